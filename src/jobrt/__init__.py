@@ -1,0 +1,1 @@
+"""Run durable background jobs under Trio."""
