@@ -1,0 +1,1 @@
+"""Decide: plain values and functions, with no clock, no I/O and no Trio."""

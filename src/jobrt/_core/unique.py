@@ -1,0 +1,158 @@
+"""Decide when two jobs count as the same one.
+
+A uniqueness is a *digest* of chosen values plus a rule (`states`, `within`) about which stored jobs with
+that digest stand in the way. The digest is stored with the job and is what the database locks on, so jobs
+compete only if they were enqueued with the same ``by`` (or ``key``) and equal values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from jobrt._core.states import ALL, INCOMPLETE, UNSTARTED, State
+from jobrt.errors import InvalidJob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Replace", "Unique", "UniqueKey", "unique_key"]
+
+_NAMED_STATES = {"unstarted": UNSTARTED, "incomplete": INCOMPLETE, "all": ALL}
+_REPLACEABLE = ("priority", "args", "metadata", "schedule_at", "max_attempts")
+
+
+def _states(value: str | Iterable[str]) -> frozenset[State]:
+    """Return the states that a word or a tuple of states names."""
+    if isinstance(value, str):
+        if value not in _NAMED_STATES:
+            msg = f"Unique.states is {value!r}: use 'unstarted', 'incomplete', 'all' or a tuple of states"
+            raise InvalidJob(msg)
+        return _NAMED_STATES[value]
+    try:
+        states = frozenset(State(one) for one in value)
+    except ValueError as error:
+        msg = f"Unique.states: {error}; the states are {', '.join(sorted(ALL))}"
+        raise InvalidJob(msg) from None
+    if not states:
+        msg = "Unique.states is empty, so nothing would ever be a duplicate: name at least one state"
+        raise InvalidJob(msg)
+    return states
+
+
+@attrs.frozen(init=False)
+class Replace:
+    """Say which fields of the job found take the new job's values, and in which states.
+
+    ``fields`` of ``"priority", "args", "metadata", "schedule_at", "max_attempts"``. Running and final
+    jobs are never changed, so ``when`` is within scheduled, available, retryable.
+    """
+
+    fields: tuple[str, ...]
+    when: frozenset[State]
+
+    def __init__(self, *fields: str, when: str | Iterable[str] = "unstarted") -> None:
+        unknown = [one for one in fields if one not in _REPLACEABLE]
+        if unknown or not fields:
+            msg = f"Replace({', '.join(map(repr, fields))}): the fields are {', '.join(_REPLACEABLE)}"
+            raise InvalidJob(msg)
+        states = _states(when)
+        if not states <= UNSTARTED:
+            msg = "Replace.when: only waiting jobs can be changed (scheduled, available, retryable)"
+            raise InvalidJob(msg)
+        self.__attrs_init__(fields, states)  # type: ignore[attr-defined]  # attrs makes it for init=False
+
+
+def _checked_by(_self: object, _field: object, by: tuple[str, ...]) -> None:
+    for one in by:
+        root, dot, field = one.partition(".")
+        whole = not dot and root in {"name", "queue", "args"}
+        if not (whole or (dot and field and root in {"args", "metadata"})):
+            msg = f"Unique.by has {one!r}: use 'name', 'queue', 'args', 'args.FIELD' or 'metadata.FIELD'"
+            raise InvalidJob(msg)
+    if not by:
+        msg = "Unique.by is empty: name what must be equal, or give a key"
+        raise InvalidJob(msg)
+
+
+def _window(value: timedelta | float | None) -> timedelta | None:
+    window = value if value is None or isinstance(value, timedelta) else timedelta(seconds=value)
+    if window is not None and window <= timedelta(0):
+        msg = f"Unique.within is {value!r}: give seconds or a timedelta above zero, or None for no window"
+        raise InvalidJob(msg)
+    return window
+
+
+def _by(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@attrs.frozen
+class Unique:
+    """Say which jobs count as duplicates of the one that is enqueued.
+
+    Args:
+        by: what must be equal: ``"name"``, ``"queue"``, ``"args"``, ``"args.FIELD"``, ``"metadata.FIELD"``.
+        key: any JSON value of your own, compared (with the job's name) instead of ``by``.
+        within: only jobs created within this window (seconds or timedelta, sliding, the database's clock).
+        states: ``"unstarted"``, ``"incomplete"``, ``"all"`` or states: which stored jobs count.
+        on_conflict: what to change in the job found; nothing by default.
+
+    """
+
+    by: tuple[str, ...] = attrs.field(default=("name", "args"), converter=_by, validator=_checked_by)
+    key: Any = attrs.field(default=None, kw_only=True)
+    within: timedelta | None = attrs.field(default=None, kw_only=True, converter=_window)
+    states: frozenset[State] = attrs.field(default="incomplete", kw_only=True, converter=_states)
+    on_conflict: Replace | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.frozen
+class UniqueKey:
+    """A `Unique` applied to one job: what the storage compares and locks on.
+
+    ``digest`` is 32 hexadecimal digits (128 bits of SHA-256).
+    """
+
+    digest: str
+    within: timedelta | None
+    states: frozenset[State]
+    replace: Replace | None
+
+
+def unique_key(
+    unique: Unique, *, name: str, queue: str, args: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> UniqueKey:
+    """Return what `unique` means for a job with these values.
+
+    Raises:
+        InvalidJob: ``by`` names a field that the job does not have, or the key is not JSON.
+
+    """
+    roots: dict[str, Any] = {"name": name, "queue": queue, "args": args, "metadata": metadata}
+    compared: Any = [_pick(roots, one) for one in unique.by]
+    if unique.key is not None:
+        compared = ["key", name, unique.key]
+    try:
+        text = json.dumps(compared, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        msg = f"Unique.key of {name}: {error}; use strings, numbers, booleans, lists and dicts"
+        raise InvalidJob(msg) from error
+    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+    return UniqueKey(digest, unique.within, unique.states, unique.on_conflict)
+
+
+def _pick(roots: Mapping[str, Any], path: str) -> list[Any]:
+    root, dot, field = path.partition(".")
+    if not dot:
+        return [path, roots[root]]
+    if root == "args" and field not in roots[root]:
+        msg = f"Unique.by has {path!r}, but {roots['name']} has no field {field!r}"
+        raise InvalidJob(msg)
+    return [path, roots[root].get(field)]
+
+

@@ -1,0 +1,259 @@
+"""Record what happens, as frozen values.
+
+Events are a public contract: logs, metrics, traces, the tests' signals and the tables people look at all come
+from them. An event is emitted after what it tells has happened.
+
+==================== ====================================================================
+event                 told when
+==================== ====================================================================
+`JobEnqueued`         a client's insert was committed (not for a caller's own transaction)
+`JobStarted`          an executor begins an attempt
+`JobEnded`            an attempt's outcome was written, with its end and the job's next state
+`OutcomeRefused`      an outcome was refused because the lease is lost
+`JobRescued`          a dead worker's job was made due again, discarded or cancelled
+`JobStuck`            a running job blocks the loop, ignores its cancellation or is far past its usual time
+`JobCancelPhase`      a cancel request was received, the job is cleaning up, or it is stuck
+`JobsClaimed`         a claim returned, with how many jobs
+`QueueStalled`        due jobs, free slots and no claim for several polls: the fetcher was restarted
+`QueuePaused`         the worker learnt that a queue was paused or resumed
+`StorageDown`         the storage became unavailable (told once per outage)
+`StorageUp`           it is back
+`CronFired`           a tick enqueued its job
+`CronFailed`          an entry could not be fired; the others go on
+`JobsPruned`          retention deleted jobs
+`WorkerStarted`       a worker registered
+`WorkerStopping`      a worker claims nothing new
+`WorkerStopped`       a worker is gone, its outcomes written
+`WorkerFenced`        a worker could not renew its lease and cancelled its own jobs
+`ActorRestarted`      a supervisor restarts a child, with the error and the delay
+`NotifierDeaf`        the wake-up connection was lost; polling goes on
+==================== ====================================================================
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from jobrt._core.states import End, State
+
+__all__ = [
+    "ActorRestarted",
+    "CronFailed",
+    "CronFired",
+    "Event",
+    "JobCancelPhase",
+    "JobEnded",
+    "JobEnqueued",
+    "JobRescued",
+    "JobStarted",
+    "JobStuck",
+    "JobsClaimed",
+    "JobsPruned",
+    "NotifierDeaf",
+    "OutcomeRefused",
+    "QueuePaused",
+    "QueueStalled",
+    "StorageDown",
+    "StorageUp",
+    "WorkerFenced",
+    "WorkerStarted",
+    "WorkerStopped",
+    "WorkerStopping",
+]
+
+
+@attrs.frozen
+class Event:
+    """Be the base of all events."""
+
+
+@attrs.frozen
+class JobEnqueued(Event):
+    """Some jobs of one name are in the database."""
+
+    name: str
+    queue: str
+    ids: tuple[int, ...]
+    duplicate: bool = False
+
+
+@attrs.frozen
+class JobStarted(Event):
+    """An attempt begins."""
+
+    id: int
+    name: str
+    queue: str
+    attempt: int
+    lease: int
+
+
+@attrs.frozen
+class JobEnded(Event):
+    """An attempt is over and its outcome stands in the database. ``seconds`` is how long `run` took."""
+
+    id: int
+    name: str
+    queue: str
+    attempt: int
+    end: End
+    state: State
+    seconds: float
+    error_type: str | None = None
+    message: str | None = None
+
+
+@attrs.frozen
+class OutcomeRefused(Event):
+    """The lease was lost, so the outcome was not written."""
+
+    id: int
+    name: str
+    lease: int
+    end: End
+
+
+@attrs.frozen
+class JobRescued(Event):
+    """A dead worker's job goes on, or ended for good."""
+
+    id: int
+    name: str
+    queue: str
+    worker: str
+    state: State
+
+
+@attrs.frozen
+class JobStuck(Event):
+    """A job misbehaves; ``why`` is ``"blocking"``, ``"uncancellable"`` or ``"slow"``; ``stack`` says where it is."""
+
+    id: int
+    name: str
+    why: str
+    seconds: float
+    stack: str = ""
+
+
+@attrs.frozen
+class JobCancelPhase(Event):
+    """A cancel request goes its way: ``"received"``, ``"cleaning"`` or ``"stuck"``."""
+
+    id: int
+    name: str
+    phase: str
+    reason: str
+
+
+@attrs.frozen
+class JobsClaimed(Event):
+    """A claim returned."""
+
+    queue: str
+    asked: int
+    count: int
+
+
+@attrs.frozen
+class QueueStalled(Event):
+    """A queue has due jobs and free slots but did not claim; its fetcher is restarted."""
+
+    queue: str
+    due: int
+    free: int
+
+
+@attrs.frozen
+class QueuePaused(Event):
+    """A queue was paused or resumed by an operator."""
+
+    queue: str
+    paused: bool
+
+
+@attrs.frozen
+class StorageDown(Event):
+    """The database cannot be used."""
+
+    error: str
+
+
+@attrs.frozen
+class StorageUp(Event):
+    """The database can be used again, after so many seconds."""
+
+    seconds: float
+
+
+@attrs.frozen
+class CronFired(Event):
+    """A tick enqueued its job."""
+
+    name: str
+    tick: str
+    job_id: int
+
+
+@attrs.frozen
+class CronFailed(Event):
+    """A cron entry could not be fired."""
+
+    name: str
+    error: str
+
+
+@attrs.frozen
+class JobsPruned(Event):
+    """Retention deleted jobs."""
+
+    count: int
+
+
+@attrs.frozen
+class WorkerStarted(Event):
+    """A worker is registered and its queues are served."""
+
+    worker: str
+    queues: tuple[str, ...]
+
+
+@attrs.frozen
+class WorkerStopping(Event):
+    """A worker claims nothing new; running jobs have ``grace`` seconds."""
+
+    worker: str
+    grace: float
+    running: int
+
+
+@attrs.frozen
+class WorkerStopped(Event):
+    """A worker is gone."""
+
+    worker: str
+
+
+@attrs.frozen
+class WorkerFenced(Event):
+    """A worker could not renew in time, so it cancelled its own jobs."""
+
+    worker: str
+    seconds: float
+
+
+@attrs.frozen
+class ActorRestarted(Event):
+    """A supervisor starts a failed child again after ``delay`` seconds."""
+
+    supervisor: str
+    child: str
+    error: str
+    delay: float
+    restarts: int
+
+
+@attrs.frozen
+class NotifierDeaf(Event):
+    """Wake-ups do not arrive; polling goes on."""
+
+    error: str

@@ -1,0 +1,435 @@
+"""Specify what a storage does; ``tests/conformance`` holds every engine to these words.
+
+All times are judged by the storage's own clock: callers pass delays, or aware datetimes to be compared with
+that clock. Every method is a checkpoint and is all-or-nothing: when it raises (cancellation included) either
+nothing happened or, for a lost reply to a commit, asking again is safe. Every method may raise
+`StorageUnavailable` (transient) or `StorageError`.
+
+A *claim* gives a job to a worker under a *lease*, a number that is never given out twice. Every write about
+an attempt names the job and the lease; one that does not match is refused, changes nothing, and is reported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+
+    from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome
+    from jobrt._core.keep import PruneRule
+    from jobrt._core.limits import Demand
+    from jobrt._core.queues import QueueStatus
+    from jobrt._core.where import Where
+
+__all__ = [
+    "Bucket",
+    "CancelRequest",
+    "Changes",
+    "CronRow",
+    "Exchange",
+    "Inserted",
+    "QueueSettings",
+    "Rescued",
+    "SchemaStatus",
+    "Storage",
+    "Wake",
+    "WorkerRow",
+]
+
+
+@attrs.frozen
+class Inserted:
+    """What became of one `NewJob`: its id, or the id of the equal job that was there already."""
+
+    id: int
+    duplicate: bool = False
+
+
+@attrs.frozen
+class Exchange:
+    """What `Storage.exchange` did: the outcomes that were refused, and the jobs claimed, in order.
+
+    ``next_due`` is seconds until the queue's first waiting job that is not yet due; ``None`` if there is
+    none, or if the claim came back full and nobody looked.
+    """
+
+    refused: tuple[JobRef, ...]
+    jobs: tuple[Claimed, ...]
+    next_due: float | None = None
+
+
+@attrs.frozen
+class CancelRequest:
+    """An operator's wish to cancel a job that a worker is running."""
+
+    ref: JobRef
+    reason: str
+
+
+@attrs.frozen
+class QueueSettings:
+    """What an operator has set for a queue; ``concurrency`` ``None`` leaves it as configured."""
+
+    name: str
+    paused: bool = False
+    concurrency: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class WorkerRow:
+    """A worker as the others see it.
+
+    ``info`` is JSON-able: host, pid, version, queues, supervision tree. ``alive`` is judged by the storage's
+    clock when the row is read; a worker that is not alive has missed its lease and awaits rescue.
+    """
+
+    id: str
+    started_at: datetime
+    beat_at: datetime
+    expires_at: datetime
+    alive: bool
+    info: Mapping[str, Any]
+
+
+@attrs.frozen
+class Changes:
+    """What a worker must know: is it registered, which jobs it is to cancel, what queues are set to."""
+
+    known: bool
+    cancels: tuple[CancelRequest, ...]
+    queues: tuple[QueueSettings, ...]
+
+
+@attrs.frozen
+class Rescued:
+    """A dead worker's job, and its state after the rescue."""
+
+    id: int
+    name: str
+    queue: str
+    worker: str
+    state: str
+
+
+@attrs.frozen
+class Wake:
+    """A hint that there may be something to do; hints may be lost, doubled or late.
+
+    ``"jobs"``: the queue has a new job (``None``: any may have one); ``"control"``: cancel requests or
+    queue settings changed; ``"finished"``: an awaited job is final.
+    """
+
+    kind: Literal["jobs", "control", "finished"]
+    queue: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CronRow:
+    """A cron entry as stored; ``spec`` is JSON-able (what ticks, and the job that a tick enqueues)."""
+
+    name: str
+    spec: Mapping[str, Any]
+    paused: bool = False
+    last_tick: datetime | None = None
+    created_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Bucket:
+    """How many jobs of one name did what in one hour (UTC).
+
+    ``failed`` counts attempts, the rest jobs. ``seconds`` is the run time of completed jobs in all;
+    ``histogram[i]`` counts those of less than 0.001 * 4**i seconds (twelve buckets, the last takes the rest).
+    """
+
+    hour: datetime
+    queue: str
+    name: str
+    enqueued: int = 0
+    completed: int = 0
+    failed: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    seconds: float = 0.0
+    histogram: tuple[int, ...] = ()
+
+
+@attrs.frozen
+class SchemaStatus:
+    """Which migrations the database has and lacks; ``newer`` if it has some that this jobrt does not know."""
+
+    applied: tuple[str, ...]
+    pending: tuple[str, ...]
+    newer: bool = False
+
+
+class Storage(Protocol):
+    """Keep jobs, workers, queues and cron entries."""
+
+    @property
+    def engine(self) -> Literal["sqlite", "postgres"]:
+        """Name the engine."""
+        ...
+
+    # ------------------------------------------------------------------ schema
+
+    async def schema(self) -> SchemaStatus:
+        """Say which migrations are there. Never raises `SchemaError`."""
+        ...
+
+    async def migrate(self) -> tuple[str, ...]:
+        """Apply what is pending, each migration in a transaction, and return the names.
+
+        Safe from many processes at once and while workers run.
+
+        Raises:
+            SchemaError: the schema is newer than this jobrt.
+
+        """
+        ...
+
+    async def check_schema(self) -> None:
+        """Raise `SchemaError`, with the remedy, unless the schema is exactly this jobrt's."""
+        ...
+
+    async def now(self) -> datetime:
+        """Return the time by the storage's clock, aware, UTC."""
+        ...
+
+    # ------------------------------------------------------------------ enqueue
+
+    async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
+        """Store jobs, in one transaction, and return what became of each, in input order.
+
+        A job with a `UniqueKey` is not inserted if one with its digest stands in the way; duplicates within
+        the batch count too. Under any number of concurrent callers exactly one row is made: an insert that
+        meets an uncommitted equal one waits for it. A job due now is ``available``, a later one ``scheduled``.
+
+        With `conn`, a connection of the caller's in an open transaction, everything happens inside that:
+        rolled back, nothing was enqueued and nobody woken. Workers are woken after the commit, once per queue.
+        """
+        ...
+
+    # ------------------------------------------------------------------ attempts
+
+    async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+        """Write outcomes and claim new jobs in one step; either part may be empty.
+
+        Claims at most ``demand.limit`` due jobs of a queue that is not paused, by priority (higher first),
+        then due time, then id. Each gets the claim's lease, ``executing``, the worker, ``started_at`` and
+        one attempt more. Limits over the cluster are never exceeded. Outcomes are as for `finish`.
+        """
+        ...
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
+        """Write how attempts ended, in one transaction, and return the refused ones.
+
+        Refused are outcomes whose job is gone or no longer has that lease. An outcome that was written before
+        (its reply was lost) counts as landed and changes nothing. An attempt that did not end clean leaves
+        an attempt record; the newest hundred are kept. Results are stored apart.
+
+        If an operator has asked to cancel the job meanwhile, retry, snooze and give-back become ``cancelled``
+        with the operator's reason; a completion or discard stays what it is. A cancel outcome's message
+        is the cancel reason. A job whose outcome names children is ``scheduled`` and falls due when the last
+        of them is final. Whoever awaits a job that is now final is woken, and so are queues whose jobs are
+        due again at once.
+        """
+        ...
+
+    async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
+        """Store an attempt's progress and/or checkpoint (JSON texts); False if the lease is lost."""
+        ...
+
+    async def steps(self, ref: JobRef) -> Mapping[str, str]:
+        """Return the JSON texts of the steps that this job has finished, by name."""
+        ...
+
+    async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
+        """Store a finished step; False if the lease is lost. A step stored before stays as it was."""
+        ...
+
+    def transaction(self, ref: JobRef, outcome: Outcome) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction under the lease and yield the driver's connection.
+
+        At the end of the block the outcome is written and everything commits together.
+
+        Raises:
+            LeaseLost: on entry or on exit; everything written in the block is rolled back.
+
+        """
+        ...
+
+    # ------------------------------------------------------------------ workers
+
+    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
+        """Add a worker that counts as dead when it has not beaten for `lease` seconds."""
+        ...
+
+    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
+        """Renew a worker and return what it must know; one that is gone or expired stays so (not ``known``)."""
+        ...
+
+    async def changes(self, worker: str) -> Changes:
+        """Return what a worker must know, without renewing it."""
+        ...
+
+    async def unregister(self, worker: str) -> None:
+        """Remove a worker that stops; jobs it still holds can be rescued at once."""
+        ...
+
+    async def workers(self) -> tuple[WorkerRow, ...]:
+        """Return all workers by id, dead ones that still await rescue included."""
+        ...
+
+    async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
+        """End, as ``crashed``, the attempts of workers that are dead or gone; at most `limit`.
+
+        The attempt counts. The job is ``retryable`` and due at once, its priority and due time kept;
+        ``discarded`` if its attempts are used up; ``cancelled`` if an operator had asked for that. Each job on
+        its own terms: one that cannot be handled does not block the rest. Dead workers are then removed.
+        """
+        ...
+
+    async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
+        """Take or renew the leadership of a role; return its term, or None if another holds it.
+
+        A term grows with each change of leader. Trust it for `seconds` from before the call, no longer.
+        """
+        ...
+
+    async def resign(self, role: str, worker: str) -> None:
+        """Give up a leadership so that another can take it at once."""
+        ...
+
+    # ------------------------------------------------------------------ wake-ups
+
+    async def listen(
+        self, deliver: Callable[[Wake], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Deliver hints until cancelled; started once it hears.
+
+        Raises:
+            StorageUnavailable: it went deaf; call again, and act as if every hint had come.
+
+        """
+        ...
+
+    async def next_due(self, queues: Sequence[str]) -> Mapping[str, float]:
+        """Return, for queues with waiting jobs due in the future, the seconds until the first of them."""
+        ...
+
+    # ------------------------------------------------------------------ look and manage
+
+    async def get(self, job_id: int) -> JobRecord | None:
+        """Return a job with everything known of it, or None."""
+        ...
+
+    async def query(
+        self,
+        where: Where,
+        *,
+        order_by: str = "-id",
+        limit: int | None = None,
+        after: int | None = None,
+        details: bool = True,
+    ) -> tuple[JobRecord, ...]:
+        """Return the jobs that match.
+
+        ``order_by`` is ``id, schedule_at, created_at, finished_at`` or ``priority``, with a ``-`` first for
+        descending; ids break ties the same way, rows without the time come last. ``after`` continues behind
+        the job with that id. ``details=False`` leaves out attempts, results, progress and checkpoints.
+        """
+        ...
+
+    async def count(self, where: Where, *, most: int | None = None) -> int:
+        """Return how many jobs match, at most `most`."""
+        ...
+
+    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
+        """Cancel waiting jobs, ask for running ones to be cancelled; return both numbers.
+
+        Final jobs, and running ones already asked for, are left alone. ``cancel_reason`` is `reason` at once.
+        """
+        ...
+
+    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
+        """Make final jobs available now, with one more attempt if theirs are used up; return how many.
+
+        Result, cancel reason and finish time are cleared; attempts, checkpoint and steps stay. Jobs that are not
+        final are left alone.
+        """
+        ...
+
+    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
+        """Change waiting jobs and return how many; running and final ones are left alone.
+
+        Keys: queue, priority, max_attempts, schedule_at (aware datetime), delay (timedelta), args, metadata (JSON
+        texts), tags, context, timeout (seconds).
+        """
+        ...
+
+    async def delete(self, where: Where, *, limit: int | None = None) -> int:
+        """Delete jobs, running ones too (their outcome is refused later); return how many."""
+        ...
+
+    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
+        """Delete final jobs as the rules say, at most `limit`; call again while it returns `limit`."""
+        ...
+
+    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
+        """Return each job's state (None: no such job).
+
+        Asks, for those not final, that their end be told as a ``finished`` wake.
+        """
+        ...
+
+    async def queues(self) -> tuple[QueueStatus, ...]:
+        """Return every queue that has settings or unfinished jobs, by name."""
+        ...
+
+    async def set_queue(
+        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
+    ) -> None:
+        """Change a queue's settings (None: leave as it is) and wake all workers to learn of it."""
+        ...
+
+    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
+        """Return counts by hour, queue and name since a time, jobs deleted meanwhile included."""
+        ...
+
+    # ------------------------------------------------------------------ cron
+
+    async def cron_put(self, row: CronRow) -> CronRow:
+        """Add an entry or change its spec, and return what is stored.
+
+        ``paused`` and ``last_tick`` of one that was there stay.
+        """
+        ...
+
+    async def cron_rows(self) -> tuple[CronRow, ...]:
+        """Return all entries by name."""
+        ...
+
+    async def cron_set(
+        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Pause, resume or change an entry; False if there is none."""
+        ...
+
+    async def cron_delete(self, name: str) -> bool:
+        """Remove an entry; False if there is none."""
+        ...
+
+    async def cron_fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
+        """Enqueue one tick's job and return its id; None if that tick or a later one has been fired.
+
+        A job of None only marks the tick as passed (returns None). One job per tick over the whole cluster, by
+        a constraint.
+        """
+        ...
