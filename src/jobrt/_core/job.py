@@ -138,13 +138,14 @@ class Outcome(NamedTuple):
     ``delay`` is seconds from the database's now until the job is due again (retry, snooze).
     ``spent`` says whether the attempt counts against ``max_attempts``; if not it is given back.
     ``result`` is a JSON text. ``children`` are ids of jobs to wait for (`After`): the job is due when
-    all of them are final. A clean end has no message and needs no row of its own.
+    all of them are final. A clean end has no message and needs no row of its own. ``end`` is ``None`` for
+    a claimed job that was never started and is given back: it leaves no record at all.
     """
 
     id: int
     lease: int
     event: Event = Event.COMPLETE
-    end: End = End.FINISHED
+    end: End | None = End.FINISHED
     delay: float = 0.0
     spent: bool = True
     result: str | None = None

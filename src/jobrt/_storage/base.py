@@ -242,6 +242,14 @@ class Storage(Protocol):
         """
         ...
 
+    async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
+        """Give back the queue's jobs that are leased to this worker but not among the `known`; return how many.
+
+        The reply to a claim may be lost although the claim was committed: nobody would ever run those jobs, and
+        no rescue would take them from a live worker. Their attempt is given back and leaves no record.
+        """
+        ...
+
     async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
         """Store an attempt's progress and/or checkpoint (JSON texts); False if the lease is lost."""
         ...
