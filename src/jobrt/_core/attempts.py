@@ -1,0 +1,125 @@
+"""Decide what the end of an attempt means for its job.
+
+`classify` tells which end it was from what `run` did and from who cancelled it, if anybody. `decide` turns that
+end into the `Outcome` that is written. Neither waits, looks at a clock, or draws a random number.
+"""
+
+from __future__ import annotations
+
+import traceback as traceback_module
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import attrs
+
+from jobrt._core.job import Outcome
+from jobrt._core.states import End, Event
+
+if TYPE_CHECKING:
+    from jobrt._core.job import Claimed
+
+__all__ = ["Ended", "Stop", "classify", "decide", "interrupted", "only_leaf", "unstarted"]
+
+_MESSAGE_LIMIT = 10_000
+_TRACEBACK_LIMIT = 50_000
+"""Characters kept: a traceback longer than this is a recursion, of which the end says enough."""
+
+
+class Stop(StrEnum):
+    """Why a running attempt was cancelled by jobrt."""
+
+    OPERATOR = "operator"
+    TIMEOUT = "timeout"
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease_lost"
+
+
+@attrs.frozen
+class Ended:
+    """How an attempt ended, with what is recorded of an error."""
+
+    end: End
+    error_type: str | None = None
+    message: str | None = None
+    traceback: str | None = None
+    error: BaseException | None = None
+
+
+_END_OF_STOP = {
+    Stop.OPERATOR: End.CANCELLED,
+    Stop.TIMEOUT: End.TIMED_OUT,
+    Stop.SHUTDOWN: End.INTERRUPTED,
+    Stop.LEASE_LOST: End.LEASE_LOST,
+}
+
+
+def only_leaf(error: BaseException) -> BaseException:
+    """Return the single exception that a group, or a group of groups, holds; else the error itself."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def classify(error: BaseException | None, stop: Stop | None, note: str = "") -> Ended:
+    """Say how an attempt ended that did not return: it raised `error`, or was cancelled because of `stop`.
+
+    A job that was told to stop and then raised something else (its clean-up failed) still ended because it was
+    stopped; the error is kept as the record's message. `note` says more about the stop: the operator's reason, the
+    time limit.
+    """
+    if error is None:
+        assert stop is not None  # noqa: S101 - only a stop can end an attempt with neither result nor error
+        return Ended(_END_OF_STOP[stop], message=note or stop.value)
+    leaf = only_leaf(error)
+    text = _clip(str(leaf) or type(leaf).__name__, _MESSAGE_LIMIT)
+    trace = _clip("".join(traceback_module.format_exception(leaf)), _TRACEBACK_LIMIT)
+    if stop is None:
+        return Ended(End.FAILED, type(leaf).__qualname__, text, trace, leaf)
+    message = f"{note or stop.value} (while stopping: {text})"
+    return Ended(_END_OF_STOP[stop], type(leaf).__qualname__, message, trace, leaf)
+
+
+def _clip(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"… {len(text) - limit} characters left out …\n{text[-limit:]}"
+
+
+def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
+    """Return what follows for a job whose attempt did not end clean.
+
+    Args:
+        job: as claimed; its `attempt` is the one that ended.
+        ended: how.
+        retry: whether the job's RETRY predicate wants another try.
+        delay: seconds of backoff, if there is another try.
+
+    """
+    match ended.end:
+        case End.CANCELLED:
+            event, spent = Event.CANCEL, True
+        case End.INTERRUPTED | End.LEASE_LOST:
+            event, spent = Event.GIVE_BACK, False
+        case _:
+            used_up = job.max_attempts is not None and job.attempt >= job.max_attempts
+            event, spent = (Event.DISCARD if used_up or not retry else Event.RETRY), True
+    return Outcome(
+        job.id,
+        job.lease,
+        event,
+        ended.end,
+        delay if event is Event.RETRY else 0.0,
+        spent,
+        None,
+        ended.error_type,
+        ended.message,
+        ended.traceback,
+    )
+
+
+def interrupted(job: Claimed, reason: str) -> Outcome:
+    """Give back a job whose attempt was cut by a shutdown."""
+    return Outcome(job.id, job.lease, Event.GIVE_BACK, End.INTERRUPTED, spent=False, message=reason)
+
+
+def unstarted(job: Claimed) -> Outcome:
+    """Give back a job that was claimed and never begun."""
+    return Outcome(job.id, job.lease, Event.GIVE_BACK, None, spent=False)
