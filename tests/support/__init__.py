@@ -1,0 +1,1 @@
+"""What the tests stand on: fixtures, throw-away databases, and nothing about jobrt itself."""

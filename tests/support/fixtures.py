@@ -1,0 +1,86 @@
+"""Fixtures for every test: databases of both engines, made for one test and gone after it.
+
+`JOBRT_TEST_POSTGRES` names a PostgreSQL server to use instead of the tests' own, as a URL or a connection
+string of somebody who may create databases. Nothing but databases called `jobrt_test_…` is touched there.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from tests.support.postgres import Cluster, Server
+from tests.support.shared import Clusters, sweep
+
+_CLUSTERS: Final = pytest.StashKey[Clusters]()
+_NEED_POSTGRES: Final = frozenset({"postgres_server", "postgres_url", "private_postgres"})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the folder of this run's servers: a new one or, in a worker of pytest-xdist, the given one."""
+    given = getattr(config, "workerinput", None)
+    if given is None:
+        sweep()
+        config.stash[_CLUSTERS] = Clusters.of_this_run()
+    else:
+        config.stash[_CLUSTERS] = Clusters(Path(given["jobrt_clusters"]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Tell a worker of pytest-xdist where this run's servers are."""
+    config: pytest.Config = node.config  # type: ignore[attr-defined]
+    node.workerinput["jobrt_clusters"] = str(config.stash[_CLUSTERS].home)  # type: ignore[attr-defined]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove this run's servers, however it ended."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_CLUSTERS].destroy()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs PostgreSQL, so that `-m "not postgres"` leaves it out."""
+    for item in items:
+        if not _NEED_POSTGRES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.postgres)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> Server:
+    """A PostgreSQL server, shared with other tests: create databases in it, and drop them."""
+    given = os.environ.get("JOBRT_TEST_POSTGRES")
+    return Server(given) if given else pytestconfig.stash[_CLUSTERS].shared()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database for this test alone."""
+    name = f"jobrt_test_{uuid4().hex}"
+    try:
+        yield postgres_server.create_database(name)
+    finally:
+        postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def private_postgres(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """A running server for this test alone, which it may stop, kill and start again. Takes a second."""
+    with pytestconfig.stash[_CLUSTERS].private({}) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of a SQLite file that is not there yet, for this test alone."""
+    return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database for this test alone, which runs once for each engine."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url

@@ -1,0 +1,81 @@
+"""Share one PostgreSQL server among all processes of a test run, and leave nothing behind.
+
+The first process that asks starts it; the process that began the run, which outlives all others, removes it.
+Runs that were killed before they could are cleaned up after by the next one.
+"""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import attrs
+import psutil
+
+from tests.support.postgres import Cluster, Server, destroy, find_programs
+
+_PREFIX: Final = "jobrt-pg"
+
+
+@attrs.frozen
+class Clusters:
+    """The PostgreSQL servers of one test run, in a folder of its own."""
+
+    home: Path
+
+    @classmethod
+    def of_this_run(cls) -> "Clusters":
+        """Make the folder; its name says whose it is."""
+        home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-"))
+        home.chmod(0o711)  # whoever runs the servers goes through, and nobody looks around
+        return cls(home)
+
+    def shared(self) -> Server:
+        """Return the server that all processes of the run use, started by the first that asks."""
+        with self._alone():
+            cluster = Cluster(self.home / "shared", find_programs(self.home))
+            if not cluster.home.exists():
+                cluster.create({})
+            if not cluster.running:
+                cluster.start()
+        return cluster.server
+
+    @contextmanager
+    def private(self, settings: Mapping[str, str]) -> Generator[Cluster]:
+        """Run a server for one test alone."""
+        with self._alone():
+            programs = find_programs(self.home)
+        cluster = Cluster(self.home / f"private-{uuid4().hex[:8]}", programs)
+        try:
+            cluster.create(settings)
+            cluster.start()
+            yield cluster
+        finally:
+            destroy(cluster.home)
+
+    def destroy(self) -> None:
+        """Kill what still runs and remove the folder."""
+        for data in self.home.glob("*/data"):
+            destroy(data.parent)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        # SQLite's lock is the one in the standard library that works everywhere and goes with its process.
+        with closing(sqlite3.connect(self.home / "lock", timeout=120, isolation_level=None)) as lock:
+            lock.execute("begin exclusive")
+            yield
+
+
+def sweep() -> None:
+    """Remove the servers of test runs that were killed."""
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*-*"):
+        with suppress(OSError, ValueError):
+            owner = int(home.name.split("-")[2])
+            if not psutil.pid_exists(owner) and (os.name == "nt" or home.stat().st_uid == os.getuid()):
+                Clusters(home).destroy()
