@@ -1,0 +1,100 @@
+"""Make what the tests need in few words: jobs, demands, outcomes, and the everyday sequences of calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jobrt._core import where
+from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome
+from jobrt._core.limits import Demand
+from jobrt._core.states import End, Event
+
+if TYPE_CHECKING:
+    from jobrt._storage.base import Storage
+
+__all__ = [
+    "add",
+    "ask",
+    "claim",
+    "complete",
+    "end",
+    "job",
+    "look",
+    "ref",
+    "start",
+    "states",
+]
+
+_ENDS = {
+    Event.COMPLETE: End.FINISHED,
+    Event.RETRY: End.FAILED,
+    Event.SNOOZE: End.SNOOZED,
+    Event.GIVE_BACK: End.INTERRUPTED,
+    Event.DISCARD: End.FAILED,
+    Event.CANCEL: End.CANCELLED,
+}
+
+
+def job(name: str = "send", args: Any = None, **options: Any) -> NewJob:
+    """Make a job on its way in; `args` and ``metadata`` are JSON values here."""
+    if "metadata" in options:
+        options["metadata"] = json.dumps(options["metadata"])
+    return NewJob(name=name, args=json.dumps({} if args is None else args), **options)
+
+
+def ask(*names: str, limit: int = 1000, worker: str = "w1", queue: str = "default", **more: Any) -> Demand:
+    """Make a demand for jobs of these names, ``send`` if none is given."""
+    if not names and "capped" not in more:
+        names = ("send",)
+    return Demand(worker, queue, limit, names, **more)
+
+
+def ref(claimed: Claimed) -> JobRef:
+    """Name the claim."""
+    return JobRef(claimed.id, claimed.lease)
+
+
+def end(claimed: Claimed | JobRef, event: Event = Event.COMPLETE, **fields: Any) -> Outcome:
+    """Make an attempt's outcome; snoozed and given-back attempts are not counted, as the worker has it."""
+    fields.setdefault("end", _ENDS[event])
+    fields.setdefault("spent", event not in {Event.SNOOZE, Event.GIVE_BACK})
+    return Outcome(claimed.id, claimed.lease, event, **fields)
+
+
+async def add(storage: Storage, *jobs: NewJob) -> list[int]:
+    """Insert jobs and return their ids."""
+    return [one.id for one in await storage.insert(jobs)]
+
+
+async def claim(storage: Storage, *names: str, **demand: Any) -> tuple[Claimed, ...]:
+    """Claim what is due."""
+    return (await storage.exchange((), ask(*names, **demand))).jobs
+
+
+async def start(storage: Storage, new: NewJob | None = None, *, worker: str = "w1") -> Claimed:
+    """Insert one job and claim it."""
+    new = new or job()
+    (found,) = await storage.insert([new])
+    (claimed,) = await claim(storage, new.name, queue=new.queue, worker=worker)
+    assert claimed.id == found.id, "a claim gave another job than the only one that the test has made due"
+    return claimed
+
+
+async def complete(storage: Storage, *claimed: Claimed, **fields: Any) -> None:
+    """Complete attempts that are still owned."""
+    assert await storage.finish([end(one, **fields) for one in claimed]) == ()
+
+
+async def look(storage: Storage, job_id: int) -> JobRecord:
+    """Return a job that must be there."""
+    record = await storage.get(job_id)
+    assert record is not None, f"job {job_id} is gone"
+    return record
+
+
+async def states(storage: Storage, ids: Sequence[int] = ()) -> list[str]:
+    """Return the states of these jobs, or of all, by id."""
+    which = where.id_in(ids) if ids else where.everything()
+    return [record.state.value for record in await storage.query(which, order_by="id")]

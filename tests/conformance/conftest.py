@@ -1,0 +1,93 @@
+"""Run each conformance test once per engine, on a database of its own."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+import trio
+
+from tests.conformance.harness import PATIENCE, Clock, Engine, Memory, Postgres, Sqlite
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+    from pathlib import Path
+
+    from jobrt._storage.base import Storage
+    from tests.support.postgres import Server
+
+ENGINES = ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres_server: Server) -> Iterator[str]:
+    """The name of a migrated database: copying it is quicker than migrating one for every test."""
+    name = f"jobrt_test_{uuid4().hex}"
+    try:
+        url = postgres_server.create_database(name)
+
+        async def migrate() -> None:
+            from jobrt._storage.postgres import open_postgres
+
+            with trio.fail_after(PATIENCE):
+                async with open_postgres(url, listen=False) as storage:
+                    await storage.migrate()
+
+        trio.run(migrate)
+        yield name
+    finally:
+        postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def postgres_copy(postgres_server: Server, migrated: str) -> Iterator[str]:
+    """The URL of a migrated PostgreSQL database for this test alone."""
+    name = f"jobrt_test_{uuid4().hex}"
+    try:
+        yield postgres_server.create_database(name, template=migrated)
+    finally:
+        postgres_server.drop_database(name)
+
+
+@pytest.fixture(params=ENGINES)
+def unopened(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """An engine whose `storage` is not open yet."""
+    if request.param == "memory":
+        return Memory(Clock())
+    if request.param == "sqlite":
+        return Sqlite(Clock(), tmp_path / "jobs.db")
+    return Postgres(request.getfixturevalue("postgres_copy"))
+
+
+@pytest.fixture
+async def engine(unopened: Engine) -> AsyncGenerator[Engine]:
+    """An engine with its storage open."""
+    with trio.fail_after(50):
+        async with AsyncExitStack() as stack:
+            await open_in(stack, unopened)
+            yield unopened
+
+
+@pytest.fixture
+def storage(engine: Engine) -> Storage:
+    """The storage under test."""
+    return engine.storage
+
+
+async def open_in(stack: AsyncExitStack, engine: Engine) -> None:
+    """Open the engine's storage until the stack ends."""
+    if isinstance(engine, Memory):
+        from jobrt._storage.sqlite import open_sqlite
+
+        engine.storage = await stack.enter_async_context(open_sqlite(":memory:", clock=engine.clock))
+    else:
+        engine.storage = await stack.enter_async_context(engine.open())
+
+
+@pytest.fixture
+def shareable(unopened: Engine) -> None:
+    """Leave out databases that nobody else can open."""
+    if not unopened.shareable:
+        pytest.skip("nobody else can open a database in memory")

@@ -1,0 +1,280 @@
+"""Give each conformance test an engine: its storage, a clock that can be moved, and a way in behind its back.
+
+No product code knows of any of this. SQLite takes its clock as a parameter. PostgreSQL has only its own, so time is
+moved on by setting back every time that is stored, which comes to the same; tests therefore compare times with each
+other or with `Storage.now`, and never with one that they read before they moved the clock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
+
+import attrs
+import psycopg
+import trio
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from jobrt._storage.base import Storage
+
+__all__ = ["PATIENCE", "START", "Caller", "Clock", "Engine", "Memory", "Postgres", "Sqlite"]
+
+START: Final = datetime(2031, 5, 14, 9, 26, 53, 589_793, tzinfo=UTC)
+PATIENCE: Final = 20
+"""Seconds that real I/O may take before a test fails instead of hanging."""
+
+
+@attrs.define(eq=False)
+class Clock:
+    """A clock that goes only when told to."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self.now
+
+
+@attrs.frozen
+class Caller:
+    """A connection of the application's own, with a transaction open in it."""
+
+    conn: Any
+    execute: Callable[[str], Any]
+    commit: Callable[[], Any]
+    rollback: Callable[[], Any]
+
+
+class Engine(ABC):
+    """One database of one kind, seen by a first process through `storage`."""
+
+    name: str
+    storage: Storage
+    shareable: bool = True
+    """Whether other processes, and callers with connections of their own, can get at the database."""
+
+    @abstractmethod
+    def open(self) -> AbstractAsyncContextManager[Storage]:
+        """Open the database as another process would; in-memory databases have only the first process."""
+
+    @abstractmethod
+    async def advance(self, seconds: float) -> None:
+        """Let time pass."""
+
+    @abstractmethod
+    async def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement, behind the storage's back and committed at once, and return its rows."""
+
+    @abstractmethod
+    def caller(self) -> AbstractAsyncContextManager[Caller]:
+        """Open a connection as an application would; what is left open at the end is rolled back."""
+
+    @abstractmethod
+    async def tables(self) -> dict[str, set[str]]:
+        """Return the columns of every table, by the table's name as SQL wants it."""
+
+    @abstractmethod
+    async def refuse(self, operation: str, condition: str) -> None:
+        """Let the database refuse to `insert` or `update` rows of the job table for which `condition` holds."""
+
+    async def table(self, *columns: str) -> str:
+        """Return the name of the one table that has these columns."""
+        (found,) = [name for name, has in (await self.tables()).items() if has.issuperset(columns)]
+        return found
+
+    async def job_table(self) -> str:
+        """Return the name of the table of jobs."""
+        return await self.table("id", "queue", "priority", "schedule_at", "lease", "worker")
+
+    async def everything(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return every row of every table: equal before and after when nothing was changed."""
+        return {
+            name: sorted(await self.execute(f"select * from {name}"), key=repr)
+            for name in await self.tables()
+        }
+
+
+class _AnySqlite(Engine):
+    """What files and memory have in common."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    async def advance(self, seconds: float) -> None:
+        await trio.lowlevel.checkpoint()
+        self.clock.now += timedelta(seconds=seconds)
+
+    async def tables(self) -> dict[str, set[str]]:
+        rows = await self.execute(
+            "select m.name, c.name from sqlite_master m, pragma_table_info(m.name) c"
+            " where m.type = 'table' and m.name not like 'sqlite_%'"
+        )
+        found: dict[str, set[str]] = {}
+        for table, column in rows:
+            found.setdefault(table, set()).add(column)
+        return found
+
+    async def refuse(self, operation: str, condition: str) -> None:
+        await self.execute(
+            f"create trigger refuse_{operation} before {operation} on {await self.job_table()}"
+            f" when {condition} begin select raise(abort, 'refused by the test'); end"
+        )
+
+
+class Memory(_AnySqlite):
+    """SQLite in memory: one process, one connection."""
+
+    name = "memory"
+    shareable = False
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Storage]:
+        await trio.lowlevel.checkpoint()
+        yield self.storage
+
+    async def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        await trio.lowlevel.checkpoint()
+        return connection_of(self.storage).execute(statement).fetchall()
+
+    @asynccontextmanager
+    async def caller(self) -> AsyncGenerator[Caller]:
+        raise NotImplementedError("nobody else can open a database in memory")
+        yield
+
+
+class Sqlite(_AnySqlite):
+    """SQLite in a file: several processes, each with a writer thread."""
+
+    name = "sqlite"
+
+    def __init__(self, clock: Clock, path: Path) -> None:
+        super().__init__(clock)
+        self.path = path
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Storage]:
+        from jobrt._storage.sqlite import open_sqlite
+
+        async with open_sqlite(self.path, clock=self.clock) as storage:
+            yield storage
+
+    async def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        def run() -> list[tuple[Any, ...]]:
+            with closing(sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)) as connection:
+                return connection.execute(statement).fetchall()
+
+        return await trio.to_thread.run_sync(run)
+
+    @asynccontextmanager
+    async def caller(self) -> AsyncGenerator[Caller]:
+        with closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
+            connection.execute("begin")
+
+            async def call(function: Callable[..., Any], *arguments: Any) -> Any:
+                await trio.lowlevel.checkpoint()
+                return function(*arguments)
+
+            yield Caller(
+                connection,
+                lambda statement: call(connection.execute, statement),
+                lambda: call(connection.commit),
+                lambda: call(connection.rollback),
+            )
+
+
+class Postgres(Engine):
+    """A PostgreSQL database with a schema of ours."""
+
+    name = "postgres"
+
+    def __init__(self, url: str, *, schema: str = "jobrt") -> None:
+        self.url = url
+        self.schema = schema
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Storage]:
+        from jobrt._storage.postgres import open_postgres
+
+        async with open_postgres(self.url, schema=self.schema) as storage:
+            yield storage
+
+    async def advance(self, seconds: float) -> None:
+        rows = await self.execute(
+            "select table_name, column_name from information_schema.columns"
+            " join information_schema.tables using (table_schema, table_name)"
+            f" where table_schema = '{self.schema}' and table_type = 'BASE TABLE'"
+            " and data_type = 'timestamp with time zone' order by 1, 2"
+        )
+        columns: dict[str, list[str]] = {}
+        for table, column in rows:
+            columns.setdefault(table, []).append(column)
+        back = f"- make_interval(secs => {seconds!r})"
+        for table, names in columns.items():
+            sets = ", ".join(f'"{name}" = "{name}" {back}' for name in names)
+            await self.execute(f'update "{self.schema}"."{table}" set {sets}')
+
+    async def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        def run() -> list[tuple[Any, ...]]:
+            with psycopg.connect(self.url, autocommit=True, connect_timeout=PATIENCE) as connection:
+                cursor = connection.execute(cast("LiteralString", statement))
+                return cursor.fetchall() if cursor.description else []
+
+        return await trio.to_thread.run_sync(run)
+
+    @asynccontextmanager
+    async def caller(self) -> AsyncGenerator[Caller]:
+        from jobrt._storage.trio_psycopg import connect
+
+        connection = await connect(self.url)
+        try:
+            await connection.execute("select 1")
+            yield Caller(connection, connection.execute, connection.commit, connection.rollback)
+        finally:
+            with trio.CancelScope(deadline=trio.current_time() + 5, shield=True):
+                await connection.close()
+
+    async def tables(self) -> dict[str, set[str]]:
+        rows = await self.execute(
+            "select table_name, column_name from information_schema.columns"
+            " join information_schema.tables using (table_schema, table_name)"
+            f" where table_schema = '{self.schema}' and table_type = 'BASE TABLE'"
+        )
+        found: dict[str, set[str]] = {}
+        for table, column in rows:
+            found.setdefault(f"{self.schema}.{table}", set()).add(column)
+        return found
+
+    async def refuse(self, operation: str, condition: str) -> None:
+        await self.execute(
+            "create function public.refuse() returns trigger language plpgsql as"
+            " $$ begin raise exception 'refused by the test'; end $$"
+        )
+        await self.execute(
+            f"create trigger refuse before {operation} on {await self.job_table()}"
+            f" for each row when ({condition}) execute function public.refuse()"
+        )
+
+
+def connection_of(storage: Storage) -> sqlite3.Connection:
+    """Find the one connection that a storage in memory holds, wherever it keeps it."""
+    seen: set[int] = set()
+    look: list[object] = [storage]
+    while look:
+        one = look.pop()
+        if isinstance(one, sqlite3.Connection):
+            return one
+        if id(one) in seen or not type(one).__module__.startswith("jobrt"):
+            continue
+        seen.add(id(one))
+        slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
+        look += [getattr(one, name, None) for name in slots]
+        look += list(getattr(one, "__dict__", {}).values())
+    raise LookupError("a storage in memory holds its connection in an attribute, or in one's attribute")
