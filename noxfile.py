@@ -1,0 +1,144 @@
+# /// script
+# dependencies = ["nox>=2025.5.1"]
+# ///
+"""Everything that can be run on jobrt. `nox` alone runs what every change must pass; `nox -l` lists the rest.
+
+Arguments after `--` go to pytest, or name the benchmarks to run: `nox -s tests-3.13 -- tests/core -x`.
+"""
+
+import sys
+import zipfile
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PROJECT), THIS_PYTHON]))
+COVERAGE = Path(".nox", "coverage").absolute()
+DIST = Path("dist")
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+# `nox -s tests` takes the Pythons that are there and names the others; one that is asked for must be there.
+nox.options.error_on_missing_interpreters = any("tests-" in argument for argument in sys.argv[1:])
+nox.options.sessions = ["lint", "typing", f"tests-{THIS_PYTHON}", "coverage", "build", "examples"]
+
+
+def group(*names: str) -> tuple[str, ...]:
+    """Return the requirements of dependency groups, which the pip of an older Python cannot read itself."""
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff, and the layers with import-linter."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", env={"PYTHONPATH": "src"})
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types with mypy and pyright, and that every public name has one."""
+    session.install(".[process]", *group("test", "typing"), "nox")
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "jobrt", "--ignoreexternal")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests on both engines, against the package as users get it, and measure the coverage."""
+    session.install(".[process]", *group("test", "typing"))
+    COVERAGE.mkdir(parents=True, exist_ok=True)
+    data = COVERAGE / f"python-{session.python}"
+    for old in COVERAGE.glob(f"{data.name}*"):
+        old.unlink()
+    run_tests(session, "coverage", "run", "-m", "pytest", env={"COVERAGE_FILE": str(data)})
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Hold what `tests` measured against the limits: 95 % of the lines and branches, 100 % in the core."""
+    session.install(*(need for need in group("test") if need.startswith("coverage")))
+    session.env["COVERAGE_FILE"] = str(COVERAGE / "all")
+    session.run("coverage", "combine", "--keep", "--quiet", *map(str, sorted(COVERAGE.glob("python-*"))))
+    session.run("coverage", "report", "--fail-under=100", "--include=*/jobrt/_core/*")
+    session.run("coverage", "report", "--fail-under=95")
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Run the tests on the oldest releases of what jobrt itself depends on."""
+    constraints = Path(session.create_tmp(), "minimums.txt")
+    constraints.write_text("\n".join(oldest(PROJECT["project"]["dependencies"])))
+    session.install(".[process]", *group("test", "typing"), "--constraint", str(constraints))
+    run_tests(session, "python", "-m", "pytest")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the sdist and, from it, the wheel into `dist/`; install the wheel alone, and start it."""
+    session.install("build")
+    for old in DIST.glob("*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)
+    (wheel,) = DIST.glob("*.whl")
+    missing = wanted_in_wheel() - set(zipfile.ZipFile(wheel).namelist())
+    if missing:
+        session.error(f"{wheel} lacks {sorted(missing)}")
+    session.install("--force-reinstall", str(wheel))
+    session.run("jobrt", "--version")
+    session.run("python", "-m", "jobrt", "--help", silent=True)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run every program in `examples/` as a reader would."""
+    session.install(".[process]")
+    for example in sorted(Path("examples").glob("*.py")):
+        session.run("python", str(example))
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Kill processes and servers in the middle of everything, for a long time (not run by default)."""
+    session.install(".[process]", *group("test", "typing"))
+    session.run("python", "-m", "pytest", "-o", "python_files=crash_*.py", "tests/crash", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, or those that are named, on a quiet machine (not run by default)."""
+    session.install(".[process]", *group("test"))
+    for script in session.posargs or sorted(map(str, Path("tests/bench").glob("bench_*.py"))):
+        session.run("python", script)
+
+
+def run_tests(session: nox.Session, *runner: str, env: dict[str, str] | None = None) -> None:
+    """Run pytest in two processes, with the same Hypothesis examples each time."""
+    session.run(
+        *runner, "-n2", "--dist=worksteal", "--hypothesis-profile=ci", *session.posargs, env=env
+    )  # fmt: skip
+
+
+def oldest(requirements: list[str]) -> list[str]:
+    """Turn each lower bound into a pin."""
+    parsed = map(Requirement, requirements)
+    return [
+        f"{need.name}=={bound.version}"
+        for need in parsed
+        for bound in need.specifier
+        if bound.operator == ">="
+    ]
+
+
+def wanted_in_wheel() -> set[str]:
+    """Return the names of what is under `src`, caches left out."""
+    src = Path("src")
+    files = (path for path in src.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(src).as_posix() for path in files}
