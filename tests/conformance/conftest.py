@@ -91,3 +91,9 @@ def shareable(unopened: Engine) -> None:
     """Leave out databases that nobody else can open."""
     if not unopened.shareable:
         pytest.skip("nobody else can open a database in memory")
+
+
+@pytest.fixture
+def corrupt(unopened: Engine) -> str:
+    """A payload, as an SQL literal, that no job can have written: as far from JSON as the column lets it be."""
+    return """'"[1'""" if isinstance(unopened, Postgres) else "x'ff00'"

@@ -1,0 +1,248 @@
+"""The fence: every write about an attempt names its lease, and one that does not match changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.job import Claimed, JobRef
+from jobrt._core.states import Event, State
+from jobrt._storage.base import Storage
+from jobrt.errors import LeaseLost
+from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start
+from tests.conformance.harness import PATIENCE, Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Losing = Callable[[Storage, Claimed], Awaitable[object]]
+
+
+async def _rescued(storage: Storage, claimed: Claimed) -> None:
+    assert len(await storage.rescue()) == 1  # the worker never registered, so it is gone
+
+
+async def _rescued_and_claimed(storage: Storage, claimed: Claimed) -> None:
+    await _rescued(storage, claimed)
+    assert [one.id for one in await claim(storage, worker="w2")] == [claimed.id]
+
+
+async def _rescued_and_completed(storage: Storage, claimed: Claimed) -> None:
+    await _rescued(storage, claimed)
+    await complete(storage, *await claim(storage, worker="w2"), result='"theirs"')
+
+
+async def _rescued_and_claimed_by_itself(storage: Storage, claimed: Claimed) -> None:
+    await _rescued(storage, claimed)
+    assert [one.id for one in await claim(storage)] == [claimed.id]
+
+
+async def _completed_and_rerun(storage: Storage, claimed: Claimed) -> None:
+    await complete(storage, claimed)
+    assert await storage.rerun(where.id(claimed.id)) == 1
+
+
+async def _snoozed_and_claimed(storage: Storage, claimed: Claimed) -> None:
+    await storage.finish([end(claimed, Event.SNOOZE)])
+    assert [one.attempt for one in await claim(storage)] == [claimed.attempt]  # the same number, another lease
+
+
+async def _deleted(storage: Storage, claimed: Claimed) -> None:
+    assert await storage.delete(where.id(claimed.id)) == 1
+
+
+async def _never_had(storage: Storage, claimed: Claimed) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+LOST = [
+    _rescued,
+    _rescued_and_claimed,
+    _rescued_and_completed,
+    _rescued_and_claimed_by_itself,
+    _completed_and_rerun,
+    _snoozed_and_claimed,
+    _deleted,
+    _never_had,
+]
+
+
+@pytest.fixture(params=LOST, ids=lambda lost: lost.__name__.strip("_"))
+async def lost(request: pytest.FixtureRequest, storage: Storage) -> JobRef:
+    """A lease that was lost, each time in another way."""
+    how: Losing = request.param
+    claimed = await start(storage)
+    await how(storage, claimed)
+    return JobRef(claimed.id, claimed.lease + (10_000 if how is _never_had else 0))
+
+
+@pytest.mark.parametrize("event", [one for one in Event if one.value not in {"fall_due", "claim", "postpone", "rerun"}])
+async def test_a_stale_outcome_is_refused(engine: Engine, lost: JobRef, event: Event) -> None:
+    """The outcome of an attempt that lost its lease is reported as refused, and not one byte changes."""
+    storage = engine.storage
+    before = await engine.everything()
+    assert await storage.finish([end(lost, event, message="stale", result='"stale"')]) == (lost,)
+    assert await engine.everything() == before
+
+
+async def test_a_stale_outcome_is_refused_by_exchange(engine: Engine, lost: JobRef) -> None:
+    """`exchange` refuses as `finish` does."""
+    before = await engine.everything()
+    assert (await engine.storage.exchange([end(lost)], ask(limit=0))).refused == (lost,)
+    assert await engine.everything() == before
+
+
+async def test_stale_progress_is_refused(engine: Engine, lost: JobRef) -> None:
+    """An attempt that lost its lease stores neither progress nor checkpoint."""
+    before = await engine.everything()
+    stored = await engine.storage.save(lost, progress='{"done": 9, "total": 9, "note": ""}', saved='"stale"')
+    assert stored is False
+    assert await engine.everything() == before
+
+
+async def test_a_stale_step_is_refused(engine: Engine, lost: JobRef) -> None:
+    """An attempt that lost its lease stores no step."""
+    before = await engine.everything()
+    assert await engine.storage.save_step(lost, "fetch", '"stale"') is False
+    assert await engine.everything() == before
+
+
+async def test_a_stale_transaction_does_not_begin(engine: Engine, lost: JobRef) -> None:
+    """An attempt that lost its lease gets no transaction."""
+    before = await engine.everything()
+    with pytest.raises(LeaseLost):
+        async with engine.storage.transaction(lost, end(lost)):
+            pytest.fail("the block was entered")
+    assert await engine.everything() == before
+
+
+@pytest.mark.parametrize("event", [Event.COMPLETE, Event.RETRY, Event.SNOOZE, Event.DISCARD])
+async def test_an_attempt_that_ended_cannot_save(engine: Engine, event: Event) -> None:
+    """Once its outcome is written an attempt is over: it stores nothing more."""
+    storage = engine.storage
+    claimed = await start(storage)
+    await storage.finish([end(claimed, event, delay=60.0)])
+    before = await engine.everything()
+    assert await storage.save(ref(claimed), saved="1") is False
+    assert await storage.save_step(ref(claimed), "fetch", "1") is False
+    with pytest.raises(LeaseLost):
+        async with storage.transaction(ref(claimed), end(claimed)):
+            pytest.fail("the block was entered")
+    assert await engine.everything() == before
+
+
+async def test_a_lease_belongs_to_one_job(storage: Storage) -> None:
+    """Another job's lease, even from the same claim, opens nothing."""
+    a, b = await add(storage, job(), job(delay=None))
+    first, second = await claim(storage)
+    assert (first.id, second.id) == (a, b)
+    await storage.delete(where.id(a))
+    third = await start(storage)
+    crossed = JobRef(third.id, second.lease)
+    assert crossed != ref(third)
+    assert await storage.finish([end(crossed)]) == (crossed,)
+    assert (await look(storage, third.id)).state is State.EXECUTING
+
+
+async def test_negative_and_zero_leases_open_nothing(engine: Engine) -> None:
+    """However a storage marks leases that are over, nobody can name such a mark."""
+    storage = engine.storage
+    done, waiting = await start(storage), (await add(storage, job()))[0]
+    await complete(storage, done)
+    before = await engine.everything()
+    for wrong in (JobRef(done.id, -done.lease), JobRef(done.id, 0), JobRef(waiting, 0), JobRef(waiting, -1)):
+        assert await storage.finish([end(wrong, Event.RETRY)]) == (wrong,)
+        assert await storage.save(wrong, saved="1") is False
+    assert await engine.everything() == before
+
+
+async def test_a_worker_that_slept_past_its_lease_is_fenced(engine: Engine) -> None:
+    """Stopped, rescued, run by another, continued: the other's outcome stands, the sleeper's is refused."""
+    storage = engine.storage
+    await storage.register("sleeper", lease=30, info={})
+    slept = await start(storage, worker="sleeper")
+    await engine.advance(31)
+    async with engine.open() as other:
+        await other.register("w2", lease=30, info={})
+        assert [one.id for one in await other.rescue()] == [slept.id]
+        (again,) = await claim(other, worker="w2")
+        await complete(other, again, result='"theirs"')
+    before = await engine.everything()
+    assert await storage.finish([end(slept, result='"mine"')]) == (ref(slept),)
+    assert await engine.everything() == before
+    record = await look(storage, slept.id)
+    assert (record.state, record.result, record.worker, record.attempt) == (State.COMPLETED, "theirs", "w2", 2)
+
+
+async def test_cancel_and_completion_race(engine: Engine) -> None:
+    """Whoever is first, the job ends completed and whole, and an acknowledged request was made while it ran."""
+    async with engine.open() as other:
+        for _ in range(10):
+            claimed = await start(engine.storage)
+            numbers: list[tuple[int, int]] = []
+
+            async def ask_to_cancel(id: int, numbers: list[tuple[int, int]]) -> None:
+                numbers.append(await other.cancel(where.id(id), "race"))
+
+            with trio.fail_after(PATIENCE):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(ask_to_cancel, claimed.id, numbers)
+                    nursery.start_soon(complete, engine.storage, claimed)
+            record = await look(engine.storage, claimed.id)
+            assert record.state is State.COMPLETED
+            assert numbers in ([(0, 0)], [(0, 1)])
+            if numbers == [(0, 0)]:
+                assert record.cancel_reason is None
+
+
+async def test_cancel_and_claim_race(engine: Engine) -> None:
+    """A job is either cancelled while it waits or asked for while it runs; never both, never neither."""
+    async with engine.open() as other:
+        for _ in range(10):
+            (id,) = await add(engine.storage, job())
+            results: dict[str, object] = {}
+
+            async def cancel(id: int, results: dict[str, object]) -> None:
+                results["cancel"] = await other.cancel(where.id(id), "race")
+
+            async def take(results: dict[str, object]) -> None:
+                results["claimed"] = [one.id for one in await claim(engine.storage)]
+
+            with trio.fail_after(PATIENCE):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(cancel, id, results)
+                    nursery.start_soon(take, results)
+            state = (await look(engine.storage, id)).state
+            assert (results["cancel"], results["claimed"], state) in [
+                ((1, 0), [], State.CANCELLED),
+                ((0, 1), [id], State.EXECUTING),
+            ]
+            await engine.storage.delete(where.everything())
+
+
+async def test_rescue_and_completion_race(engine: Engine) -> None:
+    """Either the outcome is refused and the job waits again, or it landed and there was nothing to rescue."""
+    async with engine.open() as other:
+        for _ in range(10):
+            claimed = await start(engine.storage)
+            results: dict[str, object] = {}
+
+            async def finish(claimed: Claimed, results: dict[str, object]) -> None:
+                results["refused"] = await engine.storage.finish([end(claimed)])
+
+            async def rescue(results: dict[str, object]) -> None:
+                results["rescued"] = [one.id for one in await other.rescue()]
+
+            with trio.fail_after(PATIENCE):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(finish, claimed, results)
+                    nursery.start_soon(rescue, results)
+            state = (await look(engine.storage, claimed.id)).state
+            assert (results["refused"], results["rescued"], state) in [
+                ((), [], State.COMPLETED),
+                ((ref(claimed),), [claimed.id], State.RETRYABLE),
+            ]
+            await engine.storage.delete(where.everything())

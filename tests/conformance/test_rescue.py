@@ -1,0 +1,289 @@
+"""`Storage.rescue`: the jobs of dead workers run again, and those of the living are left to them."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.job import Claimed
+from jobrt._core.states import End, State
+from jobrt._storage.base import Rescued, Storage
+from tests.conformance.build import add, claim, complete, job, look, ref, start, states
+from tests.conformance.harness import PATIENCE, Engine
+
+LEASE = 30
+
+
+async def _alive(storage: Storage, worker: str = "w1", **options: object) -> Claimed:
+    """Let a registered worker run a job."""
+    await storage.register(worker, lease=LEASE, info={})
+    return await start(storage, job(**options), worker=worker)
+
+
+async def test_nothing_to_rescue(storage: Storage) -> None:
+    """No workers, no jobs, waiting jobs, final jobs: nobody is rescued."""
+    assert await storage.rescue() == ()
+    await complete(storage, await start(storage))
+    await add(storage, job())
+    assert await storage.rescue() == ()
+    assert await states(storage) == ["completed", "available"]
+
+
+async def test_a_dead_workers_job_runs_again(engine: Engine) -> None:
+    """The crashed attempt counts and is on record; the job is due at once, priority and due time kept."""
+    storage = engine.storage
+    claimed = await _alive(storage, priority=3)
+    early = await look(storage, claimed.id)
+    waited = early.schedule_at - early.created_at
+    await engine.advance(LEASE + 1)
+    assert await storage.rescue() == (Rescued(claimed.id, "send", "default", "w1", "retryable"),)
+    record = await look(storage, claimed.id)
+    assert (record.state, record.attempt, record.priority) == (State.RETRYABLE, 1, 3)
+    assert record.schedule_at - record.created_at == waited
+    assert (record.finished_at, record.cancel_reason) == (None, None)
+    (attempt,) = record.attempts
+    assert (attempt.number, attempt.end, attempt.worker) == (1, End.CRASHED, "w1")
+    assert attempt.started_at <= attempt.finished_at
+    (again,) = await claim(storage, worker="w2")
+    assert (again.id, again.attempt) == (claimed.id, 2)
+    assert [one.end for one in again.attempts] == [End.CRASHED]
+
+
+async def test_a_rescued_job_can_still_succeed(engine: Engine) -> None:
+    """The record shows the crash and then the clean end."""
+    storage = engine.storage
+    claimed = await start(storage)
+    await storage.rescue()
+    await complete(storage, *await claim(storage, worker="w2"))
+    record = await look(storage, claimed.id)
+    assert record.state is State.COMPLETED
+    assert [(one.number, one.end, one.worker) for one in record.attempts] == [
+        (1, End.CRASHED, "w1"),
+        (2, End.FINISHED, "w2"),
+    ]
+
+
+async def test_a_live_workers_job_is_never_rescued(engine: Engine) -> None:
+    """However long the job runs: as long as the worker beats, its jobs are its own."""
+    storage = engine.storage
+    claimed = await _alive(storage)
+    for _ in range(10):
+        await engine.advance(LEASE - 1)
+        assert (await storage.beat("w1", lease=LEASE, info={})).known
+        assert await storage.rescue() == ()
+    assert (await look(storage, claimed.id)).state is State.EXECUTING
+    await complete(storage, claimed)
+
+
+async def test_only_the_dead_workers_jobs(engine: Engine) -> None:
+    """One worker's death does not touch another's jobs."""
+    storage = engine.storage
+    dead = await _alive(storage, "w1")
+    await engine.advance(LEASE / 2)
+    living = await _alive(storage, "w2")
+    await engine.advance(LEASE / 2 + 1)
+    assert [one.id for one in await storage.rescue()] == [dead.id]
+    assert await states(storage, [dead.id, living.id]) == ["retryable", "executing"]
+    assert [one.id for one in await storage.workers()] == ["w2"]
+
+
+async def test_each_worker_has_its_own_lease_time(engine: Engine) -> None:
+    """A worker is dead by the time that it asked for, not by anybody else's."""
+    storage = engine.storage
+    await storage.register("short", lease=5, info={})
+    await storage.register("long", lease=500, info={})
+    short, long = await start(storage, worker="short"), await start(storage, worker="long")
+    await engine.advance(6)
+    assert [one.id for one in await storage.rescue()] == [short.id]
+    assert (await look(storage, long.id)).state is State.EXECUTING
+
+
+async def test_a_worker_that_was_never_registered_is_gone(storage: Storage) -> None:
+    """A job whose worker has no row belongs to nobody."""
+    claimed = await start(storage, worker="nobody")
+    assert [(one.id, one.worker) for one in await storage.rescue()] == [(claimed.id, "nobody")]
+
+
+async def test_unregistered_means_rescuable_at_once(storage: Storage) -> None:
+    """A worker that left without its jobs does not make them wait for the lease."""
+    claimed = await _alive(storage)
+    await storage.unregister("w1")
+    assert [one.id for one in await storage.rescue()] == [claimed.id]
+
+
+async def test_the_same_worker_started_anew_is_another(storage: Storage) -> None:
+    """A new start has a new id, so what the old one held is rescued while the new one lives."""
+    old = await _alive(storage, "host.1.aaaa")
+    new = await _alive(storage, "host.1.bbbb")
+    await storage.unregister("host.1.aaaa")
+    assert [one.id for one in await storage.rescue()] == [old.id]
+    assert (await look(storage, new.id)).state is State.EXECUTING
+
+
+async def test_dead_workers_are_removed(engine: Engine) -> None:
+    """After the rescue the dead are no longer listed, and their jobs are not rescued twice."""
+    storage = engine.storage
+    await _alive(storage)
+    await engine.advance(LEASE + 1)
+    assert [(one.id, one.alive) for one in await storage.workers()] == [("w1", False)]
+    assert len(await storage.rescue()) == 1
+    assert await storage.workers() == ()
+    assert await storage.rescue() == ()
+
+
+async def test_a_dead_worker_without_jobs_is_removed(engine: Engine) -> None:
+    """Rescue cleans up after idle workers as well."""
+    await engine.storage.register("idle", lease=LEASE, info={})
+    await engine.advance(LEASE + 1)
+    assert await engine.storage.rescue() == ()
+    assert await engine.storage.workers() == ()
+
+
+@pytest.mark.parametrize("max_attempts", [1, 3])
+async def test_a_job_that_kills_its_process_is_discarded_in_the_end(
+    storage: Storage, max_attempts: int
+) -> None:
+    """Crashes count as attempts: after the last one the job is a dead letter."""
+    (id,) = await add(storage, job(max_attempts=max_attempts))
+    for attempt in range(1, max_attempts + 1):
+        (claimed,) = await claim(storage, worker=f"w{attempt}")
+        assert (claimed.id, claimed.attempt) == (id, attempt)
+        (rescued,) = await storage.rescue()
+        assert rescued.state == ("discarded" if attempt == max_attempts else "retryable")
+    record = await look(storage, id)
+    assert (record.state, record.attempt) == (State.DISCARDED, max_attempts)
+    assert record.finished_at is not None
+    assert [one.end for one in record.attempts] == [End.CRASHED] * max_attempts
+    assert await claim(storage) == ()
+
+
+async def test_a_job_without_a_maximum_is_never_discarded(storage: Storage) -> None:
+    """None means for ever, crashes too."""
+    await add(storage, job(max_attempts=None))
+    for _ in range(7):
+        assert len(await claim(storage)) == 1
+        assert [one.state for one in await storage.rescue()] == ["retryable"]
+
+
+async def test_a_maximum_lowered_meanwhile_ends_at_the_next_crash(storage: Storage) -> None:
+    """More attempts than allowed are as used up as exactly as many."""
+    (id,) = await add(storage, job(max_attempts=None))
+    for _ in range(3):
+        await claim(storage)
+        await storage.rescue()
+    assert await storage.update(where.id(id), {"max_attempts": 2}) == 1
+    await claim(storage)
+    assert [one.state for one in await storage.rescue()] == ["discarded"]
+
+
+async def test_a_dead_workers_job_that_was_to_be_cancelled(storage: Storage) -> None:
+    """The operator's wish is carried out: cancelled, with the reason, crash on record, request done."""
+    claimed = await start(storage)
+    assert await storage.cancel(where.id(claimed.id), "enough") == (0, 1)
+    assert [one.state for one in await storage.rescue()] == ["cancelled"]
+    record = await look(storage, claimed.id)
+    assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
+    assert record.finished_at is not None
+    assert [one.end for one in record.attempts] == [End.CRASHED]
+    assert (await storage.changes("w1")).cancels == ()
+
+
+async def test_a_rescue_forgets_nothing_that_was_saved(storage: Storage) -> None:
+    """Checkpoint, progress and steps of the crashed attempt help the next one."""
+    claimed = await start(storage)
+    await storage.save(ref(claimed), progress='{"done": 1, "total": 9, "note": ""}', saved='{"at": 1}')
+    await storage.save_step(ref(claimed), "fetch", '"x"')
+    await storage.rescue()
+    (again,) = await claim(storage, worker="w2")
+    assert (again.saved, dict(await storage.steps(ref(again)))) == ('{"at": 1}', {"fetch": '"x"'})
+
+
+async def test_a_limit_bounds_one_call(storage: Storage) -> None:
+    """At most `limit` jobs at a time; workers stay listed as long as they have jobs to be rescued."""
+    await storage.register("w1", lease=LEASE, info={})
+    await add(storage, *(job() for _ in range(10)))
+    await claim(storage)
+    await storage.unregister("w1")
+    rescued: list[int] = []
+    for expected in (4, 4, 2, 0):
+        batch = await storage.rescue(limit=4)
+        assert len(batch) == expected
+        rescued += [one.id for one in batch]
+    assert len(set(rescued)) == 10
+
+
+async def test_a_limit_does_not_hide_a_dead_workers_rest(engine: Engine) -> None:
+    """A worker that died with more jobs than one call rescues: the rest is rescued by the next calls."""
+    storage = engine.storage
+    await storage.register("w1", lease=LEASE, info={})
+    await add(storage, *(job() for _ in range(5)))
+    await claim(storage)
+    await engine.advance(LEASE + 1)
+    assert [len(await storage.rescue(limit=3)) for _ in range(3)] == [3, 2, 0]
+    assert await storage.workers() == ()
+
+
+async def test_a_job_that_cannot_be_handled_does_not_block_the_rest(engine: Engine) -> None:
+    """The database refuses one job's rescue: all the others are rescued, in this and in later calls."""
+    storage = engine.storage
+    ids = await add(storage, *(job() for _ in range(5)))
+    await claim(storage)
+    await engine.refuse("update", f"old.id = {ids[1]}")
+    rescued = {one.id for one in await storage.rescue()}
+    assert rescued == set(ids) - {ids[1]}
+    assert await states(storage) == ["retryable", "executing", "retryable", "retryable", "retryable"]
+    another = await start(storage, job("other"))
+    assert [one.id for one in await storage.rescue()] == [another.id]
+
+
+async def test_many_jobs_that_cannot_be_handled_do_not_fill_the_limit(engine: Engine) -> None:
+    """However many there are, and however small the limit, those that can be rescued are, call by call."""
+    storage = engine.storage
+    bad = await add(storage, *(job() for _ in range(6)))
+    await claim(storage)
+    await engine.refuse("update", f"old.id <= {bad[-1]}")
+    good = (await start(storage)).id
+    for _ in range(5):
+        if [one.id for one in await storage.rescue(limit=2)] == [good]:
+            break
+    assert (await look(storage, good)).state is State.RETRYABLE
+
+
+async def test_a_payload_that_is_no_longer_json_is_rescued_too(engine: Engine, corrupt: str) -> None:
+    """A rescuer need not understand the jobs that it rescues."""
+    storage = engine.storage
+    ids = await add(storage, *(job() for _ in range(3)))
+    await claim(storage)
+    await engine.execute(f"update {await engine.job_table()} set args = {corrupt} where id = {ids[0]}")
+    assert {one.id for one in await storage.rescue()} == set(ids)
+
+
+async def test_two_rescuers_rescue_each_job_once(engine: Engine) -> None:
+    """Rescues that race share the jobs: each attempt ends once, with one record."""
+    ids = await add(engine.storage, *(job() for _ in range(60)))
+    await claim(engine.storage)
+    rescued: list[int] = []
+
+    async def rescue(storage: Storage) -> None:
+        while batch := await storage.rescue(limit=7):
+            rescued.extend(one.id for one in batch)
+
+    async with engine.open() as other:
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for storage in (engine.storage, other, engine.storage, other):
+                    nursery.start_soon(rescue, storage)
+    assert sorted(rescued) == ids
+    records = await engine.storage.query(where.everything())
+    assert {(one.state, len(one.attempts)) for one in records} == {(State.RETRYABLE, 1)}
+
+
+async def test_a_rescue_and_the_late_beat_of_the_dead(engine: Engine) -> None:
+    """Once its jobs are taken a worker stays dead, so that it learns of it."""
+    storage = engine.storage
+    await _alive(storage)
+    await engine.advance(LEASE + 1)
+    await storage.rescue()
+    assert not (await storage.beat("w1", lease=LEASE, info={})).known
+    assert await storage.workers() == ()
