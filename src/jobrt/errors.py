@@ -5,6 +5,7 @@
     JobrtError
     ├─ InvalidJob(ValueError)         a bad definition or payload, refused before any I/O; names the field
     │  └─ UndecodablePayload          a stored payload that no longer fits its job class
+    ├─ InvalidResult(ValueError)      a job returned, or checkpointed, what is not JSON or is too large
     ├─ InvalidFilter(ValueError)      a malformed `where`, cron line, queue or retention setting
     ├─ DuplicateJobName(ValueError)   two job classes with one name in an app
     ├─ UnknownJob(LookupError)        no job class of that name in this app
@@ -36,6 +37,7 @@ __all__ = [
     "InternalError",
     "InvalidFilter",
     "InvalidJob",
+    "InvalidResult",
     "JobCancelled",
     "JobDiscarded",
     "JobFailed",
@@ -63,6 +65,10 @@ class InvalidJob(JobrtError, ValueError):
 
 class UndecodablePayload(InvalidJob):
     """Say which field of a stored payload no longer fits the job class."""
+
+
+class InvalidResult(JobrtError, ValueError):
+    """Refuse to keep what a job returned: it is not JSON, or larger than 256 KiB."""
 
 
 class InvalidFilter(JobrtError, ValueError):
