@@ -1,0 +1,1 @@
+"""Run jobs: Trio actors under supervision, which meet only where the worker wires them."""

@@ -1,0 +1,167 @@
+"""Hold what belongs to one supervised child, and say what happens to it in the log."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final, Protocol, TypeAlias, assert_never
+
+import attrs
+import tenacity
+import trio
+
+from jobrt._core.supervision import Slot
+from jobrt._core.supervision_records import (
+    ChildFailed,
+    ChildRestarting,
+    ChildSetAside,
+    ChildStarted,
+    ChildStatistics,
+    ChildStopped,
+    ChildStuck,
+    SupervisionEvent,
+    SupervisorGaveUp,
+    SupervisorStatistics,
+)
+
+__all__ = ["Backoff", "Child", "Function", "Status", "Subtree", "log_event", "name_of", "retry_state"]
+
+Function: TypeAlias = Callable[..., Awaitable[object]]
+Backoff: TypeAlias = Callable[[tenacity.RetryCallState], float]
+"""Any of tenacity's wait strategies, or a function like them: seconds from what is known of the failure."""
+
+SHUTDOWN: Final = 5.0
+"""Seconds a child has to end once it is told to, unless it was added with another limit (as in OTP)."""
+
+_logger = logging.getLogger("jobrt.supervisor")
+
+
+class Subtree(Protocol):
+    """What a parent needs to know of a supervisor among its children."""
+
+    name: str
+
+    def statistics(self) -> SupervisorStatistics:
+        """Return the tree as it is now."""
+        ...
+
+    def patience(self) -> float:
+        """Return how many seconds a stop takes at most if every child ends within its limit."""
+        ...
+
+    def contains(self, other: object) -> bool:
+        """Say whether `other` is this supervisor or stands below it."""
+        ...
+
+
+@attrs.define(eq=False)
+class Child:
+    """What belongs to a child besides its slot. ``scope`` is its latest incarnation's."""
+
+    name: str
+    function: Function
+    args: tuple[object, ...] = attrs.field(kw_only=True)
+    shutdown: float | None = attrs.field(kw_only=True)
+    stop: Callable[[], object] | None = attrs.field(kw_only=True)
+    nested: Subtree | None = attrs.field(kw_only=True)
+    takes_status: bool = attrs.field(init=False)
+    scope: trio.CancelScope = attrs.field(init=False)
+    removed: bool = False
+    since: datetime | None = None
+    since_clock: float | None = None
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.takes_status = _takes_status(self.function)
+        self.scope = trio.CancelScope()
+
+    def patience(self) -> float:
+        """Return how many seconds it has to end after it was asked, and again after it was cancelled."""
+        if self.shutdown is not None:
+            return self.shutdown
+        return SHUTDOWN if self.nested is None else self.nested.patience()
+
+    def statistics(self, slot: Slot, *, window: float) -> ChildStatistics:
+        """Return it as it is now; `window` is when the window of the restart intensity began."""
+        return ChildStatistics(
+            name=self.name,
+            state=slot.phase.shown,
+            restart=slot.restart,
+            recent_restarts=len(slot.restarts_since(window)),
+            restarts=slot.restarts,
+            last_error=self.last_error,
+            last_error_at=self.last_error_at,
+            since=self.since,
+            since_clock=self.since_clock,
+            nested=None if self.nested is None else self.nested.statistics(),
+        )
+
+
+@attrs.define(eq=False)
+class Status:
+    """The ``task_status`` that a child is given; ``up`` is called when the child says so."""
+
+    up: Callable[[], None]
+    used: bool = False
+
+    def started(self, value: object = None) -> None:  # noqa: ARG002  # nobody waits for the value
+        """Say that the child is up.
+
+        Raises:
+            RuntimeError: it said so before.
+
+        """
+        if self.used:
+            raise RuntimeError("called 'started' twice on the same task status")
+        self.used = True
+        self.up()
+
+
+def _takes_status(function: Function) -> bool:
+    try:
+        return "task_status" in inspect.signature(function).parameters
+    except ValueError:  # some callables written in C have no signature
+        return False
+
+
+def name_of(function: Function) -> str:
+    """Return a name for a child from its function, method, partial or callable object."""
+    function = getattr(function, "func", function)  # what a `functools.partial` calls
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return str(name).rpartition("<locals>.")[2]
+
+
+def retry_state(attempt: int, error: Exception | None) -> tenacity.RetryCallState:
+    """Return what tenacity's wait strategies want to see: the attempt's number, and how the last ended."""
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    state.attempt_number = attempt
+    if error is None:
+        state.set_result(None)
+    else:
+        state.set_exception((type(error), error, error.__traceback__))
+    return state
+
+
+def log_event(event: SupervisionEvent) -> None:
+    """Log an event to ``jobrt.supervisor``: what a `Supervisor` does without an ``on_event`` of its own."""
+    place = event.supervisor, event.child
+    match event:
+        case ChildStarted():
+            _logger.info("%s: %s is up", *place)
+        case ChildStopped():
+            _logger.info("%s: %s ended", *place)
+        case ChildFailed(error=error):
+            _logger.error("%s: %s failed", *place, exc_info=error)
+        case ChildRestarting(delay=delay, restarts=restarts):
+            _logger.warning("%s: %s starts again in %.1f s (restart %d)", *place, delay, restarts)
+        case ChildSetAside(delay=delay):
+            _logger.error("%s: %s fails too often, next try in %.0f s", *place, delay)
+        case ChildStuck(seconds=seconds):
+            _logger.error("%s: %s was cancelled %.1f s ago and does not end", *place, seconds)
+        case SupervisorGaveUp():
+            _logger.critical("%s: gives up, %s fails too often", *place)
+        case _:
+            assert_never(event)
