@@ -1,0 +1,1 @@
+"""Keep jobs in a database: one Protocol, one conformance suite, two engines."""

@@ -1,0 +1,289 @@
+"""Lend warm PostgreSQL connections to one storage call at a time, each with a deadline.
+
+::
+
+    acquire ──▶ a free slot? ──no──▶ queue (first come, first served)
+                   │ yes                │ a slot is handed over by whoever gives one back
+                   ▼                    ▼
+                an idle connection that is alive? ──no──▶ open one, configure it
+                   │ yes                                      │
+                   └──────────────▶ lent ◀────────────────────┘
+                                      │
+                 nothing under way on it? ──no──▶ closed
+                                      │ yes
+                                    idle
+
+There is no background task: connections are opened when they are wanted, checked when they are taken (a look
+at the socket, no round trip) and dropped when they come back with anything still open on them. A slot belongs
+to exactly one task from the moment it is taken or handed over, so a cancellation cannot lose one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import attrs
+import psycopg
+import trio
+
+from jobrt._storage.postgres_errors import one_line, translate
+from jobrt._storage.trio_psycopg import TrioConnection, describe
+from jobrt.errors import StorageError, StorageUnavailable
+
+__all__ = ["Configure", "Pool", "PoolStatistics", "call_deadline", "open_connection", "storage_errors"]
+
+Configure: TypeAlias = Callable[[TrioConnection[Any]], Awaitable[None]]
+
+
+@contextmanager
+def storage_errors(conn: TrioConnection[Any]) -> Generator[None]:
+    """Turn psycopg's errors into jobrt's; the driver's own stays as ``__cause__``.
+
+    Raises:
+        StorageUnavailable: the same may work later.
+        StorageError: it will not.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error, conn.where, lost=conn.closed) from error
+
+
+@contextmanager
+def call_deadline(conn: TrioConnection[Any], seconds: float) -> Generator[None]:
+    """Give the block ``seconds`` with ``conn``, then close it: nobody knows what the server has done.
+
+    A server that is silent to the cancel request too holds the block for another ``conn.cancel_timeout``.
+
+    Raises:
+        StorageUnavailable: the time is over, or the same may work later.
+        StorageError: it will not.
+    """
+    with trio.move_on_after(seconds) as scope, storage_errors(conn):
+        yield
+    if scope.cancelled_caught:
+        conn.abort()
+        raise StorageUnavailable(f"{conn.where}: no answer within {seconds:g} s")
+
+
+async def open_connection(
+    conninfo: str,
+    *,
+    seconds: float,
+    prepare_threshold: int | None = 5,
+    configure: Configure | None = None,
+) -> TrioConnection[tuple[Any, ...]]:
+    """Open a connection that commits each statement; ``seconds`` bound it, ``configure`` included.
+
+    Raises:
+        StorageUnavailable: no host takes the connection now, or not in time.
+        StorageError: none will: wrong password, no such database, no right to connect, a senseless conninfo.
+    """
+    where = _name(conninfo)
+    with trio.move_on_after(seconds):
+        try:
+            conn = await TrioConnection.connect(
+                conninfo, autocommit=True, prepare_threshold=prepare_threshold
+            )
+        except psycopg.Error as error:
+            raise translate(error, f"cannot connect to {where}") from error
+        try:
+            if configure:
+                with storage_errors(conn):
+                    await configure(conn)
+        except BaseException:
+            conn.abort()
+            raise
+        return conn
+    raise StorageUnavailable(f"cannot connect to {where}: no answer within {seconds:g} s")
+
+
+@attrs.frozen
+class PoolStatistics:
+    """What a pool was doing at one moment."""
+
+    max_size: int
+    idle: int
+    lent: int
+    waiting: int
+    """Tasks that wait for a slot."""
+    opened: int
+    """Connections opened since the pool was made."""
+    dropped: int
+    """Of these, the ones that died while idle or came back unusable."""
+
+
+@attrs.define(eq=False)
+class Pool:
+    """Keep up to ``max_size`` connections to ``conninfo``, opened when they are wanted.
+
+    ``acquire_timeout`` is in seconds. ``configure`` runs on each new connection. ``prepare_threshold`` is
+    psycopg's: after how many executions a statement is prepared; ``None`` is never.
+    """
+
+    conninfo: str = attrs.field(repr=False)  # holds a password
+    max_size: int = attrs.field(default=4, kw_only=True, validator=attrs.validators.ge(1))
+    acquire_timeout: float = attrs.field(default=10.0, kw_only=True)
+    prepare_threshold: int | None = attrs.field(default=5, kw_only=True)
+    configure: Configure | None = attrs.field(default=None, kw_only=True)
+
+    _where: str = attrs.field(init=False)
+    _idle: list[TrioConnection[Any]] = attrs.field(init=False, factory=list[TrioConnection[Any]])
+    _lent: set[TrioConnection[Any]] = attrs.field(init=False, factory=set[TrioConnection[Any]])
+    _slots_taken: int = attrs.field(init=False, default=0)
+    _queue: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
+    _opened: int = attrs.field(init=False, default=0)
+    _dropped: int = attrs.field(init=False, default=0)
+    _closed: bool = attrs.field(init=False, default=False)
+    _all_back: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self._where = _name(self.conninfo)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncGenerator[TrioConnection[Any]]:
+        """Lend a connection to the block.
+
+        Not a checkpoint while a connection is idle: the first query is one.
+
+        Raises:
+            StorageUnavailable: none came free or could be opened in time, or the pool is closed.
+            StorageError: none can be opened, see `open_connection`.
+        """
+        conn = self._take_idle() or await self._take()
+        try:
+            yield conn
+        finally:
+            self._give_back(conn)
+
+    @asynccontextmanager
+    async def call(self, seconds: float) -> AsyncGenerator[TrioConnection[Any]]:
+        """Lend a connection for a call that may take ``seconds``, as `acquire` and `call_deadline` do."""
+        async with self.acquire() as conn:
+            with call_deadline(conn, seconds):
+                yield conn
+
+    async def aclose(self, seconds: float = 5.0) -> None:
+        """Refuse new borrowers, wait up to ``seconds`` for the lent connections, and close all."""
+        self._closed = True
+        self._queue.unpark_all()
+        for conn in self._idle:
+            conn.abort()
+        self._idle.clear()
+        try:
+            if self._lent:
+                with trio.move_on_after(seconds):
+                    await self._all_back.wait()
+            else:
+                await trio.lowlevel.checkpoint()
+        finally:
+            for conn in self._lent:
+                conn.abort()  # whoever uses it gets StorageUnavailable
+
+    def statistics(self) -> PoolStatistics:
+        """Return what the pool is doing now."""
+        return PoolStatistics(
+            max_size=self.max_size,
+            idle=len(self._idle),
+            lent=len(self._lent),
+            waiting=len(self._queue),
+            opened=self._opened,
+            dropped=self._dropped,
+        )
+
+    def _take_idle(self) -> TrioConnection[Any] | None:
+        """Take a slot and an idle connection if there are both, and nobody waits."""
+        if self._closed or self._queue or self._slots_taken >= self.max_size:
+            return None
+        conn = self._pop_alive()
+        if conn is not None:
+            self._slots_taken += 1
+        return conn
+
+    async def _take(self) -> TrioConnection[Any]:
+        deadline = trio.current_time() + self.acquire_timeout
+        await self._take_slot(deadline)
+        try:
+            return self._pop_alive() or await self._open(deadline)
+        except BaseException:
+            self._free_slot()
+            raise
+
+    async def _take_slot(self, deadline: float) -> None:
+        self._refuse_if_closed()
+        if self._slots_taken < self.max_size and not self._queue:
+            self._slots_taken += 1
+            return
+        with trio.CancelScope(deadline=deadline):
+            await self._queue.park()
+            self._refuse_if_closed()
+            return
+        raise StorageUnavailable(
+            f"{self._where}: none of {self.max_size} connections came free in {self.acquire_timeout:g} s"
+        )
+
+    async def _open(self, deadline: float) -> TrioConnection[Any]:
+        conn = await open_connection(
+            self.conninfo,
+            seconds=max(0.0, deadline - trio.current_time()),
+            prepare_threshold=self.prepare_threshold,
+            configure=self.configure,
+        )
+        self._opened += 1
+        if self._closed:
+            conn.abort()
+        self._refuse_if_closed()
+        self._lent.add(conn)
+        return conn
+
+    def _pop_alive(self) -> TrioConnection[Any] | None:
+        while self._idle:
+            conn = self._idle.pop()  # the warmest first
+            if conn.check_alive():
+                self._lent.add(conn)
+                return conn
+            self._drop(conn)
+        return None
+
+    def _give_back(self, conn: TrioConnection[Any]) -> None:
+        self._lent.discard(conn)
+        if conn.reusable and not self._closed:
+            self._idle.append(conn)
+        else:
+            self._drop(conn)
+        self._free_slot()
+        if self._closed and not self._lent:
+            self._all_back.set()
+
+    def _drop(self, conn: TrioConnection[Any]) -> None:
+        self._dropped += 1
+        conn.abort()
+
+    def _free_slot(self) -> None:
+        if not self._queue.unpark(count=1):  # else the slot is theirs
+            self._slots_taken -= 1
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise StorageUnavailable(f"{self._where}: the connection pool is closed")
+
+
+def _name(conninfo: str) -> str:
+    try:
+        return describe(conninfo)
+    except psycopg.ProgrammingError as error:
+        # libpq quotes what it cannot parse, and that may be the password: also no cause.
+        said = re.sub(r'".*"', '"…"', one_line(error))
+        raise StorageError(f"the PostgreSQL address cannot be understood: {said}") from None
