@@ -4,8 +4,8 @@
 
     JobrtError
     ├─ InvalidJob(ValueError)         a bad definition or payload, refused before any I/O; names the field
+    │  ├─ InvalidResult               a job returned what is not JSON, or is too large to keep
     │  └─ UndecodablePayload          a stored payload that no longer fits its job class
-    ├─ InvalidResult(ValueError)      a job returned, or checkpointed, what is not JSON or is too large
     ├─ InvalidFilter(ValueError)      a malformed `where`, cron line, queue or retention setting
     ├─ DuplicateJobName(ValueError)   two job classes with one name in an app
     ├─ UnknownJob(LookupError)        no job class of that name in this app
@@ -67,7 +67,7 @@ class UndecodablePayload(InvalidJob):
     """Say which field of a stored payload no longer fits the job class."""
 
 
-class InvalidResult(JobrtError, ValueError):
+class InvalidResult(InvalidJob):
     """Refuse to keep what a job returned: it is not JSON, or larger than 256 KiB."""
 
 
