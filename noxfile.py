@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 PROJECT = nox.project.load_toml("pyproject.toml")
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = list(dict.fromkeys([*nox.project.python_versions(PROJECT), THIS_PYTHON]))
-COVERAGE = Path(".nox", "coverage").absolute()
+COVERAGE = Path(".nox", "measured").absolute()
 DIST = Path("dist")
 
 nox.needs_version = ">=2025.5.1"
