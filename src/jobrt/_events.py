@@ -32,14 +32,22 @@ event                 told when
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import attrs
 
 from jobrt._core.states import End, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "ActorRestarted",
     "CronFailed",
     "CronFired",
+    "Emitter",
     "Event",
     "JobCancelPhase",
     "JobEnded",
@@ -257,3 +265,30 @@ class NotifierDeaf(Event):
     """Wake-ups do not arrive; polling goes on."""
 
     error: str
+
+
+@attrs.define(eq=False)
+class Emitter:
+    """Hand each event to whoever subscribed, in order, in the emitting task.
+
+    A subscriber must not block. One that raises is logged and skipped: watching jobs must not break them.
+    """
+
+    subscribers: tuple[Callable[[Event], object], ...] = ()
+
+    def __call__(self, event: Event) -> None:
+        """Tell all subscribers."""
+        for subscriber in self.subscribers:
+            try:
+                subscriber(event)
+            except Exception:
+                logging.getLogger("jobrt").exception("a subscriber failed on %r", event)
+
+    @contextmanager
+    def subscribed(self, subscriber: Callable[[Event], object]) -> Iterator[None]:
+        """Subscribe for the length of a block."""
+        self.subscribers = (*self.subscribers, subscriber)
+        try:
+            yield
+        finally:
+            self.subscribers = tuple(one for one in self.subscribers if one is not subscriber)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL",
+    "EXECUTING_TO",
     "FINAL",
     "INCOMPLETE",
     "TRANSITIONS",
@@ -103,6 +104,11 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = {
     (State.CANCELLED, Event.RERUN): State.AVAILABLE,
     (State.DISCARDED, Event.RERUN): State.AVAILABLE,
 }
+
+EXECUTING_TO: Final[Mapping[Event, State]] = {
+    event: after for (before, event), after in TRANSITIONS.items() if before is State.EXECUTING
+}
+"""Where each end of an attempt leads."""
 
 
 def transition(state: State, event: Event) -> State:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Protocol, TypeAlias, assert_never
 
 import attrs
 import tenacity
 import trio
 
+from jobrt._core.retry import jittered
 from jobrt._core.supervision import Slot
 from jobrt._core.supervision_records import (
     ChildFailed,
@@ -26,14 +27,19 @@ from jobrt._core.supervision_records import (
     SupervisorStatistics,
 )
 
-__all__ = ["Backoff", "Child", "Function", "Status", "Subtree", "log_event", "name_of", "retry_state"]
+__all__ = ["BACKOFF", "RETURNED", "Child", "Function", "Status", "Subtree", "log_event", "name_of"]
 
 Function: TypeAlias = Callable[..., Awaitable[object]]
-Backoff: TypeAlias = Callable[[tenacity.RetryCallState], float]
-"""Any of tenacity's wait strategies, or a function like them: seconds from what is known of the failure."""
+
+BACKOFF: Final = jittered(tenacity.wait_exponential(multiplier=0.1, max=10), relative=0.1)
+"""0.1, 0.2, 0.4 … 10 s, ±10 %: short at first, since most failures are over at once; at last about what a
+database takes to come back; and not the same for children that fell together."""
 
 SHUTDOWN: Final = 5.0
 """Seconds a child has to end once it is told to, unless it was added with another limit (as in OTP)."""
+
+RETURNED: Final = "returned, though it is permanent"
+"""What is shown as the error of a child that just ended and should not have."""
 
 _logger = logging.getLogger("jobrt.supervisor")
 
@@ -84,6 +90,14 @@ class Child:
             return self.shutdown
         return SHUTDOWN if self.nested is None else self.nested.patience()
 
+    def note_state(self, clock: float) -> None:
+        """Note that it came into another state just now, by Trio's `clock`."""
+        self.since, self.since_clock = datetime.now(UTC), clock
+
+    def note_error(self, text: str) -> None:
+        """Keep what went wrong last."""
+        self.last_error, self.last_error_at = text, datetime.now(UTC)
+
     def statistics(self, slot: Slot, *, window: float) -> ChildStatistics:
         """Return it as it is now; `window` is when the window of the restart intensity began."""
         return ChildStatistics(
@@ -132,17 +146,6 @@ def name_of(function: Function) -> str:
     function = getattr(function, "func", function)  # what a `functools.partial` calls
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return str(name).rpartition("<locals>.")[2]
-
-
-def retry_state(attempt: int, error: Exception | None) -> tenacity.RetryCallState:
-    """Return what tenacity's wait strategies want to see: the attempt's number, and how the last ended."""
-    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
-    state.attempt_number = attempt
-    if error is None:
-        state.set_result(None)
-    else:
-        state.set_exception((type(error), error, error.__traceback__))
-    return state
 
 
 def log_event(event: SupervisionEvent) -> None:

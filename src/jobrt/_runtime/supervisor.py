@@ -22,12 +22,12 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import assert_never
 
 import attrs
 import trio
 
+from jobrt._core.retry import CallState, Wait
 from jobrt._core.supervision import (
     Escalation,
     Fate,
@@ -41,7 +41,6 @@ from jobrt._core.supervision import (
     Strategy,
     Verdict,
     begin,
-    default_delay,
     describe,
     dismiss,
     ended,
@@ -63,7 +62,7 @@ from jobrt._core.supervision_records import (
     SupervisorGaveUp,
     SupervisorStatistics,
 )
-from jobrt._runtime.supervised import Backoff, Child, Function, Status, log_event, name_of, retry_state
+from jobrt._runtime.supervised import BACKOFF, RETURNED, Child, Function, Status, log_event, name_of
 from jobrt.errors import SupervisorFailed
 
 __all__ = ["Supervisor"]
@@ -98,7 +97,7 @@ class Supervisor:
         retry_interval: seconds.
         in_turn: start and stop children one after the other. False, for ``one_for_one`` only: all at once.
         on_event: is called with each `SupervisionEvent`; it must not block. By default they are logged.
-        chance: what the default backoff takes its jitter from; gives values in [0, 1).
+        chance: what the default backoff, and any `jobrt.jittered` one, draws from; from 0 (inclusive) to 1.
 
     """
 
@@ -106,7 +105,7 @@ class Supervisor:
     strategy: Strategy = attrs.field(default="one_for_one", kw_only=True)
     intensity: int = attrs.field(default=5, kw_only=True)
     period: float = attrs.field(default=30.0, kw_only=True)
-    backoff: Backoff | None = attrs.field(default=None, kw_only=True)
+    backoff: Wait = attrs.field(default=BACKOFF, kw_only=True)
     escalation: Escalation = attrs.field(default="raise", kw_only=True)
     retry_interval: float = attrs.field(default=60.0, kw_only=True)
     in_turn: bool = attrs.field(default=True, kw_only=True)
@@ -395,6 +394,8 @@ class Supervisor:
             self._follow(verdict, child, error)
         finally:  # the caller's backoff may raise; it is told all the same how the child ended
             self._tell_end(child, failure)
+        if failure is None and verdict.fate is not Fate.NOTHING:
+            child.note_error(RETURNED)
         self._tell_fate(verdict, child, error)
         self._forget(child)
 
@@ -409,9 +410,9 @@ class Supervisor:
         self._adopt(verdict.slots)
 
     def _delay(self, attempt: int, error: Exception | None) -> float:
-        if self.backoff is None:
-            return default_delay(attempt, chance=self.chance)
-        return max(0.0, float(self.backoff(retry_state(attempt, error))))
+        cause = error or RuntimeError(RETURNED)
+        state = CallState(attempt=attempt, error=cause, chance=self.chance)
+        return max(0.0, float(self.backoff(state)))
 
     # -- what is told --------------------------------------------------------------------------------------
 
@@ -419,7 +420,7 @@ class Supervisor:
         if failure is None:
             self._tell(ChildStopped(self.name, child.name))
         else:
-            child.last_error, child.last_error_at = describe(failure), datetime.now(UTC)
+            child.note_error(describe(failure))
             self._tell(ChildFailed(self.name, child.name, failure))
 
     def _tell_fate(self, verdict: Verdict, child: Child, error: Exception | None) -> None:
@@ -453,8 +454,7 @@ class Supervisor:
         self._wake.set()
         for name, slot in slots.items():
             if slot.phase.shown is not before[name].phase.shown:
-                child = self._children[name]
-                child.since, child.since_clock = datetime.now(UTC), trio.current_time()
+                self._children[name].note_state(trio.current_time())
 
     def _find(self, name: str) -> Child:
         if name not in self._children:

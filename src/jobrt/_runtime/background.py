@@ -1,0 +1,46 @@
+"""Lend attempts a nursery of the worker's: for delayed writes and for services that outlive one attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Background"]
+
+
+@attrs.define(eq=False)
+class Background:
+    """Own a nursery while the worker runs."""
+
+    _nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the nursery open until cancelled."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+
+    def later(self, seconds: float, function: Callable[[], Awaitable[None]]) -> None:
+        """Call `function` in so many seconds, unless the worker stops first."""
+        if self._nursery is not None:
+            self._nursery.start_soon(_later, seconds, function)
+
+    async def start(self, service: Callable[..., Awaitable[Any]]) -> Any:
+        """Start a service that lives as long as the worker, and return what it gave to ``started``."""
+        if self._nursery is None:
+            msg = "the worker is stopping"
+            raise RuntimeError(msg)
+        return await self._nursery.start(service)
+
+
+async def _later(seconds: float, function: Callable[[], Awaitable[None]]) -> None:
+    await trio.sleep(seconds)
+    await function()

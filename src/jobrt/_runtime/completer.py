@@ -1,0 +1,161 @@
+"""Write how attempts ended, in batches, until it is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+import trio
+
+from jobrt._core.attempts import unstarted
+from jobrt._core.job import JobRef
+from jobrt._core.states import EXECUTING_TO, End
+from jobrt._events import Emitter, JobEnded, OutcomeRefused
+from jobrt._runtime.flag import Flag
+from jobrt.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jobrt._core.job import Claimed, Outcome
+    from jobrt._runtime.outage import Backoff
+    from jobrt._storage.base import Storage
+
+__all__ = ["Completer", "Report"]
+
+_WINDOW = 0.005
+"""Seconds an outcome may wait for company; at load a fetcher takes it along long before."""
+_BATCH = 500
+
+
+class Report(NamedTuple):
+    """An attempt's outcome on its way to the database; ``seconds`` is how long `run` took."""
+
+    outcome: Outcome
+    job: Claimed
+    seconds: float
+
+
+@attrs.define(eq=False)
+class Completer:
+    """Collect outcomes and flush them: when they are 5 ms old or 500 long, one flush at a time.
+
+    A fetcher that is about to claim takes them along instead (`take`, then `settled` or `put_back`). Nothing is dropped:
+    while the storage is away outcomes stay here, and `crowded` tells the fetchers to claim no more.
+    """
+
+    storage: Storage
+    emit: Emitter
+    backoff: Backoff
+    pending: list[Report] = attrs.Factory(list)
+    in_flight: dict[int, JobRef] = attrs.Factory(dict)
+    landed: int = 0
+    refused: int = 0
+    _wake: Flag = attrs.Factory(Flag)
+    _quiet: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
+    most: int = 10_000
+
+    def add(self, report: Report) -> None:
+        """Take over the outcome of an attempt."""
+        self.pending.append(report)
+        if len(self.pending) == 1 or len(self.pending) == _BATCH:
+            self._wake.set()
+
+    def give_back(self, job: Claimed) -> None:
+        """Take over a claimed job that nobody has begun."""
+        self.add(Report(unstarted(job), job, 0.0))
+
+    @property
+    def crowded(self) -> bool:
+        """Say whether so many outcomes wait that no more jobs should be claimed."""
+        return len(self.pending) >= self.most
+
+    def known(self) -> list[JobRef]:
+        """Name the claims whose outcome is not settled yet."""
+        return [JobRef(one.job.id, one.job.lease) for one in self.pending] + list(self.in_flight.values())
+
+    def take(self, most: int = 2 * _BATCH) -> list[Report]:
+        """Hand out the oldest outcomes for one attempt to write them."""
+        reports, self.pending = self.pending[:most], self.pending[most:]
+        for one in reports:
+            self.in_flight[one.job.id] = JobRef(one.job.id, one.job.lease)
+        return reports
+
+    def put_back(self, reports: Sequence[Report]) -> None:
+        """Take back outcomes of which nobody knows whether they were written."""
+        self._arrived(reports)
+        self.pending[:0] = reports
+        self._wake.set()
+
+    def settled(self, reports: Sequence[Report], refused: Iterable[JobRef]) -> None:
+        """Note that outcomes were written, or refused because the lease was lost."""
+        self._arrived(reports)
+        lost = set(refused)
+        self.refused += len(lost)
+        self.landed += len(reports) - len(lost)
+        if lost or self.emit.subscribers:
+            for one in reports:
+                self._tell(one, landed=JobRef(one.job.id, one.job.lease) not in lost)
+
+    def _arrived(self, reports: Sequence[Report]) -> None:
+        for one in reports:
+            self.in_flight.pop(one.job.id, None)
+        if not self.pending and not self.in_flight:
+            self._quiet.unpark_all()
+
+    def _tell(self, report: Report, *, landed: bool) -> None:
+        outcome, job, seconds = report
+        end = outcome.end
+        if end is None:
+            return
+        if not landed:
+            self.emit(OutcomeRefused(job.id, job.name, job.lease, end))
+            end = End.LEASE_LOST
+        self.emit(
+            JobEnded(
+                job.id,
+                job.name,
+                job.queue,
+                job.attempt,
+                end,
+                EXECUTING_TO[outcome.event],
+                seconds,
+                outcome.error_type,
+                outcome.message,
+            )
+        )
+
+    async def flush(self) -> None:
+        """Write what is pending now; on an outage put it back and wait a little."""
+        reports = self.take()
+        if not reports:
+            return
+        try:
+            refused = await self.storage.finish([one.outcome for one in reports])
+        except StorageUnavailable as error:
+            self.put_back(reports)
+            await self.backoff.wait(error)
+        except BaseException:
+            self.put_back(reports)
+            raise
+        else:
+            self.backoff.reset()
+            self.settled(reports, refused)
+
+    async def drain(self) -> None:
+        """Wait until every outcome is settled, whoever writes it."""
+        while self.pending or self.in_flight:
+            if self.pending:
+                await self.flush()
+            else:
+                await self._quiet.park()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Flush what no fetcher takes along."""
+        task_status.started()
+        while True:
+            if not self.pending:
+                await self._wake.wait()
+            if len(self.pending) < _BATCH:
+                await trio.sleep(_WINDOW)
+            await self.flush()

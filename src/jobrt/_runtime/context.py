@@ -1,0 +1,236 @@
+"""Give a running job what it may ask for: `Context`, the `ctx` of `run(self, ctx)`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from jobrt._core.attempts import Stop
+from jobrt._core.job import JobRecord, Outcome, Progress
+from jobrt._core.states import End, Event, State
+from jobrt.errors import InvalidJob, LeaseLost, StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from jobrt._core.job import Claimed
+    from jobrt._runtime.running import Running
+    from jobrt._storage.base import Storage
+
+__all__ = ["Context", "Enqueue", "Services", "Step", "record_of"]
+
+_PROGRESS_INTERVAL = 0.5
+"""Seconds between two writes of a job's progress; the newest value is written."""
+
+if TYPE_CHECKING:
+    Enqueue = Callable[..., Awaitable[Any]]
+
+
+@attrs.frozen
+class Services:
+    """What a worker lends to each attempt: the app's state, the storage, a way to enqueue, the shutdown event."""
+
+    state: Any
+    storage: Storage
+    enqueue: Enqueue
+    shutting_down: trio.Event
+    encode_result: Callable[[Any], str]
+    later: Callable[[float, Callable[[], Awaitable[None]]], None]
+
+
+def record_of(job: Claimed) -> JobRecord:
+    """Return a claimed job as the public record."""
+    return JobRecord(
+        id=job.id,
+        name=job.name,
+        queue=job.queue,
+        state=State.EXECUTING,
+        priority=job.priority,
+        attempt=job.attempt,
+        max_attempts=job.max_attempts,
+        args=json.loads(job.args),
+        metadata=json.loads(job.metadata),
+        tags=tuple(job.tags),
+        context=job.context,
+        created_at=job.created_at,
+        schedule_at=job.schedule_at,
+        started_at=job.started_at,
+        progress=None if job.progress is None else Progress(**json.loads(job.progress)),
+        saved=None if job.saved is None else json.loads(job.saved),
+        attempts=tuple(job.attempts),
+    )
+
+
+@attrs.define(eq=False)
+class Step:
+    """A named step of a job: do the work if `todo`, and set `value` to what later attempts shall find."""
+
+    name: str
+    todo: bool
+    value: Any = None
+
+
+@attrs.define(eq=False)
+class Context:
+    """What one attempt may ask for and tell.
+
+    Everything that writes is fenced by the attempt's lease and raises `LeaseLost` when another worker owns the job.
+    """
+
+    _running: Running
+    _services: Services
+    _record: JobRecord | None = None
+    _saved: Any = None
+    _progress_at: float = float("-inf")
+    _progress: Progress | None = None
+    _progress_due: bool = False
+    _steps: dict[str, str] | None = None
+
+    @property
+    def job(self) -> JobRecord:
+        """Return the job's stored record, errors of earlier attempts included."""
+        if self._record is None:
+            self._record = record_of(self._running.job)
+        return self._record
+
+    @property
+    def state(self) -> Any:
+        """Return the application's state object."""
+        return self._services.state
+
+    @property
+    def deadline(self) -> float:
+        """Return the attempt's deadline by Trio's clock (``math.inf`` if it has none)."""
+        return self._running.scope.deadline
+
+    @property
+    def shutting_down(self) -> trio.Event:
+        """Return the event that is set when the worker stops: a long job saves a checkpoint and returns."""
+        return self._services.shutting_down
+
+    @property
+    def cancelled(self) -> tuple[Stop, str] | None:
+        """Return why this attempt is told to stop (timeout, operator, shutdown, lease lost) and the words, or None."""
+        running = self._running
+        if running.stop is not None:
+            return running.stop, running.note
+        if running.scope.cancel_called:
+            return Stop.TIMEOUT, "the time limit passed"
+        return None
+
+    @property
+    def saved(self) -> Any:
+        """Return the last checkpoint, of this attempt or an earlier one; None if there is none."""
+        return self._saved if self._saved is not None else self.job.saved
+
+    async def enqueue(self, *args: Any, **options: Any) -> Any:
+        """Enqueue another job; takes what `Client.enqueue` takes and returns its handle."""
+        return await self._services.enqueue(*args, **options)
+
+    async def checkpoint(self, value: Any) -> None:
+        """Store `value` (JSON) durably: a later attempt finds it in `saved`.
+
+        Raises:
+            LeaseLost: another worker owns the job; nothing was stored.
+
+        """
+        text = _json(value, f"{self._running.job.name}: ctx.checkpoint")
+        if not await self._services.storage.save(self._running.ref, saved=text):
+            self._lost()
+        self._saved = value
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say how far the job is. Written at most twice a second, the newest value; costs nothing in between.
+
+        May be called from a thread that Trio started. A write that fails because the database is away is skipped.
+        """
+        self._progress = Progress(done, total, note)
+        if self._progress_due:
+            return
+        self._progress_due = True
+        if trio.lowlevel.in_trio_run():
+            self._schedule_progress()
+        else:
+            trio.from_thread.run_sync(self._schedule_progress)
+
+    def _schedule_progress(self) -> None:
+        wait = max(0.0, self._progress_at + _PROGRESS_INTERVAL - trio.current_time())
+        self._services.later(wait, self.flush_progress)
+
+    @property
+    def progress_due(self) -> bool:
+        """Say whether the newest progress has not been written yet."""
+        return self._progress_due
+
+    async def flush_progress(self) -> None:
+        """Write the newest progress now, if it has not been written."""
+        if not self._progress_due or self._progress is None:
+            return
+        self._progress_due = False
+        self._progress_at = trio.current_time()
+        text = json.dumps(attrs.asdict(self._progress))
+        with suppress(StorageUnavailable):  # progress is for people; the next one says more
+            await self._services.storage.save(self._running.ref, progress=text)
+
+    @asynccontextmanager
+    async def step(self, name: str) -> AsyncIterator[Step]:
+        """Do a named step once over all attempts: ``async with ctx.step("x") as step: if step.todo: step.value = …``.
+
+        The value (JSON) is stored when the block ends without an error; a later attempt finds ``todo`` False and
+        the value there. A block that raises stores nothing.
+
+        Raises:
+            LeaseLost: another worker owns the job; nothing was stored.
+
+        """
+        if self._steps is None:
+            self._steps = dict(await self._services.storage.steps(self._running.ref))
+        if name in self._steps:
+            yield Step(name, todo=False, value=json.loads(self._steps[name]))
+            return
+        step = Step(name, todo=True)
+        yield step
+        text = _json(step.value, f"{self._running.job.name}: step {name!r}")
+        if not await self._services.storage.save_step(self._running.ref, name, text):
+            self._lost()
+        self._steps[name] = text
+
+    @asynccontextmanager
+    async def transaction(self, *, result: Any = None) -> AsyncIterator[Any]:
+        """Open a database transaction that also completes this job: all of it commits, or none of it.
+
+        Yields the driver's connection (psycopg's, driven by Trio, or ``sqlite3``'s). Use it for the job's own writes
+        and, as ``conn=``, for jobs to enqueue. After the block the job is completed with `result`; what `run` returns later
+        is ignored. Keep it short on SQLite: it holds the one write lock.
+
+        Raises:
+            LeaseLost: another worker owns the job; everything is rolled back.
+
+        """
+        job = self._running.job
+        text = None if result is None else self._services.encode_result(result)
+        outcome = Outcome(job.id, job.lease, Event.COMPLETE, End.FINISHED, result=text)
+        try:
+            async with self._services.storage.transaction(self._running.ref, outcome) as conn:
+                yield conn
+        except LeaseLost:
+            self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")
+            raise
+        self._running.completed = True
+
+    def _lost(self) -> None:
+        self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")
+        msg = f"job {self._running.job.id} ({self._running.job.name}): another worker owns it now"
+        raise LeaseLost(msg)
+
+
+def _json(value: Any, what: str) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        msg = f"{what}: {error}; use JSON values"
+        raise InvalidJob(msg) from error

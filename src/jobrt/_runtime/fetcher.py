@@ -1,0 +1,182 @@
+"""Claim jobs for one queue: wait for a reason, claim, hand over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import attrs
+import trio
+
+from jobrt._core.limits import demand
+from jobrt._events import Emitter, JobsClaimed
+from jobrt.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jobrt._core.job import Claimed, JobRef, Outcome
+    from jobrt._core.limits import Demand
+    from jobrt._runtime.outage import Backoff
+    from jobrt._runtime.queue_state import QueueState
+    from jobrt._storage.base import Exchange, Storage
+
+__all__ = ["Fetcher", "Outbox"]
+
+_LARGEST_CLAIM = 1000
+_MOST_PREFETCHED = 2000
+_PREFETCH_WINDOW = 0.1
+"""Seconds of work to hold beyond the free slots: nothing for slow jobs, thousands for no-ops."""
+
+
+class Parcel(Protocol):
+    """An outcome on its way, as the outbox hands it out."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return what is to be written."""
+        ...
+
+
+P = TypeVar("P", bound=Parcel)
+
+
+class Outbox(Protocol[P]):
+    """What the fetcher needs of the completer: to take pending outcomes along with a claim."""
+
+    @property
+    def crowded(self) -> bool: ...
+    def take(self) -> list[P]: ...
+    def settled(self, reports: Sequence[P], refused: Sequence[JobRef]) -> None: ...
+    def put_back(self, reports: Sequence[P]) -> None: ...
+    def known(self) -> list[JobRef]: ...
+    def give_back(self, job: Claimed) -> None: ...
+
+
+@attrs.define(eq=False)
+class Fetcher:
+    """Keep a queue's executors fed.
+
+    One claim at a time. A claim whose reply was lost may have been committed: before the next one, the storage is told
+    which claims are known, and gives the others back.
+    """
+
+    queue: QueueState
+    storage: Storage
+    outbox: Outbox[Any]
+    worker: Callable[[], str]
+    names: tuple[str, ...]
+    announce: Callable[[str, float], None]
+    backoff: Backoff
+    emit: Emitter
+    _in_doubt: bool = False
+    _rate: float = 0.0
+    _seen: int = 0
+    _taken: int = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Claim whenever woken, and at every poll interval, until cancelled."""
+        task_status.started()
+        self.queue.wake.set()
+        while True:
+            with trio.move_on_after(self.queue.settings.poll_interval) as poll:
+                await self.queue.wake.wait()
+            if poll.cancelled_caught:
+                self._give_back_idle()
+            while await self._fetch():
+                pass
+
+    async def _fetch(self) -> bool:
+        """Claim once; say whether it is worth claiming again at once."""
+        if self.queue.closed or self.queue.paused:
+            self.give_back()
+            self.queue.looked(0)
+            return False
+        wanted = self._demand()
+        if wanted.empty or self.outbox.crowded:
+            self.queue.looked(0)
+            return False
+        self.queue.claiming = True
+        try:
+            exchange = await self._exchange(wanted)
+        except StorageUnavailable as error:
+            await self.backoff.wait(error)
+            return True
+        finally:
+            self.queue.claiming = False
+        self.backoff.reset()
+        again = self._hand_over(wanted, exchange)
+        self.queue.looked(len(exchange.jobs))
+        return again
+
+    def _demand(self) -> Demand:
+        self._measure()
+        prefetch = min(int(self._rate * _PREFETCH_WINDOW), _MOST_PREFETCHED)
+        self.queue.low = prefetch // 2
+        room = min(self.queue.concurrency + prefetch - self.queue.held, _LARGEST_CLAIM)
+        return demand(
+            self.worker(),
+            self.queue.name,
+            settings=self.queue.settings,
+            room=room,
+            names=self.names,
+            free=self.queue.limits.free(),
+        )
+
+    def _measure(self) -> None:
+        """Estimate how many jobs the queue finishes in a second, from those since the last claim."""
+        now = trio.current_time()
+        elapsed = now - self.queue.last_claim
+        if elapsed >= _PREFETCH_WINDOW / 10:
+            self._rate = (self.queue.finished - self._seen) / elapsed
+            self._seen = self.queue.finished
+            self.queue.last_claim = now
+
+    async def _exchange(self, wanted: Demand) -> Exchange:
+        if self._in_doubt:
+            known = self.queue.known() + self.outbox.known()
+            await self.storage.release_unknown(self.worker(), self.queue.name, known)
+            self._in_doubt = False
+        reports = self.outbox.take()
+        try:
+            exchange = await self.storage.exchange([one.outcome for one in reports], wanted)
+        except BaseException:
+            self._in_doubt = True
+            self.outbox.put_back(reports)
+            raise
+        self.outbox.settled(reports, exchange.refused)
+        return exchange
+
+    def _hand_over(self, wanted: Demand, exchange: Exchange) -> bool:
+        count = len(exchange.jobs)
+        full = count >= wanted.limit
+        self.queue.more = full or wanted.clustered or self._left_out(wanted, exchange)
+        self.queue.limits.take(exchange.jobs)
+        if count:
+            self.queue.offer(exchange.jobs)
+            self.emit(JobsClaimed(self.queue.name, wanted.limit, count))
+        if exchange.next_due is not None:
+            self.announce(self.queue.name, exchange.next_due)
+        if self.queue.closed or self.queue.paused:
+            self.give_back()
+            return False
+        return full and len(self.queue.inbox) <= self.queue.low
+
+    def _left_out(self, wanted: Demand, exchange: Exchange) -> bool:
+        """Say whether a name had no room left, so that the database may hold more of it."""
+        if len(wanted.capped) < len(self.queue.limits.most):
+            return True
+        counts: dict[str, int] = {}
+        for job in exchange.jobs:
+            counts[job.name] = counts.get(job.name, 0) + 1
+        return any(counts.get(name, 0) >= most for name, most in wanted.capped)
+
+    def give_back(self) -> None:
+        """Give back the claimed jobs that nobody has begun."""
+        for job in self.queue.withdraw():
+            self.outbox.give_back(job)
+
+    def _give_back_idle(self) -> None:
+        """Give prefetched jobs back when the queue has stopped taking them: others may be free for them."""
+        if self.queue.inbox and self.queue.taken == self._taken:
+            self.give_back()
+        self._taken = self.queue.taken

@@ -1,0 +1,138 @@
+"""Keep the worker alive in the eyes of the others, and know when it no longer is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from jobrt._events import Emitter, WorkerFenced
+from jobrt._runtime.flag import Flag
+from jobrt.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jobrt._runtime.outage import Backoff, Outage
+    from jobrt._storage.base import Changes, Storage
+
+__all__ = ["Control", "Heartbeat", "Identity"]
+
+_BEATS_PER_LEASE = 3
+
+
+@attrs.define(eq=False)
+class Identity:
+    """Who this worker is: an id of its own for each registration, never used twice."""
+
+    make: Callable[[], str]
+    id: str = ""
+
+    def renew(self) -> str:
+        """Become somebody new: after a lost lease the old id's jobs belong to whoever rescues them."""
+        self.id = self.make()
+        return self.id
+
+
+@attrs.define(eq=False)
+class Heartbeat:
+    """Renew the worker's lease three times per lease time; the last actor to stop.
+
+    The lease is trusted from *before* the last renewal that was answered, by the monotonic clock. When it has run
+    out, or the storage says that the worker is gone, the worker's jobs may already run elsewhere: `fence` cancels
+    them here, and the worker registers anew.
+    """
+
+    storage: Storage
+    identity: Identity
+    lease: float
+    info: Callable[[], Mapping[str, Any]]
+    fence: Callable[[str], None]
+    apply: Callable[[Changes], None]
+    outage: Outage
+    emit: Emitter
+    renewed: float = 0.0
+
+    async def register(self) -> None:
+        """Make the worker known; raises `StorageUnavailable` if that is not possible now."""
+        began = trio.current_time()
+        await self.storage.register(self.identity.renew(), lease=self.lease, info=self.info())
+        self.renewed = began
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Beat until cancelled."""
+        task_status.started()
+        interval = self.lease / _BEATS_PER_LEASE
+        while True:
+            known = await self._beat(interval)
+            if not known or trio.current_time() > self.renewed + self.lease:
+                await self._start_over()
+            failed = self.outage.since is not None
+            await trio.sleep(interval / 5 if failed else interval)
+
+    async def _beat(self, limit: float) -> bool:
+        """Renew once, within `limit` seconds; say whether the storage knows us (or could not be asked)."""
+        began = trio.current_time()
+        try:
+            with trio.move_on_after(limit) as scope:
+                changes = await self.storage.beat(self.identity.id, lease=self.lease, info=self.info())
+        except StorageUnavailable as error:
+            self.outage.begin(error)
+            return True
+        if scope.cancelled_caught:
+            self.outage.begin(StorageUnavailable(f"no answer to a heartbeat within {limit:g} s"))
+            return True
+        self.outage.over()
+        if changes.known:
+            # A beat that was answered proves the lease from when it was asked for, if that was still in time.
+            self.renewed = began if began <= self.renewed + self.lease else self.renewed
+            self.apply(changes)
+        return changes.known
+
+    async def _start_over(self) -> None:
+        """Cancel our own jobs and register under a new id, however long that takes."""
+        late = trio.current_time() - self.renewed
+        self.fence(f"no heartbeat for {late:.1f} s, the lease is {self.lease:g} s")
+        self.emit(WorkerFenced(self.identity.id, late))
+        while True:
+            try:
+                await self.register()
+            except StorageUnavailable as error:
+                self.outage.begin(error)
+                await trio.sleep(self.lease / 10)
+            else:
+                self.outage.over()
+                return
+
+
+@attrs.define(eq=False)
+class Control:
+    """Learn what operators want: cancelled jobs, paused and scaled queues. At once when told, else by looking.
+
+    Looks at every `interval` while jobs run (only they can be cancelled), and with each heartbeat anyway.
+    """
+
+    storage: Storage
+    identity: Identity
+    interval: float
+    busy: Callable[[], bool]
+    apply: Callable[[Changes], None]
+    backoff: Backoff
+    wake: Flag = attrs.Factory(Flag)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look until cancelled."""
+        task_status.started()
+        while True:
+            with trio.move_on_after(self.interval) as scope:
+                await self.wake.wait()
+            if scope.cancelled_caught and not self.busy():
+                continue
+            try:
+                self.apply(await self.storage.changes(self.identity.id))
+            except StorageUnavailable as error:
+                self.wake.set()
+                await self.backoff.wait(error)
+            else:
+                self.backoff.reset()

@@ -1,0 +1,87 @@
+"""Do what somebody has to do for all: rescue dead workers' jobs, prune finished ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from jobrt._core.states import State
+from jobrt._events import Emitter, JobRescued, JobsPruned
+from jobrt.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jobrt._core.keep import PruneRule
+    from jobrt._runtime.outage import Backoff
+    from jobrt._storage.base import Storage
+
+__all__ = ["Maintenance"]
+
+_BATCH = 1000
+_PRUNE_INTERVAL = 60.0
+ROLE = "maintenance"
+
+
+@attrs.define(eq=False)
+class Maintenance:
+    """Rescue and prune, on one worker at a time as a rule.
+
+    Leadership only saves work: a rescue and a pruning by two at once do no harm. Every call is bounded; a long
+    backlog is worked off in batches with checkpoints in between.
+    """
+
+    storage: Storage
+    worker: Callable[[], str]
+    interval: float
+    rules: Sequence[PruneRule]
+    backoff: Backoff
+    emit: Emitter
+    term: int | None = None
+    _pruned: float = float("-inf")
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look after the others until cancelled."""
+        task_status.started()
+        while True:
+            try:
+                await self._round()
+            except StorageUnavailable as error:
+                self.term = None
+                await self.backoff.wait(error)
+            else:
+                self.backoff.reset()
+                await trio.sleep(self.interval)
+
+    async def _round(self) -> None:
+        began = trio.current_time()
+        trusted = 3 * self.interval
+        self.term = await self.storage.lead(ROLE, self.worker(), seconds=trusted)
+        if self.term is None:
+            return
+        while trio.current_time() < began + trusted and await self._rescue() == _BATCH:
+            pass
+        if began >= self._pruned + _PRUNE_INTERVAL and self.rules:
+            self._pruned = began
+            while trio.current_time() < began + trusted and await self._prune() == _BATCH:
+                pass
+
+    async def _rescue(self) -> int:
+        rescued = await self.storage.rescue(limit=_BATCH)
+        for job in rescued:
+            self.emit(JobRescued(job.id, job.name, job.queue, job.worker, State(job.state)))
+        return len(rescued)
+
+    async def _prune(self) -> int:
+        count = await self.storage.prune(self.rules, limit=_BATCH)
+        if count:
+            self.emit(JobsPruned(count))
+        return count
+
+    async def resign(self) -> None:
+        """Let another worker lead at once."""
+        if self.term is not None:
+            self.term = None
+            await self.storage.resign(ROLE, self.worker())

@@ -1,0 +1,154 @@
+"""Hold what the actors of one queue share: claimed jobs, running attempts, settings."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from jobrt._core.job import JobRef
+from jobrt._runtime.flag import Flag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jobrt._core.job import Claimed
+    from jobrt._core.queues import Queue
+    from jobrt._runtime.running import Running
+
+__all__ = ["NameLimits", "QueueState"]
+
+
+@attrs.define(eq=False)
+class NameLimits:
+    """Count, over all queues of a worker, the claimed jobs of each name that has a MAX_CONCURRENCY."""
+
+    most: dict[str, int]
+    held: dict[str, int] = attrs.Factory(dict)
+
+    def take(self, jobs: Iterable[Claimed]) -> None:
+        """Count jobs that were claimed."""
+        for job in jobs:
+            if job.name in self.most:
+                self.held[job.name] = self.held.get(job.name, 0) + 1
+
+    def give(self, name: str) -> bool:
+        """Count a job out; say whether its name has a limit."""
+        if name not in self.most:
+            return False
+        self.held[name] -= 1
+        return True
+
+    def free(self) -> dict[str, int]:
+        """Return how many more of each limited name may be claimed."""
+        return {name: most - self.held.get(name, 0) for name, most in self.most.items()}
+
+
+@attrs.define(eq=False)
+class QueueState:
+    """What fetcher, executors and control of one queue share.
+
+    ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by job id. ``more`` says that the
+    database may hold due jobs that the last claim had no room for, so that each freed slot is worth a claim.
+    """
+
+    name: str
+    settings: Queue
+    limits: NameLimits
+    inbox: deque[Claimed] = attrs.Factory(deque)
+    running: dict[int, Running] = attrs.Factory(dict)
+    wake: Flag = attrs.Factory(Flag)
+    grow: Flag = attrs.Factory(Flag)
+    idle: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
+    empty: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
+    executors: int = 0
+    concurrency: int = attrs.field(init=False)
+    paused: bool = False
+    closed: bool = False
+    more: bool = False
+    low: int = 0
+    taken: int = 0
+    finished: int = 0
+    last_claim: float = 0.0
+    claiming: bool = False
+    looks: int = 0
+    last_count: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.concurrency = self.settings.concurrency
+
+    @property
+    def held(self) -> int:
+        """Return how many jobs of this queue the worker holds."""
+        return len(self.inbox) + len(self.running)
+
+    def offer(self, jobs: Iterable[Claimed]) -> None:
+        """Hand claimed jobs to the executors."""
+        self.inbox.extend(jobs)
+        waiting = len(self.inbox)
+        idle = len(self.idle)
+        if idle:
+            self.idle.unpark(count=min(idle, waiting))
+        if waiting > idle and self.executors < self.concurrency:
+            self.grow.set()
+
+    def take(self) -> Claimed:
+        """Take the next job to begin; wake the fetcher when the inbox runs low."""
+        self.taken += 1
+        job = self.inbox.popleft()
+        if len(self.inbox) == self.low and self.more:
+            self.wake.set()
+        return job
+
+    def release(self, job: Claimed) -> None:
+        """Count out a job that is no longer held, and wake the fetcher if that is worth a claim."""
+        limited = self.limits.give(job.name)
+        if self.more and (limited or len(self.inbox) <= self.low):
+            self.wake.set()
+        self._tell()
+
+    def looked(self, count: int) -> None:
+        """Note that the fetcher has looked and claimed so many jobs."""
+        self.claiming = False
+        self.looks += 1
+        self.last_count = count
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self.running and not self.inbox and not self.claiming:
+            self.empty.unpark_all()
+
+    def ended(self, job: Claimed) -> None:
+        """Note the end of an attempt."""
+        self.finished += 1
+        del self.running[job.id]
+        self.release(job)
+
+    def withdraw(self) -> list[Claimed]:
+        """Take back all jobs that nobody has begun."""
+        jobs = list(self.inbox)
+        self.inbox.clear()
+        for job in jobs:
+            self.release(job)
+        return jobs
+
+    def known(self) -> list[JobRef]:
+        """Name every claim that the worker knows of in this queue."""
+        return [JobRef(job.id, job.lease) for job in self.inbox] + [
+            JobRef(one.job.id, one.job.lease) for one in self.running.values()
+        ]
+
+    async def wait_empty(self) -> None:
+        """Wait until the worker holds no job of this queue and no claim is under way."""
+        while self.running or self.inbox or self.claiming:
+            await self.empty.park()
+
+    async def look(self) -> int:
+        """Have the fetcher look now, and return how many jobs it claimed then."""
+        before = self.looks
+        self.wake.set()
+        while self.looks == before:
+            await self.empty.park()
+        return self.last_count

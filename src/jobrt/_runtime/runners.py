@@ -1,0 +1,99 @@
+"""Run a job's `run` where its RUN_IN says: in Trio, in a thread, in a process, under asyncio."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from jobrt.errors import InvalidJob
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from jobrt._core.job import JobRecord
+    from jobrt._registry import JobDefinition
+    from jobrt._runtime.context import Context
+
+__all__ = ["AsyncioLoop", "DetachedContext", "make_runners"]
+
+
+@attrs.frozen
+class DetachedContext:
+    """What a job in another process knows: its record and checkpoint. It cannot reach the worker from there."""
+
+    job: JobRecord
+    saved: Any
+
+
+async def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Any:
+    return await definition.run(job, ctx)
+
+
+async def _in_thread(limiter: trio.CapacityLimiter, definition: JobDefinition, job: Any, ctx: Context) -> Any:
+    """Run in a thread; it stops where it calls `trio.from_thread.check_cancelled`."""
+    return await trio.to_thread.run_sync(definition.run, job, ctx, limiter=limiter)
+
+
+async def _in_process(definition: JobDefinition, job: Any, ctx: Context) -> Any:
+    """Run in a worker process that is killed when the attempt is cancelled."""
+    try:
+        import trio_parallel  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        msg = f'{definition.name}: RUN_IN = "process" needs trio-parallel: pip install "jobrt[process]"'
+        raise InvalidJob(msg) from error
+    detached = DetachedContext(ctx.job, ctx.saved)
+    return await trio_parallel.run_sync(definition.run, job, detached, kill_on_cancel=True)
+
+
+@attrs.define(eq=False)
+class AsyncioLoop:
+    """Open one trio-asyncio loop per worker, when the first asyncio job comes, in the worker's own scope."""
+
+    start: Callable[..., Awaitable[Any]]
+    _loop: Any = None
+    _opening: trio.Lock = attrs.Factory(trio.Lock)
+
+    async def run(self, definition: JobDefinition, job: Any, ctx: Context) -> Any:
+        """Run an asyncio coroutine; when the attempt is cancelled it gets its ``CancelledError``."""
+        import trio_asyncio  # noqa: PLC0415 - imported only by apps with asyncio jobs: it changes asyncio's policy
+
+        async with self._opening:
+            if self._loop is None:
+                self._loop = await self.start(self._serve)
+        token = trio_asyncio.current_loop.set(self._loop)
+        try:
+            return await trio_asyncio.aio_as_trio(definition.run)(job, ctx)
+        finally:
+            trio_asyncio.current_loop.reset(token)
+
+    async def _serve(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+        import trio_asyncio  # noqa: PLC0415 - see above
+
+        try:
+            async with trio_asyncio.open_loop() as loop:
+                task_status.started(loop)
+                await trio.sleep_forever()
+        finally:
+            self._loop = None
+
+
+def make_runners(
+    *, threads: int, start: Callable[..., Awaitable[Any]]
+) -> Mapping[str, Callable[[JobDefinition, Any, Context], Awaitable[Any]]]:
+    """Return how to run a job for each RUN_IN.
+
+    Args:
+        threads: most threads at once: the sum of the queues' concurrency, so that no job waits for one.
+        start: starts a service in the worker's scope and returns what it gave to ``started``.
+
+    """
+    limiter = trio.CapacityLimiter(threads)
+    return {
+        "trio": _in_trio,
+        "thread": functools.partial(_in_thread, limiter),
+        "process": _in_process,
+        "asyncio": AsyncioLoop(start).run,
+    }

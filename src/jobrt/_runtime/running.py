@@ -1,0 +1,46 @@
+"""Hold one attempt that is under way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from jobrt._core.job import JobRef
+
+if TYPE_CHECKING:
+    from jobrt._core.attempts import Stop
+    from jobrt._core.job import Claimed
+    from jobrt._registry import JobDefinition
+
+__all__ = ["Running"]
+
+
+@attrs.define(eq=False)
+class Running:
+    """An attempt under way: its job, its cancel scope, and why it was told to stop, if it was."""
+
+    job: Claimed
+    definition: JobDefinition
+    scope: trio.CancelScope
+    started: float
+    task: trio.lowlevel.Task
+    stop: Stop | None = None
+    stopped_at: float | None = None
+    note: str = ""
+    completed: bool = False
+    reported: frozenset[str] = frozenset()
+
+    @property
+    def ref(self) -> JobRef:
+        """Name the claim, for fenced writes."""
+        return JobRef(self.job.id, self.job.lease)
+
+    def cancel(self, stop: Stop, note: str) -> bool:
+        """Cancel the attempt; the first reason given is the one recorded. Says whether this was the first."""
+        if self.stop is not None:
+            return False
+        self.stop, self.note, self.stopped_at = stop, note, trio.current_time()
+        self.scope.cancel(reason=note or stop.value)
+        return True

@@ -1,0 +1,196 @@
+"""Notice what should not happen: jobs that block the loop, do not stop, or take far too long; queues that stall."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import threading
+import traceback
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from jobrt._core.attempts import Stop
+from jobrt._core.where import queue as in_queue
+from jobrt._core.where import scheduled_before, state
+from jobrt._events import Emitter, JobCancelPhase, JobStuck, QueueStalled
+from jobrt.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from jobrt._runtime.queue_state import QueueState
+    from jobrt._runtime.running import Running
+    from jobrt._runtime.supervisor import Supervisor
+    from jobrt._storage.base import Storage
+
+__all__ = ["Usual", "Watchdog"]
+
+_INTERVAL = 1.0
+_BLOCKED_AFTER = 1.0
+_STOP_LIMIT = 5.0
+"""Seconds after its cancellation in which an attempt is expected to end."""
+_SLOW_FACTOR = 10.0
+_SLOW_AT_LEAST = 60.0
+_SLOW_SAMPLES = 10
+_STALLED_POLLS = 5
+_STALLED_AT_LEAST = 10.0
+
+
+@attrs.define(eq=False)
+class Usual:
+    """Know how long jobs of each name usually take: a running mean, by Welford's update."""
+
+    means: dict[str, tuple[int, float]] = attrs.Factory(dict)
+
+    def note(self, name: str, seconds: float) -> None:
+        """Add one finished attempt."""
+        count, mean = self.means.get(name, (0, 0.0))
+        self.means[name] = count + 1, mean + (seconds - mean) / (count + 1)
+
+    def limit(self, name: str) -> float:
+        """Return the seconds beyond which an attempt is far past its usual time."""
+        count, mean = self.means.get(name, (0, 0.0))
+        return math.inf if count < _SLOW_SAMPLES else max(_SLOW_AT_LEAST, _SLOW_FACTOR * mean)
+
+
+@attrs.define(eq=False)
+class Watchdog:
+    """Look at every running attempt once a second, and from a thread at the event loop itself.
+
+    It reports, with the stack, and repairs only one thing: a fetcher that has not looked for several polls although
+    jobs are due and slots are free is restarted.
+    """
+
+    storage: Storage
+    queues: Mapping[str, QueueState]
+    supervisors: Mapping[str, Supervisor]
+    usual: Usual
+    emit: Emitter
+    _looks: dict[str, tuple[int, float]] = attrs.Factory(dict)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watch until cancelled."""
+        over = threading.Event()
+        loop = _LoopWatch(self._running, self.emit, over, trio.lowlevel.current_trio_token(), threading.get_ident())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, loop.watch, name="loop watch")
+            task_status.started()
+            try:
+                while True:
+                    await trio.sleep(_INTERVAL)
+                    self._look_at_attempts()
+                    await self._look_at_queues()
+            finally:
+                over.set()
+
+    def _running(self) -> Iterator[Running]:
+        for queue in self.queues.values():
+            yield from list(queue.running.values())
+
+    def _look_at_attempts(self) -> None:
+        now = trio.current_time()
+        for one in self._running():
+            ran = now - one.started
+            stopped = one.stopped_at if one.stopped_at is not None else one.scope.deadline
+            if now - stopped > _STOP_LIMIT:
+                self._stuck(one, "uncancellable", now - stopped)
+            elif ran > self.usual.limit(one.job.name):
+                self._stuck(one, "slow", ran)
+
+    def _stuck(self, one: Running, why: str, seconds: float) -> None:
+        """Report an attempt once for each reason."""
+        if why in one.reported:
+            return
+        one.reported |= {why}
+        self.emit(JobStuck(one.job.id, one.job.name, why, seconds, stack_of(one.task)))
+        if why == "uncancellable" and one.stop is Stop.OPERATOR:
+            self.emit(JobCancelPhase(one.job.id, one.job.name, "stuck", one.note))
+
+    async def _look_at_queues(self) -> None:
+        now = trio.current_time()
+        for name, queue in self.queues.items():
+            looks, since = self._looks.get(name, (-1, now))
+            if looks != queue.looks or queue.paused or queue.closed or queue.held >= queue.concurrency:
+                self._looks[name] = queue.looks, now
+            elif now - since > max(_STALLED_AT_LEAST, _STALLED_POLLS * queue.settings.poll_interval):
+                self._looks[name] = queue.looks, now
+                await self._unstall(name, queue)
+
+    async def _unstall(self, name: str, queue: QueueState) -> None:
+        due = in_queue(name) & state("scheduled", "available", "retryable") & scheduled_before(timedelta(0))
+        try:
+            with trio.move_on_after(_STALLED_AT_LEAST):
+                count = await self.storage.count(due, most=1000)
+                if count:
+                    self.emit(QueueStalled(name, count, queue.concurrency - queue.held))
+                    self.supervisors[name].restart_child("fetcher")
+        except StorageError as error:  # away: then that is why nothing is claimed, and it is told elsewhere
+            logging.getLogger("jobrt").debug("queue %s could not be looked at: %s", name, error)
+
+
+def stack_of(task: trio.lowlevel.Task) -> str:
+    """Return where a task, and the tasks it started, stand now."""
+    lines: list[str] = []
+    for one in _tree(task):
+        lines.append(f"task {one.name}:\n")
+        frames = [(frame, number) for frame, number in one.iter_await_frames()]
+        lines += traceback.format_list(traceback.StackSummary.extract(iter(frames), capture_locals=False))
+    return "".join(lines)
+
+
+def _tree(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    yield task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from _tree(child)
+
+
+@attrs.define(eq=False)
+class _LoopWatch:
+    """Notice from a thread that the event loop does not turn, and say which job holds it."""
+
+    running: Any
+    emit: Emitter
+    over: threading.Event
+    token: trio.lowlevel.TrioToken
+    loop_thread: int
+
+    def watch(self) -> None:
+        """Probe the loop once a second until told to end."""
+        while not self.over.wait(_INTERVAL):
+            turned = threading.Event()
+            try:
+                self.token.run_sync_soon(turned.set)
+            except trio.RunFinishedError:
+                return
+            if not turned.wait(_BLOCKED_AFTER):
+                self._report()
+                turned.wait()
+
+    def _report(self) -> None:
+        """Log at once (the loop cannot), and emit when the loop turns again."""
+        frame = sys._current_frames().get(self.loop_thread)  # noqa: SLF001 - documented for exactly this
+        stack = "".join(traceback.format_stack(frame))
+        one = _owner(frame, list(self.running()))
+        name, job_id = (one.job.name, one.job.id) if one is not None else ("(no job)", 0)
+        logging.getLogger("jobrt").warning(
+            "job %s %s blocks the event loop for more than %g s:\n%s", name, job_id, _BLOCKED_AFTER, stack
+        )
+        self.token.run_sync_soon(self.emit, JobStuck(job_id, name, "blocking", _BLOCKED_AFTER, stack))
+
+
+def _owner(frame: Any, running: Iterable[Running]) -> Running | None:
+    """Return the attempt whose task, or a task below it, is being stepped in this thread."""
+    task = None
+    while frame is not None and task is None:
+        found = frame.f_locals.get("task") if frame.f_code.co_name == "unrolled_run" else None
+        task = found if isinstance(found, trio.lowlevel.Task) else None
+        frame = frame.f_back
+    by_task = {one.task: one for one in running}
+    while task is not None and task not in by_task:
+        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+    return by_task.get(task) if task is not None else None

@@ -1,0 +1,432 @@
+"""Put a worker together: the only place that knows all actors.
+
+::
+
+    worker                    Supervisor, one for one; started in this order, stopped in the reverse one
+    ├─ heartbeat              the last to stop
+    ├─ background             progress writes, the asyncio loop
+    ├─ control · notifier · scheduler · maintenance · cron · watchdog
+    ├─ completer
+    └─ queues                 Supervisor: a queue that fails too often is marked, shown, tried again; the others go on
+       └─ "mail"              Supervisor
+          ├─ executors
+          └─ fetcher          the first to stop
+
+A stop is: claim no more, give back what nobody began, let running attempts have their grace, cancel them, write
+every outcome, sign off, and only then end the tree. Each arrow has a limit.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from jobrt._core.attempts import Stop
+from jobrt._core.supervision_records import ChildFailed, ChildRestarting, SupervisionEvent
+from jobrt._events import (
+    ActorRestarted,
+    Emitter,
+    JobCancelPhase,
+    QueuePaused,
+    WorkerStarted,
+    WorkerStopped,
+    WorkerStopping,
+)
+from jobrt._runtime.attempt import Attempts
+from jobrt._runtime.background import Background
+from jobrt._runtime.completer import Completer, Report
+from jobrt._runtime.context import Services
+from jobrt._runtime.cron import CronActor
+from jobrt._runtime.executor import Executors
+from jobrt._runtime.fetcher import Fetcher
+from jobrt._runtime.heartbeat import Control, Heartbeat, Identity
+from jobrt._runtime.maintenance import Maintenance
+from jobrt._runtime.notifier import Notifier
+from jobrt._runtime.outage import Backoff, Outage
+from jobrt._runtime.queue_state import NameLimits, QueueState
+from jobrt._runtime.runners import make_runners
+from jobrt._runtime.scheduler import Scheduler
+from jobrt._runtime.supervisor import Supervisor
+from jobrt._runtime.watchdog import Usual, Watchdog
+from jobrt.errors import InvalidFilter, StorageError, StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from jobrt._core.cron import CronEntry
+    from jobrt._core.job import Claimed, Outcome
+    from jobrt._core.keep import PruneRule
+    from jobrt._core.queues import Queue
+    from jobrt._registry import JobDefinition
+    from jobrt._runtime.running import Running
+    from jobrt._runtime.supervisor import SupervisorStatistics
+    from jobrt._storage.base import Changes, Storage, Wake
+
+__all__ = ["Worker", "WorkerPlan"]
+
+_CLEANUP = 3.0
+"""Seconds that cancelled attempts have for their clean-up before the stop goes on without waiting politely."""
+_SIGN_OFF = 2.0
+"""Seconds for writing the last outcomes and signing off."""
+_CONTROL_INTERVAL = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class WorkerPlan:
+    """What a worker is to do, settled before it starts."""
+
+    definitions: Mapping[str, JobDefinition]
+    queues: Mapping[str, Queue]
+    rules: Sequence[PruneRule] = ()
+    crons: Sequence[CronEntry] = ()
+    grace: float = 30.0
+    lease: float = 30.0
+    name: str | None = None
+    version: str = ""
+    switched_off: frozenset[str] = frozenset()
+    """Of ``worker`` (claims nothing) and ``cron``: what the environment has disabled."""
+
+
+def _new_worker_id(name: str | None) -> str:
+    """Return ``host.pid.random``: for people to recognize, and unique per registration."""
+    return f"{name or socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+
+
+@attrs.define(eq=False, slots=False)  # the actors are made in __attrs_post_init__
+class Worker:
+    """Run jobs. Made by ``App.run_worker``, which is started in a nursery and hands it out."""
+
+    plan: WorkerPlan
+    storage: Storage
+    state: Any
+    enqueue: Callable[..., Awaitable[Any]]
+    encode_result: Callable[[Any], str]
+    emit: Emitter = attrs.Factory(Emitter)
+    shutting_down: trio.Event = attrs.Factory(trio.Event)
+    stopped: trio.Event = attrs.Factory(trio.Event)
+    queues: dict[str, QueueState] = attrs.Factory(dict)
+    _grace: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    _last_errors: dict[tuple[str, str], str] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        plan = self.plan
+        self._identity = Identity(lambda: _new_worker_id(plan.name))
+        self._outage = Outage(self.emit)
+        self._usual = Usual()
+        limits = NameLimits(
+            {one.name: one.max_concurrency for one in plan.definitions.values() if one.max_concurrency is not None}
+        )
+        for name, settings in plan.queues.items():
+            self.queues[name] = QueueState(name, settings, limits)
+        self._completer = Completer(self.storage, self.emit, self._backoff())
+        self._scheduler = Scheduler(lambda queue: self.queues[queue].wake.set())
+        self._background = Background()
+        self._heartbeat = Heartbeat(
+            self.storage, self._identity, plan.lease, self.info, self._fence, self._apply, self._outage, self.emit
+        )
+        self._control = Control(
+            self.storage, self._identity, _CONTROL_INTERVAL, self._busy, self._apply, self._backoff()
+        )
+        self._maintenance = Maintenance(
+            self.storage, lambda: self.id, min(5.0, plan.lease / 6), plan.rules, self._backoff(), self.emit
+        )
+        self._notifier = Notifier(self.storage, self._deliver, self._backoff(), self.emit)
+        self._cron = CronActor(self.storage, plan.crons, plan.definitions, self._backoff(), self.emit)
+        self._attempts = Attempts(
+            plan.definitions,
+            make_runners(
+                threads=sum(queue.concurrency for queue in plan.queues.values()), start=self._background.start
+            ),
+            Services(
+                self.state,
+                self.storage,
+                self.enqueue,
+                self.shutting_down,
+                self.encode_result,
+                self._background.later,
+            ),
+            self._report,
+            self.emit,
+        )
+        self._tree = self._supervisor()
+
+    # ------------------------------------------------------------------ what others may ask
+
+    @property
+    def id(self) -> str:
+        """Return the id under which the worker is registered now."""
+        return self._identity.id
+
+    def statistics(self) -> SupervisorStatistics:
+        """Return the supervision tree as it is now."""
+        return self._tree.statistics()
+
+    def info(self) -> dict[str, Any]:
+        """Return what the heartbeat tells the others about this worker; JSON-able."""
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "name": self.plan.name,
+            "version": self.plan.version,
+            "python": platform.python_version(),
+            "program": sys.argv[0],
+            "leader": self._maintenance.term is not None,
+            "deaf": self._notifier.deaf,
+            "outage": self._outage.error if self._outage.since is not None else None,
+            "stopping": self.shutting_down.is_set(),
+            "pending_outcomes": len(self._completer.pending),
+            "landed": self._completer.landed,
+            "refused": self._completer.refused,
+            "queues": {name: self._queue_info(queue) for name, queue in self.queues.items()},
+            "tree": self._tree.statistics().to_dict(),
+        }
+
+    def _queue_info(self, queue: QueueState) -> dict[str, Any]:
+        return {
+            "concurrency": queue.concurrency,
+            "running": len(queue.running),
+            "claimed": len(queue.inbox),
+            "finished": queue.finished,
+            "paused": queue.paused,
+            "stuck": [one.job.id for one in queue.running.values() if one.reported],
+        }
+
+    async def stop(self, *, grace: float | None = None) -> None:
+        """Stop: claim nothing new, give running jobs `grace` seconds (default: the app's), then cancel them.
+
+        Returns when the worker is gone, all outcomes written. Calling it again can only shorten the grace.
+        """
+        self.begin_stop(grace=grace)
+        await self.stopped.wait()
+
+    def begin_stop(self, *, grace: float | None = None) -> None:
+        """Do as `stop`, without waiting."""
+        deadline = trio.current_time() + (self.plan.grace if grace is None else grace)
+        self._grace.deadline = min(self._grace.deadline, deadline)
+        if not self.shutting_down.is_set():
+            running = sum(len(queue.running) for queue in self.queues.values())
+            self.emit(WorkerStopping(self.id, max(0.0, self._grace.deadline - trio.current_time()), running))
+            self.shutting_down.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until this worker's queues have no due job that it could run, and all outcomes are written."""
+        while True:
+            for queue in self.queues.values():
+                await queue.wait_empty()
+            await self._completer.drain()
+            counts = [await queue.look() for queue in self.queues.values()]
+            if not any(counts) and not any(queue.held for queue in self.queues.values()):
+                return
+
+    def abandon(self) -> list[str]:
+        """Report attempts that do not end as interrupted, so that the process can exit; returns their names.
+
+        Only for a process that ends right after: the code of those attempts is still running.
+        """
+        stuck = self._running()
+        for one in stuck:
+            one.completed = True
+            self._completer.give_back(one.job)
+        return [f"{one.job.name} {one.job.id}" for one in stuck]
+
+    # ------------------------------------------------------------------ running
+
+    async def run(self, *, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop` is called or the surrounding scope is cancelled, which is a stop without grace."""
+        await self._register()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._shielded_tree)
+                self.emit(WorkerStarted(self.id, tuple(self.queues)))
+                task_status.started(self)
+                try:
+                    await self.shutting_down.wait()
+                finally:
+                    with trio.CancelScope(shield=True):  # every step of the shutdown has its own limit
+                        await self._shut_down(graceful=self.shutting_down.is_set())
+        finally:
+            self.emit(WorkerStopped(self.id))
+            self.stopped.set()
+
+    async def _register(self) -> None:
+        """Register, however long the database is away."""
+        backoff = self._backoff()
+        while True:
+            try:
+                await self._heartbeat.register()
+            except StorageUnavailable as error:
+                await backoff.wait(error)
+            else:
+                backoff.reset()
+                return
+
+    async def _shielded_tree(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the tree where a cancellation from outside does not reach it: the shutdown ends it, in order."""
+        with trio.CancelScope(shield=True):
+            await self._tree.run(task_status=task_status)
+
+    async def _shut_down(self, *, graceful: bool) -> None:
+        if not graceful:
+            self.begin_stop(grace=0.0)
+        self._close_queues()
+        with self._grace:
+            await self._wait_empty()
+        self._cancel_running(Stop.SHUTDOWN, "the worker stopped")
+        with trio.move_on_after(_CLEANUP):
+            await self._wait_empty()
+        await self._wait_empty()
+        with trio.move_on_after(_SIGN_OFF), suppress(StorageError):
+            await self._sign_off()
+        self._tree.stop()
+
+    def _close_queues(self) -> None:
+        for queue in self.queues.values():
+            queue.closed = True
+            for job in queue.withdraw():
+                self._completer.give_back(job)
+
+    async def _wait_empty(self) -> None:
+        for queue in self.queues.values():
+            await queue.wait_empty()
+
+    async def _sign_off(self) -> None:
+        """Write the last outcomes and leave nothing behind that carries this worker's name."""
+        await self._completer.drain()
+        for queue in self.queues:
+            await self.storage.release_unknown(self.id, queue, ())
+        await self._maintenance.resign()
+        await self.storage.unregister(self.id)
+
+    # ------------------------------------------------------------------ wiring
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._outage)
+
+    def _supervisor(self) -> Supervisor:
+        tree = Supervisor("worker", escalation="retry", on_event=self._supervision)
+        tree.add(self._heartbeat.run, name="heartbeat")
+        tree.add(self._background.run, name="background")
+        tree.add(self._control.run, name="control")
+        tree.add(self._notifier.run, name="notifier")
+        tree.add(self._scheduler.run, name="scheduler")
+        if "worker" not in self.plan.switched_off:
+            tree.add(self._maintenance.run, name="maintenance")
+        if "cron" not in self.plan.switched_off:
+            tree.add(self._cron.run, name="cron")
+        tree.add(self._completer.run, name="completer")
+        if "worker" not in self.plan.switched_off:
+            supervisors: dict[str, Supervisor] = {}
+            queues = Supervisor("queues", escalation="retry", in_turn=False, on_event=self._supervision)
+            for queue in self.queues.values():
+                supervisors[queue.name] = self._queue_supervisor(queue)
+                queues.add(supervisors[queue.name], name=queue.name)
+            tree.add(queues)
+            watchdog = Watchdog(self.storage, self.queues, supervisors, self._usual, self.emit)
+            tree.add(watchdog.run, name="watchdog")
+        return tree
+
+    def _queue_supervisor(self, queue: QueueState) -> Supervisor:
+        fetcher = Fetcher(
+            queue,
+            self.storage,
+            self._completer,
+            worker=lambda: self.id,
+            names=tuple(sorted(set(self.plan.definitions) - set(queue.limits.most))),
+            announce=self._scheduler.announce,
+            backoff=self._backoff(),
+            emit=self.emit,
+        )
+        supervisor = Supervisor(queue.name, on_event=self._supervision)
+        supervisor.add(Executors(queue, self._attempts.perform).run, name="executors")
+        supervisor.add(fetcher.run, name="fetcher")
+        return supervisor
+
+    def _supervision(self, event: SupervisionEvent) -> None:
+        if isinstance(event, ChildRestarting):
+            error = self._last_errors.pop((event.supervisor, event.child), "")
+            self.emit(ActorRestarted(event.supervisor, event.child, error, event.delay, event.restarts))
+        elif isinstance(event, ChildFailed):
+            self._last_errors[event.supervisor, event.child] = f"{type(event.error).__name__}: {event.error}"
+
+    def _report(self, outcome: Outcome, job: Claimed, seconds: float) -> None:
+        self._usual.note(job.name, seconds)
+        self._completer.add(Report(outcome, job, seconds))
+
+    def _deliver(self, wake: Wake) -> None:
+        if wake.kind == "control":
+            self._control.wake.set()
+        elif wake.kind == "jobs":
+            for name, queue in self.queues.items():
+                if wake.queue is None or wake.queue == name:
+                    queue.wake.set()
+
+    def _running(self) -> list[Running]:
+        return [one for queue in self.queues.values() for one in queue.running.values()]
+
+    def _busy(self) -> bool:
+        return any(queue.held for queue in self.queues.values())
+
+    def _cancel_running(self, stop: Stop, note: str) -> None:
+        for one in self._running():
+            one.cancel(stop, note)
+
+    def _fence(self, why: str) -> None:
+        """Stop working on jobs that may be somebody else's by now."""
+        self._cancel_running(Stop.LEASE_LOST, why)
+        for queue in self.queues.values():
+            queue.withdraw()
+
+    def _apply(self, changes: Changes) -> None:
+        """Do what operators asked for."""
+        running = {(one.job.id, one.job.lease): one for one in self._running()}
+        for request in changes.cancels:
+            one = running.get(request.ref)
+            if one is None:
+                self._give_back_claimed(request.ref.id)
+            elif one.cancel(Stop.OPERATOR, request.reason):
+                self.emit(JobCancelPhase(one.job.id, one.job.name, "received", request.reason))
+        settings = {one.name: one for one in changes.queues}
+        for name, queue in self.queues.items():
+            wanted = settings.get(name)
+            paused = wanted is not None and wanted.paused
+            own = queue.settings.concurrency
+            concurrency = own if wanted is None or wanted.concurrency is None else wanted.concurrency
+            if (paused, concurrency) != (queue.paused, queue.concurrency):
+                self._set_queue(queue, paused=paused, concurrency=concurrency)
+
+    def _set_queue(self, queue: QueueState, *, paused: bool, concurrency: int) -> None:
+        if paused != queue.paused:
+            self.emit(QueuePaused(queue.name, paused))
+        queue.paused, queue.concurrency = paused, concurrency
+        queue.idle.unpark_all()  # executors beyond a lower concurrency end
+        queue.grow.set()
+        queue.wake.set()
+
+    def _give_back_claimed(self, job_id: int) -> None:
+        """Give back a cancelled job that nobody has begun; the storage then ends it as cancelled."""
+        for queue in self.queues.values():
+            found = [job for job in queue.inbox if job.id == job_id]
+            for job in found:
+                queue.inbox.remove(job)
+                queue.release(job)
+                self._completer.give_back(job)
+
+
+def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, Queue]) -> None:
+    """Raise `InvalidFilter` if a job's own queue is not served, naming the jobs of each such queue."""
+    missing: dict[str, list[str]] = {}
+    for one in definitions.values():
+        if one.queue not in queues:
+            missing.setdefault(one.queue, []).append(one.name)
+    if missing:
+        said = "; ".join(f"queue {queue!r} is needed by {', '.join(names)}" for queue, names in missing.items())
+        msg = f"{said}: add it to App(queues=...)"
+        raise InvalidFilter(msg)
