@@ -200,7 +200,7 @@ async def test_a_rescue_forgets_nothing_that_was_saved(storage: Storage) -> None
 
 
 async def test_a_limit_bounds_one_call(storage: Storage) -> None:
-    """At most `limit` jobs at a time; workers stay listed as long as they have jobs to be rescued."""
+    """At most `limit` jobs at a time; called again, the next ones, until there are none."""
     await storage.register("w1", lease=LEASE, info={})
     await add(storage, *(job() for _ in range(10)))
     await claim(storage)
