@@ -1,0 +1,106 @@
+"""What the package ships, and how the house is kept: what no single module can be asked."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points, metadata
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import jobrt
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(Path(str(files(jobrt))).rglob("*.py"))
+
+LONGEST_FILE = 500
+LONGEST_FUNCTION = 50
+LONGER_WITH_REASON: dict[str, str] = {}
+LOADED_LATE = {"asyncio", "click", "psycopg", "rich", "trio_asyncio"}
+
+
+def module_id(path: Path) -> str:
+    """Name a module by its path below the package."""
+    return path.relative_to(str(files(jobrt))).as_posix()
+
+
+def lengths(path: Path) -> Iterator[tuple[str, int]]:
+    """Give the number of lines of each function in a file, without its signature and its docstring."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[ast.get_docstring(node) is not None :]
+            yield f"{module_id(path)}:{node.name}", (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_types_are_shipped() -> None:
+    """Type checkers are told that the annotations are meant for them."""
+    assert files(jobrt).joinpath("py.typed").is_file()
+
+
+def test_metadata() -> None:
+    """The installed package says what it is: its name, its licence, the oldest Python, and that it is for Trio."""
+    about = metadata("jobrt")
+    assert about["Name"] == "jobrt"
+    assert about["License-Expression"] == "MIT OR Apache-2.0"
+    assert about["Requires-Python"] == ">=3.11"
+    assert "Framework :: Trio" in about.get_all("Classifier", [])
+
+
+def test_console_script() -> None:
+    """`jobrt` is the same program as `python -m jobrt`."""
+    (script,) = entry_points(group="console_scripts", name="jobrt")
+    assert callable(script.load())
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    """`jobrt.__all__` is in order, without repetition, and each of its names exists."""
+    assert list(jobrt.__all__) == sorted(set(jobrt.__all__))
+    assert [name for name in jobrt.__all__ if not hasattr(jobrt, name)] == []
+
+
+def test_public_names_say_what_they_are() -> None:
+    """Every public class and function has a docstring of its own."""
+    public = {name: getattr(jobrt, name) for name in jobrt.__all__}
+    assert [name for name, value in public.items() if callable(value) and not value.__doc__] == []
+
+
+@pytest.mark.process
+def test_importing_jobrt_is_cheap() -> None:
+    """A program that imports jobrt does not load the command line, PostgreSQL's driver or asyncio."""
+    probe = f"import sys, jobrt; print(*sorted({LOADED_LATE!r} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True, text=True)
+    assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_id)
+def test_modules_have_a_size_that_can_be_read(path: Path) -> None:
+    """No file has more than 500 lines, and no function more than 50, unless a reason is given above."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+    too_long = {name: length for name, length in lengths(path) if length > LONGEST_FUNCTION}
+    assert too_long.keys() <= LONGER_WITH_REASON.keys()
+
+
+def test_modules_have_telling_names() -> None:
+    """Nothing is called after being shared instead of after what it does."""
+    assert {path.stem for path in MODULES}.isdisjoint(
+        {"common", "helpers", "misc", "models", "types", "utils"}
+    )
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only a checkout has a top level of ours")
+def test_the_top_level_stays_small() -> None:
+    """What a visitor sees first are the few files and folders that have to be there."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    top = {Path(line).parts[0] for line in tracked.splitlines()}
+    assert {name for name in top if not name.startswith(".")} <= {
+        *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "noxfile.py", "pyproject.toml"),
+        *("design", "examples", "src", "tests"),
+    }
+
+
+def test_ci_runs_the_line_of_the_readme() -> None:
+    """Whoever follows the README runs what CI runs."""
+    line = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
+    assert line in (ROOT / "README.md").read_text(encoding="utf-8")
