@@ -39,7 +39,6 @@ __all__ = [
     "Strategy",
     "Verdict",
     "begin",
-    "default_delay",
     "describe",
     "dismiss",
     "ended",
@@ -394,7 +393,7 @@ def settled(policy: Policy, slots: Slots) -> bool:
     return True
 
 
-# -- errors and delays -------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------
 
 
 def take_apart(error: BaseException) -> tuple[BaseException | None, Exception | None]:
@@ -441,13 +440,3 @@ def _leaves(error: BaseException) -> list[BaseException]:
         return [error]
     group = cast("BaseExceptionGroup[BaseException]", error)
     return [leaf for each in group.exceptions for leaf in _leaves(each)]
-
-
-def default_delay(attempt: int, *, chance: Callable[[], float]) -> float:
-    """Return 0.1, 0.2, 0.4 … 10 s, ±10 % so that children that fell together do not rise together.
-
-    Short at first, since most failures are over at once; ten seconds at last, about what a database takes
-    to come back. `chance` gives values in [0, 1).
-    """
-    doubled = 0.1 * 2.0 ** min(attempt - 1, 10)
-    return min(doubled, 10.0) * (0.9 + 0.2 * chance())

@@ -97,7 +97,7 @@ class Supervisor:
         retry_interval: seconds.
         in_turn: start and stop children one after the other. False, for ``one_for_one`` only: all at once.
         on_event: is called with each `SupervisionEvent`; it must not block. By default they are logged.
-        chance: what the default backoff, and any `jobrt.jittered` one, draws from; from 0 (inclusive) to 1.
+        chance: what the jitter of the default backoff is drawn from: gives values from 0 (inclusive) to 1.
 
     """
 
