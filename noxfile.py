@@ -24,6 +24,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 # `nox -s tests` takes the Pythons that are there and names the others; one that is asked for must be there.
 nox.options.error_on_missing_interpreters = any("tests-" in argument for argument in sys.argv[1:])
+# One Python, the one that runs nox: each more takes as long again. `nox -s tests` takes them all.
 nox.options.sessions = ["lint", "typing", f"tests-{THIS_PYTHON}", "coverage", "build", "examples"]
 
 

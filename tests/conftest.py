@@ -7,7 +7,7 @@ from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["pytester", "tests.support.fixtures"]
 
 # No deadlines: how long an example takes is the machine's affair. In CI the examples are the same each time,
 # so that a change is blamed only for what it broke; elsewhere each run looks somewhere else.
