@@ -8,7 +8,6 @@ other or with `Storage.now`, and never with one that they read before they moved
 from __future__ import annotations
 
 import sqlite3
-import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
@@ -18,10 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 import attrs
 import psycopg
 import trio
-from psycopg import sql
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable
 
     from jobrt._storage.base import Storage
 

@@ -1,0 +1,316 @@
+"""`Storage.listen` and `next_due`: who is woken, when, and who is not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Literal
+
+import attrs
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.job import NewJob
+from jobrt._core.states import Event
+from jobrt._storage.base import Storage, Wake
+from jobrt.errors import StorageUnavailable
+from tests.conformance.build import add, complete, end, job, start
+from tests.conformance.harness import PATIENCE, Engine
+
+MINUTE = timedelta(minutes=1)
+
+
+@attrs.define(eq=False)
+class Ear:
+    """Hear hints, and wait for them without polling."""
+
+    heard: list[Wake] = attrs.field(factory=list)
+    rang: trio.Event = attrs.field(factory=trio.Event)
+
+    def deliver(self, wake: Wake) -> None:
+        """Take a hint; this is what a storage calls."""
+        self.heard.append(wake)
+        self.rang.set()
+
+    async def until(self, kind: Literal["jobs", "control", "finished"], queue: str | None = None) -> None:
+        """Wait for a hint of this kind, about this queue or about any; forget all that came before."""
+        with trio.fail_after(PATIENCE):
+            while not any(one.kind == kind and one.queue in {queue, None} for one in self.heard):
+                await self.rang.wait()
+                self.rang = trio.Event()
+        self.heard.clear()
+
+    async def all_until(self, marker: str, storage: Storage) -> list[Wake]:
+        """Enqueue a last job in a queue of its own, and return what was heard before its hint came."""
+        await storage.insert([job(queue=marker)])
+        with trio.fail_after(PATIENCE):
+            while not any(one.queue == marker for one in self.heard):
+                await self.rang.wait()
+                self.rang = trio.Event()
+        heard = [one for one in self.heard if one.queue != marker]
+        self.heard.clear()
+        return heard
+
+
+@asynccontextmanager
+async def listening(storage: Storage) -> AsyncGenerator[Ear]:
+    """Listen for as long as the block runs."""
+    ear = Ear()
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(PATIENCE):
+            await nursery.start(storage.listen, ear.deliver)
+        yield ear
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def ear(storage: Storage) -> AsyncGenerator[Ear]:
+    """An ear at the storage under test."""
+    async with listening(storage) as ear:
+        yield ear
+
+
+async def test_a_new_job_wakes_its_queue(storage: Storage, ear: Ear) -> None:
+    """At once, by the queue's name."""
+    await storage.insert([job(queue="mail")])
+    await ear.until("jobs", "mail")
+
+
+async def test_a_new_job_wakes_other_processes(engine: Engine) -> None:
+    """Whoever listens on the same database hears it."""
+    async with engine.open() as other, listening(other) as ear:
+        for _ in range(3):
+            await engine.storage.insert([job(queue="mail")])
+            await ear.until("jobs", "mail")
+
+
+async def test_everybody_is_woken(engine: Engine) -> None:
+    """Two listeners of one storage both hear it."""
+    async with listening(engine.storage) as first, listening(engine.storage) as second:
+        await engine.storage.insert([job()])
+        await first.until("jobs", "default")
+        await second.until("jobs", "default")
+
+
+async def test_a_batch_wakes_each_queue_once(storage: Storage, ear: Ear) -> None:
+    """Never once per job."""
+    await storage.insert([job(queue=f"q{n % 3}") for n in range(300)])
+    heard = await ear.all_until("marker", storage)
+    names = [one.queue for one in heard if one.kind == "jobs" and one.queue is not None]
+    assert len(names) <= 3
+    assert {"q0", "q1", "q2"} <= {*names} or Wake("jobs") in heard
+
+
+async def test_a_duplicate_wakes_nobody_by_name(storage: Storage, ear: Ear) -> None:
+    """A job that was there already is no new job."""
+    from tests.conformance.test_unique import unique  # noqa: PLC0415 - only here
+
+    await storage.insert([unique(job(queue="a"))])
+    await ear.all_until("first", storage)
+    assert (await storage.insert([unique(job(queue="a"))]))[0].duplicate
+    heard = await ear.all_until("second", storage)
+    assert "a" not in {one.queue for one in heard}
+
+
+async def test_a_caller_wakes_after_the_commit(engine: Engine, shareable: None) -> None:
+    """Not before it; that the hint came after it is seen by the job being there."""
+    async with engine.open() as other, listening(other) as ear, engine.caller() as caller:
+        (inserted,) = await engine.storage.insert([job(queue="mail")], conn=caller.conn)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        assert "mail" not in {one.queue for one in ear.heard}
+        await caller.commit()
+        await ear.until("jobs", "mail")
+        assert await other.get(inserted.id) is not None
+
+
+async def test_a_caller_that_rolls_back_wakes_nobody(engine: Engine, shareable: None) -> None:
+    """Nothing was enqueued, so nobody is told of it."""
+    async with listening(engine.storage) as ear:
+        async with engine.caller() as caller:
+            await engine.storage.insert([job(queue="mail")], conn=caller.conn)
+            await caller.rollback()
+        heard = await ear.all_until("marker", engine.storage)
+    assert "mail" not in {one.queue for one in heard}
+
+
+async def test_jobs_due_again_at_once_wake_their_queue(storage: Storage, ear: Ear) -> None:
+    """A job given back, or retried or snoozed without delay, can run now."""
+    for event in (Event.GIVE_BACK, Event.RETRY, Event.SNOOZE):
+        claimed = await start(storage, job(queue="mail"))
+        await ear.all_until(f"before {event}", storage)
+        await storage.finish([end(claimed, event)])
+        await ear.until("jobs", "mail")
+        await storage.delete(where.everything())
+
+
+async def test_rescued_and_rerun_jobs_wake_their_queue(storage: Storage, ear: Ear) -> None:
+    """They are due at once, and nobody else would say so."""
+    claimed = await start(storage, job(queue="mail"))
+    await ear.all_until("first", storage)
+    assert len(await storage.rescue()) == 1
+    await ear.until("jobs", "mail")
+    await storage.cancel(where.id(claimed.id), "x")
+    await ear.all_until("second", storage)
+    await storage.rerun(where.id(claimed.id))
+    await ear.until("jobs", "mail")
+
+
+async def test_a_resumed_queue_is_woken(storage: Storage, ear: Ear) -> None:
+    """All workers learn of a change of settings."""
+    await storage.set_queue("mail", paused=True)
+    await ear.until("control")
+    await storage.set_queue("mail", paused=False)
+    await ear.until("control")
+    await storage.set_queue("mail", concurrency=3)
+    await ear.until("control")
+
+
+async def test_a_request_to_cancel_wakes(engine: Engine) -> None:
+    """The worker that runs the job learns of it, in whichever process it is."""
+    claimed = await start(engine.storage)
+    async with engine.open() as other, listening(other) as ear:
+        await engine.storage.cancel(where.id(claimed.id), "enough")
+        await ear.until("control")
+        assert [one.ref.id for one in (await other.changes("w1")).cancels] == [claimed.id]
+
+
+@pytest.mark.parametrize("event", [Event.COMPLETE, Event.DISCARD, Event.CANCEL], ids=lambda event: event.value)
+async def test_an_awaited_job_wakes_when_it_is_final(engine: Engine, event: Event) -> None:
+    """Who awaits a job is told of its end."""
+    claimed = await start(engine.storage)
+    async with engine.open() as other, listening(other) as ear:
+        assert await other.await_final([claimed.id]) == {claimed.id: "executing"}
+        await engine.storage.finish([end(claimed, event)])
+        await ear.until("finished")
+        assert (await other.await_final([claimed.id]))[claimed.id] in {"completed", "discarded", "cancelled"}
+
+
+async def test_an_awaited_job_that_is_cancelled_while_it_waits(storage: Storage, ear: Ear) -> None:
+    """It is final without ever having run."""
+    (id,) = await add(storage, job())
+    assert await storage.await_final([id]) == {id: "available"}
+    await storage.cancel(where.id(id), "enough")
+    await ear.until("finished")
+
+
+async def test_an_awaited_job_whose_worker_died_at_its_last_attempt(storage: Storage, ear: Ear) -> None:
+    """The rescue ends it, and tells."""
+    claimed = await start(storage, job(max_attempts=1))
+    await storage.await_final([claimed.id])
+    assert [one.state for one in await storage.rescue()] == ["discarded"]
+    await ear.until("finished")
+
+
+async def test_an_awaited_job_that_is_retried_first(storage: Storage, ear: Ear) -> None:
+    """The wish to be told lasts over attempts."""
+    from tests.conformance.build import claim  # noqa: PLC0415
+
+    first = await start(storage)
+    await storage.await_final([first.id])
+    await storage.finish([end(first, Event.RETRY)])
+    await complete(storage, *await claim(storage))
+    await ear.until("finished")
+
+
+async def test_an_awaited_job_that_is_deleted(storage: Storage, ear: Ear) -> None:
+    """Nobody waits for ever for a job that is gone."""
+    (id,) = await add(storage, job())
+    await storage.await_final([id])
+    await storage.delete(where.id(id))
+    await ear.until("finished")
+    assert await storage.await_final([id]) == {id: None}
+
+
+async def test_a_cron_job_wakes_its_queue(storage: Storage, ear: Ear) -> None:
+    """It is a new job like any other."""
+    from jobrt._storage.base import CronRow  # noqa: PLC0415
+
+    await storage.cron_put(CronRow(name="n", spec={}))
+    await storage.cron_fire("n", await storage.now(), job(queue="mail"))
+    await ear.until("jobs", "mail")
+
+
+async def test_who_stops_listening_is_not_called(storage: Storage) -> None:
+    """After its cancellation nothing is delivered."""
+    async with listening(storage) as first:
+        await storage.insert([job()])
+        await first.until("jobs", "default")
+    async with listening(storage) as second:
+        await storage.insert([job()])
+        await second.until("jobs", "default")
+    assert first.heard == []
+
+
+async def test_a_listener_that_went_deaf_says_so(engine: Engine) -> None:
+    """When its connection is cut `listen` raises; called again, it hears."""
+    if engine.name != "postgres":
+        pytest.skip("a file cannot be cut off")
+    with trio.fail_after(PATIENCE):
+        with pytest.RaisesGroup(StorageUnavailable):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(engine.storage.listen, lambda _wake: None)
+                await engine.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where datname = current_database() and pid <> pg_backend_pid()"
+                )
+    async with listening(engine.storage) as ear:
+        await _insert_patiently(engine.storage, job(queue="mail"))
+        await ear.until("jobs", "mail")
+
+
+async def _insert_patiently(storage: Storage, new: NewJob) -> None:
+    """Insert although connections that were cut may still lie in the pool."""
+    for _ in range(20):
+        try:
+            await storage.insert([new])
+        except StorageUnavailable:
+            continue
+        return
+
+
+# ------------------------------------------------------------------ next_due
+
+
+async def test_next_due_tells_the_seconds_to_each_queues_first_job(storage: Storage) -> None:
+    """Of waiting jobs due in the future; queues without any, and queues not asked for, are left out."""
+    await add(
+        storage,
+        job(queue="a", delay=2 * MINUTE),
+        job(queue="a", delay=10 * MINUTE, priority=9),
+        job(queue="b"),
+        job(queue="c", delay=MINUTE),
+        job(queue="d", delay=MINUTE),
+    )
+    due = await storage.next_due(["a", "b", "c", "nothing"])
+    assert sorted(due) == ["a", "c"]
+    assert due["a"] == pytest.approx(120, abs=50)
+    assert due["c"] == pytest.approx(60, abs=50)
+    assert await storage.next_due([]) == {}
+
+
+async def test_next_due_looks_past_what_is_due(engine: Engine) -> None:
+    """Jobs due already do not hide the first that is not."""
+    storage = engine.storage
+    await add(storage, job(), job(delay=MINUTE), job(delay=10 * MINUTE))
+    await engine.advance(61)
+    assert (await storage.next_due(["default"]))["default"] == pytest.approx(540, abs=50)
+
+
+async def test_next_due_counts_retries_and_snoozes(storage: Storage) -> None:
+    """Whatever waits for its time."""
+    for event, queue in ((Event.RETRY, "a"), (Event.SNOOZE, "b")):
+        claimed = await start(storage, job(queue=queue))
+        await storage.finish([end(claimed, event, delay=600.0)])
+    due = await storage.next_due(["a", "b"])
+    assert [round(due[queue] / 100) for queue in ("a", "b")] == [6, 6]
+
+
+async def test_next_due_counts_neither_running_nor_final_jobs(storage: Storage) -> None:
+    """Nobody waits for them."""
+    (id,) = await add(storage, job(delay=MINUTE))
+    await storage.cancel(where.id(id), "enough")
+    await start(storage)
+    assert await storage.next_due(["default"]) == {}

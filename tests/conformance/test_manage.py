@@ -1,0 +1,430 @@
+"""Managing jobs and queues: cancel, rerun, update, delete, await, and queues' settings."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.job import Claimed
+from jobrt._core.queues import QueueStatus
+from jobrt._core.states import ALL, FINAL, UNSTARTED, End, Event, State
+from jobrt._storage.base import Storage
+from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
+from tests.conformance.harness import PATIENCE, Engine
+
+MINUTE = timedelta(minutes=1)
+EVERYTHING = where.everything()
+
+
+async def one_of_each(storage: Storage) -> dict[State, int]:
+    """Store one job in every state, each with a payload that names it; they are not due when not final."""
+    events = [Event.RETRY, Event.COMPLETE, Event.CANCEL, Event.DISCARD]
+    found: dict[State, int] = {}
+    for event in events:
+        claimed = await start(storage, job(args={"event": event.value}))
+        await storage.finish([end(claimed, event, delay=60.0, message="m", result="1")])
+        found[(await look(storage, claimed.id)).state] = claimed.id
+    found[State.EXECUTING] = (await start(storage)).id
+    found[State.SCHEDULED], found[State.AVAILABLE] = await add(storage, job(delay=MINUTE), job())
+    assert set(found) == ALL
+    return found
+
+
+# ------------------------------------------------------------------ cancel
+
+
+async def test_cancel_takes_waiting_jobs_and_asks_running_ones(storage: Storage) -> None:
+    """Both numbers are told; final jobs are left alone; the reason is there at once."""
+    ids = await one_of_each(storage)
+    final = {state: await look(storage, ids[state]) for state in FINAL}
+    assert await storage.cancel(EVERYTHING, "enough") == (3, 1)
+    for state in UNSTARTED:
+        record = await look(storage, ids[state])
+        assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
+        assert record.finished_at is not None
+    running = await look(storage, ids[State.EXECUTING])
+    assert (running.state, running.cancel_reason, running.finished_at) == (State.EXECUTING, "enough", None)
+    assert {state: await look(storage, ids[state]) for state in FINAL} == final
+
+
+async def test_cancel_leaves_no_attempt_record(storage: Storage) -> None:
+    """A job that never ran has no attempts; one that had run keeps what it had."""
+    ids = await one_of_each(storage)
+    await storage.cancel(EVERYTHING, "enough")
+    assert (await look(storage, ids[State.AVAILABLE])).attempts == ()
+    assert [one.end for one in (await look(storage, ids[State.RETRYABLE])).attempts] == [End.FAILED]
+
+
+async def test_asking_twice_changes_nothing(storage: Storage) -> None:
+    """Running jobs that were asked for already are not counted again, and keep the first reason."""
+    claimed = await start(storage)
+    assert await storage.cancel(where.id(claimed.id), "first") == (0, 1)
+    assert await storage.cancel(where.id(claimed.id), "second") == (0, 0)
+    assert (await look(storage, claimed.id)).cancel_reason == "first"
+
+
+async def test_a_cancelled_job_is_not_claimed(storage: Storage) -> None:
+    """It is out of the queue."""
+    await add(storage, job())
+    await storage.cancel(EVERYTHING, "enough")
+    assert await claim(storage) == ()
+
+
+async def test_cancel_up_to_a_limit(storage: Storage) -> None:
+    """Waiting and running ones together are at most the limit."""
+    await add(storage, *(job() for _ in range(6)))
+    await claim(storage, limit=3)
+    waiting, asked = await storage.cancel(EVERYTHING, "some", limit=4)
+    assert waiting + asked == 4
+    rest = await storage.cancel(EVERYTHING, "rest", limit=100)
+    assert sum(rest) == 2
+
+
+async def test_cancel_while_the_queue_is_paused(storage: Storage) -> None:
+    """Pausing is about claims alone."""
+    claimed = await start(storage)
+    await add(storage, job())
+    await storage.set_queue("default", paused=True)
+    assert await storage.cancel(EVERYTHING, "enough") == (1, 1)
+    await storage.finish([end(claimed, Event.CANCEL, message="enough")])
+    assert await states(storage) == ["cancelled", "cancelled"]
+
+
+# ------------------------------------------------------------------ rerun
+
+
+async def test_rerun_makes_final_jobs_available(engine: Engine) -> None:
+    """Final jobs are due at once; all others are left alone, running ones too."""
+    storage = engine.storage
+    ids = await one_of_each(storage)
+    others = {state: await look(storage, ids[state]) for state in ALL - FINAL}
+    assert await storage.rerun(EVERYTHING) == 3
+    for state in FINAL:
+        record = await look(storage, ids[state])
+        assert record.state is State.AVAILABLE
+        assert record.schedule_at <= await storage.now()
+        assert (record.result, record.cancel_reason, record.finished_at) == (None, None, None)
+    assert {state: await look(storage, ids[state]) for state in ALL - FINAL} == others
+    assert {one.id for one in await claim(storage)} == {ids[state] for state in FINAL | {State.AVAILABLE}}
+
+
+@pytest.mark.parametrize(
+    ("used", "allowed", "then"),
+    [(1, 5, 5), (1, 1, 2), (3, 3, 4), (3, 2, 4), (1, None, None)],
+    ids=["attempts left", "only one", "used up", "beyond", "no limit"],
+)
+async def test_rerun_gives_one_more_attempt(
+    storage: Storage, used: int, allowed: int | None, then: int | None
+) -> None:
+    """Only if none is left; the attempts used stay counted."""
+    (id,) = await add(storage, job(max_attempts=allowed))
+    for n in range(used):
+        (claimed,) = await claim(storage)
+        await storage.finish([end(claimed, Event.DISCARD if n == used - 1 else Event.RETRY, message="m")])
+    assert await storage.rerun(where.id(id)) == 1
+    record = await look(storage, id)
+    assert (record.attempt, record.max_attempts, len(record.attempts)) == (used, then, used)
+    (claimed,) = await claim(storage)
+    assert claimed.attempt == used + 1
+
+
+async def test_rerun_keeps_what_the_job_has_learnt(storage: Storage) -> None:
+    """Attempts, checkpoint and steps stay: also the record of a clean attempt."""
+    claimed = await start(storage)
+    await storage.save(ref(claimed), saved='{"page": 3}')
+    await storage.save_step(ref(claimed), "fetch", "1")
+    await complete(storage, claimed, result='"old"')
+    before = await look(storage, claimed.id)
+    await storage.rerun(where.id(claimed.id))
+    record = await look(storage, claimed.id)
+    assert (record.attempts, record.saved, record.result) == (before.attempts, {"page": 3}, None)
+    (again,) = await claim(storage)
+    assert json.loads(again.saved or "") == {"page": 3}
+    assert [one.end for one in again.attempts] == [End.FINISHED]
+    assert await storage.steps(ref(again)) == {"fetch": "1"}
+    await complete(storage, again, result='"new"')
+    record = await look(storage, claimed.id)
+    assert record.result == "new"
+    assert [(one.number, one.end) for one in record.attempts] == [(1, End.FINISHED), (2, End.FINISHED)]
+
+
+async def test_rerun_up_to_a_limit(storage: Storage) -> None:
+    """At most so many."""
+    await add(storage, *(job() for _ in range(5)))
+    await complete(storage, *await claim(storage))
+    assert await storage.rerun(EVERYTHING, limit=2) == 2
+    assert sorted(await states(storage)) == ["available"] * 2 + ["completed"] * 3
+
+
+async def test_a_rerun_counts_as_one_job(storage: Storage) -> None:
+    """The same row, the same id, created when it was."""
+    claimed = await start(storage)
+    created = (await look(storage, claimed.id)).created_at
+    await complete(storage, claimed)
+    await storage.rerun(EVERYTHING)
+    assert (await look(storage, claimed.id)).created_at == created
+    assert await storage.count(EVERYTHING) == 1
+
+
+# ------------------------------------------------------------------ update
+
+CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"queue": "mail"}, {"queue": "mail"}),
+    ({"priority": -3}, {"priority": -3}),
+    ({"max_attempts": 9}, {"max_attempts": 9}),
+    ({"max_attempts": None}, {"max_attempts": None}),
+    ({"args": '{"a": [1, "\\u2603"]}'}, {"args": {"a": [1, "☃"]}}),
+    ({"metadata": '{"m": null}'}, {"metadata": {"m": None}}),
+    ({"tags": ("x", "y")}, {"tags": ("x", "y")}),
+    ({"tags": ()}, {"tags": ()}),
+    ({"context": "because"}, {"context": "because"}),
+    ({"context": None}, {"context": None}),
+    ({"priority": 1, "tags": ("z",), "args": "{}"}, {"priority": 1, "tags": ("z",), "args": {}}),
+]
+
+
+@pytest.mark.parametrize(("changes", "wanted"), CHANGES, ids=lambda value: "-".join(value))
+async def test_update_changes_what_is_named(
+    storage: Storage, changes: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    """The fields named have the new values and no others have changed."""
+    (id,) = await add(storage, job(args={"old": 1}, tags=("old",), context="old", metadata={"old": 1}))
+    before = await look(storage, id)
+    assert await storage.update(where.id(id), changes) == 1
+    assert await look(storage, id) == attrs.evolve(before, **wanted)
+
+
+async def test_update_changes_waiting_jobs_only(storage: Storage) -> None:
+    """Running and final ones are left alone and not counted."""
+    ids = await one_of_each(storage)
+    assert await storage.update(EVERYTHING, {"priority": 7, "context": "changed"}) == 3
+    changed = {state for state in ALL if (await look(storage, ids[state])).priority == 7}
+    assert changed == UNSTARTED
+
+
+async def test_update_of_nothing(storage: Storage) -> None:
+    """A filter that matches none changes none."""
+    await add(storage, job())
+    assert await storage.update(where.name("x"), {"priority": 7}) == 0
+
+
+async def test_a_job_moves_to_another_queue(storage: Storage) -> None:
+    """It is claimed from the new queue, in its place there."""
+    (id,) = await add(storage, job())
+    await storage.update(where.id(id), {"queue": "mail", "priority": 5})
+    await add(storage, job(queue="mail"))
+    assert await claim(storage) == ()
+    assert (await claim(storage, queue="mail", limit=1))[0].id == id
+
+
+async def test_update_of_the_timeout(storage: Storage) -> None:
+    """In seconds, or None to leave it to the job class."""
+    ids = await add(storage, job(), job(timeout=3.0))
+    await storage.update(where.id(ids[0]), {"timeout": 1.5})
+    await storage.update(where.id(ids[1]), {"timeout": None})
+    assert [one.timeout for one in await claim(storage)] == [1.5, None]
+
+
+@pytest.mark.parametrize("how", ["delay", "schedule_at"])
+async def test_a_job_is_put_off(storage: Storage, how: str) -> None:
+    """By a delay from now, or to a time: available becomes scheduled, what waits for a retry stays retryable."""
+    ids = await one_of_each(storage)
+    moment = await storage.now() + 10 * MINUTE
+    changes = {"delay": 10 * MINUTE} if how == "delay" else {"schedule_at": moment}
+    assert await storage.update(EVERYTHING, changes) == 3
+    for state in UNSTARTED:
+        record = await look(storage, ids[state])
+        assert record.state is (State.RETRYABLE if state is State.RETRYABLE else State.SCHEDULED)
+        assert timedelta(0) <= record.schedule_at - moment < MINUTE
+        assert how == "delay" or record.schedule_at == moment
+    assert await claim(storage) == ()
+
+
+@pytest.mark.parametrize("how", ["delay", "schedule_at"])
+async def test_a_job_is_brought_forward(storage: Storage, how: str) -> None:
+    """A job put to now, or to the past, can be claimed at once."""
+    scheduled, available = await add(storage, job(delay=MINUTE), job())
+    past = await storage.now() - MINUTE
+    changes = {"delay": timedelta(0)} if how == "delay" else {"schedule_at": past}
+    assert await storage.update(where.id(scheduled), changes) == 1
+    assert (await look(storage, scheduled)).state is State.AVAILABLE
+    assert {one.id for one in await claim(storage)} == {scheduled, available}
+
+
+async def test_update_and_claim_race(engine: Engine) -> None:
+    """A job is changed before it is claimed, and then the worker sees it; or not at all."""
+    async with engine.open() as other:
+        for _ in range(10):
+            (id,) = await add(engine.storage, job())
+            taken: list[Claimed] = []
+            changed: list[int] = []
+
+            async def take(taken: list[Claimed]) -> None:
+                taken.extend(await claim(engine.storage))
+
+            async def change(id: int, changed: list[int]) -> None:
+                changed.append(await other.update(where.id(id), {"args": '{"new": 1}'}))
+
+            with trio.fail_after(PATIENCE):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(take, taken)
+                    nursery.start_soon(change, id, changed)
+            assert json.loads(taken[0].args) == ({"new": 1} if changed == [1] else {})
+            assert (await look(engine.storage, id)).args == json.loads(taken[0].args)
+
+
+# ------------------------------------------------------------------ delete
+
+
+async def test_delete_takes_jobs_of_all_states(storage: Storage) -> None:
+    """And all that belongs to them; others stay."""
+    await one_of_each(storage)
+    (kept,) = await add(storage, job("kept"))
+    assert await storage.delete(where.name("send")) == 7
+    assert [one.id for one in await storage.query(EVERYTHING)] == [kept]
+
+
+async def test_nothing_is_left_of_a_deleted_job(engine: Engine) -> None:
+    """No attempts, results, steps or requests stay behind."""
+    storage = engine.storage
+    empty = await engine.everything()
+    first = await start(storage)
+    await storage.save(ref(first), progress='{"done": 1, "total": 1, "note": ""}', saved="1")
+    await storage.save_step(ref(first), "fetch", "1")
+    await storage.finish([end(first, Event.RETRY, message="no")])
+    (second,) = await claim(storage)
+    await storage.cancel(EVERYTHING, "x")
+    await storage.await_final([first.id])
+    await complete(storage, second, result="1")
+    await storage.await_final([first.id])
+    assert await storage.delete(EVERYTHING) == 1
+    left = {name for name, rows in (await engine.everything()).items() if len(rows) > len(empty.get(name, []))}
+    rolled_up = {name for name in left if {"hour", "queue"} <= (await engine.tables())[name]}
+    assert left - rolled_up <= await _not_about_jobs(engine)
+
+
+async def _not_about_jobs(engine: Engine) -> set[str]:
+    """Return the tables whose rows name no job."""
+    job_table = await engine.job_table()
+    return {
+        name
+        for name, columns in (await engine.tables()).items()
+        if name != job_table and not columns & {"job_id", "job", "parent_id", "child_id", "parent", "child"}
+    }
+
+
+async def test_a_job_deleted_while_it_runs(storage: Storage) -> None:
+    """Its outcome is refused later, and nothing comes back."""
+    claimed = await start(storage)
+    assert await storage.delete(where.id(claimed.id)) == 1
+    assert await storage.finish([end(claimed, Event.RETRY, message="no")]) == (ref(claimed),)
+    assert await storage.get(claimed.id) is None
+    assert await storage.rescue() == ()
+
+
+async def test_delete_up_to_a_limit(storage: Storage) -> None:
+    """At most so many."""
+    await add(storage, *(job() for _ in range(5)))
+    assert await storage.delete(EVERYTHING, limit=2) == 2
+    assert await storage.count(EVERYTHING) == 3
+
+
+# ------------------------------------------------------------------ await
+
+
+async def test_await_final_tells_each_jobs_state(storage: Storage) -> None:
+    """As it is now; None for jobs that there are not."""
+    ids = await one_of_each(storage)
+    told = await storage.await_final([*ids.values(), 10**9])
+    assert told == {**{id: state.value for state, id in ids.items()}, 10**9: None}
+    assert await storage.await_final([]) == {}
+
+
+async def test_awaiting_changes_nothing_about_the_job(storage: Storage) -> None:
+    """To be awaited is not part of a job's record."""
+    ids = await one_of_each(storage)
+    before = await storage.query(EVERYTHING)
+    await storage.await_final(list(ids.values()))
+    assert await storage.query(EVERYTHING) == before
+
+
+# ------------------------------------------------------------------ queues
+
+
+async def _queue(storage: Storage, name: str) -> QueueStatus | None:
+    return {one.name: one for one in await storage.queues()}.get(name)
+
+
+async def test_no_queues(storage: Storage) -> None:
+    """Nothing enqueued, nothing set: there are none."""
+    assert await storage.queues() == ()
+
+
+async def test_a_queue_shows_its_unfinished_jobs(engine: Engine) -> None:
+    """Counts by state as of now: a due job counts as available; finished ones are not shown."""
+    storage = engine.storage
+    await one_of_each(storage)
+    status = await _queue(storage, "default")
+    assert status is not None
+    counts = (status.available, status.scheduled, status.retryable, status.executing)
+    assert (counts, status.paused, status.concurrency) == ((1, 1, 1, 1), False, None)
+    await engine.advance(61)
+    status = await _queue(storage, "default")
+    assert status is not None
+    assert (status.available, status.scheduled, status.retryable, status.executing) == (2, 0, 1, 1)
+
+
+async def test_queues_are_listed_by_name(storage: Storage) -> None:
+    """Those with settings and those with unfinished jobs, each once."""
+    await add(storage, job(queue="b"), job(queue="b"), job(queue="c", delay=MINUTE))
+    await storage.set_queue("a", paused=True)
+    await storage.set_queue("b", concurrency=2)
+    await complete(storage, await start(storage, job(queue="done")))
+    assert [(one.name, one.paused, one.concurrency) for one in await storage.queues()] == [
+        ("a", True, None),
+        ("b", False, 2),
+        ("c", False, None),
+    ]
+
+
+async def test_a_queue_shows_how_long_its_oldest_waits(engine: Engine) -> None:
+    """Seconds since the longest-due waiting job fell due; nothing when none is due."""
+    storage = engine.storage
+    await add(storage, job(delay=timedelta(seconds=100)))
+    status = await _queue(storage, "default")
+    assert status is not None
+    assert status.oldest_due is None
+    await engine.advance(160)
+    await add(storage, job())
+    status = await _queue(storage, "default")
+    assert status is not None
+    assert status.oldest_due == pytest.approx(60, abs=30)
+
+
+async def test_settings_change_one_at_a_time(storage: Storage) -> None:
+    """What is not named stays as it is."""
+    await storage.set_queue("a", paused=True)
+    await storage.set_queue("a", concurrency=3)
+    assert await storage.queues() == (QueueStatus(name="a", paused=True, concurrency=3),)
+    await storage.set_queue("a", paused=False)
+    assert await storage.queues() == (QueueStatus(name="a", paused=False, concurrency=3),)
+    await storage.set_queue("a", concurrency="default")
+    status = await _queue(storage, "a")
+    assert status is None or (status.paused, status.concurrency) == (False, None)
+
+
+async def test_settings_are_seen_by_all_and_survive_restarts(engine: Engine, shareable: None) -> None:
+    """A pause is stored, not remembered by a process."""
+    async with engine.open() as other:
+        await other.set_queue("default", paused=True)
+    await add(engine.storage, job())
+    assert await claim(engine.storage) == ()
+    async with engine.open() as again:
+        assert [one.paused for one in await again.queues()] == [True]
+        assert await claim(again) == ()

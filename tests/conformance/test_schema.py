@@ -1,0 +1,258 @@
+"""Migrations, clocks and session settings: what a storage stands on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.states import Event, State
+from jobrt._storage.base import Storage
+from jobrt.errors import SchemaError
+from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start
+from tests.conformance.harness import PATIENCE, Engine, Postgres, Sqlite
+from tests.conformance.test_manage import one_of_each
+
+
+async def test_the_engine_is_named(engine: Engine) -> None:
+    """A storage says what it is."""
+    assert engine.storage.engine == ("postgres" if engine.name == "postgres" else "sqlite")
+
+
+async def test_a_migrated_database(storage: Storage) -> None:
+    """All migrations are applied, none is pending, nothing is newer; the check passes."""
+    status = await storage.schema()
+    assert len(status.applied) >= 1
+    assert (status.pending, status.newer) == ((), False)
+    await storage.check_schema()
+
+
+async def test_migrating_again_does_nothing(engine: Engine) -> None:
+    """There is nothing to apply, and jobs stay."""
+    ids = await one_of_each(engine.storage)
+    before = await engine.everything()
+    assert await engine.storage.migrate() == ()
+    assert await engine.everything() == before
+    assert await engine.storage.count(where.everything()) == len(ids)
+
+
+@pytest.fixture
+async def bare(request: pytest.FixtureRequest, unopened: Engine) -> Engine:
+    """A database that has not been migrated; in memory there is none."""
+    if isinstance(unopened, Sqlite):
+        return unopened
+    if isinstance(unopened, Postgres):
+        await unopened.execute("drop schema jobrt cascade")
+        return unopened
+    pytest.skip("a database in memory is migrated when it is opened")
+
+
+async def test_a_new_database_is_migrated_once(bare: Engine) -> None:
+    """The first call applies everything and names it; the second nothing."""
+    if isinstance(bare, Sqlite):
+        pytest.skip("files are migrated when they are opened")
+    async with bare.open() as storage:
+        status = await storage.schema()
+        assert status.applied == ()
+        assert await storage.migrate() == status.pending
+        assert await storage.migrate() == ()
+        assert (await storage.schema()).applied == status.pending
+        assert len(await add(storage, job())) == 1
+
+
+async def test_a_database_without_tables(bare: Engine) -> None:
+    """`schema` says what is missing, `check_schema` refuses and names the remedy."""
+    if isinstance(bare, Sqlite):
+        pytest.skip("files are migrated when they are opened")
+    async with bare.open() as storage:
+        status = await storage.schema()
+        assert status.pending
+        assert not status.newer
+        with pytest.raises(SchemaError, match="migrate"):
+            await storage.check_schema()
+
+
+async def test_many_migrate_at_once(bare: Engine) -> None:
+    """Processes that start together: one migrates, none fails, each migration is applied once."""
+    done: list[tuple[str, ...]] = []
+
+    async def migrate() -> None:
+        async with bare.open() as storage:
+            done.append(await storage.migrate())
+            await storage.check_schema()
+            await storage.insert([job()])
+
+    with trio.fail_after(PATIENCE * 2):
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(migrate)
+    names = [name for each in done for name in each]
+    assert len(names) == len(set(names))
+    async with bare.open() as storage:
+        assert await storage.count(where.everything()) == 5
+
+
+async def test_a_schema_that_is_newer_is_refused(engine: Engine) -> None:
+    """A database that a later jobrt has migrated is left alone, and the error says so."""
+    storage = engine.storage
+    await _add_a_migration(engine)
+    status = await storage.schema()
+    assert status.newer
+    before = await engine.everything()
+    with pytest.raises(SchemaError, match="newer"):
+        await storage.migrate()
+    with pytest.raises(SchemaError, match="newer"):
+        await storage.check_schema()
+    assert await engine.everything() == before
+
+
+async def test_a_file_that_is_newer_is_not_opened(engine: Engine) -> None:
+    """Files are migrated when they are opened, so that is when a newer one is refused."""
+    if not isinstance(engine, Sqlite):
+        pytest.skip("only files are migrated when they are opened")
+    await _add_a_migration(engine)
+    with pytest.raises(SchemaError, match="newer"):
+        async with engine.open():
+            pytest.fail("it was opened")
+
+
+async def _add_a_migration(engine: Engine) -> None:
+    """Let the database look as if a later jobrt had migrated it: copy the newest row, with a later name."""
+    (table,) = [name for name in await engine.tables() if "migration" in name]
+    columns = (await engine.tables())[table]
+    key = "version" if "version" in columns else "name"
+    rest = sorted(columns - {key})
+    await engine.execute(
+        f"insert into {table} ({', '.join([key, *rest])})"
+        f" select '9999_from_the_future', {', '.join(rest)} from {table} limit 1"
+        if key == "name"
+        else f"insert into {table} ({', '.join([key, *rest])}) select 9999, {', '.join(rest)} from {table} limit 1"
+    )
+
+
+# ------------------------------------------------------------------ checkpoints
+
+CALLS = {
+    "schema": lambda s, c: s.schema(),
+    "migrate": lambda s, c: s.migrate(),
+    "check_schema": lambda s, c: s.check_schema(),
+    "now": lambda s, c: s.now(),
+    "insert": lambda s, c: s.insert([job()]),
+    "insert nothing": lambda s, c: s.insert([]),
+    "exchange": lambda s, c: s.exchange([end(c)], ask()),
+    "exchange nothing": lambda s, c: s.exchange([], ask(limit=0)),
+    "finish": lambda s, c: s.finish([end(c)]),
+    "finish nothing": lambda s, c: s.finish([]),
+    "release_unknown": lambda s, c: s.release_unknown("w1", "default", []),
+    "save": lambda s, c: s.save(ref(c), saved="1"),
+    "steps": lambda s, c: s.steps(ref(c)),
+    "save_step": lambda s, c: s.save_step(ref(c), "a", "1"),
+    "register": lambda s, c: s.register("w9", lease=30, info={}),
+    "beat": lambda s, c: s.beat("w1", lease=99, info={"new": 1}),
+    "changes": lambda s, c: s.changes("w1"),
+    "unregister": lambda s, c: s.unregister("w1"),
+    "workers": lambda s, c: s.workers(),
+    "rescue": lambda s, c: s.rescue(),
+    "lead": lambda s, c: s.lead("cron", "w1", seconds=10),
+    "resign": lambda s, c: s.resign("cron", "w1"),
+    "next_due": lambda s, c: s.next_due(["default"]),
+    "next_due of nothing": lambda s, c: s.next_due([]),
+    "get": lambda s, c: s.get(c.id),
+    "query": lambda s, c: s.query(where.everything()),
+    "count": lambda s, c: s.count(where.everything()),
+    "cancel": lambda s, c: s.cancel(where.everything(), "x"),
+    "rerun": lambda s, c: s.rerun(where.everything()),
+    "update": lambda s, c: s.update(where.everything(), {"priority": 9}),
+    "delete": lambda s, c: s.delete(where.everything()),
+    "prune": lambda s, c: s.prune([]),
+    "await_final": lambda s, c: s.await_final([c.id]),
+    "queues": lambda s, c: s.queues(),
+    "set_queue": lambda s, c: s.set_queue("default", paused=True),
+    "stats": lambda s, c: s.stats(since=c.created_at),
+    "cron_put": lambda s, c: s.cron_put(_row()),
+    "cron_rows": lambda s, c: s.cron_rows(),
+    "cron_set": lambda s, c: s.cron_set("nightly", paused=True),
+    "cron_delete": lambda s, c: s.cron_delete("nightly"),
+    "cron_fire": lambda s, c: s.cron_fire("nightly", c.created_at, job()),
+}
+
+
+def _row() -> object:
+    from jobrt._storage.base import CronRow  # noqa: PLC0415
+
+    return CronRow(name="nightly", spec={})
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_every_method_is_a_checkpoint(engine: Engine, call: object) -> None:
+    """In a scope that is cancelled already it raises `trio.Cancelled`, and nothing has happened."""
+    storage = engine.storage
+    await storage.register("w1", lease=30, info={})
+    await storage.cron_put(_row())
+    claimed = await start(storage)
+    await one_of_each(storage)
+    before = await engine.everything()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await call(storage, claimed)
+    assert scope.cancelled_caught
+    assert await engine.everything() == before
+
+
+async def test_a_cancelled_transaction_is_not_entered(engine: Engine) -> None:
+    """Entering the block is a checkpoint, too."""
+    claimed = await start(engine.storage)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async with engine.storage.transaction(ref(claimed), end(claimed)):
+            pytest.fail("the block was entered")
+    assert scope.cancelled_caught
+    await complete(engine.storage, claimed)
+
+
+# ------------------------------------------------------------------ clocks and sessions
+
+
+async def test_a_sessions_time_zone_changes_nothing(request: pytest.FixtureRequest, unopened: Engine) -> None:
+    """Times mean the same whatever zone the server or the role is set to, an hour before a change of clocks too."""
+    if not isinstance(unopened, Postgres):
+        pytest.skip("SQLite has no sessions with a zone")
+    for zone in ("America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati"):
+        await unopened.execute(f"alter role current_user in database \"{await _database(unopened)}\" set timezone = '{zone}'")
+        async with unopened.open() as storage:
+            moment = (await storage.now() + timedelta(hours=1)).replace(microsecond=7)
+            assert moment.utcoffset() == timedelta(0)
+            later, now = await add(storage, job(schedule_at=moment), job())
+            record = await look(storage, later)
+            assert (record.schedule_at, record.state) == (moment, State.SCHEDULED)
+            (claimed,) = await claim(storage)
+            assert claimed.id == now
+            assert claimed.started_at.utcoffset() == timedelta(0)
+            await storage.finish([end(claimed, Event.RETRY, delay=3600.0)])
+            assert await claim(storage) == ()
+            assert await storage.count(where.created_within(timedelta(minutes=5))) == 2
+            assert await storage.count(where.scheduled_at(moment)) == 1
+            due = await storage.next_due(["default"])
+            assert due["default"] == pytest.approx(3600, abs=60)
+            await storage.delete(where.everything())
+
+
+async def _database(engine: Engine) -> str:
+    ((name,),) = await engine.execute("select current_database()")
+    return str(name)
+
+
+async def test_another_schema_is_another_jobrt(engine: Engine) -> None:
+    """Two schemas in one database do not see each other's jobs."""
+    if not isinstance(engine, Postgres):
+        pytest.skip("a file has no schemas")
+    other = Postgres(engine.url, schema='other "jobs"')
+    async with other.open() as storage:
+        await storage.migrate()
+        (id,) = await add(storage, job())
+        assert await engine.storage.count(where.everything()) == 0
+        assert [one.id for one in await claim(storage)] == [id]
+        await storage.rescue()
+        assert await storage.count(where.state("retryable")) == 1

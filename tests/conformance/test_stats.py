@@ -1,0 +1,178 @@
+"""`Storage.stats`: counted by hour, queue and name, pruned jobs included."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobrt._core import where
+from jobrt._core.keep import PruneRule
+from jobrt._core.states import FINAL, Event, State
+from jobrt._storage.base import Bucket, Storage
+from tests.conformance.build import add, claim, complete, end, job, start
+
+if TYPE_CHECKING:
+    from tests.conformance.harness import Engine
+
+DAY = timedelta(days=1)
+HOUR = 3600
+
+
+async def _all(storage: Storage) -> tuple[Bucket, ...]:
+    return await storage.stats(since=await storage.now() - 30 * DAY)
+
+
+async def _sums(storage: Storage, name: str = "send") -> tuple[int, int, int, int, int]:
+    """Add up enqueued, completed, failed, dead, cancelled over all hours."""
+    found = [one for one in await _all(storage) if one.name == name]
+    return (
+        sum(one.enqueued for one in found),
+        sum(one.completed for one in found),
+        sum(one.failed for one in found),
+        sum(one.dead for one in found),
+        sum(one.cancelled for one in found),
+    )
+
+
+async def _life(storage: Storage) -> None:
+    """Enqueue eight jobs: two complete, one after a failure; one is dead, two are cancelled; three go on."""
+    await add(storage, *(job() for _ in range(7)), job(delay=DAY))
+    claimed = await claim(storage)
+    events = [Event.COMPLETE, Event.RETRY, Event.DISCARD, Event.CANCEL, Event.SNOOZE]
+    for one, event in zip(claimed, events, strict=False):
+        await storage.finish([end(one, event, delay=60.0 * (event is Event.SNOOZE), message="m")])
+    (again,) = await claim(storage)
+    await complete(storage, again)
+    assert await storage.cancel(where.state("scheduled"), "x", limit=1) == (1, 0)
+
+
+WANTED = (8, 2, 2, 1, 2)
+
+
+async def test_nothing_happened(storage: Storage) -> None:
+    """No jobs, no counts."""
+    assert await _all(storage) == ()
+
+
+async def test_every_kind_is_counted(storage: Storage) -> None:
+    """Jobs enqueued, completed, dead and cancelled; attempts that failed, the dead job's last one too."""
+    await _life(storage)
+    assert await _sums(storage) == WANTED
+
+
+@pytest.mark.parametrize("how", ["delete", "prune"])
+async def test_jobs_that_are_gone_still_count(storage: Storage, how: str) -> None:
+    """Counting goes by what happened, not by what is left."""
+    await _life(storage)
+    if how == "delete":
+        await storage.delete(where.everything())
+    else:
+        await storage.prune([PruneRule(state=state) for state in FINAL])
+    assert await _sums(storage) == WANTED
+    await complete(storage, await start(storage))
+    enqueued, completed, *rest = WANTED
+    assert await _sums(storage) == (enqueued + 1, completed + 1, *rest)
+
+
+async def test_counts_are_by_queue_and_name(storage: Storage) -> None:
+    """Each has buckets of its own."""
+    await add(storage, job("a"), job("a", queue="q"), job("b"), job("a"))
+    found = {(one.queue, one.name): one.enqueued for one in await _all(storage)}
+    assert found == {("default", "a"): 2, ("q", "a"): 1, ("default", "b"): 1}
+
+
+async def test_hours_are_whole_and_in_utc(storage: Storage) -> None:
+    """A bucket is named by the beginning of its hour."""
+    await add(storage, job())
+    (bucket,) = await _all(storage)
+    assert bucket.hour.utcoffset() == timedelta(0)
+    assert (bucket.hour.minute, bucket.hour.second, bucket.hour.microsecond) == (0, 0, 0)
+    assert timedelta(0) <= await storage.now() - bucket.hour < timedelta(hours=2)
+
+
+async def test_each_thing_counts_in_its_own_hour(engine: Engine) -> None:
+    """A job enqueued in one hour and completed in another counts in both."""
+    storage = engine.storage
+    await add(storage, job())
+    await engine.advance(3 * HOUR)
+    (claimed,) = await claim(storage)
+    await storage.finish([end(claimed, Event.RETRY, message="no")])
+    await engine.advance(2 * HOUR)
+    await complete(storage, *await claim(storage))
+    buckets = sorted(await _all(storage), key=lambda one: one.hour)
+    counts = [(one.enqueued, one.failed, one.completed) for one in buckets]
+    assert counts == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    assert buckets[1].hour - buckets[0].hour == timedelta(hours=3)
+    assert buckets[2].hour - buckets[1].hour == timedelta(hours=2)
+
+
+async def test_only_since(engine: Engine) -> None:
+    """What is older is left out, pruned or not."""
+    storage = engine.storage
+    await complete(storage, await start(storage, job("old")))
+    await complete(storage, await start(storage, job("gone")))
+    await storage.delete(where.name("gone"))
+    await engine.advance(10 * HOUR)
+    await complete(storage, await start(storage, job("new")))
+    since = await storage.now() - timedelta(hours=5)
+    assert {one.name for one in await storage.stats(since=since)} == {"new"}
+    assert {one.name for one in await _all(storage)} == {"old", "gone", "new"}
+
+
+async def test_run_times(engine: Engine) -> None:
+    """Seconds in all, and how many took how long; failed attempts and waiting do not count."""
+    storage = engine.storage
+    for name, wait, run in (("send", 5.0, 0.5), ("send", 0.0, 100.0), ("send", 0.0, 1e6), ("fails", 0.0, 7.0)):
+        await add(storage, job(name))
+        await engine.advance(wait)
+        (claimed,) = await claim(storage, name)
+        await engine.advance(run)
+        event = Event.COMPLETE if name == "send" else Event.DISCARD
+        await storage.finish([end(claimed, event)])
+    found = [one for one in await _all(storage) if one.name == "send"]
+    assert sum(one.seconds for one in found) == pytest.approx(1_000_100.5, abs=20)
+    assert sum(one.seconds for one in await _all(storage) if one.name == "fails") == 0
+    histograms = [one.histogram for one in found if one.completed]
+    assert all(len(one) == 12 for one in histograms)
+    total = [sum(each) for each in zip(*histograms, strict=True)]
+    wanted = [0] * 12
+    for seconds in (0.5, 100.0, 1e6):
+        wanted[next((i for i in range(11) if seconds < 0.001 * 4**i), 11)] += 1
+    assert total == wanted
+
+
+async def test_run_times_of_jobs_that_are_gone(engine: Engine) -> None:
+    """They are rolled up with the counts."""
+    storage = engine.storage
+    for run in (0.5, 100.0):
+        claimed = await start(storage)
+        await engine.advance(run)
+        await complete(storage, claimed)
+    before = await _all(storage)
+    await storage.prune([PruneRule(state=State.COMPLETED, keep_at_least=1)])
+    after = await _all(storage)
+    assert sum(one.seconds for one in after) == pytest.approx(sum(one.seconds for one in before))
+    assert [sum(x) for x in zip(*(one.histogram for one in after), strict=True)] == [
+        sum(x) for x in zip(*(one.histogram for one in before), strict=True)
+    ]
+
+
+async def test_crashes_are_failures(storage: Storage) -> None:
+    """A rescued attempt failed; snoozed and interrupted ones did not."""
+    for _ in range(2):
+        await start(storage)
+    assert len(await storage.rescue()) == 2
+    (one, other) = await claim(storage)
+    await storage.finish([end(one, Event.SNOOZE), end(other, Event.GIVE_BACK)])
+    assert await _sums(storage) == (2, 0, 2, 0, 0)
+
+
+async def test_since_any_zone(storage: Storage) -> None:
+    """A time is a time."""
+    from datetime import timezone  # noqa: PLC0415
+
+    await add(storage, job())
+    since = datetime.now(UTC).replace(year=2020).astimezone(timezone(timedelta(hours=-5)))
+    assert len(await storage.stats(since=since)) == 1
