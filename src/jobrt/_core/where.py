@@ -36,6 +36,7 @@ __all__ = [
     "TimeColumn",
     "Where",
     "args",
+    "canonical",
     "created_after",
     "created_before",
     "created_within",
@@ -336,17 +337,17 @@ def _json_equal(found: Any, field: str | None, value: Any) -> bool:
         if not isinstance(found, Mapping) or step not in found:
             return False
         found = found[step]
-    return _canonical(found) == _canonical(value)
+    return canonical(found) == canonical(value)
 
 
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
     """Return JSON text in which equal JSON values are equal (1 and 1.0 are, 1 and true are not)."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(k)}:{_canonical(value[k])}" for k in sorted(value)) + "}"
+        return "{" + ",".join(f"{json.dumps(k)}:{canonical(value[k])}" for k in sorted(value)) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(_canonical, value)) + "]"
+        return "[" + ",".join(map(canonical, value)) + "]"
     return json.dumps(value)
 
 

@@ -1,0 +1,251 @@
+"""Run transactions for Trio: a file's in threads, ``:memory:`` in the loop.
+
+A file has one writing thread at a time (SQLite has one writer anyway, and the others would wait in threads) and
+a connection of its own for reading, so that a long listing never holds up a claim. ``:memory:`` is one
+connection, used in the loop: nothing in it waits, so everything works in virtual time.
+
+Calls are all-or-nothing under cancellation, because a thread is never abandoned: Trio raises `Cancelled`
+before the thread starts, or at the caller's next checkpoint after it was handed the result.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import attrs
+import trio
+
+from jobrt._storage.sqlite.connection import MEMORY, PATIENCE, Busy, connect, pauses, rolled_back, translated
+from jobrt._storage.sqlite.listen import Hub
+from jobrt._storage.sqlite.transaction import Transaction
+from jobrt.errors import StorageError, StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from jobrt._storage.base import Wake
+
+__all__ = ["Database", "open_database"]
+
+T = TypeVar("T")
+
+_HELD: Final = 10.0
+"""Seconds that a job's own transaction may stay open: no heartbeat gets through meanwhile."""
+
+_POLL: Final = 0.02
+"""Seconds between looks whether somebody else has written."""
+
+
+async def _patiently(call: Callable[[], Any]) -> Any:
+    """Await `call` until it is not refused for a lock; waiting can be cancelled."""
+    deadline = trio.current_time() + PATIENCE
+    for pause in pauses():
+        try:
+            return await call()
+        except Busy as error:
+            if trio.current_time() >= deadline:
+                raise StorageUnavailable(f"{error} for more than {PATIENCE:.0f} seconds") from error
+        await trio.sleep(pause)
+    raise AssertionError  # pragma: no cover - pauses never end
+
+
+@asynccontextmanager
+async def open_database(path: str, micros: Callable[[], int]) -> AsyncGenerator[Database]:
+    """Open a file, or ``:memory:``, and close it when the block ends.
+
+    Raises:
+        StorageError: in one line, why it cannot be used.
+
+    """
+    inline = path == MEMORY
+    writer = await _patiently(partial(_opened, path, inline=inline))
+    reader = writer
+    try:
+        if not inline:
+            reader = await _patiently(partial(_opened, path, read_only=True))
+        yield Database(path, micros, writer=writer, reader=reader)
+    finally:
+        with trio.CancelScope(shield=True):
+            for connection in {reader, writer}:
+                await _run(connection.close, inline=inline)
+
+
+async def _opened(path: str, *, inline: bool = False, read_only: bool = False) -> sqlite3.Connection:
+    return await _run(partial(connect, path, read_only=read_only), inline=inline)
+
+
+async def _run(call: Callable[[], T], *, inline: bool, limiter: trio.CapacityLimiter | None = None) -> T:
+    """Call in the loop, or in a thread that is waited for whatever happens."""
+    if inline:
+        return call()
+    return await trio.to_thread.run_sync(call, limiter=limiter)
+
+
+@attrs.define(eq=False)
+class Database:
+    """A database that is open in this process; use `write`, `read` and `hold`, whose work is plain functions."""
+
+    path: str
+    micros: Callable[[], int]
+    hub: Hub = attrs.field(factory=Hub, init=False)
+    _writer: sqlite3.Connection = attrs.field(kw_only=True)
+    _reader: sqlite3.Connection = attrs.field(kw_only=True)
+    _writing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _reading: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(2), init=False)
+    _process: int = attrs.field(factory=os.getpid, init=False)
+    _held: Transaction | None = attrs.field(default=None, init=False)
+    _seen: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.inline:
+            self._reading = self._writing
+        self._seen = self._version()
+
+    @property
+    def inline(self) -> bool:
+        """Say whether calls are made in the loop."""
+        return self.path == MEMORY
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in a transaction that holds the write lock from the start.
+
+        Raises:
+            StorageUnavailable: the lock could not be had, or the disk is full; nothing was done.
+
+        """
+        result: T = await _patiently(partial(self._write, work))
+        return result
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
+        async with self._writing:
+            call = partial(self._transact, self._writer, work, now=self.micros())
+            result, tx, version = await self._call(call)
+            self._notice(version)
+            self.hub.committed(tx)
+        return result
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` on a snapshot; nothing that it does is kept."""
+        result: T = await _patiently(partial(self._read, work))
+        return result
+
+    async def _read(self, work: Callable[[Transaction], T]) -> T:
+        async with self._reading:
+            return await self._call(partial(self._look, work, now=self.micros()))
+
+    @asynccontextmanager
+    async def hold(
+        self, enter: Callable[[Transaction], None], leave: Callable[[Transaction], None]
+    ) -> AsyncGenerator[sqlite3.Connection]:
+        """Open a transaction for somebody else's writes, between ours; it is kept only if nothing raises.
+
+        Raises:
+            StorageError: the block took too long, or ended the transaction itself.
+
+        """
+        async with self._writing:
+            connection = self._writer if self.inline else await _opened(self.path)
+            try:
+                with rolled_back(connection):
+                    tx = await _patiently(partial(self._call, partial(self._enter, connection, enter)))
+                    self._held = tx
+                    with trio.move_on_after(_HELD) as scope:
+                        yield connection
+                    self._check_held(connection, late=scope.cancelled_caught)
+                    await self._call(partial(self._leave, tx, leave))
+            finally:
+                self._held = None
+                if not self.inline:
+                    connection.close()
+            self.hub.committed(tx)
+
+    def joined(self, connection: object) -> Transaction | None:
+        """Return the transaction that `hold` has open on this connection."""
+        held = self._held
+        return held if held is not None and held.connection is connection else None
+
+    async def listen(self, deliver: Callable[[Wake], None], task_status: trio.TaskStatus[None]) -> None:
+        """Deliver wakes until cancelled."""
+        with self.hub.listening(deliver):
+            task_status.started()
+            if self.inline:  # nobody else can write to it
+                await trio.sleep_forever()
+            while True:
+                await trio.sleep(_POLL)
+                # While a thread of ours is writing nobody else can, and our transactions look for themselves.
+                if not self._writing.locked():
+                    self._notice(self._version())
+
+    # ------------------------------------------------------------------ in a thread, for files
+
+    def _transact(
+        self, connection: sqlite3.Connection, work: Callable[[Transaction], T], *, now: int
+    ) -> tuple[T, Transaction, int]:
+        self._check_process()
+        with translated(self.path), rolled_back(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            tx = Transaction(connection, now)
+            version: int = tx.value("PRAGMA data_version")
+            result = work(tx)
+            connection.execute("COMMIT")
+        return result, tx, version
+
+    def _look(self, work: Callable[[Transaction], T], *, now: int) -> T:
+        self._check_process()
+        with translated(self.path), rolled_back(self._reader):
+            self._reader.execute("BEGIN")
+            result = work(Transaction(self._reader, now))
+            self._reader.execute("COMMIT")
+        return result
+
+    def _enter(self, connection: sqlite3.Connection, enter: Callable[[Transaction], None]) -> Transaction:
+        self._check_process()
+        with translated(self.path):
+            connection.execute("BEGIN IMMEDIATE")
+            tx = Transaction(connection, self.micros())
+            enter(tx)
+        return tx
+
+    def _leave(self, tx: Transaction, leave: Callable[[Transaction], None]) -> None:
+        with translated(self.path):
+            tx.now = self.micros()
+            leave(tx)
+            tx.connection.execute("COMMIT")
+
+    # ------------------------------------------------------------------ helpers
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        return await _run(call, inline=self.inline, limiter=self._limiter)
+
+    def _version(self) -> int:
+        """Return a number that changes when another connection commits, and not when the writer's own does."""
+        with translated(self.path):
+            (version,) = self._writer.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def _notice(self, version: int) -> None:
+        if version != self._seen:
+            self._seen = version
+            self.hub.others_committed()
+
+    def _check_held(self, connection: sqlite3.Connection, *, late: bool) -> None:
+        if late:
+            raise StorageError(
+                f"{self.path}: a transaction was open for more than {_HELD:.0f} seconds, in which nobody else"
+                " can write; it was rolled back: do the slow part before it"
+            )
+        if not connection.in_transaction:
+            raise StorageError(f"{self.path}: the block ended the transaction itself; leave commit and rollback to it")
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise StorageError(
+                f"{self.path}: was opened before a fork, and SQLite connections do not survive one: open the"
+                " storage in the process that uses it"
+            )

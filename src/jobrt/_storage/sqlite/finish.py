@@ -1,0 +1,154 @@
+"""Write how attempts ended, and what running jobs keep."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from jobrt._core.job import JobRef, Outcome
+from jobrt._core.states import FINAL, End, Event, State, transition
+from jobrt._storage.sqlite.ends import depend, settle
+from jobrt._storage.sqlite.rows import CODES, FAR, dumps, later
+from jobrt._storage.sqlite.transaction import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from jobrt._storage.sqlite.transaction import Transaction
+
+__all__ = ["finish", "owned", "release_unknown", "save", "save_step", "steps"]
+
+
+def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
+    """Write outcomes and return the refused ones; see `jobrt._storage.base.Storage.finish`."""
+    clean: dict[int, Outcome] = {}
+    others: list[Outcome] = []
+    for outcome in outcomes:
+        # The same job twice in a batch can only be a slip; the second one is judged by itself.
+        if outcome.event is Event.COMPLETE and outcome.end is End.FINISHED and outcome.id not in clean:
+            clean[outcome.id] = outcome
+        else:
+            others.append(outcome)
+    refused = _complete(tx, clean) if clean else []
+    refused += [JobRef(one.id, one.lease) for one in others if not _end(tx, one)]
+    return tuple(refused)
+
+
+def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
+    """Complete jobs that ended well, all with one statement, and return the refused ones."""
+    refs = dumps({job_id: outcome.lease for job_id, outcome in outcomes.items()})
+    landed: Iterable[int] = outcomes
+    if tx.run(SQL["finish_clean"], {"now": tx.now, "refs": refs}) < len(outcomes):
+        landed = set(tx.array(SQL["finish_landed"], {"refs": refs, "end": End.FINISHED}))
+    results = [(one.id, one.lease, one.result) for one in outcomes.values() if one.result is not None]
+    if results:
+        tx.run(SQL["finish_result"], {"results": dumps(results)})
+    settle(tx, list(landed))
+    return [JobRef(one.id, one.lease) for one in outcomes.values() if one.id not in landed]
+
+
+@attrs.frozen
+class _Held:
+    """What is stored of a job whose attempt ends."""
+
+    queue: str
+    attempt: int
+    schedule_at: int
+    started_at: int
+    worker: str
+    cancel_reason: str | None
+
+
+def _end(tx: Transaction, outcome: Outcome) -> bool:
+    """Write one outcome that is more than a clean end; False if it is refused."""
+    ref = {"id": outcome.id, "lease": outcome.lease}
+    row = tx.row(SQL["finish_owned"], ref)
+    if row is None:
+        refs = dumps({outcome.id: outcome.lease})
+        return bool(tx.array(SQL["finish_landed"], {"refs": refs, "end": outcome.end}))
+    held = _Held(*row)
+    state = _next_state(outcome, held)
+    due = _next_due(tx, outcome, state, held)
+    new = {
+        **ref,
+        "state": CODES[state],
+        "attempt": held.attempt if outcome.spent else held.attempt - 1,
+        "schedule_at": due,
+        "finished_at": tx.now if state in FINAL else None,
+        "cancel_reason": (outcome.message or held.cancel_reason)
+        if outcome.event is Event.CANCEL
+        else held.cancel_reason,
+    }
+    tx.run(SQL["finish_job"], new)
+    if outcome.result is not None:
+        tx.run(SQL["finish_result"], {"results": dumps([(outcome.id, outcome.lease, outcome.result)])})
+    _remember(tx, outcome, held)
+    if state in FINAL:
+        settle(tx, [outcome.id])
+    elif due <= tx.now:
+        tx.queues.add(held.queue)
+    return True
+
+
+def _next_state(outcome: Outcome, held: _Held) -> State:
+    """Return the state that follows; an operator's wish to cancel comes before another try."""
+    unfinished = outcome.event in {Event.RETRY, Event.SNOOZE, Event.GIVE_BACK}
+    event = Event.CANCEL if unfinished and held.cancel_reason is not None else outcome.event
+    return transition(State.EXECUTING, event)
+
+
+def _next_due(tx: Transaction, outcome: Outcome, state: State, held: _Held) -> int:
+    """Return when the job is due next; one that is given back or final keeps its time."""
+    if state not in {State.RETRYABLE, State.SCHEDULED}:
+        return held.schedule_at
+    if outcome.children and depend(tx, outcome.id, outcome.children):
+        return FAR
+    return later(tx.now, outcome.delay)
+
+
+def _remember(tx: Transaction, outcome: Outcome, held: _Held) -> None:
+    """Keep the record of an attempt that was started."""
+    if outcome.end is None:
+        return
+    attempt = (held.attempt, outcome.end.value, held.started_at, tx.now, held.worker)
+    error = (outcome.error_type, outcome.message, outcome.traceback)
+    tx.run(SQL["attempt_insert"], (outcome.id, outcome.lease, *attempt, *error))
+    tx.run(SQL["attempt_trim"], {"id": outcome.id})
+
+
+def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]) -> int:
+    """Give back what is leased to a worker that does not know of it; see `Storage.release_unknown`."""
+    leased = tx.array(SQL["release_unknown"], {"worker": worker, "queue": queue})
+    lost = [job_id for job_id, lease in leased if (job_id, lease) not in set(known)]
+    if lost:
+        tx.run(SQL["release"], (dumps(lost),))
+        tx.queues.add(queue)
+    return len(lost)
+
+
+def save(tx: Transaction, ref: JobRef, *, progress: str | None, saved: str | None) -> bool:
+    """Store an attempt's progress and checkpoint; False if the lease is lost."""
+    if not tx.run(SQL["save_flag"], ref._asdict()):
+        return False
+    tx.run(SQL["save"], {"id": ref.id, "progress": progress, "saved": saved})
+    return True
+
+
+def steps(tx: Transaction, ref: JobRef) -> dict[str, str]:
+    """Return the finished steps of a job."""
+    found: dict[str, str] = json.loads(tx.value(SQL["steps"], (ref.id,)))
+    return found
+
+
+def save_step(tx: Transaction, ref: JobRef, *, name: str, value: str) -> bool:
+    """Store a finished step; False if the lease is lost."""
+    tx.run(SQL["save_step"], {**ref._asdict(), "name": name, "value": value})
+    return owned(tx, ref)
+
+
+def owned(tx: Transaction, ref: JobRef) -> bool:
+    """Say whether the lease still holds."""
+    found: Any = tx.value(SQL["owned"], ref._asdict())
+    return bool(found)

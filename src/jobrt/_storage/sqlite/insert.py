@@ -1,0 +1,154 @@
+"""Insert jobs: what clients, callers' own transactions, cron and plain threads all use."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+from jobrt._core.states import State
+from jobrt._storage.base import Inserted
+from jobrt._storage.sqlite.rows import AVAILABLE, CODES, FAR, SCHEDULED, dumps, later, micros, shown
+from jobrt._storage.sqlite.transaction import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from jobrt._core.job import NewJob
+    from jobrt._core.unique import Replace, UniqueKey
+    from jobrt._storage.sqlite.transaction import Transaction
+
+__all__ = ["insert"]
+
+# Rows per statement. SQLite takes 32,766 parameters; beyond a hundred rows nothing is gained any more.
+_ROWS: Final = 128
+
+_HEAD, _, _ROW = SQL["insert"].partition("VALUES")
+_LEAST: Final = -(2**63)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+# What `Replace` may change, as SQL. A job that is moved into the future is scheduled again, a retryable one stays.
+_REPLACED: Final = {
+    "priority": "priority = :priority",
+    "args": "args = :args",
+    "metadata": "metadata = :metadata",
+    "max_attempts": "max_attempts = :max_attempts",
+    "schedule_at": (
+        "schedule_at = :schedule_at, state = CASE WHEN state = 2 THEN 2 WHEN :schedule_at > :now THEN 0 ELSE 1 END"
+    ),
+}
+
+
+def insert(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
+    """Insert jobs in the order given and return what became of each.
+
+    The transaction must hold the write lock: uniqueness and consecutive ids rest on it.
+    """
+    done: list[Inserted] = []
+    for unique, run in groupby(jobs, key=lambda job: job.unique is not None):
+        if unique:
+            done += [_insert_unique(tx, job) for job in run]
+        else:
+            done += _insert_all(tx, list(run))
+    return tuple(done)
+
+
+def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
+    """Insert jobs that cannot be duplicates.
+
+    AUTOINCREMENT gives consecutive ids within a transaction, so the last one tells them all.
+    """
+    done: list[Inserted] = []
+    for start in range(0, len(jobs), _ROWS):
+        part = jobs[start : start + _ROWS]
+        values = [value for job in part for value in _values(job, tx.now)]
+        last = tx.insert(f"{_HEAD}VALUES{','.join([_ROW] * len(part))}", values)
+        done += map(Inserted, range(last - len(part) + 1, last + 1))
+    tx.queues.update({job.queue for job in jobs})
+    return done
+
+
+def _values(job: NewJob, now: int) -> tuple[Any, ...]:
+    due = _due(job, now)
+    return (
+        AVAILABLE if due <= now else SCHEDULED,
+        job.queue,
+        job.name,
+        job.priority,
+        job.max_attempts,
+        due,
+        now,
+        job.timeout,
+        None if job.unique is None else job.unique.digest,
+        job.context,
+        dumps(job.tags) if job.tags else "[]",
+        job.args,
+        job.metadata,
+    )
+
+
+def _due(job: NewJob, now: int) -> int:
+    if job.schedule_at is not None:
+        return min(micros(job.schedule_at), FAR - 1)
+    return now if job.delay is None else later(now, job.delay)
+
+
+def _insert_unique(tx: Transaction, job: NewJob) -> Inserted:
+    """Insert a job unless an equal one stands in the way; change that one if the job says so."""
+    unique = job.unique
+    assert unique is not None  # noqa: S101 - for the type checkers; `insert` has sorted them
+    found = _equal(tx, unique)
+    if found is None:
+        return _insert_all(tx, [job])[0]
+    if unique.replace is not None:
+        _replace(tx, found, job, unique.replace)
+    return Inserted(found, duplicate=True)
+
+
+def _equal(tx: Transaction, unique: UniqueKey) -> int | None:
+    """Return the newest job with this digest that counts as a duplicate."""
+    oldest = _LEAST if unique.within is None else tx.now - unique.within // _MICROSECOND
+    newest: int | None = None
+    for state, from_at, to_at in _lanes(unique.states, tx.now):
+        parameters = {"digest": unique.digest, "state": CODES[state], "from_at": from_at, "to_at": to_at}
+        row = tx.row(SQL["insert_equal"], parameters)
+        if row is not None and row[1] > oldest:
+            newest = max(row[0], newest or 0)
+    return newest
+
+
+def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[State, int, int]]:
+    """Yield the states to look in, with the first and last due time that count there.
+
+    Stored as scheduled, a job counts as available once it is due.
+    """
+    for state in states - {State.SCHEDULED}:
+        yield state, _LEAST, FAR
+    match State.SCHEDULED in states, State.AVAILABLE in states:
+        case True, True:
+            yield State.SCHEDULED, _LEAST, FAR
+        case True, False:
+            yield State.SCHEDULED, now + 1, FAR
+        case False, True:
+            yield State.SCHEDULED, _LEAST, now
+        case _:
+            pass
+
+
+def _replace(tx: Transaction, found: int, job: NewJob, rule: Replace) -> None:
+    """Give the job found the new job's values, if its state (as people see it) allows that."""
+    row = tx.row("SELECT state, schedule_at, queue FROM jobrt_job WHERE id = ?", (found,))
+    if row is None or shown(row[0], row[1], tx.now) not in rule.when:
+        return
+    changes = ", ".join(_REPLACED[field] for field in rule.fields)
+    values = {
+        "id": found,
+        "now": tx.now,
+        "priority": job.priority,
+        "args": job.args,
+        "metadata": job.metadata,
+        "max_attempts": job.max_attempts,
+        "schedule_at": _due(job, tx.now),
+    }
+    tx.run(f"UPDATE jobrt_job SET {changes} WHERE id = :id", values)
+    tx.queues.add(row[2])

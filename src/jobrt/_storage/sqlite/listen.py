@@ -1,0 +1,59 @@
+"""Wake listeners: at once for what this process did, within a poll for what others did."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from jobrt._storage.base import Wake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from jobrt._storage.sqlite.transaction import Transaction
+
+__all__ = ["Hub"]
+
+_OTHERS: Final = (Wake("jobs"), Wake("control"), Wake("finished"))
+
+
+@attrs.define(eq=False)
+class Hub:
+    """Know who listens, and which ends are awaited; used in the event loop only."""
+
+    _listeners: list[Callable[[Wake], None]] = attrs.field(factory=list)
+    _awaited: set[int] = attrs.field(factory=set)
+
+    @contextmanager
+    def listening(self, deliver: Callable[[Wake], None]) -> Generator[None]:
+        """Deliver wakes while the block runs."""
+        self._listeners.append(deliver)
+        try:
+            yield
+        finally:
+            self._listeners.remove(deliver)
+
+    def expect(self, ids: Iterable[int]) -> None:
+        """Tell of the end of these jobs."""
+        self._awaited.update(ids)
+
+    def committed(self, tx: Transaction) -> None:
+        """Tell what a transaction of ours did, now that it has committed."""
+        for queue in tx.queues:
+            self._deliver(Wake("jobs", queue))
+        if tx.control:
+            self._deliver(Wake("control"))
+        if self._awaited and not self._awaited.isdisjoint(tx.ended):
+            self._awaited.difference_update(tx.ended)
+            self._deliver(Wake("finished"))
+
+    def others_committed(self) -> None:
+        """Tell that another connection wrote something; nobody knows what."""
+        for wake in _OTHERS:
+            self._deliver(wake)
+
+    def _deliver(self, wake: Wake) -> None:
+        for deliver in tuple(self._listeners):
+            deliver(wake)

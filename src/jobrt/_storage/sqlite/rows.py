@@ -1,0 +1,137 @@
+"""Turn rows into values and back. States are numbers and times microseconds in the tables (see migration 1)."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from jobrt._core.job import AttemptRecord, JobRecord, Progress
+from jobrt._core.states import End, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "AVAILABLE",
+    "CANCELLED",
+    "CODES",
+    "COMPLETED",
+    "DISCARDED",
+    "EXECUTING",
+    "FAR",
+    "JOB_COLUMNS",
+    "RETRYABLE",
+    "SCHEDULED",
+    "STATES",
+    "attempt_record",
+    "dumps",
+    "later",
+    "micros",
+    "moment",
+    "record",
+    "shown",
+    "tags",
+]
+
+STATES: Final = (
+    State.SCHEDULED,
+    State.AVAILABLE,
+    State.RETRYABLE,
+    State.EXECUTING,
+    State.COMPLETED,
+    State.CANCELLED,
+    State.DISCARDED,
+)
+CODES: Final = {state: code for code, state in enumerate(STATES)}
+SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, CANCELLED, DISCARDED = range(7)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+FAR: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""The due time of a job that waits for its children: the last that a datetime can hold."""
+
+
+def moment(value: int) -> datetime:
+    """Return the time that is so many microseconds after 1970."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def micros(value: datetime) -> int:
+    """Return the microseconds from 1970 to an aware time; whole numbers, so nothing is rounded."""
+    return (value - _EPOCH) // _MICROSECOND
+
+
+def later(now: int, delay: timedelta | float) -> int:
+    """Return the time after a delay (seconds, or a timedelta), but never `FAR` or beyond."""
+    if isinstance(delay, timedelta):
+        return min(now + delay // _MICROSECOND, FAR - 1)
+    return min(now + round(min(delay, 1e12) * 1e6), FAR - 1)
+
+
+def dumps(value: Any) -> str:
+    """Return short JSON."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def tags(text: str) -> tuple[str, ...]:
+    """Return the tags that a row holds."""
+    return () if text == "[]" else tuple(json.loads(text))
+
+
+def shown(code: int, schedule_at: int, now: int) -> State:
+    """Return the state that people see: a scheduled job that is due is available."""
+    return State.AVAILABLE if code == SCHEDULED and schedule_at <= now else STATES[code]
+
+
+def attempt_record(row: Sequence[Any]) -> AttemptRecord:
+    """Return an attempt from (number, end, started_at, finished_at, worker, error_type, message, traceback)."""
+    number, end, started_at, finished_at, worker, *rest = row
+    return AttemptRecord(number, End(end), moment(started_at), moment(finished_at), worker, *rest)
+
+
+JOB_COLUMNS: Final = (
+    "id, state, queue, name, priority, attempt, max_attempts, schedule_at, created_at, lease, worker, started_at,"
+    " finished_at, cancel_reason, context, tags, args, metadata"
+)
+
+
+def record(
+    row: Sequence[Any],
+    *,
+    now: int,
+    details: Sequence[Any] = (None, None, None),
+    attempts: Iterable[AttemptRecord] = (),
+) -> JobRecord:
+    """Return a job from a row of `JOB_COLUMNS`, its (result, progress, saved) texts and its attempts."""
+    (job_id, code, queue, name, priority, attempt, most, due, created, _lease, worker, started, finished, *rest) = row
+    reason, context, tag_text, args, metadata = rest
+    result, progress, saved = details
+    return JobRecord(
+        id=job_id,
+        name=name,
+        queue=queue,
+        state=shown(code, due, now),
+        priority=priority,
+        attempt=attempt,
+        max_attempts=most,
+        args=json.loads(args),
+        metadata=json.loads(metadata),
+        tags=tags(tag_text),
+        context=context,
+        created_at=moment(created),
+        schedule_at=moment(due),
+        started_at=None if started is None else moment(started),
+        finished_at=None if finished is None else moment(finished),
+        worker=worker,
+        result=_loads(result),
+        progress=None if progress is None else Progress(**json.loads(progress)),
+        saved=_loads(saved),
+        cancel_reason=reason,
+        attempts=tuple(attempts),
+    )
+
+
+def _loads(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

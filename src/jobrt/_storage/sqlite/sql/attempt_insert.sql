@@ -1,0 +1,3 @@
+INSERT INTO jobrt_attempt
+    (job_id, lease, number, "end", started_at, finished_at, worker, error_type, message, traceback)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);

@@ -1,0 +1,14 @@
+-- Due jobs of one queue and priority, in order, behind a place. Queue and priority are fixed and due time and id
+-- are a range of the index, so that future jobs are never walked over; name is in the index, so that jobs that
+-- this worker does not know are passed over without reading their rows. One JSON text: see transaction.py.
+SELECT json_group_array(json_array(
+    id, name, priority, attempt, max_attempts, timeout, args, metadata, tags, context, created_at, schedule_at, extra
+))
+FROM (
+    SELECT * FROM jobrt_job INDEXED BY jobrt_job_waiting
+    WHERE queue = :queue AND state < 3 AND priority = :priority
+        AND schedule_at <= :now AND (schedule_at, id) > (:after_at, :after_id)
+        AND name IN (SELECT value FROM json_each(:names))
+    ORDER BY schedule_at, id
+    LIMIT :limit
+);

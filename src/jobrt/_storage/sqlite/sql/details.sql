@@ -1,0 +1,2 @@
+SELECT json_group_array(json_array(job_id, result, progress, saved)) FROM jobrt_detail
+WHERE job_id IN (SELECT value FROM json_each(?));

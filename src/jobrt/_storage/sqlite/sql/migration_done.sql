@@ -1,0 +1,1 @@
+INSERT INTO jobrt_migration (name, applied_at) VALUES (?, ?);

@@ -1,0 +1,2 @@
+UPDATE jobrt_job SET state = 1, lease = NULL, attempt = attempt - 1
+WHERE id IN (SELECT value FROM json_each(?));

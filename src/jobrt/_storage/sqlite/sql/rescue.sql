@@ -1,0 +1,2 @@
+UPDATE jobrt_job SET state = :state, lease = NULL, finished_at = :finished_at, schedule_at = :schedule_at, extra = 1
+WHERE id = :id AND lease = :lease;

@@ -1,0 +1,10 @@
+-- Running jobs whose worker is dead or gone, in order of id, behind one. The index holds running jobs only.
+SELECT json_group_array(json_array(
+    id, name, queue, worker, lease, attempt, max_attempts, schedule_at, started_at, cancel_reason
+))
+FROM (
+    SELECT * FROM jobrt_job INDEXED BY jobrt_job_executing
+    WHERE state = 3 AND id > :after
+        AND worker NOT IN (SELECT id FROM jobrt_worker WHERE expires_at > :now)
+    ORDER BY id LIMIT :limit
+);
