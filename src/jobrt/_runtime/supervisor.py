@@ -429,9 +429,9 @@ class Supervisor:
                 pass
             case Fate.RESTART:
                 recent = verdict.slots[child.name].restarts_since(trio.current_time() - self.period)
-                self._tell(ChildRestarting(self.name, child.name, verdict.delay, len(recent)))
+                self._tell(ChildRestarting(self.name, child.name, verdict.delay, len(recent), error))
             case Fate.RETRY:
-                self._tell(ChildSetAside(self.name, child.name, verdict.delay))
+                self._tell(ChildSetAside(self.name, child.name, verdict.delay, error))
             case Fate.GIVE_UP:
                 self._tell(SupervisorGaveUp(self.name, child.name, error))
             case _:

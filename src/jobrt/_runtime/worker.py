@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from jobrt._core.cron import CronEntry
-    from jobrt._core.job import Claimed, Outcome
+    from jobrt._core.job import Claimed, NewJob, Outcome
     from jobrt._core.keep import PruneRule
     from jobrt._core.queues import Queue
     from jobrt._registry import JobDefinition
@@ -109,6 +109,7 @@ class Worker:
     state: Any
     enqueue: Callable[..., Awaitable[Any]]
     encode_result: Callable[[Any], str]
+    make_cron_job: Callable[[CronEntry], NewJob | None]
     emit: Emitter = attrs.Factory(Emitter)
     shutting_down: trio.Event = attrs.Factory(trio.Event)
     stopped: trio.Event = attrs.Factory(trio.Event)
@@ -139,7 +140,7 @@ class Worker:
             self.storage, lambda: self.id, min(5.0, plan.lease / 6), plan.rules, self._backoff(), self.emit
         )
         self._notifier = Notifier(self.storage, self._deliver, self._backoff(), self.emit)
-        self._cron = CronActor(self.storage, plan.crons, plan.definitions, self._backoff(), self.emit)
+        self._cron = CronActor(self.storage, plan.crons, self.make_cron_job, self._backoff(), self.emit)
         self._attempts = Attempts(
             plan.definitions,
             make_runners(

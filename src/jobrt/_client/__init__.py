@@ -1,0 +1,6 @@
+"""Put jobs in and look at them: what a web process imports. Knows nothing of workers."""
+
+from jobrt._client.client import Client
+from jobrt._client.handle import Handle
+
+__all__ = ["Client", "Handle"]

@@ -1,0 +1,334 @@
+"""Enqueue jobs, look at them, change them."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Unpack
+
+import attrs
+import trio
+
+from jobrt._client.handle import Handle
+from jobrt._client.waiting import Waiting
+from jobrt._core.states import FINAL
+from jobrt._core.where import Where
+from jobrt._core.where import id as where_id
+from jobrt._events import Emitter, JobEnqueued
+from jobrt._registry import changed_job, new_job
+from jobrt.errors import InvalidFilter, JobNotFound, JobStateError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from datetime import datetime
+
+    from jobrt._core.job import JobRecord, NewJob
+    from jobrt._core.keep import PruneRule
+    from jobrt._core.queues import QueueStatus
+    from jobrt._registry import EnqueueKeywords, Job, JobWithOptions, Registry
+    from jobrt._storage.base import Bucket, CronRow, Inserted, Storage, WorkerRow
+
+__all__ = ["Client", "open_client"]
+
+_CHUNK = 5000
+"""Jobs per insert of `enqueue_many`: a few statements, and no transaction that lasts seconds."""
+_BATCH = 1000
+"""Jobs that one statement of a bulk operation changes, so that it never holds many locks for long."""
+
+
+@attrs.define(eq=False)
+class Client:
+    """What ``App.open_client`` gives: enqueue, look, manage. Every method is a checkpoint.
+
+    Any method may raise `StorageUnavailable` (trying again later can help) or `StorageError`.
+    """
+
+    _storage: Storage
+    _registry: Registry
+    _rules: Sequence[PruneRule]
+    _emit: Emitter
+    _waiting: Waiting
+
+    @property
+    def registry(self) -> Registry:
+        """Return the job classes that this client knows."""
+        return self._registry
+
+    # ------------------------------------------------------------------ enqueue
+
+    async def enqueue(
+        self, job: Job | JobWithOptions[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle:
+        """Put a job into the database and return a handle to it.
+
+        Args:
+            job: a job value, or one with options (``job.with_options(...)``); options given here win over those.
+            conn: a connection of yours, in whose open transaction the insert happens.
+            options: ``queue``; ``priority`` (higher runs first); ``max_attempts`` (None: no limit); ``timeout`` (seconds
+                or timedelta for one attempt); ``schedule_at`` (aware) or ``schedule_in`` (seconds or timedelta from the
+                database's now); ``tags``; ``metadata`` (JSON-able); ``context`` (why the job exists); ``unique`` (instead of
+                the job's ``UNIQUE``; None: none).
+
+        Raises:
+            InvalidJob: a value does not fit; names the field. Nothing was stored.
+            UnknownJob: the app does not know this job class.
+
+        """
+        new = new_job(self._registry, job, **options)
+        return (await self._insert([new], conn))[0]
+
+    async def enqueue_many(
+        self, jobs: Iterable[Job | JobWithOptions[Any]], *, conn: object = None
+    ) -> list[Handle]:
+        """Put any number of jobs in with few statements; return handles in input order.
+
+        Without `conn`, each five thousand commit together.
+
+        Raises:
+            InvalidJob: a value does not fit; names the field. Nothing was stored, of any of the jobs.
+
+        """
+        new = [new_job(self._registry, job) for job in jobs]
+        handles: list[Handle] = []
+        for start in range(0, len(new), _CHUNK):
+            handles += await self._insert(new[start : start + _CHUNK], conn)
+        if not new:
+            await trio.lowlevel.checkpoint()
+        return handles
+
+    async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle]:
+        inserted = await self._storage.insert(new, conn=conn)
+        if self._emit.subscribers and conn is None:
+            self._tell(new, inserted)
+        return [Handle(one.id, one.duplicate, self) for one in inserted]
+
+    def _tell(self, new: Sequence[NewJob], inserted: Sequence[Inserted]) -> None:
+        groups: dict[tuple[str, str, bool], list[int]] = {}
+        for job, one in zip(new, inserted, strict=True):
+            groups.setdefault((job.name, job.queue, one.duplicate), []).append(one.id)
+        for (name, queue, duplicate), ids in groups.items():
+            self._emit(JobEnqueued(name, queue, tuple(ids), duplicate))
+
+    # ------------------------------------------------------------------ look
+
+    def handle(self, job_id: int) -> Handle:
+        """Return a handle for a job of that id, whether or not it exists."""
+        return Handle(job_id, False, self)
+
+    async def get(self, job_id: int) -> JobRecord:
+        """Return a job; raise `JobNotFound`."""
+        record = await self._storage.get(job_id)
+        if record is None:
+            raise _not_found(job_id)
+        return record
+
+    async def query(
+        self,
+        where: Where | None = None,
+        *,
+        order_by: str = "-id",
+        limit: int | None = 100,
+        after: int | None = None,
+        details: bool = True,
+    ) -> list[JobRecord]:
+        """Return the jobs that match, the newest first unless told otherwise, at most `limit`.
+
+        ``order_by``: ``id, schedule_at, created_at, finished_at, priority``, a ``-`` in front for descending. ``after``: the id of
+        the last job of the page before. ``details=False`` leaves out attempts, results and progress (faster).
+        """
+        return list(
+            await self._storage.query(
+                _where(where), order_by=order_by, limit=limit, after=after, details=details
+            )
+        )
+
+    async def count(self, where: Where | None = None) -> int:
+        """Return how many jobs match."""
+        return await self._storage.count(_where(where))
+
+    async def wait(self, job_id: int) -> None:
+        """Wait until a job is final; raise `JobNotFound` if it is not there."""
+        await self._waiting.wait(job_id)
+
+    # ------------------------------------------------------------------ manage
+
+    async def cancel(self, job: int | Where, reason: str = "") -> int:
+        """Cancel a job, or all that match; running ones are cancelled wherever they run. Returns how many.
+
+        Raises:
+            JobNotFound: an id that is not there.
+            JobStateError: an id of a job that is final already.
+
+        """
+        waiting, running = await self._storage.cancel(_one_or_many(job), reason)
+        if isinstance(job, int) and not waiting + running:
+            record = await self.get(job)
+            if record.state in FINAL:
+                msg = f"job {job} ({record.name}) is {record.state} already: there is nothing to cancel"
+                raise JobStateError(msg)
+        return waiting + running
+
+    async def rerun(self, job: int | Where) -> int:
+        """Run a final job again, or all that match, with one more attempt if theirs are used up. Returns how many.
+
+        Raises:
+            JobNotFound: an id that is not there.
+            JobStateError: an id of a job that is not final; a running one is refused.
+
+        """
+        count = await self._storage.rerun(_one_or_many(job))
+        if isinstance(job, int) and not count:
+            record = await self.get(job)
+            msg = f"job {job} ({record.name}) is {record.state}: only a job that has ended can be run again"
+            raise JobStateError(msg)
+        return count
+
+    async def update(self, job: int | Where, **changes: Any) -> int:
+        """Change a waiting job, or all that match, and return how many.
+
+        Takes queue, priority, max_attempts, timeout, schedule_at, schedule_in, tags, metadata, context, and ``args``: a
+        job value of the same class, or a dict of all its fields (checked against the class if the app knows it).
+
+        Raises:
+            InvalidJob: a value does not fit.
+            JobNotFound: an id that is not there.
+            JobStateError: an id of a job that is running or final.
+
+        """
+        name = (await self.get(job)).name if isinstance(job, int) else None
+        count = await self._storage.update(_one_or_many(job), changed_job(self._registry, name, changes))
+        if isinstance(job, int) and not count:
+            record = await self.get(job)
+            msg = f"job {job} ({record.name}) is {record.state}: only a waiting job can be changed"
+            raise JobStateError(msg)
+        return count
+
+    async def delete(self, job: int | Where) -> int:
+        """Delete a job, or all that match, and return how many. A running one's outcome is refused later.
+
+        Raises:
+            JobNotFound: an id that is not there.
+
+        """
+        total = 0
+        while True:
+            count = await self._storage.delete(_one_or_many(job), limit=_BATCH)
+            total += count
+            if count < _BATCH:
+                break
+        if isinstance(job, int) and not total:
+            raise _not_found(job)
+        return total
+
+    async def prune(self) -> int:
+        """Apply the app's retention now and return how many jobs were deleted."""
+        total = 0
+        while count := await self._storage.prune(self._rules, limit=_BATCH):
+            total += count
+        return total
+
+    async def failed(self) -> list[JobRecord]:
+        """Return the dead letters, the newest first, at most a hundred: for tests, empty is good."""
+        from jobrt._core.where import state  # noqa: PLC0415 - a name that would hide too much up there
+
+        return await self.query(state("discarded"))
+
+    # ------------------------------------------------------------------ queues, workers, cron, statistics
+
+    async def queues(self) -> list[QueueStatus]:
+        """Return every queue that has settings or unfinished jobs."""
+        return list(await self._storage.queues())
+
+    async def pause(self, queue: str) -> None:
+        """Let no worker claim from the queue, until it is resumed; running jobs go on."""
+        await self._storage.set_queue(_queue(queue), paused=True)
+
+    async def resume(self, queue: str) -> None:
+        """Let workers claim from the queue again."""
+        await self._storage.set_queue(_queue(queue), paused=False)
+
+    async def scale(self, queue: str, concurrency: int | None) -> None:
+        """Change how many jobs each worker runs at once; ``None``: as configured."""
+        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
+            msg = f"queue {queue!r} cannot be scaled to {concurrency!r}: give a number above zero, or pause it"
+            raise InvalidFilter(msg)
+        await self._storage.set_queue(_queue(queue), concurrency="default" if concurrency is None else concurrency)
+
+    async def workers(self) -> list[WorkerRow]:
+        """Return the workers that are alive or await rescue, with their supervision trees."""
+        return list(await self._storage.workers())
+
+    async def crons(self) -> list[CronRow]:
+        """Return the cron entries."""
+        return list(await self._storage.cron_rows())
+
+    async def pause_cron(self, name: str) -> None:
+        """Let a cron entry fire no more, until it is resumed; raise `JobNotFound` for an unknown one."""
+        await self._set_cron(name, paused=True)
+
+    async def resume_cron(self, name: str) -> None:
+        """Let a cron entry fire again; raise `JobNotFound` for an unknown one."""
+        await self._set_cron(name, paused=False)
+
+    async def delete_cron(self, name: str) -> None:
+        """Remove a cron entry; raise `JobNotFound` for an unknown one. A worker that declares it adds it again."""
+        if not await self._storage.cron_delete(name):
+            raise _no_cron(name)
+
+    async def _set_cron(self, name: str, *, paused: bool) -> None:
+        if not await self._storage.cron_set(name, paused=paused):
+            raise _no_cron(name)
+
+    async def stats(self, *, since: datetime) -> list[Bucket]:
+        """Return what was enqueued, completed, failed and discarded, by hour, queue and name."""
+        return list(await self._storage.stats(since=since))
+
+
+@asynccontextmanager
+async def open_client(
+    storage: Storage, registry: Registry, *, rules: Sequence[PruneRule], emit: Emitter
+) -> AsyncIterator[Client]:
+    """Open a client. An exception of the block comes out as it is, not in a group."""
+    raised: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield Client(storage, registry, rules, emit, Waiting(storage, nursery))
+            except BaseException as error:
+                raised = error
+                raise
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if raised is not None and group.exceptions == (raised,):
+            raise raised from raised.__cause__
+        raise
+
+
+def _where(where: Where | None) -> Where:
+    from jobrt._core.where import everything  # noqa: PLC0415 - as above
+
+    if where is None:
+        return everything()
+    if not isinstance(where, Where):
+        msg = f"{where!r} is not a filter: build one with jobrt.where"
+        raise InvalidFilter(msg)
+    return where
+
+
+def _one_or_many(job: int | Where) -> Where:
+    return where_id(job) if isinstance(job, int) else _where(job)
+
+
+def _queue(name: str) -> str:
+    if not isinstance(name, str) or not name:
+        msg = f"a queue's name is a text, not {name!r}"
+        raise InvalidFilter(msg)
+    return name
+
+
+def _not_found(job_id: int) -> JobNotFound:
+    return JobNotFound(f"there is no job {job_id}")
+
+
+def _no_cron(name: str) -> JobNotFound:
+    return JobNotFound(f"there is no cron entry {name!r}")

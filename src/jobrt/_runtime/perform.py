@@ -1,0 +1,84 @@
+"""Run one job here and now, without a worker: for tests, and for a stored payload that is to be run by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from jobrt._core.job import NewJob
+from jobrt._core.limits import Demand
+from jobrt._runtime.background import Background
+from jobrt._runtime.context import Context, Services, record_of
+from jobrt._runtime.runners import make_runners
+from jobrt._runtime.running import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from jobrt._core.job import Claimed
+    from jobrt._registry import JobDefinition
+    from jobrt._storage.base import Storage
+
+__all__ = ["perform"]
+
+_WORKER = "perform"
+
+
+async def perform(
+    definition: JobDefinition,
+    args: str,
+    *,
+    scratch: Storage,
+    state: Any,
+    enqueue: Callable[..., Awaitable[Any]],
+    encode_result: Callable[[Any], str],
+) -> Any:
+    """Run a job's `run` with a real context and return what it returns, or raise what it raises.
+
+    The attempt is one in `scratch`, a storage of its own: checkpoints, steps and progress work, and are gone with it.
+
+    Args:
+        definition: which job.
+        args: its payload, a JSON text.
+        scratch: where the attempt is recorded.
+        state: what ``ctx.state`` is.
+        enqueue: what ``ctx.enqueue`` does.
+        encode_result: how ``ctx.transaction(result=…)`` is stored.
+
+    Raises:
+        UndecodablePayload: the payload does not fit the class.
+        trio.TooSlowError: the job's TIMEOUT passed.
+
+    """
+    job = definition.decode(args)
+    claimed = await _claim(definition, args, scratch)
+    background = Background()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(background.run)
+        running = Running(claimed, definition, trio.CancelScope(), trio.current_time(), trio.lowlevel.current_task())
+        running.scope.deadline = running.started + _limit(definition, claimed)
+        services = Services(state, scratch, enqueue, trio.Event(), encode_result, background.later)
+        runner = make_runners(threads=1, start=background.start)[definition.run_in]
+        try:
+            with running.scope:
+                return await runner(definition, job, Context(running, services))
+        finally:
+            nursery.cancel_scope.cancel()
+    msg = f"{definition.name} did not end within its TIMEOUT"
+    raise trio.TooSlowError(msg)
+
+
+async def _claim(definition: JobDefinition, args: str, scratch: Storage) -> Claimed:
+    await scratch.register(_WORKER, lease=1e6, info={})
+    await scratch.insert([NewJob(name=definition.name, args=args, max_attempts=definition.max_attempts)])
+    exchange = await scratch.exchange((), Demand(_WORKER, "default", 1, (definition.name,)))
+    return exchange.jobs[0]
+
+
+def _limit(definition: JobDefinition, claimed: Claimed) -> float:
+    limit = definition.timeout(record_of(claimed)) if callable(definition.timeout) else definition.timeout
+    if limit is None:
+        return math.inf
+    return limit if isinstance(limit, (int, float)) else limit.total_seconds()

@@ -1,0 +1,93 @@
+"""Open a fresh app in memory, run what is due, run one job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from jobrt._core.states import State
+from jobrt._events import Event, JobEnded
+from jobrt._registry import definition_of, encode_result
+from jobrt._runtime.perform import perform as perform_job
+from jobrt.app import App
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from jobrt._client import Client
+    from jobrt._registry import FunctionJob, Job
+
+__all__ = ["drain", "open_app", "perform", "set_clock"]
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+"""When a test's database begins, unless told otherwise: a fixed time, so that tests do not depend on today."""
+
+
+def set_clock(app: App, *, start: datetime = START) -> None:
+    """Let an app's SQLite clock follow Trio's, beginning at `start`; call it in the Trio run, before opening the app."""
+    began = trio.current_time()
+    app.use_clock(lambda: start + timedelta(seconds=trio.current_time() - began))
+
+
+@asynccontextmanager
+async def open_app(
+    jobs: Iterable[type[Job] | FunctionJob[Any, Any]] = (), *, start: datetime = START, **settings: Any
+) -> AsyncIterator[tuple[App, Client]]:
+    """Open a fresh in-memory app and a client: ``async with open_app(jobs=[SendEmail]) as (app, jobs):``.
+
+    Args:
+        jobs: job classes and function jobs.
+        start: the database's time at the beginning.
+        settings: anything else that `App` takes.
+
+    """
+    app = App("sqlite:///:memory:", jobs=jobs, **settings)
+    set_clock(app, start=start)
+    async with app.open_client() as client:
+        yield app, client
+
+
+async def drain(app: App, queue: str | None = None) -> Counter[str]:
+    """Run everything that is due in the app's queues (or one of them), and what that enqueues for now.
+
+    Returns how many attempts led to which state: ``Counter({"completed": 3, "retryable": 1})``.
+    """
+    counts: Counter[str] = Counter()
+
+    def count(event: Event) -> None:
+        if isinstance(event, JobEnded):
+            counts[State(event.state).value] += 1
+
+    with app.events.subscribed(count):
+        await app.drain(queue)
+    return counts
+
+
+async def perform(job: Job, *, state: Any = None, enqueue: Callable[..., Any] | None = None) -> Any:
+    """Run one job value with a real ``ctx`` and return what its `run` returned (a `Snooze` as it is).
+
+    Args:
+        job: the value to run.
+        state: what ``ctx.state`` is.
+        enqueue: an async function to be ``ctx.enqueue``; by default jobs go into a database of the call's own.
+
+    Raises:
+        Exception: what `run` raised, as it is.
+        trio.TooSlowError: the job's TIMEOUT passed.
+
+    """
+    async with open_app(jobs=[type(job)]) as (app, client):
+        definition = definition_of(type(job))
+        async with app.open_storage() as storage:
+            return await perform_job(
+                definition,
+                definition.encode(job),
+                scratch=storage,
+                state=state,
+                enqueue=enqueue or client.enqueue,
+                encode_result=encode_result,
+            )
