@@ -1,0 +1,57 @@
+"""Say what to run: job classes, their payloads, and the table from names to definitions.
+
+::
+
+    registry        name -> definition; what to enqueue, taken apart
+    function_jobs   @app.job: a function becomes a job class
+    definition      Job: a class becomes a definition        options    with_options, enqueue
+    payload         job value <-> JSON text                  settings   constants and options, checked
+    shapes          annotation -> codec
+    records · containers · unions · leaves                   annotations   what names in them mean
+    codecs          what a codec is, and how it says no
+"""
+
+from jobrt._registry.definition import Job, JobDefinition, definition_of
+from jobrt._registry.function_jobs import FunctionJob, JobDecorator, JobKeywords, make_function_job
+from jobrt._registry.new_jobs import changed_job, new_job, stored_options, tick_job
+from jobrt._registry.options import (
+    UNSET,
+    EnqueueKeywords,
+    EnqueueOptions,
+    JobWithOptions,
+    Unset,
+    enqueue_options,
+)
+from jobrt._registry.payload import RESULT_LIMIT, Payload, encode_json, encode_result
+from jobrt._registry.registry import Registry, take_apart
+from jobrt._registry.settings import RunIn, Timeout
+from jobrt.errors import UndecodablePayload
+
+__all__ = [
+    "RESULT_LIMIT",
+    "UNSET",
+    "EnqueueKeywords",
+    "EnqueueOptions",
+    "FunctionJob",
+    "Job",
+    "JobDecorator",
+    "JobDefinition",
+    "JobKeywords",
+    "JobWithOptions",
+    "Payload",
+    "Registry",
+    "RunIn",
+    "Timeout",
+    "UndecodablePayload",
+    "Unset",
+    "changed_job",
+    "definition_of",
+    "encode_json",
+    "encode_result",
+    "enqueue_options",
+    "make_function_job",
+    "new_job",
+    "stored_options",
+    "take_apart",
+    "tick_job",
+]

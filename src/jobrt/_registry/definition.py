@@ -1,0 +1,324 @@
+"""Make a job class out of what the user wrote, and tell the rest of jobrt about it in one value."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, ClassVar, Final, Self, Unpack, dataclass_transform
+
+import attrs
+
+from jobrt._core.job import JobRecord
+from jobrt._core.retry import Backoff, RetryPredicate, as_backoff, as_retry
+from jobrt._core.unique import Unique
+from jobrt._registry.annotations import Unresolved, enclosing_names, own_annotations, signature
+from jobrt._registry.codecs import Misfit
+from jobrt._registry.options import EnqueueKeywords, JobWithOptions, enqueue_options
+from jobrt._registry.payload import Payload, payload_of
+from jobrt._registry.settings import (
+    RunIn,
+    Timeout,
+    checked_count,
+    checked_name,
+    checked_priority,
+    checked_run_in,
+    checked_timeout,
+    checked_unique,
+)
+from jobrt.errors import InvalidJob
+
+__all__ = ["Job", "JobDefinition", "definition_of"]
+
+_CONSTANTS: Final = frozenset(
+    {
+        "NAME",
+        "QUEUE",
+        "PRIORITY",
+        "MAX_ATTEMPTS",
+        "MAX_CONCURRENCY",
+        "TIMEOUT",
+        "BACKOFF",
+        "RETRY",
+        "UNIQUE",
+        "RUN_IN",
+    }
+)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class JobDefinition:
+    """All that the runtime and the client know of a job class.
+
+    Args:
+        name: stored with each job.
+        queue: where it goes unless the enqueue says otherwise.
+        priority: higher runs first.
+        max_attempts: runs in total; None for no limit.
+        max_concurrency: runs at once in one worker process; None for only the queue's limit.
+        timeout: seconds one attempt may take, or a function of the job's record; None for no limit.
+        backoff: a tenacity wait or a function of the job's record; None for the default.
+        retry: a tenacity predicate; None for every `Exception`.
+        unique: which other jobs count as the same; None for none.
+        run_in: where `run` executes.
+        job_class: what `decode` makes.
+        run: ``run(job, ctx)``, a coroutine function for ``"trio"`` and ``"asyncio"``.
+        payload: its fields and how they are stored.
+        encode: job value to JSON text; raises `InvalidJob`.
+        decode: JSON text (or the dict it stands for) to job value; raises `UndecodablePayload`.
+
+    """
+
+    name: str
+    queue: str
+    priority: int
+    max_attempts: int | None
+    max_concurrency: int | None
+    timeout: float | Callable[[JobRecord], float | timedelta | None] | None
+    backoff: Backoff | None
+    retry: RetryPredicate | None
+    unique: Unique | None
+    run_in: RunIn
+    job_class: type[Job]
+    run: Callable[[Any, Any], Any]
+    payload: Payload = attrs.field(repr=False)
+    encode: Callable[[Any], str] = attrs.field(repr=False)
+    decode: Callable[[str | Mapping[str, Any]], Any] = attrs.field(repr=False)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
+class Job:
+    """Be the base of job classes: the annotated fields of a subclass are its payload, `run` its work.
+
+    The subclass becomes a frozen attrs class, in place. Define ``run(self, ctx)``, ``async def`` or ``def``.
+    Class keywords: ``abstract=True`` makes a base that is not a job itself (one without `run` is that anyway);
+    ``kw_only=True`` makes the fields keyword-only.
+
+    Constants, all optional and all inherited but ``NAME``:
+
+    ==================  ===============================================================================
+    ``NAME``            stored with each job; the class's name
+    ``QUEUE``           the queue it goes to; ``"default"``
+    ``PRIORITY``        higher runs first; 0
+    ``MAX_ATTEMPTS``    runs in total, None for no limit; 5
+    ``MAX_CONCURRENCY`` runs at once in one worker process, None for only the queue's limit; None
+    ``TIMEOUT``         seconds, timedelta or function of the job's record, for one attempt; None
+    ``BACKOFF``         a tenacity wait or function of the job's record; None for 2, 4, 8 … s ±10 %
+    ``RETRY``           a tenacity predicate over the error; None for every `Exception`
+    ``UNIQUE``          a `Unique`; None
+    ``RUN_IN``          ``"trio"``, ``"thread"``, ``"process"``, ``"asyncio"``; None decides by `run`
+    ==================  ===============================================================================
+    """
+
+    NAME: ClassVar[str]
+    QUEUE: ClassVar[str] = "default"
+    PRIORITY: ClassVar[int] = 0
+    MAX_ATTEMPTS: ClassVar[int | None] = 5
+    MAX_CONCURRENCY: ClassVar[int | None] = None
+    TIMEOUT: ClassVar[Timeout] = None
+    BACKOFF: ClassVar[Backoff | None] = None
+    RETRY: ClassVar[RetryPredicate | None] = None
+    UNIQUE: ClassVar[Unique | None] = None
+    RUN_IN: ClassVar[RunIn | None] = None
+
+    __jobrt_definition__: ClassVar[JobDefinition | _Pending | None] = None
+
+    def __init_subclass__(cls, *, abstract: bool = False, kw_only: bool = False, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        _make_attrs(cls, kw_only=kw_only)
+        if "NAME" not in vars(cls):
+            cls.NAME = cls.__name__
+        settings = _settings(cls)
+        run = None if abstract else _runner(cls)
+        if run is None:
+            _make_abstract(cls)
+            return
+        local = enclosing_names(cls, sys._getframe(1))  # noqa: SLF001 - the only way to local names
+        cls.__jobrt_definition__ = _Pending({**settings, **run}, local)
+        with contextlib.suppress(_NotYet):  # a name may come later in the module; the first use asks again
+            definition_of(cls)
+
+    def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[Self]:
+        """Return this job with options for its enqueueing: queue, priority, schedule, tags and so on.
+
+        Raises:
+            InvalidJob: an option is wrong.
+
+        """
+        return JobWithOptions(self, enqueue_options(type(self).__name__, options))
+
+
+# ---------------------------------------------------------------------------------------------- definitions
+
+
+@attrs.frozen
+class _Pending:
+    """A definition that waits for its annotations: checked settings, and names local to a function."""
+
+    settings: dict[str, Any]
+    local: dict[str, Any]
+
+
+class _NotYet(InvalidJob):
+    """Say that an annotation names something that is not defined, which at class creation is no error."""
+
+
+def definition_of(job: type[Job] | Job) -> JobDefinition:
+    """Return the definition of a job class, or of a value's class.
+
+    Raises:
+        InvalidJob: the class is abstract, or an annotation names something that does not exist.
+
+    """
+    cls = job if isinstance(job, type) else type(job)
+    found = cls.__jobrt_definition__
+    return found if isinstance(found, JobDefinition) else _define(cls)
+
+
+def _define(cls: type[Job]) -> JobDefinition:
+    pending = cls.__jobrt_definition__
+    if not isinstance(pending, _Pending):
+        raise InvalidJob(_abstract(cls))
+    try:
+        payload = payload_of(cls, local=pending.local)
+    except Unresolved as unresolved:
+        raise _NotYet(unresolved.describe(cls.__name__)) from None
+    except Misfit as misfit:
+        raise InvalidJob(misfit.describe(cls.__name__)) from None
+    _check_unique_fields(cls, payload)
+    definition = JobDefinition(
+        **pending.settings, job_class=cls, payload=payload, encode=payload.encode, decode=payload.decode
+    )
+    cls.__jobrt_definition__ = definition
+    return definition
+
+
+def _check_unique_fields(cls: type[Job], payload: Payload) -> None:
+    names = {field.name for field in payload.fields}
+    for path in cls.UNIQUE.by if cls.UNIQUE else ():
+        root, _, field = path.partition(".")
+        if root == "args" and field and field not in names:
+            msg = f"{cls.__name__}.UNIQUE has {path!r}, but the fields are {', '.join(names) or 'none'}"
+            raise InvalidJob(msg)
+
+
+def _abstract(cls: type) -> str:
+    return f"{cls.__name__} is abstract: only a subclass that defines run(self, ctx) is a job"
+
+
+def _make_abstract(cls: type[Job]) -> None:
+    """Keep anybody from making values of a base class; subclasses get constructors of their own."""
+
+    def __init__(self: Any, *_args: Any, **_kwargs: Any) -> None:  # noqa: N807
+        raise InvalidJob(_abstract(type(self)))
+
+    cls.__jobrt_definition__ = None
+    cls.__init__ = __init__  # type: ignore[method-assign,assignment]
+
+
+# --------------------------------------------------------------------------------------------------- fields
+
+
+def _make_attrs(cls: type[Job], *, kw_only: bool) -> None:
+    """Make a frozen attrs class of `cls`, in place."""
+    owner = cls.__name__
+    if "__init__" in vars(cls):
+        msg = f"{owner}.__init__ cannot be kept: the fields make it; use defaults, converters, __attrs_post_init__"
+        raise InvalidJob(msg)
+    for name in _CONSTANTS & own_annotations(cls).keys() - vars(cls).keys():
+        msg = f"{owner}.{name} is annotated but has no value: write {name} = …; it is a constant, not a field"
+        raise InvalidJob(msg)
+    try:
+        attrs.define(
+            cls, slots=False, frozen=True, auto_attribs=True, kw_only=kw_only, field_transformer=_only_fields
+        )
+    except attrs.exceptions.UnannotatedAttributeError as error:
+        msg = f"{owner}: a field has no annotation ({error}); write name: type = attrs.field(…)"
+        raise InvalidJob(msg) from None
+
+
+def _only_fields(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Return the fields that make the payload: constants that were annotated are constants all the same."""
+    kept = [field for field in fields if field.name not in _CONSTANTS]
+    optional_seen = False
+    for field in kept:
+        label = f"{cls.__name__}.{field.name}"
+        if field.name in _RESERVED or field.name.startswith("_"):
+            msg = f"{label}: a field cannot be called that; its name is taken, or begins with an underscore"
+            raise InvalidJob(msg)
+        if type(field.default).__hash__ is None:
+            msg = (
+                f"{label}: the default {field.default!r} would be shared by all jobs; "
+                f"write attrs.field(factory={type(field.default).__name__})"
+            )
+            raise InvalidJob(msg)
+        positional = field.init and not field.kw_only
+        if positional and optional_seen and field.default is attrs.NOTHING:
+            msg = (
+                f"{label} has no default but comes after fields that have one: give it a default, move it up, "
+                f"or write class {cls.__name__}(…, kw_only=True)"
+            )
+            raise InvalidJob(msg)
+        optional_seen = optional_seen or (positional and field.default is not attrs.NOTHING)
+    return kept
+
+
+_RESERVED: Final = frozenset({"run", "with_options"})
+
+
+# ------------------------------------------------------------------------------------------------- constants
+
+
+def _settings(cls: type[Job]) -> dict[str, Any]:
+    owner = cls.__name__
+    return {
+        "name": checked_name(f"{owner}.NAME", cls.NAME),
+        "queue": checked_name(f"{owner}.QUEUE", cls.QUEUE),
+        "priority": checked_priority(f"{owner}.PRIORITY", cls.PRIORITY),
+        "max_attempts": checked_count(f"{owner}.MAX_ATTEMPTS", cls.MAX_ATTEMPTS, without="no limit"),
+        "max_concurrency": checked_count(
+            f"{owner}.MAX_CONCURRENCY", cls.MAX_CONCURRENCY, without="only the queue's limit"
+        ),
+        "timeout": checked_timeout(f"{owner}.TIMEOUT", cls.TIMEOUT),
+        "backoff": as_backoff(cls.BACKOFF, owner=owner),
+        "retry": as_retry(cls.RETRY, owner=owner),
+        "unique": checked_unique(f"{owner}.UNIQUE", cls.UNIQUE),
+    }
+
+
+def _runner(cls: type[Job]) -> dict[str, Any] | None:
+    """Return `run` and where it executes; None if the class has no `run` (yet)."""
+    owner, run = cls.__name__, inspect.getattr_static(cls, "run", None)
+    if cls.RUN_IN is not None:
+        checked_run_in(f"{owner}.RUN_IN", cls.RUN_IN)
+    if run is None or getattr(run, "__isabstractmethod__", False):
+        return None
+    if isinstance(run, staticmethod | classmethod) or not callable(run):
+        msg = f"{owner}.run must be a method: async def run(self, ctx), or def run(self, ctx)"
+        raise InvalidJob(msg)
+    if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
+        msg = f"{owner}.run has a yield in it, so that calling it would run nothing; return instead"
+        raise InvalidJob(msg)
+    try:
+        signature(run).bind(None, None)
+    except TypeError:
+        msg = f"{owner}.run{signature(run)} cannot be called with a context: write run(self, ctx)"
+        raise InvalidJob(msg) from None
+    return {"run": run, "run_in": _place(cls, is_async=inspect.iscoroutinefunction(run))}
+
+
+def _place(cls: type[Job], *, is_async: bool) -> RunIn:
+    """Return where `run` executes; refuse what cannot work there."""
+    owner = cls.__name__
+    if cls.RUN_IN is None:
+        return "trio" if is_async else "thread"
+    if is_async != (cls.RUN_IN in {"trio", "asyncio"}):
+        kind, places = ("async def", "'trio' or 'asyncio'") if is_async else ("def", "'thread' or 'process'")
+        msg = f"{owner}.RUN_IN is {cls.RUN_IN!r}, but run is {kind}: that runs in {places}"
+        raise InvalidJob(msg)
+    if cls.RUN_IN == "process" and "<locals>" in cls.__qualname__:
+        msg = f"{owner}.RUN_IN is 'process', but another process cannot import {cls.__qualname__}: move it to a module"
+        raise InvalidJob(msg)
+    return cls.RUN_IN

@@ -1,0 +1,167 @@
+"""Make jobs out of functions: the parameters after the first are the fields."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast
+
+import attrs
+
+from jobrt._core.retry import Backoff, RetryPredicate
+from jobrt._core.unique import Unique
+from jobrt._registry.annotations import signature
+from jobrt._registry.definition import Job
+from jobrt._registry.leaves import LEAVES
+from jobrt._registry.settings import RunIn, Timeout
+from jobrt.errors import InvalidJob
+
+__all__ = ["FunctionJob", "JobDecorator", "JobKeywords", "make_function_job"]
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+
+class JobKeywords(TypedDict, total=False):
+    """The keywords of ``@app.job(...)``: the constants of a job class, in lower case."""
+
+    name: str
+    queue: str
+    priority: int
+    max_attempts: int | None
+    max_concurrency: int | None
+    timeout: Timeout
+    backoff: Backoff | None
+    retry: RetryPredicate | None
+    unique: Unique | None
+    run_in: RunIn | None
+
+
+class JobDecorator(Protocol):
+    """What ``@app.job(...)`` returns."""
+
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> FunctionJob[P, R]:
+        """Make a job of a function."""
+        ...
+
+
+class FunctionJob(Generic[P, R_co]):
+    """A function that is also a job: ``resize.new(path=…)`` makes the job value, ``resize(ctx, …)`` just calls it.
+
+    ``job_class`` is the job class that was made of it.
+    """
+
+    job_class: type[Job]
+
+    def __init__(self, function: Callable[Concatenate[Any, P], R_co], job_class: type[Job]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self.job_class = job_class
+
+    def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function as if it were no job."""
+        return self._function(ctx, *args, **kwargs)
+
+    def new(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Return the job value: the function with these arguments, to be run some time."""
+        return self.job_class(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<job function {self.job_class.__name__}>"
+
+    def __reduce__(self) -> str:
+        """Pickle by name: a worker process imports the module and finds it."""
+        return self.job_class.__qualname__.removesuffix(".job_class")
+
+
+def make_function_job(
+    function: Callable[Concatenate[Any, P], R], /, **options: Unpack[JobKeywords]
+) -> FunctionJob[P, R]:
+    """Make a job of a function.
+
+    Raises:
+        InvalidJob: a parameter cannot be a field, or an option is wrong.
+
+    """
+    if not inspect.isfunction(function):
+        msg = f"{function!r} is no function: @app.job decorates functions; job classes go into App(jobs=[…])"
+        raise InvalidJob(msg)
+    return FunctionJob(function, _job_class(function, options))
+
+
+def _job_class(function: types.FunctionType, options: JobKeywords) -> type[Job]:
+    fields = _fields(function)
+    namespace: dict[str, Any] = {
+        **_constants(function, options),
+        **{name: field for name, (_, field) in fields.items()},
+        "__annotations__": {name: annotation for name, (annotation, _) in fields.items()},
+        "__module__": function.__module__,
+        "__qualname__": f"{function.__qualname__}.job_class",
+        "__doc__": function.__doc__,
+        "__repr__": _repr,
+        "run": _run(function),
+    }
+    made = types.new_class(function.__name__, (Job,), {}, lambda body: body.update(namespace))
+    return cast("type[Job]", made)
+
+
+def _constants(function: types.FunctionType, options: JobKeywords) -> dict[str, Any]:
+    for name in options:
+        if name not in JobKeywords.__annotations__:
+            msg = f"{function.__name__}: option {name} is unknown: there are {', '.join(JobKeywords.__annotations__)}"
+            raise InvalidJob(msg)
+    return {name.upper(): value for name, value in options.items()}
+
+
+def _run(function: types.FunctionType) -> Callable[[Any, Any], Any]:
+    """Return the method that calls the function with the job's fields."""
+
+    async def run_async(self: Any, ctx: Any) -> Any:
+        return await function(ctx, **vars(self))
+
+    def run(self: Any, ctx: Any) -> Any:
+        return function(ctx, **vars(self))
+
+    chosen = run_async if inspect.iscoroutinefunction(function) else run
+    # So that a worker process finds it by name, as it finds the class.
+    chosen.__module__, chosen.__name__ = function.__module__, "run"
+    chosen.__qualname__ = f"{function.__qualname__}.job_class.run"
+    return chosen
+
+
+def _repr(job: Any) -> str:
+    fields = ", ".join(f"{name}={value!r}" for name, value in vars(job).items())
+    return f"{type(job).__name__}({fields})"
+
+
+def _fields(function: types.FunctionType) -> dict[str, tuple[Any, Any]]:
+    """Return annotation and attrs field for each parameter but the first."""
+    name = function.__name__
+    parameters = list(signature(function).parameters.values())
+    if not parameters or parameters[0].kind not in _CONTEXT_KINDS or parameters[0].annotation in _NO_CONTEXT:
+        msg = f"{name}{signature(function)}: the first parameter is the context: def {name}(ctx, …)"
+        raise InvalidJob(msg)
+    return {one.name: (one.annotation, _field(f"{name}.{one.name}", one)) for one in parameters[1:]}
+
+
+_CONTEXT_KINDS: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NO_CONTEXT: Final = frozenset(
+    name for leaf in LEAVES if leaf not in (Any, None) for name in (leaf, leaf.__name__)
+)
+
+
+def _field(label: str, parameter: inspect.Parameter) -> Any:
+    if parameter.kind not in {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
+        msg = f"{label} is {parameter.kind.description}: a job's fields have names; write them out"
+        raise InvalidJob(msg)
+    if parameter.annotation is inspect.Parameter.empty:
+        msg = f"{label} has no annotation, so nobody knows how to store it; write {parameter.name}: str, for example"
+        raise InvalidJob(msg)
+    default = attrs.NOTHING if parameter.default is inspect.Parameter.empty else parameter.default
+    if type(default).__hash__ is None:
+        msg = f"{label}: the default {default!r} would be shared by all jobs; use None, or a tuple"
+        raise InvalidJob(msg)
+    return attrs.field(default=default, kw_only=parameter.kind is inspect.Parameter.KEYWORD_ONLY)

@@ -1,0 +1,201 @@
+"""Hold what may be decided for one job value when it is enqueued, instead of by its class."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack
+
+import attrs
+
+from jobrt._core.unique import Unique
+from jobrt._registry.payload import encode_json
+from jobrt._registry.settings import (
+    checked_count,
+    checked_name,
+    checked_priority,
+    checked_seconds,
+    checked_unique,
+)
+from jobrt.errors import InvalidJob
+
+if TYPE_CHECKING:
+    from jobrt._registry.definition import Job
+
+__all__ = ["UNSET", "EnqueueKeywords", "EnqueueOptions", "JobWithOptions", "Unset", "enqueue_options"]
+
+
+class Unset(enum.Enum):
+    """Stand for an option that was not given, where None has a meaning of its own."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+
+_Unset = Literal[Unset.UNSET]
+
+
+class EnqueueKeywords(TypedDict, total=False):
+    """The options of `enqueue` and `with_options`; one that is left out is decided by the job's class.
+
+    ``queue``: its name. ``priority``: higher runs first. ``max_attempts``: None for no limit.
+    ``timeout``: seconds or a timedelta; None leaves it to the class. ``schedule_at``: an aware datetime.
+    ``schedule_in``: seconds or a timedelta from the database's now. ``tags``: texts. ``metadata``: a dict of
+    plain JSON. ``context``: why the job exists. ``unique``: None for no such rule.
+    """
+
+    queue: str
+    priority: int
+    max_attempts: int | None
+    timeout: float | timedelta | None
+    schedule_at: datetime | None
+    schedule_in: float | timedelta | None
+    tags: Iterable[str]
+    metadata: Mapping[str, Any]
+    context: str | None
+    unique: Unique | None
+
+
+@attrs.frozen(kw_only=True)
+class EnqueueOptions:
+    """Checked options; what is `UNSET` is the class's to decide, or empty.
+
+    ``delay`` is what ``schedule_in`` said; ``timeout`` is in seconds; ``metadata_text`` is the metadata as JSON.
+    """
+
+    queue: str | _Unset = UNSET
+    priority: int | _Unset = UNSET
+    max_attempts: int | _Unset | None = UNSET
+    timeout: float | None = None
+    schedule_at: datetime | None = None
+    delay: timedelta | None = None
+    tags: tuple[str, ...] | _Unset = UNSET
+    metadata: Mapping[str, Any] | _Unset = UNSET
+    metadata_text: str = "{}"
+    context: str | None = None
+    unique: Unique | _Unset | None = UNSET
+
+    def replaced_by(self, later: EnqueueOptions) -> EnqueueOptions:
+        """Return these options with those that `later` gives put over them."""
+        given = {
+            field.name: getattr(later, field.name)
+            for field in attrs.fields(EnqueueOptions)
+            if getattr(later, field.name) != field.default
+        }
+        if later.schedule_at is not None or later.delay is not None:  # either takes the place of the other
+            given |= {"schedule_at": later.schedule_at, "delay": later.delay}
+        if later.metadata is not UNSET:
+            given["metadata_text"] = later.metadata_text
+        return attrs.evolve(self, **given) if given else self
+
+
+_CHECKS: Final = {
+    "queue": checked_name,
+    "priority": checked_priority,
+    "unique": checked_unique,
+}
+
+
+def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
+    """Check options; `label` names the job in messages.
+
+    Raises:
+        InvalidJob: an option is unknown or wrong.
+
+    """
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        checked.update(_checked(f"{label}: option {name}", name, value))
+    if checked.get("schedule_at") is not None and checked.get("delay") is not None:
+        msg = f"{label}: give schedule_at or schedule_in, not both"
+        raise InvalidJob(msg)
+    return EnqueueOptions(**checked)
+
+
+def _checked(label: str, name: str, value: Any) -> dict[str, Any]:  # noqa: PLR0911 - one return per option
+    match name:
+        case "queue" | "priority" | "unique":
+            return {name: _CHECKS[name](label, value)}
+        case "max_attempts":
+            return {name: checked_count(label, value, without="no limit")}
+        case "timeout":
+            return {name: None if value is None else checked_seconds(label, value)}
+        case "schedule_at":
+            return {name: _checked_moment(label, value)}
+        case "schedule_in":
+            return {"delay": None if value is None else _checked_delay(label, value)}
+        case "tags":
+            return {name: _checked_tags(label, value)}
+        case "metadata":
+            return _checked_metadata(label, value)
+        case "context":
+            return {name: _checked_context(label, value)}
+        case _:
+            msg = f"{label} is unknown: there are {', '.join(EnqueueKeywords.__annotations__)}"
+            raise InvalidJob(msg)
+
+
+def _checked_moment(label: str, value: object) -> datetime | None:
+    if value is None or (isinstance(value, datetime) and value.utcoffset() is not None):
+        return value
+    msg = f"{label} is {value!r}: give an aware datetime, such as datetime.now(UTC) + timedelta(hours=1)"
+    raise InvalidJob(msg)
+
+
+def _checked_delay(label: str, value: object) -> timedelta:
+    seconds = checked_seconds(label, value, least="from zero up")
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        msg = f"{label} is {value!r}: that is beyond the end of time"
+        raise InvalidJob(msg) from None
+
+
+def _checked_tags(label: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        msg = f"{label} is {value!r}: give a list of texts"
+        raise InvalidJob(msg)
+    return tuple(dict.fromkeys(checked_name(label, tag, what="tag") for tag in value))
+
+
+def _checked_metadata(label: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        msg = f"{label} is {value!r}: give a dict of plain JSON"
+        raise InvalidJob(msg)
+    return {"metadata": value, "metadata_text": encode_json(value, label=label)}
+
+
+def _checked_context(label: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        msg = f"{label} is {value!r}: give a text that says why the job exists"
+        raise InvalidJob(msg)
+    encode_json(value, label=label)  # for what no database takes
+    return value
+
+
+J_co = TypeVar("J_co", bound="Job", covariant=True)
+
+
+@attrs.frozen
+class JobWithOptions(Generic[J_co]):
+    """A job value with options of its own, on its way into `enqueue` or `enqueue_many`."""
+
+    job: J_co
+    options: EnqueueOptions
+
+    def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[J_co]:
+        """Return the job with these options put over those it has.
+
+        Raises:
+            InvalidJob: an option is wrong.
+
+        """
+        later = enqueue_options(type(self.job).__name__, options)
+        return JobWithOptions(self.job, self.options.replaced_by(later))

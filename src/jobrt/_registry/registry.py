@@ -1,0 +1,119 @@
+"""Keep the jobs of an app by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from jobrt._registry.definition import Job, JobDefinition, definition_of
+from jobrt._registry.function_jobs import FunctionJob
+from jobrt._registry.options import EnqueueOptions, JobWithOptions
+from jobrt.errors import DuplicateJobName, InvalidJob, UnknownJob
+
+__all__ = ["Registry", "take_apart"]
+
+
+@attrs.define(eq=False)
+class Registry:
+    """The jobs that an app can run and make, by name."""
+
+    by_name: dict[str, JobDefinition] = attrs.field(factory=dict, init=False)
+
+    def add(self, job: type[Job] | FunctionJob[Any, Any]) -> JobDefinition:
+        """Add a job class or job function and return its definition; adding one twice changes nothing.
+
+        Raises:
+            DuplicateJobName: another class has that name.
+            InvalidJob: it is no job, is abstract, or has an annotation that cannot be resolved.
+
+        """
+        definition = definition_of(_job_class(job))
+        there = self.by_name.setdefault(definition.name, definition)
+        if there is not definition:
+            msg = (
+                f"two jobs are called {definition.name!r}: {_where(there)} and {_where(definition)}; "
+                "give one of them another NAME"
+            )
+            raise DuplicateJobName(msg)
+        return definition
+
+    def get(self, name: str) -> JobDefinition:
+        """Return the definition of that name.
+
+        Raises:
+            UnknownJob: there is none; the message says what comes close.
+
+        """
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise UnknownJob(self._unknown(name)) from None
+
+    def _unknown(self, name: str) -> str:
+        close = difflib.get_close_matches(name, self.by_name, n=3)
+        if close:
+            return f"no job is called {name!r}; did you mean {' or '.join(map(repr, close))}?"
+        return f"no job is called {name!r}; there are: {', '.join(sorted(self.by_name)) or 'none'}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names, sorted."""
+        return tuple(sorted(self.by_name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.by_name
+
+    def __iter__(self) -> Iterator[JobDefinition]:
+        return iter(self.by_name.values())
+
+    def __len__(self) -> int:
+        return len(self.by_name)
+
+
+def _job_class(job: object) -> type[Job]:
+    if isinstance(job, FunctionJob):
+        return job.job_class
+    if isinstance(job, type) and issubclass(job, Job):
+        return job
+    hint = (
+        f"the class {type(job).__name__}"
+        if isinstance(job, Job)
+        else "a jobrt.Job class or an @app.job function"
+    )
+    msg = f"{job!r} cannot be registered: give {hint}"
+    raise InvalidJob(msg)
+
+
+def _where(definition: JobDefinition) -> str:
+    cls = definition.job_class
+    return f"{cls.__module__}.{cls.__qualname__.removesuffix('.job_class')}"
+
+
+_NO_OPTIONS = EnqueueOptions()
+
+
+def take_apart(job: Job | JobWithOptions[Job]) -> tuple[JobDefinition, Job, EnqueueOptions]:
+    """Return definition, value and options of what somebody wants to enqueue.
+
+    Raises:
+        InvalidJob: it is no job value; says what to write instead.
+
+    """
+    if isinstance(job, Job):
+        return definition_of(job), job, _NO_OPTIONS
+    if isinstance(job, JobWithOptions):
+        return definition_of(job.job), job.job, job.options
+    raise InvalidJob(_no_job(job))
+
+
+def _no_job(value: object) -> str:
+    if isinstance(value, FunctionJob):
+        return f"{value!r} is no job value: write {value.job_class.__name__}.new(…)"
+    if isinstance(value, type) and issubclass(value, Job):
+        return f"{value.__name__} is a class, not a job value: write {value.__name__}(…)"
+    return (
+        f"{value!r} is no job value: make one with a jobrt.Job class, or with .new(…) of an @app.job function"
+    )

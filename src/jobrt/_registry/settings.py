@@ -1,0 +1,107 @@
+"""Check the settings of jobs: class constants, decorator keywords, enqueue options.
+
+Each function takes the setting's full name for the message and returns the value as the rest of jobrt wants
+it, or raises `InvalidJob` that says what to write instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
+
+from jobrt._core.job import JobRecord
+from jobrt._core.unique import Unique
+from jobrt.errors import InvalidJob
+
+__all__ = [
+    "RunIn",
+    "Timeout",
+    "checked_count",
+    "checked_name",
+    "checked_priority",
+    "checked_run_in",
+    "checked_seconds",
+    "checked_timeout",
+    "checked_unique",
+]
+
+RunIn: TypeAlias = Literal["trio", "thread", "process", "asyncio"]
+"""Where a job's `run` executes."""
+
+Timeout: TypeAlias = float | timedelta | Callable[[JobRecord], float | timedelta | None] | None
+"""How long one attempt may take: seconds, a timedelta, or a function of the job's record; None for no limit."""
+
+_LONGEST_NAME: Final = 200
+_INT32: Final = 2**31
+
+
+def checked_name(label: str, value: object, *, what: str = "name") -> str:
+    """Return a name of a job, queue or tag: a text that people can read and type."""
+    if (
+        isinstance(value, str)
+        and value.isprintable()
+        and value == value.strip()
+        and 0 < len(value) <= _LONGEST_NAME
+    ):
+        return value
+    msg = f"{label} is {value!r}: give a {what} of 1 to {_LONGEST_NAME} printable characters"
+    raise InvalidJob(msg)
+
+
+def checked_priority(label: str, value: object) -> int:
+    """Return a priority: a 32-bit int, higher runs first."""
+    if isinstance(value, int) and not isinstance(value, bool) and -_INT32 <= value < _INT32:
+        return value
+    msg = f"{label} is {value!r}: give an int between -2147483648 and 2147483647; higher runs first"
+    raise InvalidJob(msg)
+
+
+def checked_count(label: str, value: object, *, without: str) -> int | None:
+    """Return a number of attempts or runs; None is no limit, which is what `without` says."""
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _INT32:
+        return value
+    msg = f"{label} is {value!r}: give an int from 1 up, or None for {without}"
+    raise InvalidJob(msg)
+
+
+def checked_seconds(label: str, value: object, *, least: str = "above zero") -> float:
+    """Return a duration in seconds, `least` ``"above zero"`` or ``"from zero up"``."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds):  # noqa: SIM102
+        if seconds > 0 or (seconds == 0 and least != "above zero"):
+            return float(seconds)
+    msg = f"{label} is {value!r}: give seconds or a timedelta, {least}"
+    raise InvalidJob(msg)
+
+
+def checked_timeout(label: str, value: object) -> float | Callable[[JobRecord], Any] | None:
+    """Return a timeout in seconds, or the function that decides it for each job."""
+    if value is None:
+        return None
+    if callable(value) and not isinstance(value, type):
+        return cast("Callable[[JobRecord], Any]", value)
+    try:
+        return checked_seconds(label, value)
+    except InvalidJob as error:
+        msg = f"{error}; or a function of the job's record, or None for no limit"
+        raise InvalidJob(msg) from None
+
+
+def checked_run_in(label: str, value: object) -> RunIn:
+    """Return where a job runs."""
+    if value in get_args(RunIn):
+        return cast("RunIn", value)
+    msg = f"{label} is {value!r}: give 'trio', 'thread', 'process' or 'asyncio'"
+    raise InvalidJob(msg)
+
+
+def checked_unique(label: str, value: object) -> Unique | None:
+    """Return a uniqueness."""
+    if value is None or isinstance(value, Unique):
+        return value
+    msg = f"{label} is {value!r}: give a jobrt.Unique, or None for no such rule"
+    raise InvalidJob(msg)

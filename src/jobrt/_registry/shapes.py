@@ -1,0 +1,129 @@
+"""Turn an annotation into a codec: the one place that knows every kind of annotation."""
+
+from __future__ import annotations
+
+import enum
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Final, Literal, NewType, Union
+
+from jobrt._registry.codecs import Codec, Misfit, Scope
+from jobrt._registry.containers import dict_codec, list_codec, pair_codec, set_codec, tuple_codec
+from jobrt._registry.leaves import ANY, LEAVES, NONE, enum_codec, literal_codec, path_codec
+from jobrt._registry.records import is_record, record_codec
+from jobrt._registry.unions import optional_codec, union_codec
+
+__all__ = ["codec_for"]
+
+_ALIAS: Final[Any] = getattr(typing, "TypeAliasType", ())  # `type X = …`, from Python 3.12 on
+_QUALIFIERS: Final = (
+    typing.Required,
+    typing.NotRequired,
+    getattr(typing, "ReadOnly", typing.Required),  # from Python 3.13 on
+)
+_BARE: Final[Mapping[Any, Any]] = {
+    list: list[Any],
+    set: set[Any],
+    frozenset: frozenset[Any],
+    tuple: tuple[Any, ...],
+    dict: dict[str, Any],
+}
+_INSTEAD: Final[Mapping[str, str]] = {
+    "Sequence": "list[…] or tuple[…, …]",
+    "Iterable": "list[…] or tuple[…, …]",
+    "Collection": "list[…] or tuple[…, …]",
+    "MutableSequence": "list[…]",
+    "Mapping": "dict[…, …]",
+    "MutableMapping": "dict[…, …]",
+    "Set": "set[…] or frozenset[…]",
+    "bytearray": "bytes",
+    "object": "typing.Any, for plain JSON",
+}
+
+
+def codec_for(annotation: Any, scope: Scope) -> Codec:
+    """Return the codec of an annotation.
+
+    Raises:
+        Misfit: values of it cannot be stored; says what to use instead.
+        Unresolved: it names something that does not exist (yet).
+
+    """
+    meaning = _BARE.get(annotation, annotation) if isinstance(annotation, type) else _stripped(annotation)
+    origin, arguments = typing.get_origin(meaning), typing.get_args(meaning)
+    if origin is Literal:
+        return literal_codec(arguments)
+    if origin in {Union, types.UnionType}:
+        return _union(arguments, scope)
+    if is_record(origin or meaning):
+        return record_codec(meaning, scope)
+    if isinstance(origin, type):
+        return _container(meaning, scope)
+    return _leaf(meaning)
+
+
+def _stripped(annotation: Any) -> Any:
+    """Return what stands behind `Annotated`, `NewType`, an alias, or a typed dict's qualifier."""
+    for _ in range(100):  # an alias may stand for itself
+        if typing.get_origin(annotation) in {Annotated, *_QUALIFIERS}:
+            annotation = typing.get_args(annotation)[0]
+        elif isinstance(annotation, NewType):
+            annotation = annotation.__supertype__
+        elif isinstance(annotation, _ALIAS):
+            annotation = annotation.__value__
+        else:
+            return _BARE.get(annotation, annotation) if isinstance(annotation, type) else annotation
+    raise _unsupported(annotation)
+
+
+def _leaf(annotation: Any) -> Codec:
+    try:
+        if annotation in LEAVES:
+            return LEAVES[annotation]
+    except TypeError:  # unhashable, so certainly no annotation
+        raise _unsupported(annotation) from None
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return enum_codec(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, PurePath):
+        return path_codec(annotation)
+    raise _unsupported(annotation)
+
+
+def _container(annotation: Any, scope: Scope) -> Codec:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is list:
+        return list_codec(scope.codec(arguments[0]))
+    if origin in {set, frozenset}:
+        return set_codec(origin, scope.codec(arguments[0]))
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:  # noqa: PLR2004 - tuple[T, ...]
+        return tuple_codec(scope.codec(arguments[0]))
+    if origin is tuple:
+        return pair_codec(tuple(map(scope.codec, arguments)))
+    if origin is dict:
+        return dict_codec(scope.codec(arguments[0]), scope.codec(arguments[1]))
+    raise _unsupported(annotation)
+
+
+def _union(arguments: tuple[Any, ...], scope: Scope) -> Codec:
+    members = tuple(map(scope.codec, arguments))
+    if len(members) == 2 and NONE in members:  # noqa: PLR2004 - T | None
+        (inner,) = [member for member in members if member is not NONE]
+        return inner if inner is ANY else optional_codec(inner)
+    return union_codec(members)
+
+
+def _unsupported(annotation: Any) -> Misfit:
+    name = getattr(annotation, "__qualname__", None) or str(annotation)
+    if isinstance(annotation, typing.TypeVar):
+        return Misfit(
+            f"the type variable {name} stands for nothing here; give the generic class its arguments"
+        )
+    plain = getattr(typing.get_origin(annotation) or annotation, "__name__", "")
+    instead = _INSTEAD.get(
+        plain,
+        "JSON values, enums, times, UUID, Decimal, bytes, Path, attrs classes, dataclasses, "
+        "or lists, tuples, sets, dicts and unions of them",
+    )
+    return Misfit(f"{name} cannot be stored in a payload; use {instead}")
