@@ -189,7 +189,7 @@ CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "wanted"), CHANGES, ids=lambda value: "-".join(value))
+@pytest.mark.parametrize(("changes", "wanted"), CHANGES, ids=str)
 async def test_update_changes_what_is_named(
     storage: Storage, changes: dict[str, Any], wanted: dict[str, Any]
 ) -> None:

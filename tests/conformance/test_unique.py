@@ -54,7 +54,7 @@ RULES: list[Mapping[str, Any]] = [
 FULL = job(args={"user": 1, "n": 2}, metadata={"tenant": "t"})
 
 
-@pytest.fixture(params=RULES, ids=lambda rule: "-".join(rule) or "default")
+@pytest.fixture(params=RULES, ids=lambda rule: ", ".join(f"{key}={value}" for key, value in rule.items())[:50] or "default")
 def new(request: pytest.FixtureRequest) -> NewJob:
     """A unique job, for every kind of rule."""
     return unique(FULL, **request.param)
