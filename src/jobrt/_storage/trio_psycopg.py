@@ -7,7 +7,7 @@ prepared statements, transactions, pipelines and COPY are psycopg's own.
 What holds at every moment:
 
 * One task at a time talks on a connection (`Turn`); one that only listens makes room for a query.
-* Nothing is sent from a scope that is already cancelled, except what ends something (`_ENDINGS`).
+* Nothing is sent from a scope that is already cancelled, except what ends something (`_BEGUN_ANYWAY`).
 * A query that is cancelled is cancelled in the server too. Afterwards the connection is usable, or it is
   closed, at most ``cancel_timeout`` seconds later, however silent the server is.
 * The end of a transaction is never cut: once begun it is carried through, so `trio.Cancelled` out of a
@@ -29,6 +29,7 @@ signature, so that a new psycopg fails there and not in production:
 `BaseConnection._rollback_gen`         the same
 `BaseConnection._tpc_finish_gen`       the same
 `BaseTransaction._exit_gen`            the same
+`BaseTransaction._enter_gen`           known by its code: always followed by the one above
 `BasePipeline._exit_gen`               known by its code: ends a pipeline
 `BaseCopy._read_gen`                   known by its code: a step of COPY
 `BaseCopy._read_row_gen`               the same
@@ -96,8 +97,12 @@ _UNBREAKABLE: Final = frozenset(
 
 _COPY_ENDINGS: Final = frozenset({BaseCopy[Any]._end_copy_out_gen.__code__, generators.copy_end.__code__})
 
-_ENDINGS: Final = _UNBREAKABLE | _COPY_ENDINGS | {BasePipeline._exit_gen.__code__}
-"""With the ends of pipelines and COPY, which are begun even in a cancelled scope, but may be cut short."""
+_BEGUN_ANYWAY: Final = (
+    _UNBREAKABLE
+    | _COPY_ENDINGS
+    | {BasePipeline._exit_gen.__code__, BaseTransaction[Any]._enter_gen.__code__}
+)
+"""With what else ends something, and what counts on being begun: these may be cut short, but not left out."""
 
 _COPY_STEPS: Final = _COPY_ENDINGS | {
     BaseCopy[Any]._read_gen.__code__,
@@ -231,7 +236,7 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
             with trio.fail_after(timeout):
                 return await self.wait(gen)
         code = _code(gen)
-        if code not in _ENDINGS:
+        if code not in _BEGUN_ANYWAY:
             await self._pause()
         try:
             return await self._drive(gen)
@@ -354,6 +359,7 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         that the server was silent for ``cancel_timeout`` seconds and the connection is closed. (Inside a
         pipeline the end is only queued, and this does not hold.)
         """
+        await checkpoint_if_cancelled()
         opened: psycopg.AsyncTransaction | None = None
         try:
             async with super().transaction(savepoint_name, force_rollback) as opened:
@@ -425,11 +431,10 @@ async def _addresses(host: ConnDict, *, seconds: float, failures: list[psycopg.E
     is_path = name.startswith(("/", "@")) or name[1:2] == ":"
     if not name or is_path or get_param(host, "hostaddr"):
         return [host]
-    port = get_param(host, "port") or "5432"
     addresses: list[ConnDict] = []
     with _attempt(host, seconds=seconds, failures=failures):
         try:
-            found = await trio.socket.getaddrinfo(name, port, type=trio.socket.SOCK_STREAM)
+            found = await trio.socket.getaddrinfo(name, None, type=trio.socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise psycopg.OperationalError(f"cannot resolve the host name {name!r}: {error}") from error
         addresses = [{**host, "hostaddr": str(sockaddr[0])} for *_, sockaddr in found]

@@ -1,0 +1,71 @@
+"""Connections driven by Trio for each test: to the server itself, and through a proxy that misbehaves."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, LiteralString
+
+import pytest
+import trio
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from jobrt._storage.trio_psycopg import TrioConnection
+from tests.support.tcp_proxy import TcpProxy, open_proxy
+
+Until = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+async def conn(postgres_url: str) -> AsyncGenerator[TrioConnection[Any]]:
+    """A connection that commits each statement."""
+    with trio.fail_after(10):
+        connection = await TrioConnection.connect(postgres_url, autocommit=True)
+    yield connection
+    connection.abort()
+
+
+@pytest.fixture
+async def watcher(postgres_url: str) -> AsyncGenerator[TrioConnection[Any]]:
+    """Another connection to the same database, to look at what the first one does."""
+    with trio.fail_after(10):
+        connection = await TrioConnection.connect(postgres_url, autocommit=True)
+    yield connection
+    connection.abort()
+
+
+@pytest.fixture
+async def until(watcher: TrioConnection[Any]) -> Until:
+    """Return a function that asks the server again and again until a query's first column is true."""
+
+    async def wait(query: LiteralString, *parameters: object) -> None:
+        with trio.fail_after(10):
+            while not await _first(await watcher.execute(query, parameters)):
+                pass
+
+    return wait
+
+
+async def _first(cursor: Any) -> Any:
+    return (await cursor.fetchone())[0]
+
+
+@pytest.fixture
+async def proxy(postgres_url: str) -> AsyncGenerator[TcpProxy]:
+    """A proxy to the server."""
+    params = conninfo_to_dict(postgres_url)
+    async with open_proxy(str(params["host"]), int(str(params["port"]))) as running:
+        yield running
+
+
+@pytest.fixture
+def proxied_url(postgres_url: str, proxy: TcpProxy) -> str:
+    """The way to the database through the proxy."""
+    return make_conninfo(postgres_url, host="127.0.0.1", port=proxy.port)
+
+
+@pytest.fixture
+async def proxied(proxied_url: str) -> AsyncGenerator[TrioConnection[Any]]:
+    """A connection through the proxy that does not wait long for a silent server."""
+    with trio.fail_after(10):
+        connection = await TrioConnection.connect(proxied_url, autocommit=True)
+    connection.cancel_timeout = 0.2
+    yield connection
+    connection.abort()

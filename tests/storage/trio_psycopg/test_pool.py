@@ -1,0 +1,315 @@
+"""The pool: lends each connection to one task, in order, and never one that is broken or busy."""
+
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+import trio.testing
+
+from jobrt._storage.postgres_pool import Pool
+from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt.errors import StorageError, StorageUnavailable
+from tests.storage.trio_psycopg.conftest import Until
+from tests.support.tcp_proxy import TcpProxy
+
+
+async def _pid(conn: TrioConnection[Any]) -> int:
+    (pid,) = await (await conn.execute("select pg_backend_pid()")).fetchone() or (0,)
+    return int(pid)
+
+
+async def test_lazy_and_warm(postgres_url: str) -> None:
+    """Connections are opened when they are wanted, and used again."""
+    async with Pool(postgres_url, max_size=2) as pool:
+        assert pool.statistics().opened == 0
+        pids = set()
+        for _ in range(5):
+            async with pool.acquire() as conn:
+                pids.add(await _pid(conn))
+        assert len(pids) == 1
+        async with pool.acquire() as one, pool.acquire() as two:
+            assert await _pid(one) != await _pid(two)
+            assert pool.statistics().lent == 2
+        statistics = pool.statistics()
+        assert (statistics.opened, statistics.idle, statistics.lent) == (2, 2, 0)
+        assert (statistics.max_size, statistics.waiting, statistics.dropped) == (2, 0, 0)
+        with pytest.raises(AttributeError):
+            statistics.idle = 7  # type: ignore[misc]
+
+
+async def test_first_come_first_served(postgres_url: str) -> None:
+    """Who waits is served in the order of asking; who comes when one is given back does not jump the queue."""
+    order: list[int] = []
+
+    async def borrow(number: int) -> None:
+        async with pool.acquire() as conn:
+            order.append(number)
+            await _pid(conn)
+
+    with trio.fail_after(10):
+        async with Pool(postgres_url, max_size=1) as pool, trio.open_nursery() as nursery:
+            async with pool.acquire():
+                for number in range(5):
+                    nursery.start_soon(borrow, number)
+                    await trio.testing.wait_all_tasks_blocked()
+                assert pool.statistics().waiting == 5
+            await borrow(5)
+    assert order == [0, 1, 2, 3, 4, 5]
+
+
+async def test_acquire_has_a_deadline(postgres_url: str) -> None:
+    """Waiting for a connection ends after `acquire_timeout`, and the place in the queue is given up."""
+    with trio.fail_after(10):
+        async with Pool(postgres_url, max_size=1, acquire_timeout=0.05) as pool, pool.acquire() as conn:
+            await _pid(conn)
+            with pytest.raises(StorageUnavailable, match=r"none of 1 connections came free in 0\.05 s$"):
+                async with pool.acquire():
+                    pytest.fail("lent twice")
+            assert pool.statistics().waiting == 0
+
+
+async def test_opening_has_a_deadline(proxied_url: str, proxy: TcpProxy) -> None:
+    """Opening a connection to a silent server ends after `acquire_timeout`, and the slot is free again."""
+    proxy.silence()
+    with trio.fail_after(10):
+        async with Pool(proxied_url, max_size=1, acquire_timeout=0.05) as pool:
+            for _ in range(3):
+                with pytest.raises(StorageUnavailable, match="cannot connect"):
+                    async with pool.acquire():
+                        pytest.fail("opened")
+            proxy.speak()
+            pool.acquire_timeout = 10
+            async with pool.acquire() as conn:
+                assert await _pid(conn)
+
+
+async def test_terminated_while_idle(postgres_url: str, watcher: TrioConnection[Any]) -> None:
+    """A connection that the server has closed while it was idle is not lent."""
+    with trio.fail_after(10):
+        async with Pool(postgres_url) as pool:
+            async with pool.acquire() as conn:
+                pid = await _pid(conn)
+            await watcher.execute("select pg_terminate_backend(%s, 5000)", (pid,))
+            async with pool.acquire() as conn:
+                assert await _pid(conn) != pid
+            assert pool.statistics().dropped == 1
+
+
+async def test_terminated_while_lent(postgres_url: str, watcher: TrioConnection[Any]) -> None:
+    """A connection that breaks in a call makes that call fail, and the next one works."""
+    with trio.fail_after(10):
+        async with Pool(postgres_url, max_size=1) as pool:
+            with pytest.raises(StorageUnavailable):  # noqa: PT012  # the block is what fails
+                async with pool.call(10) as conn:
+                    await watcher.execute("select pg_terminate_backend(%s, 5000)", (await _pid(conn),))
+                    await _pid(conn)
+            async with pool.call(10) as conn:
+                assert await _pid(conn)
+
+
+async def test_restarted_server(proxied_url: str, proxy: TcpProxy) -> None:
+    """When all idle connections have died, one call finds out, drops them and opens a new one."""
+    with trio.fail_after(10):
+        async with Pool(proxied_url, max_size=3) as pool:
+            async with pool.acquire(), pool.acquire(), pool.acquire():
+                pass
+            proxy.reset()
+            await proxy.until_idle()
+            async with pool.call(10) as conn:
+                assert await _pid(conn)
+            assert pool.statistics().dropped == 3
+            assert pool.statistics().opened == 4
+
+
+async def _open_transaction(conn: TrioConnection[Any]) -> None:
+    await conn.execute("begin")
+
+
+async def _failed_transaction(conn: TrioConnection[Any]) -> None:
+    await conn.execute("begin")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await conn.execute("select 1 / 0")
+
+
+async def _half_read_copy(conn: TrioConnection[Any]) -> None:
+    async with conn.cursor().copy("copy (select generate_series(1, 1000)) to stdout") as copy:
+        await copy.read()
+
+
+@pytest.mark.parametrize("leave", [_open_transaction, _failed_transaction, _half_read_copy])
+async def test_returned_in_the_middle_of_something(postgres_url: str, leave: Any) -> None:
+    """A connection that comes back with something still open on it is closed, not lent again."""
+    with trio.fail_after(10):
+        async with Pool(postgres_url) as pool:
+            async with pool.acquire() as conn:
+                await leave(conn)
+            assert conn.closed
+            async with pool.acquire() as conn:
+                assert await _pid(conn)
+
+
+async def test_error_in_the_block(postgres_url: str) -> None:
+    """An error that has nothing to do with the connection leaves it in the pool."""
+    async with Pool(postgres_url) as pool:
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                async with pool.acquire():
+                    raise ZeroDivisionError
+        assert pool.statistics().opened == 1
+
+
+async def test_cancelled_borrowers(postgres_url: str) -> None:
+    """Whenever borrowers are cancelled, waiting, opening, querying: no slot is lost and nothing is left busy."""
+    with trio.fail_after(60):
+        async with Pool(postgres_url, max_size=2) as pool:
+
+            async def borrow() -> None:
+                while True:
+                    async with pool.acquire() as conn:
+                        await conn.execute("select pg_sleep(0.0005)")
+
+            for number in range(40):
+                with trio.move_on_after(number / 5_000):
+                    async with trio.open_nursery() as nursery:
+                        for _ in range(4):
+                            nursery.start_soon(borrow)
+                assert pool.statistics().lent == 0
+                assert pool.statistics().waiting == 0
+            async with pool.acquire() as one, pool.acquire() as two:
+                assert await _pid(one) != await _pid(two)
+
+
+async def test_cancelled_when_a_slot_is_handed_over(postgres_url: str) -> None:
+    """A borrower who is cancelled in the moment a slot is handed over to him passes it on."""
+    with trio.fail_after(10):
+        async with Pool(postgres_url, max_size=1) as pool:
+            scope = trio.CancelScope()
+
+            async def borrow() -> None:
+                with scope:
+                    async with pool.acquire() as conn:
+                        await _pid(conn)
+
+            async with trio.open_nursery() as nursery:
+                async with pool.acquire():
+                    nursery.start_soon(borrow)
+                    await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()  # the slot is his, and he has not run yet
+            async with pool.acquire() as conn:
+                assert await _pid(conn)
+
+
+async def test_configure(postgres_url: str) -> None:
+    """Each new connection is configured once; one that cannot be is closed, and the error says why."""
+    configured: list[TrioConnection[Any]] = []
+
+    async def configure(conn: TrioConnection[Any]) -> None:
+        configured.append(conn)
+        if len(configured) == 1:
+            await conn.execute("select * from nosuch")
+
+    async with Pool(postgres_url, max_size=1, configure=configure) as pool:
+        with pytest.raises(StorageError, match="nosuch"):
+            async with pool.acquire():
+                pytest.fail("lent")
+        assert configured[0].closed
+        for _ in range(3):
+            async with pool.acquire() as conn:
+                assert conn is configured[1]
+
+
+async def test_prepare_threshold(postgres_url: str) -> None:
+    """The pool's connections prepare as it says."""
+    async with Pool(postgres_url, prepare_threshold=None) as pool, pool.acquire() as conn:
+        assert conn.prepare_threshold is None
+
+
+async def test_deadline_of_a_call(postgres_url: str) -> None:
+    """A call that takes too long loses its connection, and the pool goes on."""
+    with trio.fail_after(10):
+        async with Pool(postgres_url, max_size=1) as pool:
+            with pytest.raises(StorageUnavailable, match="no answer within"):
+                async with pool.call(0.05) as conn:
+                    await conn.execute("select pg_sleep(100)")
+            assert conn.closed
+            async with pool.call(10) as conn:
+                assert await _pid(conn)
+
+
+async def test_closing(postgres_url: str, until: Until) -> None:
+    """A closed pool has no connections, refuses borrowers, and those who were waiting."""
+    refused = []
+
+    async def borrow() -> None:
+        with pytest.raises(StorageUnavailable, match="the connection pool is closed"):
+            async with pool.acquire():
+                pytest.fail("lent")
+        refused.append(True)
+
+    pool = Pool(postgres_url, max_size=1)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery, pool.acquire() as conn:
+            pid = await _pid(conn)
+            nursery.start_soon(borrow)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(pool.aclose)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await _pid(conn) == pid  # who has one may finish
+        await borrow()
+    assert conn.closed
+    assert len(refused) == 2
+    await until("select not exists (select from pg_stat_activity where pid = %s)", pid)
+    await pool.aclose()
+
+
+async def test_closing_does_not_wait_for_ever(postgres_url: str, until: Until) -> None:
+    """A connection that is not given back in time is closed under its borrower, who gets StorageUnavailable."""
+    pool = Pool(postgres_url)
+
+    async def borrow() -> None:
+        with pytest.raises(StorageUnavailable):
+            async with pool.call(100) as conn:
+                await conn.execute("select pg_sleep(100)")
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(borrow)
+            await until("select exists (select from pg_stat_activity where wait_event = 'PgSleep')")
+            await pool.aclose(0.05)
+    assert pool.statistics().lent == 0
+
+
+async def test_closed_while_opening(proxied_url: str, proxy: TcpProxy) -> None:
+    """A connection that is being opened while the pool closes is closed, too."""
+    pool = Pool(proxied_url)
+    proxy.silence()
+
+    async def borrow() -> None:
+        with pytest.raises(StorageUnavailable, match="the connection pool is closed"):
+            async with pool.acquire():
+                pytest.fail("lent")
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(borrow)
+            await proxy.until_accepted(1)
+            await pool.aclose()
+            proxy.speak()
+        await proxy.until_idle()
+
+
+async def test_password_is_not_shown(postgres_url: str) -> None:
+    """Neither the pool's repr nor its errors show the password."""
+    pool = Pool("postgresql://me:secret@127.0.0.1:1/jobs", acquire_timeout=5)
+    assert "secret" not in repr(pool)
+    with pytest.raises(StorageUnavailable, match="Connection refused") as caught:
+        async with pool.acquire():
+            pytest.fail("lent")
+    assert "secret" not in str(caught.value)
+
+
+def test_size_must_be_positive() -> None:
+    """A pool of nothing is refused."""
+    with pytest.raises(ValueError, match="max_size"):
+        Pool("postgresql://", max_size=0)
