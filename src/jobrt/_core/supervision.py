@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, StrEnum
-from typing import Final, Literal, TypeAlias, assert_never, cast
+from typing import Final, Literal, TypeAlias, assert_never, cast, get_args
 
 import attrs
 
@@ -96,11 +96,13 @@ class Policy:
     """What a supervisor is told once and for all. ``period`` and ``retry_interval`` are seconds."""
 
     strategy: Strategy = attrs.field(
-        default="one_for_one", validator=attrs.validators.in_(("one_for_one", "one_for_all", "rest_for_one"))
+        default="one_for_one", validator=attrs.validators.in_(get_args(Strategy))
     )
     intensity: int = attrs.field(default=5, validator=attrs.validators.ge(0))
     period: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
-    escalation: Escalation = attrs.field(default="raise", validator=attrs.validators.in_(("raise", "retry")))
+    escalation: Escalation = attrs.field(
+        default="raise", validator=attrs.validators.in_(get_args(Escalation))
+    )
     retry_interval: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     in_turn: bool = True
 

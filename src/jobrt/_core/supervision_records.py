@@ -65,12 +65,16 @@ class ChildFailed:
 
 @attrs.frozen
 class ChildRestarting:
-    """A child starts again after ``delay`` seconds; ``restarts`` counts those it caused within the window."""
+    """A child starts again after ``delay`` seconds; ``restarts`` counts those it caused within the window.
+
+    ``error`` is why; None: it returned, and should not have.
+    """
 
     supervisor: str
     child: str
     delay: float
     restarts: int
+    error: Exception | None
 
 
 @attrs.frozen
@@ -80,6 +84,7 @@ class ChildSetAside:
     supervisor: str
     child: str
     delay: float
+    error: Exception | None
 
 
 @attrs.frozen

@@ -6,14 +6,14 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final, Protocol, TypeAlias, assert_never
+from typing import Final, Protocol, TypeAlias, assert_never, cast, get_args
 
 import attrs
 import tenacity
 import trio
 
 from jobrt._core.retry import jittered
-from jobrt._core.supervision import Slot
+from jobrt._core.supervision import Restart, Slot
 from jobrt._core.supervision_records import (
     ChildFailed,
     ChildRestarting,
@@ -27,7 +27,18 @@ from jobrt._core.supervision_records import (
     SupervisorStatistics,
 )
 
-__all__ = ["BACKOFF", "RETURNED", "Child", "Function", "Status", "Subtree", "log_event", "name_of"]
+__all__ = [
+    "BACKOFF",
+    "RETURNED",
+    "Child",
+    "Function",
+    "Status",
+    "Subtree",
+    "cancelled_part",
+    "check_options",
+    "log_event",
+    "name_of",
+]
 
 Function: TypeAlias = Callable[..., Awaitable[object]]
 
@@ -146,6 +157,26 @@ def name_of(function: Function) -> str:
     function = getattr(function, "func", function)  # what a `functools.partial` calls
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return str(name).rpartition("<locals>.")[2]
+
+
+def check_options(restart: Restart, shutdown: float | None) -> None:
+    """Refuse what a child cannot be added with.
+
+    Raises:
+        ValueError: an unknown restart type, or a limit that is not above zero.
+
+    """
+    if restart not in get_args(Restart):
+        raise ValueError(f"restart must be one of {', '.join(get_args(Restart))}, not {restart!r}")
+    if shutdown is not None and not shutdown > 0:
+        raise ValueError(f"shutdown must be above zero, not {shutdown!r}")
+
+
+def cancelled_part(error: BaseException) -> BaseException | None:
+    """Return what of an error is ``Cancelled``, in the shape in which it came."""
+    if isinstance(error, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).subgroup(trio.Cancelled)
+    return error if isinstance(error, trio.Cancelled) else None
 
 
 def log_event(event: SupervisionEvent) -> None:

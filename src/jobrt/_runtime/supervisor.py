@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import assert_never
 
 import attrs
@@ -62,7 +62,17 @@ from jobrt._core.supervision_records import (
     SupervisorGaveUp,
     SupervisorStatistics,
 )
-from jobrt._runtime.supervised import BACKOFF, RETURNED, Child, Function, Status, log_event, name_of
+from jobrt._runtime.supervised import (
+    BACKOFF,
+    RETURNED,
+    Child,
+    Function,
+    Status,
+    cancelled_part,
+    check_options,
+    log_event,
+    name_of,
+)
 from jobrt.errors import SupervisorFailed
 
 __all__ = ["Supervisor"]
@@ -118,6 +128,7 @@ class Supervisor:
     _state: ServiceState = attrs.field(init=False, default=ServiceState.STOPPED)
     _hurry: bool = attrs.field(init=False, default=False)
     _failure: SupervisorFailed | None = attrs.field(init=False, default=None)
+    _foreign: BaseException | None = attrs.field(init=False, default=None)
     _nursery: trio.Nursery | None = attrs.field(init=False, default=None)
     _wake: trio.Event = attrs.field(init=False, factory=trio.Event)
 
@@ -168,7 +179,8 @@ class Supervisor:
         """
         nested = _supervisor_of(async_fn)
         function = async_fn.run if isinstance(async_fn, Supervisor) else async_fn
-        self._check(name, nested, restart=restart, shutdown=shutdown)
+        self._check(name, nested)
+        check_options(restart, shutdown)
         if nested is not None and stop is None:
             stop = nested.stop
         name = name or self._free_name(name_of(function) if nested is None else nested.name)
@@ -202,6 +214,8 @@ class Supervisor:
         finally:
             self._nursery = None
             self._state = ServiceState.STOPPED if self._failure is None else ServiceState.FAILED
+        if self._foreign is not None:
+            raise self._foreign
         if self._failure is not None:
             raise self._failure
 
@@ -227,8 +241,10 @@ class Supervisor:
 
         """
         child = self._find(name)
-        if self._nursery is None or self._state is ServiceState.STOPPING or child.removed:
-            raise RuntimeError(f"supervisor {self.name!r} cannot restart {name!r}: one of them is stopping")
+        if child.removed or self._nursery is None or self._state is ServiceState.STOPPING:
+            raise RuntimeError(
+                f"supervisor {self.name!r} cannot restart {name!r}: one of the two is stopping"
+            )
         self._adopt(renew(self._policy, self._slots, name, now=trio.current_time()))
 
     def remove(self, name: str) -> None:
@@ -238,10 +254,9 @@ class Supervisor:
             LookupError: there is no such child.
 
         """
-        child = self._find(name)
-        child.removed = True
+        self._find(name).removed = True
         self._adopt(dismiss(self._slots, name))
-        self._forget(child)
+        self._forget(self._children[name])
 
     def statistics(self) -> SupervisorStatistics:
         """Return the tree as it is now. While it runs, call this in its Trio thread."""
@@ -272,6 +287,7 @@ class Supervisor:
         self._state = ServiceState.STARTING
         self._hurry = False
         self._failure = None
+        self._foreign = None
         self._adopt(begin(self._slots))
 
     async def _serve(self, task_status: trio.TaskStatus[Supervisor]) -> None:
@@ -356,6 +372,9 @@ class Supervisor:
                 await self._call(child, scope)
         except BaseException as failure:  # noqa: BLE001  # taken apart; what is not ours is raised below
             travels, error = take_apart(failure)
+            # A `Cancelled` that is not the scope's own comes from elsewhere. Since an error in a nursery cancels
+            # it, ours would take it for its own and end it there; so it is raised again outside.
+            self._foreign = self._foreign or cancelled_part(failure)
         self._ended(child, error, travels=travels)
         if travels is not None:
             raise travels
@@ -466,17 +485,11 @@ class Supervisor:
             del self._children[child.name]
             self._adopt({name: slot for name, slot in self._slots.items() if name != child.name})
 
-    def _check(
-        self, name: str | None, nested: Supervisor | None, *, restart: Restart, shutdown: float | None
-    ) -> None:
+    def _check(self, name: str | None, nested: Supervisor | None) -> None:
         if self._state is ServiceState.STOPPING:
             raise RuntimeError(f"supervisor {self.name!r} is stopping")
         if name in self._children:
             raise ValueError(f"supervisor {self.name!r} has a child {name!r} already")
-        if restart not in ("permanent", "transient", "temporary"):
-            raise ValueError(f"restart must be 'permanent', 'transient' or 'temporary', not {restart!r}")
-        if shutdown is not None and not shutdown > 0:
-            raise ValueError(f"shutdown must be above zero, not {shutdown!r}")
         if nested is not None and nested.contains(self):
             raise ValueError(f"supervisor {self.name!r} cannot contain itself")
 
@@ -485,6 +498,6 @@ class Supervisor:
         return next(each for each in names if each not in self._children)
 
 
-def _supervisor_of(function: Callable[..., Awaitable[object]] | Supervisor) -> Supervisor | None:
+def _supervisor_of(function: Function | Supervisor) -> Supervisor | None:
     owner = function if isinstance(function, Supervisor) else getattr(function, "__self__", None)
     return owner if isinstance(owner, Supervisor) else None
