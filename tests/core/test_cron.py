@@ -1,0 +1,591 @@
+"""Cron entries: what they may say, which ticks are due, and that no restart, clock or poll repeats or loses one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobrt._core.cron import (
+    ON_TIME,
+    CronEntry,
+    cron_entry,
+    edit,
+    interval_entry,
+    next_tick,
+    reconcile,
+    ticks_due,
+)
+from jobrt.errors import InvalidFilter, InvalidJob
+
+SECOND = timedelta(seconds=1)
+MICROSECOND = timedelta(microseconds=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def utc(text: str) -> datetime:
+    """Read an ISO time as UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+START = utc("2026-03-01T00:00:30.5")
+
+
+def stored(entry: CronEntry, *, at: datetime = START, **changes: Any) -> CronEntry:
+    """Return an entry as it comes back from the database that it was put into at a time."""
+    return attrs.evolve(entry, anchor=at, **changes)
+
+
+def nightly(*, missed: Any = "once", **changes: Any) -> CronEntry:
+    """Return an entry for three o'clock in Berlin, stored."""
+    return stored(cron_entry("0 3 * * *", "Nightly", timezone="Europe/Berlin", missed=missed), **changes)
+
+
+class Cluster:
+    """Fire an entry as the schedulers of a cluster do: they share the last tick, and nothing else."""
+
+    def __init__(self, entry: CronEntry, *, last: datetime | None = None, limit: int = 100) -> None:
+        self.entry, self.last, self.limit = entry, last, limit
+        self.fired: list[datetime] = []
+
+    def poll(self, *times: datetime) -> list[datetime]:
+        """Let somebody look at each of these times; return what was fired."""
+        before = len(self.fired)
+        for now in times:
+            while due := ticks_due(self.entry, last=self.last, now=now, limit=self.limit):
+                self.fired += due
+                self.last = due[-1]
+        return self.fired[before:]
+
+
+def truth(entry: CronEntry, after: datetime, *, until: datetime) -> list[datetime]:
+    """Return all ticks of a span, one by one."""
+    found = []
+    tick = next_tick(entry, after)
+    while tick is not None and tick <= until:
+        found.append(tick)
+        tick = next_tick(entry, tick)
+    return found
+
+
+# ------------------------------------------------------------------ what is due
+
+
+@pytest.mark.parametrize("missed", ["skip", "once", "all"])
+def test_nothing_is_due_before_the_first_tick(missed: Any) -> None:
+    """A new entry does not make up for the time before it was made."""
+    entry = nightly(missed=missed, at=utc("2026-03-01T12:00"))
+    assert ticks_due(entry, last=None, now=utc("2026-03-02T01:59:59")) == []
+    assert ticks_due(entry, last=None, now=utc("2026-03-02T02:00")) == [utc("2026-03-02T02:00")]
+
+
+def test_an_entry_made_on_its_tick_ticks() -> None:
+    """An entry that is stored in the very moment of a tick has that tick; a microsecond later it has not."""
+    moment = utc("2026-03-01T02:00")
+    assert ticks_due(nightly(at=moment), last=None, now=moment) == [moment]
+    assert ticks_due(nightly(at=moment + MICROSECOND), last=None, now=moment + SECOND) == []
+
+
+def test_an_entry_that_is_not_stored_has_nothing_due() -> None:
+    """Only a stored entry ticks: until then its start would be each process's own."""
+    entry = cron_entry("* * * * *", "Nightly")
+    assert ticks_due(entry, last=None, now=START) == []
+    assert ticks_due(interval_entry(60, "Nightly"), last=None, now=START) == []
+
+
+def test_missed_ticks() -> None:
+    """After five nights away: skip fires none, once the latest, all each of them."""
+    last, now = utc("2026-03-02T02:00"), utc("2026-03-07T12:00")
+    nights = [utc(f"2026-03-0{day}T02:00") for day in range(3, 8)]
+    assert ticks_due(nightly(missed="skip"), last=last, now=now) == []
+    assert ticks_due(nightly(missed="once"), last=last, now=now) == nights[-1:]
+    assert ticks_due(nightly(missed="all"), last=last, now=now) == nights
+
+
+def test_skip_has_a_tolerance() -> None:
+    """A tick that is a minute old still counts as on time; one that is older is skipped."""
+    tick = utc("2026-03-03T02:00")
+    entry = nightly(missed="skip")
+    assert ticks_due(entry, last=tick - DAY, now=tick + ON_TIME) == [tick]
+    assert ticks_due(entry, last=tick - DAY, now=tick + ON_TIME + MICROSECOND) == []
+
+
+def test_once_is_the_default() -> None:
+    """A restart that takes longer than the tolerance loses no tick, unless that was asked for."""
+    assert cron_entry("* * * * *", "x").missed == "once"
+    assert interval_entry(60, "x").missed == "once"
+
+
+def test_all_is_bounded_and_resumable() -> None:
+    """A long absence is made up for in pieces of the limit, each tick once."""
+    entry = stored(cron_entry("* * * * *", "Minutely", missed="all"))
+    now = START + timedelta(days=2)
+    first = ticks_due(entry, last=None, now=now, limit=7)
+    assert len(first) == 7
+    cluster = Cluster(entry, limit=7)
+    cluster.poll(now)
+    assert cluster.fired == truth(entry, START, until=now)
+    assert cluster.fired[:7] == first
+    assert ticks_due(entry, last=None, now=now, limit=0) == []
+
+
+def test_nothing_is_due_twice() -> None:
+    """A tick that was fired is not due again, at that moment or at any earlier one."""
+    tick = utc("2026-03-03T02:00")
+    for missed in ("skip", "once", "all"):
+        entry = nightly(missed=missed)
+        for now in (tick, tick + SECOND, tick - SECOND, tick - HOUR, tick - 10 * DAY):
+            assert ticks_due(entry, last=tick, now=now) == []
+
+
+def test_paused() -> None:
+    """A paused entry has nothing due and no next tick."""
+    entry = nightly(paused=True)
+    assert ticks_due(entry, last=None, now=START + 9 * DAY) == []
+    assert next_tick(entry, START) is None
+
+
+def test_other_time_zones_change_nothing() -> None:
+    """The same moments in another zone give the same answers, always in UTC."""
+    there = timezone(timedelta(hours=-7))
+    entry = nightly(missed="all", at=START.astimezone(there), since=START.astimezone(there))
+    last, now = utc("2026-03-02T02:00"), utc("2026-03-04T12:00")
+    due = ticks_due(entry, last=last.astimezone(there), now=now.astimezone(there))
+    assert due == ticks_due(nightly(missed="all"), last=last, now=now)
+    assert all(tick.tzinfo is UTC for tick in due)
+    tick = next_tick(entry, now.astimezone(there))
+    assert tick == utc("2026-03-05T02:00")
+    assert tick.tzinfo is UTC
+
+
+def test_naive_times_are_refused() -> None:
+    """A time without a zone would be read as the machine's own."""
+    naive = START.replace(tzinfo=None)
+    with pytest.raises(ValueError, match="has no time zone"):
+        next_tick(nightly(), naive)
+    with pytest.raises(ValueError, match="has no time zone"):
+        ticks_due(nightly(), last=naive, now=START)
+
+
+# ------------------------------------------------------------------ intervals
+
+
+def test_interval_ticks_at_once_and_then_in_step() -> None:
+    """The first tick is when the entry is first stored, to the second; the others follow from it."""
+    entry = stored(interval_entry(timedelta(minutes=10), "Poll", missed="all"))
+    begin = START.replace(microsecond=0)
+    assert ticks_due(entry, last=None, now=START) == [begin]
+    assert ticks_due(entry, last=begin, now=START + timedelta(minutes=9)) == []
+    assert ticks_due(entry, last=begin, now=START + timedelta(minutes=25)) == [
+        begin + timedelta(minutes=10),
+        begin + timedelta(minutes=20),
+    ]
+    assert next_tick(entry, START - DAY) == begin
+
+
+def test_interval_before_it_is_stored() -> None:
+    """Without an anchor an interval's next tick is one interval away."""
+    assert next_tick(interval_entry(90, "Poll"), START) == START + timedelta(seconds=90)
+
+
+def test_interval_with_a_last_tick_and_no_anchor() -> None:
+    """An entry read without its anchor counts from the last tick."""
+    entry = interval_entry(60, "Poll", missed="all")
+    assert ticks_due(entry, last=START, now=START + timedelta(seconds=125)) == [
+        START + timedelta(seconds=60),
+        START + timedelta(seconds=120),
+    ]
+
+
+@given(
+    step=st.integers(1, 10**6),
+    polls=st.lists(st.integers(1, 10**6), min_size=1, max_size=20),
+    missed=st.sampled_from(["once", "all"]),
+)
+def test_intervals_never_drift(step: int, polls: list[int], missed: Any) -> None:
+    """However late anybody looks, ticks stay at whole intervals from the first."""
+    entry = stored(interval_entry(step, "Poll", missed=missed))
+    begin = START.replace(microsecond=0)
+    cluster, now = Cluster(entry), START
+    for wait in polls:
+        # So short that there are at most a thousand ticks.
+        now += timedelta(seconds=min(wait, step * 50)) + 3 * MICROSECOND
+        cluster.poll(now)
+    assert cluster.fired
+    assert all((tick - begin) % timedelta(seconds=step) == timedelta(0) for tick in cluster.fired)
+    if missed == "all":
+        assert cluster.fired == truth(entry, START - DAY, until=now)
+
+
+# ------------------------------------------------------------------ restarts, clocks, clock changes
+
+ZONES = [
+    ("Europe/Berlin", utc("2026-03-29T01:00")),
+    ("Europe/Berlin", utc("2026-10-25T01:00")),
+    ("America/New_York", utc("2026-03-08T07:00")),
+    ("America/New_York", utc("2026-11-01T06:00")),
+    ("Australia/Lord_Howe", utc("2026-10-03T15:30")),
+    ("Australia/Lord_Howe", utc("2026-04-04T15:00")),
+]
+EXPRESSIONS = [
+    "0 3 * * *",
+    "30 2 * * *",
+    "15,45 1-3 * * *",
+    "*/20 * * * *",
+    "10 */2 * * *",
+    "*/30 1,2 * * *",
+    "0 0 * * 1",
+    "0 45 1 * * *",
+    "*/15 30 2 * * *",
+    "@weekly",
+]
+
+
+@st.composite
+def entries(draw: st.DrawFn, missed: Sequence[str] = ("skip", "once", "all")) -> tuple[CronEntry, datetime]:
+    """Make an entry in a zone whose clocks change about then, stored two days before."""
+    zone, change = draw(st.sampled_from(ZONES))
+    policy: Any = draw(st.sampled_from(missed))
+    if draw(st.integers(0, 4)):
+        entry = cron_entry(draw(st.sampled_from(EXPRESSIONS)), "job", timezone=zone, missed=policy)
+    else:
+        entry = interval_entry(draw(st.integers(600, 10**5)), "job", missed=policy)
+    begin = change - 2 * DAY
+    return stored(entry, at=begin), begin
+
+
+def times(begin: datetime, *, most: int = 12) -> st.SearchStrategy[list[datetime]]:
+    """Make moments of the four days after `begin`, rising."""
+    moment = st.integers(0, 4 * 86_400_000).map(lambda ms: begin + timedelta(milliseconds=ms))
+    return st.lists(moment, min_size=1, max_size=most).map(sorted)
+
+
+@given(made=entries(), data=st.data())
+def test_ticks_rise_and_are_the_entrys_own(made: tuple[CronEntry, datetime], data: st.DataObject) -> None:
+    """Whenever somebody looks, what is fired rises strictly, is due, and is a tick of the entry."""
+    entry, begin = made
+    cluster = Cluster(entry)
+    for now in data.draw(times(begin)):
+        fired = cluster.poll(now)
+        assert all(tick <= now for tick in fired)
+        if entry.missed != "all":
+            assert len(fired) <= 1
+        if entry.missed == "skip":
+            assert all(now - tick <= ON_TIME for tick in fired)
+    assert all(earlier < later for earlier, later in pairwise(cluster.fired))
+    assert set(cluster.fired) <= set(truth(entry, begin - MICROSECOND, until=begin + 4 * DAY))
+
+
+@given(made=entries(["all"]), data=st.data(), limit=st.integers(1, 50))
+def test_all_is_the_same_however_it_is_split(
+    made: tuple[CronEntry, datetime], data: st.DataObject, limit: int
+) -> None:
+    """Looking at a span in pieces, and in batches, fires what looking at it at once fires: each tick."""
+    entry, begin = made
+    looks = data.draw(times(begin))
+    cluster = Cluster(entry, limit=limit)
+    cluster.poll(*looks)
+    assert cluster.fired == truth(entry, begin - MICROSECOND, until=looks[-1])
+
+
+@given(made=entries(), data=st.data())
+def test_policies_contain_each_other(made: tuple[CronEntry, datetime], data: st.DataObject) -> None:
+    """What skip fires once fires too, and what once fires all fires too."""
+    entry, begin = made
+    now, last = data.draw(times(begin))[-1], data.draw(st.none() | times(begin).map(max))
+    skip, once, each = (
+        ticks_due(attrs.evolve(entry, missed=missed), last=last, now=now, limit=10**6)
+        for missed in ("skip", "once", "all")
+    )
+    assert set(skip) <= set(once) <= set(each)
+    assert once == each[-1:]
+
+
+@given(made=entries(), data=st.data())
+def test_restarts_inside_an_interval(made: tuple[CronEntry, datetime], data: st.DataObject) -> None:
+    """Whoever is there when a tick comes fires it, under each policy; looks in between change nothing."""
+    entry, begin = made
+    ticks = truth(entry, begin - MICROSECOND, until=begin + 4 * DAY)
+    looks = sorted([*data.draw(times(begin)), *(tick + timedelta(seconds=0.3) for tick in ticks)])
+    cluster = Cluster(entry)
+    for now in looks:
+        # A restart: nothing is known but what is stored, and that comes back as it was.
+        spec = json.loads(json.dumps(cluster.entry.spec()))
+        cluster.entry = CronEntry.from_spec(entry.name, spec, anchor=entry.anchor)
+        cluster.poll(now)
+    assert cluster.fired == [tick for tick in ticks if tick <= looks[-1]]
+
+
+@given(made=entries(), data=st.data())
+def test_wall_clock_steps(made: tuple[CronEntry, datetime], data: st.DataObject) -> None:
+    """A clock that jumps an hour back or forth repeats nothing and, where each tick counts, loses nothing."""
+    entry, begin = made
+    steps = st.lists(st.sampled_from([-HOUR, timedelta(0), HOUR]), min_size=12, max_size=12)
+    looks = [now + step for now, step in zip(data.draw(times(begin)), data.draw(steps), strict=False)]
+    cluster = Cluster(entry)
+    cluster.poll(*looks)
+    assert all(earlier < later for earlier, later in pairwise(cluster.fired))
+    if entry.missed == "all":
+        assert cluster.fired == truth(entry, begin - MICROSECOND, until=max([*looks, begin - DAY]))
+
+
+@pytest.mark.parametrize("missed", ["once", "all"])
+def test_weekly_entry_in_a_process_that_restarts_daily(missed: Any) -> None:
+    """An entry that ticks less often than its process lives runs each week, once."""
+    entry = stored(cron_entry("0 12 * * MON", "Weekly", missed=missed))
+    cluster = Cluster(entry)
+    cluster.poll(*(START + n * DAY + timedelta(seconds=n) for n in range(28)))
+    assert [tick.isoformat()[:16] for tick in cluster.fired] == [
+        "2026-03-02T12:00",
+        "2026-03-09T12:00",
+        "2026-03-16T12:00",
+        "2026-03-23T12:00",
+    ]
+
+
+def test_a_next_tick_in_the_past_is_not_there() -> None:
+    """The next tick is later than the moment asked about, however far behind the entry is."""
+    entry = nightly(at=utc("2020-01-01T00:00"))
+    assert next_tick(entry, utc("2026-03-01T12:00")) == utc("2026-03-02T02:00")
+    assert next_tick(entry, utc("2019-01-01T00:00")) == utc("2020-01-01T02:00")
+
+
+def test_night_of_the_change() -> None:
+    """A job at half past two in Berlin runs each night, once, when clocks go forward and when they go back."""
+    entry = stored(cron_entry("30 2 * * *", "Nightly", timezone="Europe/Berlin", missed="all"))
+    for first, expected in (
+        ("2026-03-27T12:00", ["28T01:30", "29T01:00", "30T00:30"]),
+        ("2026-10-23T12:00", ["24T00:30", "25T00:30", "26T01:30"]),
+    ):
+        due = ticks_due(entry, last=utc(first), now=utc(first) + 3 * DAY)
+        assert [tick.isoformat()[8:16] for tick in due] == expected
+
+
+# ------------------------------------------------------------------ change and pause at run time
+
+
+def test_resuming_does_not_make_up_for_the_pause() -> None:
+    """Ticks from while an entry was paused were not wanted, so they are not missed."""
+    entry = nightly(missed="all", paused=True)
+    resumed = edit(entry, now=utc("2026-03-05T12:00"), paused=False)
+    assert ticks_due(resumed, last=utc("2026-03-02T02:00"), now=utc("2026-03-06T12:00")) == [
+        utc("2026-03-06T02:00")
+    ]
+    assert edit(nightly(), now=START, paused=True).since is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"expression": "0 5 * * *"},
+        {"timezone": "UTC"},
+        {"missed": "all"},
+        {"expression": None, "interval": 60},
+    ],
+    ids=["expression", "timezone", "missed", "interval"],
+)
+def test_a_new_schedule_counts_from_its_change(changes: dict[str, Any]) -> None:
+    """A changed schedule has no ticks from before it was changed: moving three o'clock to five at noon runs nothing."""
+    now = utc("2026-03-05T12:00:00.5")
+    entry = edit(nightly(), now=now, **changes)
+    assert ticks_due(entry, last=utc("2026-03-02T02:00"), now=now) == []
+    tick = next_tick(entry, utc("2026-03-01T00:00"))
+    assert tick is not None
+    assert tick > now
+
+
+def test_other_changes_leave_the_ticks_alone() -> None:
+    """Another payload, other options, another spelling of the same schedule: a tick that is due stays due."""
+    changed = edit(
+        nightly(), now=START + 9 * DAY, args={"x": 1}, options={"queue": "q"}, expression="0  3 * * *"
+    )
+    assert changed.since is None
+    assert ticks_due(changed, last=START, now=START + 9 * DAY)
+
+
+def test_interval_changed_at_run_time_stays_aligned() -> None:
+    """Another interval counts from the same anchor, and waits for its next tick."""
+    now = START.replace(microsecond=0) + timedelta(minutes=25)
+    entry = edit(stored(interval_entry(600, "Poll")), now=now, interval=420)
+    assert next_tick(entry, now) == START.replace(microsecond=0) + timedelta(minutes=28)
+
+
+def test_bad_change_is_refused() -> None:
+    """A change that makes an entry impossible is refused, by the entry's name."""
+    with pytest.raises(InvalidFilter, match=r"cron entry 'Nightly\[0 3 \* \* \* Europe/Berlin\]': hour '25'"):
+        edit(nightly(), now=START, expression="0 25 * * *")
+
+
+def test_first_declaration() -> None:
+    """What was never stored is stored as declared, and remembers as what."""
+    declared = cron_entry("0 3 * * *", "Nightly")
+    entry = reconcile(declared, None, now=START)
+    assert entry == attrs.evolve(declared, declared=declared.fingerprint)
+
+
+def test_restart_keeps_what_was_changed_at_run_time() -> None:
+    """The same declaration again changes nothing, also after somebody has changed the entry."""
+    declared = cron_entry("0 3 * * *", "Nightly", args={"x": (1, 2)})
+    first = stored(reconcile(declared, None, now=START))
+    assert reconcile(declared, first, now=START + DAY) == first
+    changed = edit(first, now=START + DAY, expression="0 5 * * *", paused=True)
+    assert reconcile(declared, changed, now=START + 2 * DAY) == changed
+
+
+def test_new_code_holds() -> None:
+    """A changed declaration replaces the stored one, from now on if its ticks are others; a pause stays."""
+    first = stored(reconcile(cron_entry("0 3 * * *", "Nightly", name="n"), None, now=START), paused=True)
+    now = START + 5 * DAY
+    later = reconcile(cron_entry("0 5 * * *", "Nightly", name="n"), first, now=now)
+    assert (later.expression, later.since, later.paused, later.anchor) == ("0 5 * * *", now, True, START)
+    payload = reconcile(cron_entry("0 3 * * *", "Nightly", name="n", args={"x": 1}), first, now=now)
+    assert (payload.args, payload.since) == ({"x": 1}, None)
+
+
+def test_code_takes_over_what_was_made_at_run_time() -> None:
+    """An entry that somebody made by hand under the same name becomes the code's."""
+    made = stored(cron_entry("0 3 * * *", "Nightly", name="n"))
+    assert made.declared is None
+    assert reconcile(cron_entry("0 3 * * *", "Nightly", name="n"), made, now=START).declared is not None
+
+
+# ------------------------------------------------------------------ names and storage
+
+
+def test_default_names() -> None:
+    """A name is made of job, schedule and payload, so that several entries of one job are told apart."""
+    names = [
+        cron_entry("0 3 * * *", "N").name,
+        cron_entry(" 0  3 * * * ", "N", timezone=ZoneInfo("Europe/Berlin")).name,
+        cron_entry("@daily", "N").name,
+        interval_entry(timedelta(hours=1, minutes=30), "N").name,
+        cron_entry("0 3 * * *", "N", args={"b": 1, "a": [2]}).name,
+        cron_entry("0 3 * * *", "N", args={"a": [2], "b": 1}).name,
+        cron_entry("0 3 * * *", "N", args={"a": [3], "b": 1}).name,
+        cron_entry("0 3 * * *", "N", name="mine").name,
+    ]
+    assert names[:4] == ["N[0 3 * * *]", "N[0 3 * * * Europe/Berlin]", "N[@daily]", "N[every 1:30:00]"]
+    assert names[4] == names[5] == "N[0 3 * * *]#" + names[4][-8:]
+    assert names[6] not in {names[0], names[4]}
+    assert names[7] == "mine"
+
+
+def test_names_are_the_same_in_another_process() -> None:
+    """A name does not depend on the process that makes it (as Python's own hashes do)."""
+    code = "from jobrt._core.cron import cron_entry as e; print(e('@daily', 'N', args={'a': 'x', 'b': 2}).name, end='')"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert out.stdout == cron_entry("@daily", "N", args={"b": 2, "a": "x"}).name
+
+
+@given(made=entries(), since=st.none() | st.datetimes(timezones=st.just(UTC)), declared=st.none() | st.text())
+def test_spec_round_trip(
+    made: tuple[CronEntry, datetime], since: datetime | None, declared: str | None
+) -> None:
+    """What is stored comes back equal, through JSON, with name, pause and anchor beside it."""
+    entry = attrs.evolve(
+        made[0], since=since, declared=declared, args={"a": [1, None]}, options={"priority": 3}
+    )
+    spec = json.loads(json.dumps(entry.spec()))
+    assert CronEntry.from_spec(entry.name, spec, anchor=entry.anchor) == entry
+    assert CronEntry.from_spec(entry.name, spec, paused=True).paused
+
+
+def test_payload_is_a_plain_copy() -> None:
+    """The payload is what it will be when it comes back: JSON, and nobody else's to change."""
+    args: dict[str, Any] = {"sizes": (1, 2)}
+    entry = cron_entry("@daily", "N", args=args)
+    args["sizes"] = None
+    assert entry.args == {"sizes": [1, 2]}
+
+
+def test_spec_of_a_newer_version() -> None:
+    """A key that this version does not know is left alone."""
+    spec = cron_entry("@daily", "N").spec() | {"colour": "red"}
+    assert CronEntry.from_spec("n", spec).expression == "@daily"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"job": "N"},
+        {"job": "N", "expression": ["*"]},
+        {"job": "N", "interval": "often"},
+        {"job": "N", "interval": 1e400},
+        {"job": "N", "expression": "@daily", "since": "yesterday"},
+        {"job": "N", "expression": "@daily", "since": 5},
+        {"job": "N", "expression": "@daily", "since": "2026-01-01T00:00"},
+        {"job": "N", "expression": "@daily", "args": 5},
+        {"job": "N", "expression": "61 * * * *"},
+        {"job": 5, "expression": "@daily"},
+    ],
+    ids=range(11),
+)
+def test_bad_row(spec: dict[str, Any]) -> None:
+    """A stored entry that cannot be read is refused by its name, so that the others go on."""
+    with pytest.raises(InvalidFilter, match=r"^cron entry 'bad'"):
+        CronEntry.from_spec("bad", spec)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"expression": "0 3 * * 9"}, "cron entry 'mine': day of week '9' in '0 3 * * 9'"),
+        ({"expression": "0 0 30 2 *"}, "cron entry 'mine': '0 0 30 2 *' never comes in UTC"),
+        ({"timezone": "Nowhere/Land"}, "cron entry 'mine': timezone 'Nowhere/Land' is not known"),
+        ({"missed": "none"}, "cron entry 'mine': missed is 'none': use 'skip', 'once' or 'all'"),
+        ({"expression": None}, "cron entry 'mine': give a cron expression or an interval"),
+        ({"expression": 5}, "cron entry 'mine': expression is 5: give a text"),
+        ({"name": "x" * 1001}, "name is 'xxx"),
+        ({"job": ""}, "job is '': give a text"),
+        ({"options": {}, "job": "", "expression": ""}, "job is ''"),
+    ],
+    ids=range(9),
+)
+def test_bad_entries(values: dict[str, Any], message: str) -> None:
+    """A malformed entry is refused; the message names the entry, the field and the remedy."""
+    given: dict[str, Any] = {"expression": "@daily", "job": "N", "name": "mine"} | values
+    with pytest.raises(InvalidFilter) as refused:
+        cron_entry(given.pop("expression"), given.pop("job"), **given)
+    assert message in str(refused.value)
+
+
+def test_entry_without_a_name_is_named_by_its_job() -> None:
+    """A refused entry that was given no name is called after its job."""
+    with pytest.raises(InvalidFilter, match=r"^cron entry 'Nightly': minute '99'"):
+        cron_entry("99 * * * *", "Nightly")
+
+
+@pytest.mark.parametrize(
+    "interval",
+    [0, 0.5, -60, float("nan"), float("inf"), timedelta(0), timedelta.max, 10**30, "1h", None],
+    ids=repr,
+)
+def test_bad_intervals(interval: Any) -> None:
+    """An interval below a second, beyond a century, or that is none, is refused."""
+    with pytest.raises(InvalidFilter, match=r"cron entry 'Poll': (interval is|give a cron)"):
+        interval_entry(interval, "Poll")
+
+
+@pytest.mark.parametrize(
+    "args", [{"x": object()}, {"x": float("nan")}, {"x": {1, 2}}], ids=["object", "nan", "set"]
+)
+def test_payload_must_be_json(args: dict[str, Any]) -> None:
+    """A payload that no database could hold is refused before any I/O, by job or by entry."""
+    with pytest.raises(InvalidJob, match="cron job 'N': args must be JSON"):
+        cron_entry("@daily", "N", args=args)
+    with pytest.raises(InvalidJob, match="cron job 'N': options must be JSON"):
+        interval_entry(60, "N", options=args)
+    with pytest.raises(InvalidJob, match="cron entry 'n': args and options must be JSON"):
+        CronEntry(name="n", job="N", expression="@daily", args=args)
