@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jobrt._storage.sqlite.filters import register_functions
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def connect(path: str, *, read_only: bool = False, must_exist: bool = False) -> 
 
 def _prepare(connection: sqlite3.Connection, *, memory: bool, read_only: bool) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
+    register_functions(connection)
     if not memory:
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         if mode != "wal":

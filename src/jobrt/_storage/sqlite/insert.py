@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._core.states import State
 from jobrt._storage.base import Inserted
-from jobrt._storage.sqlite.rows import AVAILABLE, CODES, FAR, SCHEDULED, dumps, later, micros, shown
+from jobrt._storage.sqlite.rows import AVAILABLE, CODES, FAR, SCHEDULED, dumps, later, micros, shown, span
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ _ROWS: Final = 128
 
 _HEAD, _, _ROW = SQL["insert"].partition("VALUES")
 _LEAST: Final = -(2**63)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 # What `Replace` may change, as SQL. A job that is moved into the future is scheduled again, a retryable one stays.
 _REPLACED: Final = {
@@ -107,7 +105,7 @@ def _insert_unique(tx: Transaction, job: NewJob) -> Inserted:
 
 def _equal(tx: Transaction, unique: UniqueKey) -> int | None:
     """Return the newest job with this digest that counts as a duplicate."""
-    oldest = _LEAST if unique.within is None else tx.now - unique.within // _MICROSECOND
+    oldest = _LEAST if unique.within is None else tx.now - span(unique.within)
     newest: int | None = None
     for state, from_at, to_at in _lanes(unique.states, tx.now):
         parameters = {"digest": unique.digest, "state": CODES[state], "from_at": from_at, "to_at": to_at}

@@ -39,6 +39,10 @@ class Hub:
         """Tell of the end of these jobs."""
         self._awaited.update(ids)
 
+    def forget(self, ids: Iterable[int]) -> None:
+        """Do not tell of these: they have ended, or never were."""
+        self._awaited.difference_update(ids)
+
     def committed(self, tx: Transaction) -> None:
         """Tell what a transaction of ours did, now that it has committed."""
         for queue in tx.queues:

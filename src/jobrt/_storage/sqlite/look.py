@@ -1,36 +1,118 @@
-"""Look at jobs."""
+"""Look at jobs and queues."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord
-from jobrt._core.states import End
+from jobrt._core.queues import QueueStatus
+from jobrt._core.states import FINAL, End
 from jobrt._storage.sqlite.claim import attempts_of
-from jobrt._storage.sqlite.rows import COMPLETED, attempt_record, dumps, record
+from jobrt._storage.sqlite.filters import Condition, condition
+from jobrt._storage.sqlite.rows import COMPLETED, attempt_record, dumps, record, shown
 from jobrt._storage.sqlite.transaction import SQL
+from jobrt._storage.sqlite.workers import workers
+from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jobrt._core.where import Where
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["get", "records"]
+__all__ = ["count", "get", "query", "queues", "select", "states", "unfinished"]
 
-_MOST_ATTEMPTS = 100
+_MOST_ATTEMPTS: Final = 100
+_ORDERS: Final = ("id", "schedule_at", "created_at", "finished_at", "priority")
 
 
 def get(tx: Transaction, job_id: int) -> JobRecord | None:
     """Return a job with everything known of it."""
-    found = records(tx, tx.array(SQL["jobs"], (dumps([job_id]),)), details=True)
+    found = _records(tx, [job_id], details=True)
     return found[0] if found else None
 
 
-def records(tx: Transaction, rows: Sequence[Sequence[Any]], *, details: bool) -> tuple[JobRecord, ...]:
-    """Return jobs from rows of jobs.sql."""
+def query(
+    tx: Transaction, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
+) -> tuple[JobRecord, ...]:
+    """Return the jobs that match, in order."""
+    column = order_by.removeprefix("-")
+    if column not in _ORDERS or order_by not in {column, f"-{column}"}:
+        raise InvalidFilter(f"order_by is {order_by!r}: use {', '.join(_ORDERS)}, or one of them with a - before it")
+    down = order_by.startswith("-")
+    wanted = condition(where, tx.now)
+    if after is not None:
+        behind = _behind(column, down=down, after=after)
+        wanted = Condition(f"({wanted.sql}) AND ({behind.sql})", wanted.values + behind.values)
+    direction = "DESC" if down else "ASC"
+    order = f"{column} {direction} NULLS LAST, id {direction}" if column != "id" else f"id {direction}"
+    return _records(tx, select(tx, wanted, order=order, limit=limit), details=details)
+
+
+def select(tx: Transaction, wanted: Condition, *, order: str = "id", limit: int | None = None) -> list[int]:
+    """Return the ids of the jobs for which a condition holds."""
+    sql = f"SELECT json_group_array(id) FROM (SELECT id FROM jobrt_job WHERE {wanted.sql} ORDER BY {order} LIMIT ?)"
+    return tx.array(sql, (*wanted.values, -1 if limit is None else limit))
+
+
+def _behind(column: str, *, down: bool, after: int) -> Condition:
+    """Say what comes after a job in an order in which rows without the value come last."""
+    beyond = "<" if down else ">"
+    if column == "id":
+        return Condition(f"id {beyond} ?", (after,))
+    place = f"(SELECT place.{column} FROM jobrt_job AS place WHERE place.id = ?)"
+    tie = f"id {beyond} ?"
+    sql = (
+        f"CASE WHEN {place} IS NULL THEN {column} IS NULL AND {tie}"
+        f" ELSE {column} IS NULL OR {column} {beyond} {place} OR ({column} = {place} AND {tie}) END"
+    )
+    return Condition(sql, (after, after, after, after, after))
+
+
+def count(tx: Transaction, where: Where, *, most: int | None) -> int:
+    """Return how many jobs match, at most `most`."""
+    wanted = condition(where, tx.now)
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM jobrt_job WHERE {wanted.sql} LIMIT ?)"
+    found: int = tx.value(sql, (*wanted.values, -1 if most is None else most))
+    return found
+
+
+def states(tx: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
+    """Return the state of each job, None for those that there are not."""
+    found = {job_id: shown(code, due, tx.now).value for job_id, code, due in tx.array(SQL["states"], (dumps(ids),))}
+    return {job_id: found.get(job_id) for job_id in ids}
+
+
+def unfinished(told: dict[int, str | None]) -> list[int]:
+    """Return the jobs whose end is still to come."""
+    return [job_id for job_id, state in told.items() if state is not None and state not in FINAL]
+
+
+def queues(tx: Transaction) -> tuple[QueueStatus, ...]:
+    """Return every queue that has settings or unfinished jobs, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, paused, concurrency in tx.array(SQL["changes_queues"]):
+        found[name] = {"paused": bool(paused), "concurrency": concurrency}
+    for name, code, due, number, oldest in tx.array(SQL["queues_waiting"], {"now": tx.now}):
+        status = found.setdefault(name, {})
+        state = shown(code, 0 if due else tx.now + 1, tx.now).value
+        status[state] = status.get(state, 0) + number
+        if due:
+            status["oldest_due"] = max(status.get("oldest_due", 0.0), (tx.now - oldest) / 1e6)
+    for name, number in tx.array(SQL["queues_executing"]):
+        found.setdefault(name, {})["executing"] = number
+    served = [one.info.get("queues", ()) for one in workers(tx) if one.alive]
+    return tuple(
+        QueueStatus(name=name, workers=sum(name in some for some in served), **status)
+        for name, status in sorted(found.items())
+    )
+
+
+def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[JobRecord, ...]:
+    """Return jobs in the order of their ids here."""
+    rows = tx.array(SQL["jobs"], (dumps(ids),))
     if not details:
         return tuple(record(row, now=tx.now) for row in rows)
-    ids = [row[0] for row in rows]
     kept = {job_id: texts for job_id, *texts in tx.array(SQL["details"], (dumps(ids),))}
     attempts = attempts_of(tx, ids)
     return tuple(

@@ -31,6 +31,7 @@ __all__ = [
     "moment",
     "record",
     "shown",
+    "span",
     "tags",
 ]
 
@@ -63,10 +64,15 @@ def micros(value: datetime) -> int:
     return (value - _EPOCH) // _MICROSECOND
 
 
+def span(value: timedelta) -> int:
+    """Return the microseconds that a timedelta lasts."""
+    return value // _MICROSECOND
+
+
 def later(now: int, delay: timedelta | float) -> int:
     """Return the time after a delay (seconds, or a timedelta), but never `FAR` or beyond."""
     if isinstance(delay, timedelta):
-        return min(now + delay // _MICROSECOND, FAR - 1)
+        return min(now + span(delay), FAR - 1)
     return min(now + round(min(delay, 1e12) * 1e6), FAR - 1)
 
 

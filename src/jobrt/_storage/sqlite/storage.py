@@ -16,7 +16,7 @@ import trio
 
 from jobrt._storage.base import Exchange
 from jobrt._storage.sql_files import status, unmigrated
-from jobrt._storage.sqlite import claim, finish, insert, look, schema, workers
+from jobrt._storage.sqlite import claim, cron, finish, insert, look, manage, prune, schema, stats, workers
 from jobrt._storage.sqlite.blocking import insert_joined, join
 from jobrt._storage.sqlite.database import Database, open_database
 from jobrt._storage.sqlite.rows import micros, moment
@@ -29,9 +29,22 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from jobrt._core.job import JobRecord, JobRef, NewJob, Outcome
+    from jobrt._core.keep import PruneRule
     from jobrt._core.limits import Demand
+    from jobrt._core.queues import QueueStatus
+    from jobrt._core.where import Where
     from jobrt._events import Event
-    from jobrt._storage.base import Changes, Inserted, Rescued, SchemaStatus, Storage, Wake, WorkerRow
+    from jobrt._storage.base import (
+        Bucket,
+        Changes,
+        CronRow,
+        Inserted,
+        Rescued,
+        SchemaStatus,
+        Storage,
+        Wake,
+        WorkerRow,
+    )
     from jobrt._storage.sqlite.transaction import Transaction
 
 __all__ = ["SqliteStorage", "open_sqlite"]
@@ -213,6 +226,89 @@ class SqliteStorage:
     async def get(self, job_id: int) -> JobRecord | None:
         """Return a job."""
         return await self._database.read(partial(look.get, job_id=job_id))
+
+    async def query(
+        self,
+        where: Where,
+        *,
+        order_by: str = "-id",
+        limit: int | None = None,
+        after: int | None = None,
+        details: bool = True,
+    ) -> tuple[JobRecord, ...]:
+        """Return the jobs that match."""
+        work = partial(look.query, where=where, order_by=order_by, limit=limit, after=after, details=details)
+        return await self._database.read(work)
+
+    async def count(self, where: Where, *, most: int | None = None) -> int:
+        """Return how many jobs match."""
+        return await self._database.read(partial(look.count, where=where, most=most))
+
+    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
+        """Cancel waiting jobs, ask for running ones."""
+        return await self._database.write(partial(manage.cancel, where=where, reason=reason, limit=limit))
+
+    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
+        """Make final jobs available."""
+        return await self._database.write(partial(manage.rerun, where=where, limit=limit))
+
+    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
+        """Change waiting jobs."""
+        return await self._database.write(partial(manage.update, where=where, changes=changes))
+
+    async def delete(self, where: Where, *, limit: int | None = None) -> int:
+        """Delete jobs."""
+        return await self._database.write(partial(manage.delete, where=where, limit=limit))
+
+    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
+        """Delete final jobs as the rules say."""
+        return await self._database.write(partial(prune.prune, rules=rules, limit=limit))
+
+    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
+        """Return each job's state, and tell of the ends that are to come."""
+        # Noted first: an end between the look and the note would be told to nobody.
+        self._database.hub.expect(ids)
+        told = await self._database.read(partial(look.states, ids=ids))
+        self._database.hub.forget(set(ids).difference(look.unfinished(told)))
+        return told
+
+    async def queues(self) -> tuple[QueueStatus, ...]:
+        """Return every queue."""
+        return await self._database.read(look.queues)
+
+    async def set_queue(
+        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
+    ) -> None:
+        """Change a queue's settings."""
+        await self._database.write(partial(manage.set_queue, name=name, paused=paused, concurrency=concurrency))
+
+    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
+        """Return counts."""
+        return await self._database.read(partial(stats.stats, since=micros(since)))
+
+    # ------------------------------------------------------------------ cron
+
+    async def cron_put(self, row: CronRow) -> CronRow:
+        """Add an entry or change its spec."""
+        return await self._database.write(partial(cron.cron_put, row=row))
+
+    async def cron_rows(self) -> tuple[CronRow, ...]:
+        """Return all entries."""
+        return await self._database.read(cron.cron_rows)
+
+    async def cron_set(
+        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Pause, resume or change an entry."""
+        return await self._database.write(partial(cron.cron_set, name=name, paused=paused, spec=spec))
+
+    async def cron_delete(self, name: str) -> bool:
+        """Remove an entry."""
+        return await self._database.write(partial(cron.cron_delete, name=name))
+
+    async def cron_fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
+        """Enqueue one tick's job."""
+        return await self._database.write(partial(cron.cron_fire, name=name, tick=tick, job=job))
 
 
 def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:

@@ -106,13 +106,17 @@ CREATE TABLE jobrt_cron (
     created_at INTEGER NOT NULL
 ) STRICT;
 
--- What deleted jobs counted for; live ones are counted when somebody asks.
+-- What deleted jobs counted for; live ones are counted when somebody asks. `kind` is a field of Bucket, `bucket`
+-- the place in the histogram (completed jobs; otherwise -1).
 CREATE TABLE jobrt_rollup (
     hour INTEGER NOT NULL,
     queue TEXT NOT NULL,
     name TEXT NOT NULL,
-    counts TEXT NOT NULL,                  -- JSON: see rows.py
-    PRIMARY KEY (hour, queue, name)
+    kind TEXT NOT NULL,
+    bucket INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    run_time INTEGER NOT NULL,
+    PRIMARY KEY (hour, queue, name, kind, bucket)
 ) STRICT, WITHOUT ROWID;
 
 -- The number of the last claim. One row.

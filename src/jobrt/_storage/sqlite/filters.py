@@ -1,0 +1,155 @@
+"""Turn a filter into SQL that means what `jobrt._core.where.matches` says.
+
+Every value is a parameter, every combination stands in parentheses, and no part is ever NULL, so that ``NOT``
+means what it does in Python.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from jobrt._core.states import State
+from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged, Where, canonical
+from jobrt._storage.sqlite.rows import CODES, dumps, micros, span
+from jobrt.errors import InvalidFilter
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+__all__ = ["Condition", "condition", "register_functions"]
+
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_EXACT: Final = 2**53
+_FIRST, _LAST = -(2**63), 2**63 - 1
+
+
+@attrs.frozen
+class Condition:
+    """An SQL expression and its parameters."""
+
+    sql: str
+    values: tuple[Any, ...] = ()
+
+
+_TRUE, _FALSE = Condition("1"), Condition("0")
+
+
+def condition(where: Where, now: int) -> Condition:  # noqa: PLR0911 - one return per kind of filter
+    """Return the expression over `jobrt_job` that a filter means at `now`.
+
+    Raises:
+        InvalidFilter: this is no filter.
+
+    """
+    match where:
+        case Everything():
+            return _TRUE
+        case And(parts):
+            return _joined("AND", [condition(part, now) for part in parts], _TRUE)
+        case Or(parts):
+            return _joined("OR", [condition(part, now) for part in parts], _FALSE)
+        case Not(part):
+            inner = condition(part, now)
+            return Condition(f"(NOT {inner.sql})", inner.values)
+        case In("state", values):
+            return _joined("OR", [_state(State(one), now) for one in values], _FALSE)
+        case In(column, values):
+            return _in(column, values)
+        case Tagged(tags, every):
+            return _joined("AND" if every else "OR", list(map(_tagged, tags)), _TRUE if every else _FALSE)
+        case JsonEquals():
+            return _json(where)
+        case Compare(column, operator, moment):
+            limit = micros(moment) if isinstance(moment, datetime) else now - span(moment)
+            sql = f"({column} IS NOT NULL AND {column} {operator} ?)"
+            return Condition(sql, (min(max(limit, _FIRST), _LAST),))
+    raise InvalidFilter(f"{where!r} is not a filter: build one with jobrt.where")
+
+
+def _joined(word: str, parts: Sequence[Condition], nothing: Condition) -> Condition:
+    """Join by halves: SQLite refuses expressions that are a thousand levels deep, as a plain chain would be."""
+    if len(parts) < 2:  # noqa: PLR2004 - one part needs no joining
+        return parts[0] if parts else nothing
+    middle = len(parts) // 2
+    left, right = (_joined(word, half, nothing) for half in (parts[:middle], parts[middle:]))
+    return Condition(f"({left.sql} {word} {right.sql})", left.values + right.values)
+
+
+def _state(state: State, now: int) -> Condition:
+    """Compare states as people see them; the bounds on `state` name the partial index that has such jobs."""
+    match state:
+        case State.SCHEDULED:
+            return Condition("(state < 3 AND state = 0 AND schedule_at > ?)", (now,))
+        case State.AVAILABLE:
+            return Condition("(state < 3 AND (state = 1 OR (state = 0 AND schedule_at <= ?)))", (now,))
+        case State.RETRYABLE:
+            return Condition("(state < 3 AND state = 2)")
+        case State.EXECUTING:
+            return Condition("(state = 3)")
+        case _:
+            return Condition(f"(state > 3 AND state = {CODES[state]})")
+
+
+def _in(column: str, values: Sequence[Any]) -> Condition:
+    if len(values) == 1 and (isinstance(values[0], str) or _FIRST <= values[0] <= _LAST):
+        return Condition(f"({column} IS NOT NULL AND {column} = ?)", (values[0],))
+    # As one parameter, because a statement can have no more than 32,766.
+    return Condition(f"({column} IS NOT NULL AND {column} IN (SELECT value FROM json_each(?)))", (dumps(values),))
+
+
+def _tagged(tag: str) -> Condition:
+    return Condition("EXISTS (SELECT 1 FROM json_each(tags) AS tag WHERE tag.value = ?)", (tag,))
+
+
+def _json(where: JsonEquals) -> Condition:
+    """Compare JSON values by a function of ours, after SQLite has sorted out most of what is different.
+
+    SQLite alone cannot say it: it takes true for 1, cuts texts at NUL, and rounds what Python does not.
+    """
+    column, field = where.column, where.field
+    exact = Condition(f"jobrt_json_equal({column}, ?, ?)", (field, canonical(where.value)))
+    quick = _quick(where.value)
+    if field is None or quick is None or not _PLAIN_PATH.fullmatch(field):
+        return exact
+    sql, values = quick
+    path = "$." + ".".join(f'"{step}"' for step in field.split("."))
+    # CASE, because AND does not promise to look at its left side first, and json_extract raises for what is no JSON.
+    maybe = f"(CASE WHEN json_valid({column}) THEN {sql.format(f'{column}, ?')} END IS TRUE)"
+    return Condition(f"({maybe} AND {exact.sql})", (path, *values, *exact.values))
+
+
+def _quick(value: Any) -> tuple[str, tuple[Any, ...]] | None:
+    """Return a test that SQLite can make by itself and that every equal value passes, if there is one."""
+    match value:
+        case None | True | False:
+            return "json_type({}) = ?", (json.dumps(value),)
+        case int() if abs(value) < _EXACT:
+            return "json_extract({}) = ?", (value,)
+        case str() if "\0" not in value:
+            return "json_extract({}) = ?", (value,)
+        case _:
+            return None
+
+
+def register_functions(connection: sqlite3.Connection) -> None:
+    """Give a connection the functions that filters use."""
+    connection.create_function("jobrt_json_equal", 3, _json_equal, deterministic=True)
+
+
+def _json_equal(text: str, field: str | None, wanted: str) -> bool:
+    """Say whether a JSON text, or a field of it, equals a value in canonical form; no JSON equals nothing."""
+    try:
+        found: Any = json.loads(text)
+    except ValueError:
+        return False
+    for step in field.split(".") if field else ():
+        if not isinstance(found, dict) or step not in found:
+            return False
+        found = found[step]
+    return canonical(found) == wanted

@@ -1,0 +1,8 @@
+-- What a rule covers and does not keep: old enough, and older than the newest that stay. A range of the index.
+SELECT json_group_array(id) FROM (
+    SELECT id FROM jobrt_job INDEXED BY jobrt_job_final
+    WHERE state > 3 AND state = :state AND name = :name
+        AND finished_at < :before AND (finished_at, id) < (:kept_at, :kept_id)
+        AND (:queue IS NULL OR queue = :queue) AND queue NOT IN (SELECT value FROM json_each(:except_queues))
+    ORDER BY finished_at, id LIMIT :limit
+);

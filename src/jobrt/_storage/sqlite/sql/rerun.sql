@@ -1,0 +1,5 @@
+UPDATE jobrt_job SET
+    state = 1, lease = NULL, schedule_at = :now, finished_at = NULL, cancel_reason = NULL, extra = 1,
+    max_attempts = CASE WHEN attempt >= max_attempts THEN attempt + 1 ELSE max_attempts END
+WHERE id IN (SELECT value FROM json_each(:ids))
+RETURNING queue;
