@@ -16,7 +16,7 @@ from jobrt._core.states import FINAL, UNSTARTED, End, Event, State, transition
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from jobrt._core.job import Claimed, JobRef, NewJob, Outcome
+    from jobrt._core.job import Claimed, NewJob, Outcome
     from jobrt._core.keep import PruneRule
     from jobrt._core.limits import Demand
     from jobrt._core.unique import UniqueKey
@@ -45,6 +45,9 @@ class ModelJob:
     worker: str | None = None
     lease: int | None = None
     landed: int | None = None
+    """The lease whose outcome was the last thing that happened."""
+    ended: set[int] = attrs.field(factory=set)
+    """The leases whose outcomes were written, ever."""
     asked: bool = False
     cancel_reason: str | None = None
     finished: float | None = None
@@ -163,15 +166,16 @@ class Model:
         one.attempt += 1
         one.worker, one.lease, one.landed = worker, claimed.lease, None
 
-    def finish(self, outcome: Outcome) -> JobRef | None:
-        """End an attempt; return the outcome's claim if it must be refused."""
-        from jobrt._core.job import JobRef  # noqa: PLC0415
+    def finish(self, outcome: Outcome) -> bool | None:
+        """End an attempt; say whether the outcome must be refused, or None if it may be.
 
+        The outcome of an attempt that ended before its job went on was written; it need not be known any more.
+        """
         one = self.jobs.get(outcome.id)
-        if one is not None and one.landed == outcome.lease:
-            return None
         if one is None or one.lease != outcome.lease:
-            return JobRef(outcome.id, outcome.lease)
+            if one is None or outcome.lease not in one.ended:
+                return True
+            return False if one.landed == outcome.lease else None
         event = outcome.event
         if one.asked and event in {Event.RETRY, Event.SNOOZE, Event.GIVE_BACK}:
             event = Event.CANCEL
@@ -181,11 +185,12 @@ class Model:
             one.cancel_reason = None
         one.end_attempt(event, outcome.end, self.now)
         one.landed = outcome.lease
+        one.ended.add(outcome.lease)
         if not outcome.spent:
             one.attempt -= 1
         if one.state in {State.RETRYABLE, State.SCHEDULED}:
             one.due = self.now + outcome.delay
-        return None
+        return False
 
     def rescue(self, worker: str) -> dict[int, State]:
         """End what a dead worker was running."""

@@ -1,0 +1,81 @@
+"""`jobrt._core.queues`: how a queue is served, and mistakes in saying so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobrt._core.queues import Queue, QueueStatus, as_queue
+from jobrt.errors import InvalidFilter
+
+
+def test_the_defaults() -> None:
+    """Ten at once in a process, no limit over the cluster, a look each second."""
+    queue = Queue()
+    assert (queue.concurrency, queue.poll_interval, queue.keep) == (10, 1.0, None)
+    assert (queue.cluster_limit, queue.key, queue.per_key) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "clustered"),
+    [({}, False), ({"cluster_limit": 1}, True), ({"key": "name", "per_key": 2}, True)],
+)
+def test_limits_over_the_cluster_make_claims_take_turns(options: dict[str, Any], clustered: bool) -> None:
+    """Either of them."""
+    assert Queue(**options).clustered is clustered
+
+
+@pytest.mark.parametrize("key", ["name", "args.to", "args.a.b", "metadata.tenant"])
+def test_keys(key: str) -> None:
+    """The name, or a field of the payload or the metadata."""
+    assert Queue(key=key, per_key=1).key == key
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"concurrency": 0}, r"Queue\.concurrency is 0"),
+        ({"concurrency": -1}, "above zero"),
+        ({"concurrency": True}, "Queue.concurrency is True"),
+        ({"cluster_limit": 0}, r"Queue\.cluster_limit is 0"),
+        ({"per_key": 0, "key": "name"}, r"Queue\.per_key is 0"),
+        ({"poll_interval": 0}, r"Queue\.poll_interval is 0"),
+        ({"key": "name"}, "go together"),
+        ({"per_key": 1}, "go together"),
+        ({"key": "queue", "per_key": 1}, r"Queue\.key is 'queue'"),
+        ({"key": "args", "per_key": 1}, "args.FIELD"),
+        ({"key": "args.", "per_key": 1}, "args.FIELD"),
+        ({"key": "state.x", "per_key": 1}, "args.FIELD"),
+    ],
+)
+def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:
+    """When they are written; the message names the setting."""
+    with pytest.raises(InvalidFilter, match=message):
+        Queue(**options)
+
+
+def test_concurrency_is_a_number() -> None:
+    """Anything else is a slip."""
+    with pytest.raises(TypeError):
+        Queue("10")  # type: ignore[arg-type]
+
+
+def test_an_int_is_a_concurrency() -> None:
+    """The short form; a `Queue` is taken as it is."""
+    queue = Queue(3, cluster_limit=1)
+    assert as_queue("mail", 20) == Queue(20)
+    assert as_queue("mail", queue) is queue
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "10", None, 1.5])
+def test_bad_queues_are_refused_by_name(value: Any) -> None:
+    """The message says which queue it was."""
+    with pytest.raises(InvalidFilter, match="queue 'mail'"):
+        as_queue("mail", value)
+
+
+def test_an_unknown_queues_status() -> None:
+    """Nothing in it, nothing set."""
+    status = QueueStatus(name="mail")
+    assert (status.paused, status.available, status.executing, status.oldest_due) == (False, 0, 0, None)

@@ -1,0 +1,83 @@
+"""`jobrt._core.states`: the one table of what may follow what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobrt._core.states import ALL, FINAL, INCOMPLETE, TRANSITIONS, UNSTARTED, Event, State, mermaid, transition
+from jobrt.errors import InternalError
+
+DIAGRAM = Path(__file__).parents[2] / "design" / "state-machine.md"
+
+states = st.sampled_from(State)
+events = st.sampled_from(Event)
+
+
+@given(states, events)
+def test_the_table_says_all(state: State, event: Event) -> None:
+    """A pair in the table leads where it says; any other is a bug, and the error names both halves."""
+    if (state, event) in TRANSITIONS:
+        assert transition(state, event) is TRANSITIONS[state, event]
+    else:
+        with pytest.raises(InternalError, match=f"{state.value} cannot {event.value}"):
+            transition(state, event)
+
+
+@given(st.sampled_from(sorted(UNSTARTED)), st.lists(events, max_size=30))
+def test_any_history_is_sound(state: State, history: list[Event]) -> None:
+    """Whatever happens to a job: it runs only by a claim, and what is final stays so until a rerun."""
+    for event in history:
+        if (state, event) not in TRANSITIONS:
+            continue
+        after = transition(state, event)
+        assert (after is State.EXECUTING) == (event is Event.CLAIM)
+        assert (state in FINAL) == (event is Event.RERUN)
+        assert after in FINAL or after in INCOMPLETE
+        state = after
+
+
+@pytest.mark.parametrize("event", [Event.COMPLETE, Event.RETRY, Event.SNOOZE, Event.GIVE_BACK, Event.DISCARD])
+def test_only_a_running_attempt_can_end(event: Event) -> None:
+    """The events by which an attempt ends are possible from executing alone."""
+    assert [state for state, one in TRANSITIONS if one is event] == [State.EXECUTING]
+
+
+def test_every_live_job_can_be_cancelled() -> None:
+    """Waiting or running; final ones are left alone."""
+    assert {state for state, event in TRANSITIONS if event is Event.CANCEL} == INCOMPLETE
+
+
+def test_every_waiting_job_can_be_claimed() -> None:
+    """Also one that is still stored as scheduled: due is a matter of the clock, not of a write."""
+    assert {state for state, event in TRANSITIONS if event is Event.CLAIM} == UNSTARTED
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    """No state is a trap, and none is unreachable."""
+    reached = set(TRANSITIONS.values())
+    assert reached == ALL
+    assert {state for state, _ in TRANSITIONS} == ALL
+
+
+def test_the_groups_are_all_there_is() -> None:
+    """Waiting, running, final: each state in one of them."""
+    assert UNSTARTED | {State.EXECUTING} == INCOMPLETE
+    assert INCOMPLETE | FINAL == ALL == set(State)
+    assert not INCOMPLETE & FINAL
+
+
+def test_the_diagram_has_every_transition() -> None:
+    """One line each, and the two ways in."""
+    lines = mermaid().splitlines()
+    assert lines[0] == "stateDiagram-v2"
+    assert len(lines) == 3 + len(TRANSITIONS)
+    assert "    executing --> retryable: retry" in lines
+
+
+def test_the_page_is_not_stale() -> None:
+    """``design/state-machine.md`` shows the table as it is; the page says how to draw it anew."""
+    assert f"```mermaid\n{mermaid()}```\n" in DIAGRAM.read_text(encoding="utf-8")
