@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -41,6 +41,7 @@ __all__ = [
     "edit",
     "interval_entry",
     "next_tick",
+    "orphaned",
     "reconcile",
     "ticks_due",
 ]
@@ -299,6 +300,16 @@ def reconcile(declared: CronEntry, stored: CronEntry | None, *, now: datetime) -
         return stored
     since = now if _differ(declared, stored) else stored.since
     return attrs.evolve(declaration, since=since, paused=stored.paused, anchor=stored.anchor)
+
+
+def orphaned(entry: CronEntry, declared: Container[str]) -> bool:
+    """Say whether a stored entry came from code that no longer has it, given the names that are declared now.
+
+    It must not tick here: an entry whose schedule has changed in code has another name by default, and would tick
+    by both. Workers that still run the older code declare it, and go on with it. What was made at run time belongs
+    to every worker.
+    """
+    return entry.declared is not None and entry.name not in declared
 
 
 _SPEC: Final = ("job", "args", "options", "expression", "interval", "timezone", "missed", "since", "declared")
