@@ -1,0 +1,211 @@
+"""Decide from where a claim starts to read (the low watermark of ``design/decisions/001``), and claim.
+
+Dead entries of an index are removed only when nobody's snapshot is older. While a report or a dump holds one,
+a claim that starts at the beginning of its priority walks over every job that was claimed since. So each client
+remembers, for each queue and set of names it asks for, up to which key of which priority all is claimed, and
+starts there. What can lie below (a row that was committed late or handed back) is found by a *full* claim:
+
+* while full claims are quick, all are full: there is nothing to save;
+* one that comes back short is repeated in full at once, unless full claims have become really slow;
+* hand-backs of our own, and wake-ups, ask for a full claim;
+* and there is one every second, or every twenty times what the last one took if that is more.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from jobrt._storage.postgres.encode import numbers, texts
+from jobrt._storage.postgres.rows import claimed_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from jobrt._core.job import Claimed
+    from jobrt._core.limits import Demand
+    from jobrt._storage.postgres.rows import Row
+
+__all__ = ["Mark", "Marks", "Reply", "claim_values", "read_reply"]
+
+_BEFORE_ALL: Final = ("-infinity", 0)
+_OUTSIDE: Final = 1 << 40
+"""More than any priority."""
+
+_OVERLAP: Final = timedelta(seconds=0.1)
+"""How far behind the present a claim starts at least: what is being committed now may be that old."""
+
+_FULL_EVERY: Final = 1.0
+"""Seconds between full claims, at least while they are quick."""
+
+_FULL_SHARE: Final = 20
+"""A full claim may take one part in so many of the time."""
+
+_SLOW: Final = 0.005
+"""Seconds above which a full claim is worth saving: five times what it takes to claim from a clean index."""
+
+_PER_JOB: Final = 0.00003
+"""Seconds that each job claimed or ended takes by itself."""
+
+_TOO_SLOW: Final = 0.05
+"""Seconds above which not even a claim that came back short is repeated in full at once."""
+
+_MOST_LEVELS: Final = 64
+"""Priorities to remember for one set of names."""
+
+_MOST_MARKS: Final = 256
+
+Key = tuple[str, int]
+
+
+@attrs.define(eq=False)
+class Mark:
+    """What is known of a queue for one set of names: per scan, by priority, the key up to which all is claimed."""
+
+    levels: list[dict[int, Key]]
+    full_at: float = -1e9
+    cost: float = 0.0
+    asked: bool = False
+
+    def wants_full(self, now: float) -> bool:
+        """Say whether the next claim is to start from the beginning."""
+        age = now - self.full_at
+        if self.cost <= _SLOW:
+            return True
+        return age >= self.cost * _FULL_SHARE and (self.asked or age >= _FULL_EVERY)
+
+    def may_repeat(self, *, full: bool) -> bool:
+        """Say whether a claim that came back short is to be made again from the beginning."""
+        return not full and self.cost <= _TOO_SLOW
+
+    def start(self, *, full: bool) -> dict[str, str]:
+        """Return the parameters that say from where to read."""
+        seen: list[tuple[int, int, str, int]] = []
+        gaps: list[tuple[int, int, int]] = []
+        for scan, levels in enumerate(self.levels, start=1):
+            known = [] if full else sorted(levels.items(), reverse=True)
+            seen += [(scan, priority, *key) for priority, key in known]
+            edges = [_OUTSIDE, *(priority for priority, _ in known), -_OUTSIDE]
+            gaps += [(scan, high, low) for high, low in zip(edges, edges[1:], strict=False)]
+        return {
+            "seen_scan": numbers(one[0] for one in seen),
+            "seen_priority": numbers(one[1] for one in seen),
+            "seen_at": texts(one[2] for one in seen),
+            "seen_id": numbers(one[3] for one in seen),
+            "gap_scan": numbers(one[0] for one in gaps),
+            "gap_high": numbers(one[1] for one in gaps),
+            "gap_low": numbers(one[2] for one in gaps),
+        }
+
+    def learn(self, demand: Demand, reply: Reply, *, full: bool, now: float) -> None:
+        """Remember what a claim has shown."""
+        if full:
+            self.levels = [{} for _ in self.levels]
+            self.full_at, self.asked = now, False
+            self.cost = reply.cost
+        recent = ((reply.now - _OVERLAP).isoformat(), 0)
+        scans = _by_scan(demand, reply.jobs)
+        for scan, (limit, jobs) in enumerate(scans, start=1):
+            levels = self.levels[scan - 1]
+            found = {priority for number, priority in reply.found if number == scan}
+            if len(jobs) < limit and len(reply.jobs) < demand.limit:
+                levels.update(dict.fromkeys({*found, *levels}, recent))
+            elif jobs:
+                last = jobs[-1]
+                above = {priority for priority in (*found, *levels) if priority > last.priority}
+                levels.update(dict.fromkeys(above, recent))
+                levels[last.priority] = min((last.schedule_at.isoformat(), last.id), recent, key=_order)
+            if len(levels) > _MOST_LEVELS:
+                levels.clear()
+
+
+def _order(key: Key) -> tuple[datetime, int]:
+    return datetime.fromisoformat(key[0]), key[1]
+
+
+def _by_scan(demand: Demand, jobs: Sequence[Claimed]) -> list[tuple[int, list[Claimed]]]:
+    """Return each scan's limit and the jobs that it gave, in order."""
+    if not demand.capped:
+        return [(demand.limit, list(jobs))]
+    capped = dict(demand.capped)
+    free = [job for job in jobs if job.name not in capped]
+    return [
+        *([(demand.limit, free)] if demand.names else []),
+        *((most, [job for job in jobs if job.name == name]) for name, most in demand.capped),
+    ]
+
+
+@attrs.define(eq=False)
+class Marks:
+    """The marks of one client."""
+
+    clock: Callable[[], float] = time.monotonic
+    _marks: OrderedDict[Any, Mark] = attrs.field(factory=OrderedDict)
+
+    def of(self, demand: Demand) -> Mark:
+        """Return the mark for what is asked, a new one if there is none."""
+        key = (demand.queue, demand.names, tuple(name for name, _ in demand.capped))
+        mark = self._marks.get(key)
+        if mark is None:
+            scans = bool(demand.names) + len(demand.capped)
+            mark = self._marks[key] = Mark([{} for _ in range(scans)])
+            if len(self._marks) > _MOST_MARKS:
+                self._marks.popitem(last=False)
+        return mark
+
+    def doubt(self, queue: str | None = None) -> None:
+        """Let the next claim from a queue, or from any, be full: something may lie below the marks."""
+        for key, mark in self._marks.items():
+            if queue is None or key[0] == queue:
+                mark.asked = True
+
+
+@attrs.frozen
+class Reply:
+    """What an exchange statement returned: its first row and the rows of jobs.
+
+    ``landed`` are the ids whose outcomes landed, or None if all did.
+    """
+
+    landed: tuple[int, ...] | None
+    jobs: tuple[Claimed, ...]
+    now: datetime
+    cost: float
+    found: tuple[tuple[int, int], ...]
+    woken: tuple[str, ...]
+    next_due: float | None
+
+
+def read_reply(rows: Sequence[Row], *, queue: str, ended: int) -> Reply:
+    """Return what the rows mean; `ended` outcomes were sent along, which took some of the time."""
+    head = rows[0]
+    about: Mapping[str, Any] = json.loads(head[7])
+    now = head[11].replace(tzinfo=UTC)
+    jobs = claimed_jobs(rows[1:], queue=queue, started_at=now)
+    return Reply(
+        landed=None if about["ended"] is None and head[0] == ended else tuple(about["ended"] or ()),
+        jobs=jobs,
+        now=now,
+        cost=about["cost"] - _PER_JOB * (len(jobs) + ended),
+        found=tuple((scan, priority) for scan, priority in about["found"] or ()),
+        woken=tuple(about["woken"] or ()),
+        next_due=about["next_due"],
+    )
+
+
+def claim_values(demand: Demand) -> dict[str, str | None]:
+    """Return the parameters that say what is asked for."""
+    scans = [*([(None, demand.limit)] if demand.names else []), *demand.capped]
+    return {
+        "worker": demand.worker,
+        "queue": demand.queue,
+        "limit": str(demand.limit),
+        "names": texts(demand.names),
+        "scan_name": texts(name for name, _ in scans),
+        "scan_limit": numbers(min(most, demand.limit) for _, most in scans),
+    }

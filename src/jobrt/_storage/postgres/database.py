@@ -1,0 +1,146 @@
+"""Run statements on the database: which connection, how long, and what is tried again.
+
+Two pools, because two kinds of work must not wait for each other and want different planning:
+
+``hot``    what workers do all the time, in few short statements. Where the session is ours alone its settings
+           keep each statement on the plan that it was written for, whatever the statistics say.
+``plain``  what people and jobs do: listings, bulk changes, `Storage.transaction`. Settings are the user's.
+
+Behind a pooler in transaction mode (``listen=False``) the session is nobody's: no settings, no prepared statements.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import attrs
+import psycopg
+from psycopg import AsyncRawCursor, pq
+
+from jobrt._storage.postgres_pool import Pool
+from jobrt.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from jobrt._storage.postgres.rows import Row
+    from jobrt._storage.postgres.schema import Schema, Statement
+    from jobrt._storage.trio_psycopg import TrioConnection
+
+__all__ = ["Database", "Session", "open_database"]
+
+T = TypeVar("T")
+
+CALL_SECONDS: Final = 30.0
+"""Seconds that a call of a worker's may take: longer than any that is well, shorter than a lease."""
+
+BULK_SECONDS: Final = 600.0
+"""Seconds that a listing or a bulk change may take."""
+
+_RACES: Final = frozenset({"40001", "40P01"})
+_TRIES: Final = 4
+
+# A plan is made once and used for ever. One made while the table was small would read it whole, and be kept
+# until the statistics are renewed, a minute and a million rows later: so the ways that do not scale are closed.
+_SETTINGS: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    "default_transaction_isolation": "read committed",
+}
+
+
+@attrs.define(eq=False)
+class Session:
+    """A connection that is ours for a while, and the names of one schema."""
+
+    conn: psycopg.AsyncConnection[Any]
+    schema: Schema
+    prepare: bool | None = None
+
+    async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
+        """Run the statement of a file and return its rows."""
+        return await self.run(self.schema.statement(name), **values)
+
+    async def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
+        """Run a statement and return its rows."""
+        cursor = AsyncRawCursor(self.conn)
+        cursor.format = pq.Format.BINARY
+        await cursor.execute(statement.text, statement.arguments(values), prepare=self.prepare)
+        return await cursor.fetchall() if cursor.description else []
+
+
+@attrs.define(eq=False)
+class Database:
+    """The pools of one storage, and the names of its schema."""
+
+    schema: Schema
+    hot: Pool
+    plain: Pool
+    listening: bool
+
+    @property
+    def channel(self) -> str | None:
+        """Return the channel to notify on, or None if nobody can listen."""
+        return self.schema.channel if self.listening else None
+
+    @asynccontextmanager
+    async def session(self, *, seconds: float = CALL_SECONDS) -> AsyncGenerator[Session]:
+        """Lend a connection for one of a worker's calls."""
+        async with self.hot.call(seconds) as conn:
+            yield Session(conn, self.schema, self.listening or None)
+
+    @asynccontextmanager
+    async def work(self, *, seconds: float = BULK_SECONDS) -> AsyncGenerator[Session]:
+        """Lend a connection for a listing or a bulk change, in a transaction."""
+        async with self.plain.call(seconds) as conn, conn.transaction():
+            yield Session(conn, self.schema)
+
+    async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
+        """Run one statement as a worker's call, and again if it lost a race."""
+
+        async def run() -> list[Row]:
+            async with self.session() as session:
+                return await session.fetch(name, **values)
+
+        return await retried(run)
+
+
+async def retried(call: Callable[[], Awaitable[T]]) -> T:
+    """Call, and call again when the database undid it to end a deadlock: it did nothing then."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await call()
+        except StorageError as error:
+            cause = error.__cause__
+            if not (isinstance(cause, psycopg.Error) and cause.sqlstate in _RACES):
+                raise
+    return await call()
+
+
+async def _configure(conn: TrioConnection[Any]) -> None:
+    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+    await conn.execute(f"select {settings}".encode())
+
+
+@asynccontextmanager
+async def open_database(
+    url: str, *, schema: Schema, listening: bool, pool_size: int
+) -> AsyncGenerator[Database]:
+    """Make the pools; connections are opened when they are wanted."""
+    prepare = 5 if listening else None
+    async with (
+        Pool(
+            url,
+            max_size=pool_size,
+            prepare_threshold=prepare,
+            configure=_configure if listening else None,
+        ) as hot,
+        # Jobs may hold these as long as they like, so there are more, and one waits for them longer.
+        Pool(url, max_size=4 * pool_size, acquire_timeout=60.0, prepare_threshold=prepare) as plain,
+    ):
+        yield Database(schema, hot, plain, listening)

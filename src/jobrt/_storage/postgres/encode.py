@@ -1,0 +1,55 @@
+"""Write parameters as PostgreSQL's texts.
+
+Every parameter is a text that the statement casts. The driver's own conversions give integers of different size
+different types, so that one statement would be prepared many times over, and take 0.5 µs per array element;
+a join takes 0.1 µs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+__all__ = ["booleans", "clean", "instant", "numbers", "seconds", "texts"]
+
+_LONGEST_DELAY: Final = 3_155_760_000.0
+"""Seconds: a century. Later times may be more than a timestamp can hold."""
+
+
+def numbers(values: Iterable[float | None]) -> str:
+    """Return an array of numbers."""
+    return "{" + ",".join(["null" if one is None else str(one) for one in values]) + "}"
+
+
+def booleans(values: Iterable[bool]) -> str:
+    """Return an array of booleans."""
+    return "{" + ",".join(["t" if one else "f" for one in values]) + "}"
+
+
+def texts(values: Iterable[str | None]) -> str:
+    """Return an array of texts, which may be None."""
+    return "{" + ",".join(["null" if one is None else _quoted(one) for one in values]) + "}"
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def clean(value: str | None) -> str | None:
+    """Return a message or traceback without what PostgreSQL's texts cannot hold: NUL and lone surrogates."""
+    if value is None or (value.isascii() and "\x00" not in value):
+        return value
+    return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def instant(moment: datetime | None) -> str | None:
+    """Return an aware time."""
+    return None if moment is None else moment.isoformat()
+
+
+def seconds(delay: float) -> float:
+    """Return a delay that a timestamp can hold."""
+    return min(max(delay, 0.0), _LONGEST_DELAY)

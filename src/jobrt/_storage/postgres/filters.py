@@ -1,0 +1,145 @@
+"""Turn a `Where` into SQL: every value a parameter, every combination in parentheses, never null.
+
+A condition that could be null would vanish under ``not``, so what can be missing is told apart first. What it
+must agree with is `jobrt._core.where.matches`. States stand in the SQL themselves, as literals of the closed set that
+they are from: only then can the planner tell that a partial index will do.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from jobrt._core.states import State
+from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged
+from jobrt._storage.postgres.encode import instant, numbers, texts
+from jobrt.errors import InvalidFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobrt._core.where import Where
+
+__all__ = ["Condition", "condition"]
+
+_WAITING_FOR_CHILDREN: Final = "9999-12-31 23:59:59.999999+00"
+_TIMES: Final = {
+    "schedule_at": f"least(c.schedule_at, '{_WAITING_FOR_CHILDREN}')",
+    "created_at": "c.created_at",
+    "finished_at": "c.finished_at",
+}
+_LEAST_ID: Final = -(1 << 63)
+_MOST_ID: Final = (1 << 63) - 1
+
+
+@attrs.define
+class Condition:
+    """The text of a condition on the job row ``c``, and its parameters."""
+
+    text: str = ""
+    values: dict[str, str | None] = attrs.field(factory=dict)
+
+    def bind(self, value: str) -> str:
+        """Add a parameter and return how the text refers to it."""
+        name = f"w{len(self.values)}"
+        self.values[name] = value
+        return f":{name}"
+
+
+def condition(where: Where) -> Condition:
+    """Return the SQL for a filter.
+
+    Raises:
+        InvalidFilter: it is none.
+
+    """
+    found = Condition()
+    found.text = _text(where, found)
+    return found
+
+
+def _text(where: Where, into: Condition) -> str:
+    match where:
+        case Everything():
+            return "(true)"
+        case And(parts):
+            return _joined(parts, " and ", "true", into)
+        case Or(parts):
+            return _joined(parts, " or ", "false", into)
+        case Not(part):
+            return f"(not {_text(part, into)})"
+        case In("state", values):
+            return _states([State(one) for one in values])
+        case In("id", values):
+            ids = [one for one in values if isinstance(one, int) and _LEAST_ID <= one <= _MOST_ID]
+            return f"(c.id = any({into.bind(numbers(ids))}::bigint[]))"
+        case In(column, values):
+            return _one_of(column, values, into)
+        case Tagged(tags, every):
+            operator = "@>" if every else "&&"
+            known = [tag for tag in tags if _storable(tag)]
+            if every and len(known) < len(tags):
+                return "(false)"
+            return f"(coalesce(c.tags, '{{}}') {operator} {into.bind(texts(known))}::text[])"
+        case JsonEquals():
+            return _json(where, into)
+        case Compare():
+            return _compare(where, into)
+    raise InvalidFilter(f"{where!r} is not a filter: build one with jobrt.where")
+
+
+def _joined(parts: Sequence[Where], word: str, empty: str, into: Condition) -> str:
+    return f"({word.join([_text(part, into) for part in parts]) or empty})"
+
+
+def _storable(value: Any) -> bool:
+    """Say whether a text is one that PostgreSQL can hold; one that it cannot is in no row."""
+    return (
+        isinstance(value, str)
+        and "\x00" not in value
+        and not any("\ud800" <= one <= "\udfff" for one in value)
+    )
+
+
+def _one_of(column: str, values: Sequence[Any], into: Condition) -> str:
+    known = [one for one in values if _storable(one)]
+    text = f"c.{column} = any({into.bind(texts(known))}::text[])"
+    return f"(coalesce({text}, false))" if column == "worker" else f"({text})"
+
+
+def _states(states: Sequence[State]) -> str:
+    """Return the condition for the state that is shown: a due scheduled job is available."""
+    wanted = set(states)
+    split = (State.SCHEDULED in wanted) != (State.AVAILABLE in wanted)
+    stored = wanted - {State.SCHEDULED} if split else wanted
+    parts = []
+    if stored:
+        literals = ", ".join(f"'{one.value}'" for one in sorted(stored))
+        parts.append(f"c.state in ({literals})")
+    if split:
+        operator = ">" if State.SCHEDULED in wanted else "<="
+        parts.append(f"c.state = 'scheduled' and c.schedule_at {operator} statement_timestamp()")
+    return f"({' or '.join(parts) or 'false'})"
+
+
+def _json(where: JsonEquals, into: Condition) -> str:
+    # `->` with a text takes fields of objects only, where `#>` would also index arrays.
+    path = "".join(f" -> {into.bind(step)}::text" for step in (where.field or "").split(".") if where.field)
+    if where.field and not _storable(where.field):
+        return "(false)"
+    found = f"{{schema}}.as_json(coalesce(c.{where.column}, '{{}}')){path}"
+    wanted = f"{{schema}}.as_json({into.bind(json.dumps(where.value))})"
+    return f"(coalesce({found} = {wanted}, false))"
+
+
+def _compare(where: Compare, into: Condition) -> str:
+    column, moment = _TIMES[where.column], where.moment
+    if isinstance(moment, datetime):
+        limit = f"{into.bind(instant(moment) or '')}::timestamptz"
+    else:
+        limit = f"statement_timestamp() - {into.bind(f'{moment.total_seconds():.6f} seconds')}::interval"
+    text = f"{column} {where.operator} {limit}"
+    return f"(coalesce({text}, false))" if where.column == "finished_at" else f"({text})"

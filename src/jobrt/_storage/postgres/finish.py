@@ -1,0 +1,99 @@
+"""Write how attempts ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jobrt._core.job import JobRef
+from jobrt._core.states import FINAL, End, Event, State, transition
+from jobrt._storage.postgres.encode import booleans, clean, numbers, seconds, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from jobrt._core.job import Outcome
+    from jobrt._storage.postgres.database import Session
+
+__all__ = ["await_children", "ended_values", "is_clean", "refused_of"]
+
+_STATES: Final = {
+    event: transition(State.EXECUTING, event)
+    for event in (Event.COMPLETE, Event.RETRY, Event.SNOOZE, Event.GIVE_BACK, Event.DISCARD, Event.CANCEL)
+}
+_DELAYED: Final = frozenset({Event.RETRY, Event.SNOOZE})
+
+
+def is_clean(outcome: Outcome) -> bool:
+    """Say whether the hot row is all that has to be written."""
+    return (
+        outcome.event is Event.COMPLETE
+        and outcome.end is End.FINISHED
+        and outcome.result is None
+        and not outcome.children
+    )
+
+
+def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None]]:
+    """Return the file and the parameters for a batch, its rows in the order of ids so that writers never cross."""
+    outcomes = sorted(outcomes)
+    values: dict[str, str | None] = {
+        "ids": numbers([one.id for one in outcomes]),
+        "leases": numbers([one.lease for one in outcomes]),
+    }
+    if all(map(is_clean, outcomes)):
+        return "ended_clean", values
+    states = [_state(one) for one in outcomes]
+    return "ended_mixed", values | {
+        "states": texts(states),
+        "finals": booleans([state in FINAL for state in states]),
+        "unspent": numbers([int(not one.spent) for one in outcomes]),
+        "waits": booleans([bool(one.children) for one in outcomes]),
+        "delays": numbers([seconds(one.delay) if one.event in _DELAYED else None for one in outcomes]),
+        "endings": texts([_ending(one) for one in outcomes]),
+        "error_types": texts([clean(one.error_type) for one in outcomes]),
+        "messages": texts([clean(one.message) for one in outcomes]),
+        "tracebacks": texts([clean(one.traceback) for one in outcomes]),
+        "results": texts([one.result for one in outcomes]),
+    }
+
+
+def _state(outcome: Outcome) -> State:
+    return State.SCHEDULED if outcome.children else _STATES[outcome.event]
+
+
+def _ending(outcome: Outcome) -> End | None:
+    """Return the end to be recorded, or None where the job's own row tells it or there is nothing to tell."""
+    told = outcome.event is Event.COMPLETE and outcome.end is End.FINISHED and not outcome.children
+    return None if told else outcome.end
+
+
+async def refused_of(
+    session: Session, outcomes: Sequence[Outcome], *, landed: Collection[int] | None
+) -> tuple[JobRef, ...]:
+    """Return the outcomes that were refused; `landed` are the ids of those that were not, None for all."""
+    if landed is None:
+        return ()
+    missing = [JobRef(one.id, one.lease) for one in outcomes if one.id not in landed]
+    rows = await session.fetch(
+        "landed", ids=numbers(ref.id for ref in missing), leases=numbers(ref.lease for ref in missing)
+    )
+    before = {JobRef(*row) for row in rows}
+    return tuple(ref for ref in missing if ref not in before)
+
+
+async def await_children(session: Session, outcomes: Sequence[Outcome]) -> list[str]:
+    """Let the jobs of outcomes with children wait for those; in the transaction that wrote the outcomes.
+
+    Returns the queues of jobs that have nothing to wait for.
+    """
+    due: list[str] = []
+    for one in outcomes:
+        if one.children:
+            await session.fetch(
+                "await_children",
+                parent=str(one.id),
+                lease=str(one.lease),
+                children=numbers(sorted(set(one.children) - {one.id})),
+            )
+            due += [row[0] for row in await session.fetch("due_without_children", parent=str(one.id))]
+    return due

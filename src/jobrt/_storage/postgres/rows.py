@@ -1,0 +1,151 @@
+"""Turn rows into values.
+
+Times are read as timestamps of UTC without a zone: what the driver makes of those with one depends on the
+session's time zone, and some years fit no datetime in some zones.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from jobrt._core.job import AttemptRecord, Claimed, JobRecord, Progress
+from jobrt._core.states import End, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Row", "aware", "claimed_jobs", "job_record"]
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+def aware(moment: datetime | None) -> datetime | None:
+    """Return a time read from the database as an aware one."""
+    return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+def claimed_jobs(rows: Sequence[Row], *, queue: str, started_at: datetime) -> tuple[Claimed, ...]:
+    """Return the jobs of a claim; what they have in common is not in the rows."""
+    utc = UTC
+    return tuple(
+        [
+            Claimed(
+                id,
+                lease,
+                name,
+                queue,
+                priority,
+                attempt,
+                max_attempts,
+                timeout,
+                args,
+                "{}" if metadata is None else metadata,
+                () if tags is None else tuple(tags),
+                context,
+                created_at.replace(tzinfo=utc),
+                schedule_at.replace(tzinfo=utc),
+                started_at,
+                saved,
+                progress,
+                () if attempts is None else _attempts(attempts),
+            )
+            for (
+                id,
+                lease,
+                name,
+                priority,
+                attempt,
+                max_attempts,
+                timeout,
+                args,
+                metadata,
+                tags,
+                context,
+                created_at,
+                schedule_at,
+                saved,
+                progress,
+                attempts,
+            ) in rows
+        ]
+    )
+
+
+def _attempts(text: str) -> tuple[AttemptRecord, ...]:
+    return tuple(_attempt(*one) for one in json.loads(text))
+
+
+def _attempt(number: int, end: str, started_at: str, finished_at: str, *what: Any) -> AttemptRecord:
+    return AttemptRecord(number, End(end), _parsed(started_at), _parsed(finished_at), *what)
+
+
+def _parsed(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def job_record(row: Row) -> JobRecord:
+    """Return a job as `sql/jobs.sql` reads it."""
+    (
+        id,
+        name,
+        queue,
+        state,
+        priority,
+        attempt,
+        max_attempts,
+        args,
+        metadata,
+        tags,
+        context,
+        created_at,
+        schedule_at,
+        started_at,
+        finished_at,
+        worker,
+        cancel_reason,
+        result,
+        progress,
+        saved,
+        attempts,
+        clean,
+    ) = row
+    records = () if attempts is None else _attempts(attempts)
+    if clean:
+        records = (
+            *records,
+            AttemptRecord(attempt, End.FINISHED, aware(started_at), aware(finished_at), worker),
+        )
+    return JobRecord(
+        id=id,
+        name=name,
+        queue=queue,
+        state=State(state),
+        priority=priority,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        args=_object(args),
+        metadata=_object(metadata),
+        tags=() if tags is None else tuple(tags),
+        context=context,
+        created_at=created_at.replace(tzinfo=UTC),
+        schedule_at=schedule_at.replace(tzinfo=UTC),
+        started_at=aware(started_at),
+        finished_at=aware(finished_at),
+        worker=worker,
+        result=None if result is None else json.loads(result),
+        progress=None if progress is None else Progress(**json.loads(progress)),
+        saved=None if saved is None else json.loads(saved),
+        cancel_reason=cancel_reason,
+        attempts=records,
+    )
+
+
+def _object(text: str | None) -> Mapping[str, Any]:
+    """Return a stored payload; one that is no JSON object is shown as it is, or it could not be looked at."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {"undecodable": text}
+    return found if isinstance(found, dict) else {"undecodable": found}

@@ -1,0 +1,19 @@
+-- Let a job wait for children: flag those that are not final, under their row locks, and note them down. A
+-- child that ends meanwhile either sees the flag or is seen to be final here.
+with parent as (
+    select j.id from {schema}.job j
+     where j.id = :parent::bigint and j.lease = -(:lease::bigint)
+       and j.state = 'scheduled' and j.schedule_at = 'infinity'
+),
+forgotten as (
+    delete from {schema}.dependency d
+     where d.parent in (select p.id from parent p) and d.child <> all(:children::bigint[])
+),
+flagged as (
+    update {schema}.job j set flags = (j.flags | 4)::smallint
+     where j.id = any(:children::bigint[]) and j.finished_at is null and exists (select from parent)
+    returning j.id
+)
+insert into {schema}.dependency (child, parent)
+select f.id, p.id from flagged f cross join parent p
+    on conflict do nothing

@@ -1,0 +1,4 @@
+select j.id, case when j.state = 'scheduled' and j.schedule_at <= statement_timestamp() then 'available'
+                  else j.state::text end
+  from {schema}.job j
+ where j.id = any(:ids::bigint[])

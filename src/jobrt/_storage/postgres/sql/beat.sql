@@ -1,0 +1,5 @@
+-- clock_timestamp(): a beat that waited for the lock of a rescue must see how late it has become.
+update {schema}.worker w
+   set beat_at = clock_timestamp(), info = :info,
+       expires_at = clock_timestamp() + make_interval(secs => :lease::double precision)
+ where w.id = :worker and w.expires_at > clock_timestamp()

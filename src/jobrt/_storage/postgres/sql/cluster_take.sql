@@ -1,0 +1,12 @@
+-- Claim the jobs that were chosen. Somebody else may have changed one since: it is passed over.
+with claimed as (
+    update {schema}.job j
+       set state = 'executing', lease = (select nextval('{literal}.lease')), worker = :worker,
+           attempt = j.attempt + 1, started_at = :now::timestamptz
+     where j.id = any(array(select p.id from {schema}.job p
+                             where p.id = any(:ids::bigint[]) and p.queue = :queue
+                               and p.state in ('scheduled', 'available', 'retryable')
+                             order by p.id for update skip locked))
+    returning j.*
+)
+{claimed_rows}

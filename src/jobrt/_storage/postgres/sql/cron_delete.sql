@@ -1,0 +1,1 @@
+delete from {schema}.cron c where c.name = :name returning c.name

@@ -1,0 +1,6 @@
+-- A job whose children are all final or gone has nothing to wait for. A statement of its own, to see what the
+-- one before has noted down.
+update {schema}.job j set schedule_at = statement_timestamp()
+ where j.id = :parent::bigint and j.state = 'scheduled' and j.schedule_at = 'infinity'
+   and not exists (select from {schema}.dependency d where d.parent = j.id)
+returning j.queue

@@ -1,0 +1,11 @@
+-- The outcomes of a batch in which every attempt ended clean and left no result: nothing but the hot rows.
+--
+-- Rows are addressed by primary key and lease alone. With the state in the condition the planner would take the
+-- partial index on executing jobs, whose dead entries pile up while somebody holds an old snapshot.
+ended as (
+    update {schema}.job j
+       set state = 'completed', lease = -j.lease, finished_at = statement_timestamp(), cancel_reason = null
+      from unnest(:ids::bigint[], :leases::bigint[]) o(id, lease)
+     where j.id = o.id and j.lease = o.lease and o.lease > 0
+    returning j.id, null::timestamptz as due_at, j.queue
+)

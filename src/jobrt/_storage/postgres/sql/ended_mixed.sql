@@ -1,0 +1,45 @@
+-- The outcomes of any batch: hot rows as in ended_clean.sql, and side rows by inserts for those that need them.
+--
+-- A request to cancel turns whatever would run again into cancelled. `due` is null where the due time stays.
+ended as (
+    update {schema}.job j
+       set state = case when o.final or j.cancel_reason is null then o.state else 'cancelled' end,
+           lease = -j.lease,
+           attempt = j.attempt - o.unspent,
+           records = j.records + (o.ending is not null)::integer,
+           schedule_at = case when o.final or j.cancel_reason is not null then j.schedule_at
+                              when o.waits then 'infinity'
+                              when o.delay is null then j.schedule_at
+                              else statement_timestamp() + make_interval(secs => o.delay) end,
+           finished_at = case when o.final or j.cancel_reason is not null then statement_timestamp() end,
+           cancel_reason = case when o.state = 'cancelled' then coalesce(o.message, j.cancel_reason)
+                                when not o.final then j.cancel_reason end
+      from unnest(:ids::bigint[], :leases::bigint[], :states::{schema}.job_state[], :finals::boolean[],
+                  :unspent::integer[], :waits::boolean[], :delays::double precision[], :endings::text[],
+                  :error_types::text[], :messages::text[], :tracebacks::text[], :results::text[])
+           o(id, lease, state, final, unspent, waits, delay, ending, error_type, message, traceback, result)
+     where j.id = o.id and j.lease = o.lease and o.lease > 0
+    returning j.id, case when j.finished_at is null then j.schedule_at end as due_at, j.queue,
+              o.lease, j.attempt + o.unspent as number, o.ending, j.started_at, j.worker,
+              o.error_type, o.message, o.traceback, o.result, j.records
+),
+recorded as (
+    insert into {schema}.attempt
+           (job_id, lease, number, "end", started_at, finished_at, worker, error_type, message, traceback)
+    select e.id, e.lease, e.number, e.ending, e.started_at, statement_timestamp(), e.worker,
+           e.error_type, e.message, e.traceback
+      from ended e where e.ending is not null
+),
+-- The newest hundred records are kept; this statement does not see the one it adds.
+trimmed as (
+    delete from {schema}.attempt a
+     using ended e
+     where e.records > 100 and e.ending is not null and a.job_id = e.id
+       and a.lease <= (select b.lease from {schema}.attempt b where b.job_id = e.id
+                        order by b.lease desc offset 99 limit 1)
+),
+kept as (
+    insert into {schema}.detail (job_id, result)
+    select e.id, e.result from ended e where e.result is not null
+        on conflict (job_id) do update set result = excluded.result
+)

@@ -1,0 +1,22 @@
+-- Some jobs, in input order: ids are drawn in the order of the input, so in the order of ids they are that again.
+with given as materialized (
+    select nextval('{literal}.job_id') as id,
+           coalesce(o.schedule_at, statement_timestamp() + make_interval(secs => o.delay)) as due_at, o.*
+      from rows from (
+               unnest(:schedule_at::timestamptz[]), unnest(:delay::double precision[]),
+               unnest(:timeout::double precision[]), unnest(:priority::integer[]), unnest(:max_attempts::integer[]),
+               unnest(:digest::uuid[]), unnest(:queue::text[]), unnest(:name::text[]), unnest(:args::text[]),
+               unnest(:metadata::text[]), unnest(:tags::text[]), unnest(:context::text[])
+           ) o(schedule_at, delay, timeout, priority, max_attempts, digest, queue, name, args, metadata, tags, context)
+),
+added as (
+    insert into {schema}.job
+           (id, schedule_at, created_at, timeout, priority, max_attempts, state, digest,
+            queue, name, args, metadata, tags, context)
+    select g.id, g.due_at, statement_timestamp(), g.timeout, g.priority, g.max_attempts,
+           (case when g.due_at > statement_timestamp() then 'scheduled' else 'available' end)::{schema}.job_state,
+           g.digest, g.queue, g.name, g.args, g.metadata, g.tags::text[], g.context
+      from given g
+    returning id
+)
+select a.id from added a order by a.id

@@ -1,0 +1,16 @@
+-- Whole records. What is not asked for is not looked up. A due scheduled job is shown as available; one that
+-- waits for others is due when they end, for which people are shown the last time there is. A clean attempt
+-- has no record: it is told from the row as long as that holds it (see rerun.sql).
+select c.id, c.name, c.queue,
+       case when c.state = 'scheduled' and c.schedule_at <= statement_timestamp() then 'available'
+            else c.state::text end,
+       c.priority, c.attempt, c.max_attempts, c.args, c.metadata, c.tags, c.context,
+       c.created_at at time zone 'UTC',
+       least(c.schedule_at, '9999-12-31 23:59:59.999999+00') at time zone 'UTC',
+       c.started_at at time zone 'UTC', c.finished_at at time zone 'UTC', c.worker, c.cancel_reason,
+       d.result, d.progress, d.saved,
+       case when {details} and c.records > 0 then {attempts} end,
+       {details} and c.state = 'completed' and c.lease < 0
+  from {schema}.job c
+  left join {schema}.detail d on {details} and d.job_id = c.id
+ where {where}

@@ -1,0 +1,1 @@
+select {column} from {schema}.job c where c.id = :id::bigint

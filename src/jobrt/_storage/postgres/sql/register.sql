@@ -1,0 +1,7 @@
+-- Asked again after a lost reply it is the same registration.
+insert into {schema}.worker (id, started_at, beat_at, expires_at, info)
+values (:worker, statement_timestamp(), statement_timestamp(),
+        statement_timestamp() + make_interval(secs => :lease::double precision), :info)
+    on conflict (id) do update
+   set started_at = excluded.started_at, beat_at = excluded.beat_at, expires_at = excluded.expires_at,
+       info = excluded.info

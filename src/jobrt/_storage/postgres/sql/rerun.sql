@@ -1,0 +1,27 @@
+-- The clean end of a completed job is told from its row, which is about to forget it: now it becomes a record.
+with picked as (
+    select c.id, c.lease, c.attempt, c.started_at, c.finished_at, c.worker,
+           c.state = 'completed' and c.lease < 0 as clean
+      from {schema}.job c
+     where c.state in ('completed', 'cancelled', 'discarded') and ({where})
+     order by c.id limit :limit::bigint
+       for update
+),
+recorded as (
+    insert into {schema}.attempt (job_id, lease, number, "end", started_at, finished_at, worker)
+    select p.id, -p.lease, p.attempt, 'finished', p.started_at, p.finished_at, p.worker
+      from picked p where p.clean
+),
+cleared as (
+    update {schema}.detail d set result = null
+      from picked p where d.job_id = p.id and d.result is not null
+),
+changed as (
+    update {schema}.job j
+       set state = 'available', lease = null, schedule_at = statement_timestamp(), finished_at = null,
+           cancel_reason = null, records = j.records + p.clean::integer,
+           max_attempts = case when j.attempt >= j.max_attempts then j.attempt + 1 else j.max_attempts end
+      from picked p where j.id = p.id
+    returning j.queue
+)
+select count(*), array_agg(distinct h.queue) from changed h

@@ -1,0 +1,25 @@
+-- End these attempts as crashed, if they still are whose they were. The lease becomes null: whatever the dead
+-- worker may still have to say is refused.
+with picked as (
+    select j.id, j.lease, j.attempt, j.started_at, j.worker from {schema}.job j
+     where j.id = any(:ids::bigint[]) and j.state = 'executing'
+       and not exists (select from {schema}.worker w where w.id = j.worker and w.expires_at > statement_timestamp())
+     order by j.id
+       for update of j skip locked
+),
+ended as (
+    update {schema}.job j
+       set state = case when j.cancel_reason is not null then 'cancelled'
+                        when j.attempt >= j.max_attempts then 'discarded' else 'retryable' end::{schema}.job_state,
+           finished_at = case when j.cancel_reason is not null or j.attempt >= j.max_attempts
+                              then statement_timestamp() end,
+           lease = null, records = j.records + 1
+     where j.id = any(array(select p.id from picked p))
+    returning j.id, j.name, j.queue, j.worker, j.state
+),
+recorded as (
+    insert into {schema}.attempt (job_id, lease, number, "end", started_at, finished_at, worker, message)
+    select p.id, p.lease, p.attempt, 'crashed', p.started_at, statement_timestamp(), p.worker, :message
+      from picked p where p.id in (select e.id from ended e)
+)
+select e.id, e.name, e.queue, e.worker, e.state::text from ended e order by e.id

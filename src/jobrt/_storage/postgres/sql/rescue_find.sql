@@ -1,0 +1,19 @@
+-- Jobs of workers that are dead or gone, by id. From one worker of a queue to the next by skipping through the
+-- index, so that what the living run is never read.
+with recursive holder (queue, worker) as (
+    (select j.queue, j.worker from {schema}.job j where j.state = 'executing' order by j.queue, j.worker limit 1)
+    union all
+    (select n.queue, n.worker
+       from holder h
+      cross join lateral (
+            select j.queue, j.worker from {schema}.job j
+             where j.state = 'executing' and (j.queue, j.worker) > (h.queue, h.worker)
+             order by j.queue, j.worker limit 1) n)
+)
+select j.id
+  from holder h
+  join {schema}.job j on j.queue = h.queue and j.worker = h.worker and j.state = 'executing'
+ where not exists (select from {schema}.worker w where w.id = h.worker and w.expires_at > statement_timestamp())
+   and j.id <> all(:but::bigint[])
+ order by j.id
+ limit :limit::bigint

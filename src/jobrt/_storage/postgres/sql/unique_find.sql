@@ -1,0 +1,8 @@
+-- Stored jobs with these digests, oldest first, as a rule must see them.
+select j.id, replace(j.digest::text, '-', ''),
+       case when j.state = 'scheduled' and j.schedule_at <= statement_timestamp() then 'available'
+            else j.state::text end,
+       extract(epoch from statement_timestamp() - j.created_at)::double precision
+  from {schema}.job j
+ where j.digest = any(:digests::uuid[])
+ order by j.id

@@ -1,0 +1,13 @@
+-- Waiting jobs only. A new due time decides between scheduled and available; what waits for a retry goes on so.
+with picked as (
+    select c.id from {schema}.job c
+     where c.state in ('scheduled', 'available', 'retryable') and ({where})
+     order by c.id
+       for update
+),
+changed as (
+    update {schema}.job j set {sets}
+     where j.id = any(array(select p.id from picked p))
+    returning j.queue, j.schedule_at <= statement_timestamp() as due
+)
+select count(*), array_agg(distinct h.queue) filter (where h.due) from changed h

@@ -1,0 +1,5 @@
+-- Whether one is alive is judged here, by the database's clock. "C": the same order everywhere.
+select w.id, w.started_at at time zone 'UTC', w.beat_at at time zone 'UTC', w.expires_at at time zone 'UTC',
+       w.expires_at > statement_timestamp(), w.info
+  from {schema}.worker w
+ order by w.id collate "C"

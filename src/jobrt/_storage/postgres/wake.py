@@ -1,0 +1,120 @@
+"""Tell workers that there is something to do: not too often, and never not at all.
+
+A transaction that notifies takes a lock of the whole database at its commit, so a client tells each queue at
+most every five milliseconds. The first job of a burst is told with its insert; what comes within the interval
+is told together at its end, by a task of the storage's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from jobrt._storage.postgres.encode import texts
+from jobrt.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jobrt._storage.postgres.database import Database
+
+__all__ = ["CONTROL", "InsertWake", "Waker"]
+
+CONTROL: Final = "c"
+
+_INTERVAL: Final = 0.005
+"""Seconds between notifications for one queue."""
+
+_MOST_QUEUES: Final = 1000
+
+
+@attrs.define(eq=False)
+class InsertWake:
+    """Tell queues with an insert where that is due; the others once it is committed."""
+
+    waker: Waker
+    late: list[str] = attrs.field(init=False, factory=list)
+
+    def __call__(self, queue: str) -> str | None:
+        channel = self.waker.channel_if_due(queue)
+        if channel is None:
+            self.late.append(queue)
+        return channel
+
+    def committed(self) -> None:
+        """Tell the rest; not before, or workers would look and find nothing."""
+        self.waker.later(self.late)
+
+
+@attrs.define(eq=False)
+class Waker:
+    """Send wake-ups for one client."""
+
+    database: Database
+    _told_at: dict[str, float] = attrs.field(init=False, factory=dict)
+    _pending: set[str] = attrs.field(init=False, factory=set)
+    _wanted: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    def insert(self) -> InsertWake:
+        """Return who decides, for one insert of ours, which queues it tells itself."""
+        return InsertWake(self)
+
+    def channel_if_due(self, queue: str) -> str | None:
+        """Return the channel if this queue may be told now, and count it as told."""
+        payload = f"j:{queue}"
+        if not (self.database.listening and self._due(payload)):
+            return None
+        self._told(payload)
+        return self.database.channel
+
+    def in_transaction(self, _queue: str) -> str | None:
+        """Return the channel for an insert in a caller's transaction, which alone knows when it commits."""
+        return self.database.channel
+
+    def later(self, queues: Iterable[str]) -> None:
+        """Tell queues, from the background, that they have jobs."""
+        self._add(f"j:{queue}" for queue in queues)
+
+    def control(self) -> None:
+        """Tell workers, from the background, of cancel requests or settings."""
+        self._add([CONTROL])
+
+    def _add(self, payloads: Iterable[str]) -> None:
+        if self.database.listening:
+            self._pending.update(payloads)
+            if self._pending:
+                self._wanted.set()
+
+    def _due(self, payload: str) -> bool:
+        return trio.current_time() - self._told_at.get(payload, -1.0) >= _INTERVAL
+
+    def _told(self, payload: str) -> None:
+        if len(self._told_at) > _MOST_QUEUES:
+            self._told_at.clear()
+        self._told_at[payload] = trio.current_time()
+
+    async def run(self) -> None:
+        """Send what is pending, when it is time to, until cancelled; then send what is left."""
+        try:
+            while True:
+                await self._wanted.wait()
+                if not any(map(self._due, self._pending)):
+                    await trio.sleep(_INTERVAL)
+                await self._send()
+        finally:
+            with trio.move_on_after(1.0, shield=True):
+                await self._send()
+
+    async def _send(self) -> None:
+        self._wanted = trio.Event()
+        payloads, self._pending = sorted(self._pending), set()
+        if not payloads:
+            return
+        for payload in payloads:
+            self._told(payload)
+        try:
+            await self.database.fetch("notify", channel=self.database.channel, payloads=texts(payloads))
+        except StorageError:
+            pass  # workers also poll; and the connection they listen on is lost, too, most likely
