@@ -9,7 +9,7 @@ import json
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import attrs
 import trio
@@ -34,15 +34,15 @@ from jobrt._storage.urls import open_storage, parse_url
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
     from typing import Concatenate, ParamSpec, TypeVar
 
     from jobrt._client import Client
     from jobrt._core.cron import CronEntry, Missed
     from jobrt._core.keep import KeepByState
-    from jobrt._registry import FunctionJob, Job, JobWithOptions
-    from jobrt._runtime.context import Context
+    from jobrt._registry import FunctionJob, Job, JobDecorator, JobKeywords, JobWithOptions
     from jobrt._storage.base import Storage
 
     P = ParamSpec("P")
@@ -64,7 +64,7 @@ def _version() -> str:
 class _Shared:
     """Keep one storage open while anybody in this program uses it: client and worker then wake each other at once."""
 
-    open: Callable[[], Any]
+    open: Callable[[], AbstractAsyncContextManager[Storage]]
     users: int = 0
     storage: Storage | None = None
     stack: AsyncExitStack = attrs.Factory(AsyncExitStack)
@@ -74,10 +74,10 @@ class _Shared:
     async def opened(self) -> AsyncIterator[Storage]:
         """Open the storage, or join in using it; whoever leaves last closes it."""
         async with self.lock:
-            if self.storage is None:
-                self.stack = AsyncExitStack()
-                self.storage = await self.stack.enter_async_context(self.open())
             storage = self.storage
+            if storage is None:
+                self.stack = AsyncExitStack()
+                self.storage = storage = await self.stack.enter_async_context(self.open())
             self.users += 1
         try:
             yield storage
@@ -156,7 +156,7 @@ class App:
     @overload
     def job(self, function: Callable[Concatenate[Any, P], R], /) -> FunctionJob[P, R]: ...
     @overload
-    def job(self, **options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], FunctionJob[P, R]]: ...
+    def job(self, function: None = None, /, **options: Unpack[JobKeywords]) -> JobDecorator: ...
     def job(self, function: Any = None, /, **options: Any) -> Any:
         """Make a function a job: ``@app.job`` or ``@app.job(max_attempts=3, …)``.
 
@@ -169,7 +169,7 @@ class App:
 
         """
         if function is None:
-            return lambda one: self.job(one) if not options else self._function_job(one, options)
+            return lambda one: self._function_job(one, options)
         return self._function_job(function, options)
 
     def _function_job(self, function: Any, options: Mapping[str, Any]) -> Any:
@@ -312,7 +312,7 @@ class App:
                 plan,
                 storage,
                 state,
-                enqueue=client.enqueue,
+                client=client,
                 encode_result=encode_result,
                 make_cron_job=self._tick_job,
                 emit=self.events,
@@ -322,9 +322,11 @@ class App:
     async def drain(self, queue: str | None = None) -> None:
         """Run a worker until its queues have no due job left, and stop it."""
         async with trio.open_nursery() as nursery:
-            worker = await nursery.start(lambda *, task_status: self.run_worker(
-                queues=None if queue is None else [queue], task_status=task_status
-            ))
+            worker = await nursery.start(
+                lambda *, task_status: self.run_worker(
+                    queues=None if queue is None else [queue], task_status=task_status
+                )
+            )
             await worker.wait_idle()
             await worker.stop()
 
@@ -385,7 +387,7 @@ class App:
                 text,
                 scratch=scratch,
                 state=state,
-                enqueue=client.enqueue,
+                client=client,
                 encode_result=encode_result,
             )
 
@@ -396,7 +398,7 @@ class App:
 
 
 def _seconds(name: str, value: float, *, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+    if not value >= least:
         msg = f"App({name}={value!r}): give seconds, at least {least:g}"
         raise InvalidFilter(msg)
     return float(value)

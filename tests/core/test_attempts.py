@@ -89,12 +89,18 @@ def test_a_failed_attempt_is_retried_until_attempts_are_used_up(end: End) -> Non
 
 def test_an_attempt_beyond_the_limit_is_the_last() -> None:
     """MAX_ATTEMPTS lowered below the current attempt ends at the next failure: not an equality test."""
-    assert decide(claimed(attempt=9, max_attempts=3), Ended(End.FAILED), retry=True, delay=1).event is Event.DISCARD
+    assert (
+        decide(claimed(attempt=9, max_attempts=3), Ended(End.FAILED), retry=True, delay=1).event
+        is Event.DISCARD
+    )
 
 
 def test_without_a_limit_a_job_is_retried_for_ever() -> None:
     """MAX_ATTEMPTS None."""
-    assert decide(claimed(attempt=10**6, max_attempts=None), Ended(End.FAILED), retry=True, delay=1).event is Event.RETRY
+    assert (
+        decide(claimed(attempt=10**6, max_attempts=None), Ended(End.FAILED), retry=True, delay=1).event
+        is Event.RETRY
+    )
 
 
 def test_a_retry_predicate_that_says_no_discards_at_once() -> None:
@@ -124,5 +130,7 @@ def test_a_job_never_begun_leaves_no_record_when_given_back() -> None:
 
 def test_every_outcome_leads_to_a_state() -> None:
     """What is decided is always legal for an executing job."""
-    ends = [decide(claimed(), Ended(end), retry=True, delay=0).event for end in End if end is not End.FINISHED]
+    ends = [
+        decide(claimed(), Ended(end), retry=True, delay=0).event for end in End if end is not End.FINISHED
+    ]
     assert {EXECUTING_TO[event] for event in ends} <= set(State)

@@ -249,9 +249,13 @@ class Client:
     async def scale(self, queue: str, concurrency: int | None) -> None:
         """Change how many jobs each worker runs at once; ``None``: as configured."""
         if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
-            msg = f"queue {queue!r} cannot be scaled to {concurrency!r}: give a number above zero, or pause it"
+            msg = (
+                f"queue {queue!r} cannot be scaled to {concurrency!r}: give a number above zero, or pause it"
+            )
             raise InvalidFilter(msg)
-        await self._storage.set_queue(_queue(queue), concurrency="default" if concurrency is None else concurrency)
+        await self._storage.set_queue(
+            _queue(queue), concurrency="default" if concurrency is None else concurrency
+        )
 
     async def workers(self) -> list[WorkerRow]:
         """Return the workers that are alive or await rescue, with their supervision trees."""
@@ -320,8 +324,8 @@ def _one_or_many(job: int | Where) -> Where:
 
 
 def _queue(name: str) -> str:
-    if not isinstance(name, str) or not name:
-        msg = f"a queue's name is a text, not {name!r}"
+    if not name:
+        msg = "a queue's name is a text, and not empty"
         raise InvalidFilter(msg)
     return name
 

@@ -68,5 +68,7 @@ def unsuccessful(record: JobRecord) -> JobFailed | JobCancelled | JobDiscarded:
         return JobCancelled(f"{what} was cancelled: {record.cancel_reason or 'no reason given'}", record)
     said = f"{last.error_type or last.end}: {last.message}" if last is not None else "no attempt was made"
     if record.max_attempts is not None and record.attempt >= record.max_attempts:
-        return JobFailed(f"{what} failed in all of its {record.attempt} attempts, at last with {said}", record)
+        return JobFailed(
+            f"{what} failed in all of its {record.attempt} attempts, at last with {said}", record
+        )
     return JobDiscarded(f"{what} was discarded after {record.attempt} attempts: {said}", record)

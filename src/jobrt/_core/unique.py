@@ -64,7 +64,7 @@ class Replace:
         if not states <= UNSTARTED:
             msg = "Replace.when: only waiting jobs can be changed (scheduled, available, retryable)"
             raise InvalidJob(msg)
-        self.__attrs_init__(fields, states)  # type: ignore[attr-defined]  # attrs makes it for init=False
+        self.__attrs_init__(fields, states)
 
 
 def _checked_by(_self: object, _field: object, by: tuple[str, ...]) -> None:
@@ -154,5 +154,3 @@ def _pick(roots: Mapping[str, Any], path: str) -> list[Any]:
         msg = f"Unique.by has {path!r}, but {roots['name']} has no field {field!r}"
         raise InvalidJob(msg)
     return [path, roots[root].get(field)]
-
-

@@ -161,7 +161,7 @@ def everything() -> Where:
     return Everything()
 
 
-def id(value: int) -> Where:  # noqa: A001 - the contract's name; used as where.id(7)
+def id(value: int) -> Where:
     """Match the job with this id."""
     return In("id", (value,))
 
@@ -244,7 +244,9 @@ def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where
 
 def _time(column: TimeColumn, operator: Literal["<", ">", "="], moment: Moment) -> Where:
     if isinstance(moment, datetime) and moment.tzinfo is None:
-        msg = f"where: {moment!r} has no time zone; give an aware datetime, or a timedelta for 'that long ago'"
+        msg = (
+            f"where: {moment!r} has no time zone; give an aware datetime, or a timedelta for 'that long ago'"
+        )
         raise InvalidFilter(msg)
     if not isinstance(moment, (datetime, timedelta)):
         msg = f"where: {moment!r} is no time; give an aware datetime, or a timedelta for 'that long ago'"
@@ -309,7 +311,7 @@ def _within(column: TimeColumn, window: timedelta) -> Where:
     return _time(column, ">", window) & ~_time(column, ">", timedelta(0))
 
 
-def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:  # noqa: PLR0911 - one return per kind
+def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:
     """Say whether the filter matches this record at `now`: what the engines' SQL must agree with."""
     match where:
         case Everything():
@@ -328,8 +330,9 @@ def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:  # noqa: PL
             return _json_equal(getattr(job, column), field, value)
         case Compare(column, operator, moment):
             return _compare(getattr(job, column), operator, moment, now)
-    msg = f"{where!r} is not a filter: build one with jobrt.where"
-    raise InvalidFilter(msg)
+        case _:
+            msg = f"{where!r} is not a filter: build one with jobrt.where"
+            raise InvalidFilter(msg)
 
 
 def _json_equal(found: Any, field: str | None, value: Any) -> bool:

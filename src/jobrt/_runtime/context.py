@@ -21,22 +21,19 @@ if TYPE_CHECKING:
     from jobrt._runtime.running import Running
     from jobrt._storage.base import Storage
 
-__all__ = ["Context", "Enqueue", "Services", "Step", "record_of"]
+__all__ = ["Context", "Services", "Step", "record_of"]
 
 _PROGRESS_INTERVAL = 0.5
 """Seconds between two writes of a job's progress; the newest value is written."""
 
-if TYPE_CHECKING:
-    Enqueue = Callable[..., Awaitable[Any]]
-
 
 @attrs.frozen
 class Services:
-    """What a worker lends to each attempt: the app's state, the storage, a way to enqueue, the shutdown event."""
+    """What a worker lends to each attempt: the app's state, the storage, a client, the shutdown event."""
 
     state: Any
     storage: Storage
-    enqueue: Enqueue
+    client: Any
     shutting_down: trio.Event
     encode_result: Callable[[Any], str]
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
@@ -127,9 +124,14 @@ class Context:
         """Return the last checkpoint, of this attempt or an earlier one; None if there is none."""
         return self._saved if self._saved is not None else self.job.saved
 
+    @property
+    def client(self) -> Any:
+        """Return the worker's `Client`: to enqueue many jobs, or to look at children (``await ctx.client.get(id)``)."""
+        return self._services.client
+
     async def enqueue(self, *args: Any, **options: Any) -> Any:
         """Enqueue another job; takes what `Client.enqueue` takes and returns its handle."""
-        return await self._services.enqueue(*args, **options)
+        return await self._services.client.enqueue(*args, **options)
 
     async def checkpoint(self, value: Any) -> None:
         """Store `value` (JSON) durably: a later attempt finds it in `saved`.

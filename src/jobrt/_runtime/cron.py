@@ -106,7 +106,9 @@ class CronActor:
         return _LOOK_AGAIN if upcoming is None else max(0.001, (upcoming - now).total_seconds())
 
     async def _fire(self, entry: CronEntry, tick: datetime, job: NewJob) -> None:
-        job_id = await self.storage.cron_fire(entry.name, tick, attrs.evolve(job, context=f"cron {entry.name} {tick.isoformat()}"))
+        job_id = await self.storage.cron_fire(
+            entry.name, tick, attrs.evolve(job, context=f"cron {entry.name} {tick.isoformat()}")
+        )
         if job_id is not None:
             self.emit(CronFired(entry.name, tick.isoformat(), job_id))
 

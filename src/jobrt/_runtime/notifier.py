@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from jobrt._core.attempts import only_leaf
 from jobrt._events import Emitter, NotifierDeaf
 from jobrt._storage.base import Wake
 from jobrt.errors import StorageUnavailable
@@ -42,12 +43,10 @@ class Notifier:
                     await nursery.start(self.storage.listen, self.deliver)
                     self._hears()
             except* StorageUnavailable as group:
-                error = group.exceptions[0]
-                while isinstance(error, BaseExceptionGroup):
-                    error = error.exceptions[0]
-            self.deaf = True
-            self.emit(NotifierDeaf(str(error)))
-            await self.backoff.wait(error)
+                self.deaf = True
+                error = StorageUnavailable(str(only_leaf(group)))
+                self.emit(NotifierDeaf(str(error)))
+                await self.backoff.wait(error)
 
     def _hears(self) -> None:
         self.deaf = False

@@ -15,7 +15,7 @@ from jobrt._runtime.runners import make_runners
 from jobrt._runtime.running import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
@@ -32,7 +32,7 @@ async def perform(
     *,
     scratch: Storage,
     state: Any,
-    enqueue: Callable[..., Awaitable[Any]],
+    client: Any,
     encode_result: Callable[[Any], str],
 ) -> Any:
     """Run a job's `run` with a real context and return what it returns, or raise what it raises.
@@ -44,7 +44,7 @@ async def perform(
         args: its payload, a JSON text.
         scratch: where the attempt is recorded.
         state: what ``ctx.state`` is.
-        enqueue: what ``ctx.enqueue`` does.
+        client: what ``ctx.client`` is, and where ``ctx.enqueue`` enqueues.
         encode_result: how ``ctx.transaction(result=…)`` is stored.
 
     Raises:
@@ -57,9 +57,11 @@ async def perform(
     background = Background()
     async with trio.open_nursery() as nursery:
         await nursery.start(background.run)
-        running = Running(claimed, definition, trio.CancelScope(), trio.current_time(), trio.lowlevel.current_task())
+        running = Running(
+            claimed, definition, trio.CancelScope(), trio.current_time(), trio.lowlevel.current_task()
+        )
         running.scope.deadline = running.started + _limit(definition, claimed)
-        services = Services(state, scratch, enqueue, trio.Event(), encode_result, background.later)
+        services = Services(state, scratch, client, trio.Event(), encode_result, background.later)
         runner = make_runners(threads=1, start=background.start)[definition.run_in]
         try:
             with running.scope:

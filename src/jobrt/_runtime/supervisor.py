@@ -27,6 +27,7 @@ from typing import assert_never
 import attrs
 import trio
 
+from jobrt._core import supervision
 from jobrt._core.retry import CallState, Wait
 from jobrt._core.supervision import (
     Escalation,
@@ -40,16 +41,6 @@ from jobrt._core.supervision import (
     Step,
     Strategy,
     Verdict,
-    begin,
-    describe,
-    dismiss,
-    ended,
-    next_step,
-    next_time,
-    renew,
-    settled,
-    stop_all,
-    take_apart,
 )
 from jobrt._core.supervision_records import (
     ChildFailed,
@@ -228,7 +219,7 @@ class Supervisor:
         """
         if self._nursery is not None:
             self._state = ServiceState.STOPPING
-            self._adopt(stop_all(self._slots))
+            self._adopt(supervision.stop_all(self._slots))
 
     def restart_child(self, name: str) -> None:
         """Start a child afresh, with those that are restarted with it; this is not counted as a restart.
@@ -245,7 +236,7 @@ class Supervisor:
             raise RuntimeError(
                 f"supervisor {self.name!r} cannot restart {name!r}: one of the two is stopping"
             )
-        self._adopt(renew(self._policy, self._slots, name, now=trio.current_time()))
+        self._adopt(supervision.renew(self._policy, self._slots, name, now=trio.current_time()))
 
     def remove(self, name: str) -> None:
         """Stop a child and forget it. Its name is free when it has ended.
@@ -255,7 +246,7 @@ class Supervisor:
 
         """
         self._find(name).removed = True
-        self._adopt(dismiss(self._slots, name))
+        self._adopt(supervision.dismiss(self._slots, name))
         self._forget(self._children[name])
 
     def statistics(self) -> SupervisorStatistics:
@@ -288,7 +279,7 @@ class Supervisor:
         self._hurry = False
         self._failure = None
         self._foreign = None
-        self._adopt(begin(self._slots))
+        self._adopt(supervision.begin(self._slots))
 
     async def _serve(self, task_status: trio.TaskStatus[Supervisor]) -> None:
         try:
@@ -311,14 +302,14 @@ class Supervisor:
             self._advance()
             if self._state is ServiceState.STOPPING and not any(slot.alive for slot in self._slots.values()):
                 return
-            if self._state is ServiceState.STARTING and settled(self._policy, self._slots):
+            if self._state is ServiceState.STARTING and supervision.settled(self._policy, self._slots):
                 self._state = ServiceState.RUNNING
                 task_status.started(self)
-            with trio.CancelScope(deadline=next_time(self._slots, now=trio.current_time())):
+            with trio.CancelScope(deadline=supervision.next_time(self._slots, now=trio.current_time())):
                 await self._wake.wait()
 
     def _advance(self) -> None:
-        while step := next_step(
+        while step := supervision.next_step(
             self._policy,
             self._slots,
             now=trio.current_time(),
@@ -371,7 +362,7 @@ class Supervisor:
             with child.scope as scope:
                 await self._call(child, scope)
         except BaseException as failure:  # noqa: BLE001  # taken apart; what is not ours is raised below
-            travels, error = take_apart(failure)
+            travels, error = supervision.take_apart(failure)
             # A `Cancelled` that is not the scope's own comes from elsewhere. Since an error in a nursery cancels
             # it, ours would take it for its own and end it there; so it is raised again outside.
             self._foreign = self._foreign or cancelled_part(failure)
@@ -402,7 +393,7 @@ class Supervisor:
         before = self._slots
         self._change(child, attrs.evolve(before[child.name], phase=Phase.STOPPED))
         try:
-            verdict = ended(
+            verdict = supervision.ended(
                 self._policy,
                 before,
                 name=child.name,
@@ -439,7 +430,7 @@ class Supervisor:
         if failure is None:
             self._tell(ChildStopped(self.name, child.name))
         else:
-            child.note_error(describe(failure))
+            child.note_error(supervision.describe(failure))
             self._tell(ChildFailed(self.name, child.name, failure))
 
     def _tell_fate(self, verdict: Verdict, child: Child, error: Exception | None) -> None:

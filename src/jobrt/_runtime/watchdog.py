@@ -75,7 +75,9 @@ class Watchdog:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch until cancelled."""
         over = threading.Event()
-        loop = _LoopWatch(self._running, self.emit, over, trio.lowlevel.current_trio_token(), threading.get_ident())
+        loop = _LoopWatch(
+            self._running, self.emit, over, trio.lowlevel.current_trio_token(), threading.get_ident()
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, loop.watch, name="loop watch")
             task_status.started()

@@ -30,7 +30,12 @@ import attrs
 import trio
 
 from jobrt._core.attempts import Stop
-from jobrt._core.supervision_records import ChildFailed, ChildRestarting, SupervisionEvent
+from jobrt._core.supervision_records import (
+    ChildFailed,
+    ChildRestarting,
+    SupervisionEvent,
+    SupervisorStatistics,
+)
 from jobrt._events import (
     ActorRestarted,
     Emitter,
@@ -59,7 +64,7 @@ from jobrt._runtime.watchdog import Usual, Watchdog
 from jobrt.errors import InvalidFilter, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jobrt._core.cron import CronEntry
     from jobrt._core.job import Claimed, NewJob, Outcome
@@ -67,7 +72,6 @@ if TYPE_CHECKING:
     from jobrt._core.queues import Queue
     from jobrt._registry import JobDefinition
     from jobrt._runtime.running import Running
-    from jobrt._runtime.supervisor import SupervisorStatistics
     from jobrt._storage.base import Changes, Storage, Wake
 
 __all__ = ["Worker", "WorkerPlan"]
@@ -107,7 +111,7 @@ class Worker:
     plan: WorkerPlan
     storage: Storage
     state: Any
-    enqueue: Callable[..., Awaitable[Any]]
+    client: Any
     encode_result: Callable[[Any], str]
     make_cron_job: Callable[[CronEntry], NewJob | None]
     emit: Emitter = attrs.Factory(Emitter)
@@ -123,7 +127,11 @@ class Worker:
         self._outage = Outage(self.emit)
         self._usual = Usual()
         limits = NameLimits(
-            {one.name: one.max_concurrency for one in plan.definitions.values() if one.max_concurrency is not None}
+            {
+                one.name: one.max_concurrency
+                for one in plan.definitions.values()
+                if one.max_concurrency is not None
+            }
         )
         for name, settings in plan.queues.items():
             self.queues[name] = QueueState(name, settings, limits)
@@ -131,7 +139,14 @@ class Worker:
         self._scheduler = Scheduler(lambda queue: self.queues[queue].wake.set())
         self._background = Background()
         self._heartbeat = Heartbeat(
-            self.storage, self._identity, plan.lease, self.info, self._fence, self._apply, self._outage, self.emit
+            self.storage,
+            self._identity,
+            plan.lease,
+            self.info,
+            self._fence,
+            self._apply,
+            self._outage,
+            self.emit,
         )
         self._control = Control(
             self.storage, self._identity, _CONTROL_INTERVAL, self._busy, self._apply, self._backoff()
@@ -149,7 +164,7 @@ class Worker:
             Services(
                 self.state,
                 self.storage,
-                self.enqueue,
+                self.client,
                 self.shutting_down,
                 self.encode_result,
                 self._background.later,
@@ -428,6 +443,8 @@ def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, 
         if one.queue not in queues:
             missing.setdefault(one.queue, []).append(one.name)
     if missing:
-        said = "; ".join(f"queue {queue!r} is needed by {', '.join(names)}" for queue, names in missing.items())
+        said = "; ".join(
+            f"queue {queue!r} is needed by {', '.join(names)}" for queue, names in missing.items()
+        )
         msg = f"{said}: add it to App(queues=...)"
         raise InvalidFilter(msg)

@@ -318,7 +318,10 @@ class Storage(Protocol):
     # ------------------------------------------------------------------ wake-ups
 
     async def listen(
-        self, deliver: Callable[[Wake], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        deliver: Callable[[Wake], None],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Deliver hints until cancelled; started once it hears.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from jobrt._core.where import And, Where, everything, scheduled_after as after, scheduled_before as before
+from jobrt._core.where import And, Where, everything, tagged_all
 from jobrt._core.where import args as args_equal
 from jobrt._core.where import name as named
 from jobrt._core.where import queue as in_queue
-from jobrt._core.where import tagged_all
+from jobrt._core.where import scheduled_after as after
+from jobrt._core.where import scheduled_before as before
 from jobrt._registry import FunctionJob, Job, JobWithOptions, definition_of, take_apart
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ async def refute_enqueued(
         raise AssertionError(await _message(jobs, f"expected no job{looked}, found {len(found)}", found))
 
 
-async def _found(  # noqa: PLR0913 - the matchers, passed on
+async def _found(
     jobs: Client,
     job: Any,
     args: Mapping[str, Any] | None,

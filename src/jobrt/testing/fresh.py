@@ -16,7 +16,7 @@ from jobrt._runtime.perform import perform as perform_job
 from jobrt.app import App
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from jobrt._client import Client
     from jobrt._registry import FunctionJob, Job
@@ -67,13 +67,14 @@ async def drain(app: App, queue: str | None = None) -> Counter[str]:
     return counts
 
 
-async def perform(job: Job, *, state: Any = None, enqueue: Callable[..., Any] | None = None) -> Any:
+async def perform(job: Job, *, state: Any = None) -> Any:
     """Run one job value with a real ``ctx`` and return what its `run` returned (a `Snooze` as it is).
+
+    What it enqueues goes into a database of the call's own.
 
     Args:
         job: the value to run.
         state: what ``ctx.state`` is.
-        enqueue: an async function to be ``ctx.enqueue``; by default jobs go into a database of the call's own.
 
     Raises:
         Exception: what `run` raised, as it is.
@@ -88,6 +89,6 @@ async def perform(job: Job, *, state: Any = None, enqueue: Callable[..., Any] | 
                 definition.encode(job),
                 scratch=storage,
                 state=state,
-                enqueue=enqueue or client.enqueue,
+                client=client,
                 encode_result=encode_result,
             )

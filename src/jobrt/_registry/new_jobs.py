@@ -1,0 +1,147 @@
+"""Turn a job value, or a stored payload, into what the storage inserts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Unpack
+
+from jobrt._core.job import NewJob
+from jobrt._core.unique import unique_key
+from jobrt._registry.options import UNSET, EnqueueKeywords, EnqueueOptions, JobWithOptions, enqueue_options
+from jobrt._registry.registry import Registry, take_apart
+from jobrt.errors import InvalidJob, UnknownJob
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobrt._core.unique import Unique, UniqueKey
+    from jobrt._registry.definition import Job, JobDefinition
+
+__all__ = ["changed_job", "new_job", "stored_options", "tick_job"]
+
+
+def new_job(registry: Registry, job: Job | JobWithOptions[Any], **given: Unpack[EnqueueKeywords]) -> NewJob:
+    """Return a job value as the storage takes it; `given` options win over those of `job.with_options`.
+
+    Raises:
+        InvalidJob: a field or an option is wrong; names it.
+        UnknownJob: the registry has jobs, but not this one. An empty one is a mere client's and takes any.
+
+    """
+    definition, value, options = take_apart(job)
+    if definition.name not in registry and len(registry):
+        msg = f"{definition.name!r} is not a job of this app: add it to App(jobs=…), or nobody here would run it"
+        raise UnknownJob(msg)
+    if given:
+        options = options.replaced_by(enqueue_options(definition.name, given))
+    return _new(definition, definition.encode(value), options)
+
+
+def tick_job(
+    registry: Registry, name: str, *, args: Mapping[str, Any], options: Mapping[str, Any]
+) -> NewJob | None:
+    """Return the job of a cron tick, or None if the registry does not know its name.
+
+    Raises:
+        InvalidJob: the stored payload or an option no longer fits.
+
+    """
+    try:
+        definition = registry.get(name)
+    except UnknownJob:
+        return None
+    text = definition.encode(definition.decode(args))
+    return _new(definition, text, enqueue_options(name, {**options}))  # type: ignore[typeddict-item]  # checked there
+
+
+def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
+    """Return, JSON-able, the options that a cron entry keeps for the jobs it enqueues.
+
+    Raises:
+        InvalidJob: an option that makes no sense for a job that is enqueued again and again.
+
+    """
+    if not isinstance(job, JobWithOptions):
+        return {}
+    options = job.options
+    if options.schedule_at is not None or options.delay is not None or options.unique is not UNSET:
+        msg = f"{type(job.job).__name__}: a cron entry's job takes no schedule_at, schedule_in or unique"
+        raise InvalidJob(msg)
+    stored: dict[str, Any] = {"timeout": options.timeout, "context": options.context}
+    for name in ("queue", "priority", "max_attempts", "tags", "metadata"):
+        value = getattr(options, name)
+        if value is not UNSET:
+            stored[name] = list(value) if isinstance(value, tuple) else value
+    return {name: value for name, value in stored.items() if value is not None or name == "max_attempts"}
+
+
+def _new(definition: JobDefinition, args: str, options: EnqueueOptions) -> NewJob:
+    queue = definition.queue if options.queue is UNSET else options.queue
+    return NewJob(
+        name=definition.name,
+        args=args,
+        queue=queue,
+        priority=definition.priority if options.priority is UNSET else options.priority,
+        max_attempts=definition.max_attempts if options.max_attempts is UNSET else options.max_attempts,
+        schedule_at=options.schedule_at,
+        delay=options.delay,
+        timeout=options.timeout,
+        tags=() if options.tags is UNSET else options.tags,
+        metadata=options.metadata_text,
+        context=options.context,
+        unique=_unique(definition, args, queue, options),
+    )
+
+
+def _unique(definition: JobDefinition, args: str, queue: str, options: EnqueueOptions) -> UniqueKey | None:
+    rule: Unique | None = definition.unique if options.unique is UNSET else options.unique
+    if rule is None:
+        return None
+    metadata = {} if options.metadata is UNSET else options.metadata
+    return unique_key(rule, name=definition.name, queue=queue, args=json.loads(args), metadata=metadata)
+
+
+def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes of `Client.update` as `Storage.update` takes them.
+
+    Args:
+        registry: checks a new payload, if it knows the job.
+        name: the job's name; None for jobs of any name, whose payload cannot be changed.
+        changes: options of `enqueue` (but ``unique``), and ``args``.
+
+    Raises:
+        InvalidJob: a value does not fit, or there is nothing to change.
+
+    """
+    if not changes:
+        msg = "update: give what is to be changed"
+        raise InvalidJob(msg)
+    given = {key: value for key, value in changes.items() if key != "args"}
+    if "unique" in given:
+        msg = "update: a job's uniqueness cannot be changed"
+        raise InvalidJob(msg)
+    options = enqueue_options(name or "update", given)  # type: ignore[arg-type]  # checked there
+    changed = {key: getattr(options, _FIELD_OF.get(key, key)) for key in given}
+    if "schedule_in" in changed:
+        changed["delay"] = changed.pop("schedule_in")
+    if "args" in changes:
+        changed["args"] = _changed_args(registry, name, changes["args"])
+    return changed
+
+
+_FIELD_OF = {"schedule_in": "delay", "metadata": "metadata_text"}
+
+
+def _changed_args(registry: Registry, name: str | None, args: Any) -> str:
+    if name is None:
+        msg = "update: args can be changed for one job at a time"
+        raise InvalidJob(msg)
+    try:
+        definition = registry.get(name)
+    except UnknownJob:
+        return json.dumps(args, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    value = definition.decode(args) if isinstance(args, dict) else args
+    if not isinstance(value, definition.job_class):
+        msg = f"update: args is {args!r}: give a {definition.job_class.__name__}, or a dict of its fields"
+        raise InvalidJob(msg)
+    return definition.encode(value)
