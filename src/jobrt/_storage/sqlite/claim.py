@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from jobrt._core.job import AttemptRecord, Claimed
 from jobrt._core.where import canonical
@@ -12,7 +13,7 @@ from jobrt._storage.sqlite.rows import FAR, attempt_record, dumps, moment, tags
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from jobrt._core.limits import Demand
     from jobrt._storage.sqlite.transaction import Transaction
@@ -39,7 +40,9 @@ def claim(tx: Transaction, demand: Demand) -> tuple[Claimed, ...]:
     lease = tx.value(SQL["claim_lease"])
     ids = dumps([row[_ID] for row in rows])
     tx.run(SQL["claim_take"], {"lease": lease, "worker": demand.worker, "now": tx.now, "ids": ids})
-    return _claimed(tx, rows, lease, demand.queue)
+    jobs = _claimed(rows, lease=lease, queue=demand.queue, now=tx.now)
+    again = [row[_ID] for row in rows if row[_EXTRA]]
+    return tuple(_with_past(tx, jobs, ids=again) if again else jobs)
 
 
 def next_due(tx: Transaction, queues: Sequence[str]) -> dict[str, float]:
@@ -53,9 +56,7 @@ def _found(tx: Transaction, demand: Demand) -> list[Any]:
     room = _Room(tx, demand)
     rows: list[Any] = []
     for priority in _priorities(tx, demand.queue):
-        for row in _due(tx, demand.queue, priority, room):
-            if room.take(row):
-                rows.append(row)
+        rows += [row for row in _due(tx, demand.queue, priority=priority, room=room) if room.take(row)]
         if not room.left:
             break
     return rows
@@ -68,7 +69,7 @@ def _priorities(tx: Transaction, queue: str) -> Iterator[int]:
         yield priority
 
 
-def _due(tx: Transaction, queue: str, priority: int, room: _Room) -> Iterator[Any]:
+def _due(tx: Transaction, queue: str, *, priority: int, room: _Room) -> Iterator[Any]:
     """Yield due jobs in order, a page at a time, as long as there is room.
 
     One page is enough unless a limit passes jobs over. Names that are at their limit are left out of the
@@ -117,7 +118,7 @@ class _Room:
         if self.left < 1 or self._caps.get(name, 1) < 1:
             return False
         if self._demand.per_key is not None:
-            key = _key(self._demand.key, name, row[_ARGS], row[_METADATA])
+            key = _key(self._demand.key, (name, row[_ARGS], row[_METADATA]))
             if self._keys[key] >= self._demand.per_key:
                 return False
             self._keys[key] += 1
@@ -130,26 +131,30 @@ class _Room:
         if self._demand.cluster_limit is not None:
             self.left = min(self.left, self._demand.cluster_limit - len(running))
         if self._demand.per_key is not None:
-            self._keys.update(_key(self._demand.key, *job) for job in running)
+            self._keys.update(_key(self._demand.key, job) for job in running)
 
 
-def _key(path: str | None, name: str, args: str, metadata: str) -> str:
-    """Return what a job is counted by, as text in which equal values are equal; a missing field counts as null."""
+def _key(path: str | None, job: Sequence[str]) -> str:
+    """Return what a job (name, args, metadata) is counted by: text in which equal values are equal.
+
+    A field that is missing counts as null, and so does every field of what is no JSON.
+    """
+    name, args, metadata = job
     root, _, field = (path or "name").partition(".")
     if root == "name":
         return name
-    found: Any = json.loads(args if root == "args" else metadata)
+    found: Any = None
+    with suppress(ValueError):
+        found = json.loads(args if root == "args" else metadata)
     for step in field.split("."):
-        found = found.get(step) if isinstance(found, dict) else None
+        found = cast("dict[str, Any]", found).get(step) if isinstance(found, dict) else None
     return canonical(found)
 
 
-def _claimed(tx: Transaction, rows: Sequence[Sequence[Any]], lease: int, queue: str) -> tuple[Claimed, ...]:
-    """Return the jobs as the worker gets them."""
-    started_at = moment(tx.now)
-    again = [row[_ID] for row in rows if row[_EXTRA]]
-    extras = _extras(tx, again) if again else {}
-    return tuple(
+def _claimed(rows: Sequence[Sequence[Any]], *, lease: int, queue: str, now: int) -> list[Claimed]:
+    """Return the jobs as the worker gets them, but for what earlier attempts left."""
+    started_at = moment(now)
+    return [
         Claimed(
             job_id,
             lease,
@@ -166,7 +171,6 @@ def _claimed(tx: Transaction, rows: Sequence[Sequence[Any]], lease: int, queue: 
             moment(created_at),
             moment(schedule_at),
             started_at,
-            *extras.get(job_id, ()),
         )
         for (
             job_id,
@@ -183,19 +187,21 @@ def _claimed(tx: Transaction, rows: Sequence[Sequence[Any]], lease: int, queue: 
             schedule_at,
             _extra,
         ) in rows
-    )
+    ]
 
 
-def _extras(
-    tx: Transaction, ids: Sequence[int]
-) -> Mapping[int, tuple[str | None, str | None, tuple[AttemptRecord, ...]]]:
-    """Return checkpoint, progress and attempts of jobs that were run before."""
-    details = {job_id: (saved, progress) for job_id, saved, progress in tx.array(SQL["claim_details"], (dumps(ids),))}
-    attempts = attempts_of(tx, ids)
-    return {
-        job_id: (*details.get(job_id, (None, None)), tuple(record for _, record in attempts.get(job_id, ())))
-        for job_id in ids
+def _with_past(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int]) -> list[Claimed]:
+    """Add checkpoint, progress and attempts to the jobs of these ids, which were run before."""
+    kept = {
+        job_id: (saved, progress) for job_id, saved, progress in tx.array(SQL["claim_details"], (dumps(ids),))
     }
+    attempts = attempts_of(tx, ids)
+    full: list[Claimed] = []
+    for job in jobs:
+        saved, progress = kept.get(job.id, (None, None))
+        records = tuple(record for _, record in attempts.get(job.id, ()))
+        full.append(job._replace(saved=saved, progress=progress, attempts=records))
+    return full
 
 
 def attempts_of(tx: Transaction, ids: Sequence[int]) -> dict[int, list[tuple[int, AttemptRecord]]]:

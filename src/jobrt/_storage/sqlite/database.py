@@ -93,8 +93,8 @@ class Database:
     path: str
     micros: Callable[[], int]
     hub: Hub = attrs.field(factory=Hub, init=False)
-    _writer: sqlite3.Connection = attrs.field(kw_only=True)
-    _reader: sqlite3.Connection = attrs.field(kw_only=True)
+    _writer: sqlite3.Connection = attrs.field(kw_only=True, alias="writer")
+    _reader: sqlite3.Connection = attrs.field(kw_only=True, alias="reader")
     _writing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _reading: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(2), init=False)
@@ -241,7 +241,9 @@ class Database:
                 " can write; it was rolled back: do the slow part before it"
             )
         if not connection.in_transaction:
-            raise StorageError(f"{self.path}: the block ended the transaction itself; leave commit and rollback to it")
+            raise StorageError(
+                f"{self.path}: the block ended the transaction itself; leave commit and rollback to it"
+            )
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

@@ -1,7 +1,7 @@
 """Turn a filter into SQL that means what `jobrt._core.where.matches` says.
 
-Every value is a parameter, every combination stands in parentheses, and no part is ever NULL, so that ``NOT``
-means what it does in Python.
+Every value is a parameter, alternatives and what is negated stand in parentheses, and no part is ever NULL, so
+that ``NOT`` means what it does in Python.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
@@ -26,6 +26,7 @@ __all__ = ["Condition", "condition", "register_functions"]
 
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _EXACT: Final = 2**53
+_CHAIN: Final = 100
 _FIRST, _LAST = -(2**63), 2**63 - 1
 
 
@@ -56,9 +57,9 @@ def condition(where: Where, now: int) -> Condition:  # noqa: PLR0911 - one retur
             return _joined("OR", [condition(part, now) for part in parts], _FALSE)
         case Not(part):
             inner = condition(part, now)
-            return Condition(f"(NOT {inner.sql})", inner.values)
+            return Condition(f"NOT ({inner.sql})", inner.values)
         case In("state", values):
-            return _joined("OR", [_state(State(one), now) for one in values], _FALSE)
+            return _joined("OR", [_state(State(str(one)), now) for one in values], _FALSE)
         case In(column, values):
             return _in(column, values)
         case Tagged(tags, every):
@@ -69,16 +70,28 @@ def condition(where: Where, now: int) -> Condition:  # noqa: PLR0911 - one retur
             limit = micros(moment) if isinstance(moment, datetime) else now - span(moment)
             sql = f"({column} IS NOT NULL AND {column} {operator} ?)"
             return Condition(sql, (min(max(limit, _FIRST), _LAST),))
-    raise InvalidFilter(f"{where!r} is not a filter: build one with jobrt.where")
+        case _:
+            raise InvalidFilter(f"{where!r} is not a filter: build one with jobrt.where")
 
 
 def _joined(word: str, parts: Sequence[Condition], nothing: Condition) -> Condition:
-    """Join by halves: SQLite refuses expressions that are a thousand levels deep, as a plain chain would be."""
+    """Join with AND or OR; what others do with the result needs no further parentheses.
+
+    SQLite refuses expressions a thousand levels deep, and a chain of so many parts is one: long ones are joined by
+    halves. Its parser also remembers no more than a hundred tokens: with the longest part first, there is one
+    token to remember for each level at which AND and OR alternate, and it manages about eighty of those.
+    """
     if len(parts) < 2:  # noqa: PLR2004 - one part needs no joining
         return parts[0] if parts else nothing
-    middle = len(parts) // 2
-    left, right = (_joined(word, half, nothing) for half in (parts[:middle], parts[middle:]))
-    return Condition(f"({left.sql} {word} {right.sql})", left.values + right.values)
+    if len(parts) > _CHAIN:
+        middle = len(parts) // 2
+        parts = [_joined(word, half, nothing) for half in (parts[:middle], parts[middle:])]
+        return Condition(f"(({parts[0].sql}) {word} ({parts[1].sql}))", parts[0].values + parts[1].values)
+    parts = sorted(parts, key=lambda part: len(part.sql), reverse=True)
+    sql = f" {word} ".join(part.sql for part in parts)
+    return Condition(
+        f"({sql})" if word == "OR" else sql, tuple(value for part in parts for value in part.values)
+    )
 
 
 def _state(state: State, now: int) -> Condition:
@@ -100,7 +113,8 @@ def _in(column: str, values: Sequence[Any]) -> Condition:
     if len(values) == 1 and (isinstance(values[0], str) or _FIRST <= values[0] <= _LAST):
         return Condition(f"({column} IS NOT NULL AND {column} = ?)", (values[0],))
     # As one parameter, because a statement can have no more than 32,766.
-    return Condition(f"({column} IS NOT NULL AND {column} IN (SELECT value FROM json_each(?)))", (dumps(values),))
+    sql = f"({column} IS NOT NULL AND {column} IN (SELECT value FROM json_each(?)))"  # noqa: S608 - a name of ours
+    return Condition(sql, (dumps(values),))
 
 
 def _tagged(tag: str) -> Condition:
@@ -151,5 +165,5 @@ def _json_equal(text: str, field: str | None, wanted: str) -> bool:
     for step in field.split(".") if field else ():
         if not isinstance(found, dict) or step not in found:
             return False
-        found = found[step]
+        found = cast("dict[str, Any]", found)[step]
     return canonical(found) == wanted

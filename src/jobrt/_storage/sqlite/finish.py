@@ -70,7 +70,7 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
         return bool(tx.array(SQL["finish_landed"], {"refs": refs, "end": outcome.end}))
     held = _Held(*row)
     state = _next_state(outcome, held)
-    due = _next_due(tx, outcome, state, held)
+    due = _next_due(tx, outcome, state=state, held=held)
     new = {
         **ref,
         "state": CODES[state],
@@ -99,7 +99,7 @@ def _next_state(outcome: Outcome, held: _Held) -> State:
     return transition(State.EXECUTING, event)
 
 
-def _next_due(tx: Transaction, outcome: Outcome, state: State, held: _Held) -> int:
+def _next_due(tx: Transaction, outcome: Outcome, *, state: State, held: _Held) -> int:
     """Return when the job is due next; one that is given back or final keeps its time."""
     if state not in {State.RETRYABLE, State.SCHEDULED}:
         return held.schedule_at
@@ -121,10 +121,12 @@ def _remember(tx: Transaction, outcome: Outcome, held: _Held) -> None:
 def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]) -> int:
     """Give back what is leased to a worker that does not know of it; see `Storage.release_unknown`."""
     leased = tx.array(SQL["release_unknown"], {"worker": worker, "queue": queue})
-    lost = [job_id for job_id, lease in leased if (job_id, lease) not in set(known)]
+    known_refs = set(known)
+    lost = [JobRef(*ref) for ref in leased if JobRef(*ref) not in known_refs]
+    for ref in lost:
+        _end(tx, Outcome(ref.id, ref.lease, Event.GIVE_BACK, end=None, spent=False))
     if lost:
-        tx.run(SQL["release"], (dumps(lost),))
-        tx.queues.add(queue)
+        tx.run(SQL["release"], (dumps([ref.id for ref in lost]),))
     return len(lost)
 
 

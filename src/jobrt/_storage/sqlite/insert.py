@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._core.states import State
 from jobrt._storage.base import Inserted
-from jobrt._storage.sqlite.rows import AVAILABLE, CODES, FAR, SCHEDULED, dumps, later, micros, shown, span
+from jobrt._storage.sqlite.rows import (
+    AVAILABLE,
+    CODES,
+    FAR,
+    RESCHEDULED,
+    SCHEDULED,
+    dumps,
+    later,
+    micros,
+    shown,
+    span,
+)
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
@@ -25,15 +36,13 @@ _ROWS: Final = 128
 _HEAD, _, _ROW = SQL["insert"].partition("VALUES")
 _LEAST: Final = -(2**63)
 
-# What `Replace` may change, as SQL. A job that is moved into the future is scheduled again, a retryable one stays.
+# What `Replace` may change, as SQL.
 _REPLACED: Final = {
     "priority": "priority = :priority",
     "args": "args = :args",
     "metadata": "metadata = :metadata",
     "max_attempts": "max_attempts = :max_attempts",
-    "schedule_at": (
-        "schedule_at = :schedule_at, state = CASE WHEN state = 2 THEN 2 WHEN :schedule_at > :now THEN 0 ELSE 1 END"
-    ),
+    "schedule_at": RESCHEDULED,
 }
 
 
@@ -99,7 +108,7 @@ def _insert_unique(tx: Transaction, job: NewJob) -> Inserted:
     if found is None:
         return _insert_all(tx, [job])[0]
     if unique.replace is not None:
-        _replace(tx, found, job, unique.replace)
+        _replace(tx, found, job=job, rule=unique.replace)
     return Inserted(found, duplicate=True)
 
 
@@ -133,7 +142,7 @@ def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[State, int, int
             pass
 
 
-def _replace(tx: Transaction, found: int, job: NewJob, rule: Replace) -> None:
+def _replace(tx: Transaction, found: int, *, job: NewJob, rule: Replace) -> None:
     """Give the job found the new job's values, if its state (as people see it) allows that."""
     row = tx.row("SELECT state, schedule_at, queue FROM jobrt_job WHERE id = ?", (found,))
     if row is None or shown(row[0], row[1], tx.now) not in rule.when:
@@ -148,5 +157,5 @@ def _replace(tx: Transaction, found: int, job: NewJob, rule: Replace) -> None:
         "max_attempts": job.max_attempts,
         "schedule_at": _due(job, tx.now),
     }
-    tx.run(f"UPDATE jobrt_job SET {changes} WHERE id = :id", values)
+    tx.run(f"UPDATE jobrt_job SET {changes} WHERE id = :id", values)  # noqa: S608 - texts of ours, above
     tx.queues.add(row[2])

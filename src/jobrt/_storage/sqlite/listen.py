@@ -23,8 +23,8 @@ _OTHERS: Final = (Wake("jobs"), Wake("control"), Wake("finished"))
 class Hub:
     """Know who listens, and which ends are awaited; used in the event loop only."""
 
-    _listeners: list[Callable[[Wake], None]] = attrs.field(factory=list)
-    _awaited: set[int] = attrs.field(factory=set)
+    _listeners: list[Callable[[Wake], None]] = attrs.field(factory=list["Callable[[Wake], None]"])
+    _awaited: set[int] = attrs.field(factory=set[int])
 
     @contextmanager
     def listening(self, deliver: Callable[[Wake], None]) -> Generator[None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from jobrt._storage.sqlite.ends import settle
 from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.look import select
-from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
+from jobrt._storage.sqlite.rows import FAR, RESCHEDULED, dumps, later, micros
 from jobrt._storage.sqlite.stats import roll_up
 from jobrt._storage.sqlite.transaction import SQL
 from jobrt.errors import InvalidFilter
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["cancel", "delete", "remove", "rerun", "set_queue", "update"]
 
 _PLAIN: Final = ("queue", "priority", "max_attempts", "args", "metadata", "context", "timeout")
-
-# An available job that is put off is scheduled again; what waits for its retry stays retryable.
-_DUE: Final = (
-    "schedule_at = :schedule_at, state = CASE WHEN state = 2 THEN 2 WHEN :schedule_at > :now THEN 0 ELSE 1 END"
-)
 
 
 def cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:
@@ -60,7 +55,7 @@ def update(tx: Transaction, where: Where, changes: Mapping[str, Any]) -> int:
     ids = _chosen(tx, where, "state < 3", limit=None)
     if not sets:
         return len(ids)
-    sql = f"UPDATE jobrt_job SET {sets} WHERE id IN (SELECT value FROM json_each(:ids)) RETURNING queue"
+    sql = f"UPDATE jobrt_job SET {sets} WHERE id IN (SELECT value FROM json_each(:ids)) RETURNING queue"  # noqa: S608 - fields checked above
     queues = tx.rows(sql, {**values, "ids": dumps(ids), "now": tx.now})
     tx.queues.update(queue for (queue,) in queues)
     return len(ids)
@@ -78,7 +73,7 @@ def _assignments(tx: Transaction, changes: Mapping[str, Any]) -> tuple[str, dict
             sets.append("tags = :tags")
             values["tags"] = dumps(list(value))
         elif key in {"schedule_at", "delay"}:
-            sets.append(_DUE)
+            sets.append(RESCHEDULED)
             due = later(tx.now, value) if key == "delay" else micros(value)
             values["schedule_at"] = min(due, FAR - 1)
         else:

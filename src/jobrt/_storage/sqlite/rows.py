@@ -21,6 +21,7 @@ __all__ = [
     "EXECUTING",
     "FAR",
     "JOB_COLUMNS",
+    "RESCHEDULED",
     "RETRYABLE",
     "SCHEDULED",
     "STATES",
@@ -52,6 +53,13 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 FAR: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 """The due time of a job that waits for its children: the last that a datetime can hold."""
+
+
+RESCHEDULED: Final = (
+    "schedule_at = :schedule_at,"
+    " state = CASE WHEN state = 2 THEN 2 WHEN :schedule_at > :now THEN 0 ELSE 1 END"
+)
+"""Give a waiting job another due time. One put off is scheduled again; what waits for its retry stays retryable."""
 
 
 def moment(value: int) -> datetime:
@@ -111,7 +119,22 @@ def record(
     attempts: Iterable[AttemptRecord] = (),
 ) -> JobRecord:
     """Return a job from a row of `JOB_COLUMNS`, its (result, progress, saved) texts and its attempts."""
-    (job_id, code, queue, name, priority, attempt, most, due, created, _lease, worker, started, finished, *rest) = row
+    (
+        job_id,
+        code,
+        queue,
+        name,
+        priority,
+        attempt,
+        most,
+        due,
+        created,
+        _lease,
+        worker,
+        started,
+        finished,
+        *rest,
+    ) = row
     reason, context, tag_text, args, metadata = rest
     result, progress, saved = details
     return JobRecord(

@@ -38,7 +38,9 @@ def stats(tx: Transaction, *, since: int) -> tuple[Bucket, ...]:
         counts["seconds"] = counts.get("seconds", 0.0) + run_time / 1e6
         if place >= 0:
             counts["histogram"][place] += number
-    return tuple(_bucket(hour, queue, name, **counts) for (hour, queue, name), counts in sorted(found.items()))
+    return tuple(
+        _bucket(hour, queue, name, **counts) for (hour, queue, name), counts in sorted(found.items())
+    )
 
 
 def _bucket(hour: int, queue: str, name: str, *, histogram: Sequence[int], **numbers: Any) -> Bucket:

@@ -25,7 +25,6 @@ from jobrt.errors import LeaseLost
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from jobrt._core.job import JobRecord, JobRef, NewJob, Outcome
@@ -146,7 +145,9 @@ class SqliteStorage:
 
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
         """Give back what a lost reply claimed."""
-        return await self._database.write(partial(finish.release_unknown, worker=worker, queue=queue, known=known))
+        return await self._database.write(
+            partial(finish.release_unknown, worker=worker, queue=queue, known=known)
+        )
 
     async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
         """Store progress and checkpoint."""
@@ -212,7 +213,10 @@ class SqliteStorage:
     # ------------------------------------------------------------------ wake-ups
 
     async def listen(
-        self, deliver: Callable[[Wake], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        deliver: Callable[[Wake], None],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Deliver hints until cancelled."""
         await self._database.listen(deliver, task_status)
@@ -280,7 +284,9 @@ class SqliteStorage:
         self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
     ) -> None:
         """Change a queue's settings."""
-        await self._database.write(partial(manage.set_queue, name=name, paused=paused, concurrency=concurrency))
+        await self._database.write(
+            partial(manage.set_queue, name=name, paused=paused, concurrency=concurrency)
+        )
 
     async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
         """Return counts."""
@@ -321,4 +327,6 @@ def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand) -
 
 
 def _lost(ref: JobRef) -> LeaseLost:
-    return LeaseLost(f"job {ref.id} is no longer this attempt's: it was rescued, cancelled or deleted meanwhile")
+    return LeaseLost(
+        f"job {ref.id} is no longer this attempt's: it was rescued, cancelled or deleted meanwhile"
+    )

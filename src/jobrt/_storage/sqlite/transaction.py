@@ -45,9 +45,9 @@ class Transaction:
 
     connection: sqlite3.Connection
     now: int
-    queues: set[str] = attrs.field(factory=set)
+    queues: set[str] = attrs.field(factory=set[str])
     control: bool = False
-    ended: list[int] = attrs.field(factory=list)
+    ended: list[int] = attrs.field(factory=list[int])
     _cursor: sqlite3.Cursor = attrs.field(init=False, default=attrs.Factory(_cursor, takes_self=True))
 
     def run(self, sql: str, parameters: Parameters = ()) -> int:

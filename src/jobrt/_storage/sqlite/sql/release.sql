@@ -1,2 +1,2 @@
-UPDATE jobrt_job SET state = 1, lease = NULL, attempt = attempt - 1
-WHERE id IN (SELECT value FROM json_each(?));
+-- Nobody ran that attempt, so nobody has anything to say about it: unlike an outcome's, its lease is forgotten.
+UPDATE jobrt_job SET lease = NULL WHERE id IN (SELECT value FROM json_each(?));
