@@ -9,19 +9,27 @@ import pytest
 import trio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef, NewJob, Outcome
 from jobrt._core.keep import PruneRule
-from jobrt._core.states import FINAL, Event
+from jobrt._core.states import FINAL, UNSTARTED, Event, State
 from jobrt._core.unique import Replace, Unique, unique_key
 from tests.conformance.build import ask, end, job
-from tests.conformance.model import Model
+from tests.conformance.model import Model, ModelJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jobrt._core.limits import Demand
     from jobrt._storage.base import Inserted
     from tests.conformance.harness import Engine
 
@@ -34,10 +42,19 @@ MOMENT = 0.001
 
 # Time moves on by multiples of 100 s and everything that time decides ends at odd multiples of 50 s.
 advances = st.sampled_from([100.0, 200.0, 1000.0])
-delays = st.sampled_from([0.0, 150.0, 450.0])
+delays = st.sampled_from([0.0, 0.0, 0.0, 150.0, 450.0])
 windows = st.sampled_from([None, 250.0])
-keys = st.sampled_from([None, None, "k1", "k2"])
+keys = st.sampled_from([None, None, None, "k1", "k2"])
 ends = [Event.COMPLETE, Event.RETRY, Event.SNOOZE, Event.GIVE_BACK, Event.DISCARD, Event.CANCEL]
+finishes = st.lists(st.tuples(st.integers(0, 20), st.sampled_from(ends), delays), min_size=1, max_size=4)
+demands = st.sampled_from(
+    [
+        {"names": ("a", "b"), "capped": ()},
+        {"names": ("a", "b"), "capped": ()},
+        {"names": ("a",), "capped": ()},
+        {"names": ("a",), "capped": (("b", 1),)},
+    ]
+)
 replaces = st.sampled_from([None, Replace("priority"), Replace("schedule_at"), Replace("priority", when=("scheduled",))])
 
 
@@ -81,16 +98,18 @@ class StorageMachine(RuleBasedStateMachine):
         self.model.now += MOMENT
         return trio.from_thread.run(later)
 
-    def some(self, numbers: list[int]) -> list[int]:
-        """Turn drawn numbers into ids of jobs that there are, or nearly."""
-        ids = [*self.model.jobs, 10**9]
+    def some(self, numbers: list[int], wanted: Callable[[ModelJob], bool]) -> list[int]:
+        """Turn drawn numbers into ids: mostly of jobs that the call is about, but not only."""
+        jobs = self.model.jobs.values()
+        ids = [one.id for one in jobs if wanted(one)]
+        ids += [*[one.id for one in jobs if not wanted(one)][:2], 10**9]
         return sorted({ids[n % len(ids)] for n in numbers})
 
     # -------------------------------------------------------------- rules
 
-    @initialize()
-    def begin(self) -> None:
-        """Empty the database and register the workers."""
+    @initialize(new=st.lists(new_jobs(), min_size=3, max_size=6))
+    def begin(self, new: list[NewJob]) -> None:
+        """Empty the database, register the workers, and enqueue a few jobs to begin with."""
         storage = self.engine.storage
         self.call(storage.delete, where.everything())
         for queue in QUEUES:
@@ -98,54 +117,39 @@ class StorageMachine(RuleBasedStateMachine):
         for worker in WORKERS:
             self.call(storage.unregister, worker)
             self.call(storage.register, worker, lease=FOR_EVER, info={})
+        self.enqueue(new)
 
-    @rule(new=st.lists(new_jobs(), min_size=1, max_size=3))
+    @rule(new=st.lists(new_jobs(), min_size=1, max_size=4))
     def insert(self, new: list[NewJob]) -> None:
         """Enqueue jobs, some of which may be duplicates, of one another too."""
-        results: tuple[Inserted, ...] = self.call(self.engine.storage.insert, new)
-        assert len(results) == len(new)
-        for one, found in zip(new, results, strict=True):
-            equal = self.model.equal(one.unique) if one.unique else set()
-            if equal:
-                assert found.duplicate
-                assert found.id in equal
-                self.model.replace(found.id, one)
-            else:
-                assert not found.duplicate
-                assert found.id not in self.model.jobs
-                self.model.insert(found.id, one)
+        self.enqueue(new)
 
-    @rule(
-        worker=st.sampled_from(WORKERS),
-        queue=st.sampled_from(QUEUES),
-        limit=st.integers(1, 4),
-        names=st.sampled_from([{"names": ("a", "b")}, {"names": ("a",)}, {"names": ("a",), "capped": (("b", 1),)}]),
-        finished=st.lists(st.tuples(st.integers(0, 50), st.sampled_from(ends), delays), max_size=2),
-    )
-    def exchange(
-        self,
-        worker: str,
-        queue: str,
-        limit: int,
-        names: dict[str, Any],
-        finished: list[tuple[int, Event, float]],
+    @precondition(lambda self: self.model.jobs)
+    @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 4), names=demands, finished=finishes)
+    def work(
+        self, worker: str, limit: int, names: dict[str, Any], finished: list[tuple[int, Event, float]]
     ) -> None:
         """Write outcomes and claim; what a claim gives is either with or without what has just been freed."""
-        demand = ask(*names["names"], worker=worker, queue=queue, limit=limit, capped=names.get("capped", ()))
-        outcomes = self.outcomes(finished)
-        before = self.model.due(demand)
-        result = self.call(self.engine.storage.exchange, outcomes, demand)
-        self.finished(outcomes, set(result.refused))
-        assert [one.id for one in result.jobs] in (before, self.model.due(demand))
-        self.take(result.jobs, worker)
+        for queue in QUEUES:
+            demand = ask(*names["names"], worker=worker, queue=queue, limit=limit, capped=names["capped"])
+            self.exchange(self.outcomes(finished), demand)
 
-    @rule(finished=st.lists(st.tuples(st.integers(0, 50), st.sampled_from(ends), delays), min_size=1, max_size=4))
+    @precondition(lambda self: self.model.jobs)
+    @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 4))
+    def claim(self, worker: str, limit: int) -> None:
+        """Claim whatever is due."""
+        for queue in QUEUES:
+            self.exchange([], ask(*NAMES, worker=worker, queue=queue, limit=limit))
+
+    @precondition(lambda self: self.claims)
+    @rule(finished=finishes)
     def finish(self, finished: list[tuple[int, Event, float]]) -> None:
         """End attempts: running ones, ended ones, and ones whose lease was lost."""
         outcomes = self.outcomes(finished)
         refused = self.call(self.engine.storage.finish, outcomes)
         self.finished(outcomes, set(refused))
 
+    @precondition(lambda self: any(one.lease for one in self.model.jobs.values()))
     @rule(worker=st.sampled_from(WORKERS))
     def die(self, worker: str) -> None:
         """Let a worker be gone, rescue its jobs, and start another under its name."""
@@ -155,56 +159,30 @@ class StorageMachine(RuleBasedStateMachine):
         assert {one.id: one.state for one in rescued} == self.model.rescue(worker)
         self.call(storage.register, worker, lease=FOR_EVER, info={})
 
-    @rule(ids=st.lists(st.integers(0, 50), max_size=3))
-    def cancel(self, ids: list[int]) -> None:
-        """Cancel, or ask."""
-        some = self.some(ids)
-        asked = self.call(self.engine.storage.cancel, where.id_in(some), "operator")
-        assert asked == self.model.cancel(some, "operator")
-
-    @rule(ids=st.lists(st.integers(0, 50), max_size=3))
-    def rerun(self, ids: list[int]) -> None:
-        """Rerun what is final."""
-        some = self.some(ids)
-        assert self.call(self.engine.storage.rerun, where.id_in(some)) == self.model.rerun(some)
-
+    @precondition(lambda self: self.model.jobs)
     @rule(
-        ids=st.lists(st.integers(0, 50), max_size=3),
+        what=st.sampled_from(["cancel", "ask", "rerun", "update", "delete", "prune", "pause"]),
+        numbers=st.lists(st.integers(0, 50), min_size=1, max_size=3),
         priority=st.none() | st.integers(-1, 1),
         delay=st.none() | delays,
     )
-    def update(self, ids: list[int], priority: int | None, delay: float | None) -> None:
-        """Change what waits."""
-        some, changes = self.some(ids), dict[str, Any]()
-        if priority is not None:
-            changes["priority"] = priority
-        if delay is not None:
-            changes["delay"] = timedelta(seconds=delay)
-        if changes:
-            number = self.call(self.engine.storage.update, where.id_in(some), changes)
-            assert number == self.model.update(some, priority=priority, delay=delay)
-
-    @rule(ids=st.lists(st.integers(0, 50), min_size=1, max_size=2))
-    def delete(self, ids: list[int]) -> None:
-        """Delete jobs, whatever they are doing."""
-        some = self.some(ids)
-        assert self.call(self.engine.storage.delete, where.id_in(some)) == self.model.delete(some)
-
-    @rule(
-        state=st.sampled_from(sorted(FINAL)),
-        age=st.sampled_from([None, timedelta(seconds=150)]),
-        number=st.integers(0, 2),
-    )
-    def prune(self, state: Any, age: timedelta | None, number: int) -> None:
-        """Let final jobs go."""
-        one = PruneRule(state=state, age=age, keep_at_least=number)
-        assert self.call(self.engine.storage.prune, [one]) == self.model.prune(one)
-
-    @rule(queue=st.sampled_from(QUEUES))
-    def pause_or_resume(self, queue: str) -> None:
-        """Toggle a queue."""
-        self.model.paused ^= {queue}
-        self.call(self.engine.storage.set_queue, queue, paused=queue in self.model.paused)
+    def manage(self, what: str, numbers: list[int], priority: int | None, delay: float | None) -> None:
+        """Do as an operator does."""
+        match what:
+            case "cancel":
+                self.cancel(self.some(numbers, lambda one: one.state in UNSTARTED))
+            case "ask":
+                self.cancel(self.some(numbers, lambda one: one.state is State.EXECUTING))
+            case "rerun":
+                self.rerun(self.some(numbers, lambda one: one.state in FINAL))
+            case "update":
+                self.update(self.some(numbers, lambda one: one.state in UNSTARTED), priority, delay=delay)
+            case "delete":
+                self.delete(self.some(numbers[:1], lambda _one: True))
+            case "prune":
+                self.prune(numbers[0])
+            case _:
+                self.pause_or_resume(QUEUES[1])
 
     @rule(seconds=advances)
     def advance(self, seconds: float) -> None:
@@ -234,7 +212,65 @@ class StorageMachine(RuleBasedStateMachine):
         }
         assert found == self.model.seen()
 
+    # -------------------------------------------------------------- operators
+
+    def cancel(self, ids: list[int]) -> None:
+        """Cancel, or ask."""
+        numbers = self.call(self.engine.storage.cancel, where.id_in(ids), "operator")
+        assert numbers == self.model.cancel(ids, "operator")
+
+    def rerun(self, ids: list[int]) -> None:
+        """Rerun what is final."""
+        assert self.call(self.engine.storage.rerun, where.id_in(ids)) == self.model.rerun(ids)
+
+    def update(self, ids: list[int], priority: int | None, *, delay: float | None) -> None:
+        """Change what waits."""
+        changes: dict[str, Any] = {} if priority is None else {"priority": priority}
+        if delay is not None:
+            changes["delay"] = timedelta(seconds=delay)
+        if changes:
+            number = self.call(self.engine.storage.update, where.id_in(ids), changes)
+            assert number == self.model.update(ids, priority=priority, delay=delay)
+
+    def delete(self, ids: list[int]) -> None:
+        """Delete jobs, whatever they are doing."""
+        assert self.call(self.engine.storage.delete, where.id_in(ids)) == self.model.delete(ids)
+
+    def prune(self, number: int) -> None:
+        """Let final jobs go by one rule of several."""
+        age = timedelta(seconds=150) if number % 2 else None
+        one = PruneRule(state=sorted(FINAL)[number % 3], age=age, keep_at_least=number % 4)
+        assert self.call(self.engine.storage.prune, [one]) == self.model.prune(one)
+
+    def pause_or_resume(self, queue: str) -> None:
+        """Toggle a queue."""
+        self.model.paused ^= {queue}
+        self.call(self.engine.storage.set_queue, queue, paused=queue in self.model.paused)
+
     # -------------------------------------------------------------- helpers
+
+    def enqueue(self, new: list[NewJob]) -> None:
+        """Insert jobs on both sides."""
+        results: tuple[Inserted, ...] = self.call(self.engine.storage.insert, new)
+        assert len(results) == len(new)
+        for one, found in zip(new, results, strict=True):
+            equal = self.model.equal(one.unique) if one.unique else set()
+            if equal:
+                assert found.duplicate
+                assert found.id in equal
+                self.model.replace(found.id, one)
+            else:
+                assert not found.duplicate
+                assert found.id not in self.model.jobs
+                self.model.insert(found.id, one)
+
+    def exchange(self, outcomes: list[Outcome], demand: Demand) -> None:
+        """Write outcomes and claim, on both sides."""
+        before = self.model.due(demand)
+        result = self.call(self.engine.storage.exchange, outcomes, demand)
+        self.finished(outcomes, set(result.refused))
+        assert [one.id for one in result.jobs] in (before, self.model.due(demand))
+        self.take(result.jobs, demand.worker)
 
     def take(self, claimed: tuple[Claimed, ...], worker: str) -> None:
         """Note what was claimed; no lease may come twice."""
@@ -246,11 +282,13 @@ class StorageMachine(RuleBasedStateMachine):
             assert tuple((past.number, past.end) for past in one.attempts) == tuple(self.model.jobs[one.id].ends)
 
     def outcomes(self, finished: list[tuple[int, Event, float]]) -> list[Outcome]:
-        """Make outcomes for claims of any age, each claim at most once."""
+        """Make outcomes: mostly for claims that are held, but not only; each claim at most once."""
         chosen: dict[JobRef, Outcome] = {}
+        held = {JobRef(one.id, one.lease) for one in self.model.jobs.values() if one.lease is not None}
+        claims = sorted(held) + [one for one in self.claims[-4:] if one not in held]
         for number, event, delay in finished:
-            if self.claims:
-                claim = self.claims[-1 - number % len(self.claims)]
+            if claims:
+                claim = claims[number % len(claims)]
                 later = delay if event in {Event.RETRY, Event.SNOOZE} else 0.0
                 chosen[claim] = end(claim, event, delay=later, message=f"{event.value} says the job")
         return list(chosen.values())
