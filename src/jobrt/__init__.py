@@ -13,7 +13,7 @@
 Imports point down only.
 """
 
-from jobrt import errors
+from jobrt import blocking, errors
 from jobrt._client import Client, Handle
 from jobrt._core import retry as backoff
 from jobrt._core import where
@@ -93,6 +93,7 @@ __all__ = [
     "UnknownJob",
     "Worker",
     "backoff",
+    "blocking",
     "errors",
     "where",
 ]

@@ -62,7 +62,9 @@ def _version() -> str:
 
 @attrs.define(eq=False)
 class _Shared:
-    """Keep one storage open while anybody in this program uses it: client and worker then wake each other at once."""
+    """Keep one storage open while anybody in this program uses it. It must not have tasks of its own: who closes it need
+    not be who opened it.
+    """
 
     open: Callable[[], AbstractAsyncContextManager[Storage]]
     users: int = 0
@@ -262,8 +264,13 @@ class App:
 
     @asynccontextmanager
     async def open_storage(self) -> AsyncIterator[Storage]:
-        """Open the storage that this app's clients and workers share."""
-        async with self._shared.opened() as storage:
+        """Open the storage of a client or worker of this app.
+
+        Within one program those on SQLite share one: in memory there is no other way, and on a file they wake each other at
+        once. On PostgreSQL each has its connections, and a task that tends them, for itself.
+        """
+        opened = self._shared.opened if self._engine == "sqlite" else self._open_storage
+        async with opened() as storage:
             yield storage
 
     @asynccontextmanager

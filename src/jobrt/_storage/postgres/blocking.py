@@ -1,0 +1,82 @@
+"""Insert without Trio: over plain psycopg, and over psycopg on asyncio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from jobrt._storage.postgres.insert import drive, drive_sync, insert_steps
+from jobrt._storage.postgres.schema import Schema
+from jobrt._storage.postgres_errors import translate
+from jobrt.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobrt._core.job import NewJob
+    from jobrt._storage.base import Inserted
+
+__all__ = ["BlockingPostgres", "insert_async"]
+
+
+class BlockingPostgres:
+    """Insert over a psycopg connection of its own, opened on first use and again when it was lost."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        self._url = url
+        self._schema = Schema(schema)
+        self._conn: psycopg.Connection[Any] | None = None
+
+    def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
+        """Insert jobs in a transaction of their own, or in the caller's.
+
+        Raises:
+            StorageError: the database said no, or `conn` is no psycopg connection.
+            StorageUnavailable: it is away.
+
+        """
+        if conn is None:
+            return self._insert_own(jobs)
+        if not isinstance(conn, psycopg.Connection):
+            msg = f"conn= wants a psycopg.Connection, not a {type(conn).__qualname__}"
+            raise StorageError(msg)
+        try:
+            return drive_sync(conn, self._steps(jobs))
+        except psycopg.Error as error:
+            raise translate(error, "in the caller's transaction", lost=conn.closed) from error
+
+    def _insert_own(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
+        try:
+            if self._conn is None or self._conn.closed:
+                self._conn = psycopg.connect(self._url, autocommit=True)
+            with self._conn.transaction():
+                return drive_sync(self._conn, self._steps(jobs))
+        except psycopg.Error as error:
+            lost = self._conn is None or self._conn.closed
+            raise translate(error, "jobrt.blocking", lost=lost) from error
+
+    def _steps(self, jobs: Sequence[NewJob]) -> Any:
+        return insert_steps(self._schema, jobs, wake=lambda _queue: self._schema.channel)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._conn is not None:
+            self._conn.close()
+
+
+async def insert_async(
+    conn: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob], *, schema: str
+) -> tuple[Inserted, ...]:
+    """Insert jobs over a connection driven by asyncio, in its open transaction if there is one.
+
+    Raises:
+        StorageError: the database said no.
+
+    """
+    names = Schema(schema)
+    try:
+        async with conn.transaction():
+            return await drive(conn, insert_steps(names, jobs, wake=lambda _queue: names.channel))
+    except psycopg.Error as error:
+        raise translate(error, "jobrt.blocking", lost=conn.closed) from error
