@@ -18,7 +18,8 @@ __all__ = ["After", "Cancel", "Discard", "Snooze"]
 def _delay(value: timedelta | float) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    given: object = value
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
         msg = f"Snooze.delay is {value!r}: give seconds or a timedelta"
         raise TypeError(msg)
     return timedelta(seconds=value)

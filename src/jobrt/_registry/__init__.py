@@ -7,7 +7,7 @@
     definition      Job: a class becomes a definition        options    with_options, enqueue
     payload         job value <-> JSON text                  settings   constants and options, checked
     shapes          annotation -> codec
-    records · containers · unions · leaves                   annotations   what names in them mean
+    records · containers · unions · leaves                   fields   of records     annotations   what they mean
     codecs          what a codec is, and how it says no
 """
 

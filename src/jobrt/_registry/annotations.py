@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import FrameType
 from typing import Any
 
@@ -18,7 +18,7 @@ from jobrt._registry.codecs import Misfit
 if sys.version_info >= (3, 14):
     import annotationlib
 
-__all__ = ["Unresolved", "enclosing_names", "field_types", "resolve", "signature"]
+__all__ = ["Unresolved", "enclosing_names", "field_types", "own_annotations", "resolve", "signature"]
 
 
 class Unresolved(Misfit):
@@ -86,8 +86,8 @@ def _shown(annotation: Any) -> str:
     return repr(getattr(annotation, "__forward_arg__", annotation))
 
 
-def field_types(cls: type, *, local: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the resolved annotations of a class and its bases, class variables left out.
+def field_types(cls: type, fields: Collection[str], *, local: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the resolved annotations of these fields of a class and its bases; those without are left out.
 
     Names are looked up in `local`; in the module that defines the annotation; then in the class's own body,
     last because a field's default would hide the type of the same name (``date: date = …``).
@@ -97,16 +97,10 @@ def field_types(cls: type, *, local: Mapping[str, Any]) -> dict[str, Any]:
         module = sys.modules.get(base.__module__)
         names = {**vars(base), **(vars(module) if module else {}), **local}
         for field, annotation in own_annotations(base).items():
-            if _is_class_variable(annotation):
+            if field not in fields:  # whatever it is, it need not exist when the program runs
                 continue
             try:
                 types[field] = resolve(annotation, names)
             except Misfit as misfit:
                 raise misfit.under(f".{field}") from None
     return types
-
-
-def _is_class_variable(annotation: Any) -> bool:
-    if isinstance(annotation, str):
-        return annotation.startswith(("ClassVar", "typing.ClassVar", "t.ClassVar"))
-    return annotation is typing.ClassVar or typing.get_origin(annotation) is typing.ClassVar

@@ -7,12 +7,12 @@ on the way out puts its own step in front (`.rows`, `[3]`), so a path costs noth
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeGuard
 
 import attrs
 
-__all__ = ["Codec", "Decode", "JsonKind", "Misfit", "Scope", "show"]
+__all__ = ["Codec", "Decode", "JsonKind", "Misfit", "Scope", "is_array", "is_dict", "show"]
 
 JsonKind = Literal["null", "bool", "int", "float", "str", "list", "object"]
 
@@ -26,6 +26,16 @@ _short.maxlong = 30
 def show(value: object) -> str:
     """Describe a wrong value for a message: its type and a short repr."""
     return "None" if value is None else f"{type(value).__name__} {_short.repr(value)}"
+
+
+def is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
+    """Say whether it is a dict; type checkers then know nothing of its parts, not even that they are unknown."""
+    return isinstance(value, dict)
+
+
+def is_array(value: object, *, tuples: bool = False) -> TypeGuard[Sequence[Any]]:
+    """Say whether it is a list, or with `tuples` a tuple."""
+    return isinstance(value, list) or (tuples and isinstance(value, tuple))
 
 
 class Misfit(Exception):
@@ -105,8 +115,8 @@ class Scope:
     """
 
     make: Callable[[Any, Scope], Codec]
-    local: Mapping[str, Any] = attrs.field(factory=dict)
-    records: dict[Any, Codec | None] = attrs.field(factory=dict)
+    local: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    records: dict[Any, Codec | None] = attrs.field(factory=dict["Any", "Codec | None"])
 
     def codec(self, annotation: Any) -> Codec:
         """Return the codec of an annotation."""

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from jobrt._registry.codecs import Codec, Decode, JsonKind, Misfit
+from jobrt._registry.codecs import Codec, Decode, JsonKind, Misfit, is_dict
 
 __all__ = ["dict_codec", "list_codec", "pair_codec", "set_codec", "tuple_codec"]
 
@@ -123,7 +123,7 @@ def dict_codec(key: Codec, item: Codec) -> Codec:
         return _pairs(name, key, item)
 
     def encode(value: Any) -> Any:
-        if not isinstance(value, dict):
+        if not is_dict(value):
             raise Misfit.expected(name, value)
         return _mapped(value, to_text, item.encode)
 
@@ -170,7 +170,7 @@ def _pairs(name: str, key: Codec, item: Codec) -> Codec:
     pairs = list_codec(pair_codec((key, item)))
 
     def encode(value: Any) -> Any:
-        if not isinstance(value, dict):
+        if not is_dict(value):
             raise Misfit.expected(name, value)
         return sorted(pairs.encode(list(value.items())), key=_canonical)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Self, Unpack, dataclass_transform
@@ -129,13 +128,13 @@ class Job:
         super().__init_subclass__(**others)
         _make_attrs(cls, kw_only=kw_only)
         if "NAME" not in vars(cls):
-            cls.NAME = cls.__name__
+            cls.NAME = cls.__name__  # pyright: ignore[reportConstantRedefinition]  # here it gets its value
         settings = _settings(cls)
         run = None if abstract else _runner(cls)
         if run is None:
             _make_abstract(cls)
             return
-        local = enclosing_names(cls, sys._getframe(1))  # noqa: SLF001 - the only way to local names
+        local = enclosing_names(cls, inspect.currentframe())
         cls.__jobrt_definition__ = _Pending({**settings, **run}, local)
         with contextlib.suppress(_NotYet):  # a name may come later in the module; the first use asks again
             definition_of(cls)
@@ -211,11 +210,11 @@ def _abstract(cls: type) -> str:
 def _make_abstract(cls: type[Job]) -> None:
     """Keep anybody from making values of a base class; subclasses get constructors of their own."""
 
-    def __init__(self: Any, *_args: Any, **_kwargs: Any) -> None:  # noqa: N807
-        raise InvalidJob(_abstract(type(self)))
+    def __init__(_self: object, *_args: object, **_kwargs: object) -> None:  # noqa: N807
+        raise InvalidJob(_abstract(cls))
 
     cls.__jobrt_definition__ = None
-    cls.__init__ = __init__  # type: ignore[method-assign,assignment]
+    type.__setattr__(cls, "__init__", __init__)
 
 
 # --------------------------------------------------------------------------------------------------- fields

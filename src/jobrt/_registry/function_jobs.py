@@ -132,7 +132,7 @@ def _run(function: types.FunctionType) -> Callable[[Any, Any], Any]:
     return chosen
 
 
-def _repr(job: Any) -> str:
+def _repr(job: object) -> str:
     fields = ", ".join(f"{name}={value!r}" for name, value in vars(job).items())
     return f"{type(job).__name__}({fields})"
 

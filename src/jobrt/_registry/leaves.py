@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID
 
-from jobrt._registry.codecs import Codec, JsonKind, Misfit
+from jobrt._registry.codecs import Codec, JsonKind, Misfit, is_array, is_dict
 
 __all__ = ["ANY", "LEAVES", "NONE", "enum_codec", "literal_codec", "path_codec", "plain_json"]
 
@@ -76,32 +76,29 @@ def plain_json(value: Any, _type: Any = None, /, *, tuples: bool = False) -> Any
         Misfit: it is not.
 
     """
-    match value:
-        case None | bool() | str() | int():
-            return value
-        case float():
-            return _float(value)
-        case list():
-            return _each(enumerate(value), value, tuples=tuples)
-        case tuple() if tuples:
-            return _each(enumerate(value), value, tuples=tuples)
-        case dict():
-            for key in value:
-                if not isinstance(key, str):
-                    raise Misfit.expected("a str as key", key)
-            return _each(value.items(), value, tuples=tuples)
-        case _:
-            raise Misfit.expected("plain JSON (None, bool, int, float, str, list, dict)", value)
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return _float(value)
+    if is_array(value, tuples=tuples):
+        _check_parts(enumerate(value), tuples=tuples)
+        return value
+    if not is_dict(value):
+        raise Misfit.expected("plain JSON (None, bool, int, float, str, list, dict)", value)
+    for key in value:
+        if not isinstance(key, str):
+            raise Misfit.expected("a str as key", key)
+    _check_parts(value.items(), tuples=tuples)
+    return value
 
 
-def _each(parts: Iterable[tuple[Any, Any]], whole: Any, *, tuples: bool) -> Any:
+def _check_parts(parts: Iterable[tuple[Any, Any]], *, tuples: bool) -> None:
     step: Any = None
     try:
         for step, part in parts:  # noqa: B007 - the handler says where it stopped
             plain_json(part, tuples=tuples)
     except Misfit as misfit:
         raise misfit.under(f"[{step!r}]") from None
-    return whole
 
 
 ANY: Final = Codec(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack, cast
 
 import attrs
 
@@ -94,13 +94,6 @@ class EnqueueOptions:
         return attrs.evolve(self, **given) if given else self
 
 
-_CHECKS: Final = {
-    "queue": checked_name,
-    "priority": checked_priority,
-    "unique": checked_unique,
-}
-
-
 def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
     """Check options; `label` names the job in messages.
 
@@ -117,24 +110,18 @@ def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
     return EnqueueOptions(**checked)
 
 
-def _checked(label: str, name: str, value: Any) -> dict[str, Any]:  # noqa: PLR0911 - one return per option
+def _checked(label: str, name: str, value: Any) -> dict[str, Any]:
+    if name in _CHECKS:
+        return {name: _CHECKS[name](label, value)}
     match name:
-        case "queue" | "priority" | "unique":
-            return {name: _CHECKS[name](label, value)}
         case "max_attempts":
             return {name: checked_count(label, value, without="no limit")}
         case "timeout":
             return {name: None if value is None else checked_seconds(label, value)}
-        case "schedule_at":
-            return {name: _checked_moment(label, value)}
         case "schedule_in":
             return {"delay": None if value is None else _checked_delay(label, value)}
-        case "tags":
-            return {name: _checked_tags(label, value)}
         case "metadata":
             return _checked_metadata(label, value)
-        case "context":
-            return {name: _checked_context(label, value)}
         case _:
             msg = f"{label} is unknown: there are {', '.join(EnqueueKeywords.__annotations__)}"
             raise InvalidJob(msg)
@@ -160,7 +147,8 @@ def _checked_tags(label: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         msg = f"{label} is {value!r}: give a list of texts"
         raise InvalidJob(msg)
-    return tuple(dict.fromkeys(checked_name(label, tag, what="tag") for tag in value))
+    tags = cast("Iterable[object]", value)
+    return tuple(dict.fromkeys(checked_name(label, tag, what="tag") for tag in tags))
 
 
 def _checked_metadata(label: str, value: object) -> dict[str, Any]:
@@ -178,6 +166,16 @@ def _checked_context(label: str, value: object) -> str | None:
         raise InvalidJob(msg)
     encode_json(value, label=label)  # for what no database takes
     return value
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "queue": checked_name,
+    "priority": checked_priority,
+    "unique": checked_unique,
+    "schedule_at": _checked_moment,
+    "tags": _checked_tags,
+    "context": _checked_context,
+}
 
 
 J_co = TypeVar("J_co", bound="Job", covariant=True)

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import attrs
 
-from jobrt._registry.codecs import Misfit, Scope
+from jobrt._registry.codecs import Misfit, Scope, is_array, is_dict
+from jobrt._registry.fields import Field, fields_of
 from jobrt._registry.leaves import plain_json
-from jobrt._registry.records import Field, codec_of_fields, fields_of, quick_decoder
+from jobrt._registry.records import codec_of_fields, quick_decoder
 from jobrt._registry.shapes import codec_for
 from jobrt.errors import InvalidJob, InvalidResult, UndecodablePayload
 
@@ -160,24 +161,22 @@ def _is_unicode(text: str) -> bool:
 
 def _find_unwritable(value: Any) -> None:
     """Raise `Misfit` for the first text or number in JSON-able `value` that cannot be stored, if there is one."""
-    match value:
-        case str() if "\0" in value:
+    if isinstance(value, str):
+        if "\0" in value:
             raise Misfit.expected("text without NUL characters (PostgreSQL cannot store them)", value)
-        case str() if not _is_unicode(value):
+        if not _is_unicode(value):
             raise Misfit.expected("text without lone surrogates (they are not Unicode)", value)
-        case int():
-            try:
-                str(value)
-            except ValueError:
-                raise Misfit("expected an int of at most 4300 digits") from None
-        case dict():
-            for key, part in value.items():
-                _find_under(f".{key}" if key.isidentifier() else f"[{key!r}]", key, part)
-        case list() | tuple():
-            for index, part in enumerate(value):
-                _find_under(f"[{index}]", part)
-        case _:
-            pass
+    elif isinstance(value, int):
+        try:
+            str(value)
+        except ValueError:
+            raise Misfit("expected an int of at most 4300 digits") from None
+    elif is_dict(value):
+        for key, part in value.items():
+            _find_under(f".{key}" if key.isidentifier() else f"[{key!r}]", key, part)
+    elif is_array(value, tuples=True):
+        for index, part in enumerate(value):
+            _find_under(f"[{index}]", part)
 
 
 def _find_under(step: str, *parts: Any) -> None:

@@ -20,7 +20,7 @@ __all__ = ["Registry", "take_apart"]
 class Registry:
     """The jobs that an app can run and make, by name."""
 
-    by_name: dict[str, JobDefinition] = attrs.field(factory=dict, init=False)
+    by_name: dict[str, JobDefinition] = attrs.field(factory=dict[str, JobDefinition], init=False)
 
     def add(self, job: type[Job] | FunctionJob[Any, Any]) -> JobDefinition:
         """Add a job class or job function and return its definition; adding one twice changes nothing.

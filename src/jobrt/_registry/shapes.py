@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import types
 import typing
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from typing import Annotated, Any, Final, Literal, NewType, Union
 
 from jobrt._registry.codecs import Codec, Misfit, Scope
 from jobrt._registry.containers import dict_codec, list_codec, pair_codec, set_codec, tuple_codec
+from jobrt._registry.fields import is_record
 from jobrt._registry.leaves import ANY, LEAVES, NONE, enum_codec, literal_codec, path_codec
-from jobrt._registry.records import is_record, record_codec
+from jobrt._registry.records import record_codec
 from jobrt._registry.unions import optional_codec, union_codec
 
 __all__ = ["codec_for"]
@@ -115,6 +117,8 @@ def _union(arguments: tuple[Any, ...], scope: Scope) -> Codec:
 
 
 def _unsupported(annotation: Any) -> Misfit:
+    if annotation is inspect.Parameter.empty:
+        return Misfit("has no annotation, so nobody knows how to store it")
     name = getattr(annotation, "__qualname__", None) or str(annotation)
     if isinstance(annotation, typing.TypeVar):
         return Misfit(

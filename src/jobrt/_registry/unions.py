@@ -64,7 +64,7 @@ def union_codec(members: tuple[Codec, ...]) -> Codec:
             ((tag, inner),) = value.items()
             if tag in by_tag:
                 return _untag(by_tag[tag], tag, inner)
-        candidates = by_kind.get(_KINDS.get(type(value), "object"), ())
+        candidates = by_kind.get(_KINDS.get(value.__class__, "object"), ())
         expected = name + "".join(f" or {{{tag!r}: …}}" for tag in by_tag)
         return _first(candidates, lambda one: one.decode(value), Misfit.expected(expected, value))[1]
 
