@@ -84,15 +84,16 @@ class TcpProxy:
         while self._links:
             await self._moved.wait()
 
-    def _tell(self) -> None:
-        self._moved.set()
-        self._moved = trio.Event()
-
-    async def _serve(self) -> None:
+    async def serve(self) -> None:
+        """Take connections until cancelled, or until `refuse()`."""
         async with trio.open_nursery() as nursery:
             with suppress(trio.ClosedResourceError):
                 while True:
                     nursery.start_soon(self._link, await self.listener.accept())
+
+    def _tell(self) -> None:
+        self._moved.set()
+        self._moved = trio.Event()
 
     async def _link(self, client: trio.SocketStream) -> None:
         self.accepted += 1
@@ -181,7 +182,7 @@ async def open_proxy(host: str, port: int) -> AsyncGenerator[TcpProxy]:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     proxy = TcpProxy((host, port), listener)
     async with listener, trio.open_nursery() as nursery:
-        nursery.start_soon(proxy._serve)
+        nursery.start_soon(proxy.serve)
         try:
             yield proxy
         finally:

@@ -31,10 +31,13 @@ import psycopg
 import trio
 
 from jobrt._storage.postgres_errors import one_line, translate
-from jobrt._storage.trio_psycopg import TrioConnection, describe
+from jobrt._storage.postgres_hosts import describe
+from jobrt._storage.trio_psycopg import TrioConnection
 from jobrt.errors import StorageError, StorageUnavailable
 
 __all__ = ["Configure", "Pool", "PoolStatistics", "call_deadline", "open_connection", "storage_errors"]
+
+_READ_ONLY = "25006"  # the primary has become a standby: connect anew, or this will never end
 
 Configure: TypeAlias = Callable[[TrioConnection[Any]], Awaitable[None]]
 
@@ -50,6 +53,8 @@ def storage_errors(conn: TrioConnection[Any]) -> Generator[None]:
     try:
         yield
     except psycopg.Error as error:
+        if error.sqlstate == _READ_ONLY:
+            conn.abort()
         raise translate(error, conn.where, lost=conn.closed) from error
 
 
@@ -87,7 +92,7 @@ async def open_connection(
     with trio.move_on_after(seconds):
         try:
             conn = await TrioConnection.connect(
-                conninfo, autocommit=True, prepare_threshold=prepare_threshold
+                conninfo, autocommit=True, prepare_threshold=prepare_threshold, within=seconds
             )
         except psycopg.Error as error:
             raise translate(error, f"cannot connect to {where}") from error

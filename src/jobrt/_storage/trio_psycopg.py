@@ -22,6 +22,7 @@ signature, so that a new psycopg fails there and not in production:
 `AsyncConnection._cancel_gen`          the cancel request, over a connection of its own
 `AsyncConnection._should_cancel`       whether there is anything to cancel
 `AsyncConnection._try_cancel`          replaced: what COPY and ``stream()`` call to clean up
+`AsyncConnection._pipeline_nolock`     wrapped: the pipeline of ``executemany()``
 `AsyncConnection._adapters`            set by ``connect(context=…)``
 `AsyncConnection._autocommit`          set by ``connect(autocommit=…)``
 `AsyncConnection._closed`              tells ``close()`` from a lost connection
@@ -31,6 +32,8 @@ signature, so that a new psycopg fails there and not in production:
 `BaseTransaction._exit_gen`            the same
 `BaseTransaction._enter_gen`           known by its code: always followed by the one above
 `BasePipeline._exit_gen`               known by its code: ends a pipeline
+`BaseCursor._stream_fetchone_gen`      known by its code: ``stream()`` reads on with it until the end
+`ServerCursorMixin._close_gen`         known by its code: ends a server-side cursor
 `BaseCopy._read_gen`                   known by its code: a step of COPY
 `BaseCopy._read_row_gen`               the same
 `BaseCopy._end_copy_out_gen`           the same, and its end
@@ -39,12 +42,7 @@ signature, so that a new psycopg fails there and not in production:
 `generators.fetch`                     reading what a cancelled query leaves behind
 `generators.notifies`                  reading notifications
 `waiting._ready`                       asking the socket without waiting
-`conninfo.timeout_from_conninfo`       ``connect_timeout`` with libpq's defaults
-`_conninfo_utils.get_param`            a setting from the conninfo or its environment variable
-`_conninfo_utils.split_attempts`       one set of settings per host
 =====================================  ==============================================================
-
-Host names are resolved off the loop, except one that stands only in a service file, which libpq reads itself.
 """
 # pyright: reportPrivateUsage=false
 # ruff: noqa: SLF001
@@ -52,7 +50,7 @@ Host names are resolved off the loop, except one that stands only in a service f
 
 from __future__ import annotations
 
-import random
+import math
 from collections import deque
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -61,17 +59,25 @@ import psycopg
 import trio
 from psycopg import generators, pq
 from psycopg._connection_base import BaseConnection
-from psycopg._conninfo_utils import get_param, split_attempts
 from psycopg._copy_base import BaseCopy
+from psycopg._cursor_base import BaseCursor
 from psycopg._pipeline_base import BasePipeline
+from psycopg._server_cursor_base import ServerCursorMixin
 from psycopg.adapt import AdaptersMap
-from psycopg.conninfo import conninfo_to_dict, make_conninfo, timeout_from_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import Row, tuple_row
 from psycopg.transaction import BaseTransaction
 from psycopg.waiting import Ready, Wait, _ready
-from trio.lowlevel import checkpoint, checkpoint_if_cancelled, wait_readable, wait_writable
+from trio.lowlevel import (
+    cancel_shielded_checkpoint,
+    checkpoint,
+    checkpoint_if_cancelled,
+    wait_readable,
+    wait_writable,
+)
 
 from jobrt._storage.postgres_errors import AllHostsFailed
+from jobrt._storage.postgres_hosts import attempt, connect_timeout, name_place, resolve, split_hosts
 from jobrt._storage.postgres_turn import Notifications, Turn
 
 if TYPE_CHECKING:
@@ -83,33 +89,39 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
     from psycopg.rows import AsyncRowFactory
 
-__all__ = ["TrioConnection", "describe"]
+__all__ = ["TrioConnection"]
 
 _UNBREAKABLE: Final = frozenset(
     {
-        BaseTransaction[Any]._exit_gen.__code__,
         BaseConnection._commit_gen.__code__,
         BaseConnection._rollback_gen.__code__,
         BaseConnection._tpc_finish_gen.__code__,
+        BaseTransaction[Any]._exit_gen.__code__,
+        ServerCursorMixin[Any, Any]._close_gen.__code__,
     }
 )
-"""Ends of transactions: begun even in a cancelled scope, and carried through when cancelled meanwhile."""
+"""Short ends, of transactions above all: begun even in a cancelled scope, and never cut."""
 
 _COPY_ENDINGS: Final = frozenset({BaseCopy[Any]._end_copy_out_gen.__code__, generators.copy_end.__code__})
 
 _BEGUN_ANYWAY: Final = (
     _UNBREAKABLE
     | _COPY_ENDINGS
-    | {BasePipeline._exit_gen.__code__, BaseTransaction[Any]._enter_gen.__code__}
+    | {
+        BaseCursor[Any, Any]._stream_fetchone_gen.__code__,
+        BasePipeline._exit_gen.__code__,
+        BaseTransaction[Any]._enter_gen.__code__,
+    }
 )
 """With what else ends something, and what counts on being begun: these may be cut short, but not left out."""
 
-_COPY_STEPS: Final = _COPY_ENDINGS | {
+_GO_ON: Final = _COPY_ENDINGS | {
+    BasePipeline._exit_gen.__code__,
     BaseCopy[Any]._read_gen.__code__,
     BaseCopy[Any]._read_row_gen.__code__,
     generators.copy_to.__code__,
 }
-"""Steps of a COPY: when one is cut short, the COPY's end still follows and expects to find it under way."""
+"""What is driven on after the server was asked to cancel: these end by themselves, and keep psycopg's books."""
 
 _COPYING: Final = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 
@@ -139,14 +151,14 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         database, user, host, port = (
             part.decode(errors="replace") for part in (pgconn.db, pgconn.user, pgconn.host, pgconn.port)
         )
-        self.where = _where(database, user, host=host, port=port)
+        self.where = name_place(database, user, host=host, port=port)
         self._steps = 0
         self.add_notify_handler(self.inbox.append)
 
     # Connecting and closing
 
     @classmethod
-    async def connect(
+    async def connect(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # `within` is new
         cls,
         conninfo: str = "",
         *,
@@ -155,18 +167,20 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         context: AdaptContext | None = None,
         row_factory: AsyncRowFactory[Row] | None = None,
         cursor_factory: type[psycopg.AsyncCursor[Row]] | None = None,
+        within: float = math.inf,
         **kwargs: ConnParam,
     ) -> Self:
         """Connect to the first host of the conninfo that takes the connection.
 
         ``connect_timeout`` (seconds; at least 2, by default 130) holds for each address by itself, and for
-        the resolution of each name. ``prepare_threshold=None`` prepares nothing, as PgBouncer may need it.
+        the resolution of each name; but no more than each host's share of ``within`` seconds, so that a silent
+        host leaves time for the next. ``prepare_threshold=None`` prepares nothing, as PgBouncer may need it.
 
         Raises:
             psycopg.ProgrammingError: the conninfo makes no sense.
             psycopg.OperationalError: no host took the connection; `AllHostsFailed` where several were tried.
         """
-        conn = await cls._dial(conninfo_to_dict(conninfo, **kwargs))
+        conn = await cls._dial(conninfo_to_dict(conninfo, **kwargs), within=within)
         conn._autocommit = autocommit
         conn.prepare_threshold = prepare_threshold
         if context:
@@ -178,13 +192,14 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         return conn
 
     @classmethod
-    async def _dial(cls, params: ConnDict) -> Self:
-        seconds = timeout_from_conninfo(params)
+    async def _dial(cls, params: ConnDict, *, within: float) -> Self:
+        hosts = split_hosts(params)
+        seconds = min(connect_timeout(params), within / len(hosts))
         failures: list[psycopg.Error] = []
         try:
-            for host in _hosts(params):
-                for address in await _addresses(host, seconds=seconds, failures=failures):
-                    with _attempt(address, seconds=seconds, failures=failures):
+            for host in hosts:
+                for address in await resolve(host, seconds=seconds, failures=failures):
+                    with attempt(address, seconds=seconds, failures=failures):
                         return await _converse(cls._connect_gen(make_conninfo("", **address)))
             raise failures[0] if len(failures) == 1 else AllHostsFailed(failures)
         finally:
@@ -236,21 +251,24 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
             with trio.fail_after(timeout):
                 return await self.wait(gen)
         code = _code(gen)
-        if code not in _BEGUN_ANYWAY:
+        ending = code in _BEGUN_ANYWAY
+        if not ending:
             await self._pause()
         try:
-            return await self._drive(gen)
+            return await self._drive(gen, ending=ending)
         except trio.Cancelled:
             with self._clean_up():
                 if code in _UNBREAKABLE:
                     return await self._drive(gen)
                 await self._interrupt(gen)
+            _dispose(gen)
             raise
         except KeyboardInterrupt:
             self.abort()  # no time to find out what the server is doing
+            _dispose(gen)
             raise
 
-    async def _drive(self, gen: PQGen[RV]) -> RV:
+    async def _drive(self, gen: PQGen[RV], *, ending: bool = False) -> RV:
         try:
             wanted = next(gen)
             fd = self.pgconn.socket
@@ -260,14 +278,15 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
                     await wait_readable(fd)
                     wanted = gen.send(Ready.R)
                 else:
-                    wanted = gen.send(await self._wait_to_write(fd, wanted))
+                    wanted = gen.send(await self._wait_to_write(fd, wanted, ending=ending))
         except StopIteration as end:
             return cast("RV", end.value)
         except (trio.ClosedResourceError, OSError) as error:
+            _dispose(gen)
             raise psycopg.OperationalError("the connection was closed while in use") from error
 
-    async def _wait_to_write(self, fd: int, wanted: Wait) -> int:
-        await self._pause()
+    async def _wait_to_write(self, fd: int, wanted: Wait, *, ending: bool) -> int:
+        await self._pause(ending=ending)
         if ready := _ready(fd, wanted):  # nearly always, and far cheaper than asking Trio
             return ready
         self._steps = 0
@@ -276,14 +295,14 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         await wait_writable(fd)
         return Ready.W
 
-    async def _pause(self) -> None:
-        """Raise if cancelled, and give other tasks a turn if there has been none for long."""
-        self._steps += 1
-        if self._steps < _STEPS_WITHOUT_PAUSE:
+    async def _pause(self, *, ending: bool = False) -> None:
+        """Raise if cancelled, but not at an end, and give others a turn if there has been none for long."""
+        if not ending:
             await checkpoint_if_cancelled()
-        else:
+        self._steps += 1
+        if self._steps == _STEPS_WITHOUT_PAUSE:
             self._steps = 0
-            await checkpoint()
+            await cancel_shielded_checkpoint()
 
     # Being cancelled
 
@@ -299,17 +318,18 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
     async def _interrupt(self, gen: PQGen[Any]) -> None:
         """Make the server stop what ``gen`` has asked it to do, or close the connection."""
         pgconn = self.pgconn
-        if pgconn.transaction_status != pq.TransactionStatus.ACTIVE:
-            return
+        active = pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+        goes_on = _code(gen) in _GO_ON or (active and pgconn.pipeline_status)
         try:
             if pgconn.is_busy() and pgconn.flush():
                 self.abort()  # the server has only half of the query, so this withdraws it
                 return
-            await self._request_cancel()
-            if _code(gen) in _COPY_STEPS or pgconn.pipeline_status:
+            if active:
+                await self._request_cancel()
+            if goes_on:
                 with suppress(psycopg.Error):  # "canceling statement due to user request"
                     await self._drive(gen)
-            else:
+            elif active:
                 gen.close()  # or it might go on, say from BEGIN to the query itself
                 await self._discard_results()
         except psycopg.Error:
@@ -345,7 +365,37 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         with trio.CancelScope(deadline=deadline, shield=True), suppress(psycopg.Error):
             await self.cancel_safe()
 
-    # Transactions and notifications
+    # Pipelines, transactions, notifications
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncGenerator[psycopg.AsyncPipeline]:
+        """Send the block's queries without waiting for the results of those before.
+
+        When it is cut short, by whatever, the connection is afterwards as it was before, or closed.
+        """
+        with self._in_order():
+            async with super().pipeline() as pipeline:
+                yield pipeline
+
+    @asynccontextmanager
+    async def _pipeline_nolock(self) -> AsyncGenerator[psycopg.AsyncPipeline]:
+        with self._in_order():
+            async with super()._pipeline_nolock() as pipeline:
+                yield pipeline
+
+    @contextmanager
+    def _in_order(self) -> Generator[None]:
+        """Close the connection if cancelling the block's pipeline has left results or a transaction behind."""
+        pgconn = self.pgconn
+        before = pgconn.transaction_status, pgconn.pipeline_status
+        try:
+            yield
+        except BaseException as error:
+            mode_is_stuck = before[1] != pgconn.pipeline_status
+            cut = isinstance(error, trio.Cancelled) and not before[1]
+            if mode_is_stuck or (cut and before[0] != pgconn.transaction_status):
+                self.abort()
+            raise
 
     @asynccontextmanager
     async def transaction(
@@ -398,66 +448,14 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
             self.pgconn.notify_handler(notification)
 
 
-def describe(conninfo: str) -> str:
-    """Name database, hosts and user of a conninfo for a message; never the password.
-
-    Raises:
-        psycopg.ProgrammingError: the conninfo makes no sense.
-    """
-    params = conninfo_to_dict(conninfo)
-    database, user, host, port = (get_param(params, key) or "" for key in ("dbname", "user", "host", "port"))
-    return _where(database, user, host=host, port=port)
-
-
-def _where(database: str, user: str, *, host: str, port: str) -> str:
-    place = f"{host or 'localhost'}:{port or 5432}"
-    who = f" as {user}" if user else ""
-    return f"PostgreSQL {database or user} at {place}{who}"
-
-
-def _hosts(params: ConnDict) -> list[ConnDict]:
-    """Split off the settings for each host, in the order in which to try them."""
-    hosts = split_attempts(params)
-    if get_param(params, "load_balance_hosts") == "random":
-        random.shuffle(hosts)
-    if get_param(params, "target_session_attrs") == "prefer-standby":  # libpq knows one host at a time here
-        hosts = [{**host, "target_session_attrs": kind} for kind in ("standby", "any") for host in hosts]
-    return hosts
-
-
-async def _addresses(host: ConnDict, *, seconds: float, failures: list[psycopg.Error]) -> list[ConnDict]:
-    """Resolve the host's name, if it has one that is not resolved; without an address, note why."""
-    name = get_param(host, "host") or ""
-    is_path = name.startswith(("/", "@")) or name[1:2] == ":"
-    if not name or is_path or get_param(host, "hostaddr"):
-        return [host]
-    addresses: list[ConnDict] = []
-    with _attempt(host, seconds=seconds, failures=failures):
-        try:
-            found = await trio.socket.getaddrinfo(name, None, type=trio.socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise psycopg.OperationalError(f"cannot resolve the host name {name!r}: {error}") from error
-        addresses = [{**host, "hostaddr": str(sockaddr[0])} for *_, sockaddr in found]
-    if get_param(host, "load_balance_hosts") == "random":
-        random.shuffle(addresses)
-    return addresses
-
-
-@contextmanager
-def _attempt(host: ConnDict, *, seconds: float, failures: list[psycopg.Error]) -> Generator[None]:
-    """Give the block ``seconds``; note its failure instead of raising it."""
-    with trio.move_on_after(seconds) as scope:
-        try:
-            yield
-        except psycopg.Error as error:
-            failures.append(error.with_traceback(None))
-    if scope.cancelled_caught:
-        name, port = get_param(host, "host") or get_param(host, "hostaddr"), get_param(host, "port") or 5432
-        failures.append(psycopg.errors.ConnectionTimeout(f"{name}:{port} did not answer within {seconds} s"))
-
-
 def _code(gen: PQGen[Any]) -> CodeType:
     return gen.gi_code  # type: ignore[attr-defined,no-any-return]  # they are all written with `yield`
+
+
+def _dispose(gen: PQGen[Any]) -> None:
+    """Close a generator that was left in its midst, now rather than when it is collected: it may complain."""
+    with suppress(psycopg.Error, RuntimeError):
+        gen.close()
 
 
 async def _converse(gen: PQGenConn[RV]) -> RV:

@@ -53,7 +53,7 @@ async def test_all_hosts_fail(postgres_url: str, dead_port: int) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make connect_timeout short: libpq's least, 2 s, is long for a test."""
-    monkeypatch.setattr(trio_psycopg, "timeout_from_conninfo", lambda params: 0.1)
+    monkeypatch.setattr(trio_psycopg, "connect_timeout", lambda params: 0.1)
 
 
 async def test_silent_host_is_left_after_connect_timeout(

@@ -9,8 +9,9 @@ import trio
 from psycopg.conninfo import make_conninfo
 
 from jobrt._storage.postgres_errors import AllHostsFailed, one_line, translate
+from jobrt._storage.postgres_hosts import describe
 from jobrt._storage.postgres_pool import call_deadline, open_connection, storage_errors
-from jobrt._storage.trio_psycopg import TrioConnection, describe
+from jobrt._storage.trio_psycopg import TrioConnection
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 from tests.storage.trio_psycopg.conftest import Until
 from tests.support.postgres import Cluster, Server

@@ -193,6 +193,6 @@ async def test_cancelled_listener_sends_nothing(proxied: TrioConnection[Any], pr
 
 
 async def _expect_lost(conn: TrioConnection[Any]) -> None:
-    with pytest.raises(psycopg.OperationalError):  # noqa: PT012  # the block is what fails
+    with pytest.raises(psycopg.OperationalError):  # the block is what fails
         async for _ in conn.notifies():
             pytest.fail("nothing was sent")

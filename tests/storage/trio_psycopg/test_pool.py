@@ -6,6 +6,7 @@ import psycopg
 import pytest
 import trio
 import trio.testing
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from jobrt._storage.postgres_pool import Pool
 from jobrt._storage.trio_psycopg import TrioConnection
@@ -84,6 +85,34 @@ async def test_opening_has_a_deadline(proxied_url: str, proxy: TcpProxy) -> None
                 assert await _pid(conn)
 
 
+async def test_silent_host_leaves_time_for_the_next(
+    postgres_url: str, proxied_url: str, proxy: TcpProxy
+) -> None:
+    """Where the first host is silent, the second is tried before the time to acquire is over."""
+    port = conninfo_to_dict(postgres_url)["port"]
+    hosts = make_conninfo(proxied_url, host="127.0.0.1,127.0.0.1", port=f"{proxy.port},{port}")
+    proxy.silence()
+    with trio.fail_after(10):
+        async with Pool(hosts, acquire_timeout=2) as pool, pool.acquire() as conn:
+            assert await _pid(conn)
+
+
+async def test_primary_that_became_a_standby(postgres_url: str) -> None:
+    """A connection on which nothing can be written any more is given up: the primary is elsewhere now."""
+
+    async def configure(conn: TrioConnection[Any]) -> None:
+        if pool.statistics().opened == 0:
+            await conn.execute("set default_transaction_read_only = on")
+
+    with trio.fail_after(10):
+        async with Pool(postgres_url, max_size=1, configure=configure) as pool:
+            with pytest.raises(StorageUnavailable, match="read-only transaction"):
+                async with pool.call(10) as conn:
+                    await conn.execute("create table t (n int)")
+            async with pool.call(10) as conn:
+                await conn.execute("create table t (n int)")
+
+
 async def test_terminated_while_idle(postgres_url: str, watcher: TrioConnection[Any]) -> None:
     """A connection that the server has closed while it was idle is not lent."""
     with trio.fail_after(10):
@@ -100,7 +129,7 @@ async def test_terminated_while_lent(postgres_url: str, watcher: TrioConnection[
     """A connection that breaks in a call makes that call fail, and the next one works."""
     with trio.fail_after(10):
         async with Pool(postgres_url, max_size=1) as pool:
-            with pytest.raises(StorageUnavailable):  # noqa: PT012  # the block is what fails
+            with pytest.raises(StorageUnavailable):  # the block is what fails
                 async with pool.call(10) as conn:
                     await watcher.execute("select pg_terminate_backend(%s, 5000)", (await _pid(conn),))
                     await _pid(conn)

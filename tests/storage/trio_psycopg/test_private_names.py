@@ -9,14 +9,15 @@ import psycopg
 import pytest
 from psycopg import generators, waiting
 from psycopg._connection_base import BaseConnection
-from psycopg._conninfo_utils import get_param, split_attempts
 from psycopg._copy_base import BaseCopy
+from psycopg._cursor_base import BaseCursor
 from psycopg._pipeline_base import BasePipeline
-from psycopg.conninfo import timeout_from_conninfo
+from psycopg._server_cursor_base import ServerCursorMixin
 from psycopg.pq import ConnStatus
 from psycopg.transaction import BaseTransaction
 
 from jobrt._storage import trio_psycopg
+from tests.support.postgres import Server
 
 _Connection = psycopg.AsyncConnection
 
@@ -25,12 +26,15 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
     "AsyncConnection._cancel_gen": (_Connection._cancel_gen, "self"),
     "AsyncConnection._should_cancel": (_Connection._should_cancel, "self"),
     "AsyncConnection._try_cancel": (_Connection._try_cancel, "self timeout"),
+    "AsyncConnection._pipeline_nolock": (_Connection._pipeline_nolock, "self"),
     "BaseConnection._commit_gen": (BaseConnection._commit_gen, "self"),
     "BaseConnection._rollback_gen": (BaseConnection._rollback_gen, "self"),
     "BaseConnection._tpc_finish_gen": (BaseConnection._tpc_finish_gen, "self action xid"),
     "BaseTransaction._exit_gen": (BaseTransaction._exit_gen, "self exc_type exc_val exc_tb"),
     "BaseTransaction._enter_gen": (BaseTransaction._enter_gen, "self"),
     "BasePipeline._exit_gen": (BasePipeline._exit_gen, "self"),
+    "BaseCursor._stream_fetchone_gen": (BaseCursor._stream_fetchone_gen, "self first"),
+    "ServerCursorMixin._close_gen": (ServerCursorMixin._close_gen, "self"),
     "BaseCopy._read_gen": (BaseCopy._read_gen, "self"),
     "BaseCopy._read_row_gen": (BaseCopy._read_row_gen, "self"),
     "BaseCopy._end_copy_out_gen": (BaseCopy._end_copy_out_gen, "self"),
@@ -39,9 +43,6 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
     "generators.fetch": (generators.fetch, "pgconn"),
     "generators.notifies": (generators.notifies, "pgconn"),
     "waiting._ready": (waiting._ready, "fileno wait"),
-    "conninfo.timeout_from_conninfo": (timeout_from_conninfo, "params"),
-    "_conninfo_utils.get_param": (get_param, "params name"),
-    "_conninfo_utils.split_attempts": (split_attempts, "params"),
 }
 _ATTRIBUTES = {
     "AsyncConnection._adapters": None,
@@ -62,7 +63,7 @@ def test_function(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in _FUNCTIONS if name.startswith("Base")] + ["generators.copy_to"]
+    "name", [name for name in _FUNCTIONS if name.startswith(("Base", "Server"))] + ["generators.copy_to"]
 )
 def test_generator_is_known_by_its_code(name: str) -> None:
     """What is known by its code is a Python generator."""
@@ -70,9 +71,9 @@ def test_generator_is_known_by_its_code(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _ATTRIBUTES)
-async def test_attribute(name: str, postgres_url: str) -> None:
+async def test_attribute(name: str, postgres_server: Server) -> None:
     """Each attribute of a new connection has the value that it had in psycopg 3.3."""
-    async with await trio_psycopg.TrioConnection.connect(postgres_url) as conn:
+    async with await trio_psycopg.TrioConnection.connect(postgres_server.admin) as conn:
         assert getattr(conn, name.partition(".")[2]) == _ATTRIBUTES[name]
 
 

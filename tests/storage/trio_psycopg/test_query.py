@@ -67,7 +67,7 @@ async def test_pipeline(conn: TrioConnection[Any]) -> None:
 
 async def test_error_in_a_pipeline(conn: TrioConnection[Any]) -> None:
     """An error in a pipeline is raised at its end, and the connection can be used again."""
-    with pytest.raises(psycopg.errors.UndefinedTable):  # noqa: PT012  # the block is what fails
+    with pytest.raises(psycopg.errors.UndefinedTable):  # the block is what fails
         async with conn.pipeline():
             await conn.execute("select 1")
             await conn.execute("select * from nosuch")
@@ -105,6 +105,29 @@ async def test_pipeline_in_a_cancelled_scope(conn: TrioConnection[Any]) -> None:
     assert scope.cancelled_caught
     assert conn.reusable
     assert await (await conn.execute("select 3")).fetchone() == (3,)
+
+
+async def test_cancelled_executemany(
+    conn: TrioConnection[Any], watcher: TrioConnection[Any], until: Until
+) -> None:
+    """An `executemany` that is cancelled while the server works leaves the connection usable."""
+    await conn.execute("create table t (n int)")
+
+    async def insert() -> None:
+        await conn.cursor().executemany("insert into t values (%s)", [(n,) for n in range(1000)])
+
+    async with watcher.transaction():
+        await watcher.execute("lock table t")
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(insert)
+                await until(
+                    "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s",
+                    conn.info.backend_pid,
+                )
+                nursery.cancel_scope.cancel()
+    assert conn.reusable
+    assert await (await conn.execute("select count(*) from t")).fetchone() == (0,)
 
 
 async def test_copy_in_and_out(conn: TrioConnection[Any]) -> None:
@@ -149,7 +172,7 @@ async def test_copy_gives_others_a_turn(conn: TrioConnection[Any]) -> None:
 async def test_error_ends_copy_in(conn: TrioConnection[Any]) -> None:
     """An exception in the block withdraws the rows."""
     await conn.execute("create table t (n int)")
-    with pytest.raises(ZeroDivisionError):  # noqa: PT012  # the block is what fails
+    with pytest.raises(ZeroDivisionError):  # the block is what fails
         async with conn.cursor().copy("copy t from stdin") as copy:
             await copy.write_row((1,))
             raise ZeroDivisionError
