@@ -430,14 +430,18 @@ async def awaitable(_job: object) -> timedelta:
 
 
 @pytest.mark.parametrize(
-    "value", [None, tenacity.wait_fixed(1), polynomial(), lambda job: job, Callable1(), print], ids=repr
+    "value",
+    [None, tenacity.wait_fixed(1), polynomial(), lambda job: job, Callable1(), print],
+    ids=lambda value: type(value).__name__,
 )
 def test_good_backoff(value: Any) -> None:
     """Waits and functions of one argument pass, as they are."""
     assert as_backoff(value, owner="Send") is value
 
 
-@pytest.mark.parametrize("value", [None, OS, OS | NOT_KEY, lambda state: True, Callable1()], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, OS, OS | NOT_KEY, lambda state: True, Callable1()], ids=lambda value: type(value).__name__
+)
 def test_good_retry(value: Any) -> None:
     """Predicates and functions of one argument pass, as they are."""
     assert as_retry(value, owner="Send") is value
