@@ -131,6 +131,7 @@ class App:
         name: str | None = None,
     ) -> None:
         self.url = url or os.environ.get("JOBRT_URL") or DEFAULT_URL
+        self._migrate_wanted = migrate
         self.name = name
         self.grace = _seconds("grace", grace, least=0.0)
         self.lease = _seconds("lease", lease, least=0.1)
@@ -142,13 +143,21 @@ class App:
         self._state = state
         self._listen = listen
         self._engine = parse_url(self.url).engine
-        self._migrate = self._engine == "sqlite" if migrate is None else migrate
         self._given_queues = None if queues is None else {n: as_queue(n, q) for n, q in queues.items()}
         self._keep = keep
         self._shared = _Shared(self._open_storage)
         self._rules = prune_plan(keep, queues={n: q.keep for n, q in (self._given_queues or {}).items()})
         for one in jobs:
             self.registry.add(one)
+
+    @property
+    def _migrate(self) -> bool:
+        return self._engine == "sqlite" if self._migrate_wanted is None else self._migrate_wanted
+
+    def move_to(self, url: str) -> None:
+        """Use another database from now on; not while a client or worker is open."""
+        self._engine = parse_url(url).engine
+        self.url = url
 
     def __repr__(self) -> str:
         return f"<jobrt.App {self._engine}, {len(list(self.registry.names))} jobs>"

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from jobrt._core.attempts import Stop
+from jobrt._core.attempts import Stop, interrupted
 from jobrt._core.supervision_records import (
     ChildFailed,
     ChildRestarting,
@@ -242,15 +242,16 @@ class Worker:
             if not any(counts) and not any(queue.held for queue in self.queues.values()):
                 return
 
-    def abandon(self) -> list[str]:
-        """Report attempts that do not end as interrupted, so that the process can exit; returns their names.
+    async def abandon(self) -> list[str]:
+        """Give attempts that do not end back to others, sign off, and return what they were.
 
-        Only for a process that ends right after: the code of those attempts is still running.
+        Only for a process that exits right after: the code of those attempts is still running.
         """
         stuck = self._running()
         for one in stuck:
-            one.completed = True
-            self._completer.give_back(one.job)
+            one.completed = True  # whatever it still says is not written
+            self._completer.add(Report(interrupted(one.job, "the worker exited before it ended"), one.job, 0.0))
+        await self._sign_off()
         return [f"{one.job.name} {one.job.id}" for one in stuck]
 
     # ------------------------------------------------------------------ running

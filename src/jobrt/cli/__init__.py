@@ -1,0 +1,77 @@
+"""Be the command line: ``python -m jobrt``, or ``jobrt``.
+
+::
+
+    __init__   the commands, and what becomes of errors
+    worker · demo · jobs · queues · crons · workers · admin      one module per group of commands
+    selection  options that pick jobs                            output   tables, lines, JSON
+    setting    --app and --url
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from jobrt.cli.setting import Setting
+from jobrt.errors import JobrtError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--app", "app", metavar="MODULE:ATTR", envvar="JOBRT_APP", help="The application, e.g. shop.jobs:app.")
+@click.option("--url", metavar="URL", help="The database; default JOBRT_URL, then sqlite:///jobrt.db.")
+@click.version_option(package_name="jobrt")
+@click.pass_context
+def cli(context: click.Context, app: str | None, url: str | None) -> None:
+    """Run durable background jobs, look at them, manage them."""
+    context.obj = Setting(app, url)
+
+
+def _add_commands() -> None:
+    from jobrt.cli import admin, crons, demo, jobs, queues, worker, workers  # noqa: PLC0415 - they import `cli`'s parts
+
+    for module in (worker, demo, jobs, queues, crons, workers, admin):
+        for command in module.COMMANDS:
+            cli.add_command(command)
+
+
+_add_commands()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit status: 0 well, 1 an error, 2 wrong usage, 130 interrupted."""
+    try:
+        status = cli.main(arguments, prog_name="jobrt", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last place where an error can become one clear line
+        return _tell(error)
+    return status if isinstance(status, int) else 0
+
+
+def _tell(error: BaseException) -> int:
+    """Print an error as one line; a bug of ours too, with how to see more."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if os.environ.get("JOBRT_DEBUG"):
+        raise error
+    text = " ".join(str(error).split())
+    if isinstance(error, JobrtError):
+        click.echo(f"jobrt: {text}", err=True)
+    else:
+        click.echo(f"jobrt: {type(error).__name__}: {text} (JOBRT_DEBUG=1 shows the traceback)", err=True)
+    return 1

@@ -1,0 +1,85 @@
+"""Look at cron entries; pause, resume, delete them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from jobrt._core.cron import CronEntry, next_tick
+from jobrt.cli.output import JSON_OPTION, print_json, print_rows
+from jobrt.cli.setting import Setting, in_trio
+from jobrt.errors import JobrtError
+
+if TYPE_CHECKING:
+    from jobrt._storage.base import CronRow
+
+__all__ = ["COMMANDS"]
+
+
+def _row(row: CronRow) -> list[object]:
+    try:
+        entry = CronEntry.from_spec(row.name, row.spec, paused=row.paused, anchor=row.created_at)
+        upcoming = next_tick(entry, datetime.now(UTC))
+    except JobrtError as error:
+        return [row.name, row.spec.get("job"), f"broken: {error}", row.last_tick, None, ""]
+    state = "paused" if row.paused else entry.missed
+    return [row.name, entry.job, entry.schedule, row.last_tick, upcoming, state]
+
+
+@click.group("cron", invoke_without_command=True)
+@JSON_OPTION
+@click.pass_context
+def cron(context: click.Context, as_json: bool) -> None:
+    """Show the cron entries and their next ticks."""
+    if context.invoked_subcommand is None:
+        _show(context.obj, as_json)
+
+
+@in_trio
+async def _show(setting: Setting, as_json: bool) -> None:
+    app = setting.app()
+    async with app.open_client() as jobs:
+        await app.declare_crons()
+        rows = await jobs.crons()
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(("name", "job", "schedule", "last", "next", "missed"), map(_row, rows), empty="no cron entries")
+
+
+@cron.command()
+@click.argument("name")
+@click.pass_obj
+@in_trio
+async def pause(setting: Setting, name: str) -> None:
+    """Let the entry NAME tick no more until it is resumed."""
+    async with setting.app().open_client() as jobs:
+        await jobs.pause_cron(name)
+    click.echo(f"{name} is paused")
+
+
+@cron.command()
+@click.argument("name")
+@click.pass_obj
+@in_trio
+async def resume(setting: Setting, name: str) -> None:
+    """Let the entry NAME tick again."""
+    async with setting.app().open_client() as jobs:
+        await jobs.resume_cron(name)
+    click.echo(f"{name} is resumed")
+
+
+@cron.command()
+@click.argument("name")
+@click.pass_obj
+@in_trio
+async def delete(setting: Setting, name: str) -> None:
+    """Remove the entry NAME; a worker whose code declares it adds it again."""
+    async with setting.app().open_client() as jobs:
+        await jobs.delete_cron(name)
+    click.echo(f"{name} is deleted")
+
+
+COMMANDS = (cron,)

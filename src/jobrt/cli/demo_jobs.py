@@ -1,0 +1,136 @@
+"""Be the demo's jobs: one per file, and one for the report."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+import tenacity
+import trio
+
+import jobrt
+from jobrt import where
+from jobrt._registry import definition_of
+
+__all__ = ["CountFile", "Report", "files_of", "sha256_line"]
+
+_CHUNK = 1 << 20
+_EVER = jobrt.Unique(by=("name", "args"), states="all")
+
+
+def files_of(root: str) -> jobrt.where.Where:
+    """Match the demo's jobs for the files below `root`."""
+    return where.name("CountFile") & where.args("root", root)
+
+
+class CountFile(jobrt.Job):
+    """Hash a file and count its lines and tokens, in a thread."""
+
+    QUEUE = "files"
+    MAX_ATTEMPTS = 3
+    BACKOFF = tenacity.wait_fixed(0.2)
+    UNIQUE = _EVER
+
+    root: str
+    path: Path
+
+    def run(self, ctx: jobrt.Context) -> dict[str, Any]:
+        """Return sha256, bytes, lines and tokens (what stands between blanks) of the file."""
+        digest = hashlib.sha256()
+        size = lines = tokens = 0
+        last = b""
+        with self.path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                trio.from_thread.check_cancelled()
+                digest.update(chunk)
+                size += len(chunk)
+                lines += chunk.count(b"\n")
+                tokens += len(chunk.split())
+                if last and not last.isspace() and not chunk[:1].isspace():
+                    tokens -= 1  # the chunks' border cut it in two
+                last = chunk[-1:]
+        lines += bool(last) and last != b"\n"
+        return {"sha256": digest.hexdigest(), "bytes": size, "lines": lines, "tokens": tokens}
+
+
+@attrs.define
+class _Sum:
+    files: int = 0
+    bytes: int = 0
+    lines: int = 0
+    tokens: int = 0
+
+    def add(self, result: dict[str, Any]) -> None:
+        self.files += 1
+        self.bytes += result["bytes"]
+        self.lines += result["lines"]
+        self.tokens += result["tokens"]
+
+
+class Report(jobrt.Job):
+    """Wait for all files, then write the digests and sum up; exactly one job per directory."""
+
+    QUEUE = "report"
+    UNIQUE = _EVER
+
+    root: str
+    output: Path
+
+    async def run(self, ctx: jobrt.Context) -> Any:
+        """Hold no slot while files are being counted: run again after the last one."""
+        unfinished = files_of(self.root) & ~where.state("completed", "cancelled", "discarded")
+        waiting = await ctx.client.query(unfinished, limit=None, details=False)
+        if waiting:
+            return jobrt.After(waiting)
+        records = await ctx.client.query(files_of(self.root), order_by="id", limit=None)
+        await trio.to_thread.run_sync(_write, self.output, records)
+        return _summary(records)
+
+
+def _summary(records: list[jobrt.JobRecord]) -> dict[str, Any]:
+    total, by_kind = _Sum(), dict[str, _Sum]()
+    failed = []
+    for one in records:
+        path = path_of(one)
+        if one.state is not jobrt.State.COMPLETED:
+            said = one.attempts[-1].message if one.attempts else one.cancel_reason
+            failed.append({"path": os.fsencode(path).decode(errors="backslashreplace"), "reason": said})
+            continue
+        total.add(one.result)
+        by_kind.setdefault(path.suffix.lower() or "(none)", _Sum()).add(one.result)
+    largest = sorted(by_kind.items(), key=lambda item: -item[1].bytes)[:10]
+    return {
+        "total": attrs.asdict(total),
+        "kinds": [{"kind": kind, **attrs.asdict(one)} for kind, one in largest],
+        "failed": failed[:100],
+        "failed_count": len(failed),
+    }
+
+
+def path_of(record: jobrt.JobRecord) -> Path:
+    """Return the path that a job's payload holds, whatever its name."""
+    job: CountFile = definition_of(CountFile).decode(record.args)
+    return job.path
+
+
+def sha256_line(digest: str, path: Path) -> bytes:
+    """Return a line as ``sha256sum`` writes it: names with a line break or backslash are escaped and marked."""
+    name = os.fsencode(path)
+    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if escaped != name else b""
+    return mark + digest.encode() + b"  " + escaped + b"\n"
+
+
+def _write(output: Path, records: list[jobrt.JobRecord]) -> None:
+    """Write all digests, or leave what was there: never half a report."""
+    part = output.with_name(f"{output.name}.part")
+    with part.open("wb") as file:
+        for one in records:
+            if one.state is jobrt.State.COMPLETED:
+                file.write(sha256_line(one.result["sha256"], path_of(one)))
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(output)

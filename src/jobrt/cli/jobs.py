@@ -1,0 +1,277 @@
+"""Enqueue jobs, list them, show one, cancel, rerun, delete."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+
+import jobrt
+from jobrt import where as w
+from jobrt.cli.output import JOB_COLUMNS, JSON_OPTION, age, console, job_row, jsonable, print_json, print_rows, when
+from jobrt.cli.selection import confirmed, duration, pick_options
+from jobrt.cli.setting import Setting, in_trio
+from jobrt.errors import InvalidJob
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from jobrt._client import Client
+    from jobrt._core.where import Where
+    from jobrt._registry import JobDefinition
+
+__all__ = ["COMMANDS"]
+
+
+@click.command()
+@click.argument("name")
+@click.argument("fields", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--json", "payload", metavar="JSON", help="The whole payload as a JSON object.")
+@click.option("--queue", help="Where to, instead of the job's queue.")
+@click.option("--priority", type=int, help="Higher runs first.")
+@click.option("--max-attempts", type=int, help="Runs in total.")
+@click.option("--timeout", metavar="TIME", help="How long one attempt may take: 30s, 5m.")
+@click.option("--in", "schedule_in", metavar="TIME", help="Run not before 90s, 15m, 2h, 7d from now.")
+@click.option("--at", "schedule_at", metavar="TIME", help="Run not before this time (ISO 8601).")
+@click.option("--tag", "tags", multiple=True, help="A tag; repeat for more.")
+@click.option("--meta", "metadata", multiple=True, metavar="KEY=VALUE", help="Metadata; repeat for more.")
+@click.option("--context", help="Why the job exists.")
+@click.option("--unique-key", help="Not if a job of this name with this key is still to be done.")
+@click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
+@click.pass_obj
+@in_trio
+async def enqueue(setting: Setting, name: str, fields: tuple[str, ...], payload: str | None, **options: Any) -> int:
+    """Put a job NAME into the database and print its id."""
+    app = setting.app_with_jobs()
+    wait = options.pop("wait")
+    value = _value(app.registry.get(name), fields, payload)
+    async with app.open_client() as jobs:
+        handle = await jobs.enqueue(value, **_options(options))
+        if not wait:
+            click.echo(f"{handle.id}" + (" (was there already)" if handle.duplicate else ""))
+            return 0
+        record = await handle.wait()
+    if record.state is jobrt.State.COMPLETED:
+        print_json(record.result)
+        return 0
+    last = record.attempts[-1] if record.attempts else None
+    click.echo(f"jobrt: job {record.id} is {record.state}: {last.message if last else record.cancel_reason}", err=True)
+    return 1
+
+
+def _value(definition: JobDefinition, fields: tuple[str, ...], payload: str | None) -> Any:
+    """Return the job value that the command line describes; raise `InvalidJob`."""
+    if payload is not None and fields:
+        msg = "give KEY=VALUE arguments or --json, not both"
+        raise click.UsageError(msg)
+    if payload is None:
+        return _from_fields(definition, fields)
+    try:
+        decoded = json.loads(payload)
+    except json.JSONDecodeError as error:
+        msg = f"--json is not JSON: {error}"
+        raise click.ClickException(msg) from None
+    if not isinstance(decoded, dict):
+        msg = f"--json is to be an object with the fields of {definition.name}, not {type(decoded).__name__}"
+        raise click.ClickException(msg)
+    return definition.decode(decoded)
+
+
+def _from_fields(definition: JobDefinition, fields: tuple[str, ...]) -> Any:
+    """Take each value as text where the field's type takes that, else as JSON."""
+    texts: dict[str, str] = {}
+    for field in fields:
+        key, equals, value = field.partition("=")
+        if not equals:
+            msg = f"{field!r}: write KEY=VALUE"
+            raise click.UsageError(msg)
+        texts[key] = value
+    args: dict[str, Any] = dict(texts)
+    for _ in range(len(texts) + 1):
+        try:
+            return definition.decode(args)
+        except InvalidJob:
+            if not _read_one_more(definition, args, texts):
+                raise
+    return definition.decode(args)
+
+
+def _read_one_more(definition: JobDefinition, args: dict[str, Any], texts: dict[str, str]) -> bool:
+    """Read one more value as JSON, the first whose text does not fit; say whether there was one."""
+    for key, text in texts.items():
+        if args[key] is not text:
+            continue
+        try:
+            read = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if not isinstance(read, str) and _blames(definition, args, key):
+            args[key] = read
+            return True
+    return False
+
+
+def _blames(definition: JobDefinition, args: dict[str, Any], key: str) -> bool:
+    try:
+        definition.decode(args)
+    except InvalidJob as error:
+        return f".{key}:" in str(error) or f".{key}[" in str(error) or f"{key}" in str(error)
+    return False
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    options = {name: value for name, value in given.items() if value not in (None, ())}
+    for name in ("schedule_in", "timeout"):
+        if name in options:
+            options[name] = duration(options[name])
+    if "schedule_at" in options:
+        options["schedule_at"] = _time(options["schedule_at"])
+    if "metadata" in options:
+        options["metadata"] = dict(_pair(one) for one in options["metadata"])
+    if "unique_key" in options:
+        options["unique"] = jobrt.Unique(key=options.pop("unique_key"))
+    return options
+
+
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        msg = f"--at {text!r} is no time: write it as 2030-01-31T12:00:00+01:00"
+        raise click.BadParameter(msg) from None
+    return found if found.tzinfo is not None else found.astimezone()
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        msg = f"--meta {text!r}: write KEY=VALUE"
+        raise click.BadParameter(msg)
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+@click.command("jobs")
+@pick_options
+@click.option("--limit", default=50, show_default=True, help="How many at most.")
+@click.option("--after", type=int, metavar="ID", help="Go on behind this job.")
+@click.option("--order-by", default="-id", show_default=True, help="id, schedule_at, created_at, finished_at, priority.")
+@click.option("--count", "only_count", is_flag=True, help="Print only how many match.")
+@JSON_OPTION
+@click.pass_obj
+@in_trio
+async def list_jobs(
+    setting: Setting, where: Where | None, limit: int, after: int | None, order_by: str, only_count: bool, as_json: bool
+) -> None:
+    """List jobs, the newest first."""
+    async with setting.app().open_client() as jobs:
+        if only_count:
+            click.echo(await jobs.count(where))
+            return
+        found = await jobs.query(where, order_by=order_by, limit=limit, after=after, details=as_json)
+    if as_json:
+        print_json(found)
+    else:
+        print_rows(JOB_COLUMNS, [job_row(one) for one in found], empty="no job matches")
+
+
+@click.command()
+@click.argument("job_id", type=int)
+@JSON_OPTION
+@click.pass_obj
+@in_trio
+async def show(setting: Setting, job_id: int, as_json: bool) -> None:
+    """Show everything about a job."""
+    async with setting.app().open_client() as jobs:
+        job = await jobs.get(job_id)
+    if as_json:
+        print_json(job)
+        return
+    out = console()
+    out.print(f"[bold]job {job.id}[/]  {escape(job.name)}  [bold]{job.state}[/]", soft_wrap=True)
+    for name, value in _facts(job):
+        out.print(f"  {name:<12} {escape(value)}", soft_wrap=True)
+    for attempt in job.attempts:
+        took = age((attempt.finished_at - attempt.started_at).total_seconds())
+        said = f"{attempt.error_type}: " if attempt.error_type else ""
+        line = f"attempt {attempt.number}  {attempt.end}  {when(attempt.started_at)}, {took}, {attempt.worker}"
+        out.print(escape(line), soft_wrap=True)
+        if attempt.message or said:
+            out.print(f"  {escape(said + (attempt.message or ''))}", soft_wrap=True)
+        for trace_line in (attempt.traceback or "").rstrip().splitlines():
+            out.print(f"    {escape(trace_line)}", soft_wrap=True)
+
+
+def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
+    data = jsonable(job)
+    facts = [
+        ("queue", f"{job.queue}, priority {job.priority}"),
+        ("attempt", f"{job.attempt} of {'any number' if job.max_attempts is None else job.max_attempts}"),
+        ("created", when(job.created_at)),
+        ("due", when(job.schedule_at)),
+        ("started", when(job.started_at)),
+        ("finished", when(job.finished_at)),
+    ]
+    if job.progress is not None:
+        total = "" if job.progress.total is None else f" of {job.progress.total:g}"
+        facts.append(("progress", f"{job.progress.done:g}{total} {job.progress.note}"))
+    for name in ("worker", "cancel_reason", "context"):
+        if data[name] is not None:
+            facts.append((name.replace("_", " "), str(data[name])))
+    for name in ("args", "metadata", "tags", "saved", "result"):
+        if data[name] not in (None, {}, []):
+            facts.append((name, json.dumps(data[name], ensure_ascii=False)))
+    return facts
+
+
+def _bulk(name: str, verb: str, does: Callable[..., Awaitable[int]], text: str, *, reason: bool = False) -> click.Command:
+    """Make a command that does something to jobs named by id or picked by options."""
+
+    @click.command(name, help=text)
+    @click.argument("ids", nargs=-1, type=int)
+    @pick_options
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @click.pass_obj
+    @in_trio
+    async def command(setting: Setting, ids: tuple[int, ...], where: Where | None, yes: bool, **options: Any) -> None:
+        if bool(ids) == (where is not None):
+            msg = f"name the jobs to {verb} by id, or pick them with options (see --help)"
+            raise click.UsageError(msg)
+        async with setting.app().open_client() as jobs:
+            if len(ids) == 1:
+                count = await does(jobs, ids[0], **options)
+            else:
+                picked = w.id_in(ids) if where is None else where
+                if where is not None and not await confirmed(jobs, picked, verb=verb, yes=yes):
+                    return
+                count = await does(jobs, picked, **options)
+        click.echo(f"{count} job{'' if count == 1 else 's'}")
+
+    return click.option("--reason", default="", help="Kept with the job.")(command) if reason else command
+
+
+async def _cancel(jobs: Client, job: int | Where, *, reason: str) -> int:
+    return await jobs.cancel(job, reason)
+
+
+async def _rerun(jobs: Client, job: int | Where) -> int:
+    return await jobs.rerun(job)
+
+
+async def _delete(jobs: Client, job: int | Where) -> int:
+    return await jobs.delete(job)
+
+
+COMMANDS = (
+    enqueue,
+    list_jobs,
+    show,
+    _bulk("cancel", "cancel", _cancel, "Cancel jobs, running ones too, by id or by options.", reason=True),
+    _bulk("rerun", "rerun", _rerun, "Run final jobs again, by id or by options."),
+    _bulk("delete", "delete", _delete, "Delete jobs, by id or by options."),
+)

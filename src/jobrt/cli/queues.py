@@ -1,0 +1,101 @@
+"""Look at queues; pause, resume, scale them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobrt.cli.output import JSON_OPTION, age, print_json, print_rows
+from jobrt.cli.setting import Setting, in_trio
+
+if TYPE_CHECKING:
+    from jobrt._client import Client
+
+__all__ = ["COMMANDS", "queue_rows"]
+
+COLUMNS = ("queue", "due", "oldest", "scheduled", "retryable", "running", "workers", "slots", "state")
+
+
+async def queue_rows(jobs: Client) -> list[list[Any]]:
+    """Return what people want to know of each queue, as rows of `COLUMNS`."""
+    alive = [one for one in await jobs.workers() if one.alive]
+    rows = []
+    for queue in await jobs.queues():
+        serving = [one.info["queues"][queue.name] for one in alive if queue.name in one.info.get("queues", {})]
+        slots = sum(one["concurrency"] for one in serving)
+        state = "paused" if queue.paused else "served" if serving else "nobody serves it"
+        if queue.concurrency is not None:
+            state += f", scaled to {queue.concurrency}"
+        rows.append(
+            [
+                queue.name,
+                queue.available,
+                age(queue.oldest_due),
+                queue.scheduled,
+                queue.retryable,
+                queue.executing,
+                len(serving),
+                slots,
+                state,
+            ]
+        )
+    return rows
+
+
+@click.group("queues", invoke_without_command=True)
+@JSON_OPTION
+@click.pass_context
+def queues(context: click.Context, as_json: bool) -> None:
+    """Show the queues: what is due, how long the oldest waits, what runs."""
+    if context.invoked_subcommand is None:
+        _show(context.obj, as_json)
+
+
+@in_trio
+async def _show(setting: Setting, as_json: bool) -> None:
+    async with setting.app().open_client() as jobs:
+        if as_json:
+            print_json(await jobs.queues())
+        else:
+            print_rows(COLUMNS, await queue_rows(jobs), empty="no queue has jobs")
+
+
+@queues.command()
+@click.argument("queue")
+@click.pass_obj
+@in_trio
+async def pause(setting: Setting, queue: str) -> None:
+    """Let no worker claim from QUEUE until it is resumed."""
+    async with setting.app().open_client() as jobs:
+        await jobs.pause(queue)
+    click.echo(f"{queue} is paused on all workers; running jobs go on")
+
+
+@queues.command()
+@click.argument("queue")
+@click.pass_obj
+@in_trio
+async def resume(setting: Setting, queue: str) -> None:
+    """Let workers claim from QUEUE again."""
+    async with setting.app().open_client() as jobs:
+        await jobs.resume(queue)
+    click.echo(f"{queue} is resumed")
+
+
+@queues.command()
+@click.argument("queue")
+@click.argument("concurrency")
+@click.pass_obj
+@in_trio
+async def scale(setting: Setting, queue: str, concurrency: str) -> None:
+    """Let each worker run CONCURRENCY jobs of QUEUE at once; ``default``: as configured."""
+    if concurrency != "default" and not concurrency.isdecimal():
+        msg = f"{concurrency!r}: give a number above zero, or default"
+        raise click.BadParameter(msg)
+    async with setting.app().open_client() as jobs:
+        await jobs.scale(queue, None if concurrency == "default" else int(concurrency))
+    click.echo(f"{queue} is scaled to {concurrency}")
+
+
+COMMANDS = (queues,)

@@ -1,0 +1,142 @@
+"""Run a worker, and pass signals on to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+import trio
+
+from jobrt.cli.setting import Setting, in_trio
+from jobrt.logs import JsonFormatter, log_event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from jobrt._runtime.worker import Worker
+    from jobrt.app import App
+
+__all__ = ["COMMANDS"]
+
+_CLEANUP = 4.0
+"""Seconds after the grace at which attempts that do not end are reported and the process exits."""
+
+
+@click.command()
+@click.option("--queue", "queues", multiple=True, help="Serve only this queue; repeat for more.")
+@click.option("--grace", type=float, help="Seconds that running jobs have when the worker stops.")
+@click.option("--drain", is_flag=True, help="Run until nothing is due, then stop.")
+@click.option("--verbose", is_flag=True, help="Log every attempt.")
+@click.option("--quiet", is_flag=True, help="Log only what is wrong.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_obj
+@in_trio
+async def worker(
+    setting: Setting,
+    queues: tuple[str, ...],
+    grace: float | None,
+    drain: bool,
+    verbose: bool,
+    quiet: bool,
+    log_format: str,
+) -> None:
+    """Run jobs until told to stop.
+
+    SIGTERM or SIGINT stops gracefully: running jobs have their grace. A second signal ends the grace, a third the process.
+    """
+    prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
+    app = setting.app_with_jobs()
+    await serve(app, queues=queues or None, grace=app.grace if grace is None else grace, drain=drain)
+
+
+def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
+    """Log to stderr, and let threads take turns quickly: what a process that only runs jobs wants."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    # Python lets a busy thread keep the lock for 5 ms: with a few jobs in threads the loop would wait that long at each turn.
+    sys.setswitchinterval(0.0005)
+    logger = logging.getLogger("jobrt")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+
+
+async def serve(app: App, *, queues: tuple[str, ...] | None, grace: float, drain: bool) -> None:
+    """Run a worker that obeys signals."""
+    with ExitStack() as stack:
+        stack.enter_context(app.events.subscribed(log_event))
+        signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
+        async with trio.open_nursery() as nursery:
+            starting = trio.CancelScope()
+            obeying = Signals(grace, starting)
+            nursery.start_soon(obeying.run, signals)
+            with starting:
+                obeying.worker = await nursery.start(_run(app, queues))
+            if obeying.worker is not None:
+                if obeying.count:  # came while it was starting
+                    obeying.worker.begin_stop(grace=grace)
+                if drain:
+                    nursery.start_soon(_stop_when_idle, obeying.worker, grace)
+                await obeying.worker.stopped.wait()
+            nursery.cancel_scope.cancel()
+
+
+def _run(app: App, queues: tuple[str, ...] | None):  # type: ignore[no-untyped-def]  # noqa: ANN202 - for nursery.start
+    async def run(*, task_status: trio.TaskStatus[Worker]) -> None:
+        await app.run_worker(queues=queues, task_status=task_status)
+
+    return run
+
+
+async def _stop_when_idle(running: Worker, grace: float) -> None:
+    await running.wait_idle()
+    await running.stop(grace=grace)
+
+
+@attrs.define(eq=False)
+class Signals:
+    """Obey signals: the first stops the worker, the second ends the grace, the third the process."""
+
+    grace: float
+    starting: trio.CancelScope
+    worker: Worker | None = None
+    count: int = 0
+
+    async def run(self, signals: AsyncIterator[int]) -> None:
+        """Obey until cancelled."""
+        async with trio.open_nursery() as nursery:
+            async for _ in signals:
+                self.count += 1
+                match self.count:
+                    case 1:
+                        self._stop(self.grace)
+                        nursery.start_soon(self._insist, self.grace + _CLEANUP)
+                    case 2:
+                        self._stop(0.0)
+                        nursery.start_soon(self._insist, _CLEANUP)
+                    case _:
+                        os._exit(1)
+
+    def _stop(self, grace: float) -> None:
+        if self.worker is None:
+            self.starting.cancel()
+        else:
+            self.worker.begin_stop(grace=grace)
+
+    async def _insist(self, seconds: float) -> None:
+        """Exit, if there are attempts that do not end: Trio cannot end a task, but a process can end."""
+        await trio.sleep(seconds)
+        if self.worker is not None:
+            with trio.move_on_after(1.0):
+                for name in await self.worker.abandon():
+                    click.echo(f"jobrt: {name} did not stop; given back", err=True)
+        os._exit(1)
+
+
+COMMANDS = (worker,)
