@@ -9,6 +9,9 @@ from datetime import timedelta
 from typing import Any, ClassVar, Final, Self, Unpack, dataclass_transform
 
 import attrs
+from tenacity import RetryCallState
+from tenacity.retry import retry_base
+from tenacity.wait import wait_base
 
 from jobrt._core.job import JobRecord
 from jobrt._core.retry import Backoff, RetryPredicate, as_backoff, as_retry
@@ -117,8 +120,9 @@ class Job:
     MAX_ATTEMPTS: ClassVar[int | None] = 5
     MAX_CONCURRENCY: ClassVar[int | None] = None
     TIMEOUT: ClassVar[Timeout] = None
-    BACKOFF: ClassVar[Backoff | None] = None
-    RETRY: ClassVar[RetryPredicate | None] = None
+    # Spelled out, not `Backoff | None`: mypy takes a function given here for a method if the union is nested.
+    BACKOFF: ClassVar[wait_base | Callable[[JobRecord], timedelta] | None] = None
+    RETRY: ClassVar[retry_base | Callable[[RetryCallState], bool] | None] = None
     UNIQUE: ClassVar[Unique | None] = None
     RUN_IN: ClassVar[RunIn | None] = None
 

@@ -1,0 +1,1 @@
+"""What users' type checkers say of programs that use jobrt."""
