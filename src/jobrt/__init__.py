@@ -23,6 +23,7 @@ from jobrt._core.keep import Keep
 from jobrt._core.queues import Queue
 from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.states import End, State
+from jobrt._core.supervision_records import ChildStatistics, SupervisorStatistics
 from jobrt._core.unique import Replace, Unique
 from jobrt._registry import FunctionJob, Job, JobWithOptions
 from jobrt._runtime.context import Context
@@ -55,6 +56,7 @@ __all__ = [
     "App",
     "AttemptRecord",
     "Cancel",
+    "ChildStatistics",
     "Client",
     "Context",
     "Discard",
@@ -88,6 +90,7 @@ __all__ = [
     "StorageUnavailable",
     "Supervisor",
     "SupervisorFailed",
+    "SupervisorStatistics",
     "UndecodablePayload",
     "Unique",
     "UnknownJob",

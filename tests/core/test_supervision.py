@@ -444,6 +444,13 @@ def test_a_running_child_can_be_restarted_with_its_group() -> None:
     assert slots == {"a": running(), "b": running(stale=True, due=5.0), "c": running(stale=True, due=5.0)}
 
 
+def test_a_dismissed_child_does_not_come_back_with_its_group() -> None:
+    """Whoever shall not start again stays down, whatever happens to the others."""
+    slots = dismiss({"a": running(), "b": waiting()}, "b")
+    slots = renew(Policy(strategy="one_for_all"), slots, "a", now=5.0)
+    assert (slots["b"].phase, slots["b"].wanted) == (Phase.STOPPED, False)
+
+
 # -- errors ------------------------------------------------------------------------------------------------
 
 

@@ -136,6 +136,53 @@ async def test_a_status_used_too_late_changes_nothing(stage: Stage, autojump_clo
         supervisor.stop()
 
 
+async def test_a_status_of_a_removed_child_changes_nothing(stage: Stage, autojump_clock: MockClock) -> None:
+    """Not for nobody, and not for another child that has its name by now."""
+    statuses: list[trio.TaskStatus[None]] = []
+
+    async def child(*, task_status: trio.TaskStatus[None]) -> None:
+        statuses.append(task_status)
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        supervisor = stage.supervisor()
+        nursery.start_soon(supervisor.run)
+        await trio.sleep(1)
+        for _ in range(2):
+            supervisor.add(child, name="a")
+            await trio.sleep(1)
+            supervisor.remove("a")
+            await trio.sleep(1)
+        statuses[0].started()
+        supervisor.add(child, name="a")
+        await trio.sleep(1)
+        statuses[1].started()
+        assert states(supervisor) == {"a": "starting"}
+        supervisor.stop()
+
+
+async def test_a_child_on_its_way_out_cannot_come_up(stage: Stage, autojump_clock: MockClock) -> None:
+    """Its status is ignored, as is that of a task whose scope is cancelled in Trio."""
+
+    async def child(*, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            task_status.started()
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        supervisor = stage.supervisor()
+        supervisor.add(child)
+        nursery.start_soon(supervisor.run)
+        await trio.sleep(1)
+        supervisor.stop()
+        await trio.sleep(0.5)
+        assert states(supervisor) == {"child": "stopping"}
+    assert stage.told == ["2 child ended"]
+
+
 async def test_a_child_can_be_added_while_the_supervisor_runs(
     stage: Stage, autojump_clock: MockClock
 ) -> None:

@@ -373,8 +373,10 @@ class Supervisor:
     @trio.lowlevel.disable_ki_protection
     async def _call(self, child: Child, scope: trio.CancelScope) -> None:
         def up() -> None:
-            slot = self._slots.get(child.name)
-            if child.scope is scope and slot is not None and slot.phase is Phase.STARTING:
+            if self._children.get(child.name) is not child or child.scope is not scope:
+                return  # a status kept for too long: the child was removed, or this is not its latest start
+            slot = self._slots[child.name]
+            if slot.phase is Phase.STARTING:
                 self._change(child, attrs.evolve(slot, phase=Phase.RUNNING))
                 self._tell(ChildStarted(self.name, child.name))
 
