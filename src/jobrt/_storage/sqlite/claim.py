@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from jobrt._core.job import AttemptRecord, Claimed
 from jobrt._core.where import canonical
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["attempts_of", "claim", "next_due"]
 
+_Row: TypeAlias = "Sequence[Any]"
+
+_KEY_PAGE: Final = 100
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
 
@@ -51,12 +54,13 @@ def next_due(tx: Transaction, queues: Sequence[str]) -> dict[str, float]:
     return {queue: (due - tx.now) / 1e6 for queue, due in json.loads(text).items()}
 
 
-def _found(tx: Transaction, demand: Demand) -> list[Any]:
+def _found(tx: Transaction, demand: Demand) -> list[_Row]:
     """Return the rows to take: as many as the demand and its limits allow."""
     room = _Room(tx, demand)
-    rows: list[Any] = []
+    rows: list[_Row] = []
     for priority in _priorities(tx, demand.queue):
-        rows += [row for row in _due(tx, demand.queue, priority=priority, room=room) if room.take(row)]
+        for page in _pages(tx, demand.queue, priority=priority, room=room):
+            rows += room.admit(page)
         if not room.left:
             break
     return rows
@@ -69,7 +73,7 @@ def _priorities(tx: Transaction, queue: str) -> Iterator[int]:
         yield priority
 
 
-def _due(tx: Transaction, queue: str, *, priority: int, room: _Room) -> Iterator[Any]:
+def _pages(tx: Transaction, queue: str, *, priority: int, room: _Room) -> Iterator[list[_Row]]:
     """Yield due jobs in order, a page at a time, as long as there is room.
 
     One page is enough unless a limit passes jobs over. Names that are at their limit are left out of the
@@ -77,7 +81,7 @@ def _due(tx: Transaction, queue: str, *, priority: int, room: _Room) -> Iterator
     """
     place = (_LEAST, 0)
     while room.left and room.names:
-        size = max(room.left, room.page)
+        size = room.page
         parameters = {
             "queue": queue,
             "priority": priority,
@@ -87,8 +91,8 @@ def _due(tx: Transaction, queue: str, *, priority: int, room: _Room) -> Iterator
             "names": dumps(room.names),
             "limit": size,
         }
-        page = tx.array(SQL["claim_page"], parameters)
-        yield from page
+        page: list[_Row] = tx.array(SQL["claim_page"], parameters)
+        yield page
         if len(page) < size:
             return
         place = (page[-1][_DUE], page[-1][_ID])
@@ -103,17 +107,27 @@ class _Room:
         self._caps = dict(demand.capped)
         self._demand = demand
         self._keys: Counter[str] = Counter()
-        self.page = 1 if demand.per_key is None else 100  # a key at its limit cannot be left out of a page
         if demand.clustered:
             self._count_running(tx.array(SQL["claim_running"], (demand.queue,)))
+
+    @property
+    def page(self) -> int:
+        """How many jobs to look at next; a key that is at its limit cannot be left out, so then at more."""
+        return self.left if self._demand.per_key is None else max(self.left, _KEY_PAGE)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names that may still be claimed."""
         return self._names + tuple(name for name, cap in self._caps.items() if cap > 0)
 
-    def take(self, row: Sequence[Any]) -> bool:
-        """Say whether there is room for this job, and if so, count it."""
+    def admit(self, page: Sequence[_Row]) -> Sequence[_Row]:
+        """Return the jobs of a page for which there is room, and count them."""
+        if not self._caps and self._demand.per_key is None:
+            self.left -= len(page)
+            return page
+        return [row for row in page if self._take(row)]
+
+    def _take(self, row: _Row) -> bool:
         name = row[_NAME]
         if self.left < 1 or self._caps.get(name, 1) < 1:
             return False
@@ -151,11 +165,27 @@ def _key(path: str | None, job: Sequence[str]) -> str:
     return canonical(found)
 
 
-def _claimed(rows: Sequence[Sequence[Any]], *, lease: int, queue: str, now: int) -> list[Claimed]:
+def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, now: int) -> list[Claimed]:
     """Return the jobs as the worker gets them, but for what earlier attempts left."""
     started_at = moment(now)
-    return [
-        Claimed(
+    jobs: list[Claimed] = []
+    for row in rows:
+        (
+            job_id,
+            name,
+            priority,
+            attempt,
+            most,
+            timeout,
+            args,
+            metadata,
+            labels,
+            context,
+            created,
+            due,
+            _extra,
+        ) = row
+        claimed = Claimed(
             job_id,
             lease,
             name,
@@ -166,28 +196,14 @@ def _claimed(rows: Sequence[Sequence[Any]], *, lease: int, queue: str, now: int)
             timeout,
             args,
             metadata,
-            tags(tag_text),
+            tags(labels),
             context,
-            moment(created_at),
-            moment(schedule_at),
+            moment(created),
+            moment(due),
             started_at,
         )
-        for (
-            job_id,
-            name,
-            priority,
-            attempt,
-            most,
-            timeout,
-            args,
-            metadata,
-            tag_text,
-            context,
-            created_at,
-            schedule_at,
-            _extra,
-        ) in rows
-    ]
+        jobs.append(claimed)
+    return jobs
 
 
 def _with_past(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int]) -> list[Claimed]:

@@ -93,7 +93,7 @@ def pauses() -> Iterator[float]:
         pause = min(pause * 2, 0.25)
 
 
-def connect(path: str, *, read_only: bool = False, must_exist: bool = False) -> sqlite3.Connection:
+def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
     """Open the file, which may be used from any thread but by one at a time.
 
     WAL with ``synchronous=FULL``: a commit that was reported survives a power cut. ``:memory:`` needs neither.
@@ -103,7 +103,7 @@ def connect(path: str, *, read_only: bool = False, must_exist: bool = False) -> 
         StorageError: in one line, why this cannot be used.
 
     """
-    _check_place(path, must_exist=must_exist)
+    _check_place(path)
     with translated(path):
         connection = sqlite3.connect(
             path, timeout=BUSY, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -128,7 +128,7 @@ def _prepare(connection: sqlite3.Connection, *, memory: bool, read_only: bool) -
         connection.execute("PRAGMA query_only = ON")
 
 
-def _check_place(path: str, *, must_exist: bool) -> None:
+def _check_place(path: str) -> None:
     """Find out ahead what SQLite would only call "unable to open database file"."""
     if sqlite3.sqlite_version_info < _NEEDED:
         needed = ".".join(map(str, _NEEDED))
@@ -140,5 +140,3 @@ def _check_place(path: str, *, must_exist: bool) -> None:
         raise StorageError(f"{path}: is a folder; name a file in it")
     if not file.parent.is_dir():
         raise StorageError(f"{path}: there is no folder {file.parent}; create it first")
-    if must_exist and not file.exists():
-        raise StorageError(f"{path}: there is no such file")

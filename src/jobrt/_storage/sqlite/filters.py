@@ -41,7 +41,7 @@ class Condition:
 _TRUE, _FALSE = Condition("1"), Condition("0")
 
 
-def condition(where: Where, now: int) -> Condition:  # noqa: PLR0911 - one return per kind of filter
+def condition(where: Where, now: int) -> Condition:
     """Return the expression over `jobrt_job` that a filter means at `now`.
 
     Raises:

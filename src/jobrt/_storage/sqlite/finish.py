@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from jobrt._storage.sqlite.transaction import Transaction
 
+# Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
+_COMPLETE, _FINISHED = Event.COMPLETE, End.FINISHED
+
 __all__ = ["finish", "owned", "release_unknown", "save", "save_step", "steps"]
 
 
@@ -27,7 +30,7 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
     others: list[Outcome] = []
     for outcome in outcomes:
         # The same job twice in a batch can only be a slip; the second one is judged by itself.
-        if outcome.event is Event.COMPLETE and outcome.end is End.FINISHED and outcome.id not in clean:
+        if outcome.event is _COMPLETE and outcome.end is _FINISHED and outcome.id not in clean:
             clean[outcome.id] = outcome
         else:
             others.append(outcome)

@@ -1,0 +1,175 @@
+"""A lock that somebody else holds delays writers, and loses nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from jobrt._core.job import Outcome
+from jobrt._core.states import State
+from jobrt._storage.sqlite import connection, database, open_sqlite
+from jobrt.errors import StorageError, StorageUnavailable
+from tests.conformance.build import ask, claim, job, look, ref, start
+from tests.storage.sqlite.files import PATIENCE, locked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jobrt._storage.base import Storage
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is not there yet."""
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+    """An event that is set once a call has been refused for a lock and waits to try again."""
+    event = trio.Event()
+
+    def told() -> Iterator[float]:
+        pauses = connection.pauses()
+        yield next(pauses)
+        event.set()  # the pause after the first one is asked for when the first try was in vain
+        yield from pauses
+
+    monkeypatch.setattr(database, "pauses", told)
+    return event
+
+
+async def test_an_outcome_waits_for_the_lock(path: Path, refused: trio.Event) -> None:
+    """However long another program holds it, the outcome is written once, when it lets go."""
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            claimed = await start(storage)
+            with locked(path) as lock:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_finish, storage, Outcome(claimed.id, claimed.lease))
+                    await refused.wait()
+                    assert (await look(storage, claimed.id)).state is State.EXECUTING
+                    lock.release()
+            assert (await look(storage, claimed.id)).state is State.COMPLETED
+
+
+async def _finish(storage: Storage, outcome: Outcome) -> None:
+    assert await storage.finish([outcome]) == ()
+
+
+async def test_waiting_can_be_cancelled(path: Path, refused: trio.Event) -> None:
+    """Who waits for the lock can be cancelled, and then nothing was done."""
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            with locked(path):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(storage.insert, [job()])
+                    await refused.wait()
+                    nursery.cancel_scope.cancel()
+            assert await claim(storage) == ()
+
+
+async def test_patience_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the end it is an error, which names the file and the time, and trying again later can help."""
+    monkeypatch.setattr(database, "PATIENCE", 0.0)
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            with locked(path), pytest.raises(StorageUnavailable, match=r"jobs\.db.*locked.*seconds"):
+                await storage.insert([job()])
+            await storage.insert([job()])
+
+
+async def test_reading_does_not_wait_for_writers(path: Path) -> None:
+    """A lock held by somebody else is none of a reader's business."""
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            (inserted,) = await storage.insert([job()])
+            with locked(path):
+                assert await storage.get(inserted.id) is not None
+                assert [one.available for one in await storage.queues()] == [1]
+
+
+async def test_a_file_opens_while_it_is_locked(path: Path) -> None:
+    """Opening a file that has its tables writes nothing, so it does not wait."""
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path):
+            pass
+        with locked(path):
+            async with open_sqlite(path) as storage:
+                assert (await storage.schema()).pending == ()
+
+
+async def test_a_transaction_waits_for_the_lock(path: Path, refused: trio.Event) -> None:
+    """A job's own transaction takes the lock before its block runs, and waits for it as others do."""
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            claimed = await start(storage)
+            with locked(path) as lock:
+
+                async def release() -> None:
+                    await refused.wait()
+                    lock.release()
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(release)
+                    async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+                        conn.execute("create table mine (n)")
+            assert (await look(storage, claimed.id)).state is State.COMPLETED
+
+
+async def test_a_transaction_held_too_long_is_rolled_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else can write meanwhile, heartbeats included: the error says so and the attempt is still owned."""
+    monkeypatch.setattr(database, "_HELD", 0.0)
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            claimed = await start(storage)
+            with pytest.raises(StorageError, match="open for more than"):
+                async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+                    conn.execute("create table mine (n)")
+                    await trio.sleep_forever()
+            with closing(sqlite3.connect(path)) as other:
+                assert other.execute("select count(*) from sqlite_schema where name = 'mine'").fetchone() == (
+                    0,
+                )
+            assert await storage.finish([Outcome(claimed.id, claimed.lease)]) == ()
+
+
+async def test_a_block_that_commits_itself_is_told_so(path: Path) -> None:
+    """The outcome would not be part of the same transaction any more."""
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            claimed = await start(storage)
+            with pytest.raises(StorageError, match="ended the transaction itself"):
+                async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+                    conn.commit()
+            assert (await look(storage, claimed.id)).state is State.EXECUTING
+
+
+async def test_a_claim_that_is_cancelled_in_the_thread_is_handed_over(path: Path) -> None:
+    """Cancelled while the thread commits, the claim is returned all the same: it is not lost."""
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            await storage.insert([job()])
+            with trio.CancelScope() as scope:
+
+                def cancel() -> None:
+                    trio.from_thread.run_sync(scope.cancel)
+
+                _during_the_next_claim(storage, cancel)
+                exchange = await storage.exchange([], ask())
+                assert [one.name for one in exchange.jobs] == ["send"]
+            assert scope.cancel_called
+
+
+def _during_the_next_claim(storage: Storage, call: Callable[[], None]) -> None:
+    """Call something from the writing thread, in the middle of its transaction."""
+    writer: sqlite3.Connection = storage._database._writer
+    writer.create_function("call_the_test", 0, call)
+    writer.execute("create temp trigger called after update on jobrt_lease begin select call_the_test(); end")

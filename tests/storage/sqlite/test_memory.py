@@ -1,0 +1,123 @@
+"""A database in memory lives in the event loop, so that everything works in virtual time."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from jobrt._core.job import Outcome
+from jobrt._storage.base import Wake
+from jobrt._storage.sqlite import database, open_sqlite
+from jobrt.errors import StorageError
+from tests.conformance.build import ask, claim, job, ref, start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from jobrt._storage.base import Storage
+
+HOUR = 3600
+START = datetime(2031, 5, 14, tzinfo=UTC)
+
+
+@pytest.fixture
+async def storage(autojump_clock: trio.testing.MockClock) -> AsyncGenerator[Storage]:
+    """A database in memory whose clock is Trio's."""
+    begun = trio.current_time()
+    async with open_sqlite(
+        ":memory:", clock=lambda: START + timedelta(seconds=trio.current_time() - begun)
+    ) as storage:
+        yield storage
+
+
+async def test_no_threads(storage: Storage) -> None:
+    """Whatever is called, no thread is started."""
+    before = threading.active_count()
+    claimed = await start(storage)
+    async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)):
+        pass
+    assert threading.active_count() == before
+
+
+async def test_jobs_fall_due_in_virtual_time(storage: Storage) -> None:
+    """A job an hour ahead is due after an hour, which takes no time at all."""
+    await storage.insert([job(delay=timedelta(hours=1))])
+    exchange = await storage.exchange([], ask())
+    assert exchange.jobs == ()
+    assert exchange.next_due == 3600
+    await trio.sleep(exchange.next_due)
+    assert len(await claim(storage)) == 1
+
+
+async def test_listening_does_not_keep_time_from_passing(storage: Storage) -> None:
+    """Nobody else can write to it, so there is nothing to look for: the clock jumps over the whole wait."""
+    heard: list[Wake] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(storage.listen, heard.append)
+        before = trio.lowlevel.current_statistics().seconds_to_next_deadline
+        assert before > HOUR
+        await trio.sleep(HOUR)
+        await storage.insert([job(queue="mail")])
+        assert heard == [Wake("jobs", "mail")]
+        nursery.cancel_scope.cancel()
+
+
+async def test_others_wait_for_a_transaction(storage: Storage) -> None:
+    """There is one connection: calls wait until the block that has it is over."""
+    claimed = await start(storage)
+    done = trio.Event()
+
+    async def insert() -> None:
+        await storage.insert([job()])
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+            nursery.start_soon(insert)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not done.is_set()
+            conn.execute("create table mine (n)")
+        await done.wait()
+
+
+async def test_a_transaction_held_too_long(storage: Storage) -> None:
+    """It ends after its time, also when the block itself waits for the connection that it holds."""
+    claimed = await start(storage)
+    begun = trio.current_time()
+    with pytest.raises(StorageError, match="open for more than 10 seconds"):
+        async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)):
+            await storage.insert([job()])
+    assert trio.current_time() - begun == database._HELD
+    assert await storage.finish([Outcome(claimed.id, claimed.lease)]) == ()
+
+
+async def test_a_job_enqueued_in_a_transaction_wakes_when_it_commits(storage: Storage) -> None:
+    """Not before, and not when it is rolled back."""
+    first, second = await start(storage), await start(storage)
+    heard: list[Wake] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(storage.listen, heard.append)
+        with pytest.raises(ZeroDivisionError):
+            async with storage.transaction(ref(first), Outcome(first.id, first.lease)) as conn:
+                await storage.insert([job(queue="never")], conn=conn)
+                raise ZeroDivisionError
+        async with storage.transaction(ref(second), Outcome(second.id, second.lease)) as conn:
+            await storage.insert([job(queue="mail")], conn=conn)
+            assert heard == []
+        assert heard == [Wake("jobs", "mail")]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_blocks_row_factory_is_its_own(storage: Storage) -> None:
+    """What a block does to the connection is undone for the next one."""
+    claimed = await start(storage)
+    async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+        conn.row_factory = lambda _cursor, row: {"row": row}
+        conn.execute("create table mine (n)")
+    assert len(await storage.insert([job()])) == 1
+    assert storage._database._version() > 0

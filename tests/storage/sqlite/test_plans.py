@@ -1,0 +1,95 @@
+"""The hot statements use the index that was made for them, and walk no more of it than they need."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobrt._core.job import NewJob
+from jobrt._storage.sqlite import open_blocking
+from jobrt._storage.sqlite.insert import insert
+from jobrt._storage.sqlite.transaction import SQL, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def tx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transaction]:
+    """A transaction in a database with ten thousand jobs, a tenth of them waiting, and no statistics."""
+    path: Path = tmp_path_factory.mktemp("plans") / "jobs.db"
+    with open_blocking(path) as storage:
+
+        def fill(tx: Transaction) -> Transaction:
+            insert(
+                tx,
+                [
+                    NewJob(name=f"n{n % 7}", args="{}", queue=f"q{n % 3}", priority=n % 4)
+                    for n in range(10_000)
+                ],
+            )
+            tx.run(
+                "UPDATE jobrt_job SET state = 4, finished_at = created_at, started_at = created_at WHERE id % 10"
+            )
+            return tx
+
+        yield storage.write(fill)
+
+
+def plan(tx: Transaction, sql: str) -> str:
+    """Return what SQLite is going to do, a line per step; parameters have no values yet."""
+    named = dict.fromkeys(re.findall(r":(\w+)", sql))
+    parameters = named or [None] * sql.count("?")
+    return "\n".join(row[3] for row in tx.rows(f"EXPLAIN QUERY PLAN {sql}", parameters))
+
+
+_RANGE = "(queue=? AND priority=? AND schedule_at>? AND schedule_at<?)"
+
+SEARCHES = {
+    "claim_page": f"SEARCH jobrt_job USING INDEX jobrt_job_waiting {_RANGE}",
+    "claim_priority": "SEARCH jobrt_job USING COVERING INDEX jobrt_job_waiting (queue=? AND priority<?)",
+    "claim_take": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "finish_clean": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "finish_landed": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "finish_job": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "insert_equal": "SEARCH jobrt_job USING INDEX jobrt_job_digest (digest=? AND state=?)",
+    "next_due": f"SEARCH job USING COVERING INDEX jobrt_job_waiting {_RANGE}",
+    "rescue_page": "USING INDEX jobrt_job_executing",
+    "rescue_workers": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=?)",
+    "changes_cancels": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=?)",
+    "release_unknown": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=? AND queue=?)",
+    "queues_waiting": "SCAN jobrt_job USING COVERING INDEX jobrt_job_waiting",
+    "queues_executing": "SCAN jobrt_job USING INDEX jobrt_job_executing",
+    "prune_names": "SEARCH job USING COVERING INDEX jobrt_job_final (state=? AND name>?)",
+    "prune_old": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at<?",
+    "prune_kept": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=?)",
+    "attempts": "SEARCH jobrt_attempt USING INDEX",
+    "settle_waiting": "SEARCH jobrt_dependency USING PRIMARY KEY (child_id=?)",
+    "roll_up": "SEARCH attempt USING INDEX",
+}
+
+
+@pytest.mark.parametrize(("name", "wanted"), SEARCHES.items(), ids=SEARCHES)
+def test_the_index_is_used(tx: Transaction, name: str, wanted: str) -> None:
+    """Each statement finds its rows as it was meant to."""
+    assert wanted in plan(tx, SQL[name])
+
+
+@pytest.mark.parametrize("name", ["claim_page", "claim_priority", "insert_equal", "next_due", "prune_kept"])
+def test_nothing_is_sorted(tx: Transaction, name: str) -> None:
+    """The index has the order already, so the first rows come without reading the others."""
+    assert "ORDER BY" not in plan(tx, SQL[name])
+
+
+@pytest.mark.parametrize("name", sorted(SQL))
+def test_no_statement_reads_the_whole_table(tx: Transaction, name: str) -> None:
+    """Whatever is asked, the millions of final jobs are not walked through."""
+    steps = [
+        line for line in plan(tx, SQL[name]).splitlines() if re.match(r"SCAN (jobrt_)?(job|attempt)\b", line)
+    ]
+    assert [
+        line for line in steps if "jobrt_job_waiting" not in line and "jobrt_job_executing" not in line
+    ] == []
