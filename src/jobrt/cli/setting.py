@@ -43,6 +43,11 @@ class Setting:
             app.move_to(self.url)
         return app
 
+    def arguments(self) -> list[str]:
+        """Return what says the same on another command line."""
+        given = {"--app": self.address, "--url": self.url}
+        return [f"{option}={value}" for option, value in given.items() if value is not None]
+
     def app_with_jobs(self) -> App:
         """Return the application; raise `click.UsageError` if none was named."""
         if self.address is None:

@@ -13,6 +13,7 @@ import attrs
 import click
 import trio
 
+from jobrt.cli.processes import serve_processes
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.logs import JsonFormatter, log_event
 
@@ -31,6 +32,7 @@ _CLEANUP = 4.0
 @click.command()
 @click.option("--queue", "queues", multiple=True, help="Serve only this queue; repeat for more.")
 @click.option("--grace", type=float, help="Seconds that running jobs have when the worker stops.")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
 @click.option("--drain", is_flag=True, help="Run until nothing is due, then stop.")
 @click.option("--verbose", is_flag=True, help="Log every attempt.")
 @click.option("--quiet", is_flag=True, help="Log only what is wrong.")
@@ -41,6 +43,7 @@ async def worker(
     setting: Setting,
     queues: tuple[str, ...],
     grace: float | None,
+    processes: int,
     drain: bool,
     verbose: bool,
     quiet: bool,
@@ -52,7 +55,16 @@ async def worker(
     """
     prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
     app = setting.app_with_jobs()
-    await serve(app, queues=queues or None, grace=app.grace if grace is None else grace, drain=drain)
+    grace = app.grace if grace is None else grace
+    if processes == 1:
+        await serve(app, queues=queues or None, grace=grace, drain=drain)
+        return
+    if drain:
+        msg = "--drain runs one process: leave out --processes"
+        raise click.UsageError(msg)
+    arguments = [*setting.arguments(), "worker", f"--grace={grace}", f"--log-format={log_format}"]
+    arguments += [f"--queue={one}" for one in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
+    await serve_processes(app, processes, arguments=arguments, grace=grace)
 
 
 def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
