@@ -1,0 +1,1 @@
+"""What jobs look like, and how their payloads are stored."""
