@@ -1,16 +1,36 @@
 """Connections driven by Trio for each test: to the server itself, and through a proxy that misbehaves."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, LiteralString
+from uuid import uuid4
 
 import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from jobrt._storage.trio_psycopg import TrioConnection
+from tests.support.postgres import Server
 from tests.support.tcp_proxy import TcpProxy, open_proxy
 
 Until = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture(scope="package")
+def database_url_of_all(postgres_server: Server) -> Iterator[str]:
+    """The URL of a database for all tests of this folder: to make one takes longer than most of them."""
+    name = f"jobrt_test_{uuid4().hex}"
+    try:
+        yield postgres_server.create_database(name)
+    finally:
+        postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server, database_url_of_all: str) -> str:
+    """The URL of an empty schema for this test alone."""
+    schema = f"s{uuid4().hex}"
+    postgres_server.execute(f"create schema {schema}", url=database_url_of_all)
+    return f"{database_url_of_all}?options=-csearch_path%3D{schema}"
 
 
 @pytest.fixture

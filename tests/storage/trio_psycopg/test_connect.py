@@ -220,6 +220,7 @@ async def test_cancelled_attempts_leak_nothing(
     proxied_url: str, proxy: TcpProxy, conn: TrioConnection[Any]
 ) -> None:
     """An attempt that is cancelled while the server is silent closes its socket."""
+    conninfo = make_conninfo(proxied_url, application_name="leak")
     proxy.silence()
     gc.collect()
     at_first = _open_files()
@@ -227,7 +228,7 @@ async def test_cancelled_attempts_leak_nothing(
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
                 before = _open_files()
-                nursery.start_soon(TrioConnection.connect, proxied_url)
+                nursery.start_soon(TrioConnection.connect, conninfo)
                 await proxy.until_accepted(number)
                 assert _open_files() > before
                 nursery.cancel_scope.cancel()
@@ -235,8 +236,7 @@ async def test_cancelled_attempts_leak_nothing(
     with trio.fail_after(10):
         await proxy.until_idle()
         while (
-            await _answer(conn, "select count(*) from pg_stat_activity where datname = current_database()")
-            > 1
+            await _answer(conn, "select count(*) from pg_stat_activity where application_name = 'leak'") > 0
         ):
             pass
     assert _open_files() == at_first
