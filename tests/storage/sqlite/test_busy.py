@@ -141,6 +141,19 @@ async def test_a_transaction_held_too_long_is_rolled_back(
             assert await storage.finish([Outcome(claimed.id, claimed.lease)]) == ()
 
 
+async def test_calls_within_a_block(path: Path) -> None:
+    """In its own block a task can read, and is told that it cannot write but through the block's connection."""
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            claimed = await start(storage)
+            async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+                assert (await look(storage, claimed.id)).state is State.EXECUTING
+                with pytest.raises(StorageError, match="conn="):
+                    await storage.insert([job()])
+                await storage.insert([job()], conn=conn)
+            assert len(await claim(storage)) == 1
+
+
 async def test_a_block_that_commits_itself_is_told_so(path: Path) -> None:
     """The outcome would not be part of the same transaction any more."""
     with trio.fail_after(PATIENCE):

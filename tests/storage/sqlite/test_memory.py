@@ -11,13 +11,16 @@ import trio
 import trio.testing
 
 from jobrt._core.job import Outcome
+from jobrt._core.states import State
 from jobrt._storage.base import Wake
 from jobrt._storage.sqlite import database, open_sqlite
 from jobrt.errors import StorageError
-from tests.conformance.build import ask, claim, job, ref, start
+from tests.conformance.build import ask, claim, job, look, ref, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from trio.testing import MockClock
 
     from jobrt._storage.base import Storage
 
@@ -26,8 +29,8 @@ START = datetime(2031, 5, 14, tzinfo=UTC)
 
 
 @pytest.fixture
-async def storage(autojump_clock: trio.testing.MockClock) -> AsyncGenerator[Storage]:
-    """A database in memory whose clock is Trio's."""
+async def storage() -> AsyncGenerator[Storage]:
+    """A database in memory whose clock is Trio's; pytest-trio wants to see the test ask for that one itself."""
     begun = trio.current_time()
     async with open_sqlite(
         ":memory:", clock=lambda: START + timedelta(seconds=trio.current_time() - begun)
@@ -35,7 +38,7 @@ async def storage(autojump_clock: trio.testing.MockClock) -> AsyncGenerator[Stor
         yield storage
 
 
-async def test_no_threads(storage: Storage) -> None:
+async def test_no_threads(autojump_clock: MockClock, storage: Storage) -> None:
     """Whatever is called, no thread is started."""
     before = threading.active_count()
     claimed = await start(storage)
@@ -44,7 +47,7 @@ async def test_no_threads(storage: Storage) -> None:
     assert threading.active_count() == before
 
 
-async def test_jobs_fall_due_in_virtual_time(storage: Storage) -> None:
+async def test_jobs_fall_due_in_virtual_time(autojump_clock: MockClock, storage: Storage) -> None:
     """A job an hour ahead is due after an hour, which takes no time at all."""
     await storage.insert([job(delay=timedelta(hours=1))])
     exchange = await storage.exchange([], ask())
@@ -54,7 +57,7 @@ async def test_jobs_fall_due_in_virtual_time(storage: Storage) -> None:
     assert len(await claim(storage)) == 1
 
 
-async def test_listening_does_not_keep_time_from_passing(storage: Storage) -> None:
+async def test_listening_does_not_keep_time_from_passing(autojump_clock: MockClock, storage: Storage) -> None:
     """Nobody else can write to it, so there is nothing to look for: the clock jumps over the whole wait."""
     heard: list[Wake] = []
     async with trio.open_nursery() as nursery:
@@ -67,7 +70,7 @@ async def test_listening_does_not_keep_time_from_passing(storage: Storage) -> No
         nursery.cancel_scope.cancel()
 
 
-async def test_others_wait_for_a_transaction(storage: Storage) -> None:
+async def test_others_wait_for_a_transaction(autojump_clock: MockClock, storage: Storage) -> None:
     """There is one connection: calls wait until the block that has it is over."""
     claimed = await start(storage)
     done = trio.Event()
@@ -85,18 +88,31 @@ async def test_others_wait_for_a_transaction(storage: Storage) -> None:
         await done.wait()
 
 
-async def test_a_transaction_held_too_long(storage: Storage) -> None:
-    """It ends after its time, also when the block itself waits for the connection that it holds."""
+async def test_a_transaction_held_too_long(autojump_clock: MockClock, storage: Storage) -> None:
+    """It ends after its time, and the attempt is still owned."""
     claimed = await start(storage)
     begun = trio.current_time()
     with pytest.raises(StorageError, match="open for more than 10 seconds"):
         async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)):
-            await storage.insert([job()])
+            await trio.sleep_forever()
     assert trio.current_time() - begun == database._HELD
     assert await storage.finish([Outcome(claimed.id, claimed.lease)]) == ()
 
 
-async def test_a_job_enqueued_in_a_transaction_wakes_when_it_commits(storage: Storage) -> None:
+async def test_calls_within_a_block(autojump_clock: MockClock, storage: Storage) -> None:
+    """In its own block a task can read, and is told that it cannot write but through the block's connection."""
+    claimed = await start(storage)
+    async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+        assert (await look(storage, claimed.id)).state is State.EXECUTING
+        with pytest.raises(StorageError, match="conn="):
+            await storage.insert([job()])
+        await storage.insert([job()], conn=conn)
+    assert len(await claim(storage)) == 1
+
+
+async def test_a_job_enqueued_in_a_transaction_wakes_when_it_commits(
+    autojump_clock: MockClock, storage: Storage
+) -> None:
     """Not before, and not when it is rolled back."""
     first, second = await start(storage), await start(storage)
     heard: list[Wake] = []
@@ -113,7 +129,7 @@ async def test_a_job_enqueued_in_a_transaction_wakes_when_it_commits(storage: St
         nursery.cancel_scope.cancel()
 
 
-async def test_a_blocks_row_factory_is_its_own(storage: Storage) -> None:
+async def test_a_blocks_row_factory_is_its_own(autojump_clock: MockClock, storage: Storage) -> None:
     """What a block does to the connection is undone for the next one."""
     claimed = await start(storage)
     async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:

@@ -211,6 +211,6 @@ async def test_a_forked_child_cannot_use_it(tmp_path: Path) -> None:
                 except Exception as error:  # noqa: BLE001 - the child must not come back into the test
                     os._exit(7 if "before a fork" in str(error) else 8)
                 os._exit(0)
-            _, status = os.waitpid(pid, 0)
+            _, status = await trio.to_thread.run_sync(os.waitpid, pid, 0)
             assert os.waitstatus_to_exitcode(status) == 7
             assert len(await storage.insert([job()])) == 1

@@ -124,6 +124,11 @@ class Database:
         return result
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
+        if self._nested():
+            raise StorageError(
+                f"{self.path}: this task has a transaction open, and a second one would wait for it for ever:"
+                " enqueue with conn=, do the rest before or after the block"
+            )
         async with self._writing:
             call = partial(self._transact, self._writer, work, now=self.micros())
             result, tx, version = await self._call(call)
@@ -137,6 +142,9 @@ class Database:
         return result
 
     async def _read(self, work: Callable[[Transaction], T]) -> T:
+        if self.inline and self._nested():  # on a file this would be another connection
+            await trio.lowlevel.checkpoint()
+            return work(Transaction(self._reader, self.micros()))
         async with self._reading:
             return await self._call(partial(self._look, work, now=self.micros()))
 
@@ -237,6 +245,10 @@ class Database:
             self._seen = version
             self._noticed_at = trio.current_time()
             self.hub.others_committed()
+
+    def _nested(self) -> bool:
+        """Say whether the running task is in a block of `hold`'s."""
+        return self._held is not None and self._writing.statistics().owner is trio.lowlevel.current_task()
 
     def _check_held(self, connection: sqlite3.Connection, *, late: bool) -> None:
         if late:
