@@ -513,6 +513,7 @@ async def test_a_backoff_sees_the_error(stage: Stage, autojump_clock: MockClock)
         "RuntimeError('returned, though it is permanent')",
     ]
     assert stage.played == ["0 +a", "1 -a", "1 +a", "2 -a", "2 +a", "5 -a"]
+    assert [event.delay for event in stage.events if isinstance(event, ChildRestarting)] == [0.0, 0.0]
 
 
 async def test_a_broken_backoff_ends_the_supervisor_loudly(stage: Stage, autojump_clock: MockClock) -> None:

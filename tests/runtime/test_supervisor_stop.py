@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from jobrt._core.supervision import ServiceState, Strategy
 from jobrt._core.supervision_records import ChildFailed, ChildStopped, ChildStuck, SupervisionEvent
+from jobrt.errors import SupervisorFailed
 
 
 @pytest.fixture
@@ -317,27 +318,61 @@ async def test_a_mixed_group_is_taken_apart(stage: Stage, autojump_clock: MockCl
     assert isinstance(event.error, ValueError)
 
 
-async def test_a_cancellation_of_somebody_else_is_not_swallowed(
-    stage: Stage, autojump_clock: MockClock
-) -> None:
-    """A `Cancelled` that the child's scope does not know travels on; an error beside it is told."""
-    foreign: list[trio.Cancelled] = []
+async def a_cancellation() -> trio.Cancelled:
+    """Return the `Cancelled` of a scope that is over."""
+    seen: list[trio.Cancelled] = []
     with trio.CancelScope() as scope:
         scope.cancel()
         try:
             await trio.lowlevel.checkpoint()
         except trio.Cancelled as cancelled:
-            foreign.append(cancelled)
+            seen.append(cancelled)
             raise
+    return seen[0]
+
+
+async def test_a_cancellation_of_somebody_else_is_not_swallowed(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    """A `Cancelled` that the child's scope does not know travels on; an error beside it is told."""
+    foreign = await a_cancellation()
 
     async def odd() -> None:
-        raise BaseExceptionGroup("both", [foreign[0], ValueError("ours")])
+        raise BaseExceptionGroup("both", [foreign, ValueError("ours")])
 
     supervisor = stage.supervisor()
     supervisor.add(odd)
     with pytest.RaisesGroup(trio.Cancelled, flatten_subgroups=True):
         await supervisor.run()
     assert stage.told == ["0 odd up", "0 odd failed"]
+
+
+async def test_however_a_run_ended_the_next_one_is_as_the_first(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    """After giving up, a cancellation, an interrupt: it runs again, asks its children, and ends in peace."""
+    asked: list[str] = []
+    ends: list[BaseException | None] = [ValueError(), KeyboardInterrupt(), await a_cancellation(), None]
+
+    async def child() -> None:
+        if end := ends.pop(0):
+            raise end
+        await trio.sleep_forever()
+
+    supervisor = stage.supervisor(intensity=0)
+    supervisor.add(stage.child("a"), stop=lambda: asked.append("a"))
+    supervisor.add(child)
+    with pytest.raises(SupervisorFailed):
+        await supervisor.run()
+    with pytest.RaisesGroup(KeyboardInterrupt):
+        await supervisor.run()
+    with pytest.raises(trio.Cancelled):
+        await supervisor.run()
+    asked.clear()
+    async with running(supervisor):
+        await trio.sleep(1)
+    assert asked == ["a"]
+    assert supervisor.statistics().state is ServiceState.STOPPED
 
 
 async def test_a_mixed_group_with_its_own_cancellation_is_an_ordinary_error(
