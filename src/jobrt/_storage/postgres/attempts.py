@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from datetime import UTC
 from functools import partial
@@ -216,4 +217,4 @@ async def _write(session: Session, outcomes: Sequence[Outcome]) -> tuple[tuple[J
     woken = [*(woken or ()), *await await_children(session, outcomes)]
     if number == len(outcomes):
         return (), woken
-    return await refused_of(session, outcomes, landed=landed or ()), woken
+    return await refused_of(session, outcomes, landed=set(map(tuple, json.loads(landed or "[]")))), woken

@@ -17,6 +17,7 @@ import json
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -91,7 +92,7 @@ class Mark:
             known = [] if full else sorted(levels.items(), reverse=True)
             seen += [(scan, priority, *key) for priority, key in known]
             edges = [_OUTSIDE, *(priority for priority, _ in known), -_OUTSIDE]
-            gaps += [(scan, high, low) for high, low in zip(edges, edges[1:], strict=False)]
+            gaps += [(scan, high, low) for high, low in pairwise(edges)]
         return {
             "seen_scan": numbers(one[0] for one in seen),
             "seen_priority": numbers(one[1] for one in seen),
@@ -169,10 +170,10 @@ class Marks:
 class Reply:
     """What an exchange statement returned: its first row and the rows of jobs.
 
-    ``landed`` are the ids whose outcomes landed, or None if all did.
+    ``landed`` are the claims whose outcomes landed, or None if all did.
     """
 
-    landed: tuple[int, ...] | None
+    landed: frozenset[tuple[int, int]] | None
     jobs: tuple[Claimed, ...]
     now: datetime
     cost: float
@@ -188,7 +189,9 @@ def read_reply(rows: Sequence[Row], *, queue: str, ended: int) -> Reply:
     now = head[11].replace(tzinfo=UTC)
     jobs = claimed_jobs(rows[1:], queue=queue, started_at=now)
     return Reply(
-        landed=None if about["ended"] is None and head[0] == ended else tuple(about["ended"] or ()),
+        landed=None
+        if about["ended"] is None and head[0] == ended
+        else frozenset(map(tuple, about["ended"] or ())),
         jobs=jobs,
         now=now,
         cost=about["cost"] - _PER_JOB * (len(jobs) + ended),

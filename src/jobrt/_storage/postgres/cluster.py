@@ -34,7 +34,7 @@ async def choose(session: Session, demand: Demand) -> list[int]:
     rows = await session.fetch(
         "cluster_running", queue=demand.queue, root=root, path=texts(path.split(".")) if path else None
     )
-    running = Counter({key: number for key, number in rows})
+    running: Counter[str] = Counter(dict(rows))
     limit = demand.limit
     if demand.cluster_limit is not None:
         limit = min(limit, demand.cluster_limit - running.total())

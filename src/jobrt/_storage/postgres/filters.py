@@ -66,13 +66,13 @@ def _text(where: Where, into: Condition) -> str:
         case Everything():
             return "(true)"
         case And(parts):
-            return _joined(parts, " and ", "true", into)
+            return _joined(parts, " and ", empty="true", into=into)
         case Or(parts):
-            return _joined(parts, " or ", "false", into)
+            return _joined(parts, " or ", empty="false", into=into)
         case Not(part):
             return f"(not {_text(part, into)})"
         case In("state", values):
-            return _states([State(one) for one in values])
+            return _states([State(str(one)) for one in values])
         case In("id", values):
             ids = [one for one in values if isinstance(one, int) and _LEAST_ID <= one <= _MOST_ID]
             return f"(c.id = any({into.bind(numbers(ids))}::bigint[]))"
@@ -88,10 +88,11 @@ def _text(where: Where, into: Condition) -> str:
             return _json(where, into)
         case Compare():
             return _compare(where, into)
-    raise InvalidFilter(f"{where!r} is not a filter: build one with jobrt.where")
+        case _:
+            raise InvalidFilter(f"{where!r} is not a filter: build one with jobrt.where")
 
 
-def _joined(parts: Sequence[Where], word: str, empty: str, into: Condition) -> str:
+def _joined(parts: Sequence[Where], word: str, *, empty: str, into: Condition) -> str:
     return f"({word.join([_text(part, into) for part in parts]) or empty})"
 
 

@@ -68,12 +68,13 @@ def _ending(outcome: Outcome) -> End | None:
 
 
 async def refused_of(
-    session: Session, outcomes: Sequence[Outcome], *, landed: Collection[int] | None
+    session: Session, outcomes: Sequence[Outcome], *, landed: Collection[tuple[int, int]] | None
 ) -> tuple[JobRef, ...]:
-    """Return the outcomes that were refused; `landed` are the ids of those that were not, None for all."""
+    """Return the outcomes that were refused; `landed` are those that were not, None for all."""
     if landed is None:
         return ()
-    missing = [JobRef(one.id, one.lease) for one in outcomes if one.id not in landed]
+    refs = [JobRef(one.id, one.lease) for one in outcomes]
+    missing = [ref for ref in refs if ref not in landed]
     rows = await session.fetch(
         "landed", ids=numbers(ref.id for ref in missing), leases=numbers(ref.lease for ref in missing)
     )

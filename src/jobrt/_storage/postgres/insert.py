@@ -77,7 +77,7 @@ def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps:
 def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     if len(jobs) < _COPY_FROM:
         columns = [_fields(job) for job in jobs]
-        values = {name: texts([one[name] for one in columns]) for name in columns[0]}
+        values: dict[str, str | None] = {name: texts([one[name] for one in columns]) for name in columns[0]}
         rows = yield Run(schema.statement("insert_many"), values)
         ids = [row[0] for row in rows]
     else:
@@ -124,10 +124,10 @@ def _blocks(jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime) -> Ite
     at = now.isoformat() + "+00"
     for start in range(0, len(jobs), _BLOCK):
         part = slice(start, start + _BLOCK)
-        yield "".join([_line(id, job, at, now) for id, job in zip(ids[part], jobs[part], strict=True)])
+        yield "".join([_line(id, job, at=at, now=now) for id, job in zip(ids[part], jobs[part], strict=True)])
 
 
-def _line(id: int, job: NewJob, at: str, now: datetime) -> str:
+def _line(id: int, job: NewJob, *, at: str, now: datetime) -> str:
     if job.schedule_at is None and not job.delay:
         due, state = at, State.AVAILABLE.value
     else:

@@ -26,7 +26,9 @@ _PING_EVERY: Final = 10.0
 _PING_SECONDS: Final = 5.0
 
 
-async def hear(url: str, channel: str, deliver: Callable[[Wake], None], started: Callable[[], None]) -> None:
+async def hear(
+    url: str, channel: str, deliver: Callable[[Wake], None], *, started: Callable[[], None]
+) -> None:
     """Deliver wake-ups until cancelled; call `started` once the database has been told.
 
     Raises:

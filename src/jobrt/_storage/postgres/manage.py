@@ -75,7 +75,7 @@ def _behind(column: str, key: str, *, backward: bool) -> str:
     less = "<" if backward else ">"
     if column == "id":
         return f"c.id {less} :after::bigint"
-    at = f"(select {key} from {{schema}}.job c where c.id = :after::bigint)"
+    at = f"(select {key} from {{schema}}.job c where c.id = :after::bigint)"  # noqa: S608 - of our own names
     same = f"c.id {less} :after::bigint"
     return (
         f"(case when {at} is null then {key} is null and {same}"
@@ -171,14 +171,14 @@ async def delete(session: Session, where: Where, *, limit: int | None) -> int:
     done = 0
     while limit is None or done < limit:
         most = _DELETE_AT_ONCE if limit is None else min(_DELETE_AT_ONCE, limit - done)
-        ids = await _delete(session, found.text, found.values, most)
+        ids = await _delete(session, found.text, values=found.values, limit=most)
         done += len(ids)
         if len(ids) < most:
             break
     return done
 
 
-async def _delete(session: Session, where: str, values: Mapping[str, str | None], limit: int) -> list[int]:
+async def _delete(session: Session, where: str, *, values: Mapping[str, str | None], limit: int) -> list[int]:
     statement = session.schema.statement(
         "delete", where=where, counted="counted", enqueued="gone",
         finished="(select * from gone where finished_at is not null)", failed=_FAILED.format(jobs="gone"),
@@ -214,7 +214,9 @@ async def prune(session: Session, rules: Sequence[PruneRule], *, limit: int) -> 
         }
         ids = [row[0] for row in await session.fetch("prune_find", **values)]
         if ids:
-            deleted = await _delete(session, "c.id = any(:ids::bigint[])", {"ids": numbers(ids)}, len(ids))
+            deleted = await _delete(
+                session, "c.id = any(:ids::bigint[])", values={"ids": numbers(ids)}, limit=len(ids)
+            )
             done += len(deleted)
     return done
 

@@ -18,6 +18,10 @@ _SECONDS: Final = 600.0
 """Seconds that migrating may take, the wait for others who do included."""
 
 
+_NAMES: Final = "select name from {schema}.migration order by name"
+_DONE: Final = "insert into {schema}.migration (name) values (%s)"
+
+
 def _where(database: Database) -> str:
     return f"the schema {database.schema.name!r}"
 
@@ -29,7 +33,7 @@ async def _applied(conn: TrioConnection[tuple[object, ...]], database: Database)
     row = await cursor.fetchone()
     if row is None or not row[0]:
         return ()
-    cursor = await conn.execute(f"select name from {schema.quoted}.migration order by name".encode())
+    cursor = await conn.execute(schema.fill(_NAMES).encode())
     return tuple(str(name) for (name,) in await cursor.fetchall())
 
 
@@ -74,7 +78,5 @@ async def _next(conn: TrioConnection[tuple[object, ...]], database: Database) ->
             await conn.execute(schema.fill(CREATE_SCHEMA).encode())
         await conn.execute(schema.fill(CREATE_TABLE).encode())
         await conn.execute(migration_text(schema, todo[0]).encode())
-        await conn.execute(
-            f"insert into {schema.quoted}.migration (name) values (%s)".encode(), [todo[0].name]
-        )
+        await conn.execute(schema.fill(_DONE).encode(), [todo[0].name])
         return todo[0].name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from jobrt._core.job import AttemptRecord, Claimed, JobRecord, Progress
 from jobrt._core.states import End, State
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = ["Row", "aware", "claimed_jobs", "job_record"]
+
+_MOST_ATTEMPTS: Final = 100
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -74,11 +76,12 @@ def claimed_jobs(rows: Sequence[Row], *, queue: str, started_at: datetime) -> tu
 
 
 def _attempts(text: str) -> tuple[AttemptRecord, ...]:
-    return tuple(_attempt(*one) for one in json.loads(text))
+    return tuple(map(_attempt, json.loads(text)))
 
 
-def _attempt(number: int, end: str, started_at: str, finished_at: str, *what: Any) -> AttemptRecord:
-    return AttemptRecord(number, End(end), _parsed(started_at), _parsed(finished_at), *what)
+def _attempt(values: Sequence[Any]) -> AttemptRecord:
+    number, end, started_at, finished_at, *rest = values
+    return AttemptRecord(number, End(end), _parsed(started_at), _parsed(finished_at), *rest)
 
 
 def _parsed(text: str) -> datetime:
@@ -113,10 +116,10 @@ def job_record(row: Row) -> JobRecord:
     ) = row
     records = () if attempts is None else _attempts(attempts)
     if clean:
-        records = (
-            *records,
-            AttemptRecord(attempt, End.FINISHED, aware(started_at), aware(finished_at), worker),
+        told = AttemptRecord(
+            attempt, End.FINISHED, started_at.replace(tzinfo=UTC), finished_at.replace(tzinfo=UTC), worker
         )
+        records = (*records, told)[-_MOST_ATTEMPTS:]
     return JobRecord(
         id=id,
         name=name,

@@ -290,7 +290,7 @@ class PostgresStorage:
         async with self._database.session() as session:
             known = numbers(ids)
             await session.fetch("await_flag", ids=known)
-            states = dict(await session.fetch("await_states", ids=known))
+            states: dict[int, str] = dict(await session.fetch("await_states", ids=known))
         return {id: states.get(id) for id in ids}
 
     async def queues(self) -> tuple[QueueStatus, ...]:

@@ -7,6 +7,7 @@ is told together at its end, by a task of the storage's own.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -114,7 +115,6 @@ class Waker:
             return
         for payload in payloads:
             self._told(payload)
-        try:
+        # Workers also poll; and the connection that they listen on is lost too, most likely.
+        with suppress(StorageError):
             await self.database.fetch("notify", channel=self.database.channel, payloads=texts(payloads))
-        except StorageError:
-            pass  # workers also poll; and the connection they listen on is lost, too, most likely

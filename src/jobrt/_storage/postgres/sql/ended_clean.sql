@@ -7,5 +7,5 @@ ended as (
        set state = 'completed', lease = -j.lease, finished_at = statement_timestamp(), cancel_reason = null
       from unnest(:ids::bigint[], :leases::bigint[]) o(id, lease)
      where j.id = o.id and j.lease = o.lease and o.lease > 0
-    returning j.id, null::timestamptz as due_at, j.queue
+    returning j.id, o.lease, null::timestamptz as due_at, j.queue
 )

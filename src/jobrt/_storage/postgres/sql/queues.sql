@@ -12,11 +12,11 @@ running as (
     select j.queue, count(*) as executing, array_agg(distinct j.worker) as workers
       from {schema}.job j where j.state = 'executing' group by j.queue
 )
-select name, coalesce(q.paused, false), q.concurrency, coalesce(w.available, 0), coalesce(w.scheduled, 0),
+select n.name, coalesce(q.paused, false), q.concurrency, coalesce(w.available, 0), coalesce(w.scheduled, 0),
        coalesce(w.retryable, 0), coalesce(r.executing, 0),
        extract(epoch from statement_timestamp() - w.oldest)::double precision
   from waiting w
   full join running r using (queue)
   full join {schema}.queue q on q.name = queue
  cross join lateral (select coalesce(q.name, queue)) n(name)
- order by name collate "C"
+ order by n.name collate "C"
