@@ -54,6 +54,8 @@ def fields_of(annotation: Any, scope: Scope) -> list[Field]:
 
     """
     origin = typing.get_origin(annotation) or annotation
+    if not origin.__name__.isidentifier():  # cattrs makes a function called that
+        raise Misfit(f"the name of the class {origin.__name__!r} is no identifier")
     declared, bindings = _declared(origin), _bindings(annotation)
     types = field_types(origin, {one.name for one in declared}, local=scope.local)
     fields: list[Field] = []

@@ -89,6 +89,12 @@ def make_function_job(
     if not inspect.isfunction(function):
         msg = f"{function!r} is no function: @app.job decorates functions; job classes go into App(jobs=[…])"
         raise InvalidJob(msg)
+    if not function.__name__.isidentifier():
+        msg = f"{function!r} has no name that could be stored with its jobs: write it as def name(ctx, …)"
+        raise InvalidJob(msg)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        msg = f"{function.__name__} has a yield in it, so that calling it would run nothing; return instead"
+        raise InvalidJob(msg)
     return FunctionJob(function, _job_class(function, options))
 
 

@@ -161,6 +161,7 @@ def _structure(cls: type, fields: list[Field], *, detailed: bool) -> typing.Call
         list(attrs.fields(stand_ins)),
         cls,
         _CONVERTER,
+        {parameter.__name__: Any for parameter in getattr(cls, "__parameters__", ())},  # the hooks know them
         _cattrs_forbid_extra_keys=detailed,
         _cattrs_use_linecache=False,
         _cattrs_detailed_validation=detailed,
