@@ -229,9 +229,9 @@ class Postgres(Engine):
 
     @asynccontextmanager
     async def caller(self) -> AsyncGenerator[Caller]:
-        from jobrt._storage.trio_psycopg import connect
+        from jobrt._storage.trio_psycopg import TrioConnection
 
-        connection = await connect(self.url)
+        connection = await TrioConnection.connect(self.url)
         try:
             await connection.execute("select 1")
             yield Caller(connection, connection.execute, connection.commit, connection.rollback)

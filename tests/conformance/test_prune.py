@@ -14,6 +14,7 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.states import FINAL, Event, State
 from jobrt._storage.base import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
+from tests.conformance.drive import drive, wait
 from tests.conformance.filters import populate
 from tests.conformance.test_manage import one_of_each
 
@@ -237,6 +238,6 @@ async def test_rules_mean_what_python_says(engine: Engine) -> None:
     @settings(max_examples=25 if engine.name == "memory" else 5, suppress_health_check=list(HealthCheck))
     @given(rules)
     def run(one: PruneRule) -> None:
-        trio.from_thread.run(check, one)
+        wait(check, one)
 
-    await trio.to_thread.run_sync(run)
+    await drive(run)

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from jobrt._core.states import State
 from jobrt._core.where import Where, matches
 from jobrt._storage.base import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start
+from tests.conformance.drive import drive, wait
 from tests.conformance.filters import filters, populate
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ async def test_any_filter_finds_what_matches_says(engine: Engine) -> None:
     @given(filters(population))
     def check(filter: Where) -> None:
         wanted = [one.id for one in population if matches(filter, one, now=now)]
-        assert trio.from_thread.run(_found, storage, filter) == wanted
+        assert wait(_found, storage, filter) == wanted
 
-    await trio.to_thread.run_sync(check)
+    await drive(check)
 
 
 # ------------------------------------------------------------------ what the filters mean, one by one
@@ -351,6 +351,6 @@ async def test_a_drawn_name_is_found_again(storage: Storage) -> None:
     @settings(max_examples=40, suppress_health_check=list(HealthCheck))
     @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")))
     def run(text: str) -> None:
-        assert 0 in trio.from_thread.run(check, text)
+        assert 0 in wait(check, text)
 
-    await trio.to_thread.run_sync(run)
+    await drive(run)
