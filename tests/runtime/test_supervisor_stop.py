@@ -357,6 +357,7 @@ async def test_however_a_run_ended_the_next_one_is_as_the_first(
     async def child() -> None:
         if end := ends.pop(0):
             raise end
+        supervisor.stop()
         await trio.sleep_forever()
 
     supervisor = stage.supervisor(intensity=0)
@@ -369,8 +370,7 @@ async def test_however_a_run_ended_the_next_one_is_as_the_first(
     with pytest.raises(trio.Cancelled):
         await supervisor.run()
     asked.clear()
-    async with running(supervisor):
-        await trio.sleep(1)
+    await supervisor.run()
     assert asked == ["a"]
     assert supervisor.statistics().state is ServiceState.STOPPED
 
