@@ -143,7 +143,7 @@ class _Room:
 
     def _count_running(self, running: Sequence[Any]) -> None:
         if self._demand.cluster_limit is not None:
-            self.left = min(self.left, self._demand.cluster_limit - len(running))
+            self.left = max(min(self.left, self._demand.cluster_limit - len(running)), 0)
         if self._demand.per_key is not None:
             self._keys.update(_key(self._demand.key, job) for job in running)
 

@@ -80,9 +80,7 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
         "attempt": held.attempt if outcome.spent else held.attempt - 1,
         "schedule_at": due,
         "finished_at": tx.now if state in FINAL else None,
-        "cancel_reason": (outcome.message or held.cancel_reason)
-        if outcome.event is Event.CANCEL
-        else held.cancel_reason,
+        "cancel_reason": _reason(outcome, held) if state is State.CANCELLED else None,
     }
     tx.run(SQL["finish_job"], new)
     if outcome.result is not None:
@@ -100,6 +98,12 @@ def _next_state(outcome: Outcome, held: _Held) -> State:
     unfinished = outcome.event in {Event.RETRY, Event.SNOOZE, Event.GIVE_BACK}
     event = Event.CANCEL if unfinished and held.cancel_reason is not None else outcome.event
     return transition(State.EXECUTING, event)
+
+
+def _reason(outcome: Outcome, held: _Held) -> str | None:
+    """Return why the job is cancelled: what the attempt says, if it was its own decision, or the operator's reason."""
+    said = outcome.message if outcome.event is Event.CANCEL else None
+    return said or held.cancel_reason
 
 
 def _next_due(tx: Transaction, outcome: Outcome, *, state: State, held: _Held) -> int:
