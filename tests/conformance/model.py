@@ -246,7 +246,9 @@ class Model:
 
     def prune(self, rule: PruneRule) -> int:
         """Remove final jobs as a rule says; `PruneRule.removes` in numbers."""
-        covered = [one for one in self.jobs.values() if rule.covers(one.state, name=one.name, queue=one.queue)]
+        covered = [
+            one for one in self.jobs.values() if rule.covers(one.state, name=one.name, queue=one.queue)
+        ]
         covered.sort(key=lambda one: (one.finished or 0.0, one.id), reverse=True)
         gone: list[int] = []
         for at, one in enumerate(covered):

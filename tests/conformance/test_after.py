@@ -48,7 +48,9 @@ async def test_a_parent_waits_for_its_children(engine: Engine) -> None:
     assert await _due(storage) == [parent.id]
 
 
-@pytest.mark.parametrize("event", [Event.COMPLETE, Event.DISCARD, Event.CANCEL], ids=lambda event: event.value)
+@pytest.mark.parametrize(
+    "event", [Event.COMPLETE, Event.DISCARD, Event.CANCEL], ids=lambda event: event.value
+)
 async def test_every_final_state_counts(storage: Storage, event: Event) -> None:
     """The parent learns of failures by looking; it is not left waiting."""
     child = await start(storage)

@@ -78,9 +78,7 @@ async def test_the_order_is_priority_then_due_time_then_id(storage: Storage) -> 
     given = [(0, 10), (5, 10), (-3, 99), (5, 20), (0, 10), (0, 30), (5, 10), (100, 1), (0, 20)]
     jobs = [job(priority=priority, schedule_at=now - ago * SECOND) for priority, ago in given]
     ids = await add(storage, *jobs)
-    wanted = [
-        id for _, _, id in sorted((-one, -ago, id) for (one, ago), id in zip(given, ids, strict=True))
-    ]
+    wanted = [id for _, _, id in sorted((-one, -ago, id) for (one, ago), id in zip(given, ids, strict=True))]
     assert [one.id for one in await claim(storage)] == wanted
 
 

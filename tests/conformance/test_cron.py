@@ -16,7 +16,11 @@ from tests.conformance.harness import PATIENCE, Engine
 
 TICK = datetime(2030, 1, 1, 3, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-SPEC = {"line": "0 3 * * *", "timezone": "Europe/Berlin", "job": {"name": "nightly", "args": {"n": [1, None]}}}
+SPEC = {
+    "line": "0 3 * * *",
+    "timezone": "Europe/Berlin",
+    "job": {"name": "nightly", "args": {"n": [1, None]}},
+}
 
 
 async def _put(storage: Storage, name: str = "nightly") -> CronRow:
@@ -157,7 +161,8 @@ async def test_many_workers_at_one_tick(engine: Engine) -> None:
 
     async def fire(storage: Storage) -> None:
         for n in range(5):
-            ids.append(await storage.cron_fire("nightly", TICK + n * HOUR, job(args={"n": n})))
+            fired = await storage.cron_fire("nightly", TICK + n * HOUR, job(args={"n": n}))
+            ids.append(fired)
 
     async with engine.open() as other:
         with trio.fail_after(PATIENCE):

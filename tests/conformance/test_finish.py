@@ -42,7 +42,9 @@ async def test_a_completed_job(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["null", "0", '""', "false", "[]", '"x"', "1.5", '"' + "y" * 200_000 + '"'], ids=lambda text: text[:4]
+    "text",
+    ["null", "0", '""', "false", "[]", '"x"', "1.5", '"' + "y" * 200_000 + '"'],
+    ids=lambda text: text[:4],
 )
 async def test_any_json_can_be_a_result(storage: Storage, text: str) -> None:
     """Empty and false results are results, and long ones are kept whole."""
@@ -57,7 +59,12 @@ async def test_a_failed_attempt_waits_for_its_backoff(engine: Engine) -> None:
     claimed = await start(storage)
     before = await storage.now()
     outcome = end(
-        claimed, Event.RETRY, delay=60.0, error_type="ValueError", message="it's \x00 no ☃", traceback="a\n  b"
+        claimed,
+        Event.RETRY,
+        delay=60.0,
+        error_type="ValueError",
+        message="it's \x00 no ☃",
+        traceback="a\n  b",
     )
     assert await storage.finish([outcome]) == ()
     record = await look(storage, claimed.id)

@@ -285,9 +285,7 @@ async def test_the_callers_own_writes_and_the_jobs_go_together(engine: Engine, s
     assert await engine.storage.count(where.everything()) == 1
 
 
-async def test_a_refused_insert_does_not_end_the_callers_transaction(
-    engine: Engine, shareable: None
-) -> None:
+async def test_a_refused_insert_does_not_end_the_callers_transaction(engine: Engine, shareable: None) -> None:
     """After a refused insert the caller can still roll back, and nothing of the transaction stays."""
     await engine.execute("create table orders (n integer)")
     await engine.refuse("insert", "new.name = 'poison'")

@@ -47,7 +47,9 @@ async def _completed_and_rerun(storage: Storage, claimed: Claimed) -> None:
 
 async def _snoozed_and_claimed(storage: Storage, claimed: Claimed) -> None:
     await storage.finish([end(claimed, Event.SNOOZE)])
-    assert [one.attempt for one in await claim(storage)] == [claimed.attempt]  # the same number, another lease
+    assert [one.attempt for one in await claim(storage)] == [
+        claimed.attempt
+    ]  # the same number, another lease
 
 
 async def _deleted(storage: Storage, claimed: Claimed) -> None:
@@ -92,7 +94,9 @@ def answers(request: pytest.FixtureRequest, lost: JobRef) -> tuple[tuple[JobRef,
     return ((lost,), ()) if ended else ((lost,),)
 
 
-@pytest.mark.parametrize("event", [one for one in Event if one.value not in {"fall_due", "claim", "postpone", "rerun"}])
+@pytest.mark.parametrize(
+    "event", [one for one in Event if one.value not in {"fall_due", "claim", "postpone", "rerun"}]
+)
 async def test_a_stale_outcome_is_refused(
     engine: Engine, lost: JobRef, answers: tuple[tuple[JobRef, ...], ...], event: Event
 ) -> None:
@@ -179,7 +183,12 @@ async def test_a_worker_that_slept_past_its_lease_is_fenced(engine: Engine) -> N
     assert await storage.finish([end(slept, result='"mine"')]) == (ref(slept),)
     assert await engine.everything() == before
     record = await look(storage, slept.id)
-    assert (record.state, record.result, record.worker, record.attempt) == (State.COMPLETED, "theirs", "w2", 2)
+    assert (record.state, record.result, record.worker, record.attempt) == (
+        State.COMPLETED,
+        "theirs",
+        "w2",
+        2,
+    )
 
 
 async def test_cancel_and_completion_race(engine: Engine) -> None:

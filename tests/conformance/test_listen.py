@@ -105,7 +105,7 @@ async def test_a_batch_wakes_each_queue_once(storage: Storage, ear: Ear) -> None
 
 async def test_a_duplicate_wakes_nobody_by_name(storage: Storage, ear: Ear) -> None:
     """A job that was there already is no new job."""
-    from tests.conformance.test_unique import unique  # noqa: PLC0415 - only here
+    from tests.conformance.test_unique import unique
 
     await storage.insert([unique(job(queue="a"))])
     await ear.all_until("first", storage)
@@ -177,7 +177,9 @@ async def test_a_request_to_cancel_wakes(engine: Engine) -> None:
         assert [one.ref.id for one in (await other.changes("w1")).cancels] == [claimed.id]
 
 
-@pytest.mark.parametrize("event", [Event.COMPLETE, Event.DISCARD, Event.CANCEL], ids=lambda event: event.value)
+@pytest.mark.parametrize(
+    "event", [Event.COMPLETE, Event.DISCARD, Event.CANCEL], ids=lambda event: event.value
+)
 async def test_an_awaited_job_wakes_when_it_is_final(engine: Engine, event: Event) -> None:
     """Who awaits a job is told of its end."""
     claimed = await start(engine.storage)
@@ -206,7 +208,7 @@ async def test_an_awaited_job_whose_worker_died_at_its_last_attempt(storage: Sto
 
 async def test_an_awaited_job_that_is_retried_first(storage: Storage, ear: Ear) -> None:
     """The wish to be told lasts over attempts."""
-    from tests.conformance.build import claim  # noqa: PLC0415
+    from tests.conformance.build import claim
 
     first = await start(storage)
     await storage.await_final([first.id])
@@ -226,7 +228,7 @@ async def test_an_awaited_job_that_is_deleted(storage: Storage, ear: Ear) -> Non
 
 async def test_a_cron_job_wakes_its_queue(storage: Storage, ear: Ear) -> None:
     """It is a new job like any other."""
-    from jobrt._storage.base import CronRow  # noqa: PLC0415
+    from jobrt._storage.base import CronRow
 
     await storage.cron_put(CronRow(name="n", spec={}))
     await storage.cron_fire("n", await storage.now(), job(queue="mail"))

@@ -57,7 +57,9 @@ demands = st.sampled_from(
         {"names": ("a",), "capped": (("b", 1),)},
     ]
 )
-replaces = st.sampled_from([None, Replace("priority"), Replace("schedule_at"), Replace("priority", when=("scheduled",))])
+replaces = st.sampled_from(
+    [None, Replace("priority"), Replace("schedule_at"), Replace("priority", when=("scheduled",))]
+)
 
 
 @st.composite
@@ -91,7 +93,6 @@ class StorageMachine(RuleBasedStateMachine):
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Call the storage, a moment later than the call before."""
-
         if self.engine.name != "postgres":
             wait(self.engine.advance, MOMENT)
         self.model.now += MOMENT
@@ -282,7 +283,9 @@ class StorageMachine(RuleBasedStateMachine):
             self.claims.append(JobRef(one.id, one.lease))
             self.model.claim(one, worker)
             assert one.attempt == self.model.jobs[one.id].attempt
-            assert tuple((past.number, past.end) for past in one.attempts) == tuple(self.model.jobs[one.id].ends)
+            assert tuple((past.number, past.end) for past in one.attempts) == tuple(
+                self.model.jobs[one.id].ends
+            )
 
     def outcomes(self, finished: list[tuple[int, Event, float]]) -> list[Outcome]:
         """Make outcomes: mostly for claims that are held, but not only; each claim at most once."""

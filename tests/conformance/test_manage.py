@@ -306,7 +306,9 @@ async def test_nothing_is_left_of_a_deleted_job(engine: Engine) -> None:
     await complete(storage, second, result="1")
     await storage.await_final([first.id])
     assert await storage.delete(EVERYTHING) == 1
-    left = {name for name, rows in (await engine.everything()).items() if len(rows) > len(empty.get(name, []))}
+    left = {
+        name for name, rows in (await engine.everything()).items() if len(rows) > len(empty.get(name, []))
+    }
     rolled_up = {name for name in left if {"hour", "queue"} <= (await engine.tables())[name]}
     assert left - rolled_up <= await _not_about_jobs(engine)
 

@@ -171,7 +171,21 @@ async def test_null_is_not_missing(storage: Storage) -> None:
     assert await _found(storage, where.args("list.0", None)) == []
 
 
-EVIL = ["x' or '1'='1", '"; drop table job; --', "%", "_", "\\", "$1", "?", "{}", ":a", "%s", "%(a)s", "\x01", "☃"]
+EVIL = [
+    "x' or '1'='1",
+    '"; drop table job; --',
+    "%",
+    "_",
+    "\\",
+    "$1",
+    "?",
+    "{}",
+    ":a",
+    "%s",
+    "%(a)s",
+    "\x01",
+    "☃",
+]
 
 
 @pytest.mark.parametrize("evil", EVIL)
@@ -325,7 +339,11 @@ async def test_details_can_be_left_out(storage: Storage) -> None:
     assert (full.result, full.saved, len(full.attempts)) == (2, 1, 1)
     assert (bare.result, bare.saved, bare.progress, bare.attempts) == (None, None, None, ())
     assert (bare.args, bare.tags, bare.metadata, bare.state) == ({"a": 1}, ("t",), {"m": 1}, full.state)
-    assert (bare.created_at, bare.finished_at, bare.worker) == (full.created_at, full.finished_at, full.worker)
+    assert (bare.created_at, bare.finished_at, bare.worker) == (
+        full.created_at,
+        full.finished_at,
+        full.worker,
+    )
 
 
 async def test_details_go_to_the_right_job(storage: Storage) -> None:

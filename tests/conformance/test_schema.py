@@ -180,7 +180,7 @@ CALLS = {
 
 
 def _row() -> object:
-    from jobrt._storage.base import CronRow  # noqa: PLC0415
+    from jobrt._storage.base import CronRow
 
     return CronRow(name="nightly", spec={})
 
@@ -220,7 +220,9 @@ async def test_a_sessions_time_zone_changes_nothing(request: pytest.FixtureReque
     if not isinstance(unopened, Postgres):
         pytest.skip("SQLite has no sessions with a zone")
     for zone in ("America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati"):
-        await unopened.execute(f"alter role current_user in database \"{await _database(unopened)}\" set timezone = '{zone}'")
+        await unopened.execute(
+            f"alter role current_user in database \"{await _database(unopened)}\" set timezone = '{zone}'"
+        )
         async with unopened.open() as storage:
             moment = (await storage.now() + timedelta(hours=1)).replace(microsecond=7)
             assert moment.utcoffset() == timedelta(0)

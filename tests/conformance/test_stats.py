@@ -124,7 +124,12 @@ async def test_only_since(engine: Engine) -> None:
 async def test_run_times(engine: Engine) -> None:
     """Seconds in all, and how many took how long; failed attempts and waiting do not count."""
     storage = engine.storage
-    for name, wait, run in (("send", 5.0, 0.5), ("send", 0.0, 100.0), ("send", 0.0, 1e6), ("fails", 0.0, 7.0)):
+    for name, wait, run in (
+        ("send", 5.0, 0.5),
+        ("send", 0.0, 100.0),
+        ("send", 0.0, 1e6),
+        ("fails", 0.0, 7.0),
+    ):
         await add(storage, job(name))
         await engine.advance(wait)
         (claimed,) = await claim(storage, name)
@@ -171,7 +176,7 @@ async def test_crashes_are_failures(storage: Storage) -> None:
 
 async def test_since_any_zone(storage: Storage) -> None:
     """A time is a time."""
-    from datetime import timezone  # noqa: PLC0415
+    from datetime import timezone
 
     await add(storage, job())
     since = datetime.now(UTC).replace(year=2020).astimezone(timezone(timedelta(hours=-5)))

@@ -147,7 +147,9 @@ async def test_any_outcome_can_be_the_end(engine: Engine, orders: None) -> None:
     """A block may end in a retry, too, and its writes stay."""
     storage = engine.storage
     claimed = await start(storage)
-    async with storage.transaction(ref(claimed), end(claimed, Event.RETRY, delay=60.0, message="later")) as conn:
+    async with storage.transaction(
+        ref(claimed), end(claimed, Event.RETRY, delay=60.0, message="later")
+    ) as conn:
         await _run(conn, "insert into orders values (1)")
     assert await _orders(engine) == [1]
     record = await look(storage, claimed.id)
@@ -188,14 +190,13 @@ async def test_other_calls_go_on_beside_a_block(engine: Engine, orders: None) ->
         done.append(1)
 
     with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            async with storage.transaction(ref(claimed), end(claimed)) as conn:
-                await _run(conn, "insert into orders values (1)")
-                if engine.shareable:
-                    assert (await look(storage, waiting)).state is State.AVAILABLE
-                nursery.start_soon(write)
-                for _ in range(50):
-                    await trio.lowlevel.checkpoint()
+        async with trio.open_nursery() as nursery, storage.transaction(ref(claimed), end(claimed)) as conn:
+            await _run(conn, "insert into orders values (1)")
+            if engine.shareable:
+                assert (await look(storage, waiting)).state is State.AVAILABLE
+            nursery.start_soon(write)
+            for _ in range(50):
+                await trio.lowlevel.checkpoint()
     assert done == [1]
     assert await _orders(engine) == [1]
     assert await states(storage) == ["completed", "available", "available"]

@@ -54,7 +54,10 @@ RULES: list[Mapping[str, Any]] = [
 FULL = job(args={"user": 1, "n": 2}, metadata={"tenant": "t"})
 
 
-@pytest.fixture(params=RULES, ids=lambda rule: ", ".join(f"{key}={value}" for key, value in rule.items())[:50] or "default")
+@pytest.fixture(
+    params=RULES,
+    ids=lambda rule: ", ".join(f"{key}={value}" for key, value in rule.items())[:50] or "default",
+)
 def new(request: pytest.FixtureRequest) -> NewJob:
     """A unique job, for every kind of rule."""
     return unique(FULL, **request.param)
@@ -147,7 +150,9 @@ async def _at(storage: Storage, new: NewJob, state: State) -> int:
 
 
 @pytest.mark.parametrize("state", sorted(ALL), ids=lambda state: state.value)
-@pytest.mark.parametrize("rule", ["unstarted", "incomplete", "all", ("executing",), ("discarded", "scheduled")])
+@pytest.mark.parametrize(
+    "rule", ["unstarted", "incomplete", "all", ("executing",), ("discarded", "scheduled")]
+)
 async def test_states_say_who_is_in_the_way(storage: Storage, state: State, rule: Any) -> None:
     """A stored job blocks when its state is among the states, and only then."""
     id = await _at(storage, unique(), state)

@@ -45,7 +45,9 @@ async def test_a_beat_renews(engine: Engine) -> None:
     await storage.register("w1", lease=LEASE, info={})
     for n in range(5):
         await engine.advance(LEASE - 1)
-        assert await storage.beat("w1", lease=LEASE, info={"n": n}) == Changes(known=True, cancels=(), queues=())
+        assert await storage.beat("w1", lease=LEASE, info={"n": n}) == Changes(
+            known=True, cancels=(), queues=()
+        )
     (row,) = await storage.workers()
     assert (row.alive, row.info) == (True, {"n": 4})
     assert row.expires_at - row.beat_at == timedelta(seconds=LEASE)

@@ -12,7 +12,9 @@ from jobrt._core.limits import Demand, demand
 from jobrt._core.queues import Queue
 
 
-def _ask(room: int, free: dict[str, int], *, names: tuple[str, ...] = ("a",), queue: Queue | None = None) -> Demand:
+def _ask(
+    room: int, free: dict[str, int], *, names: tuple[str, ...] = ("a",), queue: Queue | None = None
+) -> Demand:
     return demand("w", "q", settings=queue or Queue(), room=room, names=names, free=free)
 
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobrt._core.states import ALL, FINAL, INCOMPLETE, TRANSITIONS, UNSTARTED, Event, State, mermaid, transition
+from jobrt._core.states import (
+    ALL,
+    FINAL,
+    INCOMPLETE,
+    TRANSITIONS,
+    UNSTARTED,
+    Event,
+    State,
+    mermaid,
+    transition,
+)
 from jobrt.errors import InternalError
 
 DIAGRAM = Path(__file__).parents[2] / "design" / "state-machine.md"

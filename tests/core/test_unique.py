@@ -65,7 +65,11 @@ def test_what_is_compared(by: Any, change: dict[str, Any], same: bool) -> None:
 def test_metadata_that_is_not_there_compares_as_none() -> None:
     """Metadata are free, so a missing field is allowed and all jobs without it are alike."""
     unique = Unique("metadata.x")
-    assert digest(unique, metadata={}) == digest(unique, metadata={"x": None}) == digest(unique, metadata={"y": 1})
+    assert (
+        digest(unique, metadata={})
+        == digest(unique, metadata={"x": None})
+        == digest(unique, metadata={"y": 1})
+    )
 
 
 def test_args_that_are_not_there_are_a_mistake() -> None:

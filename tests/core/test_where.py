@@ -36,7 +36,9 @@ JOB = JobRecord(
     finished_at=NOW - HOUR,
     worker="w1",
 )
-WAITING = attrs.evolve(JOB, id=8, state=State.SCHEDULED, finished_at=None, worker=None, schedule_at=NOW + HOUR)
+WAITING = attrs.evolve(
+    JOB, id=8, state=State.SCHEDULED, finished_at=None, worker=None, schedule_at=NOW + HOUR
+)
 JOBS = [JOB, WAITING]
 
 

@@ -236,9 +236,9 @@ class Storage(Protocol):
 
         If an operator has asked to cancel the job meanwhile, retry, snooze and give-back become ``cancelled``
         with the operator's reason; a completion or discard stays what it is, and forgets the reason. A cancel
-        outcome's message is the cancel reason. A job whose outcome names children is ``scheduled`` and falls due when the last
-        of them is final. Whoever awaits a job that is now final is woken, and so are queues whose jobs are
-        due again at once.
+        outcome's message is the cancel reason. A job whose outcome names children is ``scheduled`` and falls
+        due when the last of them is final. Whoever awaits a job that is now final is woken, and so are queues
+        whose jobs are due again at once.
         """
         ...
 
