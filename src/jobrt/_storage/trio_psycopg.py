@@ -19,7 +19,6 @@ signature, so that a new psycopg fails there and not in production:
 
 =====================================  ==============================================================
 `AsyncConnection._connect_gen`         connecting, one address at a time
-`AsyncConnection._cancel_gen`          the cancel request, over a connection of its own
 `AsyncConnection._should_cancel`       whether there is anything to cancel
 `AsyncConnection._try_cancel`          replaced: what COPY and ``stream()`` call to clean up
 `AsyncConnection._pipeline_nolock`     wrapped: the pipeline of ``executemany()``
@@ -41,7 +40,6 @@ signature, so that a new psycopg fails there and not in production:
 `generators.copy_end`                  the same, and its end
 `generators.fetch`                     reading what a cancelled query leaves behind
 `generators.notifies`                  reading notifications
-`waiting._ready`                       asking the socket without waiting
 =====================================  ==============================================================
 """
 # pyright: reportPrivateUsage=false
@@ -67,7 +65,7 @@ from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import Row, tuple_row
 from psycopg.transaction import BaseTransaction
-from psycopg.waiting import Ready, Wait, _ready
+from psycopg.waiting import Ready, Wait
 from trio.lowlevel import (
     cancel_shielded_checkpoint,
     checkpoint,
@@ -78,15 +76,16 @@ from trio.lowlevel import (
 
 from jobrt._storage.postgres_errors import AllHostsFailed
 from jobrt._storage.postgres_hosts import attempt, connect_timeout, name_place, resolve, split_hosts
+from jobrt._storage.postgres_socket import ready_now, wait_for_either
 from jobrt._storage.postgres_turn import Notifications, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Generator
     from types import CodeType
     from typing import Self
 
     from psycopg.abc import RV, AdaptContext, ConnDict, ConnParam, PQGen, PQGenConn
-    from psycopg.pq.abc import PGconn
+    from psycopg.pq.abc import PGcancelConn, PGconn
     from psycopg.rows import AsyncRowFactory
 
 __all__ = ["TrioConnection"]
@@ -231,7 +230,7 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         """Look, without a round trip, whether the server has hung up on this idle connection."""
         try:
             # There may be notifications to read, or the server's last words and then the end of the stream.
-            while _ready(self.pgconn.socket, Wait.R):
+            while ready_now(self.pgconn.socket, Wait.R):
                 self.pgconn.consume_input()
                 self._collect_notifications()
         except psycopg.Error:
@@ -287,11 +286,11 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
 
     async def _wait_to_write(self, fd: int, wanted: Wait, *, ending: bool) -> int:
         await self._pause(ending=ending)
-        if ready := _ready(fd, wanted):  # nearly always, and far cheaper than asking Trio
+        if ready := ready_now(fd, wanted):  # nearly always, and far cheaper than asking Trio
             return ready
         self._steps = 0
         if wanted == Wait.RW:
-            return await _wait_for_either(fd)
+            return await wait_for_either(fd)
         await wait_writable(fd)
         return Ready.W
 
@@ -342,7 +341,7 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
 
     async def _request_cancel(self) -> None:
         if psycopg.capabilities.has_cancel_safe():
-            await _converse(self._cancel_gen())
+            await _send_cancel(self.pgconn.cancel_conn())
         else:  # libpq before 17 can only block
             await trio.to_thread.run_sync(self.pgconn.get_cancel().cancel, abandon_on_cancel=True)
 
@@ -458,6 +457,19 @@ def _dispose(gen: PQGen[Any]) -> None:
         gen.close()
 
 
+async def _send_cancel(request: PGcancelConn) -> None:
+    """Send a cancel request over its own connection, and wait until the server has acted on it."""
+    try:
+        request.start()
+        while (status := request.poll()) != pq.PollingStatus.OK:
+            if status == pq.PollingStatus.FAILED:
+                raise psycopg.OperationalError(f"cancelling failed: {request.get_error_message()}")
+            wait = wait_readable if status == pq.PollingStatus.READING else wait_writable
+            await wait(request.socket)
+    finally:
+        request.finish()
+
+
 async def _converse(gen: PQGenConn[RV]) -> RV:
     """Drive a generator that says at each step which socket it means."""
     try:
@@ -473,23 +485,3 @@ async def _converse(gen: PQGenConn[RV]) -> RV:
         return cast("RV", end.value)
     finally:
         gen.close()  # and with it the socket of what was not finished
-
-
-async def _wait_for_either(fd: int) -> int:
-    """Wait until the socket can be read or written; a full pipe in both directions needs both."""
-    ready = 0
-
-    async def watch(wait: Callable[[int], Awaitable[None]], flag: Ready) -> None:
-        nonlocal ready
-        await wait(fd)
-        ready |= flag
-        nursery.cancel_scope.cancel()
-
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch, wait_readable, Ready.R)
-            nursery.start_soon(watch, wait_writable, Ready.W)
-    except BaseExceptionGroup as group:
-        await checkpoint_if_cancelled()  # a plain Cancelled, instead of a group of them
-        raise trio.ClosedResourceError from group
-    return ready

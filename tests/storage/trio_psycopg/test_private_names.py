@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import generators, waiting
+from psycopg import generators
 from psycopg._connection_base import BaseConnection
 from psycopg._copy_base import BaseCopy
 from psycopg._cursor_base import BaseCursor
@@ -23,7 +23,6 @@ _Connection = psycopg.AsyncConnection
 
 _FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
     "AsyncConnection._connect_gen": (_Connection._connect_gen, "conninfo"),
-    "AsyncConnection._cancel_gen": (_Connection._cancel_gen, "self"),
     "AsyncConnection._should_cancel": (_Connection._should_cancel, "self"),
     "AsyncConnection._try_cancel": (_Connection._try_cancel, "self timeout"),
     "AsyncConnection._pipeline_nolock": (_Connection._pipeline_nolock, "self"),
@@ -42,7 +41,6 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
     "generators.copy_end": (generators.copy_end, "pgconn error"),
     "generators.fetch": (generators.fetch, "pgconn"),
     "generators.notifies": (generators.notifies, "pgconn"),
-    "waiting._ready": (waiting._ready, "fileno wait"),
 }
 _ATTRIBUTES = {
     "AsyncConnection._adapters": None,
