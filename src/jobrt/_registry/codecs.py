@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeGuard
 
 import attrs
 
-__all__ = ["Codec", "Decode", "JsonKind", "Misfit", "Scope", "is_array", "is_dict", "show"]
+__all__ = ["Codec", "Decode", "JsonKind", "Misfit", "Scope", "is_array", "is_dict", "show", "shown"]
 
 JsonKind = Literal["null", "bool", "int", "float", "str", "list", "object"]
 
@@ -25,7 +25,15 @@ _short.maxlong = 30
 
 def show(value: object) -> str:
     """Describe a wrong value for a message: its type and a short repr."""
-    return "None" if value is None else f"{type(value).__name__} {_short.repr(value)}"
+    return "None" if value is None else f"{type(value).__name__} {shown(value)}"
+
+
+def shown(value: object) -> str:
+    """Return a short repr, also of a value that has none (an int of more than 4300 digits)."""
+    try:
+        return _short.repr(value)
+    except Exception:  # noqa: BLE001 - whatever a class does there must not hide the message it is for
+        return "…"
 
 
 def is_dict(value: object) -> TypeGuard[dict[Any, Any]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from jobrt._registry.codecs import Codec, Decode, JsonKind, Misfit, is_dict
+from jobrt._registry.codecs import Codec, Decode, JsonKind, Misfit, is_dict, shown
 
 __all__ = ["dict_codec", "list_codec", "pair_codec", "set_codec", "tuple_codec"]
 
@@ -144,7 +143,7 @@ def _mapped(
         for key, value in values.items():
             done[convert_key(key)] = convert(value)
     except Misfit as misfit:
-        raise misfit.under(f"[{reprlib.repr(key)}]") from None
+        raise misfit.under(f"[{shown(key)}]") from None
     return done
 
 
@@ -152,7 +151,10 @@ def _number_texts(key: Codec) -> tuple[Callable[[Any], Any], Decode]:
     """Return how int keys become texts and come back; only the way we write them is read."""
 
     def to_text(value: Any) -> str:
-        return str(key.encode(value))
+        try:
+            return str(key.encode(value))
+        except ValueError:
+            raise Misfit("expected an int of at most 4300 digits") from None
 
     def from_text(value: Any, _type: Any = None, /) -> Any:
         try:

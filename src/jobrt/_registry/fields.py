@@ -25,7 +25,7 @@ class Field:
         codec: how its values are stored.
         alias: the parameter of the constructor.
         required: whether a value must be given and stored.
-        default: the default, if it is a value and not a factory.
+        default: the default, if it is a value and not a factory; else `attrs.NOTHING`.
 
     """
 
@@ -33,7 +33,7 @@ class Field:
     codec: Codec
     alias: str
     required: bool
-    default: Any = attrs.NOTHING
+    default: Any
 
 
 def is_record(origin: Any) -> bool:
@@ -76,13 +76,14 @@ class _Declared:
     name: str
     alias: str
     required: bool
-    default: Any = attrs.NOTHING
+    default: Any
     annotation: Any = inspect.Parameter.empty
 
 
 def _declared(cls: Any) -> list[_Declared]:
     if is_typeddict(cls):
-        return [_Declared(name, name, name in cls.__required_keys__) for name in own_annotations(cls)]
+        required = cls.__required_keys__
+        return [_Declared(name, name, name in required, attrs.NOTHING) for name in own_annotations(cls)]
     if attrs.has(cls):
         return [_from_attrs(field) for field in attrs.fields(cls) if field.init]
     if dataclasses.is_dataclass(cls):
@@ -98,7 +99,8 @@ def _from_attrs(field: attrs.Attribute[Any]) -> _Declared:
     # A factory gives no value to look at, and what stands before a converter need not fit.
     opaque = required or field.converter is not None or isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
     default = attrs.NOTHING if opaque else field.default
-    return _Declared(field.name, field.alias or field.name, required, default, field.type)
+    annotation = inspect.Parameter.empty if field.type is None else field.type
+    return _Declared(field.name, field.alias or field.name, required, default, annotation)
 
 
 def _from_dataclass(cls: Any) -> list[_Declared]:

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID
 
-from jobrt._registry.codecs import Codec, JsonKind, Misfit, is_array, is_dict
+from jobrt._registry.codecs import Codec, JsonKind, Misfit, is_array, is_dict, shown
 
 __all__ = ["ANY", "LEAVES", "NONE", "enum_codec", "literal_codec", "path_codec", "plain_json"]
 
@@ -98,7 +98,7 @@ def _check_parts(parts: Iterable[tuple[Any, Any]], *, tuples: bool) -> None:
         for step, part in parts:  # noqa: B007 - the handler says where it stopped
             plain_json(part, tuples=tuples)
     except Misfit as misfit:
-        raise misfit.under(f"[{step!r}]") from None
+        raise misfit.under(f"[{shown(step)}]") from None
 
 
 ANY: Final = Codec(
@@ -176,16 +176,18 @@ def _dump_bytes(value: bytes) -> str:
 # ------------------------------------------------------------------------------------ stored as a number
 
 
+_EXACT: Final = timedelta(seconds=2**33)  # beyond, a float does not tell microseconds apart
+
+
 def _dump_seconds(value: Any) -> float:
     """Return seconds: an int where there is no fraction, so that the common case is exact and short."""
     if not isinstance(value, timedelta):
         raise Misfit.expected("timedelta", value)
     if not value.microseconds:
         return value.days * 86_400 + value.seconds
-    seconds = value.total_seconds()
-    if timedelta(seconds=seconds) != value:  # beyond 2**33 s a float no longer tells microseconds apart
-        raise Misfit.expected("a timedelta of whole seconds, or shorter than 270 years", value)
-    return seconds
+    if abs(value) > _EXACT:
+        raise Misfit.expected("a timedelta of whole seconds, or one shorter than 270 years", value)
+    return value.total_seconds()
 
 
 def _load_seconds(value: Any, _type: Any = None, /) -> timedelta:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from jobrt._registry.codecs import Misfit, Scope, is_array, is_dict
+from jobrt._registry.codecs import Misfit, Scope, is_array, is_dict, shown
 from jobrt._registry.fields import Field, fields_of
 from jobrt._registry.leaves import plain_json
 from jobrt._registry.records import codec_of_fields, quick_decoder
@@ -173,7 +173,7 @@ def _find_unwritable(value: Any) -> None:
             raise Misfit("expected an int of at most 4300 digits") from None
     elif is_dict(value):
         for key, part in value.items():
-            _find_under(f".{key}" if key.isidentifier() else f"[{key!r}]", key, part)
+            _find_under(f".{key}" if key.isidentifier() else f"[{shown(key)}]", key, part)
     elif is_array(value, tuples=True):
         for index, part in enumerate(value):
             _find_under(f"[{index}]", part)
@@ -266,7 +266,10 @@ _decoder_of_text: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 def _load(text: str) -> Any:
     """Parse JSON; raise ValueError if it is not."""
-    value, end = _decoder_of_text.raw_decode(text)  # the half of `decode` that does not look for spaces
+    try:
+        value, end = _decoder_of_text.raw_decode(text)  # the half of `decode` that does not look for spaces
+    except ValueError:
+        return _decoder_of_text.decode(text)
     return value if end == len(text) else _decoder_of_text.decode(text)
 
 

@@ -155,10 +155,11 @@ def _structure(cls: type, fields: list[Field], *, detailed: bool) -> typing.Call
     a field named ``converter`` could not be passed.
     """
     stand_ins = attrs.make_class("_", {f"f{i}": _stand_in(one) for i, one in enumerate(fields)}, init=False)
+    aliased = [a.evolve(alias=f.alias) for a, f in zip(attrs.fields(stand_ins), fields, strict=True)]
     # Type checkers take the hooks for options.
     generate: Any = gen.make_dict_structure_fn_from_attrs  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     structure: typing.Callable[[Any, type], Any] = generate(
-        list(attrs.fields(stand_ins)),
+        aliased,
         cls,
         _CONVERTER,
         {parameter.__name__: Any for parameter in getattr(cls, "__parameters__", ())},  # the hooks know them
@@ -172,7 +173,7 @@ def _structure(cls: type, fields: list[Field], *, detailed: bool) -> typing.Call
 
 def _stand_in(field: Field) -> Any:
     default = attrs.NOTHING if field.required else None  # only whether there is one matters
-    return attrs.field(default=default, alias=field.alias, kw_only=True)
+    return attrs.field(default=default, kw_only=True)
 
 
 def _misfit(error: cattrs.ClassValidationError, names: Mapping[str, str]) -> Misfit:

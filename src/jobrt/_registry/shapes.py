@@ -119,11 +119,11 @@ def _union(arguments: tuple[Any, ...], scope: Scope) -> Codec:
 def _unsupported(annotation: Any) -> Misfit:
     if annotation is inspect.Parameter.empty:
         return Misfit("has no annotation, so nobody knows how to store it")
-    name = getattr(annotation, "__qualname__", None) or str(annotation)
     if isinstance(annotation, typing.TypeVar):
         return Misfit(
-            f"the type variable {name} stands for nothing here; give the generic class its arguments"
+            f"the type variable {annotation.__name__} stands for nothing here; give the class its arguments"
         )
+    name = getattr(annotation, "__qualname__", None) or str(annotation)
     plain = getattr(typing.get_origin(annotation) or annotation, "__name__", "")
     instead = _INSTEAD.get(
         plain,
