@@ -1,13 +1,16 @@
-"""Ask a socket what it is ready for, or wait until it is."""
+"""Ask a socket what it is ready for, or wait until it is.
+
+To read and to write are bits, as in the standard library's `selectors`, whose values psycopg has too.
+"""
 
 from __future__ import annotations
 
 import select
 import sys
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
 import trio
-from psycopg.waiting import Ready, Wait
 from trio.lowlevel import checkpoint_if_cancelled, wait_readable, wait_writable
 
 if TYPE_CHECKING:
@@ -17,17 +20,21 @@ __all__ = ["ready_now", "wait_for_either"]
 
 if sys.platform == "win32":
 
-    def ready_now(fd: int, wanted: Wait) -> int:
+    def ready_now(fd: int, wanted: int) -> int:
         """Say for what the socket is ready, without waiting; 0 is for nothing that is wanted."""
         readable, writable, _ = select.select(
-            [fd] if wanted & Wait.R else (), [fd] if wanted & Wait.W else (), (), 0
+            [fd] if wanted & EVENT_READ else (), [fd] if wanted & EVENT_WRITE else (), (), 0
         )
-        return (Ready.R if readable else 0) | (Ready.W if writable else 0)
+        return (EVENT_READ if readable else 0) | (EVENT_WRITE if writable else 0)
 
 else:
-    _EVENTS = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
+    _EVENTS = {
+        EVENT_READ: select.POLLIN,
+        EVENT_WRITE: select.POLLOUT,
+        EVENT_READ | EVENT_WRITE: select.POLLIN | select.POLLOUT,
+    }
 
-    def ready_now(fd: int, wanted: Wait) -> int:
+    def ready_now(fd: int, wanted: int) -> int:
         """Say for what the socket is ready, without waiting; 0 is for nothing that is wanted.
 
         A socket that has failed is ready for everything: whoever tries to use it learns why.
@@ -40,7 +47,7 @@ else:
         (_, events), *_ = found
         if events & ~(select.POLLIN | select.POLLOUT):
             return wanted
-        return (Ready.R if events & select.POLLIN else 0) | (Ready.W if events & select.POLLOUT else 0)
+        return (EVENT_READ if events & select.POLLIN else 0) | (EVENT_WRITE if events & select.POLLOUT else 0)
 
 
 async def wait_for_either(fd: int) -> int:
@@ -51,7 +58,7 @@ async def wait_for_either(fd: int) -> int:
     """
     ready = 0
 
-    async def watch(wait: Callable[[int], Awaitable[None]], flag: Ready) -> None:
+    async def watch(wait: Callable[[int], Awaitable[None]], flag: int) -> None:
         nonlocal ready
         await wait(fd)
         ready |= flag
@@ -59,8 +66,8 @@ async def wait_for_either(fd: int) -> int:
 
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch, wait_readable, Ready.R)
-            nursery.start_soon(watch, wait_writable, Ready.W)
+            nursery.start_soon(watch, wait_readable, EVENT_READ)
+            nursery.start_soon(watch, wait_writable, EVENT_WRITE)
     except BaseExceptionGroup as group:
         await checkpoint_if_cancelled()  # a plain Cancelled, instead of a group of them
         raise trio.ClosedResourceError from group
