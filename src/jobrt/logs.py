@@ -38,16 +38,27 @@ def describe(event: e.Event) -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912
         case e.JobEnqueued():
             return logging.DEBUG, f"{event.name}: {len(event.ids)} enqueued in {event.queue}"
         case e.OutcomeRefused():
-            said = f"{event.name} {event.id}: its outcome ({event.end}) was refused, another worker owns it now"
+            said = (
+                f"{event.name} {event.id}: its outcome ({event.end}) was refused, another worker owns it now"
+            )
             return logging.WARNING, said
         case e.JobRescued():
-            return logging.WARNING, f"{event.name} {event.id}: worker {event.worker} is dead; the job is {event.state}"
+            return (
+                logging.WARNING,
+                f"{event.name} {event.id}: worker {event.worker} is dead; the job is {event.state}",
+            )
         case e.JobStuck():
-            return logging.WARNING, f"{event.name} {event.id} is stuck ({event.why}, {event.seconds:.0f} s):\n{event.stack}"
+            return (
+                logging.WARNING,
+                f"{event.name} {event.id} is stuck ({event.why}, {event.seconds:.0f} s):\n{event.stack}",
+            )
         case e.JobCancelPhase():
             return logging.INFO, f"{event.name} {event.id}: cancel {event.phase}: {event.reason}"
         case e.QueueStalled():
-            return logging.ERROR, f"queue {event.queue}: {event.due} due, {event.free} free slots, no claim; restarted"
+            return (
+                logging.ERROR,
+                f"queue {event.queue}: {event.due} due, {event.free} free slots, no claim; restarted",
+            )
         case e.QueuePaused():
             return logging.INFO, f"queue {event.queue}: {'paused' if event.paused else 'resumed'}"
         case e.StorageDown():
@@ -61,14 +72,20 @@ def describe(event: e.Event) -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912
         case e.JobsPruned():
             return logging.INFO, f"pruned {event.count} jobs"
         case e.WorkerStarted():
-            return logging.INFO, f"worker {event.worker} is up, serving {', '.join(event.queues) or 'nothing'}"
+            return (
+                logging.INFO,
+                f"worker {event.worker} is up, serving {', '.join(event.queues) or 'nothing'}",
+            )
         case e.WorkerStopping():
             said = f"worker {event.worker} is stopping: {event.running} jobs have {event.grace:g} s to end"
             return logging.INFO, said
         case e.WorkerStopped():
             return logging.INFO, f"worker {event.worker} has stopped"
         case e.WorkerFenced():
-            return logging.ERROR, f"worker {event.worker} was away for {event.seconds:.1f} s: it cancelled its own jobs"
+            return (
+                logging.ERROR,
+                f"worker {event.worker} was away for {event.seconds:.1f} s: it cancelled its own jobs",
+            )
         case e.ActorRestarted():
             said = f"{event.supervisor}: {event.child} failed ({event.error}), starts again in {event.delay:.1f} s"
             return logging.ERROR, said

@@ -26,7 +26,9 @@ __all__ = ["main"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--app", "app", metavar="MODULE:ATTR", envvar="JOBRT_APP", help="The application, e.g. shop.jobs:app.")
+@click.option(
+    "--app", "app", metavar="MODULE:ATTR", envvar="JOBRT_APP", help="The application, e.g. shop.jobs:app."
+)
 @click.option("--url", metavar="URL", help="The database; default JOBRT_URL, then sqlite:///jobrt.db.")
 @click.version_option(package_name="jobrt")
 @click.pass_context

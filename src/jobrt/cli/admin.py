@@ -100,7 +100,9 @@ async def _examine(app: App, jobs: Client):  # type: ignore[no-untyped-def]  # n
     yield Finding(False, f"the database {app.url.rpartition('@')[2]} answers and is up to date")
     workers = await jobs.workers()
     alive = [one for one in workers if one.alive]
-    yield Finding(not alive, f"{len(alive)} workers are alive" + ("" if alive else ": start `python -m jobrt worker`"))
+    yield Finding(
+        not alive, f"{len(alive)} workers are alive" + ("" if alive else ": start `python -m jobrt worker`")
+    )
     for one in workers:
         for finding in _examine_worker(one):
             yield finding
@@ -121,7 +123,9 @@ def _examine_worker(one: WorkerRow) -> Iterator[Finding]:
     for name, queue in one.info.get("queues", {}).items():
         if queue["stuck"]:
             ids = ", ".join(map(str, queue["stuck"]))
-            yield Finding(True, f"worker {one.id}: jobs {ids} in queue {name} are stuck; its log has their stacks")
+            yield Finding(
+                True, f"worker {one.id}: jobs {ids} in queue {name} are stuck; its log has their stacks"
+            )
     for child in _failed(one.info.get("tree") or {}):
         yield Finding(True, f"worker {one.id}: {child['name']} has failed: {child['last_error']}")
 
@@ -137,17 +141,25 @@ async def _examine_queue(app: App, jobs: Client, queue: QueueStatus, alive: Sequ
     due = queue.available
     serving = [one for one in alive if queue.name in one.info.get("queues", {})]
     if queue.paused:
-        yield Finding(bool(due), f"queue {queue.name} is paused with {due} due jobs: `queues resume {queue.name}`")
+        yield Finding(
+            bool(due), f"queue {queue.name} is paused with {due} due jobs: `queues resume {queue.name}`"
+        )
     elif due and not serving:
-        yield Finding(True, f"queue {queue.name}: {due} due jobs, but no live worker serves it: add it to App(queues=…)")
+        yield Finding(
+            True, f"queue {queue.name}: {due} due jobs, but no live worker serves it: add it to App(queues=…)"
+        )
     elif due:
         slots = sum(one.info["queues"][queue.name]["concurrency"] for one in serving)
         full = queue.executing >= slots
         said = "all slots are busy" if full else f"{slots - queue.executing} slots are free"
         late = (queue.oldest_due or 0) > 60 and not full  # noqa: PLR2004 - a minute with free slots is not a burst
-        yield Finding(late, f"queue {queue.name}: {due} due jobs, the oldest for {age(queue.oldest_due)}; {said}")
+        yield Finding(
+            late, f"queue {queue.name}: {due} due jobs, the oldest for {age(queue.oldest_due)}; {said}"
+        )
     else:
-        yield Finding(False, f"queue {queue.name}: nothing due, {queue.executing} running, {queue.scheduled} later")
+        yield Finding(
+            False, f"queue {queue.name}: nothing due, {queue.executing} running, {queue.scheduled} later"
+        )
     if due and len(app.registry):
         async for finding in _unknown_names(app, jobs, queue):
             yield finding
@@ -178,7 +190,9 @@ def manifest(setting: Setting, as_json: bool) -> None:
     ]
     print_rows(columns, rows, empty="no jobs")
     if app.crons:
-        print_rows(("cron", "job", "schedule"), [[c.name, c.job, c.schedule] for c in app.crons.values()], empty="")
+        print_rows(
+            ("cron", "job", "schedule"), [[c.name, c.job, c.schedule] for c in app.crons.values()], empty=""
+        )
 
 
 def _job(one: Any) -> dict[str, Any]:

@@ -46,7 +46,9 @@ async def _show(setting: Setting, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_rows(("name", "job", "schedule", "last", "next", "missed"), map(_row, rows), empty="no cron entries")
+        print_rows(
+            ("name", "job", "schedule", "last", "next", "missed"), map(_row, rows), empty="no cron entries"
+        )
 
 
 @cron.command()

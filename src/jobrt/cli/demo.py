@@ -39,12 +39,19 @@ _LEASE = 5.0
 
 @click.command()
 @click.argument("directory", required=False, type=click.Path(path_type=Path))
-@click.option("--report", "output", type=click.Path(path_type=Path), help="Where the digests go; default jobrt-demo.sha256.")
+@click.option(
+    "--report",
+    "output",
+    type=click.Path(path_type=Path),
+    help="Where the digests go; default jobrt-demo.sha256.",
+)
 @click.option("--again", is_flag=True, help="Forget what was done and start over.")
 @JSON_OPTION
 @click.pass_obj
 @in_trio
-async def demo(setting: Setting, directory: Path | None, output: Path | None, again: bool, as_json: bool) -> int:
+async def demo(
+    setting: Setting, directory: Path | None, output: Path | None, again: bool, as_json: bool
+) -> int:
     """Hash and count every file of DIRECTORY (default: Python's standard library), one durable job each.
 
     Kill it at any moment and start it again: it goes on where it was.
@@ -97,7 +104,9 @@ def _walk(root: str) -> Iterator[Path]:
     Of the standard library, what others installed into it is left out.
     """
     leave_out = {"site-packages", "dist-packages"} if root == _standard_library() else set()
-    for folder, names, files in os.walk(root, onerror=lambda error: click.echo(f"left out: {error}", err=True)):
+    for folder, names, files in os.walk(
+        root, onerror=lambda error: click.echo(f"left out: {error}", err=True)
+    ):
         names[:] = sorted(set(names) - leave_out)
         for name in sorted(files):
             path = Path(folder, name)

@@ -11,7 +11,17 @@ from rich.markup import escape
 
 import jobrt
 from jobrt import where as w
-from jobrt.cli.output import JOB_COLUMNS, JSON_OPTION, age, console, job_row, jsonable, print_json, print_rows, when
+from jobrt.cli.output import (
+    JOB_COLUMNS,
+    JSON_OPTION,
+    age,
+    console,
+    job_row,
+    jsonable,
+    print_json,
+    print_rows,
+    when,
+)
 from jobrt.cli.selection import confirmed, duration, pick_options
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import InvalidJob
@@ -43,7 +53,9 @@ __all__ = ["COMMANDS"]
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
 @click.pass_obj
 @in_trio
-async def enqueue(setting: Setting, name: str, fields: tuple[str, ...], payload: str | None, **options: Any) -> int:
+async def enqueue(
+    setting: Setting, name: str, fields: tuple[str, ...], payload: str | None, **options: Any
+) -> int:
     """Put a job NAME into the database and print its id."""
     app = setting.app_with_jobs()
     wait = options.pop("wait")
@@ -58,7 +70,10 @@ async def enqueue(setting: Setting, name: str, fields: tuple[str, ...], payload:
         print_json(record.result)
         return 0
     last = record.attempts[-1] if record.attempts else None
-    click.echo(f"jobrt: job {record.id} is {record.state}: {last.message if last else record.cancel_reason}", err=True)
+    click.echo(
+        f"jobrt: job {record.id} is {record.state}: {last.message if last else record.cancel_reason}",
+        err=True,
+    )
     return 1
 
 
@@ -160,13 +175,21 @@ def _pair(text: str) -> tuple[str, Any]:
 @pick_options
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @click.option("--after", type=int, metavar="ID", help="Go on behind this job.")
-@click.option("--order-by", default="-id", show_default=True, help="id, schedule_at, created_at, finished_at, priority.")
+@click.option(
+    "--order-by", default="-id", show_default=True, help="id, schedule_at, created_at, finished_at, priority."
+)
 @click.option("--count", "only_count", is_flag=True, help="Print only how many match.")
 @JSON_OPTION
 @click.pass_obj
 @in_trio
 async def list_jobs(
-    setting: Setting, where: Where | None, limit: int, after: int | None, order_by: str, only_count: bool, as_json: bool
+    setting: Setting,
+    where: Where | None,
+    limit: int,
+    after: int | None,
+    order_by: str,
+    only_count: bool,
+    as_json: bool,
 ) -> None:
     """List jobs, the newest first."""
     async with setting.app().open_client() as jobs:
@@ -199,7 +222,9 @@ async def show(setting: Setting, job_id: int, as_json: bool) -> None:
     for attempt in job.attempts:
         took = age((attempt.finished_at - attempt.started_at).total_seconds())
         said = f"{attempt.error_type}: " if attempt.error_type else ""
-        line = f"attempt {attempt.number}  {attempt.end}  {when(attempt.started_at)}, {took}, {attempt.worker}"
+        line = (
+            f"attempt {attempt.number}  {attempt.end}  {when(attempt.started_at)}, {took}, {attempt.worker}"
+        )
         out.print(escape(line), soft_wrap=True)
         if attempt.message or said:
             out.print(f"  {escape(said + (attempt.message or ''))}", soft_wrap=True)
@@ -229,7 +254,9 @@ def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
     return facts
 
 
-def _bulk(name: str, verb: str, does: Callable[..., Awaitable[int]], text: str, *, reason: bool = False) -> click.Command:
+def _bulk(
+    name: str, verb: str, does: Callable[..., Awaitable[int]], text: str, *, reason: bool = False
+) -> click.Command:
     """Make a command that does something to jobs named by id or picked by options."""
 
     @click.command(name, help=text)
@@ -238,7 +265,9 @@ def _bulk(name: str, verb: str, does: Callable[..., Awaitable[int]], text: str, 
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @click.pass_obj
     @in_trio
-    async def command(setting: Setting, ids: tuple[int, ...], where: Where | None, yes: bool, **options: Any) -> None:
+    async def command(
+        setting: Setting, ids: tuple[int, ...], where: Where | None, yes: bool, **options: Any
+    ) -> None:
         if bool(ids) == (where is not None):
             msg = f"name the jobs to {verb} by id, or pick them with options (see --help)"
             raise click.UsageError(msg)

@@ -93,7 +93,11 @@ def age(seconds: float | None) -> str:
 def job_row(job: Any, *, now: datetime | None = None) -> list[Any]:
     """Return a job as a row of `JOB_COLUMNS`."""
     now = now or datetime.now(UTC)
-    due = age((now - job.schedule_at).total_seconds()) if job.schedule_at <= now else f"in {age((job.schedule_at - now).total_seconds())}"
+    due = (
+        age((now - job.schedule_at).total_seconds())
+        if job.schedule_at <= now
+        else f"in {age((job.schedule_at - now).total_seconds())}"
+    )
     attempts = f"{job.attempt}/{'∞' if job.max_attempts is None else job.max_attempts}"
     args = json.dumps(job.args, ensure_ascii=False)
     shown = args if len(args) <= 60 else args[:57] + "…"  # noqa: PLR2004 - a column's width

@@ -104,7 +104,9 @@ async def serve_processes(app: App, count: int, *, arguments: Sequence[str], gra
             nursery.cancel_scope.cancel()
 
 
-async def _obey(signals: AsyncIterator[int], supervisor: Supervisor, workers: Sequence[WorkerProcess]) -> None:
+async def _obey(
+    signals: AsyncIterator[int], supervisor: Supervisor, workers: Sequence[WorkerProcess]
+) -> None:
     count = 0
     async for _ in signals:
         count += 1

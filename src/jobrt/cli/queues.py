@@ -22,7 +22,9 @@ async def queue_rows(jobs: Client) -> list[list[Any]]:
     alive = [one for one in await jobs.workers() if one.alive]
     rows = []
     for queue in await jobs.queues():
-        serving = [one.info["queues"][queue.name] for one in alive if queue.name in one.info.get("queues", {})]
+        serving = [
+            one.info["queues"][queue.name] for one in alive if queue.name in one.info.get("queues", {})
+        ]
         slots = sum(one["concurrency"] for one in serving)
         state = "paused" if queue.paused else "served" if serving else "nobody serves it"
         if queue.concurrency is not None:

@@ -67,17 +67,33 @@ def pick_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-_OPTION_NAMES = ("states", "queues", "names", "tags", "workers", "args_equal", "metadata_equal", "since", "before")
+_OPTION_NAMES = (
+    "states",
+    "queues",
+    "names",
+    "tags",
+    "workers",
+    "args_equal",
+    "metadata_equal",
+    "since",
+    "before",
+)
 _OPTIONS = (
     click.option("--state", "states", multiple=True, help="Jobs in this state; repeat for more."),
     click.option("--queue", "queues", multiple=True, help="Jobs in this queue; repeat for more."),
     click.option("--name", "names", multiple=True, help="Jobs of this name; repeat for more."),
     click.option("--tag", "tags", multiple=True, help="Jobs with this tag; repeated: with all of them."),
     click.option("--worker", "workers", multiple=True, help="Jobs that this worker runs or ran last."),
-    click.option("--args", "args_equal", multiple=True, metavar="FIELD=VALUE", help="Jobs whose payload has this."),
-    click.option("--meta", "metadata_equal", multiple=True, metavar="FIELD=VALUE", help="Jobs whose metadata has this."),
+    click.option(
+        "--args", "args_equal", multiple=True, metavar="FIELD=VALUE", help="Jobs whose payload has this."
+    ),
+    click.option(
+        "--meta", "metadata_equal", multiple=True, metavar="FIELD=VALUE", help="Jobs whose metadata has this."
+    ),
     click.option("--since", metavar="TIME", help="Enqueued after this time, or within the last 15m, 2h, 7d."),
-    click.option("--before", metavar="TIME", help="Enqueued before this time, or longer ago than 15m, 2h, 7d."),
+    click.option(
+        "--before", metavar="TIME", help="Enqueued before this time, or longer ago than 15m, 2h, 7d."
+    ),
 )
 
 

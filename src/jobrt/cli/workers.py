@@ -66,7 +66,11 @@ def _queue_words(row: WorkerRow, name: str) -> str:
     if queue is None:
         return ""
     words = f"  {queue['running']} of {queue['concurrency']} slots, {queue['claimed']} claimed, {queue['finished']} done"
-    return words + ("  paused" if queue["paused"] else "") + (f"  stuck: {queue['stuck']}" if queue["stuck"] else "")
+    return (
+        words
+        + ("  paused" if queue["paused"] else "")
+        + (f"  stuck: {queue['stuck']}" if queue["stuck"] else "")
+    )
 
 
 def _child_words(row: WorkerRow, child: Mapping[str, Any]) -> str:
@@ -135,7 +139,9 @@ def _running_table(running: list[jobrt.JobRecord]) -> Table:
     now = datetime.now(UTC)
     for one in running:
         since = age((now - one.started_at).total_seconds()) if one.started_at else "-"
-        table.add_row(str(one.id), escape(one.name), escape(one.queue), str(one.attempt), since, _progress(one))
+        table.add_row(
+            str(one.id), escape(one.name), escape(one.queue), str(one.attempt), since, _progress(one)
+        )
     return table
 
 

@@ -1,0 +1,216 @@
+"""Each command, as a person or a program would use it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Command = Callable[..., Result]
+
+pytestmark = pytest.mark.usefixtures("shop")
+
+
+def test_enqueue_run_and_show(jobrt_command: Command) -> None:
+    """The path of a job from the shell."""
+    assert (
+        jobrt_command("enqueue", "hello", "name=bob", "times=2", "--tag", "t", "--context", "a test").out
+        == "1\n"
+    )
+    assert jobrt_command("worker", "--drain", "--quiet").status == 0
+    shown = jobrt_command("show", "1").out
+    assert "completed" in shown
+    assert '"hello bobhello bob"' in shown
+    record = json.loads(jobrt_command("show", "1", "--json").out)
+    assert (record["state"], record["tags"], record["context"]) == ("completed", ["t"], "a test")
+    assert record["args"] == {"name": "bob", "times": 2}
+
+
+def test_a_value_that_looks_like_a_number_stays_text_where_text_is_wanted(jobrt_command: Command) -> None:
+    """The field's type decides how KEY=VALUE is read."""
+    assert jobrt_command("enqueue", "hello", "name=3").status == 0
+    assert json.loads(jobrt_command("show", "1", "--json").out)["args"] == {"name": "3", "times": 1}
+
+
+def test_jobs_lists_by_filters_as_lines_and_json(jobrt_command: Command) -> None:
+    """In a pipe the first line names the columns."""
+    jobrt_command("enqueue", "hello", "name=a", "--tag", "x")
+    jobrt_command("enqueue", "fail")
+    lines = jobrt_command("jobs").out.splitlines()
+    assert lines[0].split("\t")[:4] == ["id", "name", "queue", "state"]
+    assert [line.split("\t")[1] for line in lines[1:]] == ["fail", "hello"]
+    assert [one["id"] for one in json.loads(jobrt_command("jobs", "--json", "--queue", "mail").out)] == [2]
+    assert jobrt_command("jobs", "--args", "name=a", "--count").out == "1\n"
+    assert jobrt_command("jobs", "--tag", "y", "--count").out == "0\n"
+    assert jobrt_command("jobs", "--since", "1h", "--state", "available", "--count").out == "2\n"
+
+
+def test_a_failed_job_shows_its_traceback_and_can_be_rerun(jobrt_command: Command) -> None:
+    """Dead letters keep everything."""
+    jobrt_command("enqueue", "fail")
+    jobrt_command("worker", "--drain", "--quiet")
+    shown = jobrt_command("show", "1").out
+    assert "LookupError: no such address" in shown
+    assert "Traceback" in shown
+    assert jobrt_command("rerun", "1").out == "1 job\n"
+    assert (
+        jobrt_command("rerun", "1").err
+        == "jobrt: job 1 (fail) is available: only a job that has ended can be run again\n"
+    )
+
+
+def test_cancel_and_delete_by_id_and_by_filter(jobrt_command: Command) -> None:
+    """By filter it shows what it would do, and without a person to ask it wants --yes."""
+    for name in "abc":
+        jobrt_command("enqueue", "hello", f"name={name}")
+    assert jobrt_command("cancel", "1", "--reason", "no").out == "1 job\n"
+    asked = jobrt_command("cancel", "--name", "hello", "--state", "available")
+    assert asked.status == 2
+    assert "cancel 2 jobs" in asked.err
+    assert jobrt_command("cancel", "--state", "available", "--yes").out == "2 jobs\n"
+    assert jobrt_command("delete", "--name", "hello", "--yes").out == "3 jobs\n"
+    assert jobrt_command("cancel").status == 2
+
+
+def test_queues_can_be_paused_resumed_and_scaled(jobrt_command: Command) -> None:
+    """It lasts: the database keeps it."""
+    jobrt_command("enqueue", "fail")
+    assert "paused" in jobrt_command("queues", "pause", "mail").out
+    assert "paused" in jobrt_command("queues").out
+    jobrt_command("worker", "--drain", "--quiet")
+    assert jobrt_command("jobs", "--state", "available", "--count").out == "1\n"
+    jobrt_command("queues", "resume", "mail")
+    jobrt_command("queues", "scale", "mail", "1")
+    (queue,) = json.loads(jobrt_command("queues", "--json").out)
+    assert (queue["name"], queue["paused"], queue["concurrency"], queue["available"]) == ("mail", False, 1, 1)
+    assert jobrt_command("queues", "scale", "mail", "0").status == 1
+
+
+def test_cron_shows_the_next_tick_and_can_be_paused(jobrt_command: Command) -> None:
+    """Entries that the code declares are there without a worker."""
+    assert "0 3 * * * Europe/Berlin" in jobrt_command("cron").out
+    jobrt_command("cron", "pause", "nightly")
+    assert json.loads(jobrt_command("cron", "--json").out)[0]["paused"] is True
+    assert jobrt_command("cron", "pause", "weekly").err == "jobrt: there is no cron entry 'weekly'\n"
+
+
+def test_doctor_says_why_nothing_runs(jobrt_command: Command) -> None:
+    """A finding a line, with the remedy, and a status for scripts."""
+    jobrt_command("enqueue", "fail")
+    jobrt_command("queues", "pause", "mail")
+    found = jobrt_command("doctor")
+    assert found.status == 1
+    assert "queue mail is paused with 1 due jobs: `queues resume mail`" in found.out
+    assert "0 workers are alive" in found.out
+
+
+def test_manifest_lists_what_the_code_declares(jobrt_command: Command) -> None:
+    """For deploy scripts."""
+    manifest = json.loads(jobrt_command("manifest", "--json").out)
+    assert {one["name"] for one in manifest["jobs"]} == {"hello", "fail", "wait_for", "stubborn", "large"}
+    assert manifest["cron"][0]["name"] == "nightly"
+
+
+def test_migrate_check_prune_workers_and_top(jobrt_command: Command) -> None:
+    """They work on an empty database."""
+    assert jobrt_command("migrate").out == "up to date\n"
+    assert jobrt_command("migrate", "--check").status == 0
+    assert jobrt_command("prune").out == "0 jobs deleted\n"
+    assert jobrt_command("workers").out == "no worker is registered\n"
+    assert jobrt_command("top", "--once").status == 0
+
+
+def test_a_result_too_large_fails_the_attempt_and_says_so(jobrt_command: Command) -> None:
+    """The limit is in the message."""
+    jobrt_command("enqueue", "large")
+    jobrt_command("worker", "--drain", "--quiet")
+    assert "262,144" in jobrt_command("show", "1").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("--app", "nowhere:app", "worker"), 1, "cannot import nowhere"),
+        (("--app", "shop:nothing", "worker"), 1, "there is no such thing in it"),
+        (("--app", "shop", "worker"), 2, "shop.jobs:app"),
+        (("enqueue", "helo", "name=x"), 1, "did you mean 'hello'?"),
+        (("enqueue", "hello", "--json", "{"), 1, "not JSON"),
+        (("enqueue", "hello", "--json", "[]"), 1, "an object"),
+        (("enqueue", "hello", "times=2"), 1, "name"),
+        (("enqueue", "hello", "name=x", "times=many"), 1, "times"),
+        (("enqueue", "hello", "name=x", "nose=long"), 1, "nose"),
+        (("enqueue", "hello", "name=x", "--in", "soon"), 2, "soon"),
+        (("show", "77"), 1, "there is no job 77"),
+        (("jobs", "--state", "done"), 1, "done"),
+        (("jobs", "--args", "name"), 2, "FIELD=VALUE"),
+        (("jobs", "--order-by", "color"), 1, "color"),
+        (("demo", "no-such-folder"), 1, "no-such-folder"),
+        (("worker", "--queue", "post"), 1, "no queue 'post'"),
+        (("--url", "mysql://x/y", "jobs"), 1, "not a database URL"),
+        (("--url", "sqlite:////no/such/folder/x.db", "jobs"), 1, "/no/such/folder"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_a_status(
+    jobrt_command: Command, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    """Never a traceback."""
+    done = jobrt_command(*arguments)
+    assert done.status == status
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_file_that_is_no_database_and_a_newer_schema_are_named(jobrt_command: Command, shop: Path) -> None:
+    """One line each, and the file is left alone."""
+    (shop / "note.txt").write_text("not a database, but long enough to look like one" * 50)
+    said = jobrt_command("--url", f"sqlite:///{shop}/note.txt", "jobs")
+    assert said.status == 1
+    assert "note.txt" in said.err
+    url = f"sqlite:///{shop}/new.db"
+    assert jobrt_command("--url", url, "jobs").status == 0
+    with sqlite3.connect(shop / "new.db") as conn:
+        conn.execute(
+            "insert into jobrt_migration select '9999_future', applied_at from jobrt_migration limit 1"
+        )
+    conn.close()
+    said = jobrt_command("--url", url, "jobs")
+    assert said.status == 1
+    assert "newer" in said.err
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("class A(jobrt.Job):\n    MAX_ATTEMPTS = 0\n    async def run(self, ctx): ...", "MAX_ATTEMPTS"),
+        ("app = jobrt.App(queues={'mail': 0})", "mail"),
+        (
+            "class A(jobrt.Job):\n    async def run(self, ctx): ...\n"
+            "class B(jobrt.Job):\n    NAME = 'A'\n    async def run(self, ctx): ...\napp = jobrt.App(jobs=[A, B])",
+            "'A'",
+        ),
+        (
+            "class A(jobrt.Job):\n    QUEUE = 'post'\n    async def run(self, ctx): ...\n"
+            "app = jobrt.App(jobs=[A], queues={'mail': 1})",
+            "queue 'post' is needed by A",
+        ),
+    ],
+)
+def test_a_program_that_makes_no_sense_is_refused_in_one_line(
+    jobrt_command: Command, shop: Path, source: str, said: str, request: pytest.FixtureRequest
+) -> None:
+    """Before anything runs."""
+    name = f"broken_{abs(hash(request.node.name))}"
+    (shop / f"{name}.py").write_text(f"import jobrt\n{source}\n")
+    done = jobrt_command("--app", f"{name}:app", "worker", "--drain")
+    assert done.status == 1
+    assert said in done.err
+    assert "Traceback" not in done.err

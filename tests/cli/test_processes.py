@@ -1,0 +1,147 @@
+"""Real processes, real signals, real deaths."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Result
+
+    Start = Callable[..., subprocess.Popen[str]]
+
+pytestmark = pytest.mark.process
+
+
+def until(stream: Any, word: str) -> str:
+    """Read lines until one has the word."""
+    for line in stream:
+        if word in line:
+            return str(line)
+    raise AssertionError(f"the process ended without saying {word!r}")
+
+
+def states(jobrt_command: Callable[..., Result]) -> list[str]:
+    return [job["state"] for job in json.loads(jobrt_command("jobs", "--json", "--order-by", "id").out)]
+
+
+def test_sigterm_lets_running_jobs_finish(
+    shop: Path, start: Start, jobrt_command: Callable[..., Result]
+) -> None:
+    """The worker exits with status 0, all outcomes written."""
+    jobrt_command("enqueue", "wait_for", f"path={shop}/go")
+    worker = start("worker")
+    until(worker.stdout, "begun")
+    worker.send_signal(signal.SIGTERM)
+    until(worker.stderr, "is stopping")
+    (shop / "go").touch()
+    assert worker.wait(30) == 0
+    assert states(jobrt_command) == ["completed"]
+
+
+def test_a_second_signal_ends_the_grace(
+    shop: Path, start: Start, jobrt_command: Callable[..., Result]
+) -> None:
+    """What was cut is available at once and has used no attempt."""
+    jobrt_command("enqueue", "wait_for", f"path={shop}/never")
+    worker = start("worker")
+    until(worker.stdout, "begun")
+    worker.send_signal(signal.SIGTERM)
+    until(worker.stderr, "is stopping")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert states(jobrt_command) == ["available"]
+
+
+def test_a_job_that_swallows_cancellation_does_not_hold_the_process(
+    shop: Path, start: Start, jobrt_command: Callable[..., Result]
+) -> None:
+    """It is named and given back, and the process ends."""
+    jobrt_command("enqueue", "stubborn")
+    worker = start("worker", "--grace", "0.1")
+    until(worker.stdout, "begun")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 1
+    assert "stubborn 1 did not stop" in worker.communicate()[1]
+    assert states(jobrt_command) == ["available"]
+
+
+def test_a_killed_workers_job_runs_again_elsewhere(
+    shop: Path, start: Start, jobrt_command: Callable[..., Result]
+) -> None:
+    """Within the lease time; the crash is an attempt, and is in the record."""
+    jobrt_command("enqueue", "wait_for", f"path={shop}/go")
+    first = start("worker")
+    until(first.stdout, "begun")
+    second = start("worker")
+    until(second.stderr, "is up")
+    first.kill()
+    until(second.stdout, "begun")
+    (shop / "go").touch()
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(30) == 0
+    assert states(jobrt_command) == ["completed"]
+    begun = (shop / "go.begun").read_text().splitlines()
+    assert [line.split()[0] for line in begun] == ["1", "2"]
+
+
+def test_a_frozen_workers_outcome_is_refused(
+    shop: Path, start: Start, jobrt_command: Callable[..., Result]
+) -> None:
+    """SIGSTOP past the lease, somebody else finishes, SIGCONT: the row is unchanged and the worker lives on."""
+    jobrt_command("enqueue", "wait_for", f"path={shop}/go")
+    first = start("worker")
+    until(first.stdout, "begun")
+    first.send_signal(signal.SIGSTOP)
+    second = start("worker")
+    until(second.stdout, "begun")
+    (shop / "go").touch()
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(30) == 0
+    before = jobrt_command("show", "1", "--json").out
+    first.send_signal(signal.SIGCONT)
+    until(first.stderr, "cancelled its own jobs")
+    assert first.poll() is None
+    assert jobrt_command("show", "1", "--json").out == before
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 0
+    assert states(jobrt_command) == ["completed"]
+
+
+@pytest.mark.slow
+def test_the_demo_killed_half_way_goes_on_and_reports_every_file_once(
+    shop: Path, start: Start, jobrt_command: Callable[..., Result]
+) -> None:
+    """The digests are those of sha256sum, whatever the names; a second run does nothing twice."""
+    files = shop / "files"
+    files.mkdir()
+    for number in range(300):
+        (files / f"file {number}.txt").write_bytes(os.urandom(2000) + b"\nwords and more\n")
+    (files / "new\nline\\.bin").write_bytes(b"x")
+    Path(os.fsdecode(os.fsencode(files) + b"/caf\xe9")).write_bytes(b"latin")
+    first = start("--url", f"sqlite:///{shop}/demo.db", "demo", str(files))
+    until(first.stderr, "files: ")
+    first.kill()
+    again = start("--url", f"sqlite:///{shop}/demo.db", "demo", str(files))
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert "302 files, 0 failed" in out
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--quiet", "jobrt-demo.sha256"], cwd=shop, capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (0, b"")
+    lines = (shop / "jobrt-demo.sha256").read_bytes().splitlines()
+    assert len(lines) == len(set(lines)) == 302
+    assert hashlib.sha256(b"latin").hexdigest().encode() in b"\n".join(lines)
+    third = jobrt_command("--url", f"sqlite:///{shop}/demo.db", "demo", str(files))
+    assert "already done" in third.err
+    assert "302 files, 0 failed" in third.out
