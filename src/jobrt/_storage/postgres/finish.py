@@ -75,6 +75,8 @@ async def refused_of(
         return ()
     refs = [JobRef(one.id, one.lease) for one in outcomes]
     missing = [ref for ref in refs if ref not in landed]
+    if not missing:
+        return ()
     rows = await session.fetch(
         "landed", ids=numbers(ref.id for ref in missing), leases=numbers(ref.lease for ref in missing)
     )

@@ -65,8 +65,7 @@ claimed as (
     select (select count(*) from ended), null::bigint, null::text, 0, 0, 0, null::double precision,
            (select json_build_object(
                 'jobs', c.jobs,
-                'ended', (select case when count(*) <> :sent::bigint then json_agg(json_build_array(e.id, e.lease)) end
-                            from ended e),
+                'ended', case when (select count(*) from ended) <> :sent::bigint then {written} end,
                 'cost', extract(epoch from clock_timestamp() - statement_timestamp()),
                 'found', (select json_agg(json_build_array(f.scan, f.priority))
                             from found f where f.priority is not null),

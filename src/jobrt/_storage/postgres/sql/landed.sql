@@ -1,4 +1,5 @@
--- Of outcomes that did not land now, those that did before: a lost reply to a commit left the lease negated.
+-- Of outcomes that were neither written by a statement nor in its snapshot, those that are written now: the first
+-- sending, whose reply was lost, may have been committed while the second one waited for it.
 select j.id, -j.lease
   from unnest(:ids::bigint[], :leases::bigint[]) o(id, lease)
   join {schema}.job j on j.id = o.id and j.lease = -o.lease
