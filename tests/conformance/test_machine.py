@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.conformance.harness import Engine
 
 WORKERS, QUEUES, NAMES = ("w1", "w2"), ("q1", "q2"), ("a", "b")
-EXAMPLES = {"memory": 100, "sqlite": 12, "postgres": 12}
+EXAMPLES = {"memory": 50, "sqlite": 10, "postgres": 8}
 STEPS = 50
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 """A failure is made small in memory alone: elsewhere that takes longer than a test may."""

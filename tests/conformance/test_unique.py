@@ -444,6 +444,16 @@ async def test_replace_within_a_batch(storage: Storage) -> None:
     assert (record.priority, record.args) == (3, {"n": 3})
 
 
+async def test_replacements_in_a_batch_are_judged_one_after_the_other(storage: Storage) -> None:
+    """A job that the first of two has put off is scheduled for the second."""
+    (id,) = await add(storage, unique())
+    put_off = unique(job(delay=MINUTE), on_conflict=Replace("schedule_at"))
+    raised = unique(job(priority=9), on_conflict=Replace("priority", when=("scheduled",)))
+    assert {one.id for one in await storage.insert([put_off, raised])} == {id}
+    record = await look(storage, id)
+    assert (record.state, record.priority) == (State.SCHEDULED, 9)
+
+
 async def test_replaced_with_the_callers_transaction(engine: Engine, shareable: None) -> None:
     """A caller that rolls back replaced nothing."""
     (id,) = await add(engine.storage, unique())
