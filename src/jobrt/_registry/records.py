@@ -6,8 +6,9 @@ is stored. Decoding is a function that cattrs generates, with our codecs as the 
 
 from __future__ import annotations
 
+import functools
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -65,7 +66,7 @@ def codec_of_fields(origin: type, fields: list[Field]) -> Codec:
 # -------------------------------------------------------------------------------------------- encode, decode
 
 
-def _encoder(cls: type, fields: Iterable[Field]) -> typing.Callable[[Any], dict[str, Any]]:
+def _encoder(cls: type, fields: Iterable[Field]) -> Callable[[Any], dict[str, Any]]:
     encoders = tuple((field.name, field.codec.encode) for field in fields)
 
     def encode(value: Any) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _encoder(cls: type, fields: Iterable[Field]) -> typing.Callable[[Any], dict[
     return encode
 
 
-def _typeddict_encoder(cls: type, fields: Iterable[Field]) -> typing.Callable[[Any], dict[str, Any]]:
+def _typeddict_encoder(cls: type, fields: Iterable[Field]) -> Callable[[Any], dict[str, Any]]:
     by_name = {field.name: field.codec.encode for field in fields}
     required = frozenset(field.name for field in fields if field.required)
 
@@ -114,14 +115,14 @@ def _odd_fields(missing: Iterable[Any], unknown: Iterable[Any]) -> Misfit:
 
 def _decoder(cls: type, fields: list[Field]) -> Decode:
     """Return the cattrs function for these fields, with its errors turned into misfits."""
-    structure = _structure(cls, fields, detailed=True)
+    structure = _generated(cls, fields, detailed=True)
     names = {f"f{i}": field.name for i, field in enumerate(fields)}
 
     def decode(value: Any, _type: Any = None, /) -> Any:
         if value.__class__ is not dict:
             raise Misfit.expected(f"{cls.__name__} as an object", value)
         try:
-            return structure(value, cls)
+            return structure()(value, cls)
         except cattrs.ClassValidationError as error:
             raise _misfit(error, names) from error
 
@@ -134,13 +135,13 @@ def quick_decoder(cls: type, fields: list[Field], decode: Decode) -> Decode:
     It uses the cattrs function that stops at the first error without saying where, and asks `decode` if there is
     one. For the outermost record only: nested, each level would decode what is below it twice.
     """
-    structure = _structure(cls, fields, detailed=False)
+    structure = _generated(cls, fields, detailed=False)
     has_all = frozenset(field.name for field in fields).issuperset
 
     def decode_quickly(value: Any, _type: Any = None, /) -> Any:
         try:
             if has_all(value):
-                return structure(value, cls)
+                return structure()(value, cls)
         except Exception:  # noqa: BLE001, S110 - whatever it is, `decode` finds it again and says where
             pass
         return decode(value)
@@ -148,32 +149,46 @@ def quick_decoder(cls: type, fields: list[Field], decode: Decode) -> Decode:
     return decode_quickly
 
 
-def _structure(cls: type, fields: list[Field], *, detailed: bool) -> typing.Callable[[Any, type], Any]:
-    """Return the function that cattrs generates.
+def _generated(cls: type, fields: list[Field], *, detailed: bool) -> Callable[[], Callable[[Any, type], Any]]:
+    """Return what returns the function that cattrs generates.
 
-    cattrs sees stand-ins named f0, f1, …, since it takes overrides as keywords beside its own parameters:
-    a field named ``converter`` could not be passed.
+    It is generated when it is first used: that takes a millisecond, and a program that only enqueues never
+    decodes. cattrs sees stand-ins named f0, f1, …, since it takes overrides as keywords beside its own
+    parameters: a field named ``converter`` could not be passed.
     """
-    stand_ins = attrs.make_class("_", {f"f{i}": _stand_in(one) for i, one in enumerate(fields)}, init=False)
-    aliased = [a.evolve(alias=f.alias) for a, f in zip(attrs.fields(stand_ins), fields, strict=True)]
-    # Type checkers take the hooks for options.
-    generate: Any = gen.make_dict_structure_fn_from_attrs  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    structure: typing.Callable[[Any, type], Any] = generate(
-        aliased,
-        cls,
-        _CONVERTER,
-        {parameter.__name__: Any for parameter in getattr(cls, "__parameters__", ())},  # the hooks know them
-        _cattrs_forbid_extra_keys=detailed,
-        _cattrs_use_linecache=False,
-        _cattrs_detailed_validation=detailed,
-        **{f"f{i}": gen.override(rename=f.name, struct_hook=f.codec.decode) for i, f in enumerate(fields)},
-    )
+
+    @functools.cache
+    def structure() -> Callable[[Any, type], Any]:
+        # Type checkers take the hooks for options.
+        generate: Any = gen.make_dict_structure_fn_from_attrs  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        made: Callable[[Any, type], Any] = generate(
+            [_stand_in(one, field) for one, field in zip(_stand_ins(len(fields)), fields, strict=True)],
+            cls,
+            _CONVERTER,
+            {
+                parameter.__name__: Any for parameter in getattr(cls, "__parameters__", ())
+            },  # the hooks know them
+            _cattrs_forbid_extra_keys=detailed,
+            _cattrs_use_linecache=False,
+            _cattrs_detailed_validation=detailed,
+            **{
+                f"f{i}": gen.override(rename=f.name, struct_hook=f.codec.decode) for i, f in enumerate(fields)
+            },
+        )
+        return made
+
     return structure
 
 
-def _stand_in(field: Field) -> Any:
+@functools.cache
+def _stand_ins(count: int) -> tuple[attrs.Attribute[Any], ...]:
+    names = {f"f{i}": attrs.field(kw_only=True) for i in range(count)}
+    return tuple(attrs.fields(attrs.make_class("_", names, init=False, repr=False, eq=False)))
+
+
+def _stand_in(attribute: attrs.Attribute[Any], field: Field) -> attrs.Attribute[Any]:
     default = attrs.NOTHING if field.required else None  # only whether there is one matters
-    return attrs.field(default=default, kw_only=True)
+    return attribute.evolve(alias=field.alias, default=default)
 
 
 def _misfit(error: cattrs.ClassValidationError, names: Mapping[str, str]) -> Misfit:

@@ -44,9 +44,13 @@ def union_codec(members: tuple[Codec, ...]) -> Codec:
         Misfit: two members cannot be told apart.
 
     """
-    if ANY in members:
-        return ANY
     name = " | ".join(member.name for member in members)
+    if ANY in members:
+        if all(member.plain or member is ANY for member in members):
+            return ANY
+        raise Misfit(
+            f"Any, which is plain JSON, leaves nothing to know the others of {name} by; leave it out"
+        )
     by_type = _by_type(members)
     tags = {member: member.name.partition("[")[0] for member in members if _needs_tag(member, members)}
     by_tag = {tag: member for member, tag in tags.items()}
