@@ -5,6 +5,7 @@ string of somebody who may create databases. Nothing but databases called `jobrt
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,9 @@ _NEED_POSTGRES: Final = frozenset({"postgres_server", "postgres_url", "private_p
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Find the folder of this run's servers: a new one or, in a worker of pytest-xdist, the given one."""
+    """Prepare the run; its servers' folder is a new one or, in a worker of pytest-xdist, the one it is given."""
+    # A shell starts what it puts into the background with SIGINT ignored; tests that press Ctrl-C need it back.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     given = getattr(config, "workerinput", None)
     if given is None:
         sweep()
