@@ -18,6 +18,7 @@ from psycopg import AsyncRawCursor, RawCursor, pq
 from jobrt._core.states import State
 from jobrt._storage.base import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
+from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     digests = sorted({job.unique.digest for job in jobs if job.unique})
     now = yield from _lock(schema, digests)
     rows = yield Run(schema.statement("unique_find"), {"digests": texts(digests)})
-    batch = _Batch(rows, now)
+    batch = Batch.of(rows, now=now)
     for job in jobs:
         batch.add(job)
     for id, job, fields in batch.replaced:
@@ -191,80 +192,6 @@ def _lock(schema: Schema, digests: Sequence[str]) -> Generator[Run | Copy, list[
         )
     now: datetime = rows[0][2]
     return now.replace(tzinfo=UTC)
-
-
-@attrs.frozen
-class _Place:
-    """What became of one job of the input: a stored one's id, or an index into the new ones."""
-
-    id: int | None = None
-    new: int = 0
-    again: bool = False
-
-
-@attrs.define
-class _Batch:
-    """Decide which jobs of a batch are new, among those stored and those before them in the batch."""
-
-    _stored: Sequence[Row]
-    _now: datetime
-    new: list[NewJob] = attrs.field(init=False, factory=list)
-    places: list[_Place] = attrs.field(init=False, factory=list)
-    replaced: list[tuple[int, NewJob, tuple[str, ...]]] = attrs.field(init=False, factory=list)
-    _by_digest: dict[str, list[int]] = attrs.field(init=False, factory=dict)
-
-    def add(self, job: NewJob) -> None:
-        """Find a place for the next job of the input."""
-        if job.unique is None:
-            self._append(job)
-        elif (found := self._find_stored(job)) is not None:
-            id, state = found
-            rule = job.unique.replace
-            if rule and state in rule.when:
-                self.replaced.append((id, job, rule.fields))
-            self.places.append(_Place(id=id))
-        elif (index := self._find_new(job)) is not None:
-            rule = job.unique.replace
-            if rule and self._state_of(self.new[index]) in rule.when:
-                self.new[index] = _merged(self.new[index], job, rule.fields)
-            self.places.append(_Place(new=index, again=True))
-        else:
-            self._by_digest.setdefault(job.unique.digest, []).append(len(self.new))
-            self._append(job)
-
-    def _append(self, job: NewJob) -> None:
-        self.places.append(_Place(new=len(self.new)))
-        self.new.append(job)
-
-    def _find_stored(self, job: NewJob) -> tuple[int, str] | None:
-        rule = job.unique
-        assert rule is not None  # noqa: S101 - only called for unique jobs
-        for id, digest, state, age in self._stored:
-            young = rule.within is None or age < rule.within.total_seconds()
-            if digest == rule.digest and state in rule.states and young:
-                return id, state
-        return None
-
-    def _find_new(self, job: NewJob) -> int | None:
-        rule = job.unique
-        assert rule is not None  # noqa: S101 - only called for unique jobs
-        for index in self._by_digest.get(rule.digest, ()):
-            if self._state_of(self.new[index]) in rule.states:
-                return index
-        return None
-
-    def _state_of(self, job: NewJob) -> State:
-        delay = job.delay or timedelta(0)
-        later = delay > timedelta(0) if job.schedule_at is None else job.schedule_at > self._now
-        return State.SCHEDULED if later else State.AVAILABLE
-
-
-def _merged(old: NewJob, new: NewJob, fields: Sequence[str]) -> NewJob:
-    """Return the job of the batch with the later one's values."""
-    changes: dict[str, Any] = {name: getattr(new, name) for name in fields}
-    if "schedule_at" in fields:
-        changes["delay"] = new.delay
-    return attrs.evolve(old, **changes)
 
 
 def _replacement(id: int, job: NewJob, fields: Sequence[str]) -> dict[str, str | None]:

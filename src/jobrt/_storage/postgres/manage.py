@@ -218,6 +218,8 @@ async def prune(session: Session, rules: Sequence[PruneRule], *, limit: int) -> 
                 session, "c.id = any(:ids::bigint[])", values={"ids": numbers(ids)}, limit=len(ids)
             )
             done += len(deleted)
+    if done:
+        await session.fetch("past_fold")
     return done
 
 

@@ -138,7 +138,8 @@ create table {schema}.cron (
     created_at timestamptz not null default statement_timestamp()
 );
 
--- What deleted jobs had done, so that statistics outlive them.
+-- What deleted jobs had done, so that statistics outlive them. Rows are added by each deletion, and added up when
+-- they are read and, now and then, by pruning: rows that are added to in place would be fought over.
 create table {schema}.past (
     hour      timestamptz not null,
     queue     text not null,
@@ -149,9 +150,9 @@ create table {schema}.past (
     dead      bigint not null default 0,
     cancelled bigint not null default 0,
     seconds   double precision not null default 0,
-    histogram bigint[] not null default '{}',
-    primary key (hour, queue, name)
+    histogram bigint[] not null default '{}'
 );
+create index past_hour on {schema}.past (hour, queue, name);
 
 -- Tells those who wait for a job that it is final, or gone. A trigger, because that must happen in the same
 -- transaction whatever ended the job, and because its condition costs next to nothing for jobs nobody waits for.

@@ -12,15 +12,8 @@ counted as (
     {counted}
 ),
 added as (
-    insert into {schema}.past as p
-           (hour, queue, name, enqueued, completed, failed, dead, cancelled, seconds, histogram)
-    select n.* from counted n order by n.hour, n.queue, n.name
-        on conflict (hour, queue, name) do update
-       set enqueued = p.enqueued + excluded.enqueued, completed = p.completed + excluded.completed,
-           failed = p.failed + excluded.failed, dead = p.dead + excluded.dead,
-           cancelled = p.cancelled + excluded.cancelled, seconds = p.seconds + excluded.seconds,
-           histogram = array(select coalesce(a.n, 0) + coalesce(b.n, 0)
-                               from unnest(p.histogram) with ordinality a(n, i)
-                               full join unnest(excluded.histogram) with ordinality b(n, i) using (i) order by i)
+    insert into {schema}.past (hour, queue, name, enqueued, completed, failed, dead, cancelled, seconds, histogram)
+    select n.hour, n.queue, n.name, n.enqueued, n.completed, n.failed, n.dead, n.cancelled, n.seconds, n.histogram
+      from counted n
 )
 select array(select g.id from gone g)

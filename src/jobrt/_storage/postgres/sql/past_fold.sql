@@ -1,0 +1,20 @@
+-- Fold rows of hours that are over, so that there is one per hour, queue and name again.
+with many as (
+    select p.hour, p.queue, p.name from {schema}.past p
+     where p.hour < statement_timestamp() - interval '2 hours'
+     group by p.hour, p.queue, p.name having count(*) > 1
+     order by p.hour limit 1000
+),
+gone as (
+    delete from {schema}.past p using many m
+     where p.hour = m.hour and p.queue = m.queue and p.name = m.name
+    returning p.*
+)
+insert into {schema}.past (hour, queue, name, enqueued, completed, failed, dead, cancelled, seconds, histogram)
+select g.hour, g.queue, g.name, sum(g.enqueued), sum(g.completed), sum(g.failed), sum(g.dead), sum(g.cancelled),
+       sum(g.seconds),
+       array[sum(g.histogram[1]), sum(g.histogram[2]), sum(g.histogram[3]), sum(g.histogram[4]), sum(g.histogram[5]),
+             sum(g.histogram[6]), sum(g.histogram[7]), sum(g.histogram[8]), sum(g.histogram[9]),
+             sum(g.histogram[10]), sum(g.histogram[11]), sum(g.histogram[12])]::bigint[]
+  from gone g
+ group by g.hour, g.queue, g.name

@@ -1,0 +1,109 @@
+"""Decide which jobs of a batch are new, among those that are stored and those before them in the batch."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from jobrt._core.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobrt._core.job import NewJob
+    from jobrt._core.unique import UniqueKey
+    from jobrt._storage.postgres.rows import Row
+
+__all__ = ["Batch", "Place"]
+
+
+@attrs.frozen
+class Place:
+    """What becomes of one job of the input: the id of a stored one, or an index into the new ones."""
+
+    id: int | None = None
+    new: int = 0
+    again: bool = False
+
+
+@attrs.define
+class _Stored:
+    """A stored job with a digest of the batch; its state as it will be after the replacements so far."""
+
+    id: int
+    digest: str
+    state: str
+    age: float
+    """Seconds since it was created."""
+
+
+@attrs.define
+class Batch:
+    """Take jobs in the order of the input and find out what is to be done; `now` is the database's."""
+
+    _stored: list[_Stored]
+    _now: datetime
+    new: list[NewJob] = attrs.field(init=False, factory=list)
+    places: list[Place] = attrs.field(init=False, factory=list)
+    replaced: list[tuple[int, NewJob, tuple[str, ...]]] = attrs.field(init=False, factory=list)
+    _by_digest: dict[str, list[int]] = attrs.field(init=False, factory=dict)
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], *, now: datetime) -> Batch:
+        """Begin with the stored jobs, oldest first, as `sql/unique_find.sql` reads them."""
+        return cls([_Stored(*row) for row in rows], now)
+
+    def add(self, job: NewJob) -> None:
+        """Find a place for the next job of the input."""
+        rule = job.unique
+        if rule is None:
+            self._append(job)
+        elif (found := self._find_stored(rule)) is not None:
+            self.places.append(Place(id=found.id))
+            self._replace_stored(found, job, rule)
+        elif (index := self._find_new(rule)) is not None:
+            self.places.append(Place(new=index, again=True))
+            self._replace_new(index, job, rule)
+        else:
+            self._by_digest.setdefault(rule.digest, []).append(len(self.new))
+            self._append(job)
+
+    def _append(self, job: NewJob) -> None:
+        self.places.append(Place(new=len(self.new)))
+        self.new.append(job)
+
+    def _find_stored(self, rule: UniqueKey) -> _Stored | None:
+        for one in self._stored:
+            young = rule.within is None or one.age < rule.within.total_seconds()
+            if one.digest == rule.digest and one.state in rule.states and young:
+                return one
+        return None
+
+    def _find_new(self, rule: UniqueKey) -> int | None:
+        for index in self._by_digest.get(rule.digest, ()):
+            if self._state_of(self.new[index]) in rule.states:
+                return index
+        return None
+
+    def _replace_stored(self, found: _Stored, job: NewJob, rule: UniqueKey) -> None:
+        if rule.replace is None or found.state not in rule.replace.when:
+            return
+        self.replaced.append((found.id, job, rule.replace.fields))
+        if "schedule_at" in rule.replace.fields and found.state != State.RETRYABLE:
+            found.state = self._state_of(job)
+
+    def _replace_new(self, index: int, job: NewJob, rule: UniqueKey) -> None:
+        old = self.new[index]
+        if rule.replace is None or self._state_of(old) not in rule.replace.when:
+            return
+        changes: dict[str, Any] = {name: getattr(job, name) for name in rule.replace.fields}
+        if "schedule_at" in changes:
+            changes["delay"] = job.delay
+        self.new[index] = attrs.evolve(old, **changes)
+
+    def _state_of(self, job: NewJob) -> State:
+        delay = job.delay or timedelta(0)
+        later = delay > timedelta(0) if job.schedule_at is None else job.schedule_at > self._now
+        return State.SCHEDULED if later else State.AVAILABLE
