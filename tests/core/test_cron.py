@@ -311,7 +311,7 @@ def test_policies_contain_each_other(made: tuple[CronEntry, datetime], data: st.
     assert once == each[-1:]
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 4)
 @given(made=entries(), data=st.data())
 def test_restarts_inside_an_interval(made: tuple[CronEntry, datetime], data: st.DataObject) -> None:
     """Whoever is there when a tick comes fires it, under each policy; looks in between change nothing."""
@@ -493,6 +493,11 @@ def test_names_are_the_same_at_every_start() -> None:
     """A name does not depend on the process that makes it (as Python's own hashes do), nor on this version."""
     assert cron_entry("@daily", "N", args={"b": "é", "a": [1]}).name == "N[@daily]#add9ecf5"
     assert cron_entry("@daily", "N").fingerprint == "175f49c5d3c01230"
+    assert edit(cron_entry("@daily", "N"), now=START, missed="all").since == START
+    assert (
+        edit(cron_entry("@daily", "N"), now=START, missed="all").fingerprint
+        == cron_entry("@daily", "N", missed="all").fingerprint
+    )
 
 
 @given(made=entries(), since=st.none() | st.datetimes(timezones=st.just(UTC)), declared=st.none() | st.text())

@@ -17,6 +17,9 @@ from jobrt._core import rhythm
 from jobrt._core.rhythm import ALIASES, Interval, WallClock, wall_clock
 from jobrt.errors import InvalidFilter
 
+# For tests that are run for each zone, and look at thousands of moments in each example.
+few = settings(max_examples=settings().max_examples // 4)
+
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)
@@ -113,6 +116,7 @@ def follow(clock: WallClock, start: datetime, end: datetime) -> list[datetime]:
     return ticks
 
 
+@few
 @given(data=st.data(), minutes=fields(60), hours=fields(24))
 @pytest.mark.parametrize(("zone", "change"), CHANGES, ids=lambda value: str(value).replace("/", "_"))
 def test_every_minute_around_a_change(
@@ -134,7 +138,7 @@ def test_every_minute_around_a_change(
     assert follow(clock, origin, end) == [tick for tick in truth if tick > origin]
 
 
-@settings(max_examples=25)
+@few
 @given(data=st.data(), seconds=fields(60), minutes=fields(60), hours=fields(24))
 @pytest.mark.parametrize(("zone", "change"), CHANGES[:8], ids=lambda value: str(value).replace("/", "_"))
 def test_every_second_around_a_change(
