@@ -93,7 +93,6 @@ class Fetcher:
             return False
         wanted = self._demand()
         if wanted.empty or self.outbox.crowded:
-            self.queue.looked(0)
             return False
         self.queue.claiming = True
         try:

@@ -74,7 +74,7 @@ class QueueState:
     last_claim: float = 0.0
     claiming: bool = False
     looks: int = 0
-    last_count: int = 0
+    claimed: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.concurrency = self.settings.concurrency
@@ -113,7 +113,7 @@ class QueueState:
         """Note that the fetcher has looked and claimed so many jobs."""
         self.claiming = False
         self.looks += 1
-        self.last_count = count
+        self.claimed += count
         self._tell()
 
     def _tell(self) -> None:
@@ -146,9 +146,9 @@ class QueueState:
             await self.empty.park()
 
     async def look(self) -> int:
-        """Have the fetcher look now, and return how many jobs it claimed then."""
-        before = self.looks
-        self.wake.set()
-        while self.looks == before:
+        """Have the fetcher look now, and return how many jobs it has claimed since."""
+        looks, claimed = self.looks, self.claimed
+        while self.looks == looks:
+            self.wake.set()  # again after each time that there was no room to look
             await self.empty.park()
-        return self.last_count
+        return self.claimed - claimed
