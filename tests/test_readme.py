@@ -14,6 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def snippets() -> list[str]:
+    """Return its Python."""
     return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 

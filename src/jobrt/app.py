@@ -5,6 +5,7 @@ The one place that picks a storage engine, and that joins client and worker.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -62,8 +63,9 @@ def _version() -> str:
 
 @attrs.define(eq=False)
 class _Shared:
-    """Keep one storage open while anybody in this program uses it. It must not have tasks of its own: who closes it need
-    not be who opened it.
+    """Keep one storage open while anybody in this program uses it.
+
+    It must not have tasks of its own: who closes it need not be who opened it.
     """
 
     open: Callable[[], AbstractAsyncContextManager[Storage]]
@@ -103,8 +105,8 @@ class App:
             the worker's scope.
         grace: seconds that running jobs have when the worker is asked to stop.
         lease: seconds after which a silent worker counts as dead and its jobs run again.
-        keep: retention by state: ``{"completed": Keep(age=…)}``; default a day, a week (cancelled), a month (discarded).
-        schema: PostgreSQL's schema for the tables.
+        keep: retention by state: ``{"completed": Keep(age=…)}``; default a day, a week (cancelled), a month
+        (discarded). schema: PostgreSQL's schema for the tables.
         listen: whether workers are woken by LISTEN and NOTIFY; off behind a transaction pooler.
         migrate: whether to bring the database up to date when it is opened; default only for SQLite.
         name: names the worker to people; default the host.
@@ -159,6 +161,17 @@ class App:
         self._engine = parse_url(url).engine
         self.url = url
 
+    def at(self, url: str) -> App:
+        """Return an app with the same jobs, queues, state, cron entries and retention on another database.
+
+        For tests: ``app.at("sqlite:///:memory:")``. Jobs that are added to one later are known to both.
+        """
+        parse_url(url)
+        other = copy.copy(self)
+        other.events, other._clock, other._shared = Emitter(), None, _Shared(other._open_storage)  # noqa: SLF001
+        other.move_to(url)
+        return other
+
     def __repr__(self) -> str:
         return f"<jobrt.App {self._engine}, {len(list(self.registry.names))} jobs>"
 
@@ -171,8 +184,8 @@ class App:
     def job(self, function: Any = None, /, **options: Any) -> Any:
         """Make a function a job: ``@app.job`` or ``@app.job(max_attempts=3, …)``.
 
-        The parameters after the first, ``ctx``, are the payload. ``resize.new(...)`` makes the job value, ``resize(...)``
-        stays a plain call. The keywords are the constants of a job class in lower case.
+        The parameters after the first, ``ctx``, are the payload. ``resize.new(...)`` makes the job value,
+        ``resize(...)`` stays a plain call. The keywords are the constants of a job class in lower case.
 
         Raises:
             InvalidJob: the function cannot be a job; names the parameter.
@@ -275,8 +288,8 @@ class App:
     async def open_storage(self) -> AsyncIterator[Storage]:
         """Open the storage of a client or worker of this app.
 
-        Within one program those on SQLite share one: in memory there is no other way, and on a file they wake each other at
-        once. On PostgreSQL each has its connections, and a task that tends them, for itself.
+        Within one program those on SQLite share one: in memory there is no other way, and on a file they wake
+        each other at once. On PostgreSQL each has its connections, and a task that tends them, for itself.
         """
         opened = self._shared.opened if self._engine == "sqlite" else self._open_storage
         async with opened() as storage:

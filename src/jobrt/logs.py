@@ -26,7 +26,7 @@ def log_event(event: e.Event) -> None:
         logger.log(level, text, extra={"event": type(event).__name__, "fields": attrs.asdict(event)})
 
 
-def describe(event: e.Event) -> tuple[int, str]:  # noqa: C901, PLR0911, PLR0912 - one line per event
+def describe(event: e.Event) -> tuple[int, str]:  # noqa: C901, PLR0912 - one line per event
     """Return the level and the words for an event."""
     match event:
         case e.JobEnded():

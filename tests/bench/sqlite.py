@@ -1,7 +1,7 @@
 """Measure jobrt on a SQLite file: ``python tests/bench/sqlite.py [--jobs 100000] [--json]``.
 
-One process, no-op jobs, default settings, synchronous FULL. A job counts when its end is committed. Prints the versions and
-settings with the figures; compare figures of one run only, machines differ and drift.
+One process, no-op jobs, default settings, synchronous FULL. A job counts when its end is committed. Prints the
+versions and settings with the figures; compare figures of one run only, machines differ and drift.
 """
 
 from __future__ import annotations

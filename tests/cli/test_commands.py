@@ -193,13 +193,17 @@ def test_a_file_that_is_no_database_and_a_newer_schema_are_named(jobrt_command: 
         ("class A(jobrt.Job):\n    MAX_ATTEMPTS = 0\n    async def run(self, ctx): ...", "MAX_ATTEMPTS"),
         ("app = jobrt.App(queues={'mail': 0})", "mail"),
         (
-            "class A(jobrt.Job):\n    async def run(self, ctx): ...\n"
-            "class B(jobrt.Job):\n    NAME = 'A'\n    async def run(self, ctx): ...\napp = jobrt.App(jobs=[A, B])",
+            (
+                "class A(jobrt.Job):\n    async def run(self, ctx): ...\n"
+                "class B(jobrt.Job):\n    NAME = 'A'\n    async def run(self, ctx): ...\napp = jobrt.App(jobs=[A, B])"
+            ),
             "'A'",
         ),
         (
-            "class A(jobrt.Job):\n    QUEUE = 'post'\n    async def run(self, ctx): ...\n"
-            "app = jobrt.App(jobs=[A], queues={'mail': 1})",
+            (
+                "class A(jobrt.Job):\n    QUEUE = 'post'\n    async def run(self, ctx): ...\n"
+                "app = jobrt.App(jobs=[A], queues={'mail': 1})"
+            ),
             "queue 'post' is needed by A",
         ),
     ],

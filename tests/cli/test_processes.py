@@ -31,6 +31,7 @@ def until(stream: Any, word: str) -> str:
 
 
 def states(jobrt_command: Callable[..., Result]) -> list[str]:
+    """Return the jobs' states by id."""
     return [job["state"] for job in json.loads(jobrt_command("jobs", "--json", "--order-by", "id").out)]
 
 

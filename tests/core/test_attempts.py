@@ -14,15 +14,17 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def claimed(*, attempt: int = 1, max_attempts: int | None = 3) -> Claimed:
+    """Return a job as a worker has it."""
     return Claimed(
         7, 40, "Noop", "default", 0, attempt, max_attempts, None, "{}", "{}", (), None, NOW, NOW, NOW
     )
 
 
 def raised(error: BaseException) -> BaseException:
+    """Return the error with a traceback."""
     try:
-        raise error
-    except BaseException as caught:  # noqa: BLE001 - only to give it a traceback
+        raise error  # noqa: TRY301 - it is to have one
+    except BaseException as caught:  # noqa: BLE001 - as above
         return caught
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -94,7 +95,7 @@ async def test_a_failed_attempt_is_retried_after_its_backoff(autojump_clock: Moc
         handle = await jobs.enqueue(Flaky())
         assert await handle.result() == "ok"
         record = await jobs.get(handle.id)
-    gaps = [b - a for a, b in zip(started, started[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(started)]
     assert gaps == pytest.approx([60, 60], abs=0.1)
     assert [one.end for one in record.attempts] == [End.FAILED, End.FAILED, End.FINISHED]
     assert record.attempts[0].message == "not yet"

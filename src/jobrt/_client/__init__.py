@@ -2,5 +2,6 @@
 
 from jobrt._client.client import Client
 from jobrt._client.handle import Handle
+from jobrt._client.totals import Counts, JobTotals
 
-__all__ = ["Client", "Handle"]
+__all__ = ["Client", "Counts", "Handle", "JobTotals"]

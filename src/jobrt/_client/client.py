@@ -9,7 +9,9 @@ import attrs
 import trio
 
 from jobrt._client.handle import Handle
+from jobrt._client.totals import ALL_TIME, JobTotals, add_up
 from jobrt._client.waiting import Waiting
+from jobrt._core.cron import CronEntry, edit
 from jobrt._core.states import FINAL
 from jobrt._core.where import Where
 from jobrt._core.where import id as where_id
@@ -18,9 +20,10 @@ from jobrt._registry import changed_job, new_job
 from jobrt.errors import InvalidFilter, JobNotFound, JobStateError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
 
+    from jobrt._core.cron import Missed
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._core.keep import PruneRule
     from jobrt._core.queues import QueueStatus
@@ -63,10 +66,11 @@ class Client:
         Args:
             job: a job value, or one with options (``job.with_options(...)``); options given here win over those.
             conn: a connection of yours, in whose open transaction the insert happens.
-            options: ``queue``; ``priority`` (higher runs first); ``max_attempts`` (None: no limit); ``timeout`` (seconds
+            options: ``queue``; ``priority`` (higher runs first); ``max_attempts`` (None: no limit);
+            ``timeout`` (seconds
                 or timedelta for one attempt); ``schedule_at`` (aware) or ``schedule_in`` (seconds or timedelta from the
-                database's now); ``tags``; ``metadata`` (JSON-able); ``context`` (why the job exists); ``unique`` (instead of
-                the job's ``UNIQUE``; None: none).
+                database's now); ``tags``; ``metadata`` (JSON-able); ``context`` (why the job exists);
+                ``unique`` (instead of the job's ``UNIQUE``; None: none).
 
         Raises:
             InvalidJob: a value does not fit; names the field. Nothing was stored.
@@ -112,7 +116,7 @@ class Client:
 
     def handle(self, job_id: int) -> Handle:
         """Return a handle for a job of that id, whether or not it exists."""
-        return Handle(job_id, False, self)
+        return Handle(job_id, duplicate=False, client=self)
 
     async def get(self, job_id: int) -> JobRecord:
         """Return a job; raise `JobNotFound`."""
@@ -132,7 +136,8 @@ class Client:
     ) -> list[JobRecord]:
         """Return the jobs that match, the newest first unless told otherwise, at most `limit`.
 
-        ``order_by``: ``id, schedule_at, created_at, finished_at, priority``, a ``-`` in front for descending. ``after``: the id of
+        ``order_by``: ``id, schedule_at, created_at, finished_at, priority``, a ``-`` in front for descending.
+        ``after``: the id of
         the last job of the page before. ``details=False`` leaves out attempts, results and progress (faster).
         """
         return list(
@@ -266,25 +271,77 @@ class Client:
         return list(await self._storage.cron_rows())
 
     async def pause_cron(self, name: str) -> None:
-        """Let a cron entry fire no more, until it is resumed; raise `JobNotFound` for an unknown one."""
-        await self._set_cron(name, paused=True)
+        """Let a cron entry tick no more, until it is resumed; raise `JobNotFound` for an unknown one."""
+        await self._edit_cron(name, paused=True)
 
     async def resume_cron(self, name: str) -> None:
-        """Let a cron entry fire again; raise `JobNotFound` for an unknown one."""
-        await self._set_cron(name, paused=False)
+        """Let a cron entry tick again, from now on; raise `JobNotFound` for an unknown one."""
+        await self._edit_cron(name, paused=False)
+
+    async def update_cron(
+        self,
+        name: str,
+        *,
+        expression: str | None = None,
+        interval: timedelta | float | None = None,
+        timezone: str | None = None,
+        missed: Missed | None = None,
+        args: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change a cron entry at run time, for all workers; what is None stays as it is.
+
+        It holds over restarts, until the code that declares the entry says something else than it says now.
+
+        Args:
+            name: the entry's name.
+            expression: tick by this cron expression.
+            interval: or every so many seconds (or a timedelta).
+            timezone: whose clock the expression means.
+            missed: what becomes of missed ticks.
+            args: the payload of its jobs.
+
+        Raises:
+            JobNotFound: there is no such entry.
+            InvalidFilter: it could not tick; names the field. Nothing was changed.
+
+        """
+        changes = {
+            "expression": expression,
+            "interval": interval,
+            "timezone": timezone,
+            "missed": missed,
+            "args": args,
+        }
+        given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+        if len(given.keys() & {"expression", "interval"}) == 1:  # either takes the place of the other
+            given = {"expression": None, "interval": None, **given}
+        await self._edit_cron(name, **given)
 
     async def delete_cron(self, name: str) -> None:
         """Remove a cron entry; raise `JobNotFound` for an unknown one. A worker that declares it adds it again."""
         if not await self._storage.cron_delete(name):
             raise _no_cron(name)
 
-    async def _set_cron(self, name: str, *, paused: bool) -> None:
-        if not await self._storage.cron_set(name, paused=paused):
+    async def _edit_cron(self, name: str, **changes: Any) -> None:
+        row = next((row for row in await self._storage.cron_rows() if row.name == name), None)
+        if row is None:
+            raise _no_cron(name)
+        entry = CronEntry.from_spec(name, row.spec, paused=row.paused, anchor=row.created_at)
+        edited = edit(entry, now=await self._storage.now(), **changes)
+        if not await self._storage.cron_set(name, paused=edited.paused, spec=edited.spec()):
             raise _no_cron(name)
 
     async def stats(self, *, since: datetime) -> list[Bucket]:
         """Return what was enqueued, completed, failed and discarded, by hour, queue and name."""
         return list(await self._storage.stats(since=since))
+
+    async def totals(self, *, since: datetime | None = None) -> list[JobTotals]:
+        """Return, by queue and name, what was counted this hour, today, this month (in UTC) and in all time.
+
+        Jobs that were deleted or pruned count. ``since`` (aware) bounds what is read, and so what "all time" is.
+        """
+        now = await self._storage.now()
+        return add_up(await self._storage.stats(since=since or ALL_TIME), now=now)
 
 
 @asynccontextmanager

@@ -68,12 +68,12 @@ def as_queue(name: str, value: int | Queue) -> Queue:
         InvalidFilter: the value is neither a positive int nor a `Queue`; names the queue.
 
     """
+    if isinstance(value, Queue):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"queue {name!r}: give its concurrency as an int, or a jobrt.Queue, not {value!r}"
+        raise InvalidFilter(msg)
     try:
-        if isinstance(value, Queue):
-            return value
-        if isinstance(value, bool) or not isinstance(value, int):
-            msg = f"give its concurrency as an int, or a jobrt.Queue, not {value!r}"
-            raise InvalidFilter(msg)
         return Queue(value)
     except InvalidFilter as error:
         msg = f"queue {name!r}: {error}"

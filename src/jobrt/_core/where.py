@@ -329,7 +329,7 @@ def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:
         case JsonEquals(column, field, value):
             return _json_equal(getattr(job, column), field, value)
         case Compare(column, operator, moment):
-            return _compare(getattr(job, column), operator, moment, now)
+            return _compare(getattr(job, column), operator, moment, now=now)
         case _:
             msg = f"{where!r} is not a filter: build one with jobrt.where"
             raise InvalidFilter(msg)
@@ -354,7 +354,7 @@ def canonical(value: Any) -> str:
     return json.dumps(value)
 
 
-def _compare(found: datetime | None, operator: str, moment: Moment, now: datetime) -> bool:
+def _compare(found: datetime | None, operator: str, moment: Moment, *, now: datetime) -> bool:
     if found is None:
         return False
     limit = moment if isinstance(moment, datetime) else now.astimezone(UTC) - moment

@@ -89,11 +89,11 @@ def _new(definition: JobDefinition, args: str, options: EnqueueOptions) -> NewJo
         tags=() if options.tags is UNSET else options.tags,
         metadata=options.metadata_text,
         context=options.context,
-        unique=_unique(definition, args, queue, options),
+        unique=_unique(definition, args, queue=queue, options=options),
     )
 
 
-def _unique(definition: JobDefinition, args: str, queue: str, options: EnqueueOptions) -> UniqueKey | None:
+def _unique(definition: JobDefinition, args: str, *, queue: str, options: EnqueueOptions) -> UniqueKey | None:
     rule: Unique | None = definition.unique if options.unique is UNSET else options.unique
     if rule is None:
         return None

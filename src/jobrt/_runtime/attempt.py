@@ -44,6 +44,7 @@ class Attempts:
     runners: Mapping[str, Runner]
     services: Services
     report: Report
+    written: Report
     emit: Emitter
     chance: Callable[[], float] = random.random
 
@@ -64,8 +65,11 @@ class Attempts:
                 outcome = decide(
                     job, classify(None, running.stop or Stop.SHUTDOWN, running.note), retry=True, delay=0
                 )
-            if not running.completed:
-                self.report(outcome, job, trio.current_time() - running.started)
+            seconds = trio.current_time() - running.started
+            if running.completed:
+                self.written(Outcome(job.id, job.lease), job, seconds)
+            elif not running.abandoned:
+                self.report(outcome, job, seconds)
             queue.ended(job)
 
     async def _attempt(self, running: Running) -> Outcome:

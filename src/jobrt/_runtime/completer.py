@@ -40,8 +40,8 @@ class Report(NamedTuple):
 class Completer:
     """Collect outcomes and flush them: when they are 5 ms old or 500 long, one flush at a time.
 
-    A fetcher that is about to claim takes them along instead (`take`, then `settled` or `put_back`). Nothing is dropped:
-    while the storage is away outcomes stay here, and `crowded` tells the fetchers to claim no more.
+    A fetcher that is about to claim takes them along instead (`take`, then `settled` or `put_back`). Nothing
+    is dropped: while the storage is away outcomes stay here, and `crowded` tells the fetchers to claim no more.
     """
 
     storage: Storage
@@ -60,6 +60,12 @@ class Completer:
         self.pending.append(report)
         if len(self.pending) == 1 or len(self.pending) == _BATCH:
             self._wake.set()
+
+    def written(self, report: Report) -> None:
+        """Note an outcome that the job's own transaction has written."""
+        self.landed += 1
+        if self.emit.subscribers:
+            self._tell(report, landed=True)
 
     def give_back(self, job: Claimed) -> None:
         """Take over a claimed job that nobody has begun."""

@@ -12,7 +12,7 @@ import trio
 from jobrt._core.attempts import Stop
 from jobrt._core.job import JobRecord, Outcome, Progress
 from jobrt._core.states import End, Event, State
-from jobrt.errors import InvalidJob, LeaseLost, StorageUnavailable
+from jobrt.errors import InvalidJob, LeaseLost, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -175,7 +175,7 @@ class Context:
         self._progress_due = False
         self._progress_at = trio.current_time()
         text = json.dumps(attrs.asdict(self._progress))
-        with suppress(StorageUnavailable):  # progress is for people; the next one says more
+        with suppress(StorageError):  # progress is for people; the next one says more
             await self._services.storage.save(self._running.ref, progress=text)
 
     @asynccontextmanager
@@ -206,8 +206,8 @@ class Context:
         """Open a database transaction that also completes this job: all of it commits, or none of it.
 
         Yields the driver's connection (psycopg's, driven by Trio, or ``sqlite3``'s). Use it for the job's own writes
-        and, as ``conn=``, for jobs to enqueue. After the block the job is completed with `result`; what `run` returns later
-        is ignored. Keep it short on SQLite: it holds the one write lock.
+        and, as ``conn=``, for jobs to enqueue. After the block the job is completed with `result`; what `run`
+        returns later is ignored. Keep it short on SQLite: it holds the one write lock.
 
         Raises:
             LeaseLost: another worker owns the job; everything is rolled back.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from jobrt._core.cron import CronEntry, next_tick, reconcile, ticks_due
+from jobrt._core.cron import CronEntry, next_tick, orphaned, reconcile, ticks_due
 from jobrt._events import CronFailed, CronFired, Emitter
 from jobrt._runtime.flag import Flag
 from jobrt._storage.base import CronRow
@@ -49,8 +49,9 @@ class CronActor:
     """Sleep until the next tick of any entry, and enqueue its job.
 
     Every worker does so; the storage's constraint lets one of them succeed per tick. Whether a tick is due is judged by
-    the storage's clock. An entry that fails is told about and tried again; the others go on. An entry whose job this app does
-    not know is left to workers that do.
+    the storage's clock. An entry that fails is told about and tried again; the others go on. An entry whose
+    job this app does
+    not know is left to workers that do, and one that this app's code no longer declares to those whose code does.
     """
 
     storage: Storage
@@ -60,6 +61,10 @@ class CronActor:
     emit: Emitter
     wake: Flag = attrs.Factory(Flag)
     _failed: dict[str, str] = attrs.Factory(dict)
+    _names: frozenset[str] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._names = frozenset(one.name for one in self.declared)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Fire ticks until cancelled."""
@@ -90,7 +95,7 @@ class CronActor:
     async def _fire_due(self, row: CronRow, now: datetime) -> float:
         try:
             entry = _entry(row)
-            job = self.make_job(entry)
+            job = None if orphaned(entry, self._names) else self.make_job(entry)
             if job is None:
                 return _LOOK_AGAIN
             due = ticks_due(entry, last=row.last_tick, now=now)

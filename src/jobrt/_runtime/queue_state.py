@@ -50,7 +50,8 @@ class NameLimits:
 class QueueState:
     """What fetcher, executors and control of one queue share.
 
-    ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by job id. ``more`` says that the
+    ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by job id. ``more``
+    says that the
     database may hold due jobs that the last claim had no room for, so that each freed slot is worth a claim.
     """
 

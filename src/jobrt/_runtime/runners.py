@@ -32,7 +32,9 @@ async def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Any:
     return await definition.run(job, ctx)
 
 
-async def _in_thread(limiter: trio.CapacityLimiter, definition: JobDefinition, job: Any, ctx: Context) -> Any:
+async def _in_thread(
+    definition: JobDefinition, job: Any, ctx: Context, *, limiter: trio.CapacityLimiter
+) -> Any:
     """Run in a thread; it stops where it calls `trio.from_thread.check_cancelled`."""
     return await trio.to_thread.run_sync(definition.run, job, ctx, limiter=limiter)
 
@@ -93,7 +95,7 @@ def make_runners(
     limiter = trio.CapacityLimiter(threads)
     return {
         "trio": _in_trio,
-        "thread": functools.partial(_in_thread, limiter),
+        "thread": functools.partial(_in_thread, limiter=limiter),
         "process": _in_process,
         "asyncio": AsyncioLoop(start).run,
     }

@@ -30,6 +30,9 @@ class Running:
     stopped_at: float | None = None
     note: str = ""
     completed: bool = False
+    """Its own transaction has written the outcome."""
+    abandoned: bool = False
+    """The process is about to exit: somebody else has reported it."""
     reported: frozenset[str] = frozenset()
 
     @property

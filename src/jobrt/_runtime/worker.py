@@ -170,6 +170,7 @@ class Worker:
                 self._background.later,
             ),
             self._report,
+            lambda outcome, job, seconds: self._completer.written(Report(outcome, job, seconds)),
             self.emit,
         )
         self._tree = self._supervisor()
@@ -249,8 +250,10 @@ class Worker:
         """
         stuck = self._running()
         for one in stuck:
-            one.completed = True  # whatever it still says is not written
-            self._completer.add(Report(interrupted(one.job, "the worker exited before it ended"), one.job, 0.0))
+            one.abandoned = True
+            self._completer.add(
+                Report(interrupted(one.job, "the worker exited before it ended"), one.job, 0.0)
+            )
         await self._sign_off()
         return [f"{one.job.name} {one.job.id}" for one in stuck]
 

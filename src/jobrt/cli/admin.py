@@ -76,6 +76,14 @@ class Finding:
     text: str
 
 
+def _fine(text: str) -> Finding:
+    return Finding(wrong=False, text=text)
+
+
+def _wrong(text: str) -> Finding:
+    return Finding(wrong=True, text=text)
+
+
 @click.command()
 @JSON_OPTION
 @click.pass_obj
@@ -87,7 +95,7 @@ async def doctor(setting: Setting, as_json: bool) -> int:
         async with app.open_client() as jobs:
             findings = [finding async for finding in _examine(app, jobs)]
     except JobrtError as error:
-        findings = [Finding(True, f"the database cannot be used: {error}")]
+        findings = [_wrong(f"the database cannot be used: {error}")]
     if as_json:
         print_json(findings)
     else:
@@ -97,7 +105,7 @@ async def doctor(setting: Setting, as_json: bool) -> int:
 
 
 async def _examine(app: App, jobs: Client):  # type: ignore[no-untyped-def]  # noqa: ANN202 - an async generator of findings
-    yield Finding(False, f"the database {app.url.rpartition('@')[2]} answers and is up to date")
+    yield _fine(f"the database {app.url.rpartition('@')[2]} answers and is up to date")
     workers = await jobs.workers()
     alive = [one for one in workers if one.alive]
     yield Finding(
@@ -111,23 +119,21 @@ async def _examine(app: App, jobs: Client):  # type: ignore[no-untyped-def]  # n
             yield finding
     for row in await jobs.crons():
         if row.paused:
-            yield Finding(False, f"cron entry {row.name} is paused")
+            yield _fine(f"cron entry {row.name} is paused")
 
 
 def _examine_worker(one: WorkerRow) -> Iterator[Finding]:
     if not one.alive:
-        yield Finding(True, f"worker {one.id} is dead; its jobs run again as soon as another worker is there")
+        yield _wrong(f"worker {one.id} is dead; its jobs run again as soon as another worker is there")
         return
     if one.info.get("outage"):
-        yield Finding(True, f"worker {one.id} cannot reach the database: {one.info['outage']}")
+        yield _wrong(f"worker {one.id} cannot reach the database: {one.info['outage']}")
     for name, queue in one.info.get("queues", {}).items():
         if queue["stuck"]:
             ids = ", ".join(map(str, queue["stuck"]))
-            yield Finding(
-                True, f"worker {one.id}: jobs {ids} in queue {name} are stuck; its log has their stacks"
-            )
+            yield _wrong(f"worker {one.id}: jobs {ids} in queue {name} are stuck; its log has their stacks")
     for child in _failed(one.info.get("tree") or {}):
-        yield Finding(True, f"worker {one.id}: {child['name']} has failed: {child['last_error']}")
+        yield _wrong(f"worker {one.id}: {child['name']} has failed: {child['last_error']}")
 
 
 def _failed(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -145,8 +151,8 @@ async def _examine_queue(app: App, jobs: Client, queue: QueueStatus, alive: Sequ
             bool(due), f"queue {queue.name} is paused with {due} due jobs: `queues resume {queue.name}`"
         )
     elif due and not serving:
-        yield Finding(
-            True, f"queue {queue.name}: {due} due jobs, but no live worker serves it: add it to App(queues=…)"
+        yield _wrong(
+            f"queue {queue.name}: {due} due jobs, but no live worker serves it: add it to App(queues=…)"
         )
     elif due:
         slots = sum(one.info["queues"][queue.name]["concurrency"] for one in serving)
@@ -157,9 +163,7 @@ async def _examine_queue(app: App, jobs: Client, queue: QueueStatus, alive: Sequ
             late, f"queue {queue.name}: {due} due jobs, the oldest for {age(queue.oldest_due)}; {said}"
         )
     else:
-        yield Finding(
-            False, f"queue {queue.name}: nothing due, {queue.executing} running, {queue.scheduled} later"
-        )
+        yield _fine(f"queue {queue.name}: nothing due, {queue.executing} running, {queue.scheduled} later")
     if due and len(app.registry):
         async for finding in _unknown_names(app, jobs, queue):
             yield finding
@@ -169,7 +173,7 @@ async def _unknown_names(app: App, jobs: Client, queue: QueueStatus):  # type: i
     where = jobrt.where.state("available", "retryable") & jobrt.where.queue(queue.name)
     names = {one.name for one in await jobs.query(where, order_by="schedule_at", limit=1000, details=False)}
     for name in sorted(names - set(app.registry.names)):
-        yield Finding(True, f"queue {queue.name}: jobs named {name!r} wait, which this app does not know")
+        yield _wrong(f"queue {queue.name}: jobs named {name!r} wait, which this app does not know")
 
 
 @click.command()

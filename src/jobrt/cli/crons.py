@@ -1,14 +1,15 @@
-"""Look at cron entries; pause, resume, delete them."""
+"""Look at cron entries; pause, resume, change, delete them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from jobrt._core.cron import CronEntry, next_tick
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
+from jobrt.cli.selection import duration
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import JobrtError
 
@@ -71,6 +72,32 @@ async def resume(setting: Setting, name: str) -> None:
     async with setting.app().open_client() as jobs:
         await jobs.resume_cron(name)
     click.echo(f"{name} is resumed")
+
+
+@cron.command("set")
+@click.argument("name")
+@click.option("--schedule", metavar="CRON", help="Five or six fields, or @daily and the like.")
+@click.option("--every", metavar="TIME", help="An interval instead: 90s, 15m, 2h, 7d.")
+@click.option("--timezone", metavar="ZONE", help="Whose clock the schedule means.")
+@click.option("--missed", type=click.Choice(["skip", "once", "all"]), help="What becomes of missed ticks.")
+@click.pass_obj
+@in_trio
+async def change(
+    setting: Setting,
+    name: str,
+    schedule: str | None,
+    every: str | None,
+    timezone: str | None,
+    missed: Literal["skip", "once", "all"] | None,
+) -> None:
+    """Change when the entry NAME ticks, until the code that declares it says something new."""
+    if schedule is every is timezone is missed is None:
+        msg = "give what to change: --schedule, --every, --timezone or --missed"
+        raise click.UsageError(msg)
+    interval = None if every is None else duration(every)
+    async with setting.app().open_client() as jobs:
+        await jobs.update_cron(name, expression=schedule, interval=interval, timezone=timezone, missed=missed)
+    click.echo(f"{name} is changed")
 
 
 @cron.command()

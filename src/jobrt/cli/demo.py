@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 _CHUNK = 1000
+_PLAIN_INTERVAL = 2.0
 _LEASE = 5.0
 """Seconds: short, so that a demo that was killed goes on soon after it is started again."""
 
@@ -169,7 +170,7 @@ class _PlainProgress:
             return
         self.done += 1
         now = trio.current_time()
-        if now - self.last >= 2 or self.done == self.total:
+        if now - self.last >= _PLAIN_INTERVAL or self.done == self.total:
             self.last = now
             click.echo(f"files: {self.done} of {self.total}, {age(now - self.started)}", err=True)
 

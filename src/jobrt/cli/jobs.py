@@ -245,12 +245,16 @@ def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
     if job.progress is not None:
         total = "" if job.progress.total is None else f" of {job.progress.total:g}"
         facts.append(("progress", f"{job.progress.done:g}{total} {job.progress.note}"))
-    for name in ("worker", "cancel_reason", "context"):
-        if data[name] is not None:
-            facts.append((name.replace("_", " "), str(data[name])))
-    for name in ("args", "metadata", "tags", "saved", "result"):
-        if data[name] not in (None, {}, []):
-            facts.append((name, json.dumps(data[name], ensure_ascii=False)))
+    facts += [
+        (name.replace("_", " "), str(data[name]))
+        for name in ("worker", "cancel_reason", "context")
+        if data[name] is not None
+    ]
+    facts += [
+        (name, json.dumps(data[name], ensure_ascii=False))
+        for name in ("args", "metadata", "tags", "saved", "result")
+        if data[name] not in (None, {}, [])
+    ]
     return facts
 
 

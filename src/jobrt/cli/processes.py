@@ -78,8 +78,10 @@ class WorkerProcess:
                 click.echo(f"jobrt: jobs of process {pid} wait for their lease to end: {error}", err=True)
 
 
-def _said(returncode: int) -> str:
-    return f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"status {returncode}"
+def _said(returncode: int | None) -> str:
+    if returncode is not None and returncode < 0:
+        return f"signal {signal.Signals(-returncode).name}"
+    return f"status {returncode}"
 
 
 async def serve_processes(app: App, count: int, *, arguments: Sequence[str], grace: float) -> None:

@@ -97,7 +97,7 @@ _OPTIONS = (
 )
 
 
-def chosen(  # noqa: PLR0913 - one for each option
+def chosen(
     *,
     states: tuple[str, ...],
     queues: tuple[str, ...],

@@ -51,7 +51,8 @@ async def worker(
 ) -> None:
     """Run jobs until told to stop.
 
-    SIGTERM or SIGINT stops gracefully: running jobs have their grace. A second signal ends the grace, a third the process.
+    SIGTERM or SIGINT stops gracefully: running jobs have their grace. A second signal ends the grace, a third
+    the process.
     """
     prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
     app = setting.app_with_jobs()
@@ -72,7 +73,8 @@ def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)
-    # Python lets a busy thread keep the lock for 5 ms: with a few jobs in threads the loop would wait that long at each turn.
+    # Python lets a busy thread keep the lock for 5 ms: with a few jobs in threads the loop would wait that
+    # long at each turn.
     sys.setswitchinterval(0.0005)
     logger = logging.getLogger("jobrt")
     logger.addHandler(handler)

@@ -65,7 +65,8 @@ def _queue_words(row: WorkerRow, name: str) -> str:
     queue = row.info.get("queues", {}).get(name)
     if queue is None:
         return ""
-    words = f"  {queue['running']} of {queue['concurrency']} slots, {queue['claimed']} claimed, {queue['finished']} done"
+    slots = f"  {queue['running']} of {queue['concurrency']} slots"
+    words = f"{slots}, {queue['claimed']} claimed, {queue['finished']} done"
     return (
         words
         + ("  paused" if queue["paused"] else "")

@@ -51,14 +51,18 @@ async def test_notifications_during_queries_are_kept(
     assert notes == [*(str(number) for number in range(100)), "last"]
 
 
+@pytest.mark.parametrize("looked", [True, False])
 async def test_notification_that_libpq_has_read_already(
-    listener: TrioConnection[Any], watcher: TrioConnection[Any]
+    listener: TrioConnection[Any], watcher: TrioConnection[Any], looked: bool
 ) -> None:
-    """A notification that was read by looking whether the connection lives is not waited for on the socket."""
+    """A notification that is not on the socket any more, because somebody read there, is not waited for."""
     await watcher.execute("notify c, 'read'")
     with trio.fail_after(10):
         await trio.lowlevel.wait_readable(listener.fileno())
-        assert listener.check_alive()
+        if looked:
+            assert listener.check_alive()
+        else:
+            listener.pgconn.consume_input()
         await listener.wait_notified()
     assert [note.payload for note in listener.inbox] == ["read"]
 

@@ -1,5 +1,6 @@
 """The pool: lends each connection to one task, in order, and never one that is broken or busy."""
 
+import math
 from typing import Any
 
 import psycopg
@@ -57,6 +58,33 @@ async def test_first_come_first_served(postgres_url: str) -> None:
                 assert pool.statistics().waiting == 5
             await borrow(5)
     assert order == [0, 1, 2, 3, 4, 5]
+
+
+async def test_never_more_than_max_size(postgres_url: str) -> None:
+    """However borrowers come and go, no more than `max_size` connections are lent, or were ever opened."""
+    async with Pool(postgres_url, max_size=2) as pool:
+
+        async def borrow() -> None:
+            for _ in range(5):
+                async with pool.acquire() as conn:
+                    assert pool.statistics().lent <= 2
+                    await _pid(conn)
+
+        with trio.fail_after(10):
+            for _ in range(3):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(6):
+                        nursery.start_soon(borrow)
+        assert pool.statistics().opened == 2
+
+
+async def test_warmest_first(postgres_url: str) -> None:
+    """The connection that came back last is lent first, so that the others can stay idle."""
+    async with Pool(postgres_url) as pool:
+        async with pool.acquire() as last, pool.acquire():
+            pass
+        async with pool.acquire() as conn:
+            assert conn is last
 
 
 async def test_acquire_has_a_deadline(postgres_url: str) -> None:
@@ -282,8 +310,9 @@ async def test_closing(postgres_url: str, until: Until) -> None:
             pid = await _pid(conn)
             nursery.start_soon(borrow)
             await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(pool.aclose)
+            nursery.start_soon(pool.aclose, math.inf)
             await trio.testing.wait_all_tasks_blocked()
+            assert refused == [True]
             assert await _pid(conn) == pid  # who has one may finish
         await borrow()
     assert conn.closed
@@ -295,16 +324,21 @@ async def test_closing(postgres_url: str, until: Until) -> None:
 async def test_closing_does_not_wait_for_ever(postgres_url: str, until: Until) -> None:
     """A connection that is not given back in time is closed under its borrower, who gets StorageUnavailable."""
     pool = Pool(postgres_url)
+    pids: list[int] = []
+    borrowed = trio.Event()
 
     async def borrow() -> None:
         with pytest.raises(StorageUnavailable):
             async with pool.call(100) as conn:
+                pids.append(await _pid(conn))
+                borrowed.set()
                 await conn.execute("select pg_sleep(100)")
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(borrow)
-            await until("select exists (select from pg_stat_activity where wait_event = 'PgSleep')")
+            await borrowed.wait()
+            await until("select wait_event = 'PgSleep' from pg_stat_activity where pid = %s", *pids)
             await pool.aclose(0.05)
     assert pool.statistics().lent == 0
 

@@ -163,9 +163,10 @@ async def test_copy_gives_others_a_turn(conn: TrioConnection[Any]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
         async with conn.cursor().copy("copy t from stdin") as copy:
+            turns = 0
             for n in range(3200):
                 await copy.write_row((n,))
-        assert turns >= 100
+            assert turns >= 100
         nursery.cancel_scope.cancel()
 
 

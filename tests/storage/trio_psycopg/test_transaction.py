@@ -230,15 +230,37 @@ async def _expect_lost(conn: TrioConnection[Any]) -> None:
         await conn.execute("select pg_sleep(100)")
 
 
-async def test_transaction_that_begins_in_a_cancelled_scope(conn: TrioConnection[Any]) -> None:
+async def test_transaction_that_begins_in_a_cancelled_scope(
+    proxied: TrioConnection[Any], proxy: TcpProxy
+) -> None:
     """A transaction is not begun in a cancelled scope."""
     with trio.CancelScope() as scope:
         scope.cancel()
-        async with conn.transaction():
+        async with proxied.transaction():
             pytest.fail("entered")
     assert scope.cancelled_caught
-    async with conn.transaction():
+    async with proxied.transaction():
         pass
+    assert proxied.reusable
+    assert proxy.seen.count(b"BEGIN") == 1
+
+
+async def test_transaction_that_is_cancelled_when_its_turn_comes(conn: TrioConnection[Any]) -> None:
+    """A transaction that is cancelled just when another task lets it have the connection leaves no trace."""
+    scope = trio.CancelScope()
+
+    async def run() -> None:
+        async with conn.transaction():
+            pytest.fail("entered")
+
+    async with trio.open_nursery() as nursery:
+        async with conn.lock:
+            nursery.start_soon(_within, scope, run)
+            await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()  # it has the connection, and has not run yet
+    assert scope.cancelled_caught
+    async with conn.transaction():
+        await conn.execute("insert into t values (1)")
     assert conn.reusable
 
 
