@@ -85,6 +85,7 @@ async def resume(setting: Setting, name: str) -> None:
 async def change(
     setting: Setting,
     name: str,
+    *,
     schedule: str | None,
     every: str | None,
     timezone: str | None,

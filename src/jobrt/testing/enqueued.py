@@ -11,6 +11,7 @@ from jobrt._core.where import name as named
 from jobrt._core.where import queue as in_queue
 from jobrt._core.where import scheduled_after as after
 from jobrt._core.where import scheduled_before as before
+from jobrt._core.where import state as in_state
 from jobrt._registry import FunctionJob, Job, JobWithOptions, definition_of, take_apart
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt._core.job import JobRecord
 
-__all__ = ["assert_enqueued", "refute_enqueued"]
+__all__ = ["assert_enqueued", "assert_none_failed", "refute_enqueued"]
 
 _SHOWN = 20
 
@@ -54,7 +55,16 @@ async def assert_enqueued(
         AssertionError: lists what was looked for and what is there.
 
     """
-    found = await _found(jobs, job, args, queue, tags, priority, scheduled_after, scheduled_before)
+    found = await _found(
+        jobs,
+        job=job,
+        args=args,
+        queue=queue,
+        tags=tags,
+        priority=priority,
+        scheduled_after=scheduled_after,
+        scheduled_before=scheduled_before,
+    )
     if (count is None and not found) or (count is not None and len(found) != count):
         wanted = "at least one job" if count is None else f"exactly {count} job{'s' if count != 1 else ''}"
         looked = _described(locals())
@@ -79,14 +89,43 @@ async def refute_enqueued(
         AssertionError: lists what was looked for and what is there.
 
     """
-    found = await _found(jobs, job, args, queue, tags, priority, scheduled_after, scheduled_before)
+    found = await _found(
+        jobs,
+        job=job,
+        args=args,
+        queue=queue,
+        tags=tags,
+        priority=priority,
+        scheduled_after=scheduled_after,
+        scheduled_before=scheduled_before,
+    )
     if found:
         looked = _described(locals())
         raise AssertionError(await _message(jobs, f"expected no job{looked}, found {len(found)}", found))
 
 
+async def assert_none_failed(jobs: Client) -> None:
+    """Assert that no job is a dead letter, or waits to be retried after an error.
+
+    Raises:
+        AssertionError: lists the jobs, each with its last error.
+
+    """
+    failed = await jobs.query(in_state("discarded", "retryable"), order_by="id", limit=None)
+    lines = [f"  {one.id} {one.name} {one.state}: {_last_error(one)}" for one in failed if one.attempts]
+    if lines:
+        shown = [*lines[:_SHOWN], *(["  …"] if len(lines) > _SHOWN else [])]
+        raise AssertionError("\n".join([f"{len(lines)} jobs failed:", *shown]))
+
+
+def _last_error(record: JobRecord) -> str:
+    last = record.attempts[-1]
+    return f"{last.error_type or last.end}: {last.message} (attempt {last.number})"
+
+
 async def _found(
     jobs: Client,
+    *,
     job: Any,
     args: Mapping[str, Any] | None,
     queue: str | None,

@@ -16,7 +16,7 @@ from jobrt._runtime.perform import perform as perform_job
 from jobrt.app import App
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from jobrt._client import Client
     from jobrt._registry import FunctionJob, Job
@@ -28,24 +28,39 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def set_clock(app: App, *, start: datetime = START) -> None:
-    """Let an app's SQLite clock follow Trio's, beginning at `start`; call it in the Trio run, before opening the app."""
+    """Let an app's SQLite clock follow Trio's, beginning at `start`; call it in Trio, before the app is opened."""
     began = trio.current_time()
     app.use_clock(lambda: start + timedelta(seconds=trio.current_time() - began))
 
 
 @asynccontextmanager
 async def open_app(
-    jobs: Iterable[type[Job] | FunctionJob[Any, Any]] = (), *, start: datetime = START, **settings: Any
-) -> AsyncIterator[tuple[App, Client]]:
-    """Open a fresh in-memory app and a client: ``async with open_app(jobs=[SendEmail]) as (app, jobs):``.
+    jobs: App | Iterable[type[Job] | FunctionJob[Any, Any]] = (),
+    *,
+    start: datetime = START,
+    **settings: Any,
+) -> AsyncGenerator[tuple[App, Client]]:
+    """Open a fresh in-memory app and a client of it.
+
+    ``async with open_app(jobs=[SendEmail]) as (app, jobs):``
 
     Args:
-        jobs: job classes and function jobs.
+        jobs: job classes and function jobs; or the app of a program, of which this will be a copy on a database
+            of its own (``async with open_app(shop.app) as (app, jobs):``).
         start: the database's time at the beginning.
-        settings: anything else that `App` takes.
+        settings: anything else that `App` takes; for a copy, nothing.
+
+    Raises:
+        TypeError: an app and settings were given.
 
     """
-    app = App("sqlite:///:memory:", jobs=jobs, **settings)
+    if isinstance(jobs, App):
+        if settings:
+            msg = f"open_app(app) copies the app's settings: leave out {', '.join(settings)}"
+            raise TypeError(msg)
+        app = jobs.at("sqlite:///:memory:")
+    else:
+        app = App("sqlite:///:memory:", jobs=jobs, **settings)
     set_clock(app, start=start)
     async with app.open_client() as client:
         yield app, client
