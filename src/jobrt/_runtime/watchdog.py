@@ -20,7 +20,7 @@ from jobrt._events import Emitter, JobCancelPhase, JobStuck, QueueStalled
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from jobrt._runtime.queue_state import QueueState
     from jobrt._runtime.running import Running
@@ -79,7 +79,7 @@ class Watchdog:
             self._running, self.emit, over, trio.lowlevel.current_trio_token(), threading.get_ident()
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, loop.watch, name="loop watch")
+            nursery.start_soon(_in_thread, loop.watch, name="loop watch")
             task_status.started()
             try:
                 while True:
@@ -132,6 +132,11 @@ class Watchdog:
                     self.supervisors[name].restart_child("fetcher")
         except StorageError as error:  # away: then that is why nothing is claimed, and it is told elsewhere
             logging.getLogger("jobrt").debug("queue %s could not be looked at: %s", name, error)
+
+
+async def _in_thread(watch: Callable[[], None]) -> None:
+    """Run the watch until cancelled; it is told to end then, and does within microseconds, which nobody need await."""
+    await trio.to_thread.run_sync(watch, abandon_on_cancel=True)
 
 
 def stack_of(task: trio.lowlevel.Task) -> str:
