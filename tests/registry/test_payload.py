@@ -140,6 +140,21 @@ class Keywords:
 
 
 Cents = NewType("Cents", int)
+S = TypeVar("S")
+Numbers = typing_extensions.TypeAliasType("Numbers", list[Cents])
+Pairs = typing_extensions.TypeAliasType("Pairs", list[tuple[T, S, T]], type_params=(S, T))
+Nowhere = type(
+    "TypeAliasType", (), {"__value__": property(lambda _: nowhere), "__repr__": lambda _: "Nowhere"}
+)()  # type: ignore[name-defined]  # noqa: F821
+Endless = type(
+    "TypeAliasType",
+    (),
+    {
+        "__value__": property(lambda self: list[self]),  # as in `type Endless = list[Endless]`
+        "__type_params__": (),
+        "__repr__": lambda _: "Endless",
+    },
+)()
 Untyped = namedtuple("Untyped", "a b")
 Odd = TypedDict("Odd", {"in": int, "x-y": NotRequired[str]})
 UUID_TEXT = "12345678-1234-5678-1234-567812345678"
@@ -204,6 +219,8 @@ STORED: list[tuple[Any, Any, str]] = [
     (Literal["a", 1, None], None, "null"),
     (Cents, 5, "5"),
     (Annotated[int, "metres"], 5, "5"),
+    (Numbers, [5], "[5]"),
+    (Pairs[str, int], [(1, "x", 2)], '[[1,"x",2]]'),
     (Point, Point(1, 2), '{"x":1,"y":2}'),
     (
         Row,
@@ -303,7 +320,13 @@ UNSUPPORTED: list[tuple[Any, str]] = [
     (Iterable[int], "cannot be stored in a payload; use list[…] or tuple[…, …]"),
     (Mapping[str, int], "cannot be stored in a payload; use dict[…, …]"),
     (OrderedDict[str, int], "cannot be stored in a payload"),
+    (
+        int | UUID | Any,
+        "X.it: Any, which is plain JSON, leaves nothing to know the others of int | UUID | Any by",
+    ),
     (complex, "X.it: complex cannot be stored"),
+    (Endless, "X.it: the alias Endless contains itself; use typing.Any for plain JSON, or a class"),
+    (list[[1]], "X.it: [1] cannot be stored"),  # type: ignore[misc]
     (T, "X.it: the type variable T stands for nothing here"),
     (Box, "X.it.value: the type variable T stands for nothing here"),
     (type[int], "cannot be stored"),
@@ -689,3 +712,9 @@ def test_wrong_words_are_refused(words: dict[str, str], told: str) -> None:
     with pytest.raises(InvalidJob) as caught:
         definition_of(make_function_job(_resize).job_class).payload.parse(words)
     assert str(caught.value) == told
+
+
+def test_an_alias_may_name_what_comes_later() -> None:
+    """An alias that cannot be resolved yet does not break the class; whoever needs the definition is told."""
+    with pytest.raises(InvalidJob, match=r"X\.it: the alias Nowhere cannot be resolved"):
+        definition_of(make_job({"it": list[Nowhere]}))

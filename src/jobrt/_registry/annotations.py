@@ -18,7 +18,17 @@ from jobrt._registry.codecs import Misfit
 if sys.version_info >= (3, 14):
     import annotationlib
 
-__all__ = ["Unresolved", "enclosing_names", "field_types", "own_annotations", "resolve", "signature"]
+__all__ = [
+    "Unresolved",
+    "alias_value",
+    "bound",
+    "enclosing_names",
+    "field_types",
+    "is_alias",
+    "own_annotations",
+    "resolve",
+    "signature",
+]
 
 
 class Unresolved(Misfit):
@@ -104,3 +114,34 @@ def field_types(cls: type, fields: Collection[str], *, local: Mapping[str, Any])
             except Misfit as misfit:
                 raise misfit.under(f".{field}") from None
     return types
+
+
+def bound(annotation: Any, bindings: Mapping[Any, Any]) -> Any:
+    """Return an annotation with the type variables that `bindings` knows replaced."""
+    if isinstance(annotation, typing.TypeVar):
+        return bindings.get(annotation, annotation)
+    parameters = getattr(annotation, "__parameters__", ())
+    if not parameters or not bindings or isinstance(annotation, type):
+        return annotation
+    return annotation[tuple(bindings.get(one, one) for one in parameters)]
+
+
+def is_alias(origin: Any) -> bool:
+    """Say whether it was made by ``type X = …`` (from Python 3.12 on) or by `typing_extensions`."""
+    return type(origin).__name__ == "TypeAliasType"
+
+
+def alias_value(annotation: Any) -> Any:
+    """Return what an alias, with or without arguments, stands for.
+
+    Raises:
+        Unresolved: it names something that does not exist (yet).
+
+    """
+    alias = typing.get_origin(annotation) or annotation
+    try:
+        value = alias.__value__
+    except NameError as error:
+        text = f"the alias {alias} cannot be resolved ({error})"
+        raise Unresolved(text) from None
+    return bound(value, dict(zip(alias.__type_params__, typing.get_args(annotation), strict=False)))

@@ -119,12 +119,15 @@ class Scope:
         make: returns the codec of any annotation.
         local: the names of the functions around the job class.
         records: codecs of records by annotation; ``None`` while one is being made.
+        aliases: those whose codecs are being made.
 
     """
 
     make: Callable[[Any, Scope], Codec]
     local: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     records: dict[Any, Codec | None] = attrs.field(factory=dict["Any", "Codec | None"])
+
+    aliases: set[Any] = attrs.field(factory=set["Any"])
 
     def codec(self, annotation: Any) -> Codec:
         """Return the codec of an annotation."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
-from jobrt._registry.annotations import field_types, own_annotations, signature
+from jobrt._registry.annotations import bound, field_types, own_annotations, signature
 from jobrt._registry.codecs import Codec, Misfit, Scope
 
 __all__ = ["Field", "fields_of", "is_record", "is_typeddict"]
@@ -62,7 +61,7 @@ def fields_of(annotation: Any, scope: Scope) -> list[Field]:
     for one in declared:
         hint = types.get(one.name, one.annotation)
         try:
-            codec = scope.codec(_bound(hint, bindings))
+            codec = scope.codec(bound(hint, bindings))
         except Misfit as misfit:
             raise misfit.under(f".{one.name}") from None
         fields.append(Field(one.name, codec, one.alias, _is_required(one, hint), one.default))
@@ -137,14 +136,5 @@ def _bindings(annotation: Any) -> dict[Any, Any]:
     found = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(annotation), strict=False))
     for base in getattr(origin, "__orig_bases__", ()):
         for variable, argument in _bindings(base).items():
-            found.setdefault(variable, _bound(argument, found))
+            found.setdefault(variable, bound(argument, found))
     return found
-
-
-def _bound(annotation: Any, bindings: Mapping[Any, Any]) -> Any:
-    if isinstance(annotation, TypeVar):
-        return bindings.get(annotation, annotation)
-    parameters = getattr(annotation, "__parameters__", ())
-    if not parameters or not bindings or isinstance(annotation, type):
-        return annotation
-    return annotation[tuple(bindings.get(one, one) for one in parameters)]

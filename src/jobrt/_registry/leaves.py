@@ -53,15 +53,19 @@ def _none(value: Any, _type: Any = None, /) -> Any:
 
 def _float(value: Any, _type: Any = None, /) -> Any:
     """Accept an int too, as type checkers do, but make it a float: equal values have equal JSON."""
-    if not isinstance(value, float | int) or isinstance(value, bool):
-        raise Misfit.expected("float", value)
-    try:
-        number = float(value)
-    except OverflowError:
-        raise Misfit.expected("a number that fits a float", value) from None
+    number = value if value.__class__ is float else _as_float(value)
     if not math.isfinite(number):
         raise Misfit.expected("a finite float (JSON has no other)", value)
     return number
+
+
+def _as_float(value: Any) -> float:
+    if not isinstance(value, float | int) or isinstance(value, bool):
+        raise Misfit.expected("float", value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise Misfit.expected("a number that fits a float", value) from None
 
 
 NONE: Final = Codec("None", _kinds("null"), (type(None),), _none, _none, plain=True)

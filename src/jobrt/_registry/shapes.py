@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Final, Literal, NewType, Union
 
+from jobrt._registry.annotations import alias_value, is_alias
 from jobrt._registry.codecs import Codec, Misfit, Scope
 from jobrt._registry.containers import dict_codec, list_codec, pair_codec, set_codec, tuple_codec
 from jobrt._registry.fields import is_record
@@ -19,7 +20,6 @@ from jobrt._registry.unions import optional_codec, union_codec
 
 __all__ = ["codec_for"]
 
-_ALIAS: Final[Any] = getattr(typing, "TypeAliasType", ())  # `type X = …`, from Python 3.12 on
 _QUALIFIERS: Final = (
     typing.Required,
     typing.NotRequired,
@@ -53,12 +53,14 @@ def codec_for(annotation: Any, scope: Scope) -> Codec:
         Unresolved: it names something that does not exist (yet).
 
     """
-    meaning = _BARE.get(annotation, annotation) if isinstance(annotation, type) else _stripped(annotation)
+    meaning = _stripped(annotation)
     origin, arguments = typing.get_origin(meaning), typing.get_args(meaning)
     if origin is Literal:
         return literal_codec(arguments)
     if origin in {Union, types.UnionType}:
         return _union(arguments, scope)
+    if is_alias(origin or meaning):
+        return _alias(meaning, scope)
     if is_record(origin or meaning):
         return record_codec(meaning, scope)
     if isinstance(origin, type):
@@ -67,17 +69,24 @@ def codec_for(annotation: Any, scope: Scope) -> Codec:
 
 
 def _stripped(annotation: Any) -> Any:
-    """Return what stands behind `Annotated`, `NewType`, an alias, or a typed dict's qualifier."""
-    for _ in range(100):  # an alias may stand for itself
+    """Return what stands behind `Annotated`, `NewType`, or a typed dict's qualifier."""
+    while True:
         if typing.get_origin(annotation) in {Annotated, *_QUALIFIERS}:
             annotation = typing.get_args(annotation)[0]
         elif isinstance(annotation, NewType):
             annotation = annotation.__supertype__
-        elif isinstance(annotation, _ALIAS):
-            annotation = annotation.__value__
         else:
             return _BARE.get(annotation, annotation) if isinstance(annotation, type) else annotation
-    raise _unsupported(annotation)
+
+
+def _alias(annotation: Any, scope: Scope) -> Codec:
+    if annotation in scope.aliases:
+        raise Misfit(f"the alias {annotation} contains itself; use typing.Any for plain JSON, or a class")
+    scope.aliases.add(annotation)
+    try:
+        return scope.codec(alias_value(annotation))
+    finally:
+        scope.aliases.remove(annotation)
 
 
 def _leaf(annotation: Any) -> Codec:
