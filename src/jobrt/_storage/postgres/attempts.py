@@ -15,7 +15,7 @@ import trio
 from jobrt._core.job import Claimed, JobRef
 from jobrt._storage.base import Exchange
 from jobrt._storage.postgres import cluster
-from jobrt._storage.postgres.claim import Marks, Reply, claim_values, read_reply
+from jobrt._storage.postgres.claim import Marks, Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Session, retried
 from jobrt._storage.postgres.encode import clean, numbers, texts
 from jobrt._storage.postgres.finish import await_children, ended_values, refused_of
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import Outcome
     from jobrt._core.limits import Demand
-    from jobrt._storage.postgres.claim import Mark
     from jobrt._storage.postgres.database import Database
     from jobrt._storage.postgres.wake import Waker
 
@@ -61,30 +60,34 @@ class Attempts:
         return await retried(partial(self._exchange, outcomes, demand))
 
     async def _exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
-        mark = self.marks.of(demand)
-        full = mark.wants_full(self.marks.clock())
         async with self.database.session(seconds=_CLAIM_SECONDS) as session:
-            reply = await self._claim(session, outcomes, demand, mark=mark, full=full)
+            reply, repeat = await self._claim(session, outcomes, demand, every=False)
             refused = await refused_of(session, outcomes, landed=reply.landed)
             jobs, next_due = reply.jobs, reply.next_due
-            if len(jobs) < demand.limit and mark.may_repeat(full=full):
-                rest = _rest(demand, jobs)
-                again = await self._claim(session, (), rest, mark=self.marks.of(rest), full=True)
+            if repeat:
+                again, _ = await self._claim(session, (), _rest(demand, jobs), every=True)
                 jobs = tuple(sorted([*jobs, *again.jobs], key=_order))
                 next_due = again.next_due
         self._handed_back(reply.woken)
         return Exchange(refused, jobs, next_due)
 
     async def _claim(
-        self, session: Session, outcomes: Sequence[Outcome], demand: Demand, *, mark: Mark, full: bool
-    ) -> Reply:
-        ended, values = ended_values(outcomes)
-        values |= {"sent": str(len(outcomes))} | claim_values(demand) | mark.start(full=full)
+        self, session: Session, outcomes: Sequence[Outcome], demand: Demand, *, every: bool
+    ) -> tuple[Reply, bool]:
+        """Run the statement; return its reply and whether to claim the rest once more, looking everywhere."""
         now = self.marks.clock()
-        rows = await session.run(session.schema.statement("exchange", ended=ended), **values)
+        mark = self.marks.of(demand)
+        full = every or mark.wants_full(now)
+        if full:
+            mark.forget(now, every=every)
+        ended, values = ended_values(outcomes)
+        statement = exchange_statement(session.schema, demand, ended=ended, every=every)
+        values |= claim_values(demand) | mark.start(full=full)
+        rows = await session.run(statement, **values)
         reply = read_reply(rows, queue=demand.queue, ended=len(outcomes))
-        mark.learn(demand, reply, full=full, now=now)
-        return reply
+        mark.learn(demand, reply, full=full, every=every, now=now)
+        short = len(reply.jobs) < demand.limit
+        return reply, short and not every and mark.repeat(reply, full=full)
 
     async def _exchange_in_turn(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         """Do the same under limits over the cluster: what ends is counted out before what runs is counted."""
@@ -210,9 +213,7 @@ def _order(job: Claimed) -> tuple[Any, ...]:
 async def _write(session: Session, outcomes: Sequence[Outcome]) -> tuple[tuple[JobRef, ...], list[str]]:
     """Write outcomes; return the refused ones and the queues that have due jobs again."""
     ended, values = ended_values(outcomes)
-    rows = await session.run(
-        session.schema.statement("finish", ended=ended), **values, sent=str(len(outcomes))
-    )
+    rows = await session.run(session.schema.statement("finish", ended=ended), **values)
     number, landed, woken = rows[0]
     woken = [*(woken or ()), *await await_children(session, outcomes)]
     if number == len(outcomes):

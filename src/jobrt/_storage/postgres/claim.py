@@ -26,13 +26,14 @@ from jobrt._storage.postgres.encode import numbers, texts
 from jobrt._storage.postgres.rows import claimed_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from jobrt._core.job import Claimed
     from jobrt._core.limits import Demand
     from jobrt._storage.postgres.rows import Row
+    from jobrt._storage.postgres.schema import Schema, Statement
 
-__all__ = ["Mark", "Marks", "Reply", "claim_values", "read_reply"]
+__all__ = ["Mark", "Marks", "Reply", "claim_values", "exchange_statement", "read_reply"]
 
 _BEFORE_ALL: Final = ("-infinity", 0)
 _OUTSIDE: Final = 1 << 40
@@ -66,7 +67,10 @@ Key = tuple[str, int]
 
 @attrs.define(eq=False)
 class Mark:
-    """What is known of a queue for one set of names: per scan, by priority, the key up to which all is claimed."""
+    """What is known of a queue for one set of names: per scan, by priority, the key up to which all is claimed.
+
+    The priorities spare each claim the search for them; the keys are used only while full claims are slow.
+    """
 
     levels: list[dict[int, Key]]
     full_at: float = -1e9
@@ -80,49 +84,63 @@ class Mark:
             return True
         return age >= self.cost * _FULL_SHARE and (self.asked or age >= _FULL_EVERY)
 
-    def may_repeat(self, *, full: bool) -> bool:
-        """Say whether a claim that came back short is to be made again from the beginning."""
-        return not full and self.cost <= _TOO_SLOW
+    def repeat(self, reply: Reply, *, full: bool) -> bool:
+        """Say whether a claim that came back short is to be made again, in full and for all priorities."""
+        if full:
+            return bool(reply.found)
+        return self.cost <= _TOO_SLOW
 
-    def start(self, *, full: bool) -> dict[str, str]:
+    def start(self, *, full: bool) -> dict[str, str | None]:
         """Return the parameters that say from where to read."""
         seen: list[tuple[int, int, str, int]] = []
         gaps: list[tuple[int, int, int]] = []
         for scan, levels in enumerate(self.levels, start=1):
-            known = [] if full else sorted(levels.items(), reverse=True)
-            seen += [(scan, priority, *key) for priority, key in known]
+            known = sorted(levels.items(), reverse=True)
+            seen += [(scan, priority, *(_BEFORE_ALL if full else key)) for priority, key in known]
             edges = [_OUTSIDE, *(priority for priority, _ in known), -_OUTSIDE]
             gaps += [(scan, high, low) for high, low in pairwise(edges)]
         return {
-            "seen_scan": numbers(one[0] for one in seen),
-            "seen_priority": numbers(one[1] for one in seen),
-            "seen_at": texts(one[2] for one in seen),
-            "seen_id": numbers(one[3] for one in seen),
-            "gap_scan": numbers(one[0] for one in gaps),
-            "gap_high": numbers(one[1] for one in gaps),
-            "gap_low": numbers(one[2] for one in gaps),
+            "seen_scan": numbers([one[0] for one in seen]),
+            "seen_priority": numbers([one[1] for one in seen]),
+            "seen_at": texts([one[2] for one in seen]),
+            "seen_id": numbers([one[3] for one in seen]),
+            "gap_scan": numbers([one[0] for one in gaps]),
+            "gap_high": numbers([one[1] for one in gaps]),
+            "gap_low": numbers([one[2] for one in gaps]),
         }
 
-    def learn(self, demand: Demand, reply: Reply, *, full: bool, now: float) -> None:
-        """Remember what a claim has shown."""
-        if full:
-            self.levels = [{} for _ in self.levels]
-            self.full_at, self.asked = now, False
-            self.cost = reply.cost
-        recent = ((reply.now - _OVERLAP).isoformat(), 0)
-        scans = _by_scan(demand, reply.jobs)
-        for scan, (limit, jobs) in enumerate(scans, start=1):
-            levels = self.levels[scan - 1]
-            found = {priority for number, priority in reply.found if number == scan}
-            if len(jobs) < limit and len(reply.jobs) < demand.limit:
-                levels.update(dict.fromkeys({*found, *levels}, recent))
-            elif jobs:
-                last = jobs[-1]
-                above = {priority for priority in (*found, *levels) if priority > last.priority}
-                levels.update(dict.fromkeys(above, recent))
-                levels[last.priority] = min((last.schedule_at.isoformat(), last.id), recent, key=_order)
-            if len(levels) > _MOST_LEVELS:
+    def forget(self, now: float, *, every: bool) -> None:
+        """Forget priorities now and then, as one whose jobs are gone costs every claim a look; or to find all."""
+        if every or now - self.full_at >= _FULL_EVERY:
+            for levels in self.levels:
                 levels.clear()
+
+    def learn(self, demand: Demand, reply: Reply, *, full: bool, every: bool, now: float) -> None:
+        """Remember what a claim has shown; `every` if it looked at all priorities."""
+        if full:
+            self.full_at, self.asked, self.cost = now, False, reply.cost
+        recent = ((reply.now - _OVERLAP).isoformat(), 0)
+        for scan, (limit, jobs) in enumerate(_by_scan(demand, reply.jobs), start=1):
+            known = self.levels[scan - 1]
+            found = [priority for number, priority in reply.found if number == scan]
+            for priority in {*known, *found} if full else found:
+                known[priority] = _BEFORE_ALL
+            lowest = max(found) if found and not every else -_OUTSIDE
+            if not (len(jobs) < limit and len(reply.jobs) < demand.limit):
+                lowest = max(lowest, jobs[-1].priority) if jobs else _OUTSIDE
+            known.update(dict.fromkeys([priority for priority in known if priority >= lowest], recent))
+            if (
+                jobs
+                and lowest == jobs[-1].priority
+                and (len(jobs) == limit or len(reply.jobs) == demand.limit)
+            ):
+                known[lowest] = _earlier((jobs[-1].schedule_at.isoformat(), jobs[-1].id), recent)
+            if len(known) > _MOST_LEVELS:
+                known.clear()
+
+
+def _earlier(key: Key, other: Key) -> Key:
+    return min(key, other, key=_order)
 
 
 def _order(key: Key) -> tuple[datetime, int]:
@@ -178,26 +196,26 @@ class Reply:
     now: datetime
     cost: float
     found: tuple[tuple[int, int], ...]
+    """Priorities that were not known, with the scan."""
     woken: tuple[str, ...]
     next_due: float | None
 
 
 def read_reply(rows: Sequence[Row], *, queue: str, ended: int) -> Reply:
     """Return what the rows mean; `ended` outcomes were sent along, which took some of the time."""
-    head = rows[0]
-    about: Mapping[str, Any] = json.loads(head[7])
-    now = head[11].replace(tzinfo=UTC)
+    landed, _, _, _, _, _, cost, written, _, found, next_due, now, _, woken, _ = rows[0]
+    now = now.replace(tzinfo=UTC)
     jobs = claimed_jobs(rows[1:], queue=queue, started_at=now)
     return Reply(
-        landed=None
-        if about["ended"] is None and head[0] == ended
-        else frozenset(map(tuple, about["ended"] or ())),
+        landed=None if landed == ended else frozenset(map(tuple, json.loads(written or "[]"))),
         jobs=jobs,
         now=now,
-        cost=about["cost"] - _PER_JOB * (len(jobs) + ended),
-        found=tuple((scan, priority) for scan, priority in about["found"] or ()),
-        woken=tuple(about["woken"] or ()),
-        next_due=about["next_due"],
+        cost=cost - _PER_JOB * (len(jobs) + ended),
+        found=tuple(
+            (int(scan), int(priority)) for scan, _, priority in (one.partition(":") for one in found or ())
+        ),
+        woken=() if woken is None else tuple(json.loads(woken)),
+        next_due=None if next_due is None else float(next_due),
     )
 
 
@@ -209,6 +227,29 @@ def claim_values(demand: Demand) -> dict[str, str | None]:
         "queue": demand.queue,
         "limit": str(demand.limit),
         "names": texts(demand.names),
-        "scan_name": texts(name for name, _ in scans),
-        "scan_limit": numbers(min(most, demand.limit) for _, most in scans),
+        "scan_name": texts([name for name, _ in scans]),
+        "scan_limit": numbers([min(most, demand.limit) for _, most in scans]),
     }
+
+
+def exchange_statement(schema: Schema, demand: Demand, *, ended: str, every: bool) -> Statement:
+    """Return the statement with the parts that this call needs, and no others.
+
+    Args:
+        schema: whose names it is to have.
+        demand: what is asked for.
+        ended: the part that writes the outcomes.
+        every: whether to look for all priorities, and not only for the first new one.
+
+    """
+    mixed = ended == "ended_mixed"
+    return schema.statement(
+        "exchange",
+        recursive="recursive" if every else "",
+        ended=ended,
+        found="found_all" if every else "found_first",
+        picked="picked_several" if demand.capped else "picked_one",
+        next_due="next_due_with_ended" if mixed else "next_due_of_queue",
+        woken="woken_queues" if mixed else "null",
+        written_if_not_all="null::text" if ended == "ended_none" else "written_if_not_all",
+    )

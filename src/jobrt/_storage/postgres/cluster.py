@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["choose", "take", "take_turn"]
 
+_ABOVE_ALL: Final = 1 << 40
+"""More than any priority."""
+
 _PAGE: Final = 100
 """Candidates to look at in one go, at least."""
 
@@ -39,7 +42,7 @@ async def choose(session: Session, demand: Demand) -> list[int]:
     if demand.cluster_limit is not None:
         limit = min(limit, demand.cluster_limit - running.total())
     chooser = _Chooser(limit, running, demand.per_key, dict(demand.capped))
-    after: Row = (None, None, None)
+    after: Row = (_ABOVE_ALL, "-infinity", 0)
     while chooser.room > 0:
         page = max(_PAGE, 2 * chooser.room)
         rows = await session.fetch(
@@ -49,9 +52,9 @@ async def choose(session: Session, demand: Demand) -> list[int]:
             path=texts(path.split(".")) if path else None,
             names=texts(chooser.names(demand)),
             full=texts(chooser.full()),
-            priority=None if after[0] is None else str(after[0]),
+            priority=str(after[0]),
             at=after[1],
-            id=None if after[2] is None else str(after[2]),
+            id=str(after[2]),
             limit=str(page),
         )
         for id, name, key, *place in rows:

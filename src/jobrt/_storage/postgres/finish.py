@@ -36,7 +36,10 @@ def is_clean(outcome: Outcome) -> bool:
 def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None]]:
     """Return the file and the parameters for a batch, its rows in the order of ids so that writers never cross."""
     outcomes = sorted(outcomes)
+    if not outcomes:
+        return "ended_none", {}
     values: dict[str, str | None] = {
+        "sent": str(len(outcomes)),
         "ids": numbers([one.id for one in outcomes]),
         "leases": numbers([one.lease for one in outcomes]),
     }

@@ -49,8 +49,8 @@ def claimed_jobs(rows: Sequence[Row], *, queue: str, started_at: datetime) -> tu
                 created_at.replace(tzinfo=utc),
                 schedule_at.replace(tzinfo=utc),
                 started_at,
-                saved,
-                progress,
+                None if details is None else json.loads(details)[0],
+                None if details is None else json.loads(details)[1],
                 () if attempts is None else _attempts(attempts),
             )
             for (
@@ -67,8 +67,7 @@ def claimed_jobs(rows: Sequence[Row], *, queue: str, started_at: datetime) -> tu
                 context,
                 created_at,
                 schedule_at,
-                saved,
-                progress,
+                details,
                 attempts,
             ) in rows
         ]

@@ -105,7 +105,7 @@ def _statement(schema: Schema, name: str, parts: tuple[tuple[str, str], ...]) ->
 
 
 _NAMES: Final = frozenset(_FILES)
-_ALWAYS: Final = ("claimed_rows", "attempts", "cluster_key", "written")
+_ALWAYS: Final = ("next_due_of_queue", "claimed_rows", "attempts", "cluster_key", "written")
 """Parts that several statements have in common."""
 
 

@@ -1,8 +1,8 @@
 -- The jobs of a claim, in order, with what is known of their past where there is any.
 select c.id, c.lease, c.name, c.priority, c.attempt, c.max_attempts, c.timeout, c.args, c.metadata, c.tags,
        c.context, c.created_at at time zone 'UTC', c.schedule_at at time zone 'UTC',
-       case when c.flags & 1 <> 0 then (select d.saved from {schema}.detail d where d.job_id = c.id) end,
-       case when c.flags & 1 <> 0 then (select d.progress from {schema}.detail d where d.job_id = c.id) end,
+       case when c.flags & 1 <> 0 then
+           (select json_build_array(d.saved, d.progress)::text from {schema}.detail d where d.job_id = c.id) end,
        case when c.records > 0 then {attempts} end
   from claimed c
  order by c.priority desc, c.schedule_at, c.id

@@ -1,12 +1,30 @@
--- Due jobs in the order of claims, behind a place in it, without those whose key has no room.
-select j.id, j.name, coalesce({cluster_key}, 'null'), j.priority, j.schedule_at::text, j.id
-  from {schema}.job j
- where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
-   and j.schedule_at <= statement_timestamp()
-   and j.name = any(:names::text[])
-   and coalesce({cluster_key}, 'null') <> all(:full::text[])
-   and (:priority::integer is null or j.priority < :priority::integer
-        or j.priority = :priority::integer and (j.schedule_at, j.id) > (:at::timestamptz, :id::bigint))
-   and not exists (select from {schema}.queue q where q.name = :queue and q.paused)
- order by j.priority desc, j.schedule_at, j.id
+-- Due jobs in the order of claims, behind a place in it, without those whose key has no room. From priority to
+-- priority as in found_all.sql, so that future jobs are not walked over.
+with recursive level (priority) as (
+    select (select j.priority from {schema}.job j
+             where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
+               and j.priority <= :priority::bigint
+             order by j.priority desc limit 1)
+    union all
+    select (select j.priority from {schema}.job j
+             where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
+               and j.priority < l.priority
+             order by j.priority desc limit 1)
+      from level l where l.priority is not null
+)
+select c.id, c.name, c.key, l.priority, c.schedule_at::text, c.id
+  from level l
+ cross join lateral (
+       select j.id, j.name, coalesce({cluster_key}, 'null') as key, j.schedule_at
+         from {schema}.job j
+        where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
+          and j.priority = l.priority and j.schedule_at <= statement_timestamp()
+          and (j.schedule_at, j.id) > (case when l.priority = :priority::bigint then :at::timestamptz
+                                            else '-infinity' end,
+                                       case when l.priority = :priority::bigint then :id::bigint else 0 end)
+          and j.name = any(:names::text[])
+          and coalesce({cluster_key}, 'null') <> all(:full::text[])
+        order by j.schedule_at, j.id
+        limit :limit::bigint) c
+ where not exists (select from {schema}.queue q where q.name = :queue and q.paused)
  limit :limit::bigint

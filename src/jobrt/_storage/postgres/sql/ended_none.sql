@@ -1,0 +1,4 @@
+-- No outcomes.
+ended as (
+    select null::bigint as id where false
+)

@@ -1,0 +1,4 @@
+(select j.schedule_at from {schema}.job j
+  where j.queue = :queue and j.state in ('scheduled', 'retryable')
+    and j.schedule_at > statement_timestamp() and j.schedule_at < 'infinity'
+  order by j.schedule_at limit 1)

@@ -1,0 +1,19 @@
+-- One scan, for all the names at once. The levels are taken in turn until the limit is reached: no more rows are
+-- locked than are claimed.
+picked as (
+    select p.id
+      from (select v.priority, v.at, v.id from level v order by v.priority desc) l
+      cross join lateral (
+          select j.id
+            from {schema}.job j
+           where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
+             and j.priority = l.priority
+             and (j.schedule_at, j.id) > (l.at, l.id) and j.schedule_at <= statement_timestamp()
+             and j.name = any(:names::text[])
+           order by j.schedule_at, j.id
+           limit :limit::bigint
+             for update skip locked
+      ) p
+     where not exists (select from {schema}.queue q where q.name = :queue and q.paused)
+     limit :limit::bigint
+)

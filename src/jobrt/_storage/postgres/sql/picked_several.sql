@@ -1,0 +1,24 @@
+-- One scan for the names without a cap and one for each name that has one, up to the cap; then the first of them all.
+picked as (
+    select k.id
+      from unnest(:scan_name::text[], :scan_limit::integer[]) with ordinality s(name, most, scan)
+      cross join lateral (
+          select p.id, p.priority, p.schedule_at
+            from (select v.priority, v.at, v.id from level v where v.scan = s.scan order by v.priority desc) l
+            cross join lateral (
+                select j.id, j.priority, j.schedule_at
+                  from {schema}.job j
+                 where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
+                   and j.priority = l.priority
+                   and (j.schedule_at, j.id) > (l.at, l.id) and j.schedule_at <= statement_timestamp()
+                   and (j.name = s.name or s.name is null and j.name = any(:names::text[]))
+                 order by j.schedule_at, j.id
+                 limit s.most
+                   for update skip locked
+            ) p
+           limit s.most
+      ) k
+     where not exists (select from {schema}.queue q where q.name = :queue and q.paused)
+     order by k.priority desc, k.schedule_at, k.id
+     limit :limit::bigint
+)

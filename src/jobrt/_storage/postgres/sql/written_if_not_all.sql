@@ -1,0 +1,1 @@
+case when (select count(*) from ended) <> :sent::bigint then {written}::text end
