@@ -30,9 +30,10 @@ import attrs
 import trio
 
 from jobrt._core.attempts import Stop, interrupted
+from jobrt._core.supervision import describe
 from jobrt._core.supervision_records import (
-    ChildFailed,
     ChildRestarting,
+    ChildSetAside,
     SupervisionEvent,
     SupervisorStatistics,
 )
@@ -119,7 +120,6 @@ class Worker:
     stopped: trio.Event = attrs.Factory(trio.Event)
     queues: dict[str, QueueState] = attrs.Factory(dict)
     _grace: trio.CancelScope = attrs.Factory(trio.CancelScope)
-    _last_errors: dict[tuple[str, str], str] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         plan = self.plan
@@ -370,11 +370,11 @@ class Worker:
         return supervisor
 
     def _supervision(self, event: SupervisionEvent) -> None:
-        if isinstance(event, ChildRestarting):
-            error = self._last_errors.pop((event.supervisor, event.child), "")
-            self.emit(ActorRestarted(event.supervisor, event.child, error, event.delay, event.restarts))
-        elif isinstance(event, ChildFailed):
-            self._last_errors[event.supervisor, event.child] = f"{type(event.error).__name__}: {event.error}"
+        """Tell that an actor failed and starts again; its other comings and goings are in the statistics."""
+        if isinstance(event, ChildRestarting | ChildSetAside):
+            restarts = event.restarts if isinstance(event, ChildRestarting) else 0
+            said = "" if event.error is None else describe(event.error)
+            self.emit(ActorRestarted(event.supervisor, event.child, said, event.delay, restarts))
 
     def _report(self, outcome: Outcome, job: Claimed, seconds: float) -> None:
         self._usual.note(job.name, seconds)
