@@ -1,0 +1,440 @@
+"""A worker on a real PostgreSQL: woken at once, and alive whatever becomes of the database.
+
+Nothing here waits for time to pass. Who must not rely on polling polls once a minute, and the test fails long before that.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import psycopg
+import pytest
+import trio
+
+import jobrt
+from jobrt import End, Queue, State
+from jobrt._events import Event, JobEnded, NotifierDeaf, StorageDown, StorageUp, WorkerFenced
+from jobrt._runtime import worker as worker_module
+from jobrt.cli import main
+from tests.support.tcp_proxy import open_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.postgres import Cluster
+
+E = TypeVar("E", bound=Event)
+
+SELDOM = Queue(4, poll_interval=60)
+"""Serves a queue that is looked at within the test only if somebody says that there is something."""
+
+OTHERS = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+LISTENERS = f"{OTHERS} and query ilike '%listen%'"
+
+
+@attrs.define(eq=False)
+class Heard:
+    """Keep an app's events, and wait for some."""
+
+    events: list[Event] = attrs.Factory(list)
+    _more: trio.Event = attrs.Factory(trio.Event)
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self._more.set()
+        self._more = trio.Event()
+
+    def of(self, kind: type[E]) -> list[E]:
+        return [one for one in self.events if isinstance(one, kind)]
+
+    async def until(self, kind: type[E], count: int = 1) -> E:
+        """Wait for the n-th event of a kind since the start."""
+        while len(self.of(kind)) < count:
+            await self._more.wait()
+        return self.of(kind)[count - 1]
+
+
+@attrs.define(eq=False)
+class Site:
+    """A worker, what it says, and a client that shares nothing with it but the database."""
+
+    app: jobrt.App
+    worker: jobrt.Worker
+    jobs: jobrt.Client
+    heard: Heard
+
+
+async def run_sql(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Run a statement on a connection of its own, beside everything else."""
+
+    def run() -> list[tuple[Any, ...]]:
+        with psycopg.connect(url, autocommit=True, connect_timeout=20) as conn:
+            cursor = conn.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    return await trio.to_thread.run_sync(run)
+
+
+def make_app(url: str, *jobs: type[jobrt.Job], lease: float = 60, **queues: Queue) -> jobrt.App:
+    return jobrt.App(url, jobs=jobs, queues=queues or {"default": SELDOM}, lease=lease, grace=0, migrate=True)
+
+
+@asynccontextmanager
+async def site(app: jobrt.App, *, around: str | None = None) -> AsyncIterator[Site]:
+    """Run a worker; the client goes ``around`` whatever is in the worker's way to the database."""
+    jobs = [one.job_class for one in app.registry]
+    other = jobrt.App(around or app.url, jobs=jobs, queues=app.queues, migrate=True)
+    heard = Heard()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(other.open_client())
+        stack.enter_context(app.events.subscribed(heard))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        worker = await nursery.start(app.run_worker)
+        yield Site(app, worker, client, heard)
+        await worker.stop()
+
+
+def restarts(statistics: jobrt.SupervisorStatistics | None) -> int:
+    """Add up the restarts in a tree."""
+    children = statistics.children if statistics else ()
+    return sum(child.restarts + restarts(child.nested) for child in children)
+
+
+class Echo(jobrt.Job):
+    """Return what it was given."""
+
+    value: int = 0
+
+    async def run(self, ctx: jobrt.Context) -> int:
+        return self.value
+
+
+gates: dict[str, trio.Event] = {}
+begun: dict[str, trio.Event] = {}
+cancelled: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    """Forget the gates of the last test."""
+    yield
+    for one in (gates, begun, cancelled):
+        one.clear()
+
+
+class Gate(jobrt.Job):
+    """Say that it began, and wait to be let through; from the second attempt on it just returns."""
+
+    name: str = "gate"
+
+    async def run(self, ctx: jobrt.Context) -> str:
+        if ctx.job.attempt > 1:
+            return "again"
+        begun.setdefault(self.name, trio.Event()).set()
+        try:
+            await gates.setdefault(self.name, trio.Event()).wait()
+        except trio.Cancelled:
+            cancelled[self.name] = ctx.cancelled
+            raise
+        return "through"
+
+
+async def until_begun(name: str = "gate") -> None:
+    await begun.setdefault(name, trio.Event()).wait()
+
+
+def let_through(name: str = "gate") -> None:
+    gates.setdefault(name, trio.Event()).set()
+
+
+# ---------------------------------------------------------------------- woken at once
+
+
+async def test_a_job_enqueued_elsewhere_runs_at_once(postgres_url: str) -> None:
+    """LISTEN wakes the worker; so does an end that somebody waits for."""
+    with trio.fail_after(40):
+        async with site(make_app(postgres_url, Echo)) as here:
+            for number in range(10):
+                assert await (await here.jobs.enqueue(Echo(number))).result() == number
+            assert restarts(here.worker.statistics()) == 0
+
+
+async def test_a_delayed_job_runs_when_it_is_due(postgres_url: str) -> None:
+    """The worker is told of it when it is enqueued, and sleeps until then: no poll is needed."""
+    with trio.fail_after(40):
+        async with site(make_app(postgres_url, Echo)) as here:
+            record = await (await here.jobs.enqueue(Echo(1), delay=0.2)).wait()
+            assert record.started_at is not None
+            assert record.started_at >= record.schedule_at
+
+
+async def test_a_cancel_request_from_elsewhere_reaches_the_running_job_at_once(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NOTIFY carries it: neither the poll for requests nor a heartbeat comes within the test."""
+    monkeypatch.setattr(worker_module, "_CONTROL_INTERVAL", 600.0)
+    first, second = (make_app(postgres_url, Gate, lease=600) for _ in range(2))
+    with trio.fail_after(40):
+        async with site(first) as here, site(second):
+            one, other = await here.jobs.enqueue_many([Gate("one"), Gate("other")])
+            await until_begun("one")
+            await until_begun("other")
+            for handle in (one, other):
+                assert await here.jobs.cancel(handle.id, "not wanted") == 1
+                record = await handle.wait()
+                assert (record.state, record.cancel_reason) == (State.CANCELLED, "not wanted")
+                assert [attempt.end for attempt in record.attempts] == [End.CANCELLED]
+            assert {stop for stop, _ in cancelled.values()} == {jobrt.Stop.OPERATOR}
+
+
+@pytest.mark.slow
+async def test_a_job_enqueued_after_the_listening_backend_was_killed_starts_within_seconds(
+    postgres_url: str,
+) -> None:
+    """However often it happens: the worker listens anew, and looks once when it does."""
+    with trio.fail_after(50):
+        async with site(make_app(postgres_url, Echo)) as here:
+            for number in range(15):
+                while not any(killed for (killed,) in await run_sql(postgres_url, LISTENERS)):
+                    await trio.lowlevel.checkpoint()
+                assert await (await here.jobs.enqueue(Echo(number))).result() == number
+            assert here.heard.of(NotifierDeaf)
+            assert restarts(here.worker.statistics()) == 0
+
+
+# ---------------------------------------------------------------------- the database going away
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_a_worker_outlives_its_server(private_postgres: Cluster, how: str) -> None:
+    """What ended meanwhile is written once when it is back, and jobs go on. Nothing was restarted: an outage is no fault."""
+    url = private_postgres.server.create_database("jobs")
+    with trio.fail_after(55):
+        async with site(make_app(url, Gate, Echo)) as here:
+            gate = await here.jobs.enqueue(Gate())
+            await until_begun()
+            await trio.to_thread.run_sync(getattr(private_postgres, how))
+            await here.heard.until(StorageDown)
+            let_through()
+            while not here.worker.info()["pending_outcomes"]:
+                await trio.lowlevel.checkpoint()
+            assert not here.heard.of(JobEnded)
+            await trio.to_thread.run_sync(private_postgres.start)
+            await here.heard.until(StorageUp)
+            await here.heard.until(JobEnded)
+            record = await gate.wait()
+            assert (record.result, [one.end for one in record.attempts]) == ("through", [End.FINISHED])
+            assert await (await here.jobs.enqueue(Echo(2))).result() == 2
+            assert len(here.heard.of(JobEnded)) == 2
+            assert here.worker.info()["refused"] == 0
+            assert restarts(here.worker.statistics()) == 0
+
+
+@pytest.mark.slow
+async def test_every_job_runs_once_in_a_storm_of_terminated_backends(postgres_url: str) -> None:
+    """All connections are cut again and again, in the middle of claims and outcomes: nothing is lost or doubled."""
+    runs: Counter[int] = Counter()
+
+    class Stormy(jobrt.Job):
+        number: int
+
+        async def run(self, ctx: jobrt.Context) -> None:
+            runs[self.number] += 1
+            if self.number % 25 == 0:
+                await run_sql(postgres_url, OTHERS)
+
+    with trio.fail_after(55):
+        async with site(make_app(postgres_url, Stormy, default=Queue(5, poll_interval=0.2))) as here:
+            await here.jobs.pause("default")
+            await here.jobs.enqueue_many([Stormy(number) for number in range(500)])
+            await here.jobs.resume("default")
+            await here.heard.until(JobEnded, 500)
+            records = await look_at_all(postgres_url)
+            assert records == {("completed", 1): 500}
+            assert set(runs.values()) == {1}
+            assert len(here.heard.of(JobEnded)) == 500
+            assert restarts(here.worker.statistics()) == 0
+
+
+async def look_at_all(url: str) -> dict[tuple[str, int], int]:
+    """Count jobs by state and attempt."""
+    rows = await run_sql(url, "select state::text, attempt, count(*) from jobrt.job group by 1, 2")
+    return {(state, attempt): count for state, attempt, count in rows}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("then", ["speaks", "hangs up"])
+async def test_a_worker_behind_a_silent_network_fences_itself_and_recovers(
+    postgres_url: str, then: str
+) -> None:
+    """No packet is refused and none arrives: the heartbeat's own limit tells. The job runs again under a new lease."""
+    host, port = psycopg.conninfo.conninfo_to_dict(postgres_url)["host"], 0
+    port = int(psycopg.conninfo.conninfo_to_dict(postgres_url)["port"])
+    with trio.fail_after(55):
+        async with open_proxy(str(host), port) as proxy:
+            through = postgres_url.replace(f":{port}/", f":{proxy.port}/")
+            assert through != postgres_url
+            app = make_app(through, Gate, Echo, lease=1.5, default=Queue(4, poll_interval=0.5))
+            async with site(app, around=postgres_url) as here:
+                gate = await here.jobs.enqueue(Gate())
+                await until_begun()
+                first = here.worker.id
+                proxy.silence()
+                await here.heard.until(WorkerFenced)
+                if then == "hangs up":
+                    proxy.reset()
+                proxy.speak()
+                record = await gate.wait()
+                assert record.result == "again"
+                assert [one.end for one in record.attempts] == [End.CRASHED, End.FINISHED]
+                assert cancelled["gate"][0] is jobrt.Stop.LEASE_LOST
+                assert [one.worker == first for one in record.attempts] == [True, False]
+                assert await (await here.jobs.enqueue(Echo(3))).result() == 3
+                assert restarts(here.worker.statistics()) == 0
+
+
+@pytest.mark.slow
+async def test_a_worker_waits_while_the_server_takes_no_more_connections(private_postgres: Cluster) -> None:
+    """Too many connections is an outage like others; when there is room the worker goes on."""
+    server = private_postgres.server
+    server.execute("create role few login")
+    owned = server.create_database("jobs")
+    server.execute("alter database jobs owner to few")
+    url = owned.replace("postgres@", "few@")
+    with trio.fail_after(50):
+        async with site(make_app(url, Echo)) as here:
+            assert await (await here.jobs.enqueue(Echo(1))).result() == 1
+            await run_sql(owned, "alter role few connection limit 0")
+            await run_sql(owned, OTHERS)
+            await here.heard.until(StorageDown)
+            with pytest.raises(jobrt.StorageUnavailable, match="too many connections"):
+                await here.jobs.enqueue(Echo(2))
+            await run_sql(owned, "alter role few connection limit -1")
+            await here.heard.until(StorageUp)
+            assert await (await here.jobs.enqueue(Echo(3))).result() == 3
+            assert restarts(here.worker.statistics()) == 0
+
+
+# ---------------------------------------------------------------------- several workers
+
+
+async def test_a_cluster_limit_of_one_holds_over_two_workers(postgres_url: str) -> None:
+    """Each job goes to the database and back while it runs, and never meets another."""
+    inside = 0
+    most = 0
+
+    class Alone(jobrt.Job):
+        number: int
+
+        async def run(self, ctx: jobrt.Context) -> None:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            await ctx.checkpoint(self.number)
+            inside -= 1
+
+    limited = Queue(4, cluster_limit=1, poll_interval=0.05)
+    first, second = (make_app(postgres_url, Alone, default=limited) for _ in range(2))
+    with trio.fail_after(50):
+        async with site(first) as one, site(second) as two:
+            handles = await one.jobs.enqueue_many([Alone(number) for number in range(40)])
+            for handle in handles:
+                await handle.wait()
+            assert most == 1
+            assert one.worker.info()["landed"] + two.worker.info()["landed"] == 40
+    assert await look_at_all(postgres_url) == {("completed", 1): 40}
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+APP = """
+import jobrt
+
+app = jobrt.App(queues={"default": 1})
+"""
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], list[str]]:
+    """Return a function that tries a listing, a worker and an enqueue on a database, and gives what each said about it."""
+    (tmp_path / "refusedapp.py").write_text(APP, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(url: str) -> list[str]:
+        said = []
+        for command in (["jobs"], ["queues"], ["--app", "refusedapp:app", "worker"]):
+            status = main(["--url", url, *command])
+            out, err = capsys.readouterr()
+            assert (status, out) == (1, ""), command
+            assert err.startswith("jobrt: "), err
+            assert err.count("\n") == 1, err
+            assert "Traceback" not in err
+            said.append(err)
+        return said
+
+    return run
+
+
+def test_a_wrong_password_is_said_in_one_line(
+    private_postgres: Cluster, refused: Callable[[str], list[str]]
+) -> None:
+    """With who tried to log in where, and without the password."""
+    server = private_postgres.server
+    server.execute("create role picky login password 'right'")
+    rules = private_postgres.data / "pg_hba.conf"
+    rules.write_text("host all picky 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
+    server.execute("select pg_reload_conf()")
+    for line in refused(f"postgresql://picky:wr0ng@127.0.0.1:{private_postgres.port}/postgres"):
+        assert 'password authentication failed for user "picky"' in line
+        assert "wr0ng" not in line
+
+
+def test_an_unreachable_server_is_said_in_one_line(refused: Callable[[str], list[str]]) -> None:
+    """With host and port: a refused connection, and a name that nobody knows."""
+    with socket.socket() as probe:  # bound and not listening: whoever connects is refused
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        for line in refused(f"postgresql://postgres@127.0.0.1:{port}/jobs"):
+            assert f"127.0.0.1:{port}" in line
+            assert "refused" in line
+    for line in refused("postgresql://postgres@no-such-host.invalid/jobs"):
+        assert "no-such-host.invalid" in line
+
+
+def test_an_unmigrated_schema_is_said_in_one_line(
+    postgres_url: str, refused: Callable[[str], list[str]]
+) -> None:
+    """With the command that mends it."""
+    for line in refused(postgres_url):
+        assert "migrate" in line
+
+
+def test_a_newer_schema_is_said_in_one_line(postgres_url: str, refused: Callable[[str], list[str]]) -> None:
+    """Nothing is touched; the remedy is a newer jobrt."""
+    trio.run(jobrt.App(postgres_url).migrate)
+    trio.run(partial(run_sql, postgres_url, "insert into jobrt.migration (name) values ('9999_later')"))
+    for line in refused(postgres_url):
+        assert "newer" in line
+        assert "9999_later" in line
+
+
+def test_missing_rights_are_said_in_one_line(
+    private_postgres: Cluster, refused: Callable[[str], list[str]]
+) -> None:
+    """With the schema that the user may not use."""
+    url = private_postgres.server.create_database("jobs")
+    private_postgres.server.execute("create role nobody login")
+    trio.run(jobrt.App(url).migrate)
+    for line in refused(url.replace("postgres@", "nobody@")):
+        assert "permission denied for schema jobrt" in line
