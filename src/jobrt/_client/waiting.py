@@ -61,20 +61,25 @@ class Waiting:
             del self.waiters[job_id]
 
     async def _watch(self) -> None:
-        """Listen, and look when told or when it has been a while."""
+        """Look for as long as anybody waits; who comes while the last look ends is seen by the next."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._listen)
-                pause = _SHORTEST
-                while self.waiters:
-                    self._wake = trio.Event()
-                    pause = _SHORTEST if await self._look() else min(2 * pause, _LONGEST)
-                    if self.waiters:
-                        with trio.move_on_after(pause):
-                            await self._wake.wait()
-                nursery.cancel_scope.cancel()
+            while self.waiters:
+                await self._look_and_listen()
         finally:
             self._watching = False
+
+    async def _look_and_listen(self) -> None:
+        """Look when told, or when it has been a while, until nobody waits."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen)
+            pause = _SHORTEST
+            while self.waiters:
+                self._wake = trio.Event()
+                pause = _SHORTEST if await self._look() else min(2 * pause, _LONGEST)
+                if self.waiters:
+                    with trio.move_on_after(pause):
+                        await self._wake.wait()
+            nursery.cancel_scope.cancel()
 
     async def _look(self) -> bool:
         """Ask for the state of every job waited for; say whether one of them has ended."""
