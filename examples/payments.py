@@ -1,0 +1,68 @@
+"""Exactly once inside one database: the job's own writes and its completion commit together.
+
+The process may die at any line: either the payment is booked and the job completed, or neither, and it runs again.
+The receipt is enqueued in the same transaction, and so is the payment itself in the shop's.
+
+Run it with ``python examples/payments.py``.
+"""
+
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import trio
+
+import jobrt
+
+
+class ProcessPayment(jobrt.Job):
+    """Book a payment."""
+
+    user_id: int
+    amount_cents: int
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        """Write the payment, enqueue the receipt, complete: all or nothing."""
+        async with ctx.transaction(result="booked") as conn:
+            conn.execute("INSERT INTO payments VALUES (?, ?)", (self.user_id, self.amount_cents))
+            await ctx.enqueue(SendReceipt(self.user_id), conn=conn)
+            if ctx.job.attempt == 1:
+                msg = "the power fails just before the commit"
+                raise OSError(msg)
+
+
+class SendReceipt(jobrt.Job):
+    """Tell the user."""
+
+    user_id: int
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        """Print it."""
+        print(f"receipt for user {self.user_id}")
+
+
+async def main() -> None:
+    """Sell something twice, once really."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "shop.db")
+        app = jobrt.App(f"sqlite:///{path}", jobs=[ProcessPayment, SendReceipt])
+        async with app.open_client() as jobs:
+            with closing(sqlite3.connect(path, isolation_level=None)) as shop:
+                shop.execute("CREATE TABLE payments (user_id INTEGER, amount_cents INTEGER)")
+                shop.execute("BEGIN IMMEDIATE")
+                await jobs.enqueue(ProcessPayment(1, 999_999), conn=shop)
+                shop.execute("ROLLBACK")  # the user changed their mind: nothing was enqueued
+                shop.execute("BEGIN IMMEDIATE")
+                handle = await jobs.enqueue(ProcessPayment(1, 1999), conn=shop)
+                shop.execute("COMMIT")
+                await app.drain()  # fails
+                print("payments after the failure:", shop.execute("SELECT * FROM payments").fetchall())
+                await jobs.update(handle.id, schedule_in=0)  # do not wait for the backoff
+                await app.drain()
+                print("payments:", shop.execute("SELECT * FROM payments").fetchall())
+            print(await handle.result(), "at attempt", (await jobs.get(handle.id)).attempt)
+
+
+if __name__ == "__main__":
+    trio.run(main)
