@@ -1,0 +1,1 @@
+"""What PostgreSQL alone does: plans, locks, sessions, wake-ups, names."""

@@ -1,0 +1,40 @@
+"""Open storages on a database of the test's own, with ways to look behind them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, cast
+
+import psycopg
+import pytest
+import trio
+
+from jobrt._storage.base import Storage
+from jobrt._storage.postgres import PostgresStorage, open_postgres
+
+PATIENCE = 30
+"""Seconds that real I/O may take before a test fails instead of hanging."""
+
+
+@pytest.fixture
+async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
+    """A storage on a migrated database."""
+    with trio.fail_after(2 * PATIENCE):
+        async with open_postgres(postgres_url) as found:
+            await found.migrate()
+            yield cast("PostgresStorage", found)
+
+
+@pytest.fixture
+def another(postgres_url: str) -> Callable[..., AbstractAsyncContextManager[Storage]]:
+    """A function that opens the database as another process would."""
+    return partial(open_postgres, postgres_url)
+
+
+@pytest.fixture
+def admin(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of somebody else's, which commits each statement."""
+    with psycopg.connect(postgres_url, autocommit=True) as conn:
+        yield conn

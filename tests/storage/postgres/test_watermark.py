@@ -1,0 +1,163 @@
+"""The low watermark on a real database: claims read from where the last ended, and miss nothing for long."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.job import Claimed
+from jobrt._core.limits import Demand
+from jobrt._core.states import End, Event
+from jobrt._storage.postgres import PostgresStorage
+from jobrt._storage.postgres import claim as claims
+from jobrt._storage.trio_psycopg import TrioConnection
+from tests.storage.postgres.build import add, ask, claim, end, job
+
+PAST = timedelta(hours=-1)
+
+
+class Time:
+    """The clock that says when a full claim is due; it goes only when told to."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the seconds."""
+        return self.now
+
+
+@pytest.fixture
+def time(storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch) -> Time:
+    """Let every full claim count as slow, so that the others begin at the mark, and hold its clock."""
+    monkeypatch.setattr(claims, "_SLOW", -1.0)
+    monkeypatch.setattr(claims, "_TOO_SLOW", -1.0)
+    monkeypatch.setattr(claims, "_FULL_SHARE", 0)
+    clock = Time()
+    storage._marks.clock = clock
+    return clock
+
+
+async def old(storage: PostgresStorage, admin: psycopg.Connection[Any], number: int, **options: Any) -> list[int]:
+    """Insert jobs that have been due for an hour."""
+    ids = await add(storage, *(job(**options) for _ in range(number)))
+    admin.execute(
+        "update jobrt.job set schedule_at = schedule_at - interval '1 hour' where id = any(%s)", [ids]
+    )
+    return ids
+
+
+async def test_a_drain_in_batches_is_in_order_and_whole(
+    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+) -> None:
+    """Claim after claim goes on where the last ended."""
+    ids = await old(storage, admin, 25)
+    got: list[int] = []
+    while batch := await claim(storage, limit=4):
+        got += batch
+    assert got == ids
+
+
+async def test_claims_begin_at_the_mark(
+    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+) -> None:
+    """A row behind the mark is not seen before the next full claim: that is how the dead ones are not walked over."""
+    ids = await old(storage, admin, 10)
+    assert await claim(storage, limit=4) == ids[:4]
+    (late,) = await old(storage, admin, 1)
+    admin.execute("update jobrt.job set schedule_at = schedule_at - interval '1 hour' where id = %s", [late])
+    assert await claim(storage, limit=2) == ids[4:6]
+    time.now += 1.0
+    assert await claim(storage, limit=2) == [late, ids[6]]
+
+
+async def test_a_row_committed_late_is_claimed_within_a_second(
+    storage: PostgresStorage, admin: psycopg.Connection[Any], postgres_url: str, time: Time
+) -> None:
+    """A transaction that began before the last claim and commits after it loses nothing."""
+    before = await old(storage, admin, 6)
+    async with await TrioConnection.connect(postgres_url) as conn:
+        due = (await storage.now()) - timedelta(hours=1)
+        (late,) = await storage.insert([job(schedule_at=due)], conn=conn)
+        assert await claim(storage, limit=4) == before[:4]
+        after = await old(storage, admin, 2)
+        await conn.commit()
+    assert await claim(storage, limit=1) == before[4:5]
+    time.now += 1.0
+    assert set(await claim(storage, limit=4)) == {before[5], late.id, *after}
+
+
+async def test_a_higher_priority_that_arrives_in_a_drain_is_next(
+    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+) -> None:
+    """Whatever the mark says of one priority, those above it are looked at first, known or not."""
+    ids = await old(storage, admin, 10)
+    assert await claim(storage, limit=2) == ids[:2]
+    (high,) = await add(storage, job(priority=5))
+    assert await claim(storage, limit=1) == [high]
+    higher, highest = await add(storage, job(priority=6), job(priority=7))
+    assert await claim(storage, limit=1) == [highest]
+    assert await claim(storage, limit=1) == [higher]
+    assert await claim(storage, limit=2) == ids[2:4]
+
+
+async def test_our_own_hand_backs_are_claimed_at_once(
+    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+) -> None:
+    """A job that we give back, or retry without delay, lies behind the mark; we know, and look."""
+    ids = await old(storage, admin, 10)
+    first: tuple[Claimed, ...] = (await storage.exchange((), ask(limit=4))).jobs
+    back = end(first[1], event=Event.GIVE_BACK, end=None, spent=False)
+    assert await storage.finish([back]) == ()
+    assert await claim(storage, limit=2) == [ids[1], ids[4]]
+    retried = end(first[2], event=Event.RETRY, end=End.FAILED)
+    exchange = await storage.exchange([retried], ask(limit=1))
+    assert [one.id for one in exchange.jobs] == [ids[5]]
+    assert ids[2] in await claim(storage, limit=20)
+
+
+async def test_a_rerun_and_an_update_are_claimed_at_once(
+    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+) -> None:
+    """What an operator makes due through us is not overlooked either."""
+    ids = await old(storage, admin, 10)
+    first = (await storage.exchange((), ask(limit=4))).jobs
+    await storage.finish([end(one) for one in first])
+    assert await storage.update(where.id(ids[9]), {"delay": PAST * 2}) == 1
+    assert await claim(storage, limit=1) == [ids[9]]
+
+
+async def test_a_wake_up_asks_for_a_full_claim(
+    storage: PostgresStorage, another: Any, admin: psycopg.Connection[Any], time: Time
+) -> None:
+    """Another client's hand-back is told with a wake-up, and found by the next claim."""
+    ids = await old(storage, admin, 10)
+    first = (await storage.exchange((), ask(limit=4))).jobs
+    woken = trio.Event()
+    async with another() as other, trio.open_nursery() as nursery:
+        await nursery.start(storage.listen, lambda _wake: woken.set())
+        await other.finish([end(first[0], event=Event.GIVE_BACK, end=None, spent=False)])
+        await woken.wait()
+        nursery.cancel_scope.cancel()
+    assert (await claim(storage, limit=1)) == [ids[0]]
+
+
+async def test_a_capped_name_is_not_passed_by_others(
+    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+) -> None:
+    """Jobs that a cap has left out are still there, first of their name, when there is room again."""
+    slow = await old(storage, admin, 6, name="slow")
+    quick = await old(storage, admin, 8, name="quick")
+
+    async def take(cap: int, limit: int) -> list[int]:
+        demand = Demand("w", "default", limit, ("quick",), (("slow", cap),))
+        return [one.id for one in (await storage.exchange((), demand)).jobs]
+
+    assert await take(2, 4) == [*slow[:2], *quick[:2]]
+    assert await take(1, 3) == [slow[2], *quick[2:4]]
+    assert await claim(storage, "quick", limit=2) == quick[4:6]
+    assert await take(3, 5) == [*slow[3:6], *quick[6:8]]
