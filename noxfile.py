@@ -121,10 +121,9 @@ def bench(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session, *runner: str, env: dict[str, str] | None = None) -> None:
-    """Run pytest in two processes, with the same Hypothesis examples each time."""
-    session.run(
-        *runner, "-n2", "--dist=worksteal", "--hypothesis-profile=ci", *session.posargs, env=env
-    )  # fmt: skip
+    """Run pytest in two processes, with the same Hypothesis examples each time, and name the slowest tests."""
+    spread = ("-n2", "--dist=worksteal")
+    session.run(*runner, *spread, "--hypothesis-profile=ci", "--durations=10", *session.posargs, env=env)
 
 
 def oldest(requirements: list[str]) -> list[str]:
