@@ -8,7 +8,7 @@ import enum
 import pickle
 import textwrap
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import attrs
@@ -215,6 +215,11 @@ def test_a_base_is_no_job() -> None:
     class Full(Empty):
         async def run(self, ctx: Any) -> None: ...
 
+    class Again(Full, abstract=True): ...
+
+    with pytest.raises(InvalidJob, match=r"Again is abstract"):
+        definition_of(Again)
+
     assert Answering() == Answering()
     assert Full().x == 1
 
@@ -337,7 +342,7 @@ def test_annotations_may_name_what_is_local() -> None:
 
 
 def test_annotations_may_name_what_is_in_the_class() -> None:
-    """A class nested in the job is found, but a default does not hide a type of its name."""
+    """A class nested in the job is found."""
 
     class Import(Job):
         @attrs.frozen
@@ -345,11 +350,10 @@ def test_annotations_may_name_what_is_in_the_class() -> None:
             x: int
 
         rows: tuple[Row, ...]
-        date: date = date(2026, 1, 1)
 
         async def run(self, ctx: Any) -> None: ...
 
-    assert definition_of(Import).encode(Import((Import.Row(1),))) == '{"date":"2026-01-01","rows":[{"x":1}]}'
+    assert definition_of(Import).encode(Import((Import.Row(1),))) == '{"rows":[{"x":1}]}'
 
 
 def test_code_without_a_module_can_define_jobs() -> None:

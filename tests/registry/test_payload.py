@@ -11,7 +11,7 @@ import math
 import socket
 import types
 from collections import OrderedDict, namedtuple
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -143,18 +143,16 @@ Cents = NewType("Cents", int)
 S = TypeVar("S")
 Numbers = typing_extensions.TypeAliasType("Numbers", list[Cents])
 Pairs = typing_extensions.TypeAliasType("Pairs", list[tuple[T, S, T]], type_params=(S, T))
-Nowhere = type(
-    "TypeAliasType", (), {"__value__": property(lambda _: nowhere), "__repr__": lambda _: "Nowhere"}
-)()  # type: ignore[name-defined]  # noqa: F821
-Endless = type(
-    "TypeAliasType",
-    (),
-    {
-        "__value__": property(lambda self: list[self]),  # as in `type Endless = list[Endless]`
-        "__type_params__": (),
-        "__repr__": lambda _: "Endless",
-    },
-)()
+
+
+def lazy_alias(name: str, value: Callable[[Any], Any]) -> Any:
+    """Return what `type name = value` makes, which finds out about its value when it is asked."""
+    body = {"__value__": property(value), "__type_params__": (), "__repr__": lambda _: name}
+    return type("TypeAliasType", (), body)()
+
+
+Nowhere = lazy_alias("Nowhere", lambda _: nowhere)  # type: ignore[name-defined]  # noqa: F821
+Endless = lazy_alias("Endless", lambda self: list[self])
 Untyped = namedtuple("Untyped", "a b")
 Odd = TypedDict("Odd", {"in": int, "x-y": NotRequired[str]})
 UUID_TEXT = "12345678-1234-5678-1234-567812345678"
@@ -633,6 +631,23 @@ def test_subclasses_of_simple_types_are_stored_as_those() -> None:
         d=OrderedDict(a=1),
     )
     assert definition_of(job).encode(job) == '{"a":"x","b":2,"c":[1],"d":{"a":1}}'
+
+
+@pytest.mark.parametrize("annotation", [float, float | None, float | str])
+def test_a_float_may_come_back_without_its_point(annotation: Any) -> None:
+    """PostgreSQL gives 1e20 back as an int; it is a float again where the annotation says so."""
+    assert same(payload_of(it=annotation).decode('{"it":100000000000000000000}').it, 1e20)
+
+
+def test_a_default_does_not_hide_a_type_of_its_name() -> None:
+    """A dataclass whose field is called as its type, which is usual for dates, means the type."""
+
+    @dataclasses.dataclass
+    class Holiday:
+        date: date = date(2026, 1, 1)
+
+    job = make_value(make_job({"it": Holiday}), it=Holiday())
+    assert definition_of(job).encode(job) == '{"it":{"date":"2026-01-01"}}'
 
 
 def test_renamed_enum_values_can_be_caught() -> None:
