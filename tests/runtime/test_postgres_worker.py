@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ import jobrt
 from jobrt import End, Queue, State
 from jobrt._events import Event, JobEnded, NotifierDeaf, StorageDown, StorageUp, WorkerFenced
 from jobrt._runtime import worker as worker_module
+from jobrt._storage.base import Wake
 from jobrt.cli import main
 from tests.support.tcp_proxy import open_proxy
 
@@ -193,6 +194,24 @@ async def test_a_cancel_request_from_elsewhere_reaches_the_running_job_at_once(
             assert {stop for stop, _ in cancelled.values()} == {jobrt.Stop.OPERATOR}
 
 
+async def test_whoever_waits_for_a_job_wakes_its_queue(postgres_url: str) -> None:
+    """To ask for a job's end is to lock its row for a moment. A claim that comes by then skips it, and must come again."""
+    app = make_app(postgres_url, Echo)
+    heard = trio.Event()
+
+    def deliver(wake: Wake) -> None:
+        if wake == Wake("jobs", "default"):
+            heard.set()
+
+    with trio.fail_after(40):
+        async with app.open_client() as jobs, app.open_storage() as storage, trio.open_nursery() as nursery:
+            handle = await jobs.enqueue(Echo())
+            await nursery.start(storage.listen, deliver)
+            assert dict(await storage.await_final([handle.id])) == {handle.id: "available"}
+            await heard.wait()
+            nursery.cancel_scope.cancel()
+
+
 @pytest.mark.slow
 async def test_a_job_enqueued_after_the_listening_backend_was_killed_starts_within_seconds(
     postgres_url: str,
@@ -248,7 +267,8 @@ async def test_every_job_runs_once_in_a_storm_of_terminated_backends(postgres_ur
         async def run(self, ctx: jobrt.Context) -> None:
             runs[self.number] += 1
             if self.number % 25 == 0:
-                await run_sql(postgres_url, OTHERS)
+                with suppress(psycopg.OperationalError):  # two of them may cut each other
+                    await run_sql(postgres_url, OTHERS)
 
     with trio.fail_after(55):
         async with site(make_app(postgres_url, Stormy, default=Queue(5, poll_interval=0.2))) as here:
@@ -293,7 +313,9 @@ async def test_a_worker_behind_a_silent_network_fences_itself_and_recovers(
                 proxy.speak()
                 record = await gate.wait()
                 assert record.result == "again"
-                assert [one.end for one in record.attempts] == [End.CRASHED, End.FINISHED]
+                lost, finished = [one.end for one in record.attempts]
+                assert lost in {End.LEASE_LOST, End.CRASHED}  # told by the worker itself, or by who rescued the job
+                assert finished is End.FINISHED
                 assert cancelled["gate"][0] is jobrt.Stop.LEASE_LOST
                 assert [one.worker == first for one in record.attempts] == [True, False]
                 assert await (await here.jobs.enqueue(Echo(3))).result() == 3

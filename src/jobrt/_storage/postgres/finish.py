@@ -90,16 +90,17 @@ async def refused_of(
 async def await_children(session: Session, outcomes: Sequence[Outcome]) -> list[str]:
     """Let the jobs of outcomes with children wait for those; in the transaction that wrote the outcomes.
 
-    Returns the queues of jobs that have nothing to wait for.
+    Returns the queues to wake: of jobs that have nothing to wait for, and of children that could run.
     """
     due: list[str] = []
     for one in outcomes:
         if one.children:
-            await session.fetch(
+            skipped = await session.fetch(
                 "await_children",
                 parent=str(one.id),
                 lease=str(one.lease),
                 children=numbers(sorted(set(one.children) - {one.id})),
             )
+            due += [row[0] for row in skipped]
             due += [row[0] for row in await session.fetch("due_without_children", parent=str(one.id))]
     return due

@@ -289,8 +289,9 @@ class PostgresStorage:
         """Return each job's state, and ask to be told the end of those not final."""
         async with self._database.session() as session:
             known = numbers(ids)
-            await session.fetch("await_flag", ids=known)
+            skipped = await session.fetch("await_flag", ids=known)
             states: dict[int, str] = dict(await session.fetch("await_states", ids=known))
+        self._woken({queue for (queue,) in skipped})
         return {id: states.get(id) for id in ids}
 
     async def queues(self) -> tuple[QueueStatus, ...]:

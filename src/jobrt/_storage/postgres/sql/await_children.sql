@@ -1,5 +1,7 @@
 -- Let a job wait for children: flag those that are not final, under their row locks, and note them down. A
 -- child that ends meanwhile either sees the flag or is seen to be final here.
+--
+-- Returns the queues of children that could run: a claim that came by has skipped them, as in await_flag.sql.
 with parent as (
     select j.id from {schema}.job j
      where j.id = :parent::bigint and j.lease = -(:lease::bigint)
@@ -12,8 +14,12 @@ forgotten as (
 flagged as (
     update {schema}.job j set flags = (j.flags | 4)::smallint
      where j.id = any(:children::bigint[]) and j.finished_at is null and exists (select from parent)
-    returning j.id
+    returning j.id, j.queue, j.state, j.schedule_at
+),
+noted as (
+    insert into {schema}.dependency (child, parent)
+    select f.id, p.id from flagged f cross join parent p
+        on conflict do nothing
 )
-insert into {schema}.dependency (child, parent)
-select f.id, p.id from flagged f cross join parent p
-    on conflict do nothing
+select distinct f.queue from flagged f
+ where f.state in ('scheduled', 'available', 'retryable') and f.schedule_at <= statement_timestamp()
