@@ -1,0 +1,191 @@
+"""Wrap a real in-memory storage so that chosen calls fail, lose their reply, are cancelled or are slow."""
+
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+import jobrt
+from jobrt._storage.base import Wake
+from jobrt.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncIterator, Callable
+
+    from jobrt._storage.base import Storage
+
+__all__ = ["AppOn", "Chance", "Fault", "FaultyStorage", "Nth"]
+
+
+class Fault(StrEnum):
+    """What goes wrong with one call."""
+
+    REFUSED = "refused"
+    """`StorageUnavailable`, and nothing was done."""
+    REPLY_LOST = "reply lost"
+    """It was done, and `StorageUnavailable` is all that the caller hears."""
+    CANCELLED = "cancelled"
+    """The caller's innermost scope is cancelled before anything was done."""
+    CANCELLED_AFTER = "cancelled after"
+    """The caller's innermost scope is cancelled when it was done, so that the reply is lost too."""
+    SLOW = "slow"
+    """It is done two virtual seconds late."""
+    ANSWERED_LATE = "answered late"
+    """It is done at once, and the reply takes two virtual seconds."""
+
+
+@attrs.define(eq=False)
+class Nth:
+    """Spoil the n-th call and no other."""
+
+    number: int
+    fault: Fault
+    spare: frozenset[str] = frozenset()
+    calls: int = 0
+    hit: str | None = None
+
+    def __call__(self, name: str) -> tuple[Fault, float] | None:
+        """Say what happens to the next call."""
+        if name in self.spare:
+            return None
+        self.calls += 1
+        if self.calls != self.number:
+            return None
+        self.hit = name
+        return self.fault, 2.0
+
+
+@attrs.define(eq=False)
+class Chance:
+    """Spoil calls at random; `on` can be taken away, so that a run can end."""
+
+    random: random.Random
+    rate: float
+    on: bool = True
+
+    def __call__(self, name: str) -> tuple[Fault, float] | None:
+        """Say what happens to the next call."""
+        if not self.on or self.random.random() >= self.rate:
+            return None
+        if name == "register":  # its innermost scope is the worker's: a cancellation is a stop, which is drawn elsewhere
+            return self.random.choice([Fault.REFUSED, Fault.REPLY_LOST, Fault.SLOW]), self.random.expovariate(0.5)
+        return self.random.choice(list(Fault)), min(self.random.expovariate(0.5), 60.0)
+
+
+@attrs.define(eq=False)
+class FaultyStorage:
+    """Be a storage whose calls go wrong as `decide` says; once `cut`, none goes through and none comes back.
+
+    ``lose_wake`` drops a notification each time that it returns true. ``watch`` is told of each call that was really made,
+    with its result: what the database knows, whatever the caller hears.
+    """
+
+    real: Storage
+    decide: Callable[[str], tuple[Fault, float] | None]
+    lose_wake: Callable[[], bool] = lambda: False
+    watch: Callable[[str, tuple[Any, ...], Any], None] = lambda _name, _args, _result: None
+    cut: bool = False
+
+    @property
+    def engine(self) -> str:
+        return self.real.engine
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the method of the real storage with faults added."""
+        return partial(self._call, name, getattr(self.real, name))
+
+    async def _call(self, name: str, method: Any, /, *args: Any, **kwargs: Any) -> Any:
+        fault, seconds = await self._before(name)
+        result = await method(*args, **kwargs)
+        self.watch(name, args, result)
+        await self._after(name, fault, seconds)
+        return result
+
+    async def _before(self, name: str) -> tuple[Fault | None, float]:
+        await self._unless_cut()
+        fault, seconds = self.decide(name) or (None, 0.0)
+        if fault is Fault.REFUSED:
+            await trio.lowlevel.checkpoint()
+            raise StorageUnavailable(f"{name} is refused")
+        if fault is Fault.CANCELLED:
+            await _cancel_innermost()
+        if fault is Fault.SLOW:
+            await trio.sleep(seconds)
+            await self._unless_cut()
+        return fault, seconds
+
+    async def _after(self, name: str, fault: Fault | None, seconds: float) -> None:
+        if fault is Fault.ANSWERED_LATE:
+            await trio.sleep(seconds)
+        await self._unless_cut()
+        if fault is Fault.CANCELLED_AFTER:
+            await _cancel_innermost()
+        if fault is Fault.REPLY_LOST:
+            raise StorageUnavailable(f"the reply to {name} is lost")
+
+    async def _unless_cut(self) -> None:
+        if self.cut:
+            await trio.sleep_forever()
+
+    async def listen(
+        self, deliver: Callable[[Wake], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Listen, losing some wakes; a fault makes it deaf after a while."""
+
+        def perhaps(wake: Wake) -> None:
+            if not self.cut and not self.lose_wake():
+                deliver(wake)
+
+        fault, seconds = await self._before("listen")
+        with trio.move_on_after(seconds if fault is not None else math.inf):
+            await self.real.listen(perhaps, task_status=task_status)
+        raise StorageUnavailable("went deaf")
+
+    @asynccontextmanager
+    async def transaction(self, ref: Any, outcome: Any) -> AsyncIterator[Any]:
+        """Open a transaction; a lost reply is lost at the commit."""
+        fault, seconds = await self._before("transaction")
+        async with self.real.transaction(ref, outcome) as conn:
+            yield conn
+        self.watch("transaction", (ref, outcome), None)
+        await self._after("transaction", fault, seconds)
+
+
+async def _cancel_innermost() -> None:
+    """Cancel the scope that the running task is in, as a supervisor or a time limit would; raises `Cancelled`."""
+    status = trio.lowlevel.current_task()._cancel_status
+    status._scope.cancel()
+    await trio.lowlevel.checkpoint()
+
+
+class AppOn(jobrt.App):
+    """An app on a storage that is open already."""
+
+    def __init__(self, storage: Any, **settings: Any) -> None:
+        super().__init__("sqlite:///:memory:", **settings)
+        self._storage = storage
+        self.worker: jobrt.Worker | None = None
+
+    @asynccontextmanager
+    async def open_storage(self) -> AsyncIterator[Any]:
+        """Give out the storage."""
+        await trio.lowlevel.checkpoint()
+        yield self._storage
+
+    async def run_worker(self, *, task_status: Any = trio.TASK_STATUS_IGNORED, **options: Any) -> None:
+        """Run a worker and remember it, for those who want to stop it."""
+
+        class Remember:
+            @staticmethod
+            def started(worker: jobrt.Worker) -> None:
+                self.worker = worker
+                task_status.started(worker)
+
+        await super().run_worker(task_status=Remember, **options)
