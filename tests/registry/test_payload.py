@@ -340,7 +340,7 @@ UNSUPPORTED: list[tuple[Any, str]] = [
     (Movie | dict[str, int], "X.it: Movie and dict[str, int] cannot be told apart in a union"),
     (attrs.make_class("Bad", {"a": attrs.field(type=socket.socket)}), "X.it.a: socket cannot be stored"),
     (attrs.make_class("Bad", ["a"]), "X.it.a: has no annotation"),
-    (attrs.make_class("a b", {}), "X.it: the name of the class 'a b' is no identifier"),
+    (dataclasses.dataclass(type("a b", (), {})), "X.it: the name of the class 'a b' is no identifier"),
     (
         Point | attrs.make_class("Point", {"a": attrs.field(type=int)}),
         "X.it: two members of Point | Point have the same name, which is what tells them apart",
