@@ -209,8 +209,8 @@ class Pool:
         )
 
     def _take_idle(self) -> TrioConnection[Any] | None:
-        """Take a slot and an idle connection if there are both, and nobody waits."""
-        if self._closed or self._queue or self._slots_taken >= self.max_size:
+        """Take a slot and an idle connection if there are both; nobody waits while there is a free slot."""
+        if self._closed or self._slots_taken >= self.max_size:
             return None
         conn = self._pop_alive()
         if conn is not None:
@@ -228,7 +228,7 @@ class Pool:
 
     async def _take_slot(self, deadline: float) -> None:
         self._refuse_if_closed()
-        if self._slots_taken < self.max_size and not self._queue:
+        if self._slots_taken < self.max_size:
             self._slots_taken += 1
             return
         with trio.CancelScope(deadline=deadline):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from types import TracebackType
     from typing import Self
 
@@ -25,10 +25,11 @@ class Turn:
 
     Taking it while it is free neither checkpoints nor raises, unlike with `trio.Lock`: a sixth of the time of
     a small query went into that checkpoint, and psycopg takes the lock to end transactions and pipelines,
-    which must work in a cancelled scope.
+    which must work in a cancelled scope. ``after_error`` is called when a turn ends with an exception.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, after_error: Callable[[], None]) -> None:
+        self._after_error = after_error
         self._owner: trio.lowlevel.Task | None = None
         self._queue = trio.lowlevel.ParkingLot()
         self._giving_way: trio.CancelScope | None = None
@@ -47,6 +48,8 @@ class Turn:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            self._after_error()
         woken = self._queue.unpark(count=1)
         self._owner = woken[0] if woken else None
 

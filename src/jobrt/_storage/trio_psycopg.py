@@ -51,6 +51,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import psycopg
@@ -124,10 +126,11 @@ _GO_ON: Final = _COPY_ENDINGS | {
 
 _COPYING: Final = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 
-_STEPS_WITHOUT_PAUSE: Final = 32
-"""How often a connection goes on without a turn for other tasks, when nothing makes it wait.
+_LONGEST_WITHOUT_PAUSE: Final = 0.001
+"""Seconds that a connection goes on without a turn for other tasks, when nothing makes it wait.
 
-Writing a row to COPY takes some 3 µs and a checkpoint as much again: one in 32 costs 3 % and is 0.1 ms away.
+A COPY or a pipeline into a socket that has room would otherwise have the event loop to itself. A checkpoint
+costs some 5 µs, so one in a millisecond costs half a per cent.
 """
 
 
@@ -145,13 +148,13 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
 
     def __init__(self, pgconn: PGconn, row_factory: AsyncRowFactory[Row] | None = None) -> None:
         super().__init__(pgconn, row_factory or cast("AsyncRowFactory[Row]", tuple_row))
-        self.lock = Turn()
+        self.lock = Turn(after_error=partial(_hang_up_if_busy, pgconn))
         self.inbox: deque[psycopg.Notify] = deque()
         database, user, host, port = (
             part.decode(errors="replace") for part in (pgconn.db, pgconn.user, pgconn.host, pgconn.port)
         )
         self.where = name_place(database, user, host=host, port=port)
-        self._steps = 0
+        self._paused_at = monotonic()
         self.add_notify_handler(self.inbox.append)
 
     # Connecting and closing
@@ -212,9 +215,7 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
     def abort(self) -> None:
         """Do what ``close()`` does without being a checkpoint: for cleaning up."""
         self._closed = True
-        with suppress(psycopg.Error):  # there is no socket any more
-            trio.lowlevel.notify_closing(self.pgconn.socket)
-        self.pgconn.finish()  # says goodbye if the socket has room for it, and never waits
+        _hang_up(self.pgconn)
 
     @property
     def reusable(self) -> bool:
@@ -273,8 +274,8 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
             fd = self.pgconn.socket
             while True:
                 if wanted == Wait.R:
-                    self._steps = 0
                     await wait_readable(fd)
+                    self._paused_at = monotonic()
                     wanted = gen.send(Ready.R)
                 else:
                     wanted = gen.send(await self._wait_to_write(fd, wanted, ending=ending))
@@ -288,7 +289,6 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         await self._pause(ending=ending)
         if ready := ready_now(fd, wanted):  # nearly always, and far cheaper than asking Trio
             return ready
-        self._steps = 0
         if wanted == Wait.RW:
             return await wait_for_either(fd)
         await wait_writable(fd)
@@ -298,10 +298,9 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         """Raise if cancelled, but not at an end, and give others a turn if there has been none for long."""
         if not ending:
             await checkpoint_if_cancelled()
-        self._steps += 1
-        if self._steps == _STEPS_WITHOUT_PAUSE:
-            self._steps = 0
+        if monotonic() - self._paused_at > _LONGEST_WITHOUT_PAUSE:
             await cancel_shielded_checkpoint()
+            self._paused_at = monotonic()
 
     # Being cancelled
 
@@ -449,6 +448,18 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
 
 def _code(gen: PQGen[Any]) -> CodeType:
     return gen.gi_code  # type: ignore[attr-defined,no-any-return]  # they are all written with `yield`
+
+
+def _hang_up(pgconn: PGconn) -> None:
+    with suppress(psycopg.Error):  # there is no socket any more
+        trio.lowlevel.notify_closing(pgconn.socket)
+    pgconn.finish()  # says goodbye if the socket has room for it, and never waits
+
+
+def _hang_up_if_busy(pgconn: PGconn) -> None:
+    """Close what a task gives up in the midst of something: a COPY, say, that was cut as it sent its last rows."""
+    if pgconn.transaction_status == pq.TransactionStatus.ACTIVE and not pgconn.pipeline_status:
+        _hang_up(pgconn)
 
 
 def _dispose(gen: PQGen[Any]) -> None:

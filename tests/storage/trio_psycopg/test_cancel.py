@@ -221,9 +221,18 @@ def test_keyboard_interrupt(postgres_url: str) -> None:
 
 async def test_old_libpq(conn: TrioConnection[Any], until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a libpq before 17, which can only block while it cancels, a thread does it."""
+    in_threads: list[Any] = []
+    run_sync = trio.to_thread.run_sync
+
+    async def spy(function: Any, **options: Any) -> Any:
+        in_threads.append(function)
+        return await run_sync(function, **options)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", spy)
     monkeypatch.setattr(psycopg.capabilities, "has_cancel_safe", lambda: False)
     await _run_and_cancel(conn, until, "select pg_sleep(100)")
     assert conn.reusable
+    assert len(in_threads) == 1
 
 
 async def test_stream_left_and_cancelled(conn: TrioConnection[Any], until: Until) -> None:
