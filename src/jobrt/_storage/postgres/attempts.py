@@ -81,7 +81,7 @@ class Attempts:
         if full:
             mark.forget(now, every=every)
         ended, values = ended_values(outcomes)
-        statement = exchange_statement(session.schema, demand, ended=ended, every=every)
+        statement = exchange_statement(session.schema, ended=ended, capped=bool(demand.capped), every=every)
         values |= claim_values(demand) | mark.start(full=full)
         rows = await session.run(statement, **values)
         reply = read_reply(rows, queue=demand.queue, ended=len(outcomes))

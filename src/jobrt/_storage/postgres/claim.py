@@ -17,6 +17,7 @@ import json
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,6 +77,8 @@ class Mark:
     full_at: float = -1e9
     cost: float = 0.0
     asked: bool = False
+    known_since: float = -1e9
+    _from_beginning: dict[str, str | None] | None = attrs.field(init=False, default=None)
 
     def wants_full(self, now: float) -> bool:
         """Say whether the next claim is to start from the beginning."""
@@ -92,6 +95,13 @@ class Mark:
 
     def start(self, *, full: bool) -> dict[str, str | None]:
         """Return the parameters that say from where to read."""
+        if not full:
+            return self._parameters(full=False)
+        if self._from_beginning is None:
+            self._from_beginning = self._parameters(full=True)
+        return self._from_beginning
+
+    def _parameters(self, *, full: bool) -> dict[str, str | None]:
         seen: list[tuple[int, int, str, int]] = []
         gaps: list[tuple[int, int, int]] = []
         for scan, levels in enumerate(self.levels, start=1):
@@ -111,7 +121,8 @@ class Mark:
 
     def forget(self, now: float, *, every: bool) -> None:
         """Forget priorities now and then, as one whose jobs are gone costs every claim a look; or to find all."""
-        if every or now - self.full_at >= _FULL_EVERY:
+        if every or now - self.known_since >= _FULL_EVERY:
+            self.known_since, self._from_beginning = now, None
             for levels in self.levels:
                 levels.clear()
 
@@ -119,6 +130,15 @@ class Mark:
         """Remember what a claim has shown; `every` if it looked at all priorities."""
         if full:
             self.full_at, self.asked, self.cost = now, False, reply.cost
+        if reply.found:
+            self._from_beginning = None
+        if (
+            full and reply.cost <= _SLOW
+        ):  # then so is the next: that there are these priorities is all to know
+            for scan, priority in reply.found:
+                self.levels[scan - 1][priority] = _BEFORE_ALL
+            self._bound()
+            return
         recent = ((reply.now - _OVERLAP).isoformat(), 0)
         for scan, (limit, jobs) in enumerate(_by_scan(demand, reply.jobs), start=1):
             known = self.levels[scan - 1]
@@ -135,8 +155,13 @@ class Mark:
                 and (len(jobs) == limit or len(reply.jobs) == demand.limit)
             ):
                 known[lowest] = _earlier((jobs[-1].schedule_at.isoformat(), jobs[-1].id), recent)
+        self._bound()
+
+    def _bound(self) -> None:
+        for known in self.levels:
             if len(known) > _MOST_LEVELS:
                 known.clear()
+                self._from_beginning = None
 
 
 def _earlier(key: Key, other: Key) -> Key:
@@ -232,13 +257,14 @@ def claim_values(demand: Demand) -> dict[str, str | None]:
     }
 
 
-def exchange_statement(schema: Schema, demand: Demand, *, ended: str, every: bool) -> Statement:
+@lru_cache(maxsize=256)
+def exchange_statement(schema: Schema, *, ended: str, capped: bool, every: bool) -> Statement:
     """Return the statement with the parts that this call needs, and no others.
 
     Args:
         schema: whose names it is to have.
-        demand: what is asked for.
         ended: the part that writes the outcomes.
+        capped: whether names with a cap are asked for.
         every: whether to look for all priorities, and not only for the first new one.
 
     """
@@ -248,7 +274,7 @@ def exchange_statement(schema: Schema, demand: Demand, *, ended: str, every: boo
         recursive="recursive" if every else "",
         ended=ended,
         found="found_all" if every else "found_first",
-        picked="picked_several" if demand.capped else "picked_one",
+        picked="picked_several" if capped else "picked_one",
         next_due="next_due_with_ended" if mixed else "next_due_of_queue",
         woken="woken_queues" if mixed else "null",
         written_if_not_all="null::text" if ended == "ended_none" else "written_if_not_all",

@@ -71,7 +71,8 @@ class Session:
         cursor = AsyncRawCursor(self.conn)
         cursor.format = pq.Format.BINARY
         await cursor.execute(statement.text, statement.arguments(values), prepare=self.prepare)
-        return await cursor.fetchall() if cursor.description else []
+        result = cursor.pgresult  # `description` would make an object for every column
+        return await cursor.fetchall() if result and result.nfields else []
 
 
 @attrs.define(eq=False)

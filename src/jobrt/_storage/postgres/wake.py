@@ -7,6 +7,7 @@ is told together at its end, by a task of the storage's own.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -89,7 +90,7 @@ class Waker:
                 self._wanted.set()
 
     def _due(self, payload: str) -> bool:
-        return trio.current_time() - self._told_at.get(payload, -1.0) >= _INTERVAL
+        return trio.current_time() - self._told_at.get(payload, -math.inf) >= _INTERVAL
 
     def _told(self, payload: str) -> None:
         if len(self._told_at) > _MOST_QUEUES:

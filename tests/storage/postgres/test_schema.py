@@ -1,0 +1,156 @@
+"""Schemas, names and rights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.keep import PruneRule
+from jobrt._core.states import State
+from jobrt._storage.base import CronRow
+from jobrt._storage.postgres import migration_sql, open_postgres
+from jobrt.errors import SchemaError, StorageError, StorageUnavailable
+from tests.storage.postgres.build import add, ask, claim, end, job
+from tests.storage.postgres.conftest import PATIENCE
+from tests.support.postgres import Server
+
+NAMES = ["jobrt", 'we"ird', "o'hare", "UPPER case", "sch{schema}ema", "dollar $1 :name", "ü" * 31, "x" * 63]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None:
+    """Whatever PostgreSQL takes as a name, jobs live in it, are woken there, and every statement finds it."""
+    heard = trio.Event()
+    with trio.fail_after(PATIENCE):
+        async with open_postgres(postgres_url, schema=name) as storage, trio.open_nursery() as nursery:
+            assert await storage.migrate() == ("0001_jobs",)
+            await storage.check_schema()
+            await nursery.start(storage.listen, lambda wake: heard.set())
+            ids = await add(storage, job(), job(), job(queue="limited"))
+            await heard.wait()
+            first, second = (await storage.exchange((), ask())).jobs
+            await storage.finish([end(first), end(second, result="1")])
+            assert await claim(storage, queue="limited", key="args.x", per_key=1) == ids[2:]
+            assert await storage.update(where.everything(), {"priority": 1}) == 0
+            assert await storage.cancel(where.args("x", 1), "why") == (0, 0)
+            assert await storage.rerun(where.id(ids[0])) == 1
+            assert len(await storage.rescue()) == 1
+            assert len(await storage.queues()) == 2
+            assert len(await storage.stats(since=await storage.now())) == 0
+            assert await storage.prune([PruneRule(state=State.COMPLETED)]) == 1
+            await storage.cron_put(CronRow(name="c", spec={}))
+            assert await storage.delete(where.everything()) == 2
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("name", ["", "x" * 64, "ü" * 32, "nul\x00"])
+async def test_impossible_names_are_refused(postgres_url: str, name: str) -> None:
+    """PostgreSQL would cut a longer name off, and two schemas could become one."""
+    with pytest.raises(StorageError, match="schema="):
+        async with open_postgres(postgres_url, schema=name):
+            pytest.fail("it was opened")
+
+
+async def test_schemas_whose_long_names_begin_alike_do_not_wake_each_other(postgres_url: str) -> None:
+    """A channel's name is as short as an identifier's, so that of a long schema is a digest."""
+    one, other = "x" * 62 + "a", "x" * 62 + "b"
+    async with open_postgres(postgres_url, schema=one) as storage:
+        first = storage._database.schema.channel  # type: ignore[attr-defined]
+    async with open_postgres(postgres_url, schema=other) as storage:
+        assert storage._database.schema.channel != first  # type: ignore[attr-defined]
+        assert len(first.encode()) <= 63
+
+
+async def test_the_printed_sql_is_what_migrating_does(
+    postgres_url: str, admin: psycopg.Connection[Any]
+) -> None:
+    """Run by hand it leaves a schema in which nothing is pending."""
+    admin.execute(migration_sql('we"ird').encode())
+    with trio.fail_after(PATIENCE):
+        async with open_postgres(postgres_url, schema='we"ird') as storage:
+            await storage.check_schema()
+            assert await storage.migrate() == ()
+            assert len(await add(storage, job())) == 1
+
+
+async def test_twenty_migrate_at_once(postgres_url: str) -> None:
+    """One of them applies each migration; the others find it done; nobody fails."""
+    done: list[tuple[str, ...]] = []
+
+    async def migrate() -> None:
+        async with open_postgres(postgres_url, listen=False) as storage:
+            done.append(await storage.migrate())
+            await storage.check_schema()
+
+    with trio.fail_after(2 * PATIENCE):
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(migrate)
+    assert sorted(done) == [()] * 19 + [("0001_jobs",)]
+
+
+async def test_migrating_where_the_schema_is_there_already(
+    postgres_url: str, admin: psycopg.Connection[Any]
+) -> None:
+    """An administrator may have made the schema, and kept the right to make others."""
+    admin.execute("create schema jobrt")
+    with trio.fail_after(PATIENCE):
+        async with open_postgres(postgres_url) as storage:
+            assert await storage.migrate() == ("0001_jobs",)
+
+
+@pytest.fixture
+def stranger(postgres_server: Server, postgres_url: str) -> Iterator[str]:
+    """The URL for somebody with no rights in the database."""
+    name = f"jobrt_test_{uuid4().hex[:8]}"
+    postgres_server.execute(f"create role {name} login password 'secret'")
+    try:
+        yield postgres_url.replace("//postgres@", f"//{name}:secret@")
+    finally:
+        postgres_server.execute(f"drop owned by {name}", url=postgres_url)
+        postgres_server.execute(f"drop role {name}")
+
+
+async def test_without_the_right_to_create_one_clear_line(stranger: str) -> None:
+    """Migrating without rights says what is not permitted, and that is not worth trying again."""
+    with trio.fail_after(PATIENCE):
+        async with open_postgres(stranger) as storage:
+            with pytest.raises(StorageError, match="permission denied for database") as caught:
+                await storage.migrate()
+    assert not isinstance(caught.value, StorageUnavailable)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_without_rights_on_the_tables_one_clear_line(storage: Any, stranger: str) -> None:
+    """The same for somebody who may not read."""
+    async with open_postgres(stranger) as other:
+        with pytest.raises(StorageError, match="permission denied for schema jobrt"):
+            await other.insert([job()])
+
+
+async def test_unmigrated_is_said_by_every_call(postgres_url: str) -> None:
+    """Not only `check_schema` says it: whoever goes ahead without learns it from the first call."""
+    with trio.fail_after(PATIENCE):
+        async with open_postgres(postgres_url) as storage:
+            with pytest.raises(SchemaError, match="run `python -m jobrt migrate`"):
+                await storage.check_schema()
+            for call in (storage.insert([job()]), storage.exchange((), ask()), storage.queues()):
+                with pytest.raises(SchemaError):
+                    await call
+
+
+async def test_workers_go_on_while_others_migrate(storage: Any, another: Any) -> None:
+    """Migrating takes no lock that a claim would wait for when there is nothing to apply."""
+    await add(storage, job())
+    async with another() as other, storage._database.plain.acquire() as conn:
+        async with conn.transaction():
+            await conn.execute("select 1 from jobrt.job for update")
+            with trio.fail_after(PATIENCE):
+                assert await other.migrate() == ()

@@ -1,0 +1,232 @@
+"""NOTIFY: how often, in whose transaction, and on a connection that may have gone deaf."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.unique import Unique, unique_key
+from jobrt._storage.base import Wake
+from jobrt._storage.postgres import PostgresStorage, listen, open_postgres
+from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt.errors import StorageUnavailable
+from tests.storage.postgres.build import add, ask, end, job
+from tests.storage.postgres.conftest import PATIENCE
+
+
+class Ear:
+    """A connection of the test's own that listens; it hears what the server sends, and nothing is debounced."""
+
+    def __init__(self, conn: TrioConnection[Any]) -> None:
+        self.conn = conn
+
+    async def heard(self) -> Counter[str]:
+        """Return what came until now: the server delivers in order, so up to a note of our own."""
+        async with await TrioConnection.connect(self.conn.info.dsn, autocommit=True) as other:
+            await other.execute("notify \"jobrt.jobrt\", 'end'")
+        found: Counter[str] = Counter()
+        async for one in self.conn.notifies():
+            if one.payload == "end":
+                return found
+            found[one.payload] += 1
+        raise AssertionError
+
+
+@pytest.fixture
+async def ear(storage: PostgresStorage, postgres_url: str) -> AsyncIterator[Ear]:
+    """Somebody who listens."""
+    conn = await TrioConnection.connect(postgres_url, autocommit=True)
+    await conn.execute('listen "jobrt.jobrt"')
+    yield Ear(conn)
+    conn.abort()
+
+
+async def test_one_per_queue_however_many_jobs(storage: PostgresStorage, ear: Ear) -> None:
+    """A batch tells each of its queues once, whichever way it is stored."""
+    await add(storage, *(job(queue=f"q{n % 2}") for n in range(20)))
+    assert await ear.heard() == {"j:q0": 1, "j:q1": 1}
+    await add(storage, *(job(queue=f"r{n % 2}") for n in range(2000)))
+    assert await ear.heard() == {"j:r0": 1, "j:r1": 1}
+
+
+async def test_a_burst_is_told_twice(storage: PostgresStorage, ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first job of a burst is told at once, all that come within the interval once together."""
+    sleeping, wake = trio.Event(), trio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        sleeping.set()
+        await wake.wait()
+
+    from jobrt._storage.postgres import wake as module  # noqa: PLC0415
+
+    monkeypatch.setattr(module, "_INTERVAL", 1e9)
+    monkeypatch.setattr(module.trio, "sleep", sleep)
+    for _ in range(50):
+        await add(storage, job())
+    assert await ear.heard() == {"j:default": 1}
+    with trio.fail_after(PATIENCE):
+        await sleeping.wait()
+        wake.set()
+        while not (heard := await ear.heard()):
+            await trio.lowlevel.checkpoint()
+    assert heard == {"j:default": 1}
+
+
+async def test_a_callers_transaction_wakes_when_it_commits(
+    storage: PostgresStorage, ear: Ear, postgres_url: str
+) -> None:
+    """Once for all its inserts; not before, and not at all when it rolls back."""
+    async with await TrioConnection.connect(postgres_url) as conn:
+        for _ in range(5):
+            await storage.insert([job()], conn=conn)
+        await storage.insert([job(), job()], conn=conn)
+        assert await ear.heard() == {}
+        await conn.commit()
+        assert await ear.heard() == {"j:default": 1}
+        await storage.insert([job()], conn=conn)
+        await conn.rollback()
+        assert await ear.heard() == {}
+
+
+async def test_a_duplicate_wakes_nobody(storage: PostgresStorage, ear: Ear) -> None:
+    """There is nothing new to do."""
+    key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
+    await add(storage, job(unique=key))
+    await ear.heard()
+    await add(storage, job(unique=key))
+    assert await ear.heard() == {}
+
+
+async def test_clean_ends_wake_nobody(storage: PostgresStorage, ear: Ear) -> None:
+    """What nobody waits for is not told."""
+    await add(storage, *(job() for _ in range(5)))
+    claimed = (await storage.exchange((), ask())).jobs
+    await ear.heard()
+    await storage.finish([end(one) for one in claimed])
+    assert await ear.heard() == {}
+
+
+async def test_an_awaited_end_is_told_once(storage: PostgresStorage, ear: Ear) -> None:
+    """However many awaited jobs end in a batch, and whatever ends them."""
+    ids = await add(storage, *(job() for _ in range(6)))
+    assert set((await storage.await_final(ids)).values()) == {"available"}
+    claimed = (await storage.exchange((), ask(limit=3))).jobs
+    await ear.heard()
+    await storage.exchange([end(one) for one in claimed], ask("nothing"))
+    assert await ear.heard() == {"f": 1}
+    await storage.cancel(where.id(ids[3]), "x")
+    assert await ear.heard() == {"f": 1}
+    await storage.delete(where.id(ids[4]))
+    assert await ear.heard() == {"f": 1}
+
+
+async def test_without_listen_nobody_is_notified(
+    storage: PostgresStorage, ear: Ear, another: Callable[..., Any], postgres_url: str
+) -> None:
+    """Behind a pooler nobody could hear, so nobody is told."""
+    async with another(listen=False) as quiet:
+        await add(quiet, job())
+        await add(quiet, *(job() for _ in range(600)))
+        claimed = (await quiet.exchange((), ask())).jobs
+        await quiet.finish([end(one) for one in claimed])
+        await quiet.set_queue("default", paused=True)
+        async with await TrioConnection.connect(postgres_url) as conn:
+            await quiet.insert([job()], conn=conn)
+            await conn.commit()
+    assert await ear.heard() == {}
+
+
+async def test_without_listen_listening_waits(another: Callable[..., Any]) -> None:
+    """It is started at once, delivers nothing, and ends when it is cancelled."""
+    async with another(listen=False) as quiet, trio.open_nursery() as nursery:
+        await nursery.start(quiet.listen, pytest.fail)
+        await add_nothing()
+        nursery.cancel_scope.cancel()
+
+
+async def add_nothing() -> None:
+    """Let others have a turn."""
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_without_listen_nothing_is_left_in_the_session(
+    storage: PostgresStorage, another: Callable[..., Any]
+) -> None:
+    """Behind a pooler the next transaction is somebody else's: no settings, prepared statements or session locks."""
+    async with another(listen=False, pool_size=1) as quiet:
+        await add(quiet, job(), job())
+        for _ in range(10):
+            await quiet.exchange((), ask(limit=1))
+        await quiet.query(where.everything())
+        for pool in (quiet._database.hot, quiet._database.plain):
+            async with pool.acquire() as conn:
+                cursor = await conn.execute(
+                    "select (select count(*) from pg_prepared_statements),"
+                    " (select count(*) from pg_settings where source = 'session'),"
+                    " (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()),"
+                    " (select count(*) from pg_listening_channels())"
+                )
+                assert await cursor.fetchone() == (0, 0, 0, 0)
+
+
+async def test_unlisten_behind_our_back_is_noticed(
+    storage: PostgresStorage, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that no longer listens, as after a pooler's reset, is found by the next ping."""
+    conns: list[TrioConnection[Any]] = []
+    original = listen.open_connection
+
+    async def opened(*arguments: Any, **options: Any) -> TrioConnection[Any]:
+        conns.append(await original(*arguments, **options))
+        return conns[-1]
+
+    monkeypatch.setattr(listen, "open_connection", opened)
+    monkeypatch.setattr(listen, "_PING_EVERY", 0.01)
+    with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable, match="no longer listens"):
+        async with open_nursery_plainly() as nursery:
+            await nursery.start(storage.listen, lambda _wake: None)
+            await conns[0].execute("unlisten *")
+
+
+async def test_a_killed_connection_is_noticed_at_once(
+    storage: PostgresStorage, admin: psycopg.Connection[Any]
+) -> None:
+    """The server says goodbye, and that is heard without a ping; listening again works."""
+    heard: list[Wake] = []
+    for _ in range(3):
+        with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
+            async with open_nursery_plainly() as nursery:
+                await nursery.start(storage.listen, heard.append)
+                admin.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where query like 'listen%' and pid <> pg_backend_pid()"
+                )
+
+
+class open_nursery_plainly:  # noqa: N801 - reads like what it stands for
+    """Open a nursery that raises what its one failing task raised, and no group of it."""
+
+    async def __aenter__(self) -> trio.Nursery:
+        """Open it."""
+        self._manager = trio.open_nursery()
+        return await self._manager.__aenter__()
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        """Close it."""
+        try:
+            return await self._manager.__aexit__(*exc)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+
+async def test_a_server_that_cannot_be_reached(postgres_url: str) -> None:
+    """Listening where nobody answers says so."""
+    async with open_postgres("postgresql://postgres@127.0.0.1:1/nothing") as storage:
+        with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
+            await storage.listen(lambda _wake: None)
