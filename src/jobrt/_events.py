@@ -41,7 +41,7 @@ import attrs
 from jobrt._core.states import End, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 __all__ = [
     "ActorRestarted",
@@ -285,7 +285,7 @@ class Emitter:
                 logging.getLogger("jobrt").exception("a subscriber failed on %r", event)
 
     @contextmanager
-    def subscribed(self, subscriber: Callable[[Event], object]) -> Iterator[None]:
+    def subscribed(self, subscriber: Callable[[Event], object]) -> Generator[None]:
         """Subscribe for the length of a block."""
         self.subscribers = (*self.subscribers, subscriber)
         try:

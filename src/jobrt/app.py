@@ -35,7 +35,7 @@ from jobrt._storage.urls import open_storage, parse_url
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
     from typing import Concatenate, ParamSpec, TypeVar
@@ -75,7 +75,7 @@ class _Shared:
     lock: trio.Lock = attrs.Factory(trio.Lock)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Storage]:
+    async def opened(self) -> AsyncGenerator[Storage]:
         """Open the storage, or join in using it; whoever leaves last closes it."""
         async with self.lock:
             storage = self.storage
@@ -276,7 +276,7 @@ class App:
     # ------------------------------------------------------------------ using
 
     @asynccontextmanager
-    async def open_client(self) -> AsyncIterator[Client]:
+    async def open_client(self) -> AsyncGenerator[Client]:
         """Open a client: enqueue jobs, look at them, manage them."""
         async with self.open_storage() as storage:
             if not self._migrate:
@@ -285,7 +285,7 @@ class App:
                 yield client
 
     @asynccontextmanager
-    async def open_storage(self) -> AsyncIterator[Storage]:
+    async def open_storage(self) -> AsyncGenerator[Storage]:
         """Open the storage of a client or worker of this app.
 
         Within one program those on SQLite share one: in memory there is no other way, and on a file they wake
@@ -296,7 +296,7 @@ class App:
             yield storage
 
     @asynccontextmanager
-    async def _open_storage(self) -> AsyncIterator[Storage]:
+    async def _open_storage(self) -> AsyncGenerator[Storage]:
         async with open_storage(
             self.url, schema=self.schema, listen=self._listen, migrate=self._migrate, clock=self._clock
         ) as storage:
@@ -362,7 +362,7 @@ class App:
     async def _enter_state(self, stack: AsyncExitStack) -> Any:
         if not callable(self._state):
             return self._state
-        made = self._state()
+        made: Any = self._state()
         return await stack.enter_async_context(made) if hasattr(made, "__aenter__") else made
 
     def _worker_plan(self, queues: Iterable[str] | None) -> WorkerPlan:

@@ -114,8 +114,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
-        if hasattr(record, "event"):
-            line |= {"event": record.event, **getattr(record, "fields", {})}
+        if "event" in record.__dict__:
+            line |= {"event": record.__dict__["event"], **record.__dict__.get("fields", {})}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -20,7 +20,7 @@ from jobrt._registry import changed_job, new_job
 from jobrt.errors import InvalidFilter, JobNotFound, JobStateError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from jobrt._core.cron import Missed
@@ -347,7 +347,7 @@ class Client:
 @asynccontextmanager
 async def open_client(
     storage: Storage, registry: Registry, *, rules: Sequence[PruneRule], emit: Emitter
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """Open a client. An exception of the block comes out as it is, not in a group."""
     raised: BaseException | None = None
     try:

@@ -25,7 +25,7 @@ class Handle:
 
     id: int
     duplicate: bool = False
-    _client: Client | None = attrs.field(default=None, repr=False, eq=False)
+    _client: Client | None = attrs.field(default=None, alias="client", repr=False, eq=False)
 
     async def wait(self) -> JobRecord:
         """Wait until the job is final and return its record.

@@ -64,7 +64,7 @@ class Replace:
         if not states <= UNSTARTED:
             msg = "Replace.when: only waiting jobs can be changed (scheduled, available, retryable)"
             raise InvalidJob(msg)
-        self.__attrs_init__(fields, states)
+        self.__attrs_init__(fields, states)  # pyright: ignore[reportAttributeAccessIssue] - attrs makes it
 
 
 def _checked_by(_self: object, _field: object, by: tuple[str, ...]) -> None:
@@ -107,7 +107,7 @@ class Unique:
     by: tuple[str, ...] = attrs.field(default=("name", "args"), converter=_by, validator=_checked_by)
     key: Any = attrs.field(default=None, kw_only=True)
     within: timedelta | None = attrs.field(default=None, kw_only=True, converter=_window)
-    states: frozenset[State] = attrs.field(default="incomplete", kw_only=True, converter=_states)
+    states: frozenset[State] = attrs.field(default="incomplete", kw_only=True, converter=_states)  # pyright: ignore[reportAssignmentType] - it is converted
     on_conflict: Replace | None = attrs.field(default=None, kw_only=True)
 
 

@@ -233,7 +233,7 @@ def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where
     if not whole and (not isinstance(first, str) or not all(first.split("."))):
         msg = f"where.{column}({first!r}, …): a field is a name, or names joined by dots"
         raise InvalidFilter(msg)
-    found = JsonEquals(column, None if whole else first, first if whole else second)
+    found = JsonEquals(column, first if isinstance(first, str) else None, first if whole else second)
     try:
         json.dumps(found.value, allow_nan=False)
     except (TypeError, ValueError) as error:

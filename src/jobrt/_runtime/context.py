@@ -15,7 +15,7 @@ from jobrt._core.states import End, Event, State
 from jobrt.errors import InvalidJob, LeaseLost, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from jobrt._core.job import Claimed
     from jobrt._runtime.running import Running
@@ -179,7 +179,7 @@ class Context:
             await self._services.storage.save(self._running.ref, progress=text)
 
     @asynccontextmanager
-    async def step(self, name: str) -> AsyncIterator[Step]:
+    async def step(self, name: str) -> AsyncGenerator[Step]:
         """Do a named step once over all attempts: ``async with ctx.step("x") as step: if step.todo: step.value = …``.
 
         The value (JSON) is stored when the block ends without an error; a later attempt finds ``todo`` False and
@@ -202,7 +202,7 @@ class Context:
         self._steps[name] = text
 
     @asynccontextmanager
-    async def transaction(self, *, result: Any = None) -> AsyncIterator[Any]:
+    async def transaction(self, *, result: Any = None) -> AsyncGenerator[Any]:
         """Open a database transaction that also completes this job: all of it commits, or none of it.
 
         Yields the driver's connection (psycopg's, driven by Trio, or ``sqlite3``'s). Use it for the job's own writes

@@ -180,7 +180,7 @@ class _LoopWatch:
 
     def _report(self) -> None:
         """Log at once (the loop cannot), and emit when the loop turns again."""
-        frame = sys._current_frames().get(self.loop_thread)  # noqa: SLF001 - documented for exactly this
+        frame = sys._current_frames().get(self.loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented for exactly this
         stack = "".join(traceback.format_stack(frame))
         one = _owner(frame, list(self.running()))
         name, job_id = (one.job.name, one.job.id) if one is not None else ("(no job)", 0)

@@ -26,7 +26,7 @@ from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.worker import prepare_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from jobrt._client import Client, Handle
 
@@ -176,7 +176,7 @@ class _PlainProgress:
 
 
 @contextmanager
-def _progress(app: jobrt.App, counts: tuple[int, int]) -> Iterator[None]:
+def _progress(app: jobrt.App, counts: tuple[int, int]) -> Generator[None]:
     done, total = counts
     with ExitStack() as stack:
         if not (on_terminal() and sys.stderr.isatty()):
