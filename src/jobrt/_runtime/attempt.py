@@ -1,7 +1,8 @@
-"""Run one attempt of a job: decode, run in a scope of its own, say how it ended."""
+"""Run one attempt of a job: decode, run, say how it ended."""
 
 from __future__ import annotations
 
+import math
 import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempts"]
 
-_NOTHING: Any = object()
+_LAST_PROGRESS = 1.0
+"""Seconds for writing the last progress of an attempt that has ended."""
 
 if TYPE_CHECKING:
     Runner = Callable[[JobDefinition, Any, Context], Awaitable[Any]]
@@ -48,57 +50,67 @@ class Attempts:
     emit: Emitter
     chance: Callable[[], float] = random.random
 
-    async def perform(self, job: Claimed, queue: QueueState) -> None:
-        """Run one attempt from claim to outcome. Only a bug in jobrt, or `BaseException`, comes out of here."""
-        definition = self.definitions[job.name]
-        running = Running(
-            job, definition, trio.CancelScope(), trio.current_time(), trio.lowlevel.current_task()
-        )
-        queue.running[job.id] = running
+    def begin(self, job: Claimed, queue: QueueState, *, scope: trio.CancelScope, now: float) -> Running:
+        """Note that an attempt begins in `scope`; from now on it can be cancelled."""
+        running = Running(job, self.definitions[job.name], queue, scope, now, trio.lowlevel.current_task())
+        queue.running[running.ref] = running
         if self.emit.subscribers:
             self.emit(JobStarted(job.id, job.name, job.queue, job.attempt, job.lease))
-        outcome: Outcome | None = None
-        try:
-            outcome = await self._attempt(running)
-        finally:
-            if outcome is None:  # cancelled from outside, or a BaseException on its way through
-                outcome = decide(
-                    job, classify(None, running.stop or Stop.SHUTDOWN, running.note), retry=True, delay=0
-                )
-            seconds = trio.current_time() - running.started
-            if running.completed:
-                self.written(Outcome(job.id, job.lease), job, seconds)
-            elif not running.abandoned:
-                self.report(outcome, job, seconds)
-            queue.ended(job)
+        return running
 
-    async def _attempt(self, running: Running) -> Outcome:
-        """Decode, run, classify."""
-        job = running.job
+    async def run(self, running: Running) -> None:
+        """Run one attempt and report its outcome.
+
+        What leaves this is on its way to a scope: a cancellation, alone or in a group with what came of it. If it was
+        that of the attempt's own scope, `stopped` is to be called next; else `cut`, before it goes on.
+        """
         ctx = Context(running, self.services)
+        definition = running.definition
         try:
-            value = running.definition.decode(job.args)
+            value = definition.decode(running.job.args)
             limit = self._limit(running)
             if limit is not None:  # setting a deadline costs 6 µs, a quarter of what an attempt may cost
                 running.scope.deadline = running.started + limit
         except UndecodablePayload as error:
-            return self._failed(running, attrs.evolve(classify(error, None), end=End.UNDECODABLE))
+            ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
+            self._end(running, self._failed(running, ended))
+            return
         except Exception as error:  # noqa: BLE001 - a TIMEOUT function of the user's
-            return self._failed(running, classify(error, None))
-        returned: Any = _NOTHING
-        problem: BaseException | None = None
+            self._end(running, self._failed(running, classify(error, None)))
+            return
         try:
-            with running.scope:
-                returned = await self.runners[running.definition.run_in](running.definition, value, ctx)
-        except (Exception, BaseExceptionGroup, SystemExit) as error:  # a job must not end the worker
-            problem = error
-            if _outer_cancellation(error):
-                raise
+            returned = await self.runners[definition.run_in](definition, value, ctx)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a job must not end the worker
+            outcome = self._failed(running, self._classify(running, error))
+        else:
+            outcome = self._returned(running, returned)
         if ctx.progress_due:
-            await ctx.flush_progress()
-        if problem is None and returned is not _NOTHING:
-            return self._returned(running, returned)
-        return self._failed(running, self._classify(running, problem))
+            with trio.move_on_after(
+                _LAST_PROGRESS, shield=True
+            ):  # a cancellation must not undo that it has ended
+                await ctx.flush_progress()
+        self._end(running, outcome)
+
+    def stopped(self, running: Running, problem: BaseException | None) -> None:
+        """Report an attempt that its scope has ended; `problem` is what came of that, if anything."""
+        self._end(running, self._failed(running, self._classify(running, problem)))
+
+    def cut(self, running: Running) -> None:
+        """Report an attempt that somebody above it has ended: it is given back."""
+        ended = classify(None, running.stop or Stop.SHUTDOWN, running.note)
+        self._end(running, decide(running.job, ended, retry=True, delay=0.0))
+
+    def _end(self, running: Running, outcome: Outcome) -> None:
+        """Hand the outcome over; the scope goes on to the next attempt."""
+        job = running.job
+        running.over = now = trio.current_time()
+        if running.scope.deadline != math.inf:
+            running.scope.deadline = math.inf
+        if running.completed:
+            self.written(Outcome(job.id, job.lease), job, now - running.started)
+        elif not running.abandoned:
+            self.report(outcome, job, now - running.started)
+        running.queue.ended(job)
 
     def _limit(self, running: Running) -> float | None:
         """Return the seconds that the attempt may take: the job's own, else its class's."""
@@ -157,10 +169,3 @@ class Attempts:
         if warnings:
             ended = attrs.evolve(ended, message="; ".join([ended.message or "", *warnings]))
         return decide(job, ended, retry=answer.retry, delay=delay.wait.total_seconds())
-
-
-def _outer_cancellation(error: BaseException) -> bool:
-    """Say whether somebody above is being cancelled, or the program ends: that is not the job's to swallow."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(_outer_cancellation(one) for one in error.exceptions)
-    return isinstance(error, (trio.Cancelled, KeyboardInterrupt))

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
-from typing import TYPE_CHECKING
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from jobrt._core.job import Claimed
     from jobrt._runtime.queue_state import QueueState
+    from jobrt._runtime.running import Running
 
 __all__ = ["Executors"]
 
 _CHECKPOINT_EVERY = 32
 """Attempts that may run in a row without letting others run: a quick job need not contain a checkpoint."""
+
+
+class Attempts(Protocol):
+    """What an executor needs of the attempts it runs."""
+
+    def begin(self, job: Claimed, queue: QueueState, *, scope: trio.CancelScope, now: float) -> Running: ...
+    async def run(self, running: Running) -> None: ...
+    def stopped(self, running: Running, problem: BaseException | None) -> None: ...
+    def cut(self, running: Running) -> None: ...
 
 
 @attrs.define(eq=False)
@@ -28,7 +36,7 @@ class Executors:
     """
 
     queue: QueueState
-    perform: Callable[[Claimed, QueueState], Awaitable[None]]
+    attempts: Attempts
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run jobs until cancelled."""
@@ -46,26 +54,60 @@ class Executors:
             nursery.start_soon(self._execute, name=f"executor of {self.queue.name}")
 
     async def _execute(self) -> None:
-        """Take jobs and run them, one after another."""
-        queue = self.queue
-        task = trio.lowlevel.current_task()
-        clean = copy_context()
-        in_a_row = 0
+        """Run jobs as they come."""
+        queue, clean = self.queue, copy_context()
         try:
             while queue.executors <= queue.concurrency:
-                if not queue.inbox:
+                if queue.inbox:
+                    await self._burst(clean)
+                else:
                     await queue.idle.park()
-                    in_a_row = 0
-                    continue
-                await self.perform(queue.take(), queue)
-                in_a_row += 1
-                if copy_context() != clean:
-                    # The attempt set context variables. They cannot be unset without its tokens, so the task goes on
-                    # in a fresh copy of the context it began with; Trio uses it from the next step on.
-                    task.context = clean.copy()
-                    in_a_row = _CHECKPOINT_EVERY
-                if in_a_row >= _CHECKPOINT_EVERY:
-                    in_a_row = 0
-                    await trio.lowlevel.checkpoint()
         finally:
             queue.executors -= 1
+
+    async def _burst(self, clean: Context) -> None:
+        """Run one job after another in a cancel scope, until there is none or one of them was cancelled.
+
+        A scope costs 6 µs, a quarter of what an attempt may cost, and one that was not cancelled is as good as new.
+        """
+        running: Running | None = None
+        problem: BaseException | None = None
+        try:
+            with trio.CancelScope() as scope:
+                in_a_row, now = 0, trio.current_time()
+                while self.queue.inbox and not scope.cancel_called:
+                    running = self.attempts.begin(self.queue.take(), self.queue, scope=scope, now=now)
+                    await self.attempts.run(running)
+                    now, running = running.over or now, None
+                    in_a_row += 1
+                    if copy_context() != clean or in_a_row >= _CHECKPOINT_EVERY:
+                        in_a_row = 0
+                        await _fresh(clean)
+                        now = trio.current_time()
+        except BaseException as error:
+            if running is None:
+                raise
+            if _from_above(error):
+                self.attempts.cut(running)
+                raise
+            problem = error
+        if running is not None:
+            self.attempts.stopped(running, problem)
+            await _fresh(clean)
+
+
+async def _fresh(clean: Context) -> None:
+    """Let others run, and go on with the context variables as they were.
+
+    What an attempt has set cannot be unset without its tokens, so the task goes on in a fresh copy of the context it
+    began with; Trio uses that from the next step on.
+    """
+    trio.lowlevel.current_task().context = clean.copy()
+    await trio.lowlevel.checkpoint()
+
+
+def _from_above(error: BaseException) -> bool:
+    """Say whether somebody above is being cancelled, or the program ends: that is not ours to swallow."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_from_above(one) for one in error.exceptions)
+    return isinstance(error, (trio.Cancelled, KeyboardInterrupt, GeneratorExit))

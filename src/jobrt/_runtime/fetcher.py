@@ -63,7 +63,7 @@ class Fetcher:
     queue: QueueState
     storage: Storage
     outbox: Outbox[Any]
-    worker: Callable[[], str]
+    worker: Callable[[], str | None]
     names: tuple[str, ...]
     announce: Callable[[str, float], None]
     backoff: Backoff
@@ -91,8 +91,11 @@ class Fetcher:
             self.give_back()
             self.queue.looked(0)
             return False
-        wanted = self._demand()
-        if wanted.empty or self.outbox.crowded:
+        worker = self.worker()
+        if worker is None or self.outbox.crowded:
+            return False
+        wanted = self._demand(worker)
+        if wanted.empty:
             return False
         self.queue.claiming = True
         try:
@@ -107,13 +110,13 @@ class Fetcher:
         self.queue.looked(len(exchange.jobs))
         return again
 
-    def _demand(self) -> Demand:
+    def _demand(self, worker: str) -> Demand:
         self._measure()
         prefetch = min(int(self._rate * _PREFETCH_WINDOW), _MOST_PREFETCHED)
         self.queue.low = prefetch // 2
         room = min(self.queue.concurrency + prefetch - self.queue.held, _LARGEST_CLAIM)
         return demand(
-            self.worker(),
+            worker,
             self.queue.name,
             settings=self.queue.settings,
             room=room,
@@ -133,7 +136,7 @@ class Fetcher:
     async def _exchange(self, wanted: Demand) -> Exchange:
         if self._in_doubt:
             known = self.queue.known() + self.outbox.known()
-            await self.storage.release_unknown(self.worker(), self.queue.name, known)
+            await self.storage.release_unknown(wanted.worker, self.queue.name, known)
             self._in_doubt = False
         reports = self.outbox.take()
         try:
@@ -155,7 +158,8 @@ class Fetcher:
             self.emit(JobsClaimed(self.queue.name, wanted.limit, count))
         if exchange.next_due is not None:
             self.announce(self.queue.name, exchange.next_due)
-        if self.queue.closed or self.queue.paused:
+        lost = self.worker() != wanted.worker  # these jobs may already be rescued, and then this is refused
+        if self.queue.closed or self.queue.paused or lost:
             self.give_back()
             return False
         return full and len(self.queue.inbox) <= self.queue.low

@@ -28,11 +28,18 @@ class Identity:
 
     make: Callable[[], str]
     id: str = ""
+    trusted: bool = False
+    """Whether the storage knows the id and its lease has not run out."""
 
     def renew(self) -> str:
         """Become somebody new: after a lost lease the old id's jobs belong to whoever rescues them."""
-        self.id = self.make()
+        self.id, self.trusted = self.make(), False
         return self.id
+
+    @property
+    def claimant(self) -> str | None:
+        """Return the id to claim jobs under; None while others would take them for a dead worker's."""
+        return self.id if self.trusted else None
 
 
 @attrs.define(eq=False)
@@ -41,7 +48,7 @@ class Heartbeat:
 
     The lease is trusted from *before* the last renewal that was answered, by the monotonic clock. When it has run
     out, or the storage says that the worker is gone, the worker's jobs may already run elsewhere: `fence` cancels
-    them here, and the worker registers anew.
+    them here, and the worker registers anew. Nothing is claimed in between.
     """
 
     storage: Storage
@@ -49,38 +56,53 @@ class Heartbeat:
     lease: float
     info: Callable[[], Mapping[str, Any]]
     fence: Callable[[str], None]
+    resume: Callable[[], None]
     apply: Callable[[Changes], None]
     outage: Outage
     emit: Emitter
     renewed: float = 0.0
+    _registered: Flag = attrs.Factory(Flag)
 
     async def register(self) -> None:
         """Make the worker known; raises `StorageUnavailable` if that is not possible now."""
         began = trio.current_time()
         await self.storage.register(self.identity.renew(), lease=self.lease, info=self.info())
-        self.renewed = began
+        self.renewed, self.identity.trusted = began, True
+        self._registered.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Beat until cancelled."""
-        task_status.started()
         interval = self.lease / _BEATS_PER_LEASE
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._guard)
+            task_status.started()
+            while True:
+                known = await self._beat(interval)
+                if not known or not self.identity.trusted or trio.current_time() > self.renewed + self.lease:
+                    await self._start_over()
+                failed = self.outage.since is not None
+                await trio.sleep(interval / 5 if failed else interval)
+
+    async def _guard(self) -> None:
+        """Fence when the lease runs out, whatever a beat waits for: to give up a silent connection takes seconds."""
         while True:
-            known = await self._beat(interval)
-            if not known or trio.current_time() > self.renewed + self.lease:
-                await self._start_over()
-            failed = self.outage.since is not None
-            await trio.sleep(interval / 5 if failed else interval)
+            await trio.sleep_until(self.renewed + self.lease)
+            if trio.current_time() >= self.renewed + self.lease:
+                self._fence()
+            if not self.identity.trusted:
+                await self._registered.wait()
 
     async def _beat(self, limit: float) -> bool:
         """Renew once, within `limit` seconds; say whether the storage knows us (or could not be asked)."""
         began = trio.current_time()
+        changes = None
         try:
-            with trio.move_on_after(limit) as scope:
+            with trio.move_on_after(limit):
                 changes = await self.storage.beat(self.identity.id, lease=self.lease, info=self.info())
         except StorageUnavailable as error:
             self.outage.begin(error)
             return True
-        if scope.cancelled_caught:
+        if changes is None:
             self.outage.begin(StorageUnavailable(f"no answer to a heartbeat within {limit:g} s"))
             return True
         self.outage.over()
@@ -92,9 +114,7 @@ class Heartbeat:
 
     async def _start_over(self) -> None:
         """Cancel our own jobs and register under a new id, however long that takes."""
-        late = trio.current_time() - self.renewed
-        self.fence(f"no heartbeat for {late:.1f} s, the lease is {self.lease:g} s")
-        self.emit(WorkerFenced(self.identity.id, late))
+        self._fence()
         while True:
             try:
                 await self.register()
@@ -103,7 +123,17 @@ class Heartbeat:
                 await trio.sleep(self.lease / 10)
             else:
                 self.outage.over()
+                self.resume()
                 return
+
+    def _fence(self) -> None:
+        """Cancel our own jobs, once."""
+        if not self.identity.trusted:
+            return
+        self.identity.trusted = False
+        late = trio.current_time() - self.renewed
+        self.fence(f"no heartbeat for {late:.1f} s, the lease is {self.lease:g} s")
+        self.emit(WorkerFenced(self.identity.id, late))
 
 
 @attrs.define(eq=False)

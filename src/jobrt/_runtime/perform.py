@@ -9,8 +9,10 @@ import trio
 
 from jobrt._core.job import NewJob
 from jobrt._core.limits import Demand
+from jobrt._core.queues import Queue
 from jobrt._runtime.background import Background
 from jobrt._runtime.context import Context, Services, record_of
+from jobrt._runtime.queue_state import NameLimits, QueueState
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.running import Running
 
@@ -58,7 +60,12 @@ async def perform(
     async with trio.open_nursery() as nursery:
         await nursery.start(background.run)
         running = Running(
-            claimed, definition, trio.CancelScope(), trio.current_time(), trio.lowlevel.current_task()
+            claimed,
+            definition,
+            QueueState("default", Queue(1), NameLimits({})),
+            trio.CancelScope(),
+            trio.current_time(),
+            trio.lowlevel.current_task(),
         )
         running.scope.deadline = running.started + _limit(definition, claimed)
         services = Services(state, scratch, client, trio.Event(), encode_result, background.later)

@@ -50,16 +50,17 @@ class NameLimits:
 class QueueState:
     """What fetcher, executors and control of one queue share.
 
-    ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by job id. ``more``
-    says that the
-    database may hold due jobs that the last claim had no room for, so that each freed slot is worth a claim.
+    ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by claim: an attempt that lost
+    its lease may still be cleaning up when its job is claimed again. ``more`` says that the database may hold due
+    jobs that the last claim had no room for, so that each freed slot is worth a claim. ``claim`` is the scope of the claim
+    under way.
     """
 
     name: str
     settings: Queue
     limits: NameLimits
     inbox: deque[Claimed] = attrs.Factory(deque)
-    running: dict[int, Running] = attrs.Factory(dict)
+    running: dict[JobRef, Running] = attrs.Factory(dict)
     wake: Flag = attrs.Factory(Flag)
     grow: Flag = attrs.Factory(Flag)
     idle: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
@@ -74,6 +75,7 @@ class QueueState:
     finished: int = 0
     last_claim: float = 0.0
     claiming: bool = False
+    claim: trio.CancelScope = attrs.Factory(trio.CancelScope)
     looks: int = 0
     claimed: int = 0
 
@@ -110,6 +112,11 @@ class QueueState:
             self.wake.set()
         self._tell()
 
+    def gave_up(self) -> None:
+        """Note that a claim ended without an answer."""
+        self.claiming = False
+        self._tell()
+
     def looked(self, count: int) -> None:
         """Note that the fetcher has looked and claimed so many jobs."""
         self.claiming = False
@@ -124,7 +131,7 @@ class QueueState:
     def ended(self, job: Claimed) -> None:
         """Note the end of an attempt."""
         self.finished += 1
-        del self.running[job.id]
+        del self.running[JobRef(job.id, job.lease)]
         self.release(job)
 
     def withdraw(self) -> list[Claimed]:
@@ -137,9 +144,7 @@ class QueueState:
 
     def known(self) -> list[JobRef]:
         """Name every claim that the worker knows of in this queue."""
-        return [JobRef(job.id, job.lease) for job in self.inbox] + [
-            JobRef(one.job.id, one.job.lease) for one in self.running.values()
-        ]
+        return [*(JobRef(job.id, job.lease) for job in self.inbox), *self.running]
 
     async def wait_empty(self) -> None:
         """Wait until the worker holds no job of this queue and no claim is under way."""

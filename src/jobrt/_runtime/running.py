@@ -13,16 +13,22 @@ if TYPE_CHECKING:
     from jobrt._core.attempts import Stop
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
+    from jobrt._runtime.queue_state import QueueState
 
 __all__ = ["Running"]
 
 
 @attrs.define(eq=False)
 class Running:
-    """An attempt under way: its job, its cancel scope, and why it was told to stop, if it was."""
+    """An attempt under way: its job, its cancel scope, and why it was told to stop, if it was.
+
+    The scope is the attempt's own while it runs; a scope that was not cancelled serves the executor's next
+    attempt, too.
+    """
 
     job: Claimed
     definition: JobDefinition
+    queue: QueueState
     scope: trio.CancelScope
     started: float
     task: trio.lowlevel.Task
@@ -34,6 +40,7 @@ class Running:
     abandoned: bool = False
     """The process is about to exit: somebody else has reported it."""
     reported: frozenset[str] = frozenset()
+    over: float | None = None
 
     @property
     def ref(self) -> JobRef:
@@ -41,8 +48,11 @@ class Running:
         return JobRef(self.job.id, self.job.lease)
 
     def cancel(self, stop: Stop, note: str) -> bool:
-        """Cancel the attempt; the first reason given is the one recorded. Says whether this was the first."""
-        if self.stop is not None:
+        """Cancel the attempt; the first reason given is the one recorded. Says whether this was the first.
+
+        Once it is over this does nothing: the scope may be another attempt's by then.
+        """
+        if self.stop is not None or self.over is not None:
             return False
         self.stop, self.note, self.stopped_at = stop, note, trio.current_time()
         self.scope.cancel(reason=note or stop.value)

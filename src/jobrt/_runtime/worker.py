@@ -144,6 +144,7 @@ class Worker:
             plan.lease,
             self.info,
             self._fence,
+            self._wake_queues,
             self._apply,
             self._outage,
             self.emit,
@@ -293,6 +294,15 @@ class Worker:
         with trio.CancelScope(shield=True):
             await self._tree.run(task_status=task_status)
 
+    async def _hurry_when_cancelled(self, scope: trio.CancelScope) -> None:
+        """End the grace when the surrounding scope is cancelled while a stop is under way."""
+        with scope:
+            try:
+                await trio.sleep_forever()
+            finally:
+                if not scope.cancel_called:
+                    self.begin_stop(grace=0.0)
+
     async def _shut_down(self, *, graceful: bool) -> None:
         if not graceful:
             self.begin_stop(grace=0.0)
@@ -358,14 +368,14 @@ class Worker:
             queue,
             self.storage,
             self._completer,
-            worker=lambda: self.id,
+            worker=lambda: self._identity.claimant,
             names=tuple(sorted(set(self.plan.definitions) - set(queue.limits.most))),
             announce=self._scheduler.announce,
             backoff=self._backoff(),
             emit=self.emit,
         )
         supervisor = Supervisor(queue.name, on_event=self._supervision)
-        supervisor.add(Executors(queue, self._attempts.perform).run, name="executors")
+        supervisor.add(Executors(queue, self._attempts).run, name="executors")
         supervisor.add(fetcher.run, name="fetcher")
         return supervisor
 
@@ -403,6 +413,11 @@ class Worker:
         self._cancel_running(Stop.LEASE_LOST, why)
         for queue in self.queues.values():
             queue.withdraw()
+
+    def _wake_queues(self) -> None:
+        """Have all queues looked at: while the worker was nobody it claimed nothing."""
+        for queue in self.queues.values():
+            queue.wake.set()
 
     def _apply(self, changes: Changes) -> None:
         """Do what operators asked for."""
