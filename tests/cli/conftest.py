@@ -23,7 +23,7 @@ import time
 import jobrt
 import trio
 
-app = jobrt.App(queues={"default": 4, "mail": 2}, grace=20, lease=3)
+app = jobrt.App(queues={"default": 4, "mail": 2}, grace=20, lease=6)
 
 
 @app.job

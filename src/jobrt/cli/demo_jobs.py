@@ -29,10 +29,10 @@ def files_of(root: str) -> jobrt.where.Where:
 class CountFile(jobrt.Job):
     """Hash a file and count its lines and tokens, in a thread."""
 
-    QUEUE = "files"
-    MAX_ATTEMPTS = 3
-    BACKOFF = tenacity.wait_fixed(0.2)
-    UNIQUE = _EVER
+    QUEUE: ClassVar[str] = "files"
+    MAX_ATTEMPTS: ClassVar[int | None] = 3
+    BACKOFF: ClassVar[Backoff] = tenacity.wait_fixed(0.2)
+    UNIQUE: ClassVar[jobrt.Unique | None] = _EVER
 
     root: str
     path: Path
@@ -73,8 +73,8 @@ class _Sum:
 class Report(jobrt.Job):
     """Wait for all files, then write the digests and sum up; exactly one job per directory."""
 
-    QUEUE = "report"
-    UNIQUE = _EVER
+    QUEUE: ClassVar[str] = "report"
+    UNIQUE: ClassVar[jobrt.Unique | None] = _EVER
 
     root: str
     output: Path

@@ -24,7 +24,6 @@ from jobrt.cli.output import (
 )
 from jobrt.cli.selection import confirmed, duration, pick_options
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.errors import InvalidJob
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -96,7 +95,7 @@ def _value(definition: JobDefinition, fields: tuple[str, ...], payload: str | No
 
 
 def _from_fields(definition: JobDefinition, fields: tuple[str, ...]) -> Any:
-    """Take each value as text where the field's type takes that, else as JSON."""
+    """Read each value as its field's type wants it; raise `InvalidJob`."""
     texts: dict[str, str] = {}
     for field in fields:
         key, equals, value = field.partition("=")
@@ -104,37 +103,7 @@ def _from_fields(definition: JobDefinition, fields: tuple[str, ...]) -> Any:
             msg = f"{field!r}: write KEY=VALUE"
             raise click.UsageError(msg)
         texts[key] = value
-    args: dict[str, Any] = dict(texts)
-    for _ in range(len(texts) + 1):
-        try:
-            return definition.decode(args)
-        except InvalidJob:
-            if not _read_one_more(definition, args, texts):
-                raise
-    return definition.decode(args)
-
-
-def _read_one_more(definition: JobDefinition, args: dict[str, Any], texts: dict[str, str]) -> bool:
-    """Read one more value as JSON, the first whose text does not fit; say whether there was one."""
-    for key, text in texts.items():
-        if args[key] is not text:
-            continue
-        try:
-            read = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if not isinstance(read, str) and _blames(definition, args, key):
-            args[key] = read
-            return True
-    return False
-
-
-def _blames(definition: JobDefinition, args: dict[str, Any], key: str) -> bool:
-    try:
-        definition.decode(args)
-    except InvalidJob as error:
-        return f".{key}:" in str(error) or f".{key}[" in str(error) or f"{key}" in str(error)
-    return False
+    return definition.payload.parse(texts)
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
