@@ -74,7 +74,7 @@ class Chance:
         """Say what happens to the next call."""
         if not self.on or self.random.random() >= self.rate:
             return None
-        if name == "register":  # its innermost scope is the worker's: a cancellation is a stop, which is drawn elsewhere
+        if name == "register":  # its innermost scope is the worker's, and the stops are drawn elsewhere
             return self.random.choice([Fault.REFUSED, Fault.REPLY_LOST, Fault.SLOW]), self.random.expovariate(0.5)
         return self.random.choice(list(Fault)), min(self.random.expovariate(0.5), 60.0)
 
@@ -83,8 +83,8 @@ class Chance:
 class FaultyStorage:
     """Be a storage whose calls go wrong as `decide` says; once `cut`, none goes through and none comes back.
 
-    ``lose_wake`` drops a notification each time that it returns true. ``watch`` is told of each call that was really made,
-    with its result: what the database knows, whatever the caller hears.
+    ``lose_wake`` drops a notification each time that it returns true. ``watch`` is told of each call that was
+    really made, with its result: what the database knows, whatever the caller hears.
     """
 
     real: Storage
@@ -92,6 +92,7 @@ class FaultyStorage:
     lose_wake: Callable[[], bool] = lambda: False
     watch: Callable[[str, tuple[Any, ...], Any], None] = lambda _name, _args, _result: None
     cut: bool = False
+    release: trio.Event = attrs.Factory(trio.Event)
 
     @property
     def engine(self) -> str:
@@ -132,7 +133,8 @@ class FaultyStorage:
 
     async def _unless_cut(self) -> None:
         if self.cut:
-            await trio.sleep_forever()
+            await self.release.wait()
+            raise StorageUnavailable("was cut off")
 
     async def listen(
         self, deliver: Callable[[Wake], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
