@@ -52,11 +52,13 @@ async def perform(
     Raises:
         UndecodablePayload: the payload does not fit the class.
         trio.TooSlowError: the job's TIMEOUT passed.
+        Exception: what `run` raised, as it is.
 
     """
     job = definition.decode(args)
     claimed = await _claim(definition, args, scratch)
     background = Background()
+    problem: Exception | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(background.run)
         running = Running(
@@ -73,8 +75,12 @@ async def perform(
         try:
             with running.scope:
                 return await runner(definition, job, Context(running, services))
+        except Exception as error:  # noqa: BLE001 - raised below, where no nursery wraps it in a group
+            problem = error
         finally:
             nursery.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
     msg = f"{definition.name} did not end within its TIMEOUT"
     raise trio.TooSlowError(msg)
 

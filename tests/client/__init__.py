@@ -1,0 +1,1 @@
+"""Enqueueing and managing, through an app."""

@@ -1,0 +1,111 @@
+"""Enqueueing inside somebody else's transaction, and from programs without Trio."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+import trio
+
+import jobrt
+from jobrt.blocking import enqueue_async
+from tests.parity.jobs import JOBS, Echo
+
+if TYPE_CHECKING:
+    from jobrt._client import Client
+
+
+def app_of(url: str) -> jobrt.App:
+    """Return an app on a database that is migrated."""
+    return jobrt.App(url, jobs=JOBS, migrate=True)
+
+
+async def args_of(client: Client) -> list[object]:
+    """Return the payloads that are there, oldest first."""
+    return [one.args["value"] for one in await client.query(order_by="id")]
+
+
+async def test_a_sqlite3_transaction_decides(sqlite_url: str) -> None:
+    """Rolled back, nothing was enqueued; committed, it was, beside the caller's own rows."""
+    with trio.fail_after(20):
+        async with app_of(sqlite_url).open_client() as jobs:
+            path = sqlite_url.removeprefix("sqlite:///")
+            with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+                conn.execute("CREATE TABLE orders (id INTEGER)")
+                for value, end in (("rolled back", "ROLLBACK"), ("committed", "COMMIT")):
+                    conn.execute("BEGIN IMMEDIATE")
+                    conn.execute("INSERT INTO orders VALUES (1)")
+                    await jobs.enqueue(Echo(value), conn=conn)
+                    conn.execute(end)
+                assert conn.execute("SELECT count(*) FROM orders").fetchone() == (1,)
+            assert await args_of(jobs) == ["committed"]
+
+
+async def test_a_plain_program_enqueues(database_url: str) -> None:
+    """`jobrt.blocking` needs no Trio; its jobs are run by the app's workers, duplicates are told."""
+    app = app_of(database_url)
+
+    def enqueue() -> list[jobrt.blocking.Enqueued]:
+        with jobrt.blocking.Client(database_url, jobs=JOBS) as client:
+            unique = jobrt.Unique(key=1)
+            first = client.enqueue(Echo("one"), unique=unique, tags=["t"])
+            again = client.enqueue(Echo("two"), unique=unique)
+            return [first, again, *client.enqueue_many([Echo("three"), Echo("four")])]
+
+    with trio.fail_after(30):
+        async with app.open_client() as jobs:
+            made = await trio.to_thread.run_sync(enqueue)
+            assert [one.duplicate for one in made] == [False, True, False, False]
+            assert made[1].id == made[0].id
+            await app.drain()
+            assert await jobs.handle(made[0].id).result() == "one"
+            assert await args_of(jobs) == ["one", "three", "four"]
+            assert (await jobs.get(made[0].id)).tags == ("t",)
+
+
+def test_a_client_that_is_not_open_says_so(sqlite_url: str) -> None:
+    """With what to write instead."""
+    with pytest.raises(jobrt.StorageError, match=r"with jobrt\.blocking\.Client"):
+        jobrt.blocking.Client(sqlite_url).enqueue(Echo())
+
+
+async def test_a_plain_transaction_of_psycopg_decides(postgres_url: str) -> None:
+    """`conn=` of the blocking client: rolled back, nothing; committed, the job."""
+
+    def enqueue() -> None:
+        with (
+            jobrt.blocking.Client(postgres_url, jobs=JOBS) as client,
+            psycopg.connect(postgres_url) as conn,
+        ):
+            client.enqueue(Echo("rolled back"), conn=conn)
+            conn.rollback()
+            client.enqueue(Echo("committed"), conn=conn)
+            conn.commit()
+
+    with trio.fail_after(30):
+        async with app_of(postgres_url).open_client() as jobs:
+            await trio.to_thread.run_sync(enqueue)
+            assert await args_of(jobs) == ["committed"]
+
+
+async def test_an_asyncio_program_enqueues(postgres_url: str) -> None:
+    """`enqueue_async` over psycopg's `AsyncConnection`, in its open transaction or in one of its own."""
+
+    async def enqueue() -> jobrt.blocking.Enqueued:
+        async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as conn:
+            first = await enqueue_async(conn, Echo("alone"), priority=3)
+            async with conn.transaction():
+                await enqueue_async(conn, Echo("together"))
+            async with conn.transaction(force_rollback=True):
+                await enqueue_async(conn, Echo("rolled back"))
+        return first
+
+    with trio.fail_after(30):
+        async with app_of(postgres_url).open_client() as jobs:
+            first = await trio.to_thread.run_sync(lambda: asyncio.run(enqueue()))
+            assert await args_of(jobs) == ["alone", "together"]
+            assert (await jobs.get(first.id)).priority == 3

@@ -1,0 +1,185 @@
+"""Cron entries through an app with running workers, in memory, under virtual time."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import jobrt
+from jobrt.testing import open_app, set_clock
+from tests.parity.jobs import Echo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+EVERY_MINUTE = "* * * * *"
+
+
+@asynccontextmanager
+async def working(app: jobrt.App, *, workers: int = 1) -> AsyncIterator[None]:
+    """Run workers for the length of a block."""
+    async with trio.open_nursery() as nursery:
+        started = [await nursery.start(app.run_worker) for _ in range(workers)]
+        yield
+        for worker in started:
+            await worker.stop()
+
+
+async def test_three_workers_make_one_job_of_a_tick(autojump_clock: MockClock) -> None:
+    """However many tick."""
+    async with open_app(jobs=[Echo]) as (app, jobs):
+        app.cron(EVERY_MINUTE, Echo("tick"), name="minutely")
+        async with working(app, workers=3):
+            await trio.sleep(190)
+        assert sorted(one.context for one in await jobs.query()) == [
+            f"cron minutely 2030-01-01T00:0{minute}:00+00:00" for minute in range(4)
+        ]
+
+
+async def test_a_restart_neither_repeats_nor_loses_a_tick(autojump_clock: MockClock) -> None:
+    """The last tick is stored: two starts within a minute add nothing, and one after it makes up for it."""
+    async with open_app(jobs=[Echo]) as (app, jobs):
+        app.cron(EVERY_MINUTE, Echo("tick"))
+        async with working(app):
+            await trio.sleep(70)
+        assert await jobs.count() == 2
+        for _ in range(2):
+            async with working(app):
+                await trio.sleep(5)
+        assert await jobs.count() == 2
+        await trio.sleep(60)
+        async with working(app):
+            await trio.sleep(5)
+        assert await jobs.count() == 3
+
+
+@pytest.mark.parametrize(("missed", "jobs_made"), [("skip", 1), ("once", 2), ("all", 11)])
+async def test_missed_ticks_are_skipped_made_up_for_once_or_all(
+    autojump_clock: MockClock, missed: str, jobs_made: int
+) -> None:
+    """Ten hours without a worker, on the half hour: what that means is the entry's to say."""
+    start = datetime(2030, 1, 1, 0, 0, tzinfo=UTC)
+    async with open_app(jobs=[Echo], start=start) as (app, jobs):
+        app.cron("0 * * * *", Echo("tick"), missed=missed)  # type: ignore[arg-type]  # parametrized
+        async with working(app):
+            await trio.sleep(60)
+        assert await jobs.count() == 1
+        await trio.sleep(10.5 * 3600)
+        async with working(app):
+            await trio.sleep(60)
+        assert await jobs.count() == jobs_made
+
+
+async def test_a_paused_entry_does_not_tick_nor_make_up_for_it(autojump_clock: MockClock) -> None:
+    """Not even where all missed ticks are wanted: while it was paused none were."""
+    async with open_app(jobs=[Echo]) as (app, jobs):
+        app.cron(EVERY_MINUTE, Echo("tick"), name="minutely", missed="all")
+        async with working(app):
+            await trio.sleep(10)
+            await jobs.pause_cron("minutely")
+            await trio.sleep(600)
+            assert await jobs.count() == 1
+            await jobs.resume_cron("minutely")
+            await trio.sleep(61)
+        assert await jobs.count() == 2
+        with pytest.raises(jobrt.JobNotFound, match="nightly"):
+            await jobs.pause_cron("nightly")
+
+
+async def test_a_change_at_run_time_holds_over_restarts_until_code_changes(autojump_clock: MockClock) -> None:
+    """What an operator said is not undone by a restart, and does not outlast a deployment."""
+    async with open_app(jobs=[Echo]) as (app, jobs):
+        app.cron(EVERY_MINUTE, Echo("tick"), name="entry")
+        async with working(app):
+            await trio.sleep(10)
+            await jobs.update_cron("entry", interval=timedelta(hours=1))
+        async with working(app):
+            await trio.sleep(600)
+        assert await jobs.count() == 1
+        (row,) = await jobs.crons()
+        assert (row.spec["interval"], row.spec["expression"]) == (3600.0, None)
+        app.crons.clear()
+        app.cron("*/5 * * * *", Echo("tick"), name="entry")
+        async with working(app):
+            (row,) = await jobs.crons()
+            await trio.sleep(301)
+        (row,) = await jobs.crons()
+        assert (row.spec["interval"], row.spec["expression"]) == (None, "*/5 * * * *")
+        assert await jobs.count() == 2
+        with pytest.raises(jobrt.InvalidFilter, match="entry"):
+            await jobs.update_cron("entry", expression="61 * * * *")
+
+
+async def test_an_entry_that_code_no_longer_has_does_not_tick(autojump_clock: MockClock) -> None:
+    """A schedule that is changed in code is another entry by default; the older one must not tick beside it."""
+    async with open_app(jobs=[Echo]) as (app, jobs):
+        app.cron(EVERY_MINUTE, Echo("tick"))
+        async with working(app):
+            await trio.sleep(10)
+        app.crons.clear()
+        app.cron("0 12 * * *", Echo("tick"))
+        async with working(app):
+            await trio.sleep(600)
+        assert await jobs.count() == 1
+
+
+async def test_one_broken_entry_does_not_stop_the_others(autojump_clock: MockClock) -> None:
+    """It is told about once; the rest goes on ticking."""
+    from jobrt._events import CronFailed
+    from jobrt._storage.base import CronRow
+
+    told: list[object] = []
+    async with open_app(jobs=[Echo]) as (app, jobs):
+        app.cron(EVERY_MINUTE, Echo("tick"), name="good")
+        async with app.open_storage() as storage:
+            await storage.cron_put(CronRow(name="a bad one", spec={"job": "Echo", "expression": "nonsense"}))
+        with app.events.subscribed(lambda event: isinstance(event, CronFailed) and told.append(event)):
+            async with working(app):
+                await trio.sleep(130)
+        assert await jobs.count() == 3
+    assert len(told) == 1
+
+
+async def test_a_slow_job_of_a_short_interval_does_not_pile_up_when_unique(autojump_clock: MockClock) -> None:
+    """One runs or waits; ticks in between find it there."""
+
+    class Slow(jobrt.Job):
+        UNIQUE = jobrt.Unique(by=("name",))
+
+        async def run(self, ctx: jobrt.Context) -> None:
+            await trio.sleep(95)
+
+    async with open_app(jobs=[Slow]) as (app, jobs):
+        app.every(10, Slow())
+        async with working(app):
+            await trio.sleep(180)
+        assert await jobs.count() == 2
+
+
+async def test_a_job_far_past_its_usual_time_is_told_with_its_stack(autojump_clock: MockClock) -> None:
+    """It "is taking long": once, after ten runs that say what is usual."""
+    from jobrt._events import JobStuck
+
+    class Sleep(jobrt.Job):
+        seconds: float
+
+        async def run(self, ctx: jobrt.Context) -> None:
+            await trio.sleep(self.seconds)
+
+    told: list[JobStuck] = []
+    app = jobrt.App("sqlite:///:memory:", jobs=[Sleep])
+    set_clock(app)
+    async with app.open_client() as jobs:
+        await jobs.enqueue_many(Sleep(1.0) for _ in range(10))
+        with app.events.subscribed(lambda event: isinstance(event, JobStuck) and told.append(event)):
+            async with working(app):
+                await trio.sleep(30)
+                late = await jobs.enqueue(Sleep(300.0))
+                await late.wait()
+    assert [(one.id, one.why) for one in told] == [(late.id, "slow")]
+    assert "run" in told[0].stack

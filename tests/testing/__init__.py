@@ -1,0 +1,1 @@
+"""What `jobrt.testing` offers."""
