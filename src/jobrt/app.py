@@ -132,14 +132,14 @@ class App:
         migrate: bool | None = None,
         name: str | None = None,
     ) -> None:
-        self.url = url or os.environ.get("JOBRT_URL") or DEFAULT_URL
+        self.url: str = url or os.environ.get("JOBRT_URL") or DEFAULT_URL
         self._migrate_wanted = migrate
         self.name = name
-        self.grace = _seconds("grace", grace, least=0.0)
-        self.lease = _seconds("lease", lease, least=0.1)
+        self.grace: float = _seconds("grace", grace, least=0.0)
+        self.lease: float = _seconds("lease", lease, least=0.1)
         self.schema = schema
-        self.registry = Registry()
-        self.events = Emitter()
+        self.registry: Registry = Registry()
+        self.events: Emitter = Emitter()
         self.crons: dict[str, CronEntry] = {}
         self._clock: Callable[[], datetime] | None = None
         self._state = state

@@ -14,7 +14,7 @@ from jobrt._core.states import End, State
 
 __all__ = ["JsonFormatter", "describe", "log_event"]
 
-logger = logging.getLogger("jobrt")
+logger: logging.Logger = logging.getLogger("jobrt")
 
 _QUIET_ENDS = {End.FINISHED, End.SNOOZED}
 

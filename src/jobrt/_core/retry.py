@@ -91,7 +91,7 @@ class CallState(RetryCallState):
         chance: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(_RETRYING, None, args, {})
-        self.attempt_number = min(max(attempt, 1), _LAST_ATTEMPT)
+        self.attempt_number: int = min(max(attempt, 1), _LAST_ATTEMPT)
         self.chance = chance
         self.set_exception((type(error), error, error.__traceback__))
 

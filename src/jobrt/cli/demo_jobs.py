@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import tenacity
@@ -31,7 +31,7 @@ class CountFile(jobrt.Job):
 
     QUEUE: ClassVar[str] = "files"
     MAX_ATTEMPTS: ClassVar[int | None] = 3
-    BACKOFF: ClassVar[Backoff] = tenacity.wait_fixed(0.2)
+    BACKOFF: ClassVar[Any] = tenacity.wait_fixed(0.2)
     UNIQUE: ClassVar[jobrt.Unique | None] = _EVER
 
     root: str
