@@ -48,7 +48,7 @@ class Completer:
     emit: Emitter
     backoff: Backoff
     pending: list[Report] = attrs.Factory(list)
-    in_flight: dict[int, JobRef] = attrs.Factory(dict)
+    in_flight: set[JobRef] = attrs.Factory(set[JobRef])
     landed: int = 0
     refused: int = 0
     _wake: Flag = attrs.Factory(Flag)
@@ -78,13 +78,13 @@ class Completer:
 
     def known(self) -> list[JobRef]:
         """Name the claims whose outcome is not settled yet."""
-        return [JobRef(one.job.id, one.job.lease) for one in self.pending] + list(self.in_flight.values())
+        return [JobRef(one.job.id, one.job.lease) for one in self.pending] + list(self.in_flight)
 
     def take(self, most: int = 2 * _BATCH) -> list[Report]:
         """Hand out the oldest outcomes for one attempt to write them."""
         reports, self.pending = self.pending[:most], self.pending[most:]
         for one in reports:
-            self.in_flight[one.job.id] = JobRef(one.job.id, one.job.lease)
+            self.in_flight.add(JobRef(one.job.id, one.job.lease))
         return reports
 
     def put_back(self, reports: Sequence[Report]) -> None:
@@ -105,7 +105,7 @@ class Completer:
 
     def _arrived(self, reports: Sequence[Report]) -> None:
         for one in reports:
-            self.in_flight.pop(one.job.id, None)
+            self.in_flight.discard(JobRef(one.job.id, one.job.lease))
         if not self.pending and not self.in_flight:
             self._quiet.unpark_all()
 

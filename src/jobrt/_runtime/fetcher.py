@@ -96,15 +96,22 @@ class Fetcher:
             return False
         wanted = self._demand(worker)
         if wanted.empty:
+            self.queue.looks += 1  # for the watchdog: it did look, and nothing can be claimed
             return False
-        self.queue.claiming = True
+        self.queue.claiming, self.queue.claim = True, trio.CancelScope()
+        exchange: Exchange | None = None
         try:
-            exchange = await self._exchange(wanted)
+            with self.queue.claim:
+                exchange = await self._exchange(wanted)
         except StorageUnavailable as error:
+            self.queue.gave_up()
             await self.backoff.wait(error)
             return True
         finally:
-            self.queue.claiming = False
+            if exchange is None:
+                self.queue.gave_up()
+        if exchange is None:
+            return True  # cancelled by a stop; the next look sees that the queue is closed
         self.backoff.reset()
         again = self._hand_over(wanted, exchange)
         self.queue.looked(len(exchange.jobs))

@@ -268,11 +268,14 @@ class Worker:
                 await nursery.start(self._shielded_tree)
                 self.emit(WorkerStarted(self.id, tuple(self.queues)))
                 task_status.started(self)
+                hurry = trio.CancelScope()
+                nursery.start_soon(self._hurry_when_cancelled, hurry)
                 try:
                     await self.shutting_down.wait()
                 finally:
                     with trio.CancelScope(shield=True):  # every step of the shutdown has its own limit
                         await self._shut_down(graceful=self.shutting_down.is_set())
+                    hurry.cancel()
         finally:
             self.emit(WorkerStopped(self.id))
             self.stopped.set()
@@ -312,7 +315,9 @@ class Worker:
         self._cancel_running(Stop.SHUTDOWN, "the worker stopped")
         with trio.move_on_after(_CLEANUP):
             await self._wait_empty()
-        await self._wait_empty()
+        for queue in self.queues.values():
+            queue.claim.cancel(reason="the worker stopped")  # a storage that does not answer must not hold it
+        await self._wait_empty()  # Trio cannot end an attempt that does not end: it holds the worker open
         with trio.move_on_after(_SIGN_OFF), suppress(StorageError):
             await self._sign_off()
         self._tree.stop()

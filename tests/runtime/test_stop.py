@@ -1,0 +1,217 @@
+"""A worker stops within its grace and five seconds, in whatever phase it is, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import jobrt
+from jobrt import End, State, where
+from tests.runtime.test_fencing import Trouble, scene
+from tests.simulation.faulty import Fault
+
+
+class Sleep(jobrt.Job):
+    """Sleep so many seconds."""
+
+    seconds: float = 3600.0
+
+    async def run(self, ctx: jobrt.Context) -> str:
+        await trio.sleep(self.seconds)
+        return "slept"
+
+
+class Deaf(jobrt.Job):
+    """Do not let a cancellation in for so many seconds."""
+
+    seconds: float
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self.seconds)
+
+
+@pytest.mark.parametrize("phase", ["starting", "idle", "draining", "burst", "database away"])
+@pytest.mark.parametrize("way", ["stop", "cancel"])
+async def test_a_stop_is_bounded_in_every_phase(phase: str, way: str, autojump_clock: MockClock) -> None:
+    """By grace and five seconds; with a database nothing stays claimed and no worker stays registered."""
+    grace = 10.0 if way == "stop" else 0.0
+    away = Trouble(frozenset({"exchange", "finish", "beat", "changes", "lead", "unregister"}), Fault.REFUSED)
+    async with scene(away, [Sleep], queues={"default": 3}) as here:
+        async with trio.open_nursery() as nursery:
+            worker = await nursery.start(here.app.run_worker)
+            if phase in {"draining", "database away"}:
+                await here.client.enqueue_many([Sleep() for _ in range(5)])
+            if phase == "burst":
+                await here.client.enqueue_many([Sleep(0.01) for _ in range(200)])
+            if phase != "starting":
+                await trio.sleep(1 if phase != "burst" else 0.05)
+            away.on = phase == "database away"
+            began = trio.current_time()
+            if way == "stop":
+                await worker.stop(grace=grace)
+            else:
+                nursery.cancel_scope.cancel()
+        assert trio.current_time() - began <= grace + 5.01
+        assert worker.stopped.is_set()
+        if phase != "database away":
+            assert await here.client.count(where.state("executing")) == 0
+            assert await here.client.workers() == []
+
+
+@pytest.mark.parametrize(
+    "call", ["exchange", "finish", "save", "release_unknown", "unregister", "resign", "beat", "changes"]
+)
+async def test_a_storage_that_does_not_answer_does_not_hold_a_stop(
+    call: str, autojump_clock: MockClock
+) -> None:
+    """A call that hangs is given up within the limits of the stop."""
+
+    class Chatty(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None:
+            ctx.progress(1, 2)
+            await trio.sleep(2)
+            ctx.progress(2, 2)
+
+    silent = Trouble(frozenset({call}), Fault.SLOW, 1e6)
+    async with scene(silent, [Chatty, Sleep], queues={"default": 3}) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        await here.client.enqueue(Sleep())
+        await here.client.enqueue(Chatty())
+        await trio.sleep(1)
+        silent.on = True
+        await here.client.enqueue(Chatty())
+        await trio.sleep(2)
+        began = trio.current_time()
+        await worker.stop(grace=4)
+        assert trio.current_time() - began <= 9.01
+
+
+async def test_outcomes_that_the_stop_brings_about_are_written_once(autojump_clock: MockClock) -> None:
+    """What was cut is available again, with an interrupted attempt that counts as none; what ended is completed."""
+    async with scene(lambda _: None, [Sleep], queues={"default": 4}) as here:
+        async with trio.open_nursery() as nursery:
+            worker = await nursery.start(here.app.run_worker)
+            handles = await here.client.enqueue_many([Sleep(5), Sleep(20), Sleep(5), Sleep(20), Sleep(5)])
+            await trio.sleep(1)
+            await worker.stop(grace=10)
+        records = [await here.client.get(one.id) for one in handles]
+    assert [one.state for one in records] == [State.COMPLETED, State.AVAILABLE] * 2 + [State.AVAILABLE]
+    assert [[a.end for a in one.attempts] for one in records] == [
+        [End.FINISHED],
+        [End.INTERRUPTED],
+        [End.FINISHED],
+        [End.INTERRUPTED],
+        [],
+    ]
+    assert [one.attempt for one in records] == [1, 0, 1, 0, 0]
+
+
+async def test_stopping_twice_takes_the_shorter_grace(autojump_clock: MockClock) -> None:
+    """A second call can only shorten the first one's; both return when the worker is gone."""
+    async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        await here.client.enqueue(Sleep())
+        await trio.sleep(1)
+        began = trio.current_time()
+        async with trio.open_nursery() as stops:
+            for grace in (100, 20, 50):
+                stops.start_soon(lambda grace=grace: worker.stop(grace=grace))
+        assert trio.current_time() - began == pytest.approx(20, abs=0.5)
+
+
+async def test_cancelling_the_scope_around_it_ends_the_grace_of_a_stop(autojump_clock: MockClock) -> None:
+    """As a second signal does: the rest is a stop without grace."""
+    async with scene(lambda _: None, [Sleep]) as here:
+        handle = await here.client.enqueue(Sleep())
+        async with trio.open_nursery() as nursery:
+            worker = await nursery.start(here.app.run_worker)
+            await trio.sleep(1)
+            worker.begin_stop(grace=1000)
+            await trio.sleep(3)
+            began = trio.current_time()
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() - began <= 5
+        assert (await here.client.get(handle.id)).state is State.AVAILABLE
+
+
+async def test_a_job_that_swallows_its_cancellation_and_returns_has_completed(
+    autojump_clock: MockClock,
+) -> None:
+    """What it returned counts: its work is done, and running it again would do it twice."""
+
+    class Thorough(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> Any:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+            return "done all the same"
+
+    async with scene(lambda _: None, [Thorough]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Thorough())
+        await trio.sleep(1)
+        await worker.stop(grace=0)
+        assert (await here.client.get(handle.id)).result == "done all the same"
+
+
+async def test_a_deaf_job_holds_the_worker_open_and_the_heartbeat_with_it(autojump_clock: MockClock) -> None:
+    """Trio cannot end it; as long as it runs nobody else runs it, however long past grace and lease that is."""
+    async with scene(lambda _: None, [Deaf]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Deaf(200))
+        await trio.sleep(1)
+        worker.begin_stop(grace=2)
+        await trio.sleep(100)
+        (row,) = await here.client.workers()
+        assert row.alive
+        assert (await here.client.get(handle.id)).state is State.EXECUTING
+        await worker.stopped.wait()
+        record = await here.client.get(handle.id)
+    assert record.state is State.COMPLETED
+
+
+async def test_a_process_about_to_exit_abandons_what_does_not_end(autojump_clock: MockClock) -> None:
+    """It is reported as interrupted, given back and named, and the worker signs off."""
+    async with scene(lambda _: None, [Deaf]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Deaf(50))
+        await trio.sleep(1)
+        worker.begin_stop(grace=0)
+        await trio.sleep(4)
+        assert await worker.abandon() == [f"Deaf {handle.id}"]
+        record = await here.client.get(handle.id)
+        assert (record.state, [one.end for one in record.attempts]) == (State.AVAILABLE, [End.INTERRUPTED])
+        assert await here.client.workers() == []
+        await worker.stopped.wait()
+        assert await here.client.get(handle.id) == record
+
+
+async def test_jobs_in_hand_of_a_stopped_worker_go_on_at_their_checkpoint_elsewhere(
+    autojump_clock: MockClock,
+) -> None:
+    """Within a second: the next worker is woken by the give-back."""
+    seen: list[tuple[str, Any]] = []
+
+    class Resuming(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None:
+            seen.append((ctx.state, ctx.saved))
+            for number in range(ctx.saved or 0, 10):
+                await ctx.checkpoint(number + 1)
+                await trio.sleep(1)
+
+    async with scene(lambda _: None, [Resuming], state="first") as here, trio.open_nursery() as nursery:
+        one = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Resuming())
+        await trio.sleep(4.5)
+        two = await nursery.start(type(here.app)(here.real, jobs=[Resuming], state="second").run_worker)
+        await one.stop(grace=0)
+        began = trio.current_time()
+        while len(seen) < 2:
+            await trio.sleep(0.05)
+        assert trio.current_time() - began < 1
+        assert (await handle.wait()).state is State.COMPLETED
+        await two.stop()
+    assert seen == [("first", None), ("second", 5)]
