@@ -36,8 +36,11 @@ E = TypeVar("E", bound=Event)
 SELDOM = Queue(4, poll_interval=60)
 """Serves a queue that is looked at within the test only if somebody says that there is something."""
 
-OTHERS = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <>
-pg_backend_pid()" LISTENERS = f"{OTHERS} and query ilike '%listen%'"
+OTHERS = (
+    "select pg_terminate_backend(pid) from pg_stat_activity"
+    " where datname = current_database() and pid <> pg_backend_pid()"
+)
+LISTENERS = f"{OTHERS} and query ilike '%listen%'"
 
 
 @attrs.define(eq=False)
