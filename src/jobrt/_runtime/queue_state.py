@@ -50,10 +50,10 @@ class NameLimits:
 class QueueState:
     """What fetcher, executors and control of one queue share.
 
-    ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by claim: an attempt that lost
-    its lease may still be cleaning up when its job is claimed again. ``more`` says that the database may hold due
-    jobs that the last claim had no room for, so that each freed slot is worth a claim. ``claim`` is the scope of the claim
-    under way.
+    ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by claim: an attempt that
+    lost its lease may still be cleaning up when its job is claimed again. ``more`` says that the database may hold
+    due jobs that the last claim had no room for, so that each freed slot is worth a claim. ``claim`` is the scope of
+    the claim under way.
     """
 
     name: str
