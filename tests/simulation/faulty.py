@@ -75,7 +75,9 @@ class Chance:
         if not self.on or self.random.random() >= self.rate:
             return None
         if name == "register":  # its innermost scope is the worker's, and the stops are drawn elsewhere
-            return self.random.choice([Fault.REFUSED, Fault.REPLY_LOST, Fault.SLOW]), self.random.expovariate(0.5)
+            return self.random.choice([Fault.REFUSED, Fault.REPLY_LOST, Fault.SLOW]), self.random.expovariate(
+                0.5
+            )
         return self.random.choice(list(Fault)), min(self.random.expovariate(0.5), 60.0)
 
 
@@ -137,7 +139,10 @@ class FaultyStorage:
             raise StorageUnavailable("was cut off")
 
     async def listen(
-        self, deliver: Callable[[Wake], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        deliver: Callable[[Wake], None],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen, losing some wakes; a fault makes it deaf after a while."""
 

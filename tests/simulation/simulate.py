@@ -306,8 +306,10 @@ class Cluster:
         for _ in range(count):
             job = chance.choice(JOBS)
             handle = await self.client.enqueue(
-                job(), queue=chance.choice(list(QUEUES)), priority=chance.choice([0, 0, 1]),
-                schedule_in=timedelta(seconds=chance.choice([0, 0, 2]))
+                job(),
+                queue=chance.choice(list(QUEUES)),
+                priority=chance.choice([0, 0, 1]),
+                schedule_in=timedelta(seconds=chance.choice([0, 0, 2])),
             )
             self.world.expected[handle.id] = job.__name__
 
@@ -360,7 +362,10 @@ async def _simulate(seed: int) -> Summary:
 
     async with open_sqlite(":memory:", clock=clock) as real:
         real._database._writer.execute("create table written (id)")
-        async with AppOn(real, jobs=JOBS, queues=QUEUES).open_client() as client, trio.open_nursery() as nursery:
+        async with (
+            AppOn(real, jobs=JOBS, queues=QUEUES).open_client() as client,
+            trio.open_nursery() as nursery,
+        ):
             faults = Chance(world.chance, rate=world.chance.choice([0.0, 0.05, 0.2]))
             cluster = Cluster(world, real, faults, nursery, client)
             await cluster.enqueue(10)

@@ -1,0 +1,219 @@
+"""Cancelling a job: with a reason, wherever it is, and one of two racing ends wins whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import jobrt
+from jobrt import End, State, where
+from jobrt._events import JobCancelPhase
+from tests.runtime.test_fencing import Trouble, scene
+from tests.simulation.faulty import Fault
+
+
+class Sleep(jobrt.Job):
+    """Sleep, and keep how it was told to stop."""
+
+    seconds: float = 3600.0
+
+    async def run(self, ctx: jobrt.Context) -> str:
+        try:
+            await trio.sleep(self.seconds)
+        finally:
+            if ctx.state is not None:
+                ctx.state.append(ctx.cancelled)
+        return "slept"
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by a wake-up", "by looking"])
+async def test_a_running_job_is_cancelled_within_a_second(told: bool, autojump_clock: MockClock) -> None:
+    """At once when the worker is told, within its look otherwise; the reason reaches the job and its record."""
+    saw: list[Any] = []
+    async with scene(lambda _: None, [Sleep], state=saw) as here, trio.open_nursery() as nursery:
+        here.app._storage.lose_wake = lambda: not told
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Sleep())
+        while not worker.queues["default"].running:
+            await trio.sleep(0.1)
+        began = trio.current_time()
+        await here.client.cancel(handle.id, "changed my mind")
+        record = await handle.wait()
+        assert trio.current_time() - began <= (0.05 if told else 1.1) + 0.05
+        await worker.stop()
+    assert saw == [(jobrt.Stop.OPERATOR, "changed my mind")]
+    assert (record.state, record.cancel_reason) == (State.CANCELLED, "changed my mind")
+    assert [(one.end, one.message) for one in record.attempts] == [(End.CANCELLED, "changed my mind")]
+
+
+async def test_the_reasons_to_stop_are_told_apart(autojump_clock: MockClock) -> None:
+    """A time limit, an operator and a shutdown: in `ctx` and in the attempt's record."""
+
+    class Limited(Sleep):
+        TIMEOUT = 5
+        MAX_ATTEMPTS = 1
+
+    saw: list[Any] = []
+    async with scene(lambda _: None, [Sleep, Limited], state=saw) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        limited = await here.client.enqueue(Limited())
+        await limited.wait()
+        cancelled = await here.client.enqueue(Sleep())
+        await trio.sleep(1)
+        await here.client.cancel(cancelled.id, "no")
+        await cancelled.wait()
+        cut = await here.client.enqueue(Sleep())
+        await trio.sleep(1)
+        await worker.stop(grace=0)
+        ends = [(await here.client.get(one.id)).attempts[0].end for one in (limited, cancelled, cut)]
+    assert [one[0] for one in saw] == [jobrt.Stop.TIMEOUT, jobrt.Stop.OPERATOR, jobrt.Stop.SHUTDOWN]
+    assert ends == [End.TIMED_OUT, End.CANCELLED, End.INTERRUPTED]
+
+
+async def test_the_phases_of_a_cancellation_are_told(autojump_clock: MockClock) -> None:
+    """Received when the job's scope is cancelled, stuck when it does not end."""
+
+    class Deaf(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(20)
+            await trio.sleep(0)
+
+    async with scene(lambda _: None, [Deaf]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Deaf())
+        await trio.sleep(1)
+        await here.client.cancel(handle.id, "no")
+        assert (await here.client.get(handle.id)).cancel_reason == "no"
+        await handle.wait()
+        await worker.stop()
+    phases = [one.phase for one in here.events if isinstance(one, JobCancelPhase)]
+    assert phases == ["received", "stuck"]
+
+
+async def test_a_job_that_completes_although_it_was_cancelled_has_completed(
+    autojump_clock: MockClock,
+) -> None:
+    """One of the two ends wins, whole: state, result and no reason."""
+
+    class Late(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> str:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(2)
+            return "done"
+
+    async with scene(lambda _: None, [Late]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Late())
+        await trio.sleep(1)
+        await here.client.cancel(handle.id, "too late")
+        record = await handle.wait()
+        await worker.stop()
+    assert (record.state, record.result, record.cancel_reason) == (State.COMPLETED, "done", None)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.001, 0.002, 0.004, 0.005, 0.006])
+async def test_a_cancellation_that_races_with_the_end_leaves_one_of_them(
+    after: float, autojump_clock: MockClock
+) -> None:
+    """Before and after the outcome is written: cancelled without a result, or completed with one."""
+    async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Sleep(1))
+        await trio.sleep(1 + after)
+        await here.client.cancel(where.id_in([handle.id]), "no")
+        record = await handle.wait()
+        await worker.stop()
+    whole = [(State.COMPLETED, "slept", None), (State.CANCELLED, None, "no")]
+    assert (record.state, record.result, record.cancel_reason) in whole
+    assert len(record.attempts) == 1
+
+
+async def test_cancelling_works_while_the_queue_is_paused_and_every_slot_is_busy(
+    autojump_clock: MockClock,
+) -> None:
+    """Control goes by the fetchers."""
+    async with scene(lambda _: None, [Sleep], queues={"default": 1}) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        busy, waiting = await here.client.enqueue_many([Sleep(), Sleep()])
+        await trio.sleep(1)
+        await here.client.pause("default")
+        await here.client.cancel(waiting.id, "a")
+        await here.client.cancel(busy.id, "b")
+        with trio.fail_after(2):
+            assert (await busy.wait()).cancel_reason == "b"
+        assert (await waiting.wait()).attempts == ()
+        await worker.stop()
+
+
+async def test_a_claimed_job_that_nobody_has_begun_is_cancelled_without_being_run(
+    autojump_clock: MockClock,
+) -> None:
+    """A fast queue holds jobs in hand; a cancelled one of these ends without an attempt."""
+    trouble = Trouble(frozenset({"exchange"}), Fault.ANSWERED_LATE, 2.0)
+    async with scene(trouble, [Sleep]) as here, trio.open_nursery() as nursery:
+        trouble.on = True
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Sleep(1))
+        while (await here.client.get(handle.id)).state is not State.EXECUTING:
+            await trio.sleep(0.1)
+        await here.client.cancel(handle.id, "no")
+        record = await handle.wait()
+        await worker.stop()
+    assert record.state is State.CANCELLED
+
+
+async def test_a_job_deleted_while_it_runs_is_gone_and_the_worker_goes_on(autojump_clock: MockClock) -> None:
+    """Its outcome is refused; nothing is stuck."""
+    async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        gone = await here.client.enqueue(Sleep(2))
+        await trio.sleep(1)
+        assert await here.client.delete(gone.id) == 1
+        await trio.sleep(5)
+        assert worker.info()["refused"] == 1
+        assert await (await here.client.enqueue(Sleep(1))).result() == "slept"
+        await worker.stop()
+
+
+async def test_a_running_job_cannot_be_rerun(autojump_clock: MockClock) -> None:
+    """It is refused, and the job goes on."""
+    async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Sleep(2))
+        await trio.sleep(1)
+        with pytest.raises(jobrt.JobStateError):
+            await here.client.rerun(handle.id)
+        assert (await handle.wait()).attempt == 1
+        await worker.stop()
+
+
+async def test_cleaning_up_under_a_shield_is_waited_for(autojump_clock: MockClock) -> None:
+    """The outcome is written when the clean-up has ended, and the slot is held until then."""
+    tidied: list[float] = []
+
+    class Tidy(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.move_on_after(10, shield=True):
+                    await trio.sleep(3)
+                tidied.append(trio.current_time())
+
+    async with (
+        scene(lambda _: None, [Tidy, Sleep], queues={"default": 1}) as here,
+        trio.open_nursery() as nursery,
+    ):
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Tidy())
+        after = await here.client.enqueue(Sleep(0))
+        await trio.sleep(1)
+        await here.client.cancel(handle.id, "no")
+        assert (await handle.wait()).state is State.CANCELLED
+        assert tidied
+        assert (await after.wait()).started_at >= (await here.client.get(handle.id)).finished_at
+        await worker.stop()
