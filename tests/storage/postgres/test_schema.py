@@ -149,8 +149,7 @@ async def test_unmigrated_is_said_by_every_call(postgres_url: str) -> None:
 async def test_workers_go_on_while_others_migrate(storage: Any, another: Any) -> None:
     """Migrating takes no lock that a claim would wait for when there is nothing to apply."""
     await add(storage, job())
-    async with another() as other, storage._database.plain.acquire() as conn:
-        async with conn.transaction():
-            await conn.execute("select 1 from jobrt.job for update")
-            with trio.fail_after(PATIENCE):
-                assert await other.migrate() == ()
+    async with another() as other, storage._database.plain.acquire() as conn, conn.transaction():
+        await conn.execute("select 1 from jobrt.job for update")
+        with trio.fail_after(PATIENCE):
+            assert await other.migrate() == ()

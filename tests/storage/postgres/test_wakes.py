@@ -9,11 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 import trio
+import trio.testing
 
 from jobrt._core import where
 from jobrt._core.unique import Unique, unique_key
 from jobrt._storage.base import Wake
 from jobrt._storage.postgres import PostgresStorage, listen, open_postgres
+from jobrt._storage.postgres import wake as wakes
 from jobrt._storage.trio_psycopg import TrioConnection
 from jobrt.errors import StorageUnavailable
 from tests.storage.postgres.build import add, ask, end, job
@@ -55,7 +57,9 @@ async def test_one_per_queue_however_many_jobs(storage: PostgresStorage, ear: Ea
     assert await ear.heard() == {"j:r0": 1, "j:r1": 1}
 
 
-async def test_a_burst_is_told_twice(storage: PostgresStorage, ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_is_told_twice(
+    storage: PostgresStorage, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first job of a burst is told at once, all that come within the interval once together."""
     sleeping, wake = trio.Event(), trio.Event()
 
@@ -63,10 +67,8 @@ async def test_a_burst_is_told_twice(storage: PostgresStorage, ear: Ear, monkeyp
         sleeping.set()
         await wake.wait()
 
-    from jobrt._storage.postgres import wake as module  # noqa: PLC0415
-
-    monkeypatch.setattr(module, "_INTERVAL", 1e9)
-    monkeypatch.setattr(module.trio, "sleep", sleep)
+    monkeypatch.setattr(wakes, "_INTERVAL", 1e9)
+    monkeypatch.setattr(trio, "sleep", sleep)
     for _ in range(50):
         await add(storage, job())
     assert await ear.heard() == {"j:default": 1}
@@ -117,13 +119,13 @@ async def test_an_awaited_end_is_told_once(storage: PostgresStorage, ear: Ear) -
     ids = await add(storage, *(job() for _ in range(6)))
     assert set((await storage.await_final(ids)).values()) == {"available"}
     claimed = (await storage.exchange((), ask(limit=3))).jobs
-    await ear.heard()
+    assert (await ear.heard())["f"] == 0
     await storage.exchange([end(one) for one in claimed], ask("nothing"))
-    assert await ear.heard() == {"f": 1}
+    assert (await ear.heard())["f"] == 1
     await storage.cancel(where.id(ids[3]), "x")
-    assert await ear.heard() == {"f": 1}
+    assert (await ear.heard())["f"] == 1
     await storage.delete(where.id(ids[4]))
-    assert await ear.heard() == {"f": 1}
+    assert (await ear.heard())["f"] == 1
 
 
 async def test_without_listen_nobody_is_notified(
@@ -146,13 +148,8 @@ async def test_without_listen_listening_waits(another: Callable[..., Any]) -> No
     """It is started at once, delivers nothing, and ends when it is cancelled."""
     async with another(listen=False) as quiet, trio.open_nursery() as nursery:
         await nursery.start(quiet.listen, pytest.fail)
-        await add_nothing()
+        await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-
-
-async def add_nothing() -> None:
-    """Let others have a turn."""
-    await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_without_listen_nothing_is_left_in_the_session(
@@ -189,7 +186,7 @@ async def test_unlisten_behind_our_back_is_noticed(
     monkeypatch.setattr(listen, "open_connection", opened)
     monkeypatch.setattr(listen, "_PING_EVERY", 0.01)
     with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable, match="no longer listens"):
-        async with open_nursery_plainly() as nursery:
+        async with PlainNursery() as nursery:
             await nursery.start(storage.listen, lambda _wake: None)
             await conns[0].execute("unlisten *")
 
@@ -201,7 +198,7 @@ async def test_a_killed_connection_is_noticed_at_once(
     heard: list[Wake] = []
     for _ in range(3):
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
-            async with open_nursery_plainly() as nursery:
+            async with PlainNursery() as nursery:
                 await nursery.start(storage.listen, heard.append)
                 admin.execute(
                     "select pg_terminate_backend(pid) from pg_stat_activity"
@@ -209,7 +206,7 @@ async def test_a_killed_connection_is_noticed_at_once(
                 )
 
 
-class open_nursery_plainly:  # noqa: N801 - reads like what it stands for
+class PlainNursery:
     """Open a nursery that raises what its one failing task raised, and no group of it."""
 
     async def __aenter__(self) -> trio.Nursery:
@@ -217,7 +214,7 @@ class open_nursery_plainly:  # noqa: N801 - reads like what it stands for
         self._manager = trio.open_nursery()
         return await self._manager.__aenter__()
 
-    async def __aexit__(self, *exc: Any) -> bool | None:
+    async def __aexit__(self, *exc: object) -> bool | None:
         """Close it."""
         try:
             return await self._manager.__aexit__(*exc)

@@ -42,7 +42,9 @@ def time(storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch) -> Time:
     return clock
 
 
-async def old(storage: PostgresStorage, admin: psycopg.Connection[Any], number: int, **options: Any) -> list[int]:
+async def old(
+    storage: PostgresStorage, admin: psycopg.Connection[Any], number: int, **options: Any
+) -> list[int]:
     """Insert jobs that have been due for an hour."""
     ids = await add(storage, *(job(**options) for _ in range(number)))
     admin.execute(

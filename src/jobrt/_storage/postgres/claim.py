@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mark", "Marks", "Reply", "claim_values", "exchange_statement", "read_reply"]
 
-_BEFORE_ALL: Final = ("-infinity", 0)
+_BEFORE_ALL: Final[tuple[str, int]] = ("-infinity", 0)
 _OUTSIDE: Final = 1 << 40
 """More than any priority."""
 
@@ -105,8 +105,8 @@ class Mark:
         seen: list[tuple[int, int, str, int]] = []
         gaps: list[tuple[int, int, int]] = []
         for scan, levels in enumerate(self.levels, start=1):
-            known = sorted(levels.items(), reverse=True)
-            seen += [(scan, priority, *(_BEFORE_ALL if full else key)) for priority, key in known]
+            known = sorted((dict.fromkeys(levels, _BEFORE_ALL) if full else levels).items(), reverse=True)
+            seen += [(scan, priority, *key) for priority, key in known]
             edges = [_OUTSIDE, *(priority for priority, _ in known), -_OUTSIDE]
             gaps += [(scan, high, low) for high, low in pairwise(edges)]
         return {

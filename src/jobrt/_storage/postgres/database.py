@@ -12,6 +12,7 @@ Behind a pooler in transaction mode (``listen=False``) the session is nobody's: 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -123,7 +124,11 @@ async def retried(call: Callable[[], Awaitable[T]]) -> T:
     return await call()
 
 
-async def _configure(conn: TrioConnection[Any]) -> None:
+async def _configure(conn: TrioConnection[Any], *, ours: bool) -> None:
+    # Said with each BEGIN, so it holds behind a pooler as well, whatever the database's default is.
+    await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    if not ours:
+        return
     settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
     await conn.execute(f"select {settings}".encode())
 
@@ -139,7 +144,7 @@ async def open_database(
             url,
             max_size=pool_size,
             prepare_threshold=prepare,
-            configure=_configure if listening else None,
+            configure=partial(_configure, ours=listening),
         ) as hot,
         # Jobs may hold these as long as they like, so there are more, and one waits for them longer.
         Pool(url, max_size=4 * pool_size, acquire_timeout=60.0, prepare_threshold=prepare) as plain,
