@@ -96,7 +96,7 @@ class Fetcher:
             return False
         wanted = self._demand(worker)
         if wanted.empty:
-            self.queue.looks += 1  # for the watchdog: it did look, and nothing can be claimed
+            self.queue.turns += 1  # for the watchdog: the fetcher is well, there is only nothing it may claim
             return False
         self.queue.claiming, self.queue.claim = True, trio.CancelScope()
         exchange: Exchange | None = None

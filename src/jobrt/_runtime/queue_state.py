@@ -53,7 +53,7 @@ class QueueState:
     ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by claim: an attempt that
     lost its lease may still be cleaning up when its job is claimed again. ``more`` says that the database may hold
     due jobs that the last claim had no room for, so that each freed slot is worth a claim. ``claim`` is the scope of
-    the claim under way.
+    the claim under way. ``looks`` counts answered claims, ``turns`` also the times that there was no room for one.
     """
 
     name: str
@@ -77,6 +77,7 @@ class QueueState:
     claiming: bool = False
     claim: trio.CancelScope = attrs.Factory(trio.CancelScope)
     looks: int = 0
+    turns: int = 0
     claimed: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -121,6 +122,7 @@ class QueueState:
         """Note that the fetcher has looked and claimed so many jobs."""
         self.claiming = False
         self.looks += 1
+        self.turns += 1
         self.claimed += count
         self._tell()
 

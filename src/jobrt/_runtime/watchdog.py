@@ -115,11 +115,11 @@ class Watchdog:
     async def _look_at_queues(self) -> None:
         now = trio.current_time()
         for name, queue in self.queues.items():
-            looks, since = self._looks.get(name, (-1, now))
-            if looks != queue.looks or queue.paused or queue.closed or queue.held >= queue.concurrency:
-                self._looks[name] = queue.looks, now
+            turns, since = self._looks.get(name, (-1, now))
+            if turns != queue.turns or queue.paused or queue.closed or queue.held >= queue.concurrency:
+                self._looks[name] = queue.turns, now
             elif now - since > max(_STALLED_AT_LEAST, _STALLED_POLLS * queue.settings.poll_interval):
-                self._looks[name] = queue.looks, now
+                self._looks[name] = queue.turns, now
                 await self._unstall(name, queue)
 
     async def _unstall(self, name: str, queue: QueueState) -> None:
