@@ -1,0 +1,151 @@
+"""The database goes away: a state, not a crash; everything resumes, and every outcome is written once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import jobrt
+from jobrt import End, State, where
+from jobrt._events import ActorRestarted, JobEnded, StorageDown, StorageUp
+from tests.runtime.test_fencing import Trouble, scene
+from tests.simulation.faulty import Fault
+
+EVERYTHING = frozenset(
+    {
+        "exchange",
+        "finish",
+        "beat",
+        "register",
+        "changes",
+        "lead",
+        "rescue",
+        "prune",
+        "cron_rows",
+        "listen",
+        "save",
+        "release_unknown",
+        "now",
+        "resign",
+        "unregister",
+    }
+)
+
+
+class Work(jobrt.Job):
+    """Take a while."""
+
+    seconds: float = 5.0
+
+    async def run(self, ctx: jobrt.Context) -> str:
+        if ctx.state is not None:
+            ctx.state.append(ctx.job.id)
+        await trio.sleep(self.seconds)
+        return "done"
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.REPLY_LOST])
+async def test_outcomes_wait_for_the_database_and_are_written_once(
+    fault: Fault, autojump_clock: MockClock
+) -> None:
+    """Shorter than the lease: jobs that end meanwhile run once, and no restart is used up."""
+    ran: list[int] = []
+    away = Trouble(EVERYTHING, fault)
+    async with scene(away, [Work], state=ran, queues={"default": 4}) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handles = await here.client.enqueue_many([Work() for _ in range(12)])
+        await trio.sleep(1)
+        away.on = True
+        await trio.sleep(15)
+        away.on = False
+        records = [await one.wait() for one in handles]
+        await worker.stop()
+    assert {one.state for one in records} == {State.COMPLETED}
+    assert {one.attempt for one in records} == {1}
+    assert Counter(ran).most_common(1)[0][1] == 1
+    assert Counter(one.id for one in here.events if isinstance(one, JobEnded)).most_common(1)[0][1] == 1
+    assert [one for one in here.events if isinstance(one, ActorRestarted)] == []
+
+
+async def test_an_outage_of_an_hour_ends_in_work_within_seconds(autojump_clock: MockClock) -> None:
+    """Longer than the lease: the worker gives its jobs up, comes back under a new name, and does them all."""
+    away = Trouble(EVERYTHING, Fault.REFUSED)
+    async with scene(away, [Work], queues={"default": 4}) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handles = await here.client.enqueue_many([Work(100) for _ in range(4)])
+        await trio.sleep(1)
+        away.on = True
+        calls = Counter[str]()
+        trouble = here.app._storage.decide
+
+        def count(name: str) -> Any:
+            calls[name] += 1
+            return trouble(name)
+
+        here.app._storage.decide = count
+        await trio.sleep(3600)
+        assert max(calls.values()) < 3600, f"a busy loop: {calls}"
+        away.on = False
+        with trio.fail_after(10 + 100 + 30):
+            records = [await one.wait() for one in handles]
+        await worker.stop()
+    assert {one.state for one in records} == {State.COMPLETED}
+    assert [one for one in here.events if isinstance(one, ActorRestarted)] == []
+
+
+async def test_an_outage_is_told_once_when_it_comes_and_once_when_it_goes(autojump_clock: MockClock) -> None:
+    """However many actors meet it, however often: no flood."""
+    away = Trouble(EVERYTHING, Fault.REFUSED)
+    async with scene(away, [Work]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(1)
+        away.on = True
+        await trio.sleep(300)
+        assert worker.info()["outage"]
+        away.on = False
+        await trio.sleep(30)
+        assert worker.info()["outage"] is None
+        await worker.stop()
+    told = [type(one) for one in here.events if isinstance(one, StorageDown | StorageUp)]
+    assert told == [StorageDown, StorageUp]
+
+
+@pytest.mark.parametrize("call", sorted(EVERYTHING))
+async def test_any_one_actor_may_be_without_database(call: str, autojump_clock: MockClock) -> None:
+    """The one call that fails for five minutes ends in itself: afterwards all jobs are done, nobody restarted."""
+    away = Trouble(frozenset({call}), Fault.REFUSED)
+    async with scene(away, [Work], queues={"default": 4}) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(1)
+        away.on = True
+        handles = await here.client.enqueue_many([Work() for _ in range(8)])
+        await trio.sleep(300)
+        away.on = False
+        with trio.fail_after(120):
+            records = [await one.wait() for one in handles]
+        assert {one.state for one in records} == {State.COMPLETED}
+        await worker.stop()
+        assert await here.client.count(where.state("executing")) == 0
+    assert [one for one in here.events if isinstance(one, ActorRestarted)] == []
+
+
+async def test_a_worker_starts_when_the_database_comes(autojump_clock: MockClock) -> None:
+    """It waits for it, and can be cancelled while it does."""
+    away = Trouble(frozenset({"register"}), Fault.REFUSED, on=True)
+    async with scene(away, [Work]) as here:
+        with trio.move_on_after(100) as given_up:
+            await here.app.run_worker()
+        assert given_up.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.app.run_worker)
+            await trio.sleep(60)
+            away.on = False
+            handle = await here.client.enqueue(Work())
+            with trio.fail_after(30):
+                record = await handle.wait()
+            await here.app.worker.stop()
+    assert [one.end for one in record.attempts] == [End.FINISHED]

@@ -1,0 +1,218 @@
+"""Jobs that run in threads, in processes and under asyncio: each is stopped in the way that it can be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import jobrt
+from jobrt import End, State
+from jobrt.testing import open_app
+from tests.runtime.test_worker import working
+
+
+class InThread(jobrt.Job):
+    """Wait in a thread until cancelled."""
+
+    RUN_IN = "thread"
+
+    def run(self, ctx: jobrt.Context) -> None:
+        ctx.state.append(threading.get_ident())
+        ctx.progress(1, 3, "in a thread")
+        trio.from_thread.run(trio.sleep, 0)
+        try:
+            while True:
+                trio.from_thread.check_cancelled()
+                time.sleep(0.001)
+        finally:
+            ctx.state.append(ctx.cancelled)
+
+
+class Answer(jobrt.Job):
+    """Return from a thread where it ran."""
+
+    RUN_IN = "thread"
+
+    def run(self, ctx: jobrt.Context) -> bool:
+        return threading.current_thread() is not threading.main_thread()
+
+
+class Killed(jobrt.Job):
+    """Wait in a process for longer than anybody has patience."""
+
+    RUN_IN = "process"
+    TIMEOUT = 1.5
+    MAX_ATTEMPTS = 1
+
+    def run(self, ctx: Any) -> None:
+        time.sleep(3600)
+
+
+class Elsewhere(jobrt.Job):
+    """Return from a process which one it was, and what it knew."""
+
+    RUN_IN = "process"
+
+    def run(self, ctx: Any) -> Any:
+        return [os.getpid(), ctx.job.attempt, ctx.saved]
+
+
+class InAsyncio(jobrt.Job):
+    """Wait under asyncio until cancelled."""
+
+    RUN_IN = "asyncio"
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        ctx.state.append("began")
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            ctx.state.append(ctx.cancelled)
+            raise
+
+
+class Gathering(jobrt.Job):
+    """Use what asyncio has."""
+
+    RUN_IN = "asyncio"
+
+    async def run(self, ctx: jobrt.Context) -> list[int]:
+        async def double(number: int) -> int:
+            await asyncio.sleep(0.001 * number)
+            return 2 * number
+
+        return list(await asyncio.gather(*(double(number) for number in range(3))))
+
+
+class Raising(jobrt.Job):
+    """Raise, under asyncio or in Trio, what a nested task was cancelled with."""
+
+    RUN_IN = "asyncio"
+    MAX_ATTEMPTS = 1
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        task = asyncio.ensure_future(asyncio.sleep(3600))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+
+class Exiting(jobrt.Job):
+    """Raise what no job should."""
+
+    MAX_ATTEMPTS = 1
+    what: str
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        kinds: dict[str, type[BaseException]] = {
+            "SystemExit": SystemExit,
+            "CancelledError": asyncio.CancelledError,
+            "BaseException": BaseException,
+        }
+        raise kinds[self.what]("from a job")
+
+
+async def test_a_job_in_a_thread_stops_where_it_asks() -> None:
+    """`check_cancelled` raises there; the attempt says why, and what the thread told of its progress is kept."""
+    state: list[Any] = []
+    with trio.fail_after(20):
+        async with open_app(jobs=[InThread], state=state) as (app, jobs), working(app):
+            handle = await jobs.enqueue(InThread())
+            while len(state) < 1:
+                await trio.sleep(0.005)
+            assert state[0] != threading.get_ident()
+            await jobs.cancel(handle.id, "enough")
+            record = await handle.wait()
+    assert state[1] == (jobrt.Stop.OPERATOR, "enough")
+    assert record.state is State.CANCELLED
+    assert record.progress == jobrt.Progress(1, 3, "in a thread")
+
+
+async def test_a_thread_returns_a_result() -> None:
+    """It ran in another thread."""
+    with trio.fail_after(20):
+        async with open_app(jobs=[Answer]) as (app, jobs), working(app):
+            assert await (await jobs.enqueue(Answer())).result() is True
+
+
+async def test_as_many_threads_run_as_the_queues_have_slots() -> None:
+    """No job waits for a thread: all sixty of sixty slots meet at a barrier, more than Trio's usual forty."""
+    barrier = threading.Barrier(60, timeout=15)
+
+    class Meet(jobrt.Job):
+        RUN_IN = "thread"
+
+        def run(self, ctx: jobrt.Context) -> None:
+            barrier.wait()
+
+    with trio.fail_after(30):
+        async with open_app(jobs=[Meet], queues={"default": 60}) as (app, jobs), working(app):
+            handles = await jobs.enqueue_many([Meet() for _ in range(60)])
+            assert {(await one.wait()).state for one in handles} == {State.COMPLETED}
+
+
+@pytest.mark.process
+@pytest.mark.slow
+async def test_a_process_is_killed_at_its_time_limit_and_the_next_one_serves() -> None:
+    """The attempt has timed out although the code never looks up; then a job's result comes from another process."""
+    pytest.importorskip("trio_parallel")
+    with trio.fail_after(45):
+        async with open_app(jobs=[Killed, Elsewhere]) as (app, jobs), working(app):
+            record = await (await jobs.enqueue(Killed())).wait()
+            assert [one.end for one in record.attempts] == [End.TIMED_OUT]
+            pid, attempt, saved = await (await jobs.enqueue(Elsewhere())).result()
+    assert pid != os.getpid()
+    assert (attempt, saved) == (1, None)
+
+
+async def test_an_asyncio_job_gets_its_cancelled_error() -> None:
+    """And the reason is in `ctx`."""
+    state: list[Any] = []
+    with trio.fail_after(20):
+        async with open_app(jobs=[InAsyncio], state=state) as (app, jobs), working(app):
+            handle = await jobs.enqueue(InAsyncio())
+            while not state:
+                await trio.sleep(0.005)
+            await jobs.cancel(handle.id, "enough")
+            record = await handle.wait()
+    assert state == ["began", (jobrt.Stop.OPERATOR, "enough")]
+    assert record.state is State.CANCELLED
+
+
+async def test_asyncio_jobs_share_a_loop_and_return_results() -> None:
+    """Several at once; `gather` and all works."""
+    with trio.fail_after(20):
+        async with open_app(jobs=[Gathering]) as (app, jobs), working(app):
+            handles = await jobs.enqueue_many([Gathering() for _ in range(5)])
+            assert [await one.result() for one in handles] == [[0, 2, 4]] * 5
+
+
+async def test_a_cancelled_error_of_the_jobs_own_is_a_failure() -> None:
+    """It is nobody's cancellation of the attempt, and the worker lives on."""
+    with trio.fail_after(20):
+        async with open_app(jobs=[Raising, Gathering]) as (app, jobs), working(app):
+            record = await (await jobs.enqueue(Raising())).wait()
+            assert [one.end for one in record.attempts] == [End.FAILED]
+            assert await (await jobs.enqueue(Gathering())).result() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("what", ["SystemExit", "CancelledError", "BaseException"])
+async def test_a_job_cannot_end_the_worker_by_what_it_raises(what: str, autojump_clock: MockClock) -> None:
+    """It fails, as with any other error, and its neighbours go on."""
+    restarted: list[Any] = []
+    async with open_app(jobs=[Exiting]) as (app, jobs):
+        with app.events.subscribed(
+            lambda one: restarted.append(one) if "Actor" in type(one).__name__ else None
+        ):
+            async with working(app):
+                record = await (await jobs.enqueue(Exiting(what))).wait()
+    assert (record.state, [one.end for one in record.attempts]) == (State.DISCARDED, [End.FAILED])
+    assert record.attempts[0].error_type == what
+    assert restarted == []

@@ -1,0 +1,144 @@
+"""What should not happen is noticed and named: blocked loops, deaf jobs, slow ones, fetchers that stall."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import jobrt
+from jobrt._events import JobStuck, QueueStalled
+from tests.runtime.test_fencing import Trouble, scene
+from tests.simulation.faulty import Fault
+
+
+class Quick(jobrt.Job):
+    """Sleep."""
+
+    seconds: float = 1.0
+
+    async def run(self, ctx: jobrt.Context) -> str:
+        await trio.sleep(self.seconds)
+        return "done"
+
+
+class Deaf(jobrt.Job):
+    """Ignore the time limit for a while, in a child of its own."""
+
+    TIMEOUT = 2
+    MAX_ATTEMPTS = 1
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.a_child_that_does_not_listen)
+
+    async def a_child_that_does_not_listen(self) -> None:
+        """Shield against everybody."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(30)
+
+
+async def test_a_job_that_does_not_end_when_it_is_cancelled_is_named_with_its_stack(
+    autojump_clock: MockClock,
+) -> None:
+    """Once, five seconds after; the stack shows the child that holds it."""
+    async with scene(lambda _: None, [Deaf]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Deaf())
+        await trio.sleep(9)
+        (stuck,) = [one for one in here.events if isinstance(one, JobStuck)]
+        assert worker.info()["queues"]["default"]["stuck"] == [handle.id]
+        await handle.wait()
+        await worker.stop()
+    assert (stuck.id, stuck.name, stuck.why) == (handle.id, "Deaf", "uncancellable")
+    assert "a_child_that_does_not_listen" in stuck.stack
+    assert len([one for one in here.events if isinstance(one, JobStuck)]) == 1
+
+
+async def test_a_job_far_past_its_usual_time_is_named(autojump_clock: MockClock) -> None:
+    """Ten times the mean of what came before, and at least a minute; one that is a little late is not."""
+    async with scene(lambda _: None, [Quick]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        for one in await here.client.enqueue_many([Quick(8) for _ in range(12)]):
+            await one.wait()
+        late, far = await here.client.enqueue_many([Quick(75), Quick(200)])
+        await late.wait()
+        assert [one for one in here.events if isinstance(one, JobStuck)] == []
+        await far.wait()
+        await worker.stop()
+    (stuck,) = [one for one in here.events if isinstance(one, JobStuck)]
+    assert (stuck.id, stuck.why) == (far.id, "slow")
+
+
+async def test_a_claim_that_hangs_is_noticed_and_its_fetcher_restarted(autojump_clock: MockClock) -> None:
+    """Due jobs, free slots and no look for several polls: it repairs itself, and the job runs."""
+    trouble = Trouble(frozenset({"exchange"}), Fault.SLOW, 1e6)
+    queues = {"default": jobrt.Queue(concurrency=5, poll_interval=1.0)}
+    async with scene(trouble, [Quick], queues=queues) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(1)
+        trouble.on = True
+        handle = await here.client.enqueue(Quick())
+        await trio.sleep(1)
+        trouble.on = False
+        with trio.fail_after(30):
+            assert await handle.result() == "done"
+        await worker.stop()
+    (stalled,) = [one for one in here.events if isinstance(one, QueueStalled)]
+    assert (stalled.queue, stalled.due) == ("default", 1)
+
+
+async def test_a_queue_that_waits_for_a_limit_is_not_taken_for_stalled(autojump_clock: MockClock) -> None:
+    """Free slots that no name may use are nothing to repair."""
+
+    class Alone(Quick):
+        MAX_CONCURRENCY = 1
+
+    queues = {"default": jobrt.Queue(concurrency=5, poll_interval=1.0)}
+    async with scene(lambda _: None, [Alone], queues=queues) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handles = await here.client.enqueue_many([Alone(100) for _ in range(3)])
+        for one in handles:
+            await one.wait()
+        await worker.stop()
+    assert [one for one in here.events if isinstance(one, QueueStalled)] == []
+
+
+@pytest.mark.slow
+async def test_a_job_that_blocks_the_event_loop_is_named_while_it_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The thread that watches logs job and stack at once; the event follows when the loop turns again."""
+    said = threading.Event()
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "blocks the event loop" in record.getMessage():
+                said.set()
+
+    class Blocking(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> bool:
+            return self.hold_everything_up()
+
+        def hold_everything_up(self) -> bool:
+            return said.wait(20)
+
+    handler = Heard()
+    logging.getLogger("jobrt").addHandler(handler)
+    try:
+        with trio.fail_after(30):
+            async with scene(lambda _: None, [Blocking]) as here, trio.open_nursery() as nursery:
+                worker = await nursery.start(here.app.run_worker)
+                handle = await here.client.enqueue(Blocking())
+                assert await handle.result() is True
+                while not any(isinstance(one, JobStuck) for one in here.events):
+                    await trio.sleep(0.01)
+                await worker.stop()
+    finally:
+        logging.getLogger("jobrt").removeHandler(handler)
+    stuck = next(one for one in here.events if isinstance(one, JobStuck))
+    assert (stuck.id, stuck.name, stuck.why) == (handle.id, "Blocking", "blocking")
+    assert "hold_everything_up" in stuck.stack
