@@ -1,0 +1,48 @@
+"""The application whose workers are maltreated: each body writes when it begins and how it is over."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import tenacity
+import trio
+
+import jobrt
+
+LEASE = 3.0
+_LOG = os.environ.get("JOBRT_CHAOS_LOG")
+_FILE = os.open(_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if _LOG else -1
+
+
+def write(what: str, ctx: jobrt.Context) -> None:
+    """Append a line, whole, whatever becomes of the process a moment later."""
+    claimed = ctx._running.job  # the lease is nobody's business but the checker's
+    line = f"{what} {claimed.id} {claimed.attempt} {claimed.lease} {os.getpid()} {time.monotonic_ns()}\n"
+    os.write(_FILE, line.encode())
+
+
+class Work(jobrt.Job):
+    """Take some time; fail in the first attempt if told."""
+
+    MAX_ATTEMPTS = None
+    BACKOFF = tenacity.wait_fixed(0.2)
+
+    seconds: float = 0.0
+    fails: bool = False
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        """Write, sleep, write."""
+        write("begin", ctx)
+        try:
+            await trio.sleep(self.seconds)
+        except trio.Cancelled:
+            write("cut", ctx)
+            raise
+        if self.fails and not ctx.job.attempts:
+            write("fail", ctx)
+            raise OSError("as told")
+        write("end", ctx)
+
+
+app = jobrt.App(jobs=[Work], queues={"default": 5}, lease=LEASE, grace=0.5)
