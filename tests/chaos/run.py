@@ -24,6 +24,7 @@ import psycopg
 import trio
 
 import jobrt
+from jobrt._storage.sqlite.rows import STATES
 from tests.chaos.history import Deed, Ledger, Report, check, parse
 from tests.chaos.jobs import LEASE, Work
 
@@ -288,7 +289,11 @@ def _ledgers(conn: Any, *, jobs: str, attempts: str) -> dict[int, Ledger]:
     for job, lease, end in conn.execute(f'select job_id, lease, "end" from {attempts}').fetchall():
         ends.setdefault(job, {})[lease] = end
     return {
-        job: Ledger(state, None if lease is None else abs(lease), ends.get(job, {}))
+        job: Ledger(
+            state if isinstance(state, str) else STATES[state],
+            None if lease is None else abs(lease),
+            ends.get(job, {}),
+        )
         for job, state, lease in conn.execute(f"select id, state, lease from {jobs}").fetchall()
     }
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
+from tests.runtime.test_fencing import Trouble, scene
+from tests.simulation.faulty import Fault
 from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
 from jobrt._events import JobCancelPhase
-from tests.runtime.test_fencing import Trouble, scene
-from tests.simulation.faulty import Fault
 
 
 class Sleep(jobrt.Job):
@@ -80,7 +81,7 @@ async def test_the_phases_of_a_cancellation_are_told(autojump_clock: MockClock) 
         async def run(self, ctx: jobrt.Context) -> None:
             with trio.CancelScope(shield=True):
                 await trio.sleep(20)
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
 
     async with scene(lambda _: None, [Deaf]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)

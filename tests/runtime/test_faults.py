@@ -10,13 +10,13 @@ import attrs
 import pytest
 import tenacity
 import trio
+from tests.simulation.faulty import AppOn, Fault, FaultyStorage, Nth
 from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State
 from jobrt._events import ActorRestarted, Event
 from jobrt._storage.sqlite import open_sqlite
-from tests.simulation.faulty import AppOn, Fault, FaultyStorage, Nth
 
 RAN: Counter[str] = Counter()
 

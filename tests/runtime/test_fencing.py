@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 import trio
+import trio.lowlevel
+from tests.simulation.faulty import AppOn, Fault, FaultyStorage
 from trio.testing import MockClock
 
 import jobrt
@@ -16,7 +18,6 @@ from jobrt import End, State
 from jobrt._core.job import JobRef
 from jobrt._events import Event, OutcomeRefused, WorkerFenced
 from jobrt._storage.sqlite import open_sqlite
-from tests.simulation.faulty import AppOn, Fault, FaultyStorage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -228,7 +229,7 @@ async def test_a_claim_that_commits_as_its_caller_is_cancelled_is_given_back(
         trouble.on = True
         handle = await here.client.enqueue(Long(0))
         while not (await here.client.get(handle.id)).attempt:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
         trouble.on = False
         with trio.fail_after(10):
             record = await handle.wait()

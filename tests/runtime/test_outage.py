@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import trio
+from tests.runtime.test_fencing import Trouble, scene
+from tests.simulation.faulty import Fault
 from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
 from jobrt._events import ActorRestarted, JobEnded, StorageDown, StorageUp
-from tests.runtime.test_fencing import Trouble, scene
-from tests.simulation.faulty import Fault
 
 EVERYTHING = frozenset(
     {

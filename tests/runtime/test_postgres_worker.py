@@ -16,6 +16,7 @@ import attrs
 import psycopg
 import pytest
 import trio
+from tests.support.tcp_proxy import open_proxy
 
 import jobrt
 from jobrt import End, Queue, State
@@ -23,7 +24,6 @@ from jobrt._events import Event, JobEnded, NotifierDeaf, StorageDown, StorageUp,
 from jobrt._runtime import worker as worker_module
 from jobrt._storage.base import Wake
 from jobrt.cli import main
-from tests.support.tcp_proxy import open_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -87,6 +87,7 @@ async def run_sql(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def make_app(url: str, *jobs: type[jobrt.Job], lease: float = 60, **queues: Queue) -> jobrt.App:
+    """Return an app whose queues are seldom polled."""
     return jobrt.App(url, jobs=jobs, queues=queues or {"default": SELDOM}, lease=lease, grace=0, migrate=True)
 
 
@@ -151,10 +152,12 @@ class Gate(jobrt.Job):
 
 
 async def until_begun(name: str = "gate") -> None:
+    """Wait until a job has come to the gate."""
     await begun.setdefault(name, trio.Event()).wait()
 
 
 def let_through(name: str = "gate") -> None:
+    """Open the gate."""
     gates.setdefault(name, trio.Event()).set()
 
 
@@ -199,7 +202,7 @@ async def test_a_cancel_request_from_elsewhere_reaches_the_running_job_at_once(
 
 
 async def test_whoever_waits_for_a_job_wakes_its_queue(postgres_url: str) -> None:
-    """To ask for a job's end is to lock its row for a moment. A claim that comes by then skips it, and must come again."""
+    """To ask for a job's end locks its row for a moment; a claim that skips it then must come again."""
     app = make_app(postgres_url, Echo)
     heard = trio.Event()
 
@@ -237,7 +240,7 @@ async def test_a_job_enqueued_after_the_listening_backend_was_killed_starts_with
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_a_worker_outlives_its_server(private_postgres: Cluster, how: str) -> None:
-    """What ended meanwhile is written once when it is back, and jobs go on. Nothing was restarted: an outage is no fault."""
+    """What ended meanwhile is written once when it is back, and jobs go on; an outage restarts nothing."""
     url = private_postgres.server.create_database("jobs")
     with trio.fail_after(55):
         async with site(make_app(url, Gate, Echo)) as here:
@@ -318,7 +321,10 @@ async def test_a_worker_behind_a_silent_network_fences_itself_and_recovers(
                 record = await gate.wait()
                 assert record.result == "again"
                 lost, finished = [one.end for one in record.attempts]
-                assert lost in {End.LEASE_LOST, End.CRASHED}  # told by the worker itself, or by who rescued the job
+                assert lost in {
+                    End.LEASE_LOST,
+                    End.CRASHED,
+                }  # told by the worker itself, or by who rescued the job
                 assert finished is End.FINISHED
                 assert cancelled["gate"][0] is jobrt.Stop.LEASE_LOST
                 assert [one.worker == first for one in record.attempts] == [True, False]
@@ -392,7 +398,7 @@ app = jobrt.App(queues={"default": 1})
 def refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], list[str]]:
-    """Return a function that tries a listing, a worker and an enqueue on a database, and gives what each said about it."""
+    """Return a function that tries a listing, a worker and an enqueue, and gives what each said."""
     (tmp_path / "refusedapp.py").write_text(APP, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import trio
+from tests.runtime.test_worker import working
 from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State
 from jobrt.testing import open_app
-from tests.runtime.test_worker import working
 
 
 class InThread(jobrt.Job):

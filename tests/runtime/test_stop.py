@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import trio
+from tests.runtime.test_fencing import Trouble, scene
+from tests.simulation.faulty import Fault
 from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
-from tests.runtime.test_fencing import Trouble, scene
-from tests.simulation.faulty import Fault
 
 
 class Sleep(jobrt.Job):

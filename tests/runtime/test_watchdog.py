@@ -7,12 +7,12 @@ import threading
 
 import pytest
 import trio
+from tests.runtime.test_fencing import Trouble, scene
+from tests.simulation.faulty import Fault
 from trio.testing import MockClock
 
 import jobrt
 from jobrt._events import JobStuck, QueueStalled
-from tests.runtime.test_fencing import Trouble, scene
-from tests.simulation.faulty import Fault
 
 
 class Quick(jobrt.Job):

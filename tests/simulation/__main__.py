@@ -1,4 +1,4 @@
-"""``python -m tests.simulation --seeds 1000``: simulate, and name each seed that fails; ``--first N`` replays from N."""
+"""``python -m tests.simulation --seeds 1000``: simulate, and name each seed that fails; ``--first N`` replays."""
 
 from __future__ import annotations
 

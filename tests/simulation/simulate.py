@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -28,7 +28,7 @@ from jobrt._storage.sqlite import open_sqlite
 from tests.simulation.faulty import AppOn, Chance, FaultyStorage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     from jobrt._storage.base import Storage
 
@@ -395,7 +395,7 @@ def simulate(seed: int) -> Summary:
     state = scheduler._r.getstate()
     scheduler._r.seed(seed)
     with (
-        mock.patch.object(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),  # noqa: FBT003
+        mock.patch.object(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         mock.patch.object(worker, "_new_worker_id", lambda name: f"{name}.{next(ids)}"),
         mock.patch.object(watchdog, "_in_thread", _sleep_forever),  # a thread would bring real time in
     ):

@@ -80,6 +80,9 @@ def classify(error: BaseException | None, stop: Stop | None, note: str = "") -> 
 
 
 def _clip(text: str, limit: int) -> str:
+    text = text.encode(
+        "utf-8", "backslashreplace"
+    ).decode()  # a file name that is not UTF-8 has half surrogate pairs
     return text if len(text) <= limit else f"… {len(text) - limit} characters left out …\n{text[-limit:]}"
 
 

@@ -318,9 +318,11 @@ class Worker:
         for queue in self.queues.values():
             queue.claim.cancel(reason="the worker stopped")  # a storage that does not answer must not hold it
         await self._wait_empty()  # Trio cannot end an attempt that does not end: it holds the worker open
-        with trio.move_on_after(_SIGN_OFF), suppress(StorageError):
-            await self._sign_off()
-        self._tree.stop()
+        try:
+            with trio.move_on_after(_SIGN_OFF), suppress(StorageError):
+                await self._sign_off()
+        finally:
+            self._tree.stop()  # whatever went wrong before: nothing else would ever end it
 
     def _close_queues(self) -> None:
         for queue in self.queues.values():

@@ -270,8 +270,10 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
 
     async def _drive(self, gen: PQGen[RV], *, ending: bool = False) -> RV:
         try:
+            fd = (
+                self.pgconn.socket
+            )  # first, since it raises if there is none: a generator begun must be ended
             wanted = next(gen)
-            fd = self.pgconn.socket
             while True:
                 if wanted == Wait.R:
                     await wait_readable(fd)

@@ -97,6 +97,42 @@ async def test_cancelled_pipeline(conn: TrioConnection[Any], until: Until) -> No
     assert await (await conn.execute("select 3")).fetchone() == (3,)
 
 
+async def test_cancelled_pipeline_with_a_transaction(conn: TrioConnection[Any], until: Until) -> None:
+    """A pipeline that is cancelled before its COMMIT was reached leaves no transaction open."""
+
+    async def run() -> None:
+        async with conn.pipeline(), conn.transaction():
+            await conn.execute("select pg_sleep(100)")
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await until(
+                "select wait_event = 'PgSleep' from pg_stat_activity where pid = %s", conn.info.backend_pid
+            )
+            nursery.cancel_scope.cancel()
+    assert conn.reusable
+
+
+@pytest.mark.parametrize("size", [1, 50_000_000])
+async def test_cancelled_pipeline_with_a_silent_server(
+    proxied: TrioConnection[Any], proxy: TcpProxy, size: int
+) -> None:
+    """A server that is silent to a pipeline and to the cancel request cannot hold it; the connection is closed."""
+
+    async def run() -> None:
+        async with proxied.pipeline():
+            await proxied.execute("select %s::text", ("x" * size,))
+
+    proxy.silence()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            nursery.cancel_scope.cancel()
+    assert proxied.closed
+
+
 async def test_pipeline_in_a_cancelled_scope(conn: TrioConnection[Any]) -> None:
     """A pipeline is ended properly although its scope is cancelled in its midst."""
     with trio.CancelScope() as scope:
@@ -201,6 +237,18 @@ async def test_cancelled_copy_in(conn: TrioConnection[Any]) -> None:
     assert await (await conn.execute("select count(*) from t")).fetchone() == (0,)
 
 
+async def test_copy_in_cancelled_at_its_end(conn: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
+    """A COPY that is cancelled before its last rows are sent withdraws all, and is not left under way."""
+    await conn.execute("create table t (n int)")
+    with trio.CancelScope() as scope:
+        async with conn.cursor().copy("copy t from stdin") as copy:
+            await copy.write_row((1,))
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert conn.closed
+    assert await (await watcher.execute("select count(*) from t")).fetchone() == (0,)
+
+
 async def test_cancelled_copy_in_with_a_full_pipe(
     conn: TrioConnection[Any], watcher: TrioConnection[Any]
 ) -> None:
@@ -270,6 +318,16 @@ async def test_big_pipeline_both_ways(conn: TrioConnection[Any]) -> None:
             cursors = [await conn.execute("select %s::text", ("x" * 1_000_000,)) for _ in range(30)]
         for cursor in cursors:
             assert len((await cursor.fetchone() or ("",))[0]) == 1_000_000
+
+
+async def test_big_answer_while_a_big_query_is_sent(conn: TrioConnection[Any]) -> None:
+    """A server that has much to say before it reads on is listened to while the next query is being sent."""
+    with trio.fail_after(30):
+        async with conn.pipeline():
+            first = await conn.execute("select repeat('x', 30000000) from pg_sleep(0.05)")
+            second = await conn.execute("select length(%s::text)", ("x" * 30_000_000,))
+        assert len((await first.fetchone() or ("",))[0]) == 30_000_000
+        assert await second.fetchone() == (30_000_000,)
 
 
 @pytest.mark.parametrize("budget", [1, 30])
