@@ -255,6 +255,28 @@ async def test_queue_concurrency_and_max_concurrency_are_never_exceeded(autojump
     assert most["many"] >= 3
 
 
+async def test_max_concurrency_holds_over_the_queues_of_a_worker(autojump_clock: MockClock) -> None:
+    """Two fetchers that claim at the same moment do not each take what is free."""
+    running = most = 0
+
+    class Few(jobrt.Job):
+        MAX_CONCURRENCY = 2
+
+        async def run(self, ctx: jobrt.Context) -> None:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await trio.sleep(1)
+            running -= 1
+
+    queues = {"a": 5, "b": 5, "c": 5}
+    async with open_app(jobs=[Few], queues=queues) as (app, jobs):
+        for queue in queues:
+            await jobs.enqueue_many([Few().with_options(queue=queue) for _ in range(6)])
+        assert await drain(app) == Counter(completed=18)
+    assert most == 2
+
+
 async def test_a_capped_name_does_not_hold_up_the_others(autojump_clock: MockClock) -> None:
     """A hundred waiting jobs of a busy name at the head of the queue leave the other names' slots usable."""
     ended: list[str] = []

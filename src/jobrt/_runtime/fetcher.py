@@ -100,6 +100,7 @@ class Fetcher:
             return False
         self.queue.claiming, self.queue.claim = True, trio.CancelScope()
         exchange: Exchange | None = None
+        self.queue.limits.reserve(wanted.capped)
         try:
             with self.queue.claim:
                 exchange = await self._exchange(wanted)
@@ -108,6 +109,7 @@ class Fetcher:
             await self.backoff.wait(error)
             return True
         finally:
+            self.queue.limits.reserve(wanted.capped, -1)
             if exchange is None:
                 self.queue.gave_up()
         if exchange is None:

@@ -28,6 +28,11 @@ class NameLimits:
     most: dict[str, int]
     held: dict[str, int] = attrs.Factory(dict)
 
+    def reserve(self, capped: Iterable[tuple[str, int]], sign: int = 1) -> None:
+        """Count what a claim may bring while it is under way, for other queues not to ask for the same; -1 undoes it."""
+        for name, most in capped:
+            self.held[name] = self.held.get(name, 0) + sign * most
+
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Count jobs that were claimed."""
         for job in jobs:
