@@ -29,7 +29,7 @@ class NameLimits:
     held: dict[str, int] = attrs.Factory(dict)
 
     def reserve(self, capped: Iterable[tuple[str, int]], sign: int = 1) -> None:
-        """Count what a claim may bring while it is under way, for other queues not to ask for the same; -1 undoes it."""
+        """Count what a claim may bring while it is under way, so that no other queue asks for it; -1 undoes it."""
         for name, most in capped:
             self.held[name] = self.held.get(name, 0) + sign * most
 
