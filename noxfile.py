@@ -109,7 +109,7 @@ def examples(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Kill processes and servers in the middle of everything, for a long time (not run by default)."""
     session.install(".[process]", *group("test", "typing"))
-    session.run("python", "-m", "pytest", "-o", "python_files=crash_*.py", "tests/crash", *session.posargs)
+    session.run("python", "-m", "tests.chaos", *(session.posargs or ["--seconds", "600"]))
 
 
 @nox.session
