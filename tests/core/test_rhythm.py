@@ -137,6 +137,11 @@ def test_every_minute_around_a_change(
     origin += data.draw(st.integers(-1, 1)) * MICROSECOND
     assert follow(clock, origin, end) == [tick for tick in truth if tick > origin]
 
+    for near in data.draw(st.lists(st.integers(-90, 90), min_size=5, max_size=5)):
+        moment = change + near * MINUTE + data.draw(st.integers(-1, 59 * 10**6)) * MICROSECOND
+        passed = [tick for tick in truth if tick <= moment]
+        assert clock.until(moment) == (passed[-1] if passed else clock.until(start))
+
 
 @few
 @given(data=st.data(), seconds=fields(60), minutes=fields(60), hours=fields(24))
@@ -202,6 +207,16 @@ def test_fixed_time_that_is_skipped(expression: str) -> None:
     """A nightly job at a time that does not come runs when clocks go forward, with seconds and without."""
     nights = ticks(expression, "Europe/Berlin", start="2026-03-27T12:00", count=4)
     assert nights == ["28 02:30 +0100", "29 03:00 +0200", "30 02:30 +0200", "31 02:30 +0200"]
+
+
+@pytest.mark.parametrize("expression", ["50 * * * *", "59 59 * * * *", "50 2 * * *", "59 59 2 * * *"])
+def test_last_tick_seen_from_the_repeated_hour(expression: str) -> None:
+    """When clocks have been set back, the last tick is one that they showed before, later on the dial than now."""
+    clock = wall_clock(expression, "Europe/Berlin")
+    first = clock.after(utc("2026-10-25T00:00"))
+    assert first is not None
+    assert first < utc("2026-10-25T01:00")
+    assert clock.until(utc("2026-10-25T01:10")) == first
 
 
 def test_several_skipped_times_run_once() -> None:

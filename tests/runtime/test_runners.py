@@ -24,9 +24,9 @@ class InThread(jobrt.Job):
     RUN_IN = "thread"
 
     def run(self, ctx: jobrt.Context) -> None:
-        ctx.state.append(threading.get_ident())
         ctx.progress(1, 3, "in a thread")
         trio.from_thread.run(trio.sleep, 0)
+        ctx.state.append(threading.get_ident())  # from here on the test may cancel it
         try:
             while True:
                 trio.from_thread.check_cancelled()

@@ -157,10 +157,15 @@ class Worker:
         )
         self._notifier = Notifier(self.storage, self._deliver, self._backoff(), self.emit)
         self._cron = CronActor(self.storage, plan.crons, self.make_cron_job, self._backoff(), self.emit)
-        self._attempts = Attempts(
-            plan.definitions,
+        self._attempts = self._make_attempts()
+        self._tree = self._supervisor()
+
+    def _make_attempts(self) -> Attempts:
+        return Attempts(
+            self.plan.definitions,
             make_runners(
-                threads=sum(queue.concurrency for queue in plan.queues.values()), start=self._background.start
+                threads=sum(queue.concurrency for queue in self.plan.queues.values()),
+                start=self._background.start,
             ),
             Services(
                 self.state,
@@ -174,7 +179,6 @@ class Worker:
             lambda outcome, job, seconds: self._completer.written(Report(outcome, job, seconds)),
             self.emit,
         )
-        self._tree = self._supervisor()
 
     # ------------------------------------------------------------------ what others may ask
 

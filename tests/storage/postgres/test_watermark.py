@@ -107,6 +107,16 @@ async def test_a_higher_priority_that_arrives_in_a_drain_is_next(
     assert await claim(storage, limit=2) == ids[2:4]
 
 
+async def test_several_new_priorities_at_once_keep_the_order(storage: PostgresStorage) -> None:
+    """Only the first of them is found with the known ones; nothing below is taken before the rest are looked for."""
+    storage._marks.clock = Time()
+    known = await add(storage, *(job() for _ in range(4)))
+    assert await claim(storage, limit=1) == known[:1]
+    low, high, below = await add(storage, job(priority=5), job(priority=9), job(priority=-5))
+    assert await claim(storage, limit=3) == [high, low, known[1]]
+    assert await claim(storage, limit=9) == [*known[2:], below]
+
+
 async def test_our_own_hand_backs_are_claimed_at_once(
     storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
