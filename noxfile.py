@@ -101,7 +101,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run every program in `examples/` as a reader would."""
-    session.install(".[process]")
+    session.install(".[process]", *group("examples"))
     for example in sorted(Path("examples").glob("*.py")):
         session.run("python", str(example))
 

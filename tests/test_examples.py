@@ -24,6 +24,7 @@ SAID = {
     "supervised_services.py": "server: stopped, 0 restarts",
     "testing_jobs.py": "test_a_reminder_is_polite passed",
     "two_apps.py": "order 2 is kept, because: order of shop job 3",
+    "web_server.py": "'result': {'customer': 'ada', 'total': 1999}}\nstopped; outcomes written: 1",
 }
 
 
