@@ -225,6 +225,27 @@ async def test_a_scheduled_job_runs_when_it_is_due_not_before(autojump_clock: Mo
     assert begun[0] - start == pytest.approx(1234.5, abs=0.01)
 
 
+async def test_a_retry_and_a_snooze_are_due_when_they_say_however_seldom_the_queue_is_polled(
+    autojump_clock: MockClock,
+) -> None:
+    """Whoever writes such an end tells the scheduler; the queue's hourly look is not waited for."""
+    begun: list[float] = []
+
+    class Again(jobrt.Job):
+        BACKOFF = tenacity.wait_fixed(0.25)
+
+        async def run(self, ctx: jobrt.Context) -> jobrt.Snooze | None:
+            begun.append(trio.current_time())
+            if len(begun) == 1:
+                raise OSError("not yet")
+            return jobrt.Snooze(7) if len(begun) == 2 else None
+
+    queues = {"default": jobrt.Queue(2, poll_interval=3600)}
+    async with open_app(jobs=[Again], queues=queues) as (app, jobs), working(app):
+        await (await jobs.enqueue(Again())).wait()
+    assert [b - a for a, b in pairwise(begun)] == pytest.approx([0.25, 7], abs=0.02)
+
+
 async def test_queue_concurrency_and_max_concurrency_are_never_exceeded(autojump_clock: MockClock) -> None:
     """Two limits at once: of the queue in this worker, and of one job name."""
     running: Counter[str] = Counter()

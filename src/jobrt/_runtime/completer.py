@@ -15,7 +15,7 @@ from jobrt._runtime.flag import Flag
 from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from jobrt._core.job import Claimed, Outcome
     from jobrt._runtime.outage import Backoff
@@ -47,6 +47,7 @@ class Completer:
     storage: Storage
     emit: Emitter
     backoff: Backoff
+    announce: Callable[[str, float], None]
     pending: list[Report] = attrs.Factory(list)
     in_flight: set[JobRef] = attrs.Factory(set[JobRef])
     landed: int = 0
@@ -96,6 +97,9 @@ class Completer:
     def settled(self, reports: Sequence[Report], refused: Iterable[JobRef]) -> None:
         """Note that outcomes were written, or refused because the lease was lost."""
         self._arrived(reports)
+        for one in reports:
+            if one.outcome.delay:  # a retry or a snooze: nobody else knows when the queue has a job due again
+                self.announce(one.job.queue, one.outcome.delay)
         lost = set(refused)
         self.refused += len(lost)
         self.landed += len(reports) - len(lost)

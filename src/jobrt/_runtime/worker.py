@@ -135,8 +135,8 @@ class Worker:
         )
         for name, settings in plan.queues.items():
             self.queues[name] = QueueState(name, settings, limits)
-        self._completer = Completer(self.storage, self.emit, self._backoff())
         self._scheduler = Scheduler(lambda queue: self.queues[queue].wake.set())
+        self._completer = Completer(self.storage, self.emit, self._backoff(), self._scheduler.announce)
         self._background = Background()
         self._heartbeat = Heartbeat(
             self.storage,
