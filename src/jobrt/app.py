@@ -29,10 +29,11 @@ from jobrt._registry import (
     tick_job,
 )
 from jobrt._runtime.cron import declare
+from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
 from jobrt._runtime.worker import Worker, WorkerPlan, check_queues
 from jobrt._storage.urls import open_storage, parse_url
-from jobrt.errors import InvalidFilter
+from jobrt.errors import InvalidFilter, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -296,6 +297,36 @@ class App:
             yield storage
 
     @asynccontextmanager
+    async def await_storage(self) -> AsyncGenerator[Storage]:
+        """Open the storage and check its schema, however long the database is away.
+
+        That it is away, and when it is back, is told as events. To give up, cancel the scope around this.
+
+        Raises:
+            SchemaError: the database is not migrated, or newer.
+            StorageError: waiting will not help: a wrong password, missing rights, an unknown database.
+
+        """
+        backoff = Backoff(Outage(self.events))
+        async with AsyncExitStack() as stack:
+            storage: Storage | None = None
+            while storage is None:
+                try:
+                    storage = await self._open_ready(stack)
+                except StorageUnavailable as error:
+                    await backoff.wait(error)
+            backoff.reset()
+            yield storage
+
+    async def _open_ready(self, stack: AsyncExitStack) -> Storage:
+        async with AsyncExitStack() as opening:
+            storage = await opening.enter_async_context(self.open_storage())
+            if not self._migrate:
+                await storage.check_schema()
+            await stack.enter_async_context(opening.pop_all())
+        return storage
+
+    @asynccontextmanager
     async def _open_storage(self) -> AsyncGenerator[Storage]:
         async with open_storage(
             self.url, schema=self.schema, listen=self._listen, migrate=self._migrate, clock=self._clock
@@ -317,7 +348,8 @@ class App:
     ) -> None:
         """Run a worker in the caller's nursery: ``worker = await nursery.start(app.run_worker)``.
 
-        Ends when ``worker.stop()`` is called. Cancelling the scope around it is a stop without grace.
+        Ends when ``worker.stop()`` is called. Cancelling the scope around it is a stop without grace. A database
+        that is away, at the start or later, is waited for; `StorageDown` and `StorageUp` in ``app.events`` tell.
 
         Args:
             queues: serve only these; default all.
@@ -326,13 +358,12 @@ class App:
         Raises:
             InvalidFilter: a queue is not configured; names the jobs.
             SchemaError: the database is not migrated, or newer.
+            StorageError: waiting will not help: a wrong password, missing rights, an unknown database.
 
         """
         plan = self._worker_plan(queues)
         async with AsyncExitStack() as stack:
-            storage = await stack.enter_async_context(self.open_storage())
-            if not self._migrate:
-                await storage.check_schema()
+            storage = await stack.enter_async_context(self.await_storage())
             state = await self._enter_state(stack)
             client = await stack.enter_async_context(
                 open_client(storage, self.registry, rules=self._rules, emit=self.events)

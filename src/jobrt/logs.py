@@ -12,7 +12,7 @@ import attrs
 from jobrt import _events as e
 from jobrt._core.states import End, State
 
-__all__ = ["JsonFormatter", "describe", "log_event"]
+__all__ = ["JsonFormatter", "describe", "log", "log_event"]
 
 logger: logging.Logger = logging.getLogger("jobrt")
 
@@ -21,9 +21,15 @@ _QUIET_ENDS = {End.FINISHED, End.SNOOZED}
 
 def log_event(event: e.Event) -> None:
     """Log an event; subscribe it with ``app.events.subscribed(log_event)``. An idle worker's events log nothing."""
+    log(event)
+
+
+def log(event: e.Event, *, more: str = "") -> None:
+    """Log an event, with something added to its words."""
     level, text = describe(event)
     if logger.isEnabledFor(level):
-        logger.log(level, text, extra={"event": type(event).__name__, "fields": attrs.asdict(event)})
+        said = text + more
+        logger.log(level, said, extra={"event": type(event).__name__, "fields": attrs.asdict(event)})
 
 
 def describe(event: e.Event) -> tuple[int, str]:  # noqa: C901, PLR0912 - one line per event

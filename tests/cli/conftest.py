@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -92,7 +93,12 @@ def jobrt_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
-        status = main(list(arguments))
+        logger = logging.getLogger("jobrt")
+        handlers = logger.handlers[:]
+        try:
+            status = main(list(arguments))
+        finally:
+            logger.handlers[:] = handlers  # a worker's would write to this test's stderr for ever
         out, err = capsys.readouterr()
         return Result(status, out, err)
 

@@ -6,10 +6,8 @@ before that.
 
 from __future__ import annotations
 
-import socket
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -20,14 +18,12 @@ from tests.support.tcp_proxy import open_proxy
 
 import jobrt
 from jobrt import End, Queue, State
-from jobrt._events import Event, JobEnded, NotifierDeaf, StorageDown, StorageUp, WorkerFenced
+from jobrt._events import Event, JobEnded, NotifierDeaf, StorageDown, StorageUp, WorkerFenced, WorkerStarted
 from jobrt._runtime import worker as worker_module
 from jobrt._storage.base import Wake
-from jobrt.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.support.postgres import Cluster
 
@@ -238,6 +234,30 @@ async def test_a_job_enqueued_after_the_listening_backend_was_killed_starts_with
 
 
 @pytest.mark.slow
+async def test_a_worker_waits_for_its_server_at_the_start(private_postgres: Cluster) -> None:
+    """As long as it takes, and says so; a database that is not migrated is an error, which waiting would not mend."""
+    server = private_postgres.server
+    url, empty = server.create_database("jobs"), server.create_database("empty")
+    await jobrt.App(url).migrate()
+    app = jobrt.App(url, jobs=[Echo])
+    heard = Heard()
+    with trio.fail_after(50), app.events.subscribed(heard):
+        await trio.to_thread.run_sync(private_postgres.stop)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(app.run_worker)
+            await heard.until(StorageDown)
+            await trio.to_thread.run_sync(private_postgres.start)
+            await heard.until(StorageUp)
+            await heard.until(WorkerStarted)
+            async with app.open_client() as jobs:
+                assert await (await jobs.enqueue(Echo(1))).result() == 1
+            nursery.cancel_scope.cancel()
+        assert len(heard.of(StorageDown)) == 1
+        with pytest.raises(jobrt.SchemaError, match="lacks migration"):
+            await jobrt.App(empty).run_worker()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_a_worker_outlives_its_server(private_postgres: Cluster, how: str) -> None:
     """What ended meanwhile is written once when it is back, and jobs go on; an outage restarts nothing."""
@@ -382,91 +402,3 @@ async def test_a_cluster_limit_of_one_holds_over_two_workers(postgres_url: str) 
             assert most == 1
             assert one.worker.info()["landed"] + two.worker.info()["landed"] == 40
     assert await look_at_all(postgres_url) == {("completed", 1): 40}
-
-
-# ---------------------------------------------------------------------- bad input
-
-
-APP = """
-import jobrt
-
-app = jobrt.App(queues={"default": 1})
-"""
-
-
-@pytest.fixture
-def refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], list[str]]:
-    """Return a function that tries a listing, a worker and an enqueue, and gives what each said."""
-    (tmp_path / "refusedapp.py").write_text(APP, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def run(url: str) -> list[str]:
-        said = []
-        for command in (["jobs"], ["queues"], ["--app", "refusedapp:app", "worker"]):
-            status = main(["--url", url, *command])
-            out, err = capsys.readouterr()
-            assert (status, out) == (1, ""), command
-            assert err.startswith("jobrt: "), err
-            assert err.count("\n") == 1, err
-            assert "Traceback" not in err
-            said.append(err)
-        return said
-
-    return run
-
-
-def test_a_wrong_password_is_said_in_one_line(
-    private_postgres: Cluster, refused: Callable[[str], list[str]]
-) -> None:
-    """With who tried to log in where, and without the password."""
-    server = private_postgres.server
-    server.execute("create role picky login password 'right'")
-    rules = private_postgres.data / "pg_hba.conf"
-    rules.write_text("host all picky 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
-    server.execute("select pg_reload_conf()")
-    for line in refused(f"postgresql://picky:wr0ng@127.0.0.1:{private_postgres.port}/postgres"):
-        assert 'password authentication failed for user "picky"' in line
-        assert "wr0ng" not in line
-
-
-def test_an_unreachable_server_is_said_in_one_line(refused: Callable[[str], list[str]]) -> None:
-    """With host and port: a refused connection, and a name that nobody knows."""
-    with socket.socket() as probe:  # bound and not listening: whoever connects is refused
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        for line in refused(f"postgresql://postgres@127.0.0.1:{port}/jobs"):
-            assert f"127.0.0.1:{port}" in line
-            assert "refused" in line
-    for line in refused("postgresql://postgres@no-such-host.invalid/jobs"):
-        assert "no-such-host.invalid" in line
-
-
-def test_an_unmigrated_schema_is_said_in_one_line(
-    postgres_url: str, refused: Callable[[str], list[str]]
-) -> None:
-    """With the command that mends it."""
-    for line in refused(postgres_url):
-        assert "migrate" in line
-
-
-def test_a_newer_schema_is_said_in_one_line(postgres_url: str, refused: Callable[[str], list[str]]) -> None:
-    """Nothing is touched; the remedy is a newer jobrt."""
-    trio.run(jobrt.App(postgres_url).migrate)
-    trio.run(partial(run_sql, postgres_url, "insert into jobrt.migration (name) values ('9999_later')"))
-    for line in refused(postgres_url):
-        assert "newer" in line
-        assert "9999_later" in line
-
-
-def test_missing_rights_are_said_in_one_line(
-    private_postgres: Cluster, refused: Callable[[str], list[str]]
-) -> None:
-    """With the schema that the user may not use."""
-    url = private_postgres.server.create_database("jobs")
-    private_postgres.server.execute("create role nobody login")
-    trio.run(jobrt.App(url).migrate)
-    for line in refused(url.replace("postgres@", "nobody@")):
-        assert "permission denied for schema jobrt" in line

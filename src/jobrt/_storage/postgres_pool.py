@@ -39,6 +39,9 @@ __all__ = ["Configure", "Pool", "PoolStatistics", "call_deadline", "open_connect
 
 _READ_ONLY = "25006"  # the primary has become a standby: connect anew, or this will never end
 
+_CONNECT_SECONDS = 10.0
+"""Seconds for opening a connection, however long one may wait for its turn: a silent address must be told soon."""
+
 Configure: TypeAlias = Callable[[TrioConnection[Any]], Awaitable[None]]
 
 
@@ -126,8 +129,9 @@ class PoolStatistics:
 class Pool:
     """Keep up to ``max_size`` connections to ``conninfo``, opened when they are wanted.
 
-    ``acquire_timeout`` is in seconds. ``configure`` runs on each new connection. ``prepare_threshold`` is
-    psycopg's: after how many executions a statement is prepared; ``None`` is never.
+    ``acquire_timeout`` is in seconds, of which opening a connection has ten at most. ``configure`` runs on each
+    new connection. ``prepare_threshold`` is psycopg's: after how many executions a statement is prepared; ``None``
+    is never.
     """
 
     conninfo: str = attrs.field(repr=False)  # holds a password
@@ -221,7 +225,9 @@ class Pool:
         deadline = trio.current_time() + self.acquire_timeout
         await self._take_slot(deadline)
         try:
-            return self._pop_alive() or await self._open(deadline)
+            return self._pop_alive() or await self._open(
+                min(deadline, trio.current_time() + _CONNECT_SECONDS)
+            )
         except BaseException:
             self._free_slot()
             raise

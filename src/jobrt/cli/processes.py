@@ -14,6 +14,7 @@ import click
 import trio
 
 from jobrt._runtime.supervisor import Supervisor
+from jobrt.cli.patience import wait_for_database
 from jobrt.errors import JobrtError
 
 if TYPE_CHECKING:
@@ -84,8 +85,12 @@ def _said(returncode: int | None) -> str:
     return f"status {returncode}"
 
 
-async def serve_processes(app: App, count: int, *, arguments: Sequence[str], grace: float) -> None:
+async def serve_processes(
+    app: App, count: int, *, arguments: Sequence[str], grace: float, wait: float
+) -> None:
     """Run `count` workers, each in a process of its own, until told to stop by a signal.
+
+    They are started when the database is there; if it is not after `wait` seconds, that is an error.
 
     The first signal is passed on (graceful), so is the second (no grace); the third kills the processes.
     """
@@ -101,19 +106,27 @@ async def serve_processes(app: App, count: int, *, arguments: Sequence[str], gra
         )
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, supervisor, workers)
-            await supervisor.run()
+            starting = trio.CancelScope()
+            nursery.start_soon(_obey, signals, starting, supervisor, workers)
+            with starting:
+                await wait_for_database(app, seconds=wait)
+            if not starting.cancel_called:
+                await supervisor.run()
             nursery.cancel_scope.cancel()
 
 
 async def _obey(
-    signals: AsyncIterator[int], supervisor: Supervisor, workers: Sequence[WorkerProcess]
+    signals: AsyncIterator[int],
+    starting: trio.CancelScope,
+    supervisor: Supervisor,
+    workers: Sequence[WorkerProcess],
 ) -> None:
     count = 0
     async for _ in signals:
         count += 1
         match count:
             case 1:
+                starting.cancel()
                 supervisor.stop()
             case 2:
                 for one in workers:

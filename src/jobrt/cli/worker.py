@@ -13,6 +13,7 @@ import attrs
 import click
 import trio
 
+from jobrt.cli.patience import wait_for_database
 from jobrt.cli.processes import serve_processes
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.logs import JsonFormatter, log_event
@@ -33,6 +34,14 @@ _CLEANUP = 4.0
 @click.option("--queue", "queues", multiple=True, help="Serve only this queue; repeat for more.")
 @click.option("--grace", type=float, help="Seconds that running jobs have when the worker stops.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to try again when the database is away at the start; 0: not at all.",
+)
 @click.option("--drain", is_flag=True, help="Run until nothing is due, then stop.")
 @click.option("--verbose", is_flag=True, help="Log every attempt.")
 @click.option("--quiet", is_flag=True, help="Log only what is wrong.")
@@ -44,12 +53,15 @@ async def worker(
     queues: tuple[str, ...],
     grace: float | None,
     processes: int,
+    wait: float,
     drain: bool,
     verbose: bool,
     quiet: bool,
     log_format: str,
 ) -> None:
     """Run jobs until told to stop.
+
+    A database that goes away later is waited for as long as it takes.
 
     SIGTERM or SIGINT stops gracefully: running jobs have their grace. A second signal ends the grace, a third
     the process.
@@ -58,14 +70,15 @@ async def worker(
     app = setting.app_with_jobs()
     grace = app.grace if grace is None else grace
     if processes == 1:
-        await serve(app, queues=queues or None, grace=grace, drain=drain)
+        await serve(app, queues=queues or None, grace=grace, wait=wait, drain=drain)
         return
     if drain:
         msg = "--drain runs one process: leave out --processes"
         raise click.UsageError(msg)
     arguments = [*setting.arguments(), "worker", f"--grace={grace}", f"--log-format={log_format}"]
+    arguments.append("--wait=inf")  # the parent has waited: those that start later stay up, as those before
     arguments += [f"--queue={one}" for one in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
-    await serve_processes(app, processes, arguments=arguments, grace=grace)
+    await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
 
 
 def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
@@ -81,16 +94,17 @@ def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
-async def serve(app: App, *, queues: tuple[str, ...] | None, grace: float, drain: bool) -> None:
-    """Run a worker that obeys signals."""
+async def serve(app: App, *, queues: tuple[str, ...] | None, grace: float, wait: float, drain: bool) -> None:
+    """Run a worker that obeys signals; give up if the database is not there after `wait` seconds."""
     with ExitStack() as stack:
-        stack.enter_context(app.events.subscribed(log_event))
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
         async with trio.open_nursery() as nursery:
             starting = trio.CancelScope()
             obeying = Signals(grace, starting)
             nursery.start_soon(obeying.run, signals)
             with starting:
+                await wait_for_database(app, seconds=wait)
+                stack.enter_context(app.events.subscribed(log_event))
                 obeying.worker = await nursery.start(_run(app, queues))
             if obeying.worker is not None:
                 if obeying.count:  # came while it was starting
