@@ -6,6 +6,7 @@ that failed is likely to fail again, and not certain to.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -36,8 +37,11 @@ if TYPE_CHECKING:
 __all__ = ["Run", "maltreat"]
 
 ROOT = Path(__file__).parents[2]
-CALM = 60.0
-"""Seconds in which all must be finished once nothing is done to anybody any more."""
+CALM = 20.0
+"""Seconds without a job more that is finished, once nothing is done to anybody any more: the rest is stuck."""
+BACKLOG = 150
+"""Unfinished jobs beyond which nothing is enqueued: workers that die all the time may be slower than the monkey."""
+UNFINISHED = jobrt.where.state("scheduled", "available", "retryable", "executing")
 EXIT = 0.5 + 5.0 + 10.0
 """Seconds for a worker to exit: its grace, five more, and as much again as a busy machine may need."""
 
@@ -155,7 +159,7 @@ class Monkey:
                 await trio.sleep(self.chance.uniform(0.0, 1.0))
 
     async def enqueue(self, client: jobrt.Client) -> None:
-        """Enqueue some jobs of different lengths, some of them for later."""
+        """Enqueue some jobs of different lengths, some of them for later; none while many wait."""
         jobs: list[Any] = [
             Work(self.chance.choice([0.0, 0.0, 0.05, 0.5, 2.0]), fails=self.chance.random() < 0.05)
             for _ in range(self.chance.randint(1, 40))
@@ -164,6 +168,8 @@ class Monkey:
             jobs = [job.with_options(schedule_in=1.0) for job in jobs]
         # Whether a batch landed whose reply was lost nobody knows; if it did, its jobs are judged like others.
         with suppress(jobrt.StorageUnavailable):
+            if await client.count(UNFINISHED) > BACKLOG:
+                return
             handles = await client.enqueue_many(jobs)
             self.accepted += [handle.id for handle in handles]
 
@@ -236,12 +242,13 @@ class Monkey:
         """Let everybody finish, and go."""
         for worker in self.workers:
             worker.thaw()
-        unfinished = jobrt.where.state("scheduled", "available", "retryable", "executing")
-        with trio.move_on_after(CALM):
-            while True:
+        least = math.inf
+        with trio.move_on_after(CALM) as patience:
+            while least > 0:
                 with suppress(jobrt.StorageUnavailable):
-                    if await client.count(unfinished) == 0:
-                        break
+                    count = await client.count(UNFINISHED)
+                    if count < least:
+                        least, patience.deadline = count, trio.current_time() + CALM
                 await trio.sleep(0.1)
         self.look()
         for worker in self.workers:
