@@ -110,7 +110,7 @@ class Client:
         for job, one in zip(new, inserted, strict=True):
             groups.setdefault((job.name, job.queue, one.duplicate), []).append(one.id)
         for (name, queue, duplicate), ids in groups.items():
-            self._emit(JobEnqueued(name, queue, tuple(ids), duplicate))
+            self._emit.routine(JobEnqueued(name, queue, tuple(ids), duplicate))
 
     # ------------------------------------------------------------------ look
 

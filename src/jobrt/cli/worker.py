@@ -104,7 +104,8 @@ async def serve(app: App, *, queues: tuple[str, ...] | None, grace: float, wait:
             nursery.start_soon(obeying.run, signals)
             with starting:
                 await wait_for_database(app, seconds=wait)
-                stack.enter_context(app.events.subscribed(log_event))
+                verbose = logging.getLogger("jobrt").isEnabledFor(logging.DEBUG)
+                stack.enter_context(app.events.subscribed(log_event, routine=verbose))
                 obeying.worker = await nursery.start(_run(app, queues))
             if obeying.worker is not None:
                 if obeying.count:  # came while it was starting
