@@ -227,3 +227,32 @@ async def test_a_server_that_cannot_be_reached(postgres_url: str) -> None:
     async with open_postgres("postgresql://postgres@127.0.0.1:1/nothing") as storage:
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
             await storage.listen(lambda _wake: None)
+
+
+async def test_the_next_insert_tells_of_those_before(
+    storage: PostgresStorage, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was put off needs no message of its own when another insert is due to tell its queue."""
+    ticks = iter(range(100))
+    monkeypatch.setattr(trio, "current_time", lambda: float(next(ticks)))
+    monkeypatch.setattr(wakes, "_INTERVAL", 3.5)
+    waker = storage._waker
+    with waker.insert() as first:
+        assert first("default") is not None
+    with waker.insert() as second:
+        assert second("default") is None
+    assert waker._pending == {"j:default"}
+    with waker.insert() as third:
+        assert third("other") is not None
+        assert third("default") is not None
+        assert not waker._pending
+    assert not waker._pending
+
+
+async def test_an_insert_that_fails_tells_of_those_before(storage: PostgresStorage) -> None:
+    """Its message may be lost, and theirs with it; and it may have been committed after all."""
+    waker = storage._waker
+    with pytest.raises(StorageUnavailable), waker.insert() as insert:
+        assert insert("default") is not None
+        raise StorageUnavailable("the reply is lost")
+    assert waker._pending == {"j:default"}

@@ -73,11 +73,10 @@ async def fire(
     database: Database, waker: Waker, name: str, *, tick: datetime, job: NewJob | None
 ) -> int | None:
     """Mark a tick as passed and enqueue its job in the same transaction."""
-    wake = waker.insert()
-    async with database.session() as session, session.conn.transaction():
-        ours = await session.fetch("cron_tick", name=name, tick=instant(tick))
-        if not ours or job is None:
-            return None
-        (inserted,) = await drive(session.conn, insert_steps(database.schema, [job], wake=wake))
-    wake.committed()
+    with waker.insert() as wake:
+        async with database.session() as session, session.conn.transaction():
+            ours = await session.fetch("cron_tick", name=name, tick=instant(tick))
+            if not ours or job is None:
+                return None
+            (inserted,) = await drive(session.conn, insert_steps(database.schema, [job], wake=wake))
     return inserted.id

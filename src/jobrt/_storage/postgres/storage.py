@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -101,14 +101,14 @@ class PostgresStorage:
         return await retried(partial(self._insert, jobs))
 
     async def _insert(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-        wake = self._waker.insert()
-        steps = insert_steps(self._database.schema, jobs, wake=wake)
-        async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(self._database.session())
-            if not one_statement(jobs):
-                await stack.enter_async_context(session.conn.transaction())
-            inserted = await drive(session.conn, steps, prepare=session.prepare)
-        wake.committed()
+        with self._waker.insert() as wake:
+            steps = insert_steps(self._database.schema, jobs, wake=wake)
+            async with self._database.session() as session:
+                if one_statement(jobs):
+                    inserted = await drive(session.conn, steps, prepare=session.prepare)
+                else:
+                    async with session.conn.transaction():
+                        inserted = await drive(session.conn, steps, prepare=session.prepare)
         if any(job.schedule_at for job in jobs):
             self._marks.doubt()  # a time in the past lies below what was claimed since
         return inserted

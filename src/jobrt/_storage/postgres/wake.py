@@ -2,14 +2,14 @@
 
 A transaction that notifies takes a lock of the whole database at its commit, so a client tells each queue at
 most every five milliseconds. The first job of a burst is told with its insert; what comes within the interval
-is told together at its end, by a task of the storage's own.
+is told together afterwards: with the first insert after its end, or, if none comes, by a task of the storage's own.
 """
 
 from __future__ import annotations
 
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 import trio
@@ -29,25 +29,34 @@ CONTROL: Final = "c"
 _INTERVAL: Final = 0.005
 """Seconds between notifications for one queue."""
 
+_SLACK: Final = 0.001
+"""Seconds that the task leaves to the next insert: to tell costs nothing there, and a round trip of its own here."""
+
 _MOST_QUEUES: Final = 1000
 
 
 @attrs.define(eq=False)
 class InsertWake:
-    """Tell queues with an insert where that is due; the others once it is committed."""
+    """Tell queues with an insert where that is due; the others once the block, and so the insert, has ended.
+
+    Not before, or workers would look and find nothing. If the block fails all are told: of jobs that came before, and
+    of the insert's own, as it may have been committed after all.
+    """
 
     waker: Waker
     late: list[str] = attrs.field(init=False, factory=list)
+    told: list[str] = attrs.field(init=False, factory=list)
 
     def __call__(self, queue: str) -> str | None:
         channel = self.waker.channel_if_due(queue)
-        if channel is None:
-            self.late.append(queue)
+        (self.late if channel is None else self.told).append(queue)
         return channel
 
-    def committed(self) -> None:
-        """Tell the rest; not before, or workers would look and find nothing."""
-        self.waker.later(self.late)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.waker.later(self.late if kind is None else self.late + self.told)
 
 
 @attrs.define(eq=False)
@@ -64,11 +73,15 @@ class Waker:
         return InsertWake(self)
 
     def channel_if_due(self, queue: str) -> str | None:
-        """Return the channel if this queue may be told now, and count it as told."""
+        """Return the channel if this queue may be told now, and count it as told.
+
+        Whoever asks tells of the jobs that are pending, too: they were committed before.
+        """
         payload = f"j:{queue}"
         if not (self.database.listening and self._due(payload)):
             return None
         self._told(payload)
+        self._pending.discard(payload)
         return self.database.channel
 
     def in_transaction(self, _queue: str) -> str | None:
@@ -103,7 +116,7 @@ class Waker:
             while True:
                 await self._wanted.wait()
                 if not any(map(self._due, self._pending)):
-                    await trio.sleep(_INTERVAL)
+                    await trio.sleep(_INTERVAL + _SLACK)
                 await self._send()
         finally:
             with trio.move_on_after(1.0, shield=True):
