@@ -35,7 +35,15 @@ from jobrt._storage.postgres_hosts import describe
 from jobrt._storage.trio_psycopg import TrioConnection
 from jobrt.errors import StorageError, StorageUnavailable
 
-__all__ = ["Configure", "Pool", "PoolStatistics", "call_deadline", "open_connection", "storage_errors"]
+__all__ = [
+    "Call",
+    "Configure",
+    "Pool",
+    "PoolStatistics",
+    "call_deadline",
+    "open_connection",
+    "storage_errors",
+]
 
 _READ_ONLY = "25006"  # the primary has become a standby: connect anew, or this will never end
 
@@ -56,9 +64,13 @@ def storage_errors(conn: TrioConnection[Any]) -> Generator[None]:
     try:
         yield
     except psycopg.Error as error:
-        if error.sqlstate == _READ_ONLY:
-            conn.abort()
-        raise translate(error, conn.where, lost=conn.closed) from error
+        raise _translated(conn, error) from error
+
+
+def _translated(conn: TrioConnection[Any], error: psycopg.Error) -> StorageError:
+    if error.sqlstate == _READ_ONLY:
+        conn.abort()
+    return translate(error, conn.where, lost=conn.closed)
 
 
 @contextmanager
@@ -74,8 +86,12 @@ def call_deadline(conn: TrioConnection[Any], seconds: float) -> Generator[None]:
     with trio.move_on_after(seconds) as scope, storage_errors(conn):
         yield
     if scope.cancelled_caught:
-        conn.abort()
-        raise StorageUnavailable(f"{conn.where}: no answer within {seconds:g} s")
+        raise _too_slow(conn, seconds)
+
+
+def _too_slow(conn: TrioConnection[Any], seconds: float) -> StorageUnavailable:
+    conn.abort()
+    return StorageUnavailable(f"{conn.where}: no answer within {seconds:g} s")
 
 
 async def open_connection(
@@ -108,6 +124,35 @@ async def open_connection(
             raise
         return conn
     raise StorageUnavailable(f"cannot connect to {where}: no answer within {seconds:g} s")
+
+
+@attrs.define(eq=False)
+class Call:
+    """Do what `Pool.acquire` and `call_deadline` do, in one object: generators took half of a small call's time."""
+
+    _pool: Pool
+    _seconds: float
+    _conn: TrioConnection[Any] = attrs.field(init=False)
+    _scope: trio.CancelScope = attrs.field(init=False)
+
+    async def __aenter__(self) -> TrioConnection[Any]:
+        self._conn = await self._pool.take()
+        self._scope = trio.CancelScope(deadline=trio.current_time() + self._seconds)
+        self._scope.__enter__()
+        return self._conn
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        conn, scope = self._conn, self._scope
+        try:
+            scope.__exit__(kind, error, trace)
+            if scope.cancelled_caught:
+                raise _too_slow(conn, self._seconds)
+            if isinstance(error, psycopg.Error):
+                raise _translated(conn, error) from error
+        finally:
+            self._pool.give_back(conn)
 
 
 @attrs.frozen
@@ -171,18 +216,19 @@ class Pool:
             StorageUnavailable: none came free or could be opened in time, or the pool is closed.
             StorageError: none can be opened, see `open_connection`.
         """
-        conn = self._take_idle() or await self._take()
+        conn = await self.take()
         try:
             yield conn
         finally:
-            self._give_back(conn)
+            self.give_back(conn)
 
-    @asynccontextmanager
-    async def call(self, seconds: float) -> AsyncGenerator[TrioConnection[Any]]:
+    async def take(self) -> TrioConnection[Any]:
+        """Take a connection, as `acquire` does, that the caller is to `give_back` whatever happens."""
+        return self._take_idle() or await self._take()
+
+    def call(self, seconds: float) -> Call:
         """Lend a connection for a call that may take ``seconds``, as `acquire` and `call_deadline` do."""
-        async with self.acquire() as conn:
-            with call_deadline(conn, seconds):
-                yield conn
+        return Call(self, seconds)
 
     async def aclose(self, seconds: float = 5.0) -> None:
         """Refuse new borrowers, wait up to ``seconds`` for the lent connections, and close all."""
@@ -268,7 +314,8 @@ class Pool:
             self._drop(conn)
         return None
 
-    def _give_back(self, conn: TrioConnection[Any]) -> None:
+    def give_back(self, conn: TrioConnection[Any]) -> None:
+        """Give back what `take` gave."""
         self._lent.discard(conn)
         if conn.reusable and not self._closed:
             self._idle.append(conn)

@@ -19,11 +19,12 @@ import attrs
 import psycopg
 from psycopg import AsyncRawCursor, pq
 
-from jobrt._storage.postgres_pool import Pool
+from jobrt._storage.postgres_pool import Call, Pool
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
+    from types import TracebackType
 
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.schema import Schema, Statement
@@ -77,6 +78,23 @@ class Session:
 
 
 @attrs.define(eq=False)
+class SessionCall:
+    """Lend a session for one call; a class, because generators cost more than the call's own work."""
+
+    _call: Call
+    _schema: Schema
+    _prepare: bool | None
+
+    async def __aenter__(self) -> Session:
+        return Session(await self._call.__aenter__(), self._schema, self._prepare)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._call.__aexit__(kind, error, trace)
+
+
+@attrs.define(eq=False)
 class Database:
     """The pools of one storage, and the names of its schema."""
 
@@ -90,11 +108,9 @@ class Database:
         """Return the channel to notify on, or None if nobody can listen."""
         return self.schema.channel if self.listening else None
 
-    @asynccontextmanager
-    async def session(self, *, seconds: float = CALL_SECONDS) -> AsyncGenerator[Session]:
+    def session(self, *, seconds: float = CALL_SECONDS) -> SessionCall:
         """Lend a connection for one of a worker's calls."""
-        async with self.hot.call(seconds) as conn:
-            yield Session(conn, self.schema, self.listening or None)
+        return SessionCall(self.hot.call(seconds), self.schema, self.listening or None)
 
     @asynccontextmanager
     async def work(self, *, seconds: float = BULK_SECONDS) -> AsyncGenerator[Session]:
