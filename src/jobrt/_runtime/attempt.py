@@ -48,6 +48,7 @@ class Attempts:
     report: Report
     written: Report
     emit: Emitter
+    now: Callable[[], float] = attrs.Factory(lambda: trio.lowlevel.current_clock().current_time)
     chance: Callable[[], float] = random.random
 
     def begin(self, job: Claimed, queue: QueueState, *, scope: trio.CancelScope, now: float) -> Running:
@@ -55,7 +56,7 @@ class Attempts:
         running = Running(job, self.definitions[job.name], queue, scope, now, trio.lowlevel.current_task())
         queue.running[running.ref] = running
         if self.emit.subscribers:
-            self.emit(JobStarted(job.id, job.name, job.queue, job.attempt, job.lease))
+            self.emit.routine(JobStarted(job.id, job.name, job.queue, job.attempt, job.lease))
         return running
 
     async def run(self, running: Running) -> None:
@@ -70,7 +71,7 @@ class Attempts:
             value = definition.decode(running.job.args)
             limit = self._limit(running)
             if limit is not None:  # setting a deadline costs 6 µs, a quarter of what an attempt may cost
-                running.scope.deadline = running.started + limit
+                running.limited, running.scope.deadline = True, running.started + limit
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
             self._end(running, self._failed(running, ended))
@@ -103,14 +104,14 @@ class Attempts:
     def _end(self, running: Running, outcome: Outcome) -> None:
         """Hand the outcome over; the scope goes on to the next attempt."""
         job = running.job
-        running.over = now = trio.current_time()
-        if running.scope.deadline != math.inf:
+        running.over = now = self.now()
+        if running.limited:
             running.scope.deadline = math.inf
         if running.completed:
             self.written(Outcome(job.id, job.lease), job, now - running.started)
         elif not running.abandoned:
             self.report(outcome, job, now - running.started)
-        running.queue.ended(job)
+        running.queue.ended(running)
 
     def _limit(self, running: Running) -> float | None:
         """Return the seconds that the attempt may take: the job's own, else its class's."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Completer", "Report"]
 
 _WINDOW = 0.005
-"""Seconds an outcome may wait for company; at load a fetcher takes it along long before."""
+"""Seconds between flushes, in which outcomes gather; at load fetchers take them along long before."""
 _BATCH = 500
 
 
@@ -38,7 +40,7 @@ class Report(NamedTuple):
 
 @attrs.define(eq=False)
 class Completer:
-    """Collect outcomes and flush them: when they are 5 ms old or 500 long, one flush at a time.
+    """Collect outcomes and flush them: at once, or 5 ms after the last flush, or when there are 500; one at a time.
 
     A fetcher that is about to claim takes them along instead (`take`, then `settled` or `put_back`). Nothing
     is dropped: while the storage is away outcomes stay here, and `crowded` tells the fetchers to claim no more.
@@ -49,7 +51,7 @@ class Completer:
     backoff: Backoff
     announce: Callable[[str, float], None]
     pending: list[Report] = attrs.Factory(list)
-    in_flight: set[JobRef] = attrs.Factory(set[JobRef])
+    in_flight: list[Sequence[Report]] = attrs.Factory(list)
     landed: int = 0
     refused: int = 0
     _wake: Flag = attrs.Factory(Flag)
@@ -79,13 +81,14 @@ class Completer:
 
     def known(self) -> list[JobRef]:
         """Name the claims whose outcome is not settled yet."""
-        return [JobRef(one.job.id, one.job.lease) for one in self.pending] + list(self.in_flight)
+        reports = chain(self.pending, *self.in_flight)
+        return [JobRef(one.job.id, one.job.lease) for one in reports]
 
     def take(self, most: int = 2 * _BATCH) -> list[Report]:
         """Hand out the oldest outcomes for one attempt to write them."""
         reports, self.pending = self.pending[:most], self.pending[most:]
-        for one in reports:
-            self.in_flight.add(JobRef(one.job.id, one.job.lease))
+        if reports:
+            self.in_flight.append(reports)
         return reports
 
     def put_back(self, reports: Sequence[Report]) -> None:
@@ -103,13 +106,12 @@ class Completer:
         lost = set(refused)
         self.refused += len(lost)
         self.landed += len(reports) - len(lost)
-        if lost or self.emit.subscribers:
-            for one in reports:
-                self._tell(one, landed=JobRef(one.job.id, one.job.lease) not in lost)
+        told = lost or self.emit.subscribers
+        for one in reports if told else [one for one in reports if one.outcome.end is not End.FINISHED]:
+            self._tell(one, landed=JobRef(one.job.id, one.job.lease) not in lost)
 
     def _arrived(self, reports: Sequence[Report]) -> None:
-        for one in reports:
-            self.in_flight.discard(JobRef(one.job.id, one.job.lease))
+        self.in_flight = [batch for batch in self.in_flight if batch is not reports]
         if not self.pending and not self.in_flight:
             self._quiet.unpark_all()
 
@@ -121,7 +123,8 @@ class Completer:
         if not landed:
             self.emit(OutcomeRefused(job.id, job.name, job.lease, end))
             end = End.LEASE_LOST
-        self.emit(
+        emit = self.emit.routine if end is End.FINISHED else self.emit
+        emit(
             JobEnded(
                 job.id,
                 job.name,
@@ -163,9 +166,11 @@ class Completer:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush what no fetcher takes along."""
         task_status.started()
+        flushed = -math.inf
         while True:
             if not self.pending:
                 await self._wake.wait()
-            if len(self.pending) < _BATCH:
-                await trio.sleep(_WINDOW)
+            # A checkpoint at least: the fetcher that has just got a free slot comes first, and takes them along.
+            await trio.sleep_until(flushed + _WINDOW if len(self.pending) < _BATCH else -math.inf)
+            flushed = trio.current_time()
             await self.flush()

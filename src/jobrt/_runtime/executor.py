@@ -74,11 +74,11 @@ class Executors:
         problem: BaseException | None = None
         try:
             with trio.CancelScope() as scope:
-                in_a_row, now = 0, trio.current_time()
-                while self.queue.inbox and not scope.cancel_called:
+                in_a_row, now, cancelled = 0, trio.current_time(), False
+                while self.queue.inbox and not cancelled:
                     running = self.attempts.begin(self.queue.take(), self.queue, scope=scope, now=now)
                     await self.attempts.run(running)
-                    now, running = running.over or now, None
+                    now, cancelled, running = running.over or now, running.cancelled, None
                     in_a_row += 1
                     if copy_context() != clean or in_a_row >= _CHECKPOINT_EVERY:
                         in_a_row = 0

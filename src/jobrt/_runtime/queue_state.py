@@ -78,7 +78,6 @@ class QueueState:
     low: int = 0
     taken: int = 0
     finished: int = 0
-    last_claim: float = 0.0
     claiming: bool = False
     claim: trio.CancelScope = attrs.Factory(trio.CancelScope)
     looks: int = 0
@@ -135,16 +134,15 @@ class QueueState:
         if not self.running and not self.inbox and not self.claiming:
             self.empty.unpark_all()
 
-    def ended(self, job: Claimed) -> None:
+    def ended(self, running: Running) -> None:
         """Note the end of an attempt."""
         self.finished += 1
-        del self.running[JobRef(job.id, job.lease)]
-        self.release(job)
+        del self.running[running.ref]
+        self.release(running.job)
 
-    def withdraw(self) -> list[Claimed]:
-        """Take back all jobs that nobody has begun."""
-        jobs = list(self.inbox)
-        self.inbox.clear()
+    def withdraw(self, *, keep: int = 0) -> list[Claimed]:
+        """Take back the jobs that nobody has begun, but for the first `keep`."""
+        jobs = [self.inbox.pop() for _ in range(len(self.inbox) - keep)]
         for job in jobs:
             self.release(job)
         return jobs

@@ -34,6 +34,8 @@ class Running:
     task: trio.lowlevel.Task
     stop: Stop | None = None
     stopped_at: float | None = None
+    limited: bool = False
+    """A deadline was set."""
     note: str = ""
     completed: bool = False
     """Its own transaction has written the outcome."""
@@ -41,11 +43,16 @@ class Running:
     """The process is about to exit: somebody else has reported it."""
     reported: frozenset[str] = frozenset()
     over: float | None = None
+    ref: JobRef = attrs.field(init=False)
+    """Names the claim, for fenced writes."""
+
+    def __attrs_post_init__(self) -> None:
+        self.ref = JobRef(self.job.id, self.job.lease)
 
     @property
-    def ref(self) -> JobRef:
-        """Name the claim, for fenced writes."""
-        return JobRef(self.job.id, self.job.lease)
+    def cancelled(self) -> bool:
+        """Whether the scope was cancelled. To ask the scope costs a look at the clock, so that is rarely done."""
+        return (self.limited or self.stop is not None) and self.scope.cancel_called
 
     def cancel(self, stop: Stop, note: str) -> bool:
         """Cancel the attempt; the first reason given is the one recorded. Says whether this was the first.

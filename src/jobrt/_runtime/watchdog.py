@@ -7,6 +7,7 @@ import math
 import sys
 import threading
 import traceback
+from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -42,19 +43,20 @@ _STALLED_AT_LEAST = 10.0
 
 @attrs.define(eq=False)
 class Usual:
-    """Know how long jobs of each name usually take: a running mean, by Welford's update."""
+    """Know how long jobs of each name usually take: how many have ended, and how long they took together."""
 
-    means: dict[str, tuple[int, float]] = attrs.Factory(dict)
+    totals: defaultdict[str, list[float]] = attrs.Factory(lambda: defaultdict(lambda: [0.0, 0.0]))
 
     def note(self, name: str, seconds: float) -> None:
         """Add one finished attempt."""
-        count, mean = self.means.get(name, (0, 0.0))
-        self.means[name] = count + 1, mean + (seconds - mean) / (count + 1)
+        total = self.totals[name]
+        total[0] += 1
+        total[1] += seconds
 
     def limit(self, name: str) -> float:
         """Return the seconds beyond which an attempt is far past its usual time."""
-        count, mean = self.means.get(name, (0, 0.0))
-        return math.inf if count < _SLOW_SAMPLES else max(_SLOW_AT_LEAST, _SLOW_FACTOR * mean)
+        count, seconds = self.totals.get(name, (0.0, 0.0))
+        return math.inf if count < _SLOW_SAMPLES else max(_SLOW_AT_LEAST, _SLOW_FACTOR * seconds / count)
 
 
 @attrs.define(eq=False)
