@@ -110,6 +110,16 @@ async def test_outcomes_that_the_stop_brings_about_are_written_once(autojump_clo
     assert [one.attempt for one in records] == [1, 0, 1, 0, 0]
 
 
+async def test_a_worker_that_is_cancelled_while_it_starts_ends(autojump_clock: MockClock) -> None:
+    """Also when its actors are being started, which no cancellation reaches: nothing stays registered."""
+    async with scene(lambda _: None, [Sleep]) as here:
+        with trio.fail_after(60), trio.CancelScope() as scope:
+            here.app._storage.watch = lambda name, *_: scope.cancel() if name == "register" else None
+            await here.app.run_worker()
+        assert scope.cancelled_caught
+        assert await here.client.workers() == []
+
+
 async def test_stopping_twice_takes_the_shorter_grace(autojump_clock: MockClock) -> None:
     """A second call can only shorten the first one's; both return when the worker is gone."""
     async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:

@@ -269,7 +269,8 @@ class Worker:
         await self._register()
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self._shielded_tree)
+                with trio.CancelScope(shield=True):  # no actor waits for anything before it is up
+                    await nursery.start(self._shielded_tree)
                 self.emit(WorkerStarted(self.id, tuple(self.queues)))
                 task_status.started(self)
                 hurry = trio.CancelScope()
