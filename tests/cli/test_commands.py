@@ -80,6 +80,20 @@ def test_cancel_and_delete_by_id_and_by_filter(jobrt_command: Command) -> None:
     assert jobrt_command("cancel").status == 2
 
 
+def test_each_of_several_ids_gets_an_answer(jobrt_command: Command) -> None:
+    """What can be done is done; what is not there, or in another state, is named, and the status says so."""
+    jobrt_command("enqueue", "hello", "name=a")
+    jobrt_command("enqueue", "hello", "name=b")
+    done = jobrt_command("cancel", "1", "77", "1", "2")
+    assert (done.status, done.out, done.err) == (1, "2 jobs\n", "jobrt: there is no job 77\n")
+    again = jobrt_command("cancel", "1", "78")
+    assert (again.status, again.out) == (1, "")
+    assert again.err.splitlines() == [
+        "jobrt: job 1 (hello) is cancelled already: there is nothing to cancel",
+        "jobrt: there is no job 78",
+    ]
+
+
 def test_queues_can_be_paused_resumed_and_scaled(jobrt_command: Command) -> None:
     """It lasts: the database keeps it."""
     jobrt_command("enqueue", "fail")
@@ -92,6 +106,13 @@ def test_queues_can_be_paused_resumed_and_scaled(jobrt_command: Command) -> None
     (queue,) = json.loads(jobrt_command("queues", "--json").out)
     assert (queue["name"], queue["paused"], queue["concurrency"], queue["available"]) == ("mail", False, 1, 1)
     assert jobrt_command("queues", "scale", "mail", "0").status == 1
+
+
+def test_a_queue_that_nobody_knows_is_set_all_the_same_and_doubted(jobrt_command: Command) -> None:
+    """It may come into use later; it may also be a slip."""
+    assert jobrt_command("queues", "pause", "mail").err == ""
+    doubted = jobrt_command("queues", "pause", "mial")
+    assert (doubted.status, doubted.err) == (0, "jobrt: no job and no worker uses a queue 'mial' so far\n")
 
 
 def test_cron_shows_the_next_tick_and_can_be_paused(jobrt_command: Command) -> None:
@@ -157,6 +178,8 @@ def test_a_result_too_large_fails_the_attempt_and_says_so(jobrt_command: Command
         (("--url", "mysql://x/y", "jobs"), 1, "not a database URL"),
         (("--url", "sqlite:////no/such/folder/x.db", "jobs"), 1, "/no/such/folder"),
         (("frobnicate",), 2, "frobnicate"),
+        (("jobs", "--limit", "-1"), 2, "--limit"),
+        (("cron", "pause", "weekly"), 1, "there is no cron entry 'weekly'"),
     ],
 )
 def test_bad_input_gets_one_clear_line_and_a_status(
@@ -166,7 +189,8 @@ def test_bad_input_gets_one_clear_line_and_a_status(
     done = jobrt_command(*arguments)
     assert done.status == status
     assert said in done.err
-    assert "Traceback" not in done.err
+    assert done.err.startswith("jobrt: ")
+    assert done.err.count("\n") == 1
 
 
 def test_a_file_that_is_no_database_and_a_newer_schema_are_named(jobrt_command: Command, shop: Path) -> None:

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import jobrt
+import jobrt.blocking
+from jobrt.cli.demo_jobs import CountFile
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -146,3 +150,41 @@ def test_the_demo_killed_half_way_goes_on_and_reports_every_file_once(
     third = jobrt_command("--url", f"sqlite:///{shop}/demo.db", "demo", str(files))
     assert "already done" in third.err
     assert "302 files, 0 failed" in third.out
+
+
+def test_the_demos_report_is_there_when_it_says_so(shop: Path, jobrt_command: Callable[..., Result]) -> None:
+    """A file of digests that was deleted, or written over for another directory, is written again; no file is read."""
+    for name in ("one", "two"):
+        (shop / name).mkdir()
+        (shop / name / f"{name}.txt").write_text(name)
+    demo = ("--url", f"sqlite:///{shop}/demo.db", "demo")
+    report = shop / "jobrt-demo.sha256"
+    jobrt_command(*demo, "one")
+    first = report.read_bytes()
+    jobrt_command(*demo, "two")
+    assert report.read_bytes() != first
+    for spoil in (lambda: None, report.unlink):
+        spoil()
+        again = jobrt_command(*demo, "one")
+        assert "0 files enqueued, 1 of 1 from before are done already" in again.err
+        assert report.read_bytes() == first
+    assert "already done" in jobrt_command(*demo, "one").err
+
+
+@pytest.mark.slow
+def test_a_file_that_the_demo_cannot_read_is_named_and_the_rest_goes_on(
+    shop: Path, jobrt_command: Callable[..., Result]
+) -> None:
+    """It is tried three times and ends discarded with the reason, in one line whatever its name: here it has gone."""
+    files = shop / "files"
+    files.mkdir()
+    (files / "good").write_text("two words")
+    url = f"sqlite:///{shop}/demo.db"
+    with jobrt.blocking.Client(url) as jobs:
+        jobs.enqueue(CountFile(str(files), files / "gone\nsoon"))
+    done = jobrt_command("--url", url, "demo", str(files))
+    assert done.status == 0
+    assert f"failed: {files}/gone\\nsoon: [Errno 2] No such file or directory: " in done.out
+    assert "1 files, 1 failed" in done.out
+    (dead,) = json.loads(jobrt_command("--url", url, "jobs", "--state", "discarded", "--json").out)
+    assert len(dead["attempts"]) == 3

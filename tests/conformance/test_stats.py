@@ -164,6 +164,26 @@ async def test_run_times_of_jobs_that_are_gone(engine: Engine) -> None:
     ]
 
 
+async def test_all_time_is_all_time(engine: Engine) -> None:
+    """What was counted years ago, and rolled up, is kept by the month, and never lost however often is pruned."""
+    storage = engine.storage
+    rules = [PruneRule(state=state) for state in FINAL]
+    for _ in range(5):
+        await complete(storage, await start(storage))
+        await storage.prune(rules)
+        await engine.advance(5 * HOUR)
+    await engine.advance(1500 * 24 * HOUR)
+    for _ in range(3):
+        await complete(storage, await start(storage))
+        await storage.prune(rules)
+    found = await storage.stats(since=await storage.now() - 9999 * DAY)
+    assert sum(one.enqueued for one in found) == sum(one.completed for one in found) == 8
+    assert sum(map(sum, (one.histogram for one in found))) == 8
+    recent = await storage.now() - 400 * DAY
+    assert len([one for one in found if one.hour < recent]) <= 2
+    assert len([one for one in found if one.hour >= recent]) <= 2
+
+
 async def test_crashes_are_failures(storage: Storage) -> None:
     """A rescued attempt failed; snoozed and interrupted ones did not."""
     for _ in range(2):

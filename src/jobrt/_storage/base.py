@@ -411,7 +411,10 @@ class Storage(Protocol):
         ...
 
     async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
-        """Return counts by hour, queue and name since a time, jobs deleted meanwhile included."""
+        """Return counts by hour, queue and name since a time, jobs deleted meanwhile included.
+
+        What those counted for more than 400 days ago may be added up by the month, in its first hour: nothing is lost.
+        """
         ...
 
     # ------------------------------------------------------------------ cron

@@ -53,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = cli.main(arguments, prog_name="jobrt", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _refuse(error)
     except (KeyboardInterrupt, click.Abort):
         return 130
     except BrokenPipeError:  # the reader, `head` say, has seen enough
@@ -63,6 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last place where an error can become one clear line
         return _tell(error)
     return status if isinstance(status, int) else 0
+
+
+def _refuse(error: click.ClickException) -> int:
+    """Print what is wrong with the command line in one line; `jobrt` alone gets the help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f" (see {context.command_path} --help)" if context else ""
+    click.echo(f"jobrt: {' '.join(error.format_message().split())}{hint}", err=True)
+    return error.exit_code
 
 
 def _tell(error: BaseException) -> int:

@@ -20,7 +20,7 @@ import jobrt
 from jobrt import where
 from jobrt._core.states import FINAL
 from jobrt._events import Event, JobEnded
-from jobrt.cli.demo_jobs import CountFile, Report, files_of
+from jobrt.cli.demo_jobs import CountFile, Report, files_of, is_there
 from jobrt.cli.output import JSON_OPTION, age, console, on_terminal, print_json
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.worker import prepare_process
@@ -72,7 +72,7 @@ async def demo(
             await jobs.delete(files_of(root) | (where.name("Report") & where.args("root", root)))
         added, there = await _enqueue(jobs, root)
         report = await jobs.enqueue(Report(root, output))
-        await _say_what_is_there(jobs, report, root, added=added, there=there)
+        await _say_what_is_there(jobs, report, root, output=output, added=added, there=there)
         async with trio.open_nursery() as nursery:
             with _progress(app, await _counts(jobs, root)):
                 worker = await nursery.start(app.run_worker)
@@ -138,12 +138,14 @@ async def _enqueue(jobs: Client, root: str) -> tuple[int, int]:
     return added, there
 
 
-async def _say_what_is_there(jobs: Client, report: Handle, root: str, *, added: int, there: int) -> None:
-    if report.duplicate and (await jobs.get(report.id)).state in FINAL:
-        if not added:
+async def _say_what_is_there(
+    jobs: Client, report: Handle, root: str, *, output: Path, added: int, there: int
+) -> None:
+    if report.duplicate and (record := await jobs.get(report.id)).state in FINAL:
+        if not added and is_there(output, record):
             click.echo("already done, nothing is done twice; --again starts over", err=True)
             return
-        await jobs.rerun(report.id)  # new files came since: the report must count them, too
+        await jobs.rerun(report.id)  # new files came since, or what it wrote is gone: it must be written anew
     done = await jobs.count(files_of(root) & where.state("completed", "cancelled", "discarded"))
     went_on = f", {done} of {there} from before are done already" if there else ""
     click.echo(f"{root}: {added} files enqueued{went_on}", err=True)

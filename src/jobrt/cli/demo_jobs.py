@@ -15,7 +15,7 @@ import jobrt
 from jobrt import where
 from jobrt._registry import definition_of
 
-__all__ = ["CountFile", "Report", "files_of", "sha256_line"]
+__all__ = ["CountFile", "Report", "files_of", "is_there", "sha256_line"]
 
 _CHUNK = 1 << 20
 _EVER = jobrt.Unique(by=("name", "args"), states="all")
@@ -86,8 +86,8 @@ class Report(jobrt.Job):
         if waiting:
             return jobrt.After(waiting)
         records = await ctx.client.query(files_of(self.root), order_by="id", limit=None)
-        await trio.to_thread.run_sync(_write, self.output, records)
-        return _summary(records)
+        written = await trio.to_thread.run_sync(_write, self.output, records)
+        return {**_summary(records), "digests_sha256": written}
 
 
 def _summary(records: list[jobrt.JobRecord]) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _summary(records: list[jobrt.JobRecord]) -> dict[str, Any]:
         path = path_of(one)
         if one.state is not jobrt.State.COMPLETED:
             said = one.attempts[-1].message if one.attempts else one.cancel_reason
-            failed.append({"path": os.fsencode(path).decode(errors="backslashreplace"), "reason": said})
+            failed.append({"path": _shown(path), "reason": said})
             continue
         total.add(one.result)
         by_kind.setdefault(path.suffix.lower() or "(none)", _Sum()).add(one.result)
@@ -108,6 +108,12 @@ def _summary(records: list[jobrt.JobRecord]) -> dict[str, Any]:
         "failed": failed[:100],
         "failed_count": len(failed),
     }
+
+
+def _shown(path: Path) -> str:
+    """Return a path as one line of text: what cannot be printed is written as Python would."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def path_of(record: jobrt.JobRecord) -> Path:
@@ -124,13 +130,29 @@ def sha256_line(digest: str, path: Path) -> bytes:
     return mark + digest.encode() + b"  " + escaped + b"\n"
 
 
-def _write(output: Path, records: list[jobrt.JobRecord]) -> None:
-    """Write all digests, or leave what was there: never half a report."""
+def _write(output: Path, records: list[jobrt.JobRecord]) -> str:
+    """Write all digests, or leave what was there: never half a report. Return the digest of the file itself."""
     part = output.with_name(f"{output.name}.part")
+    digest = hashlib.sha256()
     with part.open("wb") as file:
         for one in records:
             if one.state is jobrt.State.COMPLETED:
-                file.write(sha256_line(one.result["sha256"], path_of(one)))
+                line = sha256_line(one.result["sha256"], path_of(one))
+                digest.update(line)
+                file.write(line)
         file.flush()
         os.fsync(file.fileno())
     part.replace(output)
+    return digest.hexdigest()
+
+
+def is_there(output: Path, record: jobrt.JobRecord) -> bool:
+    """Say whether the report is completed and the file that it wrote still the same."""
+    if record.state is not jobrt.State.COMPLETED:
+        return False
+    try:
+        with output.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return False
+    return bool(found == record.result["digests_sha256"])

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
 
 import jobrt
-from jobrt import where as w
 from jobrt.cli.output import (
     JOB_COLUMNS,
     JSON_OPTION,
     age,
     console,
     job_row,
+    jobs_in_words,
     jsonable,
     print_json,
     print_rows,
@@ -24,9 +25,10 @@ from jobrt.cli.output import (
 )
 from jobrt.cli.selection import confirmed, duration, pick_options
 from jobrt.cli.setting import Setting, in_trio
+from jobrt.errors import JobNotFound, JobrtError, JobStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from jobrt._client import Client
     from jobrt._core.where import Where
@@ -142,7 +144,7 @@ def _pair(text: str) -> tuple[str, Any]:
 
 @click.command("jobs")
 @pick_options
-@click.option("--limit", default=50, show_default=True, help="How many at most.")
+@click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="How many at most.")
 @click.option("--after", type=int, metavar="ID", help="Go on behind this job.")
 @click.option(
     "--order-by", default="-id", show_default=True, help="id, schedule_at, created_at, finished_at, priority."
@@ -240,21 +242,38 @@ def _bulk(
     @in_trio
     async def command(
         setting: Setting, ids: tuple[int, ...], where: Where | None, yes: bool, **options: Any
-    ) -> None:
+    ) -> int:
         if bool(ids) == (where is not None):
-            msg = f"name the jobs to {verb} by id, or pick them with options (see --help)"
+            msg = f"name the jobs to {verb} by id, or pick them with options"
             raise click.UsageError(msg)
+        refused: list[JobrtError] = []
         async with setting.app().open_client() as jobs:
-            if len(ids) == 1:
-                count = await does(jobs, ids[0], **options)
+            if where is None:
+                count, refused = await _one_by_one(jobs, ids, partial(does, **options))
+            elif not await confirmed(jobs, where, verb=verb, yes=yes):
+                return 0
             else:
-                picked = w.id_in(ids) if where is None else where
-                if where is not None and not await confirmed(jobs, picked, verb=verb, yes=yes):
-                    return
-                count = await does(jobs, picked, **options)
-        click.echo(f"{count} job{'' if count == 1 else 's'}")
+                count = await does(jobs, where, **options)
+        for error in refused:
+            click.echo(f"jobrt: {error}", err=True)
+        if count or not refused:
+            click.echo(jobs_in_words(count))
+        return int(bool(refused))
 
     return click.option("--reason", default="", help="Kept with the job.")(command) if reason else command
+
+
+async def _one_by_one(
+    jobs: Client, ids: Iterable[int], does: Callable[[Client, int], Awaitable[int]]
+) -> tuple[int, list[JobrtError]]:
+    """Do something to jobs named by id; return to how many it was done, and why not to the others."""
+    count, refused = 0, list[JobrtError]()
+    for job_id in dict.fromkeys(ids):
+        try:
+            count += await does(jobs, job_id)
+        except (JobNotFound, JobStateError) as error:
+            refused.append(error)
+    return count, refused
 
 
 async def _cancel(jobs: Client, job: int | Where, *, reason: str) -> int:

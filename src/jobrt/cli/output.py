@@ -16,9 +16,24 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["age", "console", "job_row", "jsonable", "on_terminal", "print_json", "print_rows", "when"]
+__all__ = [
+    "age",
+    "console",
+    "job_row",
+    "jobs_in_words",
+    "jsonable",
+    "on_terminal",
+    "print_json",
+    "print_rows",
+    "when",
+]
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def jobs_in_words(count: int) -> str:
+    """Return ``1 job``, ``2 jobs``."""
+    return f"{count} job{'' if count == 1 else 's'}"
 
 
 def on_terminal() -> bool:

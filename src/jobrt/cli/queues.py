@@ -11,6 +11,7 @@ from jobrt.cli.setting import Setting, in_trio
 
 if TYPE_CHECKING:
     from jobrt._client import Client
+    from jobrt.app import App
 
 __all__ = ["COMMANDS", "queue_rows"]
 
@@ -63,13 +64,23 @@ async def _show(setting: Setting, as_json: bool) -> None:
             print_rows(COLUMNS, await queue_rows(jobs), empty="no queue has jobs")
 
 
+async def _doubt(app: App, jobs: Client, queue: str) -> None:
+    """Say so if nobody has heard of the queue: it may be a slip, or come into use later."""
+    known = {*app.queues, *(one.name for one in await jobs.queues())}
+    known.update(name for one in await jobs.workers() for name in one.info.get("queues", ()))
+    if queue not in known:
+        click.echo(f"jobrt: no job and no worker uses a queue {queue!r} so far", err=True)
+
+
 @queues.command()
 @click.argument("queue")
 @click.pass_obj
 @in_trio
 async def pause(setting: Setting, queue: str) -> None:
     """Let no worker claim from QUEUE until it is resumed."""
-    async with setting.app().open_client() as jobs:
+    app = setting.app()
+    async with app.open_client() as jobs:
+        await _doubt(app, jobs, queue)
         await jobs.pause(queue)
     click.echo(f"{queue} is paused on all workers; running jobs go on")
 
@@ -80,7 +91,9 @@ async def pause(setting: Setting, queue: str) -> None:
 @in_trio
 async def resume(setting: Setting, queue: str) -> None:
     """Let workers claim from QUEUE again."""
-    async with setting.app().open_client() as jobs:
+    app = setting.app()
+    async with app.open_client() as jobs:
+        await _doubt(app, jobs, queue)
         await jobs.resume(queue)
     click.echo(f"{queue} is resumed")
 
@@ -95,7 +108,9 @@ async def scale(setting: Setting, queue: str, concurrency: str) -> None:
     if concurrency != "default" and not concurrency.isdecimal():
         msg = f"{concurrency!r}: give a number above zero, or default"
         raise click.BadParameter(msg)
-    async with setting.app().open_client() as jobs:
+    app = setting.app()
+    async with app.open_client() as jobs:
+        await _doubt(app, jobs, queue)
         await jobs.scale(queue, None if concurrency == "default" else int(concurrency))
     click.echo(f"{queue} is scaled to {concurrency}")
 

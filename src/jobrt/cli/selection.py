@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobrt import where as w
-from jobrt.cli.output import JOB_COLUMNS, job_row, print_rows
+from jobrt.cli.output import JOB_COLUMNS, job_row, jobs_in_words, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +140,6 @@ async def confirmed(jobs: Client, where: Where, *, verb: str, yes: bool) -> bool
     if count > len(first):
         click.echo(f"… and {count - len(first)} more")
     if not sys.stdin.isatty():
-        msg = f"this would {verb} {count} jobs: add --yes to do it"
+        msg = f"this would {verb} {jobs_in_words(count)}: add --yes to do it"
         raise click.UsageError(msg)
-    return click.confirm(f"{verb} {count} jobs?", default=False)
+    return click.confirm(f"{verb} {jobs_in_words(count)}?", default=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._storage.sqlite.manage import remove
 from jobrt._storage.sqlite.rows import CODES, dumps, span
-from jobrt._storage.sqlite.stats import forget
+from jobrt._storage.sqlite.stats import fold
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
             gone.update(found)
             if len(gone) >= limit:
                 return len(gone)
-    forget(tx)
+    fold(tx)
     return len(gone)
 
 

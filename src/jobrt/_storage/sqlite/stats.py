@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["forget", "roll_up", "stats"]
+__all__ = ["fold", "roll_up", "stats"]
 
 _HOUR: Final = 3_600_000_000
-_KEPT: Final = 400 * 24 * _HOUR
+_BY_THE_HOUR: Final = 400 * 24 * _HOUR
 _BUCKETS: Final = 12
 # Transactions take their time before they wait for the lock, so ids and times may disagree by that long.
 _DISORDER: Final = 60_000_000
@@ -65,6 +65,8 @@ def roll_up(tx: Transaction, ids: Sequence[int]) -> None:
     tx.run(SQL["roll_up"], {"ids": dumps(ids)})
 
 
-def forget(tx: Transaction) -> None:
-    """Drop counts of more than a year ago."""
-    tx.run("DELETE FROM jobrt_rollup WHERE hour < ?", (tx.now - _KEPT,))
+def fold(tx: Transaction) -> None:
+    """Keep counts of more than a year ago by the month: they are still part of all time, and take little room."""
+    before = {"before": tx.now - _BY_THE_HOUR}
+    tx.run(SQL["roll_up_months"], before)
+    tx.run(SQL["roll_up_old"], before)

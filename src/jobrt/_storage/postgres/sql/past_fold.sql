@@ -1,8 +1,10 @@
--- Fold rows of hours that are over, so that there is one per hour, queue and name again.
+-- Fold rows of hours that are over, so that there is one per hour, queue and name again; of more than a year ago, one
+-- per month, at its first hour, which grows by little in all time.
 with many as (
     select p.hour, p.queue, p.name from {schema}.past p
      where p.hour < statement_timestamp() - interval '2 hours'
      group by p.hour, p.queue, p.name having count(*) > 1
+        or p.hour < statement_timestamp() - interval '400 days' and p.hour <> date_trunc('month', p.hour, 'UTC')
      order by p.hour limit 1000
 ),
 gone as (
@@ -11,10 +13,12 @@ gone as (
     returning p.*
 )
 insert into {schema}.past (hour, queue, name, enqueued, completed, failed, dead, cancelled, seconds, histogram)
-select g.hour, g.queue, g.name, sum(g.enqueued), sum(g.completed), sum(g.failed), sum(g.dead), sum(g.cancelled),
+select case when g.hour < statement_timestamp() - interval '400 days' then date_trunc('month', g.hour, 'UTC')
+            else g.hour end,
+       g.queue, g.name, sum(g.enqueued), sum(g.completed), sum(g.failed), sum(g.dead), sum(g.cancelled),
        sum(g.seconds),
        array[sum(g.histogram[1]), sum(g.histogram[2]), sum(g.histogram[3]), sum(g.histogram[4]), sum(g.histogram[5]),
              sum(g.histogram[6]), sum(g.histogram[7]), sum(g.histogram[8]), sum(g.histogram[9]),
              sum(g.histogram[10]), sum(g.histogram[11]), sum(g.histogram[12])]::bigint[]
   from gone g
- group by g.hour, g.queue, g.name
+ group by 1, 2, 3

@@ -1,0 +1,8 @@
+-- Add what was counted by the hour long ago to the first hour of its month; `roll_up_old` then deletes the hours.
+INSERT INTO jobrt_rollup (hour, queue, name, kind, bucket, number, run_time)
+SELECT month, queue, name, kind, bucket, sum(number), sum(run_time) FROM (
+    SELECT CAST(strftime('%s', hour / 1000000, 'unixepoch', 'start of month') AS INTEGER) * 1000000 AS month, *
+    FROM jobrt_rollup WHERE hour < :before
+) WHERE hour <> month GROUP BY 1, 2, 3, 4, 5
+ON CONFLICT (hour, queue, name, kind, bucket) DO UPDATE SET
+    number = number + excluded.number, run_time = run_time + excluded.run_time;
