@@ -69,7 +69,7 @@ class Adapter:
         prepare_process(verbose=False, quiet=True, log_format="text")
 
         async def run() -> None:
-            await serve(app, queues=None, grace=1.0, drain=False)
+            await serve(app, queues=None, grace=1.0, wait=0.0, drain=False)
 
         if profile := os.environ.get("BENCH_PROFILE"):
             import cProfile
