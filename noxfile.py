@@ -3,7 +3,7 @@
 # ///
 """Everything that can be run on jobrt. `nox` alone runs what every change must pass; `nox -l` lists the rest.
 
-Arguments after `--` go to pytest, or name the benchmarks to run: `nox -s tests-3.13 -- tests/core -x`.
+Arguments after `--` go to pytest, or are a benchmark and its options: `nox -s tests-3.13 -- tests/core -x`.
 """
 
 import sys
@@ -115,10 +115,13 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks, or those that are named, on a quiet machine (not run by default)."""
+    """Run the benchmarks on a quiet machine (not run by default): all, or `-- SCRIPT OPTION …` one of them."""
     session.install(".[process]", *group("test"))
-    for script in session.posargs or sorted(map(str, Path("tests/bench").glob("[!_]*.py"))):
-        session.run("python", script)
+    if session.posargs:
+        session.run("python", *session.posargs)
+        return
+    for script in sorted(Path("tests/bench").glob("*.py")):
+        session.run("python", str(script))
 
 
 def run_tests(session: nox.Session, *runner: str, env: dict[str, str] | None = None) -> None:

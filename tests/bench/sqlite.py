@@ -1,120 +1,138 @@
-"""Measure jobrt on a SQLite file: ``python tests/bench/sqlite.py [--jobs 100000] [--json]``.
+"""Measure jobrt on a SQLite file: ``python tests/bench/sqlite.py``.
 
-One process, no-op jobs, default settings, synchronous FULL. A job counts when its end is committed. Prints the
-versions and settings with the figures; compare figures of one run only, machines differ and drift.
+Default settings, synchronous FULL, no-op jobs, one worker process; a job counts when its end is committed. Figures are
+medians of some rounds, with the lowest and the highest. A job's start is measured with client and worker in one
+program, as SQLite is mostly used, and with the client in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
-import resource
+import random
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import attrs
 import trio
 
 import jobrt
 
-started: dict[int, float] = {}
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.bench.measuring.databases import SqliteDatabases
+from tests.bench.measuring.parts import Figures, drain, one_by_one, pulse
+from tests.bench.measuring.processes import Bench, Contestant, memory
+from tests.bench.measuring.rounds import say
+from tests.bench.measuring.tables import markdown, spreads
+from tests.bench.measuring.targets import OURS, Target, judge, report
+from tests.bench.peers import PEERS
+
+TARGETS = (
+    Target("drained per second", "drain /s", least=20_000, rival=None),
+    Target("enqueued in bulk per second", "bulk /s", least=50_000, rival=None),
+    Target("idle start in one program, p50 in ms", "own p50 ms", most=3, rival=None),
+    Target("CPU of an idle worker in %", "idle %", most=1, rival=None),
+)
+
+begun: dict[int, float] = {}
 
 
 class Noop(jobrt.Job):
-    """Do nothing."""
+    """Do nothing but tell when."""
 
     number: int
     pad: str = "x" * 64
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Note when it began."""
-        started[self.number] = time.perf_counter()
+        """Tell when it began."""
+        begun[self.number] = time.perf_counter()
 
 
-async def _enqueue_one_by_one(client: jobrt.Client, seconds: float) -> float:
-    count, begin = 0, time.perf_counter()
-    while time.perf_counter() < begin + seconds:
-        await client.enqueue(Noop(count))
-        count += 1
-    return count / (time.perf_counter() - begin)
-
-
-async def _bulk(client: jobrt.Client, count: int) -> float:
-    begin = time.perf_counter()
-    await client.enqueue_many([Noop(number) for number in range(count)])
-    return count / (time.perf_counter() - begin)
-
-
-async def _drain(app: jobrt.App, client: jobrt.Client, count: int) -> float:
-    """Return jobs per second from the first body to the moment that all ends are committed."""
-    started.clear()
-    await app.drain()
-    end = time.perf_counter()
-    left = await client.count(~jobrt.where.state("completed"))
-    assert left == 0, f"{left} jobs are not completed"
-    return count / (end - min(started.values()))
-
-
-async def _latency(app: jobrt.App, client: jobrt.Client, count: int) -> dict[str, float]:
-    """Return milliseconds from the call of enqueue to the first line of the body, on an idle worker."""
-    started.clear()
-    waits = []
-    async with trio.open_nursery() as nursery:
+async def start_in_one_program(url: str, jobs: int) -> Figures:
+    """Measure milliseconds from the call of enqueue to the first line of the body, at random intervals."""
+    begun.clear()
+    chance, called = random.Random(42), []
+    app = jobrt.App(url, jobs=[Noop])
+    async with trio.open_nursery() as nursery, app.open_client() as client:
         worker = await nursery.start(app.run_worker)
-        for number in range(count):
-            begin = time.perf_counter()
-            handle = await client.enqueue(Noop(number))
-            await handle.wait()
-            waits.append((started[number] - begin) * 1000)
-        cpu, begin = time.process_time(), time.perf_counter()
-        await trio.sleep(5)
-        idle = (time.process_time() - cpu) / (time.perf_counter() - begin) * 100
+        for number in range(jobs):
+            await trio.sleep(chance.uniform(0.02, 0.08))
+            called.append(time.perf_counter())
+            await (await client.enqueue(Noop(number))).wait()
         await worker.stop()
-    cuts = statistics.quantiles(waits, n=100)
-    return {"p50_ms": cuts[49], "p95_ms": cuts[94], "p99_ms": cuts[98], "idle_cpu_percent": idle}
+    cuts = statistics.quantiles(((begun[job] - at) * 1000 for job, at in enumerate(called)), n=100)
+    return {"own p50 ms": cuts[49], "own p95 ms": cuts[94], "own p99 ms": cuts[98]}
 
 
-async def measure(jobs: int, folder: Path) -> dict[str, Any]:
-    """Return all figures."""
-    app = jobrt.App(f"sqlite:///{folder}/bench.db", jobs=[Noop])
-    figures: dict[str, Any] = {}
-    async with app.open_client() as client:
-        figures["enqueue_one_per_s"] = await _enqueue_one_by_one(client, 3)
-        await app.drain()
-        figures["enqueue_many_per_s"] = await _bulk(client, jobs)
-        figures["drain_per_s"] = await _drain(app, client, jobs)
-        figures |= await _latency(app, client, 300)
-    figures["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return figures
+def measure(bench: Bench, who: Contestant, options: argparse.Namespace) -> Figures:
+    """Return the figures of one round."""
+    figures = one_by_one(bench, who, seconds=options.seconds)
+    figures |= drain(bench, who, jobs=options.jobs, limit=300)
+    figures |= pulse(bench, who, jobs=options.pulses, idle=options.idle)
+    with bench.databases.fresh() as database:
+        figures |= trio.run(start_in_one_program, database.url, options.pulses)
+    return {name: figure for name, figure in figures.items() if figure == figure}  # noqa: PLR0124 - not nan
+
+
+def parse() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="rounds; figures are their medians")
+    parser.add_argument("--jobs", type=int, default=100_000, help="per drain")
+    parser.add_argument("--pulses", type=int, default=200, help="jobs for an idle worker's latency")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for enqueueing one by one")
+    parser.add_argument("--idle", type=float, default=20.0, help="seconds of measuring an idle worker")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds")
+    return parser.parse_args()
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure depends on besides the code."""
+    return {
+        "at": time.strftime("%Y-%m-%d %H:%M"),
+        "jobrt": version("jobrt"),
+        "Python": platform.python_version(),
+        "SQLite": sqlite3.sqlite_version,
+        "Trio": version("trio"),
+        "synchronous": "FULL",
+        "concurrency": 10,
+        "cores": os.cpu_count(),
+        "load before": round(os.getloadavg()[0], 2),
+    }
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=100_000)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        figures = trio.run(measure, options.jobs, Path(folder))
-    about = {
-        "jobs": options.jobs,
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "trio": version("trio"),
-        "synchronous": "FULL",
-        "concurrency": 10,
-    }
+    options, about = parse(), machine()
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    who, rounds = Contestant(PEERS["jobrt"], "default", sys.executable), []
+    with tempfile.TemporaryDirectory() as disk, tempfile.TemporaryDirectory(dir=memory()) as folder:
+        bench = Bench(SqliteDatabases(Path(disk)), Path(folder))
+        for number in range(options.repeat):
+            say(f"round {number + 1} of {options.repeat}, load {os.getloadavg()[0]:.1f}")
+            rounds.append(measure(bench, who, options))
+    medians = spreads(rounds)
+    verdicts = judge({OURS: rounds}, TARGETS)
+    print(
+        "\n"
+        + markdown(("figure", "median (lowest-highest)"), [(name, str(one)) for name, one in medians.items()])
+    )
+    print("\n" + report(verdicts))
     if options.json:
-        print(json.dumps(about | figures))
-        return
-    print("  ".join(f"{key} {value}" for key, value in about.items()))
-    for key, value in figures.items():
-        print(f"{key:>20} {value:>12,.2f}")
+        figures = {name: attrs.asdict(one) for name, one in medians.items()}
+        met = {one.target.what: one.met for one in verdicts}
+        everything = {"about": about, "rounds": rounds, "figures": figures, "met": met}
+        options.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

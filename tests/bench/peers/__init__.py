@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-import venv
 from pathlib import Path
 
 import attrs
@@ -19,52 +15,52 @@ HERE = Path(__file__).parent
 class Peer:
     """One job queue.
 
-    ``packages`` are installed into a virtual environment of its own at first use; none is jobrt, which runs where
-    the benchmark does. ``unfinished`` is a query for one row as long as the end of any job is not committed.
-    ``settings`` are names that the adapter knows; the first is what its documentation offers at no choice.
+    ``packages`` are installed into a virtual environment of its own at first use; jobrt has none and runs where the
+    benchmark does. ``left`` is a query for how many of so many (``:jobs``) enqueued jobs have no committed end yet.
+    ``settings`` are names that the adapter knows and explains: "default" is what the library does when it is told
+    nothing, "best" the quickest that its documentation has and we found, in one process and with durable commits.
     """
 
     name: str
-    packages: tuple[str, ...]
-    unfinished: str
-    settings: tuple[str, ...] = ("default",)
+    left: str
+    packages: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ("default", "best")
+    python: tuple[int, int] = (3, 11)
+    """The oldest Python that it runs on."""
 
     @property
     def script(self) -> Path:
         """Return the adapter."""
-        return HERE / f"adapter_{self.name}.py"
-
-    def python(self) -> str:
-        """Return the interpreter that has the packages; it is made if it is not there."""
-        if not self.packages:
-            return sys.executable
-        home = Path(
-            tempfile.gettempdir(),
-            f"jobrt-bench-{self.name}-{sys.version_info.major}.{sys.version_info.minor}",
-        )
-        python = home / "bin" / "python"
-        if not (home / "ready").exists():
-            venv.create(home, with_pip=True, clear=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *self.packages], check=True)
-            (home / "ready").touch()
-        return str(python)
+        return HERE / f"adapter_{self.name.replace('-', '_')}.py"
 
 
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("jobrt", (), "select 1 from jobrt.job where finished_at is null limit 1"),
-        Peer(
-            "pgqueuer",
-            ("pgqueuer", "asyncpg", "uvloop"),
-            "select 1 from pgqueuer limit 1",
-            ("default", "best"),
-        ),
+        Peer("jobrt", "select count(*) from jobrt.job where finished_at is null", settings=("default",)),
         Peer(
             "procrastinate",
-            ("procrastinate",),
-            "select 1 from procrastinate_jobs where status in ('todo', 'doing') limit 1",
-            ("default", "best"),
+            "select count(*) from procrastinate_jobs where status in ('todo', 'doing')",
+            ("procrastinate", "psycopg[binary,pool]"),
+        ),
+        Peer("pgqueuer", "select count(*) from pgqueuer", ("pgqueuer", "asyncpg", "uvloop")),
+        Peer(
+            "oban",
+            "select count(*) from oban_jobs where state in ('scheduled', 'available', 'executing', 'retryable')",
+            ("oban",),
+            python=(3, 12),
+        ),
+        Peer(
+            "chancy",
+            "select count(*) from chancy_jobs where state in ('pending', 'running', 'retrying')",
+            ("chancy[cli]", "psycopg[binary,pool]"),
+        ),
+        # Its ends are receipts, one for a batch, and rows of those that did not end plainly.
+        Peer(
+            "awa-pg",
+            "select :jobs - (select coalesce(sum(completed_count), 0) from awa.receipt_completion_batches)"
+            " - (select count(*) from awa.done_entries where state = 'completed')",
+            ("awa-pg",),
         ),
     )
 }

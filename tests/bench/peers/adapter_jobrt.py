@@ -1,8 +1,8 @@
-"""Adapter for jobrt: one process, default settings."""
+"""Adapter for jobrt: one process, default settings, in a Trio program as the README shows. Also for SQLite."""
 
 from __future__ import annotations
 
-import os
+import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,8 @@ class Noop(jobrt.Job):
     pad: str = harness.PAD
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Tell when it ran."""
-        ctx.state(self.number)
+        """Tell when it began."""
+        harness.body(self.number)
 
 
 @attrs.frozen
@@ -62,38 +62,15 @@ class Adapter:
             yield Client(jobs)
 
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
-        """Work as the command line does: the same signals, logs at the same level."""
-        from jobrt.cli.worker import prepare_process, serve
+        """Work until SIGTERM."""
+        trio.run(self._work, jobrt.App(url, jobs=[Noop]))
 
-        app = jobrt.App(url, jobs=[Noop], state=Body(body))
-        prepare_process(verbose=False, quiet=True, log_format="text")
-
-        async def run() -> None:
-            await serve(app, queues=None, grace=1.0, wait=0.0, drain=False)
-
-        if profile := os.environ.get("BENCH_PROFILE"):
-            import cProfile
-
-            cProfile.runctx("trio.run(run)", globals() | {"run": run}, {}, profile)
-        else:
-            trio.run(run)
-
-
-class Body:
-    """A state of the app's that is not taken for a function that makes one."""
-
-    def __init__(self, body: Callable[[int], None]) -> None:
-        self._body = body
-
-    async def __aenter__(self) -> Callable[[int], None]:
-        return self._body
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    def __call__(self) -> Body:
-        """Be what the app enters."""
-        return self
+    async def _work(self, app: jobrt.App) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                worker = await nursery.start(app.run_worker)
+                await anext(signals)
+                await worker.stop(grace=1.0)
 
 
 if __name__ == "__main__":

@@ -68,14 +68,14 @@ class Adapter:
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
         """Work until SIGTERM."""
         best = setting == "best"
-        (uvloop.run if best else asyncio.run)(self._work(url, body, {"batch_size": 1000} if best else {}))
+        (uvloop.run if best else asyncio.run)(self._work(url, {"batch_size": 1000} if best else {}))
 
-    async def _work(self, url: str, body: Callable[[int], None], options: dict[str, Any]) -> None:
+    async def _work(self, url: str, options: dict[str, Any]) -> None:
         queue = PgQueuer(AsyncpgDriver(await asyncpg.connect(url)))
 
         @queue.entrypoint("noop")
         async def noop(job: Any) -> None:
-            body(json.loads(job.payload)["number"])
+            harness.body(json.loads(job.payload)["number"])
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, queue.shutdown.set)

@@ -1,4 +1,4 @@
-"""Adapter for Procrastinate: its defaults, and ten jobs at once on ten connections as the best found."""
+"""Adapter for Procrastinate: its defaults, one job at a time; and ten at once on ten connections as the best found."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 BATCH = 1000
 
 
-def make_app(url: str, body: Callable[[int], None] | None = None, **pool: int) -> Any:
+def make_app(url: str, **pool: int) -> Any:
     """Return an app with one task."""
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, **pool))
 
     @app.task(name="noop", queue="bench")
     async def noop(number: int, pad: str) -> None:
-        if body is not None:
-            body(number)
+        harness.body(number)
 
     return app
 
@@ -69,7 +68,7 @@ class Adapter:
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
         """Work until SIGTERM, which Procrastinate handles itself."""
         best = setting == "best"
-        app = make_app(url, body, **({"min_size": 10, "max_size": 10} if best else {}))
+        app = make_app(url, **({"min_size": 10, "max_size": 10} if best else {}))
         asyncio.run(self._work(app, {"concurrency": 10} if best else {}))
 
     async def _work(self, app: Any, options: dict[str, Any]) -> None:

@@ -4,16 +4,17 @@
 
     ADAPTER setup URL             make the tables
     ADAPTER one URL SECONDS       enqueue one by one for so long; prints jobs and seconds
-    ADAPTER many URL NUMBER       enqueue so many as fast as the library can; prints jobs and seconds
-    ADAPTER pulse URL NUMBER      enqueue so many with pauses; prints when each was committed
-    ADAPTER work URL SETTING      run a worker until SIGTERM; bodies leave their times in the file MARKS
+    ADAPTER many URL NUMBER       enqueue so many as fast as the library can; prints jobs, seconds and CPU seconds
+    ADAPTER pulse URL NUMBER      enqueue so many with pauses; prints when each was called for and committed
+    ADAPTER work URL SETTING      run a worker until SIGTERM
 
-The file that MARKS names is shared with whoever measures. Times are nanoseconds of the monotonic clock, which all
-processes of a machine share.
+The file that MARKS names is shared with whoever measures: each body leaves there when it began. Times are nanoseconds
+of the monotonic clock, which all processes of a machine share. PROFILE names a file for a profile of a worker.
 """
 
 from __future__ import annotations
 
+import cProfile
 import json
 import mmap
 import os
@@ -21,6 +22,8 @@ import random
 import struct
 import sys
 import time
+from array import array
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,10 +34,13 @@ if TYPE_CHECKING:
 PAD = "x" * 64
 """Makes a payload of some ninety bytes."""
 
-_SLOTS = 1 << 16
-_COUNT, _FIRST, _LAST = 0, 1, 2
-_BY_NUMBER = 16
-_BY_THOUSAND = 8192
+WARM_UP = 5
+"""Jobs before the pulses: each is awaited, so that worker and client are up and their connections warm."""
+
+_HEADER = 16
+_PAUSE = (0.02, 0.08)
+"""Seconds between pulses: long enough for every worker here to be idle again, random so as not to beat with polls."""
+_PATIENCE = 60.0
 
 
 class Adapter(Protocol):
@@ -62,66 +68,75 @@ class Adapter(Protocol):
 
 
 class Marks:
-    """Times that bodies left, in a file that several processes map."""
+    """Times at which bodies began, by the number of the job, in a file that several processes map."""
 
-    def __init__(self, path: Path, *, clear: bool = False, until: int = 0) -> None:
-        if clear:
-            path.write_bytes(bytes(8 * _SLOTS))
+    def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), 8 * _SLOTS)
-        self._until = until
-        self._done = 0
+            self._map = mmap.mmap(file.fileno(), 0)
+        self._size = len(self._map) // 8 - _HEADER
+        self._begun = False
+        self._seen = 0
 
-    def __getitem__(self, slot: int) -> int:
-        return int(struct.unpack_from("<q", self._map, 8 * slot)[0])
-
-    def _set(self, slot: int, value: int) -> None:
-        struct.pack_into("<q", self._map, 8 * slot, value)
-
-    @property
-    def count(self) -> int:
-        """Return how many bodies have run, up to the last thousand or the number awaited."""
-        return self[_COUNT]
-
-    @property
-    def first(self) -> int:
-        """Return when the first body ran, 0 if none has."""
-        return self[_FIRST]
-
-    def thousand(self, number: int) -> int:
-        """Return when so many thousand bodies had run."""
-        return self[_BY_THOUSAND + number]
-
-    def started(self, number: int) -> int:
-        """Return when the body of the job with this number ran."""
-        return self[_BY_NUMBER + number]
+    @classmethod
+    def make(cls, path: Path, jobs: int) -> Marks:
+        """Make an empty file for jobs with numbers from 0."""
+        path.write_bytes(bytes(8 * (_HEADER + jobs)))
+        return cls(path)
 
     def hit(self, number: int) -> None:
-        """Note that a body ran. Cheap, as it is part of what is measured."""
-        self._done += 1
-        done = self._done
-        if done == 1:
-            self._set(_FIRST, time.monotonic_ns())
-        if done % 1000 == 0:
-            self._set(_BY_THOUSAND + done // 1000 % (_SLOTS - _BY_THOUSAND), time.monotonic_ns())
-            self._set(_COUNT, done)
-        if done == self._until:
-            self._set(_COUNT, done)
-        if not self._until:
-            self._set(_BY_NUMBER + number % (_BY_THOUSAND - _BY_NUMBER), time.monotonic_ns())
+        """Note that a body began. Cheap, as it is part of what is measured."""
+        if number < self._size:
+            now = time.monotonic_ns()
+            struct.pack_into("<q", self._map, 8 * (_HEADER + number), now)
+            if not self._begun:
+                self._begun = True
+                if not self.begun:
+                    struct.pack_into("<q", self._map, 0, now)
+
+    @property
+    def begun(self) -> int:
+        """Return when about the first body began, 0 if none has."""
+        return int(struct.unpack_from("<q", self._map)[0])
+
+    def start(self, number: int) -> int:
+        """Return when the body of the job with this number began last, 0 if it did not."""
+        return int(struct.unpack_from("<q", self._map, 8 * (_HEADER + number))[0])
+
+    def all_begun(self, jobs: int) -> bool:
+        """Return whether the bodies of all jobs below a number began. Looks at each only until it has."""
+        while self._seen < jobs and self.start(self._seen):
+            self._seen += 1
+        return self._seen >= jobs
+
+    def starts(self) -> list[int]:
+        """Return when bodies began, in order; those that did not are left out."""
+        return sorted(filter(None, array("q", self._map[8 * _HEADER :])))
+
+
+@cache
+def marks() -> Marks:
+    """Return the marks of this process, mapped when they are first asked for."""
+    return Marks(Path(os.environ["MARKS"]))
+
+
+def body(number: int) -> None:
+    """Be the body of a job."""
+    marks().hit(number)
 
 
 def main(adapter: Adapter) -> None:
     """Do what the command line says."""
     command, url, argument = (*sys.argv[1:], "")[:3]
-    if command == "work":
-        marks = Marks(Path(os.environ["MARKS"]), until=int(os.environ["MARKS_UNTIL"]))
-        adapter.work(url, argument, marks.hit)
-        return
-    print(json.dumps(_asked(adapter, command, url=url, argument=argument)))
+    if command != "work":
+        print(json.dumps(_ask(adapter, command, url=url, argument=argument)), flush=True)
+    elif profile := os.environ.get("PROFILE"):
+        cProfile.runctx("adapter.work(url, argument, body)", globals(), locals(), profile)
+    else:
+        marks()
+        adapter.work(url, argument, body)
 
 
-def _asked(adapter: Adapter, command: str, *, url: str, argument: str) -> Any:
+def _ask(adapter: Adapter, command: str, *, url: str, argument: str) -> Any:
     said: list[Any] = []
 
     async def run() -> None:
@@ -146,20 +161,36 @@ async def _one(adapter: Adapter, client: Any, seconds: float) -> dict[str, float
 
 
 async def _many(adapter: Adapter, client: Any, number: float) -> dict[str, float]:
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     await client.many(range(int(number)))
-    return {"jobs": int(number), "seconds": time.perf_counter() - begin}
+    return {
+        "jobs": int(number),
+        "seconds": time.perf_counter() - begin,
+        "cpu": time.process_time() - cpu,
+    }
 
 
-async def _pulse(adapter: Adapter, client: Any, number: float) -> list[int]:
-    """Return when each job was committed; the first ones are warm-up for whoever reads that."""
-    chance, committed = random.Random(42), []
-    for job in range(int(number)):
+async def _pulse(adapter: Adapter, client: Any, number: float) -> list[tuple[int, int]]:
+    """Return when each enqueue was called and when it returned, committed."""
+    jobs = int(number)
+    for warm in range(jobs, jobs + WARM_UP):
+        await client.one(warm)
+        await _begun(adapter, warm)
+    chance, times = random.Random(42), []
+    for job in range(jobs):
+        await adapter.sleep(chance.uniform(*_PAUSE))
+        called = time.monotonic_ns()
         await client.one(job)
-        committed.append(time.monotonic_ns())
-        await adapter.sleep(chance.uniform(0.005, 0.02))
-    await adapter.sleep(0.5)
-    return committed
+        times.append((called, time.monotonic_ns()))
+    return times
+
+
+async def _begun(adapter: Adapter, job: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not marks().start(job):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the worker did not start a job within {_PATIENCE:.0f} s")
+        await adapter.sleep(0.01)
 
 
 _COMMANDS = {"one": _one, "many": _many, "pulse": _pulse}

@@ -1,0 +1,199 @@
+"""jobrt alone: what a job costs while a snapshot is held open, while many wait, when many have finished."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+from tests.bench.measuring.parts import run_down
+from tests.bench.measuring.processes import MeasurementError
+from tests.bench.measuring.rounds import say
+from tests.bench.measuring.tables import Spread, markdown
+from tests.bench.measuring.targets import flat
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+    from tests.bench.measuring.databases import PostgresDatabase, PostgresDatabases
+    from tests.bench.measuring.parts import Figures
+    from tests.bench.measuring.processes import Bench, Contestant
+
+__all__ = ["backlog", "snapshot"]
+
+WARM_UP = 2_000
+SAMPLE = 20_000
+SLOWER = 1.25
+"""A fifth fewer jobs per second is a quarter more time per job."""
+DEARER = 1.2
+"""What counts as flat: the spread of equal runs on a shared machine is about that."""
+
+# Real rows, one waiting and one finished, are multiplied: their shape is whatever jobrt gives them. Finished ones
+# have ended a millisecond apart, since the hour before. The newest waiting one is taken, so that its copies come last.
+MULTIPLY = """
+    insert into jobrt.job ({columns}, args, finished_at)
+    select {columns}, '{{"number":' || {first} + g || ',"pad":"' || repeat('x', 64) || '"}}',
+           finished_at - interval '1 h' - g * interval '1 ms'
+      from (select * from jobrt.job where {finished} = (finished_at is not null) order by id desc limit 1) one,
+           generate_series(1, {number}) g
+     order by g
+"""
+COLUMNS = """
+    select string_agg(quote_ident(column_name), ', ') from information_schema.columns
+     where table_schema = 'jobrt' and table_name = 'job' and column_name not in ('id', 'args', 'finished_at')
+"""
+
+
+def snapshot(bench: Bench, who: Contestant, *, jobs: int, repeat: int) -> str:
+    """Drain with and without a transaction held open elsewhere, in turns, and say how much dearer jobs became."""
+    measured: dict[bool, list[Figures]] = {False: [], True: []}
+    for number in range(repeat):
+        for held in (False, True)[:: 1 if number % 2 == 0 else -1]:
+            figures = _with_snapshot(bench, who, jobs=jobs, held=held)
+            rates = f"{figures['drain /s']:,.0f}/s, last fifth {figures['last fifth /s']:,.0f}/s"
+            say(f"  {'held' if held else 'free'}: {rates}")
+            measured[held].append(figures)
+    free, held_open = measured[False], measured[True]
+    rows = [
+        flat(
+            "ms per 1,000 jobs, to without it",
+            base=_ms(free, "drain /s"),
+            now=_ms(held_open, "drain /s"),
+            most=SLOWER,
+        ),
+        flat(
+            "ms per 1,000 jobs, last fifth to first",
+            base=_ms(held_open, "first fifth /s"),
+            now=_ms(held_open, "last fifth /s"),
+            most=SLOWER,
+        ),
+        flat(
+            "server CPU s per 1,000 jobs, to without it",
+            base=_of(free, "server s/k"),
+            now=_of(held_open, "server s/k"),
+            most=SLOWER,
+        ),
+    ]
+    return markdown(
+        (f"{jobs:,} jobs while a snapshot is held", "before", "with it", "needed", "verdict"), rows
+    )
+
+
+def _with_snapshot(bench: Bench, who: Contestant, *, jobs: int, held: bool) -> Figures:
+    with bench.database(who) as database, ExitStack() as stack:
+        if held:
+            reader = stack.enter_context(psycopg.connect(database.url, application_name="reader"))
+            reader.execute("set transaction isolation level repeatable read")
+            reader.execute("select count(*) from jobrt.job")
+        bench.ask(who, "many", database.url, str(jobs))
+        database.settle()
+        return run_down(bench, who, database=database, jobs=jobs, limit=600, others=int(held))
+
+
+def backlog(
+    bench: Bench,
+    databases: PostgresDatabases,
+    who: Contestant,
+    *,
+    waiting: Sequence[int],
+    finished: int,
+    repeat: int,
+) -> str:
+    """Say what a job costs while so many wait behind it, and when so many have finished."""
+    cases = [(number, past) for past in dict.fromkeys((0, finished)) for number in waiting]
+    measured: dict[tuple[int, int], list[Figures]] = {case: [] for case in cases}
+    with ExitStack() as stack:
+        past = {
+            number: stack.enter_context(_history(bench, databases, who, finished=number))
+            for number in dict.fromkeys((0, finished))
+        }
+        filled = {
+            case: stack.enter_context(_filled(bench, databases, who, waiting=case[0], template=past[case[1]]))
+            for case in cases
+        }
+        for _ in range(repeat):
+            for case in cases:
+                with databases.fresh(template=filled[case]) as database:
+                    figures = _sample(bench, who, database=database)
+                say(f"  {case[0]:,} waiting, {case[1]:,} finished: {figures['rate']:,.0f}/s")
+                measured[case].append(figures)
+    base = _of(measured[cases[0]], "CPU")
+    rows = [
+        (
+            f"{case[0]:,}",
+            f"{case[1]:,}",
+            *_cells(runs),
+            *flat("", base=base, now=_of(runs, "CPU"), most=DEARER)[-2:],
+        )
+        for case, runs in measured.items()
+    ]
+    return markdown(("waiting", "finished", "/s", "client s/k", "server s/k", "CPU needed", "verdict"), rows)
+
+
+@contextmanager
+def _history(bench: Bench, databases: PostgresDatabases, who: Contestant, *, finished: int) -> Generator[str]:
+    """Make a database with so many finished jobs, to be copied."""
+    begin = time.monotonic()
+    with databases.fresh() as database:
+        bench.ask(who, "setup", database.url)
+        if finished:
+            _run_one(bench, who, database=database)
+            _multiply(database, finished, first=0, finished=True)
+        database.watch.close()  # a template must have no clients
+        say(f"{finished:,} finished jobs made in {time.monotonic() - begin:.0f} s")
+        yield database.name
+
+
+@contextmanager
+def _filled(
+    bench: Bench, databases: PostgresDatabases, who: Contestant, *, waiting: int, template: str
+) -> Generator[str]:
+    """Make a database with so many jobs behind those of the sample, to be copied."""
+    begin = time.monotonic()
+    with databases.fresh(template=template) as database:
+        bench.ask(who, "many", database.url, str(WARM_UP + SAMPLE))
+        _multiply(database, waiting, first=WARM_UP + SAMPLE, finished=False)
+        database.settle()
+        database.watch.close()
+        say(f"{waiting:,} waiting jobs made in {time.monotonic() - begin:.0f} s")
+        yield database.name
+
+
+def _run_one(bench: Bench, who: Contestant, *, database: PostgresDatabase) -> None:
+    bench.ask(who, "many", database.url, "1")
+    run_down(bench, who, database=database, jobs=1, limit=60)
+
+
+def _multiply(database: PostgresDatabase, number: int, *, first: int, finished: bool) -> None:
+    (columns,) = database.ask(COLUMNS)
+    database.watch.execute(
+        MULTIPLY.format(columns=columns, first=first, finished=finished, number=number).encode()
+    )
+
+
+def _sample(bench: Bench, who: Contestant, *, database: PostgresDatabase) -> Figures:
+    """Measure jobs in the middle of a run."""
+    deadline, last = time.monotonic() + 600, WARM_UP + SAMPLE
+    with bench.working(who, database.url, jobs=last) as worker:
+        if not worker.until(lambda: worker.marks.all_begun(WARM_UP), deadline=deadline):
+            raise MeasurementError("jobs are not run")
+        cpu, server, begin = worker.cpu(), bench.databases.cpu(), time.monotonic()
+        if not worker.until(lambda: worker.marks.all_begun(last), deadline=deadline):
+            raise MeasurementError("jobs are not run")
+        client = (worker.cpu() - cpu) / SAMPLE * 1000
+        served = (bench.databases.cpu() - server) / SAMPLE * 1000
+        seconds = time.monotonic() - begin
+    return {"rate": SAMPLE / seconds, "client s/k": client, "server s/k": served, "CPU": client + served}
+
+
+def _cells(runs: Sequence[Figures]) -> Iterable[str]:
+    return (str(_of(runs, name)) for name in ("rate", "client s/k", "server s/k"))
+
+
+def _of(runs: Sequence[Figures], name: str) -> Spread:
+    return Spread.of(one[name] for one in runs)
+
+
+def _ms(runs: Sequence[Figures], rate: str) -> Spread:
+    return Spread.of(1e6 / one[rate] for one in runs)

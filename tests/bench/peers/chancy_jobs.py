@@ -1,0 +1,18 @@
+"""The jobs of `adapter_chancy`, in a module that the processes of its executor can import."""
+
+from __future__ import annotations
+
+import harness
+from chancy import job
+
+
+@job(queue="bench")
+def plain(*, number: int, pad: str) -> None:
+    """Tell when it began: for executors of processes."""
+    harness.body(number)
+
+
+@job(queue="bench")
+async def quick(*, number: int, pad: str) -> None:
+    """Tell when it began: for the asyncio executor."""
+    harness.body(number)
