@@ -1,9 +1,11 @@
 """Run statements on the database: which connection, how long, and what is tried again.
 
-Two pools, because two kinds of work must not wait for each other and want different planning:
+Three pools, because three kinds of work must not wait for each other and want different planning:
 
 ``hot``    what workers do all the time, in few short statements. Where the session is ours alone its settings
            keep each statement on the plan that it was written for, whatever the statistics say.
+``lease``  what keeps a worker alive in the eyes of others, and its leadership: one connection, planned as ``hot``.
+           However many queues claim, and however slow their claims are, a heartbeat does not queue behind them.
 ``plain``  what people and jobs do: listings, bulk changes, `Storage.transaction`. Settings are the user's.
 
 Behind a pooler in transaction mode (``listen=False``) the session is nobody's: no settings, no prepared statements.
@@ -23,7 +25,7 @@ from jobrt._storage.postgres_pool import Call, Pool
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from types import TracebackType
 
     from jobrt._storage.postgres.rows import Row
@@ -100,6 +102,7 @@ class Database:
 
     schema: Schema
     hot: Pool
+    lease: Pool
     plain: Pool
     listening: bool
 
@@ -108,9 +111,10 @@ class Database:
         """Return the channel to notify on, or None if nobody can listen."""
         return self.schema.channel if self.listening else None
 
-    def session(self, *, seconds: float = CALL_SECONDS) -> SessionCall:
-        """Lend a connection for one of a worker's calls."""
-        return SessionCall(self.hot.call(seconds), self.schema, self.listening or None)
+    def session(self, *, seconds: float = CALL_SECONDS, keeping: bool = False) -> SessionCall:
+        """Lend a connection for one of a worker's calls; `keeping`: for one that keeps its lease."""
+        pool = self.lease if keeping else self.hot
+        return SessionCall(pool.call(seconds), self.schema, self.listening or None)
 
     @asynccontextmanager
     async def work(self, *, seconds: float = BULK_SECONDS) -> AsyncGenerator[Session]:
@@ -120,9 +124,15 @@ class Database:
 
     async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
         """Run one statement as a worker's call, and again if it lost a race."""
+        return await self._fetch(name, values, keeping=False)
 
+    async def keep(self, name: str, /, **values: str | None) -> list[Row]:
+        """Do as `fetch`, on the connection of what keeps leases."""
+        return await self._fetch(name, values, keeping=True)
+
+    async def _fetch(self, name: str, values: Mapping[str, str | None], *, keeping: bool) -> list[Row]:
         async def run() -> list[Row]:
-            async with self.session() as session:
+            async with self.session(keeping=keeping) as session:
                 return await session.fetch(name, **values)
 
         return await retried(run)
@@ -155,14 +165,11 @@ async def open_database(
 ) -> AsyncGenerator[Database]:
     """Make the pools; connections are opened when they are wanted."""
     prepare = 5 if listening else None
+    hot_pool = partial(Pool, url, prepare_threshold=prepare, configure=partial(_configure, ours=listening))
     async with (
-        Pool(
-            url,
-            max_size=pool_size,
-            prepare_threshold=prepare,
-            configure=partial(_configure, ours=listening),
-        ) as hot,
+        hot_pool(max_size=pool_size) as hot,
+        hot_pool(max_size=1) as lease,
         # Jobs may hold these as long as they like, so there are more, and one waits for them longer.
         Pool(url, max_size=4 * pool_size, acquire_timeout=60.0, prepare_threshold=prepare) as plain,
     ):
-        yield Database(schema, hot, plain, listening)
+        yield Database(schema, hot, lease, plain, listening)

@@ -360,7 +360,7 @@ async def open_postgres(
             transaction mode.
         emit: takes events.
         pool_size: connections for workers' calls. Listings, and jobs that use `Storage.transaction`, have up to four
-            times as many, and listening has one.
+            times as many; heartbeats have one, and so has listening.
 
     Raises:
         StorageError: the schema's name is impossible, or the URL makes no sense.

@@ -19,12 +19,12 @@ __all__ = ["beat", "changes", "lead", "register", "resign", "unregister", "worke
 
 async def register(database: Database, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
     """Add a worker."""
-    await database.fetch("register", worker=worker, lease=str(lease), info=json.dumps(info))
+    await database.keep("register", worker=worker, lease=str(lease), info=json.dumps(info))
 
 
 async def beat(database: Database, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
     """Renew a worker and return what it must know."""
-    async with database.session() as session:
+    async with database.session(keeping=True) as session:
         await session.fetch("beat", worker=worker, lease=str(lease), info=json.dumps(info))
         return await _changes(session, worker)
 
@@ -51,7 +51,7 @@ async def _changes(session: Session, worker: str) -> Changes:
 
 async def unregister(database: Database, worker: str) -> None:
     """Remove a worker."""
-    await database.fetch("unregister", worker=worker)
+    await database.keep("unregister", worker=worker)
 
 
 async def workers(database: Database) -> tuple[WorkerRow, ...]:
@@ -71,10 +71,10 @@ async def workers(database: Database) -> tuple[WorkerRow, ...]:
 
 async def lead(database: Database, role: str, worker: str, *, seconds: float) -> int | None:
     """Take or renew a leadership; return its term."""
-    rows = await database.fetch("lead", role=role, worker=worker, seconds=str(seconds))
+    rows = await database.keep("lead", role=role, worker=worker, seconds=str(seconds))
     return rows[0][0] if rows else None
 
 
 async def resign(database: Database, role: str, worker: str) -> None:
     """Give up a leadership."""
-    await database.fetch("resign", role=role, worker=worker)
+    await database.keep("resign", role=role, worker=worker)

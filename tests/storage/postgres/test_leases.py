@@ -1,0 +1,79 @@
+"""What keeps a worker alive in the eyes of others, and who leads: on a connection of its own, and two do no harm."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from jobrt._events import Emitter, JobRescued
+from jobrt._runtime.maintenance import Maintenance
+from jobrt._runtime.outage import Backoff, Outage
+from tests.storage.postgres.build import add, ask, job
+from tests.storage.postgres.conftest import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psycopg
+
+    from jobrt._storage.postgres import PostgresStorage
+
+
+async def test_heartbeats_and_leadership_do_not_queue_behind_claims(storage: PostgresStorage) -> None:
+    """All connections for claims, and all for listings, are taken: the lease is renewed, and the leader leads."""
+    database = storage._database
+    async with AsyncExitStack() as stack:
+        for pool in (database.hot, database.plain):
+            for _ in range(pool.max_size):
+                await stack.enter_async_context(pool.acquire())
+        with trio.fail_after(5):  # half of what an acquisition may take
+            await storage.register("w1", lease=30, info={})
+            term = await storage.lead("maintenance", "w1", seconds=30)
+            for _ in range(3):
+                assert (await storage.beat("w1", lease=30, info={})).known
+                assert await storage.lead("maintenance", "w1", seconds=30) == term
+            await storage.resign("maintenance", "w1")
+            await storage.unregister("w1")
+
+
+@pytest.mark.slow
+async def test_two_leaders_do_no_harm(
+    storage: PostgresStorage, another: Callable[..., Any], admin: psycopg.Connection[Any]
+) -> None:
+    """Leadership is stolen all the time, so that both lead: each dead worker's job is rescued once, with one record."""
+    jobs = 500
+    rescued: Counter[int] = Counter()
+    led: set[str] = set()
+
+    def emit(event: object) -> None:
+        assert isinstance(event, JobRescued)
+        rescued[event.id] += 1
+
+    async with another() as other, trio.open_nursery() as nursery:
+        await storage.register("dead", lease=30, info={})
+        await add(storage, *(job(max_attempts=9) for _ in range(jobs)))
+        claimed = (await storage.exchange((), ask(worker="dead", limit=jobs))).jobs
+        assert len(claimed) == jobs
+        emitter = Emitter()
+        emitter.subscribers = (emit,)
+        for name, engine in (("w1", storage), ("w2", other)):
+
+            def leads(name: str = name) -> str:
+                led.add(name)
+                return name
+
+            actor = Maintenance(engine, leads, 0.001, (), Backoff(Outage(Emitter())), emitter)
+            nursery.start_soon(actor.run)
+        admin.execute("delete from jobrt.worker where id = 'dead'")
+        with trio.fail_after(PATIENCE):
+            while len(rescued) < jobs:
+                admin.execute("delete from jobrt.leader")
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert set(rescued.values()) == {1}
+    records = admin.execute("select count(*), count(distinct job_id) from jobrt.attempt").fetchall()
+    assert records == [(jobs, jobs)]
