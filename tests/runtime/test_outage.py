@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
-from jobrt._events import ActorRestarted, JobEnded, StorageDown, StorageUp
+from jobrt._events import ActorRestarted, JobEnded, NotifierDeaf, StorageDown, StorageUp
 
 EVERYTHING = frozenset(
     {
@@ -112,6 +112,18 @@ async def test_an_outage_is_told_once_when_it_comes_and_once_when_it_goes(autoju
         await worker.stop()
     told = [type(one) for one in here.events if isinstance(one, StorageDown | StorageUp)]
     assert told == [StorageDown, StorageUp]
+
+
+async def test_that_wake_ups_are_lost_is_told_once(autojump_clock: MockClock) -> None:
+    """However often listening is tried in vain; jobs are found by polling."""
+    deaf = Trouble(frozenset({"listen"}), Fault.REFUSED, on=True)
+    async with scene(deaf, [Work]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(300)
+        assert worker.info()["deaf"]
+        assert (await (await here.client.enqueue(Work())).wait()).state is State.COMPLETED
+        await worker.stop()
+    assert len([one for one in here.events if isinstance(one, NotifierDeaf)]) == 1
 
 
 @pytest.mark.parametrize("call", sorted(EVERYTHING))

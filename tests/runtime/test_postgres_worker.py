@@ -6,6 +6,7 @@ before that.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,7 @@ OTHERS = (
     "select pg_terminate_backend(pid) from pg_stat_activity"
     " where datname = current_database() and pid <> pg_backend_pid()"
 )
+KILLS = 100 if "JOBRT_CHAOS" in os.environ else 15
 LISTENERS = f"{OTHERS} and query ilike '%listen%'"
 
 
@@ -222,7 +224,7 @@ async def test_a_job_enqueued_after_the_listening_backend_was_killed_starts_with
     """However often it happens: the worker listens anew, and looks once when it does."""
     with trio.fail_after(50):
         async with site(make_app(postgres_url, Echo)) as here:
-            for number in range(15):
+            for number in range(KILLS):
                 while not any(killed for (killed,) in await run_sql(postgres_url, LISTENERS)):
                     await trio.lowlevel.checkpoint()
                 assert await (await here.jobs.enqueue(Echo(number))).result() == number
@@ -371,6 +373,29 @@ async def test_a_worker_waits_while_the_server_takes_no_more_connections(private
             await run_sql(owned, "alter role few connection limit -1")
             await here.heard.until(StorageUp)
             assert await (await here.jobs.enqueue(Echo(3))).result() == 3
+            assert restarts(here.worker.statistics()) == 0
+
+
+async def test_a_worker_waits_while_its_database_is_read_only(postgres_url: str) -> None:
+    """A standby takes no writes: an outage like others. What ended meanwhile is written when it is a primary again."""
+    (name,) = (await run_sql(postgres_url, "select current_database()"))[0]
+    read_only = f"alter database {name} set default_transaction_read_only"
+    with trio.fail_after(50):
+        async with site(make_app(postgres_url, Gate, Echo)) as here:
+            gate = await here.jobs.enqueue(Gate())
+            await until_begun()
+            await run_sql(postgres_url, f"{read_only} = on")
+            await run_sql(postgres_url, OTHERS)
+            let_through()
+            await here.heard.until(StorageDown)
+            while not here.worker.info()["pending_outcomes"]:
+                await trio.lowlevel.checkpoint()
+            await run_sql(postgres_url, f"begin read write; {read_only} = off; commit")
+            await here.heard.until(JobEnded)
+            record = await gate.wait()
+            assert (record.result, [one.end for one in record.attempts]) == ("through", [End.FINISHED])
+            assert await (await here.jobs.enqueue(Echo(2))).result() == 2
+            assert here.worker.info()["refused"] == 0
             assert restarts(here.worker.statistics()) == 0
 
 

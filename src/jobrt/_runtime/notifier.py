@@ -33,6 +33,7 @@ class Notifier:
     backoff: Backoff
     emit: Emitter
     deaf: bool = True
+    _told: bool = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled."""
@@ -43,13 +44,19 @@ class Notifier:
                     await nursery.start(self.storage.listen, self.deliver)
                     self._hears()
             except* StorageUnavailable as group:
-                self.deaf = True
                 error = StorageUnavailable(str(only_leaf(group)))
-                self.emit(NotifierDeaf(str(error)))
+                self._deaf(str(error))
                 await self.backoff.wait(error)
 
+    def _deaf(self, error: str) -> None:
+        """Tell once, however often listening is tried in vain."""
+        self.deaf = True
+        if not self._told:
+            self._told = True
+            self.emit(NotifierDeaf(error))
+
     def _hears(self) -> None:
-        self.deaf = False
+        self.deaf = self._told = False
         self.backoff.reset()
         self.deliver(Wake("jobs"))
         self.deliver(Wake("control"))

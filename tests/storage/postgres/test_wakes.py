@@ -20,6 +20,7 @@ from jobrt._storage.trio_psycopg import TrioConnection
 from jobrt.errors import StorageUnavailable
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE
+from tests.support.tcp_proxy import TcpProxy, open_proxy
 
 
 class Ear:
@@ -152,27 +153,6 @@ async def test_without_listen_listening_waits(another: Callable[..., Any]) -> No
         nursery.cancel_scope.cancel()
 
 
-async def test_who_listens_never_holds_back_vacuum(storage: PostgresStorage) -> None:
-    """However much is told meanwhile: it has no transaction open, no snapshot, and the server keeps no news for it."""
-    own = "select count(*), count(backend_xid), count(backend_xmin), count(xact_start) from pg_stat_activity"
-    listening = (
-        f"{own} where datname = current_database() and pid <> pg_backend_pid() and query ilike '%listen%'"
-    )
-    heard = trio.Event()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(storage.listen, lambda wake: heard.set() if wake.queue == "last" else None)
-        with trio.fail_after(PATIENCE):
-            async with storage._database.plain.acquire() as conn:
-                for number in range(2000):
-                    await conn.execute("select pg_notify('jobrt.jobrt', %s)", [f"qother{number}"])
-                assert await (await conn.execute(listening)).fetchone() == (1, 0, 0, 0)
-                await add(storage, job(queue="last"))
-                await heard.wait()
-                cursor = await conn.execute("select pg_notification_queue_usage()")
-                assert await cursor.fetchone() == (0.0,)
-        nursery.cancel_scope.cancel()
-
-
 async def test_without_listen_nothing_is_left_in_the_session(
     storage: PostgresStorage, another: Callable[..., Any]
 ) -> None:
@@ -225,6 +205,58 @@ async def test_a_killed_connection_is_noticed_at_once(
                     "select pg_terminate_backend(pid) from pg_stat_activity"
                     " where query like 'listen%' and pid <> pg_backend_pid()"
                 )
+
+
+@pytest.fixture
+async def proxy(postgres_url: str) -> AsyncIterator[TcpProxy]:
+    """What stands between a storage and the server."""
+    address = psycopg.conninfo.conninfo_to_dict(postgres_url)
+    async with open_proxy(str(address["host"]), int(address["port"] or 5432)) as found:
+        yield found
+
+
+def through(proxy: TcpProxy, url: str) -> str:
+    """Return the address of the same database behind the proxy."""
+    return psycopg.conninfo.make_conninfo(url, host="127.0.0.1", port=str(proxy.port))
+
+
+async def test_a_connection_whose_other_end_is_silent_is_noticed(
+    storage: PostgresStorage, proxy: TcpProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half-open: nothing is refused and nothing arrives. Only a ping shows it, and the ping has a limit."""
+    monkeypatch.setattr(listen, "_PING_EVERY", 0.01)
+    async with open_postgres(through(proxy, postgres_url)) as half_open:
+        with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable, match="no answer within"):
+            async with PlainNursery() as nursery:
+                await nursery.start(half_open.listen, pytest.fail)
+                monkeypatch.setattr(listen, "_PING_SECONDS", 0.2)
+                proxy.silence()
+
+
+async def test_who_does_not_read_is_cut_off_and_vacuum_goes_on(
+    storage: PostgresStorage,
+    proxy: TcpProxy,
+    postgres_url: str,
+    admin: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server sends in a transaction: a stopped process would hold its horizon back for as long as it is stopped."""
+    monkeypatch.setattr(listen, "_UNREAD_SECONDS", 0.5)
+    async with open_postgres(through(proxy, postgres_url)) as stopped:
+        with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
+            async with PlainNursery() as nursery:
+                await nursery.start(stopped.listen, lambda _wake: None)
+                proxy.silence()
+                look = "select backend_xmin from pg_stat_activity where query like 'listen%'"
+                flood = (
+                    "select pg_notify('jobrt.jobrt', repeat('x', 7900) || n) from generate_series(1, 1000) n"
+                )
+                while admin.execute(look).fetchall() == [(None,)]:
+                    admin.execute(flood)
+                    await trio.lowlevel.checkpoint()
+                while admin.execute(look).fetchall():
+                    await trio.lowlevel.checkpoint()
+                proxy.speak()
 
 
 class PlainNursery:

@@ -25,6 +25,10 @@ _PING_EVERY: Final = 10.0
 
 _PING_SECONDS: Final = 5.0
 
+_UNREAD_SECONDS: Final = 60.0
+"""Seconds that the server may be unable to send. It sends notifications in a transaction, so a stopped process that
+does not read would hold back vacuum for as long as it is stopped; its connection is cut instead, and made again."""
+
 
 async def hear(
     url: str, channel: str, deliver: Callable[[Wake], None], *, started: Callable[[], None]
@@ -39,6 +43,7 @@ async def hear(
     try:
         quoted = channel.replace('"', '""')
         with call_deadline(conn, _PING_SECONDS):
+            await conn.execute(f"set tcp_user_timeout = {int(_UNREAD_SECONDS * 1000)}".encode())
             await conn.execute(f'listen "{quoted}"'.encode())
         started()
         while True:
