@@ -51,6 +51,7 @@ class Client:
         url: as for `App`; default ``JOBRT_URL``, then ``sqlite:///jobrt.db``.
         jobs: the job classes that may be enqueued; none: any.
         schema: PostgreSQL's schema for the tables.
+        listen: as for `App`: whether workers are woken; off behind a transaction pooler.
 
     """
 
@@ -60,9 +61,11 @@ class Client:
         *,
         jobs: Iterable[type[Job] | FunctionJob[Any, Any]] = (),
         schema: str = "jobrt",
+        listen: bool = True,
     ) -> None:
         self._address = parse_url(url or os.environ.get("JOBRT_URL") or "sqlite:///jobrt.db")
         self._schema = schema
+        self._listen = listen
         self._registry = Registry()
         for job in jobs:
             self._registry.add(job)
@@ -78,7 +81,7 @@ class Client:
             from jobrt._storage.postgres.blocking import BlockingPostgres  # noqa: PLC0415 - as above
 
             self._inserter = self._stack.enter_context(
-                closing(BlockingPostgres(self._address.target, self._schema))
+                closing(BlockingPostgres(self._address.target, self._schema, listen=self._listen))
             )
         return self
 

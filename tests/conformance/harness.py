@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from jobrt._storage.base import Storage
 
-__all__ = ["PATIENCE", "START", "Caller", "Clock", "Engine", "Memory", "Postgres", "Sqlite"]
+__all__ = ["PATIENCE", "START", "Caller", "Clock", "Engine", "Memory", "Pooled", "Postgres", "Sqlite"]
 
 START: Final = datetime(2031, 5, 14, 9, 26, 53, 589_793, tzinfo=UTC)
 PATIENCE: Final = 20
@@ -259,6 +259,21 @@ class Postgres(Engine):
             f"create trigger refuse before {operation} on {await self.job_table()}"
             f" for each row when ({condition}) execute function public.refuse()"
         )
+
+
+class Pooled(Postgres):
+    """The same, with PgBouncer in transaction mode before it; who comes behind the storage's back goes around."""
+
+    def __init__(self, url: str, pooled: str) -> None:
+        super().__init__(url)
+        self.pooled = pooled
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Storage]:
+        from jobrt._storage.postgres import open_postgres
+
+        async with open_postgres(self.pooled, schema=self.schema, listen=False) as storage:
+            yield storage
 
 
 def connection_of(storage: Storage) -> sqlite3.Connection:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.pgbouncer import find_pgbouncer, open_pgbouncer, through
 from tests.support.postgres import Cluster, Server
 from tests.support.shared import Clusters, sweep
 
@@ -74,6 +75,21 @@ def private_postgres(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     """A running server for this test alone, which it may stop, kill and start again. Takes a second."""
     with pytestconfig.stash[_CLUSTERS].private({}) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_port(postgres_server: Server) -> Iterator[int]:
+    """The port of a PgBouncer in transaction mode before the shared server; skips where it is not installed."""
+    if find_pgbouncer() is None:
+        pytest.skip("pgbouncer is not installed here: apt-get install pgbouncer")
+    with open_pgbouncer(postgres_server.admin) as port:
+        yield port
+
+
+@pytest.fixture
+def pgbouncer_url(pgbouncer_port: int, postgres_url: str) -> str:
+    """The URL of the database of `postgres_url`, behind a PgBouncer in transaction mode."""
+    return through(pgbouncer_port, postgres_url)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ _SETTINGS: Final = {
     "timezone": "Asia/Kathmandu",
     "unix_socket_directories": "",
 }
-_HOST: Final = "127.0.0.1"
+HOST: Final = "127.0.0.1"
 _SECONDS: Final = 60  # to start or stop a server on a busy machine; usually it takes 0.1 s
 _PORTS: Final = range(20_000, 32_000)
 
@@ -108,7 +108,7 @@ class Cluster:
     @property
     def server(self) -> Server:
         """How to log in to it."""
-        return Server(f"postgresql://postgres@{_HOST}:{self.port}/postgres")
+        return Server(f"postgresql://postgres@{HOST}:{self.port}/postgres")
 
     @property
     def running(self) -> bool:
@@ -118,13 +118,13 @@ class Cluster:
     def create(self, settings: Mapping[str, str]) -> None:
         """Make the files of a new server, with `settings` added to its configuration."""
         self.home.mkdir()
-        if (owner := _runner()) is not None:
+        if (owner := runner()) is not None:
             os.chown(self.home, owner, owner)
-        (self.home / "port").write_text(str(_free_port()))
+        (self.home / "port").write_text(str(free_port()))
         self._run(
             "initdb", "--auth=trust", "--encoding=utf8", "--no-locale", "--no-sync", "--username=postgres"
         )
-        chosen = _SETTINGS | {"listen_addresses": _HOST, "port": str(self.port)} | dict(settings)
+        chosen = _SETTINGS | {"listen_addresses": HOST, "port": str(self.port)} | dict(settings)
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as configuration:
             configuration.writelines(f"{name} = '{value}'\n" for name, value in chosen.items())
 
@@ -202,7 +202,7 @@ def _runs(package: Path) -> bool:
 
 def _call(command: Sequence[str | Path], cwd: Path) -> tuple[int, str]:
     """Run one of PostgreSQL's programs and return its status and what it printed."""
-    owner = _runner()
+    owner = runner()
     # A file takes the output, not a pipe: the server inherits it and would hold a pipe open all its life.
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
@@ -222,21 +222,21 @@ def _call(command: Sequence[str | Path], cwd: Path) -> tuple[int, str]:
         return done.returncode, output.read().decode(errors="replace")
 
 
-def _runner() -> int | None:
+def runner() -> int | None:
     """Return the id of the user that runs PostgreSQL if we may not: `nobody`'s where we are root."""
     if sys.platform != "win32" and os.geteuid() == 0:
         return pwd.getpwnam("nobody").pw_uid
     return None
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Find a port below those that systems give to outgoing connections.
 
     A client that keeps trying such a port while the server is down would end up connected to itself.
     """
     for port in _shuffled(_PORTS):
         with socket.socket() as probe, suppress(OSError):
-            probe.bind((_HOST, port))
+            probe.bind((HOST, port))
             return port
     raise PostgresError(f"no free port in {_PORTS}")
 

@@ -21,11 +21,17 @@ __all__ = ["BlockingPostgres", "insert_async"]
 
 
 class BlockingPostgres:
-    """Insert over a psycopg connection of its own, opened on first use and again when it was lost."""
+    """Insert over a psycopg connection of its own, opened on first use and again when it was lost.
 
-    def __init__(self, url: str, schema: str) -> None:
+    With ``listen=False`` nobody is notified and nothing is prepared: behind a pooler in transaction mode the
+    next statement may find another session.
+    """
+
+    def __init__(self, url: str, schema: str, *, listen: bool = True) -> None:
         self._url = url
         self._schema = Schema(schema)
+        self._channel = self._schema.channel if listen else None
+        self._prepare = 5 if listen else None
         self._conn: psycopg.Connection[Any] | None = None
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
@@ -49,7 +55,7 @@ class BlockingPostgres:
     def _insert_own(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         try:
             if self._conn is None or self._conn.closed:
-                self._conn = psycopg.connect(self._url, autocommit=True)
+                self._conn = psycopg.connect(self._url, autocommit=True, prepare_threshold=self._prepare)
             with self._conn.transaction():
                 return drive_sync(self._conn, self._steps(jobs))
         except psycopg.Error as error:
@@ -57,7 +63,7 @@ class BlockingPostgres:
             raise translate(error, "jobrt.blocking", lost=lost) from error
 
     def _steps(self, jobs: Sequence[NewJob]) -> Any:
-        return insert_steps(self._schema, jobs, wake=lambda _queue: self._schema.channel)
+        return insert_steps(self._schema, jobs, wake=lambda _queue: self._channel)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
