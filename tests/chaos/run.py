@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,7 @@ class Worker:
 
     async def exit(self) -> None:
         """Ask it to stop, and see that it does."""
+        self.monkey.tell(f"asked {self.process.pid} to stop")
         self.process.terminate()
         with trio.move_on_after(EXIT):
             await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
@@ -135,6 +137,12 @@ class Monkey:
         """Where the jobs write."""
         return self.folder / "jobs.log"
 
+    def tell(self, what: str) -> None:
+        """Write down a deed, with the workers as they are (those that are stopped have a star)."""
+        with (self.folder / "deeds.log").open("a", encoding="utf-8") as file:
+            pids = " ".join(f"{one.process.pid}{'*' * one.frozen}" for one in self.workers)
+            file.write(f"{time.monotonic():.3f} {datetime.now(UTC):%H:%M:%S.%f} {what} {pids}\n")
+
     async def rage(self, client: jobrt.Client, seconds: float) -> None:
         """Do one thing after another, and enqueue in between."""
         end = trio.current_time() + seconds
@@ -151,6 +159,7 @@ class Monkey:
                 await self.enqueue(client)
                 deed = self.chance.choice(deeds)
                 self.done[deed.__name__] += 1
+                self.tell(deed.__name__)
                 if deed == self.freeze:  # others go on meanwhile
                     nursery.start_soon(deed)
                 else:

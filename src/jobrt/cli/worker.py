@@ -161,6 +161,7 @@ class Signals:
     async def _insist(self, seconds: float) -> None:
         """Exit, if there are attempts that do not end: Trio cannot end a task, but a process can end."""
         await trio.sleep(seconds)
+        click.echo(f"jobrt: {seconds:g} s after the signal the worker is not down; exiting", err=True)
         if self.worker is not None:
             with trio.move_on_after(1.0):
                 for name in await self.worker.abandon():
