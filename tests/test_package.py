@@ -1,6 +1,7 @@
 """What the package ships, and how the house is kept: what no single module can be asked."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,3 +108,19 @@ def test_ci_runs_the_line_of_the_readme() -> None:
     """Whoever follows the README runs what CI runs."""
     line = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
     assert line in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_this_machines_clock_decides_nothing() -> None:
+    """Due times, windows, leases and ages go by the database's clock: who reads another one only shows ages with it.
+
+    In SQLite the machine's clock is the database's, and `supervised` notes for people since when something is so.
+    """
+    allowed = {
+        "_storage/sqlite/storage.py",
+        "_storage/sqlite/blocking.py",
+        "_runtime/supervised.py",
+        "_registry/options.py",  # names it in a message
+    }
+    reads = re.compile(r"datetime\.now|utcnow|\btime\.time|time_ns|date\.today")
+    found = {module_id(path) for path in MODULES if reads.search(path.read_text(encoding="utf-8"))}
+    assert {one for one in found if not one.startswith(("cli/", "dashboard/"))} <= allowed

@@ -145,7 +145,7 @@ class JobStuck(Event):
 
 @attrs.frozen
 class JobCancelPhase(Event):
-    """A cancel request goes its way: ``"received"``, ``"cleaning"`` or ``"stuck"``."""
+    """A cancel request goes its way: ``"received"``, ``"cleaning"`` (half a second later) or ``"stuck"`` (five)."""
 
     id: int
     name: str

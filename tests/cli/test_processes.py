@@ -67,6 +67,21 @@ def test_a_second_signal_ends_the_grace(
     assert states(jobrt_command) == ["available"]
 
 
+def test_a_third_signal_ends_the_process_whatever_it_does(
+    shop: Path, start: Start, jobrt_command: Callable[..., Result]
+) -> None:
+    """A job that nothing can stop is left where it is; its lease ends by itself."""
+    jobrt_command("enqueue", "stubborn")
+    worker = start("worker", "--grace", "1000")
+    until(worker.stdout, "begun")
+    worker.send_signal(signal.SIGTERM)
+    until(worker.stderr, "is stopping")
+    worker.send_signal(signal.SIGINT)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 1
+    assert states(jobrt_command) == ["executing"]
+
+
 def test_a_job_that_swallows_cancellation_does_not_hold_the_process(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from rich.console import Console
 
 import jobrt
+from jobrt._core.limits import Demand
+from jobrt._storage.base import WorkerRow
+from jobrt.cli.trees import drawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,3 +74,91 @@ def test_doctor_names_the_dead_and_the_stuck(jobrt_command: Command, left: None)
     assert found.status == 1
     assert "worker dead.2 is dead" in found.out
     assert "jobs 1 in queue default are stuck" in found.out
+
+
+def test_show_says_how_far_a_cancellation_is_and_what_the_watchdog_saw(
+    jobrt_command: Command, shop: Path
+) -> None:
+    """From the row of the job's worker, whichever machine that is on; asked, if that has not answered."""
+    trio.run(_leave_a_stuck_job, f"sqlite:///{shop}/shop.db")
+    shown = jobrt_command("show", "1").out
+    assert "stuck: it does not end" in shown
+    assert "job 1 (Long) has ignored its cancellation for 7 s and longer, in shop.py:9 in run" in shown
+    assert "asked; its worker has not said that it knows" in jobrt_command("show", "2").out
+    assert "cancelling: stuck" in jobrt_command("top", "--once").out.replace("\n", " ")
+
+
+async def _leave_a_stuck_job(url: str) -> None:
+    """Leave two jobs in the hands of a worker, asked to cancel; of one the worker has spoken."""
+
+    class Long(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None: ...
+
+    app = jobrt.App(url, jobs=[Long])
+    async with app.open_client() as jobs, app.open_storage() as storage:
+        one, two = await jobs.enqueue_many([Long(), Long()])
+        notice = {"what": "uncancellable", "job": one.id, "name": "Long", "seconds": 7.2, "ago": 3.0}
+        queue = {"concurrency": 3, "running": 2, "claimed": 0, "finished": 0, "paused": False, "stuck": []}
+        info = {
+            "queues": {"default": {**queue, "cancelling": {str(one.id): "stuck"}}},
+            "notices": [{**notice, "at": "shop.py:9 in run"}],
+        }
+        await storage.register("w", lease=600, info=info)
+        await storage.exchange((), Demand("w", "default", 2, ("Long",)))
+        await jobs.cancel(jobrt.where.id_in([one.id, two.id]), "no")
+
+
+async def _leave_notices(url: str) -> None:
+    """Leave a worker whose watchdog has seen everything that it looks for."""
+    notices = [
+        {"what": "blocking", "job": 1, "name": "A", "seconds": 2.14, "at": "a.py:1 in run", "ago": 61.0},
+        {"what": "slow", "job": 2, "name": "B", "seconds": 75.0, "at": "", "ago": 2.0},
+        {"what": "stalled", "queue": "mail", "due": 3, "free": 2, "ago": 2.0},
+    ]
+    async with jobrt.App(url).open_storage() as storage:
+        await storage.register("w", lease=600, info={"notices": notices})
+
+
+def test_doctor_tells_what_watchdogs_elsewhere_saw(jobrt_command: Command, shop: Path) -> None:
+    """Each kind in a sentence, with when and where."""
+    trio.run(_leave_notices, f"sqlite:///{shop}/shop.db")
+    found = jobrt_command("doctor")
+    assert found.status == 1
+    for said in (
+        "job 1 (A) has blocked the event loop for 2.1 s, in a.py:1 in run (1 min 1 s ago)",
+        "job 2 (B) is far past its usual time, at 75 s and more (2.0 s ago)",
+        "queue mail had 3 due jobs, 2 free slots and no claim; it was repaired (2.0 s ago)",
+    ):
+        assert said in found.out
+        assert said in jobrt_command("workers").out
+
+
+def test_trees_are_drawn_whole_where_they_fit_and_briefly_where_not() -> None:
+    """What is well and carries no load is left out first."""
+    child = {"state": "running", "restarts": 0, "recent_restarts": 0, "last_error": None, "nested": None}
+    child["since"] = datetime.now(UTC).isoformat()
+    queue = {"concurrency": 3, "running": 1, "claimed": 2, "finished": 9, "paused": False, "stuck": []}
+    actors = [{**child, "name": name} for name in ("executors", "fetcher")]
+    queues = {
+        "name": "queues",
+        "children": [{**child, "name": "mail", "nested": {"name": "mail", "children": actors}}],
+    }
+    cron = {**child, "name": "cron", "restarts": 2, "recent_restarts": 1, "last_error": "OSError: no"}
+    children = [{**child, "name": "heartbeat"}, {**child, "name": "queues", "nested": queues}, cron]
+    info = {"queues": {"mail": queue}, "tree": {"name": "worker", "children": children}}
+    now = datetime.now(UTC)
+    row = WorkerRow(
+        id="w", started_at=now, beat_at=now, expires_at=now + timedelta(seconds=9), alive=True, info=info
+    )
+    whole, brief = _printed(drawn([row], height=7)), _printed(drawn([row], height=6))
+    assert "│  └─ mail" in "\n".join(whole)
+    assert "fetcher" in "\n".join(whole)
+    assert "fetcher" not in "\n".join(brief)
+    assert "1 of 3 slots, 2 claimed, 9 done" in "\n".join(brief)
+    assert "restarts 2 (1 lately)  OSError: no" in "\n".join(brief)
+
+
+def _printed(drawing: Any) -> list[str]:
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(drawing)
+    return console.export_text().splitlines()

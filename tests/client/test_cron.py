@@ -13,6 +13,8 @@ from trio.testing import MockClock
 import jobrt
 from jobrt.testing import open_app, set_clock
 from tests.parity.jobs import Echo
+from tests.runtime.test_fencing import Trouble, scene
+from tests.simulation.faulty import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -143,6 +145,24 @@ async def test_one_broken_entry_does_not_stop_the_others(autojump_clock: MockClo
                 await trio.sleep(130)
         assert await jobs.count() == 3
     assert len(told) == 1
+
+
+async def test_a_thousand_failing_ticks_and_then_a_good_one(autojump_clock: MockClock) -> None:
+    """An outage that long is caught up with as the entry says, and wears nothing out: it goes on ticking."""
+    trouble = Trouble(frozenset({"cron_fire"}), Fault.REFUSED, on=True)
+    async with scene(trouble, [Echo], queues={"default": jobrt.Queue(1, poll_interval=600)}) as here:
+        here.app.cron("* * * * * *", Echo("tick"), missed="once")
+        async with trio.open_nursery() as nursery:
+            worker = await nursery.start(here.app.run_worker)
+            await trio.sleep(1000)
+            assert await here.client.count() == 0
+            trouble.on = False
+            await trio.sleep(60)
+            before = await here.client.count()
+            await trio.sleep(180)
+            assert before <= 61, "not a thousand: what was missed is made up for once"
+            assert await here.client.count() - before == 180
+            await worker.stop()
 
 
 async def test_a_slow_job_of_a_short_interval_does_not_pile_up_when_unique(autojump_clock: MockClock) -> None:

@@ -75,7 +75,10 @@ async def test_the_reasons_to_stop_are_told_apart(autojump_clock: MockClock) -> 
 
 
 async def test_the_phases_of_a_cancellation_are_told(autojump_clock: MockClock) -> None:
-    """Received when the job's scope is cancelled, stuck when it does not end."""
+    """Received when the job's scope is cancelled, cleaning up when it goes on, stuck when it does not end.
+
+    People elsewhere are told within a second, by a heartbeat that does not wait for its turn.
+    """
 
     class Deaf(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
@@ -89,10 +92,16 @@ async def test_the_phases_of_a_cancellation_are_told(autojump_clock: MockClock) 
         await trio.sleep(1)
         await here.client.cancel(handle.id, "no")
         assert (await here.client.get(handle.id)).cancel_reason == "no"
+        told = []
+        for _ in range(10):
+            await trio.sleep(1)
+            (row,) = await here.client.workers()
+            told.append(row.info["queues"]["default"]["cancelling"][str(handle.id)])
+        assert told == ["received", *["cleaning"] * 5, *["stuck"] * 4]
         await handle.wait()
         await worker.stop()
     phases = [one.phase for one in here.events if isinstance(one, JobCancelPhase)]
-    assert phases == ["received", "stuck"]
+    assert phases == ["received", "cleaning", "stuck"]
 
 
 async def test_a_job_that_completes_although_it_was_cancelled_has_completed(

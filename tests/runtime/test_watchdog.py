@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 
 import pytest
@@ -44,17 +45,21 @@ class Deaf(jobrt.Job):
 async def test_a_job_that_does_not_end_when_it_is_cancelled_is_named_with_its_stack(
     autojump_clock: MockClock,
 ) -> None:
-    """Once, five seconds after; the stack shows the child that holds it."""
+    """Once, five seconds after; the stack shows the child that holds it, the worker's row where that stands."""
     async with scene(lambda _: None, [Deaf]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         handle = await here.client.enqueue(Deaf())
         await trio.sleep(9)
         (stuck,) = [one for one in here.events if isinstance(one, JobStuck)]
-        assert worker.info()["queues"]["default"]["stuck"] == [handle.id]
+        (row,) = await here.client.workers()
+        assert row.info["queues"]["default"]["stuck"] == [handle.id]
+        (notice,) = row.info["notices"]
         await handle.wait()
         await worker.stop()
     assert (stuck.id, stuck.name, stuck.why) == (handle.id, "Deaf", "uncancellable")
     assert "a_child_that_does_not_listen" in stuck.stack
+    assert (notice["what"], notice["job"], notice["name"]) == ("uncancellable", handle.id, "Deaf")
+    assert re.fullmatch(r"test_watchdog\.py:\d+ in a_child_that_does_not_listen", notice["at"])
     assert len([one for one in here.events if isinstance(one, JobStuck)]) == 1
 
 
@@ -68,9 +73,13 @@ async def test_a_job_far_past_its_usual_time_is_named(autojump_clock: MockClock)
         await late.wait()
         assert [one for one in here.events if isinstance(one, JobStuck)] == []
         await far.wait()
+        told = worker.info()["notices"]
+        await trio.sleep(601)
+        assert worker.info()["notices"] == []
         await worker.stop()
     (stuck,) = [one for one in here.events if isinstance(one, JobStuck)]
     assert (stuck.id, stuck.why) == (far.id, "slow")
+    assert [(one["what"], one["job"]) for one in told] == [("slow", far.id)]
 
 
 async def test_a_claim_that_hangs_is_noticed_and_its_fetcher_restarted(autojump_clock: MockClock) -> None:
@@ -86,9 +95,11 @@ async def test_a_claim_that_hangs_is_noticed_and_its_fetcher_restarted(autojump_
         trouble.on = False
         with trio.fail_after(30):
             assert await handle.result() == "done"
+        (notice,) = worker.info()["notices"]
         await worker.stop()
     (stalled,) = [one for one in here.events if isinstance(one, QueueStalled)]
     assert (stalled.queue, stalled.due) == ("default", 1)
+    assert (notice["what"], notice["queue"], notice["due"]) == ("stalled", "default", 1)
 
 
 async def test_a_queue_that_waits_for_a_limit_is_not_taken_for_stalled(autojump_clock: MockClock) -> None:
@@ -136,9 +147,13 @@ async def test_a_job_that_blocks_the_event_loop_is_named_while_it_does(
                 assert await handle.result() is True
                 while not any(isinstance(one, JobStuck) for one in here.events):
                     await trio.sleep(0.01)
+                (notice,) = worker.info()["notices"]
                 await worker.stop()
     finally:
         logging.getLogger("jobrt").removeHandler(handler)
     stuck = next(one for one in here.events if isinstance(one, JobStuck))
     assert (stuck.id, stuck.name, stuck.why) == (handle.id, "Blocking", "blocking")
     assert "hold_everything_up" in stuck.stack
+    assert stuck.seconds >= 1.0
+    assert (notice["what"], notice["job"]) == ("blocking", handle.id)
+    assert "in hold_everything_up" in notice["at"]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 import trio
 
+from jobrt._runtime.directory import Home
+
 if TYPE_CHECKING:
     from jobrt._core.job import Claimed
     from jobrt._runtime.queue_state import QueueState
@@ -37,6 +39,7 @@ class Executors:
 
     queue: QueueState
     attempts: Attempts
+    home: Home = attrs.Factory(Home)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run jobs until cancelled."""
@@ -78,6 +81,7 @@ class Executors:
                 while self.queue.inbox and not cancelled:
                     running = self.attempts.begin(self.queue.take(), self.queue, scope=scope, now=now)
                     await self.attempts.run(running)
+                    self.home.go_back()
                     now, cancelled, running = running.over or now, running.cancelled, None
                     in_a_row += 1
                     if copy_context() != clean or in_a_row >= _CHECKPOINT_EVERY:
@@ -92,6 +96,7 @@ class Executors:
                 raise
             problem = error
         if running is not None:
+            self.home.go_back()
             self.attempts.stopped(running, problem)
             await _fresh(clean)
 

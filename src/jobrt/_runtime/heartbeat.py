@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Control", "Heartbeat", "Identity"]
 
 _BEATS_PER_LEASE = 3
+_BREATH = 0.5
+"""Seconds between two beats, at least, however much there is to tell."""
 
 
 @attrs.define(eq=False)
@@ -61,6 +63,8 @@ class Heartbeat:
     outage: Outage
     emit: Emitter
     renewed: float = 0.0
+    news: Flag = attrs.Factory(Flag)
+    """Set when people should learn at once what `info` tells."""
     _registered: Flag = attrs.Factory(Flag)
 
     async def register(self) -> None:
@@ -80,8 +84,12 @@ class Heartbeat:
                 known = await self._beat(interval)
                 if not known or not self.identity.trusted or trio.current_time() > self.renewed + self.lease:
                     await self._start_over()
-                failed = self.outage.since is not None
-                await trio.sleep(interval / 5 if failed else interval)
+                if self.outage.since is not None:
+                    await trio.sleep(interval / 5)
+                    continue
+                await trio.sleep(min(_BREATH, interval))
+                with trio.move_on_after(interval - _BREATH):
+                    await self.news.wait()
 
     async def _guard(self) -> None:
         """Fence when the lease runs out, whatever a beat waits for: to give up a silent connection takes seconds."""

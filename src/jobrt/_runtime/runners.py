@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from jobrt._runtime.directory import Home
 from jobrt.errors import InvalidJob
 
 if TYPE_CHECKING:
@@ -47,7 +48,16 @@ async def _in_process(definition: JobDefinition, job: Any, ctx: Context) -> Any:
         msg = f'{definition.name}: RUN_IN = "process" needs trio-parallel: pip install "jobrt[process]"'
         raise InvalidJob(msg) from error
     detached = DetachedContext(ctx.job, ctx.saved)
-    return await trio_parallel.run_sync(definition.run, job, detached, kill_on_cancel=True)
+    return await trio_parallel.run_sync(_leave_no_trace, definition.run, job, detached, kill_on_cancel=True)
+
+
+def _leave_no_trace(run: Callable[..., Any], job: Any, context: DetachedContext) -> Any:
+    """Run in a process that will serve others: they find its current directory as it was."""
+    home = Home()
+    try:
+        return run(job, context)
+    finally:
+        home.go_back()
 
 
 @attrs.define(eq=False)

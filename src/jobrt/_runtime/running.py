@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from jobrt._core.attempts import Stop
 from jobrt._core.job import JobRef
 
 if TYPE_CHECKING:
-    from jobrt._core.attempts import Stop
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
     from jobrt._runtime.queue_state import QueueState
@@ -42,6 +42,8 @@ class Running:
     abandoned: bool = False
     """The process is about to exit: somebody else has reported it."""
     reported: frozenset[str] = frozenset()
+    cleaning: bool = False
+    """It was cancelled a while ago and goes on: it cleans up, one hopes."""
     over: float | None = None
     ref: JobRef = attrs.field(init=False)
     """Names the claim, for fenced writes."""
@@ -53,6 +55,13 @@ class Running:
     def cancelled(self) -> bool:
         """Whether the scope was cancelled. To ask the scope costs a look at the clock, so that is rarely done."""
         return (self.limited or self.stop is not None) and self.scope.cancel_called
+
+    @property
+    def phase(self) -> str | None:
+        """Return how far an operator's wish to cancel it has come; None if there is none."""
+        if self.stop is not Stop.OPERATOR:
+            return None
+        return "stuck" if "uncancellable" in self.reported else "cleaning" if self.cleaning else "received"
 
     def cancel(self, stop: Stop, note: str) -> bool:
         """Cancel the attempt; the first reason given is the one recorded. Says whether this was the first.

@@ -6,18 +6,19 @@ import logging
 import math
 import sys
 import threading
+import time
 import traceback
 from collections import defaultdict
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from jobrt._core.attempts import Stop
 from jobrt._core.where import queue as in_queue
 from jobrt._core.where import scheduled_before, state
-from jobrt._events import Emitter, JobCancelPhase, JobStuck, QueueStalled
+from jobrt._events import Event, JobCancelPhase, JobStuck, QueueStalled
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ __all__ = ["Usual", "Watchdog"]
 
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0
+_CLEANING_AFTER = 0.5
+"""Seconds after its cancellation from which an attempt that goes on is taken to clean up."""
 _STOP_LIMIT = 5.0
 """Seconds after its cancellation in which an attempt is expected to end."""
 _SLOW_FACTOR = 10.0
@@ -71,7 +74,7 @@ class Watchdog:
     queues: Mapping[str, QueueState]
     supervisors: Mapping[str, Supervisor]
     usual: Usual
-    emit: Emitter
+    emit: Callable[[Event], object]
     _looks: dict[str, tuple[int, float]] = attrs.Factory(dict)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -104,6 +107,9 @@ class Watchdog:
                 self._stuck(one, "uncancellable", now - stopped)
             elif ran > self.usual.limit(one.job.name):
                 self._stuck(one, "slow", ran)
+            if one.phase == "received" and now - stopped > _CLEANING_AFTER:
+                one.cleaning = True
+                self.emit(JobCancelPhase(one.job.id, one.job.name, "cleaning", one.note))
 
     def _stuck(self, one: Running, why: str, seconds: float) -> None:
         """Report an attempt once for each reason."""
@@ -111,7 +117,7 @@ class Watchdog:
             return
         one.reported |= {why}
         self.emit(JobStuck(one.job.id, one.job.name, why, seconds, stack_of(one.task)))
-        if why == "uncancellable" and one.stop is Stop.OPERATOR:
+        if one.phase == "stuck" and why == "uncancellable":
             self.emit(JobCancelPhase(one.job.id, one.job.name, "stuck", one.note))
 
     async def _look_at_queues(self) -> None:
@@ -163,7 +169,7 @@ class _LoopWatch:
     """Notice from a thread that the event loop does not turn, and say which job holds it."""
 
     running: Any
-    emit: Emitter
+    emit: Callable[[Event], object]
     over: threading.Event
     token: trio.lowlevel.TrioToken
     loop_thread: int
@@ -177,11 +183,11 @@ class _LoopWatch:
             except trio.RunFinishedError:
                 return
             if not turned.wait(_BLOCKED_AFTER):
-                self._report()
-                turned.wait()
+                self._report(turned)
 
-    def _report(self) -> None:
+    def _report(self, turned: threading.Event) -> None:
         """Log at once (the loop cannot), and emit when the loop turns again."""
+        began = time.monotonic() - _BLOCKED_AFTER
         frame = sys._current_frames().get(self.loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented for exactly this
         stack = "".join(traceback.format_stack(frame))
         one = _owner(frame, list(self.running()))
@@ -189,7 +195,10 @@ class _LoopWatch:
         logging.getLogger("jobrt").warning(
             "job %s %s blocks the event loop for more than %g s:\n%s", name, job_id, _BLOCKED_AFTER, stack
         )
-        self.token.run_sync_soon(self.emit, JobStuck(job_id, name, "blocking", _BLOCKED_AFTER, stack))
+        turned.wait()
+        event = JobStuck(job_id, name, "blocking", time.monotonic() - began, stack)
+        with suppress(trio.RunFinishedError):
+            self.token.run_sync_soon(self.emit, event)
 
 
 def _owner(frame: Any, running: Iterable[Running]) -> Running | None:

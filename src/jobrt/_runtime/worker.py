@@ -40,6 +40,7 @@ from jobrt._core.supervision_records import (
 from jobrt._events import (
     ActorRestarted,
     Emitter,
+    Event,
     JobCancelPhase,
     QueuePaused,
     WorkerStarted,
@@ -55,6 +56,7 @@ from jobrt._runtime.executor import Executors
 from jobrt._runtime.fetcher import Fetcher
 from jobrt._runtime.heartbeat import Control, Heartbeat, Identity
 from jobrt._runtime.maintenance import Maintenance
+from jobrt._runtime.notices import Notices
 from jobrt._runtime.notifier import Notifier
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.queue_state import NameLimits, QueueState
@@ -126,6 +128,7 @@ class Worker:
         self._identity = Identity(lambda: _new_worker_id(plan.name))
         self._outage = Outage(self.emit)
         self._usual = Usual()
+        self._notices = Notices()
         limits = NameLimits(
             {
                 one.name: one.max_concurrency
@@ -208,6 +211,7 @@ class Worker:
             "landed": self._completer.landed,
             "refused": self._completer.refused,
             "queues": {name: self._queue_info(queue) for name, queue in self.queues.items()},
+            "notices": self._notices.told(),
             "tree": self._tree.statistics().to_dict(),
         }
 
@@ -219,6 +223,7 @@ class Worker:
             "finished": queue.finished,
             "paused": queue.paused,
             "stuck": [one.job.id for one in queue.running.values() if one.reported],
+            "cancelling": {str(one.job.id): phase for one in queue.running.values() if (phase := one.phase)},
         }
 
     async def stop(self, *, grace: float | None = None) -> None:
@@ -371,7 +376,7 @@ class Worker:
                 supervisors[queue.name] = self._queue_supervisor(queue)
                 queues.add(supervisors[queue.name], name=queue.name)
             tree.add(queues)
-            watchdog = Watchdog(self.storage, self.queues, supervisors, self._usual, self.emit)
+            watchdog = Watchdog(self.storage, self.queues, supervisors, self._usual, self._observe)
             tree.add(watchdog.run, name="watchdog")
         return tree
 
@@ -397,6 +402,12 @@ class Worker:
             restarts = event.restarts if isinstance(event, ChildRestarting) else 0
             said = "" if event.error is None else describe(event.error)
             self.emit(ActorRestarted(event.supervisor, event.child, said, event.delay, restarts))
+
+    def _observe(self, event: Event) -> None:
+        """Tell what the watchdog saw, here and, with a heartbeat now, to people elsewhere."""
+        self._notices.note(event)
+        self._heartbeat.news.set()
+        self.emit(event)
 
     def _report(self, outcome: Outcome, job: Claimed, seconds: float) -> None:
         self._usual.note(job.name, seconds)
@@ -439,7 +450,7 @@ class Worker:
             if one is None:
                 self._give_back_claimed(request.ref.id)
             elif one.cancel(Stop.OPERATOR, request.reason):
-                self.emit(JobCancelPhase(one.job.id, one.job.name, "received", request.reason))
+                self._observe(JobCancelPhase(one.job.id, one.job.name, "received", request.reason))
         settings = {one.name: one for one in changes.queues}
         for name, queue in self.queues.items():
             wanted = settings.get(name)

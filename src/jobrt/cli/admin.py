@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -10,6 +11,7 @@ import click
 import jobrt
 from jobrt.cli.output import JSON_OPTION, age, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
+from jobrt.cli.trees import notice_words
 from jobrt.errors import JobrtError
 
 if TYPE_CHECKING:
@@ -128,9 +130,18 @@ def _examine_worker(one: WorkerRow) -> Iterator[Finding]:
         return
     if one.info.get("outage"):
         yield _wrong(f"worker {one.id} cannot reach the database: {one.info['outage']}")
+    late = (datetime.now(UTC) - one.beat_at) / (one.expires_at - one.beat_at)
+    if late > 0.5:  # noqa: PLR2004 - it beats three times in the time after which it counts as dead
+        said = age((datetime.now(UTC) - one.beat_at).total_seconds())
+        yield _wrong(f"worker {one.id} was last heard from {said} ago: does a job block its event loop?")
+    notices = one.info.get("notices", ())
+    for notice in notices:
+        yield _wrong(f"worker {one.id}: {notice_words(notice)}; its log has the stack")
+    told = {notice.get("job") for notice in notices}
     for name, queue in one.info.get("queues", {}).items():
-        if queue["stuck"]:
-            ids = ", ".join(map(str, queue["stuck"]))
+        stuck = [job for job in queue["stuck"] if job not in told]
+        if stuck:
+            ids = ", ".join(map(str, stuck))
             yield _wrong(f"worker {one.id}: jobs {ids} in queue {name} are stuck; its log has their stacks")
     for child in _failed(one.info.get("tree") or {}):
         yield _wrong(f"worker {one.id}: {child['name']} has failed: {child['last_error']}")

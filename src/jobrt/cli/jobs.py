@@ -25,6 +25,7 @@ from jobrt.cli.output import (
 )
 from jobrt.cli.selection import confirmed, duration, pick_options
 from jobrt.cli.setting import Setting, in_trio
+from jobrt.cli.trees import PHASES, notice_words
 from jobrt.errors import JobNotFound, JobrtError, JobStateError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt._core.where import Where
     from jobrt._registry import JobDefinition
+    from jobrt._storage.base import WorkerRow
 
 __all__ = ["COMMANDS"]
 
@@ -183,12 +185,13 @@ async def show(setting: Setting, job_id: int, as_json: bool) -> None:
     """Show everything about a job."""
     async with setting.app().open_client() as jobs:
         job = await jobs.get(job_id)
+        told = [] if as_json or job.worker is None else _told(job, await jobs.workers())
     if as_json:
         print_json(job)
         return
     out = console()
     out.print(f"[bold]job {job.id}[/]  {escape(job.name)}  [bold]{job.state}[/]", soft_wrap=True)
-    for name, value in _facts(job):
+    for name, value in [*_facts(job), *told]:
         out.print(f"  {name:<12} {escape(value)}", soft_wrap=True)
     for attempt in job.attempts:
         took = age((attempt.finished_at - attempt.started_at).total_seconds())
@@ -227,6 +230,19 @@ def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
         if data[name] not in (None, {}, [])
     ]
     return facts
+
+
+def _told(job: jobrt.JobRecord, workers: Iterable[WorkerRow]) -> list[tuple[str, str]]:
+    """Return what the worker of a running job says of it: how far its cancellation is, what the watchdog saw."""
+    if job.state is not jobrt.State.EXECUTING:
+        return []
+    facts: list[tuple[str, str]] = []
+    info = next((row.info for row in workers if row.id == job.worker), {})
+    if job.cancel_reason is not None:
+        phases = info.get("queues", {}).get(job.queue, {}).get("cancelling", {})
+        facts.append(("cancelling", PHASES[phases.get(str(job.id))]))
+    about = [one for one in info.get("notices", ()) if one.get("job") == job.id]
+    return facts + [("watchdog", notice_words(one)) for one in about]
 
 
 def _bulk(

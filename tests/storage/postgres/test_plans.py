@@ -275,6 +275,18 @@ def test_counting_waiting_jobs_uses_their_index(conn: psycopg.Connection[Any]) -
     assert plan.whole_reads == []
 
 
+@pytest.mark.parametrize("statement", ["jobs", "count"])
+def test_few_finished_jobs_are_found_among_many(conn: psycopg.Connection[Any], statement: str) -> None:
+    """Who asks for dead letters, of which there are none, does not read the millions that completed."""
+    found = condition(where.state("cancelled"))
+    jobs = SCHEMA.statement("jobs", where=f"{found.text} order by c.id desc limit 50", details="false")
+    count = SCHEMA.statement("count", where=found.text)
+    more = {"most": None} if statement == "count" else {}
+    plan = explain(conn, count if statement == "count" else jobs, hot=False, **found.values, **more)
+    assert plan.whole_reads == []
+    assert plan.pages < 100
+
+
 def test_statistics_of_an_hour_read_an_hour(plans: Any) -> None:
     """Not ten days: by the end of the primary key, and by name and time of the end."""
     since = datetime.now(UTC) - timedelta(days=2)

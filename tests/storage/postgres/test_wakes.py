@@ -153,6 +153,27 @@ async def test_without_listen_listening_waits(another: Callable[..., Any]) -> No
         nursery.cancel_scope.cancel()
 
 
+async def test_who_listens_never_holds_back_vacuum(storage: PostgresStorage) -> None:
+    """However much is told meanwhile: it has no transaction open, no snapshot, and the server keeps no news for it."""
+    own = "select count(*), count(backend_xid), count(backend_xmin), count(xact_start) from pg_stat_activity"
+    listening = (
+        f"{own} where datname = current_database() and pid <> pg_backend_pid() and query ilike '%listen%'"
+    )
+    heard = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(storage.listen, lambda wake: heard.set() if wake.queue == "last" else None)
+        with trio.fail_after(PATIENCE):
+            async with storage._database.plain.acquire() as conn:
+                for number in range(2000):
+                    await conn.execute("select pg_notify('jobrt.jobrt', %s)", [f"qother{number}"])
+                assert await (await conn.execute(listening)).fetchone() == (1, 0, 0, 0)
+                await add(storage, job(queue="last"))
+                await heard.wait()
+                cursor = await conn.execute("select pg_notification_queue_usage()")
+                assert await cursor.fetchone() == (0.0,)
+        nursery.cancel_scope.cancel()
+
+
 async def test_without_listen_nothing_is_left_in_the_session(
     storage: PostgresStorage, another: Callable[..., Any]
 ) -> None:

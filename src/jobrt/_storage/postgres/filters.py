@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from jobrt._core.states import State
+from jobrt._core.states import FINAL, State
 from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged
 from jobrt._storage.postgres.encode import instant, numbers, texts
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from jobrt._core.where import Where
 
@@ -117,13 +117,19 @@ def _states(states: Sequence[State]) -> str:
     split = (State.SCHEDULED in wanted) != (State.AVAILABLE in wanted)
     stored = wanted - {State.SCHEDULED} if split else wanted
     parts = []
-    if stored:
-        literals = ", ".join(f"'{one.value}'" for one in sorted(stored))
-        parts.append(f"c.state in ({literals})")
+    if live := stored - FINAL:
+        parts.append(f"c.state in ({_literals(live)})")
+    if final := stored & FINAL:
+        # True of each of them, and what the index of finished jobs is made for: dead letters are few among millions.
+        parts.append(f"c.state in ({_literals(final)}) and c.finished_at is not null")
     if split:
         operator = ">" if State.SCHEDULED in wanted else "<="
         parts.append(f"c.state = 'scheduled' and c.schedule_at {operator} statement_timestamp()")
     return f"({' or '.join(parts) or 'false'})"
+
+
+def _literals(states: Iterable[State]) -> str:
+    return ", ".join(f"'{one.value}'" for one in sorted(states))
 
 
 def _json(where: JsonEquals, into: Condition) -> str:
