@@ -6,6 +6,8 @@ hand, under a virtual clock: nothing waits.
 Run it with ``python examples/testing_jobs.py``.
 """
 
+from datetime import timedelta
+
 import trio
 from trio.testing import MockClock
 
@@ -30,7 +32,9 @@ async def test_signing_up_reminds_after_an_hour() -> None:
     """One job, due in an hour, and then it runs."""
     async with open_app(app) as (copy, jobs):
         await sign_up(jobs, "ada")
-        await assert_enqueued(jobs, job=remind, args={"to": "ada"}, tags=["sign-up"], count=1)
+        (job,) = await assert_enqueued(jobs, job=remind, args={"to": "ada"}, tags=["sign-up"], count=1)
+        soon, late = job.created_at + timedelta(minutes=50), job.created_at + timedelta(minutes=70)
+        await assert_enqueued(jobs, job=remind, scheduled_after=soon, scheduled_before=late)
         await refute_enqueued(jobs, job=remind, args={"to": "bob"})
         assert await drain(copy) == {}  # noqa: S101 - nothing is due
         await trio.sleep(3600)
