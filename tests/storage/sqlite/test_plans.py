@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jobrt._core import where
 from jobrt._core.job import NewJob
-from jobrt._storage.sqlite import open_blocking
+from jobrt._storage.sqlite import look, open_blocking
+from jobrt._storage.sqlite.filters import condition
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
@@ -93,3 +95,22 @@ def test_no_statement_reads_the_whole_table(tx: Transaction, name: str) -> None:
     assert [
         line for line in steps if "jobrt_job_waiting" not in line and "jobrt_job_executing" not in line
     ] == []
+
+
+@pytest.mark.parametrize(("found", "sorts"), [("completed", False), ("discarded", True)])
+def test_the_first_of_many_are_found_without_sorting_them_all(
+    tx: Transaction, monkeypatch: pytest.MonkeyPatch, found: str, sorts: bool
+) -> None:
+    """Nine thousand completed jobs are walked through by id; of dead letters there are few, and their index is used."""
+    monkeypatch.setattr(look, "_FEW", 1000)
+    said: list[str] = []
+    array = Transaction.array
+
+    def spy(self: Transaction, sql: str, values: Any = ()) -> Any:
+        said.extend(row[3] for row in self.rows(f"EXPLAIN QUERY PLAN {sql}", values))
+        return array(self, sql, values)
+
+    monkeypatch.setattr(Transaction, "array", spy)
+    ids = look.select(tx, condition(where.state(found), tx.now), order="id DESC", limit=50)
+    assert len(ids) == (0 if sorts else 50)
+    assert any("TEMP B-TREE FOR ORDER BY" in one for one in said) == sorts
