@@ -42,6 +42,12 @@ def only_round(file: Path) -> dict[str, Any]:
     return dict(figures)
 
 
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="processes are measured by what Linux tells of them"
+)
+
+
+@linux
 @pytest.mark.process
 def test_postgres_benchmark(postgres_server: Server, tmp_path: Path) -> None:
     """The PostgreSQL benchmark drains all jobs, measures everything that must be reached, and judges what it can."""
@@ -77,6 +83,7 @@ def test_client_that_fails(postgres_server: Server, tmp_path: Path, monkeypatch:
     assert results.rounds == {"broken best": [{}]}
 
 
+@linux
 @pytest.mark.process
 def test_sqlite_benchmark(tmp_path: Path) -> None:
     """The SQLite benchmark drains all jobs and judges them."""

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.bench.measuring import flat
 from tests.bench.measuring.databases import PostgresDatabases
-from tests.bench.measuring.processes import Bench, memory
+from tests.bench.measuring.flat import backlog, snapshot
+from tests.bench.measuring.processes import Bench, Contestant, memory
 from tests.bench.measuring.rounds import Results, Sizes, enter, run
 from tests.bench.measuring.tables import cell, markdown, spreads
 from tests.bench.measuring.targets import judge, report
@@ -88,35 +88,41 @@ def main() -> None:
         raise SystemExit(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
     alone = options.snapshot or options.backlog
     results = Results()
-    contestants = enter(
-        [PEERS[name] for name in names[: 1 if alone else None]], options.settings.split(","), results
-    )
+    peers = [PEERS[name] for name in names[: 1 if alone else None]]
+    contestants = enter(peers, options.settings.split(","), results)
     with serving(options.conninfo) as server, tempfile.TemporaryDirectory(dir=memory()) as folder:
         databases = PostgresDatabases(server)
         bench = Bench(databases, Path(folder))
         about = machine(databases)
         print(", ".join(f"{key} {value}" for key, value in about.items()))
-        if options.snapshot:
-            print(flat.snapshot(bench, contestants[0], jobs=options.jobs or 250_000, repeat=options.repeat))
-        if options.backlog:
-            print(
-                flat.backlog(
-                    bench,
-                    databases,
-                    contestants[0],
-                    waiting=options.backlog,
-                    finished=options.finished,
-                    repeat=options.repeat,
-                )
-            )
-        if not alone:
+        if alone:
+            measured = flatness(bench, databases, contestants[0], options)
+        else:
             run(bench, contestants, sizes(options), results)
             show(results)
+            measured = record(results)
         about |= {"commit ms after": round(databases.commit_ms(), 3), "load after": os.getloadavg()[0]}
-    if options.json and not alone:
-        options.json.write_text(json.dumps(record(results, about), indent=1), encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps({"about": about} | measured, indent=1), encoding="utf-8")
     if "jobrt default" in results.failures:
         raise SystemExit(1)
+
+
+def flatness(
+    bench: Bench, databases: PostgresDatabases, who: Contestant, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Measure jobrt alone: with a snapshot held open, with backlogs."""
+    measured = {}
+    if options.snapshot:
+        measured["snapshot"] = snapshot(bench, who, jobs=options.jobs or 250_000, repeat=options.repeat)
+    if options.backlog:
+        cases = [
+            (waiting, finished)
+            for finished in dict.fromkeys((0, options.finished))
+            for waiting in options.backlog
+        ]
+        measured["backlog"] = backlog(bench, databases, who, cases=cases, repeat=options.repeat)
+    return measured
 
 
 def sizes(options: argparse.Namespace) -> Sizes:
@@ -171,10 +177,9 @@ def show(results: Results) -> None:
     print("\n" + report(judge(results.rounds)))
 
 
-def record(results: Results, about: dict[str, Any]) -> dict[str, Any]:
+def record(results: Results) -> dict[str, Any]:
     """Return everything, for a file."""
     return {
-        "about": about,
         "versions": results.versions,
         "rounds": results.rounds,
         "failures": results.failures,

@@ -14,7 +14,7 @@ from tests.bench.measuring.tables import Spread, markdown
 from tests.bench.measuring.targets import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from tests.bench.measuring.databases import PostgresDatabase, PostgresDatabases
     from tests.bench.measuring.parts import Figures
@@ -45,39 +45,24 @@ COLUMNS = """
 """
 
 
-def snapshot(bench: Bench, who: Contestant, *, jobs: int, repeat: int) -> str:
-    """Drain with and without a transaction held open elsewhere, in turns, and say how much dearer jobs became."""
-    measured: dict[bool, list[Figures]] = {False: [], True: []}
+def snapshot(bench: Bench, who: Contestant, *, jobs: int, repeat: int) -> dict[str, list[Figures]]:
+    """Drain with and without a transaction held open elsewhere, in turns, and print how much dearer jobs became."""
+    measured: dict[str, list[Figures]] = {"free": [], "held": []}
     for number in range(repeat):
-        for held in (False, True)[:: 1 if number % 2 == 0 else -1]:
-            figures = _with_snapshot(bench, who, jobs=jobs, held=held)
-            rates = f"{figures['drain /s']:,.0f}/s, last fifth {figures['last fifth /s']:,.0f}/s"
-            say(f"  {'held' if held else 'free'}: {rates}")
-            measured[held].append(figures)
-    free, held_open = measured[False], measured[True]
-    rows = [
-        flat(
-            "ms per 1,000 jobs, to without it",
-            base=_ms(free, "drain /s"),
-            now=_ms(held_open, "drain /s"),
-            most=SLOWER,
-        ),
-        flat(
-            "ms per 1,000 jobs, last fifth to first",
-            base=_ms(held_open, "first fifth /s"),
-            now=_ms(held_open, "last fifth /s"),
-            most=SLOWER,
-        ),
-        flat(
-            "server CPU s per 1,000 jobs, to without it",
-            base=_of(free, "server s/k"),
-            now=_of(held_open, "server s/k"),
-            most=SLOWER,
-        ),
-    ]
-    return markdown(
-        (f"{jobs:,} jobs while a snapshot is held", "before", "with it", "needed", "verdict"), rows
-    )
+        for name in sorted(measured, reverse=number % 2 == 1):
+            figures = _with_snapshot(bench, who, jobs=jobs, held=name == "held")
+            say(f"  {name}: {figures['drain /s']:,.0f}/s, last fifth {figures['last fifth /s']:,.0f}/s")
+            measured[name].append(figures)
+    head = (f"{jobs:,} jobs while a snapshot is held", "before", "with it", "needed", "verdict")
+    print(markdown(head, _compared(measured["free"], measured["held"])))
+    return measured
+
+
+def _compared(free: Sequence[Figures], held: Sequence[Figures]) -> Iterable[Sequence[str]]:
+    whole, first, last, cpu = "drain /s", "first fifth /s", "last fifth /s", "server s/k"
+    yield flat("ms per 1,000 jobs, to without", base=_ms(free, whole), now=_ms(held, whole), most=SLOWER)
+    yield flat("ms per 1,000, last fifth to first", base=_ms(held, first), now=_ms(held, last), most=SLOWER)
+    yield flat("server CPU s/k, to without", base=_of(free, cpu), now=_of(held, cpu), most=SLOWER)
 
 
 def _with_snapshot(bench: Bench, who: Contestant, *, jobs: int, held: bool) -> Figures:
@@ -96,17 +81,15 @@ def backlog(
     databases: PostgresDatabases,
     who: Contestant,
     *,
-    waiting: Sequence[int],
-    finished: int,
+    cases: Sequence[tuple[int, int]],
     repeat: int,
-) -> str:
-    """Say what a job costs while so many wait behind it, and when so many have finished."""
-    cases = [(number, past) for past in dict.fromkeys((0, finished)) for number in waiting]
+) -> dict[str, list[Figures]]:
+    """Print what a job costs while so many wait behind it, when so many have finished."""
     measured: dict[tuple[int, int], list[Figures]] = {case: [] for case in cases}
     with ExitStack() as stack:
         past = {
             number: stack.enter_context(_history(bench, databases, who, finished=number))
-            for number in dict.fromkeys((0, finished))
+            for number in {finished for _, finished in cases}
         }
         filled = {
             case: stack.enter_context(_filled(bench, databases, who, waiting=case[0], template=past[case[1]]))
@@ -118,17 +101,16 @@ def backlog(
                     figures = _sample(bench, who, database=database)
                 say(f"  {case[0]:,} waiting, {case[1]:,} finished: {figures['rate']:,.0f}/s")
                 measured[case].append(figures)
-    base = _of(measured[cases[0]], "CPU")
-    rows = [
-        (
-            f"{case[0]:,}",
-            f"{case[1]:,}",
-            *_cells(runs),
-            *flat("", base=base, now=_of(runs, "CPU"), most=DEARER)[-2:],
-        )
-        for case, runs in measured.items()
-    ]
-    return markdown(("waiting", "finished", "/s", "client s/k", "server s/k", "CPU needed", "verdict"), rows)
+    head = ("waiting", "finished", "/s", "client s/k", "server s/k", "CPU needed", "verdict")
+    print(markdown(head, _cases(measured, base=_of(measured[cases[0]], "CPU"))))
+    return {f"{case[0]} waiting, {case[1]} finished": runs for case, runs in measured.items()}
+
+
+def _cases(measured: Mapping[tuple[int, int], Sequence[Figures]], *, base: Spread) -> Iterable[Sequence[str]]:
+    for (waiting, finished), runs in measured.items():
+        cells = (str(_of(runs, name)) for name in ("rate", "client s/k", "server s/k"))
+        verdict = flat("", base=base, now=_of(runs, "CPU"), most=DEARER)[-2:]
+        yield (f"{waiting:,}", f"{finished:,}", *cells, *verdict)
 
 
 @contextmanager
@@ -185,10 +167,6 @@ def _sample(bench: Bench, who: Contestant, *, database: PostgresDatabase) -> Fig
         served = (bench.databases.cpu() - server) / SAMPLE * 1000
         seconds = time.monotonic() - begin
     return {"rate": SAMPLE / seconds, "client s/k": client, "server s/k": served, "CPU": client + served}
-
-
-def _cells(runs: Sequence[Figures]) -> Iterable[str]:
-    return (str(_of(runs, name)) for name in ("rate", "client s/k", "server s/k"))
 
 
 def _of(runs: Sequence[Figures], name: str) -> Spread:

@@ -65,19 +65,17 @@ def _race(
     wal = database.wal()
     worker.begin()
     cpu, server, deadline = worker.cpu(), bench.databases.cpu(), time.monotonic() + limit
-    left = jobs
+    left, end = jobs, 0
 
     def over() -> bool:
-        nonlocal left
+        nonlocal left, end
+        end = time.monotonic_ns()  # what a query sees was committed before it was asked
         left = database.left(who.peer.left, jobs)
         return left == 0
 
-    if not (
-        worker.until(lambda: worker.marks.all_begun(jobs), deadline=deadline)
-        and worker.until(over, deadline=deadline)
-    ):
+    begun = worker.until(lambda: worker.marks.all_begun(jobs), deadline=deadline)
+    if not (begun and worker.until(over, deadline=deadline)):
         over()
-    end = time.monotonic_ns()
     if (done := jobs - left) == 0:
         raise MeasurementError(f"no job was done within {limit:.0f} s")
     starts = worker.marks.starts()
