@@ -9,6 +9,7 @@ import trio
 
 from jobrt._core.limits import demand
 from jobrt._events import Emitter, JobsClaimed
+from jobrt._runtime.flag import Flag
 from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ class Outbox(Protocol[P]):
 class Fetcher:
     """Keep a queue's executors fed.
 
-    One claim at a time. A claim whose reply was lost may have been committed: before the next one, the storage is told
-    which claims are known, and gives the others back.
+    One claim at a time; at load, when a large one would not fill what is to be held, two: the database works on one
+    while the other's jobs travel. A claim whose reply was lost may have been committed: before the next one, alone, the
+    storage is told which claims are known, and gives the others back.
     """
 
     queue: QueueState
@@ -76,6 +78,7 @@ class Fetcher:
     backoff: Backoff
     emit: Emitter
     _in_doubt: bool = False
+    _large: Flag = attrs.Factory(Flag)
     _rate: float = 0.0
     _measured_at: float = 0.0
     _seen: int = 0
@@ -83,15 +86,27 @@ class Fetcher:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Claim whenever woken, and at every poll interval, until cancelled."""
-        task_status.started()
-        self.queue.wake.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._claim_ahead)
+            task_status.started()
+            self.queue.wake.set()
+            while True:
+                with trio.move_on_after(self.queue.settings.poll_interval) as poll:
+                    await self.queue.wake.wait()
+                if poll.cancelled_caught:
+                    self._give_back_unused()
+                while await self._fetch():
+                    pass
+
+    async def _claim_ahead(self) -> None:
+        """Have a second claim under way while the first is answered, as long as there is work for both."""
         while True:
-            with trio.move_on_after(self.queue.settings.poll_interval) as poll:
-                await self.queue.wake.wait()
-            if poll.cancelled_caught:
-                self._give_back_unused()
-            while await self._fetch():
+            await self._large.wait()
+            while self._wants_second() and await self._fetch():
                 pass
+
+    def _wants_second(self) -> bool:
+        return self.queue.more and not self._in_doubt and self._room() >= _LARGEST_CLAIM
 
     async def _fetch(self) -> bool:
         """Claim once; say whether it is worth claiming again at once."""
@@ -106,31 +121,26 @@ class Fetcher:
         if wanted.empty:
             self.queue.turns += 1  # for the watchdog: the fetcher is well, there is only nothing it may claim
             return False
-        self.queue.claiming, self.queue.claim = True, trio.CancelScope()
-        exchange: Exchange | None = None
-        self.queue.limits.reserve(wanted.capped)
+        return await self._claim(wanted)
+
+    async def _claim(self, wanted: Demand) -> bool:
+        """Claim, and hand over what came; say whether it is worth claiming again at once."""
+        again = True
         try:
-            with self.queue.claim:
+            with self.queue.claiming(wanted) as scope:
                 exchange = await self._exchange(wanted)
+                again = self._hand_over(wanted, exchange)
         except StorageUnavailable as error:
-            self.queue.gave_up()
+            self.queue.wake.set()  # whoever comes next clears up what is in doubt
             await self.backoff.wait(error)
             return True
-        finally:
-            self.queue.limits.reserve(wanted.capped, -1)
-            if exchange is None:
-                self.queue.gave_up()
-        if exchange is None:
-            return True  # cancelled by a stop; the next look sees that the queue is closed
-        self.backoff.reset()
-        again = self._hand_over(wanted, exchange)
-        self.queue.looked(len(exchange.jobs))
+        if not scope.cancelled_caught:  # by a stop; the next look sees that the queue is closed
+            self.backoff.reset()
         return again
 
     def _demand(self, worker: str) -> Demand:
-        prefetch = self._prefetch()
-        self.queue.low = prefetch // 2
-        room = min(self.queue.concurrency + prefetch - self.queue.held, _LARGEST_CLAIM)
+        self.queue.low = self._prefetch() // 2
+        room = min(self._room(), _LARGEST_CLAIM)
         return demand(
             worker,
             self.queue.name,
@@ -139,6 +149,10 @@ class Fetcher:
             names=self.names,
             free=self.queue.limits.free(),
         )
+
+    def _room(self) -> int:
+        """Return how many jobs more the worker may hold, those counted that are being claimed."""
+        return self.queue.concurrency + self._prefetch() - self.queue.held - sum(self.queue.claims.values())
 
     def _prefetch(self) -> int:
         """Return how many jobs to hold beyond the free slots: what the queue finishes in `_PREFETCH_WINDOW`."""
@@ -154,9 +168,12 @@ class Fetcher:
 
     async def _exchange(self, wanted: Demand) -> Exchange:
         if self._in_doubt:
+            await self.queue.wait_alone()  # or the other claim's jobs would be given back as unknown
             known = self.queue.known() + self.outbox.known()
             await self.storage.release_unknown(wanted.worker, self.queue.name, known)
             self._in_doubt = False
+        if wanted.limit == _LARGEST_CLAIM and not wanted.clustered:
+            self._large.set()
         reports = self.outbox.take()
         try:
             exchange = await self.storage.exchange([one.outcome for one in reports], wanted)
@@ -173,14 +190,16 @@ class Fetcher:
         self.queue.more = full or wanted.clustered or self._left_out(wanted, exchange)
         self.queue.limits.take(exchange.jobs)
         if count:
-            if (
-                not self.queue.held
-            ):  # it had nothing to do: that time says nothing about how quick these will be
+            if not self.queue.held:  # the time before says nothing about how quick these will be
                 self._restart_measuring(trio.current_time())
             self.queue.offer(exchange.jobs)
+            if self.queue.unwanted:
+                for job in self.queue.withdraw_unwanted():
+                    self.outbox.give_back(job)
             self.emit.routine(JobsClaimed(self.queue.name, wanted.limit, count))
         if exchange.next_due is not None:
             self.announce(self.queue.name, exchange.next_due)
+        self.queue.looked(count)
         lost = self.worker() != wanted.worker  # these jobs may already be rescued, and then this is refused
         if self.queue.closed or self.queue.paused or lost:
             self.give_back()

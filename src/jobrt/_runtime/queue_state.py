@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,9 +13,10 @@ from jobrt._core.job import JobRef
 from jobrt._runtime.flag import Flag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
     from jobrt._core.job import Claimed
+    from jobrt._core.limits import Demand
     from jobrt._core.queues import Queue
     from jobrt._runtime.running import Running
 
@@ -57,8 +59,10 @@ class QueueState:
 
     ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by claim: an attempt that
     lost its lease may still be cleaning up when its job is claimed again. ``more`` says that the database may hold
-    due jobs that the last claim had no room for, so that each freed slot is worth a claim. ``claim`` is the scope of
-    the claim under way. ``looks`` counts answered claims, ``turns`` also the times that there was no room for one.
+    due jobs that the last claim had no room for, so that each freed slot is worth a claim. ``claims`` are the
+    scopes of claims under way, with how many jobs each asks for. ``unwanted`` are claims that operators have cancelled
+    and nobody has begun; their jobs may still be on their way. ``looks`` counts answered claims, ``turns`` also the
+    times that there was no room for one.
     """
 
     name: str
@@ -78,8 +82,9 @@ class QueueState:
     low: int = 0
     taken: int = 0
     finished: int = 0
-    claiming: bool = False
-    claim: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    claims: dict[trio.CancelScope, int] = attrs.Factory(dict)
+    unwanted: set[JobRef] = attrs.Factory(set[JobRef])
+    alone: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     looks: int = 0
     turns: int = 0
     claimed: int = 0
@@ -117,21 +122,36 @@ class QueueState:
             self.wake.set()
         self._tell()
 
-    def gave_up(self) -> None:
-        """Note that a claim ended without an answer."""
-        self.claiming = False
-        self._tell()
+    @contextmanager
+    def claiming(self, wanted: Demand) -> Generator[trio.CancelScope]:
+        """Count a claim in until its jobs were handed over, or it failed; the scope is for a stop that hurries."""
+        self.limits.reserve(wanted.capped)
+        with trio.CancelScope() as scope:
+            self.claims[scope] = wanted.limit
+            try:
+                yield scope
+            finally:
+                del self.claims[scope]
+                self.limits.reserve(wanted.capped, -1)
+                if not self.claims:
+                    self.unwanted.clear()
+                self._tell()
+                self.alone.unpark_all()
+
+    async def wait_alone(self) -> None:
+        """Wait, in a claim, until there is no other under way."""
+        while len(self.claims) > 1:
+            await self.alone.park()
 
     def looked(self, count: int) -> None:
         """Note that the fetcher has looked and claimed so many jobs."""
-        self.claiming = False
         self.looks += 1
         self.turns += 1
         self.claimed += count
         self._tell()
 
     def _tell(self) -> None:
-        if not self.running and not self.inbox and not self.claiming:
+        if not self.running and not self.inbox and not self.claims:
             self.empty.unpark_all()
 
     def ended(self, running: Running) -> None:
@@ -147,13 +167,21 @@ class QueueState:
             self.release(job)
         return jobs
 
+    def withdraw_unwanted(self) -> list[Claimed]:
+        """Take back the jobs that operators have cancelled before anybody began them."""
+        jobs = [job for job in self.inbox if JobRef(job.id, job.lease) in self.unwanted]
+        for job in jobs:
+            self.inbox.remove(job)
+            self.release(job)
+        return jobs
+
     def known(self) -> list[JobRef]:
         """Name every claim that the worker knows of in this queue."""
         return [*(JobRef(job.id, job.lease) for job in self.inbox), *self.running]
 
     async def wait_empty(self) -> None:
         """Wait until the worker holds no job of this queue and no claim is under way."""
-        while self.running or self.inbox or self.claiming:
+        while self.running or self.inbox or self.claims:
             await self.empty.park()
 
     async def look(self) -> int:

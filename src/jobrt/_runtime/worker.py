@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from jobrt._core.cron import CronEntry
-    from jobrt._core.job import Claimed, NewJob, Outcome
+    from jobrt._core.job import Claimed, JobRef, NewJob, Outcome
     from jobrt._core.keep import PruneRule
     from jobrt._core.queues import Queue
     from jobrt._registry import JobDefinition
@@ -326,7 +326,8 @@ class Worker:
         with trio.move_on_after(_CLEANUP):
             await self._wait_empty()
         for queue in self.queues.values():
-            queue.claim.cancel(reason="the worker stopped")  # a storage that does not answer must not hold it
+            for claim in queue.claims:  # a storage that does not answer must not hold it
+                claim.cancel(reason="the worker stopped")
         await self._wait_empty()  # Trio cannot end an attempt that does not end: it holds the worker open
         try:
             with trio.move_on_after(_SIGN_OFF), suppress(StorageError):
@@ -448,7 +449,7 @@ class Worker:
         for request in changes.cancels:
             one = running.get(request.ref)
             if one is None:
-                self._give_back_claimed(request.ref.id)
+                self._give_back_claimed(request.ref)
             elif one.cancel(Stop.OPERATOR, request.reason):
                 self._observe(JobCancelPhase(one.job.id, one.job.name, "received", request.reason))
         settings = {one.name: one for one in changes.queues}
@@ -468,14 +469,17 @@ class Worker:
         queue.grow.set()
         queue.wake.set()
 
-    def _give_back_claimed(self, job_id: int) -> None:
-        """Give back a cancelled job that nobody has begun; the storage then ends it as cancelled."""
+    def _give_back_claimed(self, ref: JobRef) -> None:
+        """Give back a cancelled job that nobody has begun; the storage then ends it as cancelled.
+
+        A wish may come before the answer to the claim: then the job is given back when it arrives.
+        """
         for queue in self.queues.values():
-            found = [job for job in queue.inbox if job.id == job_id]
-            for job in found:
-                queue.inbox.remove(job)
-                queue.release(job)
+            queue.unwanted.add(ref)
+            for job in queue.withdraw_unwanted():
                 self._completer.give_back(job)
+            if not queue.claims:
+                queue.unwanted.clear()
 
 
 def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, Queue]) -> None:
