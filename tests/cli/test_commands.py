@@ -80,6 +80,21 @@ def test_cancel_and_delete_by_id_and_by_filter(jobrt_command: Command) -> None:
     assert jobrt_command("cancel").status == 2
 
 
+def test_waiting_jobs_are_changed_by_id_and_by_filter(jobrt_command: Command) -> None:
+    """What is named, and nothing else; a job that does not wait says so."""
+    for name in "ab":
+        jobrt_command("enqueue", "hello", f"name={name}", "--in", "1h")
+    assert jobrt_command("update", "1", "--priority", "7", "--in", "0s", "--to", "mail").out == "1 job\n"
+    assert jobrt_command("update", "--name", "hello", "--max-attempts", "2", "--yes").out == "2 jobs\n"
+    first, second = (json.loads(jobrt_command("show", one, "--json").out) for one in "12")
+    assert (first["priority"], first["state"], first["queue"]) == (7, "available", "mail")
+    assert (second["priority"], second["state"], second["queue"]) == (0, "scheduled", "default")
+    assert first["max_attempts"] == second["max_attempts"] == 2
+    jobrt_command("cancel", "2")
+    assert "only a waiting job can be changed" in jobrt_command("update", "2", "--priority", "1").err
+    assert jobrt_command("update", "1").status == 2
+
+
 def test_each_of_several_ids_gets_an_answer(jobrt_command: Command) -> None:
     """What can be done is done; what is not there, or in another state, is named, and the status says so."""
     jobrt_command("enqueue", "hello", "name=a")
@@ -179,6 +194,7 @@ def test_a_result_too_large_fails_the_attempt_and_says_so(jobrt_command: Command
         (("--url", "sqlite:////no/such/folder/x.db", "jobs"), 1, "/no/such/folder"),
         (("frobnicate",), 2, "frobnicate"),
         (("jobs", "--limit", "-1"), 2, "--limit"),
+        (("worker", "--drain", "--grace", "-1"), 2, "--grace"),
         (("cron", "pause", "weekly"), 1, "there is no cron entry 'weekly'"),
     ],
 )

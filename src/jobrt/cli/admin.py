@@ -86,7 +86,7 @@ def _wrong(text: str) -> Finding:
     return Finding(wrong=True, text=text)
 
 
-@click.command()
+@click.command(short_help="Find out why nothing is running.")
 @JSON_OPTION
 @click.pass_obj
 @in_trio

@@ -38,7 +38,7 @@ _LEASE = 5.0
 """Seconds: short, so that a demo that was killed goes on soon after it is started again."""
 
 
-@click.command()
+@click.command(short_help="Hash and count every file of a directory, durably.")
 @click.argument("directory", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--report",

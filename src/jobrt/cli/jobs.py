@@ -29,7 +29,7 @@ from jobrt.cli.trees import PHASES, notice_words
 from jobrt.errors import JobNotFound, JobrtError, JobStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from jobrt._client import Client
     from jobrt._core.where import Where
@@ -38,20 +38,31 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
+_CHANGES = (
+    click.option("--priority", type=int, help="Higher runs first."),
+    click.option("--max-attempts", type=int, help="Runs in total."),
+    click.option("--timeout", metavar="TIME", help="How long one attempt may take: 30s, 5m."),
+    click.option("--in", "schedule_in", metavar="TIME", help="Run not before 90s, 15m, 2h, 7d from now."),
+    click.option("--at", "schedule_at", metavar="TIME", help="Run not before this time (ISO 8601)."),
+    click.option("--context", help="Why the job exists."),
+)
+"""What can be said of a job when it is enqueued, and changed while it waits."""
+
+
+def _changes(command: Any) -> Any:
+    for option in reversed(_CHANGES):
+        command = option(command)
+    return command
+
 
 @click.command()
 @click.argument("name")
 @click.argument("fields", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--json", "payload", metavar="JSON", help="The whole payload as a JSON object.")
 @click.option("--queue", help="Where to, instead of the job's queue.")
-@click.option("--priority", type=int, help="Higher runs first.")
-@click.option("--max-attempts", type=int, help="Runs in total.")
-@click.option("--timeout", metavar="TIME", help="How long one attempt may take: 30s, 5m.")
-@click.option("--in", "schedule_in", metavar="TIME", help="Run not before 90s, 15m, 2h, 7d from now.")
-@click.option("--at", "schedule_at", metavar="TIME", help="Run not before this time (ISO 8601).")
+@_changes
 @click.option("--tag", "tags", multiple=True, help="A tag; repeat for more.")
 @click.option("--meta", "metadata", multiple=True, metavar="KEY=VALUE", help="Metadata; repeat for more.")
-@click.option("--context", help="Why the job exists.")
 @click.option("--unique-key", help="Not if a job of this name with this key is still to be done.")
 @click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
 @click.pass_obj
@@ -246,11 +257,11 @@ def _told(job: jobrt.JobRecord, workers: Iterable[WorkerRow]) -> list[tuple[str,
 
 
 def _bulk(
-    name: str, verb: str, does: Callable[..., Awaitable[int]], text: str, *, reason: bool = False
+    verb: str, does: Callable[..., Awaitable[int]], text: str, *, options: Sequence[Callable[[Any], Any]] = ()
 ) -> click.Command:
     """Make a command that does something to jobs named by id or picked by options."""
 
-    @click.command(name, help=text)
+    @click.command(verb, help=text)
     @click.argument("ids", nargs=-1, type=int)
     @pick_options
     @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -276,7 +287,9 @@ def _bulk(
             click.echo(jobs_in_words(count))
         return int(bool(refused))
 
-    return click.option("--reason", default="", help="Kept with the job.")(command) if reason else command
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 async def _one_by_one(
@@ -304,11 +317,32 @@ async def _delete(jobs: Client, job: int | Where) -> int:
     return await jobs.delete(job)
 
 
+async def _update(jobs: Client, job: int | Where, **options: Any) -> int:
+    changes = _options(options)
+    if "queue_to" in changes:
+        changes["queue"] = changes.pop("queue_to")
+    if not changes:
+        msg = "give what to change: --to, --priority, --max-attempts, --timeout, --in, --at or --context"
+        raise click.UsageError(msg)
+    return await jobs.update(job, **changes)
+
+
 COMMANDS = (
     enqueue,
     list_jobs,
     show,
-    _bulk("cancel", "cancel", _cancel, "Cancel jobs, running ones too, by id or by options.", reason=True),
-    _bulk("rerun", "rerun", _rerun, "Run final jobs again, by id or by options."),
-    _bulk("delete", "delete", _delete, "Delete jobs, by id or by options."),
+    _bulk(
+        "cancel",
+        _cancel,
+        "Cancel jobs, running ones too, by id or by options.",
+        options=[click.option("--reason", default="", help="Kept with the job.")],
+    ),
+    _bulk("rerun", _rerun, "Run final jobs again, by id or by options."),
+    _bulk("delete", _delete, "Delete jobs, by id or by options."),
+    _bulk(
+        "update",
+        _update,
+        "Change waiting jobs, by id or by options.",
+        options=[click.option("--to", "queue_to", metavar="QUEUE", help="Move it to this queue."), *_CHANGES],
+    ),
 )

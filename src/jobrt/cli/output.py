@@ -28,6 +28,7 @@ __all__ = [
     "when",
 ]
 
+_WIDE = 1000
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -42,8 +43,8 @@ def on_terminal() -> bool:
 
 
 def console() -> Console:
-    """Return where to write tables."""
-    return Console(highlight=False)
+    """Return where to write tables; in a pipe nothing is folded, whatever its width would be."""
+    return Console(highlight=False, width=None if on_terminal() else _WIDE)
 
 
 def jsonable(value: Any) -> Any:

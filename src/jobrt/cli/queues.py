@@ -46,7 +46,7 @@ async def queue_rows(jobs: Client) -> list[list[Any]]:
     return rows
 
 
-@click.group("queues", invoke_without_command=True)
+@click.group("queues", invoke_without_command=True, short_help="Show the queues; pause, resume, scale them.")
 @JSON_OPTION
 @click.pass_context
 def queues(context: click.Context, as_json: bool) -> None:

@@ -26,7 +26,7 @@ _COLUMNS = (
 )
 
 
-@click.command()
+@click.command(short_help="Count what happened, by hour, day, month and in all.")
 @JSON_OPTION
 @click.pass_obj
 @in_trio

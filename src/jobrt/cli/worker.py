@@ -32,7 +32,9 @@ _CLEANUP = 4.0
 
 @click.command()
 @click.option("--queue", "queues", multiple=True, help="Serve only this queue; repeat for more.")
-@click.option("--grace", type=float, help="Seconds that running jobs have when the worker stops.")
+@click.option(
+    "--grace", type=click.FloatRange(0), help="Seconds that running jobs have when the worker stops."
+)
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
 @click.option(
     "--wait",

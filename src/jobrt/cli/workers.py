@@ -28,7 +28,7 @@ __all__ = ["COMMANDS"]
 _SHOWN = 15
 
 
-@click.command()
+@click.command(short_help="Show every worker's supervision tree.")
 @JSON_OPTION
 @click.pass_obj
 @in_trio
@@ -50,7 +50,9 @@ async def workers(setting: Setting, as_json: bool) -> None:
 
 @click.command()
 @click.option("--once", is_flag=True, help="Print once and end.")
-@click.option("--every", default=1.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--every", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Seconds between looks."
+)
 @click.pass_obj
 @in_trio
 async def top(setting: Setting, once: bool, every: float) -> None:
