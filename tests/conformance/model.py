@@ -6,7 +6,7 @@ the real clock of a database, which goes on by milliseconds, decides nothing tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -145,19 +145,19 @@ class Model:
 
     # -------------------------------------------------------------- attempts
 
-    def due(self, demand: Demand) -> list[int]:
-        """Return what a claim must give, in order."""
+    def due(self, demand: Demand, *, taken: Collection[int] = ()) -> list[int]:
+        """Return what a claim must give, in order, if its first look had `taken` already and it looked again."""
         if demand.queue in self.paused:
             return []
         here = [one for one in self.jobs.values() if one.queue == demand.queue and one.claimable(self.now)]
         here.sort(key=lambda one: (-one.priority, one.due, one.id))
         left = dict.fromkeys(demand.names, len(here)) | dict(demand.capped)
-        found: list[int] = []
-        for one in here:
+        found: set[int] = set()
+        for one in sorted(here, key=lambda one: one.id not in taken):
             if left.get(one.name, 0) > 0 and len(found) < demand.limit:
                 left[one.name] -= 1
-                found.append(one.id)
-        return found
+                found.add(one.id)
+        return [one.id for one in here if one.id in found]
 
     def claim(self, claimed: Claimed, worker: str) -> None:
         """Give a job to a worker."""

@@ -250,10 +250,7 @@ async def stats(session: Session, *, since: datetime) -> tuple[Bucket, ...]:
         "stats",
         counted="counted",
         enqueued="(select * from {schema}.job where id >= :first::bigint and created_at >= :since::timestamptz)",
-        finished=(
-            "(select f.* from {schema}.job f where f.state in ('completed', 'cancelled', 'discarded')"
-            " and f.finished_at is not null and f.finished_at >= :since::timestamptz)"
-        ),
+        finished="finished_since",
         failed=_FAILED.format(jobs="{schema}.job") + " and a.finished_at >= :since::timestamptz",
     )
     first = (await session.fetch("first_since", since=instant(since)))[0][0]
