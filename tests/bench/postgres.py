@@ -49,7 +49,10 @@ TABLES = (
         tuple(f"{since} p{p} ms" for since in ("call", "commit") for p in (50, 95, 99)),
     ),
     ("a job costs", ("client s/k", "server s/k", "WAL B", "commits", "dead rows", "peak MiB", "idle %")),
-    ("enqueued in bulk", ("bulk client s/k", "bulk WAL B")),
+    (
+        "an enqueued job costs",
+        ("one client s/k", "one server s/k", "bulk client s/k", "bulk server s/k", "bulk WAL B"),
+    ),
 )
 
 

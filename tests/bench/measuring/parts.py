@@ -22,18 +22,24 @@ Figures: TypeAlias = dict[str, float]
 def one_by_one(bench: Bench, who: Contestant, *, seconds: float) -> Figures:
     """Measure how many jobs are enqueued in a second, each committed before the next."""
     with bench.database(who) as database:
+        server = bench.databases.cpu()
         said = bench.ask(who, "one", database.url, str(seconds))
-        return {"one /s": said["jobs"] / said["seconds"]}
+        return {
+            "one /s": said["jobs"] / said["seconds"],
+            "one client s/k": said["cpu"] / said["jobs"] * 1000,
+            "one server s/k": (bench.databases.cpu() - server) / said["jobs"] * 1000,
+        }
 
 
 def drain(bench: Bench, who: Contestant, *, jobs: int, limit: float) -> Figures:
     """Measure what it costs to enqueue many no-op jobs in bulk, and to run them."""
     with bench.database(who) as database:
-        wal = database.wal()
+        wal, server = database.wal(), bench.databases.cpu()
         said = bench.ask(who, "many", database.url, str(jobs))
         figures = {
             "bulk /s": jobs / said["seconds"],
             "bulk client s/k": said["cpu"] / jobs * 1000,
+            "bulk server s/k": (bench.databases.cpu() - server) / jobs * 1000,
             "bulk WAL B": (database.wal() - wal) / jobs,
         }
         database.settle()

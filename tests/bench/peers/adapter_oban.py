@@ -1,4 +1,4 @@
-"""Adapter for Oban for Python: a queue of ten on uvloop, as `oban start` does it; and a queue of fifty as the best."""
+"""Adapter for Oban for Python: a queue of ten on uvloop, as `oban start` does it; and a queue of 200 as the best."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 BATCH = 1000
-LIMITS = {"default": 10, "best": 50}
+LIMITS = {"default": 10, "best": 200}
 
 
 @worker(queue="bench")

@@ -3,7 +3,7 @@
 ::
 
     ADAPTER setup URL             make the tables
-    ADAPTER one URL SECONDS       enqueue one by one for so long; prints jobs and seconds
+    ADAPTER one URL SECONDS       enqueue one by one for so long; prints jobs, seconds and CPU seconds
     ADAPTER many URL NUMBER       enqueue so many as fast as the library can; prints jobs, seconds and CPU seconds
     ADAPTER pulse URL NUMBER      enqueue so many with pauses; prints when each was called for and committed
     ADAPTER work URL SETTING      run a worker until SIGTERM
@@ -153,21 +153,17 @@ def _ask(adapter: Adapter, command: str, *, url: str, argument: str) -> Any:
 async def _one(adapter: Adapter, client: Any, seconds: float) -> dict[str, float]:
     for number in range(20):
         await client.one(number)
-    count, begin = 0, time.perf_counter()
+    count, begin, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() < begin + seconds:
         await client.one(count)
         count += 1
-    return {"jobs": count, "seconds": time.perf_counter() - begin}
+    return {"jobs": count, "seconds": time.perf_counter() - begin, "cpu": time.process_time() - cpu}
 
 
 async def _many(adapter: Adapter, client: Any, number: float) -> dict[str, float]:
     begin, cpu = time.perf_counter(), time.process_time()
     await client.many(range(int(number)))
-    return {
-        "jobs": int(number),
-        "seconds": time.perf_counter() - begin,
-        "cpu": time.process_time() - cpu,
-    }
+    return {"jobs": number, "seconds": time.perf_counter() - begin, "cpu": time.process_time() - cpu}
 
 
 async def _pulse(adapter: Adapter, client: Any, number: float) -> list[tuple[int, int]]:
