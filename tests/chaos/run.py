@@ -108,13 +108,14 @@ class Worker:
     async def exit(self) -> None:
         """Ask it to stop, and see that it does."""
         self.monkey.tell(f"asked {self.process.pid} to stop")
+        began = trio.current_time()
         self.process.terminate()
         with trio.move_on_after(EXIT):
             await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
+        how = f"{self.process.returncode} after {trio.current_time() - began:.1f} s"
+        self.monkey.tell(f"{self.process.pid} ended with {how}")
         if self.process.returncode not in {0, -signal.SIGTERM}:  # the latter if it had hardly begun
-            self.monkey.misbehaved.append(
-                f"worker {self.process.pid} was asked to stop and ended with {self.process.returncode}"
-            )
+            self.monkey.misbehaved.append(f"worker {self.process.pid} was asked to stop and ended with {how}")
             self.kill()
 
 

@@ -369,7 +369,9 @@ async def test_a_worker_waits_while_the_server_takes_no_more_connections(private
             await run_sql(owned, OTHERS)
             await here.heard.until(StorageDown)
             # The client's connection may have died before it saw so: then that is what the first call says.
-            with pytest.raises(jobrt.StorageUnavailable, match=r"too many connections|terminating connection"):
+            with pytest.raises(
+                jobrt.StorageUnavailable, match=r"too many connections|terminating connection"
+            ):
                 await here.jobs.enqueue(Echo(2))
             await run_sql(owned, "alter role few connection limit -1")
             await here.heard.until(StorageUp)

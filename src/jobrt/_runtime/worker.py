@@ -79,8 +79,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker", "WorkerPlan"]
 
-_CLEANUP = 3.0
-"""Seconds that cancelled attempts have for their clean-up before the stop goes on without waiting politely."""
+_CLEANUP = 1.5
+"""Seconds that cancelled attempts have for their clean-up before the stop goes on without waiting politely.
+
+With those for signing off it must stay below what a process has beyond its grace (`jobrt.cli.worker`): a claim
+that a locked database does not answer would else make a stop, in which nothing is wrong, end by force.
+"""
 _SIGN_OFF = 2.0
 """Seconds for writing the last outcomes and signing off."""
 _CONTROL_INTERVAL = 1.0
