@@ -71,6 +71,7 @@ SEARCHES = {
     "attempts": "SEARCH jobrt_attempt USING INDEX",
     "settle_waiting": "SEARCH jobrt_dependency USING PRIMARY KEY (child_id=?)",
     "roll_up": "SEARCH attempt USING INDEX",
+    "stats": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
 }
 
 

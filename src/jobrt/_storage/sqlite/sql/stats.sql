@@ -1,6 +1,15 @@
 -- What live rows and rolled-up ones count for, in one shape: hour, queue, name, kind, place in the histogram.
 -- Jobs enqueued since are a range of ids (:first), final ones of the index by state, name and time: names are found
 -- by skipping from one to the next. Hours are whole, so that rolled-up and live ones are about the same time.
+WITH RECURSIVE
+kinds (code, called) AS (
+    SELECT final.value, (SELECT min(job.name) FROM jobrt_job AS job WHERE job.state > 3 AND job.state = final.value)
+    FROM json_each('[4, 5, 6]') AS final
+    UNION ALL
+    SELECT code, (
+        SELECT min(job.name) FROM jobrt_job AS job WHERE job.state > 3 AND job.state = code AND job.name > called
+    ) FROM kinds WHERE called IS NOT NULL
+)
 SELECT json_group_array(json_array(hour, queue, name, kind, bucket, number, run_time)) FROM (
 SELECT hour, queue, name, kind, bucket, count(*) AS number, sum(run_time) AS run_time FROM (
     SELECT created_at - created_at % 3600000000 AS hour, queue, name, 'enqueued' AS kind, -1 AS bucket, 0 AS run_time
@@ -25,7 +34,7 @@ SELECT hour, queue, name, kind, bucket, count(*) AS number, sum(run_time) AS run
             ELSE 11
         END,
         CASE WHEN state = 4 THEN finished_at - started_at ELSE 0 END
-    FROM jobrt_job WHERE state > 3 AND finished_at >= :since
+    FROM kinds CROSS JOIN jobrt_job ON state > 3 AND state = code AND name = called AND finished_at >= :since
     UNION ALL
     SELECT attempt.finished_at - attempt.finished_at % 3600000000, queue, name, 'failed', -1, 0
     FROM jobrt_attempt AS attempt CROSS JOIN jobrt_job ON jobrt_job.id = attempt.job_id
