@@ -67,6 +67,17 @@ def test_a_second_signal_ends_the_grace(
     assert states(jobrt_command) == ["available"]
 
 
+def test_waiting_for_a_job_that_nobody_runs_says_so(
+    shop: Path, start: Start, jobrt_command: Callable[..., Result]
+) -> None:
+    """And goes on waiting: a worker may come, and then the result is printed."""
+    waiting = start("enqueue", "hello", "name=you", "--wait")
+    assert "job 1 waits for one" in until(waiting.stderr, "no worker serves 'default' now")
+    jobrt_command("worker", "--drain", "--quiet")
+    assert waiting.communicate(timeout=30)[0] == '"hello you"\n'
+    assert waiting.returncode == 0
+
+
 def test_a_third_signal_ends_the_process_whatever_it_does(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:

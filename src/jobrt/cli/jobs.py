@@ -79,6 +79,7 @@ async def enqueue(
         if not wait:
             click.echo(f"{handle.id}" + (" (was there already)" if handle.duplicate else ""))
             return 0
+        await _say_if_nobody_runs_it(jobs, handle.id)
         record = await handle.wait()
     if record.state is jobrt.State.COMPLETED:
         print_json(record.result)
@@ -89,6 +90,12 @@ async def enqueue(
         err=True,
     )
     return 1
+
+
+async def _say_if_nobody_runs_it(jobs: Client, job_id: int) -> None:
+    queue = (await jobs.get(job_id)).queue
+    if not any(one.alive and queue in one.info.get("queues", ()) for one in await jobs.workers()):
+        click.echo(f"jobrt: no worker serves {queue!r} now; job {job_id} waits for one", err=True)
 
 
 def _value(definition: JobDefinition, fields: tuple[str, ...], payload: str | None) -> Any:
