@@ -1,0 +1,220 @@
+"""Measure what maintenance, counting and listing take in a large table: ``python tests/bench/scale.py``.
+
+Fills a SQLite file and a PostgreSQL database with ``--finished`` jobs that are over and ``--scheduled`` that are due
+in the future, a thousand due ones and a dead worker's thousand beside them, by plain SQL, and calls each method of the
+storage that workers, the command line and the dashboard call all the time. Shown are the slowest and the median of the
+calls, in milliseconds of the clock: on a machine with other work they are upper bounds. Names and queues are seven and
+three; finish times are spread over ten days.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import asynccontextmanager, closing
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import trio
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.support.shared import Clusters
+
+from jobrt._core import where
+from jobrt._core.keep import PruneRule
+from jobrt._core.limits import Demand
+from jobrt._core.states import State
+from jobrt._storage.postgres import migration_sql, open_postgres
+from jobrt._storage.sqlite import open_sqlite
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from jobrt._storage.base import Storage
+
+NAMES = tuple(f"job{number}" for number in range(7))
+QUEUES = ("q0", "q1", "q2")
+TEN_DAYS = 864_000
+CALLS = 5
+
+SQLITE_FILL = """
+WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :count)
+INSERT INTO jobrt_job (state, queue, name, priority, attempt, max_attempts, schedule_at, created_at, lease, worker,
+                       started_at, finished_at, args)
+SELECT :state, 'q' || (n % 3), 'job' || (n % 7), n % 3, :attempt, 5, :at + n * :step, :past + n * :step, :lease * n,
+       :worker, CASE WHEN :state > 2 THEN :past + n * :step END, CASE WHEN :state > 3 THEN :past + n * :step + 5000 END,
+       '{"n": ' || n || '}' FROM n
+"""
+POSTGRES_FILL = """
+insert into jobrt.job (state, queue, name, priority, attempt, max_attempts, schedule_at, created_at, lease, worker,
+                       started_at, finished_at, args)
+select %(state)s::jobrt.job_state, 'q' || n %% 3, 'job' || n %% 7, n %% 3, %(attempt)s, 5,
+       now() + make_interval(secs => %(at)s + n * %(step)s),
+       now() - interval '10 days' + make_interval(secs => n * %(step)s),
+       %(lease)s * n, %(worker)s,
+       case when %(over)s or %(runs)s then now() - interval '10 days' + make_interval(secs => n * %(step)s) end,
+       case when %(over)s then now() - interval '10 days' + make_interval(secs => n * %(step)s + 0.005) end,
+       '{"n": ' || n || '}'
+  from generate_series(1, %(count)s) n
+"""
+
+
+def kinds(options: argparse.Namespace) -> list[tuple[str, int]]:
+    """Return which states to fill with how many jobs."""
+    return [
+        ("completed", options.finished),
+        ("scheduled", options.scheduled),
+        ("available", 1000),
+        ("executing", 1000),
+    ]
+
+
+def fill_sqlite(path: Path, options: argparse.Namespace) -> None:
+    """Put the jobs into a file."""
+    states = {"scheduled": 0, "available": 1, "executing": 3, "completed": 4}
+    now = time.time_ns() // 1000
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA cache_size = -500000")
+        for state, count in kinds(options):
+            future = 3600_000_000 if state == "scheduled" else -TEN_DAYS * 1_000_000
+            runs = state in {"executing", "completed"}
+            values = {
+                "state": states[state],
+                "count": count,
+                "attempt": int(runs),
+                "at": now + future,
+                "past": now - TEN_DAYS * 1_000_000,
+                "step": TEN_DAYS * 1_000_000 // max(count, 1),
+                "lease": {"executing": 1, "completed": -1}.get(state),
+                "worker": "dead" if runs else None,
+            }
+            if count:
+                db.execute(SQLITE_FILL, values)
+        db.commit()
+
+
+def fill_postgres(url: str, options: argparse.Namespace) -> None:
+    """Put the jobs into a database."""
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(migration_sql().encode())
+        for state, count in kinds(options):
+            runs, over = state == "executing", state == "completed"
+            values = {
+                "state": state,
+                "count": count,
+                "attempt": int(runs or over),
+                "at": 3600 if state == "scheduled" else -TEN_DAYS,
+                "step": TEN_DAYS / max(count, 1),
+                "lease": 1 if runs else -1 if over else None,
+                "worker": "dead" if runs or over else None,
+                "runs": runs,
+                "over": over,
+            }
+            db.execute(POSTGRES_FILL.encode(), values)
+        db.execute("vacuum analyze jobrt.job")
+
+
+@asynccontextmanager
+async def engine(name: str, options: argparse.Namespace) -> AsyncIterator[Storage]:
+    """Open a filled database of one kind."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        if name == "sqlite":
+            path = Path(folder, "jobs.db")
+            async with open_sqlite(path):
+                pass
+            await trio.to_thread.run_sync(fill_sqlite, path, options)
+            async with open_sqlite(path) as storage:
+                yield storage
+            return
+        clusters = Clusters.of_this_run()
+        try:
+            with clusters.private({"shared_buffers": "256MB", "max_wal_size": "4GB"}) as cluster:
+                url = cluster.server.create_database("scale")
+                await trio.to_thread.run_sync(fill_postgres, url, options)
+                async with open_postgres(url) as storage:
+                    yield storage
+        finally:
+            clusters.destroy()
+
+
+def calls(storage: Storage) -> dict[str, Callable[[], Awaitable[Any]]]:
+    """Return what to measure."""
+    demand = Demand("worker", "q1", limit=100, names=NAMES)
+    nothing = Demand("worker", "q1", limit=100, names=("none",))
+    aged = [PruneRule(state=state, age=timedelta(days=9)) for state in (State.COMPLETED, State.DISCARDED)]
+    counted = [PruneRule(state=State.COMPLETED, keep_at_least=1000)]
+    listed = partial(storage.query, limit=50, details=False)
+    return {
+        "claim 100": partial(storage.exchange, [], demand),
+        "claim, nothing for us": partial(storage.exchange, [], nothing),
+        "next due": partial(storage.next_due, QUEUES),
+        "rescue 100": partial(storage.rescue, limit=100),
+        "prune 1000 by age": partial(storage.prune, aged, limit=1000),
+        "prune 1000 by number": partial(storage.prune, counted, limit=1000),
+        "prune, nothing to do": partial(storage.prune, [PruneRule(state=State.CANCELLED)], limit=1000),
+        "queues": storage.queues,
+        "list the newest 50": partial(listed, where.everything()),
+        "list 50 completed": partial(listed, where.state("completed")),
+        "list 50 discarded (none)": partial(listed, where.state("discarded")),
+        "list 50 of a name": partial(listed, where.name("job3") & where.state("scheduled")),
+        "count due": partial(storage.count, where.state("available")),
+        "count scheduled": partial(storage.count, where.state("scheduled")),
+        "count completed": partial(storage.count, where.state("completed")),
+        "count completed, at most 10,000": partial(storage.count, where.state("completed"), most=10_000),
+    }
+
+
+async def measure(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Return the milliseconds of each call."""
+    began = time.perf_counter()
+    async with engine(name, options) as storage:
+        print(f"{name}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        await storage.register("worker", lease=3600.0, info={})
+        found: dict[str, list[float]] = {}
+        for what, call in calls(storage).items():
+            for _ in range(CALLS):
+                start = time.perf_counter()
+                await call()
+                found.setdefault(what, []).append((time.perf_counter() - start) * 1000)
+        for what, since in (
+            ("statistics of an hour", timedelta(hours=1)),
+            ("statistics of all time", timedelta(days=999)),
+        ):
+            start = time.perf_counter()
+            await storage.stats(since=await storage.now() - since)
+            found[what] = [(time.perf_counter() - start) * 1000]
+    return found
+
+
+def main() -> None:
+    """Fill, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--finished", type=int, default=1_000_000, help="jobs that are over")
+    parser.add_argument("--scheduled", type=int, default=1_000_000, help="jobs due in the future")
+    parser.add_argument("--engine", choices=["sqlite", "postgres"], action="append", help="only this one")
+    parser.add_argument("--folder", type=Path, help="where the SQLite file goes")
+    options = parser.parse_args()
+    engines = options.engine or ["sqlite", "postgres"]
+    print(
+        f"{options.finished:,} finished and {options.scheduled:,} scheduled jobs; Python {platform.python_version()},"
+        f" SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
+    )
+    tables = {name: trio.run(measure, name, options) for name in engines}
+    print("| ms: median (slowest) | " + " | ".join(engines) + " |")
+    print("| --- |" + " --- |" * len(engines))
+    for what in next(iter(tables.values())):
+        cells = [f"{statistics.median(one[what]):.1f} ({max(one[what]):.1f})" for one in tables.values()]
+        print(f"| {what} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
