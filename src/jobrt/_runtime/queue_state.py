@@ -184,10 +184,11 @@ class QueueState:
         while self.running or self.inbox or self.claims:
             await self.empty.park()
 
-    async def look(self) -> int:
-        """Have the fetcher look now, and return how many jobs it has claimed since."""
-        looks, claimed = self.looks, self.claimed
+    async def look(self) -> None:
+        """Have the fetcher look once, from now on: a claim under way may not see what was written meanwhile."""
+        while self.claims:
+            await self.empty.park()
+        looks = self.looks
         while self.looks == looks:
             self.wake.set()  # again after each time that there was no room to look
             await self.empty.park()
-        return self.claimed - claimed

@@ -249,12 +249,16 @@ class Worker:
 
     async def wait_idle(self) -> None:
         """Wait until this worker's queues have no due job that it could run, and all outcomes are written."""
+        queues = self.queues.values()
         while True:
-            for queue in self.queues.values():
+            # What is claimed from here on may end in a retry that no look below has seen.
+            claimed = sum(queue.claimed for queue in queues)
+            for queue in queues:
                 await queue.wait_empty()
             await self._completer.drain()
-            counts = [await queue.look() for queue in self.queues.values()]
-            if not any(counts) and not any(queue.held for queue in self.queues.values()):
+            for queue in queues:
+                await queue.look()
+            if claimed == sum(queue.claimed for queue in queues):
                 return
 
     async def abandon(self) -> list[str]:
