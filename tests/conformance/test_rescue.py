@@ -259,6 +259,17 @@ async def test_a_payload_that_is_no_longer_json_is_rescued_too(engine: Engine, c
     assert {one.id for one in await storage.rescue()} == set(ids)
 
 
+async def test_a_row_that_has_lost_its_start_is_rescued_too(engine: Engine) -> None:
+    """No job runs for ever because of what is missing in its row; the record then begins where it ends."""
+    storage = engine.storage
+    ids = await add(storage, *(job() for _ in range(3)))
+    await claim(storage)
+    await engine.execute(f"update {await engine.job_table()} set started_at = null where id = {ids[0]}")
+    assert {one.id for one in await storage.rescue()} == set(ids)
+    (record,) = (await look(storage, ids[0])).attempts
+    assert record.started_at == record.finished_at
+
+
 async def test_two_rescuers_rescue_each_job_once(engine: Engine) -> None:
     """Rescues that race share the jobs: each attempt ends once, with one record."""
     ids = await add(engine.storage, *(job() for _ in range(60)))

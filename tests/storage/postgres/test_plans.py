@@ -36,7 +36,7 @@ select case when k < 70 then -n when n % 1000 = 99 then n end,
            + case when k between 80 and 94 then interval '30 days' when k >= 95 then interval '20 days'
                   else interval '0' end,
        now() - interval '10 days' + n * interval '0.8 seconds',
-       case when k < 70 then now() - interval '10 days' + n * interval '0.8 seconds' end,
+       case when k < 70 or n % 1000 = 99 then now() - interval '10 days' + n * interval '0.8 seconds' end,
        case when k < 70 then now() - interval '10 days' + n * interval '0.8 seconds' end,
        case when k between 80 and 94 then 9 else n % 5 end, 0,
        (case when k < 69 then 'completed' when k = 69 then 'discarded' when n % 1000 = 99 then 'executing'
@@ -155,7 +155,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Statement, dict[str, An
 
 @pytest.fixture
 def plans(million: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A function that makes a call on the storage, undoes it, and returns the plans of its statements."""
+    """A function that makes a call, repeats its statements to see their plans, and undoes the repetition."""
 
     def of(call: Any) -> list[Plan]:
         async def main() -> list[tuple[Statement, dict[str, Any], bool]]:

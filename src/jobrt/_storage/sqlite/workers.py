@@ -103,7 +103,7 @@ class _Orphan:
     attempt: int
     max_attempts: int | None
     schedule_at: int
-    started_at: int
+    started_at: int | None
     cancel_reason: str | None
 
     @property
@@ -134,7 +134,8 @@ def _rescue(tx: Transaction, orphan: _Orphan) -> Rescued:
             "schedule_at": min(orphan.schedule_at, tx.now),
         }
         tx.run(SQL["rescue"], new)
-        record = (orphan.attempt, End.CRASHED.value, orphan.started_at, tx.now, orphan.worker)
+        started = tx.now if orphan.started_at is None else orphan.started_at  # a damaged row is rescued too
+        record = (orphan.attempt, End.CRASHED.value, started, tx.now, orphan.worker)
         message = f"worker {orphan.worker} died, or was away for longer than its lease"
         tx.run(SQL["attempt_insert"], (orphan.id, orphan.lease, *record, None, message, None))
         tx.run(SQL["attempt_trim"], {"id": orphan.id})

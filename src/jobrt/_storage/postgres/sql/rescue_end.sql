@@ -1,5 +1,5 @@
 -- End these attempts as crashed, if they still are whose they were. The lease becomes null: whatever the dead
--- worker may still have to say is refused.
+-- worker may still have to say is refused. A row without a start is damaged, which is no reason to keep it running.
 with picked as (
     select j.id, j.lease, j.attempt, j.started_at, j.worker from {schema}.job j
      where j.id = any(:ids::bigint[]) and j.state = 'executing'
@@ -19,7 +19,8 @@ ended as (
 ),
 recorded as (
     insert into {schema}.attempt (job_id, lease, number, "end", started_at, finished_at, worker, message)
-    select p.id, p.lease, p.attempt, 'crashed', p.started_at, statement_timestamp(), p.worker, :message
+    select p.id, p.lease, p.attempt, 'crashed', coalesce(p.started_at, statement_timestamp()),
+           statement_timestamp(), p.worker, :message
       from picked p where p.id in (select e.id from ended e)
 )
 select e.id, e.name, e.queue, e.worker, e.state::text from ended e order by e.id
