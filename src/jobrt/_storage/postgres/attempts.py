@@ -18,7 +18,7 @@ from jobrt._storage.postgres import cluster
 from jobrt._storage.postgres.claim import Marks, Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Session, retried
 from jobrt._storage.postgres.encode import clean, numbers, texts
-from jobrt._storage.postgres.finish import await_children, ended_values, refused_of
+from jobrt._storage.postgres.finish import await_children, ended_values, lock_families, refused_of
 from jobrt._storage.postgres.rows import claimed_jobs
 from jobrt._storage.postgres_errors import translate
 from jobrt._storage.postgres_pool import call_deadline
@@ -212,6 +212,7 @@ def _order(job: Claimed) -> tuple[Any, ...]:
 
 async def _write(session: Session, outcomes: Sequence[Outcome]) -> tuple[tuple[JobRef, ...], list[str]]:
     """Write outcomes; return the refused ones and the queues that have due jobs again."""
+    await lock_families(session, outcomes)
     ended, values = ended_values(outcomes)
     rows = await session.run(session.schema.statement("finish", ended=ended), **values)
     number, landed, woken = rows[0]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jobrt._core.job import Outcome
     from jobrt._storage.postgres.database import Session
 
-__all__ = ["await_children", "ended_values", "is_clean", "refused_of"]
+__all__ = ["await_children", "ended_values", "is_clean", "lock_families", "refused_of"]
 
 _STATES: Final = {
     event: transition(State.EXECUTING, event)
@@ -85,6 +85,13 @@ async def refused_of(
     )
     before = {JobRef(*row) for row in rows}
     return tuple(ref for ref in missing if ref not in before)
+
+
+async def lock_families(session: Session, outcomes: Sequence[Outcome]) -> None:
+    """Lock the jobs of outcomes and their children, if any has children; before the outcomes are written."""
+    children = {child for one in outcomes for child in one.children}
+    if children:
+        await session.fetch("lock_families", ids=numbers(sorted(children | {one.id for one in outcomes})))
 
 
 async def await_children(session: Session, outcomes: Sequence[Outcome]) -> list[str]:

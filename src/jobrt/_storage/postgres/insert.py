@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
@@ -166,7 +167,7 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     batch = Batch.of(rows, now=now)
     for job in jobs:
         batch.add(job)
-    for id, job, fields in batch.replaced:
+    for id, job, fields in sorted(batch.replaced, key=itemgetter(0)):  # so that writers never cross
         changed = yield Run(schema.statement("unique_replace"), _replacement(id, job, fields))
         if changed and changed[0][1]:
             yield from _notify(schema, [changed[0][0]], wake)

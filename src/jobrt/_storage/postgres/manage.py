@@ -171,16 +171,18 @@ async def delete(session: Session, where: Where, *, limit: int | None) -> int:
     done = 0
     while limit is None or done < limit:
         most = _DELETE_AT_ONCE if limit is None else min(_DELETE_AT_ONCE, limit - done)
-        ids = await _delete(session, found.text, values=found.values, limit=most)
+        ids = await _delete(session, found.text, values=found.values, limit=most, locked="")
         done += len(ids)
         if len(ids) < most:
             break
     return done
 
 
-async def _delete(session: Session, where: str, *, values: Mapping[str, str | None], limit: int) -> list[int]:
+async def _delete(
+    session: Session, where: str, *, values: Mapping[str, str | None], limit: int, locked: str
+) -> list[int]:
     statement = session.schema.statement(
-        "delete", where=where, counted="counted", enqueued="gone",
+        "delete", where=where, locked=locked, counted="counted", enqueued="gone",
         finished="(select * from gone where finished_at is not null)", failed=_FAILED.format(jobs="gone"),
     )  # fmt: skip
     rows = await session.run(statement, **values, limit=str(limit))
@@ -214,8 +216,13 @@ async def prune(session: Session, rules: Sequence[PruneRule], *, limit: int) -> 
         }
         ids = [row[0] for row in await session.fetch("prune_find", **values)]
         if ids:
+            # What is locked stays for another time: to wait for it, with the jobs of other rules locked, might cross.
             deleted = await _delete(
-                session, "c.id = any(:ids::bigint[])", values={"ids": numbers(ids)}, limit=len(ids)
+                session,
+                "c.id = any(:ids::bigint[])",
+                values={"ids": numbers(ids)},
+                limit=len(ids),
+                locked="skip locked",
             )
             done += len(deleted)
     if done:

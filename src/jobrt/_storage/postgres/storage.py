@@ -287,10 +287,9 @@ class PostgresStorage:
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
         """Return each job's state, and ask to be told the end of those not final."""
-        async with self._database.session() as session:
-            known = numbers(ids)
-            skipped = await session.fetch("await_flag", ids=known)
-            states: dict[int, str] = dict(await session.fetch("await_states", ids=known))
+        known = numbers(ids)
+        skipped = await self._database.fetch("await_flag", ids=known)
+        states: dict[int, str] = dict(await self._database.fetch("await_states", ids=known))
         self._woken({queue for (queue,) in skipped})
         return {id: states.get(id) for id in ids}
 

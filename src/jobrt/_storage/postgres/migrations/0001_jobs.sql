@@ -166,15 +166,17 @@ begin
     end if;
     if old.flags & 4 <> 0 then
         for waiting in select d.parent from {schema}.dependency d where d.child = old.id order by d.parent loop
-            -- Two children that end at the same time take turns here, so that the second sees the first gone.
-            perform 1 from {schema}.job j where j.id = waiting for update;
+            -- Two children that end at the same time take turns here, so that the second sees the first gone. Not by
+            -- the parent's row, which only the last of them locks: all others lock rows in the order of ids.
+            perform pg_advisory_xact_lock(hashtextextended('{literal}.settle', waiting));
             delete from {schema}.dependency d where d.child = old.id and d.parent = waiting;
-            update {schema}.job j set schedule_at = statement_timestamp()
-             where j.id = waiting and j.state = 'scheduled' and j.schedule_at = 'infinity'
-               and not exists (select from {schema}.dependency d where d.parent = waiting)
-            returning j.queue into its_queue;
-            if found then
-                perform pg_notify({channel}, 'j:' || its_queue);
+            if not exists (select from {schema}.dependency d where d.parent = waiting) then
+                update {schema}.job j set schedule_at = statement_timestamp()
+                 where j.id = waiting and j.state = 'scheduled' and j.schedule_at = 'infinity'
+                returning j.queue into its_queue;
+                if found then
+                    perform pg_notify({channel}, 'j:' || its_queue);
+                end if;
             end if;
         end loop;
     end if;

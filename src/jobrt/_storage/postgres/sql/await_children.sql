@@ -1,5 +1,5 @@
--- Let a job wait for children: flag those that are not final, under their row locks, and note them down. A
--- child that ends meanwhile either sees the flag or is seen to be final here.
+-- Let a job wait for children: flag those that are not final, under their row locks (lock_families.sql has them
+-- already), and note them down. A child that ends meanwhile either sees the flag or is seen to be final here.
 --
 -- Returns the queues of children that could run: a claim that came by has skipped them, as in await_flag.sql.
 with parent as (

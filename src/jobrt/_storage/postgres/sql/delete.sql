@@ -2,7 +2,7 @@
 -- also those that were written while this one waited for a row lock.
 with picked as (
     select c.id from {schema}.job c where {where} order by c.id limit :limit::bigint
-       for update
+       for update {locked}
 ),
 gone as (
     delete from {schema}.job j where j.id = any(array(select p.id from picked p))

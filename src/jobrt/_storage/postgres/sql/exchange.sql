@@ -7,6 +7,9 @@
 -- The ids are collected into an array first. The form `from (select … limit …)` lets the planner run the
 -- selection once per row when statistics are stale.
 --
+-- The claim asks for the outcomes, so that these are written first: they wait for row locks, in the order of ids, and
+-- whoever holds them must not be waiting for a job that was claimed here a moment ago.
+--
 -- The first row is about the call, the others are jobs in order. What has nothing to do in most calls is in parts
 -- that are left out of those: each node of a plan costs microseconds before it returns its first row.
 with {recursive} {ended},
@@ -16,7 +19,7 @@ claimed as (
     update {schema}.job j
        set state = 'executing', lease = (select nextval('{literal}.lease')), worker = :worker,
            attempt = j.attempt + 1, started_at = statement_timestamp()
-     where j.id = any(array(select p.id from picked p))
+     where j.id = any(array(select p.id from picked p)) and (select count(*) from ended) >= 0
     returning j.*
 )
 (
