@@ -168,6 +168,20 @@ async def test_a_resumed_queue_is_woken(storage: Storage, ear: Ear) -> None:
     await ear.until("control")
 
 
+async def test_who_closes_at_once_has_told(engine: Engine) -> None:
+    """A command that runs a job again or cancels one ends right after it: its hint is not lost."""
+    final, running = await start(engine.storage), await start(engine.storage)
+    await engine.storage.finish([end(final)])
+    async with engine.open() as other, listening(other) as ear:
+        await ear.all_until("before", other)
+        async with engine.open() as closing:
+            await closing.rerun(where.id(final.id))
+        await ear.until("jobs", final.queue)
+        async with engine.open() as closing:
+            await closing.cancel(where.id(running.id), "no")
+        await ear.until("control")
+
+
 async def test_a_request_to_cancel_wakes(engine: Engine) -> None:
     """The worker that runs the job learns of it, in whichever process it is."""
     claimed = await start(engine.storage)

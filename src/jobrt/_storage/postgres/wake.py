@@ -130,5 +130,9 @@ class Waker:
         for payload in payloads:
             self._told(payload)
         # Workers also poll; and the connection that they listen on is lost too, most likely.
-        with suppress(StorageError):
-            await self.database.fetch("notify", channel=self.database.channel, payloads=texts(payloads))
+        try:
+            with suppress(StorageError):
+                await self.database.fetch("notify", channel=self.database.channel, payloads=texts(payloads))
+        except trio.Cancelled:
+            self._pending.update(payloads)  # a client that closes: `run` tells them in the end, twice perhaps
+            raise
