@@ -15,6 +15,7 @@ SAID = {
     "embedded.py": "HELLO!\nWORLD!\nworker: running, 0 restarts",
     "fan_out_fan_in.py": "{'failed': {'4': 'nothing to count'}, 'words': 6}\nattempts used by the parent: 1",
     "guest_mode.py": "total: 90",
+    "index_tree.py": 'indexed: {"files": ',
     "jobs_that_enqueue.py": "adding Adding 3 completed, 3 failed attempts\nshowing Showing 3 completed, 0 failed",
     "long_job.py": "20 files, 800 words, attempt 1",
     "managing_jobs.py": "simple job running with 'repaired'\nthere is no job 12345",
