@@ -10,6 +10,7 @@ event                 told when
 `JobStarted`          an executor begins an attempt
 `JobEnded`            an attempt's outcome was written, with its end and the job's next state
 `OutcomeRefused`      an outcome was refused because the lease is lost
+`OutcomeLost`         an outcome cannot be written, and not even that it failed: the job is let go
 `JobRescued`          a dead worker's job was made due again, discarded or cancelled
 `JobStuck`            a running job blocks the loop, ignores its cancellation or is far past its usual time
 `JobCancelPhase`      a cancel request was received, the job is cleaning up, or it is stuck
@@ -58,6 +59,7 @@ __all__ = [
     "JobsClaimed",
     "JobsPruned",
     "NotifierDeaf",
+    "OutcomeLost",
     "OutcomeRefused",
     "QueuePaused",
     "QueueStalled",
@@ -109,6 +111,17 @@ class JobEnded(Event):
     seconds: float
     error_type: str | None = None
     message: str | None = None
+
+
+@attrs.frozen
+class OutcomeLost(Event):
+    """The storage takes other outcomes, but no word about this attempt; its job runs again."""
+
+    id: int
+    name: str
+    lease: int
+    end: End | None
+    error: str
 
 
 @attrs.frozen

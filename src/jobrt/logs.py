@@ -48,6 +48,8 @@ def describe(event: e.Event) -> tuple[int, str]:  # noqa: C901, PLR0912 - one li
                 f"{event.name} {event.id}: its outcome ({event.end}) was refused, another worker owns it now"
             )
             return logging.WARNING, said
+        case e.OutcomeLost():
+            return logging.ERROR, f"{event.name} {event.id}: its outcome cannot be written: {event.error}"
         case e.JobRescued():
             return (
                 logging.WARNING,

@@ -298,6 +298,32 @@ async def test_max_concurrency_holds_over_the_queues_of_a_worker(autojump_clock:
     assert most == 2
 
 
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_slot_of_a_capped_name_is_free_for_every_queue_at_once(
+    alone: bool, autojump_clock: MockClock
+) -> None:
+    """No queue waits for its next look, an hour later, because another one had the slot."""
+
+    class Few(jobrt.Job):
+        MAX_CONCURRENCY = 1
+
+        async def run(self, ctx: jobrt.Context) -> None:
+            await trio.sleep(1)
+
+    class Other(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None:
+            await trio.lowlevel.checkpoint()
+
+    jobs = [Few] if alone else [Few, Other]
+    queues = {name: jobrt.Queue(5, poll_interval=3600) for name in "abc"} | {"default": 1}
+    async with open_app(jobs=jobs, queues=queues) as (app, client):
+        handles = [await client.enqueue(Few(), queue=queue) for queue in "abc" for _ in range(3)]
+        async with working(app):
+            with trio.fail_after(9.5):
+                for one in handles:
+                    await one.wait()
+
+
 async def test_a_capped_name_does_not_hold_up_the_others(autojump_clock: MockClock) -> None:
     """A hundred waiting jobs of a busy name at the head of the queue leave the other names' slots usable."""
     ended: list[str] = []

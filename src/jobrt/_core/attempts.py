@@ -18,7 +18,7 @@ from jobrt._core.states import End, Event
 if TYPE_CHECKING:
     from jobrt._core.job import Claimed
 
-__all__ = ["Ended", "Stop", "classify", "decide", "interrupted", "only_leaf", "unstarted"]
+__all__ = ["Ended", "Stop", "classify", "decide", "interrupted", "only_leaf", "unstarted", "unwritable"]
 
 _MESSAGE_LIMIT = 10_000
 _TRACEBACK_LIMIT = 50_000
@@ -121,6 +121,30 @@ def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
 def interrupted(job: Claimed, reason: str) -> Outcome:
     """Give back a job whose attempt was cut by a shutdown."""
     return Outcome(job.id, job.lease, Event.GIVE_BACK, End.INTERRUPTED, spent=False, message=reason)
+
+
+def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float) -> Outcome:
+    """Return what is written instead of an outcome that the storage does not take, with nothing of it that may be why.
+
+    A cancellation, a discard and a give-back stay what they are. Anything else is a failed attempt: what the job
+    returned cannot be kept, so it did not complete.
+    """
+    ended = "completion" if outcome.end is None else outcome.end.value
+    said = _clip(ascii(str(error))[1:-1], _MESSAGE_LIMIT)
+    event, end, spent = outcome.event, outcome.end, outcome.spent
+    if event not in {Event.CANCEL, Event.DISCARD, Event.GIVE_BACK}:
+        used_up = job.max_attempts is not None and job.attempt >= job.max_attempts
+        event, end, spent = (Event.DISCARD if used_up else Event.RETRY), End.FAILED, True
+    return Outcome(
+        job.id,
+        job.lease,
+        event,
+        end,
+        delay if event is Event.RETRY else 0.0,
+        spent,
+        error_type=type(error).__name__,
+        message=f"its outcome ({ended}) could not be written: {said}",
+    )
 
 
 def unstarted(job: Claimed) -> Outcome:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 import trio
 
-from jobrt._core.attempts import unstarted
+from jobrt._core.attempts import unstarted, unwritable
 from jobrt._core.job import JobRef
+from jobrt._core.retry import default_delay
 from jobrt._core.states import EXECUTING_TO, End
-from jobrt._events import Emitter, JobEnded, OutcomeRefused
+from jobrt._events import Emitter, JobEnded, OutcomeLost, OutcomeRefused
 from jobrt._runtime.flag import Flag
-from jobrt.errors import StorageUnavailable
+from jobrt.errors import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,12 +46,18 @@ class Completer:
 
     A fetcher that is about to claim takes them along instead (`take`, then `settled` or `put_back`). Nothing
     is dropped: while the storage is away outcomes stay here, and `crowded` tells the fetchers to claim no more.
+
+    When the storage refuses a batch with an error, each outcome is written `alone`, so that the one at fault holds up
+    no other. That one is written as a failed attempt. If even that is refused while others are taken, it is let go:
+    nothing else would ever end it, and the worker could not stop. While *nothing* is taken it is the storage that
+    is ill, and all of them wait.
     """
 
     storage: Storage
     emit: Emitter
     backoff: Backoff
     announce: Callable[[str, float], None]
+    let_go: Callable[[Claimed], None]
     pending: list[Report] = attrs.Factory(list)
     in_flight: list[Sequence[Report]] = attrs.Factory(list)
     landed: int = 0
@@ -57,6 +65,8 @@ class Completer:
     _wake: Flag = attrs.Factory(Flag)
     _quiet: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     most: int = 10_000
+    alone: bool = False
+    """A batch was refused, and nobody knows for the sake of which outcome."""
 
     def add(self, report: Report) -> None:
         """Take over the outcome of an attempt."""
@@ -85,7 +95,10 @@ class Completer:
         return [JobRef(one.job.id, one.job.lease) for one in reports]
 
     def take(self, most: int = 2 * _BATCH) -> list[Report]:
-        """Hand out the oldest outcomes for one attempt to write them."""
+        """Hand out the oldest outcomes for one attempt to write them; none while they are to be written alone."""
+        return [] if self.alone else self._take(most)
+
+    def _take(self, most: int) -> list[Report]:
         reports, self.pending = self.pending[:most], self.pending[most:]
         if reports:
             self.in_flight.append(reports)
@@ -138,22 +151,88 @@ class Completer:
             )
         )
 
+    def rejected(self, reports: Sequence[Report]) -> None:
+        """Take back outcomes that the storage does not take together."""
+        self.alone = True
+        self.put_back(reports)
+
     async def flush(self) -> None:
         """Write what is pending now; on an outage put it back and wait a little."""
-        reports = self.take()
+        try:
+            if self.alone:
+                await self._flush_alone()
+            else:
+                await self._flush(self._take(2 * _BATCH))
+        except StorageUnavailable as error:
+            await self.backoff.wait(error)
+
+    async def _flush(self, reports: list[Report]) -> None:
         if not reports:
             return
         try:
             refused = await self.storage.finish([one.outcome for one in reports])
-        except StorageUnavailable as error:
+        except StorageUnavailable:
             self.put_back(reports)
-            await self.backoff.wait(error)
+            raise
+        except StorageError:
+            self.rejected(reports)
         except BaseException:
             self.put_back(reports)
             raise
         else:
             self.backoff.reset()
             self.settled(reports, refused)
+
+    async def _flush_alone(self) -> None:
+        """Write each pending outcome by itself, and settle what is to become of those that cannot be."""
+        before = self.landed + self.refused
+        stuck: list[tuple[list[Report], StorageError]] = []
+        try:
+            for _ in range(len(self.pending)):
+                batch = self._take(1)
+                problem = await self._write_alone(batch)
+                if problem is not None:
+                    stuck.append((batch, problem))
+        except BaseException:
+            self._put_back_all(stuck)
+            raise
+        if stuck and self.landed + self.refused == before:
+            self._put_back_all(stuck)
+            raise stuck[0][1]
+        self.alone = False
+        for batch, problem in stuck:
+            self._lose(batch, problem)
+
+    def _put_back_all(self, stuck: list[tuple[list[Report], StorageError]]) -> None:
+        for batch, _ in reversed(stuck):
+            self.put_back(batch)
+
+    async def _write_alone(self, batch: list[Report]) -> StorageError | None:
+        """Write one outcome, else that it could not be written; return the error if neither is possible."""
+        ((outcome, job, seconds),) = batch
+        problem: StorageError | None = None
+        for _ in range(2):
+            try:
+                refused = await self.storage.finish([outcome])
+            except BaseException as error:
+                if isinstance(error, StorageUnavailable) or not isinstance(error, StorageError):
+                    self.put_back(batch)
+                    raise
+                problem = error
+                delay = default_delay(job.attempt, chance=random.random).total_seconds()
+                outcome = unwritable(outcome, job, error=error, delay=delay)
+            else:
+                self._arrived(batch)
+                self.settled([Report(outcome, job, seconds)], refused)
+                return None
+        return problem
+
+    def _lose(self, batch: list[Report], problem: StorageError) -> None:
+        """Tell that an outcome is lost, and let its job be claimed again."""
+        self._arrived(batch)
+        for outcome, job, _ in batch:
+            self.emit(OutcomeLost(job.id, job.name, job.lease, outcome.end, str(problem)))
+            self.let_go(job)
 
     async def drain(self) -> None:
         """Wait until every outcome is settled, whoever writes it."""

@@ -10,7 +10,7 @@ import trio
 from jobrt._core.limits import demand
 from jobrt._events import Emitter, JobsClaimed
 from jobrt._runtime.flag import Flag
-from jobrt.errors import StorageUnavailable
+from jobrt.errors import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +56,7 @@ class Outbox(Protocol[P]):
     def take(self) -> list[P]: ...
     def settled(self, reports: Sequence[P], refused: Sequence[JobRef]) -> None: ...
     def put_back(self, reports: Sequence[P]) -> None: ...
+    def rejected(self, reports: Sequence[P]) -> None: ...
     def known(self) -> list[JobRef]: ...
     def give_back(self, job: Claimed) -> None: ...
 
@@ -77,7 +78,6 @@ class Fetcher:
     announce: Callable[[str, float], None]
     backoff: Backoff
     emit: Emitter
-    _in_doubt: bool = False
     _large: Flag = attrs.Factory(Flag)
     _rate: float = 0.0
     _measured_at: float = 0.0
@@ -106,7 +106,7 @@ class Fetcher:
                 pass
 
     def _wants_second(self) -> bool:
-        return self.queue.more and not self._in_doubt and self._room() >= _LARGEST_CLAIM
+        return self.queue.more and not self.queue.in_doubt and self._room() >= _LARGEST_CLAIM
 
     async def _fetch(self) -> bool:
         """Claim once; say whether it is worth claiming again at once."""
@@ -118,6 +118,8 @@ class Fetcher:
         if worker is None or self.outbox.crowded:
             return False
         wanted = self._demand(worker)
+        if wanted.limit > 0:  # before the claim: a slot that becomes free during it is not for this claim
+            self.queue.lacks(self._left_out(wanted, ()))
         if wanted.empty:
             self.queue.turns += 1  # for the watchdog: the fetcher is well, there is only nothing it may claim
             return False
@@ -129,7 +131,7 @@ class Fetcher:
         try:
             with self.queue.claiming(wanted) as scope:
                 exchange = await self._exchange(wanted)
-                again = self._hand_over(wanted, exchange)
+                again = exchange is None or self._hand_over(wanted, exchange)
         except StorageUnavailable as error:
             self.queue.wake.set()  # whoever comes next clears up what is in doubt
             await self.backoff.wait(error)
@@ -166,19 +168,24 @@ class Fetcher:
     def _restart_measuring(self, now: float) -> None:
         self._measured_at, self._seen = now, self.queue.finished
 
-    async def _exchange(self, wanted: Demand) -> Exchange:
-        if self._in_doubt:
+    async def _exchange(self, wanted: Demand) -> Exchange | None:
+        if self.queue.in_doubt:
             await self.queue.wait_alone()  # or the other claim's jobs would be given back as unknown
             known = self.queue.known() + self.outbox.known()
             await self.storage.release_unknown(wanted.worker, self.queue.name, known)
-            self._in_doubt = False
+            self.queue.in_doubt = False
         if wanted.limit == _LARGEST_CLAIM and not wanted.clustered:
             self._large.set()
         reports = self.outbox.take()
         try:
             exchange = await self.storage.exchange([one.outcome for one in reports], wanted)
-        except BaseException:
-            self._in_doubt = True
+        except BaseException as error:
+            self.queue.in_doubt = True
+            if reports and isinstance(error, StorageError) and not isinstance(error, StorageUnavailable):
+                self.outbox.rejected(
+                    reports
+                )  # an outcome may be at fault, or the claim: the next one goes alone
+                return None
             self.outbox.put_back(reports)
             raise
         self.outbox.settled(reports, exchange.refused)
@@ -187,7 +194,9 @@ class Fetcher:
     def _hand_over(self, wanted: Demand, exchange: Exchange) -> bool:
         count = len(exchange.jobs)
         full = count >= wanted.limit
-        self.queue.more = full or wanted.clustered or self._left_out(wanted, exchange)
+        left_out = self._left_out(wanted, exchange.jobs)
+        self.queue.more = full or wanted.clustered or bool(left_out)
+        self.queue.lacks(left_out)
         self.queue.limits.take(exchange.jobs)
         if count:
             if not self.queue.held:  # the time before says nothing about how quick these will be
@@ -206,14 +215,15 @@ class Fetcher:
             return False
         return full and len(self.queue.inbox) <= self.queue.low
 
-    def _left_out(self, wanted: Demand, exchange: Exchange) -> bool:
-        """Say whether a name had no room left, so that the database may hold more of it."""
-        if len(wanted.capped) < len(self.queue.limits.most):
-            return True
+    def _left_out(self, wanted: Demand, jobs: Sequence[Claimed]) -> set[str]:
+        """Name the limited jobs that had no room left, so that the database may hold more of them."""
+        if not self.queue.limits.most:
+            return set()
         counts: dict[str, int] = {}
-        for job in exchange.jobs:
+        for job in jobs:
             counts[job.name] = counts.get(job.name, 0) + 1
-        return any(counts.get(name, 0) >= most for name, most in wanted.capped)
+        room = {name for name, most in wanted.capped if counts.get(name, 0) < most}
+        return set(self.queue.limits.most) - room
 
     def give_back(self, *, keep: int = 0) -> None:
         """Give back the claimed jobs that nobody has begun, but for the first `keep`."""

@@ -13,7 +13,7 @@ from jobrt._core.job import JobRef
 from jobrt._runtime.flag import Flag
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
     from jobrt._core.job import Claimed
     from jobrt._core.limits import Demand
@@ -25,15 +25,22 @@ __all__ = ["NameLimits", "QueueState"]
 
 @attrs.define(eq=False)
 class NameLimits:
-    """Count, over all queues of a worker, the claimed jobs of each name that has a MAX_CONCURRENCY."""
+    """Count, over all queues of a worker, the claimed jobs of each name that has a MAX_CONCURRENCY.
+
+    ``lacking`` holds, for each queue whose last claim left out such names, its wake-up and which: it may have jobs of
+    them, and a slot that becomes free in any queue is worth a look.
+    """
 
     most: dict[str, int]
     held: dict[str, int] = attrs.Factory(dict)
+    lacking: dict[str, tuple[Flag, set[str]]] = attrs.Factory(dict)
 
-    def reserve(self, capped: Iterable[tuple[str, int]], sign: int = 1) -> None:
+    def reserve(self, capped: Sequence[tuple[str, int]], sign: int = 1) -> None:
         """Count what a claim may bring while it is under way, so that no other queue asks for it; -1 undoes it."""
         for name, most in capped:
             self.held[name] = self.held.get(name, 0) + sign * most
+        if sign < 0:
+            self._freed([name for name, _ in capped])
 
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Count jobs that were claimed."""
@@ -46,7 +53,14 @@ class NameLimits:
         if name not in self.most:
             return False
         self.held[name] -= 1
+        self._freed([name])
         return True
+
+    def _freed(self, names: Iterable[str]) -> None:
+        free = {name for name in names if self.held[name] < self.most[name]}
+        for wake, left_out in self.lacking.values() if free else ():
+            if not free.isdisjoint(left_out):
+                wake.set()
 
     def free(self) -> dict[str, int]:
         """Return how many more of each limited name may be claimed."""
@@ -60,7 +74,8 @@ class QueueState:
     ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by claim: an attempt that
     lost its lease may still be cleaning up when its job is claimed again. ``more`` says that the database may hold
     due jobs that the last claim had no room for, so that each freed slot is worth a claim. ``claims`` are the
-    scopes of claims under way, with how many jobs each asks for. ``unwanted`` are claims that operators have cancelled
+    scopes of claims under way, with how many jobs each asks for. ``in_doubt`` says that the database may hold jobs for
+    this worker of which it does not know. ``unwanted`` are claims that operators have cancelled
     and nobody has begun; their jobs may still be on their way. ``looks`` counts answered claims, ``turns`` also the
     times that there was no room for one.
     """
@@ -83,6 +98,7 @@ class QueueState:
     taken: int = 0
     finished: int = 0
     claims: dict[trio.CancelScope, int] = attrs.Factory(dict)
+    in_doubt: bool = False
     unwanted: set[JobRef] = attrs.Factory(set[JobRef])
     alone: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     looks: int = 0
@@ -137,6 +153,18 @@ class QueueState:
                     self.unwanted.clear()
                 self._tell()
                 self.alone.unpark_all()
+
+    def lacks(self, names: set[str]) -> None:
+        """Note of which limited names the queue may hold jobs that are left out of a claim."""
+        if names:
+            self.limits.lacking[self.name] = self.wake, names
+        else:
+            self.limits.lacking.pop(self.name, None)
+
+    def let_go(self, _job: Claimed) -> None:
+        """Have the next claim give back a job whose end cannot be told to the database."""
+        self.in_doubt = True
+        self.wake.set()
 
     async def wait_alone(self) -> None:
         """Wait, in a claim, until there is no other under way."""

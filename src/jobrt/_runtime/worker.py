@@ -143,7 +143,13 @@ class Worker:
         for name, settings in plan.queues.items():
             self.queues[name] = QueueState(name, settings, limits)
         self._scheduler = Scheduler(lambda queue: self.queues[queue].wake.set())
-        self._completer = Completer(self.storage, self.emit, self._backoff(), self._scheduler.announce)
+        self._completer = Completer(
+            self.storage,
+            self.emit,
+            self._backoff(),
+            self._scheduler.announce,
+            lambda job: self.queues[job.queue].let_go(job),
+        )
         self._background = Background()
         self._heartbeat = Heartbeat(
             self.storage,
@@ -355,11 +361,13 @@ class Worker:
 
     async def _sign_off(self) -> None:
         """Write the last outcomes and leave nothing behind that carries this worker's name."""
-        await self._completer.drain()
-        for queue in self.queues:
-            await self.storage.release_unknown(self.id, queue, ())
-        await self._maintenance.resign()
-        await self.storage.unregister(self.id)
+        try:
+            await self._completer.drain()
+        finally:  # if there is one that cannot be written, its job goes back
+            for queue in self.queues:
+                await self.storage.release_unknown(self.id, queue, ())
+            await self._maintenance.resign()
+            await self.storage.unregister(self.id)
 
     # ------------------------------------------------------------------ wiring
 

@@ -1,0 +1,131 @@
+"""An outcome that the storage does not take holds up no other, and its job does not stay claimed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from tests.runtime.test_fencing import scene
+from trio.testing import MockClock
+
+import jobrt
+from jobrt import End, State, where
+from jobrt._events import ActorRestarted, OutcomeLost
+from jobrt.errors import StorageError
+
+
+class Work(jobrt.Job):
+    """Return what is asked."""
+
+    MAX_ATTEMPTS = 2
+
+    what: str = "fine"
+
+    async def run(self, ctx: jobrt.Context) -> Any:
+        await trio.sleep(1)
+        if self.what == "cancel":
+            return jobrt.Cancel("poison")
+        return self.what
+
+
+@attrs.define(eq=False)
+class Picky:
+    """Be a storage that takes no batch with an outcome that `refuses` says it does not take."""
+
+    storage: Any
+    refuses: Any
+    calls: int = 0
+
+    @property
+    def engine(self) -> str:
+        return self.storage.engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+    async def exchange(self, outcomes: Any, demand: Any) -> Any:
+        self._look(outcomes)
+        return await self.storage.exchange(outcomes, demand)
+
+    async def finish(self, outcomes: Any) -> Any:
+        self._look(outcomes)
+        return await self.storage.finish(outcomes)
+
+    def _look(self, outcomes: Any) -> None:
+        self.calls += 1
+        if any(self.refuses(one) for one in outcomes):
+            raise StorageError("no room for \x00 and \ud800")
+
+
+def _poisonous(outcome: Any) -> bool:
+    return "poison" in (outcome.result or "") or outcome.message == "poison"
+
+
+async def test_it_ends_as_a_failed_attempt_that_says_so(autojump_clock: MockClock) -> None:
+    """The others of its batch are written as they are; no actor is restarted; the worker stops in time."""
+    async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
+        here.app._storage = Picky(here.app._storage, _poisonous)
+        handles = await here.client.enqueue_many([Work("poison"), *[Work() for _ in range(10)]])
+        worker = await nursery.start(here.app.run_worker)
+        with trio.fail_after(30):
+            bad, *good = [await one.wait() for one in handles]
+        with trio.fail_after(5):
+            await worker.stop()
+    assert {(one.state, one.attempt) for one in good} == {(State.COMPLETED, 1)}
+    assert bad.state is State.DISCARDED
+    assert [one.end for one in bad.attempts] == [End.FAILED, End.FAILED]
+    assert bad.attempts[0].error_type == "StorageError"
+    said = r"its outcome (finished) could not be written: no room for \x00 and \ud800"
+    assert bad.attempts[0].message == said
+    assert [one for one in here.events if isinstance(one, ActorRestarted)] == []
+
+
+async def test_a_job_that_cancelled_itself_stays_cancelled(autojump_clock: MockClock) -> None:
+    """Only the words are lost."""
+    async with scene(lambda _: None, [Work]) as here, trio.open_nursery() as nursery:
+        here.app._storage = Picky(here.app._storage, _poisonous)
+        handle = await here.client.enqueue(Work("cancel"))
+        worker = await nursery.start(here.app.run_worker)
+        with trio.fail_after(30):
+            record = await handle.wait()
+        await worker.stop()
+    assert record.state is State.CANCELLED
+    assert "could not be written" in record.cancel_reason
+
+
+@pytest.mark.parametrize("others", [True, False])
+async def test_what_cannot_be_written_at_all_is_let_go(others: bool, autojump_clock: MockClock) -> None:
+    """With others that are written it is told and claimed again; the worker stops in time in any case."""
+    async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
+        bad = await here.client.enqueue(Work("poison"))
+        here.app._storage = Picky(here.app._storage, lambda outcome: outcome.id == bad.id)
+        good = [await here.client.enqueue(Work()) for _ in range(3 * others)]
+        worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(20)
+        for one in good:
+            assert (await here.client.get(one.id)).state is State.COMPLETED
+        assert here.app._storage.calls < 200, "a busy loop"
+        with trio.fail_after(5):
+            await worker.stop(grace=0)
+        lost = [one for one in here.events if isinstance(one, OutcomeLost)]
+        assert bool(lost) is others
+        assert {one.id for one in lost} <= {bad.id}
+        if others:
+            assert await here.client.count(where.state("executing")) == 0
+
+
+async def test_a_storage_that_takes_nothing_loses_nothing(autojump_clock: MockClock) -> None:
+    """A right that was revoked for a minute: what was returned meanwhile is written, and each job ran once."""
+    ill = True
+    async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
+        here.app._storage = Picky(here.app._storage, lambda _: ill)
+        handles = await here.client.enqueue_many([Work() for _ in range(5)])
+        worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(20)
+        ill = False
+        with trio.fail_after(60):
+            records = [await one.wait() for one in handles]
+        await worker.stop()
+    assert {(one.state, one.attempt, one.result) for one in records} == {(State.COMPLETED, 1, "fine")}
