@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 import traceback
 
 from tests.simulation.simulate import simulate
+
+_CPU_LIMIT = 60.0
+"""Seconds of computing, a hundred times what a seed takes, after which a run is a busy loop in which no time passes."""
 
 
 def main() -> int:
@@ -18,9 +22,11 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true", help="do not show tracebacks")
     given = parser.parse_args()
     began = time.monotonic()
+    signal.signal(signal.SIGPROF, _busy)
     failed: list[int] = []
     runs = calls = crashes = 0
     for seed in range(given.first, given.first + given.seeds):
+        signal.setitimer(signal.ITIMER_PROF, _CPU_LIMIT)
         try:
             summary = simulate(seed)
         except BaseException as error:
@@ -32,12 +38,17 @@ def main() -> int:
                 traceback.print_exc()
         else:
             runs, calls, crashes = runs + summary.runs, calls + summary.calls, crashes + summary.crashes
+    signal.setitimer(signal.ITIMER_PROF, 0)
     seconds = time.monotonic() - began
     print(  # noqa: T201
         f"{given.seeds} seeds in {seconds:.0f} s: {calls} calls, {runs} runs, {crashes} crashes and cuts,"
         f" {len(failed)} failed{': ' + ' '.join(map(str, failed)) if failed else ''}"
     )
     return 1 if failed else 0
+
+
+def _busy(_signal: int, _frame: object) -> None:
+    raise TimeoutError(f"no end after {_CPU_LIMIT:g} s of computing")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Hub:
 
     def committed(self, tx: Transaction) -> None:
         """Tell what a transaction of ours did, now that it has committed."""
-        for queue in tx.queues:
+        for queue in sorted(tx.queues):  # the order of a set of texts differs from process to process
             self._deliver(Wake("jobs", queue))
         if tx.control:
             self._deliver(Wake("control"))
