@@ -117,12 +117,10 @@ def queues(tx: Transaction) -> tuple[QueueStatus, ...]:
     found: dict[str, dict[str, Any]] = {}
     for name, paused, concurrency in tx.array(SQL["changes_queues"]):
         found[name] = {"paused": bool(paused), "concurrency": concurrency}
-    for name, code, due, number, oldest in tx.array(SQL["queues_waiting"], {"now": tx.now}):
-        status = found.setdefault(name, {})
-        state = shown(code, 0 if due else tx.now + 1, tx.now).value
-        status[state] = status.get(state, 0) + number
-        if due:
-            status["oldest_due"] = max(status.get("oldest_due", 0.0), (tx.now - oldest) / 1e6)
+    for name, scheduled, available, retryable, oldest in tx.array(SQL["queues_waiting"], {"now": tx.now}):
+        waiting = {"scheduled": scheduled, "available": available, "retryable": retryable}
+        due = {} if oldest is None else {"oldest_due": (tx.now - oldest) / 1e6}
+        found.setdefault(name, {}).update(waiting | due)
     for name, number in tx.array(SQL["queues_executing"]):
         found.setdefault(name, {})["executing"] = number
     served = [one.info.get("queues", ()) for one in workers(tx) if one.alive]
