@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 from string import ascii_lowercase
@@ -75,6 +76,8 @@ def deployed(shop: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> 
     wake other processes, and a second between two looks.
     """
     (shop / "deployed.py").write_text(DEPLOYED, encoding="utf-8")
+    for module in ("deployed", "index_tree"):  # commands in this process import them, for one database each
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setenv("JOBRT_APP", "deployed:app")
     monkeypatch.setenv("JOBRT_URL", database_url)
     monkeypatch.setenv("POLL", "1" if database_url.startswith("sqlite") else "60")
