@@ -11,7 +11,6 @@ import zipfile
 from pathlib import Path
 
 import nox
-from nox.command import CommandFailed
 from packaging.requirements import Requirement
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -26,7 +25,7 @@ nox.options.reuse_venv = "yes"
 # `nox -s tests` takes the Pythons that are there and names the others; one that is asked for must be there.
 nox.options.error_on_missing_interpreters = any("tests-" in argument for argument in sys.argv[1:])
 # One Python, the one that runs nox: each more takes as long again. `nox -s tests` takes them all.
-nox.options.sessions = ["lint", "typing", f"tests-{THIS_PYTHON}", "build", "examples"]
+nox.options.sessions = ["lint", "typing", f"tests-{THIS_PYTHON}", "coverage", "build", "examples"]
 
 
 def group(*names: str) -> tuple[str, ...]:
@@ -125,17 +124,9 @@ def bench(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session, *runner: str, env: dict[str, str] | None = None) -> None:
-    """Run pytest in two processes, with the same Hypothesis examples each time, and name the slowest tests.
-
-    What failed is run once more, alone: tests that start processes and servers may starve beside each other on a busy
-    machine, and a failure that does not repeat is told but is no verdict.
-    """
+    """Run pytest in two processes, with the same Hypothesis examples each time, and name the slowest tests."""
     spread = ("-n2", "--dist=worksteal")
-    try:
-        session.run(*runner, *spread, "--hypothesis-profile=ci", "--durations=10", *session.posargs, env=env)
-    except CommandFailed:
-        again = ("--last-failed", "--last-failed-no-failures=none", "--hypothesis-profile=ci")
-        session.run("python", "-m", "pytest", *again, env=env)
+    session.run(*runner, *spread, "--hypothesis-profile=ci", "--durations=10", *session.posargs, env=env)
 
 
 def oldest(requirements: list[str]) -> list[str]:
