@@ -123,7 +123,9 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if "event" in record.__dict__:
-            line |= {"event": record.__dict__["event"], **record.__dict__.get("fields", {})}
+            # An event's own `message`, an error's, is in the words already; it does not take their place.
+            fields = {"event": record.__dict__["event"], **record.__dict__.get("fields", {})}
+            line |= {name: value for name, value in fields.items() if name not in line}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

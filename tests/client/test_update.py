@@ -1,0 +1,66 @@
+"""What `Client.update` refuses, and what a cron entry keeps for its jobs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+import jobrt
+from jobrt import InvalidJob, where
+from jobrt._registry.new_jobs import stored_options
+from jobrt.testing import open_app
+from tests.parity.jobs import Echo, Other
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "give what is to be changed"),
+        ({"unique": jobrt.Unique()}, "uniqueness cannot be changed"),
+        ({"args": 3}, "give a Echo, or a dict of its fields"),
+        ({"args": Other(1)}, "give a Echo, or a dict of its fields"),
+        ({"priority": "high"}, "priority"),
+    ],
+)
+async def test_changes_that_make_no_sense(
+    changes: dict[str, Any], said: str, autojump_clock: MockClock
+) -> None:
+    """They are refused, with the reason, and the job is as it was."""
+    async with open_app(jobs=[Echo, Other]) as (_, jobs):
+        handle = await jobs.enqueue(Echo(1))
+        before = await jobs.get(handle.id)
+        with pytest.raises(InvalidJob, match=said):
+            await jobs.update(handle.id, **changes)
+        assert await jobs.get(handle.id) == before
+
+
+async def test_payloads_are_changed_one_by_one(autojump_clock: MockClock) -> None:
+    """By a value or its fields; for many jobs at once it is refused, as they may be of different classes."""
+    async with open_app(jobs=[Echo]) as (_, jobs):
+        handle = await jobs.enqueue(Echo(1))
+        await jobs.update(handle.id, args=Echo(2), schedule_in=timedelta(hours=1), metadata={"by": "me"})
+        record = await jobs.get(handle.id)
+        assert (record.args, record.metadata, record.state) == ({"value": 2}, {"by": "me"}, "scheduled")
+        with pytest.raises(InvalidJob, match="one job at a time"):
+            await jobs.update(where.everything(), args={"value": 3})
+
+
+async def test_a_job_that_this_app_does_not_know_takes_any_payload(autojump_clock: MockClock) -> None:
+    """Nobody here can check it; whoever runs it will."""
+    async with open_app(jobs=[]) as (_, jobs):
+        handle = await jobs.enqueue(Echo(1))
+        await jobs.update(handle.id, args={"other": [2]})
+        assert (await jobs.get(handle.id)).args == {"other": [2]}
+
+
+def test_a_cron_entry_takes_no_time_and_no_uniqueness() -> None:
+    """The clock decides when, and each tick is one job already."""
+    for options in ({"schedule_in": 5}, {"unique": jobrt.Unique()}):
+        with pytest.raises(InvalidJob, match="takes no schedule_at, schedule_in or unique"):
+            stored_options(Echo(1).with_options(**options))
+    assert stored_options(Echo(1)) == {}
+    kept = stored_options(Echo(1).with_options(tags=["a"], max_attempts=None, timeout=2))
+    assert kept == {"tags": ["a"], "max_attempts": None, "timeout": 2.0}

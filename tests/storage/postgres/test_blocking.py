@@ -1,0 +1,112 @@
+"""The same database from programs without Trio: over plain psycopg, and over psycopg on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.unique import Unique, unique_key
+from jobrt._storage.postgres import PostgresStorage
+from jobrt._storage.postgres.blocking import BlockingPostgres, insert_async
+from jobrt.errors import StorageError, StorageUnavailable
+from tests.storage.postgres.build import job
+
+LATER = timedelta(hours=1)
+MIXED = [job(priority=n % 3, delay=LATER if n % 2 else None, context="a\tb\n\\c") for n in range(600)]
+"""Enough for COPY, with what a copied text must escape, half of it for later."""
+
+
+@pytest.fixture
+def blocking(storage: PostgresStorage, postgres_url: str) -> Iterator[BlockingPostgres]:
+    """An inserter on the migrated database."""
+    with closing(BlockingPostgres(postgres_url, "jobrt")) as found:
+        yield found
+
+
+async def _check(storage: PostgresStorage, ids: list[int]) -> None:
+    """Hold what was stored against what was given."""
+    records = await storage.query(where.everything(), order_by="id")
+    assert [one.id for one in records] == ids
+    assert {one.context for one in records} == {"a\tb\n\\c"}
+    states = [one.state for one in records]
+    assert (states.count("scheduled"), states.count("available")) == (300, 300)
+
+
+async def test_many_at_once(blocking: BlockingPostgres, storage: PostgresStorage) -> None:
+    """A large batch goes by COPY, every field as it was given."""
+    made = blocking.insert(MIXED)
+    await _check(storage, [one.id for one in made])
+
+
+async def test_many_at_once_from_asyncio(storage: PostgresStorage, postgres_url: str) -> None:
+    """The same, driven by an event loop that is not Trio's."""
+
+    async def insert() -> list[int]:
+        async with await psycopg.AsyncConnection.connect(postgres_url) as conn:
+            return [one.id for one in await insert_async(conn, MIXED, schema="jobrt")]
+
+    ids = await trio.to_thread.run_sync(asyncio.run, insert())
+    await _check(storage, ids)
+
+
+async def test_a_refusal_from_asyncio_is_an_error_of_ours(
+    storage: PostgresStorage, postgres_url: str
+) -> None:
+    """Not psycopg's, which is its cause."""
+
+    async def insert() -> None:
+        async with await psycopg.AsyncConnection.connect(postgres_url) as conn:
+            with pytest.raises(StorageError) as caught:
+                await insert_async(conn, [job(priority=1 << 40)], schema="jobrt")
+            assert isinstance(caught.value.__cause__, psycopg.Error)
+
+    await trio.to_thread.run_sync(asyncio.run, insert())
+
+
+async def test_a_connection_that_was_lost_is_opened_again(
+    blocking: BlockingPostgres, storage: PostgresStorage, admin: psycopg.Connection[Any]
+) -> None:
+    """The call that finds out fails, as nobody knows what became of it; the next one works."""
+    (first,) = blocking.insert([job()])
+    assert blocking._conn is not None
+    admin.execute("select pg_terminate_backend(%s)", [blocking._conn.info.backend_pid])
+    with pytest.raises(StorageUnavailable):
+        blocking.insert([job()])
+    (again,) = blocking.insert([job()])
+    assert again.id > first.id
+    assert await storage.count(where.everything()) == 2
+
+
+async def test_in_the_callers_transaction(
+    blocking: BlockingPostgres, storage: PostgresStorage, postgres_url: str
+) -> None:
+    """Unique jobs too; rolled back with it, refused with its error, and nothing but a psycopg connection will do."""
+    key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
+    with psycopg.connect(postgres_url) as conn:
+        first, second = blocking.insert([job(unique=key), job(unique=key)], conn=conn)
+        assert (second.id, second.duplicate) == (first.id, True)
+        conn.rollback()
+        with pytest.raises(StorageError) as caught:
+            blocking.insert([job(priority=1 << 40)], conn=conn)
+        assert not isinstance(caught.value, StorageUnavailable)
+        conn.rollback()
+        with pytest.raises(StorageError, match=r"psycopg\.Connection, not a object"):
+            blocking.insert([job()], conn=object())
+    assert await storage.count(where.everything()) == 0
+
+
+async def test_a_server_that_is_not_there() -> None:
+    """Said as everywhere else."""
+    with (
+        closing(BlockingPostgres("postgresql://127.0.0.1:1/x", "jobrt")) as nowhere,
+        pytest.raises(StorageUnavailable),
+    ):
+        nowhere.insert([job()])
