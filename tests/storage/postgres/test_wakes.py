@@ -67,6 +67,7 @@ async def test_a_burst_is_told_twice(
     async def sleep(_seconds: float) -> None:
         sleeping.set()
         await wake.wait()
+        monkeypatch.setattr(wakes, "_INTERVAL", -1e9)
 
     monkeypatch.setattr(wakes, "_INTERVAL", 1e9)
     monkeypatch.setattr(trio, "sleep", sleep)

@@ -105,6 +105,11 @@ class Waker:
     def _due(self, payload: str) -> bool:
         return trio.current_time() - self._told_at.get(payload, -math.inf) >= _INTERVAL
 
+    def _pause(self) -> float:
+        """Return the seconds until something that is pending is to be sent; inserts may send it before."""
+        last = min((self._told_at.get(payload, -math.inf) for payload in self._pending), default=-math.inf)
+        return last + _INTERVAL + _SLACK - trio.current_time()
+
     def _told(self, payload: str) -> None:
         if len(self._told_at) > _MOST_QUEUES:
             self._told_at.clear()
@@ -115,9 +120,10 @@ class Waker:
         try:
             while True:
                 await self._wanted.wait()
-                if not any(map(self._due, self._pending)):
-                    await trio.sleep(_INTERVAL + _SLACK)
-                await self._send()
+                if (pause := self._pause()) > 0:
+                    await trio.sleep(pause)
+                else:
+                    await self._send()
         finally:
             with trio.move_on_after(1.0, shield=True):
                 await self._send()
