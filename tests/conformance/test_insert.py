@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
@@ -246,7 +245,7 @@ async def test_the_timeout_of_one_job_reaches_its_worker(storage: Storage) -> No
 async def test_inserting_does_not_change_what_it_was_given(storage: Storage) -> None:
     """The same `NewJob` can be inserted again, as another job."""
     new = job(tags=("a",))
-    copy = attrs.evolve(new)
+    copy = new._replace()
     first, second = [*(await add(storage, new)), *(await add(storage, new))]
     assert first != second
     assert new == copy

@@ -33,7 +33,7 @@ def unique(new: NewJob | None = None, **rule: Any) -> NewJob:
         args=json.loads(new.args),
         metadata=json.loads(new.metadata),
     )
-    return attrs.evolve(new, unique=key)
+    return new._replace(unique=key)
 
 
 RULES: list[Mapping[str, Any]] = [
@@ -134,7 +134,7 @@ async def test_jobs_without_uniqueness_are_not_in_the_way(storage: Storage) -> N
 async def _at(storage: Storage, new: NewJob, state: State) -> int:
     """Store a job and bring it into a state."""
     if state is State.SCHEDULED:
-        return (await add(storage, attrs.evolve(new, delay=MINUTE)))[0]
+        return (await add(storage, new._replace(delay=MINUTE)))[0]
     if state is State.AVAILABLE:
         return (await add(storage, new))[0]
     claimed = await start(storage, new)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "open_client"]
 
-_CHUNK = 5000
-"""Jobs per insert of `enqueue_many`: a few statements, and no transaction that lasts seconds."""
+_CHUNK = 10_000
+"""Jobs per insert of `enqueue_many`: a few statements, and no transaction that lasts a second."""
 _BATCH = 1000
 """Jobs that one statement of a bulk operation changes, so that it never holds many locks for long."""
 
@@ -85,7 +85,7 @@ class Client:
     ) -> list[Handle]:
         """Put any number of jobs in with few statements; return handles in input order.
 
-        Without `conn`, each five thousand commit together.
+        Without `conn`, each ten thousand commit together.
 
         Raises:
             InvalidJob: a value does not fit; names the field. Nothing was stored, of any of the jobs.

@@ -112,7 +112,7 @@ class CronActor:
 
     async def _fire(self, entry: CronEntry, tick: datetime, job: NewJob) -> None:
         job_id = await self.storage.cron_fire(
-            entry.name, tick, attrs.evolve(job, context=f"cron {entry.name} {tick.isoformat()}")
+            entry.name, tick, job._replace(context=f"cron {entry.name} {tick.isoformat()}")
         )
         if job_id is not None:
             self.emit(CronFired(entry.name, tick.isoformat(), job_id))

@@ -11,7 +11,7 @@ an attempt names the job and the lease; one that does not match is refused, chan
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import attrs
 import trio
@@ -43,8 +43,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
-class Inserted:
+class Inserted(NamedTuple):
     """What became of one `NewJob`: its id, or the id of the equal job that was there already."""
 
     id: int

@@ -129,9 +129,12 @@ def _blocks(jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime) -> Ite
         yield "".join([_line(id, job, at=at, now=now) for id, job in zip(ids[part], jobs[part], strict=True)])
 
 
+_AVAILABLE: Final = State.AVAILABLE.value
+
+
 def _line(id: int, job: NewJob, *, at: str, now: datetime) -> str:
     if job.schedule_at is None and not job.delay:
-        due, state = at, State.AVAILABLE.value
+        due, state = at, _AVAILABLE
     else:
         due, state = _due(job, now)
     timeout = "\\N" if job.timeout is None else job.timeout
@@ -177,7 +180,7 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     return tuple(
         Inserted(one.id, duplicate=True)
         if one.id is not None
-        else attrs.evolve(made[one.new], duplicate=one.again)
+        else made[one.new]._replace(duplicate=one.again)
         for one in batch.places
     )
 

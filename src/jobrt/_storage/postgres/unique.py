@@ -101,7 +101,7 @@ class Batch:
         changes: dict[str, Any] = {name: getattr(job, name) for name in rule.replace.fields}
         if "schedule_at" in changes:
             changes["delay"] = job.delay
-        self.new[index] = attrs.evolve(old, **changes)
+        self.new[index] = old._replace(**changes)
 
     def _state_of(self, job: NewJob) -> State:
         delay = job.delay or timedelta(0)
