@@ -31,7 +31,8 @@ from jobrt._registry import (
 from jobrt._runtime.cron import declare
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
-from jobrt._runtime.worker import Worker, WorkerPlan, check_queues
+from jobrt._runtime.plan import WorkerPlan, check_queues
+from jobrt._runtime.worker import Worker
 from jobrt._storage.urls import open_storage, parse_url
 from jobrt.errors import InvalidFilter, StorageUnavailable
 

@@ -64,20 +64,18 @@ from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
 from jobrt._runtime.supervisor import Supervisor
 from jobrt._runtime.watchdog import Usual, Watchdog
-from jobrt.errors import InvalidFilter, StorageError, StorageUnavailable
+from jobrt.errors import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from jobrt._core.cron import CronEntry
     from jobrt._core.job import Claimed, JobRef, NewJob, Outcome
-    from jobrt._core.keep import PruneRule
-    from jobrt._core.queues import Queue
-    from jobrt._registry import JobDefinition
+    from jobrt._runtime.plan import WorkerPlan
     from jobrt._runtime.running import Running
     from jobrt._storage.base import Changes, Storage, Wake
 
-__all__ = ["Worker", "WorkerPlan"]
+__all__ = ["Worker"]
 
 _CLEANUP = 1.5
 """Seconds that cancelled attempts have for their clean-up before the stop goes on without waiting politely.
@@ -88,22 +86,6 @@ that a locked database does not answer would else make a stop, in which nothing 
 _SIGN_OFF = 2.0
 """Seconds for writing the last outcomes and signing off."""
 _CONTROL_INTERVAL = 1.0
-
-
-@attrs.frozen(kw_only=True)
-class WorkerPlan:
-    """What a worker is to do, settled before it starts."""
-
-    definitions: Mapping[str, JobDefinition]
-    queues: Mapping[str, Queue]
-    rules: Sequence[PruneRule] = ()
-    crons: Sequence[CronEntry] = ()
-    grace: float = 30.0
-    lease: float = 30.0
-    name: str | None = None
-    version: str = ""
-    switched_off: frozenset[str] = frozenset()
-    """Of ``worker`` (claims nothing) and ``cron``: what the environment has disabled."""
 
 
 def _new_worker_id(name: str | None) -> str:
@@ -496,17 +478,3 @@ class Worker:
                 self._completer.give_back(job)
             if not queue.claims:
                 queue.unwanted.clear()
-
-
-def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, Queue]) -> None:
-    """Raise `InvalidFilter` if a job's own queue is not served, naming the jobs of each such queue."""
-    missing: dict[str, list[str]] = {}
-    for one in definitions.values():
-        if one.queue not in queues:
-            missing.setdefault(one.queue, []).append(one.name)
-    if missing:
-        said = "; ".join(
-            f"queue {queue!r} is needed by {', '.join(names)}" for queue, names in missing.items()
-        )
-        msg = f"{said}: add it to App(queues=...)"
-        raise InvalidFilter(msg)

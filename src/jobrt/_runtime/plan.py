@@ -1,0 +1,49 @@
+"""Settle what a worker is to do, before it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from jobrt.errors import InvalidFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobrt._core.cron import CronEntry
+    from jobrt._core.keep import PruneRule
+    from jobrt._core.queues import Queue
+    from jobrt._registry import JobDefinition
+
+__all__ = ["WorkerPlan", "check_queues"]
+
+
+@attrs.frozen(kw_only=True)
+class WorkerPlan:
+    """What a worker is to do, settled before it starts."""
+
+    definitions: Mapping[str, JobDefinition]
+    queues: Mapping[str, Queue]
+    rules: Sequence[PruneRule] = ()
+    crons: Sequence[CronEntry] = ()
+    grace: float = 30.0
+    lease: float = 30.0
+    name: str | None = None
+    version: str = ""
+    switched_off: frozenset[str] = frozenset()
+    """Of ``worker`` (claims nothing) and ``cron``: what the environment has disabled."""
+
+
+def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, Queue]) -> None:
+    """Raise `InvalidFilter` if a job's own queue is not served, naming the jobs of each such queue."""
+    missing: dict[str, list[str]] = {}
+    for one in definitions.values():
+        if one.queue not in queues:
+            missing.setdefault(one.queue, []).append(one.name)
+    if missing:
+        said = "; ".join(
+            f"queue {queue!r} is needed by {', '.join(names)}" for queue, names in missing.items()
+        )
+        msg = f"{said}: add it to App(queues=...)"
+        raise InvalidFilter(msg)
