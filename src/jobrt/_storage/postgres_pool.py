@@ -271,9 +271,7 @@ class Pool:
         deadline = trio.current_time() + self.acquire_timeout
         await self._take_slot(deadline)
         try:
-            return self._pop_alive() or await self._open(
-                min(deadline, trio.current_time() + _CONNECT_SECONDS)
-            )
+            return self._pop_alive() or await self._open(deadline - trio.current_time())
         except BaseException:
             self._free_slot()
             raise
@@ -291,10 +289,10 @@ class Pool:
             f"{self._where}: none of {self.max_size} connections came free in {self.acquire_timeout:g} s"
         )
 
-    async def _open(self, deadline: float) -> TrioConnection[Any]:
+    async def _open(self, seconds: float) -> TrioConnection[Any]:
         conn = await open_connection(
             self.conninfo,
-            seconds=max(0.0, deadline - trio.current_time()),
+            seconds=min(max(0.0, seconds), _CONNECT_SECONDS),
             prepare_threshold=self.prepare_threshold,
             configure=self.configure,
         )

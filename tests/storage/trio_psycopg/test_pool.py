@@ -9,6 +9,7 @@ import trio
 import trio.testing
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from jobrt._storage import postgres_pool
 from jobrt._storage.postgres_pool import Pool
 from jobrt._storage.trio_psycopg import TrioConnection
 from jobrt.errors import StorageError, StorageUnavailable
@@ -111,6 +112,19 @@ async def test_opening_has_a_deadline(proxied_url: str, proxy: TcpProxy) -> None
             pool.acquire_timeout = 10
             async with pool.acquire() as conn:
                 assert await _pid(conn)
+
+
+async def test_opening_has_a_limit_of_its_own(
+    proxied_url: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long one may wait for one's turn, a silent address is told soon."""
+    monkeypatch.setattr(postgres_pool, "_CONNECT_SECONDS", 0.05)
+    proxy.silence()
+    with trio.fail_after(10):
+        async with Pool(proxied_url, acquire_timeout=600) as pool:
+            with pytest.raises(StorageUnavailable, match=r"no answer within 0\.05 s"):
+                async with pool.acquire():
+                    pytest.fail("opened")
 
 
 async def test_silent_host_leaves_time_for_the_next(
