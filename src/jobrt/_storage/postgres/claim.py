@@ -46,6 +46,10 @@ _OVERLAP: Final = timedelta(seconds=0.1)
 _FULL_EVERY: Final = 1.0
 """Seconds between full claims, at least while they are quick."""
 
+_FORGET_EVERY: Final = 60.0
+"""Seconds after which priorities are looked for anew. One whose jobs are gone costs each claim a look into the index,
+microseconds; one that was forgotten costs the next claim, on an idle worker, a second statement: a millisecond."""
+
 _FULL_SHARE: Final = 20
 """A full claim may take one part in so many of the time."""
 
@@ -121,7 +125,7 @@ class Mark:
 
     def forget(self, now: float, *, every: bool) -> None:
         """Forget priorities now and then, as one whose jobs are gone costs every claim a look; or to find all."""
-        if every or now - self.known_since >= _FULL_EVERY:
+        if every or now - self.known_since >= _FORGET_EVERY:
             self.known_since, self._from_beginning = now, None
             for levels in self.levels:
                 levels.clear()
