@@ -4,7 +4,7 @@ It lists the files once, indexes them in parts, each of which is a file of its o
 each part it saves a checkpoint: whoever runs it next goes on there. Stop this program in any way, even with kill -9,
 start it again, and it goes on.
 
-Run it with ``python examples/index_tree.py [FOLDER OUT]``; by default it indexes jobrt's own source.
+Run it with ``python examples/index_tree.py [FOLDER OUT]``, two folders that exist; by default it indexes jobrt.
 """
 
 import json
@@ -78,14 +78,15 @@ def merge(out: str) -> int:
 
 
 def write(path: Path, value: Any) -> None:
-    """Write a file whole or not at all."""
-    path.with_suffix(".new").write_text(json.dumps(value, sort_keys=True))
+    """Write a file whole or not at all; bit by bit, as `dumps` would keep all other threads waiting."""
+    with path.with_suffix(".new").open("w") as file:
+        json.dump(value, file, sort_keys=True)
     path.with_suffix(".new").replace(path)
 
 
 async def main(folder: str, out: str) -> None:
     """Enqueue the job, unless it is there already, and work until it is done."""
-    app = jobrt.App(f"sqlite:///{out}/jobs.db", jobs=[IndexTree], lease=5)
+    app = jobrt.App(f"sqlite:///{out}/jobs.db", jobs=[IndexTree])
     async with app.open_client() as jobs, trio.open_nursery() as nursery:
         handle = await jobs.enqueue(IndexTree(folder, out), unique=jobrt.Unique(key=folder))
         worker = await nursery.start(app.run_worker)
@@ -95,6 +96,4 @@ async def main(folder: str, out: str) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as home:
-        folder, out = sys.argv[1:] or (str(Path(jobrt.__file__).parent), home)
-        Path(out).mkdir(exist_ok=True)
-        trio.run(main, folder, out)
+        trio.run(main, *(sys.argv[1:] or (str(Path(jobrt.__file__).parent), home)))
