@@ -108,6 +108,11 @@ async def test_a_queue_whose_claims_fail_for_a_bug_leaves_the_others_alone(autoj
                 assert await (await here.client.enqueue(Work(), queue="good")).result() == "good"
                 await trio.sleep(10)
             assert (await here.client.get(stuck.id)).state is State.AVAILABLE
+            tree = {one.name: one.nested for one in worker.statistics().children}["queues"]
+            assert tree is not None
+            queues = {one.name: one for one in tree.children}
+            assert queues["bad"].restarts > 0
+            assert queues["good"].restarts == 0
             broken = False
             assert await stuck.result() == "bad"
             await worker.stop()
