@@ -1,7 +1,8 @@
 """Fan out and in: a parent enqueues children, waits for them without holding a slot, and adds up.
 
-The parent is a durable program: kill the process anywhere and start it again, and it goes on. `ctx.step` enqueues
-the children once over all attempts; `After` lets the parent run again when all of them have ended, well or not.
+The parent is a durable program: kill the process anywhere and start it again, and it goes on; `tests/chaos/flow.py`
+does so at every call of the database. `ctx.step` enqueues the children once over all attempts; `After` lets the
+parent run again when all of them have ended, well or not.
 
 Run it with ``python examples/fan_out_fan_in.py``.
 """
