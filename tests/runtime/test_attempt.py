@@ -1,0 +1,82 @@
+"""Ends of an attempt that no ordinary job has."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import trio
+from tests.runtime.test_fencing import scene
+from trio.testing import MockClock
+
+import jobrt
+from jobrt import End, State
+from jobrt.testing import drain, open_app, perform
+
+
+def _broken(record: jobrt.JobRecord) -> float:
+    raise LookupError(f"no limit for {record.name}")
+
+
+class NoLimit(jobrt.Job):
+    """Have a limit that cannot be told."""
+
+    TIMEOUT = _broken
+    MAX_ATTEMPTS = 1
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        """Be never run."""
+
+
+class Limited(jobrt.Job):
+    """Take longer than the function allows."""
+
+    TIMEOUT = lambda record: timedelta(seconds=record.args["seconds"])  # noqa: E731
+    MAX_ATTEMPTS = 1
+
+    seconds: float = 2.0
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        await trio.sleep_forever()
+
+
+class Interrupted(jobrt.Job):
+    """Be there when somebody presses Ctrl-C."""
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        raise KeyboardInterrupt
+
+
+async def test_a_time_limit_that_cannot_be_told_fails_the_attempt(autojump_clock: MockClock) -> None:
+    """What the function raises is the error; the job's code is not run, the worker goes on."""
+    async with open_app(jobs=[NoLimit]) as (app, jobs):
+        handle = await jobs.enqueue(NoLimit())
+        assert await drain(app) == {"discarded": 1}
+        (attempt,) = (await jobs.get(handle.id)).attempts
+    assert (attempt.end, attempt.error_type) == (End.FAILED, "LookupError")
+    assert attempt.message == "no limit for NoLimit"
+
+
+async def test_a_time_limit_may_be_decided_by_the_record(autojump_clock: MockClock) -> None:
+    """A function of it that returns a timedelta; `perform` holds to it too, and raises no group."""
+    async with open_app(jobs=[Limited]) as (app, jobs):
+        handle = await jobs.enqueue(Limited(3.0))
+        began = trio.current_time()
+        assert await drain(app) == {"discarded": 1}
+        assert trio.current_time() - began == pytest.approx(3, abs=0.1)
+        (attempt,) = (await jobs.get(handle.id)).attempts
+        assert attempt.end is End.TIMED_OUT
+        with pytest.raises(trio.TooSlowError, match="Limited did not end within its TIMEOUT"):
+            await perform(Limited(3.0))
+
+
+async def test_an_interrupt_in_a_job_ends_the_worker_and_gives_the_job_back(
+    autojump_clock: MockClock,
+) -> None:
+    """It is meant for the program: no attempt is used up, and nothing stays leased."""
+    async with scene(lambda _: None, [Interrupted]) as here:
+        handle = await here.client.enqueue(Interrupted())
+        with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+            await here.app.run_worker()
+        record = await here.client.get(handle.id)
+    assert (record.state, record.attempt) == (State.AVAILABLE, 0)
