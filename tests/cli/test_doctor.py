@@ -1,0 +1,153 @@
+"""What `doctor` finds, and other commands that say how things stand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+import jobrt
+from jobrt._storage.base import WorkerRow
+from jobrt.cli import output
+from jobrt.cli.admin import _examine_worker
+from jobrt.cli.output import age, print_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Command = Callable[..., Result]
+
+QUIET: dict[str, Any] = {"queues": {"default": {"stuck": [], "concurrency": 1}}, "tree": {"children": []}}
+
+
+def _row(*, beat: float = 0.0, alive: bool = True, **info: Any) -> WorkerRow:
+    """Make a worker whose last beat was so many seconds ago, with a lease of 30."""
+    now = datetime.now(UTC)
+    last = now - timedelta(seconds=beat)
+    return WorkerRow(
+        id="w1",
+        started_at=now,
+        beat_at=last,
+        expires_at=last + timedelta(seconds=30),
+        alive=alive,
+        info={**QUIET, **info},
+    )
+
+
+@pytest.mark.parametrize(
+    ("worker", "said"),
+    [
+        ({}, None),
+        ({"alive": False}, "worker w1 is dead"),
+        ({"outage": "no route"}, "cannot reach the database: no route"),
+        ({"beat": 21}, "last heard from 21"),
+        (
+            {"queues": {"default": {"stuck": [4, 5], "concurrency": 1}}},
+            "jobs 4, 5 in queue default are stuck",
+        ),
+        (
+            {
+                "tree": {
+                    "children": [{"name": "cron", "state": "failed", "last_error": "boom", "nested": None}]
+                }
+            },
+            "cron has failed: boom",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_worker(worker: dict[str, Any], said: str | None) -> None:
+    """One finding for each trouble, none for a worker that is well."""
+    found = list(_examine_worker(_row(**worker)))
+    assert [one.wrong for one in found] == [True] * (said is not None)
+    assert all(said in one.text for one in found if said)
+
+
+def test_doctor_finds_a_database_that_cannot_be_used(jobrt_command: Command, shop: Path) -> None:
+    """It does not fail at that, it says so."""
+    (shop / "shop.db").write_bytes(b"no database" * 200)
+    found = jobrt_command("doctor")
+    assert found.status == 1
+    assert "!!  the database cannot be used: " in found.out
+
+
+async def _leave_jobs(url: str) -> None:
+    """Leave a paused queue with a due job, and due jobs in a queue that somebody serves."""
+
+    class Long(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None:
+            """Be never run."""
+
+    app = jobrt.App(url, jobs=[Long], queues={"default": 1, "mail": 1})
+    async with app.open_client() as jobs, app.open_storage() as storage:
+        await jobs.pause("mail")
+        await jobs.enqueue(Long(), queue="mail")
+        await jobs.enqueue_many([Long(), Long()])
+        await storage.register("w1", lease=600, info=QUIET)
+
+
+def test_doctor_tells_why_due_jobs_wait(jobrt_command: Command, shop: Path) -> None:
+    """The queue is paused; there is room and a worker, so it will not be long; nobody here knows the name."""
+    trio.run(_leave_jobs, f"sqlite:///{shop}/shop.db")
+    found = jobrt_command("doctor")
+    assert found.status == 1
+    assert "!!  queue mail is paused with 1 due jobs: `queues resume mail`\n" in found.out
+    assert "ok  queue default: 2 due jobs, the oldest for" in found.out
+    assert "; 1 slots are free\n" in found.out
+    assert "jobs named 'Long' wait, which this app does not know" in found.out
+
+
+def test_migrations_of_sqlite_are_not_printed(jobrt_command: Command, shop: Path) -> None:
+    """There is nobody to give them to; the usage error says what happens instead."""
+    refused = jobrt_command("migrate", "--sql")
+    assert refused.status == 2
+    assert "migrated when they are opened" in refused.err
+
+
+def test_migrations_of_postgresql(
+    jobrt_command: Command, shop: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checked before, printed for those who apply them by hand, applied, and then there is nothing to do."""
+    monkeypatch.setenv("JOBRT_URL", postgres_url)
+    before = jobrt_command("migrate", "--check")
+    assert (before.status, before.out.splitlines()[0].split()[1:]) == (1, ["pending"])
+    assert "create table" in jobrt_command("migrate", "--sql").out
+    assert jobrt_command("migrate").out.startswith("applied 0001")
+    assert jobrt_command("migrate", "--check").out == "up to date\n"
+
+
+def test_the_manifest_as_tables(jobrt_command: Command, shop: Path) -> None:
+    """Jobs, then what the clock runs."""
+    lines = [line.split("\t") for line in jobrt_command("manifest").out.splitlines()]
+    assert ["fail", "mail", "0", "1"] in [line[:4] for line in lines]
+    assert ["nightly", "hello"] in [line[:2] for line in lines]
+
+
+def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In columns, with nothing in it taken for markup; or in words that there is none."""
+    monkeypatch.setattr(output, "on_terminal", lambda: True)
+    print_rows(("id", "why"), [[1, None], [22, "[bold]"]], empty="no jobs")
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert (head.split(), first.split(), second.split()) == (["id", "why"], ["1", "-"], ["22", "[bold]"])
+    print_rows(("id",), [], empty="no jobs")
+    assert capsys.readouterr().out == "no jobs\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "-"),
+        (0.25, "250 ms"),
+        (12.34, "12.3 s"),
+        (61, "1 min 1 s"),
+        (7260, "2 h 1 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_lengths_of_time_in_words(seconds: float | None, said: str) -> None:
+    """Two units are enough."""
+    assert age(seconds) == said
