@@ -63,6 +63,7 @@ class Cluster:
     """Whether the database's clock steps in this run."""
     count: int = 0
     over: bool = False
+    apps: list[AppOn] = attrs.Factory(list)
 
     def app(self) -> AppOn:
         """Make the app of the next worker, with a connection of its own."""
@@ -75,7 +76,9 @@ class Cluster:
             watch=world.called,
         )
         state = Place(world, f"worker {self.count}")
-        return AppOn(storage, jobs=JOBS, queues=QUEUES, lease=LEASE, grace=10.0, state=state, name=state.name)
+        app = AppOn(storage, jobs=JOBS, queues=QUEUES, lease=LEASE, grace=10.0, state=state, name=state.name)
+        self.apps.append(app)
+        return app
 
     async def keep_a_worker(self) -> None:
         """Have a worker until it is over: each stops or crashes after a while, and the next one starts."""
@@ -107,6 +110,26 @@ class Cluster:
             await app.worker.stop(grace=chance.choice([0, 1, 10]))
         else:
             nursery.cancel_scope.cancel()
+
+    async def watch(self) -> None:
+        """Object to a job that is claimed for a worker which lives and does not know of it: nobody would run it."""
+        before: set[tuple[int, int]] = set()
+        while True:
+            await trio.sleep(1)
+            unknown = {
+                (job_id, one[0]) for job_id, one in self.world.claims.items() if self._lost(job_id, *one)
+            }
+            for job_id, lease in unknown & before:
+                self.world.wrong(f"job {job_id} is claimed under {lease} for a worker that does not know it")
+            before = unknown
+
+    def _lost(self, job_id: int, lease: int, who: str, queue_name: str) -> bool:
+        for app in self.apps:
+            if app.worker is not None and app.worker.id == who and not app.worker.shutting_down.is_set():
+                queue = app.worker.queues[queue_name]
+                known = queue.known() + app.worker._completer.known()
+                return (job_id, lease) not in known and not queue.claims and not queue.in_doubt
+        return False
 
     async def operate(self) -> None:
         """Cancel, rerun, pause and resume until it is over."""
@@ -157,6 +180,7 @@ class Cluster:
                 await trio.sleep(1)
         await app.worker.stop()
         await self._check()
+        self.nursery.cancel_scope.cancel()
 
     async def _check(self) -> None:
         records = {one.id: one for one in await self.client.query()}
@@ -223,6 +247,7 @@ async def _trouble(world: World, real: Storage) -> None:
         steps = world.chance.choice([False, True])
         cluster = Cluster(world, real, faults, nursery, client, steps=steps)
         await cluster.enqueue(10)
+        nursery.start_soon(cluster.watch)
         async with trio.open_nursery() as trouble:
             for _ in range(3):
                 trouble.start_soon(cluster.keep_a_worker)
