@@ -108,6 +108,29 @@ async def test_a_worker_whose_heartbeats_fail_fences_itself_before_others_take_o
     assert len([one for one in here.events if isinstance(one, WorkerFenced)]) == 1
 
 
+async def test_jobs_that_nobody_has_begun_use_up_no_attempt(autojump_clock: MockClock) -> None:
+    """Claimed ahead and given up with the lease: unless a rescue is quicker, it is as if they were never claimed."""
+    trouble = Trouble(frozenset({"beat", "rescue"}), Fault.REFUSED)
+    queues = {"default": jobrt.Queue(2, poll_interval=3600)}
+    async with (
+        scene(trouble, [Long], state=[], queues=queues) as here,
+        trio.open_nursery() as nursery,
+    ):
+        quick = [Long(0.001 + 0.0001 * (n % 7)) for n in range(200)]
+        await here.client.enqueue_many([*quick, Long(600), Long(600), *quick[:10]])
+        worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(5)
+        ahead = [job.id for job in worker.queues["default"].inbox]
+        assert ahead, "the worker holds nothing that it has not begun"
+        trouble.on = True
+        await trio.sleep(LEASE + 10)
+        trouble.on = False
+        records = [await here.client.get(one) for one in ahead]
+        assert [one.attempts for one in records] == [()] * len(ahead)
+        assert {one.attempt for one in records} == {0}
+        await worker.stop(grace=0)
+
+
 async def test_while_it_cannot_register_again_it_claims_nothing(autojump_clock: MockClock) -> None:
     """What it claimed under a name that nobody knows would be rescued, and run twice, at once."""
     trouble = Trouble(frozenset({"beat", "register"}), Fault.REFUSED)

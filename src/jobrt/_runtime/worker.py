@@ -431,10 +431,14 @@ class Worker:
             one.cancel(stop, note)
 
     def _fence(self, why: str) -> None:
-        """Stop working on jobs that may be somebody else's by now."""
+        """Stop working on jobs that may be somebody else's by now.
+
+        What nobody has begun goes back without having used an attempt, if that is written before the rescue.
+        """
         self._cancel_running(Stop.LEASE_LOST, why)
         for queue in self.queues.values():
-            queue.withdraw()
+            for job in queue.withdraw():
+                self._completer.give_back(job)
 
     def _wake_queues(self) -> None:
         """Have all queues looked at: while the worker was nobody it claimed nothing."""
