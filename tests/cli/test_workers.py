@@ -112,6 +112,7 @@ async def _leave_notices(url: str) -> None:
     """Leave a worker whose watchdog has seen everything that it looks for."""
     notices = [
         {"what": "blocking", "job": 1, "name": "A", "seconds": 2.14, "at": "a.py:1 in run", "ago": 61.0},
+        {"what": "blocking", "job": 0, "name": "(no job)", "seconds": 1.5, "at": "", "ago": 2.0},
         {"what": "slow", "job": 2, "name": "B", "seconds": 75.0, "at": "", "ago": 2.0},
         {"what": "stalled", "queue": "mail", "due": 3, "free": 2, "ago": 2.0},
     ]
@@ -126,6 +127,7 @@ def test_doctor_tells_what_watchdogs_elsewhere_saw(jobrt_command: Command, shop:
     assert found.status == 1
     for said in (
         "job 1 (A) has blocked the event loop for 2.1 s, in a.py:1 in run (1 min 1 s ago)",
+        "the event loop stood still for 1.5 s with no job on it",
         "job 2 (B) is far past its usual time, at 75 s and more (2.0 s ago)",
         "queue mail had 3 due jobs, 2 free slots and no claim; it was repaired (2.0 s ago)",
     ):

@@ -33,6 +33,9 @@ __all__ = ["Usual", "Watchdog"]
 
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0
+_STANDS_STILL = (
+    "the event loop stands still, with no job on it (a thread keeps Python busy, or others the machine),"
+)
 _CLEANING_AFTER = 0.5
 """Seconds after its cancellation from which an attempt that goes on is taken to clean up."""
 _STOP_LIMIT = 5.0
@@ -192,9 +195,8 @@ class _LoopWatch:
         stack = "".join(traceback.format_stack(frame))
         one = _owner(frame, list(self.running()))
         name, job_id = (one.job.name, one.job.id) if one is not None else ("(no job)", 0)
-        logging.getLogger("jobrt").warning(
-            "job %s %s blocks the event loop for more than %g s:\n%s", name, job_id, _BLOCKED_AFTER, stack
-        )
+        what = f"job {name} {job_id} blocks the event loop" if one is not None else _STANDS_STILL
+        logging.getLogger("jobrt").warning("%s for more than %g s:\n%s", what, _BLOCKED_AFTER, stack)
         turned.wait()
         event = JobStuck(job_id, name, "blocking", time.monotonic() - began, stack)
         with suppress(trio.RunFinishedError):

@@ -40,6 +40,9 @@ def notice_words(notice: Mapping[str, Any]) -> str:
     if notice["what"] == "stalled":
         due, free = notice["due"], notice["free"]
         return f"queue {notice['queue']} had {due} due jobs, {free} free slots and no claim; it was repaired{ago}"
+    if notice["what"] == "blocking" and not notice["job"]:
+        said = f"the event loop stood still for {notice['seconds']:.1f} s with no job on it"
+        return f"{said}: a thread kept Python busy, or others the machine{ago}"
     where = f", in {notice['at']}" if notice["at"] else ""
     return f"job {notice['job']} ({notice['name']}) {_WHY[notice['what']].format(**notice)}{where}{ago}"
 
