@@ -6,8 +6,10 @@ import asyncio
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import trio
 from tests.runtime.test_worker import working
@@ -52,6 +54,17 @@ class Killed(jobrt.Job):
     MAX_ATTEMPTS = 1
 
     def run(self, ctx: Any) -> None:
+        time.sleep(3600)
+
+
+class Marked(jobrt.Job):
+    """Write which process it is, and wait."""
+
+    RUN_IN = "process"
+    file: str
+
+    def run(self, ctx: Any) -> None:
+        Path(self.file).write_text(str(os.getpid()), encoding="utf-8")
         time.sleep(3600)
 
 
@@ -170,6 +183,23 @@ async def test_a_process_is_killed_at_its_time_limit_and_the_next_one_serves() -
             pid, attempt, saved = await (await jobs.enqueue(Elsewhere())).result()
     assert pid != os.getpid()
     assert (attempt, saved) == (1, None)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+async def test_a_process_is_killed_when_an_operator_cancels_its_job(tmp_path: Path) -> None:
+    """The reason is in the record, and the process is gone."""
+    pytest.importorskip("trio_parallel")
+    file = trio.Path(tmp_path, "pid")
+    with trio.fail_after(45):
+        async with open_app(jobs=[Marked]) as (app, jobs), working(app):
+            handle = await jobs.enqueue(Marked(str(file)))
+            while not (await file.exists() and await file.read_text()):
+                await trio.sleep(0.005)
+            await jobs.cancel(handle.id, "enough")
+            record = await handle.wait()
+    assert [(one.end, one.message) for one in record.attempts] == [(End.CANCELLED, "enough")]
+    assert not psutil.pid_exists(int(await file.read_text()))
 
 
 async def test_an_asyncio_job_gets_its_cancelled_error() -> None:
