@@ -76,7 +76,12 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "jobrt", "--app", "tests.chaos.jobs:app", "worker", "--quiet"],
                 cwd=ROOT,
-                env={**os.environ, "JOBRT_URL": self.monkey.url, "JOBRT_CHAOS_LOG": str(self.monkey.log)},
+                env={
+                    **os.environ,
+                    "JOBRT_URL": self.monkey.url,
+                    "JOBRT_CHAOS_LOG": str(self.monkey.log),
+                    "PYTHONFAULTHANDLER": "1",
+                },
                 stdout=said,
                 stderr=said,
             )
@@ -112,6 +117,10 @@ class Worker:
         self.process.terminate()
         with trio.move_on_after(EXIT):
             await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGABRT)  # its log then says where it stands
+            with trio.move_on_after(EXIT):
+                await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
         how = f"{self.process.returncode} after {trio.current_time() - began:.1f} s"
         self.monkey.tell(f"{self.process.pid} ended with {how}")
         if self.process.returncode not in {0, -signal.SIGTERM}:  # the latter if it had hardly begun
