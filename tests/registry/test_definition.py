@@ -532,6 +532,7 @@ def _function(self: Any, ctx: Any) -> None: ...
         (_generator, "X.run has a yield in it"),
         (_async_generator, "X.run has a yield in it"),
     ],
+    ids=lambda value: type(value).__name__ if isinstance(value, (classmethod, staticmethod)) else None,
 )
 def test_a_wrong_run_is_refused_at_once(run: object, told: str) -> None:
     """A `run` that could not be called with a context is an error when the class is created."""
