@@ -183,7 +183,7 @@ class Cluster:
         self.nursery.cancel_scope.cancel()
 
     async def _check(self) -> None:
-        records = {one.id: one for one in await self.client.query()}
+        records = {one.id: one for one in await self.client.query(limit=None)}
         lost = self.world.expected - set(records)
         assert not lost, f"enqueued and gone: {lost}"
         written = Counter(row[0] for row in self.real._database._writer.execute("select id from written"))
