@@ -193,13 +193,13 @@ class Fetcher:
 
     def _hand_over(self, wanted: Demand, exchange: Exchange) -> bool:
         count = len(exchange.jobs)
-        full = count >= wanted.limit
+        full, had_nothing_to_do = count >= wanted.limit, not (self.queue.more or self.queue.held)
         left_out = self._left_out(wanted, exchange.jobs)
         self.queue.more = full or wanted.clustered or bool(left_out)
         self.queue.lacks(left_out)
         self.queue.limits.take(exchange.jobs)
         if count:
-            if not self.queue.held:  # the time before says nothing about how quick these will be
+            if had_nothing_to_do:  # that time says nothing about how quick these will be
                 self._restart_measuring(trio.current_time())
             self.queue.offer(exchange.jobs)
             if self.queue.unwanted:

@@ -64,9 +64,9 @@ class Maintenance:
         while trio.current_time() < began + trusted and await self._rescue() == _BATCH:
             pass
         if began >= self._pruned + _PRUNE_INTERVAL and self.rules:
-            self._pruned = began
             while trio.current_time() < began + trusted and await self._prune() == _BATCH:
                 pass
+            self._pruned = began
 
     async def _rescue(self) -> int:
         rescued = await self.storage.rescue(limit=_BATCH)
