@@ -29,6 +29,7 @@ SAID: list[tuple[e.Event, int, str]] = [
     (e.JobStarted(1, "send", "mail", 2, 9), logging.DEBUG, "attempt 2 begins"),
     (e.JobsClaimed("mail", 10, 3), logging.DEBUG, "claimed 3 of 10"),
     (e.JobEnqueued("send", "mail", (1, 2)), logging.DEBUG, "2 enqueued in mail"),
+    (e.OutcomeLost(1, "send", 9, End.FINISHED, "no"), logging.ERROR, "its outcome cannot be written: no"),
     (e.OutcomeRefused(1, "send", 9, End.FINISHED), logging.WARNING, "another worker owns it now"),
     (e.JobRescued(1, "send", "mail", "w1", State.RETRYABLE), logging.WARNING, "worker w1 is dead"),
     (e.JobStuck(1, "send", "blocking", 7.4, "at home"), logging.WARNING, "stuck (blocking, 7 s):\nat home"),
