@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PHASES", "drawn", "notice_words", "plain"]
 
-PHASES = {
+PHASES: Mapping[str | None, str] = {
     None: "asked; its worker has not said that it knows",
     "received": "received",
     "cleaning": "cleaning up",
