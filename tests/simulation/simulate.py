@@ -128,7 +128,7 @@ class Cluster:
             if app.worker is not None and app.worker.id == who and not app.worker.shutting_down.is_set():
                 queue = app.worker.queues[queue_name]
                 known = queue.known() + app.worker._completer.known()
-                return (job_id, lease) not in known and not queue.claims and not queue.in_doubt
+                return (job_id, lease) not in known and not queue.claims and not queue.doubts
         return False
 
     async def operate(self) -> None:

@@ -106,7 +106,7 @@ class Fetcher:
                 pass
 
     def _wants_second(self) -> bool:
-        return self.queue.more and not self.queue.in_doubt and self._room() >= _LARGEST_CLAIM
+        return self.queue.more and not self.queue.doubts and self._room() >= _LARGEST_CLAIM
 
     async def _fetch(self) -> bool:
         """Claim once; say whether it is worth claiming again at once."""
@@ -169,27 +169,29 @@ class Fetcher:
         self._measured_at, self._seen = now, self.queue.finished
 
     async def _exchange(self, wanted: Demand) -> Exchange | None:
-        if self.queue.in_doubt:
-            await self.queue.wait_alone()  # or the other claim's jobs would be given back as unknown
-            known = self.queue.known() + self.outbox.known()
-            await self.storage.release_unknown(wanted.worker, self.queue.name, known)
-            self.queue.in_doubt = False
+        if self.queue.doubts:
+            await self._clear_up(wanted.worker)
         if wanted.limit == _LARGEST_CLAIM and not wanted.clustered:
             self._large.set()
         reports = self.outbox.take()
         try:
             exchange = await self.storage.exchange([one.outcome for one in reports], wanted)
         except BaseException as error:
-            self.queue.in_doubt = True
+            self.queue.doubts += 1
             if reports and isinstance(error, StorageError) and not isinstance(error, StorageUnavailable):
-                self.outbox.rejected(
-                    reports
-                )  # an outcome may be at fault, or the claim: the next one goes alone
+                self.outbox.rejected(reports)  # one may be at fault, or the claim: the next one goes alone
                 return None
             self.outbox.put_back(reports)
             raise
         self.outbox.settled(reports, exchange.refused)
         return exchange
+
+    async def _clear_up(self, worker: str) -> None:
+        """Have the database give back what it holds for this worker and the worker does not know of."""
+        await self.queue.wait_alone()  # or the other claim's jobs would be given back as unknown
+        known, doubts = self.queue.known() + self.outbox.known(), self.queue.doubts
+        await self.storage.release_unknown(worker, self.queue.name, known)
+        self.queue.doubts -= doubts  # what came into doubt meanwhile is for the next one
 
     def _hand_over(self, wanted: Demand, exchange: Exchange) -> bool:
         count = len(exchange.jobs)

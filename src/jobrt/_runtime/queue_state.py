@@ -74,9 +74,9 @@ class QueueState:
     ``inbox`` holds claimed jobs that nobody has begun, ``running`` the attempts under way by claim: an attempt that
     lost its lease may still be cleaning up when its job is claimed again. ``more`` says that the database may hold
     due jobs that the last claim had no room for, so that each freed slot is worth a claim. ``claims`` are the
-    scopes of claims under way, with how many jobs each asks for. ``in_doubt`` says that the database may hold jobs for
-    this worker of which it does not know. ``unwanted`` are claims that operators have cancelled
-    and nobody has begun; their jobs may still be on their way. ``looks`` counts answered claims, ``turns`` also the
+    scopes of claims under way, with how many jobs each asks for. ``doubts`` counts reasons to think that the database
+    holds jobs for this worker of which it does not know. ``unwanted`` are claims that operators have cancelled and
+    nobody has begun; their jobs may still be on their way. ``looks`` counts answered claims, ``turns`` also the
     times that there was no room for one.
     """
 
@@ -98,7 +98,7 @@ class QueueState:
     taken: int = 0
     finished: int = 0
     claims: dict[trio.CancelScope, int] = attrs.Factory(dict)
-    in_doubt: bool = False
+    doubts: int = 0
     unwanted: set[JobRef] = attrs.Factory(set[JobRef])
     alone: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     looks: int = 0
@@ -163,7 +163,7 @@ class QueueState:
 
     def let_go(self, _job: Claimed) -> None:
         """Have the next claim give back a job whose end cannot be told to the database."""
-        self.in_doubt = True
+        self.doubts += 1
         self.wake.set()
 
     async def wait_alone(self) -> None:
