@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from jobrt._core.job import NewJob
 from jobrt._core.unique import unique_key
 from jobrt._registry.options import UNSET, EnqueueKeywords, EnqueueOptions, JobWithOptions, enqueue_options
-from jobrt._registry.registry import Registry, take_apart
+from jobrt._registry.registry import NO_OPTIONS, Registry, take_apart
 from jobrt.errors import InvalidJob, UnknownJob
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
 
 
 def _new(definition: JobDefinition, args: str, options: EnqueueOptions) -> NewJob:
+    if options is NO_OPTIONS and definition.unique is None:  # as most are: a third of what making one takes
+        return NewJob(definition.name, args, definition.queue, definition.priority, definition.max_attempts)
     queue = definition.queue if options.queue is UNSET else options.queue
     return NewJob(
         name=definition.name,

@@ -92,7 +92,7 @@ def _where(definition: JobDefinition) -> str:
     return f"{cls.__module__}.{cls.__qualname__.removesuffix('.job_class')}"
 
 
-_NO_OPTIONS = EnqueueOptions()
+NO_OPTIONS = EnqueueOptions()
 
 
 def take_apart(job: Job | JobWithOptions[Job]) -> tuple[JobDefinition, Job, EnqueueOptions]:
@@ -103,7 +103,7 @@ def take_apart(job: Job | JobWithOptions[Job]) -> tuple[JobDefinition, Job, Enqu
 
     """
     if isinstance(job, Job):
-        return definition_of(job), job, _NO_OPTIONS
+        return definition_of(job), job, NO_OPTIONS
     if isinstance(job, JobWithOptions):
         return definition_of(job.job), job.job, job.options
     raise InvalidJob(_no_job(job))
