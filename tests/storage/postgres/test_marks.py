@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from jobrt._core.job import Claimed
 from jobrt._core.limits import Demand
 from jobrt._storage.postgres.claim import Mark, Marks, Reply
@@ -154,3 +156,13 @@ def test_marks_do_not_pile_up() -> None:
     for number in range(300):
         marks.of(Demand("w", f"q{number}", 1, ("a",)))
     assert marks.of(ASK) is not first
+
+
+def test_what_a_job_takes_is_the_least_that_was_seen() -> None:
+    """So that walking over dead entries is noticed on a quick machine as well as on a slow one."""
+    marks = Marks()
+    assert marks.beyond_the_work(0.03, jobs=1000) == pytest.approx(0.0)
+    assert marks.beyond_the_work(0.01, jobs=1000) == pytest.approx(0.0)
+    assert marks.beyond_the_work(0.018, jobs=1000) == pytest.approx(0.008)
+    assert marks.beyond_the_work(0.0001, jobs=90) == pytest.approx(-0.0008)
+    assert marks.beyond_the_work(0.018, jobs=1000) == pytest.approx(0.008)

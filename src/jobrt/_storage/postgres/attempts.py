@@ -84,7 +84,7 @@ class Attempts:
         statement = exchange_statement(session.schema, ended=ended, capped=bool(demand.capped), every=every)
         values |= claim_values(demand) | mark.start(full=full)
         rows = await session.run(statement, **values)
-        reply = read_reply(rows, queue=demand.queue, ended=len(outcomes))
+        reply = read_reply(rows, queue=demand.queue, ended=len(outcomes), marks=self.marks)
         mark.learn(demand, reply, full=full, every=every, now=now)
         short = len(reply.jobs) < demand.limit
         return reply, short and not every and mark.repeat(reply, full=full)
