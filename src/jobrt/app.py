@@ -31,7 +31,7 @@ from jobrt._registry import (
 from jobrt._runtime.cron import declare
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
-from jobrt._runtime.plan import WorkerPlan, check_queues
+from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
 from jobrt._runtime.worker import Worker
 from jobrt._storage.urls import open_storage, parse_url
 from jobrt.errors import InvalidFilter, StorageUnavailable
@@ -398,17 +398,9 @@ class App:
         return await stack.enter_async_context(made) if hasattr(made, "__aenter__") else made
 
     def _worker_plan(self, queues: Iterable[str] | None) -> WorkerPlan:
-        served = self.queues
-        if queues is not None:
-            wanted = list(queues)
-            unknown = [name for name in wanted if name not in served]
-            if unknown:
-                msg = f"no queue {', '.join(map(repr, unknown))}: this app has {', '.join(map(repr, served))}"
-                raise InvalidFilter(msg)
-            served = {name: served[name] for name in wanted}
         return WorkerPlan(
             definitions={one.name: one for one in self.registry},
-            queues=served,
+            queues=choose_queues(self.queues, queues),
             rules=self._rules,
             crons=tuple(self.crons.values()),
             grace=self.grace,

@@ -6,9 +6,11 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
+import psutil
 import pytest
 
 from jobrt.cli import main
@@ -124,5 +126,15 @@ def start(shop: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     yield run
     for process in started:
-        process.kill()
-        process.communicate()
+        kill(process.pid)
+        process.communicate()  # returns when all who could write to it have gone
+
+
+def kill(pid: int) -> None:
+    """Kill a process and those that it started, which nobody else would end."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        process.suspend()  # or it would start others for those that are killed
+        for one in [*process.children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()

@@ -9,14 +9,14 @@ import attrs
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jobrt._core.cron import CronEntry
     from jobrt._core.keep import PruneRule
     from jobrt._core.queues import Queue
     from jobrt._registry import JobDefinition
 
-__all__ = ["WorkerPlan", "check_queues"]
+__all__ = ["WorkerPlan", "check_queues", "choose_queues"]
 
 
 @attrs.frozen(kw_only=True)
@@ -47,3 +47,20 @@ def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, 
         )
         msg = f"{said}: add it to App(queues=...)"
         raise InvalidFilter(msg)
+
+
+def choose_queues(queues: Mapping[str, Queue], wanted: Iterable[str] | None) -> Mapping[str, Queue]:
+    """Return those of an app's queues that a worker shall serve, all if `wanted` is None.
+
+    Raises:
+        InvalidFilter: the app has no such queue; names those it has.
+
+    """
+    if wanted is None:
+        return queues
+    names = list(wanted)
+    unknown = [name for name in names if name not in queues]
+    if unknown:
+        msg = f"no queue {', '.join(map(repr, unknown))}: this app has {', '.join(map(repr, queues))}"
+        raise InvalidFilter(msg)
+    return {name: queues[name] for name in names}

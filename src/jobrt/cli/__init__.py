@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobrt.cli.output import in_one_line, sole_error
 from jobrt.cli.setting import Setting
-from jobrt.errors import JobrtError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,19 +71,13 @@ def _refuse(error: click.ClickException) -> int:
         return error.exit_code
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f" (see {context.command_path} --help)" if context else ""
-    click.echo(f"jobrt: {' '.join(error.format_message().split())}{hint}", err=True)
+    click.echo(f"jobrt: {in_one_line(error)}{hint}", err=True)
     return error.exit_code
 
 
-def _tell(error: BaseException) -> int:
-    """Print an error as one line; a bug of ours too, with how to see more."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+def _tell(error: Exception) -> int:
+    """Print an error as one line."""
     if os.environ.get("JOBRT_DEBUG"):
-        raise error
-    text = " ".join(str(error).split())
-    if isinstance(error, JobrtError):
-        click.echo(f"jobrt: {text}", err=True)
-    else:
-        click.echo(f"jobrt: {type(error).__name__}: {text} (JOBRT_DEBUG=1 shows the traceback)", err=True)
+        raise sole_error(error)
+    click.echo(f"jobrt: {in_one_line(error)}", err=True)
     return 1

@@ -13,18 +13,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobrt.errors import JobrtError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 __all__ = [
     "age",
     "console",
+    "in_one_line",
     "job_row",
     "jobs_in_words",
     "jsonable",
     "on_terminal",
     "print_json",
     "print_rows",
+    "sole_error",
     "when",
 ]
 
@@ -35,6 +39,23 @@ JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 def jobs_in_words(count: int) -> str:
     """Return ``1 job``, ``2 jobs``."""
     return f"{count} job{'' if count == 1 else 's'}"
+
+
+def sole_error(error: Exception) -> Exception:
+    """Return what a group has, if that is one error: nurseries wrap what they raise."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def in_one_line(error: Exception) -> str:
+    """Return an error as people are told it; a bug of ours too, with how to see more."""
+    error = sole_error(error)
+    said = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    line = " ".join(said.split())
+    if isinstance(error, JobrtError | click.ClickException):
+        return line
+    return f"{type(error).__name__}: {line} (JOBRT_DEBUG=1 shows the traceback)"
 
 
 def on_terminal() -> bool:

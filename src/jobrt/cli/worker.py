@@ -13,8 +13,10 @@ import attrs
 import click
 import trio
 
+from jobrt._runtime.plan import choose_queues
 from jobrt.cli.patience import wait_for_database
 from jobrt.cli.processes import serve_processes
+from jobrt.cli.reports import REPORT_OPTION, Reporter, reporting
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.logs import JsonFormatter, log_event
 
@@ -48,6 +50,7 @@ _CLEANUP = 4.0
 @click.option("--verbose", is_flag=True, help="Log every attempt.")
 @click.option("--quiet", is_flag=True, help="Log only what is wrong.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@REPORT_OPTION
 @click.pass_obj
 @in_trio
 async def worker(
@@ -60,6 +63,7 @@ async def worker(
     verbose: bool,
     quiet: bool,
     log_format: str,
+    report: int | None,
 ) -> None:
     """Run jobs until told to stop.
 
@@ -67,20 +71,26 @@ async def worker(
 
     SIGTERM or SIGINT stops gracefully: running jobs have their grace. A second signal ends the grace, a third
     the process.
+
+    With --processes, a process that dies is started again; one that does not come up five times in a row ends all.
     """
     prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
-    app = setting.app_with_jobs()
-    grace = app.grace if grace is None else grace
-    if processes == 1:
-        await serve(app, queues=queues or None, grace=grace, wait=wait, drain=drain)
-        return
-    if drain:
-        msg = "--drain runs one process: leave out --processes"
-        raise click.UsageError(msg)
-    arguments = [*setting.arguments(), "worker", f"--grace={grace}", f"--log-format={log_format}"]
-    arguments.append("--wait=inf")  # the parent has waited: those that start later stay up, as those before
-    arguments += [f"--queue={one}" for one in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
-    await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
+    with reporting(report) as reporter:
+        app = setting.app_with_jobs()
+        choose_queues(app.queues, queues or None)  # a wrong name is said before anything is waited for
+        grace = app.grace if grace is None else grace
+        if processes == 1:
+            await serve(app, queues=queues or None, grace=grace, wait=wait, drain=drain, reporter=reporter)
+            return
+        if drain:
+            msg = "--drain runs one process: leave out --processes"
+            raise click.UsageError(msg)
+        arguments = [*setting.arguments(), "worker", f"--grace={grace}", f"--log-format={log_format}"]
+        arguments.append(
+            "--wait=inf"
+        )  # the parent has waited: those that start later stay up, as those before
+        arguments += [f"--queue={one}" for one in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
+        await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
 
 
 def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
@@ -96,7 +106,15 @@ def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
-async def serve(app: App, *, queues: tuple[str, ...] | None, grace: float, wait: float, drain: bool) -> None:
+async def serve(
+    app: App,
+    *,
+    queues: tuple[str, ...] | None,
+    grace: float,
+    wait: float,
+    drain: bool,
+    reporter: Reporter,
+) -> None:
     """Run a worker that obeys signals; give up if the database is not there after `wait` seconds."""
     with ExitStack() as stack:
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
@@ -110,6 +128,7 @@ async def serve(app: App, *, queues: tuple[str, ...] | None, grace: float, wait:
                 stack.enter_context(app.events.subscribed(log_event, routine=verbose))
                 obeying.worker = await nursery.start(_run(app, queues))
             if obeying.worker is not None:
+                reporter.up()
                 if obeying.count:  # came while it was starting
                     obeying.worker.begin_stop(grace=grace)
                 if drain:

@@ -1,0 +1,163 @@
+"""Worker processes that die: those that were up are started again, those that never come up end their parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg
+import pytest
+
+from tests.cli.test_processes import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+    from tests.support.postgres import Cluster
+
+    Start = Callable[..., subprocess.Popen[str]]
+    Command = Callable[..., Result]
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+GAVE_UP = "jobrt: gave up after 5 tries: worker process "
+
+
+def up(parent: subprocess.Popen[str]) -> psutil.Process:
+    """Wait until one more process is up, and return it."""
+    said = until(parent.stderr, "INFO worker process ")
+    return psutil.Process(int(said.partition("worker process ")[2].removesuffix(" is up\n")))
+
+
+def ended(parent: subprocess.Popen[str], status: int) -> list[str]:
+    """Wait for its end and return the rest of what it said."""
+    _, said = parent.communicate(timeout=50)
+    assert parent.returncode == status, said
+    assert "Traceback" not in said
+    return said.splitlines()
+
+
+@pytest.fixture
+def few_rights(
+    private_postgres: Cluster, jobrt_command: Command, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Let commands use a migrated database as somebody who may use all tables but that of the workers."""
+    server = private_postgres.server
+    url = server.create_database("jobs")
+    monkeypatch.setenv("JOBRT_URL", url)
+    assert jobrt_command("migrate").status == 0
+    server.execute("create role few login")
+    server.execute("grant usage on schema jobrt to few", url=url)
+    server.execute("grant all on all tables in schema jobrt to few", url=url)
+    server.execute("grant all on all sequences in schema jobrt to few", url=url)
+    server.execute("revoke all on jobrt.worker from few", url=url)
+    monkeypatch.setenv("JOBRT_URL", url.replace("postgres@", "few@"))
+    return url
+
+
+def test_processes_that_the_database_refuses_end_their_parent(few_rights: str, start: Start) -> None:
+    """Each is tried five times, and each try is one line; the last line has the database's own words."""
+    *before, last = ended(start("worker", "--processes", "2"), 1)
+    assert last.startswith(GAVE_UP)
+    assert "as few: permission denied for table worker; mend that and start again" in last
+    assert all("permission denied for table worker" in line for line in before)
+    assert 5 <= len(before) <= 10
+
+
+def test_rights_that_come_late_are_enough(few_rights: str, private_postgres: Cluster, start: Start) -> None:
+    """A try that succeeds ends the row of those that did not, and a stop is a stop."""
+    parent = start("worker", "--processes", "2")
+    until(parent.stderr, "did not start")
+    private_postgres.server.execute("grant all on jobrt.worker to few", url=few_rights)
+    up(parent)
+    parent.send_signal(signal.SIGTERM)
+    ended(parent, 0)
+
+
+def test_a_stop_is_obeyed_between_two_tries(few_rights: str, start: Start) -> None:
+    """Nothing is to be told: the user wanted it down, and it is."""
+    parent = start("worker", "--processes", "2")
+    until(parent.stderr, "did not start")
+    parent.send_signal(signal.SIGINT)
+    assert not any("gave up" in line for line in ended(parent, 0))
+
+
+def test_giving_up_lets_the_other_processes_finish(
+    postgres_url: str, start: Start, jobrt_command: Command, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer schema came while they ran: who is started now is refused, and the running job has its grace."""
+    monkeypatch.setenv("JOBRT_URL", postgres_url)
+    assert jobrt_command("migrate").status == 0
+    assert jobrt_command("enqueue", "wait_for", f"path={shop}/go").status == 0
+    parent = start("worker", "--processes", "2")
+    processes = {up(parent), up(parent)}
+    until(parent.stdout, "begun")
+    (busy,) = (one for one in processes if f" {one.pid}\n" in (shop / "go.begun").read_text())
+    with psycopg.connect(postgres_url) as conn:
+        conn.execute("insert into jobrt.migration (name) values ('9999_later')")
+    (processes - {busy}).pop().kill()
+    until(parent.stderr, "is stopping: 1 jobs")
+    (shop / "go").touch()
+    last = ended(parent, 1)[-1]
+    assert last.startswith(GAVE_UP)
+    assert "9999_later" in last
+    with psycopg.connect(postgres_url) as conn:
+        conn.execute("delete from jobrt.migration where name = '9999_later'")
+    (job,) = json.loads(jobrt_command("jobs", "--json").out)
+    assert (job["state"], job["attempt"]) == ("completed", 1)
+
+
+@pytest.mark.parametrize(
+    ("deployed", "said"),
+    [
+        ("import nowhere", "cannot import shop: ModuleNotFoundError: No module named 'nowhere'"),
+        ("import os; os._exit(7)", "it ended with status 7"),
+        ("import os; os.abort()", "it ended with signal SIGABRT"),
+    ],
+    ids=["error", "status", "signal"],
+)
+def test_an_application_that_broke_since_the_start_ends_the_parent(
+    shop: Path, start: Start, deployed: str, said: str
+) -> None:
+    """It shows when a process dies: its successors say why they do not start, or how they ended."""
+    parent = start("worker", "--processes", "2")
+    up(parent)
+    victim = up(parent)
+    (shop / "shop.py").write_text(deployed, encoding="utf-8")
+    victim.kill()
+    last = ended(parent, 1)[-1]
+    assert last.startswith(GAVE_UP)
+    assert said in last
+
+
+def test_processes_that_were_up_are_started_again_however_often_they_die(shop: Path, start: Start) -> None:
+    """A sixth death within half a minute makes it a pause of ten seconds, and no end."""
+    parent = start("worker", "--processes", "2")
+    up(parent)
+    victim = up(parent)
+    for _ in range(5):
+        victim.kill()
+        assert "ended with signal SIGKILL; another starts in" in until(parent.stderr, str(victim.pid))
+        victim = up(parent)
+    victim.kill()
+    assert "that is too often: another starts in 10 s" in until(parent.stderr, str(victim.pid))
+    parent.send_signal(signal.SIGTERM)
+    ended(parent, 0)
+
+
+def test_a_process_whose_parent_has_died_says_itself_why_it_does_not_start(shop: Path) -> None:
+    """Its report reaches nobody, so it is printed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "jobrt", "worker", "--queue=nowhere", f"--report={writing}"]
+    orphan = subprocess.run(command, pass_fds=(writing,), capture_output=True, text=True, check=False)
+    os.close(writing)
+    assert (orphan.returncode, orphan.stderr.count("\n")) == (1, 1)
+    assert orphan.stderr.startswith("jobrt: no queue 'nowhere'")
