@@ -46,6 +46,7 @@ SAID: list[tuple[e.Event, int, str]] = [
     (e.WorkerStarted("w1", ()), logging.INFO, "serving nothing"),
     (e.WorkerStopping("w1", 30.0, 2), logging.INFO, "2 jobs have 30 s to end"),
     (e.WorkerStopped("w1"), logging.INFO, "has stopped"),
+    (e.WorkerStopped("w1", "no rights"), logging.WARNING, "everything in order: no rights"),
     (e.WorkerFenced("w1", 31.0), logging.ERROR, "away for 31.0 s"),
     (e.ActorRestarted("worker", "cron", "boom", 0.5, 1), logging.ERROR, "cron failed (boom), starts again in 0.5 s"),
     (e.NotifierDeaf("gone"), logging.WARNING, "polling goes on: gone"),

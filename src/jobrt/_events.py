@@ -24,7 +24,7 @@ event                 told when
 `JobsPruned`          retention deleted jobs
 `WorkerStarted`       a worker registered
 `WorkerStopping`      a worker claims nothing new
-`WorkerStopped`       a worker is gone, its outcomes written
+`WorkerStopped`       a worker is gone, its outcomes written, or with the error that kept it from that
 `WorkerFenced`        a worker could not renew its lease and cancelled its own jobs
 `ActorRestarted`      a supervisor restarts a child, with the error and the delay
 `NotifierDeaf`        the wake-up connection was lost; polling goes on
@@ -249,9 +249,10 @@ class WorkerStopping(Event):
 
 @attrs.frozen
 class WorkerStopped(Event):
-    """A worker is gone."""
+    """A worker is gone. ``error``: why it could not write all it had to before, the first reason; else empty."""
 
     worker: str
+    error: str = ""
 
 
 @attrs.frozen

@@ -87,6 +87,9 @@ def describe(event: e.Event) -> tuple[int, str]:  # noqa: C901, PLR0912 - one li
         case e.WorkerStopping():
             said = f"worker {event.worker} is stopping: {event.running} jobs have {event.grace:g} s to end"
             return logging.INFO, said
+        case e.WorkerStopped(error=error) if error:
+            said = f"worker {event.worker} has stopped, but could not leave everything in order: {error}"
+            return logging.WARNING, said
         case e.WorkerStopped():
             return logging.INFO, f"worker {event.worker} has stopped"
         case e.WorkerFenced():

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
+from jobrt._events import WorkerStopped
 
 
 class Sleep(jobrt.Job):
@@ -88,6 +89,47 @@ async def test_a_storage_that_does_not_answer_does_not_hold_a_stop(
         began = trio.current_time()
         await worker.stop(grace=4)
         assert trio.current_time() - began <= 9.01
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.SLOW])
+@pytest.mark.parametrize("call", ["finish", "release_unknown", "resign"])
+async def test_whatever_step_of_signing_off_fails_the_others_are_taken(
+    call: str, fault: Fault, autojump_clock: MockClock
+) -> None:
+    """Nobody takes the worker for one that lives, its job is free at once, and the event says what went wrong."""
+    trouble = Trouble(frozenset({call}), fault, 1e6)
+    async with scene(trouble, [Sleep], queues={"default": 3, "mail": 1}) as here:
+        async with trio.open_nursery() as nursery:
+            worker = await nursery.start(here.app.run_worker)
+            await here.client.enqueue(Sleep())
+            await trio.sleep(1)
+            trouble.on = True
+            began = trio.current_time()
+            await worker.stop(grace=1)
+        assert trio.current_time() - began <= 6.01
+        assert await here.client.workers() == []
+        assert await here.client.count(where.state("available")) == 1
+    (stopped,) = [event for event in here.events if isinstance(event, WorkerStopped)]
+    tried_again = call == "finish"  # until its time is over
+    said = f"{call} is refused" if fault is Fault.REFUSED and not tried_again else "not done within"
+    assert said in stopped.error
+
+
+async def test_a_fault_that_is_not_the_storages_travels_on_when_all_is_signed_off(
+    autojump_clock: MockClock,
+) -> None:
+    """A bug in one step hides in no event, and does not keep the worker registered."""
+
+    def buggy(name: str) -> None:
+        if name == "release_unknown":
+            raise LookupError(name)
+
+    async with scene(buggy, [Sleep]) as here:
+        with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
+            async with trio.open_nursery() as nursery:
+                worker = await nursery.start(here.app.run_worker)
+                worker.begin_stop()
+        assert await here.client.workers() == []
 
 
 async def test_outcomes_that_the_stop_brings_about_are_written_once(autojump_clock: MockClock) -> None:
@@ -197,6 +239,24 @@ async def test_a_process_about_to_exit_abandons_what_does_not_end(autojump_clock
         assert await here.client.workers() == []
         await worker.stopped.wait()
         assert await here.client.get(handle.id) == record
+
+
+async def test_a_process_about_to_exit_is_told_what_it_leaves_though_the_database_is_away(
+    autojump_clock: MockClock,
+) -> None:
+    """Within the limit that it sets: nothing is raised that would keep it from exiting."""
+    away = Trouble(frozenset({"finish", "exchange", "release_unknown", "unregister"}), Fault.SLOW, 1e6)
+    async with scene(away, [Deaf]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Deaf(50))
+        await trio.sleep(1)
+        worker.begin_stop(grace=0)
+        await trio.sleep(4)
+        for away.fault in (Fault.SLOW, Fault.REFUSED):
+            away.on = True
+            with trio.fail_after(1):
+                assert await worker.abandon() == [f"Deaf {handle.id}"]
+        away.on = False
 
 
 async def test_jobs_in_hand_of_a_stopped_worker_go_on_at_their_checkpoint_elsewhere(

@@ -23,7 +23,7 @@ import platform
 import socket
 import sys
 import uuid
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -62,12 +62,13 @@ from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.queue_state import NameLimits, QueueState
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
+from jobrt._runtime.sign_off import sign_off
 from jobrt._runtime.supervisor import Supervisor
 from jobrt._runtime.watchdog import Usual, Watchdog
-from jobrt.errors import StorageError, StorageUnavailable
+from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from jobrt._core.cron import CronEntry
     from jobrt._core.job import Claimed, JobRef, NewJob, Outcome
@@ -108,6 +109,7 @@ class Worker:
     stopped: trio.Event = attrs.Factory(trio.Event)
     queues: dict[str, QueueState] = attrs.Factory(dict)
     _grace: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    _unsaid: str = ""
 
     def __attrs_post_init__(self) -> None:
         plan = self.plan
@@ -283,7 +285,7 @@ class Worker:
                         await self._shut_down(graceful=self.shutting_down.is_set())
                     hurry.cancel()
         finally:
-            self.emit(WorkerStopped(self.id))
+            self.emit(WorkerStopped(self.id, self._unsaid))
             self.stopped.set()
 
     async def _register(self) -> None:
@@ -326,8 +328,7 @@ class Worker:
                 claim.cancel(reason="the worker stopped")
         await self._wait_empty()  # Trio cannot end an attempt that does not end: it holds the worker open
         try:
-            with trio.move_on_after(_SIGN_OFF), suppress(StorageError):
-                await self._sign_off()
+            await self._sign_off()
         finally:
             self._tree.stop()  # whatever went wrong before: nothing else would ever end it
 
@@ -343,13 +344,16 @@ class Worker:
 
     async def _sign_off(self) -> None:
         """Write the last outcomes and leave nothing behind that carries this worker's name."""
-        try:
-            await self._completer.drain()
-        finally:  # if there is one that cannot be written, its job goes back
-            for queue in self.queues:
-                await self.storage.release_unknown(self.id, queue, ())
-            await self._maintenance.resign()
-            await self.storage.unregister(self.id)
+        # What could not be written goes back before the worker is gone, or its rescue would count an attempt.
+        steps: dict[str, Callable[[], Awaitable[Any]]] = {"outcomes": self._completer.drain}
+        steps |= {f"claims of {queue}": partial(self._release, queue) for queue in self.queues}
+        steps["leadership"] = self._maintenance.resign
+        steps["registration"] = lambda: self.storage.unregister(self.id)
+        error = await sign_off(steps, seconds=_SIGN_OFF)
+        self._unsaid = "" if error is None else str(error)
+
+    async def _release(self, queue: str) -> None:
+        await self.storage.release_unknown(self.id, queue, ())
 
     # ------------------------------------------------------------------ wiring
 
