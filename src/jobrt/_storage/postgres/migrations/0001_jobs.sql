@@ -158,6 +158,7 @@ create index past_hour on {schema}.past (hour, queue, name);
 -- transaction whatever ended the job, and because its condition costs next to nothing for jobs nobody waits for.
 create function {schema}.settle() returns trigger language plpgsql as $$
 declare
+    ended bigint[];
     waiting bigint;
     its_queue text;
 begin
@@ -165,10 +166,17 @@ begin
         perform pg_notify({channel}, 'f');
     end if;
     if old.flags & 4 <> 0 then
-        for waiting in select d.parent from {schema}.dependency d where d.child = old.id order by d.parent loop
-            -- Two children that end at the same time take turns here, so that the second sees the first gone. Not by
-            -- the parent's row, which only the last of them locks: all others lock rows in the order of ids.
+        -- Two children that end at the same time take turns, so that the second sees the first gone. Not by the
+        -- parent's row, which only the last of them locks: all others lock rows in the order of ids. A batch takes
+        -- the turns of all its parents at its first child, in one order: child by child, two batches would cross.
+        ended := nullif(current_setting('jobrt.ended', true), '')::bigint[];
+        for waiting in
+            select distinct d.parent from {schema}.dependency d where d.child = any(ended || old.id) order by d.parent
+        loop
             perform pg_advisory_xact_lock(hashtextextended('{literal}.settle', waiting));
+        end loop;
+        perform set_config('jobrt.ended', '', true);
+        for waiting in select d.parent from {schema}.dependency d where d.child = old.id order by d.parent loop
             delete from {schema}.dependency d where d.child = old.id and d.parent = waiting;
             if not exists (select from {schema}.dependency d where d.parent = waiting) then
                 update {schema}.job j set schedule_at = statement_timestamp()

@@ -2,10 +2,14 @@
 --
 -- Rows are addressed by primary key and lease alone. With the state in the condition the planner would take the
 -- partial index on executing jobs, whose dead entries pile up while somebody holds an old snapshot.
+--
+-- Where others wait for one of the jobs, the trigger `settle` is told the whole batch: it runs once for each job, after
+-- all are written, and has to lock at the first what it needs for all, in one order (decisions/005).
 ended as (
     update {schema}.job j
        set state = 'completed', lease = -j.lease, finished_at = statement_timestamp(), cancel_reason = null
       from unnest(:ids::bigint[], :leases::bigint[]) o(id, lease)
      where j.id = o.id and j.lease = o.lease and o.lease > 0
-    returning j.id, o.lease, null::timestamptz as due_at, j.queue
+    returning j.id, o.lease, null::timestamptz as due_at, j.queue,
+              case when j.flags & 4 <> 0 then set_config('jobrt.ended', :ids::text, true) end as told
 )

@@ -1,4 +1,4 @@
--- The outcomes of any batch: hot rows as in ended_clean.sql, and side rows by inserts for those that need them.
+-- The outcomes of any batch: hot rows and `told` as in ended_clean.sql, and side rows by inserts for those that need them.
 --
 -- A request to cancel turns whatever would run again into cancelled. `due` is null where the due time stays.
 ended as (
@@ -21,7 +21,8 @@ ended as (
      where j.id = o.id and j.lease = o.lease and o.lease > 0
     returning j.id, case when j.finished_at is null then j.schedule_at end as due_at, j.queue,
               o.lease, j.attempt + o.unspent as number, o.ending, j.started_at, j.worker,
-              o.error_type, o.message, o.traceback, o.result, j.records
+              o.error_type, o.message, o.traceback, o.result, j.records,
+              case when j.flags & 4 <> 0 then set_config('jobrt.ended', :ids::text, true) end as told
 ),
 recorded as (
     insert into {schema}.attempt

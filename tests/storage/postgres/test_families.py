@@ -1,0 +1,104 @@
+"""Batches that end children of the same parents while others want the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+
+from jobrt._core import where
+from jobrt._core.job import Claimed
+from jobrt._core.states import End, Event, State
+from jobrt._storage.base import Storage
+from jobrt._storage.postgres import PostgresStorage
+from tests.storage.postgres.build import add, ask, end, job
+from tests.storage.postgres.conftest import PATIENCE
+
+
+async def family(storage: Storage, *children_of: Sequence[int]) -> tuple[list[Claimed], list[Claimed]]:
+    """Return as many parents as there are sequences, which wait for the children at those places, and all children."""
+    await storage.register("w1", lease=1000, info={})
+    children = 1 + max(place for places in children_of for place in places)
+    await add(storage, *(job("a") for _ in range(len(children_of) + children)))
+    jobs = list((await storage.exchange((), ask("a"))).jobs)
+    parents, offspring = jobs[: len(children_of)], jobs[len(children_of) :]
+    for parent, places in zip(parents, children_of, strict=True):
+        waits = end(
+            parent,
+            event=Event.SNOOZE,
+            end=End.SNOOZED,
+            children=tuple(offspring[place].id for place in places),
+            spent=False,
+        )
+        assert await storage.finish([waits]) == ()
+    return parents, offspring
+
+
+async def until_waiting(admin: psycopg.Connection[Any], count: int) -> None:
+    """Return when so many sessions wait for a lock."""
+    asked = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with trio.fail_after(PATIENCE):
+        while admin.execute(asked).fetchall() != [(count,)]:
+            await trio.sleep(0.01)
+
+
+async def until_undone(admin: psycopg.Connection[Any]) -> None:
+    """Return when the server has counted a deadlock: it does so a moment after it has ended it."""
+    asked = "select deadlocks from pg_stat_database where datname = current_database()"
+    with trio.fail_after(PATIENCE):
+        while admin.execute(asked).fetchall() == [(0,)]:
+            await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("result", [None, "1"], ids=["clean", "mixed"])
+async def test_batches_with_the_same_parents_in_opposite_orders_do_not_cross(
+    result: str | None,
+    storage: PostgresStorage,
+    another: Callable[..., Any],
+    admin: psycopg.Connection[Any],
+    postgres_url: str,
+) -> None:
+    """Each takes the turns of all its parents at once: a deadlock, which here nobody would undo, does not arise."""
+    parents, (first, second, third, fourth) = await family(storage, (0, 3), (1, 2))
+    admin.execute(f"alter database {admin.info.dbname} set deadlock_timeout = '1h'".encode())
+    async with another() as one, another() as other:
+        with psycopg.connect(postgres_url) as gate, trio.fail_after(PATIENCE):
+            gate.execute(
+                "select from jobrt.dependency where child = %s and parent = %s for update",
+                (first.id, parents[0].id),
+            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one.finish, [end(first, result=result), end(second)])  # waits at the gate
+                await until_waiting(admin, 1)
+                nursery.start_soon(other.finish, [end(third), end(fourth, result=result)])
+                await until_waiting(admin, 2)
+                gate.rollback()
+    assert await storage.count(where.state("completed")) == 4
+    due = (await storage.exchange((), ask("a"))).jobs
+    assert [one.id for one in due] == [one.id for one in parents]
+
+
+async def test_who_cancels_a_parent_and_its_child_does_not_lose_the_childs_end(
+    storage: PostgresStorage,
+    another: Callable[..., Any],
+    admin: psycopg.Connection[Any],
+    postgres_url: str,
+) -> None:
+    """It has the parent's row and wants the child's, and the child's end the reverse: one is undone and made again."""
+    (parent,), (child,) = await family(storage, (0,))
+    async with another() as other:
+        with psycopg.connect(postgres_url) as gate, trio.fail_after(PATIENCE):
+            gate.execute("select from jobrt.dependency where child = %s for update", (child.id,))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(storage.finish, [end(child)])  # has the child, and waits at the gate
+                await until_waiting(admin, 1)
+                # Has the parent, whose id is lower, and waits for the child.
+                nursery.start_soon(other.cancel, where.id_in([parent.id, child.id]), "enough")
+                await until_waiting(admin, 2)
+                gate.rollback()
+    await until_undone(admin)
+    ended = {one.id: one.state for one in await storage.query(where.everything())}
+    assert ended == {parent.id: State.CANCELLED, child.id: State.COMPLETED}
