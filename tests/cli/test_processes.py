@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,15 @@ def until(stream: Any, word: str) -> str:
 def states(jobrt_command: Callable[..., Result]) -> list[str]:
     """Return the jobs' states by id."""
     return [job["state"] for job in json.loads(jobrt_command("jobs", "--json", "--order-by", "id").out)]
+
+
+def freeze(worker: subprocess.Popen[str], database: Path) -> None:
+    """Stop a process while it does not hold SQLite's lock for writing: nobody else could do anything."""
+    with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as conn:
+        conn.execute("begin immediate")
+        worker.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, worker.pid, os.WSTOPPED)
+        conn.execute("rollback")
 
 
 def test_sigterm_lets_running_jobs_finish(
@@ -132,7 +143,7 @@ def test_a_frozen_workers_outcome_is_refused(
     jobrt_command("enqueue", "wait_for", f"path={shop}/go")
     first = start("worker")
     until(first.stdout, "begun")
-    first.send_signal(signal.SIGSTOP)
+    freeze(first, shop / "shop.db")
     second = start("worker")
     until(second.stdout, "begun")
     (shop / "go").touch()
