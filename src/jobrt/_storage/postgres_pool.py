@@ -13,16 +13,19 @@
                                       │ yes
                                     idle
 
-There is no background task: connections are opened when they are wanted, checked when they are taken (a look
+The pool starts no task: connections are opened when they are wanted, checked when they are taken (a look
 at the socket, no round trip) and dropped when they come back with anything still open on them. A slot belongs
-to exactly one task from the moment it is taken or handed over, so a cancellation cannot lose one.
+to exactly one task from the moment it is taken or handed over, so a cancellation cannot lose one. Calls are held
+to their seconds by `Pool.watch`, which the pool's owner runs.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -49,6 +52,14 @@ _READ_ONLY = "25006"  # the primary has become a standby: connect anew, or this 
 
 _CONNECT_SECONDS = 10.0
 """Seconds for opening a connection, however long one may wait for its turn: a silent address must be told soon."""
+
+_WATCH_EVERY = 1.0
+"""Seconds between looks for calls that take too long: a scope around each call would be exact, and cost much more."""
+
+_OVERDUE = -math.inf
+
+_WARM_SECONDS = 0.001
+"""Seconds that a connection counts as alive after a call, so that calls one after the other do not look each time."""
 
 Configure: TypeAlias = Callable[[TrioConnection[Any]], Awaitable[None]]
 
@@ -128,31 +139,34 @@ async def open_connection(
 
 @attrs.define(eq=False)
 class Call:
-    """Do what `Pool.acquire` and `call_deadline` do, in one object: generators took half of a small call's time."""
+    """Lend a connection for one short call of so many seconds, with jobrt's errors; `Pool.watch` sees to the seconds.
+
+    A class, because generators took half of such a call's time, and without a cancel scope, which took a tenth.
+    """
 
     _pool: Pool
     _seconds: float
     _conn: TrioConnection[Any] = attrs.field(init=False)
-    _scope: trio.CancelScope = attrs.field(init=False)
+
+    async def begin(self) -> TrioConnection[Any]:
+        """Take a connection."""
+        conn = self._conn = await self._pool.take(self._seconds)
+        return conn
 
     async def __aenter__(self) -> TrioConnection[Any]:
-        self._conn = await self._pool.take()
-        self._scope = trio.CancelScope(deadline=trio.current_time() + self._seconds)
-        self._scope.__enter__()
-        return self._conn
+        return await self.begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        conn, scope = self._conn, self._scope
+        conn, pool = self._conn, self._pool
         try:
-            scope.__exit__(kind, error, trace)
-            if scope.cancelled_caught:
-                raise _too_slow(conn, self._seconds)
             if isinstance(error, psycopg.Error):
+                if pool.is_overdue(conn):
+                    raise _too_slow(conn, self._seconds) from error
                 raise _translated(conn, error) from error
         finally:
-            self._pool.give_back(conn)
+            pool.give_back(conn)
 
 
 @attrs.frozen
@@ -170,7 +184,7 @@ class PoolStatistics:
     """Of these, the ones that died while idle or came back unusable."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, on_setattr=[])  # a check at each change of a counter would cost more than the change
 class Pool:
     """Keep up to ``max_size`` connections to ``conninfo``, opened when they are wanted.
 
@@ -186,8 +200,14 @@ class Pool:
     configure: Configure | None = attrs.field(default=None, kw_only=True)
 
     _where: str = attrs.field(init=False)
-    _idle: list[TrioConnection[Any]] = attrs.field(init=False, factory=list[TrioConnection[Any]])
-    _lent: set[TrioConnection[Any]] = attrs.field(init=False, factory=set[TrioConnection[Any]])
+    _idle: list[tuple[TrioConnection[Any], float]] = attrs.field(
+        init=False, factory=list[tuple[TrioConnection[Any], float]]
+    )
+    """With the time of `monotonic` until when it need not be looked at."""
+    _lent: dict[TrioConnection[Any], float] = attrs.field(
+        init=False, factory=dict[TrioConnection[Any], float]
+    )
+    """With the time until when: without end for `acquire`, and none for what is `_OVERDUE`."""
     _slots_taken: int = attrs.field(init=False, default=0)
     _queue: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
     _opened: int = attrs.field(init=False, default=0)
@@ -222,19 +242,41 @@ class Pool:
         finally:
             self.give_back(conn)
 
-    async def take(self) -> TrioConnection[Any]:
-        """Take a connection, as `acquire` does, that the caller is to `give_back` whatever happens."""
-        return self._take_idle() or await self._take()
+    async def take(self, seconds: float = math.inf) -> TrioConnection[Any]:
+        """Take a connection for so long, as `acquire` does, that the caller is to `give_back` whatever happens."""
+        conn = self._take_idle() or await self._take()
+        self._lent[conn] = trio.current_time() + seconds
+        return conn
 
     def call(self, seconds: float) -> Call:
         """Lend a connection for a call that may take ``seconds``, as `acquire` and `call_deadline` do."""
         return Call(self, seconds)
 
+    async def watch(self) -> None:
+        """Until cancelled, cut calls that take longer than they may, in the server too; a second late at most."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.sleep(_WATCH_EVERY)
+                now = trio.current_time()
+                for conn in [conn for conn, until in self._lent.items() if _OVERDUE < until < now]:
+                    self._lent[conn] = _OVERDUE
+                    nursery.start_soon(self._cut, conn)
+
+    async def _cut(self, conn: TrioConnection[Any]) -> None:
+        """Stop the server and close the connection: nobody knows what was done."""
+        with suppress(psycopg.Error):  # a silent server does not answer this either
+            await conn.cancel_safe(timeout=conn.cancel_timeout)
+        conn.abort()
+
+    def is_overdue(self, conn: TrioConnection[Any]) -> bool:
+        """Say whether a lent connection is cut for having been lent too long."""
+        return self._lent[conn] == _OVERDUE
+
     async def aclose(self, seconds: float = 5.0) -> None:
         """Refuse new borrowers, wait up to ``seconds`` for the lent connections, and close all."""
         self._closed = True
         self._queue.unpark_all()
-        for conn in self._idle:
+        for conn, _ in self._idle:
             conn.abort()
         self._idle.clear()
         try:
@@ -300,23 +342,23 @@ class Pool:
         if self._closed:
             conn.abort()
         self._refuse_if_closed()
-        self._lent.add(conn)
+        self._lent[conn] = math.inf
         return conn
 
     def _pop_alive(self) -> TrioConnection[Any] | None:
         while self._idle:
-            conn = self._idle.pop()  # the warmest first
-            if conn.check_alive():
-                self._lent.add(conn)
+            conn, warm_until = self._idle.pop()  # the warmest first
+            if monotonic() < warm_until or conn.check_alive():
+                self._lent[conn] = math.inf
                 return conn
             self._drop(conn)
         return None
 
     def give_back(self, conn: TrioConnection[Any]) -> None:
         """Give back what `take` gave."""
-        self._lent.discard(conn)
-        if conn.reusable and not self._closed:
-            self._idle.append(conn)
+        until = self._lent.pop(conn)
+        if conn.reusable and until != _OVERDUE and not self._closed:
+            self._idle.append((conn, monotonic() + _WARM_SECONDS))
         else:
             self._drop(conn)
         self._free_slot()
@@ -328,7 +370,9 @@ class Pool:
         conn.abort()
 
     def _free_slot(self) -> None:
-        if not self._queue.unpark(count=1):  # else the slot is theirs
+        if self._queue:
+            self._queue.unpark(count=1)  # the slot is theirs
+        else:
             self._slots_taken -= 1
 
     def _refuse_if_closed(self) -> None:

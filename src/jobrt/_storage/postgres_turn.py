@@ -50,8 +50,7 @@ class Turn:
     ) -> None:
         if kind is not None:
             self._after_error()
-        woken = self._queue.unpark(count=1)
-        self._owner = woken[0] if woken else None
+        self._owner = self._queue.unpark(count=1)[0] if self._queue else None
 
     @contextmanager
     def giving_way(self) -> Generator[None]:

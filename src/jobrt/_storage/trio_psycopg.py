@@ -51,7 +51,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -76,8 +76,10 @@ from trio.lowlevel import (
     wait_writable,
 )
 
+from jobrt._storage.postgres_cancel import request_cancel
 from jobrt._storage.postgres_errors import AllHostsFailed
 from jobrt._storage.postgres_hosts import attempt, connect_timeout, name_place, resolve, split_hosts
+from jobrt._storage.postgres_prepared import PreparedStatements
 from jobrt._storage.postgres_socket import ready_now, wait_for_either
 from jobrt._storage.postgres_turn import Notifications, Turn
 
@@ -87,7 +89,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from psycopg.abc import RV, AdaptContext, ConnDict, ConnParam, PQGen, PQGenConn
-    from psycopg.pq.abc import PGcancelConn, PGconn
+    from psycopg.pq.abc import PGconn
     from psycopg.rows import AsyncRowFactory
 
 __all__ = ["TrioConnection"]
@@ -238,6 +240,11 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
             return False
         return not self.closed
 
+    @cached_property
+    def prepared(self) -> PreparedStatements:
+        """What was prepared on this connection, and the quick way to run it."""
+        return PreparedStatements(self)
+
     # Waiting
 
     async def wait(self, gen: PQGen[RV], interval: float = 0.0, timeout: float | None = None) -> RV:  # noqa: ARG002, ASYNC109  # psycopg's signature
@@ -272,7 +279,7 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         try:
             fd = (
                 self.pgconn.socket
-            )  # first, since it raises if there is none: a generator begun must be ended
+            )  # raises if there is none: before the generator is begun, which must be ended
             wanted = next(gen)
             while True:
                 if wanted == Wait.R:
@@ -325,7 +332,7 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
                 self.abort()  # the server has only half of the query, so this withdraws it
                 return
             if active:
-                await self._request_cancel()
+                await request_cancel(self.pgconn)
             if goes_on:
                 with suppress(psycopg.Error):  # "canceling statement due to user request"
                     await self._drive(gen)
@@ -340,12 +347,6 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
             if result.status in _COPYING:
                 raise psycopg.OperationalError("a COPY began while it was being cancelled")
 
-    async def _request_cancel(self) -> None:
-        if psycopg.capabilities.has_cancel_safe():
-            await _send_cancel(self.pgconn.cancel_conn())
-        else:  # libpq before 17 can only block
-            await trio.to_thread.run_sync(self.pgconn.get_cancel().cancel, abandon_on_cancel=True)
-
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109  # psycopg's signature
         """Ask the server to stop what it is doing on this connection; for use from another task.
 
@@ -356,7 +357,7 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
             return
         try:
             with trio.fail_after(timeout):
-                await self._request_cancel()
+                await request_cancel(self.pgconn)
         except trio.TooSlowError:
             raise psycopg.errors.CancellationTimeout("cancellation timeout expired") from None
 
@@ -468,19 +469,6 @@ def _dispose(gen: PQGen[Any]) -> None:
     """Close a generator that was left in its midst, now rather than when it is collected: it may complain."""
     with suppress(psycopg.Error, RuntimeError):
         gen.close()
-
-
-async def _send_cancel(request: PGcancelConn) -> None:
-    """Send a cancel request over its own connection, and wait until the server has acted on it."""
-    try:
-        request.start()
-        while (status := request.poll()) != pq.PollingStatus.OK:
-            if status == pq.PollingStatus.FAILED:
-                raise psycopg.OperationalError(f"cancelling failed: {request.get_error_message()}")
-            wait = wait_readable if status == pq.PollingStatus.READING else wait_writable
-            await wait(request.socket)
-    finally:
-        request.finish()
 
 
 async def _converse(gen: PQGenConn[RV]) -> RV:

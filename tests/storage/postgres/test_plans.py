@@ -15,9 +15,10 @@ from jobrt._core.job import JobRef, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import End, Event, State
 from jobrt._storage.postgres import migration_sql, open_postgres
-from jobrt._storage.postgres.database import _SETTINGS, Session
+from jobrt._storage.postgres.database import _SETTINGS
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.schema import Schema, Statement
+from jobrt._storage.postgres.session import PreparedSession, Session
 from tests.storage.postgres.build import ask
 from tests.support.postgres import Server
 
@@ -143,13 +144,18 @@ def explain(conn: psycopg.Connection[Any], statement: Statement, *, hot: bool, *
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Statement, dict[str, Any], bool]]:
     """Note what statements storages run."""
     ran: list[tuple[Statement, dict[str, Any], bool]] = []
-    original = Session.run
 
-    async def run(self: Session, statement: Statement, /, **values: str | None) -> Any:
-        ran.append((statement, values, bool(self.prepare)))
-        return await original(self, statement, **values)
+    def spy(kind: type[Session]) -> None:
+        original = kind.run
 
-    monkeypatch.setattr(Session, "run", run)
+        async def run(self: Session, statement: Statement, /, **values: str | None) -> Any:
+            ran.append((statement, values, kind is PreparedSession))
+            return await original(self, statement, **values)
+
+        monkeypatch.setattr(kind, "run", run)
+
+    spy(Session)
+    spy(PreparedSession)
     return ran
 
 

@@ -12,7 +12,9 @@ import trio
 import trio.testing
 
 from jobrt._core import where
+from jobrt._core.job import NewJob
 from jobrt._core.unique import Unique, unique_key
+from jobrt._storage import postgres_pool
 from jobrt._storage.base import Wake
 from jobrt._storage.postgres import PostgresStorage, listen, open_postgres
 from jobrt._storage.postgres import wake as wakes
@@ -331,3 +333,27 @@ async def test_an_insert_that_fails_tells_of_those_before(storage: PostgresStora
         assert insert("default") is not None
         raise StorageUnavailable("the reply is lost")
     assert waker._pending == {"j:default"}
+
+
+async def test_a_call_that_takes_too_long_is_ended(
+    storage: PostgresStorage, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage itself holds its calls to their seconds: the statement ends in the server, the next call works."""
+    monkeypatch.setattr(postgres_pool, "_WATCH_EVERY", 0.001)
+    async with open_postgres(postgres_url) as watched:
+        with trio.fail_after(PATIENCE):
+            with pytest.raises(StorageUnavailable, match=r"no answer within 0\.05 s"):
+                async with watched._database.session(seconds=0.05) as session:
+                    await session.conn.execute("select pg_sleep(3600)")
+            while await _sleeping(storage):
+                pass
+            assert await watched.insert([NewJob("one", "{}")])
+
+
+async def _sleeping(storage: PostgresStorage) -> bool:
+    async with storage._database.session() as session:
+        cursor = await session.conn.execute(
+            "select exists (select from pg_stat_activity where wait_event = 'PgSleep'"
+            " and datname = current_database())"
+        )
+        return bool((await cursor.fetchone() or (True,))[0])

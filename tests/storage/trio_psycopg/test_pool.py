@@ -22,6 +22,12 @@ async def _pid(conn: TrioConnection[Any]) -> int:
     return int(pid)
 
 
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections count as idle for long as soon as they come back."""
+    monkeypatch.setattr(postgres_pool, "_WARM_SECONDS", 0)
+
+
 async def test_lazy_and_warm(postgres_url: str) -> None:
     """Connections are opened when they are wanted, and used again."""
     async with Pool(postgres_url, max_size=2) as pool:
@@ -155,7 +161,7 @@ async def test_primary_that_became_a_standby(postgres_url: str) -> None:
                 await conn.execute("create table t (n int)")
 
 
-async def test_terminated_while_idle(postgres_url: str, watcher: TrioConnection[Any]) -> None:
+async def test_terminated_while_idle(postgres_url: str, watcher: TrioConnection[Any], cold: None) -> None:
     """A connection that the server has closed while it was idle is not lent."""
     with trio.fail_after(10):
         async with Pool(postgres_url) as pool:
@@ -179,7 +185,7 @@ async def test_terminated_while_lent(postgres_url: str, watcher: TrioConnection[
                 assert await _pid(conn)
 
 
-async def test_restarted_server(proxied_url: str, proxy: TcpProxy) -> None:
+async def test_restarted_server(proxied_url: str, proxy: TcpProxy, cold: None) -> None:
     """When all idle connections have died, one call finds out, drops them and opens a new one."""
     with trio.fail_after(10):
         async with Pool(proxied_url, max_size=3) as pool:
@@ -296,16 +302,94 @@ async def test_prepare_threshold(postgres_url: str) -> None:
         assert conn.prepare_threshold is None
 
 
-async def test_deadline_of_a_call(postgres_url: str) -> None:
-    """A call that takes too long loses its connection, and the pool goes on."""
-    with trio.fail_after(10):
-        async with Pool(postgres_url, max_size=1) as pool:
-            with pytest.raises(StorageUnavailable, match="no answer within"):
+@pytest.fixture
+def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that is watched looks every millisecond."""
+    monkeypatch.setattr(postgres_pool, "_WATCH_EVERY", 0.001)
+
+
+async def test_deadline_of_a_call(postgres_url: str, until: Until, watchful: None) -> None:
+    """A call that takes too long is ended, in the server too, and the pool goes on."""
+    async with Pool(postgres_url, max_size=1) as pool, trio.open_nursery() as nursery:
+        nursery.start_soon(pool.watch)
+        with trio.fail_after(10):
+            with pytest.raises(StorageUnavailable, match=r"no answer within 0\.05 s"):
                 async with pool.call(0.05) as conn:
+                    pid = await _pid(conn)
                     await conn.execute("select pg_sleep(100)")
             assert conn.closed
+            await until("select not exists (select from pg_stat_activity where pid = %s)", pid)
             async with pool.call(10) as conn:
-                assert await _pid(conn)
+                assert await _pid(conn) != pid
+        nursery.cancel_scope.cancel()
+
+
+async def test_deadline_with_a_silent_server(proxied_url: str, proxy: TcpProxy, watchful: None) -> None:
+    """A server that is silent to the cancel request too holds a call for ``cancel_timeout`` longer."""
+    async with Pool(proxied_url, max_size=1) as pool, trio.open_nursery() as nursery:
+        nursery.start_soon(pool.watch)
+        with trio.fail_after(10), pytest.raises(StorageUnavailable, match="no answer within"):
+            async with pool.call(0.05) as conn:
+                conn.cancel_timeout = 0.2
+                proxy.silence()
+                async with conn.transaction():
+                    pytest.fail("begun")
+        assert conn.closed
+        nursery.cancel_scope.cancel()
+
+
+async def test_call_that_succeeds_late(postgres_url: str, watchful: None) -> None:
+    """What was done before the deadline stays done; but the connection is not lent again, as it is being cut."""
+    async with Pool(postgres_url, max_size=1) as pool, trio.open_nursery() as nursery:
+        nursery.start_soon(pool.watch)
+        with trio.fail_after(10):
+            async with pool.call(0.05) as conn:
+                pid = await _pid(conn)
+                while not conn.closed:
+                    await trio.lowlevel.checkpoint()
+            async with pool.call(10) as conn:
+                assert await _pid(conn) != pid
+        assert pool.statistics().dropped == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_deadline_without_a_call(postgres_url: str, watchful: None) -> None:
+    """A connection that was acquired stays, while others are cut."""
+    async with Pool(postgres_url, max_size=2) as pool, trio.open_nursery() as nursery:
+        nursery.start_soon(pool.watch)
+        with trio.fail_after(10):
+            async with pool.acquire() as kept:
+                pid = await _pid(kept)
+                with pytest.raises(StorageUnavailable):
+                    async with pool.call(0.05) as conn:
+                        await conn.execute("select pg_sleep(100)")
+                assert await _pid(kept) == pid
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_just_used_is_not_looked_at(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls one after the other ask the socket nothing in between; after a pause the first one does."""
+    looks = []
+    alive = TrioConnection.check_alive
+
+    def check_alive(conn: TrioConnection[Any]) -> bool:
+        looks.append(conn)
+        return alive(conn)
+
+    monkeypatch.setattr(TrioConnection, "check_alive", check_alive)
+    monkeypatch.setattr(postgres_pool, "_WARM_SECONDS", 3600)
+    async with Pool(postgres_url) as pool:
+        for _ in range(3):
+            async with pool.acquire() as conn:
+                await _pid(conn)
+        assert not looks
+        monkeypatch.setattr(postgres_pool, "_WARM_SECONDS", 0)
+        for _ in range(3):
+            async with pool.acquire() as conn:
+                await _pid(conn)
+        assert looks == [conn, conn]  # the first of the three had come back warm
 
 
 async def test_closing(postgres_url: str, until: Until) -> None:

@@ -8,6 +8,7 @@ import psycopg
 
 from jobrt._storage.postgres.insert import drive, drive_sync, insert_steps
 from jobrt._storage.postgres.schema import Schema
+from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres_errors import translate
 from jobrt.errors import StorageError
 
@@ -83,6 +84,8 @@ async def insert_async(
     names = Schema(schema)
     try:
         async with conn.transaction():
-            return await drive(conn, insert_steps(names, jobs, wake=lambda _queue: names.channel))
+            return await drive(
+                Session(conn, names), insert_steps(names, jobs, wake=lambda _queue: names.channel)
+            )
     except psycopg.Error as error:
         raise translate(error, "jobrt.blocking", lost=conn.closed) from error

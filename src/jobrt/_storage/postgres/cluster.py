@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from jobrt._core.limits import Demand
-    from jobrt._storage.postgres.database import Session
     from jobrt._storage.postgres.rows import Row
+    from jobrt._storage.postgres.session import Session
 
 __all__ = ["choose", "take", "take_turn"]
 

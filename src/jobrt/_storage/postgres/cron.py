@@ -78,5 +78,5 @@ async def fire(
             ours = await session.fetch("cron_tick", name=name, tick=instant(tick))
             if not ours or job is None:
                 return None
-            (inserted,) = await drive(session.conn, insert_steps(database.schema, [job], wake=wake))
+            (inserted,) = await drive(session, insert_steps(database.schema, [job], wake=wake))
     return inserted.id

@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import psycopg
-from psycopg import AsyncRawCursor, pq
+import trio
 
+from jobrt._storage.postgres.session import PreparedSession, Session
 from jobrt._storage.postgres_pool import Call, Pool
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-    from types import TracebackType
 
     from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.schema import Schema, Statement
+    from jobrt._storage.postgres.schema import Schema
     from jobrt._storage.trio_psycopg import TrioConnection
 
-__all__ = ["Database", "Session", "open_database"]
+__all__ = ["Database", "open_database"]
 
 T = TypeVar("T")
 
@@ -59,41 +59,17 @@ _SETTINGS: Final = {
 
 
 @attrs.define(eq=False)
-class Session:
-    """A connection that is ours for a while, and the names of one schema."""
+class SessionCall(Call):
+    """Lend a session for one call."""
 
-    conn: psycopg.AsyncConnection[Any]
-    schema: Schema
-    prepare: bool | None = None
-
-    async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
-        """Run the statement of a file and return its rows."""
-        return await self.run(self.schema.statement(name), **values)
-
-    async def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
-        """Run a statement and return its rows."""
-        cursor = AsyncRawCursor(self.conn)
-        cursor.format = pq.Format.BINARY
-        await cursor.execute(statement.text, statement.arguments(values), prepare=self.prepare)
-        result = cursor.pgresult  # `description` would make an object for every column
-        return await cursor.fetchall() if result and result.nfields else []
-
-
-@attrs.define(eq=False)
-class SessionCall:
-    """Lend a session for one call; a class, because generators cost more than the call's own work."""
-
-    _call: Call
     _schema: Schema
-    _prepare: bool | None
+    _ours: bool
 
-    async def __aenter__(self) -> Session:
-        return Session(await self._call.__aenter__(), self._schema, self._prepare)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._call.__aexit__(kind, error, trace)
+    async def __aenter__(self) -> Session:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # around what it lends
+        conn = await self.begin()
+        return (
+            PreparedSession(conn, self._schema, conn.prepared) if self._ours else Session(conn, self._schema)
+        )
 
 
 @attrs.define(eq=False)
@@ -111,10 +87,16 @@ class Database:
         """Return the channel to notify on, or None if nobody can listen."""
         return self.schema.channel if self.listening else None
 
+    async def watch(self) -> None:
+        """Hold calls to their seconds, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for pool in (self.hot, self.lease, self.plain):
+                nursery.start_soon(pool.watch)
+
     def session(self, *, seconds: float = CALL_SECONDS, keeping: bool = False) -> SessionCall:
         """Lend a connection for one of a worker's calls; `keeping`: for one that keeps its lease."""
         pool = self.lease if keeping else self.hot
-        return SessionCall(pool.call(seconds), self.schema, self.listening or None)
+        return SessionCall(pool, seconds, self.schema, self.listening)
 
     @asynccontextmanager
     async def work(self, *, seconds: float = BULK_SECONDS) -> AsyncGenerator[Session]:

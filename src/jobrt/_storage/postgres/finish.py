@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from jobrt._core.job import Outcome
-    from jobrt._storage.postgres.database import Session
+    from jobrt._storage.postgres.session import Session
 
 __all__ = ["await_children", "ended_values", "is_clean", "lock_families", "refused_of"]
 

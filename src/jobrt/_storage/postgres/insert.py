@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 import psycopg
-from psycopg import AsyncRawCursor, RawCursor, pq
+from psycopg import RawCursor, pq
 
 from jobrt._core.job import NewJob
 from jobrt._core.states import State
@@ -26,8 +26,9 @@ from jobrt.errors import StorageError
 if TYPE_CHECKING:
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.schema import Schema, Statement
+    from jobrt._storage.postgres.session import Session
 
-__all__ = ["Copy", "Run", "Steps", "drive", "drive_sync", "insert_steps", "one_statement"]
+__all__ = ["Copy", "Run", "Steps", "drive", "drive_sync", "insert_one", "insert_steps", "one_statement"]
 
 _COPY_FROM: Final = 500
 """Jobs from which on COPY, with a round trip more, is quicker than one statement."""
@@ -71,8 +72,15 @@ def insert_steps(schema: Schema, jobs: Sequence[NewJob], *, wake: Wake) -> Steps
     return _insert_many(schema, jobs, wake)
 
 
+def insert_one(schema: Schema, job: NewJob, *, wake: Wake) -> Run:
+    """Return the statement that stores a single job that is not unique; its row has the id."""
+    values = _fields(job)
+    values["channel"] = wake(job.queue)
+    return Run(schema.statement("insert_one"), values)
+
+
 def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps:
-    rows = yield Run(schema.statement("insert_one"), _fields(job) | {"channel": wake(job.queue)})
+    rows = yield insert_one(schema, job, wake=wake)
     return (Inserted(rows[0][0]),)
 
 
@@ -244,27 +252,20 @@ def _replacement(id: int, job: NewJob, fields: Sequence[str]) -> dict[str, str |
 # ---------------------------------------------------------------------- who drives
 
 
-async def drive(
-    conn: psycopg.AsyncConnection[Any], steps: Steps, *, prepare: bool | None = None
-) -> tuple[Inserted, ...]:
-    """Carry out steps over a connection of psycopg's asyncio or of our Trio."""
+async def drive(session: Session, steps: Steps) -> tuple[Inserted, ...]:
+    """Carry out steps in a session."""
     rows: Any = None  # what a generator is sent first
     while True:
         try:
             step = steps.send(rows)
         except StopIteration as end:
             return cast("tuple[Inserted, ...]", end.value)
-        cursor = AsyncRawCursor(conn)
-        cursor.format = pq.Format.BINARY
         match step:
             case Run(statement, values):
-                await cursor.execute(statement.text, statement.arguments(values), prepare=prepare)
-                rows = await cursor.fetchall()
+                rows = await session.run(statement, **values)
             case Copy(statement, blocks):
+                await session.copy(statement, blocks)
                 rows = []
-                async with cursor.copy(statement.text) as copy:
-                    for block in blocks:
-                        await copy.write(block)
 
 
 def drive_sync(conn: psycopg.Connection[Any], steps: Steps) -> tuple[Inserted, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord
     from jobrt._core.keep import PruneRule
     from jobrt._core.where import Where
-    from jobrt._storage.postgres.database import Session
+    from jobrt._storage.postgres.session import Session
 
 __all__ = ["cancel", "count", "delete", "get", "prune", "query", "queues", "rerun", "stats", "update"]
 

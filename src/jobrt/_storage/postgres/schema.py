@@ -53,7 +53,7 @@ def _checked(_self: object, _field: object, name: str) -> None:
         raise StorageError(msg)
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)  # it is hashed to find each statement
 class Schema:
     """The PostgreSQL schema that holds the tables; any name that PostgreSQL allows.
 

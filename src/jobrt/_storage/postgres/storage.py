@@ -11,16 +11,17 @@ import attrs
 import psycopg
 import trio
 
-from jobrt._storage.base import Wake
+from jobrt._storage.base import Inserted, Wake
 from jobrt._storage.postgres import cron, manage, migrate, workers
 from jobrt._storage.postgres.attempts import Attempts
 from jobrt._storage.postgres.claim import Marks
-from jobrt._storage.postgres.database import Database, Session, open_database, retried
+from jobrt._storage.postgres.database import Database, open_database, retried
 from jobrt._storage.postgres.encode import clean, numbers, texts
-from jobrt._storage.postgres.insert import drive, insert_steps, one_statement
+from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.listen import hear
 from jobrt._storage.postgres.rescue import Rescuer
 from jobrt._storage.postgres.schema import Schema
+from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.wake import Waker
 from jobrt._storage.postgres_errors import translate
 from jobrt.errors import StorageError
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
         Changes,
         CronRow,
         Exchange,
-        Inserted,
         Rescued,
         SchemaStatus,
         Storage,
@@ -98,27 +98,33 @@ class PostgresStorage:
             return ()
         if conn is not None:
             return await self._insert_with(conn, jobs)
-        return await retried(partial(self._insert, jobs))
+        inserted = await (
+            self._insert_one(jobs[0]) if one_statement(jobs) else retried(partial(self._insert, jobs))
+        )
+        if any(job.schedule_at for job in jobs):
+            self._marks.doubt()  # a time in the past lies below what was claimed since
+        return inserted
+
+    async def _insert_one(self, job: NewJob) -> tuple[Inserted, ...]:
+        """Store one job: what most callers wait for, so by the shortest way. It waits for no lock of another's."""
+        with self._waker.insert() as wake:
+            run = insert_one(self._database.schema, job, wake=wake)
+            async with self._database.session() as session:
+                rows = await session.run(run.statement, **run.values)
+        return (Inserted(rows[0][0]),)
 
     async def _insert(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         with self._waker.insert() as wake:
             steps = insert_steps(self._database.schema, jobs, wake=wake)
-            async with self._database.session() as session:
-                if one_statement(jobs):
-                    inserted = await drive(session.conn, steps, prepare=session.prepare)
-                else:
-                    async with session.conn.transaction():
-                        inserted = await drive(session.conn, steps, prepare=session.prepare)
-        if any(job.schedule_at for job in jobs):
-            self._marks.doubt()  # a time in the past lies below what was claimed since
-        return inserted
+            async with self._database.session() as session, session.conn.transaction():
+                return await drive(session, steps)
 
     async def _insert_with(self, conn: object, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         if not isinstance(conn, psycopg.AsyncConnection):
             raise StorageError(f"conn is a {type(conn).__name__}: give a psycopg connection that Trio drives")
         steps = insert_steps(self._database.schema, jobs, wake=self._waker.in_transaction)
         try:
-            return await drive(conn, steps)
+            return await drive(Session(conn, self._database.schema), steps)
         except psycopg.Error as error:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
 
@@ -370,6 +376,7 @@ async def open_postgres(
         raised: BaseException | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(waker.run)
+            nursery.start_soon(database.watch)
             try:
                 yield PostgresStorage(url, database, waker)
             except BaseException as error:  # noqa: BLE001 - raised again below: a nursery would make a group of it

@@ -12,7 +12,8 @@ from jobrt._storage.base import CancelRequest, Changes, QueueSettings, WorkerRow
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jobrt._storage.postgres.database import Database, Session
+    from jobrt._storage.postgres.database import Database
+    from jobrt._storage.postgres.session import Session
 
 __all__ = ["beat", "changes", "lead", "register", "resign", "unregister", "workers"]
 

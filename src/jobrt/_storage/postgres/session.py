@@ -1,0 +1,60 @@
+"""Run statements over a connection: a psycopg one of whoever it may be, or one of our own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from psycopg import AsyncRawCursor, pq
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import psycopg
+
+    from jobrt._storage.postgres.rows import Row
+    from jobrt._storage.postgres.schema import Schema, Statement
+    from jobrt._storage.postgres_prepared import PreparedStatements
+
+__all__ = ["PreparedSession", "Session"]
+
+
+@attrs.define(eq=False)
+class Session:
+    """A connection for a while, and the names of one schema. Trio drives the connection, or asyncio."""
+
+    conn: psycopg.AsyncConnection[Any]
+    schema: Schema
+
+    async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
+        """Run the statement of a file and return its rows."""
+        return await self.run(self.schema.statement(name), **values)
+
+    async def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
+        """Run a statement and return its rows."""
+        cursor = self._cursor()
+        await cursor.execute(statement.text, statement.arguments(values))
+        result = cursor.pgresult  # `description` would make an object for every column
+        return await cursor.fetchall() if result and result.nfields else []
+
+    async def copy(self, statement: Statement, blocks: Iterable[str]) -> None:
+        """Send rows, as text, to a COPY statement."""
+        async with self._cursor().copy(statement.text) as copy:
+            for block in blocks:
+                await copy.write(block)
+
+    def _cursor(self) -> AsyncRawCursor[Any]:
+        cursor = AsyncRawCursor(self.conn)
+        cursor.format = pq.Format.BINARY
+        return cursor
+
+
+@attrs.define(eq=False)
+class PreparedSession(Session):
+    """One that is nobody else's, where statements stay prepared."""
+
+    prepared: PreparedStatements
+
+    async def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
+        """Run a statement and return its rows."""
+        return await self.prepared.run(statement.text, statement.arguments(values))
