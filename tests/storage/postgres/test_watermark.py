@@ -15,6 +15,8 @@ from jobrt._core.limits import Demand
 from jobrt._core.states import End, Event
 from jobrt._storage.postgres import PostgresStorage
 from jobrt._storage.postgres import claim as claims
+from jobrt._storage.postgres.schema import Statement
+from jobrt._storage.postgres.session import PreparedSession
 from jobrt._storage.trio_psycopg import TrioConnection
 from tests.storage.postgres.build import add, ask, claim, end, job
 
@@ -173,3 +175,26 @@ async def test_a_capped_name_is_not_passed_by_others(
     assert await take(1, 3) == [slow[2], *quick[2:4]]
     assert await claim(storage, "quick", limit=2) == quick[4:6]
     assert await take(3, 5) == [*slow[3:6], *quick[6:8]]
+
+
+async def test_a_known_priority_is_claimed_by_one_statement(
+    storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what is new costs a second look, and only once, though the queue is empty in between."""
+    ran: list[str] = []
+    run = PreparedSession.run
+
+    async def spy(self: PreparedSession, statement: Statement, /, **values: str | None) -> Any:
+        ran.append(statement.name)
+        return await run(self, statement, **values)
+
+    monkeypatch.setattr(PreparedSession, "run", spy)
+    looks = []
+    for priority in (0, 0, 7, 0, 7):
+        (id,) = await add(storage, job(priority=priority))
+        ran.clear()
+        (claimed,) = (await storage.exchange((), ask(limit=10))).jobs
+        looks.append(len(ran))
+        assert claimed.id == id
+        assert await storage.finish([end(claimed)]) == ()
+    assert looks == [2, 1, 2, 1, 1]

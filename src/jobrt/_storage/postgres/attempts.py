@@ -80,10 +80,10 @@ class Attempts:
         mark = self.marks.of(demand)
         full = every or mark.wants_full(now)
         if full:
-            mark.forget(now, every=every)
+            mark.forget(now)
         ended, values = ended_values(outcomes)
         statement = exchange_statement(session.schema, ended=ended, capped=bool(demand.capped), every=every)
-        values |= claim_values(demand) | mark.start(full=full)
+        values |= claim_values(demand) | mark.start(full=full, every=every)
         rows = await session.run(statement, **values)
         reply = read_reply(rows, queue=demand.queue, ended=len(outcomes), marks=self.marks)
         mark.learn(demand, reply, full=full, every=every, now=now)

@@ -27,7 +27,7 @@ from jobrt._storage.postgres.encode import numbers, texts
 from jobrt._storage.postgres.rows import claimed_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jobrt._core.job import Claimed
     from jobrt._core.limits import Demand
@@ -100,35 +100,19 @@ class Mark:
             return bool(reply.found)
         return self.cost <= _TOO_SLOW
 
-    def start(self, *, full: bool) -> dict[str, str | None]:
-        """Return the parameters that say from where to read."""
+    def start(self, *, full: bool, every: bool = False) -> dict[str, str | None]:
+        """Return the parameters that say from where to read; with `every`, as if no priority were known."""
+        if every:
+            return _parameters([{} for _ in self.levels])
         if not full:
-            return self._parameters(full=False)
+            return _parameters(self.levels)
         if self._from_beginning is None:
-            self._from_beginning = self._parameters(full=True)
+            self._from_beginning = _parameters([dict.fromkeys(known, _BEFORE_ALL) for known in self.levels])
         return self._from_beginning
 
-    def _parameters(self, *, full: bool) -> dict[str, str | None]:
-        seen: list[tuple[int, int, str, int]] = []
-        gaps: list[tuple[int, int, int]] = []
-        for scan, levels in enumerate(self.levels, start=1):
-            known = sorted((dict.fromkeys(levels, _BEFORE_ALL) if full else levels).items(), reverse=True)
-            seen += [(scan, priority, *key) for priority, key in known]
-            edges = [_OUTSIDE, *(priority for priority, _ in known), -_OUTSIDE]
-            gaps += [(scan, high, low) for high, low in pairwise(edges)]
-        return {
-            "seen_scan": numbers([one[0] for one in seen]),
-            "seen_priority": numbers([one[1] for one in seen]),
-            "seen_at": texts([one[2] for one in seen]),
-            "seen_id": numbers([one[3] for one in seen]),
-            "gap_scan": numbers([one[0] for one in gaps]),
-            "gap_high": numbers([one[1] for one in gaps]),
-            "gap_low": numbers([one[2] for one in gaps]),
-        }
-
-    def forget(self, now: float, *, every: bool) -> None:
-        """Forget priorities now and then, as one whose jobs are gone costs every claim a look; or to find all."""
-        if every or now - self.known_since >= _FORGET_EVERY:
+    def forget(self, now: float) -> None:
+        """Forget priorities now and then, as one whose jobs are gone costs every claim a look."""
+        if now - self.known_since >= _FORGET_EVERY:
             self.known_since, self._from_beginning = now, None
             for levels in self.levels:
                 levels.clear()
@@ -169,6 +153,25 @@ class Mark:
             if len(known) > _MOST_LEVELS:
                 known.clear()
                 self._from_beginning = None
+
+
+def _parameters(levels: Sequence[Mapping[int, Key]]) -> dict[str, str | None]:
+    seen: list[tuple[int, int, str, int]] = []
+    gaps: list[tuple[int, int, int]] = []
+    for scan, level in enumerate(levels, start=1):
+        known = sorted(level.items(), reverse=True)
+        seen += [(scan, priority, *key) for priority, key in known]
+        edges = [_OUTSIDE, *(priority for priority, _ in known), -_OUTSIDE]
+        gaps += [(scan, high, low) for high, low in pairwise(edges)]
+    return {
+        "seen_scan": numbers([one[0] for one in seen]),
+        "seen_priority": numbers([one[1] for one in seen]),
+        "seen_at": texts([one[2] for one in seen]),
+        "seen_id": numbers([one[3] for one in seen]),
+        "gap_scan": numbers([one[0] for one in gaps]),
+        "gap_high": numbers([one[1] for one in gaps]),
+        "gap_low": numbers([one[2] for one in gaps]),
+    }
 
 
 def _earlier(key: Key, other: Key) -> Key:
