@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -33,6 +34,35 @@ async def test_results_are_in_input_order(storage: Storage, number: int) -> None
     assert ids == sorted(set(ids))
     records = await storage.query(where.everything(), order_by="id")
     assert [(one.id, one.args) for one in records] == [(id, {"n": n}) for n, id in enumerate(ids)]
+
+
+async def test_a_job_of_a_large_batch_is_what_it_is_alone(storage: Storage) -> None:
+    """However they are stored, jobs have the same fields: names and texts as given, due at once, not yet begun."""
+    jobs = [
+        job(
+            f"n\t{n % 3}",
+            queue=f"q\\{n % 2}",
+            priority=n % 5 - 2,
+            max_attempts=None if n % 7 == 0 else n,
+            args={"text": 'tab\t, line\n, \\N, "quoted", é', "n": n},
+        )
+        for n in range(1000)
+    ]
+    many = [one.id for one in await storage.insert(jobs)]
+    alone = [(await storage.insert([one]))[0].id for one in jobs[:40]]
+    records = {one.id: one for one in await storage.query(where.everything())}
+    for id, copy, given in zip(many, alone, jobs, strict=False):
+        record = records[id]
+        own = {"id": 0, "created_at": record.created_at, "schedule_at": record.schedule_at}
+        assert attrs.evolve(record, **own) == attrs.evolve(records[copy], **own)
+        assert (record.name, record.queue, record.max_attempts) == (
+            given.name,
+            given.queue,
+            given.max_attempts,
+        )
+        assert record.schedule_at == record.created_at
+        assert record.state is State.AVAILABLE
+    assert len({records[id].schedule_at for id in many}) == 1
 
 
 async def test_jobs_of_all_kinds_go_into_one_batch(storage: Storage) -> None:

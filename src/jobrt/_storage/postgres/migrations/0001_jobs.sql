@@ -15,12 +15,13 @@ create sequence {schema}.term;
 --   args, metadata: JSON texts. Not jsonb, which cannot hold \u0000, lone surrogates or 1e300 as they were given.
 --   lease: of the running attempt; negated when its outcome was written; null after any other change of state.
 --   records: how many attempt records were ever written.
+--   The defaults of times and state are for COPY: a column that it need not read is a third of a microsecond.
 --   flags: 1 = has a checkpoint or progress, 2 = somebody awaits its end, 4 = some job waits for it.
 create table {schema}.job (
     id            bigint not null default nextval('{literal}.job_id'),
     lease         bigint,
-    schedule_at   timestamptz not null,
-    created_at    timestamptz not null,
+    schedule_at   timestamptz not null default statement_timestamp(),
+    created_at    timestamptz not null default statement_timestamp(),
     started_at    timestamptz,
     finished_at   timestamptz,
     timeout       double precision,
@@ -28,7 +29,7 @@ create table {schema}.job (
     attempt       integer not null default 0,
     max_attempts  integer,
     records       integer not null default 0,
-    state         {schema}.job_state not null,
+    state         {schema}.job_state not null default 'available',
     flags         smallint not null default 0,
     digest        uuid,
     queue         text not null,
