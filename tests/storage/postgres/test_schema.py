@@ -107,11 +107,11 @@ async def test_migrating_where_the_schema_is_there_already(
 
 @pytest.fixture
 def stranger(postgres_server: Server, postgres_url: str) -> Iterator[str]:
-    """The URL for somebody with no rights in the database."""
+    """How somebody with no rights connects to the database."""
     name = f"jobrt_test_{uuid4().hex[:8]}"
     postgres_server.execute(f"create role {name} login password 'secret'")
     try:
-        yield postgres_url.replace("//postgres@", f"//{name}:secret@")
+        yield psycopg.conninfo.make_conninfo(postgres_url, user=name, password="secret")
     finally:
         postgres_server.execute(f"drop owned by {name}", url=postgres_url)
         postgres_server.execute(f"drop role {name}")
