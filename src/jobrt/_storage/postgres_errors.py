@@ -68,7 +68,7 @@ def translate(error: psycopg.Error, where: str, *, lost: bool = False) -> Storag
     """
     message = f"{where}: {one_line(error)}"
     if error.sqlstate in _SCHEMA_STATES:
-        return SchemaError(message)
+        return SchemaError(f"{message}; run `python -m jobrt migrate`")
     if _is_transient(error, lost=lost):
         return StorageUnavailable(message)
     return StorageError(message)

@@ -45,6 +45,7 @@ __all__ = [
     "PoolStatistics",
     "call_deadline",
     "open_connection",
+    "place_of",
     "storage_errors",
 ]
 
@@ -118,14 +119,14 @@ async def open_connection(
         StorageUnavailable: no host takes the connection now, or not in time.
         StorageError: none will: wrong password, no such database, no right to connect, a senseless conninfo.
     """
-    where = _name(conninfo)
+    place = place_of(conninfo)
     with trio.move_on_after(seconds):
         try:
             conn = await TrioConnection.connect(
                 conninfo, autocommit=True, prepare_threshold=prepare_threshold, within=seconds
             )
         except psycopg.Error as error:
-            raise translate(error, f"cannot connect to {where}") from error
+            raise translate(error, f"cannot connect to {place}") from error
         try:
             if configure:
                 with storage_errors(conn):
@@ -134,7 +135,7 @@ async def open_connection(
             conn.abort()
             raise
         return conn
-    raise StorageUnavailable(f"cannot connect to {where}: no answer within {seconds:g} s")
+    raise StorageUnavailable(f"cannot connect to {place}: no answer within {seconds:g} s")
 
 
 @attrs.define(eq=False)
@@ -216,7 +217,7 @@ class Pool:
     _all_back: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
-        self._where = _name(self.conninfo)
+        self._where = place_of(self.conninfo)
 
     async def __aenter__(self) -> Self:
         return self
@@ -380,7 +381,12 @@ class Pool:
             raise StorageUnavailable(f"{self._where}: the connection pool is closed")
 
 
-def _name(conninfo: str) -> str:
+def place_of(conninfo: str) -> str:
+    """Name the database, hosts and user of a conninfo for a message; never the password.
+
+    Raises:
+        StorageError: the conninfo makes no sense.
+    """
     try:
         return describe(conninfo)
     except psycopg.ProgrammingError as error:

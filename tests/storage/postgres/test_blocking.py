@@ -16,7 +16,7 @@ from jobrt._core import where
 from jobrt._core.unique import Unique, unique_key
 from jobrt._storage.postgres import PostgresStorage
 from jobrt._storage.postgres.blocking import BlockingPostgres, insert_async
-from jobrt.errors import StorageError, StorageUnavailable
+from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 from tests.storage.postgres.build import job
 
 LATER = timedelta(hours=1)
@@ -104,9 +104,28 @@ async def test_in_the_callers_transaction(
 
 
 async def test_a_server_that_is_not_there() -> None:
-    """Said as everywhere else."""
+    """Said as everywhere else: who cannot be reached where, in one line, without the password."""
     with (
-        closing(BlockingPostgres("postgresql://127.0.0.1:1/x", "jobrt")) as nowhere,
-        pytest.raises(StorageUnavailable),
+        closing(BlockingPostgres("postgresql://me:secret@127.0.0.1:1/x", "jobrt")) as nowhere,
+        pytest.raises(
+            StorageUnavailable, match=r"^cannot connect to PostgreSQL x at 127.0.0.1:1 as me: "
+        ) as caught,
     ):
         nowhere.insert([job()])
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_address_that_makes_no_sense() -> None:
+    """Said at once."""
+    with pytest.raises(StorageError, match="cannot be understood"):
+        BlockingPostgres("postgresql://me:secret@localhost/x?nonsense=1", "jobrt")
+
+
+async def test_a_database_that_is_not_migrated(postgres_url: str) -> None:
+    """With the remedy."""
+    with (
+        closing(BlockingPostgres(postgres_url, "elsewhere")) as empty,
+        pytest.raises(SchemaError, match=r"^PostgreSQL .*elsewhere.*; run `python -m jobrt migrate`$"),
+    ):
+        empty.insert([job()])

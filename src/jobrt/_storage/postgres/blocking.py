@@ -10,6 +10,7 @@ from jobrt._storage.postgres.insert import drive, drive_sync, insert_steps
 from jobrt._storage.postgres.schema import Schema
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres_errors import translate
+from jobrt._storage.postgres_pool import place_of
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class BlockingPostgres:
 
     def __init__(self, url: str, schema: str, *, listen: bool = True) -> None:
         self._url = url
+        self._where = place_of(url)
         self._schema = Schema(schema)
         self._channel = self._schema.channel if listen else None
         self._prepare = 5 if listen else None
@@ -54,14 +56,19 @@ class BlockingPostgres:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
 
     def _insert_own(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
+        if self._conn is None or self._conn.closed:
+            self._conn = self._connect()
         try:
-            if self._conn is None or self._conn.closed:
-                self._conn = psycopg.connect(self._url, autocommit=True, prepare_threshold=self._prepare)
             with self._conn.transaction():
                 return drive_sync(self._conn, self._steps(jobs))
         except psycopg.Error as error:
-            lost = self._conn is None or self._conn.closed
-            raise translate(error, "jobrt.blocking", lost=lost) from error
+            raise translate(error, self._where, lost=self._conn.closed) from error
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        try:
+            return psycopg.connect(self._url, autocommit=True, prepare_threshold=self._prepare)
+        except psycopg.Error as error:
+            raise translate(error, f"cannot connect to {self._where}", lost=True) from error
 
     def _steps(self, jobs: Sequence[NewJob]) -> Any:
         return insert_steps(self._schema, jobs, wake=lambda _queue: self._channel)
