@@ -252,4 +252,7 @@ class Completer:
             # A checkpoint at least: the fetcher that has just got a free slot comes first, and takes them along.
             await trio.sleep_until(flushed + _WINDOW if len(self.pending) < _BATCH else -math.inf)
             flushed = trio.current_time()
-            await self.flush()
+            try:
+                await self.flush()
+            except StorageError as error:  # it takes nothing at all; the next outcome may be another matter
+                await self.backoff.wait(error)

@@ -13,7 +13,7 @@ from jobrt._events import Emitter, StorageDown, StorageUp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobrt.errors import StorageUnavailable
+    from jobrt.errors import StorageError
 
 __all__ = ["Backoff", "Outage"]
 
@@ -29,8 +29,8 @@ class Outage:
     since: float | None = None
     error: str = ""
 
-    def begin(self, error: StorageUnavailable) -> None:
-        """Note that a call failed because the storage is away."""
+    def begin(self, error: StorageError) -> None:
+        """Note that a call failed because the storage is away, or takes nothing."""
         if self.since is None:
             self.since = trio.current_time()
             self.error = str(error)
@@ -52,7 +52,7 @@ class Backoff:
     chance: Callable[[], float] = random.random
     failures: int = 0
 
-    async def wait(self, error: StorageUnavailable) -> None:
+    async def wait(self, error: StorageError) -> None:
         """Report the failure and sleep."""
         self.outage.begin(error)
         longest = min(_FIRST * 2 ** min(self.failures, 20), _LONGEST)
