@@ -17,7 +17,7 @@ event                 told when
 `JobsClaimed`         a claim returned, with how many jobs
 `QueueStalled`        due jobs, free slots and no claim for several polls: the fetcher was restarted
 `QueuePaused`         the worker learnt that a queue was paused or resumed
-`StorageDown`         the storage became unavailable (told once per outage)
+`StorageDown`         the storage became unavailable, or takes no outcome at all (told once per outage)
 `StorageUp`           it is back
 `CronFired`           a tick enqueued its job
 `CronFailed`          an entry could not be fired; the others go on

@@ -18,6 +18,43 @@ logger: logging.Logger = logging.getLogger("jobrt")
 
 _QUIET_ENDS = {End.FINISHED, End.SNOOZED}
 
+_WORDS: dict[type[e.Event], tuple[int, str]] = {
+    e.ActorRestarted: (
+        logging.ERROR,
+        "{0.supervisor}: {0.child} failed ({0.error}), starts again in {0.delay:.1f} s",
+    ),
+    e.CronFailed: (logging.ERROR, "cron {0.name}: {0.error}"),
+    e.CronFired: (logging.DEBUG, "cron {0.name}: tick {0.tick} enqueued job {0.job_id}"),
+    e.JobCancelPhase: (logging.INFO, "{0.name} {0.id}: cancel {0.phase}: {0.reason}"),
+    e.JobRescued: (logging.WARNING, "{0.name} {0.id}: worker {0.worker} is dead; the job is {0.state}"),
+    e.JobStarted: (logging.DEBUG, "{0.name} {0.id}: attempt {0.attempt} begins"),
+    e.JobStuck: (logging.WARNING, "{0.name} {0.id} is stuck ({0.why}, {0.seconds:.0f} s):\n{0.stack}"),
+    e.JobsClaimed: (logging.DEBUG, "queue {0.queue}: claimed {0.count} of {0.asked}"),
+    e.JobsPruned: (logging.INFO, "pruned {0.count} jobs"),
+    e.NotifierDeaf: (logging.WARNING, "no wake-ups, polling goes on: {0.error}"),
+    e.OutcomeLost: (logging.ERROR, "{0.name} {0.id}: its outcome cannot be written: {0.error}"),
+    e.OutcomeRefused: (
+        logging.WARNING,
+        "{0.name} {0.id}: its outcome ({0.end}) was refused, another worker owns it now",
+    ),
+    e.QueueStalled: (
+        logging.ERROR,
+        "queue {0.queue}: {0.due} due, {0.free} free slots, no claim; restarted",
+    ),
+    e.StorageDown: (logging.ERROR, "the database is away, or takes nothing: {0.error}"),
+    e.StorageUp: (logging.INFO, "the database is back after {0.seconds:.1f} s"),
+    e.WorkerFenced: (
+        logging.ERROR,
+        "worker {0.worker} was away for {0.seconds:.1f} s: it cancelled its own jobs",
+    ),
+    e.WorkerStopped: (logging.INFO, "worker {0.worker} has stopped"),
+    e.WorkerStopping: (
+        logging.INFO,
+        "worker {0.worker} is stopping: {0.running} jobs have {0.grace:g} s to end",
+    ),
+}
+"""Level and words of the events that are told in one way; `str.format` gets the event."""
+
 
 def log_event(event: e.Event) -> None:
     """Log an event; subscribe it with ``app.events.subscribed(log_event)``. An idle worker's events log nothing."""
@@ -32,78 +69,24 @@ def log(event: e.Event, *, more: str = "") -> None:
         logger.log(level, said, extra={"event": type(event).__name__, "fields": attrs.asdict(event)})
 
 
-def describe(event: e.Event) -> tuple[int, str]:  # noqa: C901, PLR0912 - one line per event
+def describe(event: e.Event) -> tuple[int, str]:
     """Return the level and the words for an event."""
     match event:
         case e.JobEnded():
             return _describe_end(event)
-        case e.JobStarted():
-            return logging.DEBUG, f"{event.name} {event.id}: attempt {event.attempt} begins"
-        case e.JobsClaimed():
-            return logging.DEBUG, f"queue {event.queue}: claimed {event.count} of {event.asked}"
         case e.JobEnqueued():
             return logging.DEBUG, f"{event.name}: {len(event.ids)} enqueued in {event.queue}"
-        case e.OutcomeRefused():
-            said = (
-                f"{event.name} {event.id}: its outcome ({event.end}) was refused, another worker owns it now"
-            )
-            return logging.WARNING, said
-        case e.OutcomeLost():
-            return logging.ERROR, f"{event.name} {event.id}: its outcome cannot be written: {event.error}"
-        case e.JobRescued():
-            return (
-                logging.WARNING,
-                f"{event.name} {event.id}: worker {event.worker} is dead; the job is {event.state}",
-            )
-        case e.JobStuck():
-            return (
-                logging.WARNING,
-                f"{event.name} {event.id} is stuck ({event.why}, {event.seconds:.0f} s):\n{event.stack}",
-            )
-        case e.JobCancelPhase():
-            return logging.INFO, f"{event.name} {event.id}: cancel {event.phase}: {event.reason}"
-        case e.QueueStalled():
-            return (
-                logging.ERROR,
-                f"queue {event.queue}: {event.due} due, {event.free} free slots, no claim; restarted",
-            )
         case e.QueuePaused():
             return logging.INFO, f"queue {event.queue}: {'paused' if event.paused else 'resumed'}"
-        case e.StorageDown():
-            return logging.ERROR, f"the database is away: {event.error}"
-        case e.StorageUp():
-            return logging.INFO, f"the database is back after {event.seconds:.1f} s"
-        case e.CronFired():
-            return logging.DEBUG, f"cron {event.name}: tick {event.tick} enqueued job {event.job_id}"
-        case e.CronFailed():
-            return logging.ERROR, f"cron {event.name}: {event.error}"
-        case e.JobsPruned():
-            return logging.INFO, f"pruned {event.count} jobs"
         case e.WorkerStarted():
-            return (
-                logging.INFO,
-                f"worker {event.worker} is up, serving {', '.join(event.queues) or 'nothing'}",
-            )
-        case e.WorkerStopping():
-            said = f"worker {event.worker} is stopping: {event.running} jobs have {event.grace:g} s to end"
-            return logging.INFO, said
+            serving = ", ".join(event.queues) or "nothing"
+            return logging.INFO, f"worker {event.worker} is up, serving {serving}"
         case e.WorkerStopped(error=error) if error:
             said = f"worker {event.worker} has stopped, but could not leave everything in order: {error}"
             return logging.WARNING, said
-        case e.WorkerStopped():
-            return logging.INFO, f"worker {event.worker} has stopped"
-        case e.WorkerFenced():
-            return (
-                logging.ERROR,
-                f"worker {event.worker} was away for {event.seconds:.1f} s: it cancelled its own jobs",
-            )
-        case e.ActorRestarted():
-            said = f"{event.supervisor}: {event.child} failed ({event.error}), starts again in {event.delay:.1f} s"
-            return logging.ERROR, said
-        case e.NotifierDeaf():
-            return logging.WARNING, f"no wake-ups, polling goes on: {event.error}"
         case _:
-            return logging.INFO, repr(event)
+            level, words = _WORDS.get(type(event), (logging.INFO, "{0!r}"))
+            return level, words.format(event)
 
 
 def _describe_end(event: e.JobEnded) -> tuple[int, str]:
