@@ -75,9 +75,10 @@ def insert_steps(schema: Schema, jobs: Sequence[NewJob], *, wake: Wake) -> Steps
 
 def insert_one(schema: Schema, job: NewJob, *, wake: Wake) -> Run:
     """Return the statement that stores a single job that is not unique; its row has the id."""
-    values = _fields(job)
+    plain = _is_plain(job)
+    values = _plain_fields(job) if plain else _fields(job)
     values["channel"] = wake(job.queue)
-    return Run(schema.statement("insert_one"), values)
+    return Run(schema.statement("insert_one_plain" if plain else "insert_one"), values)
 
 
 def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps:
@@ -94,7 +95,7 @@ def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     else:
         rows = yield Run(schema.statement("insert_ids"), {"number": str(len(jobs))})
         ids, now = rows[0]
-        if all(job[_FIRST_OPTION:] == _NO_OPTIONS for job in jobs):
+        if all(map(_is_plain, jobs)):
             yield Copy(schema.statement("insert_copy_plain"), _plain_blocks(jobs, ids))
         else:  # in one COPY with the others: all are due at the same moment, and so stay in order
             yield Copy(schema.statement("insert_copy"), _blocks(jobs, ids, now=now))
@@ -110,18 +111,33 @@ def _notify(schema: Schema, queues: Iterable[str], wake: Wake) -> Generator[Run 
         yield Run(schema.statement("notify"), {"channel": channel, "payloads": texts(payloads)})
 
 
-def _fields(job: NewJob) -> dict[str, str | None]:
-    """Return the parameters of one job."""
+_FIRST_OPTION: Final = NewJob._fields.index("schedule_at")
+_NO_OPTIONS: Final = NewJob("", "")[_FIRST_OPTION:]
+
+
+def _is_plain(job: NewJob) -> bool:
+    """Say whether a job has no options: all but its five `_plain_fields` are as the table has them by default."""
+    return job[_FIRST_OPTION:] == _NO_OPTIONS
+
+
+def _plain_fields(job: NewJob) -> dict[str, str | None]:
+    """Return the parameters of a job without options."""
     return {
-        "schedule_at": instant(job.schedule_at),
-        "delay": str(seconds(job.delay.total_seconds())) if job.delay else "0",
-        "timeout": None if job.timeout is None else str(job.timeout),
         "priority": str(job.priority),
         "max_attempts": None if job.max_attempts is None else str(job.max_attempts),
-        "digest": None if job.unique is None else job.unique.digest,
         "queue": job.queue,
         "name": job.name,
         "args": job.args,
+    }
+
+
+def _fields(job: NewJob) -> dict[str, str | None]:
+    """Return the parameters of any job."""
+    return _plain_fields(job) | {
+        "schedule_at": instant(job.schedule_at),
+        "delay": str(seconds(job.delay.total_seconds())) if job.delay else "0",
+        "timeout": None if job.timeout is None else str(job.timeout),
+        "digest": None if job.unique is None else job.unique.digest,
         "metadata": None if job.metadata == "{}" else job.metadata,
         "tags": texts(job.tags) if job.tags else None,
         "context": job.context,
@@ -131,10 +147,6 @@ def _fields(job: NewJob) -> dict[str, str | None]:
 # ---------------------------------------------------------------------- COPY
 
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-_FIRST_OPTION: Final = NewJob._fields.index("schedule_at")
-_NO_OPTIONS: Final = NewJob("", "")[_FIRST_OPTION:]
 
 
 def _plain_blocks(jobs: Sequence[NewJob], ids: Sequence[int]) -> Iterable[str]:
