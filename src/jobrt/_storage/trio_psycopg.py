@@ -277,9 +277,8 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
 
     async def _drive(self, gen: PQGen[RV], *, ending: bool = False) -> RV:
         try:
-            fd = (
-                self.pgconn.socket
-            )  # raises if there is none: before the generator is begun, which must be ended
+            # Raises if there is none: before the generator is begun, which must be ended.
+            fd = self.pgconn.socket
             wanted = next(gen)
             while True:
                 if wanted == Wait.R:
