@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -50,8 +51,7 @@ select case when k < 70 then -n when n % 1000 = 99 then n end,
 @pytest.fixture(scope="module")
 def million(postgres_server: Server) -> Iterator[str]:
     """The URL of a database with a million jobs."""
-    name = "jobrt_test_million"
-    postgres_server.drop_database(name)
+    name = f"jobrt_test_million_{uuid4().hex[:12]}"  # pytest-xdist may give a module to several processes
     url = postgres_server.create_database(name)
     try:
         with psycopg.connect(url, autocommit=True) as conn:
