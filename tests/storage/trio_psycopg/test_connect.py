@@ -12,9 +12,8 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from jobrt._storage import trio_psycopg
-from jobrt._storage.postgres_errors import AllHostsFailed
-from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt._storage.trio_psycopg import TrioConnection, connection
+from jobrt._storage.trio_psycopg.errors import AllHostsFailed
 from tests.support.postgres import Cluster, Server
 from tests.support.tcp_proxy import TcpProxy
 
@@ -53,7 +52,7 @@ async def test_all_hosts_fail(postgres_url: str, dead_port: int) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make connect_timeout short: libpq's least, 2 s, is long for a test."""
-    monkeypatch.setattr(trio_psycopg, "connect_timeout", lambda params: 0.1)
+    monkeypatch.setattr(connection, "connect_timeout", lambda params: 0.1)
 
 
 async def test_silent_host_is_left_after_connect_timeout(

@@ -8,10 +8,10 @@ import pytest
 import trio
 from psycopg.conninfo import make_conninfo
 
-from jobrt._storage.postgres_errors import AllHostsFailed, one_line, translate
-from jobrt._storage.postgres_hosts import describe
-from jobrt._storage.postgres_pool import call_deadline, open_connection, storage_errors
 from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt._storage.trio_psycopg.errors import AllHostsFailed, one_line, translate
+from jobrt._storage.trio_psycopg.hosts import describe
+from jobrt._storage.trio_psycopg.pool import call_deadline, open_connection, storage_errors
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 from tests.storage.trio_psycopg.conftest import Until
 from tests.support.postgres import Cluster, Server

@@ -9,9 +9,8 @@ import trio
 import trio.testing
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from jobrt._storage import postgres_pool
-from jobrt._storage.postgres_pool import Pool
 from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt._storage.trio_psycopg.pool import Pool
 from jobrt.errors import StorageError, StorageUnavailable
 from tests.storage.trio_psycopg.conftest import Until
 from tests.support.tcp_proxy import TcpProxy
@@ -25,7 +24,7 @@ async def _pid(conn: TrioConnection[Any]) -> int:
 @pytest.fixture
 def cold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections count as idle for long as soon as they come back."""
-    monkeypatch.setattr(postgres_pool, "_WARM_SECONDS", 0)
+    monkeypatch.setattr("jobrt._storage.trio_psycopg.pool._WARM_SECONDS", 0)
 
 
 async def test_lazy_and_warm(postgres_url: str) -> None:
@@ -124,7 +123,7 @@ async def test_opening_has_a_limit_of_its_own(
     proxied_url: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long one may wait for one's turn, a silent address is told soon."""
-    monkeypatch.setattr(postgres_pool, "_CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr("jobrt._storage.trio_psycopg.pool._CONNECT_SECONDS", 0.05)
     proxy.silence()
     with trio.fail_after(10):
         async with Pool(proxied_url, acquire_timeout=600) as pool:
@@ -305,7 +304,7 @@ async def test_prepare_threshold(postgres_url: str) -> None:
 @pytest.fixture
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool that is watched looks every millisecond."""
-    monkeypatch.setattr(postgres_pool, "_WATCH_EVERY", 0.001)
+    monkeypatch.setattr("jobrt._storage.trio_psycopg.pool._WATCH_EVERY", 0.001)
 
 
 async def test_deadline_of_a_call(postgres_url: str, until: Until, watchful: None) -> None:
@@ -379,13 +378,13 @@ async def test_a_connection_just_used_is_not_looked_at(
         return alive(conn)
 
     monkeypatch.setattr(TrioConnection, "check_alive", check_alive)
-    monkeypatch.setattr(postgres_pool, "_WARM_SECONDS", 3600)
+    monkeypatch.setattr("jobrt._storage.trio_psycopg.pool._WARM_SECONDS", 3600)
     async with Pool(postgres_url) as pool:
         for _ in range(3):
             async with pool.acquire() as conn:
                 await _pid(conn)
         assert not looks
-        monkeypatch.setattr(postgres_pool, "_WARM_SECONDS", 0)
+        monkeypatch.setattr("jobrt._storage.trio_psycopg.pool._WARM_SECONDS", 0)
         for _ in range(3):
             async with pool.acquire() as conn:
                 await _pid(conn)

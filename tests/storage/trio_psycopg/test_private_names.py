@@ -16,7 +16,7 @@ from psycopg._server_cursor_base import ServerCursorMixin
 from psycopg.pq import ConnStatus
 from psycopg.transaction import BaseTransaction
 
-from jobrt._storage import trio_psycopg
+from jobrt._storage.trio_psycopg import connection
 from tests.support.postgres import Server
 
 _Connection = psycopg.AsyncConnection
@@ -71,7 +71,7 @@ def test_generator_is_known_by_its_code(name: str) -> None:
 @pytest.mark.parametrize("name", _ATTRIBUTES)
 async def test_attribute(name: str, postgres_server: Server) -> None:
     """Each attribute of a new connection has the value that it had in psycopg 3.3."""
-    async with await trio_psycopg.TrioConnection.connect(postgres_server.admin) as conn:
+    async with await connection.TrioConnection.connect(postgres_server.admin) as conn:
         assert getattr(conn, name.partition(".")[2]) == _ATTRIBUTES[name]
 
 
@@ -84,5 +84,5 @@ def test_wait_and_lock_are_still_the_way_in() -> None:
 
 def test_table_is_complete() -> None:
     """The table in the module's docstring names the same as this test."""
-    table = set(re.findall(r"^`([\w.]+)`  ", trio_psycopg.__doc__ or "", re.MULTILINE))
+    table = set(re.findall(r"^`([\w.]+)`  ", connection.__doc__ or "", re.MULTILINE))
     assert table == _FUNCTIONS.keys() | _ATTRIBUTES.keys()

@@ -9,8 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from jobrt._storage import trio_psycopg
-from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt._storage.trio_psycopg import TrioConnection, connection
 from tests.storage.trio_psycopg.conftest import Until
 from tests.support.tcp_proxy import TcpProxy
 
@@ -194,7 +193,7 @@ async def test_copy_gives_others_a_turn(
     """A COPY that never has to wait for the server lets other tasks run about once in a millisecond."""
     await conn.execute("create table t (s text)")
     clock = itertools.count(step=seconds)
-    monkeypatch.setattr(trio_psycopg, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(connection, "monotonic", lambda: next(clock))
     turns = 0
 
     async def count() -> None:

@@ -21,8 +21,8 @@ from jobrt._storage.postgres.encode import clean, numbers, texts
 from jobrt._storage.postgres.finish import await_children, ended_values, lock_families, refused_of
 from jobrt._storage.postgres.rows import claimed_jobs
 from jobrt._storage.postgres.session import Session
-from jobrt._storage.postgres_errors import translate
-from jobrt._storage.postgres_pool import call_deadline
+from jobrt._storage.trio_psycopg.errors import translate
+from jobrt._storage.trio_psycopg.pool import call_deadline
 from jobrt.errors import LeaseLost
 
 if TYPE_CHECKING:

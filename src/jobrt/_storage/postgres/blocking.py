@@ -9,8 +9,8 @@ import psycopg
 from jobrt._storage.postgres.insert import drive, drive_sync, insert_steps
 from jobrt._storage.postgres.schema import Schema
 from jobrt._storage.postgres.session import Session
-from jobrt._storage.postgres_errors import translate
-from jobrt._storage.postgres_pool import place_of
+from jobrt._storage.trio_psycopg.errors import translate
+from jobrt._storage.trio_psycopg.pool import place_of
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:

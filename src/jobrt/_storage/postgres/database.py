@@ -22,7 +22,7 @@ import psycopg
 import trio
 
 from jobrt._storage.postgres.session import PreparedSession, Session
-from jobrt._storage.postgres_pool import Call, Pool
+from jobrt._storage.trio_psycopg.pool import Call, Pool
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:

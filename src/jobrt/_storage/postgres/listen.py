@@ -8,7 +8,7 @@ import trio
 
 from jobrt._storage.base import Wake
 from jobrt._storage.postgres.wake import CONTROL
-from jobrt._storage.postgres_pool import call_deadline, open_connection, storage_errors
+from jobrt._storage.trio_psycopg.pool import call_deadline, open_connection, storage_errors
 from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from jobrt._storage.postgres.rescue import Rescuer
 from jobrt._storage.postgres.schema import Schema
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.wake import Waker
-from jobrt._storage.postgres_errors import translate
+from jobrt._storage.trio_psycopg.errors import translate
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:

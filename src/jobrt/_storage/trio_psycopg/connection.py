@@ -76,12 +76,12 @@ from trio.lowlevel import (
     wait_writable,
 )
 
-from jobrt._storage.postgres_cancel import request_cancel
-from jobrt._storage.postgres_errors import AllHostsFailed
-from jobrt._storage.postgres_hosts import attempt, connect_timeout, name_place, resolve, split_hosts
-from jobrt._storage.postgres_prepared import PreparedStatements
-from jobrt._storage.postgres_socket import ready_now, wait_for_either
-from jobrt._storage.postgres_turn import Notifications, Turn
+from jobrt._storage.trio_psycopg.cancel import request_cancel
+from jobrt._storage.trio_psycopg.errors import AllHostsFailed
+from jobrt._storage.trio_psycopg.hosts import attempt, connect_timeout, name_place, resolve, split_hosts
+from jobrt._storage.trio_psycopg.prepared import PreparedStatements
+from jobrt._storage.trio_psycopg.socket import ready_now, wait_for_either
+from jobrt._storage.trio_psycopg.turn import Notifications, Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

@@ -33,9 +33,9 @@ import attrs
 import psycopg
 import trio
 
-from jobrt._storage.postgres_errors import one_line, translate
-from jobrt._storage.postgres_hosts import describe
-from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt._storage.trio_psycopg.connection import TrioConnection
+from jobrt._storage.trio_psycopg.errors import one_line, translate
+from jobrt._storage.trio_psycopg.hosts import describe
 from jobrt.errors import StorageError, StorageUnavailable
 
 __all__ = [

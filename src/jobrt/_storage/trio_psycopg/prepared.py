@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from psycopg.abc import Buffer, PQGen
     from psycopg.pq.abc import PGconn, PGresult
 
-    from jobrt._storage.trio_psycopg import TrioConnection
+    from jobrt._storage.trio_psycopg.connection import TrioConnection
 
 __all__ = ["PreparedStatements"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from jobrt._storage.trio_psycopg import TrioConnection
+    from jobrt._storage.trio_psycopg.connection import TrioConnection
 
 __all__ = ["Notifications", "Turn"]
 
