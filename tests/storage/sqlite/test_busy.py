@@ -13,6 +13,7 @@ import trio
 from jobrt._core.job import Outcome
 from jobrt._core.states import State
 from jobrt._storage.sqlite import connection, database, open_sqlite
+from jobrt._storage.sqlite.database import open_database
 from jobrt.errors import StorageError, StorageUnavailable
 from tests.conformance.build import ask, claim, job, look, ref, start
 from tests.storage.sqlite.files import PATIENCE, locked
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jobrt._storage.base import Storage
+    from jobrt._storage.sqlite.transaction import Transaction
 
 
 @pytest.fixture
@@ -186,3 +188,20 @@ def _during_the_next_claim(storage: Storage, call: Callable[[], None]) -> None:
     writer: sqlite3.Connection = storage._database._writer
     writer.create_function("call_the_test", 0, call)
     writer.execute("create temp trigger called after update on jobrt_lease begin select call_the_test(); end")
+
+
+async def test_a_query_ends_when_nobody_waits_for_it(path: Path) -> None:
+    """Cancelled, it stops in the middle instead of keeping the connection that others read by; those read on."""
+
+    def read_for_ever(tx: Transaction) -> None:
+        trio.from_thread.run_sync(begun.set)
+        tx.value("WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n FROM n) SELECT count(*) FROM n")
+
+    begun = trio.Event()
+    with trio.fail_after(PATIENCE):
+        async with open_database(str(path), lambda: 0) as opened:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(opened.read, read_for_ever)
+                await begun.wait()
+                nursery.cancel_scope.cancel()
+            assert await opened.read(lambda tx: tx.value("SELECT 7")) == 7

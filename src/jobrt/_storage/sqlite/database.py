@@ -5,7 +5,8 @@ a connection of its own for reading, so that a long listing never holds up a cla
 connection, used in the loop: nothing in it waits, so everything works in virtual time.
 
 Calls are all-or-nothing under cancellation, because a thread is never abandoned: Trio raises `Cancelled`
-before the thread starts, or at the caller's next checkpoint after it was handed the result.
+before the thread starts, or at the caller's next checkpoint after it was handed the result. A thread that reads is
+stopped at once: nobody waits for what it finds, others wait for the connection.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ _HELD: Final = 10.0
 """Seconds that a job's own transaction may stay open: no heartbeat gets through meanwhile."""
 
 _POLL: Final = 0.02
+_STEPS: Final = 500_000
+"""Steps of SQLite's machine, some 10 to 50 ms, between two looks whether a reader's caller is still there. It takes
+the interpreter to look, for which a thread may have to wait five milliseconds."""
+
 _IDLE_POLL: Final = 0.06
 _IDLE: Final = 2.0
 """Seconds between looks whether somebody else has written: more when nobody has for some seconds.
@@ -74,6 +79,7 @@ async def open_database(path: str, micros: Callable[[], int]) -> AsyncGenerator[
     try:
         if threads is not None:
             reader = await _patiently(partial(_run, partial(connect, path, read_only=True), threads))
+            reader.set_progress_handler(_unwanted, _STEPS)
         yield Database(path, micros, threads=threads, writer=writer, reader=reader)
     finally:
         with trio.CancelScope(shield=True):
@@ -84,6 +90,15 @@ async def open_database(path: str, micros: Callable[[], int]) -> AsyncGenerator[
 async def _run(call: Callable[[], T], threads: trio.CapacityLimiter | None) -> T:
     """Call in the loop, or in a thread that is waited for whatever happens."""
     return call() if threads is None else await trio.to_thread.run_sync(call, limiter=threads)
+
+
+def _unwanted() -> bool:
+    """Say, in a thread, whether its caller has been cancelled."""
+    try:
+        trio.from_thread.check_cancelled()
+    except trio.Cancelled:
+        return True
+    return False
 
 
 @attrs.define(eq=False)
@@ -146,7 +161,11 @@ class Database:
             await trio.lowlevel.checkpoint()
             return work(Transaction(self._reader, self.micros()))
         async with self._reading:
-            return await self._call(partial(self._look, work, now=self.micros()))
+            try:
+                return await self._call(partial(self._look, work, now=self.micros()))
+            except StorageUnavailable:
+                await trio.lowlevel.checkpoint_if_cancelled()  # then it was stopped for that
+                raise
 
     @asynccontextmanager
     async def hold(
