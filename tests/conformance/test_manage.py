@@ -411,6 +411,27 @@ async def test_a_queue_shows_how_long_its_oldest_waits(engine: Engine) -> None:
     assert status.oldest_due == pytest.approx(60, abs=30)
 
 
+async def test_queues_are_counted_no_further_than_asked(engine: Engine) -> None:
+    """Of each priority so many due jobs and so many later ones; it is told that there are more, not how many."""
+    storage = engine.storage
+    later = [job(name="later", delay=MINUTE) for _ in range(5)]
+    await add(storage, *(job(priority=number % 2) for number in range(7)), *later, job(queue="few"))
+    few, many = await storage.queues(most=3), await storage.queues(most=4)
+    assert [(one.available, one.scheduled, one.more) for one in few] == [(6, 3, True), (1, 0, False)]
+    assert [(one.available, one.scheduled, one.more) for one in many] == [(7, 4, True), (1, 0, False)]
+    everything = [(one.available, one.scheduled, one.more) for one in await storage.queues()]
+    assert everything == [(7, 5, False), (1, 0, False)]
+
+
+async def test_queues_name_their_due_jobs(engine: Engine) -> None:
+    """By name, each once; what is not due is not among them."""
+    storage = engine.storage
+    await add(storage, job(name="b"), job(name="a", priority=3), job(name="a"), job(name="c", delay=MINUTE))
+    assert [one.names for one in await storage.queues()] == [("a", "b")]
+    await engine.advance(61)
+    assert [one.names for one in await storage.queues(most=10)] == [("a", "b", "c")]
+
+
 async def test_settings_change_one_at_a_time(storage: Storage) -> None:
     """What is not named stays as it is."""
     await storage.set_queue("a", paused=True)

@@ -146,9 +146,9 @@ class Client:
             )
         )
 
-    async def count(self, where: Where | None = None) -> int:
-        """Return how many jobs match."""
-        return await self._storage.count(_where(where))
+    async def count(self, where: Where | None = None, *, most: int | None = None) -> int:
+        """Return how many jobs match, at most `most`: counting no further is quick, however many there are."""
+        return await self._storage.count(_where(where), most=most)
 
     async def wait(self, job_id: int) -> None:
         """Wait until a job is final; raise `JobNotFound` if it is not there."""
@@ -239,9 +239,13 @@ class Client:
 
     # ------------------------------------------------------------------ queues, workers, cron, statistics
 
-    async def queues(self) -> list[QueueStatus]:
-        """Return every queue that has settings or unfinished jobs."""
-        return list(await self._storage.queues())
+    async def queues(self, *, most: int | None = None) -> list[QueueStatus]:
+        """Return every queue that has settings or unfinished jobs.
+
+        Of each priority at most `most` due jobs are counted, and as many that wait for their time: that is quick,
+        however many there are. ``more`` tells where there are more of them.
+        """
+        return list(await self._storage.queues(most=most))
 
     async def pause(self, queue: str) -> None:
         """Let no worker claim from the queue, until it is resumed; running jobs go on."""

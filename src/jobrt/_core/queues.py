@@ -86,6 +86,7 @@ class QueueStatus:
 
     ``paused`` and ``concurrency`` (``None``: as configured) are the operator's settings; the counts are
     of jobs now; ``oldest_due`` is seconds the longest-due waiting job has been waiting, ``None`` if none.
+    ``names`` are those of the due jobs that were counted. With ``more`` there are more waiting jobs than counted.
     """
 
     name: str
@@ -97,3 +98,5 @@ class QueueStatus:
     executing: int = 0
     oldest_due: float | None = None
     workers: int = 0
+    names: tuple[str, ...] = ()
+    more: bool = False

@@ -399,8 +399,11 @@ class Storage(Protocol):
         """
         ...
 
-    async def queues(self) -> tuple[QueueStatus, ...]:
-        """Return every queue that has settings or unfinished jobs, by name."""
+    async def queues(self, *, most: int | None = None) -> tuple[QueueStatus, ...]:
+        """Return every queue that has settings or unfinished jobs, by name.
+
+        Of each priority at most `most` due jobs are counted, and as many that wait for their time.
+        """
         ...
 
     async def set_queue(

@@ -305,3 +305,10 @@ def test_the_overview_of_queues_leaves_finished_jobs_alone(plans: Any) -> None:
     """It counts by the partial indexes, or what they point to."""
     for plan in plans(lambda storage: storage.queues()):
         assert plan.pages < 400_000
+
+
+def test_the_overview_of_queues_counts_no_further_than_asked(plans: Any) -> None:
+    """By the index from end to end of what is counted: a million that wait cost no more than a thousand."""
+    (plan,) = (one for one in plans(lambda storage: storage.queues(most=100)) if "job_waiting" in one.indexes)
+    assert "job" not in plan.whole_reads
+    assert plan.pages < 5_000

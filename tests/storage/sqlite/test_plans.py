@@ -63,7 +63,7 @@ SEARCHES = {
     "rescue_workers": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=?)",
     "changes_cancels": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=?)",
     "release_unknown": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=? AND queue=?)",
-    "queues_waiting": "SCAN jobrt_job USING COVERING INDEX jobrt_job_waiting",
+    "queues_waiting": "SEARCH j USING COVERING INDEX jobrt_job_waiting (queue=? AND priority=? AND schedule_at<?)",
     "queues_executing": "SCAN jobrt_job USING INDEX jobrt_job_executing",
     "prune_names": "SEARCH job USING COVERING INDEX jobrt_job_final (state=? AND name>?)",
     "prune_old": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at<?",

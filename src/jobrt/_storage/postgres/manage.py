@@ -230,7 +230,7 @@ async def prune(session: Session, rules: Sequence[PruneRule], *, limit: int) -> 
     return done
 
 
-async def queues(session: Session) -> tuple[QueueStatus, ...]:
+async def queues(session: Session, *, most: int | None) -> tuple[QueueStatus, ...]:
     """Return every queue that has settings or unfinished jobs."""
     served = [json.loads(row[0]).get("queues", ()) for row in await session.fetch("queue_workers")]
     return tuple(
@@ -244,10 +244,21 @@ async def queues(session: Session) -> tuple[QueueStatus, ...]:
             executing=executing,
             oldest_due=oldest,
             workers=sum(name in some for some in served),
+            names=tuple(sorted({name for lane in json.loads(names or "[]") for name in lane or ()})),
+            more=more,
         )
-        for name, paused, concurrency, available, scheduled, retryable, executing, oldest in await session.fetch(
-            "queues"
-        )
+        for (
+            name,
+            paused,
+            concurrency,
+            available,
+            scheduled,
+            retryable,
+            executing,
+            oldest,
+            more,
+            names,
+        ) in await session.fetch("queues", most=_limit(most))
     )
 
 

@@ -299,9 +299,9 @@ class PostgresStorage:
         self._woken({queue for (queue,) in skipped})
         return {id: states.get(id) for id in ids}
 
-    async def queues(self) -> tuple[QueueStatus, ...]:
+    async def queues(self, *, most: int | None = None) -> tuple[QueueStatus, ...]:
         """Return every queue that has settings or unfinished jobs."""
-        found: tuple[QueueStatus, ...] = await self._look(manage.queues)
+        found: tuple[QueueStatus, ...] = await self._look(partial(manage.queues, most=most))
         return found
 
     async def set_queue(

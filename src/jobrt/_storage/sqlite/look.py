@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.queues import QueueStatus
@@ -112,15 +112,17 @@ def unfinished(told: dict[int, str | None]) -> list[int]:
     return [job_id for job_id, state in told.items() if state is not None and state not in FINAL]
 
 
-def queues(tx: Transaction) -> tuple[QueueStatus, ...]:
+def queues(tx: Transaction, *, most: int | None) -> tuple[QueueStatus, ...]:
     """Return every queue that has settings or unfinished jobs, by name."""
     found: dict[str, dict[str, Any]] = {}
     for name, paused, concurrency in tx.array(SQL["changes_queues"]):
         found[name] = {"paused": bool(paused), "concurrency": concurrency}
-    for name, scheduled, available, retryable, oldest in tx.array(SQL["queues_waiting"], {"now": tx.now}):
-        waiting = {"scheduled": scheduled, "available": available, "retryable": retryable}
-        due = {} if oldest is None else {"oldest_due": (tx.now - oldest) / 1e6}
-        found.setdefault(name, {}).update(waiting | due)
+    lanes: dict[str, list[_Lane]] = {}
+    limits = {"now": tx.now, "most": -1 if most is None else most}
+    for name, due, later in tx.array(SQL["queues_waiting"], limits):
+        lanes.setdefault(name, []).append((due, later))
+    for name, those in lanes.items():
+        found.setdefault(name, {}).update(_waiting(those, now=tx.now, most=most))
     for name, number in tx.array(SQL["queues_executing"]):
         found.setdefault(name, {})["executing"] = number
     served = [one.info.get("queues", ()) for one in workers(tx) if one.alive]
@@ -128,6 +130,24 @@ def queues(tx: Transaction) -> tuple[QueueStatus, ...]:
         QueueStatus(name=name, workers=sum(name in some for some in served), **status)
         for name, status in sorted(found.items())
     )
+
+
+_Lane: TypeAlias = tuple[tuple[int, int, int | None, list[str]], tuple[int, int, int]]
+"""Of one priority: the due jobs (available, retryable, the oldest's time, names), the later ones by state."""
+
+
+def _waiting(lanes: Sequence[_Lane], *, now: int, most: int | None) -> dict[str, Any]:
+    """Return what is known of a queue's waiting jobs from those of each priority."""
+    oldest = min((due[2] for due, _ in lanes if due[2] is not None), default=None)
+    seen = [number for due, later in lanes for number in (due[0] + due[1], sum(later))]
+    return {
+        "available": sum(due[0] + later[1] for due, later in lanes),
+        "scheduled": sum(later[0] for _, later in lanes),
+        "retryable": sum(due[1] + later[2] for due, later in lanes),
+        "oldest_due": None if oldest is None else (now - oldest) / 1e6,
+        "names": tuple(sorted({name for due, _ in lanes for name in due[3]})),
+        "more": most is not None and max(seen) >= most,
+    }
 
 
 def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[JobRecord, ...]:

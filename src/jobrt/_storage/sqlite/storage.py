@@ -276,9 +276,9 @@ class SqliteStorage:
         self._database.hub.forget(set(ids).difference(look.unfinished(told)))
         return told
 
-    async def queues(self) -> tuple[QueueStatus, ...]:
+    async def queues(self, *, most: int | None = None) -> tuple[QueueStatus, ...]:
         """Return every queue."""
-        return await self._database.read(look.queues)
+        return await self._database.read(partial(look.queues, most=most))
 
     async def set_queue(
         self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None

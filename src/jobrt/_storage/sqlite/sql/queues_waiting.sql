@@ -1,11 +1,37 @@
--- From the index alone, in its order: grouping by state as well would sort all that waits, which takes three times as
--- long. A due scheduled job is available; the oldest is the longest due, whatever it waits for.
-SELECT json_group_array(json_array(queue, scheduled, available, retryable, oldest)) FROM (
+-- What waits, by queue and priority: found by skip-scan, and counted from the index in its order, those that are due
+-- and the later ones apart, no further than asked. A due scheduled job is available; the oldest is the longest due,
+-- whatever it waits for.
+WITH RECURSIVE
+known (queue) AS (
+    SELECT * FROM (
+        SELECT queue FROM jobrt_job INDEXED BY jobrt_job_waiting WHERE state < 3 ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM jobrt_job INDEXED BY jobrt_job_waiting
+            WHERE state < 3 AND queue > known.queue ORDER BY queue LIMIT 1)
+    FROM known WHERE known.queue IS NOT NULL
+),
+lane (queue, priority) AS (
+    SELECT queue, (SELECT priority FROM jobrt_job AS j INDEXED BY jobrt_job_waiting
+                   WHERE state < 3 AND j.queue = known.queue ORDER BY priority DESC LIMIT 1)
+    FROM known WHERE queue IS NOT NULL
+    UNION ALL
+    SELECT queue, (SELECT priority FROM jobrt_job AS j INDEXED BY jobrt_job_waiting
+                   WHERE state < 3 AND j.queue = lane.queue AND j.priority < lane.priority
+                   ORDER BY priority DESC LIMIT 1)
+    FROM lane WHERE priority IS NOT NULL
+)
+SELECT json_group_array(json_array(queue, json(due), json(later))) FROM (
     SELECT
         queue,
-        count(*) FILTER (WHERE state = 0 AND schedule_at > :now) AS scheduled,
-        count(*) FILTER (WHERE state = 1 OR (state = 0 AND schedule_at <= :now)) AS available,
-        count(*) FILTER (WHERE state = 2) AS retryable,
-        min(schedule_at) FILTER (WHERE schedule_at <= :now) AS oldest
-    FROM jobrt_job INDEXED BY jobrt_job_waiting WHERE state < 3 GROUP BY queue
+        (SELECT json_array(count(*) FILTER (WHERE state < 2), count(*) FILTER (WHERE state = 2), min(schedule_at),
+                           json_group_array(DISTINCT name))
+         FROM (SELECT state, schedule_at, name FROM jobrt_job AS j INDEXED BY jobrt_job_waiting
+               WHERE state < 3 AND j.queue = lane.queue AND j.priority = lane.priority AND j.schedule_at <= :now
+               ORDER BY schedule_at LIMIT :most)) AS due,
+        (SELECT json_array(count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
+                           count(*) FILTER (WHERE state = 2))
+         FROM (SELECT state FROM jobrt_job AS j INDEXED BY jobrt_job_waiting
+               WHERE state < 3 AND j.queue = lane.queue AND j.priority = lane.priority AND j.schedule_at > :now
+               ORDER BY schedule_at LIMIT :most)) AS later
+    FROM lane WHERE priority IS NOT NULL
 );
