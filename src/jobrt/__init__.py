@@ -2,7 +2,8 @@
 
 ::
 
-    faces      cli · testing
+    faces      cli · testing, and below them dashboard
+    _faces     what the faces share: filters from texts, findings, words
     app        App: settings; joins client and worker
     _runtime   Worker and its actors, Supervisor, Context        _client   Client, Handle
     _storage   Storage (the contract) · sqlite · postgres

@@ -9,10 +9,11 @@ import pytest
 import trio
 
 import jobrt
+from jobrt._faces.findings import examine_worker
+from jobrt._faces.words import age
 from jobrt._storage.base import WorkerRow
 from jobrt.cli import output
-from jobrt.cli.admin import _examine_worker
-from jobrt.cli.output import age, print_rows
+from jobrt.cli.output import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ def _row(*, beat: float = 0.0, alive: bool = True, **info: Any) -> WorkerRow:
 )
 def test_what_is_wrong_with_a_worker(worker: dict[str, Any], said: str | None) -> None:
     """One finding for each trouble, none for a worker that is well."""
-    found = list(_examine_worker(_row(**worker)))
+    found = list(examine_worker(_row(**worker), datetime.now(UTC)))
     assert [one.wrong for one in found] == [True] * (said is not None)
     assert all(said in one.text for one in found if said)
 

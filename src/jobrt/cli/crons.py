@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from jobrt._core.cron import CronEntry, next_tick
+from jobrt._faces.crons import view_cron
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.selection import duration
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.errors import JobrtError
 
 if TYPE_CHECKING:
     from jobrt._storage.base import CronRow
@@ -20,13 +19,9 @@ __all__ = ["COMMANDS"]
 
 
 def _row(row: CronRow) -> list[object]:
-    try:
-        entry = CronEntry.from_spec(row.name, row.spec, paused=row.paused, anchor=row.created_at)
-        upcoming = next_tick(entry, datetime.now(UTC))
-    except JobrtError as error:
-        return [row.name, row.spec.get("job"), f"broken: {error}", row.last_tick, None, ""]
-    state = "paused" if row.paused else entry.missed
-    return [row.name, entry.job, entry.schedule, row.last_tick, upcoming, state]
+    one = view_cron(row, datetime.now(UTC))
+    schedule = f"broken: {one.broken}" if one.broken else one.schedule
+    return [one.name, one.job, schedule, one.last, one.upcoming, "paused" if one.paused else one.missed]
 
 
 @click.group("cron", invoke_without_command=True)

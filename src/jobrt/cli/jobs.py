@@ -11,13 +11,13 @@ import click
 from rich.markup import escape
 
 import jobrt
+from jobrt._faces.jobs import cancelling, one_by_one, phases, told
+from jobrt._faces.words import age, jobs_in_words
 from jobrt.cli.output import (
     JOB_COLUMNS,
     JSON_OPTION,
-    age,
     console,
     job_row,
-    jobs_in_words,
     jsonable,
     print_json,
     print_rows,
@@ -25,16 +25,15 @@ from jobrt.cli.output import (
 )
 from jobrt.cli.selection import confirmed, duration, pick_options
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.cli.trees import PHASES, notice_words
-from jobrt.errors import JobNotFound, JobrtError, JobStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from jobrt._client import Client
     from jobrt._core.where import Where
     from jobrt._registry import JobDefinition
     from jobrt._storage.base import WorkerRow
+    from jobrt.errors import JobrtError
 
 __all__ = ["COMMANDS"]
 
@@ -203,13 +202,13 @@ async def show(setting: Setting, job_id: int, as_json: bool) -> None:
     """Show everything about a job."""
     async with setting.app().open_client() as jobs:
         job = await jobs.get(job_id)
-        told = [] if as_json or job.worker is None else _told(job, await jobs.workers())
+        about = [] if as_json or job.worker is None else _told(job, await jobs.workers())
     if as_json:
         print_json(job)
         return
     out = console()
     out.print(f"[bold]job {job.id}[/]  {escape(job.name)}  [bold]{job.state}[/]", soft_wrap=True)
-    for name, value in [*_facts(job), *told]:
+    for name, value in [*_facts(job), *about]:
         out.print(f"  {name:<12} {escape(value)}", soft_wrap=True)
     for attempt in job.attempts:
         took = age((attempt.finished_at - attempt.started_at).total_seconds())
@@ -250,17 +249,11 @@ def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
     return facts
 
 
-def _told(job: jobrt.JobRecord, workers: Iterable[WorkerRow]) -> list[tuple[str, str]]:
+def _told(job: jobrt.JobRecord, workers: Sequence[WorkerRow]) -> list[tuple[str, str]]:
     """Return what the worker of a running job says of it: how far its cancellation is, what the watchdog saw."""
-    if job.state is not jobrt.State.EXECUTING:
-        return []
-    facts: list[tuple[str, str]] = []
-    info = next((row.info for row in workers if row.id == job.worker), {})
-    if job.cancel_reason is not None:
-        phases = info.get("queues", {}).get(job.queue, {}).get("cancelling", {})
-        facts.append(("cancelling", PHASES[phases.get(str(job.id))]))
-    about = [one for one in info.get("notices", ()) if one.get("job") == job.id]
-    return facts + [("watchdog", notice_words(one)) for one in about]
+    phase = cancelling(job, phases(workers))
+    facts = [("cancelling", phase)] if phase else []
+    return facts + [("watchdog", one) for one in told(job, workers)]
 
 
 def _bulk(
@@ -283,7 +276,7 @@ def _bulk(
         refused: list[JobrtError] = []
         async with setting.app().open_client() as jobs:
             if where is None:
-                count, refused = await _one_by_one(jobs, ids, partial(does, **options))
+                count, refused = await one_by_one(jobs, ids, partial(does, **options))
             elif not await confirmed(jobs, where, verb=verb, yes=yes):
                 return 0
             else:
@@ -297,19 +290,6 @@ def _bulk(
     for option in reversed(options):
         command = option(command)
     return command
-
-
-async def _one_by_one(
-    jobs: Client, ids: Iterable[int], does: Callable[[Client, int], Awaitable[int]]
-) -> tuple[int, list[JobrtError]]:
-    """Do something to jobs named by id; return to how many it was done, and why not to the others."""
-    count, refused = 0, list[JobrtError]()
-    for job_id in dict.fromkeys(ids):
-        try:
-            count += await does(jobs, job_id)
-        except (JobNotFound, JobStateError) as error:
-            refused.append(error)
-    return count, refused
 
 
 async def _cancel(jobs: Client, job: int | Where, *, reason: str) -> int:

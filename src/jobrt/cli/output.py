@@ -13,17 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobrt._faces.words import attempt_in_words, due_in_words
 from jobrt.errors import JobrtError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 __all__ = [
-    "age",
     "console",
     "in_one_line",
     "job_row",
-    "jobs_in_words",
     "jsonable",
     "on_terminal",
     "print_json",
@@ -34,11 +33,6 @@ __all__ = [
 
 _WIDE = 1000
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
-
-def jobs_in_words(count: int) -> str:
-    """Return ``1 job``, ``2 jobs``."""
-    return f"{count} job{'' if count == 1 else 's'}"
 
 
 def sole_error(error: Exception) -> Exception:
@@ -115,27 +109,10 @@ def when(moment: datetime | None) -> str:
     return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def age(seconds: float | None) -> str:
-    """Return a length of time in its two largest units: ``3 h 12 min``."""
-    if seconds is None:
-        return "-"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit} {int(seconds % size // smaller)} {name}"
-    return f"{seconds:.1f} s"
-
-
 def job_row(job: Any, *, now: datetime | None = None) -> list[Any]:
     """Return a job as a row of `JOB_COLUMNS`."""
     now = now or datetime.now(UTC)
-    due = (
-        age((now - job.schedule_at).total_seconds())
-        if job.schedule_at <= now
-        else f"in {age((job.schedule_at - now).total_seconds())}"
-    )
-    attempts = f"{job.attempt}/{'∞' if job.max_attempts is None else job.max_attempts}"
+    due, attempts = due_in_words(job, now), attempt_in_words(job)
     args = json.dumps(job.args, ensure_ascii=False)
     shown = args if len(args) <= 60 else args[:57] + "…"  # noqa: PLR2004 - a column's width
     return [job.id, job.name, job.queue, job.state.value, job.priority, attempts, due, shown]

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobrt.cli.output import JSON_OPTION, age, print_json, print_rows
+from jobrt._faces.queues import view_queues
+from jobrt._faces.words import age
+from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
 
 if TYPE_CHECKING:
@@ -20,30 +22,20 @@ COLUMNS = ("queue", "due", "oldest", "scheduled", "retryable", "running", "worke
 
 async def queue_rows(jobs: Client) -> list[list[Any]]:
     """Return what people want to know of each queue, as rows of `COLUMNS`."""
-    alive = [one for one in await jobs.workers() if one.alive]
-    rows = []
-    for queue in await jobs.queues():
-        serving = [
-            one.info["queues"][queue.name] for one in alive if queue.name in one.info.get("queues", {})
+    return [
+        [
+            one.status.name,
+            one.status.available,
+            age(one.status.oldest_due),
+            one.status.scheduled,
+            one.status.retryable,
+            one.status.executing,
+            one.workers,
+            one.slots,
+            one.state,
         ]
-        slots = sum(one["concurrency"] for one in serving)
-        state = "paused" if queue.paused else "served" if serving else "nobody serves it"
-        if queue.concurrency is not None:
-            state += f", scaled to {queue.concurrency}"
-        rows.append(
-            [
-                queue.name,
-                queue.available,
-                age(queue.oldest_due),
-                queue.scheduled,
-                queue.retryable,
-                queue.executing,
-                len(serving),
-                slots,
-                state,
-            ]
-        )
-    return rows
+        for one in view_queues(await jobs.queues(), await jobs.workers())
+    ]
 
 
 @click.group("queues", invoke_without_command=True, short_help="Show the queues; pause, resume, scale them.")

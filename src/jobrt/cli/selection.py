@@ -3,55 +3,42 @@
 from __future__ import annotations
 
 import functools
-import json
 import sys
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from jobrt import where as w
-from jobrt.cli.output import JOB_COLUMNS, job_row, jobs_in_words, print_rows
+from jobrt._faces import picking
+from jobrt._faces.words import jobs_in_words
+from jobrt.cli.output import JOB_COLUMNS, job_row, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from jobrt._client import Client
     from jobrt._core.where import Where
 
 __all__ = ["chosen", "confirmed", "duration", "pick_options"]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+T = TypeVar("T")
 
 
 def duration(text: str) -> timedelta:
     """Return what ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``1w`` means; raise `click.BadParameter`."""
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    return _understood(picking.duration, text)
+
+
+def chosen(**options: Any) -> Where | None:
+    """Return the filter that the options make: all of them must match; None if there are none."""
+    return _understood(picking.pick, prefix="--", **options)
+
+
+def _understood(read: Callable[..., T], *args: Any, **options: Any) -> T:
     try:
-        return timedelta(seconds=float(number) * _UNITS[unit])
-    except (ValueError, OverflowError):
-        msg = f"{text!r} is no length of time: use seconds, or 90s, 15m, 2h, 7d, 1w"
-        raise click.BadParameter(msg) from None
-
-
-def moment(text: str) -> datetime | timedelta:
-    """Return what an ISO time, or a length of time ago, means; raise `click.BadParameter`."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return duration(text)
-    return found if found.tzinfo is not None else found.astimezone(UTC)
-
-
-def _field(text: str, option: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        msg = f"{option} {text!r}: write FIELD=VALUE"
-        raise click.BadParameter(msg)
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+        return read(*args, **options)
+    except picking.NotUnderstood as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def pick_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,36 +82,6 @@ _OPTIONS = (
         "--before", metavar="TIME", help="Enqueued before this time, or longer ago than 15m, 2h, 7d."
     ),
 )
-
-
-def chosen(
-    *,
-    states: tuple[str, ...],
-    queues: tuple[str, ...],
-    names: tuple[str, ...],
-    tags: tuple[str, ...],
-    workers: tuple[str, ...],
-    args_equal: tuple[str, ...],
-    metadata_equal: tuple[str, ...],
-    since: str | None,
-    before: str | None,
-) -> Where | None:
-    """Return the filter that the options make: all of them must match; None if there are none."""
-    parts: list[Where] = []
-    if states:
-        parts.append(w.state(*states))
-    for make, values in ((w.queue, queues), (w.name, names), (w.worker, workers)):
-        if values:
-            parts.append(w.Or(tuple(make(one) for one in values)))
-    if tags:
-        parts.append(w.tagged_all(tags))
-    parts += [w.args(*_field(one, "--args")) for one in args_equal]
-    parts += [w.metadata(*_field(one, "--meta")) for one in metadata_equal]
-    if since is not None:
-        parts.append(w.created_after(moment(since)))
-    if before is not None:
-        parts.append(w.created_before(moment(before)))
-    return w.And(tuple(parts)) if parts else None
 
 
 async def confirmed(jobs: Client, where: Where, *, verb: str, yes: bool) -> bool:

@@ -13,10 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 import jobrt
-from jobrt.cli.output import JSON_OPTION, age, console, on_terminal, print_json
+from jobrt._faces.jobs import cancelling, phases
+from jobrt._faces.words import age, progress_in_words
+from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
 from jobrt.cli.queues import COLUMNS, queue_rows
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.cli.trees import PHASES, drawn, plain
+from jobrt.cli.trees import drawn, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,14 +77,8 @@ async def _picture(jobs: Client, *, height: int | None = None) -> Group:
     running = await jobs.query(jobrt.where.state("executing"), order_by="schedule_at", limit=_SHOWN)
     workers, queues = await jobs.workers(), await queue_rows(jobs)
     left = None if height is None else height - len(queues) - len(running) - 4
-    phases = {
-        int(job): phase
-        for row in workers
-        for queue in row.info.get("queues", {}).values()
-        for job, phase in queue.get("cancelling", {}).items()
-    }
     trees = drawn(workers, height=left)
-    return Group(_queue_table(queues), "", _running_table(running, phases), "", trees)
+    return Group(_queue_table(queues), "", _running_table(running, phases(workers)), "", trees)
 
 
 def _queue_table(rows: list[list[Any]]) -> Table:
@@ -92,7 +88,7 @@ def _queue_table(rows: list[list[Any]]) -> Table:
     return table
 
 
-def _running_table(running: list[jobrt.JobRecord], phases: Mapping[int, str]) -> Table:
+def _running_table(running: list[jobrt.JobRecord], known: Mapping[int, str]) -> Table:
     table = Table("id", "running job", "queue", "attempt", "for", "progress", box=None, header_style="bold")
     now = datetime.now(UTC)
     for one in running:
@@ -103,23 +99,15 @@ def _running_table(running: list[jobrt.JobRecord], phases: Mapping[int, str]) ->
             escape(one.queue),
             str(one.attempt),
             since,
-            _progress(one) + _cancelling(one, phases),
+            escape(_progress(one, known)),
         )
     return table
 
 
-def _progress(job: jobrt.JobRecord) -> str:
-    if job.progress is None:
-        return ""
-    done, total = job.progress.done, job.progress.total
-    share = f"{done:g}" if not total else f"{done:g}/{total:g} ({done / total:.0%})"
-    return escape(f"{share} {job.progress.note}")
-
-
-def _cancelling(job: jobrt.JobRecord, phases: Mapping[int, str]) -> str:
-    if job.cancel_reason is None:
-        return ""
-    return escape(f"  cancelling: {PHASES.get(phases.get(job.id), '')}")
+def _progress(job: jobrt.JobRecord, known: Mapping[int, str]) -> str:
+    progress = progress_in_words(job.progress) if job.progress is not None else ""
+    phase = cancelling(job, known)
+    return f"{progress}  cancelling: {phase}" if phase else progress
 
 
 COMMANDS = (workers, top)
