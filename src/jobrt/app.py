@@ -145,7 +145,7 @@ class App:
         self.crons: dict[str, CronEntry] = {}
         self._clock: Callable[[], datetime] | None = None
         self._state = state
-        self._listen = listen
+        self.listen = listen
         self._engine = parse_url(self.url).engine
         self._given_queues = None if queues is None else {n: as_queue(n, q) for n, q in queues.items()}
         self._keep = keep
@@ -330,7 +330,7 @@ class App:
     @asynccontextmanager
     async def _open_storage(self) -> AsyncGenerator[Storage]:
         async with open_storage(
-            self.url, schema=self.schema, listen=self._listen, migrate=self._migrate, clock=self._clock
+            self.url, schema=self.schema, listen=self.listen, migrate=self._migrate, clock=self._clock
         ) as storage:
             if self._migrate and self._engine != "sqlite":
                 await storage.migrate()
