@@ -37,7 +37,7 @@ SAID: list[tuple[e.Event, int, str]] = [
     (e.QueueStalled("mail", 5, 2), logging.ERROR, "5 due, 2 free slots"),
     (e.QueuePaused("mail", paused=True), logging.INFO, "queue mail: paused"),
     (e.QueuePaused("mail", paused=False), logging.INFO, "queue mail: resumed"),
-    (e.StorageDown("gone"), logging.ERROR, "the database is away, or takes nothing: gone"),
+    (e.StorageDown("gone"), logging.ERROR, "the database cannot be used: gone"),
     (e.StorageUp(2.04), logging.INFO, "after 2.0 s"),
     (e.CronFired("nightly", "03:00", 4), logging.DEBUG, "tick 03:00 enqueued job 4"),
     (e.CronFailed("nightly", "no such job"), logging.ERROR, "cron nightly: no such job"),

@@ -41,7 +41,7 @@ _WORDS: dict[type[e.Event], tuple[int, str]] = {
         logging.ERROR,
         "queue {0.queue}: {0.due} due, {0.free} free slots, no claim; restarted",
     ),
-    e.StorageDown: (logging.ERROR, "the database is away, or takes nothing: {0.error}"),
+    e.StorageDown: (logging.ERROR, "the database cannot be used: {0.error}"),
     e.StorageUp: (logging.INFO, "the database is back after {0.seconds:.1f} s"),
     e.WorkerFenced: (
         logging.ERROR,

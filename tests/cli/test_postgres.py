@@ -177,7 +177,7 @@ def test_a_worker_gives_up_after_the_wait(down: Cluster, start: Start, processes
     out, err = worker.communicate(timeout=50)
     first, last = err.splitlines()
     address = f"PostgreSQL jobs at 127.0.0.1:{down.port} as postgres: Connection refused"
-    assert f"the database is away: cannot connect to {address}; trying again for 0.3 s" in first
+    assert f"the database cannot be used: cannot connect to {address}; trying again for 0.3 s" in first
     assert last == f"jobrt: cannot connect to {address}; gave up after 0.3 s"
     assert (worker.returncode, out) == (1, "")
 
