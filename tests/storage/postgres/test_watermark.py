@@ -185,7 +185,8 @@ async def test_a_known_priority_is_claimed_by_one_statement(
     run = PreparedSession.run
 
     async def spy(self: PreparedSession, statement: Statement, /, **values: str | None) -> Any:
-        ran.append(statement.name)
+        if statement.name != "notify":  # which another task sends, now or a little later
+            ran.append(statement.name)
         return await run(self, statement, **values)
 
     monkeypatch.setattr(PreparedSession, "run", spy)
