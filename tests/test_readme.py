@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 import jobrt
@@ -65,14 +66,19 @@ async def test_a_job_may_do_what_it_says(autojump_clock: MockClock, line: str) -
     assert (str(record.state), str(record.result)) == wanted
 
 
-async def test_a_plain_program_enqueues_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last snippet, with the job of the first: it is in the database afterwards."""
+async def test_a_plain_program_enqueues_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last snippet, with the job of the first: a worker beside it runs the job."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "hello"}
     exec(snippets()[0], names)  # noqa: S102 - this repository's own text
-    exec(snippets()[-1], names)  # noqa: S102 - the same
-    async with names["app"].open_client() as jobs:
-        assert (await jobs.get(1)).args == {"to": "a@example.com", "subject": "Hello"}
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            worker = await nursery.start(names["app"].run_worker)
+            await trio.to_thread.run_sync(exec, snippets()[-1], names)
+            await worker.stop()
+    assert capsys.readouterr().out == "'Hello' went to a@example.com\n"
 
 
 def commands() -> list[list[str]]:

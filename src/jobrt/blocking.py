@@ -1,19 +1,24 @@
-"""Enqueue from programs without Trio: threads, scripts, Django, Flask; and from asyncio.
+"""Enqueue from programs without Trio, and wait for results: threads, scripts, Django, Flask; and enqueue from asyncio.
 
 The statements are those of the Trio client, driven over plain ``sqlite3`` and psycopg.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 
 import attrs
+from tenacity import Retrying, retry_if_exception_type, wait_exponential
 
+from jobrt._core.job import result_of
+from jobrt._core.states import FINAL
 from jobrt._registry import Registry, new_job
-from jobrt._storage.urls import parse_url
-from jobrt.errors import StorageError
+from jobrt._storage.urls import Address, parse_url
+from jobrt.errors import JobNotFound, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,11 +26,14 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from jobrt._core.job import NewJob
+    from jobrt._core.job import JobRecord, NewJob
     from jobrt._registry import EnqueueKeywords, FunctionJob, Job, JobWithOptions
     from jobrt._storage.base import Inserted
 
-__all__ = ["Client", "Enqueued", "enqueue_async"]
+__all__ = ["Client", "Enqueued", "Handle", "enqueue_async", "enqueue_many_async"]
+
+_PAUSES = wait_exponential(multiplier=0.01, max=1.0)
+"""Between two looks at a job that is waited for: doubling, as a job that took long takes longer."""
 
 
 @attrs.frozen
@@ -36,14 +44,47 @@ class Enqueued:
     duplicate: bool = False
 
 
-class _Inserter(Protocol):
+@attrs.frozen
+class Handle(Enqueued):
+    """A job that was enqueued by a `Client`, which is to be open to wait for it."""
+
+    _client: Client = attrs.field(alias="client", repr=False, eq=False, kw_only=True)
+
+    def wait(self, timeout: float | None = None) -> JobRecord:
+        """Wait until the job is final, at most `timeout` seconds, and return its record.
+
+        It is looked at again and again, in the end each second. A database that is away meanwhile is waited for.
+
+        Raises:
+            TimeoutError: it is not final yet. Nothing happens to the job.
+            JobNotFound: it was deleted, or the transaction that it was enqueued in is not committed.
+            StorageUnavailable: the time was over with the database away.
+
+        """
+        return self._client.wait(self.id, timeout)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait as `wait` does and return what the job returned.
+
+        Raises:
+            JobFailed: its attempts are used up.
+            JobCancelled: it was cancelled.
+            JobDiscarded: it gave itself up, or its RETRY predicate did.
+            Exception: what `wait` raises.
+
+        """
+        return result_of(self.wait(timeout))
+
+
+class _Storage(Protocol):
     """What both engines offer here."""
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]: ...
+    def get(self, job_id: int) -> JobRecord | None: ...
 
 
 class Client:
-    """Enqueue jobs: ``with jobrt.blocking.Client(url) as jobs: jobs.enqueue(SendEmail(to="a@example.com"))``.
+    """Enqueue jobs: ``with jobrt.blocking.Client(url) as jobs: jobs.enqueue(SendEmail(to="a@example.com")).result()``.
 
     For one thread at a time.
 
@@ -52,6 +93,9 @@ class Client:
         jobs: the job classes that may be enqueued; none: any.
         schema: PostgreSQL's schema for the tables.
         listen: as for `App`: whether workers are woken; off behind a transaction pooler.
+
+    Raises:
+        StorageError: the URL names no database, or one in memory, where no worker would find a job.
 
     """
 
@@ -64,23 +108,28 @@ class Client:
         listen: bool = True,
     ) -> None:
         self._address = parse_url(url or os.environ.get("JOBRT_URL") or "sqlite:///jobrt.db")
+        if self._address == Address("sqlite", ":memory:"):
+            msg = (
+                "sqlite:///:memory: is for this client alone, and no worker would find its jobs: name a file"
+            )
+            raise StorageError(msg)
         self._schema = schema
         self._listen = listen
         self._registry = Registry()
         for job in jobs:
             self._registry.add(job)
         self._stack = ExitStack()
-        self._inserter: _Inserter | None = None
+        self._storage: _Storage | None = None
 
     def __enter__(self) -> Self:
         if self._address.engine == "sqlite":
             from jobrt._storage.sqlite import open_blocking  # noqa: PLC0415 - only the engine in use is loaded
 
-            self._inserter = self._stack.enter_context(open_blocking(self._address.target))
+            self._storage = self._stack.enter_context(open_blocking(self._address.target))
         else:
             from jobrt._storage.postgres.blocking import BlockingPostgres  # noqa: PLC0415 - as above
 
-            self._inserter = self._stack.enter_context(
+            self._storage = self._stack.enter_context(
                 closing(BlockingPostgres(self._address.target, self._schema, listen=self._listen))
             )
         return self
@@ -88,12 +137,12 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._inserter = None
+        self._storage = None
         self._stack.close()
 
     def enqueue(
         self, job: Job | JobWithOptions[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
-    ) -> Enqueued:
+    ) -> Handle:
         """Put a job into the database; takes the options of the Trio client's `enqueue`.
 
         With `conn`, a ``sqlite3`` or psycopg connection of yours, it happens in that one's open transaction.
@@ -105,19 +154,51 @@ class Client:
         """
         return self._insert([new_job(self._registry, job, **options)], conn)[0]
 
-    def enqueue_many(
-        self, jobs: Iterable[Job | JobWithOptions[Any]], *, conn: object = None
-    ) -> list[Enqueued]:
-        """Put many jobs in, in one transaction, and return what became of them in input order."""
+    def enqueue_many(self, jobs: Iterable[Job | JobWithOptions[Any]], *, conn: object = None) -> list[Handle]:
+        """Put many jobs in, in one transaction, and return handles in input order."""
         return self._insert([new_job(self._registry, job) for job in jobs], conn)
 
-    def _insert(self, new: Sequence[NewJob], conn: object) -> list[Enqueued]:
-        if self._inserter is None:
+    def get(self, job_id: int) -> JobRecord:
+        """Return a job; raise `JobNotFound`."""
+        record = self._opened().get(job_id)
+        if record is None:
+            msg = f"there is no job {job_id}: it was deleted, pruned, or its transaction is not committed"
+            raise JobNotFound(msg)
+        return record
+
+    def handle(self, job_id: int) -> Handle:
+        """Return a handle for a job of that id, whether or not it exists."""
+        return Handle(job_id, client=self)
+
+    def wait(self, job_id: int, timeout: float | None = None) -> JobRecord:
+        """Do as `Handle.wait`."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        looks = Retrying(
+            retry=retry_if_exception_type((TimeoutError, StorageUnavailable)),
+            wait=lambda state: min(_PAUSES(state), max(0.0, deadline - time.monotonic())),
+            stop=lambda _: time.monotonic() >= deadline,
+            reraise=True,
+        )
+        return looks(self._final, job_id)
+
+    def _final(self, job_id: int) -> JobRecord:
+        record = self.get(job_id)
+        if record.state not in FINAL:
+            msg = f"job {job_id} ({record.name}) is {record.state} still; nothing happens to it"
+            raise TimeoutError(msg)
+        return record
+
+    def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle]:
+        storage = self._opened()
+        if not new:
+            return []
+        return [Handle(one.id, one.duplicate, client=self) for one in storage.insert(new, conn=conn)]
+
+    def _opened(self) -> _Storage:
+        if self._storage is None:
             msg = "the client is not open: use it as `with jobrt.blocking.Client(url) as jobs:`"
             raise StorageError(msg)
-        return (
-            [Enqueued(one.id, one.duplicate) for one in self._inserter.insert(new, conn=conn)] if new else []
-        )
+        return self._storage
 
 
 async def enqueue_async(
@@ -136,7 +217,21 @@ async def enqueue_async(
         StorageError: the database said no.
 
     """
+    (one,) = await _insert_async(conn, [new_job(Registry(), job, **options)], schema=schema)
+    return one
+
+
+async def enqueue_many_async(
+    conn: psycopg.AsyncConnection[Any], jobs: Iterable[Job | JobWithOptions[Any]], *, schema: str = "jobrt"
+) -> list[Enqueued]:
+    """Put many jobs in, in one transaction, as `enqueue_async` does one; return what became of them in input order."""
+    new = [new_job(Registry(), job) for job in jobs]
+    return await _insert_async(conn, new, schema=schema) if new else []
+
+
+async def _insert_async(
+    conn: psycopg.AsyncConnection[Any], new: Sequence[NewJob], *, schema: str
+) -> list[Enqueued]:
     from jobrt._storage.postgres.blocking import insert_async  # noqa: PLC0415 - only where PostgreSQL is used
 
-    (one,) = await insert_async(conn, [new_job(Registry(), job, **options)], schema=schema)
-    return Enqueued(one.id, one.duplicate)
+    return [Enqueued(one.id, one.duplicate) for one in await insert_async(conn, new, schema=schema)]

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import jobrt
-from jobrt.blocking import enqueue_async
+from jobrt.blocking import enqueue_async, enqueue_many_async
 from tests.parity.jobs import JOBS, Echo
 
 if TYPE_CHECKING:
@@ -109,3 +109,27 @@ async def test_an_asyncio_program_enqueues(postgres_url: str) -> None:
             first = await trio.to_thread.run_sync(lambda: asyncio.run(enqueue()))
             assert await args_of(jobs) == ["alone", "together"]
             assert (await jobs.get(first.id)).priority == 3
+
+
+async def test_an_asyncio_program_enqueues_many(postgres_url: str) -> None:
+    """`enqueue_many_async`: ids in input order, duplicates told, in the transaction that is open."""
+
+    async def enqueue() -> list[list[jobrt.blocking.Enqueued]]:
+        async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as conn:
+            unique = [Echo("same").with_options(unique=jobrt.Unique(key=1)) for _ in range(2)]
+            made = [
+                await enqueue_many_async(conn, [Echo(str(n)) for n in range(90)]),
+                await enqueue_many_async(conn, unique),
+                await enqueue_many_async(conn, []),
+            ]
+            async with conn.transaction(force_rollback=True):
+                await enqueue_many_async(conn, [Echo("rolled"), Echo("back")])
+            return made
+
+    with trio.fail_after(30):
+        async with app_of(postgres_url).open_client() as jobs:
+            many, same, none = await trio.to_thread.run_sync(lambda: asyncio.run(enqueue()))
+            assert none == []
+            assert [one.duplicate for one in same] == [False, True]
+            assert [one.id for one in many] == sorted(one.id for one in many)
+            assert await args_of(jobs) == [*(str(n) for n in range(90)), "same"]

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from jobrt._core.states import State
-from jobrt.errors import JobCancelled, JobDiscarded, JobFailed, JobNotFound
+from jobrt._core.job import result_of
+from jobrt.errors import JobNotFound
 
 if TYPE_CHECKING:
     from jobrt._client.client import Client
     from jobrt._core.job import JobRecord
 
-__all__ = ["Handle", "unsuccessful"]
+__all__ = ["Handle"]
 
 
 @attrs.frozen
@@ -48,27 +48,10 @@ class Handle:
             JobNotFound: it was deleted meanwhile.
 
         """
-        record = await self.wait()
-        if record.state is State.COMPLETED:
-            return record.result
-        raise unsuccessful(record)
+        return result_of(await self.wait())
 
     def _opened(self) -> Client:
         if self._client is None:
             msg = f"the handle of job {self.id} was not made by an open client"
             raise JobNotFound(msg)
         return self._client
-
-
-def unsuccessful(record: JobRecord) -> JobFailed | JobCancelled | JobDiscarded:
-    """Return the exception for a job that ended without a result."""
-    last = record.attempts[-1] if record.attempts else None
-    what = f"job {record.id} ({record.name})"
-    if record.state is State.CANCELLED:
-        return JobCancelled(f"{what} was cancelled: {record.cancel_reason or 'no reason given'}", record)
-    said = f"{last.error_type or last.end}: {last.message}" if last is not None else "no attempt was made"
-    if record.max_attempts is not None and record.attempt >= record.max_attempts:
-        return JobFailed(
-            f"{what} failed in all of its {record.attempt} attempts, at last with {said}", record
-        )
-    return JobDiscarded(f"{what} was discarded after {record.attempt} attempts: {said}", record)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from jobrt._core.states import End, Event, State
+from jobrt.errors import JobCancelled, JobDiscarded, JobFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from jobrt._core.unique import UniqueKey
 
-__all__ = ["AttemptRecord", "Claimed", "JobRecord", "JobRef", "NewJob", "Outcome", "Progress"]
+__all__ = ["AttemptRecord", "Claimed", "JobRecord", "JobRef", "NewJob", "Outcome", "Progress", "result_of"]
 
 
 @attrs.frozen
@@ -152,3 +153,24 @@ class Outcome(NamedTuple):
     message: str | None = None
     traceback: str | None = None
     children: tuple[int, ...] = ()
+
+
+def result_of(record: JobRecord) -> Any:
+    """Return what a final job returned.
+
+    Raises:
+        JobFailed: its attempts are used up.
+        JobCancelled: it was cancelled.
+        JobDiscarded: it gave itself up, or its RETRY predicate did.
+
+    """
+    if record.state is State.COMPLETED:
+        return record.result
+    last = record.attempts[-1] if record.attempts else None
+    what = f"job {record.id} ({record.name})"
+    if record.state is State.CANCELLED:
+        raise JobCancelled(f"{what} was cancelled: {record.cancel_reason or 'no reason given'}", record)
+    said = f"{last.error_type or last.end}: {last.message}" if last is not None else "no attempt was made"
+    if record.max_attempts is not None and record.attempt >= record.max_attempts:
+        raise JobFailed(f"{what} failed in all of its {record.attempt} attempts, at last with {said}", record)
+    raise JobDiscarded(f"{what} was discarded after {record.attempt} attempts: {said}", record)

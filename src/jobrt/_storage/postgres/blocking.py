@@ -1,29 +1,32 @@
-"""Insert without Trio: over plain psycopg, and over psycopg on asyncio."""
+"""Insert and look without Trio: over plain psycopg, and over psycopg on asyncio."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from jobrt._storage.postgres.insert import drive, drive_sync, insert_steps
+from jobrt._storage.postgres.manage import by_id
+from jobrt._storage.postgres.rows import job_record
 from jobrt._storage.postgres.schema import Schema
-from jobrt._storage.postgres.session import Session
+from jobrt._storage.postgres.session import BlockingSession, Session
 from jobrt._storage.trio_psycopg.errors import translate
 from jobrt._storage.trio_psycopg.pool import place_of
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
-    from jobrt._core.job import NewJob
+    from jobrt._core.job import JobRecord, NewJob
     from jobrt._storage.base import Inserted
 
 __all__ = ["BlockingPostgres", "insert_async"]
 
 
 class BlockingPostgres:
-    """Insert over a psycopg connection of its own, opened on first use and again when it was lost.
+    """Insert, and look, over a psycopg connection of its own, opened on first use and again when it was lost.
 
     With ``listen=False`` nobody is notified and nothing is prepared: behind a pooler in transaction mode the
     next statement may find another session.
@@ -51,16 +54,27 @@ class BlockingPostgres:
             msg = f"conn= wants a psycopg.Connection, not a {type(conn).__qualname__}"
             raise StorageError(msg)
         try:
-            return drive_sync(conn, self._steps(jobs))
+            return drive_sync(BlockingSession(conn), self._steps(jobs))
         except psycopg.Error as error:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
 
+    def get(self, job_id: int) -> JobRecord | None:
+        """Return a job with everything known of it, or None; raise as `insert` does."""
+        with self._own() as conn:
+            look = by_id(self._schema, job_id)
+            rows = BlockingSession(conn).run(look.statement, **look.values)
+        return job_record(rows[0]) if rows else None
+
     def _insert_own(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
+        with self._own() as conn, conn.transaction():
+            return drive_sync(BlockingSession(conn), self._steps(jobs))
+
+    @contextmanager
+    def _own(self) -> Generator[psycopg.Connection[Any]]:
         if self._conn is None or self._conn.closed:
             self._conn = self._connect()
         try:
-            with self._conn.transaction():
-                return drive_sync(self._conn, self._steps(jobs))
+            yield self._conn
         except psycopg.Error as error:
             raise translate(error, self._where, lost=self._conn.closed) from error
 

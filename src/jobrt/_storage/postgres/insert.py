@@ -14,36 +14,36 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
-import psycopg
-from psycopg import RawCursor, pq
 
 from jobrt._core.job import NewJob
 from jobrt._core.states import State
 from jobrt._storage.base import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
+from jobrt._storage.postgres.schema import Run
 from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.schema import Schema, Statement
-    from jobrt._storage.postgres.session import Session
+    from jobrt._storage.postgres.session import BlockingSession, Session
 
-__all__ = ["Copy", "Run", "Steps", "drive", "drive_sync", "insert_one", "insert_steps", "one_statement"]
+__all__ = [
+    "Copy",
+    "Run",
+    "Steps",
+    "drive",
+    "drive_sync",
+    "insert_one",
+    "insert_steps",
+    "one_statement",
+]
 
 _COPY_FROM: Final = 500
 """Jobs from which on COPY, with a round trip more, is quicker than one statement."""
 
 _BLOCK: Final = 1000
 """Rows of COPY formatted at a time: about 200 kB, and a millisecond between turns for others."""
-
-
-@attrs.frozen
-class Run:
-    """Run a statement; sent its rows."""
-
-    statement: Statement
-    values: dict[str, str | None]
 
 
 @attrs.frozen
@@ -278,21 +278,17 @@ async def drive(session: Session, steps: Steps) -> tuple[Inserted, ...]:
                 rows = []
 
 
-def drive_sync(conn: psycopg.Connection[Any], steps: Steps) -> tuple[Inserted, ...]:
-    """Carry out steps over a connection of plain psycopg."""
+def drive_sync(session: BlockingSession, steps: Steps) -> tuple[Inserted, ...]:
+    """Carry out steps in a session of plain psycopg."""
     rows: Any = None  # what a generator is sent first
     while True:
         try:
             step = steps.send(rows)
         except StopIteration as end:
             return cast("tuple[Inserted, ...]", end.value)
-        cursor = RawCursor(conn)
-        cursor.format = pq.Format.BINARY
         match step:
             case Run(statement, values):
-                rows = cursor.execute(statement.text, statement.arguments(values)).fetchall()
+                rows = session.run(statement, **values)
             case Copy(statement, blocks):
+                session.copy(statement, blocks)
                 rows = []
-                with cursor.copy(statement.text) as copy:
-                    for block in blocks:
-                        copy.write(block)

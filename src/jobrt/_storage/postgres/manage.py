@@ -11,6 +11,7 @@ from jobrt._storage.base import Bucket
 from jobrt._storage.postgres.encode import instant, numbers, texts
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.rows import job_record
+from jobrt._storage.postgres.schema import Run
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord
     from jobrt._core.keep import PruneRule
     from jobrt._core.where import Where
+    from jobrt._storage.postgres.schema import Schema
     from jobrt._storage.postgres.session import Session
 
 __all__ = ["cancel", "count", "delete", "get", "prune", "query", "queues", "rerun", "stats", "update"]
@@ -43,11 +45,17 @@ def _limit(value: int | None) -> str | None:
 
 async def get(session: Session, job_id: int) -> JobRecord | None:
     """Return a job, or None."""
-    if not -_MOST <= job_id <= _MOST:
-        return None
-    statement = session.schema.statement("jobs", where="c.id = :id::bigint", details="true")
-    rows = await session.run(statement, id=str(job_id))
+    look = by_id(session.schema, job_id)
+    rows = await session.run(look.statement, **look.values)
     return job_record(rows[0]) if rows else None
+
+
+def by_id(schema: Schema, job_id: int) -> Run:
+    """Return the statement that finds a job; its row is for `job_record`."""
+    if not -_MOST <= job_id <= _MOST:
+        job_id = 0  # which no job has: a larger number is no bigint
+    statement = schema.statement("jobs", where="c.id = :id::bigint", details="true")
+    return Run(statement, {"id": str(job_id)})
 
 
 async def query(

@@ -47,6 +47,14 @@ class Statement:
         return [values[name] for name in self.parameters]
 
 
+@attrs.frozen
+class Run:
+    """A statement and its values, for whoever has a connection; sent its rows where it is a step."""
+
+    statement: Statement
+    values: dict[str, str | None]
+
+
 def _checked(_self: object, _field: object, name: str) -> None:
     if not name or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
         msg = f"schema={name!r}: give a name of 1 to {_LONGEST_NAME} bytes"

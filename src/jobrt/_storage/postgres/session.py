@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from psycopg import AsyncRawCursor, pq
+from psycopg import AsyncRawCursor, RawCursor, pq
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.schema import Schema, Statement
     from jobrt._storage.trio_psycopg.prepared import PreparedStatements
 
-__all__ = ["PreparedSession", "Session"]
+__all__ = ["BlockingSession", "PreparedSession", "Session"]
 
 
 @attrs.define(eq=False)
@@ -58,3 +58,25 @@ class PreparedSession(Session):
     async def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
         """Run a statement and return its rows."""
         return await self.prepared.run(statement.text, statement.arguments(values))
+
+
+@attrs.define(eq=False)
+class BlockingSession:
+    """A connection of plain psycopg, for programs without an event loop."""
+
+    conn: psycopg.Connection[Any]
+
+    def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
+        """Run a statement and return its rows."""
+        return self._cursor().execute(statement.text, statement.arguments(values)).fetchall()
+
+    def copy(self, statement: Statement, blocks: Iterable[str]) -> None:
+        """Send rows, as text, to a COPY statement."""
+        with self._cursor().copy(statement.text) as copy:
+            for block in blocks:
+                copy.write(block)
+
+    def _cursor(self) -> RawCursor[Any]:
+        cursor = RawCursor(self.conn)
+        cursor.format = pq.Format.BINARY
+        return cursor
