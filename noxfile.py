@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the types with mypy and pyright, and that every public name has one."""
-    session.install(".[process]", *group("test", "typing"), "nox")
+    session.install(".[process,dashboard]", *group("test", "typing"), "nox")
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "jobrt", "--ignoreexternal")
@@ -54,7 +54,7 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests on both engines, against the package as users get it, and measure the coverage."""
-    session.install(".[process]", *group("test", "typing"))
+    session.install(".[process,dashboard]", *group("test", "typing"))
     COVERAGE.mkdir(parents=True, exist_ok=True)
     data = COVERAGE / f"python-{session.python}"
     for old in COVERAGE.glob(f"{data.name}*"):
@@ -77,7 +77,7 @@ def minimums(session: nox.Session) -> None:
     """Run the tests on the oldest releases of what jobrt itself depends on."""
     constraints = Path(session.create_tmp(), "minimums.txt")
     constraints.write_text("\n".join(oldest(PROJECT["project"]["dependencies"])))
-    session.install(".[process]", *group("test", "typing"), "--constraint", str(constraints))
+    session.install(".[process,dashboard]", *group("test", "typing"), "--constraint", str(constraints))
     run_tests(session, "python", "-m", "pytest")
 
 
@@ -100,7 +100,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run every program in `examples/` as a reader would."""
-    session.install(".[process]", *group("examples"))
+    session.install(".[process,dashboard]", *group("examples"))
     for example in sorted(Path("examples").glob("*.py")):
         session.run("python", str(example))
 
@@ -108,14 +108,14 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def crash(session: nox.Session) -> None:
     """Kill processes and servers in the middle of everything, for a long time (not run by default)."""
-    session.install(".[process]", *group("test", "typing"))
+    session.install(".[process,dashboard]", *group("test", "typing"))
     session.run("python", "-m", "tests.chaos", *(session.posargs or ["--seconds", "600"]))
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks on a quiet machine (not run by default): all, or `-- SCRIPT OPTION …` one of them."""
-    session.install(".[process]", *group("test"))
+    session.install(".[process,dashboard]", *group("test"))
     if session.posargs:
         session.run("python", *session.posargs)
         return

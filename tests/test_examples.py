@@ -12,6 +12,7 @@ SAID = {
     "app_state.py": "pool is closed after 4 uses",
     "asyncio_library.py": "you said: hello",
     "by_the_clock.py": "each tick was one job: True",
+    "dashboard.py": "welcome to the shop\nthe dashboard's title: Job 1 greet · jobrt",
     "embedded.py": "HELLO!\nWORLD!\nworker: running, 0 restarts",
     "fan_out_fan_in.py": "{'failed': {'4': 'nothing to count'}, 'words': 6}\nattempts used by the parent: 1",
     "guest_mode.py": "total: 90",

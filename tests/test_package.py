@@ -22,7 +22,7 @@ LONGER_WITH_REASON = {
     "logs.py:describe": "one match, with one line for each kind of event",
     "_storage/postgres/rows.py:job_record": "one assignment for each column",
 }
-LOADED_LATE = {"asyncio", "click", "psycopg", "rich", "trio_asyncio"}
+LOADED_LATE = {"asyncio", "click", "hypercorn", "jinja2", "psycopg", "rich", "starlette", "trio_asyncio"}
 
 
 def module_id(path: Path) -> str:

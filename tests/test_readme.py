@@ -81,6 +81,9 @@ async def test_a_plain_program_enqueues_as_it_says(
     assert capsys.readouterr().out == "'Hello' went to a@example.com\n"
 
 
+PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
 def commands() -> list[list[str]]:
     """Return the arguments of each `python -m jobrt` in it; what follows two blanks explains."""
     lines = [line for line in README.splitlines() if line.startswith("python -m jobrt")]
@@ -93,12 +96,17 @@ def test_the_commands_work_as_they_stand(tmp_path: Path) -> None:
     """On the hello world's jobs: a worker, a job that it runs, and a look at what there is."""
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "jobs.py").write_text(snippets()[0], encoding="utf-8")
-    (worker,) = [one for one in commands() if one[-1] == "worker"]
-    running = subprocess.Popen([sys.executable, "-m", "jobrt", *worker], cwd=tmp_path, stderr=subprocess.PIPE)
+    lasting = [one for one in commands() if one[-1] in {"worker", "dashboard"}]
+    worker, dashboard = (
+        subprocess.Popen([sys.executable, "-m", "jobrt", *line], cwd=tmp_path, text=True, **PIPES)
+        for line in (lasting[0], [*lasting[1], "--port=0"])  # the port of the README may be taken
+    )
     try:
+        assert dashboard.stdout is not None
+        assert dashboard.stdout.readline().startswith("dashboard at http://127.0.0.1:")
         said = {}
         for arguments in commands():
-            if arguments == worker:
+            if arguments in lasting:
                 continue
             shown = ["1" if one == "7" else one for one in arguments]
             done = subprocess.run(
@@ -112,9 +120,10 @@ def test_the_commands_work_as_they_stand(tmp_path: Path) -> None:
             assert done.returncode == 0, done.stderr
             said[next(one for one in shown if not one.startswith(("-", "shop", "sqlite")))] = done.stdout
     finally:
-        running.terminate()
-        running.communicate(timeout=60)
-    assert running.returncode == 0
+        for one in (worker, dashboard):
+            one.terminate()
+            one.communicate(timeout=60)
+    assert (worker.returncode, dashboard.returncode) == (0, 0)
     assert "'Hello' went to a@example.com" in said["enqueue"]
     assert "job 1  SendEmail  completed" in said["show"]
 

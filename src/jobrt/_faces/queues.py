@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from jobrt._core.queues import QueueStatus
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from jobrt._core.queues import QueueStatus
     from jobrt._storage.base import WorkerRow
 
 __all__ = ["QueueView", "view_queues"]
@@ -32,8 +33,12 @@ class QueueView:
 
 
 def view_queues(queues: Iterable[QueueStatus], workers: Sequence[WorkerRow]) -> list[QueueView]:
-    """Return the queues as people look at them."""
-    return [_view(one, workers) for one in queues]
+    """Return the queues as people look at them, those too that have nothing but a live worker."""
+    known = {one.name: one for one in queues}
+    for worker in workers:
+        for name in worker.info.get("queues", ()) if worker.alive else ():
+            known.setdefault(name, QueueStatus(name=name))
+    return [_view(known[name], workers) for name in sorted(known)]
 
 
 def _view(queue: QueueStatus, workers: Iterable[WorkerRow]) -> QueueView:

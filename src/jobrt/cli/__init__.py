@@ -3,7 +3,7 @@
 ::
 
     __init__   the commands, and what becomes of errors
-    worker · demo · jobs · queues · crons · workers · stats · admin · bench      one module per group of commands
+    worker · demo · jobs · queues · crons · workers · stats · admin · bench · dashboard      a module for each group
     selection  options that pick jobs                            output   tables, lines, JSON
     setting    --app and --url
 """
@@ -38,9 +38,20 @@ def cli(context: click.Context, app: str | None, url: str | None) -> None:
 
 
 def _add_commands() -> None:
-    from jobrt.cli import admin, bench, crons, demo, jobs, queues, stats, worker, workers  # noqa: PLC0415 - they import `cli`'s parts
+    from jobrt.cli import (  # noqa: PLC0415 - they import `cli`'s parts
+        admin,
+        bench,
+        crons,
+        dashboard,
+        demo,
+        jobs,
+        queues,
+        stats,
+        worker,
+        workers,
+    )
 
-    for module in (worker, demo, jobs, queues, crons, workers, stats, admin, bench):
+    for module in (worker, demo, jobs, queues, crons, workers, stats, admin, bench, dashboard):
         for command in module.COMMANDS:
             cli.add_command(command)
 

@@ -1,0 +1,32 @@
+"""Show everything about a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobrt._core.states import FINAL, State
+from jobrt._faces.jobs import cancelling, phases, told
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from jobrt.dashboard.render import Site
+
+__all__ = ["job"]
+
+
+async def job(site: Site, request: Request) -> Response:
+    """Return a job's page; raise `JobNotFound`."""
+    record = await site.jobs.get(request.path_params["id"])
+    running = record.state is State.EXECUTING
+    workers = await site.jobs.workers() if running else []
+    return site.page(
+        request,
+        "job.html",
+        job=record,
+        final=record.state in FINAL,
+        running=running,
+        phase=cancelling(record, phases(workers)),
+        told=list(told(record, workers)),
+    )

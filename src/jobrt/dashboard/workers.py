@@ -1,0 +1,32 @@
+"""Show every worker's supervision tree, and what its watchdog has seen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from jobrt._faces.trees import condition, lines
+from jobrt._faces.words import notice_words
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from jobrt.dashboard.render import Site
+
+__all__ = ["workers"]
+
+
+async def workers(site: Site, request: Request) -> Response:
+    """Return the workers' page."""
+    now = datetime.now(UTC)
+    found = [
+        {
+            "row": row,
+            "condition": condition(row),
+            "lines": list(lines(row, now)),
+            "notices": [notice_words(one) for one in row.info.get("notices", ())],
+        }
+        for row in await site.jobs.workers()
+    ]
+    return site.page(request, "workers.html", workers=found)

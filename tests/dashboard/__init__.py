@@ -1,0 +1,1 @@
+"""The pages for operators, asked as a browser asks: through a socket, or by a browser."""

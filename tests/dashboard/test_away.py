@@ -1,0 +1,92 @@
+"""When the database is away, or slow, and when nobody waits for an answer any more."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+import trio
+import trio.testing
+
+from tests.dashboard.serving import PATIENCE, serve, shop, value
+
+if TYPE_CHECKING:
+    from tests.support.postgres import Cluster, Server
+
+
+async def test_pages_say_that_the_database_is_away_and_come_back(private_postgres: Cluster) -> None:
+    """503, in a page that tries again by itself and, for the script, in a line; no button does anything by halves."""
+    app = shop(private_postgres.server.create_database("jobs"))
+    async with serve(app) as board:
+        assert (await board.get("/")).status == 200
+        await trio.to_thread.run_sync(private_postgres.stop)
+        page = await board.get("/")
+        part = await board.get("/workers", x_jobrt_live="1")
+        press = await board.post("/queues/change", queue="default", action="pause")
+        await trio.to_thread.run_sync(private_postgres.start)
+        while (again := await board.get("/")).status == 503:
+            await trio.sleep(0.05)
+        assert await board.jobs.queues() == []
+    assert (page.status, part.status, press.status, again.status) == (503, 503, 503, 200)
+    assert "the database is away: " in html.unescape(page.text)
+    assert '<meta http-equiv="refresh" content="5">' in page.text
+    assert part.headers["content-type"] == "text/plain; charset=utf-8"
+    assert part.text.startswith("the database is away: ")
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to do about it; the connection goes on to serve others."""
+    monkeypatch.setattr("jobrt.dashboard.site._PATIENCE", 0.3)
+    app = shop(postgres_url)
+    async with serve(app) as board:
+        with psycopg.connect(postgres_url) as conn:
+            conn.execute("lock table jobrt.job in access exclusive mode")
+            page = await board.get("/jobs?args=a%3Db")
+            conn.rollback()
+        monkeypatch.setattr("jobrt.dashboard.site._PATIENCE", PATIENCE)
+        again = await board.get("/jobs")
+    assert (page.status, again.status) == (503, 200)
+    assert "this took longer than" in page.text
+
+
+async def test_a_client_that_goes_away_takes_its_query_with_it(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    """The server cancels the look at the database at once; what a button does it carries out."""
+    name = postgres_url.rpartition("/")[2].partition("?")[0]
+
+    async def waiting() -> int:
+        sql = f"select count(*) from pg_stat_activity where datname = '{name}' and wait_event_type = 'Lock'"
+        ((number,),) = await trio.to_thread.run_sync(postgres_server.execute, sql)
+        return int(number)
+
+    async def until(number: int) -> None:
+        while await waiting() != number:
+            await trio.sleep(0.02)
+
+    app = shop(postgres_url)
+    async with serve(app) as board:
+        handle = await board.jobs.enqueue(value(app, "hello"))
+        with psycopg.connect(postgres_url) as conn:
+            conn.execute("lock table jobrt.job in access exclusive mode")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(board.get, "/jobs")
+                await until(1)
+                nursery.cancel_scope.cancel()
+            await until(0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_press, board, handle.id)
+                await until(1)
+                nursery.cancel_scope.cancel()
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            conn.rollback()
+        while await board.state(handle.id) != "cancelled":
+            await trio.sleep(0.01)
+
+
+async def _press(board: object, job_id: int) -> None:
+    await board.post("/jobs/change", id=job_id, action="cancel")  # type: ignore[attr-defined]

@@ -1,0 +1,148 @@
+"""`python -m jobrt dashboard` as a process: its one line, its end, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.cli.conftest import jobrt_command, shop, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Command = Callable[..., Result]
+    Start = Callable[..., subprocess.Popen[str]]
+
+__all__ = ["jobrt_command", "shop", "start"]  # fixtures
+
+pytestmark = pytest.mark.process
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Return the address that it tells."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.fullmatch(r"dashboard at (http://\S+) \(Ctrl-C ends it\)\n", line)
+    assert found, line
+    return found[1]
+
+
+def read(url: str, **headers: str) -> tuple[int, str]:
+    """Ask for a page."""
+    with urlopen(Request(url, headers=headers), timeout=30) as answer:  # noqa: S310 - our own server
+        return answer.status, answer.read().decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_tells_its_address_serves_and_ends_at_a_signal(
+    start: Start, jobrt_command: Command, number: signal.Signals
+) -> None:
+    """One line, nothing else, status 0; no worker is needed, nor the application."""
+    assert jobrt_command("enqueue", "hello", "name=ada").status == 0
+    process = start("dashboard", "--port", "0")
+    url = address_of(process)
+    assert url.startswith("http://127.0.0.1:")
+    assert "hello" in read(f"{url}/jobs")[1]
+    process.send_signal(number)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 0
+
+
+def test_without_the_application(start: Start, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database alone will do, as for the other commands."""
+    monkeypatch.delenv("JOBRT_APP", raising=False)
+    process = start("--url", f"sqlite:///{shop}/other.db", "dashboard", "--port", "0", "--read-only")
+    status, text = read(address_of(process))
+    assert (status, "read-only" in text) == (200, True)
+
+
+def test_a_port_that_is_taken(jobrt_command: Command) -> None:
+    """One line that names the port and the remedy; status 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = jobrt_command("dashboard", "--port", str(port))
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith(f"jobrt: cannot listen on 127.0.0.1, port {port}: ")
+    assert done.err.endswith("; choose another --host or --port\n")
+    assert done.err.count("\n") == 1
+
+
+def test_a_host_that_is_not_ours(jobrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, for an address of no interface of this machine, or no address at all."""
+    monkeypatch.setenv("JOBRT_DASHBOARD_PASSWORD", "x")
+    for host in ("192.0.2.1", "no.such.host.invalid"):
+        done = jobrt_command("dashboard", "--host", host, "--port", "0")
+        assert done.status == 1
+        assert done.err.startswith(f"jobrt: cannot listen on {host}, port 0: "), done.err
+
+
+def test_a_database_that_cannot_be_used(
+    jobrt_command: Command, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not migrated; not there: one line, status 1."""
+    unmigrated = jobrt_command("--url", postgres_url, "dashboard", "--port", "0")
+    away = jobrt_command("--url", "postgresql://postgres@127.0.0.1:1/jobs", "dashboard", "--port", "0")
+    assert (unmigrated.status, away.status) == (1, 1)
+    assert "python -m jobrt migrate" in unmigrated.err
+    assert "cannot connect" in away.err
+    assert (unmigrated.err.count("\n"), away.err.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "jobs.example.com"])  # noqa: S104 - that is what is refused
+def test_others_get_in_only_with_a_password(jobrt_command: Command, host: str) -> None:
+    """Listening to more than this machine without one is refused, with the remedy."""
+    done = jobrt_command("dashboard", "--host", host, "--port", "0")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == (
+        f"jobrt: others can reach --host {host}: set a password, in JOBRT_DASHBOARD_PASSWORD or with --password-file\n"
+    )
+
+
+def test_a_password_from_a_file(start: Start, shop: Path) -> None:
+    """Its first line, without the end of the line; then it listens to all, and asks for it."""
+    (shop / "secret").write_text("sesame\nnot this\n")
+    process = start("dashboard", "--host", "0.0.0.0", "--port", "0", "--password-file", "secret")  # noqa: S104 - it asks
+    port = address_of(process).rpartition(":")[2]
+    with pytest.raises(OSError, match="401"):
+        read(f"http://127.0.0.1:{port}/")
+    assert read(f"http://127.0.0.1:{port}/", Authorization="Basic YTpzZXNhbWU=")[0] == 200
+
+
+def test_a_password_file_that_has_none(jobrt_command: Command, shop: Path) -> None:
+    """Missing or empty, it is an error, not a dashboard without a password."""
+    missing = jobrt_command("dashboard", "--port", "0", "--password-file", "nowhere")
+    (shop / "empty").write_text("\n")
+    empty = jobrt_command("dashboard", "--port", "0", "--password-file", "empty")
+    assert (missing.status, empty.status) == (1, 1)
+    assert "--password-file nowhere cannot be read" in missing.err
+    assert "its first line is empty" in empty.err
+
+
+def run_python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("package", ["starlette", "jinja2", "hypercorn"])
+def test_a_missing_package(shop: Path, package: str) -> None:
+    """What to install is said in one line; a program that mounts the dashboard is told the same."""
+    hide = f"import sys; sys.modules[{package!r}] = None; "
+    command = "from jobrt.cli import main; sys.exit(main(['dashboard', '--port', '0']))"
+    done = run_python(hide + command, shop)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"jobrt: the dashboard needs {package}: pip install 'jobrt[dashboard]'\n"
+    if package != "hypercorn":
+        mounted = run_python(f"{hide} import jobrt.dashboard", shop)
+        assert f"the dashboard needs {package}: pip install 'jobrt[dashboard]'" in mounted.stderr

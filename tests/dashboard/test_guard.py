@@ -1,0 +1,143 @@
+"""Who may look and who may press: hosts, origins, passwords."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+import jobrt
+import jobrt.dashboard
+from jobrt.dashboard.guard import is_known_host, is_same_origin
+from tests.dashboard.serving import Board, serve, serve_pages, shop, value
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("localhost", True),
+        ("localhost:8000", True),
+        ("LOCALHOST:8000", True),
+        ("127.0.0.1:8000", True),
+        ("[::1]:8000", True),
+        ("192.168.0.7", True),
+        ("jobs.example.com", True),
+        ("jobs.example.com.:443", True),
+        ("evil.example.com", False),
+        ("localhost.evil.com", False),
+        ("127.0.0.1.evil.com:8000", False),
+        ("evil.com#localhost", False),
+        ("[", False),
+        ("", False),
+        ("a b", False),
+    ],
+)
+def test_known_hosts(host: str, known: bool) -> None:
+    """Addresses, localhost, and the names that were allowed: nobody can make a page of theirs be one of these."""
+    assert is_known_host(host, frozenset({"jobs.example.com"})) is known
+
+
+@pytest.mark.parametrize(
+    ("headers", "same"),
+    [
+        ({"sec-fetch-site": "same-origin"}, True),
+        ({"sec-fetch-site": "same-origin", "origin": "http://evil.com"}, True),
+        ({"sec-fetch-site": "same-site", "origin": "http://localhost:8000"}, False),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"origin": "http://localhost:8000"}, True),
+        ({"origin": "https://localhost:8000"}, True),
+        ({"origin": "http://localhost:8001"}, False),
+        ({"origin": "http://evil.com"}, False),
+        ({"origin": "null"}, False),
+        ({"origin": "http://[x"}, False),
+        ({}, False),
+    ],
+)
+def test_our_own_pages(headers: dict[str, str], same: bool) -> None:
+    """What a browser says of where a request comes from counts; who says nothing is not trusted."""
+    assert is_same_origin({"host": "localhost:8000", **headers}) is same
+
+
+async def test_another_name_is_not_answered(sqlite_url: str) -> None:
+    """A page of another site cannot read ours by letting its own name point here."""
+    async with serve(shop(sqlite_url), hosts=["Jobs.example.com"]) as board:
+        evil = await board.get("/jobs", host="evil.example.com:8000")
+        none = await board.get("/", host="@")
+        ours = await board.get("/jobs", host="jobs.example.com")
+    assert (evil.status, none.status, ours.status) == (400, 400, 200)
+    assert "not known as 'evil.example.com': allow it with --allow-host" in evil.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site", "origin": "http://evil.example.com"},
+        {"sec-fetch-site": "", "origin": "http://evil.example.com"},
+        {"sec-fetch-site": "", "origin": "null"},
+        {"sec-fetch-site": "", "origin": ""},
+    ],
+)
+async def test_no_other_site_presses_our_buttons(database_url: str, headers: dict[str, str]) -> None:
+    """403, and nothing is done."""
+    app = shop(database_url)
+    async with serve(app) as board:
+        handle = await board.jobs.enqueue(value(app, "hello"))
+        refused = await board.post("/jobs/change", headers=headers, id=handle.id, action="cancel")
+        paused = await board.post("/queues/change", headers=headers, queue="default", action="pause")
+        assert await board.state(handle.id) == "available"
+        assert not any(one.paused for one in await board.jobs.queues())
+    assert (refused.status, paused.status) == (403, 403)
+
+
+async def test_a_password(sqlite_url: str) -> None:
+    """Without it nothing is shown, not even a file; any user name will do."""
+
+    def basic(text: str) -> str:
+        return "Basic " + base64.b64encode(text.encode()).decode()
+
+    async with serve(shop(sqlite_url), password="sesame:1") as board:
+        answers = [
+            await board.get("/"),
+            await board.get("/static/dashboard.js"),
+            await board.get("/", authorization=basic("ada:wrong")),
+            await board.get("/", authorization=basic("sesame:1")),
+            await board.get("/", authorization="Basic !!!"),
+            await board.get("/", authorization="Bearer sesame:1"),
+            await board.post("/queues/change", queue="default", action="pause"),
+        ]
+        right = await board.get("/", authorization=basic("ada:sesame:1"))
+        assert await board.jobs.queues() == []
+    assert [one.status for one in answers] == [401] * 7
+    assert answers[0].headers["www-authenticate"] == 'Basic realm="jobrt", charset="UTF-8"'
+    assert right.status == 200
+
+
+async def test_mounted_in_a_program_of_ones_own(database_url: str) -> None:
+    """Below any path: each link, form and redirect stays below it, and the program's own pages are its own."""
+    app = shop(database_url)
+    async with app.open_client() as jobs:
+        pages = Starlette(routes=[Mount("/ops/jobs & more", jobrt.dashboard.asgi(app, jobs))])
+        async with serve_pages(pages) as port:
+            board = Board(app, jobs, port, root="/ops/jobs%20%26%20more")
+            handle = await jobs.enqueue(value(app, "hello"), schedule_in=60)
+            texts = [
+                (await board.get(path)).text
+                for path in ("/", "/jobs?queue=default", f"/jobs/{handle.id}", "/cron")
+            ]
+            style = await board.get("/static/dashboard.css")
+            done = await board.post("/jobs/change", id=handle.id, action="cancel", page="job")
+            outside = await Board(app, jobs, port).get("/jobs")
+    links = {one for text in texts for one in _links(text)}
+    assert links
+    assert [one for one in links if not one.startswith(("/ops/jobs%20%26%20more/", "#"))] == []
+    assert (style.status, outside.status) == (200, 404)
+    assert (done.status, done.headers["location"]) == (303, f"/ops/jobs%20%26%20more/jobs/{handle.id}")
+    assert 'aria-current="page">Cron' in texts[3]
+
+
+def _links(text: str) -> list[str]:
+    return re.findall(r'(?:href|src|action)="([^"]*)"', text)

@@ -1,0 +1,353 @@
+"""What the pages show, on both engines, through a server and a socket."""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import trio
+
+import jobrt
+from tests.conformance.build import ask as demand
+from tests.dashboard.serving import Board, serve, shop, value
+
+EVIL = "<script>alert('x')</script>\"&"
+
+
+def rows(text: str) -> list[str]:
+    """Return the ids of the jobs in a list, in order."""
+    return re.findall(r'name="id" value="(\d+)"', text)
+
+
+async def running(board: Board, nursery: trio.Nursery) -> jobrt.Worker:
+    """Run a worker until a job runs that waits, and its progress is stored."""
+    worker: jobrt.Worker = await nursery.start(board.app.run_worker)
+    handle = await board.jobs.enqueue(value(board.app, "wait"))
+    while (await board.jobs.get(handle.id)).progress is None:
+        await trio.sleep(0.01)
+    return worker
+
+
+async def test_the_overview_of_nothing(database_url: str) -> None:
+    """It says what is missing, and offers nothing that is not there."""
+    async with serve(shop(database_url)) as board:
+        page = await board.get("/")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "0 workers are alive: start `python -m jobrt worker`" in page.text
+    assert "No queue has jobs" in page.text
+    assert "Nothing runs." in page.text
+
+
+async def test_the_overview_of_something(database_url: str) -> None:
+    """Totals by state, each queue with what waits and runs, what runs with its progress, what doctor finds."""
+    app = shop(database_url)
+    async with serve(app) as board, trio.open_nursery() as nursery:
+        await board.jobs.enqueue_many([value(app, "hello") for _ in range(3)])
+        await board.jobs.enqueue(value(app, "fail"))
+        await app.drain()
+        await board.jobs.pause("mail")
+        await board.jobs.enqueue(value(app, "fail"))
+        await board.jobs.enqueue(value(app, "hello"), schedule_in=3600)
+        worker = await running(board, nursery)
+        text = (await board.get("/")).text
+        await worker.stop(grace=0)
+    totals = {state: number for number, state in re.findall(r"<b>([\d,+]+)</b> <span>(\w+)</span>", text)}
+    assert totals == {
+        "scheduled": "1",
+        "available": "1",
+        "executing": "1",
+        "retryable": "0",
+        "completed": "3",
+        "cancelled": "0",
+        "discarded": "1",
+    }
+    assert "queue mail is paused with 1 due jobs" in html.unescape(text)
+    assert "Resume<span" in text
+    assert '<progress max="4' in text
+    assert "nearly" in text
+    assert "1 of 4" in text
+
+
+async def test_counts_go_no_further_than_ten_thousand(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More is told as that many and a plus."""
+    for module in ("jobrt._faces.findings", "jobrt.dashboard.overview", "jobrt.dashboard.render"):
+        monkeypatch.setattr(f"{module}.MOST", 3)
+    app = shop(database_url)
+    async with serve(app) as board:
+        await board.jobs.enqueue_many([value(app, "hello") for _ in range(5)])
+        await board.jobs.enqueue_many([value(app, "fail") for _ in range(4)])
+        await board.jobs.cancel(jobrt.where.name("fail"))
+        text = (await board.get("/")).text
+    assert "<b>3+</b> <span>available" in text
+    assert "<b>3+</b> <span>cancelled" in text
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", "654321"),
+        ("order=oldest", "123456"),
+        ("state=scheduled", "5"),
+        ("state=scheduled&state=cancelled", "65"),
+        ("queue=mail", "4"),
+        ("queue=mail&queue=other", "42"),
+        ("name=fail", "4"),
+        ("tag=a", "32"),
+        ("tag=a&tag=b", "3"),
+        ("worker=nobody", ""),
+        ("args=name%3Dada", "1"),
+        ("args=name%3D%22ada%22&state=available", "1"),
+        ("meta=n%3D7", "3"),
+        ("since=1h", "654321"),
+        ("before=2990-01-01T00:00", "654321"),
+        ("before=1h", ""),
+        ("since=2020-01-01T00:00:00%2B02:00&queue=other", "2"),
+    ],
+)
+async def test_jobs_are_picked_by_what_stands_in_the_url(database_url: str, query: str, found: str) -> None:
+    """The options of `jobs`, by the same names; all have to match."""
+    app = shop(database_url)
+    async with serve(app) as board:
+        await _enqueue_six(board)
+        page = await board.get(f"/jobs?{query}" if query else "/jobs")
+    assert (page.status, "".join(rows(page.text))) == (200, found)
+
+
+async def _enqueue_six(board: Board) -> None:
+    app, jobs = board.app, board.jobs
+    await jobs.enqueue(value(app, "hello", name="ada"))
+    await jobs.enqueue(value(app, "hello"), queue="other", tags=("a",))
+    await jobs.enqueue(value(app, "hello"), tags=("a", "b"), metadata={"n": 7})
+    await jobs.enqueue(value(app, "fail"))
+    await jobs.enqueue(value(app, "hello"), schedule_in=timedelta(hours=1))
+    await jobs.cancel((await jobs.enqueue(value(app, "hello"))).id)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("stat=done", "there is no filter 'stat': use state, queue"),
+        ("state=done", "the states are scheduled"),
+        ("args=name", "args 'name': write FIELD=VALUE"),
+        ("since=yesterday", "'yesterday' is no length of time"),
+        ("since=1h&since=2h", "since is given twice"),
+        ("after=x", "after is 'x': give a whole number above zero"),
+        ("after=" + "9" * 30, "give a whole number above zero"),
+        ("order=best", "order is 'best': use newest or oldest"),
+    ],
+)
+async def test_a_bad_filter_is_refused_in_a_line(database_url: str, query: str, said: str) -> None:
+    """With the status 400; a filter that was left out would show, or delete, too much."""
+    async with serve(shop(database_url)) as board:
+        page = await board.get(f"/jobs?{query}")
+    assert page.status == 400
+    assert said in html.unescape(page.text)
+
+
+async def test_empty_fields_of_a_form_do_not_stay_in_the_url(sqlite_url: str) -> None:
+    """What remains can be passed on."""
+    async with serve(shop(sqlite_url)) as board:
+        page = await board.get("/jobs?state=available&queue=&name=a+b&since=")
+        bare = await board.get("/jobs?queue=")
+    assert (page.status, page.headers["location"]) == (303, "/jobs?state=available&name=a+b")
+    assert (bare.status, bare.headers["location"]) == (303, "/jobs")
+
+
+async def test_jobs_come_in_pages(database_url: str) -> None:
+    """Fifty each; the next one goes on behind the last, with the same filters, whatever comes in meanwhile."""
+    app = shop(database_url)
+    async with serve(app) as board:
+        await board.jobs.enqueue_many([value(app, "hello") for _ in range(120)])
+        target: str | None = "/jobs?name=hello"
+        seen: list[str] = []
+        while target is not None:
+            page = (await board.get(target)).text
+            seen += rows(page)
+            await board.jobs.enqueue(value(app, "hello"))
+            following = re.search(r'rel="next" href="([^"]+)"', page)
+            target = html.unescape(following[1]) if following else None
+    assert seen == [str(number) for number in range(120, 0, -1)]
+
+
+async def test_a_job_with_all_its_attempts(database_url: str) -> None:
+    """What it is, what it was given, how it ended, why it failed, with the traceback."""
+    app = shop(database_url)
+    async with serve(app) as board:
+        handle = await board.jobs.enqueue(
+            value(app, "fail"), tags=("red",), metadata={"n": 1}, context="somebody asked", priority=4
+        )
+        await app.drain()
+        failed = html.unescape((await board.get(f"/jobs/{handle.id}")).text)
+        done = await board.jobs.enqueue(value(app, "hello", name="ada"))
+        await app.drain()
+        completed = html.unescape((await board.get(f"/jobs/{done.id}")).text)
+    for said in (
+        "discarded",
+        "somebody asked",
+        ">red<",
+        '"n": 1',
+        "<dd>4</dd>",
+        "LookupError",
+        "Traceback (most",
+    ):
+        assert said in failed
+    assert "raise LookupError(text)" in failed
+    assert "hello ada" in completed
+    assert ">finished<" in completed
+
+
+async def test_a_running_job_that_is_being_cancelled(database_url: str) -> None:
+    """How far the wish has come, as its worker says, and why."""
+    app = shop(database_url)
+    async with serve(app) as board:
+        handle = await board.jobs.enqueue(value(app, "wait"))
+        async with app.open_storage() as storage:
+            await storage.register("w1", lease=600, info=_cancelling({}))
+            await storage.exchange([], demand("wait", worker="w1", limit=1))
+            await board.jobs.cancel(handle.id, "wrong customer")
+            page = html.unescape((await board.get(f"/jobs/{handle.id}")).text)
+            await storage.beat("w1", lease=600, info=_cancelling({str(handle.id): "cleaning"}))
+            later = html.unescape((await board.get(f"/jobs/{handle.id}")).text)
+            overview = html.unescape((await board.get("/")).text)
+    assert "asked; its worker has not said that it knows" in page
+    assert "wrong customer" in page
+    assert "Cancelling: cleaning up" in later
+    assert "cancelling: cleaning up" in overview
+
+
+def _cancelling(phases: dict[str, str]) -> dict[str, Any]:
+    """Return what the heartbeat of a worker tells that cancels jobs."""
+    return {"queues": {"default": {"cancelling": phases, "concurrency": 4, "stuck": []}}, "tree": {}}
+
+
+async def test_workers_with_their_trees(database_url: str) -> None:
+    """Each child of a running worker, below its parent; restarts, errors and notices as the heartbeat told them."""
+    app = shop(database_url)
+    async with serve(app) as board, trio.open_nursery() as nursery:
+        worker: jobrt.Worker = await nursery.start(app.run_worker)
+        text = (await board.get("/workers")).text
+        info = worker.info()
+        info["tree"]["children"][0] |= {"last_error": f"OSError: {EVIL}", "restarts": 2, "recent_restarts": 1}
+        info["notices"] = [
+            {"what": "slow", "job": 7, "name": EVIL, "seconds": 99, "at": "shop.py:1", "ago": 3}
+        ]
+        await worker.stop()  # or it would end the dead one's attempts, and remove it
+        async with app.open_storage() as storage:
+            await storage.register("other.1", lease=-1, info=info)
+        dead = (await board.get("/workers")).text
+    assert '<th scope="row" class="depth-3">fetcher</th>' in text
+    assert "alive" in text
+    assert "dead, its jobs await rescue" in dead
+    assert "2 (1 lately)" in dead
+    assert "is far past its usual time" in dead
+    assert EVIL not in dead
+
+
+async def test_cron_entries_with_their_ticks(database_url: str) -> None:
+    """The next tick of each; those that no worker has stored yet are named, and looking does not store them."""
+    app = shop(database_url)
+    app.cron("0 3 * * *", value(app, "hello"), name="nightly", timezone="Europe/Berlin")
+    async with serve(app) as board:
+        before = (await board.get("/cron")).text
+        assert await board.jobs.crons() == []
+        await app.declare_crons()
+        page = (await board.get("/cron")).text
+    assert "not stored yet" in before
+    assert "nightly" in before
+    assert "0 3 * * * Europe/Berlin" in page
+    assert re.search(r"\d{4}-\d\d-\d\d 0[12]:00:00", page)
+    assert "not stored yet" not in page
+
+
+async def test_what_is_not_there(database_url: str) -> None:
+    """A job, a page, a file: 404, each in a line."""
+    async with serve(shop(database_url)) as board:
+        answers = [
+            await board.get(path) for path in ("/jobs/77", "/nowhere", "/static/secret.txt", "/jobs/x")
+        ]
+    assert [one.status for one in answers] == [404] * 4
+    assert "there is no job 77" in answers[0].text
+    assert "there is no such page" in answers[1].text
+
+
+async def test_whatever_comes_from_the_database_is_shown_as_text(database_url: str) -> None:
+    """Names, payloads, tags, reasons, results, errors, tracebacks, queues, workers, cron entries: none becomes HTML."""
+    app = jobrt.App(database_url, queues={EVIL: 1}, name="w<script>", migrate=True)
+
+    @app.job(name=EVIL, queue=EVIL, max_attempts=1)
+    async def bad(ctx: jobrt.Context, text: str) -> None:
+        raise RuntimeError(text)
+
+    @app.job(name=f"good{EVIL}", queue=EVIL)
+    async def good(ctx: jobrt.Context, text: str) -> str:
+        ctx.progress(1, 2, text)
+        await ctx.checkpoint(text)
+        return text
+
+    app.cron("0 3 * * *", bad.new(EVIL), name=EVIL)
+    async with serve(app) as board, trio.open_nursery() as nursery:
+        options = {"tags": (EVIL,), "metadata": {EVIL: EVIL}, "context": EVIL}
+        failed = await board.jobs.enqueue(bad.new(EVIL), **options)
+        passed = await board.jobs.enqueue(good.new(EVIL), **options)
+        worker: jobrt.Worker = await nursery.start(app.run_worker)
+        await failed.wait()
+        await passed.wait()
+        cancelled = await board.jobs.enqueue(bad.new(EVIL), schedule_in=60)
+        await board.jobs.cancel(cancelled.id, EVIL)
+        targets = [
+            "/",
+            "/jobs",
+            "/workers",
+            "/cron",
+            "/jobs?name=%3Cscript%3E",
+            f"/jobs/confirm?action=delete&id={failed.id}",
+        ]
+        targets += [f"/jobs/{one.id}" for one in (failed, passed, cancelled)]
+        targets += [
+            "/jobs?%3Cscript%3E=1",
+            "/jobs?state=%3Cscript%3E",
+            "/jobs/confirm?action=%3Cscript%3E&id=1",
+        ]
+        texts = {target: (await board.get(target)).text for target in targets}
+        await worker.stop()
+    for target, text in texts.items():
+        assert "<script>" not in text, target
+        assert "&lt;script&gt;" in text, target
+
+
+async def test_the_pages_need_nothing_from_elsewhere_and_nothing_inline(sqlite_url: str) -> None:
+    """Our two files and the icon; the policy forbids the rest, so nothing else may be in a page."""
+    async with serve(shop(sqlite_url)) as board:
+        pages = [await board.get(path) for path in ("/", "/jobs", "/workers", "/cron", "/nowhere")]
+        links = set(re.findall(r'(?:src|href)="([^"]*static[^"]*)"', pages[0].text))
+        files = [await board.get(html.unescape(link)) for link in sorted(links)]
+    for page in pages:
+        assert not re.search(r"<style|style=|\son\w+=|<script>|https?://|javascript:", page.text)
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert page.headers["cache-control"] == "no-store"
+        assert page.headers["x-content-type-options"] == "nosniff"
+    assert [(one.status, one.headers["content-type"].partition(";")[0]) for one in files] == [
+        (200, "text/css"),
+        (200, "text/javascript"),
+        (200, "image/svg+xml"),
+    ]
+    assert all("immutable" in one.headers["cache-control"] for one in files)
+
+
+async def test_the_script_gets_the_live_parts_alone(sqlite_url: str) -> None:
+    """From the same address; a problem comes as a line of text."""
+    async with serve(shop(sqlite_url)) as board:
+        parts = await board.get("/jobs", x_jobrt_live="1")
+        problem = await board.get("/jobs?x=1", x_jobrt_live="1")
+    assert "data-live" in parts.text
+    assert "<html" not in parts.text
+    assert "<form" not in parts.text
+    assert (problem.status, problem.headers["content-type"]) == (400, "text/plain; charset=utf-8")
+    assert problem.text.startswith("there is no filter 'x'")
