@@ -13,11 +13,12 @@ It needs the extra: ``pip install 'jobrt[dashboard]'``. `design/dashboard.md` sa
 
 try:
     from jobrt.dashboard.site import asgi
-except ModuleNotFoundError as error:
-    name = (error.name or "").partition(".")[0]
-    if name == "jobrt":
+except ModuleNotFoundError as _error:
+    _name = (_error.name or "").partition(".")[0]
+    if _name == "jobrt":
         raise
-    msg = f"the dashboard needs {name}: pip install 'jobrt[dashboard]'"
-    raise ModuleNotFoundError(msg, name=error.name) from error
+    raise ModuleNotFoundError(
+        f"the dashboard needs {_name}: pip install 'jobrt[dashboard]'", name=_error.name
+    ) from _error
 
 __all__ = ["asgi"]
