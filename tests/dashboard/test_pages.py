@@ -134,6 +134,7 @@ async def _enqueue_six(board: Board) -> None:
         ("stat=done", "there is no filter 'stat': use state, queue"),
         ("state=done", "the states are scheduled"),
         ("args=name", "args 'name': write FIELD=VALUE"),
+        ("id=7", "there is no filter 'id'"),
         ("since=yesterday", "'yesterday' is no length of time"),
         ("since=1h&since=2h", "since is given twice"),
         ("after=x", "after is 'x': give a whole number above zero"),
@@ -147,6 +148,53 @@ async def test_a_bad_filter_is_refused_in_a_line(database_url: str, query: str, 
         page = await board.get(f"/jobs?{query}")
     assert page.status == 400
     assert said in html.unescape(page.text)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "name=%00",
+        "name=%ff%fe",
+        "tag=%F0%9F%98%80",
+        "args=n%3D1e999",
+        "args=n%3DNaN",
+        "args=a.b.c%3D%00",
+        "args=%3D",
+        "args=..%3D1",
+        "meta=a%3D" + "[" * 20_000,
+        "since=999999999d",
+        "since=-999999999d",
+        "since=1e300",
+        "since=nan",
+        "since=0001-01-01",
+        "before=9999-12-31T23:59:59-14:00",
+        "after=9223372036854775807",
+        "order=oldest&after=1",
+        "done=delete&count=" + "9" * 5000,
+        "done=delete&count=%C2%B2",
+    ],
+)
+async def test_whatever_stands_in_a_url_gets_an_answer(database_url: str, query: str) -> None:
+    """A page, or a line that says what is wrong with it: never a failure of ours."""
+    async with serve(shop(database_url)) as board:
+        page = await board.get(f"/jobs?{query}")
+        preview = await board.get(f"/jobs/confirm?action=delete&state=available&{query}")
+    assert {page.status, preview.status} <= {200, 400}, page.text
+
+
+async def test_a_fault_of_ours_is_a_plain_500(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next page is served as if nothing had been."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("jobrt.dashboard.workers.condition", fail)
+    app = shop(sqlite_url)
+    async with serve(app) as board, app.open_storage() as storage:
+        await storage.register("w1", lease=60, info={})
+        broken, next_one = await board.get("/workers"), await board.get("/cron")
+    assert (broken.status, next_one.status) == (500, 200)
+    assert "secret" not in broken.text
 
 
 async def test_empty_fields_of_a_form_do_not_stay_in_the_url(sqlite_url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._core import where as w
 from jobrt.errors import InvalidFilter
@@ -23,16 +23,22 @@ class NotUnderstood(InvalidFilter):
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST: Final = timedelta(days=365_243)
+"""A thousand years: with more, sums leave what the databases know as time."""
 
 
 def duration(text: str) -> timedelta:
     """Return what ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``1w`` means; raise `NotUnderstood`."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
     try:
-        return timedelta(seconds=float(number) * _UNITS[unit])
+        found = timedelta(seconds=float(number) * _UNITS[unit])
     except (ValueError, OverflowError):
         msg = f"{text!r} is no length of time: use seconds, or 90s, 15m, 2h, 7d, 1w"
         raise NotUnderstood(msg) from None
+    if abs(found) > _LONGEST:
+        msg = f"{text!r} is more than a thousand years"
+        raise NotUnderstood(msg)
+    return found
 
 
 def moment(text: str, zone: tzinfo | None = None) -> datetime | timedelta:
@@ -56,7 +62,7 @@ def _field(text: str, option: str) -> tuple[str, Any]:
         raise NotUnderstood(msg)
     try:
         return name, json.loads(value)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return name, value
 
 

@@ -41,7 +41,7 @@ async def confirm(site: Site, request: Request) -> Response:
     """Show how many jobs an action is about, and the first of them, and ask."""
     if site.read_only:
         raise HTTPException(403, "the dashboard is read-only")
-    picked = read(request.query_params.multi_items(), also=("action",))
+    picked = read(request.query_params.multi_items(), also=("action",), ids=True)
     chosen = _chosen(picked)
     return site.page(
         request,
@@ -92,7 +92,7 @@ class _Doing:
 
 async def change_jobs(site: Site, request: Request) -> Response:
     """Cancel, rerun or delete jobs, and lead to a page that shows what became of them."""
-    picked = read(await _form(request), also=("action", "reason", "page"))
+    picked = read(await _form(request), also=("action", "reason", "page"), ids=True)
     action, chosen = _action(picked.rest), _chosen(picked)
     does, root = _Doing(action, picked.rest.get("reason", "")), root_of(request)
     if picked.rest.get("page") == "job" and len(picked.ids) == 1 and action != "delete":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
@@ -61,6 +62,7 @@ async def jobs_page(site: Site, request: Request) -> Response:
 
 def _done(rest: Mapping[str, str]) -> str | None:
     """Return what was just done, in words."""
-    if rest.get("done") not in DONE or not rest.get("count", "").isdecimal():
+    done, count = rest.get("done", ""), rest.get("count", "")
+    if done not in DONE or not re.fullmatch("[0-9]{1,18}", count):
         return None
-    return f"{jobs_in_words(int(rest['count']))} {DONE[rest['done']]}"
+    return f"{jobs_in_words(int(count))} {DONE[done]}"

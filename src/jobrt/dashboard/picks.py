@@ -49,18 +49,18 @@ class Picked:
         return [(key, value) for key, values in self.filters.items() for value in values]
 
 
-def read(pairs: Iterable[tuple[str, str]], *, also: Collection[str] = ()) -> Picked:
-    """Return what key and value pairs mean; empty values mean nothing.
+def read(pairs: Iterable[tuple[str, str]], *, also: Collection[str] = (), ids: bool = False) -> Picked:
+    """Return what key and value pairs mean; empty values mean nothing. With `ids`, jobs may be named by ``id``.
 
     Raises:
-        InvalidFilter: a key that is neither a filter, ``id`` nor one of `also`; or a value that makes no sense.
+        InvalidFilter: a key that is neither a filter nor one of `also`; or a value that makes no sense.
 
     """
     found: dict[str, list[str]] = {}
     for key, value in pairs:
         if value:
             found.setdefault(key, []).append(value)
-    unknown = sorted(set(found) - {*FIELDS, "id", *also})
+    unknown = sorted(set(found) - {*FIELDS, *also} - ({"id"} if ids else set()))
     if unknown:
         msg = f"there is no filter {unknown[0]!r}: use {', '.join(FIELDS)}"
         raise InvalidFilter(msg)
@@ -69,8 +69,8 @@ def read(pairs: Iterable[tuple[str, str]], *, also: Collection[str] = ()) -> Pic
             msg = f"{key} is given twice"
             raise InvalidFilter(msg)
     filters = {key: tuple(found[key]) for key in FIELDS if key in found}
-    ids = tuple(number("id", one) for one in found.get("id", ()))
-    return Picked(filters, ids, {key: found[key][0] for key in also if key in found}, _where(filters))
+    named = tuple(number("id", one) for one in found.get("id", ()))
+    return Picked(filters, named, {key: found[key][0] for key in also if key in found}, _where(filters))
 
 
 def _where(filters: Mapping[str, tuple[str, ...]]) -> Where | None:
