@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +88,34 @@ def test_a_signal_ends_it_in_order(
     out, err = process.communicate(timeout=50)
     assert (process.returncode, out) == (128 + number, "")
     assert err.splitlines()[-1] == "interrupted; what was made for measuring is removed"
+    assert left_behind(database_url) == []
+
+
+def take_the_jobs_away(url: str) -> None:
+    """Give their table another name, which needs one lock only and so cannot end in a deadlock."""
+    (name,) = left_behind(url)
+    if url.startswith("sqlite"):
+        file = Path(url.removeprefix("sqlite:///")).parent / name / "jobs.db"
+        with closing(sqlite3.connect(file, timeout=30)) as conn:
+            conn.execute("alter table jobrt_job rename to gone")
+        return
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(f"alter table {name}.job rename to gone")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("part", ["one by one", "in bulk", "run", "starts"])
+def test_a_fault_ends_it(database_url: str, start: Callable[..., subprocess.Popen[str]], part: str) -> None:
+    """A worker waits until its database is right again; who measures is told, in one line, and nothing is left."""
+    process = start("--url", database_url, "bench", "--jobs", "20000")
+    assert process.stderr is not None
+    while process.stderr.readline() != f"measuring: {part}\n":
+        assert process.poll() is None
+    take_the_jobs_away(database_url)
+    out, err = process.communicate(timeout=50)
+    assert (process.returncode, out) == (1, "")
+    assert "run `python -m jobrt migrate`" in err.splitlines()[-1]
+    assert "Traceback" not in err
     assert left_behind(database_url) == []
 
 

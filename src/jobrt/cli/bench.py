@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import random
@@ -23,11 +24,13 @@ from jobrt import where
 from jobrt._storage.scratch import open_scratch
 from jobrt.cli.output import JSON_OPTION, on_terminal, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
+from jobrt.logs import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from jobrt._client import Client
+    from jobrt._events import Emitter, Event
     from jobrt._runtime.worker import Worker
     from jobrt._storage.scratch import Scratch
 
@@ -149,6 +152,28 @@ def _about(database: dict[str, str]) -> dict[str, str]:
 async def _measure(scratch: Scratch, number: int, *, listen: bool) -> Figures:
     start = Start()
     app = jobrt.App(scratch.url, jobs=[Noop], state=start, schema=scratch.schema, listen=listen, migrate=True)
+    with _undisturbed(app.events):
+        return await _figures(app, start, number)
+
+
+@contextmanager
+def _undisturbed(events: Emitter) -> Generator[None]:
+    """Give up at what a worker's log calls an error: a worker waits for its database, a measurement must not."""
+    errors: list[str] = []
+
+    def hear(event: Event) -> None:
+        level, words = describe(event)
+        if level >= logging.ERROR:
+            errors.append(words)
+            scope.cancel()
+
+    with trio.CancelScope() as scope, events.subscribed(hear, routine=False):
+        yield
+    if errors:
+        raise jobrt.errors.JobrtError(f"this is no measurement; the worker said: {errors[0]}")
+
+
+async def _figures(app: jobrt.App, start: Start, number: int) -> Figures:
     async with app.open_client() as jobs:
         with _progress("durable writes", _COMMITS) as step:
             write = await _durable_write(jobs, step)
@@ -218,7 +243,7 @@ async def _all_run(jobs: Client, worker: Worker, number: int, step: Step) -> Non
         nursery.cancel_scope.cancel()
     completed = await jobs.count(where.state("completed"))
     if completed != number:
-        raise jobrt.errors.JobrtError(f"{completed} of {number} jobs were run: this is no measurement")
+        raise jobrt.errors.JobrtError(f"this is no measurement: {completed} of {number} jobs were run")
 
 
 async def _starts(jobs: Client, start: Start, step: Step) -> tuple[float, float, float]:
