@@ -59,6 +59,7 @@ class Handle(Enqueued):
             TimeoutError: it is not final yet. Nothing happens to the job.
             JobNotFound: it was deleted, or the transaction that it was enqueued in is not committed.
             StorageUnavailable: the time was over with the database away.
+            ValueError: `timeout` is not a number.
 
         """
         return self._client.wait(self.id, timeout)
@@ -172,6 +173,9 @@ class Client:
 
     def wait(self, job_id: int, timeout: float | None = None) -> JobRecord:
         """Do as `Handle.wait`."""
+        if timeout is not None and math.isnan(timeout):
+            msg = "timeout is to be seconds, not NaN"
+            raise ValueError(msg)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         looks = Retrying(
             retry=retry_if_exception_type((TimeoutError, StorageUnavailable)),

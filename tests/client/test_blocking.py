@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sqlite3
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -45,6 +48,13 @@ async def beside_a_worker(url: str, program: Callable[[jobrt.blocking.Client], N
             await worker.stop()
 
 
+def transaction(url: str) -> closing[sqlite3.Connection] | closing[psycopg.Connection]:
+    """Return a connection of the program's own, which begins a transaction by itself."""
+    if url.startswith("sqlite"):
+        return closing(sqlite3.connect(url.removeprefix("sqlite:///")))
+    return closing(psycopg.connect(url))
+
+
 async def test_results_come_back(database_url: str) -> None:
     """What `run` returned; the record; another job's handle by its id."""
 
@@ -80,15 +90,17 @@ async def test_waiting_has_an_end(database_url: str) -> None:
         for timeout in (0, 0.05):
             with pytest.raises(TimeoutError, match=rf"job {handle.id} \(Say\) is available still"):
                 handle.result(timeout=timeout)
+        with pytest.raises(ValueError, match="not NaN"):
+            handle.wait(timeout=math.nan)
     with pytest.raises(errors.StorageError, match="the client is not open"):
         handle.wait()
 
 
-async def test_what_is_not_committed_is_not_there(postgres_url: str) -> None:
+async def test_what_is_not_committed_is_not_there(database_url: str) -> None:
     """And is waited for once it is."""
 
     def program(jobs: jobrt.blocking.Client) -> None:
-        with psycopg.connect(postgres_url) as conn:
+        with transaction(database_url) as conn:
             handle = jobs.enqueue(Say("hello"), conn=conn)
             with pytest.raises(errors.JobNotFound, match="its transaction is not committed"):
                 handle.wait()
@@ -97,7 +109,7 @@ async def test_what_is_not_committed_is_not_there(postgres_url: str) -> None:
         with pytest.raises(errors.JobNotFound):
             jobs.get(1 << 80)
 
-    await beside_a_worker(postgres_url, program)
+    await beside_a_worker(database_url, program)
 
 
 async def test_a_database_that_goes_away_is_waited_for(private_postgres: Cluster) -> None:
