@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -54,9 +55,10 @@ async def test_an_answer_that_takes_too_long_is_given_up(
 
 
 async def test_a_client_that_goes_away_takes_its_query_with_it(
-    postgres_url: str, postgres_server: Server
+    postgres_url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server cancels the look at the database at once; what a button does it carries out."""
+    monkeypatch.setattr("jobrt.dashboard.site._PATIENCE", math.inf)  # it is not that which ends it
     name = postgres_url.rpartition("/")[2].partition("?")[0]
 
     async def waiting() -> int:
