@@ -102,6 +102,31 @@ def test_what_is_ticked_stays_ticked_when_jobs_come_in(looking: Looking, jobrt_c
     assert looking.errors == []
 
 
+def test_what_somebody_types_marks_or_presses_is_not_replaced(
+    looking: Looking, jobrt_command: Command
+) -> None:
+    """The rest of the page goes on; so does this part, when they are done."""
+    assert jobrt_command("enqueue", "hello", "name=ada", "--in", "1h").status == 0
+    page = looking.page
+    page.goto(f"{looking.url}/jobs/1")
+    page.get_by_placeholder("reason").fill("wrong")
+    assert jobrt_command("cancel", "1").status == 0
+    for _ in range(2):
+        page.wait_for_event("response", lambda answer: answer.url.endswith("/jobs/1"))
+    assert page.get_by_placeholder("reason").input_value() == "wrong"
+    page.locator("body").click()
+    page.locator("h1 .state.cancelled").wait_for()
+    page.get_by_role("button", name="Run again").hover()
+    page.mouse.down()
+    assert jobrt_command("rerun", "1").status == 0
+    page.wait_for_event("response", lambda answer: answer.url.endswith("/jobs/1"))
+    assert page.get_by_role("button", name="Run again").is_visible()
+    page.mouse.move(0, 0)
+    page.mouse.up()
+    page.locator("h1 .state.available").wait_for()
+    assert looking.errors == []
+
+
 def test_a_button_pauses_a_queue(looking: Looking, jobrt_command: Command) -> None:
     """And the page says so."""
     assert jobrt_command("enqueue", "fail").status == 0

@@ -58,6 +58,19 @@ def test_it_tells_its_address_serves_and_ends_at_a_signal(
     assert process.returncode == 0
 
 
+def test_a_signal_before_the_database_has_answered(start: Start) -> None:
+    """Ends it at once: there is nothing that could be waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        process = start("--url", f"postgresql://postgres@127.0.0.1:{port}/jobs", "dashboard", "--port", "0")
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        process.terminate()
+        assert process.communicate(timeout=30) == ("", "")
+        connection.close()
+    assert process.returncode == 0
+
+
 def test_without_the_application(start: Start, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database alone will do, as for the other commands."""
     monkeypatch.delenv("JOBRT_APP", raising=False)

@@ -6,6 +6,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
+import attrs
 import hypercorn.trio
 import trio
 from hypercorn.config import Config
@@ -14,9 +15,10 @@ from jobrt.dashboard.site import asgi
 from jobrt.errors import JobrtError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from hypercorn.typing import Framework
+    from starlette.types import ASGIApp
 
     from jobrt.app import App
 
@@ -38,21 +40,45 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; `tell` gets the address once it can be asked.
 
+    The first signal lets requests end, for some seconds; the second, or one before it serves, ends all at once.
+
     Raises:
         JobrtError: the address cannot be listened on; or the database cannot be used when this starts.
 
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            stopping = _Stopping(nursery.cancel_scope)
+            nursery.start_soon(stopping.obey, signals)
+            async with app.open_client() as jobs:
+                pages = asgi(app, jobs, hosts=hosts, password=password, read_only=read_only)
+                await stopping.serve(pages, await _listening(host, port), tell)
+            nursery.cancel_scope.cancel()
 
-        async def told() -> None:
-            await anext(aiter(signals))
 
-        async with app.open_client() as jobs, trio.open_nursery() as nursery:
-            pages = asgi(app, jobs, hosts=hosts, password=password, read_only=read_only)
-            config = await _listening(host, port)
-            # Its types of ASGI messages are other ones than Starlette's.
-            server = partial(hypercorn.trio.serve, cast("Framework", pages), config, shutdown_trigger=told)
+@attrs.define(eq=False)
+class _Stopping:
+    """Serve until told to stop; `scope` is around everything."""
+
+    scope: trio.CancelScope
+    told: trio.Event = attrs.Factory(trio.Event)
+    up: bool = False
+
+    async def obey(self, signals: AsyncIterator[int]) -> None:
+        """Obey signals until cancelled."""
+        async for _ in signals:
+            if self.told.is_set() or not self.up:
+                self.scope.cancel()
+            self.told.set()
+
+    async def serve(self, pages: ASGIApp, config: Config, tell: Callable[[str], None]) -> None:
+        """Run the server until told to stop, and the requests that it has to their end."""
+        # Its types of ASGI messages are other ones than Starlette's.
+        framework = cast("Framework", pages)
+        server = partial(hypercorn.trio.serve, framework, config, shutdown_trigger=self.told.wait)
+        async with trio.open_nursery() as nursery:
             addresses = await nursery.start(server)
+            self.up = True
             tell(addresses[0])
 
 

@@ -9,16 +9,19 @@
   const seen = new Map(); // what the server has last sent of each part
   let timer = 0;
   let asking = null;
+  let pressed = false; // a mouse button or a key is down: what it is on must be there when it comes up
 
   const say = (text) => {
     said.textContent = text;
     said.hidden = !text;
   };
 
-  // A part in which somebody writes or chooses stays until they are done.
+  // A part in which somebody writes, chooses or marks text stays until they are done.
   const isBusy = (part) => {
     const here = document.activeElement;
-    return part.contains(here) && here.matches("input:not([type=checkbox]), select, textarea");
+    const marked = getSelection();
+    return (!marked.isCollapsed && part.contains(marked.anchorNode))
+      || (part.contains(here) && here.matches("input:not([type=checkbox]), select, textarea"));
   };
 
   const replace = (old, fresh) => {
@@ -40,6 +43,7 @@
   };
 
   const show = (text) => {
+    if (pressed) return;
     const sent = new DOMParser().parseFromString(text, "text/html");
     for (const fresh of sent.querySelectorAll("[data-live]")) {
       const old = document.getElementById(fresh.id);
@@ -95,8 +99,12 @@
     count();
   };
 
+  for (const part of parts()) seen.set(part.id, part.outerHTML);
   enhance();
   if (!parts().length) return;
+  for (const name of ["pointerdown", "keydown"]) addEventListener(name, () => { pressed = true; }, true);
+  for (const name of ["pointerup", "pointercancel", "keyup"]) addEventListener(name, () => { pressed = false; }, true);
+  addEventListener("blur", () => { pressed = false; }); // the window's: what comes up elsewhere is not told
   pause.hidden = false;
   pause.addEventListener("click", () => {
     const paused = pause.getAttribute("aria-pressed") !== "true";
