@@ -70,6 +70,16 @@ async def test_transaction(conn: TrioConnection[Any]) -> None:
     assert await conn.prepared.run(b"select n from t", []) == [(2,)]
 
 
+async def test_an_error_after_the_rows(conn: TrioConnection[Any]) -> None:
+    """A statement that has answered and then is not committed has failed, with the reason."""
+    await conn.execute("create table t (n int unique deferrable initially deferred)")
+    insert = b"insert into t values ($1::int) returning n"
+    assert await conn.prepared.run(insert, ["1"]) == [(1,)]
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await conn.prepared.run(insert, ["1"])
+    assert conn.reusable
+
+
 async def test_other_encoding(conn: TrioConnection[Any]) -> None:
     """Texts are in the session's encoding, both ways."""
     await conn.execute("set client_encoding to latin1")

@@ -70,7 +70,9 @@ class PreparedStatements:
         return self._check((yield from generators.execute(pgconn)))
 
     def _check(self, results: list[PGresult]) -> PGresult:
+        # A statement that has answered is committed after that: an error then, or the end of the session, comes second.
+        for result in results:
+            if result.status not in _FINE:
+                raise error_from_result(result, encoding=self._adapt.encoding)
         (result,) = results
-        if result.status not in _FINE:
-            raise error_from_result(result, encoding=self._adapt.encoding)
         return result
