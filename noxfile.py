@@ -74,9 +74,12 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def minimums(session: nox.Session) -> None:
-    """Run the tests on the oldest releases of what jobrt itself depends on."""
+    """Run the tests on the oldest releases of what jobrt itself and its dashboard depend on."""
     constraints = Path(session.create_tmp(), "minimums.txt")
-    constraints.write_text("\n".join(oldest(PROJECT["project"]["dependencies"])))
+    project = PROJECT["project"]
+    constraints.write_text(
+        "\n".join(oldest([*project["dependencies"], *project["optional-dependencies"]["dashboard"]]))
+    )
     session.install(".[process,dashboard]", *group("test", "typing"), "--constraint", str(constraints))
     run_tests(session, "python", "-m", "pytest")
 

@@ -162,6 +162,7 @@ def calls(storage: Storage) -> dict[str, Callable[[], Awaitable[Any]]]:
         "prune 1000 by number": partial(storage.prune, counted, limit=1000),
         "prune, nothing to do": partial(storage.prune, [PruneRule(state=State.CANCELLED)], limit=1000),
         "queues": storage.queues,
+        "queues, at most 10,000": partial(storage.queues, most=10_000),
         "list the newest 50": partial(listed, where.everything()),
         "list 50 completed": partial(listed, where.state("completed")),
         "list 50 discarded (none)": partial(listed, where.state("discarded")),

@@ -242,8 +242,8 @@ class Client:
     async def queues(self, *, most: int | None = None) -> list[QueueStatus]:
         """Return every queue that has settings or unfinished jobs.
 
-        Of each priority at most `most` due jobs are counted, and as many that wait for their time: that is quick,
-        however many there are. ``more`` tells where there are more of them.
+        With `most`, so many due jobs of each priority are counted, and as many that wait for their time: that is quick,
+        however many there are. ``more`` tells where there are more of them, ``names`` what the due ones are called.
         """
         return list(await self._storage.queues(most=most))
 

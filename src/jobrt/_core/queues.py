@@ -86,7 +86,8 @@ class QueueStatus:
 
     ``paused`` and ``concurrency`` (``None``: as configured) are the operator's settings; the counts are
     of jobs now; ``oldest_due`` is seconds the longest-due waiting job has been waiting, ``None`` if none.
-    ``names`` are those of the due jobs that were counted. With ``more`` there are more waiting jobs than counted.
+    If only so many were to be counted, ``names`` are those of the due jobs that were, and with ``more``
+    there are more waiting ones.
     """
 
     name: str

@@ -402,7 +402,8 @@ class Storage(Protocol):
     async def queues(self, *, most: int | None = None) -> tuple[QueueStatus, ...]:
         """Return every queue that has settings or unfinished jobs, by name.
 
-        Of each priority at most `most` due jobs are counted, and as many that wait for their time.
+        With `most`, so many due jobs of each priority are counted, and as many that wait for their time; and the due
+        ones are named.
         """
         ...
 

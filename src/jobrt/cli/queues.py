@@ -13,6 +13,7 @@ from jobrt.cli.setting import Setting, in_trio
 
 if TYPE_CHECKING:
     from jobrt._client import Client
+    from jobrt._core.queues import QueueStatus
     from jobrt.app import App
 
 __all__ = ["COMMANDS", "queue_rows"]
@@ -20,22 +21,26 @@ __all__ = ["COMMANDS", "queue_rows"]
 COLUMNS = ("queue", "due", "oldest", "scheduled", "retryable", "running", "workers", "slots", "state")
 
 
-async def queue_rows(jobs: Client) -> list[list[Any]]:
-    """Return what people want to know of each queue, as rows of `COLUMNS`."""
+async def queue_rows(jobs: Client, *, most: int | None = None) -> list[list[Any]]:
+    """Return what people want to know of each queue, as rows of `COLUMNS`; `most` is as for `Client.queues`."""
     return [
         [
             one.status.name,
-            one.status.available,
+            _count(one.status.available, one.status),
             age(one.status.oldest_due),
-            one.status.scheduled,
-            one.status.retryable,
+            _count(one.status.scheduled, one.status),
+            _count(one.status.retryable, one.status),
             one.status.executing,
             one.workers,
             one.slots,
             one.state,
         ]
-        for one in view_queues(await jobs.queues(), await jobs.workers())
+        for one in view_queues(await jobs.queues(most=most), await jobs.workers())
     ]
+
+
+def _count(number: int, queue: QueueStatus) -> str:
+    return f"{number}+" if queue.more else str(number)
 
 
 @click.group("queues", invoke_without_command=True, short_help="Show the queues; pause, resume, scale them.")

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import jobrt
+from jobrt._faces.findings import MOST
 from jobrt._faces.jobs import cancelling, phases
 from jobrt._faces.words import age, progress_in_words
 from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
@@ -75,7 +76,7 @@ async def top(setting: Setting, once: bool, every: float) -> None:
 async def _picture(jobs: Client, *, height: int | None = None) -> Group:
     """Draw everything; for a screen, what does not fit below the tables is drawn briefly."""
     running = await jobs.query(jobrt.where.state("executing"), order_by="schedule_at", limit=_SHOWN)
-    workers, queues = await jobs.workers(), await queue_rows(jobs)
+    workers, queues = await jobs.workers(), await queue_rows(jobs, most=MOST)
     left = None if height is None else height - len(queues) - len(running) - 4
     trees = drawn(workers, height=left)
     return Group(_queue_table(queues), "", _running_table(running, phases(workers)), "", trees)

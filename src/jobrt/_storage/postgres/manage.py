@@ -241,6 +241,8 @@ async def prune(session: Session, rules: Sequence[PruneRule], *, limit: int) -> 
 async def queues(session: Session, *, most: int | None) -> tuple[QueueStatus, ...]:
     """Return every queue that has settings or unfinished jobs."""
     served = [json.loads(row[0]).get("queues", ()) for row in await session.fetch("queue_workers")]
+    waiting, limit = ("queues_all", {}) if most is None else ("queues_some", {"most": str(most)})
+    rows = await session.run(session.schema.statement("queues", waiting=waiting), **limit)
     return tuple(
         QueueStatus(
             name=name,
@@ -266,7 +268,7 @@ async def queues(session: Session, *, most: int | None) -> tuple[QueueStatus, ..
             oldest,
             more,
             names,
-        ) in await session.fetch("queues", most=_limit(most))
+        ) in rows
     )
 
 

@@ -145,7 +145,7 @@ def _waiting(lanes: Sequence[_Lane], *, now: int, most: int | None) -> dict[str,
         "scheduled": sum(later[0] for _, later in lanes),
         "retryable": sum(due[1] + later[2] for due, later in lanes),
         "oldest_due": None if oldest is None else (now - oldest) / 1e6,
-        "names": tuple(sorted({name for due, _ in lanes for name in due[3]})),
+        "names": tuple(sorted({name for due, _ in lanes for name in due[3]})) if most is not None else (),
         "more": most is not None and max(seen) >= most,
     }
 
