@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -14,6 +14,9 @@ import jobrt
 from jobrt import End, State, where
 from jobrt._events import ActorRestarted, OutcomeLost
 from jobrt.errors import StorageError
+
+if TYPE_CHECKING:
+    from jobrt._runtime.worker import Worker
 
 
 class Work(jobrt.Job):
@@ -50,6 +53,7 @@ class Picky:
         return await self.storage.exchange(outcomes, demand)
 
     async def finish(self, outcomes: Any) -> Any:
+        await trio.lowlevel.checkpoint()  # as a database answers: others run meanwhile
         self._look(outcomes)
         return await self.storage.finish(outcomes)
 
@@ -134,3 +138,30 @@ async def test_a_storage_that_takes_nothing_loses_nothing(autojump_clock: MockCl
             records = [await one.wait() for one in handles]
         await worker.stop()
     assert {(one.state, one.attempt, one.result) for one in records} == {(State.COMPLETED, 1, "fine")}
+
+
+async def test_several_write_one_by_one_at_once(autojump_clock: MockClock) -> None:
+    """The worker, and whoever waits for it: each is told what the storage says, whoever took the last outcome."""
+    ill, said = True, []
+
+    async def wait_idle(worker: Worker) -> None:
+        with pytest.raises(StorageError, match="no room") as caught:
+            await worker.wait_idle()
+        said.append(caught.value)
+
+    async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
+        here.app._storage = Picky(here.app._storage, lambda _: ill)
+        handles = await here.client.enqueue_many([Work() for _ in range(3)])
+        worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(20)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as waiting:
+                for _ in range(2):
+                    waiting.start_soon(wait_idle, worker)
+        ill = False
+        with trio.fail_after(60):
+            records = [await one.wait() for one in handles]
+        await worker.stop()
+    assert len(said) == 2
+    assert {(one.state, one.attempt) for one in records} == {(State.COMPLETED, 1)}
+    assert [one for one in here.events if isinstance(one, ActorRestarted)] == []

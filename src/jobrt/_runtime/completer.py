@@ -189,10 +189,11 @@ class Completer:
         stuck: list[tuple[list[Report], StorageError]] = []
         try:
             for _ in range(len(self.pending)):
-                batch = self._take(1)
-                problem = await self._write_alone(batch)
-                if problem is not None:
-                    stuck.append((batch, problem))
+                # None is left if another task, one in `drain`, took them while this one wrote.
+                if batch := self._take(1):
+                    problem = await self._write_alone(batch)
+                    if problem is not None:
+                        stuck.append((batch, problem))
         except BaseException:
             self._put_back_all(stuck)
             raise
