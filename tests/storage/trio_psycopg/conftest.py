@@ -36,7 +36,7 @@ def postgres_url(postgres_server: Server, database_url_of_all: str) -> str:
 @pytest.fixture
 async def conn(postgres_url: str) -> AsyncGenerator[TrioConnection[Any]]:
     """A connection that commits each statement."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         connection = await TrioConnection.connect(postgres_url, autocommit=True)
     yield connection
     connection.abort()
@@ -45,7 +45,7 @@ async def conn(postgres_url: str) -> AsyncGenerator[TrioConnection[Any]]:
 @pytest.fixture
 async def watcher(postgres_url: str) -> AsyncGenerator[TrioConnection[Any]]:
     """Another connection to the same database, to look at what the first one does."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         connection = await TrioConnection.connect(postgres_url, autocommit=True)
     yield connection
     connection.abort()
@@ -56,7 +56,7 @@ async def until(watcher: TrioConnection[Any]) -> Until:
     """Return a function that asks the server again and again until a query's first column is true."""
 
     async def wait(query: LiteralString, *parameters: object) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while not await _first(await watcher.execute(query, parameters)):
                 pass
 
@@ -84,7 +84,7 @@ def proxied_url(postgres_url: str, proxy: TcpProxy) -> str:
 @pytest.fixture
 async def proxied(proxied_url: str) -> AsyncGenerator[TrioConnection[Any]]:
     """A connection through the proxy that does not wait long for a silent server."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         connection = await TrioConnection.connect(proxied_url, autocommit=True)
     connection.cancel_timeout = 0.2
     yield connection

@@ -62,7 +62,7 @@ async def test_silent_host_is_left_after_connect_timeout(
     params = psycopg.conninfo.conninfo_to_dict(postgres_url)
     proxy.silence()
     conninfo = make_conninfo(proxied_url, host="127.0.0.1,127.0.0.1", port=f"{proxy.port},{params['port']}")
-    with trio.fail_after(20):
+    with trio.fail_after(30):
         async with await TrioConnection.connect(conninfo) as conn:
             assert await _answer(conn, "select 1") == 1
     assert proxy.accepted == 1
@@ -72,7 +72,7 @@ async def test_silent_host_is_left_after_connect_timeout(
 async def test_silent_host_alone(proxied_url: str, proxy: TcpProxy) -> None:
     """The error for a silent host names it and the time."""
     proxy.silence()
-    with trio.fail_after(20), pytest.raises(psycopg.errors.ConnectionTimeout) as caught:
+    with trio.fail_after(30), pytest.raises(psycopg.errors.ConnectionTimeout) as caught:
         await TrioConnection.connect(proxied_url, connect_timeout=2)
     assert str(caught.value) == f"127.0.0.1:{proxy.port} did not answer within 2 s"
 
@@ -138,7 +138,7 @@ async def test_unknown_name(postgres_url: str) -> None:
 async def test_name_that_never_resolves(postgres_url: str, impatient: None) -> None:
     """Resolving a name may take connect_timeout, and then the next host is tried."""
     trio.socket.set_custom_hostname_resolver(_Resolver(database=["127.0.0.1"]))
-    with trio.fail_after(20):
+    with trio.fail_after(30):
         async with await TrioConnection.connect(postgres_url, host="never,database"):
             pass
 
@@ -210,7 +210,7 @@ async def test_thousand_failures_leak_nothing(postgres_url: str, dead_port: int)
     unknown = make_conninfo(postgres_url, dbname="nosuch")
     before = _open_files()
     for number in range(1000):
-        with trio.fail_after(10), pytest.raises(psycopg.OperationalError):
+        with trio.fail_after(30), pytest.raises(psycopg.OperationalError):
             await TrioConnection.connect(unknown if number % 10 == 0 else nowhere)
     assert _open_files() == before
 
@@ -224,7 +224,7 @@ async def test_cancelled_attempts_leak_nothing(
     gc.collect()
     at_first = _open_files()
     for number in range(1, 51):
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 before = _open_files()
                 nursery.start_soon(TrioConnection.connect, conninfo)
@@ -232,7 +232,7 @@ async def test_cancelled_attempts_leak_nothing(
                 assert _open_files() > before
                 nursery.cancel_scope.cancel()
     proxy.speak()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         await proxy.until_idle()
         while (
             await _answer(conn, "select count(*) from pg_stat_activity where application_name = 'leak'") > 0

@@ -29,7 +29,7 @@ async def test_notification_wakes(listener: TrioConnection[Any], watcher: TrioCo
     async def listen() -> None:
         got.extend([note async for note in listener.notifies(stop_after=2)])
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
             await trio.testing.wait_all_tasks_blocked()
@@ -42,7 +42,7 @@ async def test_notifications_during_queries_are_kept(
     listener: TrioConnection[Any], watcher: TrioConnection[Any]
 ) -> None:
     """What arrives while the connection is queried, or by nobody used, is there for the next one who asks."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         for number in range(100):
             await watcher.execute("select pg_notify('c', %s)", (str(number),))
             await listener.execute("select 1")
@@ -57,7 +57,7 @@ async def test_notification_that_libpq_has_read_already(
 ) -> None:
     """A notification that is not on the socket any more, because somebody read there, is not waited for."""
     await watcher.execute("notify c, 'read'")
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         await trio.lowlevel.wait_readable(listener.fileno())
         if looked:
             assert listener.check_alive()
@@ -70,7 +70,7 @@ async def test_notification_that_libpq_has_read_already(
 async def test_ping_from_the_loop(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
     """One task can wait for notifications for a time, and then query the same connection, again and again."""
     heard = pings = 0
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while heard < 3:
             with trio.move_on_after(0.001):
                 async for _ in listener.notifies():
@@ -90,7 +90,7 @@ async def test_ping_from_another_task(listener: TrioConnection[Any], watcher: Tr
         async for note in listener.notifies():
             heard.append(note.payload)  # noqa: PERF401  # it is looked at meanwhile
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
             for number in range(20):
@@ -117,7 +117,7 @@ async def test_many_tasks_query_while_one_listens(
             assert note.payload == "end"
             return
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
             async with trio.open_nursery() as queries:
@@ -129,7 +129,7 @@ async def test_many_tasks_query_while_one_listens(
 async def test_timeout(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
     """`timeout` ends the iteration; what has come is given first."""
     await watcher.execute("notify c, 'x'")
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         assert [note.payload async for note in listener.notifies(timeout=0.05)] == ["x"]
         assert [note async for note in listener.notifies(timeout=0)] == []
         assert [note async for note in listener.notifies(stop_after=0)] == []
@@ -138,7 +138,7 @@ async def test_timeout(listener: TrioConnection[Any], watcher: TrioConnection[An
 async def test_loop_left_early(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
     """Leaving the loop loses nothing, and needs no `aclosing`."""
     await watcher.execute("select pg_notify('c', 'one'), pg_notify('c', 'two')")
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         for expected in ("one", "two"):
             async for note in listener.notifies():
                 assert note.payload == expected
@@ -150,7 +150,7 @@ async def test_handlers_of_ones_own(listener: TrioConnection[Any], watcher: Trio
     heard: list[psycopg.Notify] = []
     listener.add_notify_handler(heard.append)
     await watcher.execute("notify c, 'x'")
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         await listener.wait_notified()
     assert [note.payload for note in heard] == ["x"]
 
@@ -159,7 +159,7 @@ async def test_terminated_while_listening(
     listener: TrioConnection[Any], watcher: TrioConnection[Any]
 ) -> None:
     """A listener whose backend goes away is told at once."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_lost, listener)
             await trio.testing.wait_all_tasks_blocked()
@@ -170,7 +170,7 @@ async def test_terminated_while_listening(
 async def test_reset_while_listening(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
     """A listener whose connection is reset is told at once."""
     await proxied.execute("listen c")
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_lost, proxied)
             await trio.testing.wait_all_tasks_blocked()
@@ -180,7 +180,7 @@ async def test_reset_while_listening(proxied: TrioConnection[Any], proxy: TcpPro
 
 async def test_closed_while_listening(listener: TrioConnection[Any]) -> None:
     """A listener whose connection another task closes is told at once."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_lost, listener)
             await trio.testing.wait_all_tasks_blocked()

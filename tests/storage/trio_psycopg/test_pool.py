@@ -55,7 +55,7 @@ async def test_first_come_first_served(postgres_url: str) -> None:
             order.append(number)
             await _pid(conn)
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(postgres_url, max_size=1) as pool, trio.open_nursery() as nursery:
             async with pool.acquire():
                 for number in range(5):
@@ -76,7 +76,7 @@ async def test_never_more_than_max_size(postgres_url: str) -> None:
                     assert pool.statistics().lent <= 2
                     await _pid(conn)
 
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             for _ in range(3):
                 async with trio.open_nursery() as nursery:
                     for _ in range(6):
@@ -95,7 +95,7 @@ async def test_warmest_first(postgres_url: str) -> None:
 
 async def test_acquire_has_a_deadline(postgres_url: str) -> None:
     """Waiting for a connection ends after `acquire_timeout`, and the place in the queue is given up."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(postgres_url, max_size=1, acquire_timeout=0.05) as pool, pool.acquire() as conn:
             await _pid(conn)
             with pytest.raises(StorageUnavailable, match=r"none of 1 connections came free in 0\.05 s$"):
@@ -107,7 +107,7 @@ async def test_acquire_has_a_deadline(postgres_url: str) -> None:
 async def test_opening_has_a_deadline(proxied_url: str, proxy: TcpProxy) -> None:
     """Opening a connection to a silent server ends after `acquire_timeout`, and the slot is free again."""
     proxy.silence()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(proxied_url, max_size=1, acquire_timeout=0.05) as pool:
             for _ in range(3):
                 with pytest.raises(StorageUnavailable, match="cannot connect"):
@@ -125,7 +125,7 @@ async def test_opening_has_a_limit_of_its_own(
     """However long one may wait for one's turn, a silent address is told soon."""
     monkeypatch.setattr("jobrt._storage.trio_psycopg.pool._CONNECT_SECONDS", 0.05)
     proxy.silence()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(proxied_url, acquire_timeout=600) as pool:
             with pytest.raises(StorageUnavailable, match=r"no answer within 0\.05 s"):
                 async with pool.acquire():
@@ -139,7 +139,7 @@ async def test_silent_host_leaves_time_for_the_next(
     port = conninfo_to_dict(postgres_url)["port"]
     hosts = make_conninfo(proxied_url, host="127.0.0.1,127.0.0.1", port=f"{proxy.port},{port}")
     proxy.silence()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(hosts, acquire_timeout=2) as pool, pool.acquire() as conn:
             assert await _pid(conn)
 
@@ -151,7 +151,7 @@ async def test_primary_that_became_a_standby(postgres_url: str) -> None:
         if pool.statistics().opened == 0:
             await conn.execute("set default_transaction_read_only = on")
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(postgres_url, max_size=1, configure=configure) as pool:
             with pytest.raises(StorageUnavailable, match="read-only transaction"):
                 async with pool.call(10) as conn:
@@ -162,7 +162,7 @@ async def test_primary_that_became_a_standby(postgres_url: str) -> None:
 
 async def test_terminated_while_idle(postgres_url: str, watcher: TrioConnection[Any], cold: None) -> None:
     """A connection that the server has closed while it was idle is not lent."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(postgres_url) as pool:
             async with pool.acquire() as conn:
                 pid = await _pid(conn)
@@ -174,7 +174,7 @@ async def test_terminated_while_idle(postgres_url: str, watcher: TrioConnection[
 
 async def test_terminated_while_lent(postgres_url: str, watcher: TrioConnection[Any]) -> None:
     """A connection that breaks in a call makes that call fail, and the next one works."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(postgres_url, max_size=1) as pool:
             with pytest.raises(StorageUnavailable):  # the block is what fails
                 async with pool.call(10) as conn:
@@ -186,7 +186,7 @@ async def test_terminated_while_lent(postgres_url: str, watcher: TrioConnection[
 
 async def test_restarted_server(proxied_url: str, proxy: TcpProxy, cold: None) -> None:
     """When all idle connections have died, one call finds out, drops them and opens a new one."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(proxied_url, max_size=3) as pool:
             async with pool.acquire(), pool.acquire(), pool.acquire():
                 pass
@@ -216,7 +216,7 @@ async def _half_read_copy(conn: TrioConnection[Any]) -> None:
 @pytest.mark.parametrize("leave", [_open_transaction, _failed_transaction, _half_read_copy])
 async def test_returned_in_the_middle_of_something(postgres_url: str, leave: Any) -> None:
     """A connection that comes back with something still open on it is closed, not lent again."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(postgres_url) as pool:
             async with pool.acquire() as conn:
                 await leave(conn)
@@ -258,7 +258,7 @@ async def test_cancelled_borrowers(postgres_url: str) -> None:
 
 async def test_cancelled_when_a_slot_is_handed_over(postgres_url: str) -> None:
     """A borrower who is cancelled in the moment a slot is handed over to him passes it on."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with Pool(postgres_url, max_size=1) as pool:
             scope = trio.CancelScope()
 
@@ -311,10 +311,10 @@ async def test_deadline_of_a_call(postgres_url: str, until: Until, watchful: Non
     """A call that takes too long is ended, in the server too, and the pool goes on."""
     async with Pool(postgres_url, max_size=1) as pool, trio.open_nursery() as nursery:
         nursery.start_soon(pool.watch)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             with pytest.raises(StorageUnavailable, match=r"no answer within 0\.05 s"):
                 async with pool.call(0.05) as conn:
-                    pid = await _pid(conn)
+                    pid = conn.info.backend_pid  # asking for it might take too long itself
                     await conn.execute("select pg_sleep(100)")
             assert conn.closed
             await until("select not exists (select from pg_stat_activity where pid = %s)", pid)
@@ -327,7 +327,7 @@ async def test_deadline_with_a_silent_server(proxied_url: str, proxy: TcpProxy, 
     """A server that is silent to the cancel request too holds a call for ``cancel_timeout`` longer."""
     async with Pool(proxied_url, max_size=1) as pool, trio.open_nursery() as nursery:
         nursery.start_soon(pool.watch)
-        with trio.fail_after(10), pytest.raises(StorageUnavailable, match="no answer within"):
+        with trio.fail_after(30), pytest.raises(StorageUnavailable, match="no answer within"):
             async with pool.call(0.05) as conn:
                 conn.cancel_timeout = 0.2
                 proxy.silence()
@@ -341,9 +341,9 @@ async def test_call_that_succeeds_late(postgres_url: str, watchful: None) -> Non
     """What was done before the deadline stays done; but the connection is not lent again, as it is being cut."""
     async with Pool(postgres_url, max_size=1) as pool, trio.open_nursery() as nursery:
         nursery.start_soon(pool.watch)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             async with pool.call(0.05) as conn:
-                pid = await _pid(conn)
+                pid = conn.info.backend_pid  # asking for it might take too long itself
                 while not conn.closed:
                     await trio.lowlevel.checkpoint()
             async with pool.call(10) as conn:
@@ -356,7 +356,7 @@ async def test_no_deadline_without_a_call(postgres_url: str, watchful: None) -> 
     """A connection that was acquired stays, while others are cut."""
     async with Pool(postgres_url, max_size=2) as pool, trio.open_nursery() as nursery:
         nursery.start_soon(pool.watch)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             async with pool.acquire() as kept:
                 pid = await _pid(kept)
                 with pytest.raises(StorageUnavailable):
@@ -402,7 +402,7 @@ async def test_closing(postgres_url: str, until: Until) -> None:
         refused.append(True)
 
     pool = Pool(postgres_url, max_size=1)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery, pool.acquire() as conn:
             pid = await _pid(conn)
             nursery.start_soon(borrow)
@@ -431,7 +431,7 @@ async def test_closing_does_not_wait_for_ever(postgres_url: str, until: Until) -
                 borrowed.set()
                 await conn.execute("select pg_sleep(100)")
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(borrow)
             await borrowed.wait()
@@ -450,7 +450,7 @@ async def test_closed_while_opening(proxied_url: str, proxy: TcpProxy) -> None:
             async with pool.acquire():
                 pytest.fail("lent")
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(borrow)
             await proxy.until_accepted(1)

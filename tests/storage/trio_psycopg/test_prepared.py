@@ -91,7 +91,7 @@ async def test_cancelled(conn: TrioConnection[Any], until: Until) -> None:
     statement = b"select pg_sleep($1::float8)"
     pid = str(conn.info.backend_pid)
     for _ in range(2):
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(conn.prepared.run, statement, ["100"])
                 await until("select wait_event = 'PgSleep' from pg_stat_activity where pid = %s", pid)
@@ -123,7 +123,7 @@ async def test_nothing_is_sent_from_a_cancelled_scope(conn: TrioConnection[Any])
 
 async def test_lost_connection(conn: TrioConnection[Any]) -> None:
     """A connection that ends meanwhile is an error, not a hang."""
-    with trio.fail_after(10), pytest.raises(psycopg.OperationalError):
+    with trio.fail_after(30), pytest.raises(psycopg.OperationalError):
         await conn.prepared.run(b"select pg_terminate_backend(pg_backend_pid())", [])
     with pytest.raises(psycopg.OperationalError):
         await conn.prepared.run(b"select 1", [])

@@ -84,7 +84,7 @@ async def test_cancelled_pipeline(conn: TrioConnection[Any], until: Until) -> No
             for seconds in (0, 100, 100):
                 await conn.execute("select pg_sleep(%s)", (seconds,))
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             await until(
@@ -103,7 +103,7 @@ async def test_cancelled_pipeline_with_a_transaction(conn: TrioConnection[Any], 
         async with conn.pipeline(), conn.transaction():
             await conn.execute("select pg_sleep(100)")
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             await until(
@@ -124,7 +124,7 @@ async def test_cancelled_pipeline_with_a_silent_server(
             await proxied.execute("select %s::text", ("x" * size,))
 
     proxy.silence()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             await trio.testing.wait_all_tasks_blocked(0.05)
@@ -155,7 +155,7 @@ async def test_cancelled_executemany(
 
     async with watcher.transaction():
         await watcher.execute("lock table t")
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(insert)
                 await until(
@@ -225,7 +225,7 @@ async def test_error_ends_copy_in(conn: TrioConnection[Any]) -> None:
 async def test_cancelled_copy_in(conn: TrioConnection[Any]) -> None:
     """A COPY that is cancelled while rows are written withdraws them, and the connection is usable."""
     await conn.execute("create table t (n text)")
-    with trio.fail_after(10), trio.CancelScope() as scope:
+    with trio.fail_after(30), trio.CancelScope() as scope:
         async with conn.cursor().copy("copy t from stdin") as copy:
             for n in range(10_000):
                 if n == 5000:
@@ -266,7 +266,7 @@ async def test_cancelled_copy_in_with_a_full_pipe(
 
     async with watcher.transaction():
         await watcher.execute("lock table gate")
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(write)
                 await trio.testing.wait_all_tasks_blocked(0.05)
@@ -278,7 +278,7 @@ async def test_cancelled_copy_in_with_a_full_pipe(
 @pytest.mark.parametrize("cancelled", [True, False])
 async def test_copy_out_left_early(conn: TrioConnection[Any], cancelled: bool) -> None:
     """A COPY whose block is left by an error or a cancellation is stopped in the server."""
-    with trio.fail_after(10), trio.CancelScope() as scope, suppress(ZeroDivisionError):
+    with trio.fail_after(30), trio.CancelScope() as scope, suppress(ZeroDivisionError):
         async with conn.cursor().copy("copy (select generate_series(1, 100000000)) to stdout") as copy:
             while await copy.read_row():
                 if cancelled:
@@ -333,14 +333,14 @@ async def test_big_answer_while_a_big_query_is_sent(conn: TrioConnection[Any]) -
 async def test_truncated_reply(proxied: TrioConnection[Any], proxy: TcpProxy, budget: int) -> None:
     """A connection that is cut in the middle of a reply is an error, and closed."""
     proxy.truncate_replies(budget)
-    with trio.fail_after(10), pytest.raises(psycopg.Error):
+    with trio.fail_after(30), pytest.raises(psycopg.Error):
         await proxied.execute("select repeat('x', 1000)")
     assert proxied.closed
 
 
 async def test_reset(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
     """A connection that is reset while a query runs is an error at once, and closed."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_lost, proxied)
             await proxy.until_sent(b"pg_sleep")
@@ -352,7 +352,7 @@ async def test_terminated_backend(
     conn: TrioConnection[Any], watcher: TrioConnection[Any], until: Until
 ) -> None:
     """A backend that an administrator terminates during a query is an error at once, and the connection closed."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_lost, conn)
             await until("select state = 'active' from pg_stat_activity where pid = %s", conn.info.backend_pid)
@@ -372,7 +372,7 @@ async def test_delayed_reply(proxied: TrioConnection[Any], proxy: TcpProxy) -> N
     async def ask() -> None:
         answers.append(await (await proxied.execute("select 7")).fetchone())
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             proxy.silence()
             nursery.start_soon(ask)
@@ -390,7 +390,7 @@ async def test_tasks_take_turns(conn: TrioConnection[Any]) -> None:
         await conn.execute("select %s::int", (number,))
         order.append(number)
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
 
@@ -421,6 +421,6 @@ async def test_timeout_of_wait(proxied: TrioConnection[Any], proxy: TcpProxy) ->
     """The parameter that psycopg has for a time limit is honoured."""
     proxy.silence()
     proxied._autocommit = False
-    with trio.fail_after(10), pytest.raises(trio.TooSlowError):
+    with trio.fail_after(30), pytest.raises(trio.TooSlowError):
         await proxied.wait(proxied._start_query(), timeout=0.01)
     assert proxied.closed

@@ -103,7 +103,7 @@ async def test_cancelled_in_a_query(
             await conn.execute("insert into t values (1)")
             await conn.execute("select pg_sleep(100)")
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             await until(
@@ -142,7 +142,7 @@ async def test_cancelled_during_commit(
             committing.set()
         done.append(True)
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
             nursery.start_soon(_within, scope, run)
@@ -189,7 +189,7 @@ async def test_cancelled_during_commit_with_a_silent_server(
             proxy.silence()
             committing.set()
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
             nursery.start_soon(_within, scope, run)
@@ -214,7 +214,7 @@ async def test_cancelled_while_another_task_has_the_connection(
         nursery.start_soon(_expect_lost, conn)
         await trio.testing.wait_all_tasks_blocked()
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
             nursery.start_soon(_within, scope, run)
@@ -269,7 +269,7 @@ async def test_lost_reply_to_commit(
 ) -> None:
     """A COMMIT whose reply is lost is an error of the connection, although the server has committed."""
     proxy.lose_reply_to(b"COMMIT")
-    with trio.fail_after(10), pytest.raises(psycopg.Error):
+    with trio.fail_after(30), pytest.raises(psycopg.Error):
         async with proxied.transaction():
             await proxied.execute("insert into t values (1)")
     assert proxied.closed
