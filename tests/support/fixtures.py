@@ -53,6 +53,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.postgres)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def busy_machine() -> Iterator[None]:
+    """A worker does not report that its event loop stands still: here that tells of the machine, not of the test.
+
+    The thread that watches the loop goes by real seconds, also under virtual time. Who tests it sets them back.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobrt._runtime.watchdog._BLOCKED_AFTER", 600.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_server(pytestconfig: pytest.Config) -> Server:
     """A PostgreSQL server, shared with other tests: create databases in it, and drop them."""
