@@ -200,7 +200,7 @@ def test_sigterm_ends_the_wait_at_once(down: Cluster, start: Start, processes: i
     worker = start("worker", "--wait", "3600", "--processes", str(processes))
     until(worker.stderr, "trying again for 3600 s")
     worker.send_signal(signal.SIGTERM)
-    _, err = worker.communicate(timeout=20)
+    _, err = worker.communicate(timeout=50)
     assert (worker.returncode, err) == (0, "")
 
 

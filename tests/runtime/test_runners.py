@@ -135,7 +135,7 @@ class Exiting(jobrt.Job):
 async def test_a_job_in_a_thread_stops_where_it_asks() -> None:
     """`check_cancelled` raises there; the attempt says why, and what the thread told of its progress is kept."""
     state: list[Any] = []
-    with trio.fail_after(20):
+    with trio.fail_after(50):
         async with open_app(jobs=[InThread], state=state) as (app, jobs), working(app):
             handle = await jobs.enqueue(InThread())
             while len(state) < 1:
@@ -150,14 +150,14 @@ async def test_a_job_in_a_thread_stops_where_it_asks() -> None:
 
 async def test_a_thread_returns_a_result() -> None:
     """It ran in another thread."""
-    with trio.fail_after(20):
+    with trio.fail_after(50):
         async with open_app(jobs=[Answer]) as (app, jobs), working(app):
             assert await (await jobs.enqueue(Answer())).result() is True
 
 
 async def test_as_many_threads_run_as_the_queues_have_slots() -> None:
     """No job waits for a thread: all sixty of sixty slots meet at a barrier, more than Trio's usual forty."""
-    barrier = threading.Barrier(60, timeout=15)
+    barrier = threading.Barrier(60, timeout=50)
 
     class Meet(jobrt.Job):
         RUN_IN = "thread"
@@ -165,7 +165,7 @@ async def test_as_many_threads_run_as_the_queues_have_slots() -> None:
         def run(self, ctx: jobrt.Context) -> None:
             barrier.wait()
 
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with open_app(jobs=[Meet], queues={"default": 60}) as (app, jobs), working(app):
             handles = await jobs.enqueue_many([Meet() for _ in range(60)])
             assert {(await one.wait()).state for one in handles} == {State.COMPLETED}
@@ -205,7 +205,7 @@ async def test_a_process_is_killed_when_an_operator_cancels_its_job(tmp_path: Pa
 async def test_an_asyncio_job_gets_its_cancelled_error() -> None:
     """And the reason is in `ctx`."""
     state: list[Any] = []
-    with trio.fail_after(20):
+    with trio.fail_after(50):
         async with open_app(jobs=[InAsyncio], state=state) as (app, jobs), working(app):
             handle = await jobs.enqueue(InAsyncio())
             while not state:
@@ -218,7 +218,7 @@ async def test_an_asyncio_job_gets_its_cancelled_error() -> None:
 
 async def test_asyncio_jobs_share_a_loop_and_return_results() -> None:
     """Several at once; `gather` and all works."""
-    with trio.fail_after(20):
+    with trio.fail_after(50):
         async with open_app(jobs=[Gathering]) as (app, jobs), working(app):
             handles = await jobs.enqueue_many([Gathering() for _ in range(5)])
             assert [await one.result() for one in handles] == [[0, 2, 4]] * 5
@@ -226,7 +226,7 @@ async def test_asyncio_jobs_share_a_loop_and_return_results() -> None:
 
 async def test_a_cancelled_error_of_the_jobs_own_is_a_failure() -> None:
     """It is nobody's cancellation of the attempt, and the worker lives on."""
-    with trio.fail_after(20):
+    with trio.fail_after(50):
         async with open_app(jobs=[Raising, Gathering]) as (app, jobs), working(app):
             record = await (await jobs.enqueue(Raising())).wait()
             assert [one.end for one in record.attempts] == [End.FAILED]
