@@ -8,7 +8,7 @@ import logging
 import attrs
 import pytest
 
-from jobrt import _events as e
+from jobrt import events as e
 from jobrt._core.states import End, State
 from jobrt.logs import JsonFormatter, describe, log_event
 

@@ -113,12 +113,12 @@ def test_ci_runs_the_line_of_the_readme() -> None:
 def test_this_machines_clock_decides_nothing() -> None:
     """Due times, windows, leases and ages go by the database's clock: who reads another one only shows ages with it.
 
-    In SQLite the machine's clock is the database's, and `supervised` notes for people since when something is so.
+    In SQLite the machine's clock is the database's, and `child` notes for people since when something is so.
     """
     allowed = {
         "_storage/sqlite/storage.py",
         "_storage/sqlite/blocking.py",
-        "_runtime/supervised.py",
+        "_supervision/child.py",
         "_registry/options.py",  # names it in a message
     }
     reads = re.compile(r"datetime\.now|utcnow|\btime\.time|time_ns|date\.today")

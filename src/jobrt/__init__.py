@@ -2,21 +2,24 @@
 
 ::
 
-    faces      cli · testing, and below them dashboard
-    _faces     what the faces share: filters from texts, findings, words
-    app        App: settings; joins client and worker
-    _runtime   Worker and its actors, Supervisor, Context        _client   Client, Handle
-    _storage   Storage (the contract) · sqlite · postgres
-    _registry  Job, payloads                                     _events   what happened
-    _core      decisions: states, retry, uniqueness, filters, cron, limits
-    errors     everything that is raised
+    cli · testing           the command line; tools for users' tests
+    _demo · _bench · dashboard
+    _views                  what people are shown, as values and words
+    app                     App: settings; joins client and worker
+    _runtime                Worker and its actors, Context       _client   Client, Handle       blocking
+    _storage                the contract, by roles · sqlite · postgres
+    _registry               Job: classes, options, names         events    what happened
+    _core                   decisions: states, retry, uniqueness, filters, cron, limits
+    _payload                Python values to JSON and back
+    _supervision            Supervisor                           _trio_psycopg   psycopg, driven by Trio
+    backoff                 waits for BACKOFF
+    errors                  everything that is raised
 
 Imports point down only.
 """
 
-from jobrt import blocking, errors
+from jobrt import backoff, blocking, errors, events
 from jobrt._client import Client, Handle
-from jobrt._core import retry as backoff
 from jobrt._core import where
 from jobrt._core.attempts import Stop
 from jobrt._core.job import AttemptRecord, JobRecord, Progress
@@ -24,19 +27,21 @@ from jobrt._core.keep import Keep
 from jobrt._core.queues import Queue
 from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.states import End, State
-from jobrt._core.supervision_records import ChildStatistics, SupervisorStatistics
 from jobrt._core.unique import Replace, Unique
 from jobrt._registry import FunctionJob, Job, JobWithOptions
 from jobrt._runtime.context import Context
-from jobrt._runtime.supervisor import Supervisor
 from jobrt._runtime.worker import Worker
+from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
+from jobrt._supervision.supervisor import Supervisor
 from jobrt.app import App
 from jobrt.errors import (
+    CronNotFound,
     DuplicateJobName,
     InternalError,
     InvalidFilter,
     InvalidJob,
     InvalidResult,
+    InvalidSetting,
     JobCancelled,
     JobDiscarded,
     JobFailed,
@@ -61,6 +66,7 @@ __all__ = [
     "ChildStatistics",
     "Client",
     "Context",
+    "CronNotFound",
     "Discard",
     "DuplicateJobName",
     "End",
@@ -70,6 +76,7 @@ __all__ = [
     "InvalidFilter",
     "InvalidJob",
     "InvalidResult",
+    "InvalidSetting",
     "Job",
     "JobCancelled",
     "JobDiscarded",
@@ -101,5 +108,6 @@ __all__ = [
     "backoff",
     "blocking",
     "errors",
+    "events",
     "where",
 ]

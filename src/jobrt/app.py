@@ -19,7 +19,6 @@ from jobrt._client.client import open_client
 from jobrt._core.cron import cron_entry, interval_entry
 from jobrt._core.keep import plan as prune_plan
 from jobrt._core.queues import Queue, as_queue
-from jobrt._events import Emitter
 from jobrt._registry import (
     Registry,
     encode_result,
@@ -33,8 +32,9 @@ from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
 from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
 from jobrt._runtime.worker import Worker
-from jobrt._storage.urls import open_storage, parse_url
-from jobrt.errors import InvalidFilter, StorageUnavailable
+from jobrt._storage.open import open_storage, parse_url
+from jobrt.errors import InvalidSetting, StorageUnavailable
+from jobrt.events import Emitter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from jobrt._core.cron import CronEntry, Missed
     from jobrt._core.keep import KeepByState
     from jobrt._registry import FunctionJob, Job, JobDecorator, JobKeywords, JobWithOptions
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -114,7 +114,7 @@ class App:
         name: names the worker to people; default the host.
 
     Raises:
-        InvalidFilter: a queue or retention setting makes no sense; names it.
+        InvalidSetting: a queue or retention setting makes no sense; names it.
         DuplicateJobName: two jobs have one name.
 
     """
@@ -222,7 +222,7 @@ class App:
             missed: what becomes of ticks that no worker was there for: ``"skip"``, ``"once"`` or ``"all"``.
 
         Raises:
-            InvalidFilter: the expression cannot tick; names the field. Or the name is taken.
+            InvalidSetting: the expression cannot tick; names the field. Or the name is taken.
 
         """
         new, options = new_job(self.registry, job), stored_options(job)
@@ -257,7 +257,7 @@ class App:
     def _add_cron(self, entry: CronEntry) -> str:
         if entry.name in self.crons:
             msg = f"there are two cron entries {entry.name!r}: give one of them another name"
-            raise InvalidFilter(msg)
+            raise InvalidSetting(msg)
         self.crons[entry.name] = entry
         return entry.name
 
@@ -266,7 +266,7 @@ class App:
         """Return how each queue is served.
 
         Raises:
-            InvalidFilter: a job's queue is not configured; names the jobs.
+            InvalidSetting: a job's queue is not configured; names the jobs.
 
         """
         if self._given_queues is None:
@@ -357,7 +357,7 @@ class App:
             task_status: is given the worker once it is registered and serves its queues.
 
         Raises:
-            InvalidFilter: a queue is not configured; names the jobs.
+            InvalidSetting: a queue is not configured; names the jobs.
             SchemaError: the database is not migrated, or newer.
             StorageError: waiting will not help: a wrong password, missing rights, an unknown database.
 
@@ -453,7 +453,7 @@ class App:
 def _seconds(name: str, value: float, *, least: float) -> float:
     if not value >= least:
         msg = f"App({name}={value!r}): give seconds, at least {least:g}"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
     return float(value)
 
 
@@ -463,5 +463,5 @@ def _switched_off() -> frozenset[str]:
     unknown = wanted - {"worker", "cron"}
     if unknown:
         msg = f"JOBRT_DISABLED has {', '.join(sorted(unknown))}: it may name worker and cron"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
     return frozenset(wanted)

@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, wait_exponential
 from jobrt._core.job import result_of
 from jobrt._core.states import FINAL
 from jobrt._registry import Registry, new_job
-from jobrt._storage.urls import Address, parse_url
+from jobrt._storage.open import Address, parse_url
 from jobrt.errors import JobNotFound, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._registry import EnqueueKeywords, FunctionJob, Job, JobWithOptions
-    from jobrt._storage.base import Inserted
+    from jobrt._storage.contract import Inserted
 
 __all__ = ["Client", "Enqueued", "Handle", "enqueue_async", "enqueue_many_async"]
 

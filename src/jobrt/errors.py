@@ -6,10 +6,12 @@
     ├─ InvalidJob(ValueError)         a bad definition or payload, refused before any I/O; names the field
     │  ├─ InvalidResult               a job returned what is not JSON, or is too large to keep
     │  └─ UndecodablePayload          a stored payload that no longer fits its job class
-    ├─ InvalidFilter(ValueError)      a malformed `where`, cron line, queue or retention setting
+    ├─ InvalidFilter(ValueError)      a malformed `where`, order or limit
+    ├─ InvalidSetting(ValueError)     a malformed queue, cron entry, retention rule or option of `App`
     ├─ DuplicateJobName(ValueError)   two job classes with one name in an app
     ├─ UnknownJob(LookupError)        no job class of that name in this app
     ├─ JobNotFound(LookupError)       no job with that id in the database
+    ├─ CronNotFound(LookupError)      no cron entry of that name in the database
     ├─ JobStateError(RuntimeError)    the job is there, but in a state that does not allow it (rerun while it runs)
     ├─ JobUnsuccessful                what `handle.result()` raises instead of a result; `.record` has the attempts
     │  ├─ JobFailed                   discarded because its attempts were used up
@@ -33,11 +35,13 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord
 
 __all__ = [
+    "CronNotFound",
     "DuplicateJobName",
     "InternalError",
     "InvalidFilter",
     "InvalidJob",
     "InvalidResult",
+    "InvalidSetting",
     "JobCancelled",
     "JobDiscarded",
     "JobFailed",
@@ -72,7 +76,11 @@ class InvalidResult(InvalidJob):
 
 
 class InvalidFilter(JobrtError, ValueError):
-    """Refuse a malformed filter, cron line, queue setting or retention rule."""
+    """A malformed filter, order or limit."""
+
+
+class InvalidSetting(JobrtError, ValueError):
+    """A malformed queue setting, cron entry, retention rule or option of `App`."""
 
 
 class DuplicateJobName(JobrtError, ValueError):
@@ -85,6 +93,10 @@ class UnknownJob(JobrtError, LookupError):
 
 class JobNotFound(JobrtError, LookupError):
     """Say that the database has no job with that id."""
+
+
+class CronNotFound(JobrtError, LookupError):
+    """The database has no cron entry of that name."""
 
 
 class JobStateError(JobrtError, RuntimeError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from jobrt import _events as e
+from jobrt import events as e
 from jobrt._core.states import End, State
 
 __all__ = ["JsonFormatter", "describe", "log", "log_event"]

@@ -39,7 +39,7 @@ from jobrt._storage.sqlite import open_sqlite
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 NAMES = tuple(f"job{number}" for number in range(7))
 QUEUES = ("q0", "q1", "q2")

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 import jobrt
-from jobrt._faces.findings import examine_worker
-from jobrt._faces.words import age
-from jobrt._storage.base import WorkerRow
+from jobrt._storage.contract import WorkerRow
+from jobrt._views.findings import examine_worker
+from jobrt._views.words import age
 from jobrt.cli import output
 from jobrt.cli.output import print_rows
 

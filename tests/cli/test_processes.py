@@ -16,7 +16,7 @@ import pytest
 
 import jobrt
 import jobrt.blocking
-from jobrt.cli.demo_jobs import CountFile
+from jobrt._demo.jobs import CountFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

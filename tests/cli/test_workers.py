@@ -13,7 +13,7 @@ from rich.console import Console
 
 import jobrt
 from jobrt._core.limits import Demand
-from jobrt._storage.base import WorkerRow
+from jobrt._storage.contract import WorkerRow
 from jobrt.cli.trees import drawn
 
 if TYPE_CHECKING:

@@ -89,7 +89,7 @@ async def test_a_paused_entry_does_not_tick_nor_make_up_for_it(autojump_clock: M
             await jobs.resume_cron("minutely")
             await trio.sleep(61)
         assert await jobs.count() == 2
-        with pytest.raises(jobrt.JobNotFound, match="nightly"):
+        with pytest.raises(jobrt.CronNotFound, match="nightly"):
             await jobs.pause_cron("nightly")
 
 
@@ -113,7 +113,7 @@ async def test_a_change_at_run_time_holds_over_restarts_until_code_changes(autoj
         (row,) = await jobs.crons()
         assert (row.spec["interval"], row.spec["expression"]) == (None, "*/5 * * * *")
         assert await jobs.count() == 2
-        with pytest.raises(jobrt.InvalidFilter, match="entry"):
+        with pytest.raises(jobrt.InvalidSetting, match="entry"):
             await jobs.update_cron("entry", expression="61 * * * *")
 
 
@@ -132,8 +132,8 @@ async def test_an_entry_that_code_no_longer_has_does_not_tick(autojump_clock: Mo
 
 async def test_one_broken_entry_does_not_stop_the_others(autojump_clock: MockClock) -> None:
     """It is told about once; the rest goes on ticking."""
-    from jobrt._events import CronFailed
-    from jobrt._storage.base import CronRow
+    from jobrt._storage.contract import CronRow
+    from jobrt.events import CronFailed
 
     told: list[object] = []
     async with open_app(jobs=[Echo]) as (app, jobs):
@@ -183,7 +183,7 @@ async def test_a_slow_job_of_a_short_interval_does_not_pile_up_when_unique(autoj
 
 async def test_a_job_far_past_its_usual_time_is_told_with_its_stack(autojump_clock: MockClock) -> None:
     """It "is taking long": once, after ten runs that say what is usual."""
-    from jobrt._events import JobStuck
+    from jobrt.events import JobStuck
 
     class Sleep(jobrt.Job):
         seconds: float

@@ -12,7 +12,7 @@ from jobrt._core.limits import Demand
 from jobrt._core.states import End, Event
 
 if TYPE_CHECKING:
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = [
     "add",

@@ -21,7 +21,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = ["PATIENCE", "START", "Caller", "Clock", "Engine", "Memory", "Pooled", "Postgres", "Sqlite"]
 
@@ -229,7 +229,7 @@ class Postgres(Engine):
 
     @asynccontextmanager
     async def caller(self) -> AsyncGenerator[Caller]:
-        from jobrt._storage.trio_psycopg import TrioConnection
+        from jobrt._trio_psycopg import TrioConnection
 
         connection = await TrioConnection.connect(self.url)
         try:

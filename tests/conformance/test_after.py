@@ -10,7 +10,7 @@ from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import Event, State
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, start, states
 from tests.conformance.test_listen import listening
 

@@ -12,7 +12,7 @@ from jobrt._core import where
 from jobrt._core.job import JobRef
 from jobrt._core.limits import Demand
 from jobrt._core.states import End, Event, State
-from jobrt._storage.base import Exchange, Storage
+from jobrt._storage.contract import Exchange, Storage
 from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start, states
 from tests.conformance.harness import PATIENCE, Engine
 

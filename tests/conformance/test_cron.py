@@ -9,7 +9,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.states import State
-from jobrt._storage.base import CronRow, Storage
+from jobrt._storage.contract import CronRow, Storage
 from jobrt.errors import StorageError
 from tests.conformance.build import claim, job, look
 from tests.conformance.harness import PATIENCE, Engine

@@ -11,7 +11,7 @@ import pytest
 from jobrt._core import where
 from jobrt._core.job import JobRef, Progress
 from jobrt._core.states import FINAL, End, Event, State
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 from jobrt.errors import StorageError
 from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start, states
 from tests.conformance.harness import Engine

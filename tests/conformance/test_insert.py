@@ -13,7 +13,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import NewJob
 from jobrt._core.states import State
-from jobrt._storage.base import Inserted, Storage
+from jobrt._storage.contract import Inserted, Storage
 from jobrt.errors import StorageError
 from tests.conformance.build import add, claim, job, look, start
 from tests.conformance.harness import Engine

@@ -10,7 +10,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef
 from jobrt._core.states import Event, State
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 from jobrt.errors import LeaseLost
 from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start
 from tests.conformance.harness import PATIENCE, Engine

@@ -11,7 +11,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.states import Event
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 from tests.conformance.build import add, ask, claim, complete, end, job, start
 from tests.conformance.harness import PATIENCE, Engine
 

@@ -14,7 +14,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import NewJob
 from jobrt._core.states import Event
-from jobrt._storage.base import Storage, Wake
+from jobrt._storage.contract import Storage, Wake
 from jobrt.errors import StorageUnavailable
 from tests.conformance.build import add, complete, end, job, start
 from tests.conformance.harness import PATIENCE, Engine
@@ -242,7 +242,7 @@ async def test_an_awaited_job_that_is_deleted(storage: Storage, ear: Ear) -> Non
 
 async def test_a_cron_job_wakes_its_queue(storage: Storage, ear: Ear) -> None:
     """It is a new job like any other."""
-    from jobrt._storage.base import CronRow
+    from jobrt._storage.contract import CronRow
 
     await storage.cron_put(CronRow(name="n", spec={}))
     await storage.cron_fire("n", await storage.now(), job(queue="mail"))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobrt._core.limits import Demand
-    from jobrt._storage.base import Inserted
+    from jobrt._storage.contract import Inserted
     from tests.conformance.harness import Engine
 
 WORKERS, QUEUES, NAMES = ("w1", "w2"), ("q1", "q2"), ("a", "b")

@@ -14,7 +14,7 @@ from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.queues import QueueStatus
 from jobrt._core.states import ALL, FINAL, UNSTARTED, End, Event, State
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
 from tests.conformance.harness import PATIENCE, Engine
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jobrt._core import where
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import FINAL, Event, State
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
 from tests.conformance.drive import drive, wait
 from tests.conformance.filters import populate

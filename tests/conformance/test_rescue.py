@@ -8,7 +8,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.states import End, State
-from jobrt._storage.base import Rescued, Storage
+from jobrt._storage.contract import Rescued, Storage
 from tests.conformance.build import add, claim, complete, job, look, ref, start, states
 from tests.conformance.harness import PATIENCE, Engine
 

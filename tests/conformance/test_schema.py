@@ -9,7 +9,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.states import Event, State
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 from jobrt.errors import SchemaError
 from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start
 from tests.conformance.harness import PATIENCE, Engine, Postgres, Sqlite
@@ -180,7 +180,7 @@ CALLS = {
 
 
 def _row() -> object:
-    from jobrt._storage.base import CronRow
+    from jobrt._storage.contract import CronRow
 
     return CronRow(name="nightly", spec={})
 

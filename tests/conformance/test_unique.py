@@ -16,7 +16,7 @@ from jobrt._core import where
 from jobrt._core.job import NewJob
 from jobrt._core.states import ALL, FINAL, UNSTARTED, Event, State
 from jobrt._core.unique import Replace, Unique, unique_key
-from jobrt._storage.base import Inserted, Storage
+from jobrt._storage.contract import Inserted, Storage
 from tests.conformance.build import add, claim, complete, end, job, look, start, states
 from tests.conformance.harness import PATIENCE, Caller, Engine
 

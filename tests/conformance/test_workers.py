@@ -10,7 +10,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.states import Event
-from jobrt._storage.base import CancelRequest, Changes, QueueSettings, Storage
+from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Storage
 from tests.conformance.build import claim, complete, end, job, ref, start
 from tests.conformance.harness import PATIENCE, Engine
 

@@ -25,7 +25,7 @@ from jobrt._core.cron import (
     reconcile,
     ticks_due,
 )
-from jobrt.errors import InvalidFilter, InvalidJob
+from jobrt.errors import InvalidJob, InvalidSetting
 
 SECOND = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)
@@ -423,7 +423,9 @@ def test_interval_changed_at_run_time_stays_aligned() -> None:
 
 def test_bad_change_is_refused() -> None:
     """A change that makes an entry impossible is refused, by the entry's name."""
-    with pytest.raises(InvalidFilter, match=r"cron entry 'Nightly\[0 3 \* \* \* Europe/Berlin\]': hour '25'"):
+    with pytest.raises(
+        InvalidSetting, match=r"cron entry 'Nightly\[0 3 \* \* \* Europe/Berlin\]': hour '25'"
+    ):
         edit(nightly(), now=START, expression="0 25 * * *")
 
 
@@ -546,7 +548,7 @@ def test_spec_of_a_newer_version() -> None:
 )
 def test_bad_row(spec: dict[str, Any]) -> None:
     """A stored entry that cannot be read is refused by its name, so that the others go on."""
-    with pytest.raises(InvalidFilter, match=r"^cron entry 'bad'"):
+    with pytest.raises(InvalidSetting, match=r"^cron entry 'bad'"):
         CronEntry.from_spec("bad", spec)
 
 
@@ -568,14 +570,14 @@ def test_bad_row(spec: dict[str, Any]) -> None:
 def test_bad_entries(values: dict[str, Any], message: str) -> None:
     """A malformed entry is refused; the message names the entry, the field and the remedy."""
     given: dict[str, Any] = {"expression": "@daily", "job": "N", "name": "mine"} | values
-    with pytest.raises(InvalidFilter) as refused:
+    with pytest.raises(InvalidSetting) as refused:
         cron_entry(given.pop("expression"), given.pop("job"), **given)
     assert message in str(refused.value)
 
 
 def test_entry_without_a_name_is_named_by_its_job() -> None:
     """A refused entry that was given no name is called after its job."""
-    with pytest.raises(InvalidFilter, match=r"^cron entry 'Nightly': minute '99'"):
+    with pytest.raises(InvalidSetting, match=r"^cron entry 'Nightly': minute '99'"):
         cron_entry("99 * * * *", "Nightly")
 
 
@@ -586,7 +588,7 @@ def test_entry_without_a_name_is_named_by_its_job() -> None:
 )
 def test_bad_intervals(interval: Any) -> None:
     """An interval below a second, beyond a century, or that is none, is refused."""
-    with pytest.raises(InvalidFilter, match=r"cron entry 'Poll': (interval is|give a cron)"):
+    with pytest.raises(InvalidSetting, match=r"cron entry 'Poll': (interval is|give a cron)"):
         interval_entry(interval, "Poll")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jobrt._core.keep import Keep, PruneRule, default_keep, plan
 from jobrt._core.states import ALL, FINAL, State
-from jobrt.errors import InvalidFilter
+from jobrt.errors import InvalidSetting
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -74,14 +74,14 @@ def test_age_is_seconds_or_a_timedelta(age: float | timedelta) -> None:
 )
 def test_bad_age_is_refused(age: Any) -> None:
     """An age that is negative, endless or no duration is refused with what to give instead."""
-    with pytest.raises(InvalidFilter, match=r"Keep\.age is .*timedelta, or seconds"):
+    with pytest.raises(InvalidSetting, match=r"Keep\.age is .*timedelta, or seconds"):
         Keep(age)
 
 
 @pytest.mark.parametrize("count", [-1, 1.5, "3", True])
 def test_bad_count_is_refused(count: Any) -> None:
     """A count that is negative or no int is refused."""
-    with pytest.raises(InvalidFilter, match=r"Keep\.count is"):
+    with pytest.raises(InvalidSetting, match=r"Keep\.count is"):
         Keep(count=count)
 
 
@@ -96,13 +96,13 @@ def test_jobs_are_named_by_text_or_class() -> None:
 @pytest.mark.parametrize("jobs", [7, [None], "", [""]], ids=repr)
 def test_bad_job_name_is_refused(jobs: Any) -> None:
     """What has no name is refused."""
-    with pytest.raises(InvalidFilter, match="take job names or job classes"):
+    with pytest.raises(InvalidSetting, match="take job names or job classes"):
         Keep(1, only=jobs)
 
 
 def test_only_and_except_exclude_each_other() -> None:
     """Saying which jobs are meant in two ways is refused."""
-    with pytest.raises(InvalidFilter, match="give one of them"):
+    with pytest.raises(InvalidSetting, match="give one of them"):
         Keep(1, only="a", except_="b")
 
 
@@ -191,21 +191,21 @@ def test_a_queue_with_its_own_limit() -> None:
 @pytest.mark.parametrize("state", [*sorted(ALL - FINAL), "done"])
 def test_live_jobs_cannot_be_pruned(state: str) -> None:
     """A setting for a state that is not final is refused, and says where it stands and which are."""
-    with pytest.raises(InvalidFilter, match="only finished jobs are pruned; use cancelled, completed, disc"):
+    with pytest.raises(InvalidSetting, match="only finished jobs are pruned; use cancelled, completed, disc"):
         plan({state: Keep(count=0)})
 
 
 @pytest.mark.parametrize("value", [5, [5], "all", [Keep(), None]], ids=repr)
 def test_values_must_be_keeps(value: Any) -> None:
     """Something other than `Keep` is refused, with its queue if it is a queue's."""
-    with pytest.raises(InvalidFilter, match=r"queue 'mail': keep\['completed'\] is .* give a jobrt.Keep"):
+    with pytest.raises(InvalidSetting, match=r"queue 'mail': keep\['completed'\] is .* give a jobrt.Keep"):
         plan(queues={"mail": {"completed": value}})
 
 
 def test_setting_must_be_by_state() -> None:
     """A bare `Keep` in place of the mapping is refused."""
     setting: Any = Keep(5)
-    with pytest.raises(InvalidFilter, match="mapping from a state"):
+    with pytest.raises(InvalidSetting, match="mapping from a state"):
         plan(setting)
 
 

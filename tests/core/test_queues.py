@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobrt._core.queues import Queue, QueueStatus, as_queue
-from jobrt.errors import InvalidFilter
+from jobrt.errors import InvalidSetting
 
 
 def test_the_defaults() -> None:
@@ -51,7 +51,7 @@ def test_keys(key: str) -> None:
 )
 def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:
     """When they are written; the message names the setting."""
-    with pytest.raises(InvalidFilter, match=message):
+    with pytest.raises(InvalidSetting, match=message):
         Queue(**options)
 
 
@@ -71,7 +71,7 @@ def test_an_int_is_a_concurrency() -> None:
 @pytest.mark.parametrize("value", [0, -1, True, "10", None, 1.5])
 def test_bad_queues_are_refused_by_name(value: Any) -> None:
     """The message says which queue it was."""
-    with pytest.raises(InvalidFilter, match="queue 'mail'"):
+    with pytest.raises(InvalidSetting, match="queue 'mail'"):
         as_queue("mail", value)
 
 

@@ -14,21 +14,9 @@ from hypothesis import strategies as st
 from tenacity.wait import wait_base
 
 from jobrt._core.job import JobRecord
-from jobrt._core.retry import (
-    LONGEST,
-    Answer,
-    CallState,
-    Delay,
-    as_backoff,
-    as_retry,
-    bounded,
-    default_delay,
-    delay_for,
-    jittered,
-    polynomial,
-    should_retry,
-)
+from jobrt._core.retry import Answer, Delay, as_backoff, as_retry, default_delay, delay_for, should_retry
 from jobrt._core.states import State
+from jobrt.backoff import LONGEST, CallState, bounded, jittered, polynomial
 from jobrt.errors import InvalidJob
 
 WEEK = timedelta(days=7)

@@ -75,7 +75,7 @@ async def test_counts_go_no_further_than_ten_thousand(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More is told as that many and a plus."""
-    for module in ("jobrt._faces.findings", "jobrt.dashboard.overview", "jobrt.dashboard.render"):
+    for module in ("jobrt._views.findings", "jobrt.dashboard.overview", "jobrt.dashboard.render"):
         monkeypatch.setattr(f"{module}.MOST", 3)
     app = shop(database_url)
     async with serve(app) as board:

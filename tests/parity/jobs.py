@@ -9,7 +9,7 @@ import tenacity
 import trio
 
 import jobrt
-from jobrt._events import Event, JobEnded
+from jobrt.events import Event, JobEnded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

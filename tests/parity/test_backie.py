@@ -144,7 +144,7 @@ async def test_a_queue_that_is_not_configured_is_an_error_at_the_start(opened: O
         async def run(self, ctx: jobrt.Context) -> None: ...
 
     async with opened(jobs=[Lost], queues={"mail": 1}) as (app, _):
-        with pytest.raises(jobrt.InvalidFilter, match=r"nowhere.*Lost"):
+        with pytest.raises(jobrt.InvalidSetting, match=r"nowhere.*Lost"):
             await app.run_worker()
 
 

@@ -10,8 +10,8 @@ import trio
 import jobrt
 from jobrt import End, State, where
 from jobrt._core.limits import Demand
-from jobrt._events import CronFired, Event
 from jobrt.cli import main
+from jobrt.events import CronFired, Event
 from tests.parity.conftest import Open
 from tests.parity.jobs import JOBS, Echo, Fail
 
@@ -138,5 +138,5 @@ async def test_workers_and_cron_are_switched_off_by_the_environment(
 def test_an_unknown_switch_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slip in the environment does not silently leave everything on."""
     monkeypatch.setenv("JOBRT_DISABLED", "workers")
-    with pytest.raises(jobrt.InvalidFilter, match="workers"):
+    with pytest.raises(jobrt.InvalidSetting, match="workers"):
         trio.run(jobrt.App("sqlite:///:memory:", jobs=JOBS).run_worker)

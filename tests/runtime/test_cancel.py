@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
-from jobrt._events import JobCancelPhase
+from jobrt.events import JobCancelPhase
 
 
 class Sleep(jobrt.Job):

@@ -16,8 +16,8 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
-from jobrt._events import ActorRestarted, Event
 from jobrt._storage.sqlite import open_sqlite
+from jobrt.events import ActorRestarted, Event
 
 CALLS = [
     "await_final",

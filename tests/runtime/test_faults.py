@@ -15,8 +15,8 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State
-from jobrt._events import ActorRestarted, Event
 from jobrt._storage.sqlite import open_sqlite
+from jobrt.events import ActorRestarted, Event
 
 RAN: Counter[str] = Counter()
 

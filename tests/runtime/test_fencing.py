@@ -16,8 +16,8 @@ from trio.testing import MockClock
 import jobrt
 from jobrt import End, State
 from jobrt._core.job import JobRef
-from jobrt._events import Event, OutcomeRefused, WorkerFenced
 from jobrt._storage.sqlite import open_sqlite
+from jobrt.events import Event, OutcomeRefused, WorkerFenced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State
-from jobrt._events import JobRescued
+from jobrt.events import JobRescued
 
 
 class Wander(jobrt.Job):

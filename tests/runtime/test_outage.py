@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
-from jobrt._events import ActorRestarted, JobEnded, NotifierDeaf, StorageDown, StorageUp
+from jobrt.events import ActorRestarted, JobEnded, NotifierDeaf, StorageDown, StorageUp
 
 EVERYTHING = frozenset(
     {

@@ -19,9 +19,9 @@ from tests.support.tcp_proxy import open_proxy
 
 import jobrt
 from jobrt import End, Queue, State
-from jobrt._events import Event, JobEnded, NotifierDeaf, StorageDown, StorageUp, WorkerFenced, WorkerStarted
 from jobrt._runtime import worker as worker_module
-from jobrt._storage.base import Wake
+from jobrt._storage.contract import Wake
+from jobrt.events import Event, JobEnded, NotifierDeaf, StorageDown, StorageUp, WorkerFenced, WorkerStarted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

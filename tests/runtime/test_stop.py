@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
-from jobrt._events import WorkerStopped
+from jobrt.events import WorkerStopped
 
 
 class Sleep(jobrt.Job):

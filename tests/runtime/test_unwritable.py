@@ -12,8 +12,8 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
-from jobrt._events import ActorRestarted, OutcomeLost
 from jobrt.errors import StorageError
+from jobrt.events import ActorRestarted, OutcomeLost
 
 if TYPE_CHECKING:
     from jobrt._runtime.worker import Worker

@@ -13,8 +13,8 @@ from tests.simulation.faulty import Fault
 from trio.testing import MockClock
 
 import jobrt
-from jobrt._events import JobStuck, QueueStalled
 from jobrt._runtime import watchdog
+from jobrt.events import JobStuck, QueueStalled
 
 
 class Quick(jobrt.Job):

@@ -12,14 +12,14 @@ import attrs
 import trio
 
 import jobrt
-from jobrt._storage.base import Wake
+from jobrt._storage.contract import Wake
 from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Callable
 
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = ["AppOn", "Chance", "Fault", "FaultyStorage", "Nth"]
 

@@ -27,7 +27,7 @@ from tests.simulation.jobs import JOBS
 from tests.simulation.world import LEASE, QUEUES, Place, World
 
 if TYPE_CHECKING:
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = ["Summary", "simulate"]
 

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 import jobrt
-from jobrt._events import Event, JobEnded
+from jobrt.events import Event, JobEnded
 from jobrt.testing import assert_enqueued, drain, open_app, perform
 from tests.parity.jobs import Echo, Other
 

@@ -15,9 +15,9 @@ from jobrt._core.cron import CronEntry, edit
 from jobrt._core.states import FINAL
 from jobrt._core.where import Where
 from jobrt._core.where import id as where_id
-from jobrt._events import Emitter, JobEnqueued
 from jobrt._registry import changed_job, new_job
-from jobrt.errors import InvalidFilter, JobNotFound, JobStateError
+from jobrt.errors import CronNotFound, InvalidFilter, InvalidSetting, JobNotFound, JobStateError
+from jobrt.events import Emitter, JobEnqueued
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jobrt._core.keep import PruneRule
     from jobrt._core.queues import QueueStatus
     from jobrt._registry import EnqueueKeywords, Job, JobWithOptions, Registry
-    from jobrt._storage.base import Bucket, CronRow, Inserted, Storage, WorkerRow
+    from jobrt._storage.contract import Bucket, CronRow, Inserted, Storage, WorkerRow
 
 __all__ = ["Client", "open_client"]
 
@@ -261,7 +261,7 @@ class Client:
             msg = (
                 f"queue {queue!r} cannot be scaled to {concurrency!r}: give a number above zero, or pause it"
             )
-            raise InvalidFilter(msg)
+            raise InvalidSetting(msg)
         await self._storage.set_queue(
             _queue(queue), concurrency="default" if concurrency is None else concurrency
         )
@@ -275,11 +275,11 @@ class Client:
         return list(await self._storage.cron_rows())
 
     async def pause_cron(self, name: str) -> None:
-        """Let a cron entry tick no more, until it is resumed; raise `JobNotFound` for an unknown one."""
+        """Let a cron entry tick no more, until it is resumed; raise `CronNotFound` for an unknown one."""
         await self._edit_cron(name, paused=True)
 
     async def resume_cron(self, name: str) -> None:
-        """Let a cron entry tick again, from now on; raise `JobNotFound` for an unknown one."""
+        """Let a cron entry tick again, from now on; raise `CronNotFound` for an unknown one."""
         await self._edit_cron(name, paused=False)
 
     async def update_cron(
@@ -305,8 +305,8 @@ class Client:
             args: the payload of its jobs.
 
         Raises:
-            JobNotFound: there is no such entry.
-            InvalidFilter: it could not tick; names the field. Nothing was changed.
+            CronNotFound: there is no such entry.
+            InvalidSetting: it could not tick; names the field. Nothing was changed.
 
         """
         changes = {
@@ -322,7 +322,7 @@ class Client:
         await self._edit_cron(name, **given)
 
     async def delete_cron(self, name: str) -> None:
-        """Remove a cron entry; raise `JobNotFound` for an unknown one. A worker that declares it adds it again."""
+        """Remove a cron entry; raise `CronNotFound` for an unknown one. A worker that declares it adds it again."""
         if not await self._storage.cron_delete(name):
             raise _no_cron(name)
 
@@ -387,7 +387,7 @@ def _one_or_many(job: int | Where) -> Where:
 def _queue(name: str) -> str:
     if not name:
         msg = "a queue's name is a text, and not empty"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
     return name
 
 
@@ -395,5 +395,5 @@ def _not_found(job_id: int) -> JobNotFound:
     return JobNotFound(f"there is no job {job_id}")
 
 
-def _no_cron(name: str) -> JobNotFound:
-    return JobNotFound(f"there is no cron entry {name!r}")
+def _no_cron(name: str) -> CronNotFound:
+    return CronNotFound(f"there is no cron entry {name!r}")

@@ -12,7 +12,7 @@ from jobrt._core.states import FINAL
 from jobrt.errors import JobNotFound, StorageUnavailable
 
 if TYPE_CHECKING:
-    from jobrt._storage.base import Storage, Wake
+    from jobrt._storage.contract import Storage, Wake
 
 __all__ = ["Waiting"]
 

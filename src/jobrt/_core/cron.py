@@ -1,6 +1,6 @@
 """Say what is enqueued by the clock, and which ticks are due.
 
-A `CronEntry` ticks by a cron expression (`jobrt._core.rhythm` has the rules) or at a fixed interval. A tick is
+A `CronEntry` ticks by a cron expression (`jobrt._core.schedule` has the rules) or at a fixed interval. A tick is
 a moment that follows from the entry alone, not from when anybody looked; that is why a database constraint
 can make it one job per tick. `ticks_due` says which ticks lie between the last one that was fired and now:
 
@@ -30,8 +30,8 @@ from zoneinfo import ZoneInfo
 import attrs
 from attrs.converters import optional
 
-from jobrt._core.rhythm import Interval, Rhythm, wall_clock
-from jobrt.errors import InvalidFilter, InvalidJob
+from jobrt._core.schedule import Interval, Schedule, wall_clock
+from jobrt.errors import InvalidJob, InvalidSetting
 
 __all__ = [
     "ON_TIME",
@@ -97,7 +97,7 @@ class CronEntry:
         anchor: when it was first stored, by the database's clock; None: it is not stored yet.
 
     Raises:
-        InvalidFilter: it cannot tick, or is malformed; names the entry and the field.
+        InvalidSetting: it cannot tick, or is malformed; names the entry and the field.
         InvalidJob: `args` or `options` are not JSON-able.
 
     """
@@ -118,9 +118,9 @@ class CronEntry:
     def __attrs_post_init__(self) -> None:
         try:
             _check(self)
-        except InvalidFilter as error:
+        except InvalidSetting as error:
             msg = f"cron entry {self.name!r}: {error}"
-            raise InvalidFilter(msg) from None
+            raise InvalidSetting(msg) from None
         _canonical([self.args, self.options], of=f"cron entry {self.name!r}: args and options")
 
     @property
@@ -152,7 +152,7 @@ class CronEntry:
         """Return the entry that was stored as `spec`; unknown keys (of a newer jobrt) are left alone.
 
         Raises:
-            InvalidFilter: the stored entry cannot be read; names it.
+            InvalidSetting: the stored entry cannot be read; names it.
 
         """
         values = {key: spec[key] for key in _SPEC if key in spec}
@@ -161,10 +161,10 @@ class CronEntry:
                 values["since"] = datetime.fromisoformat(values["since"])
             return cls(name=name, paused=paused, anchor=anchor, **values)
         except (TypeError, ValueError, OverflowError) as error:
-            if isinstance(error, InvalidFilter):
+            if isinstance(error, InvalidSetting):
                 raise
             msg = f"cron entry {name!r} is stored in a form that cannot be read: {error}"
-            raise InvalidFilter(msg) from error
+            raise InvalidSetting(msg) from error
 
     @property
     def fingerprint(self) -> str:
@@ -189,7 +189,7 @@ def cron_entry(
     several schedules of one job, or one schedule with several payloads, are several entries.
 
     Raises:
-        InvalidFilter: names the entry and the field of the expression.
+        InvalidSetting: names the entry and the field of the expression.
         InvalidJob: `args` or `options` are not JSON-able.
 
     """
@@ -217,7 +217,7 @@ def interval_entry(
     """Return an entry that ticks when it is first stored, and every `interval` (timedelta or seconds) after that.
 
     Raises:
-        InvalidFilter: the interval is not between a second and a century.
+        InvalidSetting: the interval is not between a second and a century.
         InvalidJob: `args` or `options` are not JSON-able.
 
     """
@@ -241,7 +241,7 @@ def next_tick(entry: CronEntry, after: datetime) -> datetime | None:
     if entry.paused:
         return None
     bounds = _bounds(entry)
-    return _rhythm(entry, fallback=after).after(max([after, *bounds]))
+    return _schedule_of(entry, fallback=after).after(max([after, *bounds]))
 
 
 def ticks_due(entry: CronEntry, *, last: datetime | None, now: datetime, limit: int = 100) -> list[datetime]:
@@ -261,13 +261,13 @@ def ticks_due(entry: CronEntry, *, last: datetime | None, now: datetime, limit: 
     bounds = _bounds(entry) if last is None else [*_bounds(entry), _utc(last)]
     if entry.paused or not bounds:
         return []
-    after, rhythm = max(bounds), _rhythm(entry, fallback=bounds[-1])
-    latest = rhythm.until(now)
+    after, schedule = max(bounds), _schedule_of(entry, fallback=bounds[-1])
+    latest = schedule.until(now)
     if latest is None or latest <= after:
         return []
     match entry.missed:
         case "all":
-            return list(islice(_between(rhythm, after, until=now), limit))
+            return list(islice(_between(schedule, after, until=now), limit))
         case "once":
             return [latest]
         case "skip":
@@ -327,29 +327,29 @@ def _check(entry: CronEntry) -> None:
     """Refuse an entry that cannot tick."""
     if (entry.expression is None) == (entry.interval is None):
         msg = "give a cron expression or an interval, one of them"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
     for field in ("name", "job", "timezone", "expression"):
         value: object = getattr(entry, field)
         if value is not None and not (isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT):
             msg = f"{field} is {value!r}: give a text of 1 to {_LONGEST_TEXT} characters"
-            raise InvalidFilter(msg)
+            raise InvalidSetting(msg)
     for field in ("args", "options"):
         payload: object = getattr(entry, field)
         if not isinstance(payload, Mapping):
             msg = f"{field} is {payload!r}: give a mapping"
-            raise InvalidFilter(msg)
+            raise InvalidSetting(msg)
     if entry.missed not in get_args(Missed):
         msg = f"missed is {entry.missed!r}: use 'skip', 'once' or 'all'"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
     step: object = entry.interval
     if step is not None and not (isinstance(step, timedelta) and _SHORTEST <= step <= _LONGEST):
         msg = f"interval is {step}: give a timedelta, or seconds, between a second and a century"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
     if entry.expression is not None:
         wall_clock(entry.expression, entry.timezone)
 
 
-def _rhythm(entry: CronEntry, *, fallback: datetime) -> Rhythm:
+def _schedule_of(entry: CronEntry, *, fallback: datetime) -> Schedule:
     """Return what `entry` ticks by; an interval without an anchor counts from `fallback`."""
     if entry.interval is not None:
         return Interval(entry.interval, _anchor(entry) or fallback)
@@ -373,12 +373,12 @@ def _bounds(entry: CronEntry) -> list[datetime]:
     return bounds if entry.since is None else [*bounds, entry.since]
 
 
-def _between(rhythm: Rhythm, after: datetime, *, until: datetime) -> Iterator[datetime]:
+def _between(schedule: Schedule, after: datetime, *, until: datetime) -> Iterator[datetime]:
     """Yield the ticks later than `after` and not later than `until`."""
-    tick = rhythm.after(after)
+    tick = schedule.after(after)
     while tick is not None and tick <= until:
         yield tick
-        tick = rhythm.after(tick)
+        tick = schedule.after(tick)
 
 
 def _differ(one: CronEntry, other: CronEntry) -> bool:

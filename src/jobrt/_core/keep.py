@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias, TypeGuard, cast
 import attrs
 
 from jobrt._core.states import FINAL, State
-from jobrt.errors import InvalidFilter
+from jobrt.errors import InvalidSetting
 
 __all__ = ["Keep", "KeepByState", "PruneRule", "default_keep", "plan"]
 
@@ -45,7 +45,7 @@ def _age(value: timedelta | float | None) -> timedelta | None:
     if _is_number(seconds) and 0 <= seconds <= _LONGEST.total_seconds():
         return timedelta(seconds=seconds)
     msg = f"Keep.age is {value!r}: give a timedelta, or seconds, between 0 and a century"
-    raise InvalidFilter(msg)
+    raise InvalidSetting(msg)
 
 
 def _count(value: int | None) -> int | None:
@@ -53,7 +53,7 @@ def _count(value: int | None) -> int | None:
     if value is None or (_is_number(value) and isinstance(value, int) and value >= 0):
         return value
     msg = f"Keep.count is {value!r}: give how many jobs of each name stay, 0 or more"
-    raise InvalidFilter(msg)
+    raise InvalidSetting(msg)
 
 
 def _name(job: object) -> str:
@@ -62,7 +62,7 @@ def _name(job: object) -> str:
     if isinstance(name, str) and name:
         return name
     msg = f"Keep.only and Keep.except_ take job names or job classes, not {job!r}"
-    raise InvalidFilter(msg)
+    raise InvalidSetting(msg)
 
 
 def _names(jobs: object) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ class Keep:
         except_: names or classes of the jobs that it is not about; give this or `only`, not both.
 
     Raises:
-        InvalidFilter: a limit is negative or no number, a name is none, or both kinds of name are given.
+        InvalidSetting: a limit is negative or no number, a name is none, or both kinds of name are given.
 
     """
 
@@ -95,7 +95,7 @@ class Keep:
     def __attrs_post_init__(self) -> None:
         if self.only and self.except_:
             msg = f"Keep(only={self.only!r}, except_={self.except_!r}): give one of them, not both"
-            raise InvalidFilter(msg)
+            raise InvalidSetting(msg)
 
     @property
     def forever(self) -> bool:
@@ -174,7 +174,7 @@ def plan(
         queues: the retention of queues that have their own (``None``: has not).
 
     Raises:
-        InvalidFilter: a state that is not final, or a value that is neither a `Keep` nor several.
+        InvalidSetting: a state that is not final, or a value that is neither a `Keep` nor several.
 
     """
     own = {
@@ -194,17 +194,17 @@ def _by_state(where: str, keep: Any) -> dict[State, tuple[Keep, ...]]:
     """Check a retention setting, whatever it is; `where` begins the message."""
     if not isinstance(keep, Mapping):
         msg = f"{where} is {keep!r}: give a mapping from a state to a jobrt.Keep"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
     checked: dict[State, tuple[Keep, ...]] = {}
     for state, value in cast("Mapping[str, object]", keep).items():
         if state not in FINAL:
             msg = f"{where}[{state!r}]: only finished jobs are pruned; use {', '.join(sorted(FINAL))}"
-            raise InvalidFilter(msg)
+            raise InvalidSetting(msg)
         keeps = tuple(cast("Sequence[object]", value)) if isinstance(value, Sequence) else (value,)
         checked[State(state)] = tuple(one for one in keeps if isinstance(one, Keep))
         if len(checked[State(state)]) < len(keeps):
             msg = f"{where}[{str(state)!r}] is {value!r}: give a jobrt.Keep, or several"
-            raise InvalidFilter(msg)
+            raise InvalidSetting(msg)
     return checked
 
 

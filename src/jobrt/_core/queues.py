@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from jobrt.errors import InvalidFilter
+from jobrt.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ __all__ = ["Queue", "QueueStatus", "as_queue"]
 def _positive(_self: object, field: attrs.Attribute[Any], value: float | None) -> None:
     if value is not None and (isinstance(value, bool) or value <= 0):
         msg = f"Queue.{field.name} is {value!r}: give a number above zero"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
 
 
 def _path(_self: object, _field: object, value: str | None) -> None:
@@ -26,7 +26,7 @@ def _path(_self: object, _field: object, value: str | None) -> None:
     root, dot, name = value.partition(".")
     if not (value == "name" or (dot and name and root in {"args", "metadata"})):
         msg = f"Queue.key is {value!r}: use 'name', 'args.FIELD' or 'metadata.FIELD'"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
 
 
 @attrs.frozen
@@ -53,7 +53,7 @@ class Queue:
     def __attrs_post_init__(self) -> None:
         if (self.key is None) != (self.per_key is None):
             msg = "Queue.key and Queue.per_key go together: give both or neither"
-            raise InvalidFilter(msg)
+            raise InvalidSetting(msg)
 
     @property
     def clustered(self) -> bool:
@@ -65,19 +65,19 @@ def as_queue(name: str, value: int | Queue) -> Queue:
     """Return the settings that ``queues={name: value}`` means.
 
     Raises:
-        InvalidFilter: the value is neither a positive int nor a `Queue`; names the queue.
+        InvalidSetting: the value is neither a positive int nor a `Queue`; names the queue.
 
     """
     if isinstance(value, Queue):
         return value
     if isinstance(value, bool) or not isinstance(value, int):
         msg = f"queue {name!r}: give its concurrency as an int, or a jobrt.Queue, not {value!r}"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
     try:
         return Queue(value)
-    except InvalidFilter as error:
+    except InvalidSetting as error:
         msg = f"queue {name!r}: {error}"
-        raise InvalidFilter(msg) from None
+        raise InvalidSetting(msg) from None
 
 
 @attrs.frozen(kw_only=True)

@@ -17,7 +17,6 @@ the jitter comes first, and 60 s is never exceeded.
 from __future__ import annotations
 
 import inspect
-import math
 import reprlib
 import traceback
 from collections.abc import Callable
@@ -25,33 +24,25 @@ from datetime import timedelta
 from typing import Final, TypeAlias, cast
 
 import attrs
-from tenacity import RetryCallState, Retrying, wait_random
+from tenacity import RetryCallState
 from tenacity.retry import retry_base
 from tenacity.wait import wait_base
 
 from jobrt._core.job import JobRecord
+from jobrt.backoff import LONGEST, CallState, seconds_of
 from jobrt.errors import InvalidJob
 
 __all__ = [
-    "LONGEST",
     "Answer",
     "Backoff",
-    "CallState",
     "Delay",
     "RetryPredicate",
-    "Wait",
     "as_backoff",
     "as_retry",
-    "bounded",
     "default_delay",
     "delay_for",
-    "jittered",
-    "polynomial",
     "should_retry",
 ]
-
-Wait: TypeAlias = wait_base | Callable[[RetryCallState], float]
-"""What tenacity accepts as a wait: seconds, from a call's state."""
 
 Backoff: TypeAlias = wait_base | Callable[[JobRecord], timedelta]
 """What a job's ``BACKOFF`` may be."""
@@ -59,41 +50,12 @@ Backoff: TypeAlias = wait_base | Callable[[JobRecord], timedelta]
 RetryPredicate: TypeAlias = retry_base | Callable[[RetryCallState], bool]
 """What a job's ``RETRY`` may be."""
 
-LONGEST: Final = timedelta(days=3_650)
-"""No delay is longer. tenacity's own ceiling is 146 thousand million years, more than a datetime can hold."""
-
 _DEFAULT_BASE: Final = 2.0
 _DEFAULT_JITTER: Final = 0.1
 _DEFAULT_MAX: Final = 7 * 24 * 3600.0
 
 # 2**20 s is beyond the seven days, so that no later attempt needs a greater power, nor can one overflow.
 _DEFAULT_LAST_POWER: Final = 20
-
-# What tenacity is told at most: it raises bases to this power as exact ints, which at 10**9 takes 125 MB.
-_LAST_ATTEMPT: Final = 1_000_000
-
-# A call's state belongs to a `Retrying`; jobrt never runs one, since what retries is the row in the database.
-_RETRYING: Final = Retrying()
-
-
-class CallState(RetryCallState):
-    """The state that tenacity's strategies are called with, for an attempt that has just failed.
-
-    ``attempt_number`` counts from 1, ``outcome`` holds the error, ``args`` what the call was about (a job's
-    record), ``chance`` is what `jittered` draws from; None leaves it to tenacity's own source of chance.
-    """
-
-    def __init__(
-        self,
-        *args: object,
-        attempt: int,
-        error: BaseException,
-        chance: Callable[[], float] | None = None,
-    ) -> None:
-        super().__init__(_RETRYING, None, args, {})
-        self.attempt_number: int = min(max(attempt, 1), _LAST_ATTEMPT)
-        self.chance = chance
-        self.set_exception((type(error), error, error.__traceback__))
 
 
 @attrs.frozen
@@ -154,7 +116,7 @@ def delay_for(
     except Exception as problem:  # noqa: BLE001  # the user's code: whatever it does, the failure must be recorded
         said = f"raised {_one_line(problem)}"
     else:
-        wait = _seconds(value)
+        wait = seconds_of(value)
         if wait is not None:
             return _cut(wait, name=record.name)
         said = f"returned {reprlib.repr(value)}, which is no duration"
@@ -176,14 +138,6 @@ def should_retry(predicate: RetryPredicate | None, *, attempt: int, error: BaseE
         return Answer(bool(predicate(CallState(attempt=attempt, error=error))))
     except Exception as problem:  # noqa: BLE001  # as above
         return Answer(retry=True, warning=f"RETRY raised {_one_line(problem)}; the job is retried")
-
-
-def _seconds(value: object) -> float | None:
-    """Return a duration in seconds; None if `value` is not a finite one from 0 up."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        return None
-    return seconds if 0 <= seconds < math.inf else None
 
 
 def _cut(seconds: float, *, name: str) -> Delay:
@@ -244,102 +198,3 @@ def _takes_one(value: object) -> bool:
     except TypeError:
         return False
     return True
-
-
-def polynomial(factor: float = 1.0, power: float = 2.0) -> wait_base:
-    """Wait ``factor * attempt ** power`` seconds, at most `LONGEST`: 1, 4, 9, 16 … s as it stands.
-
-    Raises:
-        InvalidJob: an argument is negative, endless or no number.
-
-    """
-    return _Polynomial(_argument("factor", factor), _argument("power", power))
-
-
-def jittered(
-    wait: Wait, *, relative: float | None = None, absolute: timedelta | float | None = None
-) -> wait_base:
-    """Spread a wait evenly around itself, never below 0.
-
-    Args:
-        wait: any tenacity wait.
-        relative: a share of the wait, from 0 to 1: 0.1 is ±10 %.
-        absolute: seconds or a timedelta: 5 is ±5 s. Give this or `relative`.
-
-    Raises:
-        InvalidJob: both or neither is given, or one is out of range.
-
-    """
-    if (relative is None) == (absolute is None):
-        msg = "jittered(): give relative= or absolute=, one of them"
-        raise InvalidJob(msg)
-    share = _argument("relative", relative or 0.0)
-    if share > 1:
-        msg = f"jittered(): relative is {relative!r}; it is a share of the wait, from 0 to 1"
-        raise InvalidJob(msg)
-    return _Jittered(wait, share, _argument("absolute", absolute or 0.0))
-
-
-def bounded(
-    wait: Wait,
-    *,
-    min: timedelta | float = 0.0,  # noqa: A002  # the names that tenacity's waits have
-    max: timedelta | float = LONGEST,  # noqa: A002
-) -> wait_base:
-    """Keep a wait between `min` and `max` (seconds or timedeltas), whatever it is made of.
-
-    Raises:
-        InvalidJob: a bound is negative or endless, or `min` is above `max`.
-
-    """
-    low, high = _argument("min", min), _argument("max", max)
-    if low > high:
-        msg = f"bounded(): min={min!r} is above max={max!r}"
-        raise InvalidJob(msg)
-    return _Bounded(wait, low, high)
-
-
-def _argument(name: str, value: timedelta | float) -> float:
-    seconds = _seconds(value)
-    if seconds is not None:
-        return seconds
-    msg = f"{name} is {value!r}: give a finite number (or, for a duration, a timedelta) from 0 up"
-    raise InvalidJob(msg)
-
-
-@attrs.frozen
-class _Polynomial(wait_base):
-    factor: float
-    power: float
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        try:
-            return min(
-                self.factor * math.pow(retry_state.attempt_number, self.power), LONGEST.total_seconds()
-            )
-        except OverflowError:
-            return LONGEST.total_seconds()
-
-
-@attrs.frozen
-class _Jittered(wait_base):
-    wait: Wait
-    relative: float
-    absolute: float
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        seconds = self.wait(retry_state)
-        chance = retry_state.chance if isinstance(retry_state, CallState) else None
-        draw = chance() if chance else wait_random(0, 1)(retry_state)
-        reach = seconds * self.relative + self.absolute
-        return max(seconds + reach * (2 * draw - 1), 0.0)
-
-
-@attrs.frozen
-class _Bounded(wait_base):
-    wait: Wait
-    low: float
-    high: float
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        return min(max(self.wait(retry_state), self.low), self.high)

@@ -11,6 +11,7 @@
     codecs          what a codec is, and how it says no
 """
 
+from jobrt._payload.payload import RESULT_LIMIT, Payload, encode_json, encode_result
 from jobrt._registry.definition import Job, JobDefinition, definition_of
 from jobrt._registry.function_jobs import FunctionJob, JobDecorator, JobKeywords, make_function_job
 from jobrt._registry.new_jobs import changed_job, new_job, stored_options, tick_job
@@ -22,7 +23,6 @@ from jobrt._registry.options import (
     Unset,
     enqueue_options,
 )
-from jobrt._registry.payload import RESULT_LIMIT, Payload, encode_json, encode_result
 from jobrt._registry.registry import Registry, take_apart
 from jobrt._registry.settings import RunIn, Timeout
 from jobrt.errors import UndecodablePayload

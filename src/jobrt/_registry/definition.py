@@ -16,10 +16,10 @@ from tenacity.wait import wait_base
 from jobrt._core.job import JobRecord
 from jobrt._core.retry import Backoff, RetryPredicate, as_backoff, as_retry
 from jobrt._core.unique import Unique
-from jobrt._registry.annotations import Unresolved, enclosing_names, own_annotations, signature
-from jobrt._registry.codecs import Misfit
+from jobrt._payload.annotations import Unresolved, enclosing_names, own_annotations, signature
+from jobrt._payload.codecs import CodecError
+from jobrt._payload.payload import Payload, payload_of
 from jobrt._registry.options import EnqueueKeywords, JobWithOptions, enqueue_options
-from jobrt._registry.payload import Payload, payload_of
 from jobrt._registry.settings import (
     RunIn,
     Timeout,
@@ -188,7 +188,7 @@ def _define(cls: type[Job]) -> JobDefinition:
         payload = payload_of(cls, local=pending.local)
     except Unresolved as unresolved:
         raise _NotYet(unresolved.describe(cls.__name__)) from None
-    except Misfit as misfit:
+    except CodecError as misfit:
         raise InvalidJob(misfit.describe(cls.__name__)) from None
     _check_unique_fields(cls, payload)
     definition = JobDefinition(

@@ -12,9 +12,9 @@ import attrs
 
 from jobrt._core.retry import Backoff, RetryPredicate
 from jobrt._core.unique import Unique
-from jobrt._registry.annotations import signature
+from jobrt._payload.annotations import signature
+from jobrt._payload.leaves import LEAVES
 from jobrt._registry.definition import Job
-from jobrt._registry.leaves import LEAVES
 from jobrt._registry.settings import RunIn, Timeout
 from jobrt.errors import InvalidJob
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeV
 import attrs
 
 from jobrt._core.unique import Unique
-from jobrt._registry.payload import encode_json
+from jobrt._payload.payload import encode_json
 from jobrt._registry.settings import (
     checked_count,
     checked_name,

@@ -15,11 +15,11 @@ from jobrt._core.job import Outcome
 from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.retry import delay_for, should_retry
 from jobrt._core.states import End, Event
-from jobrt._events import Emitter, JobStarted
 from jobrt._registry import UndecodablePayload, encode_result
 from jobrt._runtime.context import Context, Services, record_of
 from jobrt._runtime.running import Running
 from jobrt.errors import InvalidJob, LeaseLost
+from jobrt.events import Emitter, JobStarted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

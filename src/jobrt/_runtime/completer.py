@@ -14,16 +14,16 @@ from jobrt._core.attempts import unstarted, unwritable
 from jobrt._core.job import JobRef
 from jobrt._core.retry import default_delay
 from jobrt._core.states import EXECUTING_TO, End
-from jobrt._events import Emitter, JobEnded, OutcomeLost, OutcomeRefused
 from jobrt._runtime.flag import Flag
 from jobrt.errors import StorageError, StorageUnavailable
+from jobrt.events import Emitter, JobEnded, OutcomeLost, OutcomeRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from jobrt._core.job import Claimed, Outcome
     from jobrt._runtime.outage import Backoff
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = ["Completer", "Report"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import Claimed
     from jobrt._runtime.running import Running
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = ["Context", "Services", "Step", "record_of"]
 

@@ -8,10 +8,10 @@ import attrs
 import trio
 
 from jobrt._core.cron import CronEntry, next_tick, orphaned, reconcile, ticks_due
-from jobrt._events import CronFailed, CronFired, Emitter
 from jobrt._runtime.flag import Flag
-from jobrt._storage.base import CronRow
+from jobrt._storage.contract import CronRow
 from jobrt.errors import JobrtError, StorageUnavailable
+from jobrt.events import CronFailed, CronFired, Emitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import NewJob
     from jobrt._runtime.outage import Backoff
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = ["CronActor", "declare"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 import trio
 
-from jobrt._runtime.directory import Home
+from jobrt._runtime.working_directory import Home
 
 if TYPE_CHECKING:
     from jobrt._core.job import Claimed

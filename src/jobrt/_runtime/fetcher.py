@@ -8,9 +8,9 @@ import attrs
 import trio
 
 from jobrt._core.limits import demand
-from jobrt._events import Emitter, JobsClaimed
 from jobrt._runtime.flag import Flag
 from jobrt.errors import StorageError, StorageUnavailable
+from jobrt.events import Emitter, JobsClaimed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jobrt._core.limits import Demand
     from jobrt._runtime.outage import Backoff
     from jobrt._runtime.queue_state import QueueState
-    from jobrt._storage.base import Exchange, Storage
+    from jobrt._storage.contract import Exchange, Storage
 
 __all__ = ["Fetcher", "Outbox"]
 

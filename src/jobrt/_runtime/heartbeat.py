@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from jobrt._events import Emitter, WorkerFenced
 from jobrt._runtime.flag import Flag
 from jobrt.errors import StorageUnavailable
+from jobrt.events import Emitter, WorkerFenced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobrt._runtime.outage import Backoff, Outage
-    from jobrt._storage.base import Changes, Storage
+    from jobrt._storage.contract import Changes, Storage
 
 __all__ = ["Control", "Heartbeat", "Identity"]
 

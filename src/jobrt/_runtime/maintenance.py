@@ -8,15 +8,15 @@ import attrs
 import trio
 
 from jobrt._core.states import State
-from jobrt._events import Emitter, JobRescued, JobsPruned
 from jobrt.errors import StorageUnavailable
+from jobrt.events import Emitter, JobRescued, JobsPruned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobrt._core.keep import PruneRule
     from jobrt._runtime.outage import Backoff
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = ["Maintenance"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import trio
 
-from jobrt._events import Event, JobStuck, QueueStalled
+from jobrt.events import Event, JobStuck, QueueStalled
 
 __all__ = ["Notices"]
 

@@ -8,15 +8,15 @@ import attrs
 import trio
 
 from jobrt._core.attempts import only_leaf
-from jobrt._events import Emitter, NotifierDeaf
-from jobrt._storage.base import Wake
+from jobrt._storage.contract import Wake
 from jobrt.errors import StorageUnavailable
+from jobrt.events import Emitter, NotifierDeaf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobrt._runtime.outage import Backoff
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = ["Notifier"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from jobrt._events import Emitter, StorageDown, StorageUp
+from jobrt.events import Emitter, StorageDown, StorageUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

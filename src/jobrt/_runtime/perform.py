@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 __all__ = ["perform"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from jobrt.errors import InvalidFilter
+from jobrt.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ class WorkerPlan:
 
 
 def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, Queue]) -> None:
-    """Raise `InvalidFilter` if a job's own queue is not served, naming the jobs of each such queue."""
+    """Raise `InvalidSetting` if a job's own queue is not served, naming the jobs of each such queue."""
     missing: dict[str, list[str]] = {}
     for one in definitions.values():
         if one.queue not in queues:
@@ -46,14 +46,14 @@ def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, 
             f"queue {queue!r} is needed by {', '.join(names)}" for queue, names in missing.items()
         )
         msg = f"{said}: add it to App(queues=...)"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
 
 
 def choose_queues(queues: Mapping[str, Queue], wanted: Iterable[str] | None) -> Mapping[str, Queue]:
     """Return those of an app's queues that a worker shall serve, all if `wanted` is None.
 
     Raises:
-        InvalidFilter: the app has no such queue; names those it has.
+        InvalidSetting: the app has no such queue; names those it has.
 
     """
     if wanted is None:
@@ -62,5 +62,5 @@ def choose_queues(queues: Mapping[str, Queue], wanted: Iterable[str] | None) -> 
     unknown = [name for name in names if name not in queues]
     if unknown:
         msg = f"no queue {', '.join(map(repr, unknown))}: this app has {', '.join(map(repr, queues))}"
-        raise InvalidFilter(msg)
+        raise InvalidSetting(msg)
     return {name: queues[name] for name in names}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from jobrt._runtime.directory import Home
+from jobrt._runtime.working_directory import Home
 from jobrt.errors import InvalidJob
 
 if TYPE_CHECKING:

@@ -18,16 +18,16 @@ import trio
 
 from jobrt._core.where import queue as in_queue
 from jobrt._core.where import scheduled_before, state
-from jobrt._events import Event, JobCancelPhase, JobStuck, QueueStalled
 from jobrt.errors import StorageError
+from jobrt.events import Event, JobCancelPhase, JobStuck, QueueStalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from jobrt._runtime.queue_state import QueueState
     from jobrt._runtime.running import Running
-    from jobrt._runtime.supervisor import Supervisor
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
+    from jobrt._supervision.supervisor import Supervisor
 
 __all__ = ["Usual", "Watchdog"]
 

@@ -30,23 +30,6 @@ import attrs
 import trio
 
 from jobrt._core.attempts import Stop, interrupted
-from jobrt._core.supervision import describe
-from jobrt._core.supervision_records import (
-    ChildRestarting,
-    ChildSetAside,
-    SupervisionEvent,
-    SupervisorStatistics,
-)
-from jobrt._events import (
-    ActorRestarted,
-    Emitter,
-    Event,
-    JobCancelPhase,
-    QueuePaused,
-    WorkerStarted,
-    WorkerStopped,
-    WorkerStopping,
-)
 from jobrt._runtime.attempt import Attempts
 from jobrt._runtime.background import Background
 from jobrt._runtime.completer import Completer, Report
@@ -62,10 +45,27 @@ from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.queue_state import NameLimits, QueueState
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
-from jobrt._runtime.sign_off import sign_off
-from jobrt._runtime.supervisor import Supervisor
+from jobrt._runtime.shutdown import sign_off
 from jobrt._runtime.watchdog import Usual, Watchdog
+from jobrt._supervision.decisions import describe
+from jobrt._supervision.records import (
+    ChildRestarting,
+    ChildSetAside,
+    SupervisionEvent,
+    SupervisorStatistics,
+)
+from jobrt._supervision.supervisor import Supervisor
 from jobrt.errors import StorageUnavailable
+from jobrt.events import (
+    ActorRestarted,
+    Emitter,
+    Event,
+    JobCancelPhase,
+    QueuePaused,
+    WorkerStarted,
+    WorkerStopped,
+    WorkerStopping,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from jobrt._core.job import Claimed, JobRef, NewJob, Outcome
     from jobrt._runtime.plan import WorkerPlan
     from jobrt._runtime.running import Running
-    from jobrt._storage.base import Changes, Storage, Wake
+    from jobrt._storage.contract import Changes, Storage, Wake
 
 __all__ = ["Worker"]
 

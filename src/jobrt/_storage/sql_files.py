@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from jobrt._storage.base import SchemaStatus
+from jobrt._storage.contract import SchemaStatus
 from jobrt.errors import SchemaError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from jobrt._faces.findings import Finding, examine, look
+from jobrt._views.findings import Finding, examine, look
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import JobrtError

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import jobrt
 from jobrt import where
-from jobrt._storage.scratch import open_scratch
+from jobrt._bench.scratch import open_scratch
 from jobrt.cli.output import JSON_OPTION, on_terminal, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.logs import describe
@@ -29,10 +29,10 @@ from jobrt.logs import describe
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from jobrt._bench.scratch import Scratch
     from jobrt._client import Client
-    from jobrt._events import Emitter, Event
     from jobrt._runtime.worker import Worker
-    from jobrt._storage.scratch import Scratch
+    from jobrt.events import Emitter, Event
 
     Step = Callable[[int], None]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from jobrt._faces.crons import view_cron
+from jobrt._views.crons import view_cron
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.selection import duration
 from jobrt.cli.setting import Setting, in_trio
 
 if TYPE_CHECKING:
-    from jobrt._storage.base import CronRow
+    from jobrt._storage.contract import CronRow
 
 __all__ = ["COMMANDS"]
 

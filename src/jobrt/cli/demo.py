@@ -19,12 +19,12 @@ from rich.table import Table
 import jobrt
 from jobrt import where
 from jobrt._core.states import FINAL
-from jobrt._events import Event, JobEnded
-from jobrt._faces.words import age
-from jobrt.cli.demo_jobs import CountFile, Report, files_of, is_there
+from jobrt._demo.jobs import CountFile, Report, files_of, is_there
+from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.worker import prepare_process
+from jobrt.events import Event, JobEnded
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

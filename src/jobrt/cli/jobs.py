@@ -11,8 +11,8 @@ import click
 from rich.markup import escape
 
 import jobrt
-from jobrt._faces.jobs import cancelling, one_by_one, phases, told
-from jobrt._faces.words import age, jobs_in_words
+from jobrt._views.jobs import cancelling, one_by_one, phases, told
+from jobrt._views.words import age, jobs_in_words
 from jobrt.cli.output import (
     JOB_COLUMNS,
     JSON_OPTION,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt._core.where import Where
     from jobrt._registry import JobDefinition
-    from jobrt._storage.base import WorkerRow
+    from jobrt._storage.contract import WorkerRow
     from jobrt.errors import JobrtError
 
 __all__ = ["COMMANDS"]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobrt._faces.words import attempt_in_words, due_in_words
+from jobrt._views.words import attempt_in_words, due_in_words
 from jobrt.errors import JobrtError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from jobrt._events import Event, StorageDown, StorageUp
 from jobrt.errors import StorageUnavailable
+from jobrt.events import Event, StorageDown, StorageUp
 from jobrt.logs import log, log_event
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ import attrs
 import click
 import trio
 
-from jobrt._core.supervision_records import ChildRestarting, ChildSetAside, ChildStuck, SupervisionEvent
-from jobrt._runtime.supervised import log_event
-from jobrt._runtime.supervisor import Supervisor
+from jobrt._supervision.child import log_event
+from jobrt._supervision.records import ChildRestarting, ChildSetAside, ChildStuck, SupervisionEvent
+from jobrt._supervision.supervisor import Supervisor
 from jobrt.cli.patience import wait_for_database
 from jobrt.cli.reports import Report, start_reporting
 from jobrt.errors import JobrtError

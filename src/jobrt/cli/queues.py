@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobrt._faces.queues import view_queues
-from jobrt._faces.words import age
+from jobrt._views.queues import view_queues
+from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from jobrt._faces import picking
-from jobrt._faces.words import jobs_in_words
+from jobrt._views import picking
+from jobrt._views.words import jobs_in_words
 from jobrt.cli.output import JOB_COLUMNS, job_row, print_rows
 
 if TYPE_CHECKING:

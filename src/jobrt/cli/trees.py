@@ -9,13 +9,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from jobrt._faces.trees import headline, lines
-from jobrt._faces.words import notice_words
+from jobrt._views.trees import headline, lines
+from jobrt._views.words import notice_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from jobrt._storage.base import WorkerRow
+    from jobrt._storage.contract import WorkerRow
 
 __all__ = ["drawn", "plain"]
 

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 import jobrt
-from jobrt._faces.findings import MOST
-from jobrt._faces.jobs import cancelling, phases
-from jobrt._faces.words import age, progress_in_words
+from jobrt._views.findings import MOST
+from jobrt._views.jobs import cancelling, phases
+from jobrt._views.words import age, progress_in_words
 from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
 from jobrt.cli.queues import COLUMNS, queue_rows
 from jobrt.cli.setting import Setting, in_trio

@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 
 from jobrt._core import where
-from jobrt._faces.findings import MOST
-from jobrt._faces.jobs import one_by_one
+from jobrt._views.findings import MOST
+from jobrt._views.jobs import one_by_one
 from jobrt.dashboard.picks import number, read
 from jobrt.dashboard.render import root_of
 from jobrt.errors import InvalidFilter, JobNotFound
@@ -130,7 +130,7 @@ async def change_queue(site: Site, request: Request) -> Response:
 
 
 async def change_cron(site: Site, request: Request) -> Response:
-    """Pause or resume a cron entry; raise `JobNotFound`."""
+    """Pause or resume a cron entry; raise `CronNotFound` for an unknown one."""
     form = dict(await _form(request))
     name = form.get("name", "")
     match form.get("action"):

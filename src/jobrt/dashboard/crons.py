@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from jobrt._faces.crons import view_cron
+from jobrt._views.crons import view_cron
 
 if TYPE_CHECKING:
     from starlette.requests import Request

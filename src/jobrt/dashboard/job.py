@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobrt._core.states import FINAL, State
-from jobrt._faces.jobs import cancelling, phases, told
+from jobrt._views.jobs import cancelling, phases, told
 
 if TYPE_CHECKING:
     from starlette.requests import Request

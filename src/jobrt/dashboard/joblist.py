@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import RedirectResponse
 
-from jobrt._faces.words import jobs_in_words
+from jobrt._views.words import jobs_in_words
 from jobrt.dashboard.actions import DONE
 from jobrt.dashboard.picks import number, read
 from jobrt.dashboard.render import root_of

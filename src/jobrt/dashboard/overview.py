@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from jobrt._core import where
 from jobrt._core.states import State
-from jobrt._faces.findings import MOST, examine, look
-from jobrt._faces.jobs import cancelling, phases
-from jobrt._faces.queues import view_queues
+from jobrt._views.findings import MOST, examine, look
+from jobrt._views.jobs import cancelling, phases
+from jobrt._views.queues import view_queues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from jobrt._faces.picking import pick
+from jobrt._views.picking import pick
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from jobrt._core.states import State
-from jobrt._faces.findings import MOST
-from jobrt._faces.words import age, attempt_in_words, due_in_words, jobs_in_words, since
+from jobrt._views.findings import MOST
+from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since
 
 if TYPE_CHECKING:
     from starlette.requests import Request

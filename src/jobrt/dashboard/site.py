@@ -20,7 +20,15 @@ from jobrt.dashboard.joblist import jobs_page
 from jobrt.dashboard.overview import overview
 from jobrt.dashboard.render import Site, is_live, static_file
 from jobrt.dashboard.workers import workers
-from jobrt.errors import InvalidFilter, JobNotFound, JobStateError, StorageError, StorageUnavailable
+from jobrt.errors import (
+    CronNotFound,
+    InvalidFilter,
+    InvalidSetting,
+    JobNotFound,
+    JobStateError,
+    StorageError,
+    StorageUnavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -38,7 +46,9 @@ _PATIENCE: Final = 5.0
 """Seconds that a look may take; a page that is asked for every two seconds has to be a cheap one."""
 _STATUS: Final[dict[type[Exception], int]] = {
     InvalidFilter: 400,
+    InvalidSetting: 400,
     JobNotFound: 404,
+    CronNotFound: 404,
     JobStateError: 409,
     StorageUnavailable: 503,
     StorageError: 500,

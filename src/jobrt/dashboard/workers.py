@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from jobrt._faces.trees import condition, lines
-from jobrt._faces.words import notice_words
+from jobrt._views.trees import condition, lines
+from jobrt._views.words import notice_words
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from jobrt._core.states import State
-from jobrt._events import Event, JobEnded
 from jobrt._registry import definition_of, encode_result
 from jobrt._runtime.perform import perform as perform_job
 from jobrt.app import App
+from jobrt.events import Event, JobEnded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from jobrt._client import Client
-    from jobrt._events import Event
+    from jobrt.events import Event
 
 __all__ = ["jobrt_app", "jobrt_client", "jobrt_events", "jobrt_settings", "pytest_configure"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jobrt._core.job import Claimed, NewJob, Outcome
 from jobrt._core.limits import Demand
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 
 __all__ = ["add", "ask", "claim", "end", "job"]
 

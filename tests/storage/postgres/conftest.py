@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import trio
 
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 from jobrt._storage.postgres import PostgresStorage, open_postgres
 
 PATIENCE = 30

@@ -12,7 +12,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.states import End, Event, State
-from jobrt._storage.base import Storage
+from jobrt._storage.contract import Storage
 from jobrt._storage.postgres import PostgresStorage
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from jobrt._events import Emitter, JobRescued
 from jobrt._runtime.maintenance import Maintenance
 from jobrt._runtime.outage import Backoff, Outage
+from jobrt.events import Emitter, JobRescued
 from tests.storage.postgres.build import add, ask, job
 from tests.storage.postgres.conftest import PATIENCE
 

@@ -17,10 +17,10 @@ from jobrt._core.job import Claimed, JobRef, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import FINAL, End, Event, State
 from jobrt._core.unique import Replace, Unique, unique_key
-from jobrt._storage.base import CronRow, Storage
+from jobrt._storage.contract import CronRow, Storage
 from jobrt._storage.postgres import PostgresStorage
 from jobrt._storage.postgres.database import retried
-from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt._trio_psycopg import TrioConnection
 from jobrt.errors import StorageError, StorageUnavailable
 from tests.storage.postgres.build import add, ask, claim, end, job
 from tests.storage.postgres.conftest import PATIENCE

@@ -13,7 +13,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import State
-from jobrt._storage.base import CronRow
+from jobrt._storage.contract import CronRow
 from jobrt._storage.postgres import migration_sql, open_postgres
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 from tests.storage.postgres.build import add, ask, claim, end, job

@@ -14,10 +14,10 @@ import trio.testing
 from jobrt._core import where
 from jobrt._core.job import NewJob
 from jobrt._core.unique import Unique, unique_key
-from jobrt._storage.base import Wake
+from jobrt._storage.contract import Wake
 from jobrt._storage.postgres import PostgresStorage, listen, open_postgres
 from jobrt._storage.postgres import wake as wakes
-from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt._trio_psycopg import TrioConnection
 from jobrt.errors import StorageUnavailable
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE
@@ -338,7 +338,7 @@ async def test_a_call_that_takes_too_long_is_ended(
     storage: PostgresStorage, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The storage itself holds its calls to their seconds: the statement ends in the server, the next call works."""
-    monkeypatch.setattr("jobrt._storage.trio_psycopg.pool._WATCH_EVERY", 0.001)
+    monkeypatch.setattr("jobrt._trio_psycopg.pool._WATCH_EVERY", 0.001)
     async with open_postgres(postgres_url) as watched:
         with trio.fail_after(PATIENCE):
             with pytest.raises(StorageUnavailable, match=r"no answer within 0\.05 s"):

@@ -17,7 +17,7 @@ from jobrt._storage.postgres import PostgresStorage
 from jobrt._storage.postgres import claim as claims
 from jobrt._storage.postgres.schema import Statement
 from jobrt._storage.postgres.session import PreparedSession
-from jobrt._storage.trio_psycopg import TrioConnection
+from jobrt._trio_psycopg import TrioConnection
 from tests.storage.postgres.build import add, ask, claim, end, job
 
 PAST = timedelta(hours=-1)

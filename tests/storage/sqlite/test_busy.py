@@ -21,7 +21,7 @@ from tests.storage.sqlite.files import PATIENCE, locked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
     from jobrt._storage.sqlite.transaction import Transaction
 
 

@@ -12,7 +12,7 @@ import trio.testing
 
 from jobrt._core.job import Outcome
 from jobrt._core.states import State
-from jobrt._storage.base import Wake
+from jobrt._storage.contract import Wake
 from jobrt._storage.sqlite import database, open_sqlite
 from jobrt.errors import StorageError
 from tests.conformance.build import ask, claim, job, look, ref, start
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from jobrt._storage.base import Storage
+    from jobrt._storage.contract import Storage
 
 HOUR = 3600
 START = datetime(2031, 5, 14, tzinfo=UTC)

@@ -13,7 +13,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.job import Outcome
-from jobrt._storage.base import Wake
+from jobrt._storage.contract import Wake
 from jobrt._storage.sqlite import open_sqlite
 from tests.conformance.build import ask, job
 from tests.storage.sqlite.files import PATIENCE, python

@@ -13,7 +13,7 @@ import psycopg
 import trio
 
 from jobrt._core.job import Claimed, JobRef
-from jobrt._storage.base import Exchange
+from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres import cluster
 from jobrt._storage.postgres.claim import Marks, Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, retried
@@ -21,8 +21,8 @@ from jobrt._storage.postgres.encode import clean, numbers, texts
 from jobrt._storage.postgres.finish import await_children, ended_values, lock_families, refused_of
 from jobrt._storage.postgres.rows import claimed_jobs
 from jobrt._storage.postgres.session import Session
-from jobrt._storage.trio_psycopg.errors import translate
-from jobrt._storage.trio_psycopg.pool import call_deadline
+from jobrt._trio_psycopg.errors import translate
+from jobrt._trio_psycopg.pool import call_deadline
 from jobrt.errors import LeaseLost
 
 if TYPE_CHECKING:

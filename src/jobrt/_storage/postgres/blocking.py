@@ -12,15 +12,15 @@ from jobrt._storage.postgres.manage import by_id
 from jobrt._storage.postgres.rows import job_record
 from jobrt._storage.postgres.schema import Schema
 from jobrt._storage.postgres.session import BlockingSession, Session
-from jobrt._storage.trio_psycopg.errors import translate
-from jobrt._storage.trio_psycopg.pool import place_of
+from jobrt._trio_psycopg.errors import translate
+from jobrt._trio_psycopg.pool import place_of
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from jobrt._core.job import JobRecord, NewJob
-    from jobrt._storage.base import Inserted
+    from jobrt._storage.contract import Inserted
 
 __all__ = ["BlockingPostgres", "insert_async"]
 

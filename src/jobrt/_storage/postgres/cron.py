@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from jobrt._storage.base import CronRow
+from jobrt._storage.contract import CronRow
 from jobrt._storage.postgres.encode import instant
 from jobrt._storage.postgres.insert import drive, insert_steps
 from jobrt._storage.postgres.rows import aware

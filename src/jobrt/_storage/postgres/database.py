@@ -22,7 +22,7 @@ import psycopg
 import trio
 
 from jobrt._storage.postgres.session import PreparedSession, Session
-from jobrt._storage.trio_psycopg.pool import Call, Pool
+from jobrt._trio_psycopg.pool import Call, Pool
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.schema import Schema
-    from jobrt._storage.trio_psycopg import TrioConnection
+    from jobrt._trio_psycopg import TrioConnection
 
 __all__ = ["Database", "open_database"]
 

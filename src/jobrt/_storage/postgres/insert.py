@@ -17,7 +17,7 @@ import attrs
 
 from jobrt._core.job import NewJob
 from jobrt._core.states import State
-from jobrt._storage.base import Inserted
+from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
 from jobrt._storage.postgres.schema import Run
 from jobrt._storage.postgres.unique import Batch

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from jobrt._storage.base import Wake
+from jobrt._storage.contract import Wake
 from jobrt._storage.postgres.wake import CONTROL
-from jobrt._storage.trio_psycopg.pool import call_deadline, open_connection, storage_errors
+from jobrt._trio_psycopg.pool import call_deadline, open_connection, storage_errors
 from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jobrt._storage.trio_psycopg import TrioConnection
+    from jobrt._trio_psycopg import TrioConnection
 
 __all__ = ["hear"]
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._core.queues import QueueStatus
-from jobrt._storage.base import Bucket
+from jobrt._storage.contract import Bucket
 from jobrt._storage.postgres.encode import instant, numbers, texts
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.rows import job_record

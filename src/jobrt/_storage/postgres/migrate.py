@@ -8,9 +8,9 @@ from jobrt._storage.postgres.schema import CREATE_SCHEMA, CREATE_TABLE, MIGRATIO
 from jobrt._storage.sql_files import pending, status, unmigrated
 
 if TYPE_CHECKING:
-    from jobrt._storage.base import SchemaStatus
+    from jobrt._storage.contract import SchemaStatus
     from jobrt._storage.postgres.database import Database
-    from jobrt._storage.trio_psycopg import TrioConnection
+    from jobrt._trio_psycopg import TrioConnection
 
 __all__ = ["check", "look", "migrate"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from jobrt._storage.base import Rescued
+from jobrt._storage.contract import Rescued
 from jobrt._storage.postgres.encode import numbers
 from jobrt.errors import StorageError, StorageUnavailable
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._storage.postgres.schema import Schema
-from jobrt._storage.trio_psycopg.pool import call_deadline, open_connection
+from jobrt._trio_psycopg.pool import call_deadline, open_connection
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from jobrt._storage.trio_psycopg import TrioConnection
+    from jobrt._trio_psycopg import TrioConnection
 
 __all__ = ["about", "drop_schema"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.schema import Schema, Statement
-    from jobrt._storage.trio_psycopg.prepared import PreparedStatements
+    from jobrt._trio_psycopg.prepared import PreparedStatements
 
 __all__ = ["BlockingSession", "PreparedSession", "Session"]
 

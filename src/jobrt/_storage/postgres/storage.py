@@ -11,7 +11,7 @@ import attrs
 import psycopg
 import trio
 
-from jobrt._storage.base import Inserted, Wake
+from jobrt._storage.contract import Inserted, Wake
 from jobrt._storage.postgres import cron, manage, migrate, workers
 from jobrt._storage.postgres.attempts import Attempts
 from jobrt._storage.postgres.claim import Marks
@@ -23,7 +23,7 @@ from jobrt._storage.postgres.rescue import Rescuer
 from jobrt._storage.postgres.schema import Schema
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.wake import Waker
-from jobrt._storage.trio_psycopg.errors import translate
+from jobrt._trio_psycopg.errors import translate
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jobrt._core.limits import Demand
     from jobrt._core.queues import QueueStatus
     from jobrt._core.where import Where
-    from jobrt._storage.base import (
+    from jobrt._storage.contract import (
         Bucket,
         Changes,
         CronRow,

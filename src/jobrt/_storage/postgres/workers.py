@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from jobrt._core.job import JobRef
-from jobrt._storage.base import CancelRequest, Changes, QueueSettings, WorkerRow
+from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, WorkerRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

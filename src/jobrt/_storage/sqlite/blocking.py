@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from jobrt._core.job import JobRecord, NewJob
-    from jobrt._storage.base import Inserted
+    from jobrt._storage.contract import Inserted
 
 __all__ = ["BlockingStorage", "insert_sync", "join", "open_blocking"]
 

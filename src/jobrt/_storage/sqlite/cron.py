@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from jobrt._storage.base import CronRow
+from jobrt._storage.contract import CronRow
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.rows import dumps, micros, moment
 from jobrt._storage.sqlite.transaction import SQL

@@ -29,7 +29,7 @@ from jobrt.errors import StorageError, StorageUnavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from jobrt._storage.base import Wake
+    from jobrt._storage.contract import Wake
 
 __all__ = ["Database", "open_database"]
 

@@ -25,7 +25,7 @@ __all__ = ["finish", "owned", "release_unknown", "save", "save_step", "steps"]
 
 
 def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
-    """Write outcomes and return the refused ones; see `jobrt._storage.base.Storage.finish`."""
+    """Write outcomes and return the refused ones; see `jobrt._storage.contract.Storage.finish`."""
     clean: dict[int, Outcome] = {}
     others: list[Outcome] = []
     for outcome in outcomes:

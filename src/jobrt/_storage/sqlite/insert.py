@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._core.states import State
-from jobrt._storage.base import Inserted
+from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.rows import (
     AVAILABLE,
     CODES,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from jobrt._storage.base import Wake
+from jobrt._storage.contract import Wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

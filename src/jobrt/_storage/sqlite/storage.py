@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import trio
 
-from jobrt._storage.base import Exchange
+from jobrt._storage.contract import Exchange
 from jobrt._storage.sql_files import status, unmigrated
 from jobrt._storage.sqlite import claim, cron, finish, insert, look, manage, prune, schema, stats, workers
 from jobrt._storage.sqlite.blocking import insert_joined, join
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from jobrt._core.limits import Demand
     from jobrt._core.queues import QueueStatus
     from jobrt._core.where import Where
-    from jobrt._events import Event
-    from jobrt._storage.base import (
+    from jobrt._storage.contract import (
         Bucket,
         Changes,
         CronRow,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         WorkerRow,
     )
     from jobrt._storage.sqlite.transaction import Transaction
+    from jobrt.events import Event
 
 __all__ = ["SqliteStorage", "open_sqlite"]
 
@@ -88,7 +88,7 @@ def _told_by(clock: Callable[[], datetime]) -> int:
 
 @attrs.define(eq=False)
 class SqliteStorage:
-    """Implement `jobrt._storage.base.Storage`, where the methods are described."""
+    """Implement `jobrt._storage.contract.Storage`, where the methods are described."""
 
     _database: Database
 

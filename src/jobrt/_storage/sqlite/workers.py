@@ -11,7 +11,7 @@ import attrs
 
 from jobrt._core.job import JobRef
 from jobrt._core.states import End, State
-from jobrt._storage.base import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
+from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.sqlite.ends import settle
 from jobrt._storage.sqlite.rows import CODES, dumps, later, moment
 from jobrt._storage.sqlite.transaction import SQL

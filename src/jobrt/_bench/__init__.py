@@ -1,0 +1,1 @@
+"""The bench: how fast jobrt is with this machine and this database."""

@@ -1,0 +1,56 @@
+"""Make an empty place for jobs beside a database, and remove it afterwards: to measure without touching anything."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from jobrt._storage.open import parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+__all__ = ["Scratch", "open_scratch"]
+
+_REMOVE_SECONDS = 30.0
+
+
+@attrs.frozen
+class Scratch:
+    """An empty place: the URL and schema to give to an `App`, and what the database is and how it commits."""
+
+    url: str
+    schema: str
+    about: dict[str, str]
+
+
+@asynccontextmanager
+async def open_scratch(url: str) -> AsyncGenerator[Scratch]:
+    """Make a file in a new folder beside a SQLite file, or name a new schema in a PostgreSQL database.
+
+    The folder or schema is removed after the block, however that ends.
+
+    Raises:
+        StorageError: it cannot be made, or not be removed; says what is left.
+
+    """
+    address = parse_url(url)
+    name = f"jobrt_bench_{token_hex(4)}"
+    if address.engine == "sqlite":
+        from jobrt._storage.sqlite import scratch as sqlite  # noqa: PLC0415 - only the engine in use is loaded
+
+        with sqlite.folder_beside(address.target, name) as file:
+            yield Scratch(f"sqlite:///{file}", name, sqlite.about(file))
+        return
+    from jobrt._storage.postgres import scratch as postgres  # noqa: PLC0415 - as above
+
+    about = await postgres.about(url)
+    try:
+        yield Scratch(url, name, about)
+    finally:
+        with trio.CancelScope(shield=True):  # both steps have their own time
+            await postgres.drop_schema(url, name, seconds=_REMOVE_SECONDS)

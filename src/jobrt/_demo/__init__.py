@@ -1,0 +1,1 @@
+"""The demo: hash and count every file of a directory, durably."""

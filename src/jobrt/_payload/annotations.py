@@ -1,0 +1,147 @@
+"""Find out what annotations mean: strings, forward references, names local to a function.
+
+Annotations are resolved one by one, not class by class, for two reasons: an error can name the field, and
+what is annotated beside the fields (class constants, `ctx`) may stay unresolvable.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Collection, Mapping
+from types import FrameType
+from typing import Any
+
+from jobrt._payload.codecs import CodecError
+
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+__all__ = [
+    "Unresolved",
+    "alias_value",
+    "bound",
+    "enclosing_names",
+    "field_types",
+    "is_alias",
+    "own_annotations",
+    "resolve",
+    "signature",
+]
+
+
+class Unresolved(CodecError):
+    """Say that an annotation names something that does not exist, or does not exist yet."""
+
+
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a signature without evaluating what cannot be: `ctx` is often annotated for type checkers only."""
+    if sys.version_info >= (3, 14):
+        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+    return inspect.signature(function)
+
+
+def own_annotations(cls: type) -> Mapping[str, Any]:
+    """Return the annotations in the class's own body, unresolved ones as strings or forward references."""
+    if sys.version_info >= (3, 14):
+        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
+    return inspect.get_annotations(cls)
+
+
+def enclosing_names(cls: type, frame: FrameType | None) -> dict[str, Any]:
+    """Return the names around a class that is being defined which its module does not have.
+
+    A class in a function (usual in tests) may name other local classes in string annotations, and
+    Python keeps no link to them. Nor is there a module for code that is run by `exec`.
+    """
+    names: dict[str, Any] = {}
+    while frame is not None:
+        code = frame.f_code
+        if cls.__qualname__.startswith(f"{code.co_qualname}.<locals>."):
+            names = {**frame.f_locals, **names}
+        if code.co_name == "<module>":
+            if frame.f_globals.get("__name__", "builtins") == cls.__module__:
+                names = {**_names_missing_in(cls.__module__, frame.f_globals), **names}
+            break
+        frame = frame.f_back
+    return names
+
+
+def _names_missing_in(module: str, names: Mapping[str, Any]) -> Mapping[str, Any]:
+    imported = sys.modules.get(module)
+    return {} if imported is not None and vars(imported) is names else names
+
+
+def resolve(annotation: Any, names: dict[str, Any]) -> Any:
+    """Return what an annotation means, strings in it evaluated with `names`.
+
+    Raises:
+        Unresolved: a name is not there.
+        CodecError: it is not an annotation at all.
+
+    """
+    carrier = type("_", (), {"__annotations__": {"it": annotation}})
+    try:
+        return typing.get_type_hints(carrier, globalns=names, localns={}, include_extras=True)["it"]
+    except NameError as error:
+        text = f"the annotation {_shown(annotation)} cannot be resolved ({error})"
+        raise Unresolved(text) from None
+    except (SyntaxError, TypeError) as error:
+        text = f"the annotation {_shown(annotation)} is not valid ({error})"
+        raise CodecError(text) from None
+
+
+def _shown(annotation: Any) -> str:
+    return repr(getattr(annotation, "__forward_arg__", annotation))
+
+
+def field_types(cls: type, fields: Collection[str], *, local: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the resolved annotations of these fields of a class and its bases; those without are left out.
+
+    Names are looked up in `local`; in the module that defines the annotation; then in the class's own body,
+    last because a field's default would hide the type of the same name (``date: date = …``).
+    """
+    types: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        module = sys.modules.get(base.__module__)
+        names = {**vars(base), **(vars(module) if module else {}), **local}
+        for field, annotation in own_annotations(base).items():
+            if field not in fields:  # whatever it is, it need not exist when the program runs
+                continue
+            try:
+                types[field] = resolve(annotation, names)
+            except CodecError as misfit:
+                raise misfit.under(f".{field}") from None
+    return types
+
+
+def bound(annotation: Any, bindings: Mapping[Any, Any]) -> Any:
+    """Return an annotation with the type variables that `bindings` knows replaced."""
+    if isinstance(annotation, typing.TypeVar):
+        return bindings.get(annotation, annotation)
+    parameters = getattr(annotation, "__parameters__", ())
+    if not parameters or not bindings or isinstance(annotation, type):
+        return annotation
+    return annotation[tuple(bindings.get(one, one) for one in parameters)]
+
+
+def is_alias(origin: Any) -> bool:
+    """Say whether it was made by ``type X = …`` (from Python 3.12 on) or by `typing_extensions`."""
+    return type(origin).__name__ == "TypeAliasType"
+
+
+def alias_value(annotation: Any) -> Any:
+    """Return what an alias, with or without arguments, stands for.
+
+    Raises:
+        Unresolved: it names something that does not exist (yet).
+
+    """
+    alias = typing.get_origin(annotation) or annotation
+    try:
+        value = alias.__value__
+    except NameError as error:
+        text = f"the alias {alias} cannot be resolved ({error})"
+        raise Unresolved(text) from None
+    return bound(value, dict(zip(alias.__type_params__, typing.get_args(annotation), strict=False)))

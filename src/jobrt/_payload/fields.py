@@ -1,0 +1,142 @@
+"""Find the fields of records: attrs classes, dataclasses, named tuples, typed dicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from typing import Any
+
+import attrs
+
+from jobrt._payload.annotations import bound, field_types, own_annotations, signature
+from jobrt._payload.codecs import Codec, CodecError, Scope
+
+__all__ = ["Field", "fields_of", "is_record", "is_typeddict"]
+
+
+@attrs.frozen
+class Field:
+    """One field of a record.
+
+    Args:
+        name: the attribute and the key in the stored object.
+        codec: how its values are stored.
+        alias: the parameter of the constructor.
+        required: whether a value must be given and stored.
+        default: the default, if it is a value and not a factory; else `attrs.NOTHING`.
+
+    """
+
+    name: str
+    codec: Codec
+    alias: str
+    required: bool
+    default: Any
+
+
+def is_record(origin: Any) -> bool:
+    """Say whether a class (without type arguments) is stored as an object with named fields."""
+    return inspect.isclass(origin) and (
+        attrs.has(origin)
+        or dataclasses.is_dataclass(origin)
+        or is_typeddict(origin)
+        or (tuple in origin.__mro__ and hasattr(origin, "_fields"))
+    )
+
+
+def fields_of(annotation: Any, scope: Scope) -> list[Field]:
+    """Return the fields of a record in order, type arguments filled in.
+
+    Raises:
+        CodecError: a field cannot be stored.
+
+    """
+    origin = typing.get_origin(annotation) or annotation
+    if not origin.__name__.isidentifier():  # cattrs makes a function called that
+        raise CodecError(f"the name of the class {origin.__name__!r} is no identifier")
+    declared, bindings = _declared(origin), _bindings(annotation)
+    types = field_types(origin, {one.name for one in declared}, local=scope.local)
+    fields: list[Field] = []
+    for one in declared:
+        hint = types.get(one.name, one.annotation)
+        try:
+            codec = scope.codec(bound(hint, bindings))
+        except CodecError as misfit:
+            raise misfit.under(f".{one.name}") from None
+        fields.append(Field(one.name, codec, one.alias, _is_required(one, hint), one.default))
+    return fields
+
+
+@attrs.frozen
+class _Declared:
+    """A field as its class declares it; `annotation` only where the class keeps its own."""
+
+    name: str
+    alias: str
+    required: bool
+    default: Any
+    annotation: Any = inspect.Parameter.empty
+
+
+def _declared(cls: Any) -> list[_Declared]:
+    if is_typeddict(cls):
+        required = cls.__required_keys__
+        return [_Declared(name, name, name in required, attrs.NOTHING) for name in own_annotations(cls)]
+    if attrs.has(cls):
+        return [_from_attrs(field) for field in attrs.fields(cls) if field.init]
+    if dataclasses.is_dataclass(cls):
+        return _from_dataclass(cls)
+    return [
+        _Declared(name, name, name not in cls._field_defaults, cls._field_defaults.get(name, attrs.NOTHING))
+        for name in cls._fields
+    ]
+
+
+def _from_attrs(field: attrs.Attribute[Any]) -> _Declared:
+    required = field.default is attrs.NOTHING
+    # A factory gives no value to look at, and what stands before a converter need not fit.
+    opaque = required or field.converter is not None or isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
+    default = attrs.NOTHING if opaque else field.default
+    annotation = inspect.Parameter.empty if field.type is None else field.type
+    return _Declared(field.name, field.alias or field.name, required, default, annotation)
+
+
+def _from_dataclass(cls: Any) -> list[_Declared]:
+    for name in signature(cls).parameters.keys() - {field.name for field in dataclasses.fields(cls)}:
+        raise CodecError("is given to the class, but is no field of it that could be stored").under(
+            f".{name}"
+        )
+    return [
+        _Declared(
+            field.name,
+            field.name,
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+            attrs.NOTHING if field.default is dataclasses.MISSING else field.default,
+        )
+        for field in dataclasses.fields(cls)
+        if field.init
+    ]
+
+
+def is_typeddict(cls: type) -> bool:
+    """Say whether it is a typed dict, of `typing` or of `typing_extensions`."""
+    return dict in cls.__mro__ and hasattr(cls, "__total__")
+
+
+def _is_required(declared: _Declared, hint: Any) -> bool:
+    """Go by the qualifier, if there is one: where annotations are strings, a typed dict has not seen it."""
+    qualifier = typing.get_origin(hint)
+    if qualifier in {typing.Required, typing.NotRequired}:
+        return qualifier is typing.Required
+    return declared.required
+
+
+def _bindings(annotation: Any) -> dict[Any, Any]:
+    """Return what the type variables of a generic class, and of its bases, stand for."""
+    origin = typing.get_origin(annotation) or annotation
+    found = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(annotation), strict=False))
+    for base in getattr(origin, "__orig_bases__", ()):
+        for variable, argument in _bindings(base).items():
+            found.setdefault(variable, bound(argument, found))
+    return found

@@ -1,0 +1,49 @@
+"""Say how each cron entry stands: when it has ticked, and when it will."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from jobrt._core.cron import CronEntry, next_tick
+from jobrt.errors import JobrtError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from jobrt._storage.contract import CronRow
+
+__all__ = ["CronView", "view_cron"]
+
+
+@attrs.frozen
+class CronView:
+    """A cron entry in words; ``broken`` says why it cannot tick."""
+
+    name: str
+    job: str
+    schedule: str
+    last: datetime | None
+    upcoming: datetime | None = None
+    missed: str = ""
+    paused: bool = False
+    broken: str = ""
+
+
+def view_cron(row: CronRow, now: datetime) -> CronView:
+    """Return an entry as people look at it, one that cannot be understood too."""
+    try:
+        entry = CronEntry.from_spec(row.name, row.spec, paused=row.paused, anchor=row.created_at)
+        upcoming = next_tick(entry, now)
+    except JobrtError as error:
+        return CronView(row.name, str(row.spec.get("job")), "", row.last_tick, broken=str(error))
+    return CronView(
+        row.name,
+        entry.job,
+        entry.schedule,
+        row.last_tick,
+        upcoming,
+        entry.missed,
+        row.paused,
+    )

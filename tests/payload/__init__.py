@@ -1,0 +1,1 @@
+"""Tests of the pure layer: no clock, no I/O, no Trio."""

@@ -1,0 +1,202 @@
+"""LISTEN: notifications wake at once, are not lost during queries, and leave room for a ping."""
+
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+import trio.testing
+
+from jobrt._trio_psycopg import TrioConnection
+from tests.support.tcp_proxy import TcpProxy
+
+
+@pytest.fixture
+async def listener(conn: TrioConnection[Any]) -> TrioConnection[Any]:
+    """A connection that listens to the channel `c`."""
+    await conn.execute("listen c")
+    return conn
+
+
+async def _listening(conn: TrioConnection[Any]) -> list[Any]:
+    return await (await conn.execute("select pg_listening_channels()")).fetchall()
+
+
+async def test_notification_wakes(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
+    """Whoever iterates over `notifies()` is woken by a notification."""
+    got: list[psycopg.Notify] = []
+
+    async def listen() -> None:
+        got.extend([note async for note in listener.notifies(stop_after=2)])
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await trio.testing.wait_all_tasks_blocked()
+            await watcher.execute("select pg_notify('c', 'one'), pg_notify('c', 'two')")
+    assert [(note.channel, note.payload) for note in got] == [("c", "one"), ("c", "two")]
+    assert got[0].pid == watcher.info.backend_pid
+
+
+async def test_notifications_during_queries_are_kept(
+    listener: TrioConnection[Any], watcher: TrioConnection[Any]
+) -> None:
+    """What arrives while the connection is queried, or by nobody used, is there for the next one who asks."""
+    with trio.fail_after(30):
+        for number in range(100):
+            await watcher.execute("select pg_notify('c', %s)", (str(number),))
+            await listener.execute("select 1")
+        await watcher.execute("notify c, 'last'")
+        notes = [note.payload async for note in listener.notifies(stop_after=101)]
+    assert notes == [*(str(number) for number in range(100)), "last"]
+
+
+@pytest.mark.parametrize("looked", [True, False])
+async def test_notification_that_libpq_has_read_already(
+    listener: TrioConnection[Any], watcher: TrioConnection[Any], looked: bool
+) -> None:
+    """A notification that is not on the socket any more, because somebody read there, is not waited for."""
+    await watcher.execute("notify c, 'read'")
+    with trio.fail_after(30):
+        await trio.lowlevel.wait_readable(listener.fileno())
+        if looked:
+            assert listener.check_alive()
+        else:
+            listener.pgconn.consume_input()
+        await listener.wait_notified()
+    assert [note.payload for note in listener.inbox] == ["read"]
+
+
+async def test_ping_from_the_loop(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
+    """One task can wait for notifications for a time, and then query the same connection, again and again."""
+    heard = pings = 0
+    with trio.fail_after(30):
+        while heard < 3:
+            with trio.move_on_after(0.001):
+                async for _ in listener.notifies():
+                    heard += 1
+            assert await _listening(listener) == [("c",)]
+            pings += 1
+            await watcher.execute("notify c")
+    assert pings >= 3
+    assert listener.reusable
+
+
+async def test_ping_from_another_task(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
+    """Another task can query a connection that is being listened on, and the listener goes on listening."""
+    heard: list[str] = []
+
+    async def listen() -> None:
+        async for note in listener.notifies():
+            heard.append(note.payload)  # noqa: PERF401  # it is looked at meanwhile
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            for number in range(20):
+                await trio.testing.wait_all_tasks_blocked()
+                assert await _listening(listener) == [("c",)]
+                await watcher.execute("select pg_notify('c', %s)", (str(number),))
+            while len(heard) < 20:
+                await _listening(listener)
+            nursery.cancel_scope.cancel()
+    assert heard == [str(number) for number in range(20)]
+
+
+async def test_many_tasks_query_while_one_listens(
+    listener: TrioConnection[Any], watcher: TrioConnection[Any]
+) -> None:
+    """Queries that queue up behind each other all get their turn before the listener's."""
+
+    async def query() -> None:
+        for _ in range(20):
+            assert await _listening(listener) == [("c",)]
+
+    async def listen() -> None:
+        async for note in listener.notifies():
+            assert note.payload == "end"
+            return
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            async with trio.open_nursery() as queries:
+                for _ in range(5):
+                    queries.start_soon(query)
+            await watcher.execute("notify c, 'end'")
+
+
+async def test_timeout(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
+    """`timeout` ends the iteration; what has come is given first."""
+    await watcher.execute("notify c, 'x'")
+    with trio.fail_after(30):
+        assert [note.payload async for note in listener.notifies(timeout=0.05)] == ["x"]
+        assert [note async for note in listener.notifies(timeout=0)] == []
+        assert [note async for note in listener.notifies(stop_after=0)] == []
+
+
+async def test_loop_left_early(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
+    """Leaving the loop loses nothing, and needs no `aclosing`."""
+    await watcher.execute("select pg_notify('c', 'one'), pg_notify('c', 'two')")
+    with trio.fail_after(30):
+        for expected in ("one", "two"):
+            async for note in listener.notifies():
+                assert note.payload == expected
+                break
+
+
+async def test_handlers_of_ones_own(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
+    """Notify handlers in psycopg's way are called too."""
+    heard: list[psycopg.Notify] = []
+    listener.add_notify_handler(heard.append)
+    await watcher.execute("notify c, 'x'")
+    with trio.fail_after(30):
+        await listener.wait_notified()
+    assert [note.payload for note in heard] == ["x"]
+
+
+async def test_terminated_while_listening(
+    listener: TrioConnection[Any], watcher: TrioConnection[Any]
+) -> None:
+    """A listener whose backend goes away is told at once."""
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_expect_lost, listener)
+            await trio.testing.wait_all_tasks_blocked()
+            await watcher.execute("select pg_terminate_backend(%s)", (listener.info.backend_pid,))
+    assert listener.closed
+
+
+async def test_reset_while_listening(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
+    """A listener whose connection is reset is told at once."""
+    await proxied.execute("listen c")
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_expect_lost, proxied)
+            await trio.testing.wait_all_tasks_blocked()
+            proxy.reset()
+    assert proxied.closed
+
+
+async def test_closed_while_listening(listener: TrioConnection[Any]) -> None:
+    """A listener whose connection another task closes is told at once."""
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_expect_lost, listener)
+            await trio.testing.wait_all_tasks_blocked()
+            await listener.close()
+
+
+async def test_cancelled_listener_sends_nothing(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
+    """Ending to listen costs no cancel request: the server is not doing anything."""
+    await proxied.execute("listen c")
+    with trio.move_on_after(0.01):
+        await proxied.wait_notified()
+    assert proxied.reusable
+    assert proxy.accepted == 1
+
+
+async def _expect_lost(conn: TrioConnection[Any]) -> None:
+    with pytest.raises(psycopg.OperationalError):  # the block is what fails
+        async for _ in conn.notifies():
+            pytest.fail("nothing was sent")

@@ -1,0 +1,129 @@
+"""Statements that a connection has prepared: the answers and errors of a cursor, in fewer steps."""
+
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+
+from jobrt._trio_psycopg import TrioConnection
+from tests.trio_psycopg.conftest import Until
+
+_PREPARED = "select count(*) from pg_prepared_statements where name like 'jobrt%'"
+
+
+async def _prepared(conn: TrioConnection[Any]) -> int:
+    (number,) = await (await conn.execute(_PREPARED, prepare=False)).fetchone() or (-1,)
+    return int(number)
+
+
+async def test_rows(conn: TrioConnection[Any]) -> None:
+    """Rows are Python values of the types that the statement has; texts and None go in."""
+    statement = b"select $1::int, $2::text, $3::float8[], $4::bool, null::text"
+    row = (-7, "h\u00e9 \U0001f600 \\ '", [0.5, None], True, None)
+    for _ in range(3):
+        assert await conn.prepared.run(statement, ["-7", row[1], "{0.5,null}", "t"]) == [row]
+    assert await conn.prepared.run(statement, [None] * 4) == [(None,) * 5]
+    assert await _prepared(conn) == 1
+
+
+async def test_no_rows(conn: TrioConnection[Any]) -> None:
+    """A statement that has none gives none, whether or not it could have."""
+    assert await conn.prepared.run(b"create temp table t (n int)", []) == []
+    assert await conn.prepared.run(b"insert into t values ($1::int)", ["1"]) == []
+    assert await conn.prepared.run(b"select n from t where n > 1", []) == []
+    assert await conn.prepared.run(b"insert into t values (2) returning n", []) == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "value", "error"),
+    [
+        (b"select $1::int", "x", psycopg.errors.InvalidTextRepresentation),
+        (b"select 1 / $1::int", "0", psycopg.errors.DivisionByZero),
+        (b"select $1::text from nosuch", "x", psycopg.errors.UndefinedTable),
+        (b"select $1::text", "nul \x00 inside", psycopg.DataError),
+        (b"select $1::text", "half \ud800", UnicodeEncodeError),
+    ],
+)
+async def test_errors(
+    conn: TrioConnection[Any], statement: bytes, value: str, error: type[Exception]
+) -> None:
+    """They are psycopg's own, and leave the connection and the statement usable."""
+    for _ in range(2):
+        with pytest.raises(error):
+            await conn.prepared.run(statement, [value])
+        assert conn.reusable
+    assert await conn.prepared.run(b"select 1", []) == [(1,)]
+
+
+async def test_transaction(conn: TrioConnection[Any]) -> None:
+    """It takes part in an open transaction, and fails with it."""
+    await conn.execute("create table t (n int)")
+    insert = b"insert into t values ($1::int)"
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        async with conn.transaction():
+            await conn.prepared.run(insert, ["1"])
+            await conn.prepared.run(b"select 1 / 0", [])
+    assert await conn.prepared.run(b"select n from t", []) == []
+    async with conn.transaction():
+        await conn.prepared.run(insert, ["2"])
+    assert await conn.prepared.run(b"select n from t", []) == [(2,)]
+
+
+async def test_an_error_after_the_rows(conn: TrioConnection[Any]) -> None:
+    """A statement that has answered and then is not committed has failed, with the reason."""
+    await conn.execute("create table t (n int unique deferrable initially deferred)")
+    insert = b"insert into t values ($1::int) returning n"
+    assert await conn.prepared.run(insert, ["1"]) == [(1,)]
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await conn.prepared.run(insert, ["1"])
+    assert conn.reusable
+
+
+async def test_other_encoding(conn: TrioConnection[Any]) -> None:
+    """Texts are in the session's encoding, both ways."""
+    await conn.execute("set client_encoding to latin1")
+    assert await conn.prepared.run(b"select $1::text, ascii($1)", ["\u00e9"]) == [("\u00e9", 233)]
+
+
+async def test_cancelled(conn: TrioConnection[Any], until: Until) -> None:
+    """A cancelled statement ends in the server, and can be run again."""
+    statement = b"select pg_sleep($1::float8)"
+    pid = str(conn.info.backend_pid)
+    for _ in range(2):
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(conn.prepared.run, statement, ["100"])
+                await until("select wait_event = 'PgSleep' from pg_stat_activity where pid = %s", pid)
+                nursery.cancel_scope.cancel()
+        assert conn.reusable
+    assert len(await conn.prepared.run(statement, ["0"])) == 1
+    assert await _prepared(conn) == 1
+
+
+async def test_cancelled_while_it_is_prepared(conn: TrioConnection[Any]) -> None:
+    """Wherever it is cut, the next run gets its own answer: no name is used twice."""
+    with trio.fail_after(30):
+        for number in range(60):
+            statement = b"select %d, pg_sleep($1::float8)" % number
+            with trio.move_on_after(number / 40_000):
+                await conn.prepared.run(statement, ["0.0005"])
+            ((found, _),) = await conn.prepared.run(statement, ["0"])
+            assert found == number
+
+
+async def test_nothing_is_sent_from_a_cancelled_scope(conn: TrioConnection[Any]) -> None:
+    """As with everything that a connection does."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await conn.prepared.run(b"create table t ()", [])
+    assert scope.cancelled_caught
+    assert await conn.prepared.run(b"select to_regclass('t')::text", []) == [(None,)]
+
+
+async def test_lost_connection(conn: TrioConnection[Any]) -> None:
+    """A connection that ends meanwhile is an error, not a hang."""
+    with trio.fail_after(30), pytest.raises(psycopg.OperationalError):
+        await conn.prepared.run(b"select pg_terminate_backend(pg_backend_pid())", [])
+    with pytest.raises(psycopg.OperationalError):
+        await conn.prepared.run(b"select 1", [])
