@@ -21,7 +21,6 @@ from jobrt._core.keep import plan as prune_plan
 from jobrt._core.queues import Queue, as_queue
 from jobrt._registry import (
     Registry,
-    encode_result,
     make_function_job,
     new_job,
     stored_options,
@@ -374,7 +373,6 @@ class App:
                 storage,
                 state,
                 client=client,
-                encode_result=encode_result,
                 make_cron_job=self._tick_job,
                 emit=self.events,
             )
@@ -441,7 +439,6 @@ class App:
                 scratch=scratch,
                 state=state,
                 client=client,
-                encode_result=encode_result,
             )
 
     async def declare_crons(self) -> None:

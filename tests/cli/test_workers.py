@@ -37,7 +37,7 @@ async def _leave_workers(url: str) -> None:
     async with app.open_client() as jobs, app.open_storage() as storage, trio.open_nursery() as nursery:
         await jobs.enqueue(Long())
         worker = await nursery.start(app.run_worker)
-        info = json.loads(json.dumps(worker.info()))
+        info = json.loads(json.dumps(worker.info().to_dict()))
         info["tree"]["children"][0] |= {"last_error": "OSError: no", "restarts": 2, "recent_restarts": 1}
         info["queues"]["default"]["stuck"] = [1]
         await storage.register("alive.1", lease=600, info=info)

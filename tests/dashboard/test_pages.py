@@ -279,7 +279,7 @@ async def test_workers_with_their_trees(database_url: str) -> None:
     async with serve(app) as board, trio.open_nursery() as nursery:
         worker: jobrt.Worker = await nursery.start(app.run_worker)
         text = (await board.get("/workers")).text
-        info = worker.info()
+        info = worker.info().to_dict()
         info["tree"]["children"][0] |= {"last_error": f"OSError: {EVIL}", "restarts": 2, "recent_restarts": 1}
         info["notices"] = [
             {"what": "slow", "job": 7, "name": EVIL, "seconds": 99, "at": "shop.py:1", "ago": 3}

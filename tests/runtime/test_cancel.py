@@ -38,7 +38,7 @@ async def test_a_running_job_is_cancelled_within_a_second(told: bool, autojump_c
         here.app._storage.lose_wake = lambda: not told
         worker = await nursery.start(here.app.run_worker)
         handle = await here.client.enqueue(Sleep())
-        while not worker.queues["default"].running:
+        while not worker.queues["default"].executors.running:
             await trio.sleep(0.1)
         began = trio.current_time()
         await here.client.cancel(handle.id, "changed my mind")
@@ -184,7 +184,7 @@ async def test_a_job_deleted_while_it_runs_is_gone_and_the_worker_goes_on(autoju
         await trio.sleep(1)
         assert await here.client.delete(gone.id) == 1
         await trio.sleep(5)
-        assert worker.info()["refused"] == 1
+        assert worker.info().refused == 1
         assert await (await here.client.enqueue(Sleep(1))).result() == "slept"
         await worker.stop()
 

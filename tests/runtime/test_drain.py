@@ -34,7 +34,7 @@ class Crossing:
 
     def __call__(self, name: str) -> tuple[Fault, float] | None:
         if name == "finish":
-            self.app.worker.queues["default"].wake.set()  # as a notification would
+            self.app.worker.queues["default"].wake.ring()  # as a notification would
             return Fault.SLOW, 1.0
         if name == "exchange":
             return Fault.ANSWERED_LATE, 3.0

@@ -120,7 +120,7 @@ async def test_jobs_that_nobody_has_begun_use_up_no_attempt(autojump_clock: Mock
         await here.client.enqueue_many([*quick, Long(600), Long(600), *quick[:10]])
         worker = await nursery.start(here.app.run_worker)
         await trio.sleep(5)
-        ahead = [job.id for job in worker.queues["default"].inbox]
+        ahead = [job.id for job in worker.queues["default"].executors._inbox]
         assert ahead, "the worker holds nothing that it has not begun"
         trouble.on = True
         await trio.sleep(LEASE + 10)
@@ -205,7 +205,7 @@ async def test_a_job_claimed_again_while_its_old_attempt_cleans_up_harms_nobody(
         trouble.on = False
         record = await handle.wait()
         assert ends == ["old", "new"]
-        assert not worker.queues["default"].running
+        assert not worker.queues["default"].executors.running
         assert worker.statistics().to_dict()
         await worker.stop()
     assert record.state is State.COMPLETED
@@ -294,6 +294,6 @@ async def test_every_write_about_an_attempt_is_refused_after_the_lease_is_lost(
         assert sorted(raised) == ways
         assert await here.client.query() == []
         assert not await here.real.save(JobRef(1, 1), saved="1")
-        assert not worker.queues["default"].held
+        assert not worker.queues["default"].fetcher.ledger.held
         await worker.stop()
     assert len([one for one in here.events if isinstance(one, OutcomeRefused)]) == 3

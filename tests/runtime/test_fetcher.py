@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import State, where
-from jobrt._runtime import fetcher
+from jobrt._runtime import fetcher, ledger
 from jobrt._storage.sqlite import open_sqlite
 
 MANY = 60
@@ -96,7 +96,8 @@ async def working(claims: Claims, *jobs: Quick, concurrency: int = 10) -> AsyncI
 @pytest.fixture
 def small_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten jobs are a large claim."""
-    monkeypatch.setattr(fetcher, "_LARGEST_CLAIM", 10)
+    monkeypatch.setattr(fetcher, "LARGEST_CLAIM", 10)
+    monkeypatch.setattr(ledger, "LARGEST_CLAIM", 10)
 
 
 @pytest.mark.usefixtures("small_claims")
@@ -167,8 +168,8 @@ async def test_what_was_claimed_for_quick_jobs_is_given_back_when_slow_ones_foll
         with trio.fail_after(60):
             while len(here.ran) < 11:
                 await trio.sleep(0.1)
-        queue = here.worker.queues["default"]
-        assert len(queue.inbox) > 400
+        executors = here.worker.queues["default"].executors
+        assert executors.statistics().waiting > 400
         await trio.sleep(4)
-        assert len(queue.inbox) < 10
+        assert executors.statistics().waiting < 10
         assert await here.client.count(where.state(State.EXECUTING)) < 30

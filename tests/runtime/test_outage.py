@@ -105,10 +105,10 @@ async def test_an_outage_is_told_once_when_it_comes_and_once_when_it_goes(autoju
         await trio.sleep(1)
         away.on = True
         await trio.sleep(300)
-        assert worker.info()["outage"]
+        assert worker.info().outage
         away.on = False
         await trio.sleep(30)
-        assert worker.info()["outage"] is None
+        assert worker.info().outage is None
         await worker.stop()
     told = [type(one) for one in here.events if isinstance(one, StorageDown | StorageUp)]
     assert told == [StorageDown, StorageUp]
@@ -120,7 +120,7 @@ async def test_that_wake_ups_are_lost_is_told_once(autojump_clock: MockClock) ->
     async with scene(deaf, [Work]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         await trio.sleep(300)
-        assert worker.info()["deaf"]
+        assert worker.info().disconnected
         assert (await (await here.client.enqueue(Work())).wait()).state is State.COMPLETED
         await worker.stop()
     assert len([one for one in here.events if isinstance(one, NotifierDeaf)]) == 1

@@ -19,7 +19,7 @@ from tests.support.tcp_proxy import open_proxy
 
 import jobrt
 from jobrt import End, Queue, State
-from jobrt._runtime import worker as worker_module
+from jobrt._runtime import wiring
 from jobrt._storage.contract import Wake
 from jobrt.events import Event, JobEnded, NotifierDeaf, StorageDown, StorageUp, WorkerFenced, WorkerStarted
 
@@ -184,7 +184,7 @@ async def test_a_cancel_request_from_elsewhere_reaches_the_running_job_at_once(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NOTIFY carries it: neither the poll for requests nor a heartbeat comes within the test."""
-    monkeypatch.setattr(worker_module, "_CONTROL_INTERVAL", 600.0)
+    monkeypatch.setattr(wiring, "_CONTROL_INTERVAL", 600.0)
     first, second = (make_app(postgres_url, Gate, lease=600) for _ in range(2))
     with trio.fail_after(40):
         async with site(first) as here, site(second):
@@ -271,7 +271,7 @@ async def test_a_worker_outlives_its_server(private_postgres: Cluster, how: str)
             await trio.to_thread.run_sync(getattr(private_postgres, how))
             await here.heard.until(StorageDown)
             let_through()
-            while not here.worker.info()["pending_outcomes"]:
+            while not here.worker.info().pending_outcomes:
                 await trio.lowlevel.checkpoint()
             assert not here.heard.of(JobEnded)
             await trio.to_thread.run_sync(private_postgres.start)
@@ -281,7 +281,7 @@ async def test_a_worker_outlives_its_server(private_postgres: Cluster, how: str)
             assert (record.result, [one.end for one in record.attempts]) == ("through", [End.FINISHED])
             assert await (await here.jobs.enqueue(Echo(2))).result() == 2
             assert len(here.heard.of(JobEnded)) == 2
-            assert here.worker.info()["refused"] == 0
+            assert here.worker.info().refused == 0
             assert restarts(here.worker.statistics()) == 0
 
 
@@ -396,14 +396,14 @@ async def test_a_worker_waits_while_its_database_is_read_only(postgres_url: str)
             await run_sql(postgres_url, OTHERS)
             let_through()
             await here.heard.until(StorageDown)
-            while not here.worker.info()["pending_outcomes"]:
+            while not here.worker.info().pending_outcomes:
                 await trio.lowlevel.checkpoint()
             await run_sql(postgres_url, f"begin read write; {read_only} = off; commit")
             await here.heard.until(JobEnded)
             record = await gate.wait()
             assert (record.result, [one.end for one in record.attempts]) == ("through", [End.FINISHED])
             assert await (await here.jobs.enqueue(Echo(2))).result() == 2
-            assert here.worker.info()["refused"] == 0
+            assert here.worker.info().refused == 0
             assert restarts(here.worker.statistics()) == 0
 
 
@@ -433,5 +433,5 @@ async def test_a_cluster_limit_of_one_holds_over_two_workers(postgres_url: str) 
             for handle in handles:
                 await handle.wait()
             assert most == 1
-            assert one.worker.info()["landed"] + two.worker.info()["landed"] == 40
+            assert one.worker.info().landed + two.worker.info().landed == 40
     assert await look_at_all(postgres_url) == {("completed", 1): 40}

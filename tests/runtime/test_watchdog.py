@@ -74,13 +74,13 @@ async def test_a_job_far_past_its_usual_time_is_named(autojump_clock: MockClock)
         await late.wait()
         assert [one for one in here.events if isinstance(one, JobStuck)] == []
         await far.wait()
-        told = worker.info()["notices"]
+        told = worker.info().notices
         await trio.sleep(601)
-        assert worker.info()["notices"] == []
+        assert worker.info().notices == ()
         await worker.stop()
     (stuck,) = [one for one in here.events if isinstance(one, JobStuck)]
     assert (stuck.id, stuck.why) == (far.id, "slow")
-    assert [(one["what"], one["job"]) for one in told] == [("slow", far.id)]
+    assert [(notice.what, notice.job) for notice in told] == [("slow", far.id)]
 
 
 async def test_a_claim_that_hangs_is_noticed_and_its_fetcher_restarted(autojump_clock: MockClock) -> None:
@@ -96,11 +96,11 @@ async def test_a_claim_that_hangs_is_noticed_and_its_fetcher_restarted(autojump_
         trouble.on = False
         with trio.fail_after(30):
             assert await handle.result() == "done"
-        (notice,) = worker.info()["notices"]
+        (notice,) = worker.info().notices
         await worker.stop()
     (stalled,) = [one for one in here.events if isinstance(one, QueueStalled)]
     assert (stalled.queue, stalled.due) == ("default", 1)
-    assert (notice["what"], notice["queue"], notice["due"]) == ("stalled", "default", 1)
+    assert (notice.what, notice.queue, notice.due) == ("stalled", "default", 1)
 
 
 async def test_a_queue_that_waits_for_a_limit_is_not_taken_for_stalled(autojump_clock: MockClock) -> None:
@@ -147,7 +147,7 @@ async def test_a_job_that_blocks_the_event_loop_is_named_while_it_does(
                 worker = await nursery.start(here.app.run_worker)
                 handle = await here.client.enqueue(Blocking())
                 assert await handle.result() is True
-                while not (told := [one for one in worker.info()["notices"] if one["job"]]):
+                while not (told := [notice for notice in worker.info().notices if notice.job]):
                     await trio.sleep(0.01)
                 await worker.stop()
     finally:
@@ -158,5 +158,5 @@ async def test_a_job_that_blocks_the_event_loop_is_named_while_it_does(
     assert "hold_everything_up" in stuck.stack
     assert stuck.seconds >= 1.0
     notice, *_ = told
-    assert (notice["what"], notice["job"]) == ("blocking", handle.id)
-    assert "in hold_everything_up" in notice["at"]
+    assert (notice.what, notice.job) == ("blocking", handle.id)
+    assert "in hold_everything_up" in notice.at

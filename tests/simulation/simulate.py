@@ -126,9 +126,8 @@ class Cluster:
     def _lost(self, job_id: int, lease: int, who: str, queue_name: str) -> bool:
         for app in self.apps:
             if app.worker is not None and app.worker.id == who and not app.worker.shutting_down.is_set():
-                queue = app.worker.queues[queue_name]
-                known = queue.known() + app.worker._completer.known()
-                return (job_id, lease) not in known and not queue.claims and not queue.doubts
+                ledger = app.worker.queues[queue_name].fetcher.ledger
+                return (job_id, lease) not in ledger.known() and not ledger.claiming and not ledger.unresolved
         return False
 
     async def operate(self) -> None:

@@ -1,8 +1,7 @@
-"""Run one attempt of a job: decode, run, say how it ended."""
+"""One attempt of a job: decode, run, decide what its end means."""
 
 from __future__ import annotations
 
-import math
 import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,44 +25,39 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
-    from jobrt._runtime.queue_state import QueueState
 
-__all__ = ["Attempts"]
+__all__ = ["AttemptRunner"]
 
 _LAST_PROGRESS = 1.0
 """Seconds for writing the last progress of an attempt that has ended."""
 
 if TYPE_CHECKING:
     Runner = Callable[[JobDefinition, Any, Context], Awaitable[Any]]
-    Report = Callable[[Outcome, Claimed, float], None]
 
 
 @attrs.define(eq=False)
-class Attempts:
-    """Run attempts for one worker; stateless but for what it is given."""
+class AttemptRunner:
+    """What runs the attempts of one worker; it has no state of its own."""
 
     definitions: Mapping[str, JobDefinition]
     runners: Mapping[str, Runner]
     services: Services
-    report: Report
-    written: Report
     emit: Emitter
     now: Callable[[], float] = attrs.Factory(lambda: trio.lowlevel.current_clock().current_time)
     chance: Callable[[], float] = random.random
 
-    def begin(self, job: Claimed, queue: QueueState, *, scope: trio.CancelScope, now: float) -> Running:
-        """Note that an attempt begins in `scope`; from now on it can be cancelled."""
-        running = Running(job, self.definitions[job.name], queue, scope, now, trio.lowlevel.current_task())
-        queue.running[running.ref] = running
+    def begin(self, job: Claimed, *, scope: trio.CancelScope, now: float) -> Running:
+        """Return an attempt that begins in `scope`."""
+        attempt = Running(job, self.definitions[job.name], scope, now, trio.lowlevel.current_task())
         if self.emit.subscribers:
             self.emit.routine(JobStarted(job.id, job.name, job.queue, job.attempt, job.lease))
-        return running
+        return attempt
 
-    async def run(self, running: Running) -> None:
-        """Run one attempt and report its outcome.
+    async def run(self, running: Running) -> Outcome:
+        """Run one attempt and return its outcome.
 
-        What leaves this is on its way to a scope: a cancellation, alone or in a group with what came of it. If it was
-        that of the attempt's own scope, `stopped` is to be called next; else `cut`, before it goes on.
+        What this raises is on its way to a scope: a cancellation, alone or in a group with what came of it. If it was
+        that of the attempt's own scope, `stopped` gives the outcome; else `cut`.
         """
         ctx = Context(running, self.services)
         definition = running.definition
@@ -74,11 +68,9 @@ class Attempts:
                 running.limited, running.scope.deadline = True, running.started + limit
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
-            self._end(running, self._failed(running, ended))
-            return
+            return self._failed(running, ended)
         except Exception as error:  # noqa: BLE001 - a TIMEOUT function of the user's
-            self._end(running, self._failed(running, classify(error, None)))
-            return
+            return self._failed(running, classify(error, None))
         try:
             returned = await self.runners[definition.run_in](definition, value, ctx)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a job must not end the worker
@@ -86,32 +78,19 @@ class Attempts:
         else:
             outcome = self._returned(running, returned)
         if ctx.progress_due:
-            with trio.move_on_after(
-                _LAST_PROGRESS, shield=True
-            ):  # a cancellation must not undo that it has ended
+            # A cancellation must not undo that it has ended.
+            with trio.move_on_after(_LAST_PROGRESS, shield=True):
                 await ctx.flush_progress()
-        self._end(running, outcome)
+        return outcome
 
-    def stopped(self, running: Running, problem: BaseException | None) -> None:
-        """Report an attempt that its scope has ended; `problem` is what came of that, if anything."""
-        self._end(running, self._failed(running, self._classify(running, problem)))
+    def stopped(self, running: Running, problem: BaseException | None) -> Outcome:
+        """Return the outcome of an attempt that its scope has ended; `problem` is what came of that, if anything."""
+        return self._failed(running, self._classify(running, problem))
 
-    def cut(self, running: Running) -> None:
-        """Report an attempt that somebody above it has ended: it is given back."""
-        ended = classify(None, running.stop or Stop.SHUTDOWN, running.note)
-        self._end(running, decide(running.job, ended, retry=True, delay=0.0))
-
-    def _end(self, running: Running, outcome: Outcome) -> None:
-        """Hand the outcome over; the scope goes on to the next attempt."""
-        job = running.job
-        running.over = now = self.now()
-        if running.limited:
-            running.scope.deadline = math.inf
-        if running.completed:
-            self.written(Outcome(job.id, job.lease), job, now - running.started)
-        elif not running.abandoned:
-            self.report(outcome, job, now - running.started)
-        running.queue.ended(running)
+    def cut(self, running: Running) -> Outcome:
+        """Return the outcome of an attempt that somebody above it has ended: it is given back."""
+        ended = classify(None, running.stop or Stop.SHUTDOWN, running.reason)
+        return decide(running.job, ended, retry=True, delay=0.0)
 
     def _limit(self, running: Running) -> float | None:
         """Return the seconds that the attempt may take: the job's own, else its class's."""
@@ -124,13 +103,13 @@ class Attempts:
         return decided.total_seconds() if isinstance(decided, timedelta) else decided
 
     def _classify(self, running: Running, problem: BaseException | None) -> Ended:
-        stop, note = running.stop, running.note
+        stop, reason = running.stop, running.reason
         if stop is None and running.scope.cancel_called:
             limit = running.scope.deadline - running.started
-            stop, note = Stop.TIMEOUT, f"no end within the time limit of {limit:g} s"
+            stop, reason = Stop.TIMEOUT, f"timed out after {limit:g} s"
         if stop is None and isinstance(problem, LeaseLost):
             stop = Stop.LEASE_LOST
-        return classify(problem, stop, note)
+        return classify(problem, stop, reason)
 
     def _returned(self, running: Running, value: Any) -> Outcome:
         """Return what the value that `run` returned means."""

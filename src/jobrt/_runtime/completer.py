@@ -1,259 +1,208 @@
-"""Write how attempts ended, in batches, until it is written."""
+"""Actor that writes the outcomes that no fetcher takes along with a claim."""
 
 from __future__ import annotations
 
 import math
 import random
-from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from jobrt._core.attempts import unstarted, unwritable
+from jobrt._core.attempts import unwritable
 from jobrt._core.job import JobRef
 from jobrt._core.retry import default_delay
-from jobrt._core.states import EXECUTING_TO, End
-from jobrt._runtime.flag import Flag
+from jobrt._runtime.messages import OutcomeBatch, Report, Settled
 from jobrt.errors import StorageError, StorageUnavailable
-from jobrt.events import Emitter, JobEnded, OutcomeLost, OutcomeRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
-    from jobrt._core.job import Claimed, Outcome
     from jobrt._runtime.outage import Backoff
+    from jobrt._runtime.outcomes import Outcomes, Settler
     from jobrt._storage.contract import Storage
 
-__all__ = ["Completer", "Report"]
+__all__ = ["Completer"]
 
 _WINDOW = 0.005
-"""Seconds between flushes, in which outcomes gather; at load fetchers take them along long before."""
-_BATCH = 500
+"""Seconds between writes, in which outcomes gather; at load fetchers take them along long before."""
 
 
-class Report(NamedTuple):
-    """An attempt's outcome on its way to the database; ``seconds`` is how long `run` took."""
-
-    outcome: Outcome
-    job: Claimed
-    seconds: float
-
-
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Completer:
-    """Collect outcomes and flush them: at once, or 5 ms after the last flush, or when there are 500; one at a time.
+    """Write outcomes at once, or 5 ms after the last write; one write at a time.
 
-    A fetcher that is about to claim takes them along instead (`take`, then `settled` or `put_back`). Nothing
-    is dropped: while the storage is away outcomes stay here, and `crowded` tells the fetchers to claim no more.
+    Nothing is dropped: while the storage is away outcomes stay here and in the channel, and fetchers claim no more.
 
-    When the storage refuses a batch with an error, each outcome is written `alone`, so that the one at fault holds up
-    no other. That one is written as a failed attempt. If even that is refused while others are taken, it is let go:
+    When the storage refuses a batch with an error, each outcome is written by itself, so that the one at fault holds up
+    no other. That one is written as a failed attempt. If even that is refused while others are taken, it is lost:
     nothing else would ever end it, and the worker could not stop. While *nothing* is taken it is the storage that
     is ill, and all of them wait.
+
+    It ends when ``outcomes.arrived`` is closed and everything is written.
     """
 
     storage: Storage
-    emit: Emitter
+    outcomes: Outcomes
+    rejected: trio.MemoryReceiveChannel[OutcomeBatch]
+    settler: Settler
+    written: Callable[[], int]
+    """Returns how many outcomes the worker has settled, whoever wrote them."""
     backoff: Backoff
-    announce: Callable[[str, float], None]
-    let_go: Callable[[Claimed], None]
-    pending: list[Report] = attrs.Factory(list)
-    in_flight: list[Sequence[Report]] = attrs.Factory(list)
-    landed: int = 0
-    refused: int = 0
-    _wake: Flag = attrs.Factory(Flag)
-    _quiet: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
-    most: int = 10_000
-    alone: bool = False
-    """A batch was refused, and nobody knows for the sake of which outcome."""
-
-    def add(self, report: Report) -> None:
-        """Take over the outcome of an attempt."""
-        self.pending.append(report)
-        if len(self.pending) == 1 or len(self.pending) == _BATCH:
-            self._wake.set()
-
-    def written(self, report: Report) -> None:
-        """Note an outcome that the job's own transaction has written."""
-        self.landed += 1
-        if self.emit.subscribers:
-            self._tell(report, landed=True)
-
-    def give_back(self, job: Claimed) -> None:
-        """Take over a claimed job that nobody has begun."""
-        self.add(Report(unstarted(job), job, 0.0))
+    ended: trio.Event = attrs.Factory(trio.Event)
+    _in_hand: list[OutcomeBatch] = attrs.Factory(list)
+    _alone: list[_Alone] = attrs.Factory(list)
+    _written_before: int | None = None
+    _wrote_at: float = -math.inf
+    _problem: StorageError | None = None
+    _ill: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     @property
-    def crowded(self) -> bool:
-        """Say whether so many outcomes wait that no more jobs should be claimed."""
-        return len(self.pending) >= self.most
+    def pending(self) -> int:
+        """How many outcomes wait here."""
+        waiting = [*self._in_hand, *(entry.batch for entry in self._alone)]
+        return sum(len(batch.reports) for batch in waiting)
 
-    def known(self) -> list[JobRef]:
-        """Name the claims whose outcome is not settled yet."""
-        reports = chain(self.pending, *self.in_flight)
-        return [JobRef(one.job.id, one.job.lease) for one in reports]
-
-    def take(self, most: int = 2 * _BATCH) -> list[Report]:
-        """Hand out the oldest outcomes for one attempt to write them; none while they are to be written alone."""
-        return [] if self.alone else self._take(most)
-
-    def _take(self, most: int) -> list[Report]:
-        reports, self.pending = self.pending[:most], self.pending[most:]
-        if reports:
-            self.in_flight.append(reports)
-        return reports
-
-    def put_back(self, reports: Sequence[Report]) -> None:
-        """Take back outcomes of which nobody knows whether they were written."""
-        self._arrived(reports)
-        self.pending[:0] = reports
-        self._wake.set()
-
-    def settled(self, reports: Sequence[Report], refused: Iterable[JobRef]) -> None:
-        """Note that outcomes were written, or refused because the lease was lost."""
-        self._arrived(reports)
-        for one in reports:
-            if one.outcome.delay:  # a retry or a snooze: nobody else knows when the queue has a job due again
-                self.announce(one.job.queue, one.outcome.delay)
-        lost = set(refused)
-        self.refused += len(lost)
-        self.landed += len(reports) - len(lost)
-        told = lost or self.emit.subscribers
-        for one in reports if told else [one for one in reports if one.outcome.end is not End.FINISHED]:
-            self._tell(one, landed=JobRef(one.job.id, one.job.lease) not in lost)
-
-    def _arrived(self, reports: Sequence[Report]) -> None:
-        self.in_flight = [batch for batch in self.in_flight if batch is not reports]
-        if not self.pending and not self.in_flight:
-            self._quiet.unpark_all()
-
-    def _tell(self, report: Report, *, landed: bool) -> None:
-        outcome, job, seconds = report
-        end = outcome.end
-        if end is None:
-            return
-        if not landed:
-            self.emit(OutcomeRefused(job.id, job.name, job.lease, end))
-            end = End.LEASE_LOST
-        emit = self.emit.routine if end is End.FINISHED else self.emit
-        emit(
-            JobEnded(
-                job.id,
-                job.name,
-                job.queue,
-                job.attempt,
-                end,
-                EXECUTING_TO[outcome.event],
-                seconds,
-                outcome.error_type,
-                outcome.message,
-            )
-        )
-
-    def rejected(self, reports: Sequence[Report]) -> None:
-        """Take back outcomes that the storage does not take together."""
-        self.alone = True
-        self.put_back(reports)
-
-    async def flush(self) -> None:
-        """Write what is pending now; on an outage put it back and wait a little."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write what no fetcher takes along, until closed."""
+        task_status.started()
         try:
-            if self.alone:
-                await self._flush_alone()
+            while True:
+                await self._write_all()
+                await self.outcomes.arrived.wait()
+        except trio.EndOfChannel:
+            await self._write_all()
+        self.ended.set()
+
+    async def wait_ill(self) -> StorageError:
+        """Wait until the storage takes no outcome at all, and return the error."""
+        while self._problem is None:
+            await self._ill.park()
+        return self._problem
+
+    async def _write_all(self) -> None:
+        """Write until nothing waits."""
+        while True:
+            # A checkpoint at least: the fetcher that has just got a free slot comes first, and takes them along.
+            await trio.sleep_until(self._wrote_at + _WINDOW)
+            self._receive_rejected()
+            self._in_hand = self._in_hand or self.outcomes.take()
+            if not self._in_hand and not self._alone:
+                return
+            self._wrote_at = trio.current_time()
+            try:
+                await self._write_batches()
+                await self._write_alone()
+            except StorageUnavailable as error:
+                await self.backoff.wait(error)
+            except StorageError as error:  # it takes nothing at all; the next outcome may be another matter
+                self._problem = error
+                self._ill.unpark_all()
+                await self.backoff.wait(error)
             else:
-                await self._flush(self._take(2 * _BATCH))
-        except StorageUnavailable as error:
-            await self.backoff.wait(error)
+                self._problem = None
 
-    async def _flush(self, reports: list[Report]) -> None:
-        if not reports:
-            return
+    def _receive_rejected(self) -> None:
         try:
-            refused = await self.storage.finish([one.outcome for one in reports])
+            while True:
+                self._alone.append(_Alone(self.rejected.receive_nowait()))
+        except trio.WouldBlock:
+            return
+
+    async def _write_batches(self) -> None:
+        """Write the batches in hand together."""
+        batches = self._in_hand
+        if not batches:
+            return
+        outcomes = [report.outcome for batch in batches for report in batch.reports]
+        try:
+            refused = await self.storage.finish(outcomes)
         except StorageUnavailable:
-            self.put_back(reports)
             raise
         except StorageError:
-            self.rejected(reports)
-        except BaseException:
-            self.put_back(reports)
-            raise
-        else:
-            self.backoff.reset()
-            self.settled(reports, refused)
+            self._in_hand = []
+            self._alone += map(_Alone, batches)
+            return
+        self._in_hand = []
+        self.backoff.reset()
+        self.settler.settle(batches, refused)
 
-    async def _flush_alone(self) -> None:
-        """Write each pending outcome by itself, and settle what is to become of those that cannot be."""
-        before = self.landed + self.refused
-        stuck: list[tuple[list[Report], StorageError]] = []
-        try:
-            for _ in range(len(self.pending)):
-                # None is left if another task, one in `drain`, took them while this one wrote.
-                if batch := self._take(1):
-                    problem = await self._write_alone(batch)
-                    if problem is not None:
-                        stuck.append((batch, problem))
-        except BaseException:
-            self._put_back_all(stuck)
-            raise
-        if stuck and self.landed + self.refused == before:
-            self._put_back_all(stuck)
-            raise stuck[0][1]
-        self.alone = False
-        for batch, problem in stuck:
-            self._lose(batch, problem)
+    async def _write_alone(self) -> None:
+        """Write each outcome of refused batches by itself, and settle what is to become of those that cannot be."""
+        if not self._alone:
+            return
+        if self._written_before is None:
+            self._written_before = self.written()
+        problem: StorageError | None = None
+        for entry in list(self._alone):
+            problem = await self._write_each(entry) or problem
+            self._settle_if_done(entry)
+        if problem is None:
+            self._written_before = None
+            return
+        if self.written() == self._written_before:
+            raise problem
+        for entry in list(self._alone):
+            entry.lose(self.settler)
+            self._settle_if_done(entry)
 
-    def _put_back_all(self, stuck: list[tuple[list[Report], StorageError]]) -> None:
-        for batch, _ in reversed(stuck):
-            self.put_back(batch)
+    async def _write_each(self, entry: _Alone) -> StorageError | None:
+        """Write the outcomes of a batch one by one; return an error of one that is not taken in any form."""
+        problem: StorageError | None = None
+        for report in list(entry.waiting):
+            error = await self._write_one(report)
+            if error is None:
+                entry.waiting.remove(report)
+            else:
+                entry.errors[JobRef(report.job.id, report.job.lease)] = problem = error
+        return problem
 
-    async def _write_alone(self, batch: list[Report]) -> StorageError | None:
+    async def _write_one(self, report: Report) -> StorageError | None:
         """Write one outcome, else that it could not be written; return the error if neither is possible."""
-        ((outcome, job, seconds),) = batch
+        outcome, job, seconds = report
         problem: StorageError | None = None
         for _ in range(2):
             try:
                 refused = await self.storage.finish([outcome])
-            except BaseException as error:
-                if isinstance(error, StorageUnavailable) or not isinstance(error, StorageError):
-                    self.put_back(batch)
-                    raise
+            except StorageUnavailable:
+                raise
+            except StorageError as error:
                 problem = error
                 delay = default_delay(job.attempt, chance=random.random).total_seconds()
                 outcome = unwritable(outcome, job, error=error, delay=delay)
             else:
-                self._arrived(batch)
-                self.settled([Report(outcome, job, seconds)], refused)
+                self.backoff.reset()
+                self.settler.note([Report(outcome, job, seconds)], refused)
                 return None
         return problem
 
-    def _lose(self, batch: list[Report], problem: StorageError) -> None:
-        """Tell that an outcome is lost, and let its job be claimed again."""
-        self._arrived(batch)
-        for outcome, job, _ in batch:
-            self.emit(OutcomeLost(job.id, job.name, job.lease, outcome.end, str(problem)))
-            self.let_go(job)
+    def _settle_if_done(self, entry: _Alone) -> None:
+        if not entry.waiting:
+            self._alone.remove(entry)
+            self.settler.settled[entry.batch.queue].send_nowait(
+                Settled(entry.batch.number, tuple(entry.lost))
+            )
 
-    async def drain(self) -> None:
-        """Wait until every outcome is settled, whoever writes it."""
-        while self.pending or self.in_flight:
-            if self.pending:
-                await self.flush()
-            else:
-                await self._quiet.park()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Flush what no fetcher takes along."""
-        task_status.started()
-        flushed = -math.inf
-        while True:
-            if not self.pending:
-                await self._wake.wait()
-            # A checkpoint at least: the fetcher that has just got a free slot comes first, and takes them along.
-            await trio.sleep_until(flushed + _WINDOW if len(self.pending) < _BATCH else -math.inf)
-            flushed = trio.current_time()
-            try:
-                await self.flush()
-            except StorageError as error:  # it takes nothing at all; the next outcome may be another matter
-                await self.backoff.wait(error)
+@attrs.define(eq=False)
+class _Alone:
+    """Batch whose outcomes are written one by one."""
+
+    batch: OutcomeBatch
+    waiting: list[Report] = attrs.field(init=False)
+    errors: dict[JobRef, StorageError] = attrs.Factory(dict)
+    lost: list[JobRef] = attrs.Factory(list)
+
+    def __attrs_post_init__(self) -> None:
+        self.waiting = list(self.batch.reports)
+
+    def lose(self, settler: Settler) -> None:
+        """Give up what is not taken in any form: its job is claimed again."""
+        for report in self.waiting:
+            ref = JobRef(report.job.id, report.job.lease)
+            if ref in self.errors:
+                settler.lose(report, self.errors[ref])
+                self.lost.append(ref)
+        self.waiting = [
+            report for report in self.waiting if JobRef(report.job.id, report.job.lease) not in self.lost
+        ]

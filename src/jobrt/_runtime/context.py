@@ -12,6 +12,7 @@ import trio
 from jobrt._core.attempts import Stop
 from jobrt._core.job import JobRecord, Outcome, Progress
 from jobrt._core.states import End, Event, State
+from jobrt._payload.payload import encode_result
 from jobrt.errors import InvalidJob, LeaseLost, StorageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ class Services:
     storage: Storage
     client: Any
     shutting_down: trio.Event
-    encode_result: Callable[[Any], str]
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
 
 
@@ -114,7 +114,7 @@ class Context:
         """Return why this attempt is told to stop (timeout, operator, shutdown, lease lost) and the words, or None."""
         running = self._running
         if running.stop is not None:
-            return running.stop, running.note
+            return running.stop, running.reason
         if running.scope.cancel_called:
             return Stop.TIMEOUT, "the time limit passed"
         return None
@@ -214,7 +214,7 @@ class Context:
 
         """
         job = self._running.job
-        text = None if result is None else self._services.encode_result(result)
+        text = None if result is None else encode_result(result)
         outcome = Outcome(job.id, job.lease, Event.COMPLETE, End.FINISHED, result=text)
         try:
             async with self._services.storage.transaction(self._running.ref, outcome) as conn:

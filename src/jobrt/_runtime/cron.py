@@ -8,7 +8,6 @@ import attrs
 import trio
 
 from jobrt._core.cron import CronEntry, next_tick, orphaned, reconcile, ticks_due
-from jobrt._runtime.flag import Flag
 from jobrt._storage.contract import CronRow
 from jobrt.errors import JobrtError, StorageUnavailable
 from jobrt.events import CronFailed, CronFired, Emitter
@@ -59,7 +58,6 @@ class CronActor:
     make_job: Callable[[CronEntry], NewJob | None]
     backoff: Backoff
     emit: Emitter
-    wake: Flag = attrs.Factory(Flag)
     _failed: dict[str, str] = attrs.Factory(dict)
     _names: frozenset[str] = attrs.field(init=False)
 
@@ -80,8 +78,7 @@ class CronActor:
                 await self.backoff.wait(error)
                 continue
             self.backoff.reset()
-            with trio.move_on_after(pause):
-                await self.wake.wait()
+            await trio.sleep(pause)
 
     async def _round(self) -> float:
         """Fire what is due; return seconds until it is worth looking again."""

@@ -1,242 +1,342 @@
-"""Claim jobs for one queue: wait for a reason, claim, hand over."""
+"""Actor that claims jobs for one queue, writes outcomes along with its claims, and keeps the executors fed.
+
+What it knows is in its `Ledger`, which outlives a restart; what it decides are the ledger's methods. A *look* is one
+claim, or the finding that the queue is paused.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, assert_never
 
 import attrs
 import trio
 
 from jobrt._core.limits import demand
-from jobrt._runtime.flag import Flag
+from jobrt._runtime.channels import Wakeup
+from jobrt._runtime.ledger import LARGEST_CLAIM, Ledger
+from jobrt._runtime.messages import (
+    CancelClaims,
+    Holding,
+    IdleQuestion,
+    OutcomeBatch,
+    Returned,
+    Settings,
+    Withdraw,
+)
 from jobrt.errors import StorageError, StorageUnavailable
-from jobrt.events import Emitter, JobsClaimed
+from jobrt.events import JobsClaimed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Iterator
 
-    from jobrt._core.job import Claimed, JobRef, Outcome
     from jobrt._core.limits import Demand
+    from jobrt._runtime.messages import FetcherOrder, Returns, Settled, Work
+    from jobrt._runtime.name_limits import QueueNames
     from jobrt._runtime.outage import Backoff
-    from jobrt._runtime.queue_state import QueueState
+    from jobrt._runtime.outcomes import Outcomes, Settler
     from jobrt._storage.contract import Exchange, Storage
 
-__all__ = ["Fetcher", "Outbox"]
-
-_LARGEST_CLAIM = 1000
-_MOST_PREFETCHED = 4000
-_PREFETCH_WINDOW = 0.1
-"""Seconds of work to hold beyond the free slots: nothing for slow jobs, thousands for no-ops.
-
-A claim of a thousand takes 15 ms beside a busy worker. It is begun when half of this is left, so that the executors
-never wait for it: with 2,000 jobs as the most to hold they were out of work half of the time.
-"""
-_LEAST_ELAPSED = 0.01
-_LEAST_FINISHED = 10
-"""What makes a sample of the rate: so many seconds, or so many jobs if all slots have had one."""
+__all__ = ["Fetcher", "FetcherChannels"]
 
 
-class Parcel(Protocol):
-    """An outcome on its way, as the outbox hands it out."""
+@attrs.frozen(kw_only=True)
+class FetcherChannels:
+    """Ends of the channels that a fetcher uses."""
 
-    @property
-    def outcome(self) -> Outcome:
-        """Return what is to be written."""
-        ...
-
-
-P = TypeVar("P", bound=Parcel)
-
-
-class Outbox(Protocol[P]):
-    """What the fetcher needs of the completer: to take pending outcomes along with a claim."""
-
-    @property
-    def crowded(self) -> bool: ...
-    def take(self) -> list[P]: ...
-    def settled(self, reports: Sequence[P], refused: Sequence[JobRef]) -> None: ...
-    def put_back(self, reports: Sequence[P]) -> None: ...
-    def rejected(self, reports: Sequence[P]) -> None: ...
-    def known(self) -> list[JobRef]: ...
-    def give_back(self, job: Claimed) -> None: ...
+    wake: Wakeup
+    work: trio.MemorySendChannel[Work]
+    returns: trio.MemoryReceiveChannel[Returns]
+    orders: trio.MemoryReceiveChannel[FetcherOrder]
+    settled: trio.MemoryReceiveChannel[Settled]
+    rejected: trio.MemorySendChannel[OutcomeBatch]
 
 
-@attrs.define(eq=False)
+@attrs.define
+class _Question:
+    """Question whether the queue is idle; a look counts once it began after this one's number."""
+
+    reply: trio.MemorySendChannel[int]
+    after: int
+
+
+@attrs.define(eq=False, kw_only=True)
 class Fetcher:
-    """Keep a queue's executors fed.
+    """Claim when woken, while there is room; hand batches to the executors; settle what was written along.
 
-    One claim at a time; at load, when a large one would not fill what is to be held, two: the database works on one
-    while the other's jobs travel. A claim whose reply was lost may have been committed: before the next one, alone, the
-    storage is told which claims are known, and gives the others back.
+    One claim is under way at a time; at load, when a large one would not fill what is to be held, two: the database
+    works on one while the other's jobs travel. A claim whose reply was lost may have been committed: before the next
+    one, alone, the storage is told which claims are known, and gives the others back.
+
+    A stop travels by closing: ``wake`` is closed by the worker, ``work`` by this, ``returns`` by the executors; then
+    ``ended`` is set.
     """
 
-    queue: QueueState
-    storage: Storage
-    outbox: Outbox[Any]
-    worker: Callable[[], str | None]
+    name: str
+    ledger: Ledger
     names: tuple[str, ...]
-    announce: Callable[[str, float], None]
+    limits: QueueNames
+    channels: FetcherChannels
+    outcomes: Outcomes
+    settler: Settler
+    storage: Storage
+    claimant: Callable[[], str | None]
     backoff: Backoff
-    emit: Emitter
-    _large: Flag = attrs.Factory(Flag)
-    _rate: float = 0.0
-    _measured_at: float = 0.0
-    _seen: int = 0
-    _taken: int = 0
+    ended: trio.Event = attrs.Factory(trio.Event)
+    _large: Wakeup = attrs.Factory(Wakeup)
+    _claims: dict[trio.CancelScope, Demand] = attrs.Factory(dict)
+    _looking: int = 0
+    _look_ended: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
+    _numbers: Iterator[int] = attrs.Factory(count)
+    _looks: int = 0
+    _questions: list[_Question] = attrs.Factory(list)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Claim whenever woken, and at every poll interval, until cancelled."""
+        """Claim until the worker closes ``wake``, then until everything was returned."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive_settled)
+            nursery.start_soon(self._receive_orders)
             nursery.start_soon(self._claim_ahead)
             task_status.started()
-            self.queue.wake.set()
+            async with trio.open_nursery() as inner:
+                inner.start_soon(self._receive_returns)
+                await self._send_unsent()  # the last incarnation may have been cut here
+                await self._claim_until_closed()
+                await self._close()
+            nursery.cancel_scope.cancel()
+        self.ended.set()
+
+    # ------------------------------------------------------------------ claiming
+
+    async def _claim_until_closed(self) -> None:
+        """Claim whenever woken, and at every poll interval."""
+        self.channels.wake.ring()
+        try:
             while True:
-                with trio.move_on_after(self.queue.settings.poll_interval) as poll:
-                    await self.queue.wake.wait()
+                with trio.move_on_after(self.ledger.settings.poll_interval) as poll:
+                    await self.channels.wake.wait()
                 if poll.cancelled_caught:
-                    self._give_back_unused()
-                while await self._fetch():
+                    await self._withdraw(keep=self.ledger.keep_at_poll(trio.current_time()))
+                while await self._look():
                     pass
+        except trio.EndOfChannel:
+            return
 
     async def _claim_ahead(self) -> None:
         """Have a second claim under way while the first is answered, as long as there is work for both."""
         while True:
             await self._large.wait()
-            while self._wants_second() and await self._fetch():
+            while self.ledger.wants_second_claim(trio.current_time()) and await self._look():
                 pass
 
-    def _wants_second(self) -> bool:
-        return self.queue.more and not self.queue.doubts and self._room() >= _LARGEST_CLAIM
+    async def _close(self) -> None:
+        """Claim no more: take back what has not begun, and tell the executors that nothing follows."""
+        await self._withdraw(keep=0)
+        while self._looking:
+            await self._look_ended.park()
+        await self._send_unsent()
+        await self._withdraw(keep=0)
+        await self.channels.work.aclose()
 
-    async def _fetch(self) -> bool:
-        """Claim once; say whether it is worth claiming again at once."""
-        if self.queue.closed or self.queue.paused:
-            self.give_back()
-            self.queue.looked(0)
+    async def _look(self) -> bool:
+        """Look once; return whether it is worth claiming again at once."""
+        if self.channels.wake.closed:
             return False
-        worker = self.worker()
-        if worker is None or self.outbox.crowded:
+        self._looking += 1
+        try:
+            return await self._claim_if_possible()
+        finally:
+            self._looking -= 1
+            self._look_ended.unpark_all()
+
+    async def _claim_if_possible(self) -> bool:
+        self._looks += 1
+        look, was_idle = self._looks, self.ledger.idle
+        if self.ledger.paused:
+            self.ledger.cycles += 1
+            await self._withdraw(keep=0)
+            self._answer(look, idle=was_idle)
+            return False
+        worker = self.claimant()
+        if worker is None or self.ledger.crowded:
             return False
         wanted = self._demand(worker)
         if wanted.limit > 0:  # before the claim: a slot that becomes free during it is not for this claim
-            self.queue.lacks(self._left_out(wanted, ()))
+            self.limits.note_claim(wanted)
         if wanted.empty:
-            self.queue.turns += 1  # for the watchdog: the fetcher is well, there is only nothing it may claim
+            self.ledger.cycles += 1  # for the watchdog: there is only nothing that may be claimed
+            self._answer(look, idle=was_idle and not self.names and not self.limits)
             return False
-        return await self._claim(wanted)
+        return await self._claim(wanted, look=look, was_idle=was_idle)
 
-    async def _claim(self, wanted: Demand) -> bool:
-        """Claim, and hand over what came; say whether it is worth claiming again at once."""
-        again = True
+    async def _claim(self, wanted: Demand, *, look: int, was_idle: bool) -> bool:
+        exchange: Exchange | None = None
         try:
-            with self.queue.claiming(wanted) as scope:
+            with self._claiming(wanted) as scope:
                 exchange = await self._exchange(wanted)
-                again = exchange is None or self._hand_over(wanted, exchange)
+                if exchange is not None:
+                    self._accept(wanted, exchange)
         except StorageUnavailable as error:
-            self.queue.wake.set()  # whoever comes next clears up what is in doubt
+            self.channels.wake.ring()  # whoever comes next reconciles what is unresolved
             await self.backoff.wait(error)
             return True
-        if not scope.cancelled_caught:  # by a stop; the next look sees that the queue is closed
-            self.backoff.reset()
-        return again
+        if exchange is None:  # given up at a stop, or to be tried again without the outcomes
+            return not scope.cancelled_caught
+        self.backoff.reset()
+        await self._send_unsent()
+        if exchange.next_due is not None:
+            self.settler.announce(self.name, exchange.next_due)
+        self._answer(look, idle=was_idle and not exchange.jobs)
+        if self.ledger.paused:
+            await self._withdraw(keep=0)
+        full = len(exchange.jobs) >= wanted.limit
+        return full and self.ledger.wants_refill(trio.current_time())
 
     def _demand(self, worker: str) -> Demand:
-        self.queue.low = self._prefetch() // 2
-        room = min(self._room(), _LARGEST_CLAIM)
         return demand(
             worker,
-            self.queue.name,
-            settings=self.queue.settings,
-            room=room,
+            self.name,
+            settings=self.ledger.settings,
+            room=min(self.ledger.room(trio.current_time()), LARGEST_CLAIM),
             names=self.names,
-            free=self.queue.limits.free(),
+            free=self.limits.limits.free(),
         )
 
-    def _room(self) -> int:
-        """Return how many jobs more the worker may hold, those counted that are being claimed."""
-        return self.queue.concurrency + self._prefetch() - self.queue.held - sum(self.queue.claims.values())
-
-    def _prefetch(self) -> int:
-        """Return how many jobs to hold beyond the free slots: what the queue finishes in `_PREFETCH_WINDOW`."""
-        now = trio.current_time()
-        elapsed, finished = now - self._measured_at, self.queue.finished - self._seen
-        if elapsed >= _LEAST_ELAPSED or finished >= max(_LEAST_FINISHED, self.queue.concurrency):
-            self._rate = finished / max(elapsed, _LEAST_ELAPSED / 10)
-            self._restart_measuring(now)
-        return min(int(self._rate * _PREFETCH_WINDOW), _MOST_PREFETCHED)
-
-    def _restart_measuring(self, now: float) -> None:
-        self._measured_at, self._seen = now, self.queue.finished
+    @contextmanager
+    def _claiming(self, wanted: Demand) -> Generator[trio.CancelScope]:
+        """Count a claim in until its jobs were accepted, or it failed."""
+        self.limits.reserve(wanted)
+        self.ledger.claiming += wanted.limit
+        with trio.CancelScope() as scope:
+            self._claims[scope] = wanted
+            try:
+                yield scope
+            finally:
+                del self._claims[scope]
+                self.ledger.claiming -= wanted.limit
+                self.limits.release(wanted)
+                self._look_ended.unpark_all()
 
     async def _exchange(self, wanted: Demand) -> Exchange | None:
-        if self.queue.doubts:
-            await self._clear_up(wanted.worker)
-        if wanted.limit == _LARGEST_CLAIM and not wanted.clustered:
-            self._large.set()
-        reports = self.outbox.take()
+        """Claim, and write the outcomes that are there; return None if they were the reason why that failed."""
+        if self.ledger.unresolved:
+            await self._reconcile(wanted.worker)
+        if wanted.limit == LARGEST_CLAIM and not wanted.clustered:
+            self._large.ring()
+        batches = self.outcomes.take()
+        reports = [report for batch in batches for report in batch.reports]
         try:
-            exchange = await self.storage.exchange([one.outcome for one in reports], wanted)
+            exchange = await self.storage.exchange([report.outcome for report in reports], wanted)
         except BaseException as error:
-            self.queue.doubts += 1
-            if reports and isinstance(error, StorageError) and not isinstance(error, StorageUnavailable):
-                self.outbox.rejected(reports)  # one may be at fault, or the claim: the next one goes alone
+            self.ledger.unresolved += 1
+            refused = isinstance(error, StorageError) and not isinstance(error, StorageUnavailable)
+            for batch in batches:
+                if refused:  # one of them may be why, or the claim: the next one goes without outcomes
+                    self.channels.rejected.send_nowait(batch)
+                else:
+                    self.outcomes.put(batch)
+            if refused and batches:
+                self.outcomes.arrived.ring()  # the completer writes them one by one
                 return None
-            self.outbox.put_back(reports)
             raise
-        self.outbox.settled(reports, exchange.refused)
+        self.settler.settle(batches, exchange.refused)
         return exchange
 
-    async def _clear_up(self, worker: str) -> None:
-        """Have the database give back what it holds for this worker and the worker does not know of."""
-        await self.queue.wait_alone()  # or the other claim's jobs would be given back as unknown
-        known, doubts = self.queue.known() + self.outbox.known(), self.queue.doubts
-        await self.storage.release_unknown(worker, self.queue.name, known)
-        self.queue.doubts -= doubts  # what came into doubt meanwhile is for the next one
+    async def _reconcile(self, worker: str) -> None:
+        """Have the storage give back what it holds for this worker and the worker does not know of."""
+        while len(self._claims) > 1:  # or the other claim's jobs would be given back as unknown
+            await self._look_ended.park()
+        unresolved = self.ledger.unresolved
+        await self.storage.release_unknown(worker, self.name, self.ledger.known())
+        self.ledger.unresolved -= unresolved  # what came up meanwhile is for the next one
 
-    def _hand_over(self, wanted: Demand, exchange: Exchange) -> bool:
-        count = len(exchange.jobs)
-        full, had_nothing_to_do = count >= wanted.limit, not (self.queue.more or self.queue.held)
-        left_out = self._left_out(wanted, exchange.jobs)
-        self.queue.more = full or wanted.clustered or bool(left_out)
-        self.queue.lacks(left_out)
-        self.queue.limits.take(exchange.jobs)
-        if count:
-            if had_nothing_to_do:  # that time says nothing about how quick these will be
-                self._restart_measuring(trio.current_time())
-            self.queue.offer(exchange.jobs)
-            if self.queue.unwanted:
-                for job in self.queue.withdraw_unwanted():
-                    self.outbox.give_back(job)
-            self.emit.routine(JobsClaimed(self.queue.name, wanted.limit, count))
-        if exchange.next_due is not None:
-            self.announce(self.queue.name, exchange.next_due)
-        self.queue.looked(count)
-        lost = self.worker() != wanted.worker  # these jobs may already be rescued, and then this is refused
-        if self.queue.closed or self.queue.paused or lost:
-            self.give_back()
-            return False
-        return full and len(self.queue.inbox) <= self.queue.low
+    def _accept(self, wanted: Demand, exchange: Exchange) -> None:
+        """Take over the jobs of a claim; without a checkpoint, so that they are never nobody's."""
+        left_out = self.limits.note_claim(wanted, exchange.jobs)
+        self.limits.take(exchange.jobs)
+        self.ledger.accept(wanted, exchange.jobs, left_out=left_out, now=trio.current_time())
+        if exchange.jobs:
+            self.settler.emit.routine(JobsClaimed(self.name, wanted.limit, len(exchange.jobs)))
 
-    def _left_out(self, wanted: Demand, jobs: Sequence[Claimed]) -> set[str]:
-        """Name the limited jobs that had no room left, so that the database may hold more of them."""
-        if not self.queue.limits.most:
-            return set()
-        counts: dict[str, int] = {}
-        for job in jobs:
-            counts[job.name] = counts.get(job.name, 0) + 1
-        room = {name for name, most in wanted.capped if counts.get(name, 0) < most}
-        return set(self.queue.limits.most) - room
+    # ------------------------------------------------------------------ executors
 
-    def give_back(self, *, keep: int = 0) -> None:
-        """Give back the claimed jobs that nobody has begun, but for the first `keep`."""
-        for job in self.queue.withdraw(keep=keep):
-            self.outbox.give_back(job)
+    async def _send_unsent(self) -> None:
+        """Hand claimed batches to the executors; a batch whose sending is cancelled is the next incarnation's."""
+        unsent = self.ledger.unsent
+        while unsent:
+            batch = unsent.popleft()
+            try:
+                await self.channels.work.send(batch)
+            except BaseException:
+                unsent.appendleft(batch)
+                raise
 
-    def _give_back_unused(self) -> None:
-        """Give back what was claimed ahead and is not wanted soon: others may be free for it.
+    async def _withdraw(self, *, keep: int) -> None:
+        """Have the executors return the jobs that have not begun, except for the first `keep`."""
+        if self.ledger.held > keep:
+            await self.channels.work.send(Withdraw(keep))
 
-        The first jobs may have been quicker than those that followed them, or nothing is taken at all any more.
-        """
-        keep = self._prefetch() if self.queue.taken != self._taken else 0
-        self._taken = self.queue.taken
-        self.give_back(keep=keep)
+    async def _receive_returns(self) -> None:
+        async for message in self.channels.returns:
+            match message:
+                case Returned():
+                    self._take_back(message)
+                case Holding():
+                    self.limits.reset(self.ledger.compare(message))
+                    self.channels.wake.ring()
+                case _:
+                    assert_never(message)
+
+    def _take_back(self, message: Returned) -> None:
+        """Pass outcomes on to be written, and claim again if that is worth it."""
+        batch = OutcomeBatch(self.name, next(self._numbers), message.reports) if message.reports else None
+        self.ledger.take_back(batch, attempts=message.attempts)
+        if message.written:
+            self.settler.note(message.written)
+            self.ledger.take_written(message.written)
+        limited = False
+        if self.limits:
+            limited = self.limits.give(report.job for report in (*message.reports, *message.written))
+        if batch is not None:
+            self.outcomes.put(batch)
+        if self.ledger.more and (limited or self.ledger.wants_refill(trio.current_time())):
+            self.channels.wake.ring()
+        self._look_again()
+
+    # ------------------------------------------------------------------ orders and answers
+
+    async def _receive_settled(self) -> None:
+        async for message in self.channels.settled:
+            self.ledger.settle(message.number, message.lost)
+            if message.lost:
+                self.channels.wake.ring()
+            self._look_again()
+
+    async def _receive_orders(self) -> None:
+        async for order in self.channels.orders:
+            match order:
+                case Settings():
+                    self.ledger.apply(order)
+                    self.channels.wake.ring()
+                case IdleQuestion(reply):
+                    self._questions.append(_Question(reply, self._looks))
+                    self.channels.wake.ring()
+                case CancelClaims(reason):
+                    for scope in self._claims:
+                        scope.cancel(reason=reason)
+                case _:
+                    assert_never(order)
+
+    def _answer(self, look: int, *, idle: bool) -> None:
+        """Answer the questions asked before a look that found nothing while no job was open."""
+        if not idle:
+            return
+        for question in [question for question in self._questions if question.after < look]:
+            question.reply.send_nowait(self.ledger.claimed)
+            self._questions.remove(question)
+
+    def _look_again(self) -> None:
+        """Look once more for those who ask, when the last open job is settled: it may have left a job due."""
+        if self._questions and self.ledger.idle:
+            self.channels.wake.ring()

@@ -1,23 +1,26 @@
-"""Keep the worker alive in the eyes of the others, and know when it no longer is."""
+"""Actor that keeps the worker alive in the eyes of the others, and knows when it no longer is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from jobrt._runtime.flag import Flag
+from jobrt._runtime.channels import Wakeup
+from jobrt._runtime.messages import Fence
 from jobrt.errors import StorageUnavailable
 from jobrt.events import Emitter, WorkerFenced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
-    from jobrt._runtime.outage import Backoff, Outage
+    from jobrt._core.worker_info import WorkerInfo
+    from jobrt._runtime.messages import ExecutorsOrder
+    from jobrt._runtime.outage import Outage
     from jobrt._storage.contract import Changes, Storage
 
-__all__ = ["Control", "Heartbeat", "Identity"]
+__all__ = ["Heartbeat", "Identity"]
 
 _BEATS_PER_LEASE = 3
 _BREATH = 0.5
@@ -38,41 +41,46 @@ class Identity:
         self.id, self.trusted = self.make(), False
         return self.id
 
+    def resign(self) -> None:
+        """Be nobody from now on: the heartbeat has ended."""
+        self.trusted = False
+
     @property
     def claimant(self) -> str | None:
         """Return the id to claim jobs under; None while others would take them for a dead worker's."""
         return self.id if self.trusted else None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Heartbeat:
     """Renew the worker's lease three times per lease time; the last actor to stop.
 
     The lease is trusted from *before* the last renewal that was answered, by the monotonic clock. When it has run
-    out, or the storage says that the worker is gone, the worker's jobs may already run elsewhere: `fence` cancels
-    them here, and the worker registers anew. Nothing is claimed in between.
+    out, or the storage says that the worker is gone, the worker's jobs may already run elsewhere: a `Fence` has them
+    cancelled here, and the worker registers anew. Nothing is claimed in between.
     """
 
     storage: Storage
     identity: Identity
     lease: float
-    info: Callable[[], Mapping[str, Any]]
-    fence: Callable[[str], None]
-    resume: Callable[[], None]
-    apply: Callable[[Changes], None]
+    info: Callable[[], WorkerInfo]
+    executors: Sequence[trio.MemorySendChannel[ExecutorsOrder]]
+    fetchers: Sequence[Wakeup]
+    news: trio.MemorySendChannel[Changes]
+    """Where what a beat brings goes: to `Control`, which looks by itself when this is full."""
     outage: Outage
     emit: Emitter
+    beat_now: Wakeup
+    """Rung when people should learn at once what `info` returns."""
     renewed: float = 0.0
-    news: Flag = attrs.Factory(Flag)
-    """Set when people should learn at once what `info` tells."""
-    _registered: Flag = attrs.Factory(Flag)
+    _registered: Wakeup = attrs.Factory(Wakeup)
 
     async def register(self) -> None:
         """Make the worker known; raises `StorageUnavailable` if that is not possible now."""
         began = trio.current_time()
-        await self.storage.register(self.identity.renew(), lease=self.lease, info=self.info())
+        await self.storage.register(self.identity.renew(), lease=self.lease, info=self.info().to_dict())
         self.renewed, self.identity.trusted = began, True
-        self._registered.set()
+        self._registered.ring()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Beat until cancelled."""
@@ -89,7 +97,7 @@ class Heartbeat:
                     continue
                 await trio.sleep(min(_BREATH, interval))
                 with trio.move_on_after(interval - _BREATH):
-                    await self.news.wait()
+                    await self.beat_now.wait()
 
     async def _guard(self) -> None:
         """Fence when the lease runs out, whatever a beat waits for: to give up a silent connection takes seconds."""
@@ -106,7 +114,9 @@ class Heartbeat:
         changes = None
         try:
             with trio.move_on_after(limit):
-                changes = await self.storage.beat(self.identity.id, lease=self.lease, info=self.info())
+                changes = await self.storage.beat(
+                    self.identity.id, lease=self.lease, info=self.info().to_dict()
+                )
         except StorageUnavailable as error:
             self.outage.begin(error)
             return True
@@ -117,8 +127,14 @@ class Heartbeat:
         if changes.known:
             # A beat that was answered proves the lease from when it was asked for, if that was still in time.
             self.renewed = began if began <= self.renewed + self.lease else self.renewed
-            self.apply(changes)
+            self._pass_on(changes)
         return changes.known
+
+    def _pass_on(self, changes: Changes) -> None:
+        try:
+            self.news.send_nowait(changes)
+        except trio.WouldBlock:
+            return
 
     async def _start_over(self) -> None:
         """Cancel our own jobs and register under a new id, however long that takes."""
@@ -131,7 +147,8 @@ class Heartbeat:
                 await trio.sleep(self.lease / 10)
             else:
                 self.outage.over()
-                self.resume()
+                for fetcher in self.fetchers:  # while the worker was nobody it claimed nothing
+                    fetcher.ring()
                 return
 
     def _fence(self) -> None:
@@ -140,37 +157,10 @@ class Heartbeat:
             return
         self.identity.trusted = False
         late = trio.current_time() - self.renewed
-        self.fence(f"no heartbeat for {late:.1f} s, the lease is {self.lease:g} s")
-        self.emit(WorkerFenced(self.identity.id, late))
-
-
-@attrs.define(eq=False)
-class Control:
-    """Learn what operators want: cancelled jobs, paused and scaled queues. At once when told, else by looking.
-
-    Looks at every `interval` while jobs run (only they can be cancelled), and with each heartbeat anyway.
-    """
-
-    storage: Storage
-    identity: Identity
-    interval: float
-    busy: Callable[[], bool]
-    apply: Callable[[Changes], None]
-    backoff: Backoff
-    wake: Flag = attrs.Factory(Flag)
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Look until cancelled."""
-        task_status.started()
-        while True:
-            with trio.move_on_after(self.interval) as scope:
-                await self.wake.wait()
-            if scope.cancelled_caught and not self.busy():
-                continue
+        fence = Fence(self.identity.id, f"no heartbeat for {late:.1f} s, the lease is {self.lease:g} s")
+        for executors in self.executors:
             try:
-                self.apply(await self.storage.changes(self.identity.id))
-            except StorageUnavailable as error:
-                self.wake.set()
-                await self.backoff.wait(error)
-            else:
-                self.backoff.reset()
+                executors.send_nowait(fence)
+            except trio.WouldBlock:  # they are down, so nothing runs
+                continue
+        self.emit(WorkerFenced(self.identity.id, late))

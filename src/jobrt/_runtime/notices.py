@@ -1,22 +1,23 @@
-"""Remember what the watchdog told lately, so that the heartbeat can tell it to people on other machines."""
+"""What the watchdog reported lately, for the heartbeat to carry to people on other machines."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import attrs
 import trio
 
-from jobrt.events import Event, JobStuck, QueueStalled
+from jobrt._core.worker_info import Notice
+from jobrt._runtime.channels import Wakeup
+from jobrt.events import Emitter, Event, JobStuck, QueueStalled
 
 __all__ = ["Notices"]
 
-_KEPT = 600.0
-"""Seconds for which a notice is told."""
-_MOST = 20
+_SECONDS = 600.0
+"""How long a notice is shown."""
+_LIMIT = 20
 _FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
 _NOT_ITS_OWN = tuple(str(Path(file).parent) for file in (trio.__file__, __file__, os.__file__))
 """Where nobody looks for what a job does: in Trio, in the actors that run it, in Python's library."""
@@ -24,35 +25,42 @@ _NOT_ITS_OWN = tuple(str(Path(file).parent) for file in (trio.__file__, __file__
 
 @attrs.define(eq=False)
 class Notices:
-    """Keep the newest notices, one for each job (or queue) and reason."""
+    """The watchdog's newest notices, one for each job (or queue) and reason; the heartbeat carries them."""
 
-    _kept: dict[tuple[str, int | str], tuple[float, dict[str, Any]]] = attrs.Factory(dict)
+    emit: Emitter
+    beat_now: Wakeup
+    _kept: dict[tuple[str, int | str], tuple[float, Notice]] = attrs.Factory(dict)
 
-    def note(self, event: Event) -> None:
-        """Remember an event, if it is the watchdog's."""
+    def observe(self, event: Event) -> None:
+        """Emit an event that people elsewhere should learn at once, too; remember it if it is the watchdog's."""
+        self._note(event)
+        self.beat_now.ring()
+        self.emit(event)
+
+    def _note(self, event: Event) -> None:
         match event:
             case JobStuck(job_id, name, why, seconds, stack):
-                notice = {"what": why, "job": job_id, "name": name, "seconds": seconds, "at": place(stack)}
+                notice = Notice(what=why, job=job_id, name=name, seconds=seconds, at=place(stack))
                 self._keep((why, job_id), notice)
             case QueueStalled(queue, due, free):
-                self._keep(("stalled", queue), {"what": "stalled", "queue": queue, "due": due, "free": free})
+                self._keep(("stalled", queue), Notice(what="stalled", queue=queue, due=due, free=free))
             case _:
                 pass
 
-    def _keep(self, key: tuple[str, int | str], notice: dict[str, Any]) -> None:
+    def _keep(self, key: tuple[str, int | str], notice: Notice) -> None:
         self._kept.pop(key, None)
         self._kept[key] = trio.current_time(), notice
-        if len(self._kept) > _MOST:
+        if len(self._kept) > _LIMIT:
             del self._kept[next(iter(self._kept))]
 
-    def told(self) -> list[dict[str, Any]]:
-        """Return them, JSON-able, the oldest first, each with the seconds since it was told."""
+    def recent(self) -> tuple[Notice, ...]:
+        """Return them, the oldest first, each with the seconds since it was reported."""
         now = trio.current_time()
-        return [
-            {**notice, "ago": round(now - since, 1)}
+        return tuple(
+            attrs.evolve(notice, ago=round(now - since, 1))
             for since, notice in self._kept.values()
-            if now - since < _KEPT
-        ]
+            if now - since < _SECONDS
+        )
 
 
 def place(stack: str) -> str:

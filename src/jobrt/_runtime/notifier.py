@@ -1,4 +1,4 @@
-"""Pass on the storage's wake-ups, and never trust them."""
+"""Actor that passes on the storage's wake-ups, and never trusts them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from jobrt.errors import StorageUnavailable
 from jobrt.events import Emitter, NotifierDeaf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
+    from jobrt._runtime.channels import Wakeup
     from jobrt._runtime.outage import Backoff
     from jobrt._storage.contract import Storage
 
 __all__ = ["Notifier"]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Notifier:
     """Listen on a connection of its own; whenever that (re)connects, wake everybody once.
 
@@ -29,11 +30,12 @@ class Notifier:
     """
 
     storage: Storage
-    deliver: Callable[[Wake], None]
+    queues: Mapping[str, Wakeup]
+    control: Wakeup
     backoff: Backoff
     emit: Emitter
-    deaf: bool = True
-    _told: bool = False
+    disconnected: bool = True
+    _reported: bool = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled."""
@@ -41,23 +43,30 @@ class Notifier:
         while True:
             try:
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(self.storage.listen, self.deliver)
-                    self._hears()
+                    await nursery.start(self.storage.listen, self._deliver)
+                    self._connected()
             except* StorageUnavailable as group:
                 error = StorageUnavailable(str(only_leaf(group)))
-                self._deaf(str(error))
+                self._lost(str(error))
                 await self.backoff.wait(error)
 
-    def _deaf(self, error: str) -> None:
-        """Tell once, however often listening is tried in vain."""
-        self.deaf = True
-        if not self._told:
-            self._told = True
+    def _deliver(self, wake: Wake) -> None:
+        if wake.kind == "control":
+            self.control.ring()
+        elif wake.kind == "jobs":
+            for name, queue in self.queues.items():
+                if wake.queue is None or wake.queue == name:
+                    queue.ring()
+
+    def _lost(self, error: str) -> None:
+        """Report the loss once, however often connecting fails."""
+        self.disconnected = True
+        if not self._reported:
+            self._reported = True
             self.emit(NotifierDeaf(error))
 
-    def _hears(self) -> None:
-        self.deaf = self._told = False
+    def _connected(self) -> None:
+        self.disconnected = self._reported = False
         self.backoff.reset()
-        self.deliver(Wake("jobs"))
-        self.deliver(Wake("control"))
-        self.deliver(Wake("finished"))
+        self._deliver(Wake("jobs"))
+        self._deliver(Wake("control"))

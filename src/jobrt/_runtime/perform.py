@@ -9,16 +9,12 @@ import trio
 
 from jobrt._core.job import NewJob
 from jobrt._core.limits import Demand
-from jobrt._core.queues import Queue
 from jobrt._runtime.background import Background
 from jobrt._runtime.context import Context, Services, record_of
-from jobrt._runtime.queue_state import NameLimits, QueueState
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.running import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
     from jobrt._storage.contract import Storage
@@ -35,7 +31,6 @@ async def perform(
     scratch: Storage,
     state: Any,
     client: Any,
-    encode_result: Callable[[Any], str],
 ) -> Any:
     """Run a job's `run` with a real context and return what it returns, or raise what it raises.
 
@@ -47,7 +42,6 @@ async def perform(
         scratch: where the attempt is recorded.
         state: what ``ctx.state`` is.
         client: what ``ctx.client`` is, and where ``ctx.enqueue`` enqueues.
-        encode_result: how ``ctx.transaction(result=…)`` is stored.
 
     Raises:
         UndecodablePayload: the payload does not fit the class.
@@ -64,13 +58,12 @@ async def perform(
         running = Running(
             claimed,
             definition,
-            QueueState("default", Queue(1), NameLimits({})),
             trio.CancelScope(),
             trio.current_time(),
             trio.lowlevel.current_task(),
         )
         running.scope.deadline = running.started + _limit(definition, claimed)
-        services = Services(state, scratch, client, trio.Event(), encode_result, background.later)
+        services = Services(state, scratch, client, trio.Event(), background.later)
         runner = make_runners(threads=1, start=background.start)[definition.run_in]
         try:
             with running.scope:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from jobrt._runtime.working_directory import Home
+from jobrt._runtime.working_directory import WorkingDirectory
 from jobrt.errors import InvalidJob
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ async def _in_process(definition: JobDefinition, job: Any, ctx: Context) -> Any:
 
 def _leave_no_trace(run: Callable[..., Any], job: Any, context: DetachedContext) -> Any:
     """Run in a process that will serve others: they find its current directory as it was."""
-    home = Home()
+    directory = WorkingDirectory()
     try:
         return run(job, context)
     finally:
-        home.go_back()
+        directory.restore()
 
 
 @attrs.define(eq=False)

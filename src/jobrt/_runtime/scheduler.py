@@ -1,4 +1,4 @@
-"""Wake each queue when its next delayed job falls due; there is no tick."""
+"""Actor that wakes each queue when its next delayed job falls due; there is no tick."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from jobrt._runtime.flag import Flag
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
+
+    from jobrt._runtime.channels import Wakeup
+    from jobrt._runtime.messages import Due
 
 __all__ = ["Scheduler"]
 
@@ -19,32 +20,33 @@ _EARLY = 0.001
 """Seconds waited at least, so that two clocks that disagree a little cannot make a busy loop."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Scheduler:
     """Sleep until the first due time that anybody announced, and wake that queue.
 
     Each claim that came back short announces when its queue's next job falls due, so one time per queue is enough: the
-    claim that follows the wake-up announces the next one.
+    claim that follows the wake-up announces the next one. After a restart the times are unknown: every queue is woken.
     """
 
-    wake_queue: Callable[[str], None]
-    due: dict[str, float] = attrs.Factory(dict)
-    _changed: Flag = attrs.Factory(Flag)
-
-    def announce(self, queue: str, delay: float) -> None:
-        """Note that a job of the queue falls due in `delay` seconds; an earlier time already noted stays."""
-        at = trio.current_time() + max(delay, _EARLY)
-        if at < self.due.get(queue, math.inf):
-            self.due[queue] = at
-            self._changed.set()
+    queues: Mapping[str, Wakeup]
+    announced: trio.MemoryReceiveChannel[Due]
+    _due: dict[str, float] = attrs.Factory(dict)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Wake queues until cancelled."""
+        self._due = dict.fromkeys(self.queues, -math.inf)
         task_status.started()
         while True:
-            with trio.move_on_at(min(self.due.values(), default=math.inf)):
-                await self._changed.wait()
-            now = trio.current_time()
-            for queue in [queue for queue, at in self.due.items() if at <= now]:
-                del self.due[queue]
-                self.wake_queue(queue)
+            self._wake(trio.current_time())
+            with trio.move_on_at(min(self._due.values(), default=math.inf)):
+                self._note(await self.announced.receive())
+
+    def _note(self, due: Due) -> None:
+        """Keep the earliest time of a queue."""
+        at = trio.current_time() + max(due.seconds, _EARLY)
+        self._due[due.queue] = min(at, self._due.get(due.queue, math.inf))
+
+    def _wake(self, now: float) -> None:
+        for queue in [queue for queue, at in self._due.items() if at <= now]:
+            del self._due[queue]
+            self.queues[queue].ring()

@@ -1,4 +1,4 @@
-"""Notice what should not happen: jobs that block the loop, do not stop, or take far too long; queues that stall."""
+"""Actor that notices jobs that block the loop, do not stop or take far too long, and queues that stall."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import defaultdict
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from jobrt._core.attempts import Stop
 from jobrt._core.where import queue as in_queue
 from jobrt._core.where import scheduled_before, state
 from jobrt.errors import StorageError
@@ -24,12 +24,14 @@ from jobrt.events import Event, JobCancelPhase, JobStuck, QueueStalled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from jobrt._runtime.queue_state import QueueState
+    from jobrt._core.job import JobRef
+    from jobrt._runtime.executors import Executors
+    from jobrt._runtime.fetcher import Fetcher
     from jobrt._runtime.running import Running
     from jobrt._storage.contract import Storage
     from jobrt._supervision.supervisor import Supervisor
 
-__all__ = ["Usual", "Watchdog"]
+__all__ = ["Mark", "Watchdog", "Watched"]
 
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0
@@ -47,25 +49,24 @@ _STALLED_POLLS = 5
 _STALLED_AT_LEAST = 10.0
 
 
-@attrs.define(eq=False)
-class Usual:
-    """Know how long jobs of each name usually take: how many have ended, and how long they took together."""
+@attrs.define(eq=False, kw_only=True)
+class Watched:
+    """Actors of one queue, as the watchdog sees them, and how to restart its fetcher."""
 
-    totals: defaultdict[str, list[float]] = attrs.Factory(lambda: defaultdict(lambda: [0.0, 0.0]))
-
-    def note(self, name: str, seconds: float) -> None:
-        """Add one finished attempt."""
-        total = self.totals[name]
-        total[0] += 1
-        total[1] += seconds
-
-    def limit(self, name: str) -> float:
-        """Return the seconds beyond which an attempt is far past its usual time."""
-        count, seconds = self.totals.get(name, (0.0, 0.0))
-        return math.inf if count < _SLOW_SAMPLES else max(_SLOW_AT_LEAST, _SLOW_FACTOR * seconds / count)
+    fetcher: Fetcher
+    executors: Executors
+    supervisor: Supervisor
 
 
-@attrs.define(eq=False)
+@attrs.frozen
+class Mark:
+    """What was reported of an attempt: the reasons why it is stuck, and how far its cancellation has come."""
+
+    reasons: frozenset[str] = frozenset()
+    phase: str = "received"
+
+
+@attrs.define(eq=False, kw_only=True)
 class Watchdog:
     """Look at every running attempt once a second, and from a thread at the event loop itself.
 
@@ -74,17 +75,16 @@ class Watchdog:
     """
 
     storage: Storage
-    queues: Mapping[str, QueueState]
-    supervisors: Mapping[str, Supervisor]
-    usual: Usual
-    emit: Callable[[Event], object]
-    _looks: dict[str, tuple[int, float]] = attrs.Factory(dict)
+    queues: Mapping[str, Watched]
+    observe: Callable[[Event], object]
+    _marks: dict[JobRef, Mark] = attrs.Factory(dict)
+    _cycles: dict[str, tuple[int, float]] = attrs.Factory(dict)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch until cancelled."""
         over = threading.Event()
         loop = _LoopWatch(
-            self._running, self.emit, over, trio.lowlevel.current_trio_token(), threading.get_ident()
+            self._running, self.observe, over, trio.lowlevel.current_trio_token(), threading.get_ident()
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_in_thread, loop.watch, name="loop watch")
@@ -97,51 +97,87 @@ class Watchdog:
             finally:
                 over.set()
 
+    def mark(self, ref: JobRef) -> Mark:
+        """Return what was reported of an attempt."""
+        return self._marks.get(ref, Mark())
+
     def _running(self) -> Iterator[Running]:
         for queue in self.queues.values():
-            yield from list(queue.running.values())
+            yield from queue.executors.running
 
     def _look_at_attempts(self) -> None:
-        now = trio.current_time()
-        for one in self._running():
-            ran = now - one.started
-            stopped = one.stopped_at if one.stopped_at is not None else one.scope.deadline
+        now, running = trio.current_time(), list(self._running())
+        self._marks = {attempt.ref: self.mark(attempt.ref) for attempt in running}
+        slow_after = self._slow_after()
+        for attempt in running:
+            ran = now - attempt.started
+            stopped = attempt.stopped_at if attempt.stopped_at is not None else attempt.scope.deadline
             if now - stopped > _STOP_LIMIT:
-                self._stuck(one, "uncancellable", now - stopped)
-            elif ran > self.usual.limit(one.job.name):
-                self._stuck(one, "slow", ran)
-            if one.phase == "received" and now - stopped > _CLEANING_AFTER:
-                one.cleaning = True
-                self.emit(JobCancelPhase(one.job.id, one.job.name, "cleaning", one.note))
+                self._stuck(attempt, "uncancellable", now - stopped)
+            elif ran > slow_after.get(attempt.job.name, math.inf):
+                self._stuck(attempt, "slow", ran)
+            if attempt.stop is Stop.OPERATOR and now - stopped > _CLEANING_AFTER:
+                self._cleaning(attempt)
 
-    def _stuck(self, one: Running, why: str, seconds: float) -> None:
+    def _slow_after(self) -> dict[str, float]:
+        """Return, for each job with enough samples, the seconds beyond which an attempt is far past its usual time."""
+        totals: dict[str, tuple[int, float]] = {}
+        for queue in self.queues.values():
+            for name, (count, seconds) in queue.executors.statistics().durations.items():
+                before = totals.get(name, (0, 0.0))
+                totals[name] = before[0] + count, before[1] + seconds
+        return {
+            name: max(_SLOW_AT_LEAST, _SLOW_FACTOR * seconds / count)
+            for name, (count, seconds) in totals.items()
+            if count >= _SLOW_SAMPLES
+        }
+
+    def _cleaning(self, attempt: Running) -> None:
+        """Report once that a cancelled attempt goes on: it cleans up, one hopes."""
+        mark = self.mark(attempt.ref)
+        if mark.phase == "received":
+            self._marks[attempt.ref] = attrs.evolve(mark, phase="cleaning")
+            self._report_phase(attempt, "cleaning")
+
+    def _stuck(self, attempt: Running, why: str, seconds: float) -> None:
         """Report an attempt once for each reason."""
-        if why in one.reported:
+        mark = self.mark(attempt.ref)
+        if why in mark.reasons:
             return
-        one.reported |= {why}
-        self.emit(JobStuck(one.job.id, one.job.name, why, seconds, stack_of(one.task)))
-        if one.phase == "stuck" and why == "uncancellable":
-            self.emit(JobCancelPhase(one.job.id, one.job.name, "stuck", one.note))
+        self._marks[attempt.ref] = attrs.evolve(mark, reasons=mark.reasons | {why})
+        job = attempt.job
+        self.observe(JobStuck(job.id, job.name, why, seconds, stack_of(attempt.task)))
+        if attempt.stop is Stop.OPERATOR and why == "uncancellable":
+            self._marks[attempt.ref] = attrs.evolve(self.mark(attempt.ref), phase="stuck")
+            self._report_phase(attempt, "stuck")
+
+    def _report_phase(self, attempt: Running, phase: str) -> None:
+        self.observe(JobCancelPhase(attempt.job.id, attempt.job.name, phase, attempt.reason))
 
     async def _look_at_queues(self) -> None:
         now = trio.current_time()
         for name, queue in self.queues.items():
-            turns, since = self._looks.get(name, (-1, now))
-            if turns != queue.turns or queue.paused or queue.closed or queue.held >= queue.concurrency:
-                self._looks[name] = queue.turns, now
-            elif now - since > max(_STALLED_AT_LEAST, _STALLED_POLLS * queue.settings.poll_interval):
-                self._looks[name] = queue.turns, now
+            ledger = queue.fetcher.ledger
+            cycles, since = self._cycles.get(name, (-1, now))
+            closed = queue.fetcher.channels.wake.closed
+            if cycles != ledger.cycles or ledger.paused or closed or ledger.held >= ledger.concurrency:
+                self._cycles[name] = ledger.cycles, now
+            elif now - since > max(_STALLED_AT_LEAST, _STALLED_POLLS * ledger.settings.poll_interval):
+                self._cycles[name] = ledger.cycles, now
                 await self._unstall(name, queue)
 
-    async def _unstall(self, name: str, queue: QueueState) -> None:
+    async def _unstall(self, name: str, queue: Watched) -> None:
         due = in_queue(name) & state("scheduled", "available", "retryable") & scheduled_before(timedelta(0))
+        ledger = queue.fetcher.ledger
         try:
             with trio.move_on_after(_STALLED_AT_LEAST):
                 count = await self.storage.count(due, most=1000)
                 if count:
-                    self.emit(QueueStalled(name, count, queue.concurrency - queue.held))
-                    self.supervisors[name].restart_child("fetcher")
-        except StorageError as error:  # away: then that is why nothing is claimed, and it is told elsewhere
+                    self.observe(QueueStalled(name, count, ledger.concurrency - ledger.held))
+                    queue.supervisor.restart_child("fetcher")
+        except (
+            StorageError
+        ) as error:  # away: then that is why nothing is claimed, and it is reported elsewhere
             logging.getLogger("jobrt").debug("queue %s could not be looked at: %s", name, error)
 
 

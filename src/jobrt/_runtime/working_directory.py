@@ -1,4 +1,4 @@
-"""Keep the current directory where the worker was started, whatever a job did to it."""
+"""The current directory, put back after jobs that change it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 import attrs
 
-__all__ = ["Home"]
+__all__ = ["WorkingDirectory"]
 
 _logger = logging.getLogger("jobrt")
 
@@ -20,20 +20,20 @@ def _current() -> str | None:
 
 
 @attrs.define(eq=False)
-class Home:
+class WorkingDirectory:
     """The directory of the process when this was made.
 
-    It is the whole process's, so jobs that run at once share it; but what one leaves behind is not the next one's.
+    The directory belongs to the whole process, so jobs that run at once share it. The next job finds it unchanged.
     """
 
     path: str | None = attrs.Factory(_current)
 
-    def go_back(self) -> None:
-        """Return to it if somebody has left it. Costs half a microsecond."""
+    def restore(self) -> None:
+        """Return to it if a job has left it. Costs half a microsecond."""
         if self.path is None or _current() == self.path:
             return
         try:
             os.chdir(self.path)
         except OSError as error:
-            _logger.warning("a job changed the current directory, and there is no way back: %s", error)
+            _logger.warning("a job changed the current directory, and it cannot be restored: %s", error)
             self.path = None

@@ -233,7 +233,7 @@ async def _all_run(jobs: Client, worker: Worker, number: int, step: Step) -> Non
         shown = 0
         while True:
             await trio.sleep(_LOOK_EVERY)
-            landed = worker.info()["landed"]
+            landed = worker.info().landed
             step(landed - shown)
             shown = landed
 

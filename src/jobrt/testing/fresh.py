@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from jobrt._core.states import State
-from jobrt._registry import definition_of, encode_result
+from jobrt._registry import definition_of
 from jobrt._runtime.perform import perform as perform_job
 from jobrt.app import App
 from jobrt.events import Event, JobEnded
@@ -105,5 +105,4 @@ async def perform(job: Job, *, state: Any = None) -> Any:
                 scratch=storage,
                 state=state,
                 client=client,
-                encode_result=encode_result,
             )

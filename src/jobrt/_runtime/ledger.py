@@ -1,0 +1,196 @@
+"""What a fetcher knows and decides: which claims are open, how much to claim, when to claim again.
+
+No clock, no Trio, no I/O: times are arguments.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import attrs
+
+from jobrt._core.job import JobRef
+from jobrt._runtime.messages import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from jobrt._core.job import Claimed
+    from jobrt._core.limits import Demand
+    from jobrt._core.queues import Queue
+    from jobrt._runtime.messages import Holding, OutcomeBatch, Report, Settings
+
+__all__ = ["LARGEST_CLAIM", "UNSETTLED_LIMIT", "Ledger"]
+
+LARGEST_CLAIM = 1000
+UNSETTLED_LIMIT = 10_000
+"""Outcomes of a queue that may wait to be written before it claims no more."""
+_PREFETCH_LIMIT = 4000
+_PREFETCH_WINDOW = 0.1
+"""Seconds of work to hold beyond the free slots: nothing for slow jobs, thousands for no-ops.
+
+A claim of a thousand takes 15 ms beside a busy worker. It begins when half of this is left, so that the executors
+never wait for it: with 2,000 jobs as the limit they were out of work half of the time.
+"""
+_SAMPLE_SECONDS = 0.01
+_SAMPLE_ATTEMPTS = 10
+"""What makes a sample of the rate: so many seconds, or so many attempts if all slots have had one."""
+_BATCHES_ON_THE_WAY = 8
+"""More batches than can be between fetcher and executors: the channel's four, and one for each claim."""
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """State of one queue's fetcher; it outlives the fetcher's restarts.
+
+    A claimed job is *open* from the reply to its claim until its outcome is settled, wherever its message is. It is
+    *held* until the executors return it. ``more`` says that the database may hold due jobs for which the last claim
+    had no room. ``unresolved`` counts reasons to think that the database holds jobs for this worker of which it does
+    not know. ``cycles`` counts looks at the database, and those that had no room to look.
+    """
+
+    settings: Queue
+    concurrency: int = attrs.field(init=False)
+    paused: bool = False
+    held: int = 0
+    claiming: int = 0
+    more: bool = False
+    unresolved: int = 0
+    cycles: int = 0
+    claimed: int = 0
+    finished: int = 0
+    unsettled: int = 0
+    unsent: deque[Batch] = attrs.Factory(deque[Batch])
+    _open: dict[int, set[int]] = attrs.Factory(dict[int, set[int]])
+    _returned: dict[int, OutcomeBatch] = attrs.Factory(dict)
+    _recent: deque[Batch] = attrs.Factory(lambda: deque[Batch](maxlen=_BATCHES_ON_THE_WAY))
+    _last_batch: int = 0
+    _rate: float = 0.0
+    _measured_at: float = 0.0
+    _measured: int = 0
+    _finished_at_poll: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.concurrency = self.settings.concurrency
+
+    # ------------------------------------------------------------------ how much to claim
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many outcomes wait to be written that no more jobs should be claimed."""
+        return self.unsettled >= UNSETTLED_LIMIT
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job is claimed, running, or waiting for its outcome to be written."""
+        return not self._open and not self.claiming
+
+    def prefetch(self, now: float) -> int:
+        """Return how many jobs to hold beyond the free slots: what the queue finishes in a tenth of a second."""
+        elapsed, finished = now - self._measured_at, self.finished - self._measured
+        if elapsed >= _SAMPLE_SECONDS or finished >= max(_SAMPLE_ATTEMPTS, self.concurrency):
+            self._rate = finished / max(elapsed, _SAMPLE_SECONDS / 10)
+            self._restart_measuring(now)
+        return min(int(self._rate * _PREFETCH_WINDOW), _PREFETCH_LIMIT)
+
+    def _restart_measuring(self, now: float) -> None:
+        self._measured_at, self._measured = now, self.finished
+
+    def room(self, now: float) -> int:
+        """Return how many jobs more may be claimed now."""
+        return self.concurrency + self.prefetch(now) - self.held - self.claiming
+
+    def wants_refill(self, now: float) -> bool:
+        """Return whether half of the prefetched jobs are gone, and more may be had."""
+        return self.more and self.held - self.concurrency <= self.prefetch(now) // 2
+
+    def wants_second_claim(self, now: float) -> bool:
+        """Return whether a second claim is worth it while a large one is under way.
+
+        Not while there are unresolved claims: they are reconciled when no other claim is under way.
+        """
+        return self.more and not self.unresolved and self.room(now) >= LARGEST_CLAIM
+
+    def keep_at_poll(self, now: float) -> int:
+        """Return how many jobs not begun to keep when nobody has woken the queue for a whole poll interval.
+
+        The first jobs may have been quicker than those that followed them, or none ends any more: others may be free
+        for what is not wanted soon.
+        """
+        keep = self.prefetch(now) if self.finished != self._finished_at_poll else 0
+        self._finished_at_poll = self.finished
+        return keep
+
+    # ------------------------------------------------------------------ what happens to jobs
+
+    def accept(self, demand: Demand, jobs: tuple[Claimed, ...], *, left_out: bool, now: float) -> None:
+        """Take over the jobs of a claim; the executors are to get them."""
+        had_nothing_to_do = not (self.more or self.held)
+        self.more = len(jobs) >= demand.limit or demand.clustered or left_out
+        self.cycles += 1
+        if not jobs:
+            return
+        if had_nothing_to_do:  # that time says nothing about how quick these will be
+            self._restart_measuring(now)
+        self._last_batch += 1
+        batch = Batch(self._last_batch, demand.worker, jobs)
+        self._recent.append(batch)
+        self.unsent.append(batch)
+        self.held += len(jobs)
+        self.claimed += len(jobs)
+        for job in jobs:
+            self._open.setdefault(job.lease, set()).add(job.id)
+
+    def take_back(self, batch: OutcomeBatch | None, *, attempts: int) -> None:
+        """Note a batch of outcomes that the executors returned, so many of them of ended attempts."""
+        self.finished += attempts
+        if batch is not None:
+            self.held -= len(batch.reports)
+            self.unsettled += len(batch.reports)
+            self._returned[batch.number] = batch
+
+    def take_written(self, reports: Sequence[Report]) -> None:
+        """Note outcomes that the jobs' own transactions have written."""
+        self.held -= len(reports)
+        self._close((report.job.lease, report.job.id) for report in reports)
+
+    def settle(self, number: int, lost: Sequence[JobRef] = ()) -> None:
+        """Note that a batch was written or refused; lost outcomes leave their jobs to be reconciled."""
+        batch = self._returned.pop(number)
+        self.unsettled -= len(batch.reports)
+        self._close((report.job.lease, report.job.id) for report in batch.reports)
+        self.unresolved += len(lost)
+
+    def _close(self, claims: Iterable[tuple[int, int]]) -> None:
+        for lease, job_id in claims:
+            ids = self._open.get(lease)
+            if ids is None:  # lost on the way when the executors restarted, and settled all the same
+                continue
+            ids.discard(job_id)
+            if not ids:
+                del self._open[lease]
+
+    def apply(self, settings: Settings) -> None:
+        """Take over what an operator has set."""
+        self.paused, self.concurrency = settings.paused, settings.concurrency
+
+    # ------------------------------------------------------------------ what is open
+
+    def known(self) -> list[JobRef]:
+        """Return every claim that the worker knows of in this queue."""
+        return [JobRef(job_id, lease) for lease, ids in self._open.items() for job_id in ids]
+
+    def compare(self, holding: Holding) -> list[Claimed]:
+        """Return the jobs that restarted executors hold, or are about to.
+
+        Jobs that were lost on the way between fetcher and executors are dropped: they are to be reconciled.
+        """
+        late = [job for batch in self._recent if batch.number > holding.last_batch for job in batch.jobs]
+        returned = [report.job for batch in self._returned.values() for report in batch.reports]
+        found = {(job.lease, job.id) for jobs in (holding.jobs, late, returned) for job in jobs}
+        lost = [(ref.lease, ref.id) for ref in self.known() if (ref.lease, ref.id) not in found]
+        self.held -= len(lost)
+        self.unresolved += bool(lost)
+        self._close(lost)
+        return [*holding.jobs, *late]

@@ -1,0 +1,108 @@
+"""MAX_CONCURRENCY, kept over all queues of a worker."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from jobrt._core.job import Claimed
+    from jobrt._core.limits import Demand
+
+__all__ = ["NameLimits", "QueueNames"]
+
+
+@attrs.define(eq=False)
+class NameLimits:
+    """Slots of each job name that has a MAX_CONCURRENCY.
+
+    Its calls are synchronous, as those of `trio.CapacityLimiter`: between the check and the reservation there is no
+    checkpoint, so the limit is exact over all queues of the worker. Each queue's fetcher writes its own row.
+    """
+
+    limits: Mapping[str, int]
+    rows: list[QueueNames] = attrs.Factory(list)
+
+    def row(self, wake: Callable[[], None]) -> QueueNames:
+        """Add the row of a queue; `wake` is called when a slot becomes free that its last claim lacked."""
+        self.rows.append(QueueNames(self, wake))
+        return self.rows[-1]
+
+    def free(self) -> dict[str, int]:
+        """Return how many more jobs of each limited name may be claimed."""
+        held = self._held()
+        return {name: limit - held[name] for name, limit in self.limits.items()}
+
+    def _held(self) -> Counter[str]:
+        held: Counter[str] = Counter()
+        for row in self.rows:
+            held.update(row.held)
+            held.update(row.reserved)
+        return held
+
+    def freed(self, names: Iterable[str]) -> None:
+        """Wake the queues whose last claim left out one of these names, if it has a free slot now."""
+        held = self._held()
+        free = {name for name in names if held[name] < self.limits[name]}
+        for row in self.rows if free else ():
+            if not free.isdisjoint(row.left_out):
+                row.wake()
+
+
+@attrs.define(eq=False)
+class QueueNames:
+    """Row of one queue: how many jobs of each limited name it holds, and how many its claims under way may bring.
+
+    ``left_out`` are the names that its last claim could not ask for, or got as many of as it asked for: the database
+    may hold more of them.
+    """
+
+    limits: NameLimits
+    wake: Callable[[], None]
+    held: Counter[str] = attrs.Factory(Counter[str])
+    reserved: Counter[str] = attrs.Factory(Counter[str])
+    left_out: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.limits.limits)
+
+    def reserve(self, demand: Demand) -> None:
+        """Count what a claim may bring while it is under way, so that no other queue asks for it."""
+        self.reserved.update(dict(demand.capped))
+
+    def release(self, demand: Demand) -> None:
+        """Undo the reservation of a claim that is over; its jobs are counted by `take`."""
+        if demand.capped:
+            self.reserved.subtract(dict(demand.capped))
+            self.limits.freed([name for name, _ in demand.capped])
+
+    def take(self, jobs: Iterable[Claimed]) -> None:
+        """Count jobs that were claimed."""
+        self.held.update(job.name for job in jobs if job.name in self.limits.limits)
+
+    def give(self, jobs: Iterable[Claimed]) -> bool:
+        """Count out jobs that no longer hold a slot; return whether any of them has a limit."""
+        names = Counter(job.name for job in jobs if job.name in self.limits.limits)
+        if names:
+            self.held.subtract(names)
+            self.limits.freed(names)
+        return bool(names)
+
+    def reset(self, jobs: Iterable[Claimed]) -> None:
+        """Count anew: these are the jobs that the queue holds."""
+        self.held.clear()
+        self.take(jobs)
+        self.limits.freed(self.limits.limits)
+
+    def note_claim(self, demand: Demand, jobs: Iterable[Claimed] = ()) -> bool:
+        """Note which limited names a claim leaves out, or got in full; return whether there are any."""
+        if not self:
+            return False
+        counts = Counter(job.name for job in jobs)
+        room = {name for name, limit in demand.capped if counts[name] < limit}
+        self.left_out = frozenset(self.limits.limits.keys() - room)
+        return bool(self.left_out)

@@ -1,0 +1,58 @@
+"""What a worker tells about itself with its heartbeat, gathered from its actors."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from jobrt._core.attempts import Stop
+from jobrt._core.worker_info import QueueInfo, WorkerInfo
+
+if TYPE_CHECKING:
+    from jobrt._runtime.plan import WorkerPlan
+    from jobrt._runtime.watchdog import Watchdog
+    from jobrt._runtime.wiring import Actors, QueueActors
+
+__all__ = ["worker_info"]
+
+
+def worker_info(plan: WorkerPlan, actors: Actors, *, stopping: bool) -> WorkerInfo:
+    """Return how the worker is now."""
+    outage = actors.outage
+    return WorkerInfo(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        name=plan.name,
+        version=plan.version,
+        python=platform.python_version(),
+        program=sys.argv[0],
+        leader=actors.maintenance.term is not None,
+        disconnected=actors.notifier.disconnected,
+        outage=outage.error if outage.since is not None else None,
+        stopping=stopping,
+        pending_outcomes=sum(queue.fetcher.ledger.unsettled for queue in actors.queues.values()),
+        landed=sum(settler.landed for settler in actors.settlers),
+        refused=sum(settler.refused for settler in actors.settlers),
+        queues={name: _queue_info(queue, actors.watchdog) for name, queue in actors.queues.items()},
+        notices=actors.notices.recent(),
+        tree=actors.tree.statistics(),
+    )
+
+
+def _queue_info(queue: QueueActors, watchdog: Watchdog) -> QueueInfo:
+    statistics = queue.executors.statistics()
+    marks = [(attempt, watchdog.mark(attempt.ref)) for attempt in statistics.running]
+    return QueueInfo(
+        concurrency=statistics.concurrency,
+        running=len(statistics.running),
+        claimed=statistics.waiting,
+        finished=statistics.finished,
+        paused=queue.fetcher.ledger.paused,
+        stuck=tuple(attempt.job.id for attempt, mark in marks if mark.reasons),
+        cancelling={
+            str(attempt.job.id): mark.phase for attempt, mark in marks if attempt.stop is Stop.OPERATOR
+        },
+    )

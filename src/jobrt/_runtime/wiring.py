@@ -1,0 +1,428 @@
+"""Wiring of a worker: the only place that knows all actors and makes all channels.
+
+::
+
+    worker                    Supervisor, one for one; started in this order, stopped in the reverse one
+    ├─ heartbeat              the last to stop
+    ├─ background             progress writes, the asyncio loop
+    ├─ control · notifier · scheduler · maintenance · cron
+    ├─ completer
+    ├─ queues                 Supervisor: a queue that fails too often is marked, shown, tried again; the others go on
+    │  └─ "mail"              Supervisor
+    │     ├─ executors
+    │     └─ fetcher
+    └─ watchdog
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from jobrt._runtime.attempt import AttemptRunner
+from jobrt._runtime.background import Background
+from jobrt._runtime.channels import Channel, Wakeup
+from jobrt._runtime.completer import Completer
+from jobrt._runtime.context import Services
+from jobrt._runtime.control import Control, QueueControl
+from jobrt._runtime.cron import CronActor
+from jobrt._runtime.executors import Executors, ExecutorsChannels
+from jobrt._runtime.fetcher import Fetcher, FetcherChannels
+from jobrt._runtime.heartbeat import Heartbeat, Identity
+from jobrt._runtime.ledger import Ledger
+from jobrt._runtime.maintenance import Maintenance
+from jobrt._runtime.messages import (
+    Due,
+    ExecutorsOrder,
+    FetcherOrder,
+    OutcomeBatch,
+    Returns,
+    Settled,
+    Work,
+)
+from jobrt._runtime.name_limits import NameLimits, QueueNames
+from jobrt._runtime.notices import Notices
+from jobrt._runtime.notifier import Notifier
+from jobrt._runtime.outage import Backoff, Outage
+from jobrt._runtime.outcomes import Outcomes, Settler
+from jobrt._runtime.runners import make_runners
+from jobrt._runtime.scheduler import Scheduler
+from jobrt._runtime.watchdog import Watchdog, Watched
+from jobrt._storage.contract import Changes
+from jobrt._supervision.decisions import ServiceState, describe
+from jobrt._supervision.records import ChildRestarting, ChildSetAside, SupervisionEvent
+from jobrt._supervision.supervisor import Supervisor
+from jobrt.events import ActorRestarted, Emitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jobrt._core.cron import CronEntry
+    from jobrt._core.job import NewJob
+    from jobrt._core.queues import Queue
+    from jobrt._core.worker_info import WorkerInfo
+    from jobrt._runtime.plan import WorkerPlan
+    from jobrt._storage.contract import Storage
+
+__all__ = ["Actors", "Environment", "QueueActors", "wire"]
+
+_CONTROL_INTERVAL = 1.0
+_BATCHES = 4
+"""Batches between fetcher and executors; a full channel means that the other side is down, and waits."""
+_ORDERS = 16
+_DUE_TIMES = 256
+_DOWN = frozenset({ServiceState.WAITING, ServiceState.FAILED})
+
+
+@attrs.frozen(kw_only=True)
+class Environment:
+    """What a worker is given by its app."""
+
+    storage: Storage
+    state: Any
+    client: Any
+    make_cron_job: Callable[[CronEntry], NewJob | None]
+    emit: Emitter
+    shutting_down: trio.Event
+    new_id: Callable[[], str]
+    info: Callable[[], WorkerInfo]
+
+
+@attrs.frozen(kw_only=True)
+class QueueActors:
+    """Actors of one queue, and the ends by which the worker gives them orders."""
+
+    fetcher: Fetcher
+    executors: Executors
+    supervisor: Supervisor
+    wake: Wakeup
+    fetcher_orders: trio.MemorySendChannel[FetcherOrder]
+    executors_orders: trio.MemorySendChannel[ExecutorsOrder]
+
+    def restart_what_is_down(self) -> None:
+        """Start actors at once that wait for their restart after a crash."""
+        for child in self.supervisor.statistics().children:
+            if child.state in _DOWN:
+                self.supervisor.restart_child(child.name)
+
+
+@attrs.frozen(kw_only=True)
+class Actors:
+    """Actors of a worker, and its supervision tree."""
+
+    tree: Supervisor
+    queue_supervisors: Supervisor
+    identity: Identity
+    outage: Outage
+    heartbeat: Heartbeat
+    notifier: Notifier
+    maintenance: Maintenance
+    completer: Completer
+    watchdog: Watchdog
+    notices: Notices
+    outcomes: Outcomes
+    queues: Mapping[str, QueueActors]
+    settlers: tuple[Settler, ...]
+
+    async def run_without_tree(self) -> None:
+        """Run what a stop needs when the tree is gone: a `KeyboardInterrupt` in any actor ends it all.
+
+        The actors keep what they hold, and find the channels closed: they end as in an orderly stop.
+        """
+        self.identity.resign()
+        async with trio.open_nursery() as nursery:
+            for queue in self.queues.values():
+                nursery.start_soon(queue.executors.run)
+                nursery.start_soon(queue.fetcher.run)
+            nursery.start_soon(self.completer.run)
+
+    def restart_what_is_down(self, queue: str) -> None:
+        """Start what serves a queue at once, if it waits for its restart after a crash."""
+        states = {child.name: child.state for child in self.queue_supervisors.statistics().children}
+        if states[queue] in _DOWN:
+            self.queue_supervisors.restart_child(queue)
+        else:
+            self.queues[queue].restart_what_is_down()
+
+
+def wire(plan: WorkerPlan, environment: Environment) -> Actors:
+    """Make the actors of a worker and join them by channels."""
+    return _Wiring(plan, environment).actors()
+
+
+@attrs.frozen(kw_only=True)
+class _Wires:
+    """Channels of one queue, and its row of the limits by name.
+
+    The worker holds all ends and the incarnations of actors borrow them, so the crash of an actor closes nothing.
+    """
+
+    wake: Wakeup
+    names: QueueNames
+    work: Channel[Work] = attrs.field(factory=lambda: Channel.open(_BATCHES))
+    returns: Channel[Returns] = attrs.field(factory=lambda: Channel.open(_BATCHES))
+    fetcher: Channel[FetcherOrder] = attrs.field(factory=lambda: Channel.open(_ORDERS))
+    executors: Channel[ExecutorsOrder] = attrs.field(factory=lambda: Channel.open(_ORDERS))
+    # No more than there are batches of outcomes, which the ledger limits: a writer never waits for a queue.
+    settled: Channel[Settled] = attrs.field(factory=lambda: Channel.open(math.inf))
+
+    @classmethod
+    def open(cls, limits: NameLimits) -> _Wires:
+        """Open the channels of one more queue."""
+        wake = Wakeup()
+        return cls(wake=wake, names=limits.row(wake.ring))
+
+
+@attrs.define(eq=False)
+class _Wiring:
+    """The parts that several actors share, while they are put together."""
+
+    plan: WorkerPlan
+    environment: Environment
+    outage: Outage = attrs.field(init=False)
+    identity: Identity = attrs.field(init=False)
+    notices: Notices = attrs.field(init=False)
+    limits: NameLimits = attrs.field(init=False)
+    queues: Mapping[str, Queue] = attrs.field(init=False)
+    wires: Mapping[str, _Wires] = attrs.field(init=False)
+    settlers: list[Settler] = attrs.Factory(list)
+    outcomes: Outcomes = attrs.Factory(Outcomes)
+    background: Background = attrs.Factory(Background)
+    control_wake: Wakeup = attrs.Factory(Wakeup)
+    beat_now: Wakeup = attrs.Factory(Wakeup)
+    due: Channel[Due] = attrs.field(factory=lambda: Channel.open(_DUE_TIMES))
+    news: Channel[Changes] = attrs.field(factory=lambda: Channel.open(1))
+    rejected: Channel[OutcomeBatch] = attrs.field(factory=lambda: Channel.open(math.inf))
+
+    def __attrs_post_init__(self) -> None:
+        environment, plan = self.environment, self.plan
+        self.outage = Outage(environment.emit)
+        self.identity = Identity(environment.new_id)
+        self.notices = Notices(environment.emit, self.beat_now)
+        limits = {name: definition.max_concurrency for name, definition in plan.definitions.items()}
+        self.limits = NameLimits({name: limit for name, limit in limits.items() if limit is not None})
+        self.queues = {} if "worker" in plan.switched_off else plan.queues
+        self.wires = {name: _Wires.open(self.limits) for name in self.queues}
+
+    def actors(self) -> Actors:
+        """Make all actors, and the tree that runs them."""
+        queues = self._queues()
+        completer = self._completer()
+        heartbeat, notifier, maintenance = self._heartbeat(), self._notifier(), self._maintenance()
+        watchdog = self._watchdog(queues)
+        tree = Supervisor("worker", escalation="retry", on_event=self._supervision)
+        tree.add(heartbeat.run, name="heartbeat")
+        tree.add(self.background.run, name="background")
+        tree.add(self._control(queues).run, name="control")
+        tree.add(notifier.run, name="notifier")
+        tree.add(self._scheduler().run, name="scheduler")
+        if "worker" not in self.plan.switched_off:
+            tree.add(maintenance.run, name="maintenance")
+        if "cron" not in self.plan.switched_off:
+            tree.add(self._cron().run, name="cron")
+        tree.add(completer.run, name="completer", restart="transient")
+        queue_supervisors = Supervisor(
+            "queues", escalation="retry", in_turn=False, on_event=self._supervision
+        )
+        for name, queue in queues.items():
+            queue_supervisors.add(queue.supervisor, name=name)
+        if queues:
+            tree.add(queue_supervisors)
+            tree.add(watchdog.run, name="watchdog")
+        return Actors(
+            tree=tree,
+            queue_supervisors=queue_supervisors,
+            identity=self.identity,
+            outage=self.outage,
+            heartbeat=heartbeat,
+            notifier=notifier,
+            maintenance=maintenance,
+            completer=completer,
+            watchdog=watchdog,
+            notices=self.notices,
+            outcomes=self.outcomes,
+            queues=queues,
+            settlers=tuple(self.settlers),
+        )
+
+    # ------------------------------------------------------------------ one per queue
+
+    def _queues(self) -> dict[str, QueueActors]:
+        runner = self._runner()
+        return {name: self._queue(name, runner) for name in self.queues}
+
+    def _queue(self, name: str, runner: AttemptRunner) -> QueueActors:
+        wires, concurrency = self.wires[name], self.queues[name].concurrency
+        fetcher = self._fetcher(name, wires)
+        executors = Executors(
+            name=name,
+            concurrency=concurrency,
+            channels=ExecutorsChannels(
+                work=wires.work.receive, returns=wires.returns.send, orders=wires.executors.receive
+            ),
+            runner=runner,
+            claimant=self._claimant,
+            observe=self.notices.observe,
+        )
+        supervisor = Supervisor(name, on_event=self._supervision)
+        # Each ends by itself at a stop, when what it receives from is closed.
+        supervisor.add(executors.run, name="executors", restart="transient")
+        supervisor.add(fetcher.run, name="fetcher", restart="transient")
+        return QueueActors(
+            fetcher=fetcher,
+            executors=executors,
+            supervisor=supervisor,
+            wake=wires.wake,
+            fetcher_orders=wires.fetcher.send,
+            executors_orders=wires.executors.send,
+        )
+
+    def _fetcher(self, name: str, wires: _Wires) -> Fetcher:
+        return Fetcher(
+            name=name,
+            ledger=Ledger(self.queues[name]),
+            names=tuple(sorted(self.plan.definitions.keys() - self.limits.limits.keys())),
+            limits=wires.names,
+            channels=FetcherChannels(
+                wake=wires.wake,
+                work=wires.work.send,
+                returns=wires.returns.receive,
+                orders=wires.fetcher.receive,
+                settled=wires.settled.receive,
+                rejected=self.rejected.send,
+            ),
+            outcomes=self.outcomes,
+            settler=self._settler(),
+            storage=self.environment.storage,
+            claimant=self._claimant,
+            backoff=self._backoff(),
+        )
+
+    def _runner(self) -> AttemptRunner:
+        threads = sum(queue.concurrency for queue in self.plan.queues.values())
+        environment = self.environment
+        return AttemptRunner(
+            definitions=self.plan.definitions,
+            runners=make_runners(threads=threads, start=self.background.start),
+            services=Services(
+                state=environment.state,
+                storage=environment.storage,
+                client=environment.client,
+                shutting_down=environment.shutting_down,
+                later=self.background.later,
+            ),
+            emit=environment.emit,
+        )
+
+    # ------------------------------------------------------------------ one per worker
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            storage=self.environment.storage,
+            identity=self.identity,
+            lease=self.plan.lease,
+            info=self.environment.info,
+            executors=[wires.executors.send for wires in self.wires.values()],
+            fetchers=[wires.wake for wires in self.wires.values()],
+            news=self.news.send,
+            outage=self.outage,
+            emit=self.environment.emit,
+            beat_now=self.beat_now,
+        )
+
+    def _control(self, queues: Mapping[str, QueueActors]) -> Control:
+        return Control(
+            storage=self.environment.storage,
+            identity=self.identity,
+            interval=_CONTROL_INTERVAL,
+            busy=lambda: any(queue.fetcher.ledger.held for queue in queues.values()),
+            queues={
+                name: QueueControl(
+                    name,
+                    self.queues[name].concurrency,
+                    fetcher=queue.fetcher_orders,
+                    executors=queue.executors_orders,
+                )
+                for name, queue in queues.items()
+            },
+            wake=self.control_wake,
+            news=self.news.receive,
+            backoff=self._backoff(),
+            emit=self.environment.emit,
+        )
+
+    def _notifier(self) -> Notifier:
+        return Notifier(
+            storage=self.environment.storage,
+            queues={name: wires.wake for name, wires in self.wires.items()},
+            control=self.control_wake,
+            backoff=self._backoff(),
+            emit=self.environment.emit,
+        )
+
+    def _scheduler(self) -> Scheduler:
+        return Scheduler(
+            queues={name: wires.wake for name, wires in self.wires.items()}, announced=self.due.receive
+        )
+
+    def _maintenance(self) -> Maintenance:
+        return Maintenance(
+            storage=self.environment.storage,
+            worker=lambda: self.identity.id,
+            interval=min(5.0, self.plan.lease / 6),
+            rules=self.plan.rules,
+            backoff=self._backoff(),
+            emit=self.environment.emit,
+        )
+
+    def _cron(self) -> CronActor:
+        return CronActor(
+            storage=self.environment.storage,
+            declared=self.plan.crons,
+            make_job=self.environment.make_cron_job,
+            backoff=self._backoff(),
+            emit=self.environment.emit,
+        )
+
+    def _completer(self) -> Completer:
+        return Completer(
+            storage=self.environment.storage,
+            outcomes=self.outcomes,
+            rejected=self.rejected.receive,
+            settler=self._settler(),
+            written=lambda: sum(settler.landed + settler.refused for settler in self.settlers),
+            backoff=self._backoff(),
+        )
+
+    def _watchdog(self, queues: Mapping[str, QueueActors]) -> Watchdog:
+        return Watchdog(
+            storage=self.environment.storage,
+            queues={
+                name: Watched(fetcher=queue.fetcher, executors=queue.executors, supervisor=queue.supervisor)
+                for name, queue in queues.items()
+            },
+            observe=self.notices.observe,
+        )
+
+    # ------------------------------------------------------------------ small parts
+
+    def _settler(self) -> Settler:
+        settled = {name: wires.settled.send for name, wires in self.wires.items()}
+        self.settlers.append(Settler(self.environment.emit, self.due.send, settled))
+        return self.settlers[-1]
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self.outage)
+
+    def _claimant(self) -> str | None:
+        return self.identity.claimant
+
+    def _supervision(self, event: SupervisionEvent) -> None:
+        """Report that an actor failed and starts again; its other comings and goings are in the statistics."""
+        if isinstance(event, ChildRestarting | ChildSetAside):
+            restarts = event.restarts if isinstance(event, ChildRestarting) else 0
+            error = "" if event.error is None else describe(event.error)
+            self.environment.emit(ActorRestarted(event.supervisor, event.child, error, event.delay, restarts))
