@@ -170,7 +170,7 @@ class Completer:
         if not reports:
             return
         try:
-            refused = await self.storage.finish([one.outcome for one in reports])
+            refused = await self.storage.attempts.finish([one.outcome for one in reports])
         except StorageUnavailable:
             self.put_back(reports)
             raise
@@ -214,7 +214,7 @@ class Completer:
         problem: StorageError | None = None
         for _ in range(2):
             try:
-                refused = await self.storage.finish([outcome])
+                refused = await self.storage.attempts.finish([outcome])
             except BaseException as error:
                 if isinstance(error, StorageUnavailable) or not isinstance(error, StorageError):
                     self.put_back(batch)

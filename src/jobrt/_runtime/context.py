@@ -141,7 +141,7 @@ class Context:
 
         """
         text = _json(value, f"{self._running.job.name}: ctx.checkpoint")
-        if not await self._services.storage.save(self._running.ref, saved=text):
+        if not await self._services.storage.attempts.save(self._running.ref, saved=text):
             self._lost()
         self._saved = value
 
@@ -176,7 +176,7 @@ class Context:
         self._progress_at = trio.current_time()
         text = json.dumps(attrs.asdict(self._progress))
         with suppress(StorageError):  # progress is for people; the next one says more
-            await self._services.storage.save(self._running.ref, progress=text)
+            await self._services.storage.attempts.save(self._running.ref, progress=text)
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncGenerator[Step]:
@@ -190,14 +190,14 @@ class Context:
 
         """
         if self._steps is None:
-            self._steps = dict(await self._services.storage.steps(self._running.ref))
+            self._steps = dict(await self._services.storage.attempts.steps(self._running.ref))
         if name in self._steps:
             yield Step(name, todo=False, value=json.loads(self._steps[name]))
             return
         step = Step(name, todo=True)
         yield step
         text = _json(step.value, f"{self._running.job.name}: step {name!r}")
-        if not await self._services.storage.save_step(self._running.ref, name, text):
+        if not await self._services.storage.attempts.save_step(self._running.ref, name, text):
             self._lost()
         self._steps[name] = text
 
@@ -217,7 +217,7 @@ class Context:
         text = None if result is None else self._services.encode_result(result)
         outcome = Outcome(job.id, job.lease, Event.COMPLETE, End.FINISHED, result=text)
         try:
-            async with self._services.storage.transaction(self._running.ref, outcome) as conn:
+            async with self._services.storage.attempts.transaction(self._running.ref, outcome) as conn:
                 yield conn
         except LeaseLost:
             self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")

@@ -35,13 +35,13 @@ async def declare(storage: Storage, entries: Sequence[CronEntry]) -> None:
     """Store the entries declared in code; what was changed at run time since stays as `reconcile` says."""
     if not entries:
         return
-    stored = {row.name: row for row in await storage.cron_rows()}
-    now = await storage.now()
+    stored = {row.name: row for row in await storage.crons.all()}
+    now = await storage.schema.now()
     for declared in entries:
         row = stored.get(declared.name)
         wanted = reconcile(declared, None if row is None else _entry(row), now=now)
         if row is None or dict(row.spec) != wanted.spec():
-            await storage.cron_put(CronRow(name=wanted.name, spec=wanted.spec(), paused=wanted.paused))
+            await storage.crons.put(CronRow(name=wanted.name, spec=wanted.spec(), paused=wanted.paused))
 
 
 @attrs.define(eq=False)
@@ -85,10 +85,10 @@ class CronActor:
 
     async def _round(self) -> float:
         """Fire what is due; return seconds until it is worth looking again."""
-        rows = await self.storage.cron_rows()
+        rows = await self.storage.crons.all()
         if not rows:
             return _LOOK_AGAIN
-        now = await self.storage.now()
+        now = await self.storage.schema.now()
         waits = [await self._fire_due(row, now) for row in rows]
         return min(_LOOK_AGAIN, *waits)
 
@@ -111,7 +111,7 @@ class CronActor:
         return _LOOK_AGAIN if upcoming is None else max(0.001, (upcoming - now).total_seconds())
 
     async def _fire(self, entry: CronEntry, tick: datetime, job: NewJob) -> None:
-        job_id = await self.storage.cron_fire(
+        job_id = await self.storage.crons.fire(
             entry.name, tick, job._replace(context=f"cron {entry.name} {tick.isoformat()}")
         )
         if job_id is not None:

@@ -175,7 +175,7 @@ class Fetcher:
             self._large.set()
         reports = self.outbox.take()
         try:
-            exchange = await self.storage.exchange([one.outcome for one in reports], wanted)
+            exchange = await self.storage.attempts.exchange([one.outcome for one in reports], wanted)
         except BaseException as error:
             self.queue.doubts += 1
             if reports and isinstance(error, StorageError) and not isinstance(error, StorageUnavailable):
@@ -190,7 +190,7 @@ class Fetcher:
         """Have the database give back what it holds for this worker and the worker does not know of."""
         await self.queue.wait_alone()  # or the other claim's jobs would be given back as unknown
         known, doubts = self.queue.known() + self.outbox.known(), self.queue.doubts
-        await self.storage.release_unknown(worker, self.queue.name, known)
+        await self.storage.attempts.release_unknown(worker, self.queue.name, known)
         self.queue.doubts -= doubts  # what came into doubt meanwhile is for the next one
 
     def _hand_over(self, wanted: Demand, exchange: Exchange) -> bool:

@@ -70,7 +70,7 @@ class Heartbeat:
     async def register(self) -> None:
         """Make the worker known; raises `StorageUnavailable` if that is not possible now."""
         began = trio.current_time()
-        await self.storage.register(self.identity.renew(), lease=self.lease, info=self.info())
+        await self.storage.workers.register(self.identity.renew(), lease=self.lease, info=self.info())
         self.renewed, self.identity.trusted = began, True
         self._registered.set()
 
@@ -106,7 +106,9 @@ class Heartbeat:
         changes = None
         try:
             with trio.move_on_after(limit):
-                changes = await self.storage.beat(self.identity.id, lease=self.lease, info=self.info())
+                changes = await self.storage.workers.beat(
+                    self.identity.id, lease=self.lease, info=self.info()
+                )
         except StorageUnavailable as error:
             self.outage.begin(error)
             return True
@@ -168,7 +170,7 @@ class Control:
             if scope.cancelled_caught and not self.busy():
                 continue
             try:
-                self.apply(await self.storage.changes(self.identity.id))
+                self.apply(await self.storage.workers.changes(self.identity.id))
             except StorageUnavailable as error:
                 self.wake.set()
                 await self.backoff.wait(error)

@@ -41,7 +41,7 @@ class Notifier:
         while True:
             try:
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(self.storage.listen, self.deliver)
+                    await nursery.start(self.storage.wakes.listen, self.deliver)
                     self._hears()
             except* StorageUnavailable as group:
                 error = StorageUnavailable(str(only_leaf(group)))

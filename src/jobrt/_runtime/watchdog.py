@@ -137,7 +137,7 @@ class Watchdog:
         due = in_queue(name) & state("scheduled", "available", "retryable") & scheduled_before(timedelta(0))
         try:
             with trio.move_on_after(_STALLED_AT_LEAST):
-                count = await self.storage.count(due, most=1000)
+                count = await self.storage.jobs.count(due, limit=1000)
                 if count:
                     self.emit(QueueStalled(name, count, queue.concurrency - queue.held))
                     self.supervisors[name].restart_child("fetcher")

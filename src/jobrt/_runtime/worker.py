@@ -348,12 +348,12 @@ class Worker:
         steps: dict[str, Callable[[], Awaitable[Any]]] = {"outcomes": self._completer.drain}
         steps |= {f"claims of {queue}": partial(self._release, queue) for queue in self.queues}
         steps["leadership"] = self._maintenance.resign
-        steps["registration"] = lambda: self.storage.unregister(self.id)
+        steps["registration"] = lambda: self.storage.workers.unregister(self.id)
         error = await sign_off(steps, seconds=_SIGN_OFF)
         self._unsaid = "" if error is None else str(error)
 
     async def _release(self, queue: str) -> None:
-        await self.storage.release_unknown(self.id, queue, ())
+        await self.storage.attempts.release_unknown(self.id, queue, ())
 
     # ------------------------------------------------------------------ wiring
 
