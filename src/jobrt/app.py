@@ -281,7 +281,7 @@ class App:
         """Open a client: enqueue jobs, look at them, manage them."""
         async with self.open_storage() as storage:
             if not self._migrate:
-                await storage.check_schema()
+                await storage.schema.check()
             async with open_client(storage, self.registry, rules=self._rules, emit=self.events) as client:
                 yield client
 
@@ -322,7 +322,7 @@ class App:
         async with AsyncExitStack() as opening:
             storage = await opening.enter_async_context(self.open_storage())
             if not self._migrate:
-                await storage.check_schema()
+                await storage.schema.check()
             await stack.enter_async_context(opening.pop_all())
         return storage
 
@@ -332,13 +332,13 @@ class App:
             self.url, schema=self.schema, listen=self.listen, migrate=self._migrate, clock=self._clock
         ) as storage:
             if self._migrate and self._engine != "sqlite":
-                await storage.migrate()
+                await storage.schema.migrate()
             yield storage
 
     async def migrate(self) -> tuple[str, ...]:
         """Bring the database up to date and return the migrations that were applied."""
         async with self.open_storage() as storage:
-            return await storage.migrate()
+            return await storage.schema.migrate()
 
     async def run_worker(
         self,
@@ -444,7 +444,7 @@ class App:
     async def declare_crons(self) -> None:
         """Store the cron entries declared in code, as a worker does when it starts."""
         async with self.open_storage() as storage:
-            await declare(storage, tuple(self.crons.values()))
+            await declare(storage.crons, storage.schema, tuple(self.crons.values()))
 
 
 def _seconds(name: str, value: float, *, least: float) -> float:

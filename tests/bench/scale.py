@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import Storage
 
 NAMES = tuple(f"job{number}" for number in range(7))
-QUEUES = ("q0", "q1", "q2")
 TEN_DAYS = 864_000
 CALLS = 5
 
@@ -152,25 +151,26 @@ def calls(storage: Storage) -> dict[str, Callable[[], Awaitable[Any]]]:
     nothing = Demand("worker", "q1", limit=100, names=("none",))
     aged = [PruneRule(state=state, age=timedelta(days=9)) for state in (State.COMPLETED, State.DISCARDED)]
     counted = [PruneRule(state=State.COMPLETED, keep_at_least=1000)]
-    listed = partial(storage.query, limit=50, details=False)
+    listed = partial(storage.jobs.query, limit=50, details=False)
     return {
-        "claim 100": partial(storage.exchange, [], demand),
-        "claim, nothing for us": partial(storage.exchange, [], nothing),
-        "next due": partial(storage.next_due, QUEUES),
-        "rescue 100": partial(storage.rescue, limit=100),
-        "prune 1000 by age": partial(storage.prune, aged, limit=1000),
-        "prune 1000 by number": partial(storage.prune, counted, limit=1000),
-        "prune, nothing to do": partial(storage.prune, [PruneRule(state=State.CANCELLED)], limit=1000),
-        "queues": storage.queues,
-        "queues, at most 10,000": partial(storage.queues, most=10_000),
+        "claim 100": partial(storage.attempts.exchange, [], demand),
+        "claim, nothing for us": partial(storage.attempts.exchange, [], nothing),
+        "rescue 100": partial(storage.workers.rescue, limit=100),
+        "prune 1000 by age": partial(storage.jobs.prune, aged, limit=1000),
+        "prune 1000 by number": partial(storage.jobs.prune, counted, limit=1000),
+        "prune, nothing to do": partial(storage.jobs.prune, [PruneRule(state=State.CANCELLED)], limit=1000),
+        "queues": storage.queues.all,
+        "queues, at most 10,000": partial(storage.queues.all, limit=10_000),
         "list the newest 50": partial(listed, where.everything()),
         "list 50 completed": partial(listed, where.state("completed")),
         "list 50 discarded (none)": partial(listed, where.state("discarded")),
         "list 50 of a name": partial(listed, where.name("job3") & where.state("scheduled")),
-        "count due": partial(storage.count, where.state("available")),
-        "count scheduled": partial(storage.count, where.state("scheduled")),
-        "count completed": partial(storage.count, where.state("completed")),
-        "count completed, at most 10,000": partial(storage.count, where.state("completed"), most=10_000),
+        "count due": partial(storage.jobs.count, where.state("available")),
+        "count scheduled": partial(storage.jobs.count, where.state("scheduled")),
+        "count completed": partial(storage.jobs.count, where.state("completed")),
+        "count completed, at most 10,000": partial(
+            storage.jobs.count, where.state("completed"), limit=10_000
+        ),
     }
 
 
@@ -179,7 +179,7 @@ async def measure(name: str, options: argparse.Namespace) -> dict[str, list[floa
     began = time.perf_counter()
     async with engine(name, options) as storage:
         print(f"{name}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-        await storage.register("worker", lease=3600.0, info={})
+        await storage.workers.register("worker", lease=3600.0, info={})
         found: dict[str, list[float]] = {}
         for what, call in calls(storage).items():
             for _ in range(CALLS):
@@ -191,7 +191,7 @@ async def measure(name: str, options: argparse.Namespace) -> dict[str, list[floa
             ("statistics of all time", timedelta(days=999)),
         ):
             start = time.perf_counter()
-            await storage.stats(since=await storage.now() - since)
+            await storage.jobs.stats(since=await storage.schema.now() - since)
             found[what] = [(time.perf_counter() - start) * 1000]
     return found
 

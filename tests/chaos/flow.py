@@ -22,6 +22,7 @@ import jobrt
 from jobrt import where
 from jobrt._core.states import FINAL
 from jobrt._storage import postgres, sqlite  # noqa: F401 - imported once, before the first fork
+from tests.support.roles import ROLES, RoleProxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -95,8 +96,11 @@ class Dying:
     fatal: int
     calls: int = 0
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.real, name)
+    def __getattr__(self, role: str) -> Any:
+        real = getattr(self.real, role)
+        return RoleProxy(role, real, self._counted) if role in ROLES else real
+
+    def _counted(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         return partial(self._call, method) if name in COUNTED else method
 
     async def _call(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -140,9 +144,9 @@ async def begin(url: str, fatal: int) -> None:
 async def go_on(url: str, fatal: int) -> None:
     """Hand back what the dead worker held, finish the flow, and see that it is right."""
     async with app(url).open_storage() as storage:
-        for row in await storage.workers():
-            await storage.unregister(row.id)
-        await storage.rescue()
+        for row in await storage.workers.all():
+            await storage.workers.unregister(row.id)
+        await storage.workers.rescue()
     await app(url).drain()
     async with app(url).open_client() as client:
         flow, *_ = await client.query(where.name("Flow"), order_by="-id")

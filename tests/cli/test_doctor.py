@@ -88,7 +88,7 @@ async def _leave_jobs(url: str) -> None:
         await jobs.pause("mail")
         await jobs.enqueue(Long(), queue="mail")
         await jobs.enqueue_many([Long(), Long()])
-        await storage.register("w1", lease=600, info=QUIET)
+        await storage.workers.register("w1", lease=600, info=QUIET)
 
 
 def test_doctor_tells_why_due_jobs_wait(jobrt_command: Command, shop: Path) -> None:

@@ -40,8 +40,8 @@ async def _leave_workers(url: str) -> None:
         info = json.loads(json.dumps(worker.info().to_dict()))
         info["tree"]["children"][0] |= {"last_error": "OSError: no", "restarts": 2, "recent_restarts": 1}
         info["queues"]["default"]["stuck"] = [1]
-        await storage.register("alive.1", lease=600, info=info)
-        await storage.register("dead.2", lease=-1, info=info)
+        await storage.workers.register("alive.1", lease=600, info=info)
+        await storage.workers.register("dead.2", lease=-1, info=info)
         await worker.stop(grace=0)
 
 
@@ -103,8 +103,8 @@ async def _leave_a_stuck_job(url: str) -> None:
             "queues": {"default": {**queue, "cancelling": {str(one.id): "stuck"}}},
             "notices": [{**notice, "at": "shop.py:9 in run"}],
         }
-        await storage.register("w", lease=600, info=info)
-        await storage.exchange((), Demand("w", "default", 2, ("Long",)))
+        await storage.workers.register("w", lease=600, info=info)
+        await storage.attempts.exchange((), Demand("w", "default", 2, ("Long",)))
         await jobs.cancel(jobrt.where.id_in([one.id, two.id]), "no")
 
 
@@ -117,7 +117,7 @@ async def _leave_notices(url: str) -> None:
         {"what": "stalled", "queue": "mail", "due": 3, "free": 2, "ago": 2.0},
     ]
     async with jobrt.App(url).open_storage() as storage:
-        await storage.register("w", lease=600, info={"notices": notices})
+        await storage.workers.register("w", lease=600, info={"notices": notices})
 
 
 def test_doctor_tells_what_watchdogs_elsewhere_saw(jobrt_command: Command, shop: Path) -> None:

@@ -139,7 +139,7 @@ async def test_one_broken_entry_does_not_stop_the_others(autojump_clock: MockClo
     async with open_app(jobs=[Echo]) as (app, jobs):
         app.cron(EVERY_MINUTE, Echo("tick"), name="good")
         async with app.open_storage() as storage:
-            await storage.cron_put(CronRow(name="a bad one", spec={"job": "Echo", "expression": "nonsense"}))
+            await storage.crons.put(CronRow(name="a bad one", spec={"job": "Echo", "expression": "nonsense"}))
         with app.events.subscribed(lambda event: isinstance(event, CronFailed) and told.append(event)):
             async with working(app):
                 await trio.sleep(130)
@@ -149,7 +149,7 @@ async def test_one_broken_entry_does_not_stop_the_others(autojump_clock: MockClo
 
 async def test_a_thousand_failing_ticks_and_then_a_good_one(autojump_clock: MockClock) -> None:
     """An outage that long is caught up with as the entry says, and wears nothing out: it goes on ticking."""
-    trouble = Trouble(frozenset({"cron_fire"}), Fault.REFUSED, on=True)
+    trouble = Trouble(frozenset({"crons.fire"}), Fault.REFUSED, on=True)
     async with scene(trouble, [Echo], queues={"default": jobrt.Queue(1, poll_interval=600)}) as here:
         here.app.cron("* * * * * *", Echo("tick"), missed="once")
         async with trio.open_nursery() as nursery:

@@ -22,6 +22,7 @@ __all__ = [
     "end",
     "job",
     "look",
+    "next_due",
     "ref",
     "start",
     "states",
@@ -65,18 +66,18 @@ def end(claimed: Claimed | JobRef, event: Event = Event.COMPLETE, **fields: Any)
 
 async def add(storage: Storage, *jobs: NewJob) -> list[int]:
     """Insert jobs and return their ids."""
-    return [one.id for one in await storage.insert(jobs)]
+    return [one.id for one in await storage.jobs.insert(jobs)]
 
 
 async def claim(storage: Storage, *names: str, **demand: Any) -> tuple[Claimed, ...]:
     """Claim what is due."""
-    return (await storage.exchange((), ask(*names, **demand))).jobs
+    return (await storage.attempts.exchange((), ask(*names, **demand))).jobs
 
 
 async def start(storage: Storage, new: NewJob | None = None, *, worker: str = "w1") -> Claimed:
     """Insert one job and claim it."""
     new = new or job()
-    (found,) = await storage.insert([new])
+    (found,) = await storage.jobs.insert([new])
     (claimed,) = await claim(storage, new.name, queue=new.queue, worker=worker)
     assert claimed.id == found.id, "a claim gave another job than the only one that the test has made due"
     return claimed
@@ -84,12 +85,18 @@ async def start(storage: Storage, new: NewJob | None = None, *, worker: str = "w
 
 async def complete(storage: Storage, *claimed: Claimed, **fields: Any) -> None:
     """Complete attempts that are still owned."""
-    assert await storage.finish([end(one, **fields) for one in claimed]) == ()
+    assert await storage.attempts.finish([end(one, **fields) for one in claimed]) == ()
+
+
+async def next_due(storage: Storage, *queues: str) -> dict[str, float]:
+    """Return the seconds until the first future job of each queue that has one."""
+    claims = {queue: await storage.attempts.exchange((), ask("of no job", queue=queue)) for queue in queues}
+    return {queue: one.next_due for queue, one in claims.items() if one.next_due is not None}
 
 
 async def look(storage: Storage, job_id: int) -> JobRecord:
     """Return a job that must be there."""
-    record = await storage.get(job_id)
+    record = await storage.jobs.get(job_id)
     assert record is not None, f"job {job_id} is gone"
     return record
 
@@ -97,4 +104,4 @@ async def look(storage: Storage, job_id: int) -> JobRecord:
 async def states(storage: Storage, ids: Sequence[int] = ()) -> list[str]:
     """Return the states of these jobs, or of all, by id."""
     which = where.id_in(ids) if ids else where.everything()
-    return [record.state.value for record in await storage.query(which, order_by="id")]
+    return [record.state.value for record in await storage.jobs.query(which, order_by="id")]

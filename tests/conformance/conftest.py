@@ -37,7 +37,7 @@ def migrated(postgres_server: Server) -> Iterator[str]:
 
             with trio.fail_after(PATIENCE):
                 async with open_postgres(url, listen=False) as storage:
-                    await storage.migrate()
+                    await storage.schema.migrate()
 
         trio.run(migrate)
         yield name

@@ -126,7 +126,7 @@ async def populate(engine: Engine) -> None:
             for at, one in enumerate(taken):
                 event = events[(n // 9 + at) % 5]
                 if event is not None:
-                    await storage.finish([end(one, event, delay=3.0 * STEP)])
+                    await storage.attempts.finish([end(one, event, delay=3.0 * STEP)])
 
 
 def filters(population: Sequence[JobRecord]) -> st.SearchStrategy[Where]:

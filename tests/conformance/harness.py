@@ -2,7 +2,7 @@
 
 No product code knows of any of this. SQLite takes its clock as a parameter. PostgreSQL has only its own, so time is
 moved on by setting back every time that is stored, which comes to the same; tests therefore compare times with each
-other or with `Storage.now`, and never with one that they read before they moved the clock.
+other or with `SchemaStore.now`, and never with one that they read before they moved the clock.
 """
 
 from __future__ import annotations

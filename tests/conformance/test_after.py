@@ -11,7 +11,7 @@ from jobrt._core.job import Claimed
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import Event, State
 from jobrt._storage.contract import Storage
-from tests.conformance.build import add, claim, complete, end, job, look, start, states
+from tests.conformance.build import add, claim, complete, end, job, look, next_due, start, states
 from tests.conformance.test_listen import listening
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def _wait_for(storage: Storage, *children: int) -> Claimed:
     """Let a parent end its attempt by waiting for the children."""
     parent = await start(storage, PARENT)
     outcome = end(parent, Event.SNOOZE, children=children)
-    assert await storage.finish([outcome]) == ()
+    assert await storage.attempts.finish([outcome]) == ()
     return parent
 
 
@@ -55,7 +55,7 @@ async def test_every_final_state_counts(storage: Storage, event: Event) -> None:
     """The parent learns of failures by looking; it is not left waiting."""
     child = await start(storage)
     parent = await _wait_for(storage, child.id)
-    await storage.finish([end(child, event)])
+    await storage.attempts.finish([end(child, event)])
     assert await _due(storage) == [parent.id]
 
 
@@ -64,7 +64,7 @@ async def test_a_child_that_is_retried_is_not_final(storage: Storage) -> None:
     child = await start(storage, job(max_attempts=None))
     parent = await _wait_for(storage, child.id)
     for event in (Event.RETRY, Event.SNOOZE, Event.GIVE_BACK):
-        await storage.finish([end(child, event)])
+        await storage.attempts.finish([end(child, event)])
         assert await _due(storage) == []
         (child,) = await claim(storage)
     await complete(storage, child)
@@ -75,7 +75,7 @@ async def test_children_that_ended_before(storage: Storage) -> None:
     """Final, or gone, when the parent begins to wait: they do not count any more."""
     done, gone, running = await start(storage), await start(storage), await start(storage)
     await complete(storage, done)
-    await storage.delete(where.id(gone.id))
+    await storage.jobs.delete(where.id(gone.id))
     parent = await _wait_for(storage, done.id, gone.id, running.id)
     assert await _due(storage) == []
     await complete(storage, running)
@@ -97,7 +97,7 @@ async def test_a_child_that_ends_in_the_same_batch(storage: Storage) -> None:
         child = await start(storage)
         parent = await start(storage, PARENT)
         batch = [end(child), end(parent, Event.SNOOZE, children=(child.id,))]
-        assert await storage.finish(batch if first else batch[::-1]) == ()
+        assert await storage.attempts.finish(batch if first else batch[::-1]) == ()
         assert await _due(storage) == [parent.id]
 
 
@@ -111,11 +111,11 @@ async def test_a_child_may_end_otherwise(storage: Storage, how: str) -> None:
     parent = await _wait_for(storage, child)
     assert await _due(storage) == []
     if how == "cancel":
-        await storage.cancel(where.id(child), "x")
+        await storage.jobs.cancel(where.id(child), "x")
     elif how == "delete":
-        await storage.delete(where.id(child))
+        await storage.jobs.delete(where.id(child))
     else:
-        assert [one.state for one in await storage.rescue()] == ["discarded"]
+        assert [one.state for one in await storage.workers.rescue()] == ["discarded"]
     assert await _due(storage) == [parent.id]
 
 
@@ -124,7 +124,7 @@ async def test_a_child_pruned_later_is_no_matter(storage: Storage) -> None:
     done, running = await start(storage), await start(storage)
     parent = await _wait_for(storage, done.id, running.id)
     await complete(storage, done)
-    assert await storage.prune([PruneRule(state=State.COMPLETED)]) == 1
+    assert await storage.jobs.prune([PruneRule(state=State.COMPLETED)]) == 1
     assert await _due(storage) == []
     await complete(storage, running)
     assert await _due(storage) == [parent.id]
@@ -135,7 +135,7 @@ async def test_a_child_that_is_rerun_does_not_count_twice(storage: Storage) -> N
     first, second = await start(storage), await start(storage)
     parent = await _wait_for(storage, first.id, second.id)
     await complete(storage, first)
-    await storage.rerun(where.id(first.id))
+    await storage.jobs.rerun(where.id(first.id))
     (again,) = await claim(storage)
     await complete(storage, again)
     assert await _due(storage) == []
@@ -172,7 +172,7 @@ async def test_a_parent_cancelled_while_it_waits(storage: Storage) -> None:
     """It stays cancelled when its children end."""
     child = await start(storage)
     parent = await _wait_for(storage, child.id)
-    assert await storage.cancel(where.id(parent.id), "enough") == (1, 0)
+    assert await storage.jobs.cancel(where.id(parent.id), "enough") == (1, 0)
     await complete(storage, child)
     assert (await look(storage, parent.id)).state is State.CANCELLED
     assert await _due(storage) == []
@@ -182,7 +182,7 @@ async def test_a_parent_deleted_while_it_waits(storage: Storage) -> None:
     """Its children do not mind."""
     child = await start(storage)
     parent = await _wait_for(storage, child.id)
-    await storage.delete(where.id(parent.id))
+    await storage.jobs.delete(where.id(parent.id))
     await complete(storage, child)
     assert await states(storage) == ["completed"]
 
@@ -195,7 +195,7 @@ async def test_waiting_uses_up_no_attempt_if_the_outcome_says_so(storage: Storag
     (again,) = await claim(storage, "parent", queue="parents")
     assert (again.id, again.attempt) == (parent.id, parent.attempt)
     second = await start(storage)
-    await storage.finish([end(again, Event.SNOOZE, children=(second.id, first.id))])
+    await storage.attempts.finish([end(again, Event.SNOOZE, children=(second.id, first.id))])
     assert await _due(storage) == []
     await complete(storage, second)
     assert await _due(storage) == [parent.id]
@@ -206,11 +206,11 @@ async def test_the_same_outcome_again(storage: Storage) -> None:
     child = await start(storage)
     parent = await start(storage, PARENT)
     outcome = end(parent, Event.SNOOZE, children=(child.id,))
-    assert await storage.finish([outcome]) == ()
-    assert await storage.finish([outcome]) == ()
+    assert await storage.attempts.finish([outcome]) == ()
+    assert await storage.attempts.finish([outcome]) == ()
     assert await _due(storage) == []
     await complete(storage, child)
-    assert await storage.finish([outcome]) == ()
+    assert await storage.attempts.finish([outcome]) == ()
     assert await _due(storage) == [parent.id]
 
 
@@ -229,8 +229,8 @@ async def test_a_parent_that_was_to_be_cancelled_does_not_wait(storage: Storage)
     """An operator's request wins over waiting."""
     child = await start(storage)
     parent = await start(storage, PARENT)
-    await storage.cancel(where.id(parent.id), "enough")
-    await storage.finish([end(parent, Event.SNOOZE, children=(child.id,))])
+    await storage.jobs.cancel(where.id(parent.id), "enough")
+    await storage.attempts.finish([end(parent, Event.SNOOZE, children=(child.id,))])
     assert (await look(storage, parent.id)).state is State.CANCELLED
     await complete(storage, child)
     assert (await look(storage, parent.id)).state is State.CANCELLED
@@ -240,4 +240,4 @@ async def test_next_due_does_not_count_on_children(storage: Storage) -> None:
     """A job that waits for others has no time; nobody should sleep until then."""
     child = await start(storage)
     await _wait_for(storage, child.id)
-    assert await storage.next_due(["parents"]) == {}
+    assert await next_due(storage, "parents") == {}

@@ -1,4 +1,4 @@
-"""`Storage.exchange`, the claiming half: which jobs, in which order, under which lease."""
+"""`AttemptStore.exchange`, the claiming half: which jobs, in which order, under which lease."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECOND = timedelta(seconds=1)
 
 async def test_nothing_to_claim(storage: Storage) -> None:
     """An empty queue gives no jobs and refuses nothing."""
-    assert await storage.exchange((), ask()) == Exchange((), (), None)
+    assert await storage.attempts.exchange((), ask()) == Exchange((), (), None)
 
 
 async def test_a_claimed_job_is_as_it_was_enqueued(storage: Storage) -> None:
@@ -56,12 +56,12 @@ async def test_a_claim_makes_the_job_executing(engine: Engine) -> None:
     """The row shows who runs it since when, and counts the attempt."""
     storage = engine.storage
     (id,) = await add(storage, job())
-    before = await storage.now()
+    before = await storage.schema.now()
     await claim(storage, worker="w7")
     record = await look(storage, id)
     assert (record.state, record.worker, record.attempt) == (State.EXECUTING, "w7", 1)
     assert record.started_at is not None
-    assert before <= record.started_at <= await storage.now()
+    assert before <= record.started_at <= await storage.schema.now()
     assert (record.finished_at, record.attempts) == (None, ())
 
 
@@ -74,7 +74,7 @@ async def test_a_claimed_job_is_not_claimed_again(storage: Storage) -> None:
 
 async def test_the_order_is_priority_then_due_time_then_id(storage: Storage) -> None:
     """Higher priorities first, negative ones last; then what has been due longest; then the lowest id."""
-    now = await storage.now()
+    now = await storage.schema.now()
     given = [(0, 10), (5, 10), (-3, 99), (5, 20), (0, 10), (0, 30), (5, 10), (100, 1), (0, 20)]
     jobs = [job(priority=priority, schedule_at=now - ago * SECOND) for priority, ago in given]
     ids = await add(storage, *jobs)
@@ -108,7 +108,7 @@ async def test_a_limit_is_not_exceeded(storage: Storage) -> None:
 async def test_an_empty_demand_claims_nothing(storage: Storage, demand: Demand) -> None:
     """Without room or names nothing is claimed."""
     (id,) = await add(storage, job())
-    assert (await storage.exchange((), demand)).jobs == ()
+    assert (await storage.attempts.exchange((), demand)).jobs == ()
     assert (await look(storage, id)).state is State.AVAILABLE
 
 
@@ -147,7 +147,7 @@ async def test_future_jobs_are_not_claimed(engine: Engine) -> None:
 async def test_a_claim_says_when_the_next_job_is_due(storage: Storage) -> None:
     """A claim that did not come back full tells how long to wait for the queue's first future job."""
     await add(storage, job(), job(delay=HOUR), job(delay=2 * HOUR), job(queue="other", delay=SECOND))
-    exchange = await storage.exchange((), ask())
+    exchange = await storage.attempts.exchange((), ask())
     assert len(exchange.jobs) == 1
     assert exchange.next_due == pytest.approx(3600, abs=50)
 
@@ -156,7 +156,7 @@ async def test_without_future_jobs_there_is_no_next(storage: Storage) -> None:
     """What is claimed, or finished, is not waited for."""
     await complete(storage, await start(storage))
     await add(storage, job())
-    assert (await storage.exchange((), ask())).next_due is None
+    assert (await storage.attempts.exchange((), ask())).next_due is None
 
 
 async def test_leases_are_never_given_out_twice(engine: Engine) -> None:
@@ -169,8 +169,8 @@ async def test_leases_are_never_given_out_twice(engine: Engine) -> None:
             (claimed,) = await claim(at)
             assert claimed.lease not in seen
             seen.add(claimed.lease)
-            await at.finish([end(claimed, Event.RETRY)])
-    assert await storage.delete(where.id(id)) == 1
+            await at.attempts.finish([end(claimed, Event.RETRY)])
+    assert await storage.jobs.delete(where.id(id)) == 1
     assert (await start(storage)).lease not in seen
 
 
@@ -178,7 +178,7 @@ async def test_leases_are_never_given_out_twice_over_a_restart(engine: Engine, s
     """A process that starts anew does not begin again with old numbers."""
     async with engine.open() as other:
         first = await start(other)
-        await other.delete(where.everything())
+        await other.jobs.delete(where.everything())
     async with engine.open() as again:
         assert (await start(again)).lease != first.lease
 
@@ -217,9 +217,9 @@ async def test_many_jobs_of_a_full_name_do_not_hide_the_others(storage: Storage)
 async def test_a_paused_queue_gives_nothing(storage: Storage) -> None:
     """Pausing holds for every worker; resuming lets the jobs go in order."""
     (id,) = await add(storage, job())
-    await storage.set_queue("default", paused=True)
+    await storage.queues.set("default", paused=True)
     assert await claim(storage) == ()
-    await storage.set_queue("default", paused=False)
+    await storage.queues.set("default", paused=False)
     assert [one.id for one in await claim(storage)] == [id]
 
 
@@ -227,8 +227,8 @@ async def test_a_paused_queue_still_takes_outcomes(storage: Storage) -> None:
     """What runs when a queue is paused may end."""
     claimed = await start(storage)
     await add(storage, job())
-    await storage.set_queue("default", paused=True)
-    exchange = await storage.exchange([end(claimed)], ask())
+    await storage.queues.set("default", paused=True)
+    exchange = await storage.attempts.exchange([end(claimed)], ask())
     assert (exchange.refused, exchange.jobs) == ((), ())
     assert await states(storage) == ["completed", "available"]
 
@@ -236,7 +236,7 @@ async def test_a_paused_queue_still_takes_outcomes(storage: Storage) -> None:
 async def test_pausing_one_queue_leaves_the_others(storage: Storage) -> None:
     """Each queue has its own settings."""
     await add(storage, job(queue="a"), job(queue="b"))
-    await storage.set_queue("a", paused=True)
+    await storage.queues.set("a", paused=True)
     assert await claim(storage, queue="a") == ()
     assert len(await claim(storage, queue="b")) == 1
 
@@ -246,7 +246,7 @@ async def test_outcomes_and_a_claim_travel_together(storage: Storage) -> None:
     first, second = await start(storage), await start(storage)
     (waiting,) = await add(storage, job())
     stale = JobRef(second.id, second.lease + 1000)
-    exchange = await storage.exchange([end(first), end(stale)], ask())
+    exchange = await storage.attempts.exchange([end(first), end(stale)], ask())
     assert exchange.refused == (stale,)
     assert [one.id for one in exchange.jobs] == [waiting]
     assert await states(storage) == ["completed", "executing", "executing"]
@@ -255,7 +255,7 @@ async def test_outcomes_and_a_claim_travel_together(storage: Storage) -> None:
 async def test_outcomes_without_a_claim(storage: Storage) -> None:
     """The claim may be empty: the outcomes are written."""
     claimed = await start(storage)
-    exchange = await storage.exchange([end(claimed)], ask(limit=0))
+    exchange = await storage.attempts.exchange([end(claimed)], ask(limit=0))
     assert exchange == Exchange((), (), exchange.next_due)
     assert await states(storage) == ["completed"]
 
@@ -263,7 +263,7 @@ async def test_outcomes_without_a_claim(storage: Storage) -> None:
 async def test_a_job_whose_outcome_travels_may_be_claimed_by_the_same_call(storage: Storage) -> None:
     """A job given back is free: it may come back at once or with the next claim, but it is not lost."""
     claimed = await start(storage)
-    exchange = await storage.exchange([end(claimed, Event.GIVE_BACK)], ask())
+    exchange = await storage.attempts.exchange([end(claimed, Event.GIVE_BACK)], ask())
     again = exchange.jobs or await claim(storage)
     assert [(one.id, one.attempt) for one in again] == [(claimed.id, 1)]
     assert again[0].lease != claimed.lease
@@ -273,7 +273,7 @@ async def test_a_retried_job_keeps_its_priority(engine: Engine) -> None:
     """When its delay is over it goes before jobs of lower priority that waited all the time."""
     storage = engine.storage
     claimed = await start(storage, job(priority=5))
-    await storage.finish([end(claimed, Event.RETRY, delay=60.0, message="no")])
+    await storage.attempts.finish([end(claimed, Event.RETRY, delay=60.0, message="no")])
     low, high = await add(storage, job(priority=1), job(priority=9))
     assert [one.id for one in await claim(storage, limit=1)] == [high]
     await engine.advance(61)
@@ -285,7 +285,7 @@ async def test_a_rescued_job_keeps_its_place(engine: Engine) -> None:
     storage = engine.storage
     claimed = await start(storage, job(priority=5), worker="gone")
     low, same, high = await add(storage, job(priority=1), job(priority=5), job(priority=9))
-    assert len(await storage.rescue()) == 1
+    assert len(await storage.workers.rescue()) == 1
     assert [one.id for one in await claim(storage)] == [high, claimed.id, same, low]
 
 
@@ -293,15 +293,19 @@ async def test_a_job_given_back_keeps_its_place(storage: Storage) -> None:
     """A job that a stopping worker gives back is first in its line again."""
     claimed = await start(storage)
     await add(storage, job(), job())
-    await storage.finish([end(claimed, Event.GIVE_BACK, end=None)])
+    await storage.attempts.finish([end(claimed, Event.GIVE_BACK, end=None)])
     assert (await claim(storage))[0].id == claimed.id
 
 
 async def test_a_second_attempt_knows_the_first(storage: Storage) -> None:
     """A job that has been run before brings its records, checkpoint and progress along."""
     first = await start(storage)
-    await storage.save(ref(first), progress='{"done": 1, "total": 2, "note": ""}', saved='{"page": 7}')
-    await storage.finish([end(first, Event.RETRY, error_type="ValueError", message="no", traceback="tb")])
+    await storage.attempts.save(
+        ref(first), progress='{"done": 1, "total": 2, "note": ""}', saved='{"page": 7}'
+    )
+    await storage.attempts.finish(
+        [end(first, Event.RETRY, error_type="ValueError", message="no", traceback="tb")]
+    )
     (second,) = await claim(storage)
     assert (second.id, second.attempt) == (first.id, 2)
     assert json.loads(second.saved or "") == {"page": 7}
@@ -315,10 +319,10 @@ async def test_the_past_goes_to_the_right_job(storage: Storage) -> None:
     """In a batch of new and old jobs each has its own past and no other's."""
     await add(storage, *(job(args={"n": n}) for n in range(6)))
     old = [one for one in await claim(storage) if json.loads(one.args)["n"] % 2]
-    others = [one for one in await storage.query(where.state("executing")) if one.args["n"] % 2 == 0]
+    others = [one for one in await storage.jobs.query(where.state("executing")) if one.args["n"] % 2 == 0]
     for one in old:
-        await storage.save(ref(one), saved=one.args)
-    await storage.finish([end(one, Event.RETRY, message=one.args) for one in old])
+        await storage.attempts.save(ref(one), saved=one.args)
+    await storage.attempts.finish([end(one, Event.RETRY, message=one.args) for one in old])
     await add(storage, *(job(args={"n": n}) for n in range(10, 13)))
     for one in await claim(storage):
         n = json.loads(one.args)["n"]
@@ -349,7 +353,7 @@ async def test_many_workers_drain_a_queue_each_job_once(engine: Engine) -> None:
 async def test_release_unknown_gives_back_what_nobody_heard_of(storage: Storage) -> None:
     """After a lost reply to a claim its jobs are free again, without a record and without an attempt."""
     heard, lost = await start(storage), await start(storage)
-    assert await storage.release_unknown("w1", "default", [ref(heard)]) == 1
+    assert await storage.attempts.release_unknown("w1", "default", [ref(heard)]) == 1
     assert await states(storage) == ["executing", "available"]
     record = await look(storage, lost.id)
     assert (record.attempt, record.attempts) == (0, ())
@@ -362,25 +366,25 @@ async def test_release_unknown_touches_one_queue_of_one_worker(storage: Storage)
     await start(storage, job(queue="a"), worker="w1")
     await start(storage, job(queue="b"), worker="w1")
     await start(storage, job(queue="a"), worker="w2")
-    assert await storage.release_unknown("w1", "a", []) == 1
-    assert await storage.release_unknown("w1", "a", []) == 0
+    assert await storage.attempts.release_unknown("w1", "a", []) == 1
+    assert await storage.attempts.release_unknown("w1", "a", []) == 0
     assert await states(storage) == ["available", "executing", "executing"]
 
 
 async def test_release_unknown_goes_by_the_lease(storage: Storage) -> None:
     """Knowing an older claim of the job is not knowing this one; the released lease is refused afterwards."""
     first = await start(storage)
-    await storage.finish([end(first, Event.GIVE_BACK, end=None)])
+    await storage.attempts.finish([end(first, Event.GIVE_BACK, end=None)])
     (second,) = await claim(storage)
-    assert await storage.release_unknown("w1", "default", [ref(first)]) == 1
-    assert await storage.finish([end(second)]) == (ref(second),)
+    assert await storage.attempts.release_unknown("w1", "default", [ref(first)]) == 1
+    assert await storage.attempts.finish([end(second)]) == (ref(second),)
 
 
 async def test_release_unknown_honours_a_cancel_request(storage: Storage) -> None:
     """As for any job given back: one that an operator has asked to cancel becomes cancelled."""
     claimed = await start(storage)
-    await storage.cancel(where.id(claimed.id), "enough")
-    await storage.release_unknown("w1", "default", [])
+    await storage.jobs.cancel(where.id(claimed.id), "enough")
+    await storage.attempts.release_unknown("w1", "default", [])
     record = await look(storage, claimed.id)
     assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
 
@@ -388,7 +392,7 @@ async def test_release_unknown_honours_a_cancel_request(storage: Storage) -> Non
 async def test_a_cancelled_claim_leaves_nothing_executing(engine: Engine) -> None:
     """A claim cancelled at whatever moment is told apart: nothing was claimed, or asking gives it back."""
     storage = engine.storage
-    await storage.register("w1", lease=30, info={})
+    await storage.workers.register("w1", lease=30, info={})
     await add(storage, *(job() for _ in range(5)))
     for checkpoints in range(12):
         with trio.CancelScope() as scope:
@@ -397,8 +401,8 @@ async def test_a_cancelled_claim_leaves_nothing_executing(engine: Engine) -> Non
                 batch = await claim(storage)
                 await complete(storage, *batch)
                 nursery.cancel_scope.cancel()
-        await storage.release_unknown("w1", "default", [])
-        assert await storage.count(where.state("executing")) == 0
+        await storage.attempts.release_unknown("w1", "default", [])
+        assert await storage.jobs.count(where.state("executing")) == 0
 
 
 async def _cancel_after(scope: trio.CancelScope, checkpoints: int) -> None:

@@ -24,93 +24,93 @@ SPEC = {
 
 
 async def _put(storage: Storage, name: str = "nightly") -> CronRow:
-    return await storage.cron_put(CronRow(name=name, spec=SPEC))
+    return await storage.crons.put(CronRow(name=name, spec=SPEC))
 
 
 async def test_a_new_entry(storage: Storage) -> None:
     """It is stored as given, with the time of its creation, not paused, never ticked."""
-    before = await storage.now()
+    before = await storage.schema.now()
     row = await _put(storage)
     assert (row.name, row.spec, row.paused, row.last_tick) == ("nightly", SPEC, False, None)
     assert row.created_at is not None
-    assert before <= row.created_at <= await storage.now()
-    assert await storage.cron_rows() == (row,)
+    assert before <= row.created_at <= await storage.schema.now()
+    assert await storage.crons.all() == (row,)
 
 
 async def test_an_entry_may_come_with_its_past(storage: Storage) -> None:
     """A new entry is stored paused, or as having ticked, if it says so."""
-    row = await storage.cron_put(CronRow(name="n", spec={}, paused=True, last_tick=TICK))
+    row = await storage.crons.put(CronRow(name="n", spec={}, paused=True, last_tick=TICK))
     assert (row.paused, row.last_tick) == (True, TICK)
-    assert await storage.cron_fire("n", TICK, job()) is None
+    assert await storage.crons.fire("n", TICK, job()) is None
 
 
 async def test_entries_are_listed_by_name(storage: Storage) -> None:
     """All of them."""
     for name in ("b", "a", "c"):
         await _put(storage, name)
-    assert [one.name for one in await storage.cron_rows()] == ["a", "b", "c"]
+    assert [one.name for one in await storage.crons.all()] == ["a", "b", "c"]
 
 
 async def test_putting_again_changes_the_spec_only(storage: Storage) -> None:
     """A worker that starts brings the code's spec and keeps the operator's pause and the last tick."""
     first = await _put(storage)
-    await storage.cron_set("nightly", paused=True)
-    await storage.cron_fire("nightly", TICK, job())
-    row = await storage.cron_put(CronRow(name="nightly", spec={"line": "0 4 * * *"}))
+    await storage.crons.set("nightly", paused=True)
+    await storage.crons.fire("nightly", TICK, job())
+    row = await storage.crons.put(CronRow(name="nightly", spec={"line": "0 4 * * *"}))
     assert row == CronRow(
         name="nightly", spec={"line": "0 4 * * *"}, paused=True, last_tick=TICK, created_at=first.created_at
     )
-    assert await storage.cron_rows() == (row,)
+    assert await storage.crons.all() == (row,)
 
 
 async def test_changing_an_entry(storage: Storage) -> None:
     """What is not named stays; False when there is no such entry."""
     await _put(storage)
-    assert await storage.cron_set("nightly", paused=True)
-    assert await storage.cron_set("nightly", spec={"a": 1})
-    (row,) = await storage.cron_rows()
+    assert await storage.crons.set("nightly", paused=True)
+    assert await storage.crons.set("nightly", spec={"a": 1})
+    (row,) = await storage.crons.all()
     assert (row.paused, row.spec) == (True, {"a": 1})
-    assert await storage.cron_set("nightly", paused=False)
-    assert not await storage.cron_set("other", paused=True)
-    assert [(one.name, one.paused) for one in await storage.cron_rows()] == [("nightly", False)]
+    assert await storage.crons.set("nightly", paused=False)
+    assert not await storage.crons.set("other", paused=True)
+    assert [(one.name, one.paused) for one in await storage.crons.all()] == [("nightly", False)]
 
 
 async def test_removing_an_entry(storage: Storage) -> None:
     """True once; False when there is none."""
     await _put(storage)
-    assert await storage.cron_delete("nightly")
-    assert not await storage.cron_delete("nightly")
-    assert await storage.cron_rows() == ()
+    assert await storage.crons.delete("nightly")
+    assert not await storage.crons.delete("nightly")
+    assert await storage.crons.all() == ()
 
 
 async def test_a_tick_enqueues_its_job(storage: Storage) -> None:
     """As given, due at once, and the tick is remembered."""
     await _put(storage)
-    id = await storage.cron_fire("nightly", TICK, job("nightly", {"a": 1}, priority=3, queue="q"))
+    id = await storage.crons.fire("nightly", TICK, job("nightly", {"a": 1}, priority=3, queue="q"))
     assert id is not None
     record = await look(storage, id)
     assert (record.name, record.args, record.priority) == ("nightly", {"a": 1}, 3)
     assert record.state is State.AVAILABLE
-    assert [one.last_tick for one in await storage.cron_rows()] == [TICK]
+    assert [one.last_tick for one in await storage.crons.all()] == [TICK]
     assert [one.id for one in await claim(storage, "nightly", queue="q")] == [id]
 
 
 async def test_a_tick_fires_once(storage: Storage) -> None:
     """The same tick again enqueues nothing, not even after its job is gone; nor does an older one."""
     await _put(storage)
-    assert await storage.cron_fire("nightly", TICK, job()) is not None
-    assert await storage.cron_fire("nightly", TICK, job()) is None
-    assert await storage.cron_fire("nightly", TICK - HOUR, job()) is None
-    await storage.delete(where.everything())
-    assert await storage.cron_fire("nightly", TICK, job()) is None
-    assert await storage.count(where.everything()) == 0
-    assert [one.last_tick for one in await storage.cron_rows()] == [TICK]
+    assert await storage.crons.fire("nightly", TICK, job()) is not None
+    assert await storage.crons.fire("nightly", TICK, job()) is None
+    assert await storage.crons.fire("nightly", TICK - HOUR, job()) is None
+    await storage.jobs.delete(where.everything())
+    assert await storage.crons.fire("nightly", TICK, job()) is None
+    assert await storage.jobs.count(where.everything()) == 0
+    assert [one.last_tick for one in await storage.crons.all()] == [TICK]
 
 
 async def test_a_later_tick_fires(storage: Storage) -> None:
     """Ticks follow one another, however much later."""
     await _put(storage)
-    ids = [await storage.cron_fire("nightly", TICK + n * HOUR, job()) for n in (0, 1, 100)]
+    ids = [await storage.crons.fire("nightly", TICK + n * HOUR, job()) for n in (0, 1, 100)]
     assert None not in ids
     assert len(set(ids)) == 3
 
@@ -118,11 +118,11 @@ async def test_a_later_tick_fires(storage: Storage) -> None:
 async def test_a_tick_is_an_instant(storage: Storage) -> None:
     """The same moment in another zone is the same tick; microseconds count."""
     await _put(storage)
-    await storage.cron_fire("nightly", TICK, job())
+    await storage.crons.fire("nightly", TICK, job())
     berlin = TICK.astimezone(timezone(HOUR))
-    assert await storage.cron_fire("nightly", berlin, job()) is None
-    assert await storage.cron_fire("nightly", TICK + timedelta(microseconds=1), job()) is not None
-    (row,) = await storage.cron_rows()
+    assert await storage.crons.fire("nightly", berlin, job()) is None
+    assert await storage.crons.fire("nightly", TICK + timedelta(microseconds=1), job()) is not None
+    (row,) = await storage.crons.all()
     assert row.last_tick == TICK + timedelta(microseconds=1)
     assert row.last_tick.utcoffset() == timedelta(0)
 
@@ -131,27 +131,27 @@ async def test_entries_tick_on_their_own(storage: Storage) -> None:
     """One entry's ticks are not another's."""
     await _put(storage, "a")
     await _put(storage, "b")
-    assert await storage.cron_fire("a", TICK, job()) is not None
-    assert await storage.cron_fire("b", TICK, job()) is not None
+    assert await storage.crons.fire("a", TICK, job()) is not None
+    assert await storage.crons.fire("b", TICK, job()) is not None
 
 
 async def test_a_tick_that_is_passed_over(storage: Storage) -> None:
     """Without a job the tick is only marked, and then neither it nor an older one fires."""
     await _put(storage)
-    assert await storage.cron_fire("nightly", TICK, None) is None
-    assert [one.last_tick for one in await storage.cron_rows()] == [TICK]
-    assert await storage.cron_fire("nightly", TICK, job()) is None
-    assert await storage.count(where.everything()) == 0
-    assert await storage.cron_fire("nightly", TICK - HOUR, None) is None
-    assert [one.last_tick for one in await storage.cron_rows()] == [TICK]
+    assert await storage.crons.fire("nightly", TICK, None) is None
+    assert [one.last_tick for one in await storage.crons.all()] == [TICK]
+    assert await storage.crons.fire("nightly", TICK, job()) is None
+    assert await storage.jobs.count(where.everything()) == 0
+    assert await storage.crons.fire("nightly", TICK - HOUR, None) is None
+    assert [one.last_tick for one in await storage.crons.all()] == [TICK]
 
 
 async def test_an_entry_that_is_gone_does_not_tick(storage: Storage) -> None:
     """An entry that was deleted meanwhile enqueues nothing."""
     await _put(storage)
-    await storage.cron_delete("nightly")
-    assert await storage.cron_fire("nightly", TICK, job()) is None
-    assert await storage.count(where.everything()) == 0
+    await storage.crons.delete("nightly")
+    assert await storage.crons.fire("nightly", TICK, job()) is None
+    assert await storage.jobs.count(where.everything()) == 0
 
 
 async def test_many_workers_at_one_tick(engine: Engine) -> None:
@@ -161,7 +161,7 @@ async def test_many_workers_at_one_tick(engine: Engine) -> None:
 
     async def fire(storage: Storage) -> None:
         for n in range(5):
-            fired = await storage.cron_fire("nightly", TICK + n * HOUR, job(args={"n": n}))
+            fired = await storage.crons.fire("nightly", TICK + n * HOUR, job(args={"n": n}))
             ids.append(fired)
 
     async with engine.open() as other:
@@ -170,7 +170,7 @@ async def test_many_workers_at_one_tick(engine: Engine) -> None:
                 for n in range(6):
                     nursery.start_soon(fire, other if n % 2 else engine.storage)
     fired = [id for id in ids if id is not None]
-    records = await engine.storage.query(where.everything(), order_by="id")
+    records = await engine.storage.jobs.query(where.everything(), order_by="id")
     assert sorted(fired) == [one.id for one in records]
     assert [one.args["n"] for one in records] == [0, 1, 2, 3, 4]
 
@@ -180,17 +180,17 @@ async def test_a_tick_whose_job_is_refused_did_not_happen(engine: Engine) -> Non
     await _put(engine.storage)
     await engine.refuse("insert", "new.name = 'poison'")
     with pytest.raises(StorageError):
-        await engine.storage.cron_fire("nightly", TICK, job("poison"))
-    assert [one.last_tick for one in await engine.storage.cron_rows()] == [None]
-    assert await engine.storage.cron_fire("nightly", TICK, job()) is not None
+        await engine.storage.crons.fire("nightly", TICK, job("poison"))
+    assert [one.last_tick for one in await engine.storage.crons.all()] == [None]
+    assert await engine.storage.crons.fire("nightly", TICK, job()) is not None
 
 
 async def test_the_last_tick_survives_restarts(engine: Engine, shareable: None) -> None:
     """A process that starts anew neither repeats nor loses a tick."""
     async with engine.open() as other:
         await _put(other)
-        assert await other.cron_fire("nightly", TICK, job()) is not None
+        assert await other.crons.fire("nightly", TICK, job()) is not None
     async with engine.open() as again:
         assert (await _put(again)).last_tick == TICK
-        assert await again.cron_fire("nightly", TICK, job()) is None
-        assert await again.cron_fire("nightly", TICK + HOUR, job()) is not None
+        assert await again.crons.fire("nightly", TICK, job()) is None
+        assert await again.crons.fire("nightly", TICK + HOUR, job()) is not None

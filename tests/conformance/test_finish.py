@@ -1,4 +1,4 @@
-"""`Storage.finish`: what an attempt's end makes of its job, and what stays on record."""
+"""`AttemptStore.finish`: what an attempt's end makes of its job, and what stays on record."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ MINUTE = timedelta(minutes=1)
 
 async def test_finishing_nothing(storage: Storage) -> None:
     """No outcomes, nothing refused."""
-    assert await storage.finish([]) == ()
+    assert await storage.attempts.finish([]) == ()
 
 
 async def test_a_completed_job(engine: Engine) -> None:
     """It is final, has a finish time and its result, and its clean attempt is on record."""
     storage = engine.storage
     claimed = await start(storage)
-    before = await storage.now()
-    assert await storage.finish([end(claimed, result='{"lines": [1, 2]}')]) == ()
+    before = await storage.schema.now()
+    assert await storage.attempts.finish([end(claimed, result='{"lines": [1, 2]}')]) == ()
     record = await look(storage, claimed.id)
     assert (record.state, record.attempt, record.result) == (State.COMPLETED, 1, {"lines": [1, 2]})
     assert record.finished_at is not None
-    assert before <= record.finished_at <= await storage.now()
+    assert before <= record.finished_at <= await storage.schema.now()
     assert record.started_at == claimed.started_at
     (attempt,) = record.attempts
     assert (attempt.number, attempt.end, attempt.worker) == (1, End.FINISHED, "w1")
@@ -57,7 +57,7 @@ async def test_a_failed_attempt_waits_for_its_backoff(engine: Engine) -> None:
     """A retry is due `delay` seconds from the database's now, and says what went wrong."""
     storage = engine.storage
     claimed = await start(storage)
-    before = await storage.now()
+    before = await storage.schema.now()
     outcome = end(
         claimed,
         Event.RETRY,
@@ -66,10 +66,10 @@ async def test_a_failed_attempt_waits_for_its_backoff(engine: Engine) -> None:
         message="it's \x00 no ☃",
         traceback="a\n  b",
     )
-    assert await storage.finish([outcome]) == ()
+    assert await storage.attempts.finish([outcome]) == ()
     record = await look(storage, claimed.id)
     assert (record.state, record.attempt, record.finished_at) == (State.RETRYABLE, 1, None)
-    assert before + MINUTE <= record.schedule_at <= await storage.now() + MINUTE
+    assert before + MINUTE <= record.schedule_at <= await storage.schema.now() + MINUTE
     (attempt,) = record.attempts
     assert (attempt.number, attempt.end, attempt.worker) == (1, End.FAILED, "w1")
     assert attempt.started_at == claimed.started_at <= attempt.finished_at
@@ -84,7 +84,7 @@ async def test_a_snoozed_attempt_is_not_counted(engine: Engine) -> None:
     """A snooze is scheduled for later and gives the attempt back; it stays on record as snoozed."""
     storage = engine.storage
     claimed = await start(storage, job(max_attempts=1))
-    await storage.finish([end(claimed, Event.SNOOZE, delay=60.0)])
+    await storage.attempts.finish([end(claimed, Event.SNOOZE, delay=60.0)])
     record = await look(storage, claimed.id)
     assert (record.state, record.attempt, record.finished_at) == (State.SCHEDULED, 0, None)
     assert [(one.number, one.end) for one in record.attempts] == [(1, End.SNOOZED)]
@@ -97,7 +97,7 @@ async def test_a_snoozed_attempt_is_not_counted(engine: Engine) -> None:
 async def test_an_interrupted_attempt_is_given_back(storage: Storage) -> None:
     """It is available at once, with the attempt back and a record of why it was cut."""
     claimed = await start(storage, job(priority=4))
-    await storage.finish([end(claimed, Event.GIVE_BACK, message="shutdown")])
+    await storage.attempts.finish([end(claimed, Event.GIVE_BACK, message="shutdown")])
     record = await look(storage, claimed.id)
     assert (record.state, record.attempt, record.priority) == (State.AVAILABLE, 0, 4)
     assert [(one.end, one.message) for one in record.attempts] == [(End.INTERRUPTED, "shutdown")]
@@ -107,7 +107,7 @@ async def test_an_interrupted_attempt_is_given_back(storage: Storage) -> None:
 async def test_a_job_never_started_leaves_no_record(storage: Storage) -> None:
     """A claimed job that is given back unstarted is as if it had never been claimed."""
     claimed = await start(storage)
-    await storage.finish([end(claimed, Event.GIVE_BACK, end=None)])
+    await storage.attempts.finish([end(claimed, Event.GIVE_BACK, end=None)])
     record = await look(storage, claimed.id)
     assert (record.state, record.attempt, record.attempts) == (State.AVAILABLE, 0, ())
 
@@ -115,7 +115,7 @@ async def test_a_job_never_started_leaves_no_record(storage: Storage) -> None:
 async def test_a_discarded_job(storage: Storage) -> None:
     """The dead letter keeps its payload, its place in time, and the error."""
     claimed = await start(storage, job(args={"a": 1}))
-    await storage.finish([end(claimed, Event.DISCARD, error_type="E", message="m", traceback="t")])
+    await storage.attempts.finish([end(claimed, Event.DISCARD, error_type="E", message="m", traceback="t")])
     record = await look(storage, claimed.id)
     assert (record.state, record.args, record.result) == (State.DISCARDED, {"a": 1}, None)
     assert record.finished_at is not None
@@ -126,7 +126,7 @@ async def test_a_discarded_job(storage: Storage) -> None:
 async def test_a_job_that_cancels_itself(storage: Storage) -> None:
     """The message of a cancel outcome is the cancel reason."""
     claimed = await start(storage)
-    await storage.finish([end(claimed, Event.CANCEL, message="not needed")])
+    await storage.attempts.finish([end(claimed, Event.CANCEL, message="not needed")])
     record = await look(storage, claimed.id)
     assert (record.state, record.cancel_reason) == (State.CANCELLED, "not needed")
     assert record.finished_at is not None
@@ -139,7 +139,7 @@ async def test_a_job_that_cancels_itself(storage: Storage) -> None:
 async def test_every_end_is_recorded_as_it_was(storage: Storage, ended: End) -> None:
     """The record says what the worker said."""
     claimed = await start(storage)
-    await storage.finish([end(claimed, Event.RETRY, end=ended, message="m")])
+    await storage.attempts.finish([end(claimed, Event.RETRY, end=ended, message="m")])
     assert [one.end for one in (await look(storage, claimed.id)).attempts] == [ended]
 
 
@@ -149,7 +149,7 @@ async def test_attempts_are_kept_oldest_first(storage: Storage) -> None:
     for n in range(4):
         (claimed,) = await claim(storage)
         assert claimed.attempt == n + 1
-        await storage.finish([end(claimed, Event.RETRY, message=f"m{n}")])
+        await storage.attempts.finish([end(claimed, Event.RETRY, message=f"m{n}")])
     (claimed,) = await claim(storage)
     await complete(storage, claimed)
     attempts = (await look(storage, claimed.id)).attempts
@@ -168,7 +168,7 @@ async def test_the_newest_hundred_attempts_are_kept(storage: Storage) -> None:
     (id,) = await add(storage, job(max_attempts=None))
     for _ in range(105):
         (claimed,) = await claim(storage)
-        await storage.finish([end(claimed, Event.RETRY, message="m")])
+        await storage.attempts.finish([end(claimed, Event.RETRY, message="m")])
     attempts = (await look(storage, id)).attempts
     assert [one.number for one in attempts] == list(range(6, 106))
     (claimed,) = await claim(storage)
@@ -178,7 +178,7 @@ async def test_the_newest_hundred_attempts_are_kept(storage: Storage) -> None:
 async def test_a_success_after_failures_is_a_success(storage: Storage) -> None:
     """What failed before does not colour the end."""
     first = await start(storage)
-    await storage.finish([end(first, Event.RETRY, message="no")])
+    await storage.attempts.finish([end(first, Event.RETRY, message="no")])
     (second,) = await claim(storage)
     await complete(storage, second, result='"yes"')
     record = await look(storage, first.id)
@@ -195,7 +195,7 @@ async def test_all_kinds_of_outcomes_in_one_batch(storage: Storage) -> None:
         end(by_id[id], event, delay=60.0 * (event in {Event.RETRY, Event.SNOOZE}), message=event.value)
         for id, event in zip(ids, events, strict=True)
     ]
-    assert await storage.finish(list(reversed(outcomes))) == ()
+    assert await storage.attempts.finish(list(reversed(outcomes))) == ()
     assert await states(storage, ids) == [_STATES[event].value for event in events]
     for id, event in zip(ids, events, strict=True):
         assert (await look(storage, id)).attempts[-1].message in {event.value, None}
@@ -216,17 +216,17 @@ async def test_a_large_batch(storage: Storage) -> None:
     await add(storage, *(job(args={"n": n}) for n in range(700)))
     batch = await claim(storage)
     assert len(batch) == 700
-    assert await storage.finish([end(one, result=one.args) for one in batch]) == ()
-    records = await storage.query(where.everything())
+    assert await storage.attempts.finish([end(one, result=one.args) for one in batch]) == ()
+    records = await storage.jobs.query(where.everything())
     assert all(one.state is State.COMPLETED and one.result == one.args for one in records)
 
 
 async def test_refused_and_landed_in_one_batch(storage: Storage) -> None:
     """A stale outcome is reported and takes no other along."""
     good, gone, stale = await start(storage), await start(storage), await start(storage)
-    await storage.delete(where.id(gone.id))
+    await storage.jobs.delete(where.id(gone.id))
     wrong = JobRef(stale.id, stale.lease + 1000)
-    refused = await storage.finish([end(gone), end(good), end(wrong)])
+    refused = await storage.attempts.finish([end(gone), end(good), end(wrong)])
     assert sorted(refused) == sorted([ref(gone), wrong])
     assert await states(storage, [good.id, stale.id]) == ["completed", "executing"]
 
@@ -237,9 +237,9 @@ async def test_a_refused_write_leaves_all_outcomes_unwritten(engine: Engine) -> 
     first, second = await start(storage), await start(storage)
     await engine.refuse("update", f"new.id = {second.id} and new.finished_at is not null")
     with pytest.raises(StorageError):
-        await storage.finish([end(first), end(second)])
+        await storage.attempts.finish([end(first), end(second)])
     assert await states(storage) == ["executing", "executing"]
-    assert await storage.finish([end(first), end(second, Event.RETRY)]) == ()
+    assert await storage.attempts.finish([end(first), end(second, Event.RETRY)]) == ()
 
 
 @pytest.mark.parametrize("event", _STATES, ids=lambda event: event.value)
@@ -248,11 +248,11 @@ async def test_the_same_outcome_again_counts_as_landed(engine: Engine, event: Ev
     storage = engine.storage
     claimed = await start(storage)
     outcome = end(claimed, event, delay=60.0, message="m", result='"r"' if event is Event.COMPLETE else None)
-    assert await storage.finish([outcome]) == ()
+    assert await storage.attempts.finish([outcome]) == ()
     before = await engine.everything()
     await engine.advance(0)
-    assert await storage.finish([outcome]) == ()
-    assert (await storage.exchange([outcome], ask(limit=0))).refused == ()
+    assert await storage.attempts.finish([outcome]) == ()
+    assert (await storage.attempts.exchange([outcome], ask(limit=0))).refused == ()
     assert await engine.everything() == before
 
 
@@ -263,7 +263,7 @@ async def test_another_outcome_under_the_same_lease_changes_nothing(engine: Engi
     claimed = await start(storage)
     await complete(storage, claimed, result="1")
     before = await engine.everything()
-    await storage.finish([end(claimed, event, message="m")])
+    await storage.attempts.finish([end(claimed, event, message="m")])
     assert await engine.everything() == before
 
 
@@ -271,7 +271,7 @@ async def test_landed_and_new_outcomes_in_one_batch(storage: Storage) -> None:
     """A batch that is sent again with more in it lands once."""
     first, second = await start(storage), await start(storage)
     await complete(storage, first)
-    assert await storage.finish([end(first), end(second)]) == ()
+    assert await storage.attempts.finish([end(first), end(second)]) == ()
     assert await states(storage) == ["completed", "completed"]
 
 
@@ -290,8 +290,8 @@ async def test_landed_and_new_outcomes_in_one_batch(storage: Storage) -> None:
 async def test_an_operators_cancel_meets_an_outcome(storage: Storage, event: Event, state: State) -> None:
     """What would run again is cancelled with the operator's reason; what has ended stays what it is."""
     claimed = await start(storage)
-    assert await storage.cancel(where.id(claimed.id), "operator says so") == (0, 1)
-    await storage.finish([end(claimed, event, delay=60.0, message="attempt's own")])
+    assert await storage.jobs.cancel(where.id(claimed.id), "operator says so") == (0, 1)
+    await storage.attempts.finish([end(claimed, event, delay=60.0, message="attempt's own")])
     record = await look(storage, claimed.id)
     assert record.state is state
     assert record.finished_at is not None
@@ -305,8 +305,8 @@ async def test_an_operators_cancel_meets_an_outcome(storage: Storage, event: Eve
 async def test_a_job_given_back_unstarted_honours_a_cancel(storage: Storage) -> None:
     """A claimed job that was cancelled before it began does not come back."""
     claimed = await start(storage)
-    await storage.cancel(where.id(claimed.id), "enough")
-    await storage.finish([end(claimed, Event.GIVE_BACK, end=None)])
+    await storage.jobs.cancel(where.id(claimed.id), "enough")
+    await storage.attempts.finish([end(claimed, Event.GIVE_BACK, end=None)])
     record = await look(storage, claimed.id)
     assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
 
@@ -314,12 +314,12 @@ async def test_a_job_given_back_unstarted_honours_a_cancel(storage: Storage) -> 
 async def test_a_completion_forgets_the_request_to_cancel(storage: Storage) -> None:
     """A job that completed first is completed, whole: rerun, it is not cancelled by the old request."""
     claimed = await start(storage)
-    await storage.cancel(where.id(claimed.id), "too late")
+    await storage.jobs.cancel(where.id(claimed.id), "too late")
     await complete(storage, claimed)
-    assert await storage.rerun(where.id(claimed.id)) == 1
+    assert await storage.jobs.rerun(where.id(claimed.id)) == 1
     (again,) = await claim(storage)
-    assert (await storage.changes("w1")).cancels == ()
-    await storage.finish([end(again, Event.RETRY, delay=1.0)])
+    assert (await storage.workers.changes("w1")).cancels == ()
+    await storage.attempts.finish([end(again, Event.RETRY, delay=1.0)])
     assert (await look(storage, claimed.id)).state is State.RETRYABLE
 
 
@@ -327,7 +327,7 @@ async def test_a_completion_forgets_the_request_to_cancel(storage: Storage) -> N
 async def test_finished_at_is_set_for_final_states_only(storage: Storage, event: Event) -> None:
     """A job that goes on has not finished."""
     claimed = await start(storage)
-    await storage.finish([end(claimed, event)])
+    await storage.attempts.finish([end(claimed, event)])
     record = await look(storage, claimed.id)
     assert (record.finished_at is not None) == (record.state in FINAL)
 
@@ -335,7 +335,7 @@ async def test_finished_at_is_set_for_final_states_only(storage: Storage, event:
 async def test_details_survive_the_end(storage: Storage) -> None:
     """Progress and checkpoint are still there when the job is over."""
     claimed = await start(storage)
-    await storage.save(ref(claimed), progress='{"done": 2, "total": 2, "note": "n"}', saved="[1]")
+    await storage.attempts.save(ref(claimed), progress='{"done": 2, "total": 2, "note": "n"}', saved="[1]")
     await complete(storage, claimed, result="3")
     record = await look(storage, claimed.id)
     assert (record.progress, record.saved, record.result) == (Progress(2, 2, "n"), [1], 3)
@@ -344,7 +344,7 @@ async def test_details_survive_the_end(storage: Storage) -> None:
 async def test_attempts_beyond_the_maximum_are_the_workers_affair(storage: Storage) -> None:
     """The storage writes what it is told: whether a failure is the last one is decided above it."""
     claimed = await start(storage, job(max_attempts=1))
-    await storage.finish([end(claimed, Event.RETRY)])
+    await storage.attempts.finish([end(claimed, Event.RETRY)])
     (again,) = await claim(storage)
     assert (again.attempt, again.max_attempts) == (2, 1)
 
@@ -353,8 +353,8 @@ async def test_attempts_beyond_the_maximum_are_the_workers_affair(storage: Stora
 async def test_delays_of_any_length(storage: Storage, delay: Any) -> None:
     """From nothing to thirty years."""
     claimed = await start(storage)
-    before = await storage.now()
-    await storage.finish([end(claimed, Event.RETRY, delay=delay)])
+    before = await storage.schema.now()
+    await storage.attempts.finish([end(claimed, Event.RETRY, delay=delay)])
     wait = timedelta(seconds=delay)
     record = await look(storage, claimed.id)
-    assert before + wait <= record.schedule_at <= await storage.now() + wait
+    assert before + wait <= record.schedule_at <= await storage.schema.now() + wait

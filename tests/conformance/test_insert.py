@@ -1,4 +1,4 @@
-"""`Storage.insert`: what is stored, in what order, and that it is all or nothing."""
+"""`JobStore.insert`: what is stored, in what order, and that it is all or nothing."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.conformance.harness import Engine
 
 async def test_inserting_nothing_returns_nothing(storage: Storage) -> None:
     """An empty batch is allowed and does nothing."""
-    assert await storage.insert([]) == ()
-    assert await storage.count(where.everything()) == 0
+    assert await storage.jobs.insert([]) == ()
+    assert await storage.jobs.count(where.everything()) == 0
 
 
 @pytest.mark.parametrize("number", [1, 2, 7, 1500])
 async def test_results_are_in_input_order(storage: Storage, number: int) -> None:
     """The n-th result is the n-th job's id, and ids grow, for one job and for very many."""
-    inserted = await storage.insert([job(args={"n": n}) for n in range(number)])
+    inserted = await storage.jobs.insert([job(args={"n": n}) for n in range(number)])
     ids = [one.id for one in inserted]
     assert inserted == tuple(Inserted(id) for id in ids)
     assert ids == sorted(set(ids))
-    records = await storage.query(where.everything(), order_by="id")
+    records = await storage.jobs.query(where.everything(), order_by="id")
     assert [(one.id, one.args) for one in records] == [(id, {"n": n}) for n, id in enumerate(ids)]
 
 
@@ -48,9 +48,9 @@ async def test_a_job_of_a_large_batch_is_what_it_is_alone(storage: Storage) -> N
         )
         for n in range(1000)
     ]
-    many = [one.id for one in await storage.insert(jobs)]
-    alone = [(await storage.insert([one]))[0].id for one in jobs[:40]]
-    records = {one.id: one for one in await storage.query(where.everything())}
+    many = [one.id for one in await storage.jobs.insert(jobs)]
+    alone = [(await storage.jobs.insert([one]))[0].id for one in jobs[:40]]
+    records = {one.id: one for one in await storage.jobs.query(where.everything())}
     for id, copy, given in zip(many, alone, jobs, strict=False):
         record = records[id]
         own = {"id": 0, "created_at": record.created_at, "schedule_at": record.schedule_at}
@@ -82,7 +82,7 @@ async def test_jobs_of_all_kinds_go_into_one_batch(storage: Storage) -> None:
 async def test_a_job_comes_back_as_it_was_given(engine: Engine) -> None:
     """Every field of a new job is in its record, and what has not happened yet is None."""
     storage = engine.storage
-    now = await storage.now()
+    now = await storage.schema.now()
     (id,) = await add(
         storage,
         job(
@@ -188,7 +188,7 @@ async def test_a_time_is_kept_to_the_microsecond_whatever_its_zone(
     storage: Storage, seconds: int, state: State
 ) -> None:
     """``schedule_at`` is an instant: its zone does not matter, and it comes back in UTC."""
-    moment = (await storage.now() + timedelta(seconds=seconds)).replace(microsecond=123_457)
+    moment = (await storage.schema.now() + timedelta(seconds=seconds)).replace(microsecond=123_457)
     (id,) = await add(storage, job(schedule_at=moment.astimezone(timezone(timedelta(hours=-9, minutes=-30)))))
     record = await look(storage, id)
     assert (record.schedule_at, record.state) == (moment, state)
@@ -209,20 +209,20 @@ async def test_scheduled_becomes_available_when_its_time_comes(engine: Engine) -
     (id,) = await add(storage, job(delay=timedelta(seconds=60)))
     await engine.advance(59)
     assert (await look(storage, id)).state is State.SCHEDULED
-    assert await storage.count(where.state("available")) == 0
+    assert await storage.jobs.count(where.state("available")) == 0
     await engine.advance(2)
     assert (await look(storage, id)).state is State.AVAILABLE
-    assert await storage.count(where.state("available")) == 1
-    assert await storage.count(where.state("scheduled")) == 0
-    assert await storage.count(~where.state("available")) == 0
+    assert await storage.jobs.count(where.state("available")) == 1
+    assert await storage.jobs.count(where.state("scheduled")) == 0
+    assert await storage.jobs.count(~where.state("available")) == 0
 
 
 async def test_now_is_the_storages_clock(engine: Engine) -> None:
-    """`Storage.now` is aware, UTC, and what new jobs are stamped with."""
+    """`SchemaStore.now` is aware, UTC, and what new jobs are stamped with."""
     storage = engine.storage
-    before = await storage.now()
+    before = await storage.schema.now()
     (id,) = await add(storage, job())
-    after = await storage.now()
+    after = await storage.schema.now()
     assert before.utcoffset() == timedelta(0)
     assert before <= (await look(storage, id)).created_at <= after
 
@@ -231,9 +231,9 @@ async def test_a_refused_batch_leaves_nothing(engine: Engine) -> None:
     """When the database refuses one job none is stored, and the error is a `StorageError` with its cause."""
     await engine.refuse("insert", "new.name = 'poison'")
     with pytest.raises(StorageError) as caught:
-        await engine.storage.insert([job(), job("poison"), job()])
+        await engine.storage.jobs.insert([job(), job("poison"), job()])
     assert caught.value.__cause__ is not None
-    assert await engine.storage.count(where.everything()) == 0
+    assert await engine.storage.jobs.count(where.everything()) == 0
     assert len(await add(engine.storage, job(), job())) == 2
 
 
@@ -241,29 +241,29 @@ async def test_a_cancelled_insert_did_nothing(storage: Storage) -> None:
     """Cancelled before it could begin, nothing is stored."""
     with trio.CancelScope() as scope:
         scope.cancel()
-        await storage.insert([job()])
+        await storage.jobs.insert([job()])
     assert scope.cancelled_caught
-    assert await storage.count(where.everything()) == 0
+    assert await storage.jobs.count(where.everything()) == 0
 
 
 async def test_ids_are_not_given_out_again(storage: Storage) -> None:
     """A deleted job's id never means another job, not even after the newest was deleted."""
     ids = await add(storage, job(), job())
-    await storage.delete(where.everything())
+    await storage.jobs.delete(where.everything())
     assert min(await add(storage, job())) > max(ids)
 
 
 async def test_get_of_an_unknown_id(storage: Storage) -> None:
     """There is no such job: None, for ids below, above and out of range."""
     for id in (0, -1, 1, 2**62, 2**63 - 1):
-        assert await storage.get(id) is None
+        assert await storage.jobs.get(id) is None
 
 
 async def test_records_are_equal_from_every_process(engine: Engine) -> None:
     """What one process stored another reads, equal in every field."""
     claimed = await start(engine.storage, job(tags=("a",), metadata={"b": 1}))
     async with engine.open() as other:
-        assert await other.get(claimed.id) == await look(engine.storage, claimed.id)
+        assert await other.jobs.get(claimed.id) == await look(engine.storage, claimed.id)
 
 
 async def test_the_timeout_of_one_job_reaches_its_worker(storage: Storage) -> None:
@@ -284,9 +284,9 @@ async def test_inserting_does_not_change_what_it_was_given(storage: Storage) -> 
 async def test_a_callers_transaction_decides(engine: Engine, shareable: None) -> None:
     """With ``conn`` the jobs are there once the caller commits, and not before."""
     async with engine.caller() as caller:
-        (inserted,) = await engine.storage.insert([job()], conn=caller.conn)
+        (inserted,) = await engine.storage.jobs.insert([job()], conn=caller.conn)
         async with engine.open() as other:
-            assert await other.get(inserted.id) is None
+            assert await other.jobs.get(inserted.id) is None
         await caller.commit()
     record = await look(engine.storage, inserted.id)
     assert (record.id, record.state) == (inserted.id, State.AVAILABLE)
@@ -296,9 +296,9 @@ async def test_rolled_back_with_the_caller_nothing_was_enqueued(engine: Engine, 
     """A caller that rolls back enqueued nothing, and takes nothing else along."""
     kept = await add(engine.storage, job())
     async with engine.caller() as caller:
-        await engine.storage.insert([job(args={"n": n}) for n in range(3)], conn=caller.conn)
+        await engine.storage.jobs.insert([job(args={"n": n}) for n in range(3)], conn=caller.conn)
         await caller.rollback()
-    assert [one.id for one in await engine.storage.query(where.everything())] == kept
+    assert [one.id for one in await engine.storage.jobs.query(where.everything())] == kept
 
 
 async def test_the_callers_own_writes_and_the_jobs_go_together(engine: Engine, shareable: None) -> None:
@@ -306,12 +306,12 @@ async def test_the_callers_own_writes_and_the_jobs_go_together(engine: Engine, s
     await engine.execute("create table orders (n integer)")
     async with engine.caller() as caller:
         await caller.execute("insert into orders values (1)")
-        await engine.storage.insert([job()], conn=caller.conn)
+        await engine.storage.jobs.insert([job()], conn=caller.conn)
         await caller.execute("insert into orders values (2)")
         assert await engine.execute("select n from orders") == []
         await caller.commit()
     assert await engine.execute("select n from orders order by n") == [(1,), (2,)]
-    assert await engine.storage.count(where.everything()) == 1
+    assert await engine.storage.jobs.count(where.everything()) == 1
 
 
 async def test_a_refused_insert_does_not_end_the_callers_transaction(engine: Engine, shareable: None) -> None:
@@ -321,7 +321,7 @@ async def test_a_refused_insert_does_not_end_the_callers_transaction(engine: Eng
     async with engine.caller() as caller:
         await caller.execute("insert into orders values (1)")
         with pytest.raises(StorageError):
-            await engine.storage.insert([job(), job("poison")], conn=caller.conn)
+            await engine.storage.jobs.insert([job(), job("poison")], conn=caller.conn)
         await caller.rollback()
     assert await engine.execute("select n from orders") == []
-    assert await engine.storage.count(where.everything()) == 0
+    assert await engine.storage.jobs.count(where.everything()) == 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def _rescued(storage: Storage, claimed: Claimed) -> None:
-    assert len(await storage.rescue()) == 1  # the worker never registered, so it is gone
+    assert len(await storage.workers.rescue()) == 1  # the worker never registered, so it is gone
 
 
 async def _rescued_and_claimed(storage: Storage, claimed: Claimed) -> None:
@@ -42,18 +42,18 @@ async def _rescued_and_claimed_by_itself(storage: Storage, claimed: Claimed) -> 
 
 async def _completed_and_rerun(storage: Storage, claimed: Claimed) -> None:
     await complete(storage, claimed)
-    assert await storage.rerun(where.id(claimed.id)) == 1
+    assert await storage.jobs.rerun(where.id(claimed.id)) == 1
 
 
 async def _snoozed_and_claimed(storage: Storage, claimed: Claimed) -> None:
-    await storage.finish([end(claimed, Event.SNOOZE)])
+    await storage.attempts.finish([end(claimed, Event.SNOOZE)])
     assert [one.attempt for one in await claim(storage)] == [
         claimed.attempt
     ]  # the same number, another lease
 
 
 async def _deleted(storage: Storage, claimed: Claimed) -> None:
-    assert await storage.delete(where.id(claimed.id)) == 1
+    assert await storage.jobs.delete(where.id(claimed.id)) == 1
 
 
 async def _never_had(storage: Storage, claimed: Claimed) -> None:
@@ -103,7 +103,7 @@ async def test_a_stale_outcome_is_refused(
     """The outcome of an attempt that lost its lease is reported as refused, and not one byte changes."""
     storage = engine.storage
     before = await engine.everything()
-    assert await storage.finish([end(lost, event, message="stale", result='"stale"')]) in answers
+    assert await storage.attempts.finish([end(lost, event, message="stale", result='"stale"')]) in answers
     assert await engine.everything() == before
 
 
@@ -112,14 +112,16 @@ async def test_a_stale_outcome_is_refused_by_exchange(
 ) -> None:
     """`exchange` refuses as `finish` does."""
     before = await engine.everything()
-    assert (await engine.storage.exchange([end(lost)], ask(limit=0))).refused in answers
+    assert (await engine.storage.attempts.exchange([end(lost)], ask(limit=0))).refused in answers
     assert await engine.everything() == before
 
 
 async def test_stale_progress_is_refused(engine: Engine, lost: JobRef) -> None:
     """An attempt that lost its lease stores neither progress nor checkpoint."""
     before = await engine.everything()
-    stored = await engine.storage.save(lost, progress='{"done": 9, "total": 9, "note": ""}', saved='"stale"')
+    stored = await engine.storage.attempts.save(
+        lost, progress='{"done": 9, "total": 9, "note": ""}', saved='"stale"'
+    )
     assert stored is False
     assert await engine.everything() == before
 
@@ -127,7 +129,7 @@ async def test_stale_progress_is_refused(engine: Engine, lost: JobRef) -> None:
 async def test_a_stale_step_is_refused(engine: Engine, lost: JobRef) -> None:
     """An attempt that lost its lease stores no step."""
     before = await engine.everything()
-    assert await engine.storage.save_step(lost, "fetch", '"stale"') is False
+    assert await engine.storage.attempts.save_step(lost, "fetch", '"stale"') is False
     assert await engine.everything() == before
 
 
@@ -135,7 +137,7 @@ async def test_a_stale_transaction_does_not_begin(engine: Engine, lost: JobRef) 
     """An attempt that lost its lease gets no transaction."""
     before = await engine.everything()
     with pytest.raises(LeaseLost):
-        async with engine.storage.transaction(lost, end(lost)):
+        async with engine.storage.attempts.transaction(lost, end(lost)):
             pytest.fail("the block was entered")
     assert await engine.everything() == before
 
@@ -145,12 +147,12 @@ async def test_an_attempt_that_ended_cannot_save(engine: Engine, event: Event) -
     """Once its outcome is written an attempt is over: it stores nothing more."""
     storage = engine.storage
     claimed = await start(storage)
-    await storage.finish([end(claimed, event, delay=60.0)])
+    await storage.attempts.finish([end(claimed, event, delay=60.0)])
     before = await engine.everything()
-    assert await storage.save(ref(claimed), saved="1") is False
-    assert await storage.save_step(ref(claimed), "fetch", "1") is False
+    assert await storage.attempts.save(ref(claimed), saved="1") is False
+    assert await storage.attempts.save_step(ref(claimed), "fetch", "1") is False
     with pytest.raises(LeaseLost):
-        async with storage.transaction(ref(claimed), end(claimed)):
+        async with storage.attempts.transaction(ref(claimed), end(claimed)):
             pytest.fail("the block was entered")
     assert await engine.everything() == before
 
@@ -160,27 +162,27 @@ async def test_a_lease_belongs_to_one_job(storage: Storage) -> None:
     a, b = await add(storage, job(), job(delay=None))
     first, second = await claim(storage)
     assert (first.id, second.id) == (a, b)
-    await storage.delete(where.id(a))
+    await storage.jobs.delete(where.id(a))
     third = await start(storage)
     crossed = JobRef(third.id, second.lease)
     assert crossed != ref(third)
-    assert await storage.finish([end(crossed)]) == (crossed,)
+    assert await storage.attempts.finish([end(crossed)]) == (crossed,)
     assert (await look(storage, third.id)).state is State.EXECUTING
 
 
 async def test_a_worker_that_slept_past_its_lease_is_fenced(engine: Engine) -> None:
     """Stopped, rescued, run by another, continued: the other's outcome stands, the sleeper's is refused."""
     storage = engine.storage
-    await storage.register("sleeper", lease=30, info={})
+    await storage.workers.register("sleeper", lease=30, info={})
     slept = await start(storage, worker="sleeper")
     await engine.advance(31)
     async with engine.open() as other:
-        await other.register("w2", lease=30, info={})
-        assert [one.id for one in await other.rescue()] == [slept.id]
+        await other.workers.register("w2", lease=30, info={})
+        assert [one.id for one in await other.workers.rescue()] == [slept.id]
         (again,) = await claim(other, worker="w2")
         await complete(other, again, result='"theirs"')
     before = await engine.everything()
-    assert await storage.finish([end(slept, result='"mine"')]) == (ref(slept),)
+    assert await storage.attempts.finish([end(slept, result='"mine"')]) == (ref(slept),)
     assert await engine.everything() == before
     record = await look(storage, slept.id)
     assert (record.state, record.result, record.worker, record.attempt) == (
@@ -199,7 +201,7 @@ async def test_cancel_and_completion_race(engine: Engine) -> None:
             numbers: list[tuple[int, int]] = []
 
             async def ask_to_cancel(id: int, numbers: list[tuple[int, int]]) -> None:
-                numbers.append(await other.cancel(where.id(id), "race"))
+                numbers.append(await other.jobs.cancel(where.id(id), "race"))
 
             with trio.fail_after(PATIENCE):
                 async with trio.open_nursery() as nursery:
@@ -220,7 +222,7 @@ async def test_cancel_and_claim_race(engine: Engine) -> None:
             results: dict[str, object] = {}
 
             async def cancel(id: int, results: dict[str, object]) -> None:
-                results["cancel"] = await other.cancel(where.id(id), "race")
+                results["cancel"] = await other.jobs.cancel(where.id(id), "race")
 
             async def take(results: dict[str, object]) -> None:
                 results["claimed"] = [one.id for one in await claim(engine.storage)]
@@ -234,7 +236,7 @@ async def test_cancel_and_claim_race(engine: Engine) -> None:
                 ((1, 0), [], State.CANCELLED),
                 ((0, 1), [id], State.EXECUTING),
             ]
-            await engine.storage.delete(where.everything())
+            await engine.storage.jobs.delete(where.everything())
 
 
 async def test_rescue_and_completion_race(engine: Engine) -> None:
@@ -245,10 +247,10 @@ async def test_rescue_and_completion_race(engine: Engine) -> None:
             results: dict[str, object] = {}
 
             async def finish(claimed: Claimed, results: dict[str, object]) -> None:
-                results["refused"] = await engine.storage.finish([end(claimed)])
+                results["refused"] = await engine.storage.attempts.finish([end(claimed)])
 
             async def rescue(results: dict[str, object]) -> None:
-                results["rescued"] = [one.id for one in await other.rescue()]
+                results["rescued"] = [one.id for one in await other.workers.rescue()]
 
             with trio.fail_after(PATIENCE):
                 async with trio.open_nursery() as nursery:
@@ -259,4 +261,4 @@ async def test_rescue_and_completion_race(engine: Engine) -> None:
                 ((), [], State.COMPLETED),
                 ((ref(claimed),), [claimed.id], State.RETRYABLE),
             ]
-            await engine.storage.delete(where.everything())
+            await engine.storage.jobs.delete(where.everything())

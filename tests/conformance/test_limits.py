@@ -60,9 +60,9 @@ async def test_outcomes_make_room_in_the_same_call(storage: Storage) -> None:
     """What ends in a call frees its place for that call's claim, or for the next; the limit holds."""
     claimed = await start(storage)
     await add(storage, job(), job())
-    exchange = await storage.exchange([end(claimed)], ask(cluster_limit=1))
+    exchange = await storage.attempts.exchange([end(claimed)], ask(cluster_limit=1))
     assert len(exchange.jobs or await claim(storage, cluster_limit=1)) == 1
-    assert await storage.count(where.state("executing")) == 1
+    assert await storage.jobs.count(where.state("executing")) == 1
 
 
 @pytest.mark.parametrize("how", ["rescue", "delete", "cancel", "retry", "give back"])
@@ -72,16 +72,16 @@ async def test_no_way_out_leaks_a_place(storage: Storage, how: str) -> None:
     await add(storage, job("next"), job("next"))
     assert await claim(storage, "next", cluster_limit=1) == ()
     if how == "rescue":
-        assert len(await storage.rescue()) == 1
+        assert len(await storage.workers.rescue()) == 1
     elif how == "delete":
-        await storage.delete(where.id(claimed.id))
+        await storage.jobs.delete(where.id(claimed.id))
     elif how == "cancel":
-        await storage.cancel(where.id(claimed.id), "x")
-        await storage.finish([end(claimed, Event.CANCEL)])
+        await storage.jobs.cancel(where.id(claimed.id), "x")
+        await storage.attempts.finish([end(claimed, Event.CANCEL)])
     elif how == "retry":
-        await storage.finish([end(claimed, Event.RETRY, delay=60.0)])
+        await storage.attempts.finish([end(claimed, Event.RETRY, delay=60.0)])
     else:
-        await storage.finish([end(claimed, Event.GIVE_BACK)])
+        await storage.attempts.finish([end(claimed, Event.GIVE_BACK)])
     assert len(await claim(storage, "next", cluster_limit=1)) == 1
     assert await claim(storage, "next", cluster_limit=1) == ()
 

@@ -1,4 +1,4 @@
-"""`Storage.listen` and `next_due`: who is woken, when, and who is not."""
+"""`WakeSource.listen` and `Exchange.next_due`: who is woken, when, and who is not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobrt._core.job import NewJob
 from jobrt._core.states import Event
 from jobrt._storage.contract import Storage, Wake
 from jobrt.errors import StorageUnavailable
-from tests.conformance.build import add, complete, end, job, start
+from tests.conformance.build import add, complete, end, job, next_due, start
 from tests.conformance.harness import PATIENCE, Engine
 
 MINUTE = timedelta(minutes=1)
@@ -44,7 +44,7 @@ class Ear:
 
     async def all_until(self, marker: str, storage: Storage) -> list[Wake]:
         """Enqueue a last job in a queue of its own, and return what was heard before its hint came."""
-        await storage.insert([job(queue=marker)])
+        await storage.jobs.insert([job(queue=marker)])
         with trio.fail_after(PATIENCE):
             while not any(one.queue == marker for one in self.heard):
                 await self.rang.wait()
@@ -60,7 +60,7 @@ async def listening(storage: Storage) -> AsyncGenerator[Ear]:
     ear = Ear()
     async with trio.open_nursery() as nursery:
         with trio.fail_after(PATIENCE):
-            await nursery.start(storage.listen, ear.deliver)
+            await nursery.start(storage.wakes.listen, ear.deliver)
         yield ear
         nursery.cancel_scope.cancel()
 
@@ -74,7 +74,7 @@ async def ear(storage: Storage) -> AsyncGenerator[Ear]:
 
 async def test_a_new_job_wakes_its_queue(storage: Storage, ear: Ear) -> None:
     """At once, by the queue's name."""
-    await storage.insert([job(queue="mail")])
+    await storage.jobs.insert([job(queue="mail")])
     await ear.until("jobs", "mail")
 
 
@@ -82,21 +82,21 @@ async def test_a_new_job_wakes_other_processes(engine: Engine) -> None:
     """Whoever listens on the same database hears it."""
     async with engine.open() as other, listening(other) as ear:
         for _ in range(3):
-            await engine.storage.insert([job(queue="mail")])
+            await engine.storage.jobs.insert([job(queue="mail")])
             await ear.until("jobs", "mail")
 
 
 async def test_everybody_is_woken(engine: Engine) -> None:
     """Two listeners of one storage both hear it."""
     async with listening(engine.storage) as first, listening(engine.storage) as second:
-        await engine.storage.insert([job()])
+        await engine.storage.jobs.insert([job()])
         await first.until("jobs", "default")
         await second.until("jobs", "default")
 
 
 async def test_a_batch_wakes_each_queue_once(storage: Storage, ear: Ear) -> None:
     """Never once per job."""
-    await storage.insert([job(queue=f"q{n % 3}") for n in range(300)])
+    await storage.jobs.insert([job(queue=f"q{n % 3}") for n in range(300)])
     heard = await ear.all_until("marker", storage)
     names = [one.queue for one in heard if one.kind == "jobs" and one.queue is not None]
     assert len(names) <= 3
@@ -107,9 +107,9 @@ async def test_a_duplicate_wakes_nobody_by_name(storage: Storage, ear: Ear) -> N
     """A job that was there already is no new job."""
     from tests.conformance.test_unique import unique
 
-    await storage.insert([unique(job(queue="a"))])
+    await storage.jobs.insert([unique(job(queue="a"))])
     await ear.all_until("first", storage)
-    assert (await storage.insert([unique(job(queue="a"))]))[0].duplicate
+    assert (await storage.jobs.insert([unique(job(queue="a"))]))[0].duplicate
     heard = await ear.all_until("second", storage)
     assert "a" not in {one.queue for one in heard}
 
@@ -117,20 +117,20 @@ async def test_a_duplicate_wakes_nobody_by_name(storage: Storage, ear: Ear) -> N
 async def test_a_caller_wakes_after_the_commit(engine: Engine, shareable: None) -> None:
     """Not before it; that the hint came after it is seen by the job being there."""
     async with engine.open() as other, listening(other) as ear, engine.caller() as caller:
-        (inserted,) = await engine.storage.insert([job(queue="mail")], conn=caller.conn)
+        (inserted,) = await engine.storage.jobs.insert([job(queue="mail")], conn=caller.conn)
         for _ in range(100):
             await trio.lowlevel.checkpoint()
         assert "mail" not in {one.queue for one in ear.heard}
         await caller.commit()
         await ear.until("jobs", "mail")
-        assert await other.get(inserted.id) is not None
+        assert await other.jobs.get(inserted.id) is not None
 
 
 async def test_a_caller_that_rolls_back_wakes_nobody(engine: Engine, shareable: None) -> None:
     """Nothing was enqueued, so nobody is told of it."""
     async with listening(engine.storage) as ear:
         async with engine.caller() as caller:
-            await engine.storage.insert([job(queue="mail")], conn=caller.conn)
+            await engine.storage.jobs.insert([job(queue="mail")], conn=caller.conn)
             await caller.rollback()
         heard = await ear.all_until("marker", engine.storage)
     assert "mail" not in {one.queue for one in heard}
@@ -141,44 +141,44 @@ async def test_jobs_due_again_at_once_wake_their_queue(storage: Storage, ear: Ea
     for event in (Event.GIVE_BACK, Event.RETRY, Event.SNOOZE):
         claimed = await start(storage, job(queue="mail"))
         await ear.all_until(f"before {event}", storage)
-        await storage.finish([end(claimed, event)])
+        await storage.attempts.finish([end(claimed, event)])
         await ear.until("jobs", "mail")
-        await storage.delete(where.everything())
+        await storage.jobs.delete(where.everything())
 
 
 async def test_rescued_and_rerun_jobs_wake_their_queue(storage: Storage, ear: Ear) -> None:
     """They are due at once, and nobody else would say so."""
     claimed = await start(storage, job(queue="mail"))
     await ear.all_until("first", storage)
-    assert len(await storage.rescue()) == 1
+    assert len(await storage.workers.rescue()) == 1
     await ear.until("jobs", "mail")
-    await storage.cancel(where.id(claimed.id), "x")
+    await storage.jobs.cancel(where.id(claimed.id), "x")
     await ear.all_until("second", storage)
-    await storage.rerun(where.id(claimed.id))
+    await storage.jobs.rerun(where.id(claimed.id))
     await ear.until("jobs", "mail")
 
 
 async def test_a_resumed_queue_is_woken(storage: Storage, ear: Ear) -> None:
     """All workers learn of a change of settings."""
-    await storage.set_queue("mail", paused=True)
+    await storage.queues.set("mail", paused=True)
     await ear.until("control")
-    await storage.set_queue("mail", paused=False)
+    await storage.queues.set("mail", paused=False)
     await ear.until("control")
-    await storage.set_queue("mail", concurrency=3)
+    await storage.queues.set("mail", concurrency=3)
     await ear.until("control")
 
 
 async def test_who_closes_at_once_has_told(engine: Engine) -> None:
     """A command that runs a job again or cancels one ends right after it: its hint is not lost."""
     final, running = await start(engine.storage), await start(engine.storage)
-    await engine.storage.finish([end(final)])
+    await engine.storage.attempts.finish([end(final)])
     async with engine.open() as other, listening(other) as ear:
         await ear.all_until("before", other)
         async with engine.open() as closing:
-            await closing.rerun(where.id(final.id))
+            await closing.jobs.rerun(where.id(final.id))
         await ear.until("jobs", final.queue)
         async with engine.open() as closing:
-            await closing.cancel(where.id(running.id), "no")
+            await closing.jobs.cancel(where.id(running.id), "no")
         await ear.until("control")
 
 
@@ -186,9 +186,9 @@ async def test_a_request_to_cancel_wakes(engine: Engine) -> None:
     """The worker that runs the job learns of it, in whichever process it is."""
     claimed = await start(engine.storage)
     async with engine.open() as other, listening(other) as ear:
-        await engine.storage.cancel(where.id(claimed.id), "enough")
+        await engine.storage.jobs.cancel(where.id(claimed.id), "enough")
         await ear.until("control")
-        assert [one.ref.id for one in (await other.changes("w1")).cancels] == [claimed.id]
+        assert [one.ref.id for one in (await other.workers.changes("w1")).cancels] == [claimed.id]
 
 
 @pytest.mark.parametrize(
@@ -198,25 +198,29 @@ async def test_an_awaited_job_wakes_when_it_is_final(engine: Engine, event: Even
     """Who awaits a job is told of its end."""
     claimed = await start(engine.storage)
     async with engine.open() as other, listening(other) as ear:
-        assert await other.await_final([claimed.id]) == {claimed.id: "executing"}
-        await engine.storage.finish([end(claimed, event)])
+        assert await other.jobs.await_final([claimed.id]) == {claimed.id: "executing"}
+        await engine.storage.attempts.finish([end(claimed, event)])
         await ear.until("finished")
-        assert (await other.await_final([claimed.id]))[claimed.id] in {"completed", "discarded", "cancelled"}
+        assert (await other.jobs.await_final([claimed.id]))[claimed.id] in {
+            "completed",
+            "discarded",
+            "cancelled",
+        }
 
 
 async def test_an_awaited_job_that_is_cancelled_while_it_waits(storage: Storage, ear: Ear) -> None:
     """It is final without ever having run."""
     (id,) = await add(storage, job())
-    assert await storage.await_final([id]) == {id: "available"}
-    await storage.cancel(where.id(id), "enough")
+    assert await storage.jobs.await_final([id]) == {id: "available"}
+    await storage.jobs.cancel(where.id(id), "enough")
     await ear.until("finished")
 
 
 async def test_an_awaited_job_whose_worker_died_at_its_last_attempt(storage: Storage, ear: Ear) -> None:
     """The rescue ends it, and tells."""
     claimed = await start(storage, job(max_attempts=1))
-    await storage.await_final([claimed.id])
-    assert [one.state for one in await storage.rescue()] == ["discarded"]
+    await storage.jobs.await_final([claimed.id])
+    assert [one.state for one in await storage.workers.rescue()] == ["discarded"]
     await ear.until("finished")
 
 
@@ -225,8 +229,8 @@ async def test_an_awaited_job_that_is_retried_first(storage: Storage, ear: Ear) 
     from tests.conformance.build import claim
 
     first = await start(storage)
-    await storage.await_final([first.id])
-    await storage.finish([end(first, Event.RETRY)])
+    await storage.jobs.await_final([first.id])
+    await storage.attempts.finish([end(first, Event.RETRY)])
     await complete(storage, *await claim(storage))
     await ear.until("finished")
 
@@ -234,28 +238,28 @@ async def test_an_awaited_job_that_is_retried_first(storage: Storage, ear: Ear) 
 async def test_an_awaited_job_that_is_deleted(storage: Storage, ear: Ear) -> None:
     """Nobody waits for ever for a job that is gone."""
     (id,) = await add(storage, job())
-    await storage.await_final([id])
-    await storage.delete(where.id(id))
+    await storage.jobs.await_final([id])
+    await storage.jobs.delete(where.id(id))
     await ear.until("finished")
-    assert await storage.await_final([id]) == {id: None}
+    assert await storage.jobs.await_final([id]) == {id: None}
 
 
 async def test_a_cron_job_wakes_its_queue(storage: Storage, ear: Ear) -> None:
     """It is a new job like any other."""
     from jobrt._storage.contract import CronRow
 
-    await storage.cron_put(CronRow(name="n", spec={}))
-    await storage.cron_fire("n", await storage.now(), job(queue="mail"))
+    await storage.crons.put(CronRow(name="n", spec={}))
+    await storage.crons.fire("n", await storage.schema.now(), job(queue="mail"))
     await ear.until("jobs", "mail")
 
 
 async def test_who_stops_listening_is_not_called(storage: Storage) -> None:
     """After its cancellation nothing is delivered."""
     async with listening(storage) as first:
-        await storage.insert([job()])
+        await storage.jobs.insert([job()])
         await first.until("jobs", "default")
     async with listening(storage) as second:
-        await storage.insert([job()])
+        await storage.jobs.insert([job()])
         await second.until("jobs", "default")
     assert first.heard == []
 
@@ -267,7 +271,7 @@ async def test_a_listener_that_went_deaf_says_so(engine: Engine) -> None:
     with trio.fail_after(PATIENCE):
         with pytest.RaisesGroup(StorageUnavailable):
             async with trio.open_nursery() as nursery:
-                await nursery.start(engine.storage.listen, lambda _wake: None)
+                await nursery.start(engine.storage.wakes.listen, lambda _wake: None)
                 await engine.execute(
                     "select pg_terminate_backend(pid) from pg_stat_activity"
                     " where datname = current_database() and pid <> pg_backend_pid()"
@@ -281,7 +285,7 @@ async def _insert_patiently(storage: Storage, new: NewJob) -> None:
     """Insert although connections that were cut may still lie in the pool."""
     for _ in range(20):
         try:
-            await storage.insert([new])
+            await storage.jobs.insert([new])
         except StorageUnavailable:
             continue
         return
@@ -300,11 +304,10 @@ async def test_next_due_tells_the_seconds_to_each_queues_first_job(storage: Stor
         job(queue="c", delay=MINUTE),
         job(queue="d", delay=MINUTE),
     )
-    due = await storage.next_due(["a", "b", "c", "nothing"])
+    due = await next_due(storage, "a", "b", "c", "nothing")
     assert sorted(due) == ["a", "c"]
     assert due["a"] == pytest.approx(120, abs=50)
     assert due["c"] == pytest.approx(60, abs=50)
-    assert await storage.next_due([]) == {}
 
 
 async def test_next_due_looks_past_what_is_due(engine: Engine) -> None:
@@ -312,21 +315,21 @@ async def test_next_due_looks_past_what_is_due(engine: Engine) -> None:
     storage = engine.storage
     await add(storage, job(), job(delay=MINUTE), job(delay=10 * MINUTE))
     await engine.advance(61)
-    assert (await storage.next_due(["default"]))["default"] == pytest.approx(540, abs=50)
+    assert (await next_due(storage, "default"))["default"] == pytest.approx(540, abs=50)
 
 
 async def test_next_due_counts_retries_and_snoozes(storage: Storage) -> None:
     """Whatever waits for its time."""
     for event, queue in ((Event.RETRY, "a"), (Event.SNOOZE, "b")):
         claimed = await start(storage, job(queue=queue))
-        await storage.finish([end(claimed, event, delay=600.0)])
-    due = await storage.next_due(["a", "b"])
+        await storage.attempts.finish([end(claimed, event, delay=600.0)])
+    due = await next_due(storage, "a", "b")
     assert [round(due[queue] / 100) for queue in ("a", "b")] == [6, 6]
 
 
 async def test_next_due_counts_neither_running_nor_final_jobs(storage: Storage) -> None:
     """Nobody waits for them."""
     (id,) = await add(storage, job(delay=MINUTE))
-    await storage.cancel(where.id(id), "enough")
+    await storage.jobs.cancel(where.id(id), "enough")
     await start(storage)
-    assert await storage.next_due(["default"]) == {}
+    assert await next_due(storage, "default") == {}

@@ -111,12 +111,12 @@ class StorageMachine(RuleBasedStateMachine):
     def begin(self, new: list[NewJob]) -> None:
         """Empty the database, register the workers, and enqueue a few jobs to begin with."""
         storage = self.engine.storage
-        self.call(storage.delete, where.everything())
+        self.call(storage.jobs.delete, where.everything())
         for queue in QUEUES:
-            self.call(storage.set_queue, queue, paused=False)
+            self.call(storage.queues.set, queue, paused=False)
         for worker in WORKERS:
-            self.call(storage.unregister, worker)
-            self.call(storage.register, worker, lease=FOR_EVER, info={})
+            self.call(storage.workers.unregister, worker)
+            self.call(storage.workers.register, worker, lease=FOR_EVER, info={})
         self.enqueue(new)
 
     @rule(new=st.lists(new_jobs(), min_size=1, max_size=4))
@@ -146,7 +146,7 @@ class StorageMachine(RuleBasedStateMachine):
     def finish(self, finished: list[tuple[int, Event, float]]) -> None:
         """End attempts: running ones, ended ones, and ones whose lease was lost."""
         outcomes = self.outcomes(finished)
-        refused = self.call(self.engine.storage.finish, outcomes)
+        refused = self.call(self.engine.storage.attempts.finish, outcomes)
         self.finished(outcomes, set(refused))
 
     @precondition(lambda self: any(one.lease for one in self.model.jobs.values()))
@@ -154,10 +154,10 @@ class StorageMachine(RuleBasedStateMachine):
     def die(self, worker: str) -> None:
         """Let a worker be gone, rescue its jobs, and start another under its name."""
         storage = self.engine.storage
-        self.call(storage.unregister, worker)
-        rescued = self.call(storage.rescue)
+        self.call(storage.workers.unregister, worker)
+        rescued = self.call(storage.workers.rescue)
         assert {one.id: one.state for one in rescued} == self.model.rescue(worker)
-        self.call(storage.register, worker, lease=FOR_EVER, info={})
+        self.call(storage.workers.register, worker, lease=FOR_EVER, info={})
 
     @precondition(lambda self: self.model.jobs)
     @rule(
@@ -199,7 +199,7 @@ class StorageMachine(RuleBasedStateMachine):
     @invariant()
     def every_job_is_as_the_model_says(self) -> None:
         """States, places, attempts, reasons, records: the same on both sides."""
-        records = wait(self.engine.storage.query, where.everything())
+        records = wait(self.engine.storage.jobs.query, where.everything())
         found = {
             one.id: (
                 one.name,
@@ -220,12 +220,12 @@ class StorageMachine(RuleBasedStateMachine):
 
     def cancel(self, ids: list[int]) -> None:
         """Cancel, or ask."""
-        numbers = self.call(self.engine.storage.cancel, where.id_in(ids), "operator")
+        numbers = self.call(self.engine.storage.jobs.cancel, where.id_in(ids), "operator")
         assert numbers == self.model.cancel(ids, "operator")
 
     def rerun(self, ids: list[int]) -> None:
         """Rerun what is final."""
-        assert self.call(self.engine.storage.rerun, where.id_in(ids)) == self.model.rerun(ids)
+        assert self.call(self.engine.storage.jobs.rerun, where.id_in(ids)) == self.model.rerun(ids)
 
     def update(self, ids: list[int], priority: int | None, *, delay: float | None) -> None:
         """Change what waits."""
@@ -233,29 +233,29 @@ class StorageMachine(RuleBasedStateMachine):
         if delay is not None:
             changes["delay"] = timedelta(seconds=delay)
         if changes:
-            number = self.call(self.engine.storage.update, where.id_in(ids), changes)
+            number = self.call(self.engine.storage.jobs.update, where.id_in(ids), changes)
             assert number == self.model.update(ids, priority=priority, delay=delay)
 
     def delete(self, ids: list[int]) -> None:
         """Delete jobs, whatever they are doing."""
-        assert self.call(self.engine.storage.delete, where.id_in(ids)) == self.model.delete(ids)
+        assert self.call(self.engine.storage.jobs.delete, where.id_in(ids)) == self.model.delete(ids)
 
     def prune(self, number: int) -> None:
         """Let final jobs go by one rule of several."""
         age = timedelta(seconds=150) if number % 2 else None
         one = PruneRule(state=sorted(FINAL)[number % 3], age=age, keep_at_least=number % 4)
-        assert self.call(self.engine.storage.prune, [one]) == self.model.prune(one)
+        assert self.call(self.engine.storage.jobs.prune, [one]) == self.model.prune(one)
 
     def pause_or_resume(self, queue: str) -> None:
         """Toggle a queue."""
         self.model.paused ^= {queue}
-        self.call(self.engine.storage.set_queue, queue, paused=queue in self.model.paused)
+        self.call(self.engine.storage.queues.set, queue, paused=queue in self.model.paused)
 
     # -------------------------------------------------------------- helpers
 
     def enqueue(self, new: list[NewJob]) -> None:
         """Insert jobs on both sides."""
-        results: tuple[Inserted, ...] = self.call(self.engine.storage.insert, new)
+        results: tuple[Inserted, ...] = self.call(self.engine.storage.jobs.insert, new)
         assert len(results) == len(new)
         for one, found in zip(new, results, strict=True):
             equal = self.model.equal(one.unique) if one.unique else set()
@@ -271,7 +271,7 @@ class StorageMachine(RuleBasedStateMachine):
     def exchange(self, outcomes: list[Outcome], demand: Demand) -> None:
         """Write outcomes and claim, on both sides."""
         before = self.model.due(demand)
-        result = self.call(self.engine.storage.exchange, outcomes, demand)
+        result = self.call(self.engine.storage.attempts.exchange, outcomes, demand)
         self.finished(outcomes, set(result.refused))
         # A claim that came out short looks once more, and then finds what these outcomes have freed.
         allowed = (before, self.model.due(demand), self.model.due(demand, taken=before))

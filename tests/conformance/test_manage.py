@@ -28,7 +28,7 @@ async def one_of_each(storage: Storage) -> dict[State, int]:
     found: dict[State, int] = {}
     for event in events:
         claimed = await start(storage, job(args={"event": event.value}))
-        await storage.finish([end(claimed, event, delay=60.0, message="m", result="1")])
+        await storage.attempts.finish([end(claimed, event, delay=60.0, message="m", result="1")])
         found[(await look(storage, claimed.id)).state] = claimed.id
     found[State.EXECUTING] = (await start(storage)).id
     found[State.SCHEDULED], found[State.AVAILABLE] = await add(storage, job(delay=MINUTE), job())
@@ -43,7 +43,7 @@ async def test_cancel_takes_waiting_jobs_and_asks_running_ones(storage: Storage)
     """Both numbers are told; final jobs are left alone; the reason is there at once."""
     ids = await one_of_each(storage)
     final = {state: await look(storage, ids[state]) for state in FINAL}
-    assert await storage.cancel(EVERYTHING, "enough") == (3, 1)
+    assert await storage.jobs.cancel(EVERYTHING, "enough") == (3, 1)
     for state in UNSTARTED:
         record = await look(storage, ids[state])
         assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
@@ -56,7 +56,7 @@ async def test_cancel_takes_waiting_jobs_and_asks_running_ones(storage: Storage)
 async def test_cancel_leaves_no_attempt_record(storage: Storage) -> None:
     """A job that never ran has no attempts; one that had run keeps what it had."""
     ids = await one_of_each(storage)
-    await storage.cancel(EVERYTHING, "enough")
+    await storage.jobs.cancel(EVERYTHING, "enough")
     assert (await look(storage, ids[State.AVAILABLE])).attempts == ()
     assert [one.end for one in (await look(storage, ids[State.RETRYABLE])).attempts] == [End.FAILED]
 
@@ -64,15 +64,15 @@ async def test_cancel_leaves_no_attempt_record(storage: Storage) -> None:
 async def test_asking_twice_changes_nothing(storage: Storage) -> None:
     """Running jobs that were asked for already are not counted again, and keep the first reason."""
     claimed = await start(storage)
-    assert await storage.cancel(where.id(claimed.id), "first") == (0, 1)
-    assert await storage.cancel(where.id(claimed.id), "second") == (0, 0)
+    assert await storage.jobs.cancel(where.id(claimed.id), "first") == (0, 1)
+    assert await storage.jobs.cancel(where.id(claimed.id), "second") == (0, 0)
     assert (await look(storage, claimed.id)).cancel_reason == "first"
 
 
 async def test_a_cancelled_job_is_not_claimed(storage: Storage) -> None:
     """It is out of the queue."""
     await add(storage, job())
-    await storage.cancel(EVERYTHING, "enough")
+    await storage.jobs.cancel(EVERYTHING, "enough")
     assert await claim(storage) == ()
 
 
@@ -80,9 +80,9 @@ async def test_cancel_up_to_a_limit(storage: Storage) -> None:
     """Waiting and running ones together are at most the limit."""
     await add(storage, *(job() for _ in range(6)))
     await claim(storage, limit=3)
-    waiting, asked = await storage.cancel(EVERYTHING, "some", limit=4)
+    waiting, asked = await storage.jobs.cancel(EVERYTHING, "some", limit=4)
     assert waiting + asked == 4
-    rest = await storage.cancel(EVERYTHING, "rest", limit=100)
+    rest = await storage.jobs.cancel(EVERYTHING, "rest", limit=100)
     assert sum(rest) == 2
 
 
@@ -90,9 +90,9 @@ async def test_cancel_while_the_queue_is_paused(storage: Storage) -> None:
     """Pausing is about claims alone."""
     claimed = await start(storage)
     await add(storage, job())
-    await storage.set_queue("default", paused=True)
-    assert await storage.cancel(EVERYTHING, "enough") == (1, 1)
-    await storage.finish([end(claimed, Event.CANCEL, message="enough")])
+    await storage.queues.set("default", paused=True)
+    assert await storage.jobs.cancel(EVERYTHING, "enough") == (1, 1)
+    await storage.attempts.finish([end(claimed, Event.CANCEL, message="enough")])
     assert await states(storage) == ["cancelled", "cancelled"]
 
 
@@ -104,11 +104,11 @@ async def test_rerun_makes_final_jobs_available(engine: Engine) -> None:
     storage = engine.storage
     ids = await one_of_each(storage)
     others = {state: await look(storage, ids[state]) for state in ALL - FINAL}
-    assert await storage.rerun(EVERYTHING) == 3
+    assert await storage.jobs.rerun(EVERYTHING) == 3
     for state in FINAL:
         record = await look(storage, ids[state])
         assert record.state is State.AVAILABLE
-        assert record.schedule_at <= await storage.now()
+        assert record.schedule_at <= await storage.schema.now()
         assert (record.result, record.cancel_reason, record.finished_at) == (None, None, None)
     assert {state: await look(storage, ids[state]) for state in ALL - FINAL} == others
     assert {one.id for one in await claim(storage)} == {ids[state] for state in FINAL | {State.AVAILABLE}}
@@ -126,8 +126,10 @@ async def test_rerun_gives_one_more_attempt(
     (id,) = await add(storage, job(max_attempts=allowed))
     for n in range(used):
         (claimed,) = await claim(storage)
-        await storage.finish([end(claimed, Event.DISCARD if n == used - 1 else Event.RETRY, message="m")])
-    assert await storage.rerun(where.id(id)) == 1
+        await storage.attempts.finish(
+            [end(claimed, Event.DISCARD if n == used - 1 else Event.RETRY, message="m")]
+        )
+    assert await storage.jobs.rerun(where.id(id)) == 1
     record = await look(storage, id)
     assert (record.attempt, record.max_attempts, len(record.attempts)) == (used, then, used)
     (claimed,) = await claim(storage)
@@ -137,17 +139,17 @@ async def test_rerun_gives_one_more_attempt(
 async def test_rerun_keeps_what_the_job_has_learnt(storage: Storage) -> None:
     """Attempts, checkpoint and steps stay: also the record of a clean attempt."""
     claimed = await start(storage)
-    await storage.save(ref(claimed), saved='{"page": 3}')
-    await storage.save_step(ref(claimed), "fetch", "1")
+    await storage.attempts.save(ref(claimed), saved='{"page": 3}')
+    await storage.attempts.save_step(ref(claimed), "fetch", "1")
     await complete(storage, claimed, result='"old"')
     before = await look(storage, claimed.id)
-    await storage.rerun(where.id(claimed.id))
+    await storage.jobs.rerun(where.id(claimed.id))
     record = await look(storage, claimed.id)
     assert (record.attempts, record.saved, record.result) == (before.attempts, {"page": 3}, None)
     (again,) = await claim(storage)
     assert json.loads(again.saved or "") == {"page": 3}
     assert [one.end for one in again.attempts] == [End.FINISHED]
-    assert await storage.steps(ref(again)) == {"fetch": "1"}
+    assert await storage.attempts.steps(ref(again)) == {"fetch": "1"}
     await complete(storage, again, result='"new"')
     record = await look(storage, claimed.id)
     assert record.result == "new"
@@ -158,7 +160,7 @@ async def test_rerun_up_to_a_limit(storage: Storage) -> None:
     """At most so many."""
     await add(storage, *(job() for _ in range(5)))
     await complete(storage, *await claim(storage))
-    assert await storage.rerun(EVERYTHING, limit=2) == 2
+    assert await storage.jobs.rerun(EVERYTHING, limit=2) == 2
     assert sorted(await states(storage)) == ["available"] * 2 + ["completed"] * 3
 
 
@@ -167,9 +169,9 @@ async def test_a_rerun_counts_as_one_job(storage: Storage) -> None:
     claimed = await start(storage)
     created = (await look(storage, claimed.id)).created_at
     await complete(storage, claimed)
-    await storage.rerun(EVERYTHING)
+    await storage.jobs.rerun(EVERYTHING)
     assert (await look(storage, claimed.id)).created_at == created
-    assert await storage.count(EVERYTHING) == 1
+    assert await storage.jobs.count(EVERYTHING) == 1
 
 
 # ------------------------------------------------------------------ update
@@ -196,14 +198,14 @@ async def test_update_changes_what_is_named(
     """The fields named have the new values and no others have changed."""
     (id,) = await add(storage, job(args={"old": 1}, tags=("old",), context="old", metadata={"old": 1}))
     before = await look(storage, id)
-    assert await storage.update(where.id(id), changes) == 1
+    assert await storage.jobs.update(where.id(id), changes) == 1
     assert await look(storage, id) == attrs.evolve(before, **wanted)
 
 
 async def test_update_changes_waiting_jobs_only(storage: Storage) -> None:
     """Running and final ones are left alone and not counted."""
     ids = await one_of_each(storage)
-    assert await storage.update(EVERYTHING, {"priority": 7, "context": "changed"}) == 3
+    assert await storage.jobs.update(EVERYTHING, {"priority": 7, "context": "changed"}) == 3
     changed = {state for state in ALL if (await look(storage, ids[state])).priority == 7}
     assert changed == UNSTARTED
 
@@ -211,13 +213,13 @@ async def test_update_changes_waiting_jobs_only(storage: Storage) -> None:
 async def test_update_of_nothing(storage: Storage) -> None:
     """A filter that matches none changes none."""
     await add(storage, job())
-    assert await storage.update(where.name("x"), {"priority": 7}) == 0
+    assert await storage.jobs.update(where.name("x"), {"priority": 7}) == 0
 
 
 async def test_a_job_moves_to_another_queue(storage: Storage) -> None:
     """It is claimed from the new queue, in its place there."""
     (id,) = await add(storage, job())
-    await storage.update(where.id(id), {"queue": "mail", "priority": 5})
+    await storage.jobs.update(where.id(id), {"queue": "mail", "priority": 5})
     await add(storage, job(queue="mail"))
     assert await claim(storage) == ()
     assert (await claim(storage, queue="mail", limit=1))[0].id == id
@@ -226,8 +228,8 @@ async def test_a_job_moves_to_another_queue(storage: Storage) -> None:
 async def test_update_of_the_timeout(storage: Storage) -> None:
     """In seconds, or None to leave it to the job class."""
     ids = await add(storage, job(), job(timeout=3.0))
-    await storage.update(where.id(ids[0]), {"timeout": 1.5})
-    await storage.update(where.id(ids[1]), {"timeout": None})
+    await storage.jobs.update(where.id(ids[0]), {"timeout": 1.5})
+    await storage.jobs.update(where.id(ids[1]), {"timeout": None})
     assert [one.timeout for one in await claim(storage)] == [1.5, None]
 
 
@@ -235,9 +237,9 @@ async def test_update_of_the_timeout(storage: Storage) -> None:
 async def test_a_job_is_put_off(storage: Storage, how: str) -> None:
     """By a delay from now, or to a time: available becomes scheduled, what waits for a retry stays retryable."""
     ids = await one_of_each(storage)
-    moment = await storage.now() + 10 * MINUTE
+    moment = await storage.schema.now() + 10 * MINUTE
     changes = {"delay": 10 * MINUTE} if how == "delay" else {"schedule_at": moment}
-    assert await storage.update(EVERYTHING, changes) == 3
+    assert await storage.jobs.update(EVERYTHING, changes) == 3
     for state in UNSTARTED:
         record = await look(storage, ids[state])
         assert record.state is (State.RETRYABLE if state is State.RETRYABLE else State.SCHEDULED)
@@ -250,9 +252,9 @@ async def test_a_job_is_put_off(storage: Storage, how: str) -> None:
 async def test_a_job_is_brought_forward(storage: Storage, how: str) -> None:
     """A job put to now, or to the past, can be claimed at once."""
     scheduled, available = await add(storage, job(delay=MINUTE), job())
-    past = await storage.now() - MINUTE
+    past = await storage.schema.now() - MINUTE
     changes = {"delay": timedelta(0)} if how == "delay" else {"schedule_at": past}
-    assert await storage.update(where.id(scheduled), changes) == 1
+    assert await storage.jobs.update(where.id(scheduled), changes) == 1
     assert (await look(storage, scheduled)).state is State.AVAILABLE
     assert {one.id for one in await claim(storage)} == {scheduled, available}
 
@@ -269,7 +271,7 @@ async def test_update_and_claim_race(engine: Engine) -> None:
                 taken.extend(await claim(engine.storage))
 
             async def change(id: int, changed: list[int]) -> None:
-                changed.append(await other.update(where.id(id), {"args": '{"new": 1}'}))
+                changed.append(await other.jobs.update(where.id(id), {"args": '{"new": 1}'}))
 
             with trio.fail_after(PATIENCE):
                 async with trio.open_nursery() as nursery:
@@ -288,8 +290,8 @@ async def test_delete_takes_jobs_of_all_states(storage: Storage) -> None:
     """And all that belongs to them; others stay."""
     await one_of_each(storage)
     (kept,) = await add(storage, job("kept"))
-    assert await storage.delete(where.name("send")) == 7
-    assert [one.id for one in await storage.query(EVERYTHING)] == [kept]
+    assert await storage.jobs.delete(where.name("send")) == 7
+    assert [one.id for one in await storage.jobs.query(EVERYTHING)] == [kept]
 
 
 async def test_nothing_is_left_of_a_deleted_job(engine: Engine) -> None:
@@ -297,15 +299,15 @@ async def test_nothing_is_left_of_a_deleted_job(engine: Engine) -> None:
     storage = engine.storage
     empty = await engine.everything()
     first = await start(storage)
-    await storage.save(ref(first), progress='{"done": 1, "total": 1, "note": ""}', saved="1")
-    await storage.save_step(ref(first), "fetch", "1")
-    await storage.finish([end(first, Event.RETRY, message="no")])
+    await storage.attempts.save(ref(first), progress='{"done": 1, "total": 1, "note": ""}', saved="1")
+    await storage.attempts.save_step(ref(first), "fetch", "1")
+    await storage.attempts.finish([end(first, Event.RETRY, message="no")])
     (second,) = await claim(storage)
-    await storage.cancel(EVERYTHING, "x")
-    await storage.await_final([first.id])
+    await storage.jobs.cancel(EVERYTHING, "x")
+    await storage.jobs.await_final([first.id])
     await complete(storage, second, result="1")
-    await storage.await_final([first.id])
-    assert await storage.delete(EVERYTHING) == 1
+    await storage.jobs.await_final([first.id])
+    assert await storage.jobs.delete(EVERYTHING) == 1
     left = {
         name for name, rows in (await engine.everything()).items() if len(rows) > len(empty.get(name, []))
     }
@@ -326,17 +328,17 @@ async def _not_about_jobs(engine: Engine) -> set[str]:
 async def test_a_job_deleted_while_it_runs(storage: Storage) -> None:
     """Its outcome is refused later, and nothing comes back."""
     claimed = await start(storage)
-    assert await storage.delete(where.id(claimed.id)) == 1
-    assert await storage.finish([end(claimed, Event.RETRY, message="no")]) == (ref(claimed),)
-    assert await storage.get(claimed.id) is None
-    assert await storage.rescue() == ()
+    assert await storage.jobs.delete(where.id(claimed.id)) == 1
+    assert await storage.attempts.finish([end(claimed, Event.RETRY, message="no")]) == (ref(claimed),)
+    assert await storage.jobs.get(claimed.id) is None
+    assert await storage.workers.rescue() == ()
 
 
 async def test_delete_up_to_a_limit(storage: Storage) -> None:
     """At most so many."""
     await add(storage, *(job() for _ in range(5)))
-    assert await storage.delete(EVERYTHING, limit=2) == 2
-    assert await storage.count(EVERYTHING) == 3
+    assert await storage.jobs.delete(EVERYTHING, limit=2) == 2
+    assert await storage.jobs.count(EVERYTHING) == 3
 
 
 # ------------------------------------------------------------------ await
@@ -345,29 +347,29 @@ async def test_delete_up_to_a_limit(storage: Storage) -> None:
 async def test_await_final_tells_each_jobs_state(storage: Storage) -> None:
     """As it is now; None for jobs that there are not."""
     ids = await one_of_each(storage)
-    told = await storage.await_final([*ids.values(), 10**9])
+    told = await storage.jobs.await_final([*ids.values(), 10**9])
     assert told == {**{id: state.value for state, id in ids.items()}, 10**9: None}
-    assert await storage.await_final([]) == {}
+    assert await storage.jobs.await_final([]) == {}
 
 
 async def test_awaiting_changes_nothing_about_the_job(storage: Storage) -> None:
     """To be awaited is not part of a job's record."""
     ids = await one_of_each(storage)
-    before = await storage.query(EVERYTHING)
-    await storage.await_final(list(ids.values()))
-    assert await storage.query(EVERYTHING) == before
+    before = await storage.jobs.query(EVERYTHING)
+    await storage.jobs.await_final(list(ids.values()))
+    assert await storage.jobs.query(EVERYTHING) == before
 
 
 # ------------------------------------------------------------------ queues
 
 
 async def _queue(storage: Storage, name: str) -> QueueStatus | None:
-    return {one.name: one for one in await storage.queues()}.get(name)
+    return {one.name: one for one in await storage.queues.all()}.get(name)
 
 
 async def test_no_queues(storage: Storage) -> None:
     """Nothing enqueued, nothing set: there are none."""
-    assert await storage.queues() == ()
+    assert await storage.queues.all() == ()
 
 
 async def test_a_queue_shows_its_unfinished_jobs(engine: Engine) -> None:
@@ -387,10 +389,10 @@ async def test_a_queue_shows_its_unfinished_jobs(engine: Engine) -> None:
 async def test_queues_are_listed_by_name(storage: Storage) -> None:
     """Those with settings and those with unfinished jobs, each once."""
     await add(storage, job(queue="b"), job(queue="b"), job(queue="c", delay=MINUTE))
-    await storage.set_queue("a", paused=True)
-    await storage.set_queue("b", concurrency=2)
+    await storage.queues.set("a", paused=True)
+    await storage.queues.set("b", concurrency=2)
     await complete(storage, await start(storage, job(queue="done")))
-    assert [(one.name, one.paused, one.concurrency) for one in await storage.queues()] == [
+    assert [(one.name, one.paused, one.concurrency) for one in await storage.queues.all()] == [
         ("a", True, None),
         ("b", False, 2),
         ("c", False, None),
@@ -416,10 +418,10 @@ async def test_queues_are_counted_no_further_than_asked(engine: Engine) -> None:
     storage = engine.storage
     later = [job(name="later", delay=MINUTE) for _ in range(5)]
     await add(storage, *(job(priority=number % 2) for number in range(7)), *later, job(queue="few"))
-    few, many = await storage.queues(most=3), await storage.queues(most=4)
+    few, many = await storage.queues.all(limit=3), await storage.queues.all(limit=4)
     assert [(one.available, one.scheduled, one.more) for one in few] == [(6, 3, True), (1, 0, False)]
     assert [(one.available, one.scheduled, one.more) for one in many] == [(7, 4, True), (1, 0, False)]
-    everything = [(one.available, one.scheduled, one.more) for one in await storage.queues()]
+    everything = [(one.available, one.scheduled, one.more) for one in await storage.queues.all()]
     assert everything == [(7, 5, False), (1, 0, False)]
 
 
@@ -427,20 +429,20 @@ async def test_queues_name_their_due_jobs(engine: Engine) -> None:
     """If no more than some are counted: each name once; what is not due is not among them."""
     storage = engine.storage
     await add(storage, job(name="b"), job(name="a", priority=3), job(name="a"), job(name="c", delay=MINUTE))
-    assert [one.names for one in await storage.queues(most=10)] == [("a", "b")]
-    assert [one.names for one in await storage.queues()] == [()]
+    assert [one.names for one in await storage.queues.all(limit=10)] == [("a", "b")]
+    assert [one.names for one in await storage.queues.all()] == [()]
     await engine.advance(61)
-    assert [one.names for one in await storage.queues(most=10)] == [("a", "b", "c")]
+    assert [one.names for one in await storage.queues.all(limit=10)] == [("a", "b", "c")]
 
 
 async def test_settings_change_one_at_a_time(storage: Storage) -> None:
     """What is not named stays as it is."""
-    await storage.set_queue("a", paused=True)
-    await storage.set_queue("a", concurrency=3)
-    assert await storage.queues() == (QueueStatus(name="a", paused=True, concurrency=3),)
-    await storage.set_queue("a", paused=False)
-    assert await storage.queues() == (QueueStatus(name="a", paused=False, concurrency=3),)
-    await storage.set_queue("a", concurrency="default")
+    await storage.queues.set("a", paused=True)
+    await storage.queues.set("a", concurrency=3)
+    assert await storage.queues.all() == (QueueStatus(name="a", paused=True, concurrency=3),)
+    await storage.queues.set("a", paused=False)
+    assert await storage.queues.all() == (QueueStatus(name="a", paused=False, concurrency=3),)
+    await storage.queues.set("a", concurrency="default")
     status = await _queue(storage, "a")
     assert status is None or (status.paused, status.concurrency) == (False, None)
 
@@ -448,9 +450,9 @@ async def test_settings_change_one_at_a_time(storage: Storage) -> None:
 async def test_settings_are_seen_by_all_and_survive_restarts(engine: Engine, shareable: None) -> None:
     """A pause is stored, not remembered by a process."""
     async with engine.open() as other:
-        await other.set_queue("default", paused=True)
+        await other.queues.set("default", paused=True)
     await add(engine.storage, job())
     assert await claim(engine.storage) == ()
     async with engine.open() as again:
-        assert [one.paused for one in await again.queues()] == [True]
+        assert [one.paused for one in await again.queues.all()] == [True]
         assert await claim(again) == ()

@@ -1,4 +1,4 @@
-"""`Storage.prune`: final jobs go as the rules say, and live ones never do."""
+"""`JobStore.prune`: final jobs go as the rules say, and live ones never do."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ async def _completed(engine: Engine, *names: str, queue: str = "default") -> lis
 
 
 async def _left(storage: Storage) -> list[int]:
-    return [one.id for one in await storage.query(where.everything(), order_by="id")]
+    return [one.id for one in await storage.jobs.query(where.everything(), order_by="id")]
 
 
 async def test_no_rules(storage: Storage) -> None:
     """Nothing goes without a rule."""
     await complete(storage, await start(storage))
-    assert await storage.prune([]) == 0
+    assert await storage.jobs.prune([]) == 0
     assert await states(storage) == ["completed"]
 
 
 async def test_live_jobs_are_never_touched(storage: Storage) -> None:
     """The most radical rules for all final states leave every live job."""
     ids = await one_of_each(storage)
-    assert await storage.prune([rule(state) for state in FINAL]) == 3
+    assert await storage.jobs.prune([rule(state) for state in FINAL]) == 3
     assert set(await _left(storage)) == {id for state, id in ids.items() if state not in FINAL}
 
 
 async def test_each_state_has_its_rules(storage: Storage) -> None:
     """A rule is about one state."""
     ids = await one_of_each(storage)
-    assert await storage.prune([rule(State.CANCELLED)]) == 1
-    assert await storage.get(ids[State.CANCELLED]) is None
+    assert await storage.jobs.prune([rule(State.CANCELLED)]) == 1
+    assert await storage.jobs.get(ids[State.CANCELLED]) is None
     assert len(await _left(storage)) == 6
 
 
@@ -74,16 +74,16 @@ async def test_by_age(engine: Engine) -> None:
     await engine.advance(7200)
     (new,) = await _completed(engine, "send")
     await complete(storage, late)
-    assert await storage.prune([rule(age=HOUR)]) == 1
+    assert await storage.jobs.prune([rule(age=HOUR)]) == 1
     assert await _left(storage) == sorted([late.id, new])
-    assert await storage.get(old) is None
+    assert await storage.jobs.get(old) is None
 
 
 async def test_the_newest_of_each_name_stay(engine: Engine) -> None:
     """`keep_at_least` counts by name, newest finished first."""
     storage = engine.storage
     ids = await _completed(engine, "a", "b", "a", "a", "b", "c", "a")
-    assert await storage.prune([rule(keep_at_least=2)]) == 2
+    assert await storage.jobs.prune([rule(keep_at_least=2)]) == 2
     assert await _left(storage) == [ids[n] for n in (1, 3, 4, 5, 6)]
 
 
@@ -93,7 +93,7 @@ async def test_newest_means_finished_last(engine: Engine) -> None:
     slow = await start(storage)
     await _completed(engine, "send", "send")
     await complete(storage, slow)
-    assert await storage.prune([rule(keep_at_least=1)]) == 2
+    assert await storage.jobs.prune([rule(keep_at_least=1)]) == 2
     assert await _left(storage) == [slow.id]
 
 
@@ -101,14 +101,14 @@ async def test_of_those_finished_at_one_moment_exactly_so_many_stay(storage: Sto
     """A batch of equal finish times does not make a rule keep more, or none; the highest ids stay."""
     ids = await add(storage, *(job() for _ in range(10)))
     await complete(storage, *await claim(storage))
-    assert await storage.prune([rule(keep_at_least=3)]) == 7
+    assert await storage.jobs.prune([rule(keep_at_least=3)]) == 7
     assert await _left(storage) == ids[-3:]
 
 
 async def test_keeping_none_keeps_none(engine: Engine) -> None:
     """0 is 0, not 1."""
     await _completed(engine, "a", "b", "a")
-    assert await engine.storage.prune([rule(keep_at_least=0)]) == 3
+    assert await engine.storage.jobs.prune([rule(keep_at_least=0)]) == 3
 
 
 async def test_age_and_number_together(engine: Engine) -> None:
@@ -117,7 +117,7 @@ async def test_age_and_number_together(engine: Engine) -> None:
     ids = await _completed(engine, "a", "a", "a", "b")
     await engine.advance(7200)
     ids += await _completed(engine, "a")
-    assert await storage.prune([rule(age=HOUR, keep_at_least=2)]) == 2
+    assert await storage.jobs.prune([rule(age=HOUR, keep_at_least=2)]) == 2
     assert await _left(storage) == ids[2:]
 
 
@@ -125,8 +125,8 @@ async def test_only_some_names(engine: Engine) -> None:
     """A rule may be about some names alone, or about all but some."""
     storage = engine.storage
     ids = await _completed(engine, "a", "b", "c")
-    assert await storage.prune([rule(only=("b", "x"))]) == 1
-    assert await storage.prune([rule(except_=("c", "x"))]) == 1
+    assert await storage.jobs.prune([rule(only=("b", "x"))]) == 1
+    assert await storage.jobs.prune([rule(except_=("c", "x"))]) == 1
     assert await _left(storage) == [ids[2]]
 
 
@@ -136,10 +136,10 @@ async def test_only_some_queues(engine: Engine) -> None:
     (a,) = await _completed(engine, "send", queue="a")
     (b,) = await _completed(engine, "send", queue="b")
     (c,) = await _completed(engine, "send", queue="c")
-    assert await storage.prune([rule(except_queues=("a", "b"))]) == 1
-    assert await storage.get(c) is None
-    assert await storage.prune([rule(queue="a")]) == 1
-    assert await storage.get(a) is None
+    assert await storage.jobs.prune([rule(except_queues=("a", "b"))]) == 1
+    assert await storage.jobs.get(c) is None
+    assert await storage.jobs.prune([rule(queue="a")]) == 1
+    assert await storage.jobs.get(a) is None
     assert await _left(storage) == [b]
 
 
@@ -149,8 +149,8 @@ async def test_a_rule_counts_what_it_covers(engine: Engine) -> None:
     (a,) = await _completed(engine, "send", queue="a")
     await _completed(engine, "send", "send", queue="b")
     discarded = await start(storage, job(queue="a"))
-    await storage.finish([end(discarded, Event.DISCARD)])
-    assert await storage.prune([rule(queue="a", keep_at_least=1)]) == 0
+    await storage.attempts.finish([end(discarded, Event.DISCARD)])
+    assert await storage.jobs.prune([rule(queue="a", keep_at_least=1)]) == 0
     assert (await look(storage, a)).state is State.COMPLETED
 
 
@@ -159,33 +159,33 @@ async def test_a_limit_bounds_one_call(storage: Storage) -> None:
     await add(storage, *(job() for _ in range(10)))
     await complete(storage, *await claim(storage))
     rules = [rule(keep_at_least=1), rule(State.DISCARDED)]
-    assert [await storage.prune(rules, limit=4) for _ in range(4)] == [4, 4, 1, 0]
+    assert [await storage.jobs.prune(rules, limit=4) for _ in range(4)] == [4, 4, 1, 0]
 
 
 async def test_the_limit_is_for_all_rules_together(storage: Storage) -> None:
     """However many rules there are."""
     await one_of_each(storage)
     rules = [rule(state) for state in sorted(FINAL)]
-    assert [await storage.prune(rules, limit=2) for _ in range(3)] == [2, 1, 0]
+    assert [await storage.jobs.prune(rules, limit=2) for _ in range(3)] == [2, 1, 0]
 
 
 async def test_a_rerun_job_is_not_pruned(storage: Storage) -> None:
     """It is live again."""
     claimed = await start(storage)
     await complete(storage, claimed)
-    await storage.rerun(where.id(claimed.id))
-    assert await storage.prune([rule()]) == 0
+    await storage.jobs.rerun(where.id(claimed.id))
+    assert await storage.jobs.prune([rule()]) == 0
 
 
 async def test_what_belongs_to_a_pruned_job_goes_with_it(engine: Engine) -> None:
     """Details and steps are not found under an id that is gone."""
     storage = engine.storage
     claimed = await start(storage)
-    await storage.save_step(ref(claimed), "fetch", "1")
+    await storage.attempts.save_step(ref(claimed), "fetch", "1")
     await complete(storage, claimed, result="1")
-    assert await storage.prune([rule()]) == 1
-    assert await storage.steps(ref(claimed)) == {}
-    assert await storage.get(claimed.id) is None
+    assert await storage.jobs.prune([rule()]) == 1
+    assert await storage.attempts.steps(ref(claimed)) == {}
+    assert await storage.jobs.get(claimed.id) is None
 
 
 async def test_two_that_prune_at_once(engine: Engine) -> None:
@@ -195,7 +195,7 @@ async def test_two_that_prune_at_once(engine: Engine) -> None:
     numbers: list[int] = []
 
     async def prune(storage: Storage) -> None:
-        while gone := await storage.prune([rule(keep_at_least=5)], limit=20):
+        while gone := await storage.jobs.prune([rule(keep_at_least=5)], limit=20):
             numbers.append(gone)
 
     async with engine.open() as other, trio.open_nursery() as nursery:
@@ -221,9 +221,9 @@ async def test_rules_mean_what_python_says(engine: Engine) -> None:
     )
 
     async def check(one: PruneRule) -> None:
-        await storage.delete(where.everything())
+        await storage.jobs.delete(where.everything())
         await populate(engine)
-        before, now = await storage.query(where.everything()), await storage.now()
+        before, now = await storage.jobs.query(where.everything()), await storage.schema.now()
         covered = [it for it in before if one.covers(it.state, name=it.name, queue=it.queue)]
         covered.sort(key=lambda it: (it.finished_at, it.id), reverse=True)
         gone = set()
@@ -232,7 +232,7 @@ async def test_rules_mean_what_python_says(engine: Engine) -> None:
             assert it.finished_at is not None
             if one.removes(it.finished_at, newer=newer, now=now):
                 gone.add(it.id)
-        assert await storage.prune([one]) == len(gone)
+        assert await storage.jobs.prune([one]) == len(gone)
         assert set(await _left(storage)) == {it.id for it in before} - gone
 
     @settings(max_examples=25 if engine.name == "memory" else 5, suppress_health_check=list(HealthCheck))

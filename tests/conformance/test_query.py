@@ -1,4 +1,4 @@
-"""`Storage.query` and `count`: the engines' SQL means what `where.matches` says."""
+"""`JobStore.query` and `count`: the engines' SQL means what `where.matches` says."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ EXAMPLES = {"memory": 300, "sqlite": 60, "postgres": 80}
 
 
 async def _found(storage: Storage, filter: Where) -> list[int]:
-    records = await storage.query(filter, order_by="id")
-    assert await storage.count(filter) == len(records)
+    records = await storage.jobs.query(filter, order_by="id")
+    assert await storage.jobs.count(filter) == len(records)
     return [one.id for one in records]
 
 
@@ -35,8 +35,8 @@ async def test_any_filter_finds_what_matches_says(engine: Engine) -> None:
     """For filters drawn at random over a varied population, SQL and Python agree on every job."""
     storage = engine.storage
     await populate(engine)
-    population = await storage.query(where.everything(), order_by="id")
-    now = await storage.now()
+    population = await storage.jobs.query(where.everything(), order_by="id")
+    now = await storage.schema.now()
     assert {one.state for one in population} == set(State)
 
     @settings(max_examples=EXAMPLES[engine.name], suppress_health_check=list(HealthCheck))
@@ -207,7 +207,7 @@ async def test_values_are_only_values(storage: Storage, evil: str) -> None:
     ):
         assert await _found(storage, filter) == [id]
         assert id not in await _found(storage, ~filter)
-    assert await storage.cancel(where.name(evil), evil) == (1, 0)
+    assert await storage.jobs.cancel(where.name(evil), evil) == (1, 0)
     assert (await look(storage, id)).cancel_reason == evil
 
 
@@ -226,7 +226,7 @@ async def test_times_that_are_not_there_never_match(storage: Storage) -> None:
     done = await start(storage)
     await complete(storage, done)
     (waiting,) = await add(storage, job())
-    later = await storage.now() + timedelta(days=1)
+    later = await storage.schema.now() + timedelta(days=1)
     assert await _found(storage, where.finished_before(later)) == [done.id]
     assert await _found(storage, where.finished_after(later)) == []
     assert await _found(storage, ~where.finished_before(later)) == [waiting]
@@ -250,7 +250,7 @@ async def test_relative_times_go_by_the_storages_clock(engine: Engine) -> None:
 
 async def test_equal_times_are_neither_before_nor_after(storage: Storage) -> None:
     """The comparisons are strict, to the microsecond."""
-    moment = (await storage.now() + timedelta(hours=1)).replace(microsecond=500_001)
+    moment = (await storage.schema.now() + timedelta(hours=1)).replace(microsecond=500_001)
     (id,) = await add(storage, job(schedule_at=moment))
     micro = timedelta(microseconds=1)
     assert await _found(storage, where.scheduled_at(moment)) == [id]
@@ -265,7 +265,7 @@ async def test_equal_times_are_neither_before_nor_after(storage: Storage) -> Non
 
 
 def _by(records: tuple[JobRecord, ...], order_by: str) -> list[int]:
-    """Sort as `Storage.query` says: by the column, ids break ties the same way, rows without it last."""
+    """Sort as `JobStore.query` says: by the column, ids break ties the same way, rows without it last."""
     column, down = order_by.removeprefix("-"), order_by.startswith("-")
     there = [one for one in records if getattr(one, column) is not None]
     rest = [one for one in records if getattr(one, column) is None]
@@ -284,13 +284,13 @@ async def test_order_and_pages(engine: Engine, order_by: str) -> None:
     """Each order, whole and page by page: the pages put together are the whole, whatever their size."""
     storage = engine.storage
     await populate(engine)
-    records = await storage.query(where.everything(), order_by=order_by)
+    records = await storage.jobs.query(where.everything(), order_by=order_by)
     wanted = _by(records, order_by)
     assert [one.id for one in records] == wanted
     for size in (1, 7, len(wanted)):
         pages: list[int] = []
         after = None
-        while page := await storage.query(
+        while page := await storage.jobs.query(
             where.everything(), order_by=order_by, limit=size, after=after, details=False
         ):
             assert len(page) <= size
@@ -302,13 +302,13 @@ async def test_order_and_pages(engine: Engine, order_by: str) -> None:
 async def test_the_newest_come_first(storage: Storage) -> None:
     """Without an order it is the newest first."""
     ids = await add(storage, *(job() for _ in range(3)))
-    assert [one.id for one in await storage.query(where.everything())] == ids[::-1]
+    assert [one.id for one in await storage.jobs.query(where.everything())] == ids[::-1]
 
 
 async def test_pages_of_a_filter(storage: Storage) -> None:
     """`after` and `limit` go by what the filter lets through."""
     ids = await add(storage, *(job("send" if n % 2 else "other") for n in range(10)))
-    page = await storage.query(where.name("send"), order_by="id", limit=2, after=ids[3])
+    page = await storage.jobs.query(where.name("send"), order_by="id", limit=2, after=ids[3])
     assert [one.id for one in page] == [ids[5], ids[7]]
 
 
@@ -316,25 +316,25 @@ async def test_an_order_that_is_none_is_refused(storage: Storage) -> None:
     """Only the orders that the protocol names."""
     for wrong in ("name", "id; drop table job", "", "--id", "ID"):
         with pytest.raises(ValueError, match="order"):
-            await storage.query(where.everything(), order_by=wrong)
+            await storage.jobs.query(where.everything(), order_by=wrong)
 
 
 async def test_a_count_that_need_not_be_exact(storage: Storage) -> None:
     """At most `most`: who wants to know whether there are more than a hundred need not count a million."""
     await add(storage, *(job() for _ in range(5)))
-    assert await storage.count(where.everything(), most=3) == 3
-    assert await storage.count(where.everything(), most=5) == 5
-    assert await storage.count(where.everything(), most=9) == 5
-    assert await storage.count(where.name("x"), most=9) == 0
+    assert await storage.jobs.count(where.everything(), limit=3) == 3
+    assert await storage.jobs.count(where.everything(), limit=5) == 5
+    assert await storage.jobs.count(where.everything(), limit=9) == 5
+    assert await storage.jobs.count(where.name("x"), limit=9) == 0
 
 
 async def test_details_can_be_left_out(storage: Storage) -> None:
     """Lists need no attempts, results, progress and checkpoints; all else is there."""
     claimed = await start(storage, job(args={"a": 1}, tags=("t",), metadata={"m": 1}))
-    await storage.save(ref(claimed), progress='{"done": 1, "total": null, "note": ""}', saved="1")
+    await storage.attempts.save(ref(claimed), progress='{"done": 1, "total": null, "note": ""}', saved="1")
     await complete(storage, claimed, result="2")
-    (full,) = await storage.query(where.everything())
-    (bare,) = await storage.query(where.everything(), details=False)
+    (full,) = await storage.jobs.query(where.everything())
+    (bare,) = await storage.jobs.query(where.everything(), details=False)
     assert full == await look(storage, claimed.id)
     assert (full.result, full.saved, len(full.attempts)) == (2, 1, 1)
     assert (bare.result, bare.saved, bare.progress, bare.attempts) == (None, None, None, ())
@@ -350,9 +350,9 @@ async def test_details_go_to_the_right_job(storage: Storage) -> None:
     """In a list each job has its own attempts and results."""
     await add(storage, *(job(args={"n": n}) for n in range(8)))
     for one in await claim(storage):
-        await storage.save(ref(one), saved=one.args)
-        await storage.finish([end(one, result=one.args)])
-    for record in await storage.query(where.everything()):
+        await storage.attempts.save(ref(one), saved=one.args)
+        await storage.attempts.finish([end(one, result=one.args)])
+    for record in await storage.jobs.query(where.everything()):
         assert record.result == record.saved == record.args
         assert record == await look(storage, record.id)
 

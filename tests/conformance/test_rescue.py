@@ -1,4 +1,4 @@
-"""`Storage.rescue`: the jobs of dead workers run again, and those of the living are left to them."""
+"""`WorkerStore.rescue`: the jobs of dead workers run again, and those of the living are left to them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LEASE = 30
 
 async def _alive(storage: Storage, worker: str = "w1", **options: object) -> Claimed:
     """Let a registered worker run a job."""
-    await storage.register(worker, lease=LEASE, info={})
+    await storage.workers.register(worker, lease=LEASE, info={})
     return await start(storage, job(**options), worker=worker)
 
 
 async def test_nothing_to_rescue(storage: Storage) -> None:
     """No workers, no jobs, waiting jobs, final jobs: nobody is rescued."""
-    assert await storage.rescue() == ()
+    assert await storage.workers.rescue() == ()
     await complete(storage, await start(storage))
     await add(storage, job())
-    assert await storage.rescue() == ()
+    assert await storage.workers.rescue() == ()
     assert await states(storage) == ["completed", "available"]
 
 
@@ -37,7 +37,7 @@ async def test_a_dead_workers_job_runs_again(engine: Engine) -> None:
     early = await look(storage, claimed.id)
     waited = early.schedule_at - early.created_at
     await engine.advance(LEASE + 1)
-    assert await storage.rescue() == (Rescued(claimed.id, "send", "default", "w1", "retryable"),)
+    assert await storage.workers.rescue() == (Rescued(claimed.id, "send", "default", "w1", "retryable"),)
     record = await look(storage, claimed.id)
     assert (record.state, record.attempt, record.priority) == (State.RETRYABLE, 1, 3)
     assert record.schedule_at - record.created_at == waited
@@ -54,7 +54,7 @@ async def test_a_rescued_job_can_still_succeed(engine: Engine) -> None:
     """The record shows the crash and then the clean end."""
     storage = engine.storage
     claimed = await start(storage)
-    await storage.rescue()
+    await storage.workers.rescue()
     await complete(storage, *await claim(storage, worker="w2"))
     record = await look(storage, claimed.id)
     assert record.state is State.COMPLETED
@@ -70,8 +70,8 @@ async def test_a_live_workers_job_is_never_rescued(engine: Engine) -> None:
     claimed = await _alive(storage)
     for _ in range(10):
         await engine.advance(LEASE / 2)  # PostgreSQL's clock goes on meanwhile, on a busy machine by seconds
-        assert (await storage.beat("w1", lease=LEASE, info={})).known
-        assert await storage.rescue() == ()
+        assert (await storage.workers.beat("w1", lease=LEASE, info={})).known
+        assert await storage.workers.rescue() == ()
     assert (await look(storage, claimed.id)).state is State.EXECUTING
     await complete(storage, claimed)
 
@@ -83,41 +83,41 @@ async def test_only_the_dead_workers_jobs(engine: Engine) -> None:
     await engine.advance(LEASE / 2)
     living = await _alive(storage, "w2")
     await engine.advance(LEASE / 2 + 1)
-    assert [one.id for one in await storage.rescue()] == [dead.id]
+    assert [one.id for one in await storage.workers.rescue()] == [dead.id]
     assert await states(storage, [dead.id, living.id]) == ["retryable", "executing"]
-    assert [one.id for one in await storage.workers()] == ["w2"]
+    assert [one.id for one in await storage.workers.all()] == ["w2"]
 
 
 async def test_each_worker_has_its_own_lease_time(engine: Engine) -> None:
     """A worker is dead by the time that it asked for, not by anybody else's."""
     storage = engine.storage
-    await storage.register("short", lease=5, info={})
-    await storage.register("long", lease=500, info={})
+    await storage.workers.register("short", lease=5, info={})
+    await storage.workers.register("long", lease=500, info={})
     short, long = await start(storage, worker="short"), await start(storage, worker="long")
     await engine.advance(6)
-    assert [one.id for one in await storage.rescue()] == [short.id]
+    assert [one.id for one in await storage.workers.rescue()] == [short.id]
     assert (await look(storage, long.id)).state is State.EXECUTING
 
 
 async def test_a_worker_that_was_never_registered_is_gone(storage: Storage) -> None:
     """A job whose worker has no row belongs to nobody."""
     claimed = await start(storage, worker="nobody")
-    assert [(one.id, one.worker) for one in await storage.rescue()] == [(claimed.id, "nobody")]
+    assert [(one.id, one.worker) for one in await storage.workers.rescue()] == [(claimed.id, "nobody")]
 
 
 async def test_unregistered_means_rescuable_at_once(storage: Storage) -> None:
     """A worker that left without its jobs does not make them wait for the lease."""
     claimed = await _alive(storage)
-    await storage.unregister("w1")
-    assert [one.id for one in await storage.rescue()] == [claimed.id]
+    await storage.workers.unregister("w1")
+    assert [one.id for one in await storage.workers.rescue()] == [claimed.id]
 
 
 async def test_the_same_worker_started_anew_is_another(storage: Storage) -> None:
     """A new start has a new id, so what the old one held is rescued while the new one lives."""
     old = await _alive(storage, "host.1.aaaa")
     new = await _alive(storage, "host.1.bbbb")
-    await storage.unregister("host.1.aaaa")
-    assert [one.id for one in await storage.rescue()] == [old.id]
+    await storage.workers.unregister("host.1.aaaa")
+    assert [one.id for one in await storage.workers.rescue()] == [old.id]
     assert (await look(storage, new.id)).state is State.EXECUTING
 
 
@@ -126,18 +126,18 @@ async def test_dead_workers_are_removed(engine: Engine) -> None:
     storage = engine.storage
     await _alive(storage)
     await engine.advance(LEASE + 1)
-    assert [(one.id, one.alive) for one in await storage.workers()] == [("w1", False)]
-    assert len(await storage.rescue()) == 1
-    assert await storage.workers() == ()
-    assert await storage.rescue() == ()
+    assert [(one.id, one.alive) for one in await storage.workers.all()] == [("w1", False)]
+    assert len(await storage.workers.rescue()) == 1
+    assert await storage.workers.all() == ()
+    assert await storage.workers.rescue() == ()
 
 
 async def test_a_dead_worker_without_jobs_is_removed(engine: Engine) -> None:
     """Rescue cleans up after idle workers as well."""
-    await engine.storage.register("idle", lease=LEASE, info={})
+    await engine.storage.workers.register("idle", lease=LEASE, info={})
     await engine.advance(LEASE + 1)
-    assert await engine.storage.rescue() == ()
-    assert await engine.storage.workers() == ()
+    assert await engine.storage.workers.rescue() == ()
+    assert await engine.storage.workers.all() == ()
 
 
 @pytest.mark.parametrize("max_attempts", [1, 3])
@@ -149,7 +149,7 @@ async def test_a_job_that_kills_its_process_is_discarded_in_the_end(
     for attempt in range(1, max_attempts + 1):
         (claimed,) = await claim(storage, worker=f"w{attempt}")
         assert (claimed.id, claimed.attempt) == (id, attempt)
-        (rescued,) = await storage.rescue()
+        (rescued,) = await storage.workers.rescue()
         assert rescued.state == ("discarded" if attempt == max_attempts else "retryable")
     record = await look(storage, id)
     assert (record.state, record.attempt) == (State.DISCARDED, max_attempts)
@@ -163,7 +163,7 @@ async def test_a_job_without_a_maximum_is_never_discarded(storage: Storage) -> N
     await add(storage, job(max_attempts=None))
     for _ in range(7):
         assert len(await claim(storage)) == 1
-        assert [one.state for one in await storage.rescue()] == ["retryable"]
+        assert [one.state for one in await storage.workers.rescue()] == ["retryable"]
 
 
 async def test_a_maximum_lowered_meanwhile_ends_at_the_next_crash(storage: Storage) -> None:
@@ -171,43 +171,45 @@ async def test_a_maximum_lowered_meanwhile_ends_at_the_next_crash(storage: Stora
     (id,) = await add(storage, job(max_attempts=None))
     for _ in range(3):
         await claim(storage)
-        await storage.rescue()
-    assert await storage.update(where.id(id), {"max_attempts": 2}) == 1
+        await storage.workers.rescue()
+    assert await storage.jobs.update(where.id(id), {"max_attempts": 2}) == 1
     await claim(storage)
-    assert [one.state for one in await storage.rescue()] == ["discarded"]
+    assert [one.state for one in await storage.workers.rescue()] == ["discarded"]
 
 
 async def test_a_dead_workers_job_that_was_to_be_cancelled(storage: Storage) -> None:
     """The operator's wish is carried out: cancelled, with the reason, crash on record, request done."""
     claimed = await start(storage)
-    assert await storage.cancel(where.id(claimed.id), "enough") == (0, 1)
-    assert [one.state for one in await storage.rescue()] == ["cancelled"]
+    assert await storage.jobs.cancel(where.id(claimed.id), "enough") == (0, 1)
+    assert [one.state for one in await storage.workers.rescue()] == ["cancelled"]
     record = await look(storage, claimed.id)
     assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
     assert record.finished_at is not None
     assert [one.end for one in record.attempts] == [End.CRASHED]
-    assert (await storage.changes("w1")).cancels == ()
+    assert (await storage.workers.changes("w1")).cancels == ()
 
 
 async def test_a_rescue_forgets_nothing_that_was_saved(storage: Storage) -> None:
     """Checkpoint, progress and steps of the crashed attempt help the next one."""
     claimed = await start(storage)
-    await storage.save(ref(claimed), progress='{"done": 1, "total": 9, "note": ""}', saved='{"at": 1}')
-    await storage.save_step(ref(claimed), "fetch", '"x"')
-    await storage.rescue()
+    await storage.attempts.save(
+        ref(claimed), progress='{"done": 1, "total": 9, "note": ""}', saved='{"at": 1}'
+    )
+    await storage.attempts.save_step(ref(claimed), "fetch", '"x"')
+    await storage.workers.rescue()
     (again,) = await claim(storage, worker="w2")
-    assert (again.saved, dict(await storage.steps(ref(again)))) == ('{"at": 1}', {"fetch": '"x"'})
+    assert (again.saved, dict(await storage.attempts.steps(ref(again)))) == ('{"at": 1}', {"fetch": '"x"'})
 
 
 async def test_a_limit_bounds_one_call(storage: Storage) -> None:
     """At most `limit` jobs at a time; called again, the next ones, until there are none."""
-    await storage.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info={})
     await add(storage, *(job() for _ in range(10)))
     await claim(storage)
-    await storage.unregister("w1")
+    await storage.workers.unregister("w1")
     rescued: list[int] = []
     for expected in (4, 4, 2, 0):
-        batch = await storage.rescue(limit=4)
+        batch = await storage.workers.rescue(limit=4)
         assert len(batch) == expected
         rescued += [one.id for one in batch]
     assert len(set(rescued)) == 10
@@ -216,12 +218,12 @@ async def test_a_limit_bounds_one_call(storage: Storage) -> None:
 async def test_a_limit_does_not_hide_a_dead_workers_rest(engine: Engine) -> None:
     """A worker that died with more jobs than one call rescues: the rest is rescued by the next calls."""
     storage = engine.storage
-    await storage.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info={})
     await add(storage, *(job() for _ in range(5)))
     await claim(storage)
     await engine.advance(LEASE + 1)
-    assert [len(await storage.rescue(limit=3)) for _ in range(3)] == [3, 2, 0]
-    assert await storage.workers() == ()
+    assert [len(await storage.workers.rescue(limit=3)) for _ in range(3)] == [3, 2, 0]
+    assert await storage.workers.all() == ()
 
 
 async def test_a_job_that_cannot_be_handled_does_not_block_the_rest(engine: Engine) -> None:
@@ -230,11 +232,11 @@ async def test_a_job_that_cannot_be_handled_does_not_block_the_rest(engine: Engi
     ids = await add(storage, *(job() for _ in range(5)))
     await claim(storage)
     await engine.refuse("update", f"old.id = {ids[1]}")
-    rescued = {one.id for one in await storage.rescue()}
+    rescued = {one.id for one in await storage.workers.rescue()}
     assert rescued == set(ids) - {ids[1]}
     assert await states(storage) == ["retryable", "executing", "retryable", "retryable", "retryable"]
     another = await start(storage, job("other"))
-    assert [one.id for one in await storage.rescue()] == [another.id]
+    assert [one.id for one in await storage.workers.rescue()] == [another.id]
 
 
 async def test_many_jobs_that_cannot_be_handled_do_not_fill_the_limit(engine: Engine) -> None:
@@ -245,7 +247,7 @@ async def test_many_jobs_that_cannot_be_handled_do_not_fill_the_limit(engine: En
     await engine.refuse("update", f"old.id <= {bad[-1]}")
     good = (await start(storage)).id
     for _ in range(5):
-        if [one.id for one in await storage.rescue(limit=2)] == [good]:
+        if [one.id for one in await storage.workers.rescue(limit=2)] == [good]:
             break
     assert (await look(storage, good)).state is State.RETRYABLE
 
@@ -256,7 +258,7 @@ async def test_a_payload_that_is_no_longer_json_is_rescued_too(engine: Engine, c
     ids = await add(storage, *(job() for _ in range(3)))
     await claim(storage)
     await engine.execute(f"update {await engine.job_table()} set args = {corrupt} where id = {ids[0]}")
-    assert {one.id for one in await storage.rescue()} == set(ids)
+    assert {one.id for one in await storage.workers.rescue()} == set(ids)
 
 
 async def test_a_row_that_has_lost_its_start_is_rescued_too(engine: Engine) -> None:
@@ -265,7 +267,7 @@ async def test_a_row_that_has_lost_its_start_is_rescued_too(engine: Engine) -> N
     ids = await add(storage, *(job() for _ in range(3)))
     await claim(storage)
     await engine.execute(f"update {await engine.job_table()} set started_at = null where id = {ids[0]}")
-    assert {one.id for one in await storage.rescue()} == set(ids)
+    assert {one.id for one in await storage.workers.rescue()} == set(ids)
     (record,) = (await look(storage, ids[0])).attempts
     assert record.started_at == record.finished_at
 
@@ -277,7 +279,7 @@ async def test_two_rescuers_rescue_each_job_once(engine: Engine) -> None:
     rescued: list[int] = []
 
     async def rescue(storage: Storage) -> None:
-        while batch := await storage.rescue(limit=7):
+        while batch := await storage.workers.rescue(limit=7):
             rescued.extend(one.id for one in batch)
 
     async with engine.open() as other:
@@ -286,7 +288,7 @@ async def test_two_rescuers_rescue_each_job_once(engine: Engine) -> None:
                 for storage in (engine.storage, other, engine.storage, other):
                     nursery.start_soon(rescue, storage)
     assert sorted(rescued) == ids
-    records = await engine.storage.query(where.everything())
+    records = await engine.storage.jobs.query(where.everything())
     assert {(one.state, len(one.attempts)) for one in records} == {(State.RETRYABLE, 1)}
 
 
@@ -295,6 +297,6 @@ async def test_a_rescue_and_the_late_beat_of_the_dead(engine: Engine) -> None:
     storage = engine.storage
     await _alive(storage)
     await engine.advance(LEASE + 1)
-    await storage.rescue()
-    assert not (await storage.beat("w1", lease=LEASE, info={})).known
-    assert await storage.workers() == ()
+    await storage.workers.rescue()
+    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
+    assert await storage.workers.all() == ()

@@ -11,7 +11,7 @@ from jobrt._core import where
 from jobrt._core.states import Event, State
 from jobrt._storage.contract import Storage
 from jobrt.errors import SchemaError
-from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start
+from tests.conformance.build import add, ask, claim, complete, end, job, look, next_due, ref, start
 from tests.conformance.harness import PATIENCE, Engine, Postgres, Sqlite
 from tests.conformance.test_manage import one_of_each
 
@@ -23,19 +23,19 @@ async def test_the_engine_is_named(engine: Engine) -> None:
 
 async def test_a_migrated_database(storage: Storage) -> None:
     """All migrations are applied, none is pending, nothing is newer; the check passes."""
-    status = await storage.schema()
+    status = await storage.schema.status()
     assert len(status.applied) >= 1
     assert (status.pending, status.newer) == ((), False)
-    await storage.check_schema()
+    await storage.schema.check()
 
 
 async def test_migrating_again_does_nothing(engine: Engine) -> None:
     """There is nothing to apply, and jobs stay."""
     ids = await one_of_each(engine.storage)
     before = await engine.everything()
-    assert await engine.storage.migrate() == ()
+    assert await engine.storage.schema.migrate() == ()
     assert await engine.everything() == before
-    assert await engine.storage.count(where.everything()) == len(ids)
+    assert await engine.storage.jobs.count(where.everything()) == len(ids)
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ async def test_a_new_database_is_migrated_once(bare: Engine) -> None:
     if isinstance(bare, Sqlite):
         pytest.skip("files are migrated when they are opened")
     async with bare.open() as storage:
-        status = await storage.schema()
+        status = await storage.schema.status()
         assert status.applied == ()
-        assert await storage.migrate() == status.pending
-        assert await storage.migrate() == ()
-        assert (await storage.schema()).applied == status.pending
+        assert await storage.schema.migrate() == status.pending
+        assert await storage.schema.migrate() == ()
+        assert (await storage.schema.status()).applied == status.pending
         assert len(await add(storage, job())) == 1
 
 
@@ -67,11 +67,11 @@ async def test_a_database_without_tables(bare: Engine) -> None:
     if isinstance(bare, Sqlite):
         pytest.skip("files are migrated when they are opened")
     async with bare.open() as storage:
-        status = await storage.schema()
+        status = await storage.schema.status()
         assert status.pending
         assert not status.newer
         with pytest.raises(SchemaError, match="migrate"):
-            await storage.check_schema()
+            await storage.schema.check()
 
 
 async def test_many_migrate_at_once(bare: Engine) -> None:
@@ -80,9 +80,9 @@ async def test_many_migrate_at_once(bare: Engine) -> None:
 
     async def migrate() -> None:
         async with bare.open() as storage:
-            done.append(await storage.migrate())
-            await storage.check_schema()
-            await storage.insert([job()])
+            done.append(await storage.schema.migrate())
+            await storage.schema.check()
+            await storage.jobs.insert([job()])
 
     with trio.fail_after(PATIENCE * 2):
         async with trio.open_nursery() as nursery:
@@ -91,20 +91,20 @@ async def test_many_migrate_at_once(bare: Engine) -> None:
     names = [name for each in done for name in each]
     assert len(names) == len(set(names))
     async with bare.open() as storage:
-        assert await storage.count(where.everything()) == 5
+        assert await storage.jobs.count(where.everything()) == 5
 
 
 async def test_a_schema_that_is_newer_is_refused(engine: Engine) -> None:
     """A database that a later jobrt has migrated is left alone, and the error says so."""
     storage = engine.storage
     await _add_a_migration(engine)
-    status = await storage.schema()
+    status = await storage.schema.status()
     assert status.newer
     before = await engine.everything()
     with pytest.raises(SchemaError, match="newer"):
-        await storage.migrate()
+        await storage.schema.migrate()
     with pytest.raises(SchemaError, match="newer"):
-        await storage.check_schema()
+        await storage.schema.check()
     assert await engine.everything() == before
 
 
@@ -135,47 +135,45 @@ async def _add_a_migration(engine: Engine) -> None:
 # ------------------------------------------------------------------ checkpoints
 
 CALLS = {
-    "schema": lambda s, c: s.schema(),
-    "migrate": lambda s, c: s.migrate(),
-    "check_schema": lambda s, c: s.check_schema(),
-    "now": lambda s, c: s.now(),
-    "insert": lambda s, c: s.insert([job()]),
-    "insert nothing": lambda s, c: s.insert([]),
-    "exchange": lambda s, c: s.exchange([end(c)], ask()),
-    "exchange nothing": lambda s, c: s.exchange([], ask(limit=0)),
-    "finish": lambda s, c: s.finish([end(c)]),
-    "finish nothing": lambda s, c: s.finish([]),
-    "release_unknown": lambda s, c: s.release_unknown("w1", "default", []),
-    "save": lambda s, c: s.save(ref(c), saved="1"),
-    "steps": lambda s, c: s.steps(ref(c)),
-    "save_step": lambda s, c: s.save_step(ref(c), "a", "1"),
-    "register": lambda s, c: s.register("w9", lease=30, info={}),
-    "beat": lambda s, c: s.beat("w1", lease=99, info={"new": 1}),
-    "changes": lambda s, c: s.changes("w1"),
-    "unregister": lambda s, c: s.unregister("w1"),
-    "workers": lambda s, c: s.workers(),
-    "rescue": lambda s, c: s.rescue(),
-    "lead": lambda s, c: s.lead("cron", "w1", seconds=10),
-    "resign": lambda s, c: s.resign("cron", "w1"),
-    "next_due": lambda s, c: s.next_due(["default"]),
-    "next_due of nothing": lambda s, c: s.next_due([]),
-    "get": lambda s, c: s.get(c.id),
-    "query": lambda s, c: s.query(where.everything()),
-    "count": lambda s, c: s.count(where.everything()),
-    "cancel": lambda s, c: s.cancel(where.everything(), "x"),
-    "rerun": lambda s, c: s.rerun(where.everything()),
-    "update": lambda s, c: s.update(where.everything(), {"priority": 9}),
-    "delete": lambda s, c: s.delete(where.everything()),
-    "prune": lambda s, c: s.prune([]),
-    "await_final": lambda s, c: s.await_final([c.id]),
-    "queues": lambda s, c: s.queues(),
-    "set_queue": lambda s, c: s.set_queue("default", paused=True),
-    "stats": lambda s, c: s.stats(since=c.created_at),
-    "cron_put": lambda s, c: s.cron_put(_row()),
-    "cron_rows": lambda s, c: s.cron_rows(),
-    "cron_set": lambda s, c: s.cron_set("nightly", paused=True),
-    "cron_delete": lambda s, c: s.cron_delete("nightly"),
-    "cron_fire": lambda s, c: s.cron_fire("nightly", c.created_at, job()),
+    "schema": lambda s, c: s.schema.status(),
+    "migrate": lambda s, c: s.schema.migrate(),
+    "check_schema": lambda s, c: s.schema.check(),
+    "now": lambda s, c: s.schema.now(),
+    "insert": lambda s, c: s.jobs.insert([job()]),
+    "insert nothing": lambda s, c: s.jobs.insert([]),
+    "exchange": lambda s, c: s.attempts.exchange([end(c)], ask()),
+    "exchange nothing": lambda s, c: s.attempts.exchange([], ask(limit=0)),
+    "finish": lambda s, c: s.attempts.finish([end(c)]),
+    "finish nothing": lambda s, c: s.attempts.finish([]),
+    "release_unknown": lambda s, c: s.attempts.release_unknown("w1", "default", []),
+    "save": lambda s, c: s.attempts.save(ref(c), saved="1"),
+    "steps": lambda s, c: s.attempts.steps(ref(c)),
+    "save_step": lambda s, c: s.attempts.save_step(ref(c), "a", "1"),
+    "register": lambda s, c: s.workers.register("w9", lease=30, info={}),
+    "beat": lambda s, c: s.workers.beat("w1", lease=99, info={"new": 1}),
+    "changes": lambda s, c: s.workers.changes("w1"),
+    "unregister": lambda s, c: s.workers.unregister("w1"),
+    "workers": lambda s, c: s.workers.all(),
+    "rescue": lambda s, c: s.workers.rescue(),
+    "lead": lambda s, c: s.workers.lead("cron", "w1", seconds=10),
+    "resign": lambda s, c: s.workers.resign("cron", "w1"),
+    "get": lambda s, c: s.jobs.get(c.id),
+    "query": lambda s, c: s.jobs.query(where.everything()),
+    "count": lambda s, c: s.jobs.count(where.everything()),
+    "cancel": lambda s, c: s.jobs.cancel(where.everything(), "x"),
+    "rerun": lambda s, c: s.jobs.rerun(where.everything()),
+    "update": lambda s, c: s.jobs.update(where.everything(), {"priority": 9}),
+    "delete": lambda s, c: s.jobs.delete(where.everything()),
+    "prune": lambda s, c: s.jobs.prune([]),
+    "await_final": lambda s, c: s.jobs.await_final([c.id]),
+    "queues": lambda s, c: s.queues.all(),
+    "set_queue": lambda s, c: s.queues.set("default", paused=True),
+    "stats": lambda s, c: s.jobs.stats(since=c.created_at),
+    "cron_put": lambda s, c: s.crons.put(_row()),
+    "cron_rows": lambda s, c: s.crons.all(),
+    "cron_set": lambda s, c: s.crons.set("nightly", paused=True),
+    "cron_delete": lambda s, c: s.crons.delete("nightly"),
+    "cron_fire": lambda s, c: s.crons.fire("nightly", c.created_at, job()),
 }
 
 
@@ -189,8 +187,8 @@ def _row() -> object:
 async def test_every_method_is_a_checkpoint(engine: Engine, call: object) -> None:
     """In a scope that is cancelled already it raises `trio.Cancelled`, and nothing has happened."""
     storage = engine.storage
-    await storage.register("w1", lease=30, info={})
-    await storage.cron_put(_row())
+    await storage.workers.register("w1", lease=30, info={})
+    await storage.crons.put(_row())
     claimed = await start(storage)
     await one_of_each(storage)
     before = await engine.everything()
@@ -206,7 +204,7 @@ async def test_a_cancelled_transaction_is_not_entered(engine: Engine) -> None:
     claimed = await start(engine.storage)
     with trio.CancelScope() as scope:
         scope.cancel()
-        async with engine.storage.transaction(ref(claimed), end(claimed)):
+        async with engine.storage.attempts.transaction(ref(claimed), end(claimed)):
             pytest.fail("the block was entered")
     assert scope.cancelled_caught
     await complete(engine.storage, claimed)
@@ -224,7 +222,7 @@ async def test_a_sessions_time_zone_changes_nothing(request: pytest.FixtureReque
             f"alter role current_user in database \"{await _database(unopened)}\" set timezone = '{zone}'"
         )
         async with unopened.open() as storage:
-            moment = (await storage.now() + timedelta(hours=1)).replace(microsecond=7)
+            moment = (await storage.schema.now() + timedelta(hours=1)).replace(microsecond=7)
             assert moment.utcoffset() == timedelta(0)
             later, now = await add(storage, job(schedule_at=moment), job())
             record = await look(storage, later)
@@ -232,13 +230,13 @@ async def test_a_sessions_time_zone_changes_nothing(request: pytest.FixtureReque
             (claimed,) = await claim(storage)
             assert claimed.id == now
             assert claimed.started_at.utcoffset() == timedelta(0)
-            await storage.finish([end(claimed, Event.RETRY, delay=3600.0)])
+            await storage.attempts.finish([end(claimed, Event.RETRY, delay=3600.0)])
             assert await claim(storage) == ()
-            assert await storage.count(where.created_within(timedelta(minutes=5))) == 2
-            assert await storage.count(where.scheduled_at(moment)) == 1
-            due = await storage.next_due(["default"])
+            assert await storage.jobs.count(where.created_within(timedelta(minutes=5))) == 2
+            assert await storage.jobs.count(where.scheduled_at(moment)) == 1
+            due = await next_due(storage, "default")
             assert due["default"] == pytest.approx(3600, abs=60)
-            await storage.delete(where.everything())
+            await storage.jobs.delete(where.everything())
 
 
 async def _database(engine: Engine) -> str:
@@ -252,9 +250,9 @@ async def test_another_schema_is_another_jobrt(engine: Engine) -> None:
         pytest.skip("a file has no schemas")
     other = Postgres(engine.url, schema='other "jobs"')
     async with other.open() as storage:
-        await storage.migrate()
+        await storage.schema.migrate()
         (id,) = await add(storage, job())
-        assert await engine.storage.count(where.everything()) == 0
+        assert await engine.storage.jobs.count(where.everything()) == 0
         assert [one.id for one in await claim(storage)] == [id]
-        await storage.rescue()
-        assert await storage.count(where.state("retryable")) == 1
+        await storage.workers.rescue()
+        assert await storage.jobs.count(where.state("retryable")) == 1

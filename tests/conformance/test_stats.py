@@ -1,4 +1,4 @@
-"""`Storage.stats`: counted by hour, queue and name, pruned jobs included."""
+"""`JobStore.stats`: counted by hour, queue and name, pruned jobs included."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOUR = 3600
 
 
 async def _all(storage: Storage) -> tuple[Bucket, ...]:
-    return await storage.stats(since=await storage.now() - 30 * DAY)
+    return await storage.jobs.stats(since=await storage.schema.now() - 30 * DAY)
 
 
 async def _sums(storage: Storage, name: str = "send") -> tuple[int, int, int, int, int]:
@@ -42,10 +42,10 @@ async def _life(storage: Storage) -> None:
     claimed = await claim(storage)
     events = [Event.COMPLETE, Event.RETRY, Event.DISCARD, Event.CANCEL, Event.SNOOZE]
     for one, event in zip(claimed, events, strict=False):
-        await storage.finish([end(one, event, delay=60.0 * (event is Event.SNOOZE), message="m")])
+        await storage.attempts.finish([end(one, event, delay=60.0 * (event is Event.SNOOZE), message="m")])
     (again,) = await claim(storage)
     await complete(storage, again)
-    assert await storage.cancel(where.state("scheduled"), "x", limit=1) == (1, 0)
+    assert await storage.jobs.cancel(where.state("scheduled"), "x", limit=1) == (1, 0)
 
 
 WANTED = (8, 2, 2, 1, 2)
@@ -67,9 +67,9 @@ async def test_jobs_that_are_gone_still_count(storage: Storage, how: str) -> Non
     """Counting goes by what happened, not by what is left."""
     await _life(storage)
     if how == "delete":
-        await storage.delete(where.everything())
+        await storage.jobs.delete(where.everything())
     else:
-        await storage.prune([PruneRule(state=state) for state in FINAL])
+        await storage.jobs.prune([PruneRule(state=state) for state in FINAL])
     assert await _sums(storage) == WANTED
     await complete(storage, await start(storage))
     enqueued, completed, *rest = WANTED
@@ -89,7 +89,7 @@ async def test_hours_are_whole_and_in_utc(storage: Storage) -> None:
     (bucket,) = await _all(storage)
     assert bucket.hour.utcoffset() == timedelta(0)
     assert (bucket.hour.minute, bucket.hour.second, bucket.hour.microsecond) == (0, 0, 0)
-    assert timedelta(0) <= await storage.now() - bucket.hour < timedelta(hours=2)
+    assert timedelta(0) <= await storage.schema.now() - bucket.hour < timedelta(hours=2)
 
 
 async def test_each_thing_counts_in_its_own_hour(engine: Engine) -> None:
@@ -98,7 +98,7 @@ async def test_each_thing_counts_in_its_own_hour(engine: Engine) -> None:
     await add(storage, job())
     await engine.advance(3 * HOUR)
     (claimed,) = await claim(storage)
-    await storage.finish([end(claimed, Event.RETRY, message="no")])
+    await storage.attempts.finish([end(claimed, Event.RETRY, message="no")])
     await engine.advance(2 * HOUR)
     await complete(storage, *await claim(storage))
     buckets = sorted(await _all(storage), key=lambda one: one.hour)
@@ -113,11 +113,11 @@ async def test_only_since(engine: Engine) -> None:
     storage = engine.storage
     await complete(storage, await start(storage, job("old")))
     await complete(storage, await start(storage, job("gone")))
-    await storage.delete(where.name("gone"))
+    await storage.jobs.delete(where.name("gone"))
     await engine.advance(10 * HOUR)
     await complete(storage, await start(storage, job("new")))
-    since = await storage.now() - timedelta(hours=5)
-    assert {one.name for one in await storage.stats(since=since)} == {"new"}
+    since = await storage.schema.now() - timedelta(hours=5)
+    assert {one.name for one in await storage.jobs.stats(since=since)} == {"new"}
     assert {one.name for one in await _all(storage)} == {"old", "gone", "new"}
 
 
@@ -135,7 +135,7 @@ async def test_run_times(engine: Engine) -> None:
         (claimed,) = await claim(storage, name)
         await engine.advance(run)
         event = Event.COMPLETE if name == "send" else Event.DISCARD
-        await storage.finish([end(claimed, event)])
+        await storage.attempts.finish([end(claimed, event)])
     found = [one for one in await _all(storage) if one.name == "send"]
     assert sum(one.seconds for one in found) == pytest.approx(1_000_100.5, abs=20)
     assert sum(one.seconds for one in await _all(storage) if one.name == "fails") == 0
@@ -156,7 +156,7 @@ async def test_run_times_of_jobs_that_are_gone(engine: Engine) -> None:
         await engine.advance(run)
         await complete(storage, claimed)
     before = await _all(storage)
-    await storage.prune([PruneRule(state=State.COMPLETED, keep_at_least=1)])
+    await storage.jobs.prune([PruneRule(state=State.COMPLETED, keep_at_least=1)])
     after = await _all(storage)
     assert sum(one.seconds for one in after) == pytest.approx(sum(one.seconds for one in before))
     assert [sum(x) for x in zip(*(one.histogram for one in after), strict=True)] == [
@@ -170,16 +170,16 @@ async def test_all_time_is_all_time(engine: Engine) -> None:
     rules = [PruneRule(state=state) for state in FINAL]
     for _ in range(5):
         await complete(storage, await start(storage))
-        await storage.prune(rules)
+        await storage.jobs.prune(rules)
         await engine.advance(5 * HOUR)
     await engine.advance(1500 * 24 * HOUR)
     for _ in range(3):
         await complete(storage, await start(storage))
-        await storage.prune(rules)
-    found = await storage.stats(since=await storage.now() - 9999 * DAY)
+        await storage.jobs.prune(rules)
+    found = await storage.jobs.stats(since=await storage.schema.now() - 9999 * DAY)
     assert sum(one.enqueued for one in found) == sum(one.completed for one in found) == 8
     assert sum(map(sum, (one.histogram for one in found))) == 8
-    recent = await storage.now() - 400 * DAY
+    recent = await storage.schema.now() - 400 * DAY
     assert len([one for one in found if one.hour < recent]) <= 2
     assert len([one for one in found if one.hour >= recent]) <= 2
 
@@ -188,9 +188,9 @@ async def test_crashes_are_failures(storage: Storage) -> None:
     """A rescued attempt failed; snoozed and interrupted ones did not."""
     for _ in range(2):
         await start(storage)
-    assert len(await storage.rescue()) == 2
+    assert len(await storage.workers.rescue()) == 2
     (one, other) = await claim(storage)
-    await storage.finish([end(one, Event.SNOOZE), end(other, Event.GIVE_BACK)])
+    await storage.attempts.finish([end(one, Event.SNOOZE), end(other, Event.GIVE_BACK)])
     assert await _sums(storage) == (2, 0, 2, 0, 0)
 
 
@@ -200,4 +200,4 @@ async def test_since_any_zone(storage: Storage) -> None:
 
     await add(storage, job())
     since = datetime.now(UTC).replace(year=2020).astimezone(timezone(timedelta(hours=-5)))
-    assert len(await storage.stats(since=since)) == 1
+    assert len(await storage.jobs.stats(since=since)) == 1

@@ -1,4 +1,4 @@
-"""`Storage.transaction`, progress, checkpoints and steps: what an attempt writes while it runs."""
+"""`AttemptStore.transaction`, progress, checkpoints and steps: what an attempt writes while it runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_writes_and_completion_commit_together(engine: Engine, orders: Non
     """At the end of the block both are there."""
     storage = engine.storage
     claimed = await start(storage)
-    async with storage.transaction(ref(claimed), end(claimed, result='"done"')) as conn:
+    async with storage.attempts.transaction(ref(claimed), end(claimed, result='"done"')) as conn:
         await _run(conn, "insert into orders values (1)")
         await _run(conn, "insert into orders values (2)")
     assert await _orders(engine) == [1, 2]
@@ -52,7 +52,7 @@ async def test_nothing_is_seen_before_the_end(engine: Engine, orders: None, shar
     storage = engine.storage
     claimed = await start(storage)
     async with engine.open() as other:
-        async with storage.transaction(ref(claimed), end(claimed)) as conn:
+        async with storage.attempts.transaction(ref(claimed), end(claimed)) as conn:
             await _run(conn, "insert into orders values (1)")
             assert await _orders(engine) == []
             assert (await look(other, claimed.id)).state is State.EXECUTING
@@ -64,12 +64,12 @@ async def test_an_error_in_the_block_rolls_back(engine: Engine, orders: None) ->
     storage = engine.storage
     claimed = await start(storage)
     with pytest.raises(ZeroDivisionError):
-        async with storage.transaction(ref(claimed), end(claimed)) as conn:
+        async with storage.attempts.transaction(ref(claimed), end(claimed)) as conn:
             await _run(conn, "insert into orders values (1)")
             raise ZeroDivisionError
     assert await _orders(engine) == []
     assert await states(storage) == ["executing"]
-    assert await storage.finish([end(claimed, Event.RETRY, message="no")]) == ()
+    assert await storage.attempts.finish([end(claimed, Event.RETRY, message="no")]) == ()
 
 
 async def test_a_cancelled_block_rolls_back(engine: Engine, orders: None) -> None:
@@ -77,7 +77,7 @@ async def test_a_cancelled_block_rolls_back(engine: Engine, orders: None) -> Non
     storage = engine.storage
     claimed = await start(storage)
     with trio.CancelScope() as scope:
-        async with storage.transaction(ref(claimed), end(claimed)) as conn:
+        async with storage.attempts.transaction(ref(claimed), end(claimed)) as conn:
             await _run(conn, "insert into orders values (1)")
             scope.cancel()
             await trio.lowlevel.checkpoint()
@@ -92,7 +92,7 @@ async def test_a_statement_that_the_database_refuses(engine: Engine, orders: Non
     storage = engine.storage
     claimed = await start(storage)
     with pytest.raises(Exception, match=r"no_such_table"):
-        async with storage.transaction(ref(claimed), end(claimed)) as conn:
+        async with storage.attempts.transaction(ref(claimed), end(claimed)) as conn:
             await _run(conn, "insert into orders values (1)")
             await _run(conn, "insert into no_such_table values (1)")
     assert await _orders(engine) == []
@@ -103,9 +103,9 @@ async def test_a_lease_lost_before_the_block(engine: Engine, orders: None) -> No
     """The block is not entered."""
     storage = engine.storage
     claimed = await start(storage)
-    await storage.rescue()
+    await storage.workers.rescue()
     with pytest.raises(LeaseLost):
-        async with storage.transaction(ref(claimed), end(claimed)):
+        async with storage.attempts.transaction(ref(claimed), end(claimed)):
             pytest.fail("the block was entered")
     assert await states(storage) == ["retryable"]
 
@@ -115,7 +115,7 @@ async def test_a_lease_lost_during_the_block(engine: Engine, orders: None) -> No
     storage = engine.storage
     claimed, table = await start(storage), await engine.job_table()
     with pytest.raises(LeaseLost):
-        async with storage.transaction(ref(claimed), end(claimed)) as conn:
+        async with storage.attempts.transaction(ref(claimed), end(claimed)) as conn:
             await _run(conn, "insert into orders values (1)")
             await _run(conn, f"update {table} set lease = lease + 1000 where id = {claimed.id}")
     assert await _orders(engine) == []
@@ -130,9 +130,9 @@ async def test_a_rescue_during_the_block(engine: Engine, orders: None, shareable
     with trio.fail_after(PATIENCE):
         async with engine.open() as other, trio.open_nursery() as nursery:
             try:
-                async with storage.transaction(ref(claimed), end(claimed)) as conn:
+                async with storage.attempts.transaction(ref(claimed), end(claimed)) as conn:
                     await _run(conn, "insert into orders values (1)")
-                    nursery.start_soon(other.rescue)
+                    nursery.start_soon(other.workers.rescue)
                     for _ in range(100):
                         await trio.lowlevel.checkpoint()
             except LeaseLost:
@@ -147,7 +147,7 @@ async def test_any_outcome_can_be_the_end(engine: Engine, orders: None) -> None:
     """A block may end in a retry, too, and its writes stay."""
     storage = engine.storage
     claimed = await start(storage)
-    async with storage.transaction(
+    async with storage.attempts.transaction(
         ref(claimed), end(claimed, Event.RETRY, delay=60.0, message="later")
     ) as conn:
         await _run(conn, "insert into orders values (1)")
@@ -160,22 +160,22 @@ async def test_a_job_enqueued_in_the_block(engine: Engine) -> None:
     """The block's connection can carry inserts: they are there when it commits, and not when it does not."""
     storage = engine.storage
     first, second = await start(storage), await start(storage)
-    async with storage.transaction(ref(first), end(first)) as conn:
-        (made,) = await storage.insert([job("next")], conn=conn)
+    async with storage.attempts.transaction(ref(first), end(first)) as conn:
+        (made,) = await storage.jobs.insert([job("next")], conn=conn)
     with pytest.raises(ZeroDivisionError):
-        async with storage.transaction(ref(second), end(second)) as conn:
-            await storage.insert([job("never")], conn=conn)
+        async with storage.attempts.transaction(ref(second), end(second)) as conn:
+            await storage.jobs.insert([job("never")], conn=conn)
             raise ZeroDivisionError
-    records = await storage.query(where.name("next") | where.name("never"))
+    records = await storage.jobs.query(where.name("next") | where.name("never"))
     assert [one.id for one in records] == [made.id]
 
 
 async def test_the_outcome_of_the_block_counts_as_landed(storage: Storage) -> None:
     """Sent again after a lost reply it is not refused."""
     claimed = await start(storage)
-    async with storage.transaction(ref(claimed), end(claimed, result="1")):
+    async with storage.attempts.transaction(ref(claimed), end(claimed, result="1")):
         pass
-    assert await storage.finish([end(claimed, result="1")]) == ()
+    assert await storage.attempts.finish([end(claimed, result="1")]) == ()
     assert await states(storage) == ["completed"]
 
 
@@ -186,11 +186,14 @@ async def test_other_calls_go_on_beside_a_block(engine: Engine, orders: None) ->
     done: list[int] = []
 
     async def write() -> None:
-        await storage.insert([job("third")])
+        await storage.jobs.insert([job("third")])
         done.append(1)
 
     with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery, storage.transaction(ref(claimed), end(claimed)) as conn:
+        async with (
+            trio.open_nursery() as nursery,
+            storage.attempts.transaction(ref(claimed), end(claimed)) as conn,
+        ):
             await _run(conn, "insert into orders values (1)")
             if engine.shareable:
                 assert (await look(storage, waiting)).state is State.AVAILABLE
@@ -208,7 +211,7 @@ async def test_two_blocks_at_once(engine: Engine, orders: None) -> None:
     jobs = [await start(storage) for _ in range(4)]
 
     async def run(n: int) -> None:
-        async with storage.transaction(ref(jobs[n]), end(jobs[n])) as conn:
+        async with storage.attempts.transaction(ref(jobs[n]), end(jobs[n])) as conn:
             await _run(conn, f"insert into orders values ({n})")
             await trio.lowlevel.checkpoint()
             if n == 2:
@@ -235,18 +238,20 @@ async def _finish_before(nursery: trio.Nursery, run: Any, n: int) -> None:
 async def test_progress_is_seen_while_the_job_runs(storage: Storage) -> None:
     """The latest; how far, of how much, and a note."""
     claimed = await start(storage)
-    assert await storage.save(ref(claimed), progress='{"done": 1, "total": null, "note": ""}')
+    assert await storage.attempts.save(ref(claimed), progress='{"done": 1, "total": null, "note": ""}')
     assert (await look(storage, claimed.id)).progress == Progress(1)
-    assert await storage.save(ref(claimed), progress='{"done": 2.5, "total": 10, "note": "half-way ☃"}')
+    assert await storage.attempts.save(
+        ref(claimed), progress='{"done": 2.5, "total": 10, "note": "half-way ☃"}'
+    )
     assert (await look(storage, claimed.id)).progress == Progress(2.5, 10, "half-way ☃")
 
 
 async def test_progress_and_checkpoint_do_not_touch_each_other(storage: Storage) -> None:
     """What is not given stays as it was."""
     claimed = await start(storage)
-    await storage.save(ref(claimed), saved='{"page": 1}')
-    await storage.save(ref(claimed), progress='{"done": 1, "total": 2, "note": ""}')
-    await storage.save(ref(claimed), saved='{"page": 2}')
+    await storage.attempts.save(ref(claimed), saved='{"page": 1}')
+    await storage.attempts.save(ref(claimed), progress='{"done": 1, "total": 2, "note": ""}')
+    await storage.attempts.save(ref(claimed), saved='{"page": 2}')
     record = await look(storage, claimed.id)
     assert (record.progress, record.saved) == (Progress(1, 2), {"page": 2})
     assert (record.state, record.attempt, record.attempts) == (State.EXECUTING, 1, ())
@@ -256,9 +261,9 @@ async def test_progress_and_checkpoint_do_not_touch_each_other(storage: Storage)
 async def test_any_json_can_be_a_checkpoint(storage: Storage, text: str) -> None:
     """Empty ones are checkpoints, too."""
     claimed = await start(storage)
-    assert await storage.save(ref(claimed), saved=text)
+    assert await storage.attempts.save(ref(claimed), saved=text)
     assert (await look(storage, claimed.id)).saved == json.loads(text)
-    await storage.finish([end(claimed, Event.SNOOZE)])
+    await storage.attempts.finish([end(claimed, Event.SNOOZE)])
     (again,) = await claim(storage)
     assert again.saved is not None
     assert json.loads(again.saved) == json.loads(text)
@@ -267,9 +272,9 @@ async def test_any_json_can_be_a_checkpoint(storage: Storage, text: str) -> None
 async def test_saving_nothing(storage: Storage) -> None:
     """It still tells whether the lease is held."""
     claimed = await start(storage)
-    assert await storage.save(ref(claimed)) is True
-    await storage.rescue()
-    assert await storage.save(ref(claimed)) is False
+    assert await storage.attempts.save(ref(claimed)) is True
+    await storage.workers.rescue()
+    assert await storage.attempts.save(ref(claimed)) is False
 
 
 # ------------------------------------------------------------------ steps
@@ -278,31 +283,31 @@ async def test_saving_nothing(storage: Storage) -> None:
 async def test_steps_are_kept_by_name(storage: Storage) -> None:
     """Each with its value; none at first."""
     claimed = await start(storage)
-    assert await storage.steps(ref(claimed)) == {}
-    assert await storage.save_step(ref(claimed), "fetch", '{"n": 1}')
-    assert await storage.save_step(ref(claimed), "it's ☃", "null")
-    steps = await storage.steps(ref(claimed))
+    assert await storage.attempts.steps(ref(claimed)) == {}
+    assert await storage.attempts.save_step(ref(claimed), "fetch", '{"n": 1}')
+    assert await storage.attempts.save_step(ref(claimed), "it's ☃", "null")
+    steps = await storage.attempts.steps(ref(claimed))
     assert {name: json.loads(text) for name, text in steps.items()} == {"fetch": {"n": 1}, "it's ☃": None}
 
 
 async def test_a_finished_step_stays_as_it_was(storage: Storage) -> None:
     """Stored again, by the same attempt or by a later one, the first value stands and nothing is refused."""
     claimed = await start(storage)
-    assert await storage.save_step(ref(claimed), "fetch", "1")
-    assert await storage.save_step(ref(claimed), "fetch", "2")
-    await storage.finish([end(claimed, Event.RETRY)])
+    assert await storage.attempts.save_step(ref(claimed), "fetch", "1")
+    assert await storage.attempts.save_step(ref(claimed), "fetch", "2")
+    await storage.attempts.finish([end(claimed, Event.RETRY)])
     (again,) = await claim(storage)
-    assert await storage.save_step(ref(again), "fetch", "3")
-    assert await storage.steps(ref(again)) == {"fetch": "1"}
+    assert await storage.attempts.save_step(ref(again), "fetch", "3")
+    assert await storage.attempts.steps(ref(again)) == {"fetch": "1"}
 
 
 async def test_steps_belong_to_one_job(storage: Storage) -> None:
     """Of the same name, another job has its own."""
     first, second = await start(storage), await start(storage)
-    await storage.save_step(ref(first), "fetch", "1")
-    await storage.save_step(ref(second), "fetch", "2")
-    assert await storage.steps(ref(first)) == {"fetch": "1"}
-    assert await storage.steps(ref(second)) == {"fetch": "2"}
-    await storage.delete(where.id(first.id))
-    assert await storage.steps(JobRef(first.id, first.lease)) == {}
-    assert await storage.steps(ref(second)) == {"fetch": "2"}
+    await storage.attempts.save_step(ref(first), "fetch", "1")
+    await storage.attempts.save_step(ref(second), "fetch", "2")
+    assert await storage.attempts.steps(ref(first)) == {"fetch": "1"}
+    assert await storage.attempts.steps(ref(second)) == {"fetch": "2"}
+    await storage.jobs.delete(where.id(first.id))
+    assert await storage.attempts.steps(JobRef(first.id, first.lease)) == {}
+    assert await storage.attempts.steps(ref(second)) == {"fetch": "2"}

@@ -65,21 +65,21 @@ def new(request: pytest.FixtureRequest) -> NewJob:
 
 async def test_the_second_is_the_first(storage: Storage, new: NewJob) -> None:
     """An equal job that waits is found: its id comes back, marked as a duplicate, and no row is made."""
-    (first,) = await storage.insert([new])
-    (second,) = await storage.insert([new])
+    (first,) = await storage.jobs.insert([new])
+    (second,) = await storage.jobs.insert([new])
     assert (first, second) == (Inserted(first.id), Inserted(first.id, duplicate=True))
-    assert await storage.count(where.everything()) == 1
+    assert await storage.jobs.count(where.everything()) == 1
 
 
 async def test_duplicates_within_a_batch(storage: Storage, new: NewJob) -> None:
     """Of equal jobs in one batch the first is stored; results stay in input order."""
     other = unique(job("other", args={"user": 9}, metadata={"tenant": "u"}), key="other")
-    results = await storage.insert([job(), new, other, new, job(), other, new])
+    results = await storage.jobs.insert([job(), new, other, new, job(), other, new])
     ids = [one.id for one in results]
     assert [one.duplicate for one in results] == [False, False, False, True, False, True, True]
     assert (ids[3], ids[6], ids[5]) == (ids[1], ids[1], ids[2])
     assert len(set(ids)) == 4
-    assert await storage.count(where.everything()) == 4
+    assert await storage.jobs.count(where.everything()) == 4
 
 
 async def test_concurrent_enqueuers_make_one_row(engine: Engine, new: NewJob) -> None:
@@ -87,7 +87,7 @@ async def test_concurrent_enqueuers_make_one_row(engine: Engine, new: NewJob) ->
     results: list[Inserted] = []
 
     async def enqueue(storage: Storage) -> None:
-        results.extend(await storage.insert([new]))
+        results.extend(await storage.jobs.insert([new]))
 
     async with engine.open() as other:
         with trio.fail_after(PATIENCE):
@@ -96,7 +96,7 @@ async def test_concurrent_enqueuers_make_one_row(engine: Engine, new: NewJob) ->
                     nursery.start_soon(enqueue, other if n % 2 else engine.storage)
     assert len({one.id for one in results}) == 1
     assert sorted(one.duplicate for one in results) == [False] + [True] * 11
-    assert await engine.storage.count(where.everything()) == 1
+    assert await engine.storage.jobs.count(where.everything()) == 1
 
 
 async def test_concurrent_batches_do_not_deadlock(engine: Engine) -> None:
@@ -105,7 +105,7 @@ async def test_concurrent_batches_do_not_deadlock(engine: Engine) -> None:
     results: list[Inserted] = []
 
     async def enqueue(storage: Storage, batch: list[NewJob]) -> None:
-        results.extend(await storage.insert(batch))
+        results.extend(await storage.jobs.insert(batch))
 
     async with engine.open() as other:
         with trio.fail_after(PATIENCE):
@@ -113,7 +113,7 @@ async def test_concurrent_batches_do_not_deadlock(engine: Engine) -> None:
                 for n in range(8):
                     batch = jobs if n % 2 else jobs[::-1]
                     nursery.start_soon(enqueue, other if n % 4 < 2 else engine.storage, batch)
-    assert await engine.storage.count(where.everything()) == 30
+    assert await engine.storage.jobs.count(where.everything()) == 30
     assert sum(not one.duplicate for one in results) == 30
 
 
@@ -122,12 +122,12 @@ async def test_different_values_are_different_jobs(storage: Storage) -> None:
     a = unique(job(args={"user": 1, "n": 1}), by="args.user")
     b = unique(job(args={"user": 2, "n": 1}), by="args.user")
     c = unique(job(args={"user": 1, "n": 2}), by="args.user")
-    assert [one.duplicate for one in await storage.insert([a, b, c])] == [False, False, True]
+    assert [one.duplicate for one in await storage.jobs.insert([a, b, c])] == [False, False, True]
 
 
 async def test_jobs_without_uniqueness_are_not_in_the_way(storage: Storage) -> None:
     """A plain job with equal values neither blocks a unique one nor is blocked by it."""
-    results = await storage.insert([job(), unique(), job()])
+    results = await storage.jobs.insert([job(), unique(), job()])
     assert [one.duplicate for one in results] == [False, False, False]
 
 
@@ -145,7 +145,7 @@ async def _at(storage: Storage, new: NewJob, state: State) -> int:
         State.DISCARDED: Event.DISCARD,
     }
     if state is not State.EXECUTING:
-        await storage.finish([end(claimed, events[state], delay=60.0 * (state is State.RETRYABLE))])
+        await storage.attempts.finish([end(claimed, events[state], delay=60.0 * (state is State.RETRYABLE))])
     return claimed.id
 
 
@@ -157,7 +157,7 @@ async def test_states_say_who_is_in_the_way(storage: Storage, state: State, rule
     """A stored job blocks when its state is among the states, and only then."""
     id = await _at(storage, unique(), state)
     assert (await look(storage, id)).state is state
-    (found,) = await storage.insert([unique(states=rule)])
+    (found,) = await storage.jobs.insert([unique(states=rule)])
     assert found.duplicate == (state in Unique(states=rule).states)
     assert (found.id == id) == found.duplicate
 
@@ -167,22 +167,22 @@ async def test_a_due_scheduled_job_counts_as_available(engine: Engine) -> None:
     storage = engine.storage
     id = await _at(storage, unique(), State.SCHEDULED)
     await engine.advance(61)
-    assert await storage.insert([unique(states=("available",))]) == (Inserted(id, duplicate=True),)
-    assert not (await storage.insert([unique(states=("scheduled",))]))[0].duplicate
+    assert await storage.jobs.insert([unique(states=("available",))]) == (Inserted(id, duplicate=True),)
+    assert not (await storage.jobs.insert([unique(states=("scheduled",))]))[0].duplicate
 
 
 async def test_the_new_jobs_rule_decides(storage: Storage) -> None:
     """What the stored job's rule was does not matter."""
     await _at(storage, unique(states=("scheduled",)), State.AVAILABLE)
-    assert (await storage.insert([unique(states=("available",))]))[0].duplicate
+    assert (await storage.jobs.insert([unique(states=("available",))]))[0].duplicate
 
 
 async def test_of_several_one_is_found(storage: Storage) -> None:
     """A rule for few states lets equal jobs be; whichever is found later is one of those that count."""
     done = await _at(storage, unique(), State.COMPLETED)
     running = await _at(storage, unique(states=("available",)), State.EXECUTING)
-    assert await storage.insert([unique(states=("executing",))]) == (Inserted(running, duplicate=True),)
-    assert await storage.insert([unique(states=("completed",))]) == (Inserted(done, duplicate=True),)
+    assert await storage.jobs.insert([unique(states=("executing",))]) == (Inserted(running, duplicate=True),)
+    assert await storage.jobs.insert([unique(states=("completed",))]) == (Inserted(done, duplicate=True),)
 
 
 async def test_a_window_slides(engine: Engine) -> None:
@@ -190,11 +190,11 @@ async def test_a_window_slides(engine: Engine) -> None:
     storage = engine.storage
     (first,) = await add(storage, unique())
     await engine.advance(58)
-    assert await storage.insert([unique(within=60)]) == (Inserted(first, duplicate=True),)
+    assert await storage.jobs.insert([unique(within=60)]) == (Inserted(first, duplicate=True),)
     await engine.advance(3)
-    (again,) = await storage.insert([unique(within=60)])
+    (again,) = await storage.jobs.insert([unique(within=60)])
     assert not again.duplicate
-    assert await storage.insert([unique(within=60)]) == (Inserted(again.id, duplicate=True),)
+    assert await storage.jobs.insert([unique(within=60)]) == (Inserted(again.id, duplicate=True),)
 
 
 @pytest.mark.parametrize("state", [State.EXECUTING, *sorted(FINAL)], ids=lambda state: state.value)
@@ -203,48 +203,48 @@ async def test_a_window_holds_after_the_job_has_started(engine: Engine, state: S
     storage = engine.storage
     id = await _at(storage, unique(), state)
     rule = {"within": 60, "states": "all"}
-    assert await storage.insert([unique(**rule)]) == (Inserted(id, duplicate=True),)
+    assert await storage.jobs.insert([unique(**rule)]) == (Inserted(id, duplicate=True),)
     await engine.advance(61)
-    assert not (await storage.insert([unique(**rule)]))[0].duplicate
+    assert not (await storage.jobs.insert([unique(**rule)]))[0].duplicate
 
 
 async def test_no_window_means_for_ever(engine: Engine) -> None:
     """Without a window an equal job is in the way however old it is."""
     await add(engine.storage, unique())
     await engine.advance(10 * 365 * 86_400)
-    assert (await engine.storage.insert([unique()]))[0].duplicate
+    assert (await engine.storage.jobs.insert([unique()]))[0].duplicate
 
 
 async def test_a_deleted_job_is_in_nobodys_way(storage: Storage) -> None:
     """What is gone does not block."""
     await add(storage, unique(states="all"))
-    await storage.delete(where.everything())
-    assert not (await storage.insert([unique(states="all")]))[0].duplicate
+    await storage.jobs.delete(where.everything())
+    assert not (await storage.jobs.insert([unique(states="all")]))[0].duplicate
 
 
 @pytest.mark.parametrize("event", [Event.RETRY, Event.SNOOZE, Event.GIVE_BACK], ids=lambda one: one.value)
 async def test_a_job_is_never_in_its_own_way(storage: Storage, event: Event) -> None:
     """Retry, snooze and give-back of a unique job always land, and its key still holds."""
     claimed = await start(storage, unique(states="unstarted"))
-    assert await storage.finish([end(claimed, event)]) == ()
+    assert await storage.attempts.finish([end(claimed, event)]) == ()
     assert (await claim(storage))[0].id == claimed.id
 
 
 async def test_a_rescued_job_is_not_in_its_own_way(storage: Storage) -> None:
     """Even when an equal one was enqueued while it ran, both go on."""
     claimed = await start(storage, unique(states="unstarted"))
-    (second,) = await storage.insert([unique(states="unstarted")])
+    (second,) = await storage.jobs.insert([unique(states="unstarted")])
     assert not second.duplicate
-    assert [one.state for one in await storage.rescue()] == ["retryable"]
+    assert [one.state for one in await storage.workers.rescue()] == ["retryable"]
     assert {one.id for one in await claim(storage)} == {claimed.id, second.id}
 
 
 async def test_a_frozen_executing_row_blocks_until_it_is_rescued(storage: Storage) -> None:
     """A dead worker's job blocks new equal ones no longer than until its rescue has ended it."""
     claimed = await start(storage, unique(job(max_attempts=1)))
-    assert (await storage.insert([unique()]))[0] == Inserted(claimed.id, duplicate=True)
-    await storage.rescue()
-    assert not (await storage.insert([unique()]))[0].duplicate
+    assert (await storage.jobs.insert([unique()]))[0] == Inserted(claimed.id, duplicate=True)
+    await storage.workers.rescue()
+    assert not (await storage.jobs.insert([unique()]))[0].duplicate
 
 
 async def test_a_rerun_is_an_operators_wish(storage: Storage) -> None:
@@ -252,7 +252,7 @@ async def test_a_rerun_is_an_operators_wish(storage: Storage) -> None:
     first = await start(storage, unique())
     await complete(storage, first)
     (second,) = await add(storage, unique())
-    assert await storage.rerun(where.id(first.id)) == 1
+    assert await storage.jobs.rerun(where.id(first.id)) == 1
     assert await states(storage, [first.id, second]) == ["available", "available"]
 
 
@@ -262,7 +262,7 @@ async def test_a_rerun_is_an_operators_wish(storage: Storage) -> None:
 async def test_an_insert_waits_for_an_uncommitted_equal_one(engine: Engine, shareable: None) -> None:
     """When the holder commits, the second is its duplicate."""
     async with engine.caller() as caller:
-        (first,) = await engine.storage.insert([unique()], conn=caller.conn)
+        (first,) = await engine.storage.jobs.insert([unique()], conn=caller.conn)
         second = await _while_held(engine, caller, caller.commit)
     assert second == Inserted(first.id, duplicate=True)
 
@@ -270,7 +270,7 @@ async def test_an_insert_waits_for_an_uncommitted_equal_one(engine: Engine, shar
 async def test_an_insert_after_a_holder_that_rolls_back(engine: Engine, shareable: None) -> None:
     """When the holder rolls back, the second must insert: a job that was asked for is never lost."""
     async with engine.caller() as caller:
-        await engine.storage.insert([unique()], conn=caller.conn)
+        await engine.storage.jobs.insert([unique()], conn=caller.conn)
         second = await _while_held(engine, caller, caller.rollback)
     assert not second.duplicate
     assert await states(engine.storage) == ["available"]
@@ -282,7 +282,7 @@ async def _while_held(engine: Engine, caller: Caller, release: Any) -> Inserted:
     async with engine.open() as other:
 
         async def second() -> None:
-            results.extend(await other.insert([unique()]))
+            results.extend(await other.jobs.insert([unique()]))
 
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
@@ -303,7 +303,7 @@ async def test_two_callers_with_the_same_job(engine: Engine, shareable: None) ->
     async with engine.caller() as first, engine.caller() as second:
 
         async def enqueue(caller: Caller) -> None:
-            results.extend(await engine.storage.insert([unique()], conn=caller.conn))
+            results.extend(await engine.storage.jobs.insert([unique()], conn=caller.conn))
             await caller.commit()
 
         with trio.fail_after(PATIENCE):
@@ -311,14 +311,14 @@ async def test_two_callers_with_the_same_job(engine: Engine, shareable: None) ->
                 nursery.start_soon(enqueue, first)
                 nursery.start_soon(enqueue, second)
     assert sorted(one.duplicate for one in results) == [False, True]
-    assert await engine.storage.count(where.everything()) == 1
+    assert await engine.storage.jobs.count(where.everything()) == 1
 
 
 async def test_a_duplicate_inside_a_transaction_hides_nothing(engine: Engine, shareable: None) -> None:
     """While a caller's transaction holds a duplicate, workers can still claim the job that waits."""
     (id,) = await add(engine.storage, unique())
     async with engine.caller() as caller, engine.open() as other:
-        found = await engine.storage.insert([unique()], conn=caller.conn)
+        found = await engine.storage.jobs.insert([unique()], conn=caller.conn)
         assert found == (Inserted(id, duplicate=True),)
         if engine.name == "sqlite":
             await caller.commit()  # one writer at a time: there is no claim beside an open write transaction
@@ -331,11 +331,11 @@ async def test_a_duplicate_inside_a_transaction_lets_none_in(engine: Engine, sha
     """While a caller's transaction holds a duplicate, others find duplicates too."""
     (id,) = await add(engine.storage, unique())
     async with engine.caller() as caller, engine.open() as other:
-        await engine.storage.insert([unique()], conn=caller.conn)
+        await engine.storage.jobs.insert([unique()], conn=caller.conn)
         results: list[Inserted] = []
 
         async def second() -> None:
-            results.extend(await other.insert([unique()]))
+            results.extend(await other.jobs.insert([unique()]))
 
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
@@ -344,15 +344,15 @@ async def test_a_duplicate_inside_a_transaction_lets_none_in(engine: Engine, sha
                     await trio.lowlevel.checkpoint()
                 await caller.commit()
     assert results == [Inserted(id, duplicate=True)]
-    assert await engine.storage.count(where.everything()) == 1
+    assert await engine.storage.jobs.count(where.everything()) == 1
 
 
 async def test_twice_in_one_transaction(engine: Engine, shareable: None) -> None:
     """A caller meets its own uncommitted job, and does not wait for itself."""
     async with engine.caller() as caller:
         with trio.fail_after(PATIENCE):
-            (first,) = await engine.storage.insert([unique()], conn=caller.conn)
-            (second,) = await engine.storage.insert([unique()], conn=caller.conn)
+            (first,) = await engine.storage.jobs.insert([unique()], conn=caller.conn)
+            (second,) = await engine.storage.jobs.insert([unique()], conn=caller.conn)
         await caller.commit()
     assert second == Inserted(first.id, duplicate=True)
 
@@ -368,7 +368,7 @@ async def _replaced(storage: Storage, *fields: str, **options: Any) -> dict[str,
     (id,) = await add(storage, unique(OLD, by="args.k"))
     before = attrs.asdict(await look(storage, id))
     rule = partial(unique, by="args.k", on_conflict=Replace(*fields, **options))
-    assert await storage.insert([rule(NEW)]) == (Inserted(id, duplicate=True),)
+    assert await storage.jobs.insert([rule(NEW)]) == (Inserted(id, duplicate=True),)
     after = attrs.asdict(await look(storage, id))
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
@@ -404,7 +404,7 @@ async def test_replace_several_fields(storage: Storage) -> None:
 async def test_replace_may_make_a_job_due_now(storage: Storage) -> None:
     """A new job that is due now makes the scheduled one due now, in its new place in line."""
     (id,) = await add(storage, unique(job(delay=MINUTE)))
-    await storage.insert([unique(on_conflict=Replace("schedule_at"))])
+    await storage.jobs.insert([unique(on_conflict=Replace("schedule_at"))])
     assert (await look(storage, id)).state is State.AVAILABLE
     assert [one.id for one in await claim(storage)] == [id]
 
@@ -417,10 +417,10 @@ async def test_replace_may_make_a_job_due_now(storage: Storage) -> None:
 async def test_replace_may_put_a_job_off(storage: Storage, state: State, then: State) -> None:
     """An available job becomes scheduled, one that waits for its retry stays retryable; neither is claimed."""
     id = await _at(storage, unique(), state)
-    await storage.insert([unique(job(delay=5 * MINUTE), on_conflict=Replace("schedule_at"))])
+    await storage.jobs.insert([unique(job(delay=5 * MINUTE), on_conflict=Replace("schedule_at"))])
     record = await look(storage, id)
     assert record.state is then
-    assert record.schedule_at - await storage.now() > 4 * MINUTE
+    assert record.schedule_at - await storage.schema.now() > 4 * MINUTE
     assert await claim(storage) == ()
 
 
@@ -430,7 +430,7 @@ async def test_replace_only_when_the_state_allows(storage: Storage, state: State
     """In other states the job found stays as it is, running and final ones always."""
     id = await _at(storage, unique(), state)
     rule = Replace("priority", when=when)
-    found = await storage.insert([unique(job(priority=9), states="all", on_conflict=rule)])
+    found = await storage.jobs.insert([unique(job(priority=9), states="all", on_conflict=rule)])
     assert found == (Inserted(id, duplicate=True),)
     assert (await look(storage, id)).priority == (9 if state in rule.when & UNSTARTED else 0)
 
@@ -438,7 +438,7 @@ async def test_replace_only_when_the_state_allows(storage: Storage, state: State
 async def test_replace_within_a_batch(storage: Storage) -> None:
     """The last of several equal jobs in a batch has the last word."""
     rule = partial(unique, by="name", on_conflict=Replace("priority", "args"))
-    results = await storage.insert([rule(job(args={"n": n}, priority=n)) for n in range(4)])
+    results = await storage.jobs.insert([rule(job(args={"n": n}, priority=n)) for n in range(4)])
     assert [one.duplicate for one in results] == [False, True, True, True]
     record = await look(storage, results[0].id)
     assert (record.priority, record.args) == (3, {"n": 3})
@@ -449,7 +449,7 @@ async def test_replacements_in_a_batch_are_judged_one_after_the_other(storage: S
     (id,) = await add(storage, unique())
     put_off = unique(job(delay=MINUTE), on_conflict=Replace("schedule_at"))
     raised = unique(job(priority=9), on_conflict=Replace("priority", when=("scheduled",)))
-    assert {one.id for one in await storage.insert([put_off, raised])} == {id}
+    assert {one.id for one in await storage.jobs.insert([put_off, raised])} == {id}
     record = await look(storage, id)
     assert (record.state, record.priority) == (State.SCHEDULED, 9)
 
@@ -459,7 +459,7 @@ async def test_replaced_with_the_callers_transaction(engine: Engine, shareable: 
     (id,) = await add(engine.storage, unique())
     async with engine.caller() as caller:
         replacing = unique(job(priority=9), on_conflict=Replace("priority"))
-        await engine.storage.insert([replacing], conn=caller.conn)
+        await engine.storage.jobs.insert([replacing], conn=caller.conn)
         await caller.rollback()
     assert (await look(engine.storage, id)).priority == 0
 
@@ -467,6 +467,6 @@ async def test_replaced_with_the_callers_transaction(engine: Engine, shareable: 
 async def test_replace_keeps_the_key(storage: Storage) -> None:
     """The job found is still found by its key after its args were replaced."""
     rule = partial(unique, by="args.k", on_conflict=Replace("args"))
-    results = await storage.insert([rule(job(args={"k": 1, "v": v})) for v in range(3)])
+    results = await storage.jobs.insert([rule(job(args={"k": 1, "v": v})) for v in range(3)])
     assert len({one.id for one in results}) == 1
-    assert (await storage.insert([rule(job(args={"k": 1, "v": 9}))]))[0].duplicate
+    assert (await storage.jobs.insert([rule(job(args={"k": 1, "v": 9}))]))[0].duplicate

@@ -21,34 +21,34 @@ INFO: dict[str, Any] = {"host": "h", "pid": 7, "tree": [{"name": "a", "since": 1
 async def test_a_registered_worker_is_listed(engine: Engine) -> None:
     """With its info as given, alive until its lease ends."""
     storage = engine.storage
-    assert await storage.workers() == ()
-    before = await storage.now()
-    await storage.register("w1", lease=LEASE, info=INFO)
-    (row,) = await storage.workers()
+    assert await storage.workers.all() == ()
+    before = await storage.schema.now()
+    await storage.workers.register("w1", lease=LEASE, info=INFO)
+    (row,) = await storage.workers.all()
     assert (row.id, row.info, row.alive) == ("w1", INFO, True)
-    assert before <= row.started_at == row.beat_at <= await storage.now()
+    assert before <= row.started_at == row.beat_at <= await storage.schema.now()
     assert row.expires_at - row.beat_at == timedelta(seconds=LEASE)
     await engine.advance(LEASE + 1)
-    assert [one.alive for one in await storage.workers()] == [False]
+    assert [one.alive for one in await storage.workers.all()] == [False]
 
 
 async def test_workers_are_listed_by_id(storage: Storage) -> None:
     """In the order of their ids."""
     for id in ("b", "a", "c.2", "c.10"):
-        await storage.register(id, lease=LEASE, info={})
-    assert [one.id for one in await storage.workers()] == ["a", "b", "c.10", "c.2"]
+        await storage.workers.register(id, lease=LEASE, info={})
+    assert [one.id for one in await storage.workers.all()] == ["a", "b", "c.10", "c.2"]
 
 
 async def test_a_beat_renews(engine: Engine) -> None:
     """A worker that beats lives on, with its latest info; when it started does not change."""
     storage = engine.storage
-    await storage.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info={})
     for n in range(5):
         await engine.advance(LEASE / 2)
-        assert await storage.beat("w1", lease=LEASE, info={"n": n}) == Changes(
+        assert await storage.workers.beat("w1", lease=LEASE, info={"n": n}) == Changes(
             known=True, cancels=(), queues=()
         )
-    (row,) = await storage.workers()
+    (row,) = await storage.workers.all()
     assert (row.alive, row.info) == (True, {"n": 4})
     assert LEASE <= (row.expires_at - row.beat_at).total_seconds() < 2 * LEASE  # the clock is read twice
     assert row.beat_at - row.started_at >= timedelta(seconds=5 * LEASE / 2)
@@ -57,94 +57,94 @@ async def test_a_beat_renews(engine: Engine) -> None:
 async def test_a_beat_may_change_the_lease_time(engine: Engine) -> None:
     """Each beat says how long it is good for."""
     storage = engine.storage
-    await storage.register("w1", lease=LEASE, info={})
-    await storage.beat("w1", lease=1000, info={})
+    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.beat("w1", lease=1000, info={})
     await engine.advance(900)
-    assert [one.alive for one in await storage.workers()] == [True]
+    assert [one.alive for one in await storage.workers.all()] == [True]
 
 
 async def test_an_expired_worker_stays_expired(engine: Engine) -> None:
     """Its jobs may be somebody else's by now: a late beat is told so and changes nothing."""
     storage = engine.storage
-    await storage.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info={})
     await engine.advance(LEASE + 1)
-    assert not (await storage.beat("w1", lease=LEASE, info={})).known
-    assert not (await storage.beat("w1", lease=LEASE, info={})).known
-    assert [one.alive for one in await storage.workers()] == [False]
+    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
+    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
+    assert [one.alive for one in await storage.workers.all()] == [False]
 
 
 async def test_a_worker_that_is_gone_stays_gone(storage: Storage) -> None:
     """A beat does not register."""
-    assert not (await storage.beat("w1", lease=LEASE, info={})).known
-    await storage.register("w1", lease=LEASE, info={})
-    await storage.unregister("w1")
-    assert not (await storage.beat("w1", lease=LEASE, info={})).known
-    assert not (await storage.changes("w1")).known
-    assert await storage.workers() == ()
+    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
+    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.unregister("w1")
+    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
+    assert not (await storage.workers.changes("w1")).known
+    assert await storage.workers.all() == ()
 
 
 async def test_unregistering_twice(storage: Storage) -> None:
     """Asked again after a lost reply it does nothing."""
-    await storage.register("w1", lease=LEASE, info={})
-    await storage.register("w2", lease=LEASE, info={})
-    await storage.unregister("w1")
-    await storage.unregister("w1")
-    assert [one.id for one in await storage.workers()] == ["w2"]
+    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w2", lease=LEASE, info={})
+    await storage.workers.unregister("w1")
+    await storage.workers.unregister("w1")
+    assert [one.id for one in await storage.workers.all()] == ["w2"]
 
 
 async def test_registering_twice(storage: Storage) -> None:
     """Asked again after a lost reply it counts as registered."""
-    await storage.register("w1", lease=LEASE, info={})
-    await storage.register("w1", lease=LEASE, info=INFO)
-    assert [(one.id, one.alive) for one in await storage.workers()] == [("w1", True)]
+    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=INFO)
+    assert [(one.id, one.alive) for one in await storage.workers.all()] == [("w1", True)]
 
 
 async def test_changes_do_not_renew(engine: Engine) -> None:
     """To ask is not to beat."""
     storage = engine.storage
-    await storage.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info={})
     await engine.advance(LEASE - 1)
-    assert (await storage.changes("w1")).known
+    assert (await storage.workers.changes("w1")).known
     await engine.advance(2)
-    assert not (await storage.changes("w1")).known
+    assert not (await storage.workers.changes("w1")).known
 
 
 async def test_a_worker_is_told_what_to_cancel(storage: Storage) -> None:
     """Its own running jobs that somebody wants cancelled, by beat and by asking, until they have ended."""
-    await storage.register("w1", lease=LEASE, info={})
-    await storage.register("w2", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w2", lease=LEASE, info={})
     mine, quiet = await start(storage), await start(storage)
     theirs = await start(storage, worker="w2")
-    await storage.cancel(where.id_in([mine.id, theirs.id]), "enough")
+    await storage.jobs.cancel(where.id_in([mine.id, theirs.id]), "enough")
     wanted = (CancelRequest(ref(mine), "enough"),)
-    assert (await storage.changes("w1")).cancels == wanted
-    assert (await storage.beat("w1", lease=LEASE, info={})).cancels == wanted
-    assert (await storage.changes("w2")).cancels == (CancelRequest(ref(theirs), "enough"),)
-    await storage.finish([end(mine, Event.CANCEL, message="enough")])
-    assert (await storage.changes("w1")).cancels == ()
+    assert (await storage.workers.changes("w1")).cancels == wanted
+    assert (await storage.workers.beat("w1", lease=LEASE, info={})).cancels == wanted
+    assert (await storage.workers.changes("w2")).cancels == (CancelRequest(ref(theirs), "enough"),)
+    await storage.attempts.finish([end(mine, Event.CANCEL, message="enough")])
+    assert (await storage.workers.changes("w1")).cancels == ()
     await complete(storage, quiet)
 
 
 async def test_a_cancel_request_ends_with_the_attempt(storage: Storage) -> None:
     """A request is for one attempt: the next one, after a rescue or a rerun, is not cancelled by it."""
     claimed = await start(storage)
-    await storage.cancel(where.id(claimed.id), "enough")
-    await storage.finish([end(claimed, Event.CANCEL)])
-    await storage.rerun(where.id(claimed.id))
+    await storage.jobs.cancel(where.id(claimed.id), "enough")
+    await storage.attempts.finish([end(claimed, Event.CANCEL)])
+    await storage.jobs.rerun(where.id(claimed.id))
     assert len(await claim(storage)) == 1
-    assert (await storage.changes("w1")).cancels == ()
+    assert (await storage.workers.changes("w1")).cancels == ()
 
 
 async def test_a_worker_is_told_what_queues_are_set_to(storage: Storage) -> None:
     """All that an operator has set, by beat and by asking; queues without settings are not mentioned."""
-    await storage.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info={})
     await start(storage, job(queue="plain"))
-    await storage.set_queue("a", paused=True)
-    await storage.set_queue("b", concurrency=3)
+    await storage.queues.set("a", paused=True)
+    await storage.queues.set("b", concurrency=3)
     wanted = {QueueSettings("a", paused=True), QueueSettings("b", concurrency=3)}
-    assert set((await storage.changes("w1")).queues) >= wanted
-    assert set((await storage.beat("w1", lease=LEASE, info={})).queues) >= wanted
-    assert "plain" not in {one.name for one in (await storage.changes("w1")).queues}
+    assert set((await storage.workers.changes("w1")).queues) >= wanted
+    assert set((await storage.workers.beat("w1", lease=LEASE, info={})).queues) >= wanted
+    assert "plain" not in {one.name for one in (await storage.workers.changes("w1")).queues}
 
 
 # ------------------------------------------------------------------ leadership
@@ -152,46 +152,46 @@ async def test_a_worker_is_told_what_queues_are_set_to(storage: Storage) -> None
 
 async def test_one_leads(storage: Storage) -> None:
     """The first takes the role; others are told no; the leader renews and keeps its term."""
-    term = await storage.lead("maintenance", "w1", seconds=10)
+    term = await storage.workers.lead("maintenance", "w1", seconds=10)
     assert term is not None
-    assert await storage.lead("maintenance", "w2", seconds=10) is None
-    assert await storage.lead("maintenance", "w1", seconds=10) == term
+    assert await storage.workers.lead("maintenance", "w2", seconds=10) is None
+    assert await storage.workers.lead("maintenance", "w1", seconds=10) == term
 
 
 async def test_roles_are_independent(storage: Storage) -> None:
     """Each role has its own leader."""
-    assert await storage.lead("maintenance", "w1", seconds=10) is not None
-    assert await storage.lead("cron", "w2", seconds=10) is not None
+    assert await storage.workers.lead("maintenance", "w1", seconds=10) is not None
+    assert await storage.workers.lead("cron", "w2", seconds=10) is not None
 
 
 async def test_a_leader_that_does_not_renew_is_replaced(engine: Engine) -> None:
     """When its time is over another takes the role, under a higher term, and the first learns of it."""
     storage = engine.storage
-    first = await storage.lead("cron", "w1", seconds=10)
+    first = await storage.workers.lead("cron", "w1", seconds=10)
     await engine.advance(9)
-    assert await storage.lead("cron", "w2", seconds=10) is None
+    assert await storage.workers.lead("cron", "w2", seconds=10) is None
     await engine.advance(2)
-    second = await storage.lead("cron", "w2", seconds=10)
+    second = await storage.workers.lead("cron", "w2", seconds=10)
     assert first is not None
     assert second is not None
     assert second > first
-    assert await storage.lead("cron", "w1", seconds=10) is None
+    assert await storage.workers.lead("cron", "w1", seconds=10) is None
 
 
 async def test_renewing_lengthens(engine: Engine) -> None:
     """Each renewal is good for its own time."""
     storage = engine.storage
     for _ in range(3):
-        assert await storage.lead("cron", "w1", seconds=100) is not None
+        assert await storage.workers.lead("cron", "w1", seconds=100) is not None
         await engine.advance(60)
-    assert await storage.lead("cron", "w2", seconds=100) is None
+    assert await storage.workers.lead("cron", "w2", seconds=100) is None
 
 
 async def test_a_leader_that_resigns_is_replaced_at_once(storage: Storage) -> None:
     """Another can take over without waiting, and the term grows."""
-    first = await storage.lead("cron", "w1", seconds=1000)
-    await storage.resign("cron", "w1")
-    second = await storage.lead("cron", "w2", seconds=1000)
+    first = await storage.workers.lead("cron", "w1", seconds=1000)
+    await storage.workers.resign("cron", "w1")
+    second = await storage.workers.lead("cron", "w2", seconds=1000)
     assert first is not None
     assert second is not None
     assert second > first
@@ -199,12 +199,12 @@ async def test_a_leader_that_resigns_is_replaced_at_once(storage: Storage) -> No
 
 async def test_only_the_leader_can_resign(storage: Storage) -> None:
     """Others' resignations, and those of roles that nobody has, do nothing."""
-    await storage.resign("cron", "w1")
-    term = await storage.lead("cron", "w1", seconds=10)
-    await storage.resign("cron", "w2")
-    await storage.resign("other", "w1")
-    assert await storage.lead("cron", "w2", seconds=10) is None
-    assert await storage.lead("cron", "w1", seconds=10) == term
+    await storage.workers.resign("cron", "w1")
+    term = await storage.workers.lead("cron", "w1", seconds=10)
+    await storage.workers.resign("cron", "w2")
+    await storage.workers.resign("other", "w1")
+    assert await storage.workers.lead("cron", "w2", seconds=10) is None
+    assert await storage.workers.lead("cron", "w1", seconds=10) == term
 
 
 async def test_terms_never_go_down(engine: Engine) -> None:
@@ -212,11 +212,11 @@ async def test_terms_never_go_down(engine: Engine) -> None:
     storage = engine.storage
     terms: list[int] = []
     for n in range(12):
-        term = await storage.lead("cron", f"w{n % 2}", seconds=10)
+        term = await storage.workers.lead("cron", f"w{n % 2}", seconds=10)
         assert term is not None
         terms.append(term)
         if n % 3:
-            await storage.resign("cron", f"w{n % 2}")
+            await storage.workers.resign("cron", f"w{n % 2}")
         else:
             await engine.advance(11)
     assert terms == sorted(set(terms))
@@ -227,7 +227,7 @@ async def test_one_of_many_candidates_wins(engine: Engine) -> None:
     terms: list[int | None] = []
 
     async def stand(storage: Storage, worker: str) -> None:
-        terms.append(await storage.lead("cron", worker, seconds=60))
+        terms.append(await storage.workers.lead("cron", worker, seconds=60))
 
     async with engine.open() as other:
         with trio.fail_after(PATIENCE):
@@ -240,8 +240,8 @@ async def test_one_of_many_candidates_wins(engine: Engine) -> None:
 @pytest.mark.parametrize("id", ["it's", 'a"b', "☃", "a;b -- c", "%s", "a" * 300])
 async def test_worker_ids_are_only_values(storage: Storage, id: str) -> None:
     """Whatever a worker is called, it is registered, fenced and rescued like any other."""
-    await storage.register(id, lease=LEASE, info={})
+    await storage.workers.register(id, lease=LEASE, info={})
     claimed = await start(storage, worker=id)
-    assert (await storage.beat(id, lease=LEASE, info={})).known
-    await storage.unregister(id)
-    assert [(one.id, one.worker) for one in await storage.rescue()] == [(claimed.id, id)]
+    assert (await storage.workers.beat(id, lease=LEASE, info={})).known
+    await storage.workers.unregister(id)
+    assert [(one.id, one.worker) for one in await storage.workers.rescue()] == [(claimed.id, id)]

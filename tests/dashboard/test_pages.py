@@ -191,7 +191,7 @@ async def test_a_fault_of_ours_is_a_plain_500(sqlite_url: str, monkeypatch: pyte
     monkeypatch.setattr("jobrt.dashboard.workers.condition", fail)
     app = shop(sqlite_url)
     async with serve(app) as board, app.open_storage() as storage:
-        await storage.register("w1", lease=60, info={})
+        await storage.workers.register("w1", lease=60, info={})
         broken, next_one = await board.get("/workers"), await board.get("/cron")
     assert (broken.status, next_one.status) == (500, 200)
     assert "secret" not in broken.text
@@ -255,11 +255,11 @@ async def test_a_running_job_that_is_being_cancelled(database_url: str) -> None:
     async with serve(app) as board:
         handle = await board.jobs.enqueue(value(app, "wait"))
         async with app.open_storage() as storage:
-            await storage.register("w1", lease=600, info=_cancelling({}))
-            await storage.exchange([], demand("wait", worker="w1", limit=1))
+            await storage.workers.register("w1", lease=600, info=_cancelling({}))
+            await storage.attempts.exchange([], demand("wait", worker="w1", limit=1))
             await board.jobs.cancel(handle.id, "wrong customer")
             page = html.unescape((await board.get(f"/jobs/{handle.id}")).text)
-            await storage.beat("w1", lease=600, info=_cancelling({str(handle.id): "cleaning"}))
+            await storage.workers.beat("w1", lease=600, info=_cancelling({str(handle.id): "cleaning"}))
             later = html.unescape((await board.get(f"/jobs/{handle.id}")).text)
             overview = html.unescape((await board.get("/")).text)
     assert "asked; its worker has not said that it knows" in page
@@ -286,7 +286,7 @@ async def test_workers_with_their_trees(database_url: str) -> None:
         ]
         await worker.stop()  # or it would end the dead one's attempts, and remove it
         async with app.open_storage() as storage:
-            await storage.register("other.1", lease=-1, info=info)
+            await storage.workers.register("other.1", lease=-1, info=info)
         dead = (await board.get("/workers")).text
     assert '<th scope="row" class="depth-3">fetcher</th>' in text
     assert "alive" in text

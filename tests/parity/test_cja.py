@@ -96,8 +96,8 @@ async def test_a_dead_workers_job_runs_again_by_heartbeat_not_by_age(opened: Ope
     async with opened(lease=0.6) as (app, jobs):
         handle = await jobs.enqueue(Echo("again"))
         async with app.open_storage() as storage:
-            await storage.register("dead", lease=0.2, info={})
-            await storage.exchange([], Demand("dead", "default", 1, ("Echo",)))
+            await storage.workers.register("dead", lease=0.2, info={})
+            await storage.attempts.exchange([], Demand("dead", "default", 1, ("Echo",)))
         assert (await jobs.get(handle.id)).state is State.EXECUTING
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(app.run_worker)

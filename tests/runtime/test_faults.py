@@ -131,7 +131,7 @@ async def _run(decide: Nth) -> Seen:
     jobs = [Plain, Flaky, Sleepy, Endless, Careful, Exact, Parent]
     events: list[Event] = []
     async with open_sqlite(":memory:", clock=clock) as real:
-        real._database._writer.execute("create table written (id)")
+        real.jobs._database._writer.execute("create table written (id)")
         app = AppOn(FaultyStorage(real, decide), jobs=jobs, queues={"default": 2})
         app.events.subscribers = (events.append,)
         async with AppOn(real, jobs=jobs).open_client() as client, trio.open_nursery() as nursery:
@@ -143,8 +143,8 @@ async def _run(decide: Nth) -> Seen:
                 records = [await client.handle(one).wait() for one in ids]
             alive = not worker.stopped.is_set()
             await worker.stop()
-        executing = await real.count(jobrt.where.state("executing"))
-        written = [row[0] for row in real._database._writer.execute("select id from written")]
+        executing = await real.jobs.count(jobrt.where.state("executing"))
+        written = [row[0] for row in real.jobs._database._writer.execute("select id from written")]
         return Seen(records, written, events, executing, alive)
 
 

@@ -293,7 +293,7 @@ async def test_every_write_about_an_attempt_is_refused_after_the_lease_is_lost(
         await trio.sleep(5)
         assert sorted(raised) == ways
         assert await here.client.query() == []
-        assert not await here.real.save(JobRef(1, 1), saved="1")
+        assert not await here.real.attempts.save(JobRef(1, 1), saved="1")
         assert not worker.queues["default"].fetcher.ledger.held
         await worker.stop()
     assert len([one for one in here.events if isinstance(one, OutcomeRefused)]) == 3

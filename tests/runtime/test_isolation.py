@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 from tests.runtime.test_fencing import LEASE, scene
+from tests.support.roles import Replaced
 from trio.testing import MockClock
 
 import jobrt
@@ -89,18 +90,18 @@ async def test_a_queue_whose_claims_fail_for_a_bug_leaves_the_others_alone(autoj
             return ctx.job.queue
 
     async with scene(lambda _name: None, [Work], queues={"bad": 1, "good": 1}) as here:
-        storage, broken = here.app._storage, True
+        attempts, broken = here.app._storage.attempts, True
 
         class Buggy:
             def __getattr__(self, name: str) -> Any:
-                return getattr(storage, name)
+                return getattr(attempts, name)
 
             async def exchange(self, outcomes: Any, demand: Any) -> Any:
                 if broken and demand.queue == "bad":
                     raise ZeroDivisionError("a bug")
-                return await storage.exchange(outcomes, demand)
+                return await attempts.exchange(outcomes, demand)
 
-        here.app._storage = Buggy()
+        here.app._storage = Replaced(here.app._storage, attempts=Buggy())
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(here.app.run_worker)
             stuck = await here.client.enqueue(Work(), queue="bad")

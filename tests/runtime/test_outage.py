@@ -25,7 +25,7 @@ EVERYTHING = frozenset(
         "lead",
         "rescue",
         "prune",
-        "cron_rows",
+        "crons.all",
         "listen",
         "save",
         "release_unknown",

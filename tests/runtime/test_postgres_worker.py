@@ -211,8 +211,8 @@ async def test_whoever_waits_for_a_job_wakes_its_queue(postgres_url: str) -> Non
     with trio.fail_after(40):
         async with app.open_client() as jobs, app.open_storage() as storage, trio.open_nursery() as nursery:
             handle = await jobs.enqueue(Echo())
-            await nursery.start(storage.listen, deliver)
-            assert dict(await storage.await_final([handle.id])) == {handle.id: "available"}
+            await nursery.start(storage.wakes.listen, deliver)
+            assert dict(await storage.jobs.await_final([handle.id])) == {handle.id: "available"}
             await heard.wait()
             nursery.cancel_scope.cancel()
 

@@ -8,6 +8,7 @@ import attrs
 import pytest
 import trio
 from tests.runtime.test_fencing import scene
+from tests.support.roles import Replaced
 from trio.testing import MockClock
 
 import jobrt
@@ -35,32 +36,32 @@ class Work(jobrt.Job):
 
 @attrs.define(eq=False)
 class Picky:
-    """Be a storage that takes no batch with an outcome that `refuses` says it does not take."""
+    """Attempts of a storage that takes no batch with an outcome that `refuses` says it does not take."""
 
-    storage: Any
+    real: Any
     refuses: Any
     calls: int = 0
 
-    @property
-    def engine(self) -> str:
-        return self.storage.engine
-
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.storage, name)
+        return getattr(self.real, name)
 
     async def exchange(self, outcomes: Any, demand: Any) -> Any:
         self._look(outcomes)
-        return await self.storage.exchange(outcomes, demand)
+        return await self.real.exchange(outcomes, demand)
 
     async def finish(self, outcomes: Any) -> Any:
         await trio.lowlevel.checkpoint()  # as a database answers: others run meanwhile
         self._look(outcomes)
-        return await self.storage.finish(outcomes)
+        return await self.real.finish(outcomes)
 
     def _look(self, outcomes: Any) -> None:
         self.calls += 1
         if any(self.refuses(one) for one in outcomes):
             raise StorageError("no room for \x00 and \ud800")
+
+
+def _picky(storage: Any, refuses: Any) -> Any:
+    return Replaced(storage, attempts=Picky(storage.attempts, refuses))
 
 
 def _poisonous(outcome: Any) -> bool:
@@ -70,7 +71,7 @@ def _poisonous(outcome: Any) -> bool:
 async def test_it_ends_as_a_failed_attempt_that_says_so(autojump_clock: MockClock) -> None:
     """The others of its batch are written as they are; no actor is restarted; the worker stops in time."""
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
-        here.app._storage = Picky(here.app._storage, _poisonous)
+        here.app._storage = _picky(here.app._storage, _poisonous)
         handles = await here.client.enqueue_many([Work("poison"), *[Work() for _ in range(10)]])
         worker = await nursery.start(here.app.run_worker)
         with trio.fail_after(30):
@@ -89,7 +90,7 @@ async def test_it_ends_as_a_failed_attempt_that_says_so(autojump_clock: MockCloc
 async def test_a_job_that_cancelled_itself_stays_cancelled(autojump_clock: MockClock) -> None:
     """Only the words are lost."""
     async with scene(lambda _: None, [Work]) as here, trio.open_nursery() as nursery:
-        here.app._storage = Picky(here.app._storage, _poisonous)
+        here.app._storage = _picky(here.app._storage, _poisonous)
         handle = await here.client.enqueue(Work("cancel"))
         worker = await nursery.start(here.app.run_worker)
         with trio.fail_after(30):
@@ -104,7 +105,7 @@ async def test_what_cannot_be_written_at_all_is_let_go(others: bool, autojump_cl
     """With others that are written after it, it is told and claimed again; the worker stops in time in any case."""
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
         bad = await here.client.enqueue(Work("poison"))
-        here.app._storage = Picky(here.app._storage, lambda outcome: outcome.id == bad.id)
+        here.app._storage = _picky(here.app._storage, lambda outcome: outcome.id == bad.id)
         worker = await nursery.start(here.app.run_worker)
         await trio.sleep(5)
         assert [one for one in here.events if isinstance(one, OutcomeLost)] == [], "the storage may be ill"
@@ -112,7 +113,7 @@ async def test_what_cannot_be_written_at_all_is_let_go(others: bool, autojump_cl
         await trio.sleep(15)
         for one in good:
             assert (await here.client.get(one.id)).state is State.COMPLETED
-        assert here.app._storage.calls < 200, "a busy loop"
+        assert here.app._storage.attempts.calls < 200, "a busy loop"
         assert [one for one in here.events if isinstance(one, ActorRestarted)] == [], (
             "it would wait for its turn"
         )
@@ -129,7 +130,7 @@ async def test_a_storage_that_takes_nothing_loses_nothing(autojump_clock: MockCl
     """A right that was revoked for a minute: what was returned meanwhile is written, and each job ran once."""
     ill = True
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
-        here.app._storage = Picky(here.app._storage, lambda _: ill)
+        here.app._storage = _picky(here.app._storage, lambda _: ill)
         handles = await here.client.enqueue_many([Work() for _ in range(5)])
         worker = await nursery.start(here.app.run_worker)
         await trio.sleep(20)
@@ -150,7 +151,7 @@ async def test_several_write_one_by_one_at_once(autojump_clock: MockClock) -> No
         said.append(caught.value)
 
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
-        here.app._storage = Picky(here.app._storage, lambda _: ill)
+        here.app._storage = _picky(here.app._storage, lambda _: ill)
         handles = await here.client.enqueue_many([Work() for _ in range(3)])
         worker = await nursery.start(here.app.run_worker)
         await trio.sleep(20)

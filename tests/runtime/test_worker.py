@@ -508,7 +508,7 @@ async def test_an_undecodable_payload_is_a_typed_failure_with_the_path(autojump_
         async with app.open_storage() as storage:
             from jobrt._core.job import NewJob
 
-            (inserted,) = await storage.insert(
+            (inserted,) = await storage.jobs.insert(
                 [NewJob(name="Shape", args='{"number":"three"}', max_attempts=1)]
             )
         assert await drain(app) == Counter(discarded=1)
@@ -523,7 +523,7 @@ async def test_unknown_names_are_left_alone(autojump_clock: MockClock) -> None:
         async with app.open_storage() as storage:
             from jobrt._core.job import NewJob
 
-            (inserted,) = await storage.insert([NewJob(name="Stranger", args="{}")])
+            (inserted,) = await storage.jobs.insert([NewJob(name="Stranger", args="{}")])
         await jobs.enqueue(Echo(1))
         assert await drain(app) == Counter(completed=1)
         assert (await jobs.get(inserted.id)).state is State.AVAILABLE

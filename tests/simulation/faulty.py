@@ -14,6 +14,7 @@ import trio
 import jobrt
 from jobrt._storage.contract import Wake
 from jobrt.errors import StorageUnavailable
+from tests.support.roles import ROLES, RoleProxy
 
 if TYPE_CHECKING:
     import random
@@ -100,9 +101,20 @@ class FaultyStorage:
     def engine(self) -> str:
         return self.real.engine
 
-    def __getattr__(self, name: str) -> Any:
-        """Return the method of the real storage with faults added."""
-        return partial(self._call, name, getattr(self.real, name))
+    def __getattr__(self, role: str) -> Any:
+        """Return a role of the real storage with faults added to its methods."""
+        if role not in ROLES:
+            raise AttributeError(role)
+        return RoleProxy(role, getattr(self.real, role), self._with_faults)
+
+    def _with_faults(self, name: str, method: Any) -> Any:
+        match name:
+            case "listen":
+                return partial(self._listen, method)
+            case "transaction":
+                return partial(self._transaction, method)
+            case _:
+                return partial(self._call, name, method)
 
     async def _call(self, name: str, method: Any, /, *args: Any, **kwargs: Any) -> Any:
         fault, seconds = await self._before(name)
@@ -138,8 +150,9 @@ class FaultyStorage:
             await self.release.wait()
             raise StorageUnavailable("was cut off")
 
-    async def listen(
+    async def _listen(
         self,
+        method: Any,
         deliver: Callable[[Wake], None],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -152,14 +165,14 @@ class FaultyStorage:
 
         fault, seconds = await self._before("listen")
         with trio.move_on_after(seconds if fault is not None else math.inf):
-            await self.real.listen(perhaps, task_status=task_status)
+            await method(perhaps, task_status=task_status)
         raise StorageUnavailable("went deaf")
 
     @asynccontextmanager
-    async def transaction(self, ref: Any, outcome: Any) -> AsyncIterator[Any]:
+    async def _transaction(self, method: Any, ref: Any, outcome: Any) -> AsyncIterator[Any]:
         """Open a transaction; a lost reply is lost at the commit."""
         fault, seconds = await self._before("transaction")
-        async with self.real.transaction(ref, outcome) as conn:
+        async with method(ref, outcome) as conn:
             yield conn
         self.watch("transaction", (ref, outcome), None)
         await self._after("transaction", fault, seconds)

@@ -185,7 +185,9 @@ class Cluster:
         records = {one.id: one for one in await self.client.query(limit=None)}
         lost = self.world.expected - set(records)
         assert not lost, f"enqueued and gone: {lost}"
-        written = Counter(row[0] for row in self.real._database._writer.execute("select id from written"))
+        written = Counter(
+            row[0] for row in self.real.jobs._database._writer.execute("select id from written")
+        )
         for record in records.values():
             assert record.state in {State.COMPLETED, State.CANCELLED}, f"never ended: {record}"
             if record.state is State.COMPLETED:
@@ -222,11 +224,11 @@ async def _simulate(seed: int) -> Summary:
 
     ends: Counter[str] = Counter()
     async with open_sqlite(":memory:", clock=clock) as real:
-        real._database._writer.execute("create table written (id)")
+        real.jobs._database._writer.execute("create table written (id)")
         try:
             with world.scope:
                 await _trouble(world, real)
-                ends.update([f"{one.name} {one.state}" for one in await real.query(where.state(*State))])
+                ends.update([f"{one.name} {one.state}" for one in await real.jobs.query(where.state(*State))])
         finally:
             if world.violations:
                 raise AssertionError("; ".join(world.violations[:3]))

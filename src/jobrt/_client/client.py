@@ -100,7 +100,7 @@ class Client:
         return handles
 
     async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle]:
-        inserted = await self._storage.insert(new, conn=conn)
+        inserted = await self._storage.jobs.insert(new, conn=conn)
         if self._emit.subscribers and conn is None:
             self._tell(new, inserted)
         return [Handle(one.id, one.duplicate, self) for one in inserted]
@@ -120,7 +120,7 @@ class Client:
 
     async def get(self, job_id: int) -> JobRecord:
         """Return a job; raise `JobNotFound`."""
-        record = await self._storage.get(job_id)
+        record = await self._storage.jobs.get(job_id)
         if record is None:
             raise _not_found(job_id)
         return record
@@ -141,14 +141,14 @@ class Client:
         the last job of the page before. ``details=False`` leaves out attempts, results and progress (faster).
         """
         return list(
-            await self._storage.query(
+            await self._storage.jobs.query(
                 _where(where), order_by=order_by, limit=limit, after=after, details=details
             )
         )
 
     async def count(self, where: Where | None = None, *, most: int | None = None) -> int:
         """Return how many jobs match, at most `most`: counting no further is quick, however many there are."""
-        return await self._storage.count(_where(where), most=most)
+        return await self._storage.jobs.count(_where(where), limit=most)
 
     async def wait(self, job_id: int) -> None:
         """Wait until a job is final; raise `JobNotFound` if it is not there."""
@@ -164,7 +164,7 @@ class Client:
             JobStateError: an id of a job that is final already.
 
         """
-        waiting, running = await self._storage.cancel(_one_or_many(job), reason)
+        waiting, running = await self._storage.jobs.cancel(_one_or_many(job), reason)
         if isinstance(job, int) and not waiting + running:
             record = await self.get(job)
             if record.state in FINAL:
@@ -180,7 +180,7 @@ class Client:
             JobStateError: an id of a job that is not final; a running one is refused.
 
         """
-        count = await self._storage.rerun(_one_or_many(job))
+        count = await self._storage.jobs.rerun(_one_or_many(job))
         if isinstance(job, int) and not count:
             record = await self.get(job)
             msg = f"job {job} ({record.name}) is {record.state}: only a job that has ended can be run again"
@@ -200,7 +200,7 @@ class Client:
 
         """
         name = (await self.get(job)).name if isinstance(job, int) else None
-        count = await self._storage.update(_one_or_many(job), changed_job(self._registry, name, changes))
+        count = await self._storage.jobs.update(_one_or_many(job), changed_job(self._registry, name, changes))
         if isinstance(job, int) and not count:
             record = await self.get(job)
             msg = f"job {job} ({record.name}) is {record.state}: only a waiting job can be changed"
@@ -216,7 +216,7 @@ class Client:
         """
         total = 0
         while True:
-            count = await self._storage.delete(_one_or_many(job), limit=_BATCH)
+            count = await self._storage.jobs.delete(_one_or_many(job), limit=_BATCH)
             total += count
             if count < _BATCH:
                 break
@@ -227,7 +227,7 @@ class Client:
     async def prune(self) -> int:
         """Apply the app's retention now and return how many jobs were deleted."""
         total = 0
-        while count := await self._storage.prune(self._rules, limit=_BATCH):
+        while count := await self._storage.jobs.prune(self._rules, limit=_BATCH):
             total += count
         return total
 
@@ -245,15 +245,15 @@ class Client:
         With `most`, so many due jobs of each priority are counted, and as many that wait for their time: that is quick,
         however many there are. ``more`` tells where there are more of them, ``names`` what the due ones are called.
         """
-        return list(await self._storage.queues(most=most))
+        return list(await self._storage.queues.all(limit=most))
 
     async def pause(self, queue: str) -> None:
         """Let no worker claim from the queue, until it is resumed; running jobs go on."""
-        await self._storage.set_queue(_queue(queue), paused=True)
+        await self._storage.queues.set(_queue(queue), paused=True)
 
     async def resume(self, queue: str) -> None:
         """Let workers claim from the queue again."""
-        await self._storage.set_queue(_queue(queue), paused=False)
+        await self._storage.queues.set(_queue(queue), paused=False)
 
     async def scale(self, queue: str, concurrency: int | None) -> None:
         """Change how many jobs each worker runs at once; ``None``: as configured."""
@@ -262,17 +262,17 @@ class Client:
                 f"queue {queue!r} cannot be scaled to {concurrency!r}: give a number above zero, or pause it"
             )
             raise InvalidSetting(msg)
-        await self._storage.set_queue(
+        await self._storage.queues.set(
             _queue(queue), concurrency="default" if concurrency is None else concurrency
         )
 
     async def workers(self) -> list[WorkerRow]:
         """Return the workers that are alive or await rescue, with their supervision trees."""
-        return list(await self._storage.workers())
+        return list(await self._storage.workers.all())
 
     async def crons(self) -> list[CronRow]:
         """Return the cron entries."""
-        return list(await self._storage.cron_rows())
+        return list(await self._storage.crons.all())
 
     async def pause_cron(self, name: str) -> None:
         """Let a cron entry tick no more, until it is resumed; raise `CronNotFound` for an unknown one."""
@@ -323,29 +323,29 @@ class Client:
 
     async def delete_cron(self, name: str) -> None:
         """Remove a cron entry; raise `CronNotFound` for an unknown one. A worker that declares it adds it again."""
-        if not await self._storage.cron_delete(name):
+        if not await self._storage.crons.delete(name):
             raise _no_cron(name)
 
     async def _edit_cron(self, name: str, **changes: Any) -> None:
-        row = next((row for row in await self._storage.cron_rows() if row.name == name), None)
+        row = next((row for row in await self._storage.crons.all() if row.name == name), None)
         if row is None:
             raise _no_cron(name)
         entry = CronEntry.from_spec(name, row.spec, paused=row.paused, anchor=row.created_at)
-        edited = edit(entry, now=await self._storage.now(), **changes)
-        if not await self._storage.cron_set(name, paused=edited.paused, spec=edited.spec()):
+        edited = edit(entry, now=await self._storage.schema.now(), **changes)
+        if not await self._storage.crons.set(name, paused=edited.paused, spec=edited.spec()):
             raise _no_cron(name)
 
     async def stats(self, *, since: datetime) -> list[Bucket]:
         """Return what was enqueued, completed, failed and discarded, by hour, queue and name."""
-        return list(await self._storage.stats(since=since))
+        return list(await self._storage.jobs.stats(since=since))
 
     async def totals(self, *, since: datetime | None = None) -> list[JobTotals]:
         """Return, by queue and name, what was counted this hour, today, this month (in UTC) and in all time.
 
         Jobs that were deleted or pruned count. ``since`` (aware) bounds what is read, and so what "all time" is.
         """
-        now = await self._storage.now()
-        return add_up(await self._storage.stats(since=since or ALL_TIME), now=now)
+        now = await self._storage.schema.now()
+        return add_up(await self._storage.jobs.stats(since=since or ALL_TIME), now=now)
 
 
 @asynccontextmanager

@@ -84,7 +84,7 @@ class Waiting:
     async def _look(self) -> bool:
         """Ask for the state of every job waited for; say whether one of them has ended."""
         try:
-            states = await self.storage.await_final(tuple(self.waiters))
+            states = await self.storage.jobs.await_final(tuple(self.waiters))
         except StorageUnavailable:
             return False
         ended = False
@@ -102,7 +102,7 @@ class Waiting:
     async def _listen(self) -> None:
         while True:
             try:
-                await self.storage.listen(self._heard)
+                await self.storage.wakes.listen(self._heard)
             except StorageUnavailable:
                 await trio.sleep(_LONGEST)
 

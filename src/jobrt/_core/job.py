@@ -133,7 +133,7 @@ class Claimed(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended and what follows, for `Storage.finish`.
+    """How an attempt ended and what follows, for `AttemptStore.finish`.
 
     ``delay`` is seconds from the database's now until the job is due again (retry, snooze).
     ``spent`` says whether the attempt counts against ``max_attempts``; if not it is given back.

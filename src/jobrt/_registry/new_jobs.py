@@ -104,7 +104,7 @@ def _unique(definition: JobDefinition, args: str, *, queue: str, options: Enqueu
 
 
 def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changes of `Client.update` as `Storage.update` takes them.
+    """Return the changes of `Client.update` as `JobStore.update` takes them.
 
     Args:
         registry: checks a new payload, if it knows the job.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from jobrt._runtime.outage import Backoff
     from jobrt._runtime.outcomes import Outcomes, Settler
-    from jobrt._storage.contract import Storage
+    from jobrt._storage.contract import AttemptStore
 
 __all__ = ["Completer"]
 
@@ -42,7 +42,7 @@ class Completer:
     It ends when ``outcomes.arrived`` is closed and everything is written.
     """
 
-    storage: Storage
+    attempts: AttemptStore
     outcomes: Outcomes
     rejected: trio.MemoryReceiveChannel[OutcomeBatch]
     settler: Settler
@@ -116,7 +116,7 @@ class Completer:
             return
         outcomes = [report.outcome for batch in batches for report in batch.reports]
         try:
-            refused = await self.storage.finish(outcomes)
+            refused = await self.attempts.finish(outcomes)
         except StorageUnavailable:
             raise
         except StorageError:
@@ -163,7 +163,7 @@ class Completer:
         problem: StorageError | None = None
         for _ in range(2):
             try:
-                refused = await self.storage.finish([outcome])
+                refused = await self.attempts.finish([outcome])
             except StorageUnavailable:
                 raise
             except StorageError as error:

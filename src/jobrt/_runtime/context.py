@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import Claimed
     from jobrt._runtime.running import Running
-    from jobrt._storage.contract import Storage
+    from jobrt._storage.contract import AttemptStore
 
 __all__ = ["Context", "Services", "Step", "record_of"]
 
@@ -30,10 +30,10 @@ _PROGRESS_INTERVAL = 0.5
 
 @attrs.frozen
 class Services:
-    """What a worker lends to each attempt: the app's state, the storage, a client, the shutdown event."""
+    """What a worker lends each attempt: the app's state, writes to the database, a client, the shutdown event."""
 
     state: Any
-    storage: Storage
+    attempts: AttemptStore
     client: Any
     shutting_down: trio.Event
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
@@ -141,7 +141,7 @@ class Context:
 
         """
         text = _json(value, f"{self._running.job.name}: ctx.checkpoint")
-        if not await self._services.storage.save(self._running.ref, saved=text):
+        if not await self._services.attempts.save(self._running.ref, saved=text):
             self._lost()
         self._saved = value
 
@@ -176,7 +176,7 @@ class Context:
         self._progress_at = trio.current_time()
         text = json.dumps(attrs.asdict(self._progress))
         with suppress(StorageError):  # progress is for people; the next one says more
-            await self._services.storage.save(self._running.ref, progress=text)
+            await self._services.attempts.save(self._running.ref, progress=text)
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncGenerator[Step]:
@@ -190,14 +190,14 @@ class Context:
 
         """
         if self._steps is None:
-            self._steps = dict(await self._services.storage.steps(self._running.ref))
+            self._steps = dict(await self._services.attempts.steps(self._running.ref))
         if name in self._steps:
             yield Step(name, todo=False, value=json.loads(self._steps[name]))
             return
         step = Step(name, todo=True)
         yield step
         text = _json(step.value, f"{self._running.job.name}: step {name!r}")
-        if not await self._services.storage.save_step(self._running.ref, name, text):
+        if not await self._services.attempts.save_step(self._running.ref, name, text):
             self._lost()
         self._steps[name] = text
 
@@ -217,7 +217,7 @@ class Context:
         text = None if result is None else encode_result(result)
         outcome = Outcome(job.id, job.lease, Event.COMPLETE, End.FINISHED, result=text)
         try:
-            async with self._services.storage.transaction(self._running.ref, outcome) as conn:
+            async with self._services.attempts.transaction(self._running.ref, outcome) as conn:
                 yield conn
         except LeaseLost:
             self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")

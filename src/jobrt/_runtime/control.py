@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobrt._runtime.heartbeat import Identity
     from jobrt._runtime.messages import ExecutorsOrder, FetcherOrder
     from jobrt._runtime.outage import Backoff
-    from jobrt._storage.contract import CancelRequest, Changes, Storage
+    from jobrt._storage.contract import CancelRequest, Changes, WorkerStore
 
 __all__ = ["Control", "QueueControl"]
 
@@ -59,7 +59,7 @@ class Control:
     Looks at every `interval` while jobs run (only they can be cancelled); each heartbeat brings the same news.
     """
 
-    storage: Storage
+    workers: WorkerStore
     identity: Identity
     interval: float
     busy: Callable[[], bool]
@@ -84,7 +84,7 @@ class Control:
 
     async def _look(self) -> None:
         try:
-            self._apply(await self.storage.changes(self.identity.id))
+            self._apply(await self.workers.changes(self.identity.id))
         except StorageUnavailable as error:
             self.wake.ring()
             await self.backoff.wait(error)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import NewJob
     from jobrt._runtime.outage import Backoff
-    from jobrt._storage.contract import Storage
+    from jobrt._storage.contract import CronStore, SchemaStore
 
 __all__ = ["CronActor", "declare"]
 
@@ -30,17 +30,17 @@ def _entry(row: CronRow) -> CronEntry:
     return CronEntry.from_spec(row.name, row.spec, paused=row.paused, anchor=row.created_at)
 
 
-async def declare(storage: Storage, entries: Sequence[CronEntry]) -> None:
+async def declare(crons: CronStore, schema: SchemaStore, entries: Sequence[CronEntry]) -> None:
     """Store the entries declared in code; what was changed at run time since stays as `reconcile` says."""
     if not entries:
         return
-    stored = {row.name: row for row in await storage.cron_rows()}
-    now = await storage.now()
+    stored = {row.name: row for row in await crons.all()}
+    now = await schema.now()
     for declared in entries:
         row = stored.get(declared.name)
         wanted = reconcile(declared, None if row is None else _entry(row), now=now)
         if row is None or dict(row.spec) != wanted.spec():
-            await storage.cron_put(CronRow(name=wanted.name, spec=wanted.spec(), paused=wanted.paused))
+            await crons.put(CronRow(name=wanted.name, spec=wanted.spec(), paused=wanted.paused))
 
 
 @attrs.define(eq=False)
@@ -53,7 +53,8 @@ class CronActor:
     not know is left to workers that do, and one that this app's code no longer declares to those whose code does.
     """
 
-    storage: Storage
+    crons: CronStore
+    schema: SchemaStore
     declared: Sequence[CronEntry]
     make_job: Callable[[CronEntry], NewJob | None]
     backoff: Backoff
@@ -71,7 +72,7 @@ class CronActor:
         while True:
             try:
                 if not declared:
-                    await declare(self.storage, self.declared)
+                    await declare(self.crons, self.schema, self.declared)
                     declared = True
                 pause = await self._round()
             except StorageUnavailable as error:
@@ -82,10 +83,10 @@ class CronActor:
 
     async def _round(self) -> float:
         """Fire what is due; return seconds until it is worth looking again."""
-        rows = await self.storage.cron_rows()
+        rows = await self.crons.all()
         if not rows:
             return _LOOK_AGAIN
-        now = await self.storage.now()
+        now = await self.schema.now()
         waits = [await self._fire_due(row, now) for row in rows]
         return min(_LOOK_AGAIN, *waits)
 
@@ -108,7 +109,7 @@ class CronActor:
         return _LOOK_AGAIN if upcoming is None else max(0.001, (upcoming - now).total_seconds())
 
     async def _fire(self, entry: CronEntry, tick: datetime, job: NewJob) -> None:
-        job_id = await self.storage.cron_fire(
+        job_id = await self.crons.fire(
             entry.name, tick, job._replace(context=f"cron {entry.name} {tick.isoformat()}")
         )
         if job_id is not None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jobrt._runtime.name_limits import QueueNames
     from jobrt._runtime.outage import Backoff
     from jobrt._runtime.outcomes import Outcomes, Settler
-    from jobrt._storage.contract import Exchange, Storage
+    from jobrt._storage.contract import AttemptStore, Exchange
 
 __all__ = ["Fetcher", "FetcherChannels"]
 
@@ -80,7 +80,7 @@ class Fetcher:
     channels: FetcherChannels
     outcomes: Outcomes
     settler: Settler
-    storage: Storage
+    attempts: AttemptStore
     claimant: Callable[[], str | None]
     backoff: Backoff
     ended: trio.Event = attrs.Factory(trio.Event)
@@ -227,7 +227,7 @@ class Fetcher:
         batches = self.outcomes.take()
         reports = [report for batch in batches for report in batch.reports]
         try:
-            exchange = await self.storage.exchange([report.outcome for report in reports], wanted)
+            exchange = await self.attempts.exchange([report.outcome for report in reports], wanted)
         except BaseException as error:
             self.ledger.unresolved += 1
             refused = isinstance(error, StorageError) and not isinstance(error, StorageUnavailable)
@@ -248,7 +248,7 @@ class Fetcher:
         while len(self._claims) > 1:  # or the other claim's jobs would be given back as unknown
             await self._look_ended.park()
         unresolved = self.ledger.unresolved
-        await self.storage.release_unknown(worker, self.name, self.ledger.known())
+        await self.attempts.release_unknown(worker, self.name, self.ledger.known())
         self.ledger.unresolved -= unresolved  # what came up meanwhile is for the next one
 
     def _accept(self, wanted: Demand, exchange: Exchange) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobrt._core.worker_info import WorkerInfo
     from jobrt._runtime.messages import ExecutorsOrder
     from jobrt._runtime.outage import Outage
-    from jobrt._storage.contract import Changes, Storage
+    from jobrt._storage.contract import Changes, WorkerStore
 
 __all__ = ["Heartbeat", "Identity"]
 
@@ -60,7 +60,7 @@ class Heartbeat:
     cancelled here, and the worker registers anew. Nothing is claimed in between.
     """
 
-    storage: Storage
+    workers: WorkerStore
     identity: Identity
     lease: float
     info: Callable[[], WorkerInfo]
@@ -78,7 +78,7 @@ class Heartbeat:
     async def register(self) -> None:
         """Make the worker known; raises `StorageUnavailable` if that is not possible now."""
         began = trio.current_time()
-        await self.storage.register(self.identity.renew(), lease=self.lease, info=self.info().to_dict())
+        await self.workers.register(self.identity.renew(), lease=self.lease, info=self.info().to_dict())
         self.renewed, self.identity.trusted = began, True
         self._registered.ring()
 
@@ -114,7 +114,7 @@ class Heartbeat:
         changes = None
         try:
             with trio.move_on_after(limit):
-                changes = await self.storage.beat(
+                changes = await self.workers.beat(
                     self.identity.id, lease=self.lease, info=self.info().to_dict()
                 )
         except StorageUnavailable as error:

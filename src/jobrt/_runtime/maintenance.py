@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from jobrt._core.keep import PruneRule
     from jobrt._runtime.outage import Backoff
-    from jobrt._storage.contract import Storage
+    from jobrt._storage.contract import JobStore, WorkerStore
 
 __all__ = ["Maintenance"]
 
@@ -33,7 +33,8 @@ class Maintenance:
     backlog is worked off in batches with checkpoints in between.
     """
 
-    storage: Storage
+    workers: WorkerStore
+    jobs: JobStore
     worker: Callable[[], str]
     interval: float
     rules: Sequence[PruneRule]
@@ -58,7 +59,7 @@ class Maintenance:
     async def _round(self) -> None:
         began = trio.current_time()
         trusted = 3 * self.interval
-        self.term = await self.storage.lead(ROLE, self.worker(), seconds=trusted)
+        self.term = await self.workers.lead(ROLE, self.worker(), seconds=trusted)
         if self.term is None:
             return
         while trio.current_time() < began + trusted and await self._rescue() == _BATCH:
@@ -69,13 +70,13 @@ class Maintenance:
             self._pruned = began
 
     async def _rescue(self) -> int:
-        rescued = await self.storage.rescue(limit=_BATCH)
+        rescued = await self.workers.rescue(limit=_BATCH)
         for job in rescued:
             self.emit(JobRescued(job.id, job.name, job.queue, job.worker, State(job.state)))
         return len(rescued)
 
     async def _prune(self) -> int:
-        count = await self.storage.prune(self.rules, limit=_BATCH)
+        count = await self.jobs.prune(self.rules, limit=_BATCH)
         if count:
             self.emit(JobsPruned(count))
         return count
@@ -84,4 +85,4 @@ class Maintenance:
         """Let another worker lead at once."""
         if self.term is not None:
             self.term = None
-            await self.storage.resign(ROLE, self.worker())
+            await self.workers.resign(ROLE, self.worker())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from jobrt._runtime.channels import Wakeup
     from jobrt._runtime.outage import Backoff
-    from jobrt._storage.contract import Storage
+    from jobrt._storage.contract import WakeSource
 
 __all__ = ["Notifier"]
 
@@ -29,7 +29,7 @@ class Notifier:
     What was told while nobody listened is thereby looked for. Polling goes on in any case.
     """
 
-    storage: Storage
+    wakes: WakeSource
     queues: Mapping[str, Wakeup]
     control: Wakeup
     backoff: Backoff
@@ -43,7 +43,7 @@ class Notifier:
         while True:
             try:
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(self.storage.listen, self._deliver)
+                    await nursery.start(self.wakes.listen, self._deliver)
                     self._connected()
             except* StorageUnavailable as group:
                 error = StorageUnavailable(str(only_leaf(group)))

@@ -63,7 +63,7 @@ async def perform(
             trio.lowlevel.current_task(),
         )
         running.scope.deadline = running.started + _limit(definition, claimed)
-        services = Services(state, scratch, client, trio.Event(), background.later)
+        services = Services(state, scratch.attempts, client, trio.Event(), background.later)
         runner = make_runners(threads=1, start=background.start)[definition.run_in]
         try:
             with running.scope:
@@ -79,9 +79,9 @@ async def perform(
 
 
 async def _claim(definition: JobDefinition, args: str, scratch: Storage) -> Claimed:
-    await scratch.register(_WORKER, lease=1e6, info={})
-    await scratch.insert([NewJob(name=definition.name, args=args, max_attempts=definition.max_attempts)])
-    exchange = await scratch.exchange((), Demand(_WORKER, "default", 1, (definition.name,)))
+    await scratch.workers.register(_WORKER, lease=1e6, info={})
+    await scratch.jobs.insert([NewJob(name=definition.name, args=args, max_attempts=definition.max_attempts)])
+    exchange = await scratch.attempts.exchange((), Demand(_WORKER, "default", 1, (definition.name,)))
     return exchange.jobs[0]
 
 

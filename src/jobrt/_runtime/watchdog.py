@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jobrt._runtime.executors import Executors
     from jobrt._runtime.fetcher import Fetcher
     from jobrt._runtime.running import Running
-    from jobrt._storage.contract import Storage
+    from jobrt._storage.contract import JobStore
     from jobrt._supervision.supervisor import Supervisor
 
 __all__ = ["Mark", "Watchdog", "Watched"]
@@ -74,7 +74,7 @@ class Watchdog:
     jobs are due and slots are free is restarted.
     """
 
-    storage: Storage
+    jobs: JobStore
     queues: Mapping[str, Watched]
     observe: Callable[[Event], object]
     _marks: dict[JobRef, Mark] = attrs.Factory(dict)
@@ -171,7 +171,7 @@ class Watchdog:
         ledger = queue.fetcher.ledger
         try:
             with trio.move_on_after(_STALLED_AT_LEAST):
-                count = await self.storage.count(due, most=1000)
+                count = await self.jobs.count(due, limit=1000)
                 if count:
                     self.observe(QueueStalled(name, count, ledger.concurrency - ledger.held))
                     queue.supervisor.restart_child("fetcher")

@@ -296,7 +296,7 @@ class _Wiring:
             ),
             outcomes=self.outcomes,
             settler=self._settler(),
-            storage=self.environment.storage,
+            attempts=self.environment.storage.attempts,
             claimant=self._claimant,
             backoff=self._backoff(),
         )
@@ -309,7 +309,7 @@ class _Wiring:
             runners=make_runners(threads=threads, start=self.background.start),
             services=Services(
                 state=environment.state,
-                storage=environment.storage,
+                attempts=environment.storage.attempts,
                 client=environment.client,
                 shutting_down=environment.shutting_down,
                 later=self.background.later,
@@ -321,7 +321,7 @@ class _Wiring:
 
     def _heartbeat(self) -> Heartbeat:
         return Heartbeat(
-            storage=self.environment.storage,
+            workers=self.environment.storage.workers,
             identity=self.identity,
             lease=self.plan.lease,
             info=self.environment.info,
@@ -335,7 +335,7 @@ class _Wiring:
 
     def _control(self, queues: Mapping[str, QueueActors]) -> Control:
         return Control(
-            storage=self.environment.storage,
+            workers=self.environment.storage.workers,
             identity=self.identity,
             interval=_CONTROL_INTERVAL,
             busy=lambda: any(queue.fetcher.ledger.held for queue in queues.values()),
@@ -356,7 +356,7 @@ class _Wiring:
 
     def _notifier(self) -> Notifier:
         return Notifier(
-            storage=self.environment.storage,
+            wakes=self.environment.storage.wakes,
             queues={name: wires.wake for name, wires in self.wires.items()},
             control=self.control_wake,
             backoff=self._backoff(),
@@ -370,7 +370,8 @@ class _Wiring:
 
     def _maintenance(self) -> Maintenance:
         return Maintenance(
-            storage=self.environment.storage,
+            workers=self.environment.storage.workers,
+            jobs=self.environment.storage.jobs,
             worker=lambda: self.identity.id,
             interval=min(5.0, self.plan.lease / 6),
             rules=self.plan.rules,
@@ -380,7 +381,8 @@ class _Wiring:
 
     def _cron(self) -> CronActor:
         return CronActor(
-            storage=self.environment.storage,
+            crons=self.environment.storage.crons,
+            schema=self.environment.storage.schema,
             declared=self.plan.crons,
             make_job=self.environment.make_cron_job,
             backoff=self._backoff(),
@@ -389,7 +391,7 @@ class _Wiring:
 
     def _completer(self) -> Completer:
         return Completer(
-            storage=self.environment.storage,
+            attempts=self.environment.storage.attempts,
             outcomes=self.outcomes,
             rejected=self.rejected.receive,
             settler=self._settler(),
@@ -399,7 +401,7 @@ class _Wiring:
 
     def _watchdog(self, queues: Mapping[str, QueueActors]) -> Watchdog:
         return Watchdog(
-            storage=self.environment.storage,
+            jobs=self.environment.storage.jobs,
             queues={
                 name: Watched(fetcher=queue.fetcher, executors=queue.executors, supervisor=queue.supervisor)
                 for name, queue in queues.items()

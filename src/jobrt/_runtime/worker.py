@@ -278,7 +278,7 @@ class Worker:
         steps: dict[str, Callable[[], Awaitable[Any]]] = {"outcomes": self._write_outcomes}
         steps |= {f"claims of {name}": partial(self._release, name) for name in self.queues}
         steps["leadership"] = self._actors.maintenance.resign
-        steps["registration"] = lambda: self.storage.unregister(self.id)
+        steps["registration"] = lambda: self.storage.workers.unregister(self.id)
         error = await sign_off(steps, seconds=_SIGN_OFF)
         self._unsaid = "" if error is None else str(error)
 
@@ -287,7 +287,7 @@ class Worker:
         await self._actors.completer.ended.wait()
 
     async def _release(self, queue: str) -> None:
-        await self.storage.release_unknown(self.id, queue, ())
+        await self.storage.attempts.release_unknown(self.id, queue, ())
 
     def _running(self) -> list[Running]:
         return [attempt for queue in self.queues.values() for attempt in queue.executors.running]

@@ -28,18 +28,25 @@ if TYPE_CHECKING:
     from jobrt._core.where import Where
 
 __all__ = [
+    "AttemptStore",
     "Bucket",
     "CancelRequest",
     "Changes",
     "CronRow",
+    "CronStore",
     "Exchange",
     "Inserted",
+    "JobStore",
     "QueueSettings",
+    "QueueStore",
     "Rescued",
     "SchemaStatus",
+    "SchemaStore",
     "Storage",
     "Wake",
+    "WakeSource",
     "WorkerRow",
+    "WorkerStore",
 ]
 
 
@@ -52,7 +59,7 @@ class Inserted(NamedTuple):
 
 @attrs.frozen
 class Exchange:
-    """What `Storage.exchange` did: the outcomes that were refused, and the jobs claimed, in order.
+    """What `AttemptStore.exchange` did: the outcomes that were refused, and the jobs claimed, in order.
 
     ``next_due`` is seconds until the queue's first waiting job that is not yet due; ``None`` if there is
     none, or if the claim came back full and nobody looked.
@@ -168,17 +175,10 @@ class SchemaStatus:
     newer: bool = False
 
 
-class Storage(Protocol):
-    """Keep jobs, workers, queues and cron entries."""
+class SchemaStore(Protocol):
+    """The tables themselves: which migrations they have, and the clock that they go by."""
 
-    @property
-    def engine(self) -> Literal["sqlite", "postgres"]:
-        """Name the engine."""
-        ...
-
-    # ------------------------------------------------------------------ schema
-
-    async def schema(self) -> SchemaStatus:
+    async def status(self) -> SchemaStatus:
         """Say which migrations are there. Never raises `SchemaError`."""
         ...
 
@@ -193,7 +193,7 @@ class Storage(Protocol):
         """
         ...
 
-    async def check_schema(self) -> None:
+    async def check(self) -> None:
         """Raise `SchemaError`, with the remedy, unless the schema is exactly this jobrt's."""
         ...
 
@@ -201,7 +201,9 @@ class Storage(Protocol):
         """Return the time by the storage's clock, aware, UTC."""
         ...
 
-    # ------------------------------------------------------------------ enqueue
+
+class JobStore(Protocol):
+    """Jobs as clients and operators see them: to enqueue, look at, change and delete."""
 
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         """Store jobs, in one transaction, and return what became of each, in input order.
@@ -215,7 +217,79 @@ class Storage(Protocol):
         """
         ...
 
-    # ------------------------------------------------------------------ attempts
+    async def get(self, job_id: int) -> JobRecord | None:
+        """Return a job with everything known of it, or None."""
+        ...
+
+    async def query(
+        self,
+        where: Where,
+        *,
+        order_by: str = "-id",
+        limit: int | None = None,
+        after: int | None = None,
+        details: bool = True,
+    ) -> tuple[JobRecord, ...]:
+        """Return the jobs that match.
+
+        ``order_by`` is ``id, schedule_at, created_at, finished_at`` or ``priority``, with a ``-`` first for
+        descending; ids break ties the same way, rows without the time come last. ``after`` continues behind
+        the job with that id. ``details=False`` leaves out attempts, results, progress and checkpoints.
+        """
+        ...
+
+    async def count(self, where: Where, *, limit: int | None = None) -> int:
+        """Return how many jobs match, at most `limit`."""
+        ...
+
+    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
+        """Cancel waiting jobs, ask for running ones to be cancelled; return both numbers.
+
+        Final jobs, and running ones already asked for, are left alone. ``cancel_reason`` is `reason` at once.
+        """
+        ...
+
+    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
+        """Make final jobs available now, with one more attempt if theirs are used up; return how many.
+
+        Result, cancel reason and finish time are cleared; attempts, checkpoint and steps stay. Jobs that are not
+        final are left alone.
+        """
+        ...
+
+    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
+        """Change waiting jobs and return how many; running and final ones are left alone.
+
+        Keys: queue, priority, max_attempts, schedule_at (aware datetime), delay (timedelta), args, metadata (JSON
+        texts), tags, context, timeout (seconds).
+        """
+        ...
+
+    async def delete(self, where: Where, *, limit: int | None = None) -> int:
+        """Delete jobs, running ones too (their outcome is refused later); return how many."""
+        ...
+
+    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
+        """Delete final jobs as the rules say, at most `limit`; call again while it returns `limit`."""
+        ...
+
+    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
+        """Return each job's state (None: no such job).
+
+        Asks, for those not final, that their end be told as a ``finished`` wake.
+        """
+        ...
+
+    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
+        """Return counts by hour, queue and name since a time, jobs deleted meanwhile included.
+
+        What those counted for more than 400 days ago may be added up by the month, in its first hour: nothing is lost.
+        """
+        ...
+
+
+class AttemptStore(Protocol):
+    """Attempts as workers make them: claims, outcomes, and what a running job keeps."""
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         """Write outcomes and claim new jobs in one step; either part may be empty.
@@ -272,7 +346,9 @@ class Storage(Protocol):
         """
         ...
 
-    # ------------------------------------------------------------------ workers
+
+class WorkerStore(Protocol):
+    """Workers, the rescue of what dead ones leave behind, and who leads."""
 
     async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
         """Add a worker that counts as dead when it has not beaten for `lease` seconds."""
@@ -290,7 +366,7 @@ class Storage(Protocol):
         """Remove a worker that stops; jobs it still holds can be rescued at once."""
         ...
 
-    async def workers(self) -> tuple[WorkerRow, ...]:
+    async def all(self) -> tuple[WorkerRow, ...]:
         """Return all workers by id, dead ones that still await rescue included."""
         ...
 
@@ -314,7 +390,60 @@ class Storage(Protocol):
         """Give up a leadership so that another can take it at once."""
         ...
 
-    # ------------------------------------------------------------------ wake-ups
+
+class QueueStore(Protocol):
+    """Queues: their settings, and what waits in them."""
+
+    async def all(self, *, limit: int | None = None) -> tuple[QueueStatus, ...]:
+        """Return every queue that has settings or unfinished jobs, by name.
+
+        With `limit`, so many due jobs of each priority are counted, and as many that wait for their time; and the due
+        ones are named.
+        """
+        ...
+
+    async def set(
+        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
+    ) -> None:
+        """Change a queue's settings (None: leave as it is) and wake all workers to learn of it."""
+        ...
+
+
+class CronStore(Protocol):
+    """Cron entries and their ticks."""
+
+    async def put(self, row: CronRow) -> CronRow:
+        """Add an entry or change its spec, and return what is stored.
+
+        ``paused`` and ``last_tick`` of one that was there stay.
+        """
+        ...
+
+    async def all(self) -> tuple[CronRow, ...]:
+        """Return all entries by name."""
+        ...
+
+    async def set(
+        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Pause, resume or change an entry; False if there is none."""
+        ...
+
+    async def delete(self, name: str) -> bool:
+        """Remove an entry; False if there is none."""
+        ...
+
+    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
+        """Enqueue one tick's job and return its id; None if that tick or a later one has been fired.
+
+        A job of None only marks the tick as passed (returns None). One job per tick over the whole cluster, by
+        a constraint.
+        """
+        ...
+
+
+class WakeSource(Protocol):
+    """Hints that there may be something to do."""
 
     async def listen(
         self,
@@ -330,123 +459,16 @@ class Storage(Protocol):
         """
         ...
 
-    async def next_due(self, queues: Sequence[str]) -> Mapping[str, float]:
-        """Return, for queues with waiting jobs due in the future, the seconds until the first of them."""
-        ...
 
-    # ------------------------------------------------------------------ look and manage
+@attrs.frozen(kw_only=True)
+class Storage:
+    """An open database, by roles: whoever calls is handed the role that it uses."""
 
-    async def get(self, job_id: int) -> JobRecord | None:
-        """Return a job with everything known of it, or None."""
-        ...
-
-    async def query(
-        self,
-        where: Where,
-        *,
-        order_by: str = "-id",
-        limit: int | None = None,
-        after: int | None = None,
-        details: bool = True,
-    ) -> tuple[JobRecord, ...]:
-        """Return the jobs that match.
-
-        ``order_by`` is ``id, schedule_at, created_at, finished_at`` or ``priority``, with a ``-`` first for
-        descending; ids break ties the same way, rows without the time come last. ``after`` continues behind
-        the job with that id. ``details=False`` leaves out attempts, results, progress and checkpoints.
-        """
-        ...
-
-    async def count(self, where: Where, *, most: int | None = None) -> int:
-        """Return how many jobs match, at most `most`."""
-        ...
-
-    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
-        """Cancel waiting jobs, ask for running ones to be cancelled; return both numbers.
-
-        Final jobs, and running ones already asked for, are left alone. ``cancel_reason`` is `reason` at once.
-        """
-        ...
-
-    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
-        """Make final jobs available now, with one more attempt if theirs are used up; return how many.
-
-        Result, cancel reason and finish time are cleared; attempts, checkpoint and steps stay. Jobs that are not
-        final are left alone.
-        """
-        ...
-
-    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
-        """Change waiting jobs and return how many; running and final ones are left alone.
-
-        Keys: queue, priority, max_attempts, schedule_at (aware datetime), delay (timedelta), args, metadata (JSON
-        texts), tags, context, timeout (seconds).
-        """
-        ...
-
-    async def delete(self, where: Where, *, limit: int | None = None) -> int:
-        """Delete jobs, running ones too (their outcome is refused later); return how many."""
-        ...
-
-    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
-        """Delete final jobs as the rules say, at most `limit`; call again while it returns `limit`."""
-        ...
-
-    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
-        """Return each job's state (None: no such job).
-
-        Asks, for those not final, that their end be told as a ``finished`` wake.
-        """
-        ...
-
-    async def queues(self, *, most: int | None = None) -> tuple[QueueStatus, ...]:
-        """Return every queue that has settings or unfinished jobs, by name.
-
-        With `most`, so many due jobs of each priority are counted, and as many that wait for their time; and the due
-        ones are named.
-        """
-        ...
-
-    async def set_queue(
-        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
-    ) -> None:
-        """Change a queue's settings (None: leave as it is) and wake all workers to learn of it."""
-        ...
-
-    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
-        """Return counts by hour, queue and name since a time, jobs deleted meanwhile included.
-
-        What those counted for more than 400 days ago may be added up by the month, in its first hour: nothing is lost.
-        """
-        ...
-
-    # ------------------------------------------------------------------ cron
-
-    async def cron_put(self, row: CronRow) -> CronRow:
-        """Add an entry or change its spec, and return what is stored.
-
-        ``paused`` and ``last_tick`` of one that was there stay.
-        """
-        ...
-
-    async def cron_rows(self) -> tuple[CronRow, ...]:
-        """Return all entries by name."""
-        ...
-
-    async def cron_set(
-        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Pause, resume or change an entry; False if there is none."""
-        ...
-
-    async def cron_delete(self, name: str) -> bool:
-        """Remove an entry; False if there is none."""
-        ...
-
-    async def cron_fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
-        """Enqueue one tick's job and return its id; None if that tick or a later one has been fired.
-
-        A job of None only marks the tick as passed (returns None). One job per tick over the whole cluster, by
-        a constraint.
-        """
-        ...
+    engine: Literal["sqlite", "postgres"]
+    schema: SchemaStore
+    jobs: JobStore
+    attempts: AttemptStore
+    workers: WorkerStore
+    queues: QueueStore
+    crons: CronStore
+    wakes: WakeSource

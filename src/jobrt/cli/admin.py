@@ -32,13 +32,13 @@ async def migrate(setting: Setting, check: bool, sql: bool) -> int:
         return 0
     async with app.open_storage() as storage:
         if check:
-            status = await storage.schema()
+            status = await storage.schema.status()
             said = "newer than this jobrt" if status.newer else f"{len(status.pending)} pending"
             click.echo("up to date" if not status.pending and not status.newer else said)
             for name in status.pending:
                 click.echo(f"  {name}")
             return 1 if status.pending or status.newer else 0
-        applied = await storage.migrate()
+        applied = await storage.schema.migrate()
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:

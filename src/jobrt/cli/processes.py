@@ -121,10 +121,10 @@ class WorkerProcess:
         with trio.move_on_after(_HAND_BACK, shield=True):
             try:
                 async with self.app.open_storage() as storage:
-                    for row in await storage.workers():
+                    for row in await storage.workers.all():
                         if row.info.get("pid") == pid and row.info.get("host") == socket.gethostname():
-                            await storage.unregister(row.id)
-                    await storage.rescue()
+                            await storage.workers.unregister(row.id)
+                    await storage.workers.rescue()
             except JobrtError as error:  # the heartbeat does it a little later
                 click.echo(f"jobrt: jobs of process {pid} wait for their lease to end: {error}", err=True)
 

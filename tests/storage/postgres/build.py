@@ -28,9 +28,9 @@ def end(claimed: Claimed, **fields: Any) -> Outcome:
 
 async def add(storage: Storage, *jobs: NewJob) -> list[int]:
     """Insert jobs and return their ids."""
-    return [one.id for one in await storage.insert(jobs)]
+    return [one.id for one in await storage.jobs.insert(jobs)]
 
 
 async def claim(storage: Storage, *names: str, **demand: Any) -> list[int]:
     """Claim what is due and return the ids."""
-    return [one.id for one in (await storage.exchange((), ask(*names, **demand))).jobs]
+    return [one.id for one in (await storage.attempts.exchange((), ask(*names, **demand))).jobs]

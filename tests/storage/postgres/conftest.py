@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 import pytest
 import trio
 
 from jobrt._storage.contract import Storage
-from jobrt._storage.postgres import PostgresStorage, open_postgres
+from jobrt._storage.postgres import open_postgres
 
 PATIENCE = 30
 """Seconds that real I/O may take before a test fails instead of hanging."""
 
 
 @pytest.fixture
-async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
+async def storage(postgres_url: str) -> AsyncIterator[Storage]:
     """A storage on a migrated database."""
     with trio.fail_after(2 * PATIENCE):
         async with open_postgres(postgres_url) as found:
-            await found.migrate()
-            yield cast("PostgresStorage", found)
+            await found.schema.migrate()
+            yield found
 
 
 @pytest.fixture

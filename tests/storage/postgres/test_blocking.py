@@ -14,7 +14,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.unique import Unique, unique_key
-from jobrt._storage.postgres import PostgresStorage
+from jobrt._storage.contract import Storage
 from jobrt._storage.postgres.blocking import BlockingPostgres, insert_async
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 from tests.storage.postgres.build import job
@@ -25,28 +25,28 @@ MIXED = [job(priority=n % 3, delay=LATER if n % 2 else None, context="a\tb\n\\c"
 
 
 @pytest.fixture
-def blocking(storage: PostgresStorage, postgres_url: str) -> Iterator[BlockingPostgres]:
+def blocking(storage: Storage, postgres_url: str) -> Iterator[BlockingPostgres]:
     """An inserter on the migrated database."""
     with closing(BlockingPostgres(postgres_url, "jobrt")) as found:
         yield found
 
 
-async def _check(storage: PostgresStorage, ids: list[int]) -> None:
+async def _check(storage: Storage, ids: list[int]) -> None:
     """Hold what was stored against what was given."""
-    records = await storage.query(where.everything(), order_by="id")
+    records = await storage.jobs.query(where.everything(), order_by="id")
     assert [one.id for one in records] == ids
     assert {one.context for one in records} == {"a\tb\n\\c"}
     states = [one.state for one in records]
     assert (states.count("scheduled"), states.count("available")) == (300, 300)
 
 
-async def test_many_at_once(blocking: BlockingPostgres, storage: PostgresStorage) -> None:
+async def test_many_at_once(blocking: BlockingPostgres, storage: Storage) -> None:
     """A large batch goes by COPY, every field as it was given."""
     made = blocking.insert(MIXED)
     await _check(storage, [one.id for one in made])
 
 
-async def test_many_at_once_from_asyncio(storage: PostgresStorage, postgres_url: str) -> None:
+async def test_many_at_once_from_asyncio(storage: Storage, postgres_url: str) -> None:
     """The same, driven by an event loop that is not Trio's."""
 
     async def insert() -> list[int]:
@@ -57,9 +57,7 @@ async def test_many_at_once_from_asyncio(storage: PostgresStorage, postgres_url:
     await _check(storage, ids)
 
 
-async def test_a_refusal_from_asyncio_is_an_error_of_ours(
-    storage: PostgresStorage, postgres_url: str
-) -> None:
+async def test_a_refusal_from_asyncio_is_an_error_of_ours(storage: Storage, postgres_url: str) -> None:
     """Not psycopg's, which is its cause."""
 
     async def insert() -> None:
@@ -72,7 +70,7 @@ async def test_a_refusal_from_asyncio_is_an_error_of_ours(
 
 
 async def test_a_connection_that_was_lost_is_opened_again(
-    blocking: BlockingPostgres, storage: PostgresStorage, admin: psycopg.Connection[Any]
+    blocking: BlockingPostgres, storage: Storage, admin: psycopg.Connection[Any]
 ) -> None:
     """The call that finds out fails, as nobody knows what became of it; the next one works."""
     (first,) = blocking.insert([job()])
@@ -82,11 +80,11 @@ async def test_a_connection_that_was_lost_is_opened_again(
         blocking.insert([job()])
     (again,) = blocking.insert([job()])
     assert again.id > first.id
-    assert await storage.count(where.everything()) == 2
+    assert await storage.jobs.count(where.everything()) == 2
 
 
 async def test_in_the_callers_transaction(
-    blocking: BlockingPostgres, storage: PostgresStorage, postgres_url: str
+    blocking: BlockingPostgres, storage: Storage, postgres_url: str
 ) -> None:
     """Unique jobs too; rolled back with it, refused with its error, and nothing but a psycopg connection will do."""
     key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
@@ -100,7 +98,7 @@ async def test_in_the_callers_transaction(
         conn.rollback()
         with pytest.raises(StorageError, match=r"psycopg\.Connection, not a object"):
             blocking.insert([job()], conn=object())
-    assert await storage.count(where.everything()) == 0
+    assert await storage.jobs.count(where.everything()) == 0
 
 
 async def test_a_server_that_is_not_there() -> None:

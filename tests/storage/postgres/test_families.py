@@ -13,17 +13,16 @@ from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.states import End, Event, State
 from jobrt._storage.contract import Storage
-from jobrt._storage.postgres import PostgresStorage
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE
 
 
 async def family(storage: Storage, *children_of: Sequence[int]) -> tuple[list[Claimed], list[Claimed]]:
     """Return as many parents as there are sequences, which wait for the children at those places, and all children."""
-    await storage.register("w1", lease=1000, info={})
+    await storage.workers.register("w1", lease=1000, info={})
     children = 1 + max(place for places in children_of for place in places)
     await add(storage, *(job("a") for _ in range(len(children_of) + children)))
-    jobs = list((await storage.exchange((), ask("a"))).jobs)
+    jobs = list((await storage.attempts.exchange((), ask("a"))).jobs)
     parents, offspring = jobs[: len(children_of)], jobs[len(children_of) :]
     for parent, places in zip(parents, children_of, strict=True):
         waits = end(
@@ -33,7 +32,7 @@ async def family(storage: Storage, *children_of: Sequence[int]) -> tuple[list[Cl
             children=tuple(offspring[place].id for place in places),
             spent=False,
         )
-        assert await storage.finish([waits]) == ()
+        assert await storage.attempts.finish([waits]) == ()
     return parents, offspring
 
 
@@ -56,7 +55,7 @@ async def until_undone(admin: psycopg.Connection[Any]) -> None:
 @pytest.mark.parametrize("result", [None, "1"], ids=["clean", "mixed"])
 async def test_batches_with_the_same_parents_in_opposite_orders_do_not_cross(
     result: str | None,
-    storage: PostgresStorage,
+    storage: Storage,
     another: Callable[..., Any],
     admin: psycopg.Connection[Any],
     postgres_url: str,
@@ -71,18 +70,20 @@ async def test_batches_with_the_same_parents_in_opposite_orders_do_not_cross(
                 (first.id, parents[0].id),
             )
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(one.finish, [end(first, result=result), end(second)])  # waits at the gate
+                nursery.start_soon(
+                    one.attempts.finish, [end(first, result=result), end(second)]
+                )  # waits at the gate
                 await until_waiting(admin, 1)
-                nursery.start_soon(other.finish, [end(third), end(fourth, result=result)])
+                nursery.start_soon(other.attempts.finish, [end(third), end(fourth, result=result)])
                 await until_waiting(admin, 2)
                 gate.rollback()
-    assert await storage.count(where.state("completed")) == 4
-    due = (await storage.exchange((), ask("a"))).jobs
+    assert await storage.jobs.count(where.state("completed")) == 4
+    due = (await storage.attempts.exchange((), ask("a"))).jobs
     assert [one.id for one in due] == [one.id for one in parents]
 
 
 async def test_who_cancels_a_parent_and_its_child_does_not_lose_the_childs_end(
-    storage: PostgresStorage,
+    storage: Storage,
     another: Callable[..., Any],
     admin: psycopg.Connection[Any],
     postgres_url: str,
@@ -93,12 +94,14 @@ async def test_who_cancels_a_parent_and_its_child_does_not_lose_the_childs_end(
         with psycopg.connect(postgres_url) as gate, trio.fail_after(PATIENCE):
             gate.execute("select from jobrt.dependency where child = %s for update", (child.id,))
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(storage.finish, [end(child)])  # has the child, and waits at the gate
+                nursery.start_soon(
+                    storage.attempts.finish, [end(child)]
+                )  # has the child, and waits at the gate
                 await until_waiting(admin, 1)
                 # Has the parent, whose id is lower, and waits for the child.
-                nursery.start_soon(other.cancel, where.id_in([parent.id, child.id]), "enough")
+                nursery.start_soon(other.jobs.cancel, where.id_in([parent.id, child.id]), "enough")
                 await until_waiting(admin, 2)
                 gate.rollback()
     await until_undone(admin)
-    ended = {one.id: one.state for one in await storage.query(where.everything())}
+    ended = {one.id: one.state for one in await storage.jobs.query(where.everything())}
     assert ended == {parent.id: State.CANCELLED, child.id: State.COMPLETED}

@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from jobrt._storage.postgres import PostgresStorage
+    from jobrt._storage.contract import Storage
 
 
-async def test_heartbeats_and_leadership_do_not_queue_behind_claims(storage: PostgresStorage) -> None:
+async def test_heartbeats_and_leadership_do_not_queue_behind_claims(storage: Storage) -> None:
     """All connections for claims, and all for listings, are taken: the lease is renewed, and the leader leads."""
-    database = storage._database
+    database = storage.jobs._database
     async with AsyncExitStack() as stack:
         for pool in (database.hot, database.plain):
             for _ in range(pool.max_size):
                 await stack.enter_async_context(pool.acquire())
             pool.acquire_timeout = math.inf  # who queues here waits for longer than the test does
         with trio.fail_after(PATIENCE):
-            await storage.register("w1", lease=30, info={})
-            term = await storage.lead("maintenance", "w1", seconds=30)
+            await storage.workers.register("w1", lease=30, info={})
+            term = await storage.workers.lead("maintenance", "w1", seconds=30)
             for _ in range(3):
-                assert (await storage.beat("w1", lease=30, info={})).known
-                assert await storage.lead("maintenance", "w1", seconds=30) == term
-            await storage.resign("maintenance", "w1")
-            await storage.unregister("w1")
+                assert (await storage.workers.beat("w1", lease=30, info={})).known
+                assert await storage.workers.lead("maintenance", "w1", seconds=30) == term
+            await storage.workers.resign("maintenance", "w1")
+            await storage.workers.unregister("w1")
 
 
 @pytest.mark.slow
 async def test_two_leaders_do_no_harm(
-    storage: PostgresStorage, another: Callable[..., Any], admin: psycopg.Connection[Any]
+    storage: Storage, another: Callable[..., Any], admin: psycopg.Connection[Any]
 ) -> None:
     """Leadership is stolen all the time, so that both lead: each dead worker's job is rescued once, with one record."""
     jobs = 500
@@ -56,9 +56,9 @@ async def test_two_leaders_do_no_harm(
         rescued[event.id] += 1
 
     async with another() as other, trio.open_nursery() as nursery:
-        await storage.register("dead", lease=30, info={})
+        await storage.workers.register("dead", lease=30, info={})
         await add(storage, *(job(max_attempts=9) for _ in range(jobs)))
-        claimed = (await storage.exchange((), ask(worker="dead", limit=jobs))).jobs
+        claimed = (await storage.attempts.exchange((), ask(worker="dead", limit=jobs))).jobs
         assert len(claimed) == jobs
         emitter = Emitter()
         emitter.subscribers = (emit,)

@@ -186,7 +186,9 @@ def test_a_claim_reads_what_it_claims(plans: Any) -> None:
 
     The 150 thousand future jobs of a higher priority are not walked over.
     """
-    claims = plans(lambda storage: storage.exchange((), ask(*(f"job{n}" for n in range(7)), limit=100)))
+    claims = plans(
+        lambda storage: storage.attempts.exchange((), ask(*(f"job{n}" for n in range(7)), limit=100))
+    )
     assert claims[-1].locked == 100
     for claim in claims:
         assert claim.whole_reads == []
@@ -197,7 +199,7 @@ def test_a_claim_reads_what_it_claims(plans: Any) -> None:
 
 def test_an_empty_claim_reads_next_to_nothing(plans: Any) -> None:
     """Nothing due under these names in a queue full of future jobs, or in no queue at all."""
-    for plan in plans(lambda storage: storage.exchange((), ask(queue="nothing"))):
+    for plan in plans(lambda storage: storage.attempts.exchange((), ask(queue="nothing"))):
         assert plan.whole_reads == []
         assert plan.pages < 40
 
@@ -205,7 +207,7 @@ def test_an_empty_claim_reads_next_to_nothing(plans: Any) -> None:
 def test_a_claim_of_capped_names_locks_no_more_than_the_caps(plans: Any) -> None:
     """Each name's scan ends at its cap."""
     demand = ask("job0", limit=50, capped=(("job1", 2), ("job2", 3)))
-    claim = plans(lambda storage: storage.exchange((), demand))[-1]
+    claim = plans(lambda storage: storage.attempts.exchange((), demand))[-1]
     assert claim.whole_reads == []
     assert 50 <= claim.locked <= 55
 
@@ -213,7 +215,7 @@ def test_a_claim_of_capped_names_locks_no_more_than_the_caps(plans: Any) -> None
 def test_a_limited_claim_ranges_over_due_jobs(plans: Any) -> None:
     """Limits over the cluster do not make it walk over future jobs either."""
     demand = ask(*(f"job{n}" for n in range(7)), limit=10, cluster_limit=5_000, key="args.n", per_key=5)
-    for plan in plans(lambda storage: storage.exchange((), demand)):
+    for plan in plans(lambda storage: storage.attempts.exchange((), demand)):
         assert plan.whole_reads == []
         assert plan.pages < 5_000
 
@@ -225,7 +227,7 @@ def test_finishing_goes_by_primary_key(plans: Any) -> None:
         Outcome(100 * n + 99, n, Event.RETRY, End.FAILED, 5.0, message="m", result="1") for n in range(100)
     ]
     for batch in (outcomes, mixed):
-        finish = plans(lambda storage, batch=batch: storage.finish(batch))[0]
+        finish = plans(lambda storage, batch=batch: storage.attempts.finish(batch))[0]
         assert finish.whole_reads == []
         assert finish.indexes <= {"job_pkey", "attempt_pkey", "detail_pkey"}
         assert finish.pages < 1_200
@@ -234,14 +236,13 @@ def test_finishing_goes_by_primary_key(plans: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "call", "pages"),
     [
-        ("beat", lambda s: s.beat("w1", lease=30, info={}), 60),
-        ("changes", lambda s: s.changes("w1"), 30),
-        ("rescue", lambda s: s.rescue(limit=1), 1_500),
-        ("next_due", lambda s: s.next_due(["default", "mail", "x"]), 60),
-        ("get", lambda s: s.get(500_000), 30),
-        ("await_final", lambda s: s.await_final([500_081, 5]), 60),
-        ("release_unknown", lambda s: s.release_unknown("w7", "default", []), 3_000),
-        ("save", lambda s: s.save(JobRef(99, 99), saved="1"), 60),
+        ("beat", lambda s: s.workers.beat("w1", lease=30, info={}), 60),
+        ("changes", lambda s: s.workers.changes("w1"), 30),
+        ("rescue", lambda s: s.workers.rescue(limit=1), 1_500),
+        ("get", lambda s: s.jobs.get(500_000), 30),
+        ("await_final", lambda s: s.jobs.await_final([500_081, 5]), 60),
+        ("release_unknown", lambda s: s.attempts.release_unknown("w7", "default", []), 3_000),
+        ("save", lambda s: s.attempts.save(JobRef(99, 99), saved="1"), 60),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -252,13 +253,20 @@ def test_small_calls_are_small(plans: Any, name: str, call: Any, pages: int) -> 
         assert plan.pages < pages
 
 
+def test_the_next_due_job_is_the_first_of_an_index(conn: psycopg.Connection[Any]) -> None:
+    """One probe of the index per queue, whatever waits there."""
+    plan = explain(conn, SCHEMA.statement("next_due"), hot=True, queues='{"default","mail","x"}')
+    assert "job" not in plan.whole_reads
+    assert plan.pages < 60
+
+
 def test_pruning_reads_what_goes(plans: Any) -> None:
     """The oldest by name, behind the newest that stay; not the 690 thousand that stay."""
     rules = [
         PruneRule(state=State.COMPLETED, keep_at_least=10),
         PruneRule(state=State.DISCARDED, queue="mail"),
     ]
-    find, *_ = plans(lambda storage: storage.prune(rules, limit=500))
+    find, *_ = plans(lambda storage: storage.jobs.prune(rules, limit=500))
     assert find.whole_reads == []
     assert find.pages < 5_000
 
@@ -277,7 +285,7 @@ def test_listing_by_id_stops_at_the_limit(conn: psycopg.Connection[Any]) -> None
 def test_counting_waiting_jobs_uses_their_index(conn: psycopg.Connection[Any]) -> None:
     """States stand in the statement as literals, so that a partial index is known to do."""
     found = condition(where.state("available") & where.queue("mail"))
-    plan = explain(conn, SCHEMA.statement("count", where=found.text), hot=False, **found.values, most=None)
+    plan = explain(conn, SCHEMA.statement("count", where=found.text), hot=False, **found.values, limit=None)
     assert plan.whole_reads == []
 
 
@@ -287,7 +295,7 @@ def test_few_finished_jobs_are_found_among_many(conn: psycopg.Connection[Any], s
     found = condition(where.state("cancelled"))
     jobs = SCHEMA.statement("jobs", where=f"{found.text} order by c.id desc limit 50", details="false")
     count = SCHEMA.statement("count", where=found.text)
-    more = {"most": None} if statement == "count" else {}
+    more = {"limit": None} if statement == "count" else {}
     plan = explain(conn, count if statement == "count" else jobs, hot=False, **found.values, **more)
     assert plan.whole_reads == []
     assert plan.pages < 100
@@ -296,19 +304,21 @@ def test_few_finished_jobs_are_found_among_many(conn: psycopg.Connection[Any], s
 def test_statistics_of_an_hour_read_an_hour(plans: Any) -> None:
     """Not ten days: by the end of the primary key, and by name and time of the end."""
     since = datetime.now(UTC) - timedelta(days=2)
-    for plan in plans(lambda storage: storage.stats(since=since)):
+    for plan in plans(lambda storage: storage.jobs.stats(since=since)):
         assert plan.pages < 400_000
         assert "job" not in plan.whole_reads
 
 
 def test_the_overview_of_queues_leaves_finished_jobs_alone(plans: Any) -> None:
     """It counts by the partial indexes, or what they point to."""
-    for plan in plans(lambda storage: storage.queues()):
+    for plan in plans(lambda storage: storage.queues.all()):
         assert plan.pages < 400_000
 
 
 def test_the_overview_of_queues_counts_no_further_than_asked(plans: Any) -> None:
     """By the index from end to end of what is counted: a million that wait cost no more than a thousand."""
-    (plan,) = (one for one in plans(lambda storage: storage.queues(most=100)) if "job_waiting" in one.indexes)
+    (plan,) = (
+        one for one in plans(lambda storage: storage.queues.all(limit=100)) if "job_waiting" in one.indexes
+    )
     assert "job" not in plan.whole_reads
     assert plan.pages < 5_000

@@ -18,7 +18,6 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.states import FINAL, End, Event, State
 from jobrt._core.unique import Replace, Unique, unique_key
 from jobrt._storage.contract import CronRow, Storage
-from jobrt._storage.postgres import PostgresStorage
 from jobrt._storage.postgres.database import retried
 from jobrt._trio_psycopg import TrioConnection
 from jobrt.errors import StorageError, StorageUnavailable
@@ -57,7 +56,7 @@ class Fuzz:
         ]
 
     async def work(self) -> None:
-        exchange = await self.storage.exchange(
+        exchange = await self.storage.attempts.exchange(
             self.outcomes(), ask("a", "b", limit=self.chance.randrange(1, 20), worker=self.name)
         )
         self.held = list(exchange.jobs)
@@ -74,7 +73,7 @@ class Fuzz:
             )
             for name in names
         ]
-        await self.storage.insert(
+        await self.storage.jobs.insert(
             [
                 job(name, unique=key, priority=self.chance.randrange(3))
                 for name, key in zip(names, keys, strict=True)
@@ -86,13 +85,15 @@ class Fuzz:
         ids = where.id_in(self.some_ids())
         await self.chance.choice(
             [
-                partial(self.storage.cancel, ids, "x"),
-                partial(self.storage.rerun, ids),
-                partial(self.storage.update, ids, {"priority": 1}),
-                partial(self.storage.delete, ids, limit=2),
-                partial(self.storage.prune, [PruneRule(state=state, keep_at_least=9) for state in FINAL]),
-                partial(self.storage.rescue, limit=5),
-                partial(self.storage.await_final, self.some_ids()),
+                partial(self.storage.jobs.cancel, ids, "x"),
+                partial(self.storage.jobs.rerun, ids),
+                partial(self.storage.jobs.update, ids, {"priority": 1}),
+                partial(self.storage.jobs.delete, ids, limit=2),
+                partial(
+                    self.storage.jobs.prune, [PruneRule(state=state, keep_at_least=9) for state in FINAL]
+                ),
+                partial(self.storage.workers.rescue, limit=5),
+                partial(self.storage.jobs.await_final, self.some_ids()),
             ]
         )()
 
@@ -102,17 +103,17 @@ class Fuzz:
             waits = end(
                 one, event=Event.SNOOZE, end=End.SNOOZED, children=tuple(self.some_ids()), spent=False
             )
-            await self.storage.finish([waits])
+            await self.storage.attempts.finish([waits])
 
 
 @pytest.mark.slow
 async def test_everything_at_once_and_no_deadlock_is_seen(
-    storage: PostgresStorage, another: Callable[..., Any], admin: psycopg.Connection[Any]
+    storage: Storage, another: Callable[..., Any], admin: psycopg.Connection[Any]
 ) -> None:
     """Sixteen connections do all kinds of things to the same few rows: none fails, and no job is left in between."""
     names = [f"w{n}" for n in range(16)]
     for name in names:
-        await storage.register(name, lease=1000, info={})
+        await storage.workers.register(name, lease=1000, info={})
     async with another(pool_size=8) as other:
         with trio.fail_after(2 * PATIENCE):
             async with trio.open_nursery() as nursery:
@@ -120,10 +121,10 @@ async def test_everything_at_once_and_no_deadlock_is_seen(
                     fuzz = Fuzz((storage, other)[number % 2], number, name)
                     nursery.start_soon(fuzz.run, 25)
     for name in names:
-        await storage.unregister(name)
-    while await storage.rescue():
+        await storage.workers.unregister(name)
+    while await storage.workers.rescue():
         pass
-    assert await storage.count(where.state("executing")) == 0
+    assert await storage.jobs.count(where.state("executing")) == 0
     stuck = admin.execute(
         "select id from jobrt.job j where schedule_at = 'infinity' and state = 'scheduled'"
         " and not exists (select from jobrt.dependency d where d.parent = j.id)"
@@ -158,45 +159,44 @@ async def test_a_call_that_loses_a_deadlock_is_made_again() -> None:
 
 
 CALLS: dict[str, Callable[[Storage, Claimed], Any]] = {
-    "insert": lambda s, c: s.insert([job("late")]),
-    "insert many": lambda s, c: s.insert([job("late")] * 3),
-    "copy": lambda s, c: s.insert([job("late")] * 600),
-    "exchange": lambda s, c: s.exchange([end(c)], ask("none")),
-    "finish": lambda s, c: s.finish([end(c, message="m", event=Event.DISCARD, end=End.FAILED)]),
-    "finish with children": lambda s, c: s.finish(
+    "insert": lambda s, c: s.jobs.insert([job("late")]),
+    "insert many": lambda s, c: s.jobs.insert([job("late")] * 3),
+    "copy": lambda s, c: s.jobs.insert([job("late")] * 600),
+    "exchange": lambda s, c: s.attempts.exchange([end(c)], ask("none")),
+    "finish": lambda s, c: s.attempts.finish([end(c, message="m", event=Event.DISCARD, end=End.FAILED)]),
+    "finish with children": lambda s, c: s.attempts.finish(
         [end(c, event=Event.SNOOZE, end=End.SNOOZED, children=(5,))]
     ),
-    "limited claim": lambda s, c: s.exchange([end(c)], ask("none", cluster_limit=1)),
-    "save": lambda s, c: s.save(JobRef(c.id, c.lease), saved="1"),
-    "save_step": lambda s, c: s.save_step(JobRef(c.id, c.lease), "s", "1"),
-    "beat": lambda s, c: s.beat("w1", lease=30, info={}),
-    "changes": lambda s, c: s.changes("w1"),
-    "rescue": lambda s, c: s.rescue(),
-    "lead": lambda s, c: s.lead("r", "w1", seconds=10),
-    "next_due": lambda s, c: s.next_due(["default"]),
-    "get": lambda s, c: s.get(c.id),
-    "query": lambda s, c: s.query(where.everything()),
-    "cancel": lambda s, c: s.cancel(where.everything(), "x"),
-    "update": lambda s, c: s.update(where.everything(), {"priority": 9}),
-    "delete": lambda s, c: s.delete(where.name("late")),
-    "prune": lambda s, c: s.prune([PruneRule(state=State.COMPLETED)]),
-    "await_final": lambda s, c: s.await_final([c.id]),
-    "queues": lambda s, c: s.queues(),
-    "stats": lambda s, c: s.stats(since=c.created_at),
-    "cron_fire": lambda s, c: s.cron_fire("c", c.created_at, job()),
-    "check_schema": lambda s, c: s.check_schema(),
+    "limited claim": lambda s, c: s.attempts.exchange([end(c)], ask("none", cluster_limit=1)),
+    "save": lambda s, c: s.attempts.save(JobRef(c.id, c.lease), saved="1"),
+    "save_step": lambda s, c: s.attempts.save_step(JobRef(c.id, c.lease), "s", "1"),
+    "beat": lambda s, c: s.workers.beat("w1", lease=30, info={}),
+    "changes": lambda s, c: s.workers.changes("w1"),
+    "rescue": lambda s, c: s.workers.rescue(),
+    "lead": lambda s, c: s.workers.lead("r", "w1", seconds=10),
+    "get": lambda s, c: s.jobs.get(c.id),
+    "query": lambda s, c: s.jobs.query(where.everything()),
+    "cancel": lambda s, c: s.jobs.cancel(where.everything(), "x"),
+    "update": lambda s, c: s.jobs.update(where.everything(), {"priority": 9}),
+    "delete": lambda s, c: s.jobs.delete(where.name("late")),
+    "prune": lambda s, c: s.jobs.prune([PruneRule(state=State.COMPLETED)]),
+    "await_final": lambda s, c: s.jobs.await_final([c.id]),
+    "queues": lambda s, c: s.queues.all(),
+    "stats": lambda s, c: s.jobs.stats(since=c.created_at),
+    "cron_fire": lambda s, c: s.crons.fire("c", c.created_at, job()),
+    "check_schema": lambda s, c: s.schema.check(),
 }
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 async def test_a_connection_that_dies_is_unavailable_once(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], call: Callable[[Storage, Claimed], Any]
+    storage: Storage, admin: psycopg.Connection[Any], call: Callable[[Storage, Claimed], Any]
 ) -> None:
     """Killed while it waits in the middle of a call: that raises `StorageUnavailable`, and again works at once."""
-    await storage.register("w1", lease=1000, info={})
-    await storage.cron_put(CronRow(name="c", spec={}))
+    await storage.workers.register("w1", lease=1000, info={})
+    await storage.crons.put(CronRow(name="c", spec={}))
     await add(storage, job())
-    (claimed,) = (await storage.exchange((), ask())).jobs
+    (claimed,) = (await storage.attempts.exchange((), ask())).jobs
     failed = trio.Event()
 
     async def fails() -> None:
@@ -212,7 +212,7 @@ async def test_a_connection_that_dies_is_unavailable_once(
                 await _kill_the_one_that_waits(admin, failed)
             blocker.rollback()
         await call(storage, claimed)
-    assert await storage.count(where.name("late")) in {0, 1, 3, 600}
+    assert await storage.jobs.count(where.name("late")) in {0, 1, 3, 600}
 
 
 _TABLES = "jobrt.job, jobrt.worker, jobrt.queue, jobrt.leader, jobrt.cron, jobrt.past, jobrt.migration"
@@ -230,31 +230,31 @@ async def _kill_the_one_that_waits(admin: psycopg.Connection[Any], failed: trio.
             await failed.wait()
 
 
-async def test_refusals_are_not_worth_another_try(storage: PostgresStorage) -> None:
+async def test_refusals_are_not_worth_another_try(storage: Storage) -> None:
     """What the database will never accept is a `StorageError`, and not an unavailable one."""
     with pytest.raises(StorageError) as caught:
-        await storage.insert([job(priority=1 << 40)])
+        await storage.jobs.insert([job(priority=1 << 40)])
     assert not isinstance(caught.value, StorageUnavailable)
     with pytest.raises(StorageError) as caught:
-        await storage.insert([job(context="nul\x00")])
+        await storage.jobs.insert([job(context="nul\x00")])
     assert not isinstance(caught.value, StorageUnavailable)
 
 
 async def test_a_unique_job_in_a_transaction_that_cannot_see_is_refused(
-    storage: PostgresStorage, postgres_url: str
+    storage: Storage, postgres_url: str
 ) -> None:
     """REPEATABLE READ does not see what others have just committed: a duplicate would get in."""
     key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
     async with await TrioConnection.connect(postgres_url) as conn:
         await conn.execute("set transaction isolation level repeatable read")
         with pytest.raises(StorageError, match="repeatable read"):
-            await storage.insert([job(unique=key)], conn=conn)
-        await storage.insert([job()], conn=conn)
+            await storage.jobs.insert([job(unique=key)], conn=conn)
+        await storage.jobs.insert([job()], conn=conn)
 
 
 @pytest.mark.parametrize("listen", [True, False])
 async def test_a_default_isolation_of_the_databases_own(
-    storage: PostgresStorage, another: Callable[..., Any], admin: psycopg.Connection[Any], listen: bool
+    storage: Storage, another: Callable[..., Any], admin: psycopg.Connection[Any], listen: bool
 ) -> None:
     """Where transactions are SERIALIZABLE unless they say otherwise, everything still works."""
     admin.execute(
@@ -263,8 +263,8 @@ async def test_a_default_isolation_of_the_databases_own(
     )
     async with another(listen=listen) as strict:
         key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
-        first, second = await strict.insert([job(unique=key), job(unique=key)])
+        first, second = await strict.jobs.insert([job(unique=key), job(unique=key)])
         assert second.duplicate
         assert await claim(strict) == [first.id]
-        assert await strict.update(where.everything(), {"delay": timedelta(0)}) == 0
-        assert await strict.delete(where.everything()) == 1
+        assert await strict.jobs.update(where.everything(), {"delay": timedelta(0)}) == 0
+        assert await strict.jobs.delete(where.everything()) == 1

@@ -29,23 +29,23 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
     heard = trio.Event()
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url, schema=name) as storage, trio.open_nursery() as nursery:
-            assert await storage.migrate() == ("0001_jobs",)
-            await storage.check_schema()
-            await nursery.start(storage.listen, lambda wake: heard.set())
+            assert await storage.schema.migrate() == ("0001_jobs",)
+            await storage.schema.check()
+            await nursery.start(storage.wakes.listen, lambda wake: heard.set())
             ids = await add(storage, job(), job(), job(queue="limited"))
             await heard.wait()
-            first, second = (await storage.exchange((), ask())).jobs
-            await storage.finish([end(first), end(second, result="1")])
+            first, second = (await storage.attempts.exchange((), ask())).jobs
+            await storage.attempts.finish([end(first), end(second, result="1")])
             assert await claim(storage, queue="limited", key="args.x", per_key=1) == ids[2:]
-            assert await storage.update(where.everything(), {"priority": 1}) == 0
-            assert await storage.cancel(where.args("x", 1), "why") == (0, 0)
-            assert await storage.rerun(where.id(ids[0])) == 1
-            assert len(await storage.rescue()) == 1
-            assert len(await storage.queues()) == 2
-            assert len(await storage.stats(since=await storage.now())) == 0
-            assert await storage.prune([PruneRule(state=State.COMPLETED)]) == 1
-            await storage.cron_put(CronRow(name="c", spec={}))
-            assert await storage.delete(where.everything()) == 2
+            assert await storage.jobs.update(where.everything(), {"priority": 1}) == 0
+            assert await storage.jobs.cancel(where.args("x", 1), "why") == (0, 0)
+            assert await storage.jobs.rerun(where.id(ids[0])) == 1
+            assert len(await storage.workers.rescue()) == 1
+            assert len(await storage.queues.all()) == 2
+            assert len(await storage.jobs.stats(since=await storage.schema.now())) == 0
+            assert await storage.jobs.prune([PruneRule(state=State.COMPLETED)]) == 1
+            await storage.crons.put(CronRow(name="c", spec={}))
+            assert await storage.jobs.delete(where.everything()) == 2
             nursery.cancel_scope.cancel()
 
 
@@ -61,9 +61,9 @@ async def test_schemas_whose_long_names_begin_alike_do_not_wake_each_other(postg
     """A channel's name is as short as an identifier's, so that of a long schema is a digest."""
     one, other = "x" * 62 + "a", "x" * 62 + "b"
     async with open_postgres(postgres_url, schema=one) as storage:
-        first = storage._database.schema.channel  # type: ignore[attr-defined]
+        first = storage.jobs._database.schema.channel  # type: ignore[attr-defined]
     async with open_postgres(postgres_url, schema=other) as storage:
-        assert storage._database.schema.channel != first  # type: ignore[attr-defined]
+        assert storage.jobs._database.schema.channel != first  # type: ignore[attr-defined]
         assert len(first.encode()) <= 63
 
 
@@ -74,8 +74,8 @@ async def test_the_printed_sql_is_what_migrating_does(
     admin.execute(migration_sql('we"ird').encode())
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url, schema='we"ird') as storage:
-            await storage.check_schema()
-            assert await storage.migrate() == ()
+            await storage.schema.check()
+            assert await storage.schema.migrate() == ()
             assert len(await add(storage, job())) == 1
 
 
@@ -85,8 +85,8 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
 
     async def migrate() -> None:
         async with open_postgres(postgres_url, listen=False) as storage:
-            done.append(await storage.migrate())
-            await storage.check_schema()
+            done.append(await storage.schema.migrate())
+            await storage.schema.check()
 
     with trio.fail_after(2 * PATIENCE):
         async with trio.open_nursery() as nursery:
@@ -102,7 +102,7 @@ async def test_migrating_where_the_schema_is_there_already(
     admin.execute("create schema jobrt")
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url) as storage:
-            assert await storage.migrate() == ("0001_jobs",)
+            assert await storage.schema.migrate() == ("0001_jobs",)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_without_the_right_to_create_one_clear_line(stranger: str) -> None
     with trio.fail_after(PATIENCE):
         async with open_postgres(stranger) as storage:
             with pytest.raises(StorageError, match="permission denied for database") as caught:
-                await storage.migrate()
+                await storage.schema.migrate()
     assert not isinstance(caught.value, StorageUnavailable)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -132,7 +132,7 @@ async def test_without_rights_on_the_tables_one_clear_line(storage: Any, strange
     """The same for somebody who may not read."""
     async with open_postgres(stranger) as other:
         with pytest.raises(StorageError, match="permission denied for schema jobrt"):
-            await other.insert([job()])
+            await other.jobs.insert([job()])
 
 
 async def test_unmigrated_is_said_by_every_call(postgres_url: str) -> None:
@@ -140,8 +140,12 @@ async def test_unmigrated_is_said_by_every_call(postgres_url: str) -> None:
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url) as storage:
             with pytest.raises(SchemaError, match="run `python -m jobrt migrate`"):
-                await storage.check_schema()
-            for call in (storage.insert([job()]), storage.exchange((), ask()), storage.queues()):
+                await storage.schema.check()
+            for call in (
+                storage.jobs.insert([job()]),
+                storage.attempts.exchange((), ask()),
+                storage.queues.all(),
+            ):
                 with pytest.raises(SchemaError):
                     await call
 
@@ -149,7 +153,7 @@ async def test_unmigrated_is_said_by_every_call(postgres_url: str) -> None:
 async def test_workers_go_on_while_others_migrate(storage: Any, another: Any) -> None:
     """Migrating takes no lock that a claim would wait for when there is nothing to apply."""
     await add(storage, job())
-    async with another() as other, storage._database.plain.acquire() as conn, conn.transaction():
+    async with another() as other, storage.jobs._database.plain.acquire() as conn, conn.transaction():
         await conn.execute("select 1 from jobrt.job for update")
         with trio.fail_after(PATIENCE):
-            assert await other.migrate() == ()
+            assert await other.schema.migrate() == ()

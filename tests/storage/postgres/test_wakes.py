@@ -14,8 +14,8 @@ import trio.testing
 from jobrt._core import where
 from jobrt._core.job import NewJob
 from jobrt._core.unique import Unique, unique_key
-from jobrt._storage.contract import Wake
-from jobrt._storage.postgres import PostgresStorage, listen, open_postgres
+from jobrt._storage.contract import Storage, Wake
+from jobrt._storage.postgres import listen, open_postgres
 from jobrt._storage.postgres import wake as wakes
 from jobrt._trio_psycopg import TrioConnection
 from jobrt.errors import StorageUnavailable
@@ -43,7 +43,7 @@ class Ear:
 
 
 @pytest.fixture
-async def ear(storage: PostgresStorage, postgres_url: str) -> AsyncIterator[Ear]:
+async def ear(storage: Storage, postgres_url: str) -> AsyncIterator[Ear]:
     """Somebody who listens."""
     conn = await TrioConnection.connect(postgres_url, autocommit=True)
     await conn.execute('listen "jobrt.jobrt"')
@@ -51,7 +51,7 @@ async def ear(storage: PostgresStorage, postgres_url: str) -> AsyncIterator[Ear]
     conn.abort()
 
 
-async def test_one_per_queue_however_many_jobs(storage: PostgresStorage, ear: Ear) -> None:
+async def test_one_per_queue_however_many_jobs(storage: Storage, ear: Ear) -> None:
     """A batch tells each of its queues once, whichever way it is stored."""
     await add(storage, *(job(queue=f"q{n % 2}") for n in range(20)))
     assert await ear.heard() == {"j:q0": 1, "j:q1": 1}
@@ -59,9 +59,7 @@ async def test_one_per_queue_however_many_jobs(storage: PostgresStorage, ear: Ea
     assert await ear.heard() == {"j:r0": 1, "j:r1": 1}
 
 
-async def test_a_burst_is_told_twice(
-    storage: PostgresStorage, ear: Ear, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_burst_is_told_twice(storage: Storage, ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first job of a burst is told at once, all that come within the interval once together."""
     sleeping, wake = trio.Event(), trio.Event()
 
@@ -84,22 +82,22 @@ async def test_a_burst_is_told_twice(
 
 
 async def test_a_callers_transaction_wakes_when_it_commits(
-    storage: PostgresStorage, ear: Ear, postgres_url: str
+    storage: Storage, ear: Ear, postgres_url: str
 ) -> None:
     """Once for all its inserts; not before, and not at all when it rolls back."""
     async with await TrioConnection.connect(postgres_url) as conn:
         for _ in range(5):
-            await storage.insert([job()], conn=conn)
-        await storage.insert([job(), job()], conn=conn)
+            await storage.jobs.insert([job()], conn=conn)
+        await storage.jobs.insert([job(), job()], conn=conn)
         assert await ear.heard() == {}
         await conn.commit()
         assert await ear.heard() == {"j:default": 1}
-        await storage.insert([job()], conn=conn)
+        await storage.jobs.insert([job()], conn=conn)
         await conn.rollback()
         assert await ear.heard() == {}
 
 
-async def test_a_duplicate_wakes_nobody(storage: PostgresStorage, ear: Ear) -> None:
+async def test_a_duplicate_wakes_nobody(storage: Storage, ear: Ear) -> None:
     """There is nothing new to do."""
     key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
     await add(storage, job(unique=key))
@@ -108,41 +106,41 @@ async def test_a_duplicate_wakes_nobody(storage: PostgresStorage, ear: Ear) -> N
     assert await ear.heard() == {}
 
 
-async def test_clean_ends_wake_nobody(storage: PostgresStorage, ear: Ear) -> None:
+async def test_clean_ends_wake_nobody(storage: Storage, ear: Ear) -> None:
     """What nobody waits for is not told."""
     await add(storage, *(job() for _ in range(5)))
-    claimed = (await storage.exchange((), ask())).jobs
+    claimed = (await storage.attempts.exchange((), ask())).jobs
     await ear.heard()
-    await storage.finish([end(one) for one in claimed])
+    await storage.attempts.finish([end(one) for one in claimed])
     assert await ear.heard() == {}
 
 
-async def test_an_awaited_end_is_told_once(storage: PostgresStorage, ear: Ear) -> None:
+async def test_an_awaited_end_is_told_once(storage: Storage, ear: Ear) -> None:
     """However many awaited jobs end in a batch, and whatever ends them."""
     ids = await add(storage, *(job() for _ in range(6)))
-    assert set((await storage.await_final(ids)).values()) == {"available"}
-    claimed = (await storage.exchange((), ask(limit=3))).jobs
+    assert set((await storage.jobs.await_final(ids)).values()) == {"available"}
+    claimed = (await storage.attempts.exchange((), ask(limit=3))).jobs
     assert (await ear.heard())["f"] == 0
-    await storage.exchange([end(one) for one in claimed], ask("nothing"))
+    await storage.attempts.exchange([end(one) for one in claimed], ask("nothing"))
     assert (await ear.heard())["f"] == 1
-    await storage.cancel(where.id(ids[3]), "x")
+    await storage.jobs.cancel(where.id(ids[3]), "x")
     assert (await ear.heard())["f"] == 1
-    await storage.delete(where.id(ids[4]))
+    await storage.jobs.delete(where.id(ids[4]))
     assert (await ear.heard())["f"] == 1
 
 
 async def test_without_listen_nobody_is_notified(
-    storage: PostgresStorage, ear: Ear, another: Callable[..., Any], postgres_url: str
+    storage: Storage, ear: Ear, another: Callable[..., Any], postgres_url: str
 ) -> None:
     """Behind a pooler nobody could hear, so nobody is told."""
     async with another(listen=False) as quiet:
         await add(quiet, job())
         await add(quiet, *(job() for _ in range(600)))
-        claimed = (await quiet.exchange((), ask())).jobs
-        await quiet.finish([end(one) for one in claimed])
-        await quiet.set_queue("default", paused=True)
+        claimed = (await quiet.attempts.exchange((), ask())).jobs
+        await quiet.attempts.finish([end(one) for one in claimed])
+        await quiet.queues.set("default", paused=True)
         async with await TrioConnection.connect(postgres_url) as conn:
-            await quiet.insert([job()], conn=conn)
+            await quiet.jobs.insert([job()], conn=conn)
             await conn.commit()
     assert await ear.heard() == {}
 
@@ -150,12 +148,12 @@ async def test_without_listen_nobody_is_notified(
 async def test_without_listen_listening_waits(another: Callable[..., Any]) -> None:
     """It is started at once, delivers nothing, and ends when it is cancelled."""
     async with another(listen=False) as quiet, trio.open_nursery() as nursery:
-        await nursery.start(quiet.listen, pytest.fail)
+        await nursery.start(quiet.wakes.listen, pytest.fail)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
 
-async def test_who_listens_never_holds_back_vacuum(storage: PostgresStorage) -> None:
+async def test_who_listens_never_holds_back_vacuum(storage: Storage) -> None:
     """However much is told meanwhile: it has no transaction open, no snapshot, and the server keeps no news for it."""
     own = "select count(*), count(backend_xid), count(backend_xmin), count(xact_start) from pg_stat_activity"
     listening = (
@@ -163,9 +161,9 @@ async def test_who_listens_never_holds_back_vacuum(storage: PostgresStorage) -> 
     )
     heard = trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(storage.listen, lambda wake: heard.set() if wake.queue == "last" else None)
+        await nursery.start(storage.wakes.listen, lambda wake: heard.set() if wake.queue == "last" else None)
         with trio.fail_after(PATIENCE):
-            async with storage._database.plain.acquire() as conn:
+            async with storage.jobs._database.plain.acquire() as conn:
                 for number in range(2000):
                     await conn.execute("select pg_notify('jobrt.jobrt', %s)", [f"qother{number}"])
                 assert await (await conn.execute(listening)).fetchone() == (1, 0, 0, 0)
@@ -177,15 +175,15 @@ async def test_who_listens_never_holds_back_vacuum(storage: PostgresStorage) -> 
 
 
 async def test_without_listen_nothing_is_left_in_the_session(
-    storage: PostgresStorage, another: Callable[..., Any]
+    storage: Storage, another: Callable[..., Any]
 ) -> None:
     """Behind a pooler the next transaction is somebody else's: no settings, prepared statements or session locks."""
     async with another(listen=False, pool_size=1) as quiet:
         await add(quiet, job(), job())
         for _ in range(10):
-            await quiet.exchange((), ask(limit=1))
-        await quiet.query(where.everything())
-        for pool in (quiet._database.hot, quiet._database.plain):
+            await quiet.attempts.exchange((), ask(limit=1))
+        await quiet.jobs.query(where.everything())
+        for pool in (quiet.jobs._database.hot, quiet.jobs._database.plain):
             async with pool.acquire() as conn:
                 cursor = await conn.execute(
                     "select (select count(*) from pg_prepared_statements),"
@@ -197,7 +195,7 @@ async def test_without_listen_nothing_is_left_in_the_session(
 
 
 async def test_unlisten_behind_our_back_is_noticed(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    storage: Storage, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that no longer listens, as after a pooler's reset, is found by the next ping."""
     conns: list[TrioConnection[Any]] = []
@@ -211,19 +209,19 @@ async def test_unlisten_behind_our_back_is_noticed(
     monkeypatch.setattr(listen, "_PING_EVERY", 0.01)
     with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable, match="no longer listens"):
         async with PlainNursery() as nursery:
-            await nursery.start(storage.listen, lambda _wake: None)
+            await nursery.start(storage.wakes.listen, lambda _wake: None)
             await conns[0].execute("unlisten *")
 
 
 async def test_a_killed_connection_is_noticed_at_once(
-    storage: PostgresStorage, admin: psycopg.Connection[Any]
+    storage: Storage, admin: psycopg.Connection[Any]
 ) -> None:
     """The server says goodbye, and that is heard without a ping; listening again works."""
     heard: list[Wake] = []
     for _ in range(3):
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
             async with PlainNursery() as nursery:
-                await nursery.start(storage.listen, heard.append)
+                await nursery.start(storage.wakes.listen, heard.append)
                 admin.execute(
                     "select pg_terminate_backend(pid) from pg_stat_activity"
                     " where query like 'listen%' and pid <> pg_backend_pid()"
@@ -244,20 +242,20 @@ def through(proxy: TcpProxy, url: str) -> str:
 
 
 async def test_a_connection_whose_other_end_is_silent_is_noticed(
-    storage: PostgresStorage, proxy: TcpProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, proxy: TcpProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half-open: nothing is refused and nothing arrives. Only a ping shows it, and the ping has a limit."""
     monkeypatch.setattr(listen, "_PING_EVERY", 0.01)
     async with open_postgres(through(proxy, postgres_url)) as half_open:
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable, match="no answer within"):
             async with PlainNursery() as nursery:
-                await nursery.start(half_open.listen, pytest.fail)
+                await nursery.start(half_open.wakes.listen, pytest.fail)
                 monkeypatch.setattr(listen, "_PING_SECONDS", 0.2)
                 proxy.silence()
 
 
 async def test_who_does_not_read_is_cut_off_and_vacuum_goes_on(
-    storage: PostgresStorage,
+    storage: Storage,
     proxy: TcpProxy,
     postgres_url: str,
     admin: psycopg.Connection[Any],
@@ -268,7 +266,7 @@ async def test_who_does_not_read_is_cut_off_and_vacuum_goes_on(
     async with open_postgres(through(proxy, postgres_url)) as stopped:
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
             async with PlainNursery() as nursery:
-                await nursery.start(stopped.listen, lambda _wake: None)
+                await nursery.start(stopped.wakes.listen, lambda _wake: None)
                 proxy.silence()
                 look = "select backend_xmin from pg_stat_activity where query like 'listen%'"
                 flood = (
@@ -302,17 +300,17 @@ async def test_a_server_that_cannot_be_reached(postgres_url: str) -> None:
     """Listening where nobody answers says so."""
     async with open_postgres("postgresql://postgres@127.0.0.1:1/nothing") as storage:
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
-            await storage.listen(lambda _wake: None)
+            await storage.wakes.listen(lambda _wake: None)
 
 
 async def test_the_next_insert_tells_of_those_before(
-    storage: PostgresStorage, ear: Ear, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was put off needs no message of its own when another insert is due to tell its queue."""
     ticks = iter(range(100))
     monkeypatch.setattr(trio, "current_time", lambda: float(next(ticks)))
     monkeypatch.setattr(wakes, "_INTERVAL", 3.5)
-    waker = storage._waker
+    waker = storage.jobs._waker
     with waker.insert() as first:
         assert first("default") is not None
     with waker.insert() as second:
@@ -325,9 +323,9 @@ async def test_the_next_insert_tells_of_those_before(
     assert not waker._pending
 
 
-async def test_an_insert_that_fails_tells_of_those_before(storage: PostgresStorage) -> None:
+async def test_an_insert_that_fails_tells_of_those_before(storage: Storage) -> None:
     """Its message may be lost, and theirs with it; and it may have been committed after all."""
-    waker = storage._waker
+    waker = storage.jobs._waker
     with pytest.raises(StorageUnavailable), waker.insert() as insert:
         assert insert("default") is not None
         raise StorageUnavailable("the reply is lost")
@@ -335,22 +333,22 @@ async def test_an_insert_that_fails_tells_of_those_before(storage: PostgresStora
 
 
 async def test_a_call_that_takes_too_long_is_ended(
-    storage: PostgresStorage, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The storage itself holds its calls to their seconds: the statement ends in the server, the next call works."""
     monkeypatch.setattr("jobrt._trio_psycopg.pool._WATCH_EVERY", 0.001)
     async with open_postgres(postgres_url) as watched:
         with trio.fail_after(PATIENCE):
             with pytest.raises(StorageUnavailable, match=r"no answer within 0\.05 s"):
-                async with watched._database.session(seconds=0.05) as session:
+                async with watched.jobs._database.session(seconds=0.05) as session:
                     await session.conn.execute("select pg_sleep(3600)")
             while await _sleeping(storage):
                 pass
-            assert await watched.insert([NewJob("one", "{}")])
+            assert await watched.jobs.insert([NewJob("one", "{}")])
 
 
-async def _sleeping(storage: PostgresStorage) -> bool:
-    async with storage._database.session() as session:
+async def _sleeping(storage: Storage) -> bool:
+    async with storage.jobs._database.session() as session:
         cursor = await session.conn.execute(
             "select exists (select from pg_stat_activity where wait_event = 'PgSleep'"
             " and datname = current_database())"

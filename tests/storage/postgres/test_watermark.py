@@ -13,7 +13,7 @@ from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.limits import Demand
 from jobrt._core.states import End, Event
-from jobrt._storage.postgres import PostgresStorage
+from jobrt._storage.contract import Storage
 from jobrt._storage.postgres import claim as claims
 from jobrt._storage.postgres.schema import Statement
 from jobrt._storage.postgres.session import PreparedSession
@@ -34,19 +34,17 @@ class Time:
 
 
 @pytest.fixture
-def time(storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch) -> Time:
+def time(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Time:
     """Let every full claim count as slow, so that the others begin at the mark, and hold its clock."""
     monkeypatch.setattr(claims, "_SLOW", -1.0)
     monkeypatch.setattr(claims, "_TOO_SLOW", -1.0)
     monkeypatch.setattr(claims, "_FULL_SHARE", 0)
     clock = Time()
-    storage._marks.clock = clock
+    storage.jobs._waker.marks.clock = clock
     return clock
 
 
-async def old(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], number: int, **options: Any
-) -> list[int]:
+async def old(storage: Storage, admin: psycopg.Connection[Any], number: int, **options: Any) -> list[int]:
     """Insert jobs that have been due for an hour."""
     ids = await add(storage, *(job(**options) for _ in range(number)))
     admin.execute(
@@ -56,7 +54,7 @@ async def old(
 
 
 async def test_a_drain_in_batches_is_in_order_and_whole(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+    storage: Storage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
     """Claim after claim goes on where the last ended."""
     ids = await old(storage, admin, 25)
@@ -66,9 +64,7 @@ async def test_a_drain_in_batches_is_in_order_and_whole(
     assert got == ids
 
 
-async def test_claims_begin_at_the_mark(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
-) -> None:
+async def test_claims_begin_at_the_mark(storage: Storage, admin: psycopg.Connection[Any], time: Time) -> None:
     """A row behind the mark is not seen before the next full claim: that is how the dead ones are not walked over."""
     ids = await old(storage, admin, 10)
     assert await claim(storage, limit=4) == ids[:4]
@@ -80,13 +76,13 @@ async def test_claims_begin_at_the_mark(
 
 
 async def test_a_row_committed_late_is_claimed_within_a_second(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], postgres_url: str, time: Time
+    storage: Storage, admin: psycopg.Connection[Any], postgres_url: str, time: Time
 ) -> None:
     """A transaction that began before the last claim and commits after it loses nothing."""
     before = await old(storage, admin, 6)
     async with await TrioConnection.connect(postgres_url) as conn:
-        due = (await storage.now()) - timedelta(hours=1)
-        (late,) = await storage.insert([job(schedule_at=due)], conn=conn)
+        due = (await storage.schema.now()) - timedelta(hours=1)
+        (late,) = await storage.jobs.insert([job(schedule_at=due)], conn=conn)
         assert await claim(storage, limit=4) == before[:4]
         after = await old(storage, admin, 2)
         await conn.commit()
@@ -96,7 +92,7 @@ async def test_a_row_committed_late_is_claimed_within_a_second(
 
 
 async def test_a_higher_priority_that_arrives_in_a_drain_is_next(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+    storage: Storage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
     """Whatever the mark says of one priority, those above it are looked at first, known or not."""
     ids = await old(storage, admin, 10)
@@ -109,9 +105,9 @@ async def test_a_higher_priority_that_arrives_in_a_drain_is_next(
     assert await claim(storage, limit=2) == ids[2:4]
 
 
-async def test_several_new_priorities_at_once_keep_the_order(storage: PostgresStorage) -> None:
+async def test_several_new_priorities_at_once_keep_the_order(storage: Storage) -> None:
     """Only the first of them is found with the known ones; nothing below is taken before the rest are looked for."""
-    storage._marks.clock = Time()
+    storage.jobs._waker.marks.clock = Time()
     known = await add(storage, *(job() for _ in range(4)))
     assert await claim(storage, limit=1) == known[:1]
     low, high, below = await add(storage, job(priority=5), job(priority=9), job(priority=-5))
@@ -120,48 +116,48 @@ async def test_several_new_priorities_at_once_keep_the_order(storage: PostgresSt
 
 
 async def test_our_own_hand_backs_are_claimed_at_once(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+    storage: Storage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
     """A job that we give back, or retry without delay, lies behind the mark; we know, and look."""
     ids = await old(storage, admin, 10)
-    first: tuple[Claimed, ...] = (await storage.exchange((), ask(limit=4))).jobs
+    first: tuple[Claimed, ...] = (await storage.attempts.exchange((), ask(limit=4))).jobs
     back = end(first[1], event=Event.GIVE_BACK, end=None, spent=False)
-    assert await storage.finish([back]) == ()
+    assert await storage.attempts.finish([back]) == ()
     assert await claim(storage, limit=2) == [ids[1], ids[4]]
     retried = end(first[2], event=Event.RETRY, end=End.FAILED)
-    exchange = await storage.exchange([retried], ask(limit=1))
+    exchange = await storage.attempts.exchange([retried], ask(limit=1))
     assert [one.id for one in exchange.jobs] == [ids[5]]
     assert ids[2] in await claim(storage, limit=20)
 
 
 async def test_a_rerun_and_an_update_are_claimed_at_once(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+    storage: Storage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
     """What an operator makes due through us is not overlooked either."""
     ids = await old(storage, admin, 10)
-    first = (await storage.exchange((), ask(limit=4))).jobs
-    await storage.finish([end(one) for one in first])
-    assert await storage.update(where.id(ids[9]), {"delay": PAST * 2}) == 1
+    first = (await storage.attempts.exchange((), ask(limit=4))).jobs
+    await storage.attempts.finish([end(one) for one in first])
+    assert await storage.jobs.update(where.id(ids[9]), {"delay": PAST * 2}) == 1
     assert await claim(storage, limit=1) == [ids[9]]
 
 
 async def test_a_wake_up_asks_for_a_full_claim(
-    storage: PostgresStorage, another: Any, admin: psycopg.Connection[Any], time: Time
+    storage: Storage, another: Any, admin: psycopg.Connection[Any], time: Time
 ) -> None:
     """Another client's hand-back is told with a wake-up, and found by the next claim."""
     ids = await old(storage, admin, 10)
-    first = (await storage.exchange((), ask(limit=4))).jobs
+    first = (await storage.attempts.exchange((), ask(limit=4))).jobs
     woken = trio.Event()
     async with another() as other, trio.open_nursery() as nursery:
-        await nursery.start(storage.listen, lambda _wake: woken.set())
-        await other.finish([end(first[0], event=Event.GIVE_BACK, end=None, spent=False)])
+        await nursery.start(storage.wakes.listen, lambda _wake: woken.set())
+        await other.attempts.finish([end(first[0], event=Event.GIVE_BACK, end=None, spent=False)])
         await woken.wait()
         nursery.cancel_scope.cancel()
     assert (await claim(storage, limit=1)) == [ids[0]]
 
 
 async def test_a_capped_name_is_not_passed_by_others(
-    storage: PostgresStorage, admin: psycopg.Connection[Any], time: Time
+    storage: Storage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
     """Jobs that a cap has left out are still there, first of their name, when there is room again."""
     slow = await old(storage, admin, 6, name="slow")
@@ -169,7 +165,7 @@ async def test_a_capped_name_is_not_passed_by_others(
 
     async def take(cap: int, limit: int) -> list[int]:
         demand = Demand("w", "default", limit, ("quick",), (("slow", cap),))
-        return [one.id for one in (await storage.exchange((), demand)).jobs]
+        return [one.id for one in (await storage.attempts.exchange((), demand)).jobs]
 
     assert await take(2, 4) == [*slow[:2], *quick[:2]]
     assert await take(1, 3) == [slow[2], *quick[2:4]]
@@ -178,7 +174,7 @@ async def test_a_capped_name_is_not_passed_by_others(
 
 
 async def test_a_known_priority_is_claimed_by_one_statement(
-    storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what is new costs a second look, and only once, though the queue is empty in between."""
     ran: list[str] = []
@@ -194,8 +190,8 @@ async def test_a_known_priority_is_claimed_by_one_statement(
     for priority in (0, 0, 7, 0, 7):
         (id,) = await add(storage, job(priority=priority))
         ran.clear()
-        (claimed,) = (await storage.exchange((), ask(limit=10))).jobs
+        (claimed,) = (await storage.attempts.exchange((), ask(limit=10))).jobs
         looks.append(len(ran))
         assert claimed.id == id
-        assert await storage.finish([end(claimed)]) == ()
+        assert await storage.attempts.finish([end(claimed)]) == ()
     assert looks == [2, 1, 2, 1, 1]

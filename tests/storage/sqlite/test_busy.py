@@ -61,7 +61,7 @@ async def test_an_outcome_waits_for_the_lock(path: Path, refused: trio.Event) ->
 
 
 async def _finish(storage: Storage, outcome: Outcome) -> None:
-    assert await storage.finish([outcome]) == ()
+    assert await storage.attempts.finish([outcome]) == ()
 
 
 async def test_waiting_can_be_cancelled(path: Path, refused: trio.Event) -> None:
@@ -70,7 +70,7 @@ async def test_waiting_can_be_cancelled(path: Path, refused: trio.Event) -> None
         async with open_sqlite(path) as storage:
             with locked(path):
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(storage.insert, [job()])
+                    nursery.start_soon(storage.jobs.insert, [job()])
                     await refused.wait()
                     nursery.cancel_scope.cancel()
             assert await claim(storage) == ()
@@ -82,18 +82,18 @@ async def test_patience_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
             with locked(path), pytest.raises(StorageUnavailable, match=r"jobs\.db.*locked.*seconds"):
-                await storage.insert([job()])
-            await storage.insert([job()])
+                await storage.jobs.insert([job()])
+            await storage.jobs.insert([job()])
 
 
 async def test_reading_does_not_wait_for_writers(path: Path) -> None:
     """A lock held by somebody else is none of a reader's business."""
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
-            (inserted,) = await storage.insert([job()])
+            (inserted,) = await storage.jobs.insert([job()])
             with locked(path):
-                assert await storage.get(inserted.id) is not None
-                assert [one.available for one in await storage.queues()] == [1]
+                assert await storage.jobs.get(inserted.id) is not None
+                assert [one.available for one in await storage.queues.all()] == [1]
 
 
 async def test_a_file_opens_while_it_is_locked(path: Path) -> None:
@@ -103,7 +103,7 @@ async def test_a_file_opens_while_it_is_locked(path: Path) -> None:
             pass
         with locked(path):
             async with open_sqlite(path) as storage:
-                assert (await storage.schema()).pending == ()
+                assert (await storage.schema.status()).pending == ()
 
 
 async def test_a_transaction_waits_for_the_lock(path: Path, refused: trio.Event) -> None:
@@ -119,7 +119,9 @@ async def test_a_transaction_waits_for_the_lock(path: Path, refused: trio.Event)
 
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(release)
-                    async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+                    async with storage.attempts.transaction(
+                        ref(claimed), Outcome(claimed.id, claimed.lease)
+                    ) as conn:
                         conn.execute("create table mine (n)")
             assert (await look(storage, claimed.id)).state is State.COMPLETED
 
@@ -133,14 +135,16 @@ async def test_a_transaction_held_too_long_is_rolled_back(
         async with open_sqlite(path) as storage:
             claimed = await start(storage)
             with pytest.raises(StorageError, match="open for more than"):
-                async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+                async with storage.attempts.transaction(
+                    ref(claimed), Outcome(claimed.id, claimed.lease)
+                ) as conn:
                     conn.execute("create table mine (n)")
                     await trio.sleep_forever()
             with closing(sqlite3.connect(path)) as other:
                 assert other.execute("select count(*) from sqlite_schema where name = 'mine'").fetchone() == (
                     0,
                 )
-            assert await storage.finish([Outcome(claimed.id, claimed.lease)]) == ()
+            assert await storage.attempts.finish([Outcome(claimed.id, claimed.lease)]) == ()
 
 
 async def test_calls_within_a_block(path: Path) -> None:
@@ -148,11 +152,11 @@ async def test_calls_within_a_block(path: Path) -> None:
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
             claimed = await start(storage)
-            async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+            async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
                 assert (await look(storage, claimed.id)).state is State.EXECUTING
                 with pytest.raises(StorageError, match="conn="):
-                    await storage.insert([job()])
-                await storage.insert([job()], conn=conn)
+                    await storage.jobs.insert([job()])
+                await storage.jobs.insert([job()], conn=conn)
             assert len(await claim(storage)) == 1
 
 
@@ -162,7 +166,9 @@ async def test_a_block_that_commits_itself_is_told_so(path: Path) -> None:
         async with open_sqlite(path) as storage:
             claimed = await start(storage)
             with pytest.raises(StorageError, match="ended the transaction itself"):
-                async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+                async with storage.attempts.transaction(
+                    ref(claimed), Outcome(claimed.id, claimed.lease)
+                ) as conn:
                     conn.commit()
             assert (await look(storage, claimed.id)).state is State.EXECUTING
 
@@ -171,21 +177,21 @@ async def test_a_claim_that_is_cancelled_in_the_thread_is_handed_over(path: Path
     """Cancelled while the thread commits, the claim is returned all the same: it is not lost."""
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
-            await storage.insert([job()])
+            await storage.jobs.insert([job()])
             with trio.CancelScope() as scope:
 
                 def cancel() -> None:
                     trio.from_thread.run_sync(scope.cancel)
 
                 _during_the_next_claim(storage, cancel)
-                exchange = await storage.exchange([], ask())
+                exchange = await storage.attempts.exchange([], ask())
                 assert [one.name for one in exchange.jobs] == ["send"]
             assert scope.cancel_called
 
 
 def _during_the_next_claim(storage: Storage, call: Callable[[], None]) -> None:
     """Call something from the writing thread, in the middle of its transaction."""
-    writer: sqlite3.Connection = storage._database._writer
+    writer: sqlite3.Connection = storage.jobs._database._writer
     writer.create_function("call_the_test", 0, call)
     writer.execute("create temp trigger called after update on jobrt_lease begin select call_the_test(); end")
 

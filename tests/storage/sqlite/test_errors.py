@@ -82,11 +82,11 @@ async def test_tables_that_are_missing(tmp_path: Path) -> None:
     """Opened without migrating, an empty file says what to run."""
     async with open_sqlite(tmp_path / "jobs.db", migrate=False) as storage:
         with pytest.raises(SchemaError, match="jobrt migrate"):
-            await storage.insert([job()])
+            await storage.jobs.insert([job()])
         with pytest.raises(SchemaError, match="0001_first"):
-            await storage.check_schema()
-        await storage.migrate()
-        await storage.check_schema()
+            await storage.schema.check()
+        await storage.schema.migrate()
+        await storage.schema.check()
 
 
 async def test_a_damaged_file(tmp_path: Path) -> None:
@@ -104,15 +104,15 @@ async def test_a_full_disk(tmp_path: Path) -> None:
     """It is transient: nothing was done, and once there is room the same call works."""
     with trio.fail_after(PATIENCE):
         async with open_sqlite(tmp_path / "jobs.db") as storage:
-            writer: sqlite3.Connection = storage._database._writer
+            writer: sqlite3.Connection = storage.jobs._database._writer
             (pages,) = writer.execute("pragma page_count").fetchone()
             writer.execute(f"pragma max_page_count = {pages}").fetchone()
             jobs = [job(args={"large": "x" * 4000})] * 10
             with pytest.raises(StorageUnavailable, match="disk is full"):
-                await storage.insert(jobs)
+                await storage.jobs.insert(jobs)
             writer.execute("pragma max_page_count = 1000000").fetchone()
-            assert len(await storage.insert(jobs)) == 10
-            assert [one.available for one in await storage.queues()] == [10]
+            assert len(await storage.jobs.insert(jobs)) == 10
+            assert [one.available for one in await storage.queues.all()] == [10]
 
 
 def test_an_old_sqlite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ async def test_a_fork_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     async with open_sqlite(tmp_path / "jobs.db") as storage:
         with monkeypatch.context() as patch:
             patch.setattr(os, "getpid", lambda: -1)
-            for call in (storage.insert([job()]), storage.get(1)):
+            for call in (storage.jobs.insert([job()]), storage.jobs.get(1)):
                 with pytest.raises(StorageError, match="before a fork"):
                     await call
-        assert len(await storage.insert([job()])) == 1
+        assert len(await storage.jobs.insert([job()])) == 1

@@ -42,15 +42,15 @@ async def test_no_threads(autojump_clock: MockClock, storage: Storage) -> None:
     """Whatever is called, no thread is started."""
     before = threading.active_count()
     claimed = await start(storage)
-    async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)):
+    async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)):
         pass
     assert threading.active_count() == before
 
 
 async def test_jobs_fall_due_in_virtual_time(autojump_clock: MockClock, storage: Storage) -> None:
     """A job an hour ahead is due after an hour, which takes no time at all."""
-    await storage.insert([job(delay=timedelta(hours=1))])
-    exchange = await storage.exchange([], ask())
+    await storage.jobs.insert([job(delay=timedelta(hours=1))])
+    exchange = await storage.attempts.exchange([], ask())
     assert exchange.jobs == ()
     assert exchange.next_due == 3600
     await trio.sleep(exchange.next_due)
@@ -61,11 +61,11 @@ async def test_listening_does_not_keep_time_from_passing(autojump_clock: MockClo
     """Nobody else can write to it, so there is nothing to look for: the clock jumps over the whole wait."""
     heard: list[Wake] = []
     async with trio.open_nursery() as nursery:
-        await nursery.start(storage.listen, heard.append)
+        await nursery.start(storage.wakes.listen, heard.append)
         before = trio.lowlevel.current_statistics().seconds_to_next_deadline
         assert before > HOUR
         await trio.sleep(HOUR)
-        await storage.insert([job(queue="mail")])
+        await storage.jobs.insert([job(queue="mail")])
         assert heard == [Wake("jobs", "mail")]
         nursery.cancel_scope.cancel()
 
@@ -76,11 +76,11 @@ async def test_others_wait_for_a_transaction(autojump_clock: MockClock, storage:
     done = trio.Event()
 
     async def insert() -> None:
-        await storage.insert([job()])
+        await storage.jobs.insert([job()])
         done.set()
 
     async with trio.open_nursery() as nursery:
-        async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+        async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
             nursery.start_soon(insert)
             await trio.testing.wait_all_tasks_blocked()
             assert not done.is_set()
@@ -93,20 +93,20 @@ async def test_a_transaction_held_too_long(autojump_clock: MockClock, storage: S
     claimed = await start(storage)
     begun = trio.current_time()
     with pytest.raises(StorageError, match="open for more than 10 seconds"):
-        async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)):
+        async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)):
             await trio.sleep_forever()
     assert trio.current_time() - begun == database._HELD
-    assert await storage.finish([Outcome(claimed.id, claimed.lease)]) == ()
+    assert await storage.attempts.finish([Outcome(claimed.id, claimed.lease)]) == ()
 
 
 async def test_calls_within_a_block(autojump_clock: MockClock, storage: Storage) -> None:
     """In its own block a task can read, and is told that it cannot write but through the block's connection."""
     claimed = await start(storage)
-    async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+    async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
         assert (await look(storage, claimed.id)).state is State.EXECUTING
         with pytest.raises(StorageError, match="conn="):
-            await storage.insert([job()])
-        await storage.insert([job()], conn=conn)
+            await storage.jobs.insert([job()])
+        await storage.jobs.insert([job()], conn=conn)
     assert len(await claim(storage)) == 1
 
 
@@ -117,13 +117,13 @@ async def test_a_job_enqueued_in_a_transaction_wakes_when_it_commits(
     first, second = await start(storage), await start(storage)
     heard: list[Wake] = []
     async with trio.open_nursery() as nursery:
-        await nursery.start(storage.listen, heard.append)
+        await nursery.start(storage.wakes.listen, heard.append)
         with pytest.raises(ZeroDivisionError):
-            async with storage.transaction(ref(first), Outcome(first.id, first.lease)) as conn:
-                await storage.insert([job(queue="never")], conn=conn)
+            async with storage.attempts.transaction(ref(first), Outcome(first.id, first.lease)) as conn:
+                await storage.jobs.insert([job(queue="never")], conn=conn)
                 raise ZeroDivisionError
-        async with storage.transaction(ref(second), Outcome(second.id, second.lease)) as conn:
-            await storage.insert([job(queue="mail")], conn=conn)
+        async with storage.attempts.transaction(ref(second), Outcome(second.id, second.lease)) as conn:
+            await storage.jobs.insert([job(queue="mail")], conn=conn)
             assert heard == []
         assert heard == [Wake("jobs", "mail")]
         nursery.cancel_scope.cancel()
@@ -132,8 +132,8 @@ async def test_a_job_enqueued_in_a_transaction_wakes_when_it_commits(
 async def test_a_blocks_row_factory_is_its_own(autojump_clock: MockClock, storage: Storage) -> None:
     """What a block does to the connection is undone for the next one."""
     claimed = await start(storage)
-    async with storage.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
+    async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
         conn.row_factory = lambda _cursor, row: {"row": row}
         conn.execute("create table mine (n)")
-    assert len(await storage.insert([job()])) == 1
-    assert storage._database._version() > 0
+    assert len(await storage.jobs.insert([job()])) == 1
+    assert storage.jobs._database._version() > 0

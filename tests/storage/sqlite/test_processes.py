@@ -33,12 +33,12 @@ from jobrt._storage.sqlite import open_sqlite
 
 async def main(path, worker):
     async with open_sqlite(path) as storage:
-        await storage.register(worker, lease=60, info={})
+        await storage.workers.register(worker, lease=60, info={})
         print("ready", flush=True)
         sys.stdin.readline()
         before = []
         while True:
-            exchange = await storage.exchange(before, Demand(worker, "default", 7, ("send",)))
+            exchange = await storage.attempts.exchange(before, Demand(worker, "default", 7, ("send",)))
             assert exchange.refused == ()
             print(*[one.id for one in before], flush=True)
             before = [Outcome(one.id, one.lease) for one in exchange.jobs]
@@ -72,7 +72,7 @@ async def main(path):
 
 async def use(path):
     async with open_sqlite(path) as storage:
-        await storage.check_schema()
+        await storage.schema.check()
         print("fine", flush=True)
 
 trio.run(main, sys.argv[1])
@@ -92,7 +92,7 @@ def _tell(process: subprocess.Popen[str]) -> None:
 
 async def _fill(path: Path, number: int) -> list[int]:
     async with open_sqlite(path) as storage:
-        return [one.id for one in await storage.insert([job()] * number)]
+        return [one.id for one in await storage.jobs.insert([job()] * number)]
 
 
 @pytest.mark.slow
@@ -132,15 +132,15 @@ async def test_killed_between_or_within_commits(tmp_path: Path, lines: int) -> N
         assert connection.execute("pragma foreign_key_check").fetchall() == []
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
-            await storage.unregister("w1")
-            rescued = await storage.rescue()
+            await storage.workers.unregister("w1")
+            rescued = await storage.workers.rescue()
             assert len(rescued) <= 7
-            completed = await storage.query(where.state("completed"), order_by="id", details=False)
+            completed = await storage.jobs.query(where.state("completed"), order_by="id", details=False)
             assert {one.id for one in completed} >= set(done)
             assert len(completed) <= len(done) + 7
-            rest = await storage.exchange([], ask(limit=10_000))
+            rest = await storage.attempts.exchange([], ask(limit=10_000))
             assert len(rest.jobs) == len(ids) - len(completed)
-            assert await storage.finish([Outcome(one.id, one.lease) for one in rest.jobs]) == ()
+            assert await storage.attempts.finish([Outcome(one.id, one.lease) for one in rest.jobs]) == ()
 
 
 async def test_another_process_wakes_this_one(tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ async def test_another_process_wakes_this_one(tmp_path: Path) -> None:
 
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage, trio.open_nursery() as nursery:
-            await nursery.start(storage.listen, deliver)
-            await storage.insert([job()])
+            await nursery.start(storage.wakes.listen, deliver)
+            await storage.jobs.insert([job()])
             assert heard == [Wake("jobs", "default")]
             with python(INSERT, path) as process:  # it ends when its input does
                 assert await trio.to_thread.run_sync(_told, process) == "ready"
@@ -175,12 +175,12 @@ async def test_our_own_commits_are_not_taken_for_others(tmp_path: Path) -> None:
     heard: list[Wake] = []
     with trio.fail_after(PATIENCE):
         async with open_sqlite(tmp_path / "jobs.db") as storage, trio.open_nursery() as nursery:
-            await nursery.start(storage.listen, heard.append)
-            await storage.insert([job()] * 20)
+            await nursery.start(storage.wakes.listen, heard.append)
+            await storage.jobs.insert([job()] * 20)
             for _ in range(20):
-                (claimed,) = (await storage.exchange([], ask(limit=1))).jobs
-                await storage.finish([Outcome(claimed.id, claimed.lease)])
-            storage._database._notice(storage._database._version())
+                (claimed,) = (await storage.attempts.exchange([], ask(limit=1))).jobs
+                await storage.attempts.finish([Outcome(claimed.id, claimed.lease)])
+            storage.jobs._database._notice(storage.jobs._database._version())
             assert heard == [Wake("jobs", "default")]
             nursery.cancel_scope.cancel()
 
@@ -208,10 +208,10 @@ async def test_a_forked_child_cannot_use_it(tmp_path: Path) -> None:
             pid = os.fork()
             if pid == 0:
                 try:
-                    storage._database._check_process()
+                    storage.jobs._database._check_process()
                 except Exception as error:  # noqa: BLE001 - the child must not come back into the test
                     os._exit(7 if "before a fork" in str(error) else 8)
                 os._exit(0)
             _, status = await trio.to_thread.run_sync(os.waitpid, pid, 0)
             assert os.waitstatus_to_exitcode(status) == 7
-            assert len(await storage.insert([job()])) == 1
+            assert len(await storage.jobs.insert([job()])) == 1

@@ -12,6 +12,6 @@
 """
 
 from jobrt._storage.postgres.schema import migration_sql
-from jobrt._storage.postgres.storage import PostgresStorage, open_postgres
+from jobrt._storage.postgres.storage import open_postgres
 
-__all__ = ["PostgresStorage", "migration_sql", "open_postgres"]
+__all__ = ["migration_sql", "open_postgres"]

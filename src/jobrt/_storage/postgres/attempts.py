@@ -15,7 +15,7 @@ import trio
 from jobrt._core.job import Claimed, JobRef
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres import cluster
-from jobrt._storage.postgres.claim import Marks, Reply, claim_values, exchange_statement, read_reply
+from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, retried
 from jobrt._storage.postgres.encode import clean, numbers, texts
 from jobrt._storage.postgres.finish import await_children, ended_values, lock_families, refused_of
@@ -33,24 +33,23 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.database import Database
     from jobrt._storage.postgres.wake import Waker
 
-__all__ = ["Attempts"]
+__all__ = ["PostgresAttempts"]
 
 _CLAIM_SECONDS: Final = 20.0
 """Seconds that a claim may take. One that takes longer has a wrong plan or a lock before it: better to try again."""
 
 
 @attrs.define(eq=False)
-class Attempts:
+class PostgresAttempts:
     """Claims, outcomes, and what attempts write in between."""
 
     database: Database
     waker: Waker
-    marks: Marks
 
     # ------------------------------------------------------------------ claim and finish
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
-        """Write outcomes and claim; as `Storage.exchange`."""
+        """Write outcomes and claim; as `AttemptStore.exchange`."""
         if demand.empty:
             return Exchange(await self.finish(outcomes), ())
         if demand.clustered:
@@ -69,15 +68,15 @@ class Attempts:
                 again, _ = await self._claim(session, (), _rest(demand, jobs), every=True)
                 jobs = tuple(sorted([*jobs, *again.jobs], key=_order))
                 next_due = again.next_due
-        self._handed_back(reply.woken)
+        self.waker.due_again(reply.woken)
         return Exchange(refused, jobs, next_due)
 
     async def _claim(
         self, session: Session, outcomes: Sequence[Outcome], demand: Demand, *, every: bool
     ) -> tuple[Reply, bool]:
         """Run the statement; return its reply and whether to claim the rest once more, looking everywhere."""
-        now = self.marks.clock()
-        mark = self.marks.of(demand)
+        now = self.waker.marks.clock()
+        mark = self.waker.marks.of(demand)
         full = every or mark.wants_full(now)
         if full:
             mark.forget(now)
@@ -85,7 +84,7 @@ class Attempts:
         statement = exchange_statement(session.schema, ended=ended, capped=bool(demand.capped), every=every)
         values |= claim_values(demand) | mark.start(full=full, every=every)
         rows = await session.run(statement, **values)
-        reply = read_reply(rows, queue=demand.queue, ended=len(outcomes), marks=self.marks)
+        reply = read_reply(rows, queue=demand.queue, ended=len(outcomes), marks=self.waker.marks)
         mark.learn(demand, reply, full=full, every=every, now=now)
         short = len(reply.jobs) < demand.limit
         return reply, short and not every and mark.repeat(reply, full=full)
@@ -107,11 +106,11 @@ class Attempts:
             if len(jobs) < demand.limit:
                 due = await session.fetch("next_due", queues=texts([demand.queue]))
                 next_due = due[0][1] if due else None
-        self._handed_back(woken)
+        self.waker.due_again(woken)
         return Exchange(refused, jobs, next_due)
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
-        """Write outcomes; as `Storage.finish`."""
+        """Write outcomes; as `AttemptStore.finish`."""
         if not outcomes:
             await trio.lowlevel.checkpoint()
             return ()
@@ -124,11 +123,11 @@ class Attempts:
                     refused, woken = await _write(session, outcomes)
             else:
                 refused, woken = await _write(session, outcomes)
-        self._handed_back(woken)
+        self.waker.due_again(woken)
         return refused
 
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
-        """Give back claims whose reply was lost; as `Storage.release_unknown`."""
+        """Give back claims whose reply was lost; as `AttemptStore.release_unknown`."""
         rows = await self.database.fetch(
             "release_unknown",
             worker=worker,
@@ -137,30 +136,24 @@ class Attempts:
             leases=numbers(ref.lease for ref in known),
         )
         if rows:
-            self._handed_back([queue])
+            self.waker.due_again([queue])
         return len(rows)
-
-    def _handed_back(self, queues: Sequence[str]) -> None:
-        """Tell of queues whose jobs are due again; for us they may lie below the marks."""
-        for queue in queues:
-            self.marks.doubt(queue)
-        self.waker.later(queues)
 
     # ------------------------------------------------------------------ while it runs
 
-    async def save(self, ref: JobRef, *, progress: str | None, saved: str | None) -> bool:
-        """Store progress and checkpoint; as `Storage.save`."""
+    async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
+        """Store progress and checkpoint; as `AttemptStore.save`."""
         rows = await self.database.fetch(
             "save", id=str(ref.id), lease=str(ref.lease), progress=progress, saved=saved
         )
         return bool(rows)
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
-        """Return finished steps; as `Storage.steps`."""
+        """Return finished steps; as `AttemptStore.steps`."""
         return dict(await self.database.fetch("steps", id=str(ref.id)))
 
     async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
-        """Store a step; as `Storage.save_step`."""
+        """Store a step; as `AttemptStore.save_step`."""
         rows = await self.database.fetch(
             "save_step", id=str(ref.id), lease=str(ref.lease), name=clean(name), value=value
         )
@@ -168,7 +161,7 @@ class Attempts:
 
     @asynccontextmanager
     async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[Any]:
-        """Open a transaction under the lease; as `Storage.transaction`.
+        """Open a transaction under the lease; as `AttemptStore.transaction`.
 
         The row is not locked meanwhile: neither a cancel request nor a rescue must wait for a job. The end is
         written under the lease, and if that is lost nothing is.
@@ -196,7 +189,7 @@ class Attempts:
                 if not ours:
                     raise
                 raise translate(error, conn.where, lost=conn.closed) from error
-        self._handed_back(woken)
+        self.waker.due_again(woken)
 
 
 def _rest(demand: Demand, jobs: Sequence[Claimed]) -> Demand:

@@ -6,7 +6,7 @@ Three pools, because three kinds of work must not wait for each other and want d
            keep each statement on the plan that it was written for, whatever the statistics say.
 ``lease``  what keeps a worker alive in the eyes of others, and its leadership: one connection, planned as ``hot``.
            However many queues claim, and however slow their claims are, a heartbeat does not queue behind them.
-``plain``  what people and jobs do: listings, bulk changes, `Storage.transaction`. Settings are the user's.
+``plain``  what people and jobs do: listings, bulk changes, `AttemptStore.transaction`. Settings are the user's.
 
 Behind a pooler in transaction mode (``listen=False``) the session is nobody's: no settings, no prepared statements.
 """
@@ -103,6 +103,15 @@ class Database:
         """Lend a connection for a listing or a bulk change, in a transaction."""
         async with self.plain.call(seconds) as conn, conn.transaction():
             yield Session(conn, self.schema)
+
+    async def look(self, call: Callable[[Session], Awaitable[T]]) -> T:
+        """Run a look at jobs, or a bulk change, in a transaction; again if it lost a race."""
+
+        async def run() -> T:
+            async with self.work() as session:
+                return await call(session)
+
+        return await retried(run)
 
     async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
         """Run one statement as a worker's call, and again if it lost a race."""

@@ -91,11 +91,11 @@ def _behind(column: str, key: str, *, backward: bool) -> str:
     )
 
 
-async def count(session: Session, where: Where, *, most: int | None) -> int:
+async def count(session: Session, where: Where, *, limit: int | None) -> int:
     """Return how many jobs match."""
     found = condition(where)
     statement = session.schema.statement("count", where=found.text)
-    rows = await session.run(statement, **found.values, most=_limit(most))
+    rows = await session.run(statement, **found.values, limit=_limit(limit))
     number: int = rows[0][0]
     return number
 
@@ -117,7 +117,7 @@ async def rerun(session: Session, where: Where, *, limit: int | None) -> tuple[i
     return number, woken or []
 
 
-# What each key of `Storage.update` sets; a due time also decides the state.
+# What each key of `JobStore.update` sets; a due time also decides the state.
 _SETS: Final = {
     "queue": "queue = :set_queue",
     "priority": "priority = :set_priority::integer",
@@ -238,11 +238,11 @@ async def prune(session: Session, rules: Sequence[PruneRule], *, limit: int) -> 
     return done
 
 
-async def queues(session: Session, *, most: int | None) -> tuple[QueueStatus, ...]:
+async def queues(session: Session, *, limit: int | None) -> tuple[QueueStatus, ...]:
     """Return every queue that has settings or unfinished jobs."""
     served = [json.loads(row[0]).get("queues", ()) for row in await session.fetch("queue_workers")]
-    waiting, limit = ("queues_all", {}) if most is None else ("queues_some", {"most": str(most)})
-    rows = await session.run(session.schema.statement("queues", waiting=waiting), **limit)
+    waiting, values = ("queues_all", {}) if limit is None else ("queues_some", {"most": str(limit)})
+    rows = await session.run(session.schema.statement("queues", waiting=waiting), **values)
     return tuple(
         QueueStatus(
             name=name,

@@ -11,12 +11,12 @@ import attrs
 import psycopg
 import trio
 
-from jobrt._storage.contract import Inserted, Wake
+from jobrt._storage.contract import Inserted, Storage, Wake
 from jobrt._storage.postgres import cron, manage, migrate, workers
-from jobrt._storage.postgres.attempts import Attempts
+from jobrt._storage.postgres.attempts import PostgresAttempts
 from jobrt._storage.postgres.claim import Marks
 from jobrt._storage.postgres.database import Database, open_database, retried
-from jobrt._storage.postgres.encode import clean, numbers, texts
+from jobrt._storage.postgres.encode import clean, numbers
 from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.listen import hear
 from jobrt._storage.postgres.rescue import Rescuer
@@ -27,51 +27,31 @@ from jobrt._trio_psycopg.errors import translate
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-    from jobrt._core.job import JobRecord, JobRef, NewJob, Outcome
+    from jobrt._core.job import JobRecord, NewJob
     from jobrt._core.keep import PruneRule
-    from jobrt._core.limits import Demand
     from jobrt._core.queues import QueueStatus
     from jobrt._core.where import Where
     from jobrt._storage.contract import (
         Bucket,
         Changes,
         CronRow,
-        Exchange,
         Rescued,
         SchemaStatus,
-        Storage,
         WorkerRow,
     )
 
-__all__ = ["PostgresStorage", "open_postgres"]
+__all__ = ["open_postgres"]
 
 
 @attrs.define(eq=False)
-class PostgresStorage:
-    """Keep jobs, workers, queues and cron entries in one schema of a PostgreSQL database."""
+class PostgresSchema:
+    """Implement `SchemaStore`."""
 
-    _url: str = attrs.field(repr=False)  # may hold a password
     _database: Database
-    _waker: Waker
-    _marks: Marks = attrs.field(init=False, factory=Marks)
-    _attempts: Attempts = attrs.field(init=False)
-    _rescuer: Rescuer = attrs.field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self._attempts = Attempts(self._database, self._waker, self._marks)
-        self._rescuer = Rescuer(self._database)
-
-    @property
-    def engine(self) -> Literal["sqlite", "postgres"]:
-        """Name the engine."""
-        return "postgres"
-
-    # ------------------------------------------------------------------ schema
-
-    async def schema(self) -> SchemaStatus:
+    async def status(self) -> SchemaStatus:
         """Say which migrations are there."""
         return await migrate.look(self._database)
 
@@ -79,7 +59,7 @@ class PostgresStorage:
         """Apply what is pending."""
         return await migrate.migrate(self._database)
 
-    async def check_schema(self) -> None:
+    async def check(self) -> None:
         """Raise `SchemaError` unless the schema is exactly this jobrt's."""
         await migrate.check(self._database)
 
@@ -89,7 +69,13 @@ class PostgresStorage:
         moment: datetime = rows[0][0]
         return moment.replace(tzinfo=UTC)
 
-    # ------------------------------------------------------------------ enqueue
+
+@attrs.define(eq=False)
+class PostgresJobs:
+    """Implement `JobStore`."""
+
+    _database: Database
+    _waker: Waker
 
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         """Store jobs; in the transaction of ``conn``, if given."""
@@ -102,7 +88,7 @@ class PostgresStorage:
             self._insert_one(jobs[0]) if one_statement(jobs) else retried(partial(self._insert, jobs))
         )
         if any(job.schedule_at for job in jobs):
-            self._marks.doubt()  # a time in the past lies below what was claimed since
+            self._waker.marks.doubt()  # a time in the past lies below what was claimed since
         return inserted
 
     async def _insert_one(self, job: NewJob) -> tuple[Inserted, ...]:
@@ -128,37 +114,86 @@ class PostgresStorage:
         except psycopg.Error as error:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
 
-    # ------------------------------------------------------------------ attempts
+    async def get(self, job_id: int) -> JobRecord | None:
+        """Return a job, or None."""
+        async with self._database.session() as session:
+            return await manage.get(session, job_id)
 
-    async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
-        """Write outcomes and claim new jobs."""
-        return await self._attempts.exchange(outcomes, demand)
+    async def query(
+        self,
+        where: Where,
+        *,
+        order_by: str = "-id",
+        limit: int | None = None,
+        after: int | None = None,
+        details: bool = True,
+    ) -> tuple[JobRecord, ...]:
+        """Return the jobs that match."""
+        look = partial(
+            manage.query, where=where, order_by=order_by, limit=limit, after=after, details=details
+        )
+        found: tuple[JobRecord, ...] = await self._database.look(look)
+        return found
 
-    async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
-        """Write how attempts ended."""
-        return await self._attempts.finish(outcomes)
+    async def count(self, where: Where, *, limit: int | None = None) -> int:
+        """Return how many jobs match."""
+        number: int = await self._database.look(partial(manage.count, where=where, limit=limit))
+        return number
 
-    async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
-        """Give back claims whose reply was lost."""
-        return await self._attempts.release_unknown(worker, queue, known)
+    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
+        """Cancel waiting jobs, ask for running ones."""
+        change = partial(manage.cancel, where=where, reason=clean(reason) or "", limit=limit)
+        waiting, running = await self._database.look(change)
+        if running:
+            self._waker.control()
+        return waiting, running
 
-    async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        """Store an attempt's progress and/or checkpoint."""
-        return await self._attempts.save(ref, progress=progress, saved=saved)
+    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
+        """Make final jobs available now."""
+        number, queues = await self._database.look(partial(manage.rerun, where=where, limit=limit))
+        self._waker.due_again(queues)
+        return int(number)
 
-    async def steps(self, ref: JobRef) -> Mapping[str, str]:
-        """Return the finished steps of a job."""
-        return await self._attempts.steps(ref)
+    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
+        """Change waiting jobs."""
+        number, queues = await self._database.look(partial(manage.update, where=where, changes=changes))
+        self._waker.due_again(queues)
+        return int(number)
 
-    async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
-        """Store a finished step."""
-        return await self._attempts.save_step(ref, name, value)
+    async def delete(self, where: Where, *, limit: int | None = None) -> int:
+        """Delete jobs."""
+        number: int = await self._database.look(partial(manage.delete, where=where, limit=limit))
+        return number
 
-    def transaction(self, ref: JobRef, outcome: Outcome) -> AbstractAsyncContextManager[Any]:
-        """Open a transaction under the lease and yield the driver's connection."""
-        return self._attempts.transaction(ref, outcome)
+    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
+        """Delete final jobs as the rules say."""
+        number: int = await self._database.look(partial(manage.prune, rules=rules, limit=limit))
+        return number
 
-    # ------------------------------------------------------------------ workers
+    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
+        """Return each job's state, and ask to be told the end of those not final."""
+        known = numbers(ids)
+        skipped = await self._database.fetch("await_flag", ids=known)
+        states: dict[int, str] = dict(await self._database.fetch("await_states", ids=known))
+        self._waker.due_again({queue for (queue,) in skipped})
+        return {id: states.get(id) for id in ids}
+
+    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
+        """Return what happened since a time."""
+        found: tuple[Bucket, ...] = await self._database.look(partial(manage.stats, since=since))
+        return found
+
+
+@attrs.define(eq=False)
+class PostgresWorkers:
+    """Implement `WorkerStore`."""
+
+    _database: Database
+    _waker: Waker
+    _rescuer: Rescuer = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._rescuer = Rescuer(self._database)
 
     async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
         """Add a worker."""
@@ -176,14 +211,14 @@ class PostgresStorage:
         """Remove a worker that stops."""
         await workers.unregister(self._database, worker)
 
-    async def workers(self) -> tuple[WorkerRow, ...]:
+    async def all(self) -> tuple[WorkerRow, ...]:
         """Return all workers by id."""
         return await workers.workers(self._database)
 
     async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
         """End the attempts of dead workers."""
         rescued = await self._rescuer.rescue(limit)
-        self._woken({one.queue for one in rescued if one.state == "retryable"})
+        self._waker.due_again({one.queue for one in rescued if one.state == "retryable"})
         return rescued
 
     async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
@@ -194,7 +229,70 @@ class PostgresStorage:
         """Give up a leadership."""
         await workers.resign(self._database, role, worker)
 
-    # ------------------------------------------------------------------ wake-ups
+
+@attrs.define(eq=False)
+class PostgresQueues:
+    """Implement `QueueStore`."""
+
+    _database: Database
+    _waker: Waker
+
+    async def all(self, *, limit: int | None = None) -> tuple[QueueStatus, ...]:
+        """Return every queue that has settings or unfinished jobs."""
+        found: tuple[QueueStatus, ...] = await self._database.look(partial(manage.queues, limit=limit))
+        return found
+
+    async def set(
+        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
+    ) -> None:
+        """Change a queue's settings and wake all workers to learn of it."""
+        await self._database.fetch(
+            "set_queue",
+            name=name,
+            paused=None if paused is None else "t" if paused else "f",
+            concurrency=None if concurrency in {None, "default"} else str(concurrency),
+            set_concurrency="f" if concurrency is None else "t",
+        )
+        self._waker.control()
+
+
+@attrs.define(eq=False)
+class PostgresCrons:
+    """Implement `CronStore`."""
+
+    _database: Database
+    _waker: Waker
+
+    async def put(self, row: CronRow) -> CronRow:
+        """Add an entry or change its spec."""
+        return await cron.put(self._database, row)
+
+    async def all(self) -> tuple[CronRow, ...]:
+        """Return all entries by name."""
+        return await cron.rows(self._database)
+
+    async def set(
+        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Pause, resume or change an entry."""
+        return await cron.set_entry(self._database, name, paused=paused, spec=spec)
+
+    async def delete(self, name: str) -> bool:
+        """Remove an entry."""
+        return await cron.delete(self._database, name)
+
+    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
+        """Enqueue one tick's job, once over the whole cluster."""
+        return await cron.fire(self._database, self._waker, name, tick=tick, job=job)
+
+
+@attrs.define(eq=False)
+class PostgresWakes:
+    """Implement `WakeSource`."""
+
+    _database: Database
+    _url: str = attrs.field(repr=False)  # may hold a password
+    _marks: Marks
 
     async def listen(
         self,
@@ -214,138 +312,6 @@ class PostgresStorage:
 
         await hear(self._url, self._database.schema.channel, pass_on, started=task_status.started)
 
-    async def next_due(self, queues: Sequence[str]) -> Mapping[str, float]:
-        """Return the seconds until queues' first future jobs."""
-        return dict(await self._database.fetch("next_due", queues=texts(queues)))
-
-    def _woken(self, queues: set[str] | Sequence[str]) -> None:
-        """Tell of queues that have due jobs which are not new; for us they may lie below the marks."""
-        for queue in queues:
-            self._marks.doubt(queue)
-        self._waker.later(queues)
-
-    # ------------------------------------------------------------------ look and manage
-
-    async def _look(self, call: Callable[[Session], Awaitable[Any]]) -> Any:
-        """Run a look at jobs, or a bulk change, in a transaction; again if it lost a race."""
-
-        async def run() -> Any:
-            async with self._database.work() as session:
-                return await call(session)
-
-        return await retried(run)
-
-    async def get(self, job_id: int) -> JobRecord | None:
-        """Return a job, or None."""
-        async with self._database.session() as session:
-            return await manage.get(session, job_id)
-
-    async def query(
-        self,
-        where: Where,
-        *,
-        order_by: str = "-id",
-        limit: int | None = None,
-        after: int | None = None,
-        details: bool = True,
-    ) -> tuple[JobRecord, ...]:
-        """Return the jobs that match."""
-        look = partial(
-            manage.query, where=where, order_by=order_by, limit=limit, after=after, details=details
-        )
-        found: tuple[JobRecord, ...] = await self._look(look)
-        return found
-
-    async def count(self, where: Where, *, most: int | None = None) -> int:
-        """Return how many jobs match."""
-        number: int = await self._look(partial(manage.count, where=where, most=most))
-        return number
-
-    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
-        """Cancel waiting jobs, ask for running ones."""
-        change = partial(manage.cancel, where=where, reason=clean(reason) or "", limit=limit)
-        waiting, running = await self._look(change)
-        if running:
-            self._waker.control()
-        return waiting, running
-
-    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
-        """Make final jobs available now."""
-        number, queues = await self._look(partial(manage.rerun, where=where, limit=limit))
-        self._woken(queues)
-        return int(number)
-
-    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
-        """Change waiting jobs."""
-        number, queues = await self._look(partial(manage.update, where=where, changes=changes))
-        self._woken(queues)
-        return int(number)
-
-    async def delete(self, where: Where, *, limit: int | None = None) -> int:
-        """Delete jobs."""
-        number: int = await self._look(partial(manage.delete, where=where, limit=limit))
-        return number
-
-    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
-        """Delete final jobs as the rules say."""
-        number: int = await self._look(partial(manage.prune, rules=rules, limit=limit))
-        return number
-
-    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
-        """Return each job's state, and ask to be told the end of those not final."""
-        known = numbers(ids)
-        skipped = await self._database.fetch("await_flag", ids=known)
-        states: dict[int, str] = dict(await self._database.fetch("await_states", ids=known))
-        self._woken({queue for (queue,) in skipped})
-        return {id: states.get(id) for id in ids}
-
-    async def queues(self, *, most: int | None = None) -> tuple[QueueStatus, ...]:
-        """Return every queue that has settings or unfinished jobs."""
-        found: tuple[QueueStatus, ...] = await self._look(partial(manage.queues, most=most))
-        return found
-
-    async def set_queue(
-        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
-    ) -> None:
-        """Change a queue's settings and wake all workers to learn of it."""
-        await self._database.fetch(
-            "set_queue",
-            name=name,
-            paused=None if paused is None else "t" if paused else "f",
-            concurrency=None if concurrency in {None, "default"} else str(concurrency),
-            set_concurrency="f" if concurrency is None else "t",
-        )
-        self._waker.control()
-
-    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
-        """Return what happened since a time."""
-        found: tuple[Bucket, ...] = await self._look(partial(manage.stats, since=since))
-        return found
-
-    # ------------------------------------------------------------------ cron
-
-    async def cron_put(self, row: CronRow) -> CronRow:
-        """Add an entry or change its spec."""
-        return await cron.put(self._database, row)
-
-    async def cron_rows(self) -> tuple[CronRow, ...]:
-        """Return all entries by name."""
-        return await cron.rows(self._database)
-
-    async def cron_set(
-        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Pause, resume or change an entry."""
-        return await cron.set_entry(self._database, name, paused=paused, spec=spec)
-
-    async def cron_delete(self, name: str) -> bool:
-        """Remove an entry."""
-        return await cron.delete(self._database, name)
-
-    async def cron_fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
-        """Enqueue one tick's job, once over the whole cluster."""
-        return await cron.fire(self._database, self._waker, name, tick=tick, job=job)
-
 
 @asynccontextmanager
 async def open_postgres(
@@ -353,19 +319,17 @@ async def open_postgres(
     *,
     schema: str = "jobrt",
     listen: bool = True,
-    emit: Callable[[object], None] | None = None,  # noqa: ARG001 - all engines are opened alike
     pool_size: int = 4,
 ) -> AsyncGenerator[Storage]:
     """Keep jobs in a PostgreSQL database; connections are opened when they are wanted.
 
     Args:
         url: a URL or conninfo, as libpq takes it.
-        schema: the schema for the tables; `Storage.migrate` makes it.
+        schema: the schema for the tables; `SchemaStore.migrate` makes it.
         listen: whether sessions are ours, so that LISTEN and prepared statements work; False behind a pooler in
             transaction mode.
-        emit: takes events.
-        pool_size: connections for workers' calls. Listings, and jobs that use `Storage.transaction`, have up to four
-            times as many; heartbeats have one, and so has listening.
+        pool_size: connections for workers' calls. Listings, and jobs that use `AttemptStore.transaction`, have up to
+            four times as many; heartbeats have one, and so has listening.
 
     Raises:
         StorageError: the schema's name is impossible, or the URL makes no sense.
@@ -378,7 +342,16 @@ async def open_postgres(
             nursery.start_soon(waker.run)
             nursery.start_soon(database.watch)
             try:
-                yield PostgresStorage(url, database, waker)
+                yield Storage(
+                    engine="postgres",
+                    schema=PostgresSchema(database),
+                    jobs=PostgresJobs(database, waker),
+                    attempts=PostgresAttempts(database, waker),
+                    workers=PostgresWorkers(database, waker),
+                    queues=PostgresQueues(database, waker),
+                    crons=PostgresCrons(database, waker),
+                    wakes=PostgresWakes(database, url, waker.marks),
+                )
             except BaseException as error:  # noqa: BLE001 - raised again below: a nursery would make a group of it
                 raised = error
             nursery.cancel_scope.cancel()

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final, Self
 import attrs
 import trio
 
+from jobrt._storage.postgres.claim import Marks
 from jobrt._storage.postgres.encode import texts
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from jobrt._storage.postgres.database import Database
 
@@ -64,6 +65,7 @@ class Waker:
     """Send wake-ups for one client."""
 
     database: Database
+    marks: Marks = attrs.field(init=False, factory=Marks)
     _told_at: dict[str, float] = attrs.field(init=False, factory=dict)
     _pending: set[str] = attrs.field(init=False, factory=set)
     _wanted: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -91,6 +93,12 @@ class Waker:
     def later(self, queues: Iterable[str]) -> None:
         """Tell queues, from the background, that they have jobs."""
         self._add(f"j:{queue}" for queue in queues)
+
+    def due_again(self, queues: Collection[str]) -> None:
+        """Tell queues that they have due jobs which are not new; for us they may lie below the marks."""
+        for queue in queues:
+            self.marks.doubt(queue)
+        self.later(queues)
 
     def control(self) -> None:
         """Tell workers, from the background, of cancel requests or settings."""

@@ -1,4 +1,4 @@
-"""Claim jobs: the part of `Storage.exchange` that every attempt begins with."""
+"""Claim jobs: the part of `AttemptStore.exchange` that every attempt begins with."""
 
 from __future__ import annotations
 

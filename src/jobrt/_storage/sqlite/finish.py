@@ -25,7 +25,7 @@ __all__ = ["finish", "owned", "release_unknown", "save", "save_step", "steps"]
 
 
 def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
-    """Write outcomes and return the refused ones; see `jobrt._storage.contract.Storage.finish`."""
+    """Write outcomes and return the refused ones; see `AttemptStore.finish`."""
     clean: dict[int, Outcome] = {}
     others: list[Outcome] = []
     for outcome in outcomes:
@@ -126,7 +126,7 @@ def _remember(tx: Transaction, outcome: Outcome, held: _Held) -> None:
 
 
 def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]) -> int:
-    """Give back what is leased to a worker that does not know of it; see `Storage.release_unknown`."""
+    """Give back what is leased to a worker that does not know of it; see `AttemptStore.release_unknown`."""
     leased = tx.array(SQL["release_unknown"], {"worker": worker, "queue": queue})
     known_refs = set(known)
     lost = [JobRef(*ref) for ref in leased if JobRef(*ref) not in known_refs]

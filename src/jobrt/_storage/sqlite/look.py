@@ -91,11 +91,11 @@ def _behind(column: str, *, down: bool, after: int) -> Condition:
     return Condition(sql, (after, after, after, after, after))
 
 
-def count(tx: Transaction, where: Where, *, most: int | None) -> int:
-    """Return how many jobs match, at most `most`."""
+def count(tx: Transaction, where: Where, *, limit: int | None) -> int:
+    """Return how many jobs match, at most `limit`."""
     wanted = condition(where, tx.now)
     sql = f"SELECT count(*) FROM (SELECT 1 FROM jobrt_job WHERE {wanted.sql} LIMIT ?)"  # noqa: S608 - all values are parameters
-    found: int = tx.value(sql, (*wanted.values, -1 if most is None else most))
+    found: int = tx.value(sql, (*wanted.values, -1 if limit is None else limit))
     return found
 
 
@@ -112,17 +112,17 @@ def unfinished(told: dict[int, str | None]) -> list[int]:
     return [job_id for job_id, state in told.items() if state is not None and state not in FINAL]
 
 
-def queues(tx: Transaction, *, most: int | None) -> tuple[QueueStatus, ...]:
+def queues(tx: Transaction, *, limit: int | None) -> tuple[QueueStatus, ...]:
     """Return every queue that has settings or unfinished jobs, by name."""
     found: dict[str, dict[str, Any]] = {}
     for name, paused, concurrency in tx.array(SQL["changes_queues"]):
         found[name] = {"paused": bool(paused), "concurrency": concurrency}
     lanes: dict[str, list[_Lane]] = {}
-    limits = {"now": tx.now, "most": -1 if most is None else most}
+    limits = {"now": tx.now, "most": -1 if limit is None else limit}
     for name, due, later in tx.array(SQL["queues_waiting"], limits):
         lanes.setdefault(name, []).append((due, later))
     for name, those in lanes.items():
-        found.setdefault(name, {}).update(_waiting(those, now=tx.now, most=most))
+        found.setdefault(name, {}).update(_waiting(those, now=tx.now, limit=limit))
     for name, number in tx.array(SQL["queues_executing"]):
         found.setdefault(name, {})["executing"] = number
     served = [one.info.get("queues", ()) for one in workers(tx) if one.alive]
@@ -136,7 +136,7 @@ _Lane: TypeAlias = tuple[tuple[int, int, int | None, list[str]], tuple[int, int,
 """Of one priority: the due jobs (available, retryable, the oldest's time, names), the later ones by state."""
 
 
-def _waiting(lanes: Sequence[_Lane], *, now: int, most: int | None) -> dict[str, Any]:
+def _waiting(lanes: Sequence[_Lane], *, now: int, limit: int | None) -> dict[str, Any]:
     """Return what is known of a queue's waiting jobs from those of each priority."""
     oldest = min((due[2] for due, _ in lanes if due[2] is not None), default=None)
     seen = [number for due, later in lanes for number in (due[0] + due[1], sum(later))]
@@ -145,8 +145,8 @@ def _waiting(lanes: Sequence[_Lane], *, now: int, most: int | None) -> dict[str,
         "scheduled": sum(later[0] for _, later in lanes),
         "retryable": sum(due[1] + later[2] for due, later in lanes),
         "oldest_due": None if oldest is None else (now - oldest) / 1e6,
-        "names": tuple(sorted({name for due, _ in lanes for name in due[3]})) if most is not None else (),
-        "more": most is not None and max(seen) >= most,
+        "names": tuple(sorted({name for due, _ in lanes for name in due[3]})) if limit is not None else (),
+        "more": limit is not None and max(seen) >= limit,
     }
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import trio
 
-from jobrt._storage.contract import Exchange
+from jobrt._storage.contract import Exchange, Storage
 from jobrt._storage.sql_files import status, unmigrated
-from jobrt._storage.sqlite import claim, cron, finish, insert, look, manage, prune, schema, stats, workers
+from jobrt._storage.sqlite import claim, cron, finish, insert, look, manage, prune, stats, workers
+from jobrt._storage.sqlite import schema as migrations
 from jobrt._storage.sqlite.blocking import insert_joined, join
 from jobrt._storage.sqlite.database import Database, open_database
 from jobrt._storage.sqlite.rows import micros, moment
@@ -39,14 +40,12 @@ if TYPE_CHECKING:
         Inserted,
         Rescued,
         SchemaStatus,
-        Storage,
         Wake,
         WorkerRow,
     )
     from jobrt._storage.sqlite.transaction import Transaction
-    from jobrt.events import Event
 
-__all__ = ["SqliteStorage", "open_sqlite"]
+__all__ = ["open_sqlite"]
 
 
 @asynccontextmanager
@@ -55,7 +54,6 @@ async def open_sqlite(
     *,
     clock: Callable[[], datetime] | None = None,
     migrate: bool = True,
-    emit: Callable[[Event], None] | None = None,  # noqa: ARG001 - both engines open alike; this one has no outages of its own
 ) -> AsyncGenerator[Storage]:
     """Open a file (made if need be), or ``":memory:"``, and close it when the block ends.
 
@@ -63,7 +61,6 @@ async def open_sqlite(
         path: where; its folder must exist.
         clock: tells the time instead of the system's clock; called in the event loop.
         migrate: bring the tables to this jobrt's schema.
-        emit: where events go.
 
     Raises:
         SchemaError: the file was made by a newer jobrt.
@@ -72,10 +69,19 @@ async def open_sqlite(
     """
     now = _system_clock if clock is None else partial(_told_by, clock)
     async with open_database(fspath(path), now) as database:
-        storage = SqliteStorage(database)
+        schema = SqliteSchema(database)
         if migrate:
-            await storage.migrate()
-        yield storage
+            await schema.migrate()
+        yield Storage(
+            engine="sqlite",
+            schema=schema,
+            jobs=SqliteJobs(database),
+            attempts=SqliteAttempts(database),
+            workers=SqliteWorkers(database),
+            queues=SqliteQueues(database),
+            crons=SqliteCrons(database),
+            wakes=SqliteWakes(database),
+        )
 
 
 def _system_clock() -> int:
@@ -87,33 +93,26 @@ def _told_by(clock: Callable[[], datetime]) -> int:
 
 
 @attrs.define(eq=False)
-class SqliteStorage:
-    """Implement `jobrt._storage.contract.Storage`, where the methods are described."""
+class SqliteSchema:
+    """Implement `SchemaStore`."""
 
     _database: Database
 
-    @property
-    def engine(self) -> Literal["sqlite"]:
-        """Name the engine."""
-        return "sqlite"
-
-    # ------------------------------------------------------------------ schema
-
-    async def schema(self) -> SchemaStatus:
+    async def status(self) -> SchemaStatus:
         """Say which migrations are there."""
-        return status(schema.MIGRATIONS, await self._database.read(schema.applied))
+        return status(migrations.MIGRATIONS, await self._database.read(migrations.applied))
 
     async def migrate(self) -> tuple[str, ...]:
         """Apply what is pending; a schema that is right is only read, so a locked file opens at once."""
-        found = await self.schema()
+        found = await self.status()
         if not found.pending and not found.newer:
             return ()
-        return await self._database.write(partial(schema.migrate, place=self._database.path))
+        return await self._database.write(partial(migrations.migrate, place=self._database.path))
 
-    async def check_schema(self) -> None:
+    async def check(self) -> None:
         """Raise `SchemaError` unless the schema is this jobrt's."""
-        applied = await self._database.read(schema.applied)
-        error = unmigrated(schema.MIGRATIONS, applied, where=self._database.path)
+        applied = await self._database.read(migrations.applied)
+        error = unmigrated(migrations.MIGRATIONS, applied, where=self._database.path)
         if error is not None:
             raise error
 
@@ -122,7 +121,12 @@ class SqliteStorage:
         await trio.lowlevel.checkpoint()
         return moment(self._database.micros())
 
-    # ------------------------------------------------------------------ enqueue
+
+@attrs.define(eq=False)
+class SqliteJobs:
+    """Implement `JobStore`."""
+
+    _database: Database
 
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         """Insert jobs, in a transaction of their own or the caller's."""
@@ -133,7 +137,65 @@ class SqliteStorage:
         tx = self._database.joined(conn) or join(conn, self._database.micros())
         return insert_joined(tx, jobs)
 
-    # ------------------------------------------------------------------ attempts
+    async def get(self, job_id: int) -> JobRecord | None:
+        """Return a job."""
+        return await self._database.read(partial(look.get, job_id=job_id))
+
+    async def query(
+        self,
+        where: Where,
+        *,
+        order_by: str = "-id",
+        limit: int | None = None,
+        after: int | None = None,
+        details: bool = True,
+    ) -> tuple[JobRecord, ...]:
+        """Return the jobs that match."""
+        work = partial(look.query, where=where, order_by=order_by, limit=limit, after=after, details=details)
+        return await self._database.read(work)
+
+    async def count(self, where: Where, *, limit: int | None = None) -> int:
+        """Return how many jobs match."""
+        return await self._database.read(partial(look.count, where=where, limit=limit))
+
+    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
+        """Cancel waiting jobs, ask for running ones."""
+        return await self._database.write(partial(manage.cancel, where=where, reason=reason, limit=limit))
+
+    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
+        """Make final jobs available."""
+        return await self._database.write(partial(manage.rerun, where=where, limit=limit))
+
+    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
+        """Change waiting jobs."""
+        return await self._database.write(partial(manage.update, where=where, changes=changes))
+
+    async def delete(self, where: Where, *, limit: int | None = None) -> int:
+        """Delete jobs."""
+        return await self._database.write(partial(manage.delete, where=where, limit=limit))
+
+    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
+        """Delete final jobs as the rules say."""
+        return await self._database.write(partial(prune.prune, rules=rules, limit=limit))
+
+    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
+        """Return each job's state, and tell of the ends that are to come."""
+        # Noted first: an end between the look and the note would be told to nobody.
+        self._database.hub.expect(ids)
+        told = await self._database.read(partial(look.states, ids=ids))
+        self._database.hub.forget(set(ids).difference(look.unfinished(told)))
+        return told
+
+    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
+        """Return counts."""
+        return await self._database.read(partial(stats.stats, since=micros(since)))
+
+
+@attrs.define(eq=False)
+class SqliteAttempts:
+    """Implement `AttemptStore`."""
+
+    _database: Database
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         """Write outcomes and claim, in one transaction."""
@@ -176,7 +238,12 @@ class SqliteStorage:
         async with self._database.hold(enter, leave) as connection:
             yield connection
 
-    # ------------------------------------------------------------------ workers
+
+@attrs.define(eq=False)
+class SqliteWorkers:
+    """Implement `WorkerStore`."""
+
+    _database: Database
 
     async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
         """Add a worker."""
@@ -194,7 +261,7 @@ class SqliteStorage:
         """Remove a worker."""
         await self._database.write(partial(workers.unregister, worker=worker))
 
-    async def workers(self) -> tuple[WorkerRow, ...]:
+    async def all(self) -> tuple[WorkerRow, ...]:
         """Return all workers."""
         return await self._database.read(workers.workers)
 
@@ -210,7 +277,60 @@ class SqliteStorage:
         """Give up a leadership."""
         await self._database.write(partial(workers.resign, role=role, worker=worker))
 
-    # ------------------------------------------------------------------ wake-ups
+
+@attrs.define(eq=False)
+class SqliteQueues:
+    """Implement `QueueStore`."""
+
+    _database: Database
+
+    async def all(self, *, limit: int | None = None) -> tuple[QueueStatus, ...]:
+        """Return every queue."""
+        return await self._database.read(partial(look.queues, limit=limit))
+
+    async def set(
+        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
+    ) -> None:
+        """Change a queue's settings."""
+        await self._database.write(
+            partial(manage.set_queue, name=name, paused=paused, concurrency=concurrency)
+        )
+
+
+@attrs.define(eq=False)
+class SqliteCrons:
+    """Implement `CronStore`."""
+
+    _database: Database
+
+    async def put(self, row: CronRow) -> CronRow:
+        """Add an entry or change its spec."""
+        return await self._database.write(partial(cron.cron_put, row=row))
+
+    async def all(self) -> tuple[CronRow, ...]:
+        """Return all entries."""
+        return await self._database.read(cron.cron_rows)
+
+    async def set(
+        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Pause, resume or change an entry."""
+        return await self._database.write(partial(cron.cron_set, name=name, paused=paused, spec=spec))
+
+    async def delete(self, name: str) -> bool:
+        """Remove an entry."""
+        return await self._database.write(partial(cron.cron_delete, name=name))
+
+    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
+        """Enqueue one tick's job."""
+        return await self._database.write(partial(cron.cron_fire, name=name, tick=tick, job=job))
+
+
+@attrs.define(eq=False)
+class SqliteWakes:
+    """Implement `WakeSource`."""
+
+    _database: Database
 
     async def listen(
         self,
@@ -220,101 +340,6 @@ class SqliteStorage:
     ) -> None:
         """Deliver hints until cancelled."""
         await self._database.listen(deliver, task_status)
-
-    async def next_due(self, queues: Sequence[str]) -> Mapping[str, float]:
-        """Return the seconds until queues have a job due."""
-        return await self._database.read(partial(claim.next_due, queues=queues))
-
-    # ------------------------------------------------------------------ look and manage
-
-    async def get(self, job_id: int) -> JobRecord | None:
-        """Return a job."""
-        return await self._database.read(partial(look.get, job_id=job_id))
-
-    async def query(
-        self,
-        where: Where,
-        *,
-        order_by: str = "-id",
-        limit: int | None = None,
-        after: int | None = None,
-        details: bool = True,
-    ) -> tuple[JobRecord, ...]:
-        """Return the jobs that match."""
-        work = partial(look.query, where=where, order_by=order_by, limit=limit, after=after, details=details)
-        return await self._database.read(work)
-
-    async def count(self, where: Where, *, most: int | None = None) -> int:
-        """Return how many jobs match."""
-        return await self._database.read(partial(look.count, where=where, most=most))
-
-    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
-        """Cancel waiting jobs, ask for running ones."""
-        return await self._database.write(partial(manage.cancel, where=where, reason=reason, limit=limit))
-
-    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
-        """Make final jobs available."""
-        return await self._database.write(partial(manage.rerun, where=where, limit=limit))
-
-    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
-        """Change waiting jobs."""
-        return await self._database.write(partial(manage.update, where=where, changes=changes))
-
-    async def delete(self, where: Where, *, limit: int | None = None) -> int:
-        """Delete jobs."""
-        return await self._database.write(partial(manage.delete, where=where, limit=limit))
-
-    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
-        """Delete final jobs as the rules say."""
-        return await self._database.write(partial(prune.prune, rules=rules, limit=limit))
-
-    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
-        """Return each job's state, and tell of the ends that are to come."""
-        # Noted first: an end between the look and the note would be told to nobody.
-        self._database.hub.expect(ids)
-        told = await self._database.read(partial(look.states, ids=ids))
-        self._database.hub.forget(set(ids).difference(look.unfinished(told)))
-        return told
-
-    async def queues(self, *, most: int | None = None) -> tuple[QueueStatus, ...]:
-        """Return every queue."""
-        return await self._database.read(partial(look.queues, most=most))
-
-    async def set_queue(
-        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
-    ) -> None:
-        """Change a queue's settings."""
-        await self._database.write(
-            partial(manage.set_queue, name=name, paused=paused, concurrency=concurrency)
-        )
-
-    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
-        """Return counts."""
-        return await self._database.read(partial(stats.stats, since=micros(since)))
-
-    # ------------------------------------------------------------------ cron
-
-    async def cron_put(self, row: CronRow) -> CronRow:
-        """Add an entry or change its spec."""
-        return await self._database.write(partial(cron.cron_put, row=row))
-
-    async def cron_rows(self) -> tuple[CronRow, ...]:
-        """Return all entries."""
-        return await self._database.read(cron.cron_rows)
-
-    async def cron_set(
-        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Pause, resume or change an entry."""
-        return await self._database.write(partial(cron.cron_set, name=name, paused=paused, spec=spec))
-
-    async def cron_delete(self, name: str) -> bool:
-        """Remove an entry."""
-        return await self._database.write(partial(cron.cron_delete, name=name))
-
-    async def cron_fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
-        """Enqueue one tick's job."""
-        return await self._database.write(partial(cron.cron_fire, name=name, tick=tick, job=job))
 
 
 def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
