@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import math
+from collections import Counter, defaultdict, deque
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, assert_never
 
@@ -90,9 +91,10 @@ class Executors:
     _written: list[Report] = attrs.Factory(list)
     _cancels: dict[JobRef, str] = attrs.Factory(dict)
     _worker: str = ""
+    _stopped: bool = False
     _last_batch: int = 0
     _finished: int = 0
-    _durations: dict[str, list[float]] = attrs.Factory(dict)
+    _durations: defaultdict[str, list[float]] = attrs.Factory(lambda: defaultdict(lambda: [0, 0.0]))
     _tasks: int = 0
     _nursery: trio.Nursery | None = None
     _idle: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
@@ -162,7 +164,7 @@ class Executors:
     def _accept(self, batch: Batch) -> None:
         """Take over claimed jobs; those that are no longer ours, or cancelled meanwhile, go back unstarted."""
         self._last_batch, self._worker = batch.number, batch.worker
-        if batch.worker != self.claimant():
+        if batch.worker != self.claimant() or self._stopped:
             for job in batch.jobs:
                 self._return_unstarted(job)
             return
@@ -204,7 +206,7 @@ class Executors:
             while not self._outbox and not self._written:
                 await self._to_send.park()
             reports, written = tuple(self._outbox[:_RETURN_LIMIT]), tuple(self._written)
-            attempts = len(written) + sum(report.outcome.end is not None for report in reports)
+            attempts = len(written) + len([report for report in reports if report.outcome.end is not None])
             await self.channels.returns.send(Returned(reports, attempts, written))
             del self._outbox[: len(reports)], self._written[: len(written)]
             if not self._outbox:
@@ -230,7 +232,9 @@ class Executors:
                     self._cancel_all(Stop.LEASE_LOST, reason)
                     self._take(Withdraw(0))  # if this is written before the rescue, no attempt is used up
             case StopAll(stop, reason):
+                self._stopped = True  # a batch may still be on its way
                 self._cancel_all(stop, reason)
+                self._take(Withdraw(0))
             case Abandon(reason):
                 self._abandon(reason)
             case _:
@@ -281,7 +285,9 @@ class Executors:
             with trio.CancelScope() as scope:
                 in_a_row, now, cancelled = 0, trio.current_time(), False
                 while self._inbox and not cancelled:
-                    attempt = self._begin(scope, now)
+                    # From here on the attempt can be cancelled.
+                    attempt = self.runner.begin(self._inbox.popleft(), scope=scope, now=now)
+                    self._running[attempt.ref] = attempt
                     now = self._end(attempt, await self.runner.run(attempt))
                     cancelled, attempt = attempt.cancelled, None
                     self.directory.restore()
@@ -302,31 +308,30 @@ class Executors:
             self._end(attempt, self.runner.stopped(attempt, problem))
             await _restore(clean)
 
-    def _begin(self, scope: trio.CancelScope, now: float) -> Running:
-        """Take the next job; from now on its attempt can be cancelled."""
-        attempt = self.runner.begin(self._inbox.popleft(), scope=scope, now=now)
-        self._running[attempt.ref] = attempt
-        return attempt
-
     def _end(self, attempt: Running, outcome: Outcome) -> float:
-        """Report the outcome and return the time; the scope goes on to the next attempt."""
-        job, now = attempt.job, self.runner.now()
-        attempt.end(now)
-        seconds = now - attempt.started
+        """Report the outcome and return the time; the scope goes on to the next attempt.
+
+        Inlined as far as it reads well: this and `_burst` run once for each job.
+        """
+        job = attempt.job
+        attempt.over = now = self.runner.now()
+        if attempt.limited:
+            attempt.scope.deadline = math.inf
         del self._running[attempt.ref]
         if attempt.abandoned:
             return now
+        seconds = now - attempt.started
         self._finished += 1
-        total = self._durations.get(job.name)
-        if total is None:
-            total = self._durations[job.name] = [0, 0.0]
+        total = self._durations[job.name]
         total[0] += 1
         total[1] += seconds
         if attempt.completed:
             self._written.append(Report(Outcome(job.id, job.lease), job, seconds))
             self._to_send.unpark()
-        else:
-            self._report(Report(outcome, job, seconds))
+            return now
+        self._outbox.append(Report(outcome, job, seconds))
+        if len(self._outbox) == 1:
+            self._to_send.unpark()
         return now
 
 

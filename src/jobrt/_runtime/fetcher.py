@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 import attrs
 import trio
 
+from jobrt._core.attempts import unstarted
 from jobrt._core.limits import demand
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.ledger import LARGEST_CLAIM, Ledger
@@ -21,6 +22,7 @@ from jobrt._runtime.messages import (
     Holding,
     IdleQuestion,
     OutcomeBatch,
+    Report,
     Returned,
     Settings,
     Withdraw,
@@ -135,8 +137,7 @@ class Fetcher:
         await self._withdraw(keep=0)
         while self._looking:
             await self._look_ended.park()
-        await self._send_unsent()
-        await self._withdraw(keep=0)
+        self._return_unsent()
         await self.channels.work.aclose()
 
     async def _look(self) -> bool:
@@ -184,12 +185,12 @@ class Fetcher:
         if exchange is None:  # given up at a stop, or to be tried again without the outcomes
             return not scope.cancelled_caught
         self.backoff.reset()
+        if self.ledger.paused or self.channels.wake.closed or self.claimant() != wanted.worker:
+            self._return_unsent()  # that has come about during the claim
         await self._send_unsent()
         if exchange.next_due is not None:
             self.settler.announce(self.name, exchange.next_due)
         self._answer(look, idle=was_idle and not exchange.jobs)
-        if self.ledger.paused:
-            await self._withdraw(keep=0)
         full = len(exchange.jobs) >= wanted.limit
         return full and self.ledger.wants_refill(trio.current_time())
 
@@ -271,6 +272,12 @@ class Fetcher:
             except BaseException:
                 unsent.appendleft(batch)
                 raise
+
+    def _return_unsent(self) -> None:
+        """Give back claimed jobs that the executors have not got."""
+        jobs = self.ledger.drop_unsent()
+        if jobs:
+            self._take_back(Returned(tuple(Report(unstarted(job), job, 0.0) for job in jobs), attempts=0))
 
     async def _withdraw(self, *, keep: int) -> None:
         """Have the executors return the jobs that have not begun, except for the first `keep`."""

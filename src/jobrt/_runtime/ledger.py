@@ -139,8 +139,16 @@ class Ledger:
         self.unsent.append(batch)
         self.held += len(jobs)
         self.claimed += len(jobs)
-        for job in jobs:
-            self._open.setdefault(job.lease, set()).add(job.id)
+        for lease in {job.lease for job in jobs}:
+            self._open[lease] = {job.id for job in jobs if job.lease == lease}
+
+    def drop_unsent(self) -> list[Claimed]:
+        """Return the jobs of batches that the executors have not got, and are not to get."""
+        jobs = [job for batch in self.unsent for job in batch.jobs]
+        for batch in self.unsent:
+            self._recent.remove(batch)
+        self.unsent.clear()
+        return jobs
 
     def take_back(self, batch: OutcomeBatch | None, *, attempts: int) -> None:
         """Note a batch of outcomes that the executors returned, so many of them of ended attempts."""
@@ -153,23 +161,22 @@ class Ledger:
     def take_written(self, reports: Sequence[Report]) -> None:
         """Note outcomes that the jobs' own transactions have written."""
         self.held -= len(reports)
-        self._close((report.job.lease, report.job.id) for report in reports)
+        self._close([report.job for report in reports])
 
     def settle(self, number: int, lost: Sequence[JobRef] = ()) -> None:
         """Note that a batch was written or refused; lost outcomes leave their jobs to be reconciled."""
         batch = self._returned.pop(number)
         self.unsettled -= len(batch.reports)
-        self._close((report.job.lease, report.job.id) for report in batch.reports)
+        self._close([report.job for report in batch.reports])
         self.unresolved += len(lost)
 
-    def _close(self, claims: Iterable[tuple[int, int]]) -> None:
-        for lease, job_id in claims:
-            ids = self._open.get(lease)
-            if ids is None:  # lost on the way when the executors restarted, and settled all the same
-                continue
-            ids.discard(job_id)
-            if not ids:
-                del self._open[lease]
+    def _close(self, jobs: Iterable[Claimed | JobRef]) -> None:
+        for job in jobs:
+            ids = self._open.get(job.lease)
+            if ids is not None:  # else it was lost on the way when the executors restarted
+                ids.discard(job.id)
+                if not ids:
+                    del self._open[job.lease]
 
     def apply(self, settings: Settings) -> None:
         """Take over what an operator has set."""
@@ -189,7 +196,7 @@ class Ledger:
         late = [job for batch in self._recent if batch.number > holding.last_batch for job in batch.jobs]
         returned = [report.job for batch in self._returned.values() for report in batch.reports]
         found = {(job.lease, job.id) for jobs in (holding.jobs, late, returned) for job in jobs}
-        lost = [(ref.lease, ref.id) for ref in self.known() if (ref.lease, ref.id) not in found]
+        lost = [ref for ref in self.known() if (ref.lease, ref.id) not in found]
         self.held -= len(lost)
         self.unresolved += bool(lost)
         self._close(lost)

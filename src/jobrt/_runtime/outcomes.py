@@ -84,15 +84,11 @@ class Settler:
         lost = own.intersection(refused)
         self.refused += len(lost)
         self.landed += len(reports) - len(lost)
-        if lost or self.emit.subscribers:
-            for report in reports:
-                self._tell(report, landed=JobRef(report.job.id, report.job.lease) not in lost)
-        else:
-            for report in reports:
-                if report.outcome.end is not End.FINISHED:
-                    self._tell(report, landed=True)
+        unusual = [report for report in reports if report.outcome.end is not End.FINISHED]
+        for report in reports if lost or self.emit.subscribers else unusual:
+            self._tell(report, landed=not lost or JobRef(report.job.id, report.job.lease) not in lost)
         # A retry or a snooze: nobody else knows when the queue has a job due again. The first one is enough.
-        delays = [report.outcome.delay for report in reports if report.outcome.delay]
+        delays = [report.outcome.delay for report in unusual if report.outcome.delay]
         if delays:
             self.announce(reports[0].job.queue, min(delays))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -62,9 +61,3 @@ class Running:
         self.stop, self.reason, self.stopped_at = stop, reason, trio.current_time()
         self.scope.cancel(reason=reason or stop.value)
         return True
-
-    def end(self, now: float) -> None:
-        """Note the end; the deadline no longer counts."""
-        self.over = now
-        if self.limited:
-            self.scope.deadline = math.inf
