@@ -129,7 +129,6 @@ def test_what_is_stored_comes_back(data: st.DataObject) -> None:
     back = definition.decode(text)
     assert same(back.it, value)
     assert definition.encode(back) == text
-    assert definition.payload.dump(job) == json.loads(text)
 
 
 @given(st.data())
@@ -188,7 +187,7 @@ def test_a_damaged_payload_is_decoded_or_told_with_its_path(data: st.DataObject)
     kind = data.draw(KINDS | UNIONS)
     job = make_value(make_job({"it": kind.annotation}), it=data.draw(kind.values))
     definition = definition_of(job)
-    stored = definition.payload.dump(job)
+    stored = json.loads(definition.encode(job))
     _decode_or_tell(definition.decode, _damage(stored, data), "X")
 
 

@@ -32,15 +32,13 @@ class Payload:
     Args:
         label: the class's name, for messages.
         fields: in the order of the class.
-        dump: job value to JSON-able dict; raises `InvalidJob` with the path of what does not fit.
-        encode: job value to JSON text; raises as `dump`.
+        encode: job value to JSON text; raises `InvalidJob` with the path of what does not fit.
         decode: JSON text, or what `json.loads` makes of it, to job value; raises `UndecodablePayload`.
 
     """
 
     label: str
     fields: tuple[Field, ...]
-    dump: Callable[[Any], dict[str, Any]]
     encode: Callable[[Any], str]
     decode: Callable[[str | Mapping[str, Any]], Any]
 
@@ -75,7 +73,6 @@ def payload_of(cls: type, *, local: Mapping[str, Any]) -> Payload:
     return Payload(
         label,
         tuple(fields),
-        _dumper(codec.encode, label),
         _encoder(codec.encode, label),
         _decoder(quick_decoder(cls, fields, codec.decode), label),
     )
@@ -185,20 +182,6 @@ def _find_under(step: str, *parts: Any) -> None:
             _find_unwritable(part)
     except CodecError as misfit:
         raise misfit.under(step) from None
-
-
-def _dumper(encode: Callable[[Any], Any], label: str) -> Callable[[Any], dict[str, Any]]:
-    def dump(job: Any) -> dict[str, Any]:
-        try:
-            done: dict[str, Any] = encode(job)
-            _find_unwritable(done)
-        except CodecError as misfit:
-            raise InvalidJob(misfit.describe(label)) from None
-        except RecursionError:
-            raise InvalidJob(_too_deep(label)) from None
-        return done
-
-    return dump
 
 
 def _encoder(encode: Callable[[Any], Any], label: str) -> Callable[[Any], str]:
