@@ -112,7 +112,8 @@ def field_types(cls: type, fields: Collection[str], *, local: Mapping[str, Any])
             try:
                 types[field] = resolve(annotation, names)
             except CodecError as misfit:
-                raise misfit.under(f".{field}") from None
+                misfit.under(f".{field}")
+                raise
     return types
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import attrs
 
-__all__ = ["Codec", "CodecError", "Decode", "JsonKind", "Scope", "is_array", "is_dict", "show", "shown"]
+__all__ = ["Codec", "CodecError", "JsonKind", "Scope", "is_array", "is_dict", "show", "shown"]
 
 JsonKind = Literal["null", "bool", "int", "float", "str", "list", "object"]
 
@@ -60,7 +60,9 @@ class CodecError(Exception):
 
     @classmethod
     def all_of(cls, parts: list[CodecError]) -> CodecError:
-        """Return one misfit with the problems of several."""
+        """Return one misfit with the problems of several; a single one as it is, with its cause."""
+        if len(parts) == 1:
+            return parts[0]
         whole = cls("")
         whole.problems = [problem for part in parts for problem in part.problems]
         return whole
@@ -75,14 +77,6 @@ class CodecError(Exception):
         lines = [f"{label}{path}: {text}" for path, text in self.problems[:_SHOWN]]
         more = len(self.problems) - _SHOWN
         return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
-
-
-class Decode(Protocol):
-    """A decoding function as cattrs calls it: the second argument is the type, which we know already."""
-
-    def __call__(self, value: Any, type_: Any = None, /) -> Any:
-        """Return the Python value, or raise `CodecError`."""
-        ...
 
 
 @attrs.frozen
@@ -105,7 +99,7 @@ class Codec:
     kinds: frozenset[JsonKind]
     types: tuple[type, ...]
     encode: Callable[[Any], Any] = attrs.field(repr=False)
-    decode: Decode = attrs.field(repr=False)
+    decode: Callable[[Any], Any] = attrs.field(repr=False)
     plain: bool = attrs.field(default=False, kw_only=True)
     record: bool = attrs.field(default=False, kw_only=True)
     exact: type | None = attrs.field(default=None, kw_only=True)

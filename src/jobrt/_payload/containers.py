@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from jobrt._payload.codecs import Codec, CodecError, Decode, JsonKind, is_dict, shown
+from jobrt._payload.codecs import Codec, CodecError, JsonKind, is_dict, shown
 
 __all__ = ["dict_codec", "list_codec", "pair_codec", "set_codec", "tuple_codec"]
 
@@ -28,7 +28,8 @@ def _converter(item: Codec, convert: Callable[[Any], Any]) -> Callable[[Iterable
             for value in values:
                 done.append(convert(value))  # noqa: PERF401 - the length says where it stopped
         except CodecError as misfit:
-            raise misfit.under(f"[{len(done)}]") from None
+            misfit.under(f"[{len(done)}]")
+            raise
         return done
 
     return many
@@ -43,7 +44,7 @@ def _sequence(name: str, kind: type, many: tuple[Callable[[Any], Any], Callable[
             raise CodecError.expected(name, value)
         return encode_all(value)
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         if value.__class__ is not list:
             raise CodecError.expected(f"{name} as a list", value)
         return decode_all(value)
@@ -80,7 +81,8 @@ def pair_codec(items: tuple[Codec, ...]) -> Codec:
             for convert, value in zip(converts, values, strict=True):
                 done.append(convert(value))
         except CodecError as misfit:
-            raise misfit.under(f"[{len(done)}]") from None
+            misfit.under(f"[{len(done)}]")
+            raise
         return done
 
     def encode_all(values: Any) -> list[Any]:
@@ -126,7 +128,7 @@ def dict_codec(key: Codec, item: Codec) -> Codec:
             raise CodecError.expected(name, value)
         return _mapped(value, to_text, item.encode)
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         if value.__class__ is not dict:
             raise CodecError.expected(f"{name} as an object", value)
         return _mapped(value, from_text, item.decode)
@@ -143,11 +145,12 @@ def _mapped(
         for key, value in values.items():
             done[convert_key(key)] = convert(value)
     except CodecError as misfit:
-        raise misfit.under(f"[{shown(key)}]") from None
+        misfit.under(f"[{shown(key)}]")
+        raise
     return done
 
 
-def _number_texts(key: Codec) -> tuple[Callable[[Any], Any], Decode]:
+def _number_texts(key: Codec) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Return how int keys become texts and come back; only the way we write them is read."""
 
     def to_text(value: Any) -> str:
@@ -156,7 +159,7 @@ def _number_texts(key: Codec) -> tuple[Callable[[Any], Any], Decode]:
         except ValueError:
             raise CodecError("expected an int of at most 4300 digits") from None
 
-    def from_text(value: Any, _type: Any = None, /) -> Any:
+    def from_text(value: Any) -> Any:
         try:
             number = int(value)
         except ValueError:
@@ -176,7 +179,7 @@ def _pairs(name: str, key: Codec, item: Codec) -> Codec:
             raise CodecError.expected(name, value)
         return sorted(pairs.encode(list(value.items())), key=_canonical)
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         found = pairs.decode(value)
         try:
             done = dict(found)

@@ -53,8 +53,6 @@ def fields_of(annotation: Any, scope: Scope) -> list[Field]:
 
     """
     origin = typing.get_origin(annotation) or annotation
-    if not origin.__name__.isidentifier():  # cattrs makes a function called that
-        raise CodecError(f"the name of the class {origin.__name__!r} is no identifier")
     declared, bindings = _declared(origin), _bindings(annotation)
     types = field_types(origin, {one.name for one in declared}, local=scope.local)
     fields: list[Field] = []
@@ -63,7 +61,8 @@ def fields_of(annotation: Any, scope: Scope) -> list[Field]:
         try:
             codec = scope.codec(bound(hint, bindings))
         except CodecError as misfit:
-            raise misfit.under(f".{one.name}") from None
+            misfit.under(f".{one.name}")
+            raise
         fields.append(Field(one.name, codec, one.alias, _is_required(one, hint), one.default))
     return fields
 

@@ -25,13 +25,13 @@ def _kinds(*kinds: JsonKind) -> frozenset[JsonKind]:
 # ------------------------------------------------------------------------------------- JSON's own values
 
 
-def _str(value: Any, _type: Any = None, /) -> Any:
+def _str(value: Any) -> Any:
     if value.__class__ is str or isinstance(value, str):
         return value
     raise CodecError.expected("str", value)
 
 
-def _int(value: Any, _type: Any = None, /) -> Any:
+def _int(value: Any) -> Any:
     if value.__class__ is int:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -39,19 +39,19 @@ def _int(value: Any, _type: Any = None, /) -> Any:
     raise CodecError.expected("int", value)
 
 
-def _bool(value: Any, _type: Any = None, /) -> Any:
+def _bool(value: Any) -> Any:
     if value.__class__ is bool:
         return value
     raise CodecError.expected("bool", value)
 
 
-def _none(value: Any, _type: Any = None, /) -> Any:
+def _none(value: Any) -> Any:
     if value is None:
         return None
     raise CodecError.expected("None", value)
 
 
-def _float(value: Any, _type: Any = None, /) -> Any:
+def _float(value: Any) -> Any:
     """Accept an int too, as type checkers do, but make it a float: equal values have equal JSON."""
     number = value if value.__class__ is float else _as_float(value)
     if not math.isfinite(number):
@@ -71,7 +71,7 @@ def _as_float(value: Any) -> float:
 NONE: Final = Codec("None", _kinds("null"), (type(None),), _none, _none, plain=True)
 
 
-def plain_json(value: Any, _type: Any = None, /, *, tuples: bool = False) -> Any:
+def plain_json(value: Any, *, tuples: bool = False) -> Any:
     """Return `value` if it is JSON as it is and comes back the same.
 
     With `tuples` a tuple may stand for a list, for values that need not come back the same.
@@ -102,7 +102,8 @@ def _check_parts(parts: Iterable[tuple[Any, Any]], *, tuples: bool) -> None:
         for step, part in parts:  # noqa: B007 - the handler says where it stopped
             plain_json(part, tuples=tuples)
     except CodecError as misfit:
-        raise misfit.under(f"[{shown(step)}]") from None
+        misfit.under(f"[{shown(step)}]")
+        raise
 
 
 ANY: Final = Codec(
@@ -132,7 +133,7 @@ def _text(
             raise CodecError.expected(expected, value)
         return dump(value)
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         if value.__class__ is not str:
             raise CodecError.expected(f"{expected} as text", value)
         try:
@@ -196,7 +197,7 @@ def _dump_seconds(value: Any) -> float:
     return value.total_seconds()
 
 
-def _load_seconds(value: Any, _type: Any = None, /) -> timedelta:
+def _load_seconds(value: Any) -> timedelta:
     try:
         return timedelta(seconds=_float(value) if value.__class__ is float else _int(value))
     except (CodecError, OverflowError, ValueError):
@@ -241,7 +242,7 @@ def path_codec(kind: type[PurePath]) -> Codec:
             return {"base64": _dump_bytes(os.fsencode(text))}
         return text
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         match value:
             case str():
                 return kind(value)
@@ -272,7 +273,7 @@ def enum_codec(kind: type[enum.Enum]) -> Codec:
             raise CodecError.expected(kind.__name__, value)
         return value.value if by_value else value.name
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         try:
             if _is_scalar(value):  # True would be found as 1
                 return load(value)
@@ -305,7 +306,7 @@ def literal_codec(values: tuple[Any, ...]) -> Codec:
     allowed = frozenset((value.__class__, value) for value in values)  # 1 == True, but not as JSON
     name = f"Literal[{', '.join(map(repr, values))}]"
 
-    def check(value: Any, _type: Any = None, /) -> Any:
+    def check(value: Any) -> Any:
         try:
             if (value.__class__, value) in allowed:
                 return value

@@ -15,7 +15,7 @@ import attrs
 from jobrt._payload.codecs import CodecError, Scope, is_array, is_dict, shown
 from jobrt._payload.fields import Field, fields_of
 from jobrt._payload.leaves import plain_json
-from jobrt._payload.records import codec_of_fields, quick_decoder
+from jobrt._payload.records import codec_of_fields
 from jobrt._payload.shapes import codec_for
 from jobrt.errors import InvalidJob, InvalidResult, UndecodablePayload
 
@@ -74,7 +74,7 @@ def payload_of(cls: type, *, local: Mapping[str, Any]) -> Payload:
         label,
         tuple(fields),
         _encoder(codec.encode, label),
-        _decoder(quick_decoder(cls, fields, codec.decode), label),
+        _decoder(codec.decode, label),
     )
 
 
@@ -181,7 +181,8 @@ def _find_under(step: str, *parts: Any) -> None:
         for part in parts:
             _find_unwritable(part)
     except CodecError as misfit:
-        raise misfit.under(step) from None
+        misfit.under(step)
+        raise
 
 
 def _encoder(encode: Callable[[Any], Any], label: str) -> Callable[[Any], str]:

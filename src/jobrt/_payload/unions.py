@@ -27,7 +27,7 @@ def optional_codec(inner: Codec) -> Codec:
     def encode(value: Any) -> Any:
         return None if value is None else inner.encode(value)
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         return None if value is None else inner.decode(value)
 
     types = (*inner.types, type(None))
@@ -65,7 +65,7 @@ def union_codec(members: tuple[Codec, ...]) -> Codec:
         member, json = _first(candidates, lambda one: one.encode(value), CodecError.expected(name, value))
         return {tags[member]: json} if member in tags else json
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         if value.__class__ is dict and len(value) == 1:
             ((tag, inner),) = value.items()
             if tag in by_tag:
@@ -127,4 +127,5 @@ def _untag(member: Codec, tag: str, inner: Any) -> Any:
     try:
         return member.decode(inner)
     except CodecError as misfit:
-        raise misfit.under(f"[{tag!r}]") from None
+        misfit.under(f"[{tag!r}]")
+        raise
