@@ -79,7 +79,7 @@ class CodecError(Exception):
         return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Codec:
     """How the values of one annotation become JSON and come back.
 
