@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, NewType, Union
 
 from jobrt._payload.annotations import alias_value, is_alias
 from jobrt._payload.codecs import Codec, CodecError, Scope
-from jobrt._payload.containers import dict_codec, list_codec, pair_codec, set_codec, tuple_codec
+from jobrt._payload.containers import collection_codec, dict_codec, tuple_codec
 from jobrt._payload.fields import is_record
 from jobrt._payload.leaves import ANY, LEAVES, NONE, enum_codec, literal_codec, path_codec
 from jobrt._payload.records import record_codec
@@ -104,14 +104,10 @@ def _leaf(annotation: Any) -> Codec:
 
 def _container(annotation: Any, scope: Scope) -> Codec:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is list:
-        return list_codec(scope.codec(arguments[0]))
-    if origin in {set, frozenset}:
-        return set_codec(origin, scope.codec(arguments[0]))
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:  # noqa: PLR2004 - tuple[T, ...]
-        return tuple_codec(scope.codec(arguments[0]))
+    if origin in {list, set, frozenset} or (origin is tuple and Ellipsis in arguments):
+        return collection_codec(origin, scope.codec(arguments[0]))
     if origin is tuple:
-        return pair_codec(tuple(map(scope.codec, arguments)))
+        return tuple_codec(tuple(map(scope.codec, arguments)))
     if origin is dict:
         return dict_codec(scope.codec(arguments[0]), scope.codec(arguments[1]))
     raise _unsupported(annotation)
