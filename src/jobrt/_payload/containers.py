@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from jobrt._payload.codecs import Codec, CodecError, JsonKind, shown
+from jobrt._payload.codecs import Codec, CodecError, JsonKind, short_repr
 
 __all__ = ["collection_codec", "dict_codec", "tuple_codec"]
 
@@ -102,9 +102,9 @@ def tuple_codec(items: tuple[Codec, ...]) -> Codec:
 def dict_codec(key: Codec, item: Codec) -> Codec:
     """Return the codec of ``dict[key, item]``: an object if the keys can be texts, else sorted pairs."""
     name = f"dict[{key.name}, {item.name}]"
-    if key.kinds == {"str"}:
+    if key.json_kinds == {"str"}:
         encode_key, decode_key = key.encode, key.decode
-    elif key.kinds == {"int"}:
+    elif key.json_kinds == {"int"}:
         encode_key, decode_key = _as_decimal(key)
     else:
         return _pairs_codec(name, key, item)
@@ -131,7 +131,7 @@ def _convert_dict(
         for key, value in values.items():
             converted[convert_key(key)] = convert(value)
     except CodecError as error:
-        error.under(f"[{shown(key)}]")
+        error.under(f"[{short_repr(key)}]")
         raise
     return converted
 

@@ -33,7 +33,7 @@ def optional_codec(inner: Codec) -> Codec:
     def decode(value: Any) -> Any:
         return None if value is None else inner.decode(value)
 
-    types, kinds = (*inner.types, type(None)), inner.kinds | NONE.kinds
+    types, kinds = (*inner.types, type(None)), inner.json_kinds | NONE.json_kinds
     return Codec(f"{inner.name} | None", kinds, types, encode, decode, plain=inner.plain)
 
 
@@ -52,14 +52,14 @@ def union_codec(members: tuple[Codec, ...]) -> Codec:
         if all(member.plain or member is ANY for member in members):
             return ANY
         raise CodecError(
-            f"Any, which is plain JSON, leaves nothing to know the others of {name} by; leave it out"
+            f"Any in {name} is any JSON, so the other members cannot be recognized; leave it out"
         )
     by_type = _by_type(members)
     tags = {member: member.name.partition("[")[0] for member in members if _needs_tag(member, members)}
     by_tag = {tag: member for member, tag in tags.items()}
     if len(by_tag) != len(tags):
         raise CodecError(
-            f"two members of {name} have the same name, which is what tells them apart when stored"
+            f"two members of {name} have the same name, which is the tag of both; rename one of them"
         )
     by_kind = _by_kind([member for member in members if member not in tags])
     kinds = frozenset[JsonKind](("object", *by_kind) if tags else by_kind)
@@ -70,8 +70,8 @@ def union_codec(members: tuple[Codec, ...]) -> Codec:
 def _needs_tag(member: Codec, members: tuple[Codec, ...]) -> bool:
     if member.plain:
         return False
-    others = {kind for other in members if other is not member for kind in other.kinds}
-    return "object" in member.kinds or not others.isdisjoint(member.kinds)
+    others = {kind for other in members if other is not member for kind in other.json_kinds}
+    return "object" in member.json_kinds or not others.isdisjoint(member.json_kinds)
 
 
 def _by_type(members: tuple[Codec, ...]) -> dict[type, _Candidates]:
@@ -92,7 +92,7 @@ def _by_type(members: tuple[Codec, ...]) -> dict[type, _Candidates]:
 def _by_kind(untagged: list[Codec]) -> dict[JsonKind, _Candidates]:
     found: dict[JsonKind, _Candidates] = {}
     for member in untagged:
-        for kind in member.kinds:
+        for kind in member.json_kinds:
             found[kind] = (*found.get(kind, ()), member)
     if "float" in found:  # PostgreSQL gives 1e20 back as an int
         found.setdefault("int", found["float"])

@@ -1,4 +1,4 @@
-"""Turn an annotation into a codec: the one place that knows every kind of annotation."""
+"""The codec of any annotation: the only module that knows all kinds of annotations."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def codec_for(annotation: Any, scope: Scope) -> Codec:
 
 
 def _stripped(annotation: Any) -> Any:
-    """Return what stands behind `Annotated`, `NewType`, or a typed dict's qualifier."""
+    """Return the type behind `Annotated`, `NewType`, or a typed dict's qualifier."""
     while True:
         if typing.get_origin(annotation) in {Annotated, *_QUALIFIERS}:
             annotation = typing.get_args(annotation)[0]
@@ -115,18 +115,19 @@ def _container(annotation: Any, scope: Scope) -> Codec:
 
 def _union(arguments: tuple[Any, ...], scope: Scope) -> Codec:
     members = tuple(map(scope.codec, arguments))
-    if len(members) == 2 and NONE in members:  # noqa: PLR2004 - T | None
-        (inner,) = [member for member in members if member is not NONE]
-        return inner if inner is ANY else optional_codec(inner)
-    return union_codec(members)
+    match [member for member in members if member is not NONE]:
+        case [inner] if inner is not ANY:
+            return optional_codec(inner)
+        case _:
+            return union_codec(members)
 
 
 def _unsupported(annotation: Any) -> CodecError:
     if annotation is inspect.Parameter.empty:
-        return CodecError("has no annotation, so nobody knows how to store it")
+        return CodecError("has no annotation, so it cannot be stored")
     if isinstance(annotation, typing.TypeVar):
         return CodecError(
-            f"the type variable {annotation.__name__} stands for nothing here; give the class its arguments"
+            f"the type variable {annotation.__name__} has no value here; give the class its type arguments"
         )
     name = getattr(annotation, "__qualname__", None) or str(annotation)
     plain = getattr(typing.get_origin(annotation) or annotation, "__name__", "")
