@@ -6,7 +6,7 @@ Three attackers are kept out:
 * a name that is made to point here, under which a foreign page would have our origin: names have to be known;
 * where others can reach the dashboard, those without the password.
 
-Why this is not Starlette's own middleware: `design/decisions/008-library-or-own-code.md`.
+Why this is not Starlette's own middleware: `design/decisions/009-guard-formatter-backoff.md`.
 """
 
 from __future__ import annotations
