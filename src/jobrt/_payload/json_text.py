@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from json import encoder as json_encoder
+from json import encoder, scanner
 from typing import Any, Final
 
 from jobrt._payload.codecs import CodecError, short_repr
@@ -37,8 +37,8 @@ def read_json(text: str) -> Any:
 
     """
     try:
-        value, end = _DECODER.raw_decode(text)  # the part of `decode` that does not look for spaces
-    except ValueError:
+        value, end = _scan(text, 0)
+    except StopIteration:  # there is a space, or no value
         return _DECODER.decode(text)
     return value if end == len(text) else _DECODER.decode(text)
 
@@ -48,6 +48,9 @@ def _refuse_constant(name: str) -> Any:
 
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+# The C function below `decode`, which looks for spaces before and after with regular expressions (0.6 µs).
+_make_scanner: Any = scanner.make_scanner  # typeshed gives its argument a wrong type
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = _make_scanner(_DECODER)
 
 
 def _refuse_value(value: object) -> object:
@@ -60,12 +63,12 @@ def _make_writer() -> Callable[[Any], str]:
     `JSONEncoder.encode` makes a new C encoder for each call, which takes longer than the encoding does
     (2.8 µs and 1.2 µs for two short fields); this keeps one.
     """
-    make: Any = getattr(json_encoder, "c_make_encoder", None)
+    make: Any = getattr(encoder, "c_make_encoder", None)
     if make is None:  # no C accelerator
         return json.JSONEncoder(
             sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         ).encode
-    write = make(None, _refuse_value, json_encoder.encode_basestring, None, ":", ",", True, False, False)  # noqa: FBT003 - sort_keys, skipkeys, allow_nan
+    write = make(None, _refuse_value, encoder.encode_basestring, None, ":", ",", True, False, False)  # noqa: FBT003 - sort_keys, skipkeys, allow_nan
     return lambda value: "".join(write(value, 0))
 
 

@@ -31,38 +31,16 @@ class Payload:
     Args:
         label: the class's name, for messages.
         fields: in the order of the class.
-        codec: of the whole value.
+        encode: job value to JSON text; raises `InvalidJob` with the path of what does not fit.
+        decode: JSON text, or what `json.loads` makes of it, to job value; raises `UndecodablePayload` with
+            the path of each problem.
 
     """
 
     label: str
     fields: tuple[Field, ...]
-    codec: Codec
-
-    def encode(self, job: Any) -> str:
-        """Return a job value as JSON text.
-
-        Raises:
-            InvalidJob: a field's value does not fit; with its path.
-
-        """
-        return _encode(self.codec.encode, job, label=self.label)
-
-    def decode(self, args: str | Mapping[str, Any]) -> Any:
-        """Return the job value of JSON text, or of what `json.loads` makes of the text.
-
-        Raises:
-            UndecodablePayload: it does not fit the class; with the path of each problem.
-
-        """
-        try:
-            return self.codec.decode(read_json(args) if isinstance(args, str) else dict(args))
-        except CodecError as error:
-            raise UndecodablePayload(error.message(self.label)) from error.__cause__
-        except ValueError as error:
-            raise UndecodablePayload(f"{self.label}: the stored payload is not JSON ({error})") from error
-        except RecursionError:
-            raise UndecodablePayload(_too_deep(self.label)) from None
+    encode: Callable[[Any], str]
+    decode: Callable[[str | Mapping[str, Any]], Any]
 
     def parse(self, words: Mapping[str, str]) -> Any:
         """Return the job whose fields are given as words, such as those of a command line.
@@ -96,7 +74,8 @@ def payload_of(cls: type, *, local: Mapping[str, Any]) -> Payload:
     fields = fields_of(cls, Scope(codec_for, local))
     for field in fields:
         _check_default(field)
-    return Payload(cls.__name__, tuple(fields), codec_of_fields(cls, fields))
+    codec, label = codec_of_fields(cls, fields), cls.__name__
+    return Payload(label, tuple(fields), _encoder(codec.encode, label), _decoder(codec.decode, label))
 
 
 def _check_default(field: Field) -> None:
@@ -120,13 +99,30 @@ def _parse_word(word: str, codec: Codec) -> Any:
     return word
 
 
-def _encode(encode: Callable[[Any], Any], value: Any, *, label: str) -> str:
-    try:
-        return write_json(encode(value))
-    except CodecError as error:
-        raise InvalidJob(error.message(label)) from None
-    except RecursionError:
-        raise InvalidJob(_too_deep(label)) from None
+def _encoder(encode: Callable[[Any], Any], label: str) -> Callable[[Any], str]:
+    def encode_to_text(value: Any) -> str:
+        try:
+            return write_json(encode(value))
+        except CodecError as error:
+            raise InvalidJob(error.message(label)) from None
+        except RecursionError:
+            raise InvalidJob(_too_deep(label)) from None
+
+    return encode_to_text
+
+
+def _decoder(decode: Callable[[Any], Any], label: str) -> Callable[[str | Mapping[str, Any]], Any]:
+    def decode_args(args: str | Mapping[str, Any]) -> Any:
+        try:
+            return decode(read_json(args) if isinstance(args, str) else dict(args))
+        except CodecError as error:
+            raise UndecodablePayload(error.message(label)) from error.__cause__
+        except ValueError as error:
+            raise UndecodablePayload(f"{label}: the stored payload is not JSON ({error})") from error
+        except RecursionError:
+            raise UndecodablePayload(_too_deep(label)) from None
+
+    return decode_args
 
 
 def _too_deep(label: str) -> str:
@@ -144,7 +140,10 @@ def encode_json(value: Any, *, label: str) -> str:
         InvalidJob: it is not JSON, with the path of what is not.
 
     """
-    return _encode(_allow_tuples, value, label=label)
+    return _encoder(_allow_tuples, label)(value)
+
+
+_encode_result: Final = _encoder(_allow_tuples, "result")
 
 
 def encode_result(value: Any) -> str:
@@ -155,7 +154,7 @@ def encode_result(value: Any) -> str:
 
     """
     try:
-        text = encode_json(value, label="result")
+        text = _encode_result(value)
     except InvalidJob as error:
         raise InvalidResult(str(error)) from None
     size = len(text) if text.isascii() else len(text.encode())
