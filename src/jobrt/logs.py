@@ -99,7 +99,7 @@ def _describe_end(event: e.JobEnded) -> tuple[int, str]:
 
 
 class JsonFormatter(logging.Formatter):
-    """Format each record as one JSON object per line."""
+    """Formatter that writes each record as one line, a JSON object with the fields of the event."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -109,7 +109,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if "event" in record.__dict__:
-            # An event's own `message`, an error's, is in the words already; it does not take their place.
+            # An event may have a `message` too, its error's. The line's own has that in it, and stays.
             fields = {"event": record.__dict__["event"], **record.__dict__.get("fields", {})}
             line |= {name: value for name, value in fields.items() if name not in line}
         if record.exc_info:

@@ -1,5 +1,5 @@
 # ruff: noqa: PYI061 - each way to write an annotation is tested
-"""Payloads of any type: what is stored comes back, and nothing but jobrt's own errors comes out."""
+"""Payloads of any type: what is stored comes back, and all errors are jobrt's own."""
 
 from __future__ import annotations
 
@@ -76,25 +76,29 @@ LEAVES = [
 
 
 def _composed(kinds: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
-    """Make a kind out of others."""
+    """Give kinds of containers, made of other kinds."""
     hashable = kinds.filter(lambda kind: kind.hashable)
     return st.one_of(
-        kinds.map(lambda one: Kind(list[one.annotation], st.lists(one.values, max_size=3), hashable=False)),
         kinds.map(
-            lambda one: Kind(
-                tuple[one.annotation, ...], st.lists(one.values, max_size=3).map(tuple), one.hashable
+            lambda kind: Kind(list[kind.annotation], st.lists(kind.values, max_size=3), hashable=False)
+        ),
+        kinds.map(
+            lambda kind: Kind(
+                tuple[kind.annotation, ...], st.lists(kind.values, max_size=3).map(tuple), kind.hashable
             )
         ),
-        kinds.map(lambda one: Kind(one.annotation | None, st.none() | one.values, one.hashable)),
+        kinds.map(lambda kind: Kind(kind.annotation | None, st.none() | kind.values, kind.hashable)),
         st.lists(kinds, max_size=3).map(
-            lambda some: Kind(
-                tuple[*(one.annotation for one in some)],
-                st.tuples(*(one.values for one in some)),
-                all(one.hashable for one in some),
+            lambda members: Kind(
+                tuple[*(kind.annotation for kind in members)],
+                st.tuples(*(kind.values for kind in members)),
+                all(kind.hashable for kind in members),
             )
         ),
-        hashable.map(lambda one: Kind(set[one.annotation], st.sets(one.values, max_size=3), hashable=False)),
-        hashable.map(lambda one: Kind(frozenset[one.annotation], st.frozensets(one.values, max_size=3))),
+        hashable.map(
+            lambda kind: Kind(set[kind.annotation], st.sets(kind.values, max_size=3), hashable=False)
+        ),
+        hashable.map(lambda kind: Kind(frozenset[kind.annotation], st.frozensets(kind.values, max_size=3))),
         st.tuples(hashable, kinds).map(
             lambda pair: Kind(
                 dict[pair[0].annotation, pair[1].annotation],
@@ -108,13 +112,17 @@ def _composed(kinds: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
 KINDS = st.recursive(st.sampled_from(LEAVES), _composed, max_leaves=4)
 UNIONS = st.lists(
     st.sampled_from(LEAVES[:-1]), min_size=2, max_size=4, unique_by=lambda kind: str(kind.annotation)
-).map(lambda some: Kind(_union([one.annotation for one in some]), st.one_of([one.values for one in some])))
+).map(
+    lambda members: Kind(
+        _union([kind.annotation for kind in members]), st.one_of([kind.values for kind in members])
+    )
+)
 
 
 def _union(annotations: list[Any]) -> Any:
     union = annotations[0]
-    for one in annotations[1:]:
-        union = union | one
+    for annotation in annotations[1:]:
+        union = union | annotation
     return union
 
 
@@ -129,18 +137,19 @@ def test_what_is_stored_comes_back(data: st.DataObject) -> None:
     back = definition.decode(text)
     assert same(back.it, value)
     assert definition.encode(back) == text
-    assert definition.payload.dump(job) == json.loads(text)
 
 
 @given(st.data())
 def test_equal_values_have_equal_text(data: st.DataObject) -> None:
     """The text does not depend on the order in which sets and dicts were filled."""
-    kind = data.draw(st.sampled_from([one for one in LEAVES if one.hashable]))
+    kind = data.draw(st.sampled_from([kind for kind in LEAVES if kind.hashable]))
     items = data.draw(st.lists(kind.values, max_size=8, unique=True))
     shuffled = data.draw(st.permutations(items))
     job_class = make_job({"a": set[kind.annotation], "b": dict[kind.annotation, int]})  # type: ignore[name-defined]
-    one, other = (make_value(job_class, a=set(some), b=dict.fromkeys(some, 1)) for some in (items, shuffled))
-    assert definition_of(job_class).encode(one) == definition_of(job_class).encode(other)
+    first, second = (
+        make_value(job_class, a=set(filled), b=dict.fromkeys(filled, 1)) for filled in (items, shuffled)
+    )
+    assert definition_of(job_class).encode(first) == definition_of(job_class).encode(second)
 
 
 ANYTHING = (
@@ -176,20 +185,20 @@ def test_any_value_is_stored_or_refused_with_its_path(kind: Kind, value: Any) ->
 
 
 @given(KINDS | UNIONS, JSON)
-def test_any_stored_payload_is_decoded_or_told_with_its_path(kind: Kind, stored: Any) -> None:
+def test_any_stored_payload_is_decoded_or_refused_with_its_path(kind: Kind, stored: Any) -> None:
     """Whatever a database holds, it makes a job that can be stored, or an error with the field's path."""
     definition = definition_of(make_job({"it": kind.annotation}))
-    _decode_or_tell(definition.decode, {"it": stored}, "X.it")
+    _decode_or_refuse(definition.decode, {"it": stored}, "X.it")
 
 
 @given(st.data())
-def test_a_damaged_payload_is_decoded_or_told_with_its_path(data: st.DataObject) -> None:
+def test_a_damaged_payload_is_decoded_or_refused_with_its_path(data: st.DataObject) -> None:
     """A payload of which any part was replaced makes a job, or an error with a path."""
     kind = data.draw(KINDS | UNIONS)
     job = make_value(make_job({"it": kind.annotation}), it=data.draw(kind.values))
     definition = definition_of(job)
-    stored = definition.payload.dump(job)
-    _decode_or_tell(definition.decode, _damage(stored, data), "X")
+    stored = json.loads(definition.encode(job))
+    _decode_or_refuse(definition.decode, _damage(stored, data), "X")
 
 
 def _damage(stored: Any, data: st.DataObject) -> Any:
@@ -203,7 +212,7 @@ def _damage(stored: Any, data: st.DataObject) -> Any:
     return data.draw(JSON)
 
 
-def _decode_or_tell(decode: Callable[[Any], Any], stored: Any, path: str) -> None:
+def _decode_or_refuse(decode: Callable[[Any], Any], stored: Any, path: str) -> None:
     try:
         job = decode(json.dumps(stored))
     except UndecodablePayload as error:
@@ -214,8 +223,8 @@ def _decode_or_tell(decode: Callable[[Any], Any], stored: Any, path: str) -> Non
 
 
 @given(st.text())
-def test_any_text_is_decoded_or_told(text: str) -> None:
-    """Text that is no payload is told as such."""
+def test_any_text_is_decoded_or_refused(text: str) -> None:
+    """Text that is not a payload is refused with jobrt's own error."""
     _decode_text(text)
 
 

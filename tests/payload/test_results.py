@@ -82,7 +82,7 @@ def _endless() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         (object(), "result: expected plain JSON (None, bool, int, float, str, list, dict), got object"),
         ({"a": [1, {2}]}, "result['a'][1]: expected plain JSON"),
@@ -92,14 +92,14 @@ def _endless() -> list[Any]:
         (("x", "\ud800"), "result[1]: expected text without lone surrogates"),
         ({"\0": 1}, "result['\\x00']: expected text without NUL"),
         ([10**5000], "result[0]: expected an int of at most 4300 digits"),
-        (_endless(), "result: nested too deeply, or containing itself"),
+        (_endless(), "result: nested too deeply, or contains itself"),
     ],
 )
-def test_what_is_no_json_is_no_result(value: Any, told: str) -> None:
+def test_what_is_no_json_is_no_result(value: Any, message: str) -> None:
     """A value that is not JSON is refused with the path of what is not."""
     with pytest.raises(InvalidResult) as caught:
         encode_result(value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_result_has_a_limit() -> None:

@@ -1,7 +1,7 @@
-"""Find out what annotations mean: strings, forward references, names local to a function.
+"""Meaning of annotations: strings, forward references, names local to a function.
 
-Annotations are resolved one by one, not class by class, for two reasons: an error can name the field, and
-what is annotated beside the fields (class constants, `ctx`) may stay unresolvable.
+Annotations are resolved one by one, not class by class, for two reasons. An error can name the field. And what
+is annotated beside the fields (class constants, `ctx`) need not be resolvable.
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ if sys.version_info >= (3, 14):
 __all__ = [
     "Unresolved",
     "alias_value",
-    "bound",
     "enclosing_names",
     "field_types",
     "is_alias",
     "own_annotations",
     "resolve",
     "signature",
+    "substitute",
 ]
 
 
 class Unresolved(CodecError):
-    """Say that an annotation names something that does not exist, or does not exist yet."""
+    """An annotation that names something that does not exist, or does not exist yet."""
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Return a signature without evaluating what cannot be: `ctx` is often annotated for type checkers only."""
+    """Return a signature; annotations that cannot be evaluated stay as they are.
+
+    `ctx` is often annotated with a name that is imported for type checkers only.
+    """
     if sys.version_info >= (3, 14):
         return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
     return inspect.signature(function)
@@ -50,10 +53,10 @@ def own_annotations(cls: type) -> Mapping[str, Any]:
 
 
 def enclosing_names(cls: type, frame: FrameType | None) -> dict[str, Any]:
-    """Return the names around a class that is being defined which its module does not have.
+    """Return the names around a class that is being defined, as far as its module does not have them.
 
-    A class in a function (usual in tests) may name other local classes in string annotations, and
-    Python keeps no link to them. Nor is there a module for code that is run by `exec`.
+    A class in a function (usual in tests) may name other local classes in string annotations. Python keeps no
+    link to them. Nor is there a module for code that is run by `exec`.
     """
     names: dict[str, Any] = {}
     while frame is not None:
@@ -74,10 +77,10 @@ def _names_missing_in(module: str, names: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def resolve(annotation: Any, names: dict[str, Any]) -> Any:
-    """Return what an annotation means, strings in it evaluated with `names`.
+    """Return an annotation with the strings in it evaluated in `names`.
 
     Raises:
-        Unresolved: a name is not there.
+        Unresolved: a name does not exist.
         CodecError: it is not an annotation at all.
 
     """
@@ -97,42 +100,43 @@ def _shown(annotation: Any) -> str:
 
 
 def field_types(cls: type, fields: Collection[str], *, local: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the resolved annotations of these fields of a class and its bases; those without are left out.
+    """Return the resolved annotations of these fields of a class and its bases, as far as they have any.
 
-    Names are looked up in `local`; in the module that defines the annotation; then in the class's own body,
-    last because a field's default would hide the type of the same name (``date: date = …``).
+    Names are looked up in `local`, then in the module that defines the annotation, then in the class's own body.
+    The body comes last because a field's default would hide the type of the same name (``date: date = …``).
     """
     types: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         module = sys.modules.get(base.__module__)
         names = {**vars(base), **(vars(module) if module else {}), **local}
         for field, annotation in own_annotations(base).items():
-            if field not in fields:  # whatever it is, it need not exist when the program runs
+            if field not in fields:  # such as a constant; what it names need not exist when the program runs
                 continue
             try:
                 types[field] = resolve(annotation, names)
-            except CodecError as misfit:
-                raise misfit.under(f".{field}") from None
+            except CodecError as error:
+                error.under(f".{field}")
+                raise
     return types
 
 
-def bound(annotation: Any, bindings: Mapping[Any, Any]) -> Any:
+def substitute(annotation: Any, bindings: Mapping[Any, Any]) -> Any:
     """Return an annotation with the type variables that `bindings` knows replaced."""
     if isinstance(annotation, typing.TypeVar):
         return bindings.get(annotation, annotation)
     parameters = getattr(annotation, "__parameters__", ())
     if not parameters or not bindings or isinstance(annotation, type):
         return annotation
-    return annotation[tuple(bindings.get(one, one) for one in parameters)]
+    return annotation[tuple(bindings.get(parameter, parameter) for parameter in parameters)]
 
 
 def is_alias(origin: Any) -> bool:
-    """Say whether it was made by ``type X = …`` (from Python 3.12 on) or by `typing_extensions`."""
+    """Return whether an annotation was made by ``type X = …`` (Python 3.12) or by `typing_extensions`."""
     return type(origin).__name__ == "TypeAliasType"
 
 
 def alias_value(annotation: Any) -> Any:
-    """Return what an alias, with or without arguments, stands for.
+    """Return the annotation that an alias, with or without arguments, stands for.
 
     Raises:
         Unresolved: it names something that does not exist (yet).
@@ -144,4 +148,4 @@ def alias_value(annotation: Any) -> Any:
     except NameError as error:
         text = f"the alias {alias} cannot be resolved ({error})"
         raise Unresolved(text) from None
-    return bound(value, dict(zip(alias.__type_params__, typing.get_args(annotation), strict=False)))
+    return substitute(value, dict(zip(alias.__type_params__, typing.get_args(annotation), strict=False)))

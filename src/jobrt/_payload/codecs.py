@@ -1,53 +1,44 @@
-"""Hold what every codec is made of: two checked functions, and an error that knows where it happened.
+"""Codecs, the errors that they raise, and what is known while they are made.
 
-A `CodecError` is raised where a value does not fit, without knowing what that value is part of; each container
-on the way out puts its own step in front (`.rows`, `[3]`), so a path costs nothing until something is wrong.
+A codec is a pair of checked functions. They raise `CodecError` where a value does not fit, without knowing what
+that value is part of. Each container on the way out adds its own step (`.rows`, `[3]`), so a path costs nothing
+until something is wrong.
 """
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeGuard
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import attrs
 
-__all__ = ["Codec", "CodecError", "Decode", "JsonKind", "Scope", "is_array", "is_dict", "show", "shown"]
+__all__ = ["Codec", "CodecError", "JsonKind", "Scope", "describe", "short_repr"]
 
 JsonKind = Literal["null", "bool", "int", "float", "str", "list", "object"]
 
-_SHOWN = 5  # problems in one message; more would bury the first
+_PROBLEM_LIMIT = 5  # in one message; more would bury the first
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 _short.maxlong = 30
 
 
-def show(value: object) -> str:
+def describe(value: object) -> str:
     """Describe a wrong value for a message: its type and a short repr."""
-    return "None" if value is None else f"{type(value).__name__} {shown(value)}"
+    return "None" if value is None else f"{type(value).__name__} {short_repr(value)}"
 
 
-def shown(value: object) -> str:
-    """Return a short repr, also of a value that has none (an int of more than 4300 digits)."""
+def short_repr(value: object) -> str:
+    """Return a short repr, also for a value whose `repr` fails, such as an int of more than 4300 digits."""
     try:
         return _short.repr(value)
-    except Exception:  # noqa: BLE001 - whatever a class does there must not hide the message it is for
+    except Exception:  # noqa: BLE001 - no error in a class's `repr` may hide the message that shows the value
         return "…"
 
 
-def is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
-    """Say whether it is a dict; type checkers then know nothing of its parts, not even that they are unknown."""
-    return isinstance(value, dict)
-
-
-def is_array(value: object, *, tuples: bool = False) -> TypeGuard[Sequence[Any]]:
-    """Say whether it is a list, or with `tuples` a tuple."""
-    return isinstance(value, list) or (tuples and isinstance(value, tuple))
-
-
 class CodecError(Exception):
-    """Say what does not fit, and where, seen from the value that was being encoded or decoded."""
+    """Values that do not fit their annotations, each with its path from the value that was converted."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -55,70 +46,63 @@ class CodecError(Exception):
 
     @classmethod
     def expected(cls, what: str, value: object) -> CodecError:
-        """Return the usual complaint."""
-        return cls(f"expected {what}, got {show(value)}")
+        """Return the usual error: what the annotation asks for, and what was found."""
+        return cls(f"expected {what}, got {describe(value)}")
 
     @classmethod
-    def all_of(cls, parts: list[CodecError]) -> CodecError:
-        """Return one misfit with the problems of several."""
-        whole = cls("")
-        whole.problems = [problem for part in parts for problem in part.problems]
-        return whole
+    def all_of(cls, errors: list[CodecError]) -> CodecError:
+        """Return one error with the problems of several; a single one is returned as it is, with its cause."""
+        if len(errors) == 1:
+            return errors[0]
+        joined = cls("")
+        joined.problems = [problem for error in errors for problem in error.problems]
+        return joined
 
     def under(self, step: str) -> CodecError:
-        """Return this misfit, seen from one level further out."""
+        """Put `step` before each path; return this error."""
         self.problems = [(step + path, text) for path, text in self.problems]
         return self
 
-    def describe(self, label: str) -> str:
-        """Return the message for a user, each problem with its path from `label`."""
-        lines = [f"{label}{path}: {text}" for path, text in self.problems[:_SHOWN]]
-        more = len(self.problems) - _SHOWN
+    def message(self, label: str) -> str:
+        """Return the message for a user; each problem has its path, which begins with `label`."""
+        lines = [f"{label}{path}: {text}" for path, text in self.problems[:_PROBLEM_LIMIT]]
+        more = len(self.problems) - _PROBLEM_LIMIT
         return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
 
 
-class Decode(Protocol):
-    """A decoding function as cattrs calls it: the second argument is the type, which we know already."""
-
-    def __call__(self, value: Any, type_: Any = None, /) -> Any:
-        """Return the Python value, or raise `CodecError`."""
-        ...
-
-
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Codec:
-    """How the values of one annotation become JSON and come back.
+    """Conversion of the values of one annotation to JSON and back.
 
     Args:
         name: the annotation, for messages.
-        kinds: what its JSON can be, so that a union knows what needs a tag.
+        json_kinds: what its JSON can be, so that a union knows which members need a tag.
         types: the runtime types of its values, so that a union finds the member.
-        encode: value to JSON-able value; raises `CodecError`.
-        decode: JSON value to value; raises `CodecError`.
+        encode: Python value to JSON value; raises `CodecError`.
+        decode: JSON value to Python value; raises `CodecError`.
         plain: the JSON is the value itself, so that it never needs a tag.
-        record: it is stored as an object with named fields, which a union always tags.
         exact: values of exactly this type need no more checks (a list of them is checked in C).
 
     """
 
     name: str
-    kinds: frozenset[JsonKind]
+    json_kinds: frozenset[JsonKind]
     types: tuple[type, ...]
     encode: Callable[[Any], Any] = attrs.field(repr=False)
-    decode: Decode = attrs.field(repr=False)
+    decode: Callable[[Any], Any] = attrs.field(repr=False)
     plain: bool = attrs.field(default=False, kw_only=True)
-    record: bool = attrs.field(default=False, kw_only=True)
     exact: type | None = attrs.field(default=None, kw_only=True)
 
 
 @attrs.define(eq=False)
 class Scope:
-    """What is known while the codecs of one job are made.
+    """What is known while the codecs of one job class are made.
 
     Args:
-        make: returns the codec of any annotation.
+        make: returns the codec of any annotation. It is passed in since containers need it for their items,
+            and its module imports theirs.
         local: the names of the functions around the job class.
-        records: codecs of records by annotation; ``None`` while one is being made.
+        records: codecs of records by annotation; None while one is being made.
         aliases: those whose codecs are being made.
 
     """
@@ -126,7 +110,6 @@ class Scope:
     make: Callable[[Any, Scope], Codec]
     local: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     records: dict[Any, Codec | None] = attrs.field(factory=dict["Any", "Codec | None"])
-
     aliases: set[Any] = attrs.field(factory=set["Any"])
 
     def codec(self, annotation: Any) -> Codec:

@@ -1,4 +1,4 @@
-"""Find the fields of records: attrs classes, dataclasses, named tuples, typed dicts."""
+"""Fields of records: attrs classes, dataclasses, named tuples, typed dicts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from jobrt._payload.annotations import bound, field_types, own_annotations, signature
+from jobrt._payload.annotations import field_types, own_annotations, signature, substitute
 from jobrt._payload.codecs import Codec, CodecError, Scope
 
 __all__ = ["Field", "fields_of", "is_record", "is_typeddict"]
@@ -20,7 +20,7 @@ class Field:
     """One field of a record.
 
     Args:
-        name: the attribute and the key in the stored object.
+        name: the attribute, and the key in the stored object.
         codec: how its values are stored.
         alias: the parameter of the constructor.
         required: whether a value must be given and stored.
@@ -36,13 +36,18 @@ class Field:
 
 
 def is_record(origin: Any) -> bool:
-    """Say whether a class (without type arguments) is stored as an object with named fields."""
+    """Return whether a class (without type arguments) is stored as an object with named fields."""
     return inspect.isclass(origin) and (
         attrs.has(origin)
         or dataclasses.is_dataclass(origin)
         or is_typeddict(origin)
         or (tuple in origin.__mro__ and hasattr(origin, "_fields"))
     )
+
+
+def is_typeddict(cls: type) -> bool:
+    """Return whether a class is a typed dict, of `typing` or of `typing_extensions`."""
+    return dict in cls.__mro__ and hasattr(cls, "__total__")
 
 
 def fields_of(annotation: Any, scope: Scope) -> list[Field]:
@@ -53,24 +58,30 @@ def fields_of(annotation: Any, scope: Scope) -> list[Field]:
 
     """
     origin = typing.get_origin(annotation) or annotation
-    if not origin.__name__.isidentifier():  # cattrs makes a function called that
-        raise CodecError(f"the name of the class {origin.__name__!r} is no identifier")
-    declared, bindings = _declared(origin), _bindings(annotation)
-    types = field_types(origin, {one.name for one in declared}, local=scope.local)
+    declared, bindings = _declared_fields(origin), _bindings(annotation)
+    types = field_types(origin, {field.name for field in declared}, local=scope.local)
     fields: list[Field] = []
-    for one in declared:
-        hint = types.get(one.name, one.annotation)
+    for field in declared:
+        hint = types.get(field.name, field.annotation)
         try:
-            codec = scope.codec(bound(hint, bindings))
-        except CodecError as misfit:
-            raise misfit.under(f".{one.name}") from None
-        fields.append(Field(one.name, codec, one.alias, _is_required(one, hint), one.default))
+            codec = scope.codec(substitute(hint, bindings))
+        except CodecError as error:
+            error.under(f".{field.name}")
+            raise
+        required = _is_required(hint, otherwise=field.required)
+        fields.append(Field(field.name, codec, field.alias, required, field.default))
     return fields
 
 
 @attrs.frozen
 class _Declared:
-    """A field as its class declares it; `annotation` only where the class keeps its own."""
+    """A field as its class declares it.
+
+    Args:
+        name: as in `Field`, and so are `alias`, `required` and `default`.
+        annotation: the annotation where the class keeps its own, as a class of `attrs.make_class` does.
+
+    """
 
     name: str
     alias: str
@@ -79,7 +90,7 @@ class _Declared:
     annotation: Any = inspect.Parameter.empty
 
 
-def _declared(cls: Any) -> list[_Declared]:
+def _declared_fields(cls: Any) -> list[_Declared]:
     if is_typeddict(cls):
         required = cls.__required_keys__
         return [_Declared(name, name, name in required, attrs.NOTHING) for name in own_annotations(cls)]
@@ -87,49 +98,44 @@ def _declared(cls: Any) -> list[_Declared]:
         return [_from_attrs(field) for field in attrs.fields(cls) if field.init]
     if dataclasses.is_dataclass(cls):
         return _from_dataclass(cls)
+    defaults = cls._field_defaults
     return [
-        _Declared(name, name, name not in cls._field_defaults, cls._field_defaults.get(name, attrs.NOTHING))
-        for name in cls._fields
+        _Declared(name, name, name not in defaults, defaults.get(name, attrs.NOTHING)) for name in cls._fields
     ]
 
 
 def _from_attrs(field: attrs.Attribute[Any]) -> _Declared:
     required = field.default is attrs.NOTHING
     # A factory gives no value to look at, and what stands before a converter need not fit.
-    opaque = required or field.converter is not None or isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
+    opaque = field.converter is not None or isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
     default = attrs.NOTHING if opaque else field.default
     annotation = inspect.Parameter.empty if field.type is None else field.type
     return _Declared(field.name, field.alias or field.name, required, default, annotation)
 
 
 def _from_dataclass(cls: Any) -> list[_Declared]:
-    for name in signature(cls).parameters.keys() - {field.name for field in dataclasses.fields(cls)}:
-        raise CodecError("is given to the class, but is no field of it that could be stored").under(
+    fields = dataclasses.fields(cls)
+    for name in signature(cls).parameters.keys() - {field.name for field in fields}:
+        raise CodecError("is a parameter of the class but not a field, so it cannot be stored").under(
             f".{name}"
         )
+    missing = dataclasses.MISSING
     return [
         _Declared(
             field.name,
             field.name,
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-            attrs.NOTHING if field.default is dataclasses.MISSING else field.default,
+            field.default is missing and field.default_factory is missing,
+            attrs.NOTHING if field.default is missing else field.default,
         )
-        for field in dataclasses.fields(cls)
+        for field in fields
         if field.init
     ]
 
 
-def is_typeddict(cls: type) -> bool:
-    """Say whether it is a typed dict, of `typing` or of `typing_extensions`."""
-    return dict in cls.__mro__ and hasattr(cls, "__total__")
-
-
-def _is_required(declared: _Declared, hint: Any) -> bool:
+def _is_required(hint: Any, *, otherwise: bool) -> bool:
     """Go by the qualifier, if there is one: where annotations are strings, a typed dict has not seen it."""
     qualifier = typing.get_origin(hint)
-    if qualifier in {typing.Required, typing.NotRequired}:
-        return qualifier is typing.Required
-    return declared.required
+    return qualifier is typing.Required if qualifier in {typing.Required, typing.NotRequired} else otherwise
 
 
 def _bindings(annotation: Any) -> dict[Any, Any]:
@@ -138,5 +144,5 @@ def _bindings(annotation: Any) -> dict[Any, Any]:
     found = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(annotation), strict=False))
     for base in getattr(origin, "__orig_bases__", ()):
         for variable, argument in _bindings(base).items():
-            found.setdefault(variable, bound(argument, found))
+            found.setdefault(variable, substitute(argument, found))
     return found

@@ -1,4 +1,4 @@
-"""Encode and decode values that have no parts: numbers, texts, times, enums, literals, plain JSON."""
+"""Codecs of values that have no parts of their own: numbers, texts, times, enums, literals, plain JSON."""
 
 from __future__ import annotations
 
@@ -13,25 +13,21 @@ from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID
 
-from jobrt._payload.codecs import Codec, CodecError, JsonKind, is_array, is_dict, shown
+from jobrt._payload.codecs import Codec, CodecError, JsonKind, short_repr
 
 __all__ = ["ANY", "LEAVES", "NONE", "enum_codec", "literal_codec", "path_codec", "plain_json"]
-
-
-def _kinds(*kinds: JsonKind) -> frozenset[JsonKind]:
-    return frozenset(kinds)
 
 
 # ------------------------------------------------------------------------------------- JSON's own values
 
 
-def _str(value: Any, _type: Any = None, /) -> Any:
+def _str(value: Any) -> Any:
     if value.__class__ is str or isinstance(value, str):
         return value
     raise CodecError.expected("str", value)
 
 
-def _int(value: Any, _type: Any = None, /) -> Any:
+def _int(value: Any) -> Any:
     if value.__class__ is int:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -39,19 +35,19 @@ def _int(value: Any, _type: Any = None, /) -> Any:
     raise CodecError.expected("int", value)
 
 
-def _bool(value: Any, _type: Any = None, /) -> Any:
+def _bool(value: Any) -> Any:
     if value.__class__ is bool:
         return value
     raise CodecError.expected("bool", value)
 
 
-def _none(value: Any, _type: Any = None, /) -> Any:
+def _none(value: Any) -> Any:
     if value is None:
         return None
     raise CodecError.expected("None", value)
 
 
-def _float(value: Any, _type: Any = None, /) -> Any:
+def _float(value: Any) -> Any:
     """Accept an int too, as type checkers do, but make it a float: equal values have equal JSON."""
     number = value if value.__class__ is float else _as_float(value)
     if not math.isfinite(number):
@@ -68,46 +64,42 @@ def _as_float(value: Any) -> float:
         raise CodecError.expected("a number that fits a float", value) from None
 
 
-NONE: Final = Codec("None", _kinds("null"), (type(None),), _none, _none, plain=True)
-
-
-def plain_json(value: Any, _type: Any = None, /, *, tuples: bool = False) -> Any:
+def plain_json(value: Any, *, tuples: bool = False) -> Any:
     """Return `value` if it is JSON as it is and comes back the same.
 
     With `tuples` a tuple may stand for a list, for values that need not come back the same.
 
     Raises:
-        CodecError: it is not.
+        CodecError: it is not JSON.
 
     """
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, float):
         return _float(value)
-    if is_array(value, tuples=tuples):
-        _check_parts(enumerate(value), tuples=tuples)
-        return value
-    if not is_dict(value):
+    if isinstance(value, list) or (tuples and isinstance(value, tuple)):
+        parts: Iterable[tuple[Any, Any]] = enumerate(value)
+    elif isinstance(value, dict):
+        parts = value.items()
+        for key in value:
+            if not isinstance(key, str):
+                raise CodecError.expected("a str as key", key)
+    else:
         raise CodecError.expected("plain JSON (None, bool, int, float, str, list, dict)", value)
-    for key in value:
-        if not isinstance(key, str):
-            raise CodecError.expected("a str as key", key)
-    _check_parts(value.items(), tuples=tuples)
-    return value
-
-
-def _check_parts(parts: Iterable[tuple[Any, Any]], *, tuples: bool) -> None:
     step: Any = None
     try:
         for step, part in parts:  # noqa: B007 - the handler says where it stopped
             plain_json(part, tuples=tuples)
-    except CodecError as misfit:
-        raise misfit.under(f"[{shown(step)}]") from None
+    except CodecError as error:
+        error.under(f"[{short_repr(step)}]")
+        raise
+    return value
 
 
+NONE: Final = Codec("None", frozenset({"null"}), (type(None),), _none, _none, plain=True)
 ANY: Final = Codec(
     "Any",
-    _kinds("null", "bool", "int", "float", "str", "list", "object"),
+    frozenset({"null", "bool", "int", "float", "str", "list", "object"}),
     (object,),
     plain_json,
     plain_json,
@@ -117,30 +109,24 @@ ANY: Final = Codec(
 # --------------------------------------------------------------------------------------- stored as text
 
 
-def _text(
-    kind: type,
-    dump: Callable[[Any], str],
-    load: Callable[[str], Any],
-    *,
-    what: str | None = None,
-) -> Codec:
+def _text(kind: type, dump: Callable[[Any], str] = str, load: Callable[[str], Any] | None = None) -> Codec:
     """Return the codec of a type whose values are written as text and read back from it."""
-    expected = what or kind.__name__
+    name, parse = kind.__name__, load or kind
 
     def encode(value: Any) -> str:
         if not isinstance(value, kind):
-            raise CodecError.expected(expected, value)
+            raise CodecError.expected(name, value)
         return dump(value)
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         if value.__class__ is not str:
-            raise CodecError.expected(f"{expected} as text", value)
+            raise CodecError.expected(f"{name} as text", value)
         try:
-            return load(value)
+            return parse(value)
         except (ValueError, ArithmeticError):
-            raise CodecError.expected(f"{expected} as text", value) from None
+            raise CodecError.expected(f"{name} as text", value) from None
 
-    return Codec(expected, _kinds("str"), (kind,), encode, decode)
+    return Codec(name, frozenset({"str"}), (kind,), encode, decode)
 
 
 def _dump_decimal(value: Decimal) -> str:
@@ -152,8 +138,7 @@ def _dump_decimal(value: Decimal) -> str:
 def _load_decimal(text: str) -> Decimal:
     value = Decimal(text)
     if not value.is_finite():
-        msg = "not finite"
-        raise ValueError(msg)
+        raise ValueError(text)
     return value
 
 
@@ -171,18 +156,18 @@ def _dump_time(value: time) -> str:
     return value.isoformat()
 
 
-def _load_bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
 def _dump_bytes(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
+
+
+def _load_bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
 
 
 # ------------------------------------------------------------------------------------ stored as a number
 
 
-_EXACT: Final = timedelta(seconds=2**33)  # beyond, a float does not tell microseconds apart
+_EXACT_LIMIT: Final = timedelta(seconds=2**33)  # beyond, a float does not tell microseconds apart
 
 
 def _dump_seconds(value: Any) -> float:
@@ -191,12 +176,12 @@ def _dump_seconds(value: Any) -> float:
         raise CodecError.expected("timedelta", value)
     if not value.microseconds:
         return value.days * 86_400 + value.seconds
-    if abs(value) > _EXACT:
+    if abs(value) > _EXACT_LIMIT:
         raise CodecError.expected("a timedelta of whole seconds, or one shorter than 270 years", value)
     return value.total_seconds()
 
 
-def _load_seconds(value: Any, _type: Any = None, /) -> timedelta:
+def _load_seconds(value: Any) -> timedelta:
     try:
         return timedelta(seconds=_float(value) if value.__class__ is float else _int(value))
     except (CodecError, OverflowError, ValueError):
@@ -204,20 +189,20 @@ def _load_seconds(value: Any, _type: Any = None, /) -> timedelta:
 
 
 LEAVES: Final[Mapping[Any, Codec]] = {
-    str: Codec("str", _kinds("str"), (str,), _str, _str, plain=True, exact=str),
-    int: Codec("int", _kinds("int"), (int,), _int, _int, plain=True, exact=int),
-    bool: Codec("bool", _kinds("bool"), (bool,), _bool, _bool, plain=True, exact=bool),
-    float: Codec("float", _kinds("float"), (float,), _float, _float, plain=True),
+    str: Codec("str", frozenset({"str"}), (str,), _str, _str, plain=True, exact=str),
+    int: Codec("int", frozenset({"int"}), (int,), _int, _int, plain=True, exact=int),
+    bool: Codec("bool", frozenset({"bool"}), (bool,), _bool, _bool, plain=True, exact=bool),
+    float: Codec("float", frozenset({"float"}), (float,), _float, _float, plain=True),
     None: NONE,
     type(None): NONE,
     Any: ANY,
-    UUID: _text(UUID, str, UUID),
+    UUID: _text(UUID),
     Decimal: _text(Decimal, _dump_decimal, _load_decimal),
     datetime: _text(datetime, datetime.isoformat, datetime.fromisoformat),
     date: _text(date, _dump_date, date.fromisoformat),
     time: _text(time, _dump_time, time.fromisoformat),
     bytes: _text(bytes, _dump_bytes, _load_bytes),
-    timedelta: Codec("timedelta", _kinds("int", "float"), (timedelta,), _dump_seconds, _load_seconds),
+    timedelta: Codec("timedelta", frozenset({"int", "float"}), (timedelta,), _dump_seconds, _load_seconds),
 }
 
 
@@ -227,7 +212,7 @@ LEAVES: Final[Mapping[Any, Codec]] = {
 def path_codec(kind: type[PurePath]) -> Codec:
     """Return the codec of a path class.
 
-    A file name is bytes on POSIX; one that is not valid UTF-8 reaches Python with lone surrogates, which no
+    A file name is bytes on POSIX. One that is not valid UTF-8 reaches Python with lone surrogates, which no
     database takes as text, so it is stored in base64.
     """
 
@@ -241,7 +226,7 @@ def path_codec(kind: type[PurePath]) -> Codec:
             return {"base64": _dump_bytes(os.fsencode(text))}
         return text
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         match value:
             case str():
                 return kind(value)
@@ -254,7 +239,7 @@ def path_codec(kind: type[PurePath]) -> Codec:
                 pass
         raise CodecError.expected(f"{kind.__name__} as text", value)
 
-    return Codec(kind.__name__, _kinds("str", "object"), (kind,), encode, decode)
+    return Codec(kind.__name__, frozenset({"str", "object"}), (kind,), encode, decode)
 
 
 def _is_scalar(value: object) -> bool:
@@ -265,21 +250,22 @@ def enum_codec(kind: type[enum.Enum]) -> Codec:
     """Return the codec of an enum: by value if all values are str or int, else by name."""
     by_value = all(_is_scalar(member.value) for member in kind)
     load: Callable[[Any], Any] = kind if by_value else kind.__getitem__
-    kinds: set[JsonKind] = {"int" if by_value and isinstance(one.value, int) else "str" for one in kind}
+    stored = [member.value if by_value else member.name for member in kind]
+    kinds: set[JsonKind] = {"int" if isinstance(value, int) else "str" for value in stored}
+    choices = f"{kind.__name__} ({', '.join(map(repr, stored))})"
 
     def encode(value: Any) -> Any:
         if not isinstance(value, kind):
             raise CodecError.expected(kind.__name__, value)
         return value.value if by_value else value.name
 
-    def decode(value: Any, _type: Any = None, /) -> Any:
+    def decode(value: Any) -> Any:
         try:
             if _is_scalar(value):  # True would be found as 1
                 return load(value)
         except (ValueError, KeyError):
             pass
-        choices = ", ".join(repr(member.value if by_value else member.name) for member in kind)
-        raise CodecError.expected(f"{kind.__name__} ({choices})", value) from None
+        raise CodecError.expected(choices, value) from None
 
     return Codec(kind.__name__, frozenset(kinds), (kind,), encode, decode)
 
@@ -305,7 +291,7 @@ def literal_codec(values: tuple[Any, ...]) -> Codec:
     allowed = frozenset((value.__class__, value) for value in values)  # 1 == True, but not as JSON
     name = f"Literal[{', '.join(map(repr, values))}]"
 
-    def check(value: Any, _type: Any = None, /) -> Any:
+    def check(value: Any) -> Any:
         try:
             if (value.__class__, value) in allowed:
                 return value

@@ -187,9 +187,9 @@ def _define(cls: type[Job]) -> JobDefinition:
     try:
         payload = payload_of(cls, local=pending.local)
     except Unresolved as unresolved:
-        raise _NotYet(unresolved.describe(cls.__name__)) from None
-    except CodecError as misfit:
-        raise InvalidJob(misfit.describe(cls.__name__)) from None
+        raise _NotYet(unresolved.message(cls.__name__)) from None
+    except CodecError as error:
+        raise InvalidJob(error.message(cls.__name__)) from None
     _check_unique_fields(cls, payload)
     definition = JobDefinition(
         **pending.settings, job_class=cls, payload=payload, encode=payload.encode, decode=payload.decode

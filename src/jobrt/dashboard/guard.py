@@ -1,8 +1,12 @@
-"""Let in whom we know, and only what our own pages ask for; say what a browser may do with them.
+"""Access to the dashboard: who is let in, what other sites may not do, what browsers may do with the pages.
 
-Three attackers are kept out: a site whose page the operator visits (it can send forms, which differ from ours in their
-origin alone); a name that is made to point here, under which a foreign page would be of the same origin (so names have
-to be known); and, where others can reach us, those without the password.
+Three attackers are kept out:
+
+* a site whose page the operator visits: it can send forms, which differ from ours in their origin alone;
+* a name that is made to point here, under which a foreign page would have our origin: names have to be known;
+* where others can reach the dashboard, those without the password.
+
+Why this is not Starlette's own middleware: `design/decisions/009-guard-formatter-backoff.md`.
 """
 
 from __future__ import annotations
@@ -26,9 +30,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard", "host_name", "is_known_host", "is_same_origin"]
+__all__ = ["Guard", "is_known_host", "is_same_origin"]
 
-LOOKS: Final = frozenset({"GET", "HEAD"})
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _HEADERS: Final = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -36,23 +40,25 @@ _HEADERS: Final = {
     ),
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "same-origin",  # with none at all, browsers would not tell us our own forms' origin
+    "referrer-policy": "same-origin",  # without a referrer, browsers would not send the origin of our own forms
     "x-content-type-options": "nosniff",
 }
 
 
-def host_name(value: str) -> str:
-    """Return a ``Host`` header without its port."""
-    name = urlsplit(f"//{value}").hostname if value else None
-    return (name or "").rstrip(".")
+def _host_name(value: str) -> str:
+    """Return a ``Host`` header without its port, or nothing if it is not one."""
+    try:
+        return (urlsplit(f"//{value}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
 
 
 def is_known_host(value: str, names: frozenset[str]) -> bool:
-    """Say whether a ``Host`` header is one of ours: a known name, or an address, which nobody can point elsewhere."""
+    """Return whether a ``Host`` header is a known name, or an address, which nobody can point elsewhere."""
+    name = _host_name(value)
+    if name in names or name == "localhost":
+        return True
     try:
-        name = host_name(value)
-        if name in names or name == "localhost":
-            return True
         ip_address(name)
     except ValueError:
         return False
@@ -60,11 +66,11 @@ def is_known_host(value: str, names: frozenset[str]) -> bool:
 
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Say whether a request comes from our own pages, as its browser says; who says nothing does not."""
+    """Return whether its browser says that a request comes from our own pages."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
-    try:
+    try:  # over plain HTTP to another machine, and before 2023, browsers send the origin alone
         origin = urlsplit(headers.get("origin", "")).netloc
     except ValueError:
         return False
@@ -73,13 +79,13 @@ def is_same_origin(headers: Mapping[str, str]) -> bool:
 
 @attrs.frozen
 class Guard:
-    """Stand before the pages, as an ASGI application.
+    """ASGI application in front of the pages.
 
     Args:
         app: the pages.
-        hosts: names by which we may be asked.
-        password: what a client has to know; None: nothing.
-        read_only: refuse whatever is not a look.
+        hosts: names by which the dashboard may be addressed.
+        password: what a client has to know; None for nothing.
+        read_only: refuse requests that change something.
 
     """
 
@@ -90,94 +96,84 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http":  # we have nothing to start, and no sockets
+        if scope["type"] != "http":  # the pages have no lifespan and no web sockets
             await self.app(scope, receive, send)
             return
-        send = _with_headers(send)
+        send = _add_headers(send)
         refusal = self._refusal(scope["method"], Headers(scope=scope))
         if refusal is not None:
             await refusal(scope, receive, send)
-        elif scope["method"] in LOOKS:
-            await _while_wanted(self.app, scope, receive, send)
+        elif scope["method"] in _SAFE_METHODS:
+            await _answer_while_connected(self.app, scope, receive, send)
         else:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, send)  # what a button has begun is carried out
 
     def _refusal(self, method: str, headers: Headers) -> Response | None:
         host = headers.get("host", "")
         if not is_known_host(host, self.hosts):
-            name = host_name(host) if _readable(host) else ""
-            return _refused(
-                400,
-                f"the dashboard is not known as {name!r}: allow it with --allow-host, or asgi(…, hosts=…)",
-            )
-        if self.password is not None and not self._knows(headers.get("authorization", "")):
-            asking = {"www-authenticate": 'Basic realm="jobrt", charset="UTF-8"'}
-            return PlainTextResponse("the dashboard needs its password\n", 401, asking)
-        if method in LOOKS:
+            remedy = "allow it with --allow-host, or asgi(…, hosts=…)"
+            return _refuse(400, f"the dashboard is not known as {_host_name(host)!r}: {remedy}")
+        if self.password is not None and not _has_password(headers, self.password):
+            challenge = {"www-authenticate": 'Basic realm="jobrt", charset="UTF-8"'}
+            return PlainTextResponse("the dashboard needs its password\n", 401, challenge)
+        if method in _SAFE_METHODS:
             return None
         if not is_same_origin(headers):
-            return _refused(403, "this did not come from the dashboard's own pages: nothing was done")
+            return _refuse(403, "this did not come from the dashboard's own pages: nothing was done")
         if self.read_only:
-            return _refused(403, "the dashboard is read-only: nothing was done")
+            return _refuse(403, "the dashboard is read-only: nothing was done")
         return None
 
-    def _knows(self, header: str) -> bool:
-        """Say whether an ``Authorization`` header has the password, under any name, in constant time."""
-        scheme, _, encoded = header.partition(" ")
-        try:
-            given = base64.b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
-        except binascii.Error:
-            given = b""
-        wanted = (self.password or "").encode()
-        return hmac.compare_digest(_digest(given.partition(b":")[2]), _digest(wanted))
+
+def _refuse(status: int, reason: str) -> Response:
+    return PlainTextResponse(f"{reason}\n", status)
+
+
+def _has_password(headers: Headers, password: str) -> bool:
+    """Return whether an ``Authorization`` header has the password, under any user name, in constant time."""
+    scheme, _, encoded = headers.get("authorization", "").partition(" ")
+    try:
+        credentials = base64.b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
+    except binascii.Error:
+        credentials = b""
+    given = credentials.partition(b":")[2]
+    return hmac.compare_digest(_digest(given), _digest(password.encode()))
 
 
 def _digest(secret: bytes) -> bytes:
-    return hashlib.sha256(secret).digest()  # of one length, which so tells nothing
+    return hashlib.sha256(secret).digest()  # of a fixed length, so that the time tells nothing of the length
 
 
-def _readable(host: str) -> bool:
-    try:
-        host_name(host)
-    except ValueError:
-        return False
-    return True
+def _add_headers(send: Send) -> Send:
+    """Return `send` with the headers that every response has."""
 
-
-def _refused(status: int, why: str) -> Response:
-    return PlainTextResponse(f"{why}\n", status)
-
-
-def _with_headers(send: Send) -> Send:
-    """Return `send` with what every answer says to browsers."""
-
-    async def wrapped(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers.update(_HEADERS)
             headers.setdefault("cache-control", "no-store")
         await send(message)
 
-    return wrapped
+    return send_with_headers
 
 
-async def _while_wanted(  # noqa: PLR0917 - the parameters of an ASGI application
+async def _answer_while_connected(  # noqa: PLR0917 - the parameters of an ASGI application
     app: ASGIApp, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Answer for as long as the client is there; then whatever the answer waits for is cancelled."""
-    failed: Exception | None = None
+    """Answer as long as the client is connected; when it goes, cancel what the answer waits for."""
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
+        nursery.start_soon(_cancel_at_disconnect, receive, nursery.cancel_scope)
         try:
             await app(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - raised below, as it is instead of in a group
-            failed = error
+            failure = error
         nursery.cancel_scope.cancel()
-    if failed is not None:
-        raise failed
+    if failure is not None:
+        raise failure
 
 
-async def _until_gone(receive: Receive, answering: trio.CancelScope) -> None:
+async def _cancel_at_disconnect(receive: Receive, answer: trio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    answering.cancel()
+    answer.cancel()

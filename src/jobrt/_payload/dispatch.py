@@ -1,4 +1,4 @@
-"""Turn an annotation into a codec: the one place that knows every kind of annotation."""
+"""The codec of any annotation: the only module that knows all kinds of annotations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, NewType, Union
 
 from jobrt._payload.annotations import alias_value, is_alias
 from jobrt._payload.codecs import Codec, CodecError, Scope
-from jobrt._payload.containers import dict_codec, list_codec, pair_codec, set_codec, tuple_codec
+from jobrt._payload.containers import collection_codec, dict_codec, tuple_codec
 from jobrt._payload.fields import is_record
 from jobrt._payload.leaves import ANY, LEAVES, NONE, enum_codec, literal_codec, path_codec
 from jobrt._payload.records import record_codec
@@ -69,7 +69,7 @@ def codec_for(annotation: Any, scope: Scope) -> Codec:
 
 
 def _stripped(annotation: Any) -> Any:
-    """Return what stands behind `Annotated`, `NewType`, or a typed dict's qualifier."""
+    """Return the type behind `Annotated`, `NewType`, or a typed dict's qualifier."""
     while True:
         if typing.get_origin(annotation) in {Annotated, *_QUALIFIERS}:
             annotation = typing.get_args(annotation)[0]
@@ -104,14 +104,10 @@ def _leaf(annotation: Any) -> Codec:
 
 def _container(annotation: Any, scope: Scope) -> Codec:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is list:
-        return list_codec(scope.codec(arguments[0]))
-    if origin in {set, frozenset}:
-        return set_codec(origin, scope.codec(arguments[0]))
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:  # noqa: PLR2004 - tuple[T, ...]
-        return tuple_codec(scope.codec(arguments[0]))
+    if origin in {list, set, frozenset} or (origin is tuple and Ellipsis in arguments):
+        return collection_codec(origin, scope.codec(arguments[0]))
     if origin is tuple:
-        return pair_codec(tuple(map(scope.codec, arguments)))
+        return tuple_codec(tuple(map(scope.codec, arguments)))
     if origin is dict:
         return dict_codec(scope.codec(arguments[0]), scope.codec(arguments[1]))
     raise _unsupported(annotation)
@@ -119,18 +115,19 @@ def _container(annotation: Any, scope: Scope) -> Codec:
 
 def _union(arguments: tuple[Any, ...], scope: Scope) -> Codec:
     members = tuple(map(scope.codec, arguments))
-    if len(members) == 2 and NONE in members:  # noqa: PLR2004 - T | None
-        (inner,) = [member for member in members if member is not NONE]
-        return inner if inner is ANY else optional_codec(inner)
-    return union_codec(members)
+    match [member for member in members if member is not NONE]:
+        case [inner] if inner is not ANY:
+            return optional_codec(inner)
+        case _:
+            return union_codec(members)
 
 
 def _unsupported(annotation: Any) -> CodecError:
     if annotation is inspect.Parameter.empty:
-        return CodecError("has no annotation, so nobody knows how to store it")
+        return CodecError("has no annotation, so it cannot be stored")
     if isinstance(annotation, typing.TypeVar):
         return CodecError(
-            f"the type variable {annotation.__name__} stands for nothing here; give the class its arguments"
+            f"the type variable {annotation.__name__} has no value here; give the class its type arguments"
         )
     name = getattr(annotation, "__qualname__", None) or str(annotation)
     plain = getattr(typing.get_origin(annotation) or annotation, "__name__", "")
