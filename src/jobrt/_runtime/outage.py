@@ -1,13 +1,15 @@
-"""Treat "the database is away" as a state, not as a crash."""
+"""Outages: that the database cannot be used is a state of the worker, not a crash."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
+from tenacity import wait_exponential
 
+from jobrt.backoff import CallState, jittered
 from jobrt.events import Emitter, StorageDown, StorageUp
 
 if TYPE_CHECKING:
@@ -17,13 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Backoff", "Outage"]
 
-_FIRST = 0.05
-_LONGEST = 5.0
+_DELAY: Final = jittered(wait_exponential(multiplier=0.0375, max=3.75), relative=1 / 3)
+"""Up to 0.05 s after the first failure, doubling up to 5 s; never less than half of that, so that nobody spins."""
 
 
 @attrs.define(eq=False)
 class Outage:
-    """Know whether the storage is away, for the whole worker; tell once when it goes and once when it is back."""
+    """Whether the storage can be used, for the whole worker; its end and its beginning are one event each."""
 
     emit: Emitter
     since: float | None = None
@@ -46,7 +48,7 @@ class Outage:
 
 @attrs.define(eq=False)
 class Backoff:
-    """Wait longer after each failure of one actor in a row: 0.05 s doubling to 5 s, the upper half at random."""
+    """Delays after failures of one actor in a row: 0.05 s doubling to 5 s, the upper half at random."""
 
     outage: Outage
     chance: Callable[[], float] = random.random
@@ -55,9 +57,8 @@ class Backoff:
     async def wait(self, error: StorageError) -> None:
         """Report the failure and sleep."""
         self.outage.begin(error)
-        longest = min(_FIRST * 2 ** min(self.failures, 20), _LONGEST)
         self.failures += 1
-        await trio.sleep(longest * (0.5 + 0.5 * self.chance()))
+        await trio.sleep(_DELAY(CallState(attempt=self.failures, error=error, chance=self.chance)))
 
     def reset(self) -> None:
         """Note a success."""
