@@ -1,0 +1,195 @@
+"""What a fetcher decides: how much to claim and when, and which claims it still answers for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobrt._core.job import Claimed, JobRef, Outcome
+from jobrt._core.limits import Demand
+from jobrt._core.queues import Queue
+from jobrt._runtime.ledger import LARGEST_CLAIM, UNSETTLED_LIMIT, Ledger
+from jobrt._runtime.messages import Holding, OutcomeBatch, Report, Settings
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def job(job_id: int, lease: int = 1) -> Claimed:
+    """Return a job claimed under a lease."""
+    return Claimed(job_id, lease, "Work", "mail", 0, 1, 5, None, "{}", "{}", (), None, NOW, NOW, NOW)
+
+
+def demand(limit: int) -> Demand:
+    """Return a claim for so many jobs."""
+    return Demand("worker", "mail", limit, ("Work",))
+
+
+def batch(number: int, *jobs: Claimed) -> OutcomeBatch:
+    """Return the outcomes of jobs that have completed."""
+    return OutcomeBatch("mail", number, tuple(Report(Outcome(job.id, job.lease), job, 0.0) for job in jobs))
+
+
+def claim(ledger: Ledger, *jobs: Claimed, limit: int | None = None, now: float = 0.0) -> None:
+    """Have the ledger take over the jobs of a claim, for just as many unless it asked for more."""
+    ledger.accept(demand(len(jobs) if limit is None else limit), jobs, left_out=False, now=now)
+
+
+def test_a_claim_leaves_room_for_what_the_executors_do_not_hold() -> None:
+    """Outcomes give the room back, not the writing of them."""
+    ledger = Ledger(Queue(3))
+    assert ledger.room(0.0) == 3
+    claim(ledger, job(1), job(2))
+    assert ledger.room(0.0) == 1
+    ledger.take_back(batch(0, job(1)), attempts=1)
+    assert ledger.room(0.0) == 2
+    ledger.claiming += 2
+    assert ledger.room(0.0) == 0
+
+
+def test_quick_jobs_are_prefetched() -> None:
+    """A tenth of a second of work is held beyond the slots, four thousand jobs at the most."""
+    ledger = Ledger(Queue(10))
+    ledger.prefetch(0.0)
+    ledger.finished += 1000
+    assert ledger.prefetch(1.0) == 100
+    ledger.finished += 1_000_000
+    assert ledger.prefetch(2.0) == 4000
+
+
+def test_a_refill_is_wanted_when_half_of_the_prefetched_jobs_are_gone() -> None:
+    """If the last claim came back full; else nobody knows of any job that is due."""
+    ledger = Ledger(Queue(10))
+    claim(ledger, *map(job, range(12)))
+    assert ledger.more
+    assert not ledger.wants_refill(0.0)
+    ledger.take_back(batch(0, job(0), job(1)), attempts=0)
+    assert ledger.wants_refill(0.0)
+    claim(ledger, limit=5)
+    assert not ledger.wants_refill(0.0)
+
+
+def test_a_second_claim_is_for_a_large_demand_without_doubt() -> None:
+    """Unresolved claims are reconciled when no other claim is under way."""
+    ledger = Ledger(Queue(LARGEST_CLAIM))
+    ledger.more = True
+    assert ledger.wants_second_claim(0.0)
+    ledger.unresolved = 1
+    assert not ledger.wants_second_claim(0.0)
+
+
+def test_ten_thousand_outcomes_stop_the_claims() -> None:
+    """What is settled counts no more."""
+    ledger = Ledger(Queue(10))
+    jobs = [job(number) for number in range(UNSETTLED_LIMIT)]
+    claim(ledger, *jobs)
+    ledger.take_back(batch(0, *jobs), attempts=len(jobs))
+    assert ledger.crowded
+    ledger.settle(0)
+    assert not ledger.crowded
+    assert ledger.idle
+
+
+def test_what_is_not_wanted_soon_is_given_back_at_the_poll() -> None:
+    """Everything, if no attempt has ended since the last one; else what the queue finishes in a tenth of a second."""
+    ledger = Ledger(Queue(10))
+    ledger.prefetch(0.0)
+    ledger.finished += 1000
+    assert ledger.keep_at_poll(1.0) == 100
+    assert ledger.keep_at_poll(1.0) == 0
+
+
+def test_operators_settings_replace_those_before() -> None:
+    """They are whole states."""
+    ledger = Ledger(Queue(10))
+    ledger.apply(Settings(paused=True, concurrency=3))
+    assert (ledger.paused, ledger.concurrency) == (True, 3)
+
+
+def test_an_outcome_that_is_lost_leaves_its_job_to_be_reconciled() -> None:
+    """The storage then gives the job back, since the worker does not know of it."""
+    ledger = Ledger(Queue(10))
+    claim(ledger, job(1), job(2))
+    ledger.take_back(batch(0, job(1), job(2)), attempts=2)
+    ledger.settle(0, [JobRef(1, 1)])
+    assert (ledger.unresolved, ledger.known()) == (1, [])
+
+
+def test_outcomes_that_the_jobs_have_written_are_settled() -> None:
+    """Their transaction has completed the job."""
+    ledger = Ledger(Queue(10))
+    claim(ledger, job(1))
+    ledger.take_back(None, attempts=1)
+    ledger.take_written(batch(0, job(1)).reports)
+    assert ledger.idle
+    assert (ledger.held, ledger.finished) == (0, 1)
+
+
+def test_jobs_lost_between_fetcher_and_executors_are_found() -> None:
+    """By what restarted executors hold; batches still on their way, and outcomes still to be written, are not lost."""
+    ledger = Ledger(Queue(10))
+    claim(ledger, job(1), job(2), job(3))
+    ledger.take_back(batch(0, job(1)), attempts=1)
+    claim(ledger, job(4, lease=2))
+    held = ledger.compare(Holding(1, (job(2),)))
+    assert [each.id for each in held] == [2, 4]
+    assert sorted(ledger.known()) == [(1, 1), (2, 1), (4, 2)]
+    assert (ledger.held, ledger.unresolved) == (2, 1)
+
+
+def test_a_comparison_that_finds_everything_changes_nothing() -> None:
+    """A restart alone is no reason to doubt."""
+    ledger = Ledger(Queue(10))
+    claim(ledger, job(1))
+    ledger.compare(Holding(1, (job(1),)))
+    assert (ledger.held, ledger.unresolved) == (1, 0)
+
+
+def test_batches_that_were_not_sent_are_given_back() -> None:
+    """They are no longer on their way to the executors."""
+    ledger = Ledger(Queue(10))
+    claim(ledger, job(1), job(2))
+    assert [each.id for each in ledger.drop_unsent()] == [1, 2]
+    assert not ledger.unsent
+    assert ledger.compare(Holding(0, ())) == []
+
+
+@given(st.data())
+def test_every_claim_is_known_from_reply_to_settlement(data: st.DataObject) -> None:
+    """Whatever the order of claims, returns and writes; `held` is never too low."""
+    ledger = Ledger(Queue(10))
+    ids, numbers = count(), count()
+    at_executors: list[Claimed] = []
+    returned: dict[int, list[Claimed]] = {}
+    for lease in range(data.draw(st.integers(1, 12))):
+        match data.draw(st.sampled_from(["claim", "return", "settle"])):
+            case "claim":
+                jobs = [job(next(ids), lease) for _ in range(data.draw(st.integers(0, 5)))]
+                claim(ledger, *jobs, limit=5)
+                at_executors += jobs
+            case "return" if at_executors:
+                size = data.draw(st.integers(1, len(at_executors)))
+                back, at_executors = at_executors[:size], at_executors[size:]
+                returned[number := next(numbers)] = back
+                ledger.take_back(batch(number, *back), attempts=size)
+            case "settle" if returned:
+                number = data.draw(st.sampled_from(sorted(returned)))
+                del returned[number]
+                ledger.settle(number)
+        open_jobs = [*at_executors, *(each for jobs in returned.values() for each in jobs)]
+        assert sorted(ledger.known()) == sorted(JobRef(each.id, each.lease) for each in open_jobs)
+        assert ledger.held == len(at_executors)
+        assert ledger.unsettled == len(open_jobs) - len(at_executors)
+        assert ledger.idle is not bool(open_jobs)
+
+
+@pytest.mark.parametrize("clustered", [True, False])
+def test_claims_in_turn_always_leave_a_reason_to_look_again(clustered: bool) -> None:
+    """A limit over the cluster may have kept back what is due, however few came."""
+    ledger = Ledger(Queue(10, cluster_limit=1))
+    wanted = Demand("worker", "mail", 10, ("Work",), cluster_limit=1 if clustered else None)
+    ledger.accept(wanted, (), left_out=False, now=0.0)
+    assert ledger.more is clustered
