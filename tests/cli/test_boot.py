@@ -103,7 +103,7 @@ def test_giving_up_lets_the_other_processes_finish(
     with psycopg.connect(postgres_url) as conn:
         conn.execute("insert into jobrt.migration (name) values ('9999_later')")
     (processes - {busy}).pop().kill()
-    until(parent.stderr, "is stopping: 1 jobs")
+    until(parent.stderr, "is stopping; running jobs: 1")
     (shop / "go").touch()
     last = ended(parent, 1)[-1]
     assert last.startswith(GAVE_UP)

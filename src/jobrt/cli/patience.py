@@ -36,7 +36,7 @@ class _Patience:
         self.scope.deadline = trio.current_time() + self.seconds
         if self.seconds > 0:
             limit = "" if math.isinf(self.seconds) else f" for {self.seconds:g} s"
-            log(event, more=f"; trying again{limit}")
+            log(event, suffix=f"; trying again{limit}")
 
 
 async def wait_for_database(app: App, *, seconds: float) -> None:
