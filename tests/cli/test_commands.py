@@ -144,8 +144,8 @@ def test_doctor_says_why_nothing_runs(jobrt_command: Command) -> None:
     jobrt_command("queues", "pause", "mail")
     found = jobrt_command("doctor")
     assert found.status == 1
-    assert "queue mail is paused with 1 due jobs: `queues resume mail`" in found.out
-    assert "0 workers are alive" in found.out
+    assert "queue mail is paused with 1 due job: resume it with `queues resume mail`" in found.out
+    assert "no worker is alive: start one with" in found.out
 
 
 def test_manifest_lists_what_the_code_declares(jobrt_command: Command) -> None:

@@ -46,10 +46,10 @@ def _row(*, beat: float = 0.0, alive: bool = True, **info: Any) -> WorkerRow:
         ({}, None),
         ({"alive": False}, "worker w1 is dead"),
         ({"outage": "no route"}, "cannot reach the database: no route"),
-        ({"beat": 21}, "last heard from 21"),
+        ({"beat": 21}, "sent its last heartbeat 21.0 s ago"),
         (
             {"queues": {"default": {"stuck": [4, 5], "concurrency": 1}}},
-            "jobs 4, 5 in queue default are stuck",
+            "stuck jobs in queue default: 4, 5; see its log",
         ),
         (
             {
@@ -96,10 +96,10 @@ def test_doctor_tells_why_due_jobs_wait(jobrt_command: Command, shop: Path) -> N
     trio.run(_leave_jobs, f"sqlite:///{shop}/shop.db")
     found = jobrt_command("doctor")
     assert found.status == 1
-    assert "!!  queue mail is paused with 1 due jobs: `queues resume mail`\n" in found.out
-    assert "ok  queue default: 2 due jobs, the oldest for" in found.out
-    assert "; 1 slots are free\n" in found.out
-    assert "jobs named 'Long' wait, which this app does not know" in found.out
+    assert "!!  queue mail is paused with 1 due job: resume it with `queues resume mail`\n" in found.out
+    assert "ok  queue default: 2 due jobs, the oldest due for" in found.out
+    assert "; 1 free slot\n" in found.out
+    assert "jobs named 'Long' are waiting, but this application does not define them" in found.out
 
 
 def test_migrations_of_sqlite_are_not_printed(jobrt_command: Command, shop: Path) -> None:

@@ -36,7 +36,7 @@ async def test_the_overview_of_nothing(database_url: str) -> None:
     async with serve(shop(database_url)) as board:
         page = await board.get("/")
     assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert "0 workers are alive: start `python -m jobrt worker`" in page.text
+    assert "no worker is alive: start one with `python -m jobrt --app MODULE:ATTR worker`" in page.text
     assert "No queue has jobs" in page.text
     assert "Nothing runs." in page.text
 
@@ -64,7 +64,7 @@ async def test_the_overview_of_something(database_url: str) -> None:
         "cancelled": "0",
         "discarded": "1",
     }
-    assert "queue mail is paused with 1 due jobs" in html.unescape(text)
+    assert "queue mail is paused with 1 due job:" in html.unescape(text)
     assert "Resume<span" in text
     assert '<progress max="4' in text
     assert "nearly" in text
@@ -76,7 +76,7 @@ async def test_counts_go_no_further_than_ten_thousand(
 ) -> None:
     """More is told as that many and a plus."""
     for module in ("jobrt._views.findings", "jobrt.dashboard.overview", "jobrt.dashboard.render"):
-        monkeypatch.setattr(f"{module}.MOST", 3)
+        monkeypatch.setattr(f"{module}.COUNT_LIMIT", 3)
     app = shop(database_url)
     async with serve(app) as board:
         await board.jobs.enqueue_many([value(app, "hello") for _ in range(5)])
@@ -133,9 +133,9 @@ async def _enqueue_six(board: Board) -> None:
     [
         ("stat=done", "there is no filter 'stat': use state, queue"),
         ("state=done", "the states are scheduled"),
-        ("args=name", "args 'name': write FIELD=VALUE"),
+        ("args=name", "args 'name' is malformed: write FIELD=VALUE"),
         ("id=7", "there is no filter 'id'"),
-        ("since=yesterday", "'yesterday' is no length of time"),
+        ("since=yesterday", "'yesterday' is not a duration"),
         ("since=1h&since=2h", "since is given twice"),
         ("after=x", "after is 'x': give a whole number above zero"),
         ("after=" + "9" * 30, "give a whole number above zero"),
@@ -188,7 +188,7 @@ async def test_a_fault_of_ours_is_a_plain_500(sqlite_url: str, monkeypatch: pyte
     def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("jobrt.dashboard.workers.condition", fail)
+    monkeypatch.setattr("jobrt.dashboard.workers.worker_condition", fail)
     app = shop(sqlite_url)
     async with serve(app) as board, app.open_storage() as storage:
         await storage.register("w1", lease=60, info={})
@@ -262,7 +262,7 @@ async def test_a_running_job_that_is_being_cancelled(database_url: str) -> None:
             await storage.beat("w1", lease=600, info=_cancelling({str(handle.id): "cleaning"}))
             later = html.unescape((await board.get(f"/jobs/{handle.id}")).text)
             overview = html.unescape((await board.get("/")).text)
-    assert "asked; its worker has not said that it knows" in page
+    assert "requested; the worker has not confirmed it yet" in page
     assert "wrong customer" in page
     assert "Cancelling: cleaning up" in later
     assert "cancelling: cleaning up" in overview
@@ -291,8 +291,8 @@ async def test_workers_with_their_trees(database_url: str) -> None:
     assert '<th scope="row" class="depth-3">fetcher</th>' in text
     assert "alive" in text
     assert "dead, its jobs await rescue" in dead
-    assert "2 (1 lately)" in dead
-    assert "is far past its usual time" in dead
+    assert "2 (1 recent)" in dead
+    assert "has run for at least 99 s, far longer than usual" in dead
     assert EVIL not in dead
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from jobrt._views.findings import Finding, examine, look
+from jobrt._views.findings import Finding, examine, take_snapshot
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import JobrtError
@@ -73,10 +73,10 @@ async def doctor(setting: Setting, as_json: bool) -> int:
     app = setting.app()
     try:
         async with app.open_client() as jobs:
-            state = await look(jobs)
+            snapshot = await take_snapshot(jobs)
         place = app.url.rpartition("@")[2]
         findings = [Finding(wrong=False, text=f"the database {place} answers and is up to date")]
-        findings += examine(state, names=app.registry.names, now=datetime.now(UTC))
+        findings += examine(snapshot, names=app.registry.names, now=datetime.now(UTC))
     except JobrtError as error:
         findings = [Finding(wrong=True, text=f"the database cannot be used: {error}")]
     if as_json:

@@ -20,7 +20,7 @@ __all__ = ["COMMANDS"]
 
 def _row(row: CronRow) -> list[object]:
     one = view_cron(row, datetime.now(UTC))
-    schedule = f"broken: {one.broken}" if one.broken else one.schedule
+    schedule = f"broken: {one.error}" if one.error else one.schedule
     return [one.name, one.job, schedule, one.last, one.upcoming, "paused" if one.paused else one.missed]
 
 

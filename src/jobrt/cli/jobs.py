@@ -11,7 +11,7 @@ import click
 from rich.markup import escape
 
 import jobrt
-from jobrt._views.jobs import cancelling, one_by_one, phases, told
+from jobrt._views.jobs import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
 from jobrt._views.words import age, jobs_in_words
 from jobrt.cli.output import (
     JOB_COLUMNS,
@@ -251,9 +251,9 @@ def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
 
 def _told(job: jobrt.JobRecord, workers: Sequence[WorkerRow]) -> list[tuple[str, str]]:
     """Return what the worker of a running job says of it: how far its cancellation is, what the watchdog saw."""
-    phase = cancelling(job, phases(workers))
+    phase = cancel_phase(job, cancel_phases(workers))
     facts = [("cancelling", phase)] if phase else []
-    return facts + [("watchdog", one) for one in told(job, workers)]
+    return facts + [("watchdog", one) for one in watchdog_notices(job, workers)]
 
 
 def _bulk(
@@ -276,7 +276,7 @@ def _bulk(
         refused: list[JobrtError] = []
         async with setting.app().open_client() as jobs:
             if where is None:
-                count, refused = await one_by_one(jobs, ids, partial(does, **options))
+                count, refused = await apply_to_each(jobs, ids, partial(does, **options))
             elif not await confirmed(jobs, where, verb=verb, yes=yes):
                 return 0
             else:

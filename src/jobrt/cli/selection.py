@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from jobrt._views import picking
+from jobrt._views import filters
 from jobrt._views.words import jobs_in_words
 from jobrt.cli.output import JOB_COLUMNS, job_row, print_rows
 
@@ -26,18 +26,18 @@ T = TypeVar("T")
 
 def duration(text: str) -> timedelta:
     """Return what ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``1w`` means; raise `click.BadParameter`."""
-    return _understood(picking.duration, text)
+    return _understood(filters.parse_duration, text)
 
 
 def chosen(**options: Any) -> Where | None:
     """Return the filter that the options make: all of them must match; None if there are none."""
-    return _understood(picking.pick, prefix="--", **options)
+    return _understood(filters.build_filter, prefix="--", **options)
 
 
 def _understood(read: Callable[..., T], *args: Any, **options: Any) -> T:
     try:
         return read(*args, **options)
-    except picking.NotUnderstood as error:
+    except filters.MalformedText as error:
         raise click.BadParameter(str(error)) from None
 
 

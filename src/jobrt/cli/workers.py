@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import jobrt
-from jobrt._views.findings import MOST
-from jobrt._views.jobs import cancelling, phases
+from jobrt._views.findings import COUNT_LIMIT
+from jobrt._views.jobs import cancel_phase, cancel_phases
 from jobrt._views.words import age, progress_in_words
 from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
 from jobrt.cli.queues import COLUMNS, queue_rows
@@ -76,10 +76,10 @@ async def top(setting: Setting, once: bool, every: float) -> None:
 async def _picture(jobs: Client, *, height: int | None = None) -> Group:
     """Draw everything; for a screen, what does not fit below the tables is drawn briefly."""
     running = await jobs.query(jobrt.where.state("executing"), order_by="schedule_at", limit=_SHOWN)
-    workers, queues = await jobs.workers(), await queue_rows(jobs, most=MOST)
+    workers, queues = await jobs.workers(), await queue_rows(jobs, most=COUNT_LIMIT)
     left = None if height is None else height - len(queues) - len(running) - 4
     trees = drawn(workers, height=left)
-    return Group(_queue_table(queues), "", _running_table(running, phases(workers)), "", trees)
+    return Group(_queue_table(queues), "", _running_table(running, cancel_phases(workers)), "", trees)
 
 
 def _queue_table(rows: list[list[Any]]) -> Table:
@@ -107,7 +107,7 @@ def _running_table(running: list[jobrt.JobRecord], known: Mapping[int, str]) -> 
 
 def _progress(job: jobrt.JobRecord, known: Mapping[int, str]) -> str:
     progress = progress_in_words(job.progress) if job.progress is not None else ""
-    phase = cancelling(job, known)
+    phase = cancel_phase(job, known)
     return f"{progress}  cancelling: {phase}" if phase else progress
 
 

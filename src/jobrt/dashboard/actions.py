@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 
 from jobrt._core import where
-from jobrt._views.findings import MOST
-from jobrt._views.jobs import one_by_one
+from jobrt._views.findings import COUNT_LIMIT
+from jobrt._views.jobs import apply_to_each
 from jobrt.dashboard.picks import number, read
 from jobrt.dashboard.render import root_of
 from jobrt.errors import InvalidFilter, JobNotFound
@@ -48,7 +48,7 @@ async def confirm(site: Site, request: Request) -> Response:
         "confirm.html",
         action=_action(picked.rest),
         picked=picked,
-        count=await site.jobs.count(chosen, most=MOST),
+        count=await site.jobs.count(chosen, most=COUNT_LIMIT),
         first=await site.jobs.query(chosen, order_by="id", limit=_SHOWN, details=False),
     )
 
@@ -101,7 +101,7 @@ async def change_jobs(site: Site, request: Request) -> Response:
     if not picked.ids:
         count = await does(site.jobs, chosen)
     else:
-        count, refused = await one_by_one(site.jobs, picked.ids, does)
+        count, refused = await apply_to_each(site.jobs, picked.ids, does)
         if refused:
             status = 404 if isinstance(refused[0], JobNotFound) else 409
             return site.page(

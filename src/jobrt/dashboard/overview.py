@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from jobrt._core import where
 from jobrt._core.states import State
-from jobrt._views.findings import MOST, examine, look
-from jobrt._views.jobs import cancelling, phases
+from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
+from jobrt._views.jobs import cancel_phase, cancel_phases
 from jobrt._views.queues import view_queues
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ _OVER: Final = (State.COMPLETED, State.CANCELLED, State.DISCARDED)
 
 async def overview(site: Site, request: Request) -> Response:
     """Return the overview."""
-    state = await look(site.jobs)
+    snapshot = await take_snapshot(site.jobs)
     running = await site.jobs.query(where.state("executing"), order_by="schedule_at", limit=_RUNNING)
-    known, now = phases(state.workers), datetime.now(UTC)
+    known, now = cancel_phases(snapshot.workers), datetime.now(UTC)
     return site.page(
         request,
         "overview.html",
-        findings=list(examine(state, names=site.app.registry.names, now=now)),
-        totals=await _totals(site.jobs, state.queues),
-        queues=view_queues(state.queues, state.workers),
-        running=[(one, cancelling(one, known)) for one in running],
+        findings=list(examine(snapshot, names=site.app.registry.names, now=now)),
+        totals=await _totals(site.jobs, snapshot.queues),
+        queues=view_queues(snapshot.queues, snapshot.workers),
+        running=[(one, cancel_phase(one, known)) for one in running],
     )
 
 
@@ -53,6 +53,6 @@ async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tupl
         "retryable": (sum(one.retryable for one in queues), more),
     }
     for state in _OVER:
-        count = await jobs.count(where.state(state), most=MOST)
-        totals[state.value] = (count, count == MOST)
+        count = await jobs.count(where.state(state), most=COUNT_LIMIT)
+        totals[state.value] = (count, count == COUNT_LIMIT)
     return totals

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from jobrt._views.picking import pick
+from jobrt._views.filters import build_filter
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def read(pairs: Iterable[tuple[str, str]], *, also: Collection[str] = (), ids: b
 def _where(filters: Mapping[str, tuple[str, ...]]) -> Where | None:
     many: dict[str, Any] = {option: filters.get(key, ()) for key, option in _MANY.items()}
     one: dict[str, Any] = {key: filters[key][0] for key in _ONE if key in filters}
-    return pick(**many, **one, zone=UTC)
+    return build_filter(**many, **one, zone=UTC)
 
 
 def number(what: str, text: str) -> int:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from jobrt._core.states import State
-from jobrt._views.findings import MOST
+from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def _clock(moment: datetime | None) -> str:
 
 
 def _at_most(count: int) -> str:
-    """Return a count that goes no further than `MOST`."""
-    return f"{count:,}" if count < MOST else f"{MOST:,}+"
+    """Return a count that goes no further than `COUNT_LIMIT`."""
+    return f"{count:,}" if count < COUNT_LIMIT else f"{COUNT_LIMIT:,}+"
 
 
 def _brief(value: Any) -> str:

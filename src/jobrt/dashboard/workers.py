@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from jobrt._views.trees import condition, lines
+from jobrt._views.trees import tree_lines, worker_condition
 from jobrt._views.words import notice_words
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ async def workers(site: Site, request: Request) -> Response:
     found = [
         {
             "row": row,
-            "condition": condition(row),
-            "lines": list(lines(row, now)),
+            "condition": worker_condition(row),
+            "lines": list(tree_lines(row, now)),
             "notices": [notice_words(one) for one in row.info.get("notices", ())],
         }
         for row in await site.jobs.workers()
