@@ -1,4 +1,4 @@
-"""Draw workers' supervision trees."""
+"""Supervision trees of workers, for a terminal or a pipe."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from jobrt._storage.contract import WorkerRow
 
-__all__ = ["drawn", "plain"]
+__all__ = ["draw_trees", "plain_lines"]
 
 
-def plain(row: WorkerRow) -> Iterator[str]:
+def plain_lines(row: WorkerRow) -> Iterator[str]:
     """Return a worker's tree as lines for a pipe."""
     yield headline(row, datetime.now(UTC))
     for line in tree_lines(row, datetime.now(UTC)):
@@ -33,14 +33,14 @@ def plain(row: WorkerRow) -> Iterator[str]:
         yield f"  watchdog: {notice_words(notice)}"
 
 
-def drawn(rows: Sequence[WorkerRow], *, height: int | None = None) -> Group:
-    """Draw the trees for a terminal; those that do not fit into `height` lines without the children that are well."""
+def draw_trees(rows: Sequence[WorkerRow], *, height: int | None = None) -> Group:
+    """Draw the trees for a terminal. If they exceed `height` lines, omit children that are healthy and have no load."""
     size = sum(1 + sum(1 for _ in tree_lines(row, datetime.now(UTC))) for row in rows)
     brief = height is not None and size > height
-    return Group(*(part for row in rows for part in _drawn(row, brief=brief)))
+    return Group(*(part for row in rows for part in _draw(row, brief=brief)))
 
 
-def _drawn(row: WorkerRow, *, brief: bool) -> Iterator[Text | Table]:
+def _draw(row: WorkerRow, *, brief: bool) -> Iterator[Text | Table]:
     yield Text(headline(row, datetime.now(UTC)), style="bold" if row.alive else "bold red")
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     open_at: dict[int, bool] = {}
