@@ -86,7 +86,7 @@ def test_a_port_that_is_taken(jobrt_command: Command) -> None:
         done = jobrt_command("dashboard", "--port", str(port))
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith(f"jobrt: cannot listen on 127.0.0.1, port {port}: ")
-    assert done.err.endswith("; choose another --host or --port\n")
+    assert done.err.endswith("; use another --host or --port\n")
     assert done.err.count("\n") == 1
 
 

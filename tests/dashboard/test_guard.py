@@ -1,4 +1,4 @@
-"""Who may look and who may press: hosts, origins, passwords."""
+"""Tests of access control: hosts, origins and passwords."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.dashboard.serving import Board, serve, serve_pages, shop, value
     ],
 )
 def test_known_hosts(host: str, known: bool) -> None:
-    """Addresses, localhost, and the names that were allowed: nobody can make a page of theirs be one of these."""
+    """IP addresses, localhost and the allowed names are known hosts. An attacker can use none of these."""
     assert is_known_host(host, frozenset({"jobs.example.com"})) is known
 
 
@@ -58,12 +58,12 @@ def test_known_hosts(host: str, known: bool) -> None:
     ],
 )
 def test_our_own_pages(headers: dict[str, str], same: bool) -> None:
-    """What a browser says of where a request comes from counts; who says nothing is not trusted."""
+    """A request is trusted only if the browser reports our own origin."""
     assert is_same_origin({"host": "localhost:8000", **headers}) is same
 
 
 async def test_another_name_is_not_answered(sqlite_url: str) -> None:
-    """A page of another site cannot read ours by letting its own name point here."""
+    """A site whose host name points to the dashboard cannot read its pages."""
     async with serve(shop(sqlite_url), hosts=["Jobs.example.com"]) as board:
         evil = await board.get("/jobs", host="evil.example.com:8000")
         none = await board.get("/", host="@")
@@ -82,19 +82,19 @@ async def test_another_name_is_not_answered(sqlite_url: str) -> None:
     ],
 )
 async def test_no_other_site_presses_our_buttons(database_url: str, headers: dict[str, str]) -> None:
-    """403, and nothing is done."""
+    """A form from another site gets status 403 and changes nothing."""
     app = shop(database_url)
     async with serve(app) as board:
         handle = await board.jobs.enqueue(value(app, "hello"))
         refused = await board.post("/jobs/change", headers=headers, id=handle.id, action="cancel")
         paused = await board.post("/queues/change", headers=headers, queue="default", action="pause")
         assert await board.state(handle.id) == "available"
-        assert not any(one.paused for one in await board.jobs.queues())
+        assert not any(queue.paused for queue in await board.jobs.queues())
     assert (refused.status, paused.status) == (403, 403)
 
 
 async def test_a_password(sqlite_url: str) -> None:
-    """Without it nothing is shown, not even a file; any user name will do."""
+    """Without the password, every request gets status 401. Any user name is accepted."""
 
     def basic(text: str) -> str:
         return "Basic " + base64.b64encode(text.encode()).decode()
@@ -111,13 +111,13 @@ async def test_a_password(sqlite_url: str) -> None:
         ]
         right = await board.get("/", authorization=basic("ada:sesame:1"))
         assert await board.jobs.queues() == []
-    assert [one.status for one in answers] == [401] * 7
+    assert [answer.status for answer in answers] == [401] * 7
     assert answers[0].headers["www-authenticate"] == 'Basic realm="jobrt", charset="UTF-8"'
     assert right.status == 200
 
 
 async def test_mounted_in_a_program_of_ones_own(database_url: str) -> None:
-    """Below any path: each link, form and redirect stays below it, and the program's own pages are its own."""
+    """Each link, form and redirect stays below the mount path. The program keeps its other pages."""
     app = shop(database_url)
     async with app.open_client() as jobs:
         pages = Starlette(routes=[Mount("/ops/jobs & more", jobrt.dashboard.asgi(app, jobs))])
@@ -131,9 +131,9 @@ async def test_mounted_in_a_program_of_ones_own(database_url: str) -> None:
             style = await board.get("/static/dashboard.css")
             done = await board.post("/jobs/change", id=handle.id, action="cancel", page="job")
             outside = await Board(app, jobs, port).get("/jobs")
-    links = {one for text in texts for one in _links(text)}
+    links = {link for text in texts for link in _links(text)}
     assert links
-    assert [one for one in links if not one.startswith(("/ops/jobs%20%26%20more/", "#"))] == []
+    assert [link for link in links if not link.startswith(("/ops/jobs%20%26%20more/", "#"))] == []
     assert (style.status, outside.status) == (200, 404)
     assert (done.status, done.headers["location"]) == (303, f"/ops/jobs%20%26%20more/jobs/{handle.id}")
     assert 'aria-current="page">Cron' in texts[3]

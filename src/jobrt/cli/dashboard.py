@@ -69,7 +69,7 @@ async def dashboard(
         setting.app(),
         host=host,
         port=port,
-        tell=lambda address: click.echo(f"dashboard at {address} (press Ctrl-C to stop)"),
+        on_ready=lambda address: click.echo(f"dashboard at {address} (press Ctrl-C to stop)"),
         hosts=(host, *hosts),
         password=password,
         read_only=read_only,

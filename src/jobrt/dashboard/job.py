@@ -1,4 +1,4 @@
-"""Show everything about a job."""
+"""Page of one job."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ async def job(site: Site, request: Request) -> Response:
         final=record.state in FINAL,
         running=running,
         phase=cancel_phase(record, cancel_phases(workers)),
-        told=list(watchdog_notices(record, workers)),
+        notices=list(watchdog_notices(record, workers)),
     )

@@ -1,4 +1,4 @@
-"""Show every worker's supervision tree, and what its watchdog has seen."""
+"""Page of the workers, with their supervision trees and watchdog notices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["workers"]
 
 
 async def workers(site: Site, request: Request) -> Response:
-    """Return the workers' page."""
+    """Return the workers page."""
     now = datetime.now(UTC)
     found = [
         {
             "row": row,
             "condition": worker_condition(row),
             "lines": list(tree_lines(row, now)),
-            "notices": [notice_words(one) for one in row.info.get("notices", ())],
+            "notices": [notice_words(notice) for notice in row.info.get("notices", ())],
         }
         for row in await site.jobs.workers()
     ]
