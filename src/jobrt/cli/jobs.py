@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 
 import jobrt
+from jobrt._client import Client
 from jobrt._views.jobs import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
 from jobrt._views.words import age, jobs_in_words
 from jobrt.cli.output import (
@@ -29,7 +30,6 @@ from jobrt.cli.setting import Setting, in_trio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from jobrt._client import Client
     from jobrt._core.where import Where
     from jobrt._registry import JobDefinition
     from jobrt._storage.contract import WorkerRow
@@ -301,18 +301,6 @@ def _bulk(
     return command
 
 
-async def _cancel(jobs: Client, job: int | Where, *, reason: str) -> int:
-    return await jobs.cancel(job, reason)
-
-
-async def _rerun(jobs: Client, job: int | Where) -> int:
-    return await jobs.rerun(job)
-
-
-async def _delete(jobs: Client, job: int | Where) -> int:
-    return await jobs.delete(job)
-
-
 async def _update(jobs: Client, job: int | Where, **options: Any) -> int:
     changes = _options(options)
     if "queue_to" in changes:
@@ -329,12 +317,12 @@ COMMANDS = (
     show,
     _bulk(
         "cancel",
-        _cancel,
+        Client.cancel,
         help_text="Cancel jobs, including running jobs. Select them by id or by options.",
         options=[click.option("--reason", default="", help="Reason to store with the job.")],
     ),
-    _bulk("rerun", _rerun, help_text="Run finished jobs again. Select them by id or by options."),
-    _bulk("delete", _delete, help_text="Delete jobs. Select them by id or by options."),
+    _bulk("rerun", Client.rerun, help_text="Run finished jobs again. Select them by id or by options."),
+    _bulk("delete", Client.delete, help_text="Delete jobs. Select them by id or by options."),
     _bulk(
         "update",
         _update,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobrt._client import Client
 from jobrt._views.queues import view_queues
 from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
@@ -14,7 +15,6 @@ from jobrt.cli.setting import Setting, in_trio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from jobrt._client import Client
     from jobrt._core.queues import QueueStatus
 
 __all__ = ["COLUMNS", "COMMANDS", "queue_rows"]
@@ -62,7 +62,9 @@ async def _show(setting: Setting, as_json: bool) -> None:
             print_rows(COLUMNS, await queue_rows(jobs), empty="no queue has jobs")
 
 
-async def _change(setting: Setting, queue: str, change: Callable[[Client], Awaitable[object]]) -> None:
+async def _change(
+    setting: Setting, queue: str, change: Callable[..., Awaitable[object]], *arguments: object
+) -> None:
     """Change a queue; warn if it is unknown, which may be a misspelling or a queue that is used later."""
     app = setting.app()
     async with app.open_client() as jobs:
@@ -70,7 +72,7 @@ async def _change(setting: Setting, queue: str, change: Callable[[Client], Await
         known.update(name for row in await jobs.workers() for name in row.info.get("queues", ()))
         if queue not in known:
             click.echo(f"jobrt: warning: no job, worker or application uses queue {queue!r} yet", err=True)
-        await change(jobs)
+        await change(jobs, queue, *arguments)
 
 
 @queues.command()
@@ -79,7 +81,7 @@ async def _change(setting: Setting, queue: str, change: Callable[[Client], Await
 @in_trio
 async def pause(setting: Setting, queue: str) -> None:
     """Pause QUEUE on all workers until it is resumed."""
-    await _change(setting, queue, lambda jobs: jobs.pause(queue))
+    await _change(setting, queue, Client.pause)
     click.echo(f"queue {queue} is paused on all workers; running jobs continue")
 
 
@@ -89,7 +91,7 @@ async def pause(setting: Setting, queue: str) -> None:
 @in_trio
 async def resume(setting: Setting, queue: str) -> None:
     """Resume QUEUE on all workers."""
-    await _change(setting, queue, lambda jobs: jobs.resume(queue))
+    await _change(setting, queue, Client.resume)
     click.echo(f"queue {queue} is resumed")
 
 
@@ -106,8 +108,7 @@ async def scale(setting: Setting, queue: str, concurrency: str) -> None:
     if concurrency != "default" and not concurrency.isdecimal():
         msg = f"CONCURRENCY is {concurrency!r}: use a number above zero, or default"
         raise click.BadParameter(msg)
-    slots = None if concurrency == "default" else int(concurrency)
-    await _change(setting, queue, lambda jobs: jobs.scale(queue, slots))
+    await _change(setting, queue, Client.scale, None if concurrency == "default" else int(concurrency))
     click.echo(f"queue {queue} is scaled to {concurrency}")
 
 

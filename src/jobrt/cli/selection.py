@@ -50,15 +50,8 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _OPTION_NAMES = (
-    "states",
-    "queues",
-    "names",
-    "tags",
-    "workers",
-    "args_equal",
-    "metadata_equal",
-    "since",
-    "before",
+    *("states", "queues", "names", "tags", "workers"),
+    *("args_equal", "metadata_equal", "since", "before"),
 )
 _OPTIONS = (
     click.option("--state", "states", multiple=True, help="Jobs in this state. Repeatable."),
