@@ -1,9 +1,9 @@
 # /// script
 # dependencies = ["nox>=2025.5.1"]
 # ///
-"""Everything that can be run on jobrt. `nox` alone runs what every change must pass; `nox -l` lists the rest.
+"""Sessions for checks, tests and builds. `nox` runs those that every change must pass; `nox -l` lists all sessions.
 
-Arguments after `--` go to pytest, or are a benchmark and its options: `nox -s tests-3.13 -- tests/core -x`.
+Arguments after `--` go to pytest, as in `nox -s tests-3.13 -- tests/core -x`. `bench` runs them as a script instead.
 """
 
 import sys
@@ -22,20 +22,20 @@ DIST = Path("dist")
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
-# `nox -s tests` takes the Pythons that are there and names the others; one that is asked for must be there.
+# `nox -s tests` skips Pythons that are not installed. A Python that is named, as in `tests-3.13`, must be installed.
 nox.options.error_on_missing_interpreters = any("tests-" in argument for argument in sys.argv[1:])
-# One Python, the one that runs nox: each more takes as long again. `nox -s tests` takes them all.
+# By default, only the Python that runs nox: each other one takes as long again. `nox -s tests` uses all.
 nox.options.sessions = ["lint", "typing", f"tests-{THIS_PYTHON}", "coverage", "build", "examples"]
 
 
 def group(*names: str) -> tuple[str, ...]:
-    """Return the requirements of dependency groups, which the pip of an older Python cannot read itself."""
+    """Return the requirements of dependency groups. The pip of older Pythons cannot read the groups itself."""
     return nox.project.dependency_groups(PROJECT, *names)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff, and the layers with import-linter."""
+    """Check style and format with ruff, and import layers with import-linter."""
     session.install(*group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -44,7 +44,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types with mypy and pyright, and that every public name has one."""
+    """Check types with mypy and pyright, and that every public name has a type."""
     session.install(".[process,dashboard]", *group("test", "typing"), "nox")
     session.run("mypy")
     session.run("pyright")
@@ -53,7 +53,7 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on both engines, against the package as users get it, and measure the coverage."""
+    """Run the tests on both engines against the installed package, and measure coverage."""
     session.install(".[process,dashboard]", *group("test", "typing"))
     COVERAGE.mkdir(parents=True, exist_ok=True)
     data = COVERAGE / f"python-{session.python}"
@@ -64,8 +64,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Hold what `tests` measured against the limits: 95 % of the lines and branches, 100 % in the core."""
-    session.install(*(need for need in group("test") if need.startswith("coverage")))
+    """Check the coverage that `tests` measured: at least 95 % of lines and branches, 100 % in the core."""
+    session.install(*(requirement for requirement in group("test") if requirement.startswith("coverage")))
     session.env["COVERAGE_FILE"] = str(COVERAGE / "all")
     session.run("coverage", "combine", "--keep", "--quiet", *map(str, sorted(COVERAGE.glob("python-*"))))
     session.run("coverage", "report", "--fail-under=100", "--include=*/jobrt/_core/*")
@@ -74,7 +74,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def minimums(session: nox.Session) -> None:
-    """Run the tests on the oldest releases of what jobrt itself and its dashboard depend on."""
+    """Run the tests with the oldest supported releases of the dependencies of jobrt and its dashboard."""
     constraints = Path(session.create_tmp(), "minimums.txt")
     project = PROJECT["project"]
     constraints.write_text(
@@ -86,15 +86,15 @@ def minimums(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the sdist and, from it, the wheel into `dist/`; install the wheel alone, and start it."""
+    """Build the sdist and the wheel into `dist/`, install the wheel, and start the program."""
     session.install("build")
     for old in DIST.glob("*"):
         old.unlink()
     session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)
     (wheel,) = DIST.glob("*.whl")
-    missing = wanted_in_wheel() - set(zipfile.ZipFile(wheel).namelist())
+    missing = packaged_files() - set(zipfile.ZipFile(wheel).namelist())
     if missing:
-        session.error(f"{wheel} lacks {sorted(missing)}")
+        session.error(f"files are missing in {wheel}: {sorted(missing)}")
     session.install("--force-reinstall", str(wheel))
     session.run("jobrt", "--version")
     session.run("python", "-m", "jobrt", "--help", silent=True)
@@ -102,7 +102,7 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """Run every program in `examples/` as a reader would."""
+    """Run every program in `examples/`."""
     session.install(".[process,dashboard]", *group("examples"))
     for example in sorted(Path("examples").glob("*.py")):
         session.run("python", str(example))
@@ -110,14 +110,14 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def crash(session: nox.Session) -> None:
-    """Kill processes and servers in the middle of everything, for a long time (not run by default)."""
+    """Kill processes and servers at random for a long time (not run by default)."""
     session.install(".[process,dashboard]", *group("test", "typing"))
     session.run("python", "-m", "tests.chaos", *(session.posargs or ["--seconds", "600"]))
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks on a quiet machine (not run by default): all, or `-- SCRIPT OPTION …` one of them."""
+    """Run all benchmarks, or one with `-- SCRIPT OPTION …` (not run by default). Use an idle machine."""
     session.install(".[process,dashboard]", *group("test"))
     if session.posargs:
         session.run("python", *session.posargs)
@@ -127,24 +127,24 @@ def bench(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session, *runner: str, env: dict[str, str] | None = None) -> None:
-    """Run pytest in two processes, with the same Hypothesis examples each time, and name the slowest tests."""
-    spread = ("-n2", "--dist=worksteal")
-    session.run(*runner, *spread, "--hypothesis-profile=ci", "--durations=10", *session.posargs, env=env)
+    """Run pytest in two processes, with the same Hypothesis examples each time, and list the slowest tests."""
+    workers = ("-n2", "--dist=worksteal")
+    session.run(*runner, *workers, "--hypothesis-profile=ci", "--durations=10", *session.posargs, env=env)
 
 
 def oldest(requirements: list[str]) -> list[str]:
-    """Turn each lower bound into a pin."""
+    """Return the requirements pinned to their lower bounds."""
     parsed = map(Requirement, requirements)
     return [
-        f"{need.name}=={bound.version}"
-        for need in parsed
-        for bound in need.specifier
+        f"{requirement.name}=={bound.version}"
+        for requirement in parsed
+        for bound in requirement.specifier
         if bound.operator == ">="
     ]
 
 
-def wanted_in_wheel() -> set[str]:
-    """Return the names of what is under `src`, caches left out."""
+def packaged_files() -> set[str]:
+    """Return the names of the files under `src`, without caches."""
     src = Path("src")
     files = (path for path in src.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(src).as_posix() for path in files}

@@ -1,7 +1,7 @@
-"""A job that needs an asyncio library: its `run` is a coroutine of asyncio, in the same worker.
+"""Job that uses an asyncio library: with ``RUN_IN = "asyncio"``, `run` is an asyncio coroutine.
 
-The worker opens one asyncio loop inside Trio when the first such job comes. When the attempt is cancelled, by its
-timeout here, the coroutine gets its ``CancelledError``.
+The worker opens an asyncio loop inside Trio for the first such job. When an attempt is cancelled, here by its timeout,
+asyncio raises ``CancelledError`` in the coroutine.
 
 Run it with ``python examples/asyncio_library.py``.
 """
@@ -14,7 +14,7 @@ import jobrt
 
 
 class Fetch(jobrt.Job):
-    """Ask a server, with asyncio's streams."""
+    """Job that queries a server with asyncio streams."""
 
     RUN_IN = "asyncio"
     MAX_ATTEMPTS = 1
@@ -23,7 +23,7 @@ class Fetch(jobrt.Job):
     question: str
 
     async def run(self, ctx: jobrt.Context) -> str:
-        """Start a server and ask it: all of it asyncio."""
+        """Start an asyncio server, send it a line and return its answer."""
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
         async with server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -35,14 +35,14 @@ class Fetch(jobrt.Job):
 
 
 class Hang(jobrt.Job):
-    """Wait for something that never comes."""
+    """Job that waits forever."""
 
     RUN_IN = "asyncio"
     MAX_ATTEMPTS = 1
     TIMEOUT = 0.1
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Clean up when cancelled, as any coroutine of asyncio."""
+        """Clean up when cancelled, like any asyncio coroutine."""
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -51,8 +51,8 @@ class Hang(jobrt.Job):
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one line."""
-    writer.write(b"you said: " + await reader.readline())
+    """Send one line back."""
+    writer.write(b"you sent: " + await reader.readline())
     writer.close()
 
 
@@ -60,12 +60,12 @@ app = jobrt.App("sqlite:///:memory:", jobs=[Fetch, Hang])
 
 
 async def main() -> None:
-    """Run both."""
+    """Run both jobs."""
     async with app.open_client() as jobs:
         fetch, hang = await jobs.enqueue_many([Fetch("hello"), Hang()])
         await app.drain()
         print(await fetch.result())
-        print([one.end for one in (await jobs.get(hang.id)).attempts])
+        print([attempt.end for attempt in (await jobs.get(hang.id)).attempts])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Enqueue jobs by the clock: cron expressions in a time zone, intervals, several schedules of one job.
+"""Scheduled jobs: cron expressions with time zones, intervals, several schedules for one job.
 
-Each tick is one job, however many workers tick; the last one is stored, so restarts neither repeat nor lose one.
+Each tick enqueues one job, even if several workers run. The last tick is stored, so a restart neither repeats nor
+loses a tick.
 
-Run it with ``python examples/by_the_clock.py``; it ends after the second tick of the seconds.
+Run it with ``python examples/by_the_clock.py``. It ends after two ticks of the entry "seconds".
 """
 
 from datetime import timedelta
@@ -18,27 +19,27 @@ enough = trio.Event()
 
 @app.job
 async def report(ctx: jobrt.Context, kind: str) -> None:
-    """Write a report; the job's context says which tick it is for."""
+    """Write a report. The job's context names the tick."""
     ticks.append(kind)
-    print(kind, "because of", " ".join((ctx.job.context or "").split()[:2]))
+    print(kind, "report for", " ".join((ctx.job.context or "").split()[:2]))
     if ticks.count("every second") > 1:
         enough.set()
 
 
 @app.job(unique=jobrt.Unique(by=("name",)))
 async def clean_up(ctx: jobrt.Context) -> None:
-    """Apply the retention; workers do that by themselves, too. Unique: slow ones do not pile up."""
+    """Apply the retention, as workers also do by themselves. It is unique, so slow runs do not pile up."""
     print("cleaning up:", await ctx.client.prune(), "jobs deleted")
 
 
 app.cron("0 3 * * *", report.new("nightly"), timezone="Europe/Berlin")
 app.cron("0 8 * * mon", report.new("weekly"), timezone="America/New_York", missed="skip")
-app.cron("* * * * * *", report.new("every second"), name="seconds")  # six fields: seconds come first
-app.every(timedelta(hours=6), clean_up.new(), name="clean-up")  # at once, and every six hours from then on
+app.cron("* * * * * *", report.new("every second"), name="seconds")  # with six fields, the first is seconds
+app.every(timedelta(hours=6), clean_up.new(), name="clean-up")  # now, and then every six hours
 
 
 async def main() -> None:
-    """Tick with two workers; change and pause entries while they run."""
+    """Run two workers; pause and change cron entries while they run."""
     async with app.open_client() as jobs, trio.open_nursery() as nursery:
         workers = [await nursery.start(app.run_worker) for _ in range(2)]
         await enough.wait()
@@ -48,9 +49,8 @@ async def main() -> None:
             print(row.name, "· paused" if row.paused else f"· missed: {row.spec['missed']}")
         for worker in workers:
             await worker.stop()
-        print(
-            "each tick was one job:", await jobs.count(jobrt.where.args("kind", "every second")) == len(ticks)
-        )
+        count = await jobs.count(jobrt.where.args("kind", "every second"))
+        print("each tick was one job:", count == len(ticks))
 
 
 if __name__ == "__main__":

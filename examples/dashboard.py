@@ -1,7 +1,7 @@
-"""The dashboard in a program of one's own: below a path of a Starlette application, beside its pages.
+"""Dashboard mounted at a path of a Starlette application.
 
-Who may see it is the program's affair: here it is read-only, and answers to this machine's names alone. Let your own
-login stand before it, and name the hosts by which browsers reach you: ``asgi(app, jobs, hosts=["shop.example.com"])``.
+Your application decides who may see the dashboard. Here it is read-only and can only be opened from this machine. In
+production, protect it with your login, and pass your host names: ``asgi(app, jobs, hosts=["shop.example.com"])``.
 
 It needs ``pip install 'jobrt[dashboard]'``. Run it with ``python examples/dashboard.py``.
 """
@@ -26,24 +26,24 @@ app = jobrt.App("sqlite:///:memory:")
 
 @app.job
 async def greet(ctx: jobrt.Context, name: str) -> str:
-    """Be a job to look at."""
+    """Return a greeting."""
     return f"hello {name}"
 
 
 async def home(request: Request) -> PlainTextResponse:
-    """Be a page of the program's own."""
+    """Return the application's home page."""
     return PlainTextResponse("welcome to the shop")
 
 
 def read(url: str) -> str:
-    """Be a browser."""
+    """Return the text at a URL."""
     with urlopen(url, timeout=20) as answer:  # noqa: S310 - our own server
         text: str = answer.read().decode()
     return text
 
 
 async def main() -> None:
-    """Serve the shop and the dashboard, run a job, look at both, stop."""
+    """Serve both, run a job, and request a page of each."""
     config = Config.from_mapping(bind="127.0.0.1:0", errorlog=None)
     stopping = trio.Event()
     async with app.open_client() as jobs, trio.open_nursery() as nursery:

@@ -1,7 +1,7 @@
-"""A worker as one part of a bigger program: it hangs in a supervisor, beside a server of yours.
+"""Worker and server under one supervisor.
 
-The server enqueues a job for each line that it reads, and answers with the job's result. Whatever fails is started
-again; stopping goes through the tree in reverse order.
+The server enqueues a job for each line that it receives, and answers with the job's result. The supervisor restarts
+whatever fails, and stops its children in reverse order.
 
 Run it with ``python examples/embedded.py``.
 """
@@ -15,12 +15,12 @@ app = jobrt.App("sqlite:///:memory:", queues={"default": 4})
 
 @app.job
 async def shout(ctx: jobrt.Context, text: str) -> str:
-    """Say it louder."""
+    """Return the text in capitals."""
     return text.upper() + "!"
 
 
 class Server:
-    """Answer each line with the result of a job."""
+    """Server that answers each line with the result of a job."""
 
     def __init__(self, jobs: jobrt.Client) -> None:
         self.jobs = jobs
@@ -34,7 +34,7 @@ class Server:
                 await stream.send_all((await handle.result() + "\n").encode())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen on a free port; up when it does."""
+        """Serve on a free port."""
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.port = listener.socket.getsockname()[1]
         task_status.started()
@@ -42,7 +42,7 @@ class Server:
 
 
 async def main() -> None:
-    """Talk to the program."""
+    """Start both services and send the server two lines."""
     async with app.open_client() as jobs, trio.open_nursery() as nursery:
         server = Server(jobs)
         services = jobrt.Supervisor("shop")

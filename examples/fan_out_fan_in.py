@@ -1,8 +1,8 @@
-"""Fan out and in: a parent enqueues children, waits for them without holding a slot, and adds up.
+"""Parent job that waits for its child jobs without using a slot, and combines their results.
 
-The parent is a durable program: kill the process anywhere and start it again, and it goes on; `tests/chaos/flow.py`
-does so at every call of the database. `ctx.step` enqueues the children once over all attempts; `After` lets the
-parent run again when all of them have ended, well or not.
+The parent is durable: if its process is killed and started again, it continues. `tests/chaos/flow.py` tests this at
+every database call. `ctx.step` enqueues the children once over all attempts. `After` runs the parent again when all
+children have ended, with or without success.
 
 Run it with ``python examples/fan_out_fan_in.py``.
 """
@@ -16,14 +16,14 @@ from jobrt import where
 
 
 class Count(jobrt.Job):
-    """Count the words of one text."""
+    """Job that counts the words of one text."""
 
     MAX_ATTEMPTS = 1
 
     text: str
 
     async def run(self, ctx: jobrt.Context) -> int:
-        """Count; refuse an empty text."""
+        """Return the number of words; fail if the text is empty."""
         if not self.text:
             msg = "nothing to count"
             raise ValueError(msg)
@@ -31,18 +31,19 @@ class Count(jobrt.Job):
 
 
 class CountAll(jobrt.Job):
-    """Count the words of all texts."""
+    """Job that counts the words of several texts."""
 
     texts: list[str]
 
     async def run(self, ctx: jobrt.Context) -> Any:
-        """Enqueue a child for each text, come back when they have ended, add up what they returned."""
+        """Enqueue a child for each text, wait until all have ended, and add up their results."""
         async with ctx.step("children") as step:
             if step.todo:
+                # The children are unique because the process may die between the insert and the end of this step.
                 handles = await ctx.client.enqueue_many(
                     Count(text).with_options(unique=jobrt.Unique(key=f"{ctx.job.id}.{number}", states="all"))
                     for number, text in enumerate(self.texts)
-                )  # unique: should the process die between the insert and the end of this step
+                )
                 step.value = [handle.id for handle in handles]
         if await ctx.client.count(
             where.id_in(step.value) & ~where.state("completed", "cancelled", "discarded")
@@ -62,7 +63,7 @@ app = jobrt.App("sqlite:///:memory:", jobs=[Count, CountAll], queues={"default":
 
 
 async def main() -> None:
-    """Count the words of four texts, one of them empty, one job at a time."""
+    """Count the words of four texts, one job at a time. One text is empty."""
     async with app.open_client() as jobs:
         handle = await jobs.enqueue(CountAll(["a b c", "d e", "", "f"]))
         await app.drain()

@@ -1,10 +1,10 @@
-"""Index every word of a directory tree: a job of seconds or hours that may be cancelled, deployed over and killed.
+"""Long job that indexes a directory tree and survives cancellation, deployments and crashes.
 
-It lists the files once, indexes them in parts, each of which is a file of its own, and merges the parts once. After
-each part it saves a checkpoint: whoever runs it next goes on there. Stop this program in any way, even with kill -9,
-start it again, and it goes on.
+The job lists the files once, indexes them in parts, and merges the parts once. Each part is written to its own file.
+After each part the job saves a checkpoint, from which the next attempt continues. You can stop this program in any way,
+even with kill -9. When you start it again, it continues.
 
-Run it with ``python examples/index_tree.py [FOLDER OUT]``, two folders that exist; by default it indexes jobrt.
+Run it with ``python examples/index_tree.py [FOLDER OUT]``. Both folders must exist. By default it indexes jobrt.
 """
 
 import json
@@ -23,7 +23,7 @@ LARGEST = 200_000
 
 
 class IndexTree(jobrt.Job):
-    """Write ``index.json``: for each word the numbers of the files that have it, as in ``files.json``."""
+    """Job that writes ``index.json``: for each word, the positions in ``files.json`` of the files that contain it."""
 
     MAX_ATTEMPTS = 20
 
@@ -31,14 +31,14 @@ class IndexTree(jobrt.Job):
     out: str
 
     async def run(self, ctx: jobrt.Context) -> Any:
-        """List once, go on at the checkpoint, merge once; return how many files and words there are."""
+        """List, index from the last checkpoint on, and merge; return the number of files and words."""
         async with ctx.step("list") as step:
             if step.todo:
                 await trio.to_thread.run_sync(list_files, self.folder, self.out)
         names, done = json.loads(await trio.Path(self.out, "files.json").read_text()), ctx.saved or 0
         while done < len(names):
             if ctx.shutting_down.is_set():
-                return jobrt.Snooze(0)  # at once, on another worker; no attempt is used up
+                return jobrt.Snooze(0)  # runs again immediately on another worker, and uses no attempt
             paths = [Path(self.folder, name) for name in names[done : done + FILES_AT_ONCE]]
             await trio.to_thread.run_sync(index_part, paths, done, Path(self.out, f"{done:09}.part"))
             done += len(paths)
@@ -51,7 +51,7 @@ class IndexTree(jobrt.Job):
 
 
 def list_files(folder: str, out: str) -> None:
-    """Write down which files there are."""
+    """Write the list of files."""
     root, target = Path(folder), Path(out)
     found = (path for path in root.rglob("*") if path.is_file() and not path.is_relative_to(target))
     files = (path.relative_to(root).as_posix() for path in found if path.stat().st_size <= LARGEST)
@@ -59,7 +59,7 @@ def list_files(folder: str, out: str) -> None:
 
 
 def index_part(paths: list[Path], first: int, file: Path) -> None:
-    """Index some files; doing it twice writes the same file twice."""
+    """Index some files. A repetition writes the same part again."""
     part: dict[str, list[int]] = {}
     for number, path in enumerate(paths, first):
         for word in set(re.findall(r"[a-z]{3,}", path.read_text(encoding="utf-8", errors="ignore").lower())):
@@ -68,7 +68,7 @@ def index_part(paths: list[Path], first: int, file: Path) -> None:
 
 
 def merge(out: str) -> int:
-    """Put the parts together, and return how many words there are."""
+    """Merge the parts and return the number of words."""
     index: dict[str, list[int]] = {}
     for path in sorted(Path(out).glob("*.part")):
         for word, numbers in json.loads(path.read_text()).items():
@@ -78,14 +78,14 @@ def merge(out: str) -> int:
 
 
 def write(path: Path, value: Any) -> None:
-    """Write a file whole or not at all; bit by bit, as `dumps` would keep all other threads waiting."""
+    """Write a file atomically. `json.dump` writes piecewise, so that other threads can run in between."""
     with path.with_suffix(".new").open("w") as file:
         json.dump(value, file, sort_keys=True)
     path.with_suffix(".new").replace(path)
 
 
 async def main(folder: str, out: str) -> None:
-    """Enqueue the job, unless it is there already, and work until it is done."""
+    """Enqueue the job, unless it exists already, and run a worker until it is done."""
     app = jobrt.App(f"sqlite:///{out}/jobs.db", jobs=[IndexTree])
     async with app.open_client() as jobs, trio.open_nursery() as nursery:
         handle = await jobs.enqueue(IndexTree(folder, out), unique=jobrt.Unique(key=folder))

@@ -1,4 +1,4 @@
-"""Jobs that enqueue jobs, now and later, on queues of their own, with a backoff of their own.
+"""Jobs that enqueue jobs, each with its own queue and backoff.
 
 Run it with ``python examples/jobs_that_enqueue.py``.
 """
@@ -12,37 +12,37 @@ import jobrt
 
 @attrs.frozen
 class Settings:
-    """What the application tells its jobs."""
+    """Settings that jobs read from ``ctx.state``."""
 
     app_name: str = "background-jobs"
 
 
 def backoff(job: jobrt.JobRecord) -> float:
-    """Wait longer for big numbers; what decides is the job value, not only its class."""
-    return 0.01 * job.args["some"]
+    """Return a longer wait for larger numbers. A backoff can depend on the payload."""
+    return 0.01 * job.args["first"]
 
 
 class Adding(jobrt.Job):
-    """Add two numbers, and pass the sum on."""
+    """Job that adds two numbers and enqueues the sum."""
 
     QUEUE = "adding"
     MAX_ATTEMPTS = 2
     BACKOFF = backoff
 
-    some: int
-    other: int
+    first: int
+    second: int
 
     async def run(self, ctx: jobrt.Context) -> int:
-        """Fail once, then hand the sum to the next job."""
+        """Fail once, then enqueue a job that shows the sum."""
         if ctx.job.attempt == 1:
             msg = "carry lost"
             raise ArithmeticError(msg)
-        await ctx.enqueue(Showing(self.some + self.other), schedule_in=0.05, tags=[f"from-{ctx.job.id}"])
-        return self.some + self.other
+        await ctx.enqueue(Showing(self.first + self.second), schedule_in=0.05, tags=[f"from-{ctx.job.id}"])
+        return self.first + self.second
 
 
 class Showing(jobrt.Job):
-    """Show a number."""
+    """Job that prints a number."""
 
     QUEUE = "showing"
     MAX_ATTEMPTS = None  # no limit
@@ -51,7 +51,7 @@ class Showing(jobrt.Job):
     number: int
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Print it."""
+        """Print the number and the job's tags."""
         print(f"{ctx.state.app_name}: {self.number} {list(ctx.job.tags)}")
 
 
@@ -61,7 +61,7 @@ app = jobrt.App(
 
 
 async def main() -> None:
-    """Add, and wait until every sum was shown."""
+    """Add three pairs of numbers and wait until every sum is shown."""
     async with app.open_client() as jobs:
         adding = await jobs.enqueue_many([Adding(1, 2), Adding(3, 4), Adding(5, 6)])
         async with trio.open_nursery() as nursery:
@@ -71,15 +71,9 @@ async def main() -> None:
             for showing in await jobs.query(jobrt.where.name("Showing")):
                 await jobs.wait(showing.id)
             await worker.stop()
-        for one in await jobs.totals():
-            print(
-                one.queue,
-                one.name,
-                one.all_time.completed,
-                "completed,",
-                one.all_time.failed,
-                "failed attempts",
-            )
+        for job in await jobs.totals():
+            counts = job.all_time
+            print(job.queue, job.name, counts.completed, "completed,", counts.failed, "failed attempts")
 
 
 if __name__ == "__main__":

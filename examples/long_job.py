@@ -1,4 +1,4 @@
-"""A long job that is interrupted by a deployment and goes on where it was: steps, checkpoints, progress.
+"""Long job that continues after a deployment, with steps, checkpoints and progress.
 
 Run it with ``python examples/long_job.py``.
 """
@@ -14,12 +14,12 @@ FILES, QUARTER, WORDS = 20, 5, 40
 
 
 class Index(jobrt.Job):
-    """Index the files of a folder, one after the other."""
+    """Job that counts the words of each file in a folder."""
 
     folder: str
 
     async def run(self, ctx: jobrt.Context) -> dict[str, int]:
-        """List the files once, then take up where the last attempt stopped."""
+        """List the files once, then continue from the last checkpoint."""
         async with ctx.step("list") as step:
             if step.todo:
                 step.value = sorted(path.name for path in await trio.Path(self.folder).iterdir())
@@ -27,8 +27,8 @@ class Index(jobrt.Job):
         found: dict[str, int] = ctx.saved or {}
         for name in step.value[len(found) :]:
             if ctx.shutting_down.is_set():
-                print(f"told to stop after {len(found)} files")
-                return jobrt.Snooze(0)  # type: ignore[return-value]  # the next worker goes on; no attempt used
+                print(f"asked to stop after {len(found)} files")
+                return jobrt.Snooze(0)  # type: ignore[return-value]  # the next worker continues; no attempt used
             text = await trio.Path(self.folder, name).read_text()
             await trio.sleep(0.02)
             found[name] = len(text.split())
@@ -40,13 +40,13 @@ class Index(jobrt.Job):
 
 
 def write_files(folder: str) -> None:
-    """Write something to index."""
+    """Write the files to index."""
     for number in range(FILES):
         Path(folder, f"{number:02}.txt").write_text("word " * WORDS)
 
 
 async def main() -> None:
-    """Start a worker, stop it on its way, start another."""
+    """Start a worker, stop it before the job is done, start another worker."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as home:
         write_files(folder)
         app = jobrt.App(f"sqlite:///{home}/jobs.db", jobs=[Index], state=trio.Event)
@@ -56,7 +56,7 @@ async def main() -> None:
                 worker = await nursery.start(app.run_worker)
                 await worker.state.wait()
                 await worker.stop(grace=5)
-            print("the first worker is gone; the job is", (await jobs.get(handle.id)).state)
+            print("the first worker has stopped; the job is", (await jobs.get(handle.id)).state)
             async with trio.open_nursery() as nursery:
                 worker = await nursery.start(app.run_worker)
                 result = await handle.result()

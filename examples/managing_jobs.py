@@ -1,4 +1,4 @@
-"""Enqueue with options, hold jobs unique, find them again, change, cancel and rerun them.
+"""Job management: options, unique jobs, and finding, changing, cancelling and rerunning jobs.
 
 Run it with ``python examples/managing_jobs.py``.
 """
@@ -16,31 +16,31 @@ one_per_five_minutes = jobrt.Unique(
 
 @app.job(max_attempts=1)
 async def simple(ctx: jobrt.Context, data: str) -> str | jobrt.Cancel:
-    """Say what it was given; fail where there is nothing, cancel itself where that makes no sense."""
+    """Return a text about the data. Fail if there is none; cancel the job if it is ``"…"``."""
     if not data:
         msg = "no data"
         raise ValueError(msg)
-    return jobrt.Cancel("nothing to say") if data == "…" else f"simple job running with {data!r}"
+    return jobrt.Cancel("nothing to do") if data == "…" else f"simple job running with {data!r}"
 
 
 @app.job(unique=one_per_five_minutes)
 async def unique_job(ctx: jobrt.Context) -> None:
-    """Run at most once in five minutes."""
+    """Do nothing, at most once in five minutes."""
 
 
 async def main() -> None:
-    """Do each thing once."""
+    """Use each operation once."""
     async with app.open_client() as jobs:
         first = await jobs.enqueue(simple.new("First job"), tags=["initial_job", "delayed"], schedule_in=7200)
         await jobs.enqueue(simple.new("…"), metadata={"from": "web"}, priority=-5)
         broken = await jobs.enqueue(simple.new(""), max_attempts=1)
-        one = await jobs.enqueue(unique_job.new())
-        two = await jobs.enqueue(unique_job.new(), priority=42)
-        print("one job:", one.id == two.id, two.duplicate, (await jobs.get(one.id)).priority)
+        original = await jobs.enqueue(unique_job.new())
+        duplicate = await jobs.enqueue(unique_job.new(), priority=42)
+        print("same job:", original.id == duplicate.id, duplicate.duplicate)
+        print("its priority now:", (await jobs.get(original.id)).priority)
 
-        found = await jobs.query(
-            where.tagged_any(["delayed"]) & ~(where.state("completed") | where.name("other"))
-        )
+        delayed = where.tagged_any(["delayed"]) & ~(where.state("completed") | where.name("other"))
+        found = await jobs.query(delayed)
         print("found:", [(job.id, job.args) for job in found])
         await jobs.update(first.id, args={"data": "Changed job"}, max_attempts=3, schedule_in=0)
         later = await jobs.enqueue(simple.new("never"), schedule_in=3600)
@@ -48,13 +48,11 @@ async def main() -> None:
 
         await app.drain()
         print(await first.result())
-        print(
-            "cancelled:",
-            [job.cancel_reason for job in await jobs.query(where.state("cancelled"), order_by="id")],
-        )
+        cancelled = await jobs.query(where.state("cancelled"), order_by="id")
+        print("cancelled:", [job.cancel_reason for job in cancelled])
         print("dead letters:", [(job.id, job.attempts[-1].message) for job in await jobs.failed()])
 
-        await jobs.rerun(where.state("discarded"))  # in bulk; jobs.rerun(broken.id) for one
+        await jobs.rerun(where.state("discarded"))  # all that match; jobs.rerun(broken.id) reruns one
         await jobs.update(broken.id, args=simple.new("repaired"))
         await app.drain()
         print(await broken.result())

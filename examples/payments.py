@@ -1,7 +1,7 @@
-"""Exactly once inside one database: the job's own writes and its completion commit together.
+"""Exactly-once writes: the job's writes and its completion commit in one transaction.
 
-The process may die at any line: either the payment is booked and the job completed, or neither, and it runs again.
-The receipt is enqueued in the same transaction, and so is the payment itself in the shop's.
+If the process dies at any line, either the payment is booked and the job is completed, or neither. Then the job runs
+again. The same transaction enqueues the receipt. The shop enqueues the payment in its own transaction.
 
 Run it with ``python examples/payments.py``.
 """
@@ -17,33 +17,33 @@ import jobrt
 
 
 class ProcessPayment(jobrt.Job):
-    """Book a payment."""
+    """Job that books a payment."""
 
     user_id: int
     amount_cents: int
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Write the payment, enqueue the receipt, complete: all or nothing."""
+        """Write the payment, enqueue the receipt and complete the job, all or nothing."""
         async with ctx.transaction(result="booked") as conn:
             conn.execute("INSERT INTO payments VALUES (?, ?)", (self.user_id, self.amount_cents))
             await ctx.enqueue(SendReceipt(self.user_id), conn=conn)
             if ctx.job.attempt == 1:
-                msg = "the power fails just before the commit"
+                msg = "power failure just before the commit"
                 raise OSError(msg)
 
 
 class SendReceipt(jobrt.Job):
-    """Tell the user."""
+    """Job that sends a receipt."""
 
     user_id: int
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Print it."""
+        """Print the receipt."""
         print(f"receipt for user {self.user_id}")
 
 
 async def main() -> None:
-    """Sell something twice, once really."""
+    """Enqueue two payments, one in a transaction that is rolled back."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "shop.db")
         app = jobrt.App(f"sqlite:///{path}", jobs=[ProcessPayment, SendReceipt])
@@ -52,7 +52,7 @@ async def main() -> None:
                 shop.execute("CREATE TABLE payments (user_id INTEGER, amount_cents INTEGER)")
                 shop.execute("BEGIN IMMEDIATE")
                 await jobs.enqueue(ProcessPayment(1, 999_999), conn=shop)
-                shop.execute("ROLLBACK")  # the user changed their mind: nothing was enqueued
+                shop.execute("ROLLBACK")  # the user cancelled the order: nothing was enqueued
                 shop.execute("BEGIN IMMEDIATE")
                 handle = await jobs.enqueue(ProcessPayment(1, 1999), conn=shop)
                 shop.execute("COMMIT")

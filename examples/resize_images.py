@@ -1,4 +1,4 @@
-"""Work that takes the processor: plain functions in threads, many in one batch, a few at once.
+"""CPU-bound functions in threads: many jobs in one batch, two at a time.
 
 Run it with ``python examples/resize_images.py``.
 """
@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 64, 48
 
 @app.job(queue="images", max_attempts=3, max_concurrency=2)
 def resize(ctx: jobrt.Context, path: str, factor: int = 2) -> str:
-    """Shrink a PGM image; a plain ``def`` runs in a thread, so the event loop stays free."""
+    """Shrink a PGM image. A plain ``def`` runs in a thread and does not block the event loop."""
     source = Path(path)
     header, pixels = source.read_bytes().split(b"\n255\n", 1)
     width, height = map(int, header.split()[1:])
@@ -28,7 +28,7 @@ def resize(ctx: jobrt.Context, path: str, factor: int = 2) -> str:
 
 
 async def main() -> None:
-    """Make images, shrink them all."""
+    """Create six images and shrink them."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, f"{number}.pgm") for number in range(6)]
         for number, path in enumerate(paths):

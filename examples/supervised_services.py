@@ -1,10 +1,10 @@
-"""Hang services of your own into a supervisor: restarted when they fail, stopped in reverse order.
+"""Supervised services: they are restarted when they fail, and stopped in reverse order.
 
-A flaky meter measures how late the event loop wakes it, a server tells the latest reading to whoever connects.
-The meter has a supervisor of its own, so that its failures do not reach the server; if it failed too often, that
-supervisor would give up, and the server, which was added after it and so depends on it, would restart with it.
+An unreliable meter measures how late the event loop wakes it. A server sends the latest reading to each client. The
+meter has its own supervisor, so its failures do not restart the server. If it failed too often, that supervisor would
+fail. Then the server, which was added later and so depends on the meter, would also restart.
 
-Run it with ``python examples/supervised_services.py``; it ends by itself after a second or so.
+Run it with ``python examples/supervised_services.py``. It ends after about a second.
 """
 
 import functools
@@ -15,12 +15,12 @@ import trio
 import jobrt
 from jobrt import SupervisorStatistics
 
-ENOUGH = 25  # readings, then the program ends
+ENOUGH = 25  # readings until the program ends
 
 
 @attrs.define
 class Board:
-    """Where the latest reading is written down."""
+    """Latest reading of the meter, and the port of the server."""
 
     readings: int = 0
     late: float = 0.0
@@ -28,7 +28,7 @@ class Board:
 
 
 async def measure(board: Board) -> None:
-    """Note every 20 ms how late we were woken; like any real meter, fail now and then."""
+    """Measure every 20 ms how late the event loop wakes this task; fail at every tenth reading."""
     while True:
         due = trio.current_time() + 0.02
         await trio.sleep_until(due)
@@ -39,7 +39,7 @@ async def measure(board: Board) -> None:
 
 
 async def serve(board: Board, closing: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
-    """Tell the latest reading to each connection, until asked to close."""
+    """Send the latest reading to each client until asked to close."""
 
     async def answer(stream: trio.SocketStream) -> None:
         async with stream:
@@ -49,19 +49,19 @@ async def serve(board: Board, closing: trio.Event, *, task_status: trio.TaskStat
         listen = functools.partial(trio.serve_tcp, answer, 0, host="127.0.0.1")
         listeners = await nursery.start(listen)
         board.port = listeners[0].socket.getsockname()[1]
-        task_status.started()  # only now does it count as up
+        task_status.started()  # the supervisor now considers the server started
         await closing.wait()
         nursery.cancel_scope.cancel()
 
 
 async def ask(port: int) -> str:
-    """Return what the server says."""
+    """Return the server's answer."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         return b"".join([chunk async for chunk in stream]).decode()
 
 
 def show(tree: SupervisorStatistics, *, depth: int = 0) -> None:
-    """Print a tree as it was when its statistics were taken."""
+    """Print the statistics of a supervision tree."""
     print(f"{'    ' * depth}{tree.name}: {tree.state} ({tree.strategy})")
     for child in tree.children:
         if child.nested is not None:
@@ -72,7 +72,7 @@ def show(tree: SupervisorStatistics, *, depth: int = 0) -> None:
 
 
 async def main() -> None:
-    """Run both services, ask the server a few times, and stop everything."""
+    """Run both services, query the server a few times, and stop both."""
     board, closing = Board(), trio.Event()
     metering = jobrt.Supervisor("metering", on_event=print)
     metering.add(measure, board)

@@ -1,6 +1,6 @@
-"""Two applications in one program: their own databases, queues and workers, one nursery.
+"""Two applications in one program, each with its own database, queues and worker.
 
-Nothing is global: each `jobrt.App` knows its own jobs, and two may have jobs of the same name.
+A `jobrt.App` has no global state. Two apps may have jobs with the same name.
 
 Run it with ``python examples/two_apps.py``.
 """
@@ -15,7 +15,7 @@ archive = jobrt.App("sqlite:///:memory:", name="archive")
 
 @shop.job
 async def store(ctx: jobrt.Context, order: int) -> str:
-    """Take an order, and let the other application keep it."""
+    """Take an order and store it with a job of the other application."""
     async with archive.open_client() as jobs:
         handle = await jobs.enqueue(keep.new(order), context=f"order of shop job {ctx.job.id}")
         return await handle.result()
@@ -23,14 +23,14 @@ async def store(ctx: jobrt.Context, order: int) -> str:
 
 @archive.job(name="store")
 async def keep(ctx: jobrt.Context, order: int) -> str:
-    """Keep an order."""
-    return f"order {order} is kept, because: {ctx.job.context}"
+    """Store an order."""
+    return f"order {order} is stored; context: {ctx.job.context}"
 
 
 async def main() -> None:
-    """Run both, use both."""
+    """Run a worker for each application and enqueue three orders."""
     async with trio.open_nursery() as nursery:
-        workers = [await nursery.start(one.run_worker) for one in (shop, archive)]
+        workers = [await nursery.start(app.run_worker) for app in (shop, archive)]
         async with shop.open_client() as jobs:
             handles = await jobs.enqueue_many(store.new(number) for number in range(3))
             for handle in handles:

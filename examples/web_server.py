@@ -1,7 +1,7 @@
-"""A web server and a worker in one nursery: requests enqueue jobs, and wait for them if they like.
+"""Web server and worker in one nursery. Requests enqueue jobs and can wait for them.
 
-Starlette on Hypercorn, both driven by Trio. A request answers at once with the job's address; whoever asks there is
-answered when the job has ended, or after ten seconds. Stopping lets requests and jobs finish first.
+The server uses Starlette and Hypercorn under Trio. A POST request immediately returns the job's URL. A request for that
+URL returns when the job has ended, or after ten seconds. Stopping lets requests and jobs finish first.
 
 It needs ``pip install starlette "hypercorn[trio]"``. Run it with ``python examples/web_server.py``.
 """
@@ -22,45 +22,45 @@ from starlette.routing import Route
 
 import jobrt
 
-PATIENCE = 10
+WAIT_SECONDS = 10
 
 worker_app = jobrt.App("sqlite:///:memory:", queues={"reports": 2})
 
 
 @worker_app.job(queue="reports")
 async def report(ctx: jobrt.Context, customer: str) -> dict[str, Any]:
-    """Add up what a customer bought; slow enough for nobody to wait for it in a request."""
+    """Return the total of a customer. This is too slow for a request."""
     await trio.sleep(0.1)
     return {"customer": customer, "total": 1999}
 
 
-async def order(request: Request) -> JSONResponse:
-    """Enqueue a report, say where to ask for it."""
+async def order_report(request: Request) -> JSONResponse:
+    """Enqueue a report and return its URL."""
     jobs: jobrt.Client = request.app.state.jobs
     handle = await jobs.enqueue(report.new(request.path_params["customer"]))
     return JSONResponse({"id": handle.id}, status_code=202, headers={"location": f"/jobs/{handle.id}"})
 
 
-async def look(request: Request) -> JSONResponse:
-    """Wait for a job, without asking the database again and again, and say what became of it."""
+async def show_job(request: Request) -> JSONResponse:
+    """Wait for a job without polling the database, and return its state and result."""
     jobs: jobrt.Client = request.app.state.jobs
-    number = request.path_params["id"]
+    job_id = request.path_params["id"]
     try:
-        with trio.move_on_after(PATIENCE):
-            await jobs.wait(number)
-        record = await jobs.get(number)
+        with trio.move_on_after(WAIT_SECONDS):
+            await jobs.wait(job_id)
+        record = await jobs.get(job_id)
     except jobrt.JobNotFound:
-        return JSONResponse({"error": f"there is no job {number}"}, status_code=404)
+        return JSONResponse({"error": f"there is no job {job_id}"}, status_code=404)
     return JSONResponse({"state": record.state, "result": record.result})
 
 
 web_app = Starlette(
-    routes=[Route("/reports/{customer}", order, methods=["POST"]), Route("/jobs/{id:int}", look)]
+    routes=[Route("/reports/{customer}", order_report, methods=["POST"]), Route("/jobs/{id:int}", show_job)]
 )
 
 
 async def ask(method: str, url: str) -> Any:
-    """Be a browser."""
+    """Send a request and return the JSON that it returns."""
 
     def call() -> Any:
         with urlopen(Call(url, method=method), timeout=20) as answer:  # noqa: S310 - our own server
@@ -70,7 +70,7 @@ async def ask(method: str, url: str) -> Any:
 
 
 async def main() -> None:
-    """Start a worker and a server, ask for a report, stop both."""
+    """Start a worker and a server, request a report, and stop both."""
     config = Config.from_mapping(bind="127.0.0.1:0", errorlog=None, graceful_timeout=5)
     stopping = trio.Event()
     async with worker_app.open_client() as jobs, trio.open_nursery() as nursery:
@@ -81,7 +81,7 @@ async def main() -> None:
         ordered = await ask("POST", f"{address}/reports/ada")
         print("ordered job", ordered["id"])
         print(await ask("GET", f"{address}/jobs/{ordered['id']}"))
-        stopping.set()  # first nobody asks any more, then nothing runs any more
+        stopping.set()  # first the server stops, then the worker
         await worker.stop()
         print("stopped; outcomes written:", worker.info()["landed"])
 

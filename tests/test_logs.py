@@ -1,4 +1,4 @@
-"""What an operator reads: each event has words and a level of its own, and a line of JSON if that is wanted."""
+"""Tests of log messages: each event has a level and a message, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobrt.logs import JsonFormatter, describe, log_event
 
 _DONE = e.JobEnded(1, "send", "mail", 2, End.FINISHED, State.COMPLETED, 0.5)
 
-SAID: list[tuple[e.Event, int, str]] = [
+MESSAGES: list[tuple[e.Event, int, str]] = [
     (_DONE, logging.DEBUG, "send 1: attempt 2 finished after 0.500 s, completed"),
     (
         attrs.evolve(_DONE, end=End.FAILED, state=State.RETRYABLE, error_type="OSError", message="no"),
@@ -26,15 +26,15 @@ SAID: list[tuple[e.Event, int, str]] = [
         logging.ERROR,
         "discarded: too slow",
     ),
-    (e.JobStarted(1, "send", "mail", 2, 9), logging.DEBUG, "attempt 2 begins"),
+    (e.JobStarted(1, "send", "mail", 2, 9), logging.DEBUG, "attempt 2 started"),
     (e.JobsClaimed("mail", 10, 3), logging.DEBUG, "claimed 3 of 10"),
     (e.JobEnqueued("send", "mail", (1, 2)), logging.DEBUG, "2 enqueued in mail"),
-    (e.OutcomeLost(1, "send", 9, End.FINISHED, "no"), logging.ERROR, "its outcome cannot be written: no"),
-    (e.OutcomeRefused(1, "send", 9, End.FINISHED), logging.WARNING, "another worker owns it now"),
+    (e.OutcomeLost(1, "send", 9, End.FINISHED, "no"), logging.ERROR, "cannot write the outcome: no"),
+    (e.OutcomeRefused(1, "send", 9, End.FINISHED), logging.WARNING, "was refused: the lease was lost"),
     (e.JobRescued(1, "send", "mail", "w1", State.RETRYABLE), logging.WARNING, "worker w1 is dead"),
     (e.JobStuck(1, "send", "blocking", 7.4, "at home"), logging.WARNING, "stuck (blocking, 7 s):\nat home"),
     (e.JobCancelPhase(1, "send", "received", "no"), logging.INFO, "cancel received: no"),
-    (e.QueueStalled("mail", 5, 2), logging.ERROR, "5 due, 2 free slots"),
+    (e.QueueStalled("mail", 5, 2), logging.ERROR, "5 due jobs and 2 free slots but no claim"),
     (e.QueuePaused("mail", paused=True), logging.INFO, "queue mail: paused"),
     (e.QueuePaused("mail", paused=False), logging.INFO, "queue mail: resumed"),
     (e.StorageDown("gone"), logging.ERROR, "the database cannot be used: gone"),
@@ -43,29 +43,31 @@ SAID: list[tuple[e.Event, int, str]] = [
     (e.CronFailed("nightly", "no such job"), logging.ERROR, "cron nightly: no such job"),
     (e.JobsPruned(3), logging.INFO, "pruned 3 jobs"),
     (e.WorkerStarted("w1", ("a", "b")), logging.INFO, "serving a, b"),
-    (e.WorkerStarted("w1", ()), logging.INFO, "serving nothing"),
-    (e.WorkerStopping("w1", 30.0, 2), logging.INFO, "2 jobs have 30 s to end"),
+    (e.WorkerStarted("w1", ()), logging.INFO, "serving no queues"),
+    (e.WorkerStopping("w1", 30.0, 2), logging.INFO, "running jobs: 2, grace period: 30 s"),
     (e.WorkerStopped("w1"), logging.INFO, "has stopped"),
-    (e.WorkerStopped("w1", "no rights"), logging.WARNING, "everything in order: no rights"),
-    (e.WorkerFenced("w1", 31.0), logging.ERROR, "away for 31.0 s"),
-    (e.ActorRestarted("worker", "cron", "boom", 0.5, 1), logging.ERROR, "cron failed (boom), starts again in 0.5 s"),
-    (e.NotifierDeaf("gone"), logging.WARNING, "polling goes on: gone"),
+    (e.WorkerStopped("w1", "no rights"), logging.WARNING, "its shutdown was incomplete: no rights"),
+    (e.WorkerFenced("w1", 31.0), logging.ERROR, "could not renew its lease for 31.0 s"),
+    (e.ActorRestarted("worker", "cron", "boom", 0.5, 1), logging.ERROR, "cron failed (boom), restarting in 0.5 s"),
+    (e.NotifierDeaf("gone"), logging.WARNING, "polling instead: gone"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("event", "level", "words"), SAID, ids=[f"{n}-{type(one[0]).__name__}" for n, one in enumerate(SAID)]
+    ("event", "level", "message"),
+    MESSAGES,
+    ids=[f"{number}-{type(event).__name__}" for number, (event, _, _) in enumerate(MESSAGES)],
 )
-def test_events_are_told(event: e.Event, level: int, words: str) -> None:
-    """Level and words of each."""
+def test_events_have_messages(event: e.Event, level: int, message: str) -> None:
+    """Each event has a log level and a message."""
     assert describe(event)[0] == level
-    assert words in describe(event)[1]
+    assert message in describe(event)[1]
 
 
 def test_no_event_is_left_to_its_repr() -> None:
-    """Every event of the contract has words; one that somebody adds is shown as it is, and not lost."""
-    told = {type(one[0]).__name__ for one in SAID}
-    assert told == set(e.__all__) - {"Emitter", "Event"}
+    """Every public event has a message. An event without a message is logged as its repr."""
+    tested = {type(event).__name__ for event, _, _ in MESSAGES}
+    assert tested == set(e.__all__) - {"Emitter", "Event"}
 
     @attrs.frozen
     class New(e.Event):
@@ -75,7 +77,7 @@ def test_no_event_is_left_to_its_repr() -> None:
 
 
 def test_a_line_of_json_has_the_fields(caplog: pytest.LogCaptureFixture) -> None:
-    """The words for people, the event's fields for programs, a traceback if there is one."""
+    """A JSON line contains the message, the event's fields and the traceback of an error."""
     caplog.set_level(logging.DEBUG, "jobrt")
     log_event(_DONE)
     line = json.loads(JsonFormatter().format(caplog.records[0]))

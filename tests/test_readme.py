@@ -1,4 +1,4 @@
-"""The README says what is true."""
+"""Tests of the code and the commands in README.md."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def snippets() -> list[str]:
-    """Return its Python."""
+    """Return the Python code blocks of the README."""
     return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.process
 def test_the_hello_world_runs_as_it_stands(tmp_path: Path) -> None:
-    """Copied into a file and run, it prints what the job returned."""
+    """Saved to a file and run, the first code block prints the result of the job."""
     program = tmp_path / "hello.py"
     program.write_text(snippets()[0], encoding="utf-8")
     done = subprocess.run(
@@ -45,15 +45,15 @@ ENDS = {
     "return jobrt.After": ("scheduled", "None"),
     "raise OSError": ("retryable", "None"),
 }
-"""What the lines of "What a job may do" begin with, and how the job stands afterwards."""
+"""First words of the lines in "What a job can return", with the resulting state and result."""
 
 
 @pytest.mark.parametrize(
     "line", snippets()[1].splitlines(), ids=lambda line: line.split("(")[0].split("{")[0]
 )
 async def test_a_job_may_do_what_it_says(autojump_clock: MockClock, line: str) -> None:
-    """Each line, as the body of `run`, ends the attempt as its comment says."""
-    (wanted,) = [end for start, end in ENDS.items() if line.startswith(start)]
+    """Each line, as the body of `run`, has the effect that its comment describes."""
+    (expected,) = [end for start, end in ENDS.items() if line.startswith(start)]
     names: dict[str, Any] = {"jobrt": jobrt}
     exec(f"async def run(self, ctx):\n    {line}", names)  # noqa: S102 - this repository's own text
     job_class = type("Any", (jobrt.Job,), {"run": names["run"], "__module__": __name__})
@@ -63,13 +63,13 @@ async def test_a_job_may_do_what_it_says(autojump_clock: MockClock, line: str) -
         handle = await jobs.enqueue(job_class())
         await drain(app)
         record = await jobs.get(handle.id)
-    assert (str(record.state), str(record.result)) == wanted
+    assert (str(record.state), str(record.result)) == expected
 
 
 async def test_a_plain_program_enqueues_as_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The last snippet, with the job of the first: a worker beside it runs the job."""
+    """The last code block enqueues the job of the first, and a worker runs it."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "hello"}
     exec(snippets()[0], names)  # noqa: S102 - this repository's own text
@@ -85,32 +85,37 @@ PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
 def commands() -> list[list[str]]:
-    """Return the arguments of each `python -m jobrt` in it; what follows two blanks explains."""
+    """Return the arguments of each `python -m jobrt` line. The text after two spaces is an explanation."""
     lines = [line for line in README.splitlines() if line.startswith("python -m jobrt")]
     return [shlex.split(re.split(r"\s{2,}", line)[0])[3:] for line in lines]
+
+
+def command_of(arguments: list[str]) -> str:
+    """Return the name of the command in its arguments."""
+    return next(argument for argument in arguments if not argument.startswith(("-", "shop", "sqlite")))
 
 
 @pytest.mark.process
 @pytest.mark.slow
 def test_the_commands_work_as_they_stand(tmp_path: Path) -> None:
-    """On the hello world's jobs: a worker, a job that it runs, and a look at what there is."""
+    """The commands work with the jobs of the first code block."""
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "jobs.py").write_text(snippets()[0], encoding="utf-8")
-    lasting = [one for one in commands() if one[-1] in {"worker", "dashboard"}]
+    servers = [arguments for arguments in commands() if arguments[-1] in {"worker", "dashboard"}]
     worker, dashboard = (
-        subprocess.Popen([sys.executable, "-m", "jobrt", *line], cwd=tmp_path, text=True, **PIPES)
-        for line in (lasting[0], [*lasting[1], "--port=0"])  # the port of the README may be taken
+        subprocess.Popen([sys.executable, "-m", "jobrt", *arguments], cwd=tmp_path, text=True, **PIPES)
+        for arguments in (servers[0], [*servers[1], "--port=0"])  # the default port may be in use
     )
     try:
         assert dashboard.stdout is not None
         assert dashboard.stdout.readline().startswith("dashboard at http://127.0.0.1:")
-        said = {}
+        output = {}
         for arguments in commands():
-            if arguments in lasting:
+            if arguments in servers:
                 continue
-            shown = ["1" if one == "7" else one for one in arguments]
+            actual = ["1" if argument == "7" else argument for argument in arguments]
             done = subprocess.run(
-                [sys.executable, "-m", "jobrt", *shown],
+                [sys.executable, "-m", "jobrt", *actual],
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
@@ -118,26 +123,26 @@ def test_the_commands_work_as_they_stand(tmp_path: Path) -> None:
                 check=False,
             )
             assert done.returncode == 0, done.stderr
-            said[next(one for one in shown if not one.startswith(("-", "shop", "sqlite")))] = done.stdout
+            output[command_of(actual)] = done.stdout
     finally:
-        for one in (worker, dashboard):
-            one.terminate()
-            one.communicate(timeout=60)
+        for process in (worker, dashboard):
+            process.terminate()
+            process.communicate(timeout=60)
     assert (worker.returncode, dashboard.returncode) == (0, 0)
-    assert "'Hello' went to a@example.com" in said["enqueue"]
-    assert "job 1  SendEmail  completed" in said["show"]
+    assert "'Hello' went to a@example.com" in output["enqueue"]
+    assert "job 1  SendEmail  completed" in output["show"]
 
 
 def test_the_readme_names_only_commands_that_exist() -> None:
-    """Each `python -m jobrt … COMMAND` in it is one of ours."""
+    """Each `python -m jobrt … COMMAND` names an existing command."""
     from jobrt.cli import cli
 
-    words = [next(one for one in line if not one.startswith(("-", "shop", "sqlite"))) for line in commands()]
-    assert words
-    assert set(words) <= set(cli.commands)
+    names = {command_of(arguments) for arguments in commands()}
+    assert names
+    assert names <= set(cli.commands)
 
 
 def test_its_lines_can_be_read_side_by_side_with_code() -> None:
-    """A hundred characters; only lines to be copied whole may be longer."""
+    """Lines have at most 100 characters, except commands that users copy."""
     long = [line for line in README.splitlines() if len(line) > 100]
     assert [line for line in long if not line.startswith("python")] == []

@@ -1,4 +1,4 @@
-"""Turn events into log lines that an operator understands: the one source of jobrt's logs."""
+"""Log messages for events, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ logger: logging.Logger = logging.getLogger("jobrt")
 
 _QUIET_ENDS = {End.FINISHED, End.SNOOZED}
 
-_WORDS: dict[type[e.Event], tuple[int, str]] = {
+_MESSAGES: dict[type[e.Event], tuple[int, str]] = {
     e.ActorRestarted: (
         logging.ERROR,
-        "{0.supervisor}: {0.child} failed ({0.error}), starts again in {0.delay:.1f} s",
+        "{0.supervisor}: {0.child} failed ({0.error}), restarting in {0.delay:.1f} s",
     ),
     e.CronFailed: (logging.ERROR, "cron {0.name}: {0.error}"),
     e.CronFired: (logging.DEBUG, "cron {0.name}: tick {0.tick} enqueued job {0.job_id}"),
     e.JobCancelPhase: (logging.INFO, "{0.name} {0.id}: cancel {0.phase}: {0.reason}"),
     e.JobRescued: (logging.WARNING, "{0.name} {0.id}: worker {0.worker} is dead; the job is {0.state}"),
-    e.JobStarted: (logging.DEBUG, "{0.name} {0.id}: attempt {0.attempt} begins"),
+    e.JobStarted: (logging.DEBUG, "{0.name} {0.id}: attempt {0.attempt} started"),
     e.JobStuck: (logging.WARNING, "{0.name} {0.id} is stuck ({0.why}, {0.seconds:.0f} s):\n{0.stack}"),
     e.JobsClaimed: (logging.DEBUG, "queue {0.queue}: claimed {0.count} of {0.asked}"),
     e.JobsPruned: (logging.INFO, "pruned {0.count} jobs"),
-    e.NotifierDeaf: (logging.WARNING, "no wake-ups, polling goes on: {0.error}"),
-    e.OutcomeLost: (logging.ERROR, "{0.name} {0.id}: its outcome cannot be written: {0.error}"),
+    e.NotifierDeaf: (logging.WARNING, "cannot listen for wake-ups, polling instead: {0.error}"),
+    e.OutcomeLost: (logging.ERROR, "{0.name} {0.id}: cannot write the outcome: {0.error}"),
     e.OutcomeRefused: (
         logging.WARNING,
-        "{0.name} {0.id}: its outcome ({0.end}) was refused, another worker owns it now",
+        "{0.name} {0.id}: the outcome ({0.end}) was refused: the lease was lost",
     ),
     e.QueueStalled: (
         logging.ERROR,
-        "queue {0.queue}: {0.due} due, {0.free} free slots, no claim; restarted",
+        "queue {0.queue}: {0.due} due jobs and {0.free} free slots but no claim; restarting its fetcher",
     ),
     e.StorageDown: (logging.ERROR, "the database cannot be used: {0.error}"),
-    e.StorageUp: (logging.INFO, "the database is back after {0.seconds:.1f} s"),
+    e.StorageUp: (logging.INFO, "the database is available again after {0.seconds:.1f} s"),
     e.WorkerFenced: (
         logging.ERROR,
-        "worker {0.worker} was away for {0.seconds:.1f} s: it cancelled its own jobs",
+        "worker {0.worker} could not renew its lease for {0.seconds:.1f} s and cancelled its jobs",
     ),
     e.WorkerStopped: (logging.INFO, "worker {0.worker} has stopped"),
     e.WorkerStopping: (
         logging.INFO,
-        "worker {0.worker} is stopping: {0.running} jobs have {0.grace:g} s to end",
+        "worker {0.worker} is stopping; running jobs: {0.running}, grace period: {0.grace:g} s",
     ),
 }
-"""Level and words of the events that are told in one way; `str.format` gets the event."""
+"""Level and message of the events whose message has one form. `str.format` receives the event."""
 
 
 def log_event(event: e.Event) -> None:
@@ -61,16 +61,16 @@ def log_event(event: e.Event) -> None:
     log(event)
 
 
-def log(event: e.Event, *, more: str = "") -> None:
-    """Log an event, with something added to its words."""
-    level, text = describe(event)
+def log(event: e.Event, *, suffix: str = "") -> None:
+    """Log an event, with a suffix after its message."""
+    level, message = describe(event)
     if logger.isEnabledFor(level):
-        said = text + more
-        logger.log(level, said, extra={"event": type(event).__name__, "fields": attrs.asdict(event)})
+        message += suffix
+        logger.log(level, message, extra={"event": type(event).__name__, "fields": attrs.asdict(event)})
 
 
 def describe(event: e.Event) -> tuple[int, str]:
-    """Return the level and the words for an event."""
+    """Return the log level and the message of an event."""
     match event:
         case e.JobEnded():
             return _describe_end(event)
@@ -79,23 +79,24 @@ def describe(event: e.Event) -> tuple[int, str]:
         case e.QueuePaused():
             return logging.INFO, f"queue {event.queue}: {'paused' if event.paused else 'resumed'}"
         case e.WorkerStarted():
-            serving = ", ".join(event.queues) or "nothing"
+            serving = ", ".join(event.queues) or "no queues"
             return logging.INFO, f"worker {event.worker} is up, serving {serving}"
         case e.WorkerStopped(error=error) if error:
-            said = f"worker {event.worker} has stopped, but could not leave everything in order: {error}"
-            return logging.WARNING, said
+            message = f"worker {event.worker} has stopped, but its shutdown was incomplete: {error}"
+            return logging.WARNING, message
         case _:
-            level, words = _WORDS.get(type(event), (logging.INFO, "{0!r}"))
-            return level, words.format(event)
+            level, message = _MESSAGES.get(type(event), (logging.INFO, "{0!r}"))
+            return level, message.format(event)
 
 
 def _describe_end(event: e.JobEnded) -> tuple[int, str]:
-    said = f"{event.name} {event.id}: attempt {event.attempt} {event.end} after {event.seconds:.3f} s, {event.state}"
+    attempt = f"{event.name} {event.id}: attempt {event.attempt}"
+    message = f"{attempt} {event.end} after {event.seconds:.3f} s, {event.state}"
     if event.error_type or event.message:
-        said += f": {event.error_type + ': ' if event.error_type else ''}{event.message}"
+        message += f": {event.error_type + ': ' if event.error_type else ''}{event.message}"
     if event.end in _QUIET_ENDS:
-        return logging.DEBUG, said
-    return logging.ERROR if event.state is State.DISCARDED else logging.WARNING, said
+        return logging.DEBUG, message
+    return logging.ERROR if event.state is State.DISCARDED else logging.WARNING, message
 
 
 class JsonFormatter(logging.Formatter):

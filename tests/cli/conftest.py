@@ -1,4 +1,4 @@
-"""Run commands: in this process where that is the same, in a real one where signals and deaths matter."""
+"""Fixtures that run commands: in this process, or in a new one where signals and crashes matter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def fail(ctx):
 
 @app.job(max_attempts=3)
 async def wait_for(ctx, path: str):
-    """Write that it began, then wait until a file is there."""
+    """Record the start, then wait until a file exists."""
     with open(path + ".begun", "a") as file:
         file.write(f"{ctx.job.attempt} {os.getpid()}\\n")
     print("begun", ctx.job.id, flush=True)
@@ -52,7 +52,7 @@ async def wait_for(ctx, path: str):
 
 @app.job(max_attempts=1)
 async def stubborn(ctx):
-    """Swallow every cancellation."""
+    """Ignore every cancellation."""
     print("begun", ctx.job.id, flush=True)
     while True:
         with trio.CancelScope(shield=True):
@@ -70,7 +70,7 @@ app.cron("0 3 * * *", hello.new(name="nightly"), name="nightly", timezone="Europ
 
 @attrs.frozen
 class Result:
-    """What a command did."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -79,7 +79,7 @@ class Result:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Be in a folder with an application, ``shop:app``, on a database of its own."""
+    """A current directory with the application ``shop:app``, which has its own database."""
     (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JOBRT_APP", "shop:app")
@@ -91,7 +91,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def jobrt_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Return a function that runs a command in this process, its output being a pipe's."""
+    """Return a function that runs a command in this process. Its output is formatted as for a pipe."""
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
@@ -100,7 +100,9 @@ def jobrt_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         try:
             status = main(list(arguments))
         finally:
-            logger.handlers[:] = handlers  # a worker's would write to this test's stderr for ever
+            logger.handlers[:] = (
+                handlers  # the worker's handler would keep writing to the stderr of this test
+            )
         out, err = capsys.readouterr()
         return Result(status, out, err)
 
@@ -109,7 +111,7 @@ def jobrt_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def start(shop: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Return a function that starts a command as a process; what still runs at the end is killed."""
+    """Return a function that starts a command in a new process. Processes still running at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str) -> subprocess.Popen[str]:
@@ -127,14 +129,14 @@ def start(shop: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield run
     for process in started:
         kill(process.pid)
-        process.communicate()  # returns when all who could write to it have gone
+        process.communicate()  # returns when no process holds the pipes any more
 
 
 def kill(pid: int) -> None:
-    """Kill a process and those that it started, which nobody else would end."""
+    """Kill a process and its children."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        process.suspend()  # or it would start others for those that are killed
-        for one in [*process.children(recursive=True), process]:
+        process.suspend()  # or it would replace the children that are killed
+        for member in [*process.children(recursive=True), process]:
             with suppress(psutil.NoSuchProcess):
-                one.kill()
+                member.kill()

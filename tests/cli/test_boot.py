@@ -1,4 +1,4 @@
-"""Worker processes that die: those that were up are started again, those that never come up end their parent."""
+"""Tests of worker processes that die. They are restarted if they were up; otherwise their parent gives up."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ GAVE_UP = "jobrt: gave up after 5 tries: worker process "
 
 
 def up(parent: subprocess.Popen[str]) -> psutil.Process:
-    """Wait until one more process is up, and return it."""
-    said = until(parent.stderr, "INFO worker process ")
-    return psutil.Process(int(said.partition("worker process ")[2].removesuffix(" is up\n")))
+    """Wait until another process is up, and return it."""
+    line = until(parent.stderr, "INFO worker process ")
+    return psutil.Process(int(line.partition("worker process ")[2].removesuffix(" is up\n")))
 
 
 def ended(parent: subprocess.Popen[str], status: int) -> list[str]:
-    """Wait for its end and return the rest of what it said."""
-    _, said = parent.communicate(timeout=50)
-    assert parent.returncode == status, said
-    assert "Traceback" not in said
-    return said.splitlines()
+    """Wait for the end of a process and return the rest of its standard error."""
+    _, err = parent.communicate(timeout=50)
+    assert parent.returncode == status, err
+    assert "Traceback" not in err
+    return err.splitlines()
 
 
 @pytest.fixture
 def few_rights(
     private_postgres: Cluster, jobrt_command: Command, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """Let commands use a migrated database as somebody who may use all tables but that of the workers."""
+    """URL of a migrated database, as a user who has rights on all tables but the worker table."""
     server = private_postgres.server
     url = server.create_database("jobs")
     monkeypatch.setenv("JOBRT_URL", url)
@@ -63,18 +63,18 @@ def few_rights(
 
 
 def test_processes_that_the_database_refuses_end_their_parent(few_rights: str, start: Start) -> None:
-    """Each is tried five times, and each try is one line; the last line has the database's own words."""
+    """Each process is tried five times, with one line per try. The last line contains the database's error."""
     *before, last = ended(start("worker", "--processes", "2"), 1)
     assert last.startswith(GAVE_UP)
-    assert "as few: permission denied for table worker; mend that and start again" in last
+    assert "as few: permission denied for table worker; fix the cause and restart" in last
     assert all("permission denied for table worker" in line for line in before)
     assert 5 <= len(before) <= 10
 
 
 def test_rights_that_come_late_are_enough(few_rights: str, private_postgres: Cluster, start: Start) -> None:
-    """A try that succeeds ends the row of those that did not, and a stop is a stop."""
+    """A successful start resets the count of failures, and the processes can be stopped."""
     parent = start("worker", "--processes", "2")
-    until(parent.stderr, "did not start")
+    until(parent.stderr, "failed to start")
     private_postgres.server.execute("grant all on jobrt.worker to few", url=few_rights)
     up(parent)
     parent.send_signal(signal.SIGTERM)
@@ -82,9 +82,9 @@ def test_rights_that_come_late_are_enough(few_rights: str, private_postgres: Clu
 
 
 def test_a_stop_is_obeyed_between_two_tries(few_rights: str, start: Start) -> None:
-    """Nothing is to be told: the user wanted it down, and it is."""
+    """A stop between two tries succeeds without an error."""
     parent = start("worker", "--processes", "2")
-    until(parent.stderr, "did not start")
+    until(parent.stderr, "failed to start")
     parent.send_signal(signal.SIGINT)
     assert not any("gave up" in line for line in ended(parent, 0))
 
@@ -92,18 +92,18 @@ def test_a_stop_is_obeyed_between_two_tries(few_rights: str, start: Start) -> No
 def test_giving_up_lets_the_other_processes_finish(
     postgres_url: str, start: Start, jobrt_command: Command, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A newer schema came while they ran: who is started now is refused, and the running job has its grace."""
+    """If a process cannot be restarted because the schema is newer now, a running job still has its grace period."""
     monkeypatch.setenv("JOBRT_URL", postgres_url)
     assert jobrt_command("migrate").status == 0
     assert jobrt_command("enqueue", "wait_for", f"path={shop}/go").status == 0
     parent = start("worker", "--processes", "2")
     processes = {up(parent), up(parent)}
     until(parent.stdout, "begun")
-    (busy,) = (one for one in processes if f" {one.pid}\n" in (shop / "go.begun").read_text())
+    (busy,) = (process for process in processes if f" {process.pid}\n" in (shop / "go.begun").read_text())
     with psycopg.connect(postgres_url) as conn:
         conn.execute("insert into jobrt.migration (name) values ('9999_later')")
     (processes - {busy}).pop().kill()
-    until(parent.stderr, "is stopping: 1 jobs")
+    until(parent.stderr, "is stopping; running jobs: 1")
     (shop / "go").touch()
     last = ended(parent, 1)[-1]
     assert last.startswith(GAVE_UP)
@@ -115,18 +115,18 @@ def test_giving_up_lets_the_other_processes_finish(
 
 
 @pytest.mark.parametrize(
-    ("deployed", "said"),
+    ("deployed", "message"),
     [
         ("import nowhere", "cannot import shop: ModuleNotFoundError: No module named 'nowhere'"),
-        ("import os; os._exit(7)", "it ended with status 7"),
-        ("import os; os.abort()", "it ended with signal SIGABRT"),
+        ("import os; os._exit(7)", "it exited with status 7"),
+        ("import os; os.abort()", "it was killed by SIGABRT"),
     ],
     ids=["error", "status", "signal"],
 )
 def test_an_application_that_broke_since_the_start_ends_the_parent(
-    shop: Path, start: Start, deployed: str, said: str
+    shop: Path, start: Start, deployed: str, message: str
 ) -> None:
-    """It shows when a process dies: its successors say why they do not start, or how they ended."""
+    """When a process dies, the error says why its successors do not start, or how they ended."""
     parent = start("worker", "--processes", "2")
     up(parent)
     victim = up(parent)
@@ -134,26 +134,26 @@ def test_an_application_that_broke_since_the_start_ends_the_parent(
     victim.kill()
     last = ended(parent, 1)[-1]
     assert last.startswith(GAVE_UP)
-    assert said in last
+    assert message in last
 
 
 def test_processes_that_were_up_are_started_again_however_often_they_die(shop: Path, start: Start) -> None:
-    """A sixth death within half a minute makes it a pause of ten seconds, and no end."""
+    """After a sixth death within half a minute, the parent waits ten seconds but does not give up."""
     parent = start("worker", "--processes", "2")
     up(parent)
     victim = up(parent)
     for _ in range(5):
         victim.kill()
-        assert "ended with signal SIGKILL; another starts in" in until(parent.stderr, str(victim.pid))
+        assert "was killed by SIGKILL; restarting in" in until(parent.stderr, str(victim.pid))
         victim = up(parent)
     victim.kill()
-    assert "that is too often: another starts in 10 s" in until(parent.stderr, str(victim.pid))
+    assert "restarted too often, next restart in 10 s" in until(parent.stderr, str(victim.pid))
     parent.send_signal(signal.SIGTERM)
     ended(parent, 0)
 
 
 def test_a_process_whose_parent_has_died_says_itself_why_it_does_not_start(shop: Path) -> None:
-    """Its report reaches nobody, so it is printed."""
+    """A process without a parent prints its error itself."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "jobrt", "worker", "--queue=nowhere", f"--report={writing}"]

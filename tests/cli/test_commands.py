@@ -1,4 +1,4 @@
-"""Each command, as a person or a program would use it."""
+"""Tests of each command, used from a shell or by a program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("shop")
 
 
 def test_enqueue_run_and_show(jobrt_command: Command) -> None:
-    """The path of a job from the shell."""
+    """A job can be enqueued, run and shown from the shell."""
     assert (
         jobrt_command("enqueue", "hello", "name=bob", "times=2", "--tag", "t", "--context", "a test").out
         == "1\n"
@@ -35,26 +35,26 @@ def test_enqueue_run_and_show(jobrt_command: Command) -> None:
 
 
 def test_a_value_that_looks_like_a_number_stays_text_where_text_is_wanted(jobrt_command: Command) -> None:
-    """The field's type decides how KEY=VALUE is read."""
+    """The type of the field decides how KEY=VALUE is parsed."""
     assert jobrt_command("enqueue", "hello", "name=3").status == 0
     assert json.loads(jobrt_command("show", "1", "--json").out)["args"] == {"name": "3", "times": 1}
 
 
 def test_jobs_lists_by_filters_as_lines_and_json(jobrt_command: Command) -> None:
-    """In a pipe the first line names the columns."""
+    """In a pipe, the first line names the columns."""
     jobrt_command("enqueue", "hello", "name=a", "--tag", "x")
     jobrt_command("enqueue", "fail")
     lines = jobrt_command("jobs").out.splitlines()
     assert lines[0].split("\t")[:4] == ["id", "name", "queue", "state"]
     assert [line.split("\t")[1] for line in lines[1:]] == ["fail", "hello"]
-    assert [one["id"] for one in json.loads(jobrt_command("jobs", "--json", "--queue", "mail").out)] == [2]
+    assert [job["id"] for job in json.loads(jobrt_command("jobs", "--json", "--queue", "mail").out)] == [2]
     assert jobrt_command("jobs", "--args", "name=a", "--count").out == "1\n"
     assert jobrt_command("jobs", "--tag", "y", "--count").out == "0\n"
     assert jobrt_command("jobs", "--since", "1h", "--state", "available", "--count").out == "2\n"
 
 
 def test_a_failed_job_shows_its_traceback_and_can_be_rerun(jobrt_command: Command) -> None:
-    """Dead letters keep everything."""
+    """A dead letter keeps its errors and can run again."""
     jobrt_command("enqueue", "fail")
     jobrt_command("worker", "--drain", "--quiet")
     shown = jobrt_command("show", "1").out
@@ -68,7 +68,7 @@ def test_a_failed_job_shows_its_traceback_and_can_be_rerun(jobrt_command: Comman
 
 
 def test_cancel_and_delete_by_id_and_by_filter(jobrt_command: Command) -> None:
-    """By filter it shows what it would do, and without a person to ask it wants --yes."""
+    """With a filter, the command shows the matching jobs and requires --yes if nobody can answer."""
     for name in "abc":
         jobrt_command("enqueue", "hello", f"name={name}")
     assert jobrt_command("cancel", "1", "--reason", "no").out == "1 job\n"
@@ -81,12 +81,12 @@ def test_cancel_and_delete_by_id_and_by_filter(jobrt_command: Command) -> None:
 
 
 def test_waiting_jobs_are_changed_by_id_and_by_filter(jobrt_command: Command) -> None:
-    """What is named, and nothing else; a job that does not wait says so."""
+    """Only the given options change. A job that is not waiting is refused."""
     for name in "ab":
         jobrt_command("enqueue", "hello", f"name={name}", "--in", "1h")
     assert jobrt_command("update", "1", "--priority", "7", "--in", "0s", "--to", "mail").out == "1 job\n"
     assert jobrt_command("update", "--name", "hello", "--max-attempts", "2", "--yes").out == "2 jobs\n"
-    first, second = (json.loads(jobrt_command("show", one, "--json").out) for one in "12")
+    first, second = (json.loads(jobrt_command("show", job_id, "--json").out) for job_id in "12")
     assert (first["priority"], first["state"], first["queue"]) == (7, "available", "mail")
     assert (second["priority"], second["state"], second["queue"]) == (0, "scheduled", "default")
     assert first["max_attempts"] == second["max_attempts"] == 2
@@ -96,7 +96,7 @@ def test_waiting_jobs_are_changed_by_id_and_by_filter(jobrt_command: Command) ->
 
 
 def test_each_of_several_ids_gets_an_answer(jobrt_command: Command) -> None:
-    """What can be done is done; what is not there, or in another state, is named, and the status says so."""
+    """Valid jobs are changed. Each other id is reported in a line, and the exit status is 1."""
     jobrt_command("enqueue", "hello", "name=a")
     jobrt_command("enqueue", "hello", "name=b")
     done = jobrt_command("cancel", "1", "77", "1", "2")
@@ -110,7 +110,7 @@ def test_each_of_several_ids_gets_an_answer(jobrt_command: Command) -> None:
 
 
 def test_queues_can_be_paused_resumed_and_scaled(jobrt_command: Command) -> None:
-    """It lasts: the database keeps it."""
+    """The database stores the change."""
     jobrt_command("enqueue", "fail")
     assert "paused" in jobrt_command("queues", "pause", "mail").out
     assert "paused" in jobrt_command("queues").out
@@ -124,14 +124,15 @@ def test_queues_can_be_paused_resumed_and_scaled(jobrt_command: Command) -> None
 
 
 def test_a_queue_that_nobody_knows_is_set_all_the_same_and_doubted(jobrt_command: Command) -> None:
-    """It may come into use later; it may also be a slip."""
+    """The queue may be used later, or it may be a misspelling: the command warns and succeeds."""
     assert jobrt_command("queues", "pause", "mail").err == ""
-    doubted = jobrt_command("queues", "pause", "mial")
-    assert (doubted.status, doubted.err) == (0, "jobrt: no job and no worker uses a queue 'mial' so far\n")
+    unknown = jobrt_command("queues", "pause", "mial")
+    warning = "jobrt: warning: no job, worker or application uses queue 'mial' yet\n"
+    assert (unknown.status, unknown.err) == (0, warning)
 
 
 def test_cron_shows_the_next_tick_and_can_be_paused(jobrt_command: Command) -> None:
-    """Entries that the code declares are there without a worker."""
+    """Entries that the code declares are shown even if no worker has run."""
     assert "0 3 * * * Europe/Berlin" in jobrt_command("cron").out
     jobrt_command("cron", "pause", "nightly")
     assert json.loads(jobrt_command("cron", "--json").out)[0]["paused"] is True
@@ -139,24 +140,24 @@ def test_cron_shows_the_next_tick_and_can_be_paused(jobrt_command: Command) -> N
 
 
 def test_doctor_says_why_nothing_runs(jobrt_command: Command) -> None:
-    """A finding a line, with the remedy, and a status for scripts."""
+    """Each finding is one line with the remedy. The exit status is 1 for scripts."""
     jobrt_command("enqueue", "fail")
     jobrt_command("queues", "pause", "mail")
     found = jobrt_command("doctor")
     assert found.status == 1
-    assert "queue mail is paused with 1 due jobs: `queues resume mail`" in found.out
-    assert "0 workers are alive" in found.out
+    assert "queue mail is paused with 1 due job: resume it with `queues resume mail`" in found.out
+    assert "no worker is alive: start one with" in found.out
 
 
 def test_manifest_lists_what_the_code_declares(jobrt_command: Command) -> None:
-    """For deploy scripts."""
+    """The manifest lists the jobs and cron entries for deployment scripts."""
     manifest = json.loads(jobrt_command("manifest", "--json").out)
-    assert {one["name"] for one in manifest["jobs"]} == {"hello", "fail", "wait_for", "stubborn", "large"}
+    assert {job["name"] for job in manifest["jobs"]} == {"hello", "fail", "wait_for", "stubborn", "large"}
     assert manifest["cron"][0]["name"] == "nightly"
 
 
 def test_migrate_check_prune_workers_and_top(jobrt_command: Command) -> None:
-    """They work on an empty database."""
+    """These commands work on an empty database."""
     assert jobrt_command("migrate").out == "up to date\n"
     assert jobrt_command("migrate", "--check").status == 0
     assert jobrt_command("prune").out == "0 jobs deleted\n"
@@ -165,20 +166,20 @@ def test_migrate_check_prune_workers_and_top(jobrt_command: Command) -> None:
 
 
 def test_a_result_too_large_fails_the_attempt_and_says_so(jobrt_command: Command) -> None:
-    """The limit is in the message."""
+    """The error message contains the limit."""
     jobrt_command("enqueue", "large")
     jobrt_command("worker", "--drain", "--quiet")
     assert "262,144" in jobrt_command("show", "1").out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (("--app", "nowhere:app", "worker"), 1, "cannot import nowhere"),
-        (("--app", "shop:nothing", "worker"), 1, "there is no such thing in it"),
+        (("--app", "shop:nothing", "worker"), 1, "module 'shop' has no attribute 'nothing'"),
         (("--app", "shop", "worker"), 2, "shop.jobs:app"),
         (("enqueue", "helo", "name=x"), 1, "did you mean 'hello'?"),
-        (("enqueue", "hello", "--json", "{"), 1, "not JSON"),
+        (("enqueue", "hello", "--json", "{"), 1, "not valid JSON"),
         (("enqueue", "hello", "--json", "[]"), 1, "an object"),
         (("enqueue", "hello", "times=2"), 1, "name"),
         (("enqueue", "hello", "name=x", "times=many"), 1, "times"),
@@ -199,22 +200,22 @@ def test_a_result_too_large_fails_the_attempt_and_says_so(jobrt_command: Command
     ],
 )
 def test_bad_input_gets_one_clear_line_and_a_status(
-    jobrt_command: Command, arguments: tuple[str, ...], status: int, said: str
+    jobrt_command: Command, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
-    """Never a traceback."""
+    """An error is one line that starts with ``jobrt:``, never a traceback."""
     done = jobrt_command(*arguments)
     assert done.status == status
-    assert said in done.err
+    assert message in done.err
     assert done.err.startswith("jobrt: ")
     assert done.err.count("\n") == 1
 
 
 def test_a_file_that_is_no_database_and_a_newer_schema_are_named(jobrt_command: Command, shop: Path) -> None:
-    """One line each, and the file is left alone."""
+    """Each error is one line that names the problem."""
     (shop / "note.txt").write_text("not a database, but long enough to look like one" * 50)
-    said = jobrt_command("--url", f"sqlite:///{shop}/note.txt", "jobs")
-    assert said.status == 1
-    assert "note.txt" in said.err
+    done = jobrt_command("--url", f"sqlite:///{shop}/note.txt", "jobs")
+    assert done.status == 1
+    assert "note.txt" in done.err
     url = f"sqlite:///{shop}/new.db"
     assert jobrt_command("--url", url, "jobs").status == 0
     with sqlite3.connect(shop / "new.db") as conn:
@@ -222,13 +223,13 @@ def test_a_file_that_is_no_database_and_a_newer_schema_are_named(jobrt_command: 
             "insert into jobrt_migration select '9999_future', applied_at from jobrt_migration limit 1"
         )
     conn.close()
-    said = jobrt_command("--url", url, "jobs")
-    assert said.status == 1
-    assert "newer" in said.err
+    done = jobrt_command("--url", url, "jobs")
+    assert done.status == 1
+    assert "newer" in done.err
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("class A(jobrt.Job):\n    MAX_ATTEMPTS = 0\n    async def run(self, ctx): ...", "MAX_ATTEMPTS"),
         ("app = jobrt.App(queues={'mail': 0})", "mail"),
@@ -249,12 +250,12 @@ def test_a_file_that_is_no_database_and_a_newer_schema_are_named(jobrt_command: 
     ],
 )
 def test_a_program_that_makes_no_sense_is_refused_in_one_line(
-    jobrt_command: Command, shop: Path, source: str, said: str, request: pytest.FixtureRequest
+    jobrt_command: Command, shop: Path, source: str, message: str, request: pytest.FixtureRequest
 ) -> None:
-    """Before anything runs."""
+    """An invalid program is refused before any job runs."""
     name = f"broken_{abs(hash(request.node.name))}"
     (shop / f"{name}.py").write_text(f"import jobrt\n{source}\n")
     done = jobrt_command("--app", f"{name}:app", "worker", "--drain")
     assert done.status == 1
-    assert said in done.err
+    assert message in done.err
     assert "Traceback" not in done.err

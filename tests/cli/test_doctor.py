@@ -1,4 +1,4 @@
-"""What `doctor` finds, and other commands that say how things stand."""
+"""Tests of `doctor` and of other commands that report a status."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUIET: dict[str, Any] = {"queues": {"default": {"stuck": [], "concurrency": 1}},
 
 
 def _row(*, beat: float = 0.0, alive: bool = True, **info: Any) -> WorkerRow:
-    """Make a worker whose last beat was so many seconds ago, with a lease of 30."""
+    """Return a worker whose last heartbeat was `beat` seconds ago, with a lease of 30 s."""
     now = datetime.now(UTC)
     last = now - timedelta(seconds=beat)
     return WorkerRow(
@@ -41,15 +41,15 @@ def _row(*, beat: float = 0.0, alive: bool = True, **info: Any) -> WorkerRow:
 
 
 @pytest.mark.parametrize(
-    ("worker", "said"),
+    ("worker", "message"),
     [
         ({}, None),
         ({"alive": False}, "worker w1 is dead"),
         ({"outage": "no route"}, "cannot reach the database: no route"),
-        ({"beat": 21}, "last heard from 21"),
+        ({"beat": 21}, "sent its last heartbeat 21.0 s ago"),
         (
             {"queues": {"default": {"stuck": [4, 5], "concurrency": 1}}},
-            "jobs 4, 5 in queue default are stuck",
+            "stuck jobs in queue default: 4, 5; see its log",
         ),
         (
             {
@@ -61,15 +61,15 @@ def _row(*, beat: float = 0.0, alive: bool = True, **info: Any) -> WorkerRow:
         ),
     ],
 )
-def test_what_is_wrong_with_a_worker(worker: dict[str, Any], said: str | None) -> None:
-    """One finding for each trouble, none for a worker that is well."""
+def test_what_is_wrong_with_a_worker(worker: dict[str, Any], message: str | None) -> None:
+    """Each problem is one finding. A healthy worker has none."""
     found = list(examine_worker(_row(**worker), datetime.now(UTC)))
-    assert [one.wrong for one in found] == [True] * (said is not None)
-    assert all(said in one.text for one in found if said)
+    assert [finding.wrong for finding in found] == [True] * (message is not None)
+    assert all(message in finding.text for finding in found if message)
 
 
 def test_doctor_finds_a_database_that_cannot_be_used(jobrt_command: Command, shop: Path) -> None:
-    """It does not fail at that, it says so."""
+    """A database that cannot be used is a finding."""
     (shop / "shop.db").write_bytes(b"no database" * 200)
     found = jobrt_command("doctor")
     assert found.status == 1
@@ -77,11 +77,11 @@ def test_doctor_finds_a_database_that_cannot_be_used(jobrt_command: Command, sho
 
 
 async def _leave_jobs(url: str) -> None:
-    """Leave a paused queue with a due job, and due jobs in a queue that somebody serves."""
+    """Leave a paused queue with a due job, and a served queue with due jobs."""
 
     class Long(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
-            """Be never run."""
+            """Do nothing."""
 
     app = jobrt.App(url, jobs=[Long], queues={"default": 1, "mail": 1})
     async with app.open_client() as jobs, app.open_storage() as storage:
@@ -92,18 +92,18 @@ async def _leave_jobs(url: str) -> None:
 
 
 def test_doctor_tells_why_due_jobs_wait(jobrt_command: Command, shop: Path) -> None:
-    """The queue is paused; there is room and a worker, so it will not be long; nobody here knows the name."""
+    """A paused queue and an undefined job name are problems. Due jobs beside free slots are not."""
     trio.run(_leave_jobs, f"sqlite:///{shop}/shop.db")
     found = jobrt_command("doctor")
     assert found.status == 1
-    assert "!!  queue mail is paused with 1 due jobs: `queues resume mail`\n" in found.out
-    assert "ok  queue default: 2 due jobs, the oldest for" in found.out
-    assert "; 1 slots are free\n" in found.out
-    assert "jobs named 'Long' wait, which this app does not know" in found.out
+    assert "!!  queue mail is paused with 1 due job: resume it with `queues resume mail`\n" in found.out
+    assert "ok  queue default: 2 due jobs, the oldest due for" in found.out
+    assert "; 1 free slot\n" in found.out
+    assert "jobs named 'Long' are waiting, but this application does not define them" in found.out
 
 
 def test_migrations_of_sqlite_are_not_printed(jobrt_command: Command, shop: Path) -> None:
-    """There is nobody to give them to; the usage error says what happens instead."""
+    """The usage error says when SQLite files are migrated."""
     refused = jobrt_command("migrate", "--sql")
     assert refused.status == 2
     assert "migrated when they are opened" in refused.err
@@ -112,7 +112,7 @@ def test_migrations_of_sqlite_are_not_printed(jobrt_command: Command, shop: Path
 def test_migrations_of_postgresql(
     jobrt_command: Command, shop: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Checked before, printed for those who apply them by hand, applied, and then there is nothing to do."""
+    """Migrations can be checked, printed and applied. Afterwards the schema is up to date."""
     monkeypatch.setenv("JOBRT_URL", postgres_url)
     before = jobrt_command("migrate", "--check")
     assert (before.status, before.out.splitlines()[0].split()[1:]) == (1, ["pending"])
@@ -122,14 +122,14 @@ def test_migrations_of_postgresql(
 
 
 def test_the_manifest_as_tables(jobrt_command: Command, shop: Path) -> None:
-    """Jobs, then what the clock runs."""
+    """The manifest lists the jobs, then the cron entries."""
     lines = [line.split("\t") for line in jobrt_command("manifest").out.splitlines()]
     assert ["fail", "mail", "0", "1"] in [line[:4] for line in lines]
     assert ["nightly", "hello"] in [line[:2] for line in lines]
 
 
 def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In columns, with nothing in it taken for markup; or in words that there is none."""
+    """A terminal gets a table without markup, or a text if there are no rows."""
     monkeypatch.setattr(output, "on_terminal", lambda: True)
     print_rows(("id", "why"), [[1, None], [22, "[bold]"]], empty="no jobs")
     head, first, second = capsys.readouterr().out.splitlines()
@@ -139,7 +139,7 @@ def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (None, "-"),
         (0.25, "250 ms"),
@@ -149,6 +149,6 @@ def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch
         (90_000, "1 d 1 h"),
     ],
 )
-def test_lengths_of_time_in_words(seconds: float | None, said: str) -> None:
-    """Two units are enough."""
-    assert age(seconds) == said
+def test_lengths_of_time_in_words(seconds: float | None, text: str) -> None:
+    """A duration has at most two units."""
+    assert age(seconds) == text

@@ -1,4 +1,4 @@
-"""The long job of `examples/index_tree.py` in real workers: cancelled, deployed over, killed, and right in the end."""
+"""Test of the long job in `examples/index_tree.py`: cancelled, interrupted by a deployment, killed, and completed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def note(word, what):
 
 
 def noted(function):
-    """Say when it begins and that it is done; wait in between while the test holds it."""
+    """Record the start and the end of a function, and wait in between while the test holds it."""
 
     def run(*args):
         what = args[1] if function.__name__ == "index_part" else function.__name__
@@ -70,13 +70,13 @@ for name in ("list_files", "index_part", "merge"):
 
 @pytest.fixture
 def deployed(shop: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> Path:
-    """Be in a folder with the application, and a tree to index.
+    """A current directory with the application and a tree to index.
 
-    On PostgreSQL queues are polled once a minute: whoever takes a job over before that was woken. SQLite has nobody to
-    wake other processes, and a second between two looks.
+    On PostgreSQL, queues are polled once a minute, so a worker that takes over a job sooner was woken up. SQLite cannot
+    wake up other processes; there, queues are polled once a second.
     """
     (shop / "deployed.py").write_text(DEPLOYED, encoding="utf-8")
-    for module in ("deployed", "index_tree"):  # commands in this process import them, for one database each
+    for module in ("deployed", "index_tree"):  # commands in this process import them again for each database
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setenv("JOBRT_APP", "deployed:app")
     monkeypatch.setenv("JOBRT_URL", database_url)
@@ -91,23 +91,23 @@ def deployed(shop: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> 
 
 
 def read_by_hand(tree: Path) -> dict[str, list[int]]:
-    """Index the tree in another way."""
+    """Return the index of a tree, computed in another way."""
     index: dict[str, list[int]] = {}
     for number, name in enumerate(sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*.txt"))):
-        letters = (one if one in ascii_lowercase else " " for one in (tree / name).read_text().lower())
+        letters = (char if char in ascii_lowercase else " " for char in (tree / name).read_text().lower())
         for word in {word for word in "".join(letters).split() if len(word) > 2}:
             index.setdefault(word, []).append(number)
     return index
 
 
 def record(command: Command) -> dict[str, Any]:
-    """Return what is known of the job."""
+    """Return the record of the job."""
     found: dict[str, Any] = json.loads(command("show", "1", "--json").out)
     return found
 
 
 def cancel_and_rerun(first: subprocess.Popen[str], command: Command) -> None:
-    """Cancel it in its third part, with two done; run it again."""
+    """Cancel the job during its third part, and run it again."""
     until(first.stdout, "begins 2")
     assert command("cancel", "1", "--reason", "not now").out.startswith("1 job")
     until(first.stderr, "cancelled after")
@@ -118,7 +118,7 @@ def cancel_and_rerun(first: subprocess.Popen[str], command: Command) -> None:
 
 
 def deploy_over(first: subprocess.Popen[str], second: subprocess.Popen[str], folder: Path) -> None:
-    """Have the next worker up, stop the one that has the job: it leaves at the next checkpoint."""
+    """Stop the first worker once the second is up. The job snoozes at its next checkpoint."""
     until(second.stderr, "is up")
     (folder / "hold.2").unlink()
     until(first.stdout, "begins 4")
@@ -130,7 +130,7 @@ def deploy_over(first: subprocess.Popen[str], second: subprocess.Popen[str], fol
 
 
 def kill_and_cut(second: subprocess.Popen[str], start: Start) -> subprocess.Popen[str]:
-    """Kill the worker that has the job; stop the one that takes it then without grace; return the last one."""
+    """Kill the second worker, stop the third without a grace period, and return the fourth."""
     third = start("worker", "--grace", "0")
     until(third.stderr, "is up")
     second.kill()
@@ -146,7 +146,7 @@ def kill_and_cut(second: subprocess.Popen[str], start: Start) -> subprocess.Pope
 def test_a_long_job_outlives_whatever_is_done_to_it(
     deployed: Path, start: Start, jobrt_command: Command
 ) -> None:
-    """Cancelled and run again, left at a deployment, killed, cut: it goes on where it was, and does no step twice."""
+    """The job continues from its checkpoint after each interruption, and no step runs twice."""
     for part in (2, 4, 6):
         (deployed / f"hold.{part}").touch()
     (deployed / "out").mkdir()
@@ -162,10 +162,10 @@ def test_a_long_job_outlives_whatever_is_done_to_it(
     fourth.send_signal(signal.SIGTERM)
     assert fourth.wait(30) == 0
     ended = record(jobrt_command)
-    ends = [one["end"] for one in ended["attempts"]]
+    ends = [attempt["end"] for attempt in ended["attempts"]]
     assert ends == ["cancelled", "snoozed", "crashed", "interrupted", "finished"]
     assert (ended["state"], ended["attempt"]) == ("completed", 3), (
-        "the cancelled, the killed and the last count"
+        "the cancelled, the crashed and the last attempt count"
     )
     assert json.loads((deployed / "out" / "index.json").read_text()) == read_by_hand(deployed / "tree")
     done = Counter(line.split()[0] for line in (deployed / "done").read_text().splitlines())

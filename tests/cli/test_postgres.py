@@ -1,4 +1,4 @@
-"""The command line on a PostgreSQL server that is not there, or not as it should be."""
+"""Tests of the command line with a PostgreSQL server that is unavailable or set up wrongly."""
 
 from __future__ import annotations
 
@@ -41,35 +41,35 @@ COMMANDS = (
 
 @pytest.fixture
 def refused(shop: Path, jobrt_command: Command) -> Refused:
-    """Return a function that tries each kind of command on a database, and gives what it said in the end."""
+    """Return a function that runs each kind of command on a database and returns the last line of each."""
 
     def run(url: str) -> list[str]:
-        said = []
+        errors = []
         for command in COMMANDS:
             done = jobrt_command("--url", url, *command)
             assert (done.status, done.out) == (1, ""), command
             *before, last = done.err.splitlines()
             assert last.startswith("jobrt: "), done.err
-            assert all("trying again for 0.2 s" in line for line in before), done.err
-            said.append(last)
-        return said
+            assert all("retrying for 0.2 s" in line for line in before), done.err
+            errors.append(last)
+        return errors
 
     return run
 
 
 @pytest.fixture
 def dead_port() -> Iterator[int]:
-    """A port that refuses connections: bound, and nobody listens."""
+    """A port that refuses connections: it is bound, but nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         yield int(probe.getsockname()[1])
 
 
-# ---------------------------------------------------------------------- what no waiting will mend
+# ---------------------------------------------------------------------- errors that waiting does not solve
 
 
 def test_a_wrong_password_is_said_in_one_line(private_postgres: Cluster, refused: Refused) -> None:
-    """With who tried to log in where, and without the password."""
+    """The line names the user and does not contain the password."""
     server = private_postgres.server
     server.execute("create role picky login password 'right'")
     rules = private_postgres.data / "pg_hba.conf"
@@ -82,20 +82,20 @@ def test_a_wrong_password_is_said_in_one_line(private_postgres: Cluster, refused
 
 
 def test_an_unknown_database_is_said_in_one_line(postgres_url: str, refused: Refused) -> None:
-    """At once: it will not come by itself."""
+    """The command does not wait: the database will not appear by itself."""
     for line in refused(f"{postgres_url}_not"):
         assert "does not exist" in line
         assert "gave up" not in line
 
 
 def test_an_unmigrated_schema_is_said_in_one_line(postgres_url: str, refused: Refused) -> None:
-    """With the command that mends it."""
+    """The line contains the command that migrates the schema."""
     for line in refused(postgres_url):
         assert "run `python -m jobrt migrate`" in line
 
 
 def test_a_newer_schema_is_said_in_one_line(postgres_url: str, refused: Refused) -> None:
-    """Nothing is touched; the remedy is a newer jobrt."""
+    """The line says that the schema is newer and names the migration."""
     trio.run(jobrt.App(postgres_url).migrate)
     with psycopg.connect(postgres_url) as conn:
         conn.execute("insert into jobrt.migration (name) values ('9999_later')")
@@ -107,7 +107,7 @@ def test_a_newer_schema_is_said_in_one_line(postgres_url: str, refused: Refused)
 def test_missing_rights_are_said_in_one_line(
     private_postgres: Cluster, refused: Refused, jobrt_command: Command
 ) -> None:
-    """With the schema that the user may not use; with the table, where only the first look is allowed."""
+    """The line names the schema, or the table, that the user may not use."""
     server = private_postgres.server
     url = server.create_database("jobs")
     server.execute("create role nobody login")
@@ -123,11 +123,11 @@ def test_missing_rights_are_said_in_one_line(
     assert "Traceback" not in worker.err
 
 
-# ---------------------------------------------------------------------- what waiting may mend
+# ---------------------------------------------------------------------- errors that waiting may solve
 
 
 def test_an_unreachable_server_is_said_in_one_line(refused: Refused, dead_port: int) -> None:
-    """With host and port: a refused connection, and a name that nobody knows."""
+    """The line names the host and port of a refused connection, or the unknown host."""
     for line in refused(f"postgresql://postgres@127.0.0.1:{dead_port}/jobs"):
         assert f"127.0.0.1:{dead_port}" in line
         assert "refused" in line
@@ -136,7 +136,7 @@ def test_an_unreachable_server_is_said_in_one_line(refused: Refused, dead_port: 
 
 
 def test_another_service_at_the_port_is_said_in_one_line(refused: Refused) -> None:
-    """One that says what a PostgreSQL would not."""
+    """A server that speaks another protocol is reported with its address."""
 
     class Stranger(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -161,7 +161,7 @@ def test_another_service_at_the_port_is_said_in_one_line(refused: Refused) -> No
 def down(
     private_postgres: Cluster, jobrt_command: Command, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Cluster:
-    """A server with a migrated database, whose URL commands are given, and one job; and it is down."""
+    """A server that is down, with a migrated database and one job. Commands use its URL."""
     monkeypatch.setenv("JOBRT_URL", private_postgres.server.create_database("jobs"))
     assert jobrt_command("migrate").status == 0
     assert jobrt_command("enqueue", "wait_for", f"path={shop}/go").status == 0
@@ -172,12 +172,12 @@ def down(
 @pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_worker_gives_up_after_the_wait(down: Cluster, start: Start, processes: int) -> None:
-    """One line when it begins to wait, with address, reason and patience; one when that is over; status 1."""
+    """The first line has the address, the reason and the time limit. The last line says that the worker gave up."""
     worker = start("worker", "--wait", "0.3", "--processes", str(processes))
     out, err = worker.communicate(timeout=50)
     first, last = err.splitlines()
     address = f"PostgreSQL jobs at 127.0.0.1:{down.port} as postgres: Connection refused"
-    assert f"the database cannot be used: cannot connect to {address}; trying again for 0.3 s" in first
+    assert f"the database cannot be used: cannot connect to {address}; retrying for 0.3 s" in first
     assert last == f"jobrt: cannot connect to {address}; gave up after 0.3 s"
     assert (worker.returncode, out) == (1, "")
 
@@ -185,7 +185,7 @@ def test_a_worker_gives_up_after_the_wait(down: Cluster, start: Start, processes
 @pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
 def test_without_a_wait_it_fails_at_once(down: Cluster, start: Start, processes: int) -> None:
-    """One line only."""
+    """With ``--wait 0`` there is only one line."""
     worker = start("worker", "--wait", "0", "--processes", str(processes))
     _, err = worker.communicate(timeout=50)
     assert err.count("\n") == 1
@@ -196,9 +196,9 @@ def test_without_a_wait_it_fails_at_once(down: Cluster, start: Start, processes:
 @pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sigterm_ends_the_wait_at_once(down: Cluster, start: Start, processes: int) -> None:
-    """Cleanly: there is nothing to tell and nothing left."""
+    """The worker exits with status 0 and prints nothing more."""
     worker = start("worker", "--wait", "3600", "--processes", str(processes))
-    until(worker.stderr, "trying again for 3600 s")
+    until(worker.stderr, "retrying for 3600 s")
     worker.send_signal(signal.SIGTERM)
     _, err = worker.communicate(timeout=50)
     assert (worker.returncode, err) == (0, "")
@@ -209,9 +209,9 @@ def test_sigterm_ends_the_wait_at_once(down: Cluster, start: Start, processes: i
 def test_a_worker_starts_when_its_server_comes(
     down: Cluster, start: Start, jobrt_command: Command, shop: Path
 ) -> None:
-    """And from then on outlives it, however short its patience at the start was."""
+    """The worker starts when the server starts, and completes its job at SIGTERM."""
     worker = start("worker", "--wait", "50")
-    until(worker.stderr, "trying again for 50 s")
+    until(worker.stderr, "retrying for 50 s")
     down.start()
     until(worker.stdout, "begun")
     (shop / "go").touch()
@@ -225,9 +225,9 @@ def test_a_worker_starts_when_its_server_comes(
 def test_processes_start_when_their_server_comes_and_again_when_they_die(
     down: Cluster, start: Start, jobrt_command: Command, shop: Path
 ) -> None:
-    """The dead one's job runs elsewhere at once, though its lease has not ended; the crash is on record."""
+    """A dead process's job runs again immediately, before its lease expires. The crash counts as an attempt."""
     parent = start("worker", "--processes", "2", "--wait", "50")
-    until(parent.stderr, "trying again for 50 s")
+    until(parent.stderr, "retrying for 50 s")
     down.start()
     until(parent.stdout, "begun")
     (_, pid) = (shop / "go.begun").read_text().split()
@@ -235,8 +235,8 @@ def test_processes_start_when_their_server_comes_and_again_when_they_die(
     until(parent.stdout, "begun")
     down.stop()
     for child in psutil.Process(parent.pid).children():
-        child.kill()  # whoever is started now must wait, and not for thirty seconds only
-    until(parent.stderr, "trying again")
+        child.kill()  # the next processes must wait, without a limit of thirty seconds
+    until(parent.stderr, "retrying")
     down.start()
     until(parent.stdout, "begun")
     (shop / "go").touch()

@@ -1,4 +1,4 @@
-"""Real processes, real signals, real deaths."""
+"""Tests with real worker processes, signals and crashes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ pytestmark = pytest.mark.process
 
 
 def until(stream: Any, word: str) -> str:
-    """Read lines until one has the word."""
+    """Read lines until one contains the word, and return it."""
     for line in stream:
         if word in line:
             return str(line)
-    raise AssertionError(f"the process ended without saying {word!r}")
+    raise AssertionError(f"the process ended without printing {word!r}")
 
 
 def states(jobrt_command: Callable[..., Result]) -> list[str]:
@@ -42,7 +42,7 @@ def states(jobrt_command: Callable[..., Result]) -> list[str]:
 
 
 def freeze(worker: subprocess.Popen[str], database: Path) -> None:
-    """Stop a process while it does not hold SQLite's lock for writing: nobody else could do anything."""
+    """Freeze a process while it does not hold SQLite's write lock, which would block all others."""
     with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as conn:
         conn.execute("begin immediate")
         worker.send_signal(signal.SIGSTOP)
@@ -53,7 +53,7 @@ def freeze(worker: subprocess.Popen[str], database: Path) -> None:
 def test_sigterm_lets_running_jobs_finish(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
-    """The worker exits with status 0, all outcomes written."""
+    """The worker writes all outcomes and exits with status 0."""
     jobrt_command("enqueue", "wait_for", f"path={shop}/go")
     worker = start("worker")
     until(worker.stdout, "begun")
@@ -67,7 +67,7 @@ def test_sigterm_lets_running_jobs_finish(
 def test_a_second_signal_ends_the_grace(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
-    """What was cut is available at once and has used no attempt."""
+    """Interrupted jobs become available immediately and use no attempt."""
     jobrt_command("enqueue", "wait_for", f"path={shop}/never")
     worker = start("worker")
     until(worker.stdout, "begun")
@@ -81,9 +81,9 @@ def test_a_second_signal_ends_the_grace(
 def test_waiting_for_a_job_that_nobody_runs_says_so(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
-    """And goes on waiting: a worker may come, and then the result is printed."""
+    """The command warns and keeps waiting. When a worker runs the job, it prints the result."""
     waiting = start("enqueue", "hello", "name=you", "--wait")
-    assert "job 1 waits for one" in until(waiting.stderr, "no worker serves 'default' now")
+    assert "job 1 waits for one to start" in until(waiting.stderr, "no worker serves queue 'default'")
     jobrt_command("worker", "--drain", "--quiet")
     assert waiting.communicate(timeout=30)[0] == '"hello you"\n'
     assert waiting.returncode == 0
@@ -92,7 +92,7 @@ def test_waiting_for_a_job_that_nobody_runs_says_so(
 def test_a_third_signal_ends_the_process_whatever_it_does(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
-    """A job that nothing can stop is left where it is; its lease ends by itself."""
+    """A job that cannot be stopped stays executing until its lease expires."""
     jobrt_command("enqueue", "stubborn")
     worker = start("worker", "--grace", "1000")
     until(worker.stdout, "begun")
@@ -107,7 +107,7 @@ def test_a_third_signal_ends_the_process_whatever_it_does(
 def test_a_job_that_swallows_cancellation_does_not_hold_the_process(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
-    """It is named and given back, and the process ends."""
+    """The job is named and becomes available, and the process exits."""
     jobrt_command("enqueue", "stubborn")
     worker = start("worker", "--grace", "0.1")
     until(worker.stdout, "begun")
@@ -120,7 +120,7 @@ def test_a_job_that_swallows_cancellation_does_not_hold_the_process(
 def test_a_killed_workers_job_runs_again_elsewhere(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
-    """Within the lease time; the crash is an attempt, and is in the record."""
+    """The job runs again within the lease time. The crash counts as an attempt."""
     jobrt_command("enqueue", "wait_for", f"path={shop}/go")
     first = start("worker")
     until(first.stdout, "begun")
@@ -139,7 +139,7 @@ def test_a_killed_workers_job_runs_again_elsewhere(
 def test_a_frozen_workers_outcome_is_refused(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
-    """SIGSTOP past the lease, somebody else finishes, SIGCONT: the row is unchanged and the worker lives on."""
+    """After SIGSTOP for longer than its lease, the worker's outcome is refused and the worker keeps running."""
     jobrt_command("enqueue", "wait_for", f"path={shop}/go")
     first = start("worker")
     until(first.stdout, "begun")
@@ -151,7 +151,7 @@ def test_a_frozen_workers_outcome_is_refused(
     assert second.wait(30) == 0
     before = jobrt_command("show", "1", "--json").out
     first.send_signal(signal.SIGCONT)
-    until(first.stderr, "cancelled its own jobs")
+    until(first.stderr, "cancelled its jobs")
     assert first.poll() is None
     assert jobrt_command("show", "1", "--json").out == before
     first.send_signal(signal.SIGTERM)
@@ -163,7 +163,7 @@ def test_a_frozen_workers_outcome_is_refused(
 def test_the_demo_killed_half_way_goes_on_and_reports_every_file_once(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
-    """The digests are those of sha256sum, whatever the names; a second run does nothing twice."""
+    """The digests match sha256sum for all file names. Another run repeats nothing."""
     files = shop / "files"
     files.mkdir()
     for number in range(300):
@@ -190,7 +190,7 @@ def test_the_demo_killed_half_way_goes_on_and_reports_every_file_once(
 
 
 def test_the_demos_report_is_there_when_it_says_so(shop: Path, jobrt_command: Callable[..., Result]) -> None:
-    """A file of digests that was deleted, or written over for another directory, is written again; no file is read."""
+    """A report that was deleted or overwritten is written again, without reading the files again."""
     for name in ("one", "two"):
         (shop / name).mkdir()
         (shop / name / f"{name}.txt").write_text(name)
@@ -212,7 +212,7 @@ def test_the_demos_report_is_there_when_it_says_so(shop: Path, jobrt_command: Ca
 def test_a_file_that_the_demo_cannot_read_is_named_and_the_rest_goes_on(
     shop: Path, jobrt_command: Callable[..., Result]
 ) -> None:
-    """It is tried three times and ends discarded with the reason, in one line whatever its name: here it has gone."""
+    """A file that no longer exists is tried three times, discarded, and reported in one line."""
     files = shop / "files"
     files.mkdir()
     (files / "good").write_text("two words")

@@ -1,4 +1,4 @@
-"""The supervision tree of every worker, as people see it."""
+"""Tests of how supervision trees are shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 import jobrt
 from jobrt._core.limits import Demand
 from jobrt._storage.contract import WorkerRow
-from jobrt.cli.trees import drawn
+from jobrt.cli.trees import draw_trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 async def _leave_workers(url: str) -> None:
-    """Leave a worker that looks alive, with a job it runs, and one that died."""
+    """Leave a row of a live worker with a running job, and a row of a dead worker."""
 
     class Long(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
@@ -47,69 +47,69 @@ async def _leave_workers(url: str) -> None:
 
 @pytest.fixture
 def left(shop: Path) -> None:
-    """Have two workers in the database of the shop."""
+    """Two workers in the database of the shop."""
     trio.run(_leave_workers, f"sqlite:///{shop}/shop.db")
 
 
 def test_workers_shows_each_tree(jobrt_command: Command, left: None) -> None:
-    """State, slots, restarts, last error."""
+    """The tree shows states, slots, restarts and last errors."""
     shown = jobrt_command("workers").out
     assert "alive.1  alive" in shown
     assert "dead.2  dead, its jobs await rescue" in shown
-    assert "restarts 2 (1 lately)  last error: OSError: no" in shown
+    assert "restarts 2 (1 recent)  last error: OSError: no" in shown
     assert "0 of 3 slots" in shown
     assert len(json.loads(jobrt_command("workers", "--json").out)) == 2
 
 
 def test_top_shows_queues_and_trees_once(jobrt_command: Command, left: None) -> None:
-    """What `top` draws is printed once into a pipe."""
+    """In a pipe, `top` prints its tables once."""
     shown = jobrt_command("top", "--once").out
     assert "default" in shown
     assert "alive.1" in shown
 
 
 def test_doctor_names_the_dead_and_the_stuck(jobrt_command: Command, left: None) -> None:
-    """Each with what follows."""
+    """Dead workers and stuck jobs are findings."""
     found = jobrt_command("doctor")
     assert found.status == 1
     assert "worker dead.2 is dead" in found.out
-    assert "jobs 1 in queue default are stuck" in found.out
+    assert "stuck jobs in queue default: 1; see its log" in found.out
 
 
 def test_show_says_how_far_a_cancellation_is_and_what_the_watchdog_saw(
     jobrt_command: Command, shop: Path
 ) -> None:
-    """From the row of the job's worker, whichever machine that is on; asked, if that has not answered."""
+    """The phase and the notices come from the row of the job's worker. Without a row, the phase is "requested"."""
     trio.run(_leave_a_stuck_job, f"sqlite:///{shop}/shop.db")
     shown = jobrt_command("show", "1").out
-    assert "stuck: it does not end" in shown
-    assert "job 1 (Long) has ignored its cancellation for 7 s and longer, in shop.py:9 in run" in shown
-    assert "asked; its worker has not said that it knows" in jobrt_command("show", "2").out
+    assert "stuck: the job does not stop" in shown
+    assert "job 1 (Long) has ignored its cancellation for at least 7 s, in shop.py:9 in run" in shown
+    assert "requested; the worker has not confirmed it yet" in jobrt_command("show", "2").out
     assert "cancelling: stuck" in jobrt_command("top", "--once").out.replace("\n", " ")
 
 
 async def _leave_a_stuck_job(url: str) -> None:
-    """Leave two jobs in the hands of a worker, asked to cancel; of one the worker has spoken."""
+    """Leave two running jobs that are being cancelled. The worker reports a phase for the first."""
 
     class Long(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None: ...
 
     app = jobrt.App(url, jobs=[Long])
     async with app.open_client() as jobs, app.open_storage() as storage:
-        one, two = await jobs.enqueue_many([Long(), Long()])
-        notice = {"what": "uncancellable", "job": one.id, "name": "Long", "seconds": 7.2, "ago": 3.0}
+        first, second = await jobs.enqueue_many([Long(), Long()])
+        notice = {"what": "uncancellable", "job": first.id, "name": "Long", "seconds": 7.2, "ago": 3.0}
         queue = {"concurrency": 3, "running": 2, "claimed": 0, "finished": 0, "paused": False, "stuck": []}
         info = {
-            "queues": {"default": {**queue, "cancelling": {str(one.id): "stuck"}}},
+            "queues": {"default": {**queue, "cancelling": {str(first.id): "stuck"}}},
             "notices": [{**notice, "at": "shop.py:9 in run"}],
         }
         await storage.workers.register("w", lease=600, info=info)
         await storage.attempts.exchange((), Demand("w", "default", 2, ("Long",)))
-        await jobs.cancel(jobrt.where.id_in([one.id, two.id]), "no")
+        await jobs.cancel(jobrt.where.id_in([first.id, second.id]), "no")
 
 
 async def _leave_notices(url: str) -> None:
-    """Leave a worker whose watchdog has seen everything that it looks for."""
+    """Leave a worker with every kind of watchdog notice."""
     notices = [
         {"what": "blocking", "job": 1, "name": "A", "seconds": 2.14, "at": "a.py:1 in run", "ago": 61.0},
         {"what": "blocking", "job": 0, "name": "(no job)", "seconds": 1.5, "at": "", "ago": 2.0},
@@ -121,22 +121,22 @@ async def _leave_notices(url: str) -> None:
 
 
 def test_doctor_tells_what_watchdogs_elsewhere_saw(jobrt_command: Command, shop: Path) -> None:
-    """Each kind in a sentence, with when and where."""
+    """Each kind of notice is a sentence that says when and where."""
     trio.run(_leave_notices, f"sqlite:///{shop}/shop.db")
     found = jobrt_command("doctor")
     assert found.status == 1
-    for said in (
-        "job 1 (A) has blocked the event loop for 2.1 s, in a.py:1 in run (1 min 1 s ago)",
-        "the event loop stood still for 1.5 s with no job on it",
-        "job 2 (B) is far past its usual time, at 75 s and more (2.0 s ago)",
-        "queue mail had 3 due jobs, 2 free slots and no claim; it was repaired (2.0 s ago)",
+    for notice in (
+        "job 1 (A) blocked the event loop for 2.1 s, in a.py:1 in run (1 min 1 s ago)",
+        "the event loop was blocked for 1.5 s while no job ran on it",
+        "job 2 (B) has run for at least 75 s, far longer than usual (2.0 s ago)",
+        "queue mail had 3 due jobs and 2 free slots but claimed nothing; its fetcher was restarted (2.0 s ago)",
     ):
-        assert said in found.out
-        assert said in jobrt_command("workers").out
+        assert notice in found.out
+        assert notice in jobrt_command("workers").out
 
 
 def test_trees_are_drawn_whole_where_they_fit_and_briefly_where_not() -> None:
-    """What is well and carries no load is left out first."""
+    """A tree that does not fit omits children that are healthy and have no load."""
     child = {"state": "running", "restarts": 0, "recent_restarts": 0, "last_error": None, "nested": None}
     child["since"] = datetime.now(UTC).isoformat()
     queue = {"concurrency": 3, "running": 1, "claimed": 2, "finished": 9, "paused": False, "stuck": []}
@@ -152,12 +152,12 @@ def test_trees_are_drawn_whole_where_they_fit_and_briefly_where_not() -> None:
     row = WorkerRow(
         id="w", started_at=now, beat_at=now, expires_at=now + timedelta(seconds=9), alive=True, info=info
     )
-    whole, brief = _printed(drawn([row], height=7)), _printed(drawn([row], height=6))
+    whole, brief = _printed(draw_trees([row], height=7)), _printed(draw_trees([row], height=6))
     assert "│  └─ mail" in "\n".join(whole)
     assert "fetcher" in "\n".join(whole)
     assert "fetcher" not in "\n".join(brief)
     assert "1 of 3 slots, 2 claimed, 9 done" in "\n".join(brief)
-    assert "restarts 2 (1 lately)  OSError: no" in "\n".join(brief)
+    assert "restarts 2 (1 recent)  OSError: no" in "\n".join(brief)
 
 
 def _printed(drawing: Any) -> list[str]:

@@ -1,1 +1,1 @@
-"""The pages for operators, asked as a browser asks: through a socket, or by a browser."""
+"""Tests of the dashboard, through a socket or with a browser."""

@@ -1,4 +1,4 @@
-"""Serve the dashboard in a test as in a program, and ask it over a socket."""
+"""Dashboard servers for tests, and a client for them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import jobrt.dashboard
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
-__all__ = ["PATIENCE", "Answer", "Board", "ask", "serve", "serve_pages", "shop"]
+__all__ = ["IO_TIMEOUT", "Answer", "Board", "ask", "serve", "serve_pages", "shop", "value"]
 
-PATIENCE = 30
-"""Seconds for one test's real I/O."""
+IO_TIMEOUT = 30
+"""Time limit in seconds for the real I/O of one test."""
 
 
 @attrs.frozen
 class Answer:
-    """What a server answers."""
+    """Response of a server."""
 
     status: int
     headers: Mapping[str, str]
@@ -37,23 +37,23 @@ class Answer:
 async def ask(
     port: int, method: str, target: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
 ) -> Answer:
-    """Send a request, with these headers and no others, and return the answer; the connection is closed."""
+    """Send a request with exactly these headers on a new connection, and return the response."""
     sent = {"host": f"127.0.0.1:{port}", **(headers or {}), "connection": "close"}
     if body:
         sent["content-length"] = str(len(body))
-    talk = h11.Connection(h11.CLIENT)
-    wanted = {key: value for key, value in sent.items() if value}
+    connection = h11.Connection(h11.CLIENT)
+    given = {key: value for key, value in sent.items() if value}
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await stream.send_all(
-            talk.send(h11.Request(method=method, target=target, headers=list(wanted.items())))
+            connection.send(h11.Request(method=method, target=target, headers=list(given.items())))
         )
         await stream.send_all(
-            (talk.send(h11.Data(data=body)) or b"") + (talk.send(h11.EndOfMessage()) or b"")
+            (connection.send(h11.Data(data=body)) or b"") + (connection.send(h11.EndOfMessage()) or b"")
         )
         head, text = None, b""
-        while not isinstance(event := talk.next_event(), h11.EndOfMessage):
+        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
             if event is h11.NEED_DATA:
-                talk.receive_data(await stream.receive_some())
+                connection.receive_data(await stream.receive_some())
             elif isinstance(event, h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
@@ -65,7 +65,7 @@ async def ask(
 
 @attrs.frozen
 class Board:
-    """A dashboard that is served, the client that it uses, and how to ask it as its own pages do."""
+    """A running dashboard, its client, and requests as its own pages send them."""
 
     app: jobrt.App
     jobs: jobrt.Client
@@ -74,16 +74,16 @@ class Board:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Return the dashboard's URL."""
         return f"http://127.0.0.1:{self.port}{self.root}"
 
     async def get(self, target: str, **headers: str) -> Answer:
-        """Ask for a page; underscores in the names of headers stand for hyphens."""
+        """Request a page; underscores in the names of headers stand for hyphens."""
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         return await ask(self.port, "GET", self.root + target, headers=named)
 
     async def post(self, target: str, *, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
-        """Press a button as a browser does on our own page; `headers` come on top, an empty one takes one away."""
+        """Send a form as our own pages do. `headers` override its headers; an empty value removes one."""
         sent = {
             "content-type": "application/x-www-form-urlencoded",
             "origin": f"http://127.0.0.1:{self.port}",
@@ -111,13 +111,13 @@ async def serve_pages(pages: Any) -> AsyncGenerator[int]:
 @asynccontextmanager
 async def serve(app: jobrt.App, **options: Any) -> AsyncGenerator[Board]:
     """Serve the dashboard of an app, with these options of `jobrt.dashboard.asgi`."""
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(IO_TIMEOUT):
         async with app.open_client() as jobs, serve_pages(jobrt.dashboard.asgi(app, jobs, **options)) as port:
             yield Board(app, jobs, port)
 
 
 def shop(url: str, **options: Any) -> jobrt.App:
-    """Return an app with a job that works, one that fails, and one that waits to be cancelled."""
+    """Return an app with a job that completes, a job that fails, and a job that runs until it is cancelled."""
     app = jobrt.App(url, queues={"default": 4, "mail": 2}, migrate=True, **options)
 
     @app.job
@@ -137,5 +137,5 @@ def shop(url: str, **options: Any) -> jobrt.App:
 
 
 def value(app: jobrt.App, job: str, /, **fields: Any) -> Any:
-    """Return a job value by the job's name."""
+    """Return a job value for a job name."""
     return app.registry.get(job).decode(fields)

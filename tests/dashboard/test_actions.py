@@ -1,4 +1,4 @@
-"""What the buttons do, on both engines: as our own pages press them."""
+"""Tests of the actions on both engines, with forms as our own pages send them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.dashboard.serving import Board, serve, shop, value
 
 
 async def scheduled(board: Board, count: int = 1) -> list[int]:
-    """Enqueue jobs for later and return their ids."""
+    """Enqueue scheduled jobs and return their ids."""
     options = [value(board.app, "hello").with_options(schedule_in=3600) for _ in range(count)]
-    return [one.id for one in await board.jobs.enqueue_many(options)]
+    return [handle.id for handle in await board.jobs.enqueue_many(options)]
 
 
 async def test_a_job_is_cancelled_with_a_reason_and_run_again(database_url: str) -> None:
-    """From its page, which is where one is led afterwards, so that reloading repeats nothing."""
+    """The action redirects to the job's page, so a reload does not repeat it."""
     async with serve(shop(database_url)) as board:
         (job,) = await scheduled(board)
         cancelled = await board.post("/jobs/change", id=job, action="cancel", reason="not now", page="job")
@@ -27,7 +27,7 @@ async def test_a_job_is_cancelled_with_a_reason_and_run_again(database_url: str)
         again = await board.post("/jobs/change", id=job, action="rerun", page="job")
         assert await board.state(job) == "available"
         twice = await board.post("/jobs/change", id=job, action="rerun", page="job")
-    assert [(one.status, one.headers.get("location")) for one in (cancelled, again)] == [
+    assert [(answer.status, answer.headers.get("location")) for answer in (cancelled, again)] == [
         (303, f"/jobs/{job}")
     ] * 2
     assert twice.status == 409
@@ -35,7 +35,7 @@ async def test_a_job_is_cancelled_with_a_reason_and_run_again(database_url: str)
 
 
 async def test_deleting_is_confirmed_on_a_page(database_url: str) -> None:
-    """It names the job, and holds the button that deletes it."""
+    """The page shows the job and the button that deletes it."""
     async with serve(shop(database_url)) as board:
         (job,) = await scheduled(board)
         preview = await board.get(f"/jobs/confirm?action=delete&id={job}")
@@ -51,13 +51,13 @@ async def test_deleting_is_confirmed_on_a_page(database_url: str) -> None:
 
 
 async def test_several_that_are_ticked(database_url: str) -> None:
-    """The preview shows the first five and how many more; the action is done to those ids."""
+    """The preview shows five jobs and the number of others. The action applies to the selected ids."""
     async with serve(shop(database_url)) as board:
         ids = await scheduled(board, 8)
-        ticked = "&".join(f"id={one}" for one in ids[:7])
+        ticked = "&".join(f"id={job_id}" for job_id in ids[:7])
         preview = await board.get(f"/jobs/confirm?action=cancel&{ticked}")
         done = await board.post("/jobs/change", id=ids[:7], action="cancel")
-        states = [await board.state(one) for one in ids]
+        states = [await board.state(job_id) for job_id in ids]
     assert "Cancel 7 jobs?" in preview.text
     assert "and 2 more" in preview.text
     assert done.headers["location"] == "/jobs?done=cancel&count=7"
@@ -65,7 +65,7 @@ async def test_several_that_are_ticked(database_url: str) -> None:
 
 
 async def test_all_that_match(database_url: str) -> None:
-    """The preview counts them; what matches is judged again when it is done, and no other job is touched."""
+    """The preview counts the matching jobs. The action applies to the jobs that match when it runs."""
     app = shop(database_url)
     async with serve(app) as board:
         ids = await scheduled(board, 60)
@@ -76,10 +76,10 @@ async def test_all_that_match(database_url: str) -> None:
             "/jobs/change", name="hello", state="scheduled", action="cancel", reason="all"
         )
         assert await board.state(other.id) == "available"
-        assert {await board.state(one) for one in [*ids, *late]} == {"cancelled"}
+        assert {await board.state(job_id) for job_id in [*ids, *late]} == {"cancelled"}
         rerun = await board.post("/jobs/change", state="cancelled", action="rerun")
         deleted = await board.post("/jobs/change", name="hello", action="delete")
-        assert [one.name for one in await board.jobs.query()] == ["fail"]
+        assert [job.name for job in await board.jobs.query()] == ["fail"]
     assert "Cancel 60 jobs?" in preview.text
     hidden = re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', preview.text)
     assert hidden == [("state", "scheduled"), ("name", "hello")]
@@ -89,7 +89,7 @@ async def test_all_that_match(database_url: str) -> None:
 
 
 async def test_those_that_refuse_are_named(database_url: str) -> None:
-    """The others are done; why not these is said, each in a line."""
+    """Other jobs are changed. Each refusal is a line with its reason."""
     async with serve(shop(database_url)) as board:
         first, second = await scheduled(board, 2)
         await board.jobs.cancel(first)
@@ -97,43 +97,43 @@ async def test_those_that_refuse_are_named(database_url: str) -> None:
         assert await board.state(second) == "cancelled"
         missing = await board.post("/jobs/change", id=99, action="delete")
     assert (partly.status, missing.status) == (409, 404)
-    assert "1 job done; these were not:" in partly.text
+    assert "1 job cancelled. These jobs were refused:" in partly.text
     assert "there is nothing to cancel" in partly.text
     assert "there is no job 99" in partly.text
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
-        ({"action": "cancel"}, "no job is chosen: tick some, or set a filter"),
-        ({"action": "explode", "id": 1}, "action is 'explode': use cancel, rerun, delete"),
-        ({"id": 1}, "action is ''"),
+        ({"action": "cancel"}, "no jobs are selected: select some, or set a filter"),
+        ({"action": "explode", "id": 1}, "unknown action 'explode': use cancel, rerun, delete"),
+        ({"id": 1}, "unknown action ''"),
         ({"action": "cancel", "id": 1, "state": "scheduled"}, "not both"),
-        ({"action": "delete", "stat": "completed"}, "there is no filter 'stat'"),
+        ({"action": "delete", "stat": "completed"}, "unknown filter 'stat'"),
         ({"action": "delete", "id": "1 or 1"}, "id is '1 or 1'"),
     ],
 )
-async def test_what_is_not_clear_is_not_done(database_url: str, fields: dict[str, str], said: str) -> None:
-    """Neither by a preview nor by a button: 400, and every job stays."""
+async def test_what_is_not_clear_is_not_done(database_url: str, fields: dict[str, str], message: str) -> None:
+    """An unclear request gets status 400 and changes nothing."""
     async with serve(shop(database_url)) as board:
         await scheduled(board)
-        query = "&".join(f"{key}={one}".replace(" ", "+") for key, one in fields.items())
+        query = "&".join(f"{key}={text}".replace(" ", "+") for key, text in fields.items())
         preview = await board.get(f"/jobs/confirm?{query}")
         done = await board.post("/jobs/change", **fields)
         assert await board.jobs.count(jobrt.where.state("scheduled")) == 1
     assert (preview.status, done.status) == (400, 400)
-    assert said in html.unescape(preview.text)
-    assert said in html.unescape(done.text)
+    assert message in html.unescape(preview.text)
+    assert message in html.unescape(done.text)
 
 
 async def test_queues_are_paused_resumed_and_scaled(database_url: str) -> None:
-    """By name, whatever the name is; an empty number is what the app says."""
+    """Any queue name works. An empty number restores the application's concurrency."""
     name = "a b/ü&c"
 
     async def status(board: Board) -> tuple[bool, int | None]:
-        (one,) = await board.jobs.queues()
-        assert one.name == name
-        return one.paused, one.concurrency
+        (queue,) = await board.jobs.queues()
+        assert queue.name == name
+        return queue.paused, queue.concurrency
 
     async with serve(shop(database_url)) as board:
         paused = await board.post("/queues/change", queue=name, action="pause")
@@ -143,7 +143,7 @@ async def test_queues_are_paused_resumed_and_scaled(database_url: str) -> None:
         assert await status(board) == (False, 3)
         shown = await board.get("/")
         await board.post("/queues/change", queue=name, action="scale", concurrency="")
-        assert [one.concurrency for one in await board.jobs.queues()] in ([], [None])
+        assert [queue.concurrency for queue in await board.jobs.queues()] in ([], [None])
         for fields in (
             {"queue": name, "action": "scale", "concurrency": "0"},
             {"queue": name, "action": "scale", "concurrency": "many"},
@@ -156,16 +156,16 @@ async def test_queues_are_paused_resumed_and_scaled(database_url: str) -> None:
 
 
 async def test_cron_entries_are_paused_and_resumed(database_url: str) -> None:
-    """By name; one that is not there is a 404."""
+    """Entries are paused and resumed by name. An unknown name gets status 404."""
     app = shop(database_url)
     app.cron("0 3 * * *", value(app, "hello"), name="nightly")
     async with serve(app) as board:
         await app.declare_crons()
         paused = await board.post("/cron/change", name="nightly", action="pause")
-        assert [one.paused for one in await board.jobs.crons()] == [True]
+        assert [entry.paused for entry in await board.jobs.crons()] == [True]
         shown = await board.get("/cron")
         await board.post("/cron/change", name="nightly", action="resume")
-        assert [one.paused for one in await board.jobs.crons()] == [False]
+        assert [entry.paused for entry in await board.jobs.crons()] == [False]
         assert (await board.post("/cron/change", name="weekly", action="pause")).status == 404
         assert (await board.post("/cron/change", name="nightly", action="burn")).status == 400
     assert (paused.status, paused.headers["location"]) == (303, "/cron")
@@ -173,7 +173,7 @@ async def test_cron_entries_are_paused_and_resumed(database_url: str) -> None:
 
 
 async def test_a_form_that_is_too_large_or_none_is_refused(sqlite_url: str) -> None:
-    """413 and 400; a look is no way to change anything: 405."""
+    """A form that is too large gets status 413, a malformed one 400. A GET request gets 405."""
     async with serve(shop(sqlite_url)) as board:
         (job,) = await scheduled(board)
         large = await board.post("/jobs/change", id=job, action="delete", reason="x" * 300_000)
@@ -184,7 +184,7 @@ async def test_a_form_that_is_too_large_or_none_is_refused(sqlite_url: str) -> N
 
 
 async def test_read_only_has_no_buttons_and_refuses_them(database_url: str) -> None:
-    """403, whatever page the button was on; everything is still shown."""
+    """Every action gets status 403. All pages are still shown."""
     app = shop(database_url)
     app.cron("0 3 * * *", value(app, "hello"), name="nightly")
     async with serve(app, read_only=True) as board:
@@ -200,8 +200,8 @@ async def test_read_only_has_no_buttons_and_refuses_them(database_url: str) -> N
             await board.get(f"/jobs/confirm?action=delete&id={job}"),
         ]
         assert await board.state(job) == "scheduled"
-        assert not any(one.paused for one in [*await board.jobs.queues(), *await board.jobs.crons()])
-    assert [one.status for one in (*pages, *refused)] == [200] * 5 + [403] * 4
+        assert not any(row.paused for row in [*await board.jobs.queues(), *await board.jobs.crons()])
+    assert [answer.status for answer in (*pages, *refused)] == [200] * 5 + [403] * 4
     for page in pages:
         assert 'method="post"' not in page.text
         assert 'name="action"' not in page.text

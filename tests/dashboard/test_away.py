@@ -1,4 +1,4 @@
-"""When the database is away, or slow, and when nobody waits for an answer any more."""
+"""Tests with a database that is unavailable or slow, and with clients that disconnect."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 import trio
 import trio.testing
 
-from tests.dashboard.serving import PATIENCE, serve, shop, value
+from tests.dashboard.serving import IO_TIMEOUT, serve, shop, value
 
 if TYPE_CHECKING:
     from tests.support.postgres import Cluster, Server
 
 
 async def test_pages_say_that_the_database_is_away_and_come_back(private_postgres: Cluster) -> None:
-    """503, in a page that tries again by itself and, for the script, in a line; no button does anything by halves."""
+    """The status is 503. The page reloads itself, and the script gets one line. Actions change nothing."""
     app = shop(private_postgres.server.create_database("jobs"))
     async with serve(app) as board:
         assert (await board.get("/")).status == 200
@@ -31,24 +31,24 @@ async def test_pages_say_that_the_database_is_away_and_come_back(private_postgre
             await trio.sleep(0.05)
         assert await board.jobs.queues() == []
     assert (page.status, part.status, press.status, again.status) == (503, 503, 503, 200)
-    assert "the database is away: " in html.unescape(page.text)
+    assert "the database is unavailable: " in html.unescape(page.text)
     assert '<meta http-equiv="refresh" content="5">' in page.text
     assert part.headers["content-type"] == "text/plain; charset=utf-8"
-    assert part.text.startswith("the database is away: ")
+    assert part.text.startswith("the database is unavailable: ")
 
 
 async def test_an_answer_that_takes_too_long_is_given_up(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what to do about it; the connection goes on to serve others."""
-    monkeypatch.setattr("jobrt.dashboard.site._PATIENCE", 0.3)
+    """The page says how to narrow the filter. The server keeps serving other requests."""
+    monkeypatch.setattr("jobrt.dashboard.site._VIEW_SECONDS", 0.3)
     app = shop(postgres_url)
     async with serve(app) as board:
         with psycopg.connect(postgres_url) as conn:
             conn.execute("lock table jobrt.job in access exclusive mode")
             page = await board.get("/jobs?args=a%3Db")
             conn.rollback()
-        monkeypatch.setattr("jobrt.dashboard.site._PATIENCE", PATIENCE)
+        monkeypatch.setattr("jobrt.dashboard.site._VIEW_SECONDS", IO_TIMEOUT)
         again = await board.get("/jobs")
     assert (page.status, again.status) == (503, 200)
     assert "this took longer than" in page.text
@@ -57,8 +57,10 @@ async def test_an_answer_that_takes_too_long_is_given_up(
 async def test_a_client_that_goes_away_takes_its_query_with_it(
     postgres_url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server cancels the look at the database at once; what a button does it carries out."""
-    monkeypatch.setattr("jobrt.dashboard.site._PATIENCE", math.inf)  # it is not that which ends it
+    """A query for a page is cancelled immediately. An action is completed."""
+    monkeypatch.setattr(
+        "jobrt.dashboard.site._VIEW_SECONDS", math.inf
+    )  # so the time limit is not what ends the query
     name = postgres_url.rpartition("/")[2].partition("?")[0]
 
     async def waiting() -> int:

@@ -1,7 +1,7 @@
-"""Run the tests in a real browser, in a process of their own.
+"""Runner for the tests with a real browser, in a separate process.
 
-Playwright keeps an asyncio loop running in the thread of the tests, and takes the one that trio-asyncio would give it
-where a test has imported that: each would get into the other's way, in every test that comes after.
+Playwright keeps an asyncio loop running in the thread of the tests. If a test has imported trio-asyncio, Playwright
+uses its loop. Either would break all later tests in the same process.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ TESTS = Path(__file__).with_name("in_a_browser.py")
     find_chromium() is None, reason="chromium is not installed here: apt-get install chromium"
 )
 def test_what_a_real_browser_makes_of_the_pages() -> None:
-    """All of them pass, and there are some."""
+    """All tests in `in_a_browser.py` pass."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", str(TESTS)]
     done = subprocess.run(
         command, cwd=TESTS.parents[2], capture_output=True, text=True, timeout=200, check=False

@@ -1,4 +1,4 @@
-"""`python -m jobrt dashboard` as a process: its one line, its end, and what it says when it cannot start."""
+"""Tests of `python -m jobrt dashboard`: its output, its exit, and its errors at startup."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ pytestmark = pytest.mark.process
 
 
 def address_of(process: subprocess.Popen[str]) -> str:
-    """Return the address that it tells."""
+    """Return the address that the dashboard prints."""
     assert process.stdout is not None
     line = process.stdout.readline()
-    found = re.fullmatch(r"dashboard at (http://\S+) \(Ctrl-C ends it\)\n", line)
+    found = re.fullmatch(r"dashboard at (http://\S+) \(press Ctrl-C to stop\)\n", line)
     assert found, line
     return found[1]
 
 
 def read(url: str, **headers: str) -> tuple[int, str]:
-    """Ask for a page."""
+    """Request a page."""
     with urlopen(Request(url, headers=headers), timeout=30) as answer:  # noqa: S310 - our own server
         return answer.status, answer.read().decode()
 
@@ -47,7 +47,7 @@ def read(url: str, **headers: str) -> tuple[int, str]:
 def test_it_tells_its_address_serves_and_ends_at_a_signal(
     start: Start, jobrt_command: Command, number: signal.Signals
 ) -> None:
-    """One line, nothing else, status 0; no worker is needed, nor the application."""
+    """The dashboard prints one line and exits with status 0. It needs no worker."""
     assert jobrt_command("enqueue", "hello", "name=ada").status == 0
     process = start("dashboard", "--port", "0")
     url = address_of(process)
@@ -59,7 +59,7 @@ def test_it_tells_its_address_serves_and_ends_at_a_signal(
 
 
 def test_a_signal_before_the_database_has_answered(start: Start) -> None:
-    """Ends it at once: there is nothing that could be waited for."""
+    """A signal during startup stops the dashboard immediately."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         process = start("--url", f"postgresql://postgres@127.0.0.1:{port}/jobs", "dashboard", "--port", "0")
@@ -72,7 +72,7 @@ def test_a_signal_before_the_database_has_answered(start: Start) -> None:
 
 
 def test_without_the_application(start: Start, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database alone will do, as for the other commands."""
+    """The dashboard works with only a database URL."""
     monkeypatch.delenv("JOBRT_APP", raising=False)
     process = start("--url", f"sqlite:///{shop}/other.db", "dashboard", "--port", "0", "--read-only")
     status, text = read(address_of(process))
@@ -80,18 +80,18 @@ def test_without_the_application(start: Start, shop: Path, monkeypatch: pytest.M
 
 
 def test_a_port_that_is_taken(jobrt_command: Command) -> None:
-    """One line that names the port and the remedy; status 1."""
+    """The error is one line that names the port and the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = jobrt_command("dashboard", "--port", str(port))
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith(f"jobrt: cannot listen on 127.0.0.1, port {port}: ")
-    assert done.err.endswith("; choose another --host or --port\n")
+    assert done.err.endswith("; use another --host or --port\n")
     assert done.err.count("\n") == 1
 
 
 def test_a_host_that_is_not_ours(jobrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same, for an address of no interface of this machine, or no address at all."""
+    """The error is the same for an address that is not this machine's, and for an unknown host name."""
     monkeypatch.setenv("JOBRT_DASHBOARD_PASSWORD", "x")
     for host in ("192.0.2.1", "no.such.host.invalid"):
         done = jobrt_command("dashboard", "--host", host, "--port", "0")
@@ -102,7 +102,7 @@ def test_a_host_that_is_not_ours(jobrt_command: Command, monkeypatch: pytest.Mon
 def test_a_database_that_cannot_be_used(
     jobrt_command: Command, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not migrated; not there: one line, status 1."""
+    """A database without tables, or an unavailable one, is reported in one line with status 1."""
     unmigrated = jobrt_command("--url", postgres_url, "dashboard", "--port", "0")
     away = jobrt_command("--url", "postgresql://postgres@127.0.0.1:1/jobs", "dashboard", "--port", "0")
     assert (unmigrated.status, away.status) == (1, 1)
@@ -113,16 +113,17 @@ def test_a_database_that_cannot_be_used(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "jobs.example.com"])  # noqa: S104 - that is what is refused
 def test_others_get_in_only_with_a_password(jobrt_command: Command, host: str) -> None:
-    """Listening to more than this machine without one is refused, with the remedy."""
+    """Without a password, allowing other machines is refused. The error names the remedy."""
     done = jobrt_command("dashboard", "--host", host, "--port", "0")
     assert (done.status, done.out) == (1, "")
     assert done.err == (
-        f"jobrt: others can reach --host {host}: set a password, in JOBRT_DASHBOARD_PASSWORD or with --password-file\n"
+        f"jobrt: --host {host} allows other machines to connect:"
+        " set a password with JOBRT_DASHBOARD_PASSWORD or --password-file\n"
     )
 
 
 def test_a_password_from_a_file(start: Start, shop: Path) -> None:
-    """Its first line, without the end of the line; then it listens to all, and asks for it."""
+    """The password is the first line of the file, without the line break. Other machines may then connect."""
     (shop / "secret").write_text("sesame\nnot this\n")
     process = start("dashboard", "--host", "0.0.0.0", "--port", "0", "--password-file", "secret")  # noqa: S104 - it asks
     port = address_of(process).rpartition(":")[2]
@@ -132,17 +133,17 @@ def test_a_password_from_a_file(start: Start, shop: Path) -> None:
 
 
 def test_a_password_file_that_has_none(jobrt_command: Command, shop: Path) -> None:
-    """Missing or empty, it is an error, not a dashboard without a password."""
+    """A missing or empty password file is an error."""
     missing = jobrt_command("dashboard", "--port", "0", "--password-file", "nowhere")
     (shop / "empty").write_text("\n")
     empty = jobrt_command("dashboard", "--port", "0", "--password-file", "empty")
     assert (missing.status, empty.status) == (1, 1)
-    assert "--password-file nowhere cannot be read" in missing.err
+    assert "cannot read --password-file nowhere" in missing.err
     assert "its first line is empty" in empty.err
 
 
 def run_python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process of its own."""
+    """Run a program in a new process."""
     return subprocess.run(
         [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
@@ -150,7 +151,7 @@ def run_python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("package", ["starlette", "jinja2", "hypercorn"])
 def test_a_missing_package(shop: Path, package: str) -> None:
-    """What to install is said in one line; a program that mounts the dashboard is told the same."""
+    """One line says what to install. A program that mounts the dashboard gets the same message."""
     hide = f"import sys; sys.modules[{package!r}] = None; "
     command = "from jobrt.cli import main; sys.exit(main(['dashboard', '--port', '0']))"
     done = run_python(hide + command, shop)

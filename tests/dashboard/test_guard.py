@@ -1,4 +1,4 @@
-"""Access to the dashboard: hosts, origins, passwords."""
+"""Tests of access control: hosts, origins and passwords."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.dashboard.serving import Board, serve, serve_pages, shop, value
     ],
 )
 def test_known_hosts(host: str, known: bool) -> None:
-    """Addresses, localhost and the allowed names are known: no foreign page can be served under one of these."""
+    """IP addresses, localhost and the allowed names are known hosts. An attacker can use none of these."""
     assert is_known_host(host, frozenset({"jobs.example.com"})) is known
 
 
@@ -58,12 +58,12 @@ def test_known_hosts(host: str, known: bool) -> None:
     ],
 )
 def test_our_own_pages(headers: dict[str, str], same: bool) -> None:
-    """The browser's own headers decide; a request without them is not trusted."""
+    """A request is trusted only if the browser reports our own origin."""
     assert is_same_origin({"host": "localhost:8000", **headers}) is same
 
 
 async def test_another_name_is_not_answered(sqlite_url: str) -> None:
-    """A page of another site cannot read ours by making its own name point here."""
+    """A site whose host name points to the dashboard cannot read its pages."""
     async with serve(shop(sqlite_url), hosts=["Jobs.example.com"]) as board:
         evil = await board.get("/jobs", host="evil.example.com:8000")
         none = await board.get("/", host="@")
@@ -82,7 +82,7 @@ async def test_another_name_is_not_answered(sqlite_url: str) -> None:
     ],
 )
 async def test_no_other_site_presses_our_buttons(database_url: str, headers: dict[str, str]) -> None:
-    """403, and nothing is done."""
+    """A form from another site gets status 403 and changes nothing."""
     app = shop(database_url)
     async with serve(app) as board:
         handle = await board.jobs.enqueue(value(app, "hello"))
@@ -94,7 +94,7 @@ async def test_no_other_site_presses_our_buttons(database_url: str, headers: dic
 
 
 async def test_a_password(sqlite_url: str) -> None:
-    """Without the password nothing is shown, not even a file; any user name is accepted."""
+    """Without the password, every request gets status 401. Any user name is accepted."""
 
     def basic(text: str) -> str:
         return "Basic " + base64.b64encode(text.encode()).decode()
@@ -117,7 +117,7 @@ async def test_a_password(sqlite_url: str) -> None:
 
 
 async def test_mounted_in_a_program_of_ones_own(database_url: str) -> None:
-    """Mounted below any path, each link, form and redirect stays below it; the program keeps its own pages."""
+    """Each link, form and redirect stays below the mount path. The program keeps its other pages."""
     app = shop(database_url)
     async with app.open_client() as jobs:
         pages = Starlette(routes=[Mount("/ops/jobs & more", jobrt.dashboard.asgi(app, jobs))])

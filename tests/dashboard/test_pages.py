@@ -1,4 +1,4 @@
-"""What the pages show, on both engines, through a server and a socket."""
+"""Tests of the pages on both engines, through a server and a socket."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ EVIL = "<script>alert('x')</script>\"&"
 
 
 def rows(text: str) -> list[str]:
-    """Return the ids of the jobs in a list, in order."""
+    """Return the ids of the listed jobs, in order."""
     return re.findall(r'name="id" value="(\d+)"', text)
 
 
 async def running(board: Board, nursery: trio.Nursery) -> jobrt.Worker:
-    """Run a worker until a job runs that waits, and its progress is stored."""
+    """Start a worker and wait until the job `wait` runs and its progress is stored."""
     worker: jobrt.Worker = await nursery.start(board.app.run_worker)
     handle = await board.jobs.enqueue(value(board.app, "wait"))
     while (await board.jobs.get(handle.id)).progress is None:
@@ -32,17 +32,17 @@ async def running(board: Board, nursery: trio.Nursery) -> jobrt.Worker:
 
 
 async def test_the_overview_of_nothing(database_url: str) -> None:
-    """It says what is missing, and offers nothing that is not there."""
+    """Without workers and jobs, the overview says what is missing."""
     async with serve(shop(database_url)) as board:
         page = await board.get("/")
     assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert "0 workers are alive: start `python -m jobrt worker`" in page.text
+    assert "no worker is alive: start one with `python -m jobrt --app MODULE:ATTR worker`" in page.text
     assert "No queue has jobs" in page.text
-    assert "Nothing runs." in page.text
+    assert "No job is running." in page.text
 
 
 async def test_the_overview_of_something(database_url: str) -> None:
-    """Totals by state, each queue with what waits and runs, what runs with its progress, what doctor finds."""
+    """The overview shows totals by state, queues, running jobs with their progress, and findings."""
     app = shop(database_url)
     async with serve(app) as board, trio.open_nursery() as nursery:
         await board.jobs.enqueue_many([value(app, "hello") for _ in range(3)])
@@ -64,7 +64,7 @@ async def test_the_overview_of_something(database_url: str) -> None:
         "cancelled": "0",
         "discarded": "1",
     }
-    assert "queue mail is paused with 1 due jobs" in html.unescape(text)
+    assert "queue mail is paused with 1 due job:" in html.unescape(text)
     assert "Resume<span" in text
     assert '<progress max="4' in text
     assert "nearly" in text
@@ -74,9 +74,9 @@ async def test_the_overview_of_something(database_url: str) -> None:
 async def test_counts_go_no_further_than_ten_thousand(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More is told as that many and a plus."""
+    """A larger count is shown as the limit and a plus sign."""
     for module in ("jobrt._views.findings", "jobrt.dashboard.overview", "jobrt.dashboard.render"):
-        monkeypatch.setattr(f"{module}.MOST", 3)
+        monkeypatch.setattr(f"{module}.COUNT_LIMIT", 3)
     app = shop(database_url)
     async with serve(app) as board:
         await board.jobs.enqueue_many([value(app, "hello") for _ in range(5)])
@@ -110,7 +110,7 @@ async def test_counts_go_no_further_than_ten_thousand(
     ],
 )
 async def test_jobs_are_picked_by_what_stands_in_the_url(database_url: str, query: str, found: str) -> None:
-    """The options of `jobs`, by the same names; all have to match."""
+    """The URL takes the options of `jobs` by the same names. All of them must match."""
     app = shop(database_url)
     async with serve(app) as board:
         await _enqueue_six(board)
@@ -129,25 +129,25 @@ async def _enqueue_six(board: Board) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
-        ("stat=done", "there is no filter 'stat': use state, queue"),
+        ("stat=done", "unknown filter 'stat': use state, queue"),
         ("state=done", "the states are scheduled"),
-        ("args=name", "args 'name': write FIELD=VALUE"),
-        ("id=7", "there is no filter 'id'"),
-        ("since=yesterday", "'yesterday' is no length of time"),
+        ("args=name", "args 'name' is malformed: write FIELD=VALUE"),
+        ("id=7", "unknown filter 'id'"),
+        ("since=yesterday", "'yesterday' is not a duration"),
         ("since=1h&since=2h", "since is given twice"),
-        ("after=x", "after is 'x': give a whole number above zero"),
-        ("after=" + "9" * 30, "give a whole number above zero"),
+        ("after=x", "after is 'x': use a whole number above zero"),
+        ("after=" + "9" * 30, "use a whole number above zero"),
         ("order=best", "order is 'best': use newest or oldest"),
     ],
 )
-async def test_a_bad_filter_is_refused_in_a_line(database_url: str, query: str, said: str) -> None:
-    """With the status 400; a filter that was left out would show, or delete, too much."""
+async def test_a_bad_filter_is_refused_in_a_line(database_url: str, query: str, message: str) -> None:
+    """The status is 400. Ignoring the filter would show, or delete, too much."""
     async with serve(shop(database_url)) as board:
         page = await board.get(f"/jobs?{query}")
     assert page.status == 400
-    assert said in html.unescape(page.text)
+    assert message in html.unescape(page.text)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ async def test_a_bad_filter_is_refused_in_a_line(database_url: str, query: str, 
     ],
 )
 async def test_whatever_stands_in_a_url_gets_an_answer(database_url: str, query: str) -> None:
-    """A page, or a line that says what is wrong with it: never a failure of ours."""
+    """Any query gets a page or an error with status 400, never a status 500."""
     async with serve(shop(database_url)) as board:
         page = await board.get(f"/jobs?{query}")
         preview = await board.get(f"/jobs/confirm?action=delete&state=available&{query}")
@@ -183,12 +183,12 @@ async def test_whatever_stands_in_a_url_gets_an_answer(database_url: str, query:
 
 
 async def test_a_fault_of_ours_is_a_plain_500(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next page is served as if nothing had been."""
+    """A bug in a page does not affect the next request."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("jobrt.dashboard.workers.condition", fail)
+    monkeypatch.setattr("jobrt.dashboard.workers.worker_condition", fail)
     app = shop(sqlite_url)
     async with serve(app) as board, app.open_storage() as storage:
         await storage.workers.register("w1", lease=60, info={})
@@ -198,7 +198,7 @@ async def test_a_fault_of_ours_is_a_plain_500(sqlite_url: str, monkeypatch: pyte
 
 
 async def test_empty_fields_of_a_form_do_not_stay_in_the_url(sqlite_url: str) -> None:
-    """What remains can be passed on."""
+    """The redirect keeps the other fields."""
     async with serve(shop(sqlite_url)) as board:
         page = await board.get("/jobs?state=available&queue=&name=a+b&since=")
         bare = await board.get("/jobs?queue=")
@@ -207,7 +207,7 @@ async def test_empty_fields_of_a_form_do_not_stay_in_the_url(sqlite_url: str) ->
 
 
 async def test_jobs_come_in_pages(database_url: str) -> None:
-    """Fifty each; the next one goes on behind the last, with the same filters, whatever comes in meanwhile."""
+    """A page has fifty jobs. The next page continues after its last job, also if new jobs were enqueued."""
     app = shop(database_url)
     async with serve(app) as board:
         await board.jobs.enqueue_many([value(app, "hello") for _ in range(120)])
@@ -223,7 +223,7 @@ async def test_jobs_come_in_pages(database_url: str) -> None:
 
 
 async def test_a_job_with_all_its_attempts(database_url: str) -> None:
-    """What it is, what it was given, how it ended, why it failed, with the traceback."""
+    """The page shows options, payload, result, and each attempt with its error and traceback."""
     app = shop(database_url)
     async with serve(app) as board:
         handle = await board.jobs.enqueue(
@@ -234,7 +234,7 @@ async def test_a_job_with_all_its_attempts(database_url: str) -> None:
         done = await board.jobs.enqueue(value(app, "hello", name="ada"))
         await app.drain()
         completed = html.unescape((await board.get(f"/jobs/{done.id}")).text)
-    for said in (
+    for text in (
         "discarded",
         "somebody asked",
         ">red<",
@@ -243,14 +243,14 @@ async def test_a_job_with_all_its_attempts(database_url: str) -> None:
         "LookupError",
         "Traceback (most",
     ):
-        assert said in failed
+        assert text in failed
     assert "raise LookupError(text)" in failed
     assert "hello ada" in completed
     assert ">finished<" in completed
 
 
 async def test_a_running_job_that_is_being_cancelled(database_url: str) -> None:
-    """How far the wish has come, as its worker says, and why."""
+    """The page shows the phase that the worker reports, and the reason."""
     app = shop(database_url)
     async with serve(app) as board:
         handle = await board.jobs.enqueue(value(app, "wait"))
@@ -262,19 +262,19 @@ async def test_a_running_job_that_is_being_cancelled(database_url: str) -> None:
             await storage.workers.beat("w1", lease=600, info=_cancelling({str(handle.id): "cleaning"}))
             later = html.unescape((await board.get(f"/jobs/{handle.id}")).text)
             overview = html.unescape((await board.get("/")).text)
-    assert "asked; its worker has not said that it knows" in page
+    assert "requested; the worker has not confirmed it yet" in page
     assert "wrong customer" in page
     assert "Cancelling: cleaning up" in later
     assert "cancelling: cleaning up" in overview
 
 
 def _cancelling(phases: dict[str, str]) -> dict[str, Any]:
-    """Return what the heartbeat of a worker tells that cancels jobs."""
+    """Return the heartbeat information of a worker that is cancelling jobs."""
     return {"queues": {"default": {"cancelling": phases, "concurrency": 4, "stuck": []}}, "tree": {}}
 
 
 async def test_workers_with_their_trees(database_url: str) -> None:
-    """Each child of a running worker, below its parent; restarts, errors and notices as the heartbeat told them."""
+    """Each child is below its parent, with the restarts, errors and notices of the last heartbeat."""
     app = shop(database_url)
     async with serve(app) as board, trio.open_nursery() as nursery:
         worker: jobrt.Worker = await nursery.start(app.run_worker)
@@ -284,20 +284,20 @@ async def test_workers_with_their_trees(database_url: str) -> None:
         info["notices"] = [
             {"what": "slow", "job": 7, "name": EVIL, "seconds": 99, "at": "shop.py:1", "ago": 3}
         ]
-        await worker.stop()  # or it would end the dead one's attempts, and remove it
+        await worker.stop()  # or it would rescue the jobs of the dead worker and remove its row
         async with app.open_storage() as storage:
             await storage.workers.register("other.1", lease=-1, info=info)
         dead = (await board.get("/workers")).text
     assert '<th scope="row" class="depth-3">fetcher</th>' in text
     assert "alive" in text
     assert "dead, its jobs await rescue" in dead
-    assert "2 (1 lately)" in dead
-    assert "is far past its usual time" in dead
+    assert "2 (1 recent)" in dead
+    assert "has run for at least 99 s, far longer than usual" in dead
     assert EVIL not in dead
 
 
 async def test_cron_entries_with_their_ticks(database_url: str) -> None:
-    """The next tick of each; those that no worker has stored yet are named, and looking does not store them."""
+    """The page shows the next ticks, and names declared entries that are not stored. It does not store them."""
     app = shop(database_url)
     app.cron("0 3 * * *", value(app, "hello"), name="nightly", timezone="Europe/Berlin")
     async with serve(app) as board:
@@ -313,18 +313,18 @@ async def test_cron_entries_with_their_ticks(database_url: str) -> None:
 
 
 async def test_what_is_not_there(database_url: str) -> None:
-    """A job, a page, a file: 404, each in a line."""
+    """An unknown job, page or file gets status 404 with a message."""
     async with serve(shop(database_url)) as board:
         answers = [
             await board.get(path) for path in ("/jobs/77", "/nowhere", "/static/secret.txt", "/jobs/x")
         ]
-    assert [one.status for one in answers] == [404] * 4
+    assert [answer.status for answer in answers] == [404] * 4
     assert "there is no job 77" in answers[0].text
     assert "there is no such page" in answers[1].text
 
 
 async def test_whatever_comes_from_the_database_is_shown_as_text(database_url: str) -> None:
-    """Names, payloads, tags, reasons, results, errors, tracebacks, queues, workers, cron entries: none becomes HTML."""
+    """No value from the database or the URL becomes HTML."""
     app = jobrt.App(database_url, queues={EVIL: 1}, name="w<script>", migrate=True)
 
     @app.job(name=EVIL, queue=EVIL, max_attempts=1)
@@ -355,7 +355,7 @@ async def test_whatever_comes_from_the_database_is_shown_as_text(database_url: s
             "/jobs?name=%3Cscript%3E",
             f"/jobs/confirm?action=delete&id={failed.id}",
         ]
-        targets += [f"/jobs/{one.id}" for one in (failed, passed, cancelled)]
+        targets += [f"/jobs/{handle.id}" for handle in (failed, passed, cancelled)]
         targets += [
             "/jobs?%3Cscript%3E=1",
             "/jobs?state=%3Cscript%3E",
@@ -369,7 +369,7 @@ async def test_whatever_comes_from_the_database_is_shown_as_text(database_url: s
 
 
 async def test_the_pages_need_nothing_from_elsewhere_and_nothing_inline(sqlite_url: str) -> None:
-    """Our two files and the icon; the policy forbids the rest, so nothing else may be in a page."""
+    """Pages use only our three static files, and the content security policy forbids the rest."""
     async with serve(shop(sqlite_url)) as board:
         pages = [await board.get(path) for path in ("/", "/jobs", "/workers", "/cron", "/nowhere")]
         links = set(re.findall(r'(?:src|href)="([^"]*static[^"]*)"', pages[0].text))
@@ -381,16 +381,16 @@ async def test_the_pages_need_nothing_from_elsewhere_and_nothing_inline(sqlite_u
         assert "unsafe" not in policy
         assert page.headers["cache-control"] == "no-store"
         assert page.headers["x-content-type-options"] == "nosniff"
-    assert [(one.status, one.headers["content-type"].partition(";")[0]) for one in files] == [
+    assert [(file.status, file.headers["content-type"].partition(";")[0]) for file in files] == [
         (200, "text/css"),
         (200, "text/javascript"),
         (200, "image/svg+xml"),
     ]
-    assert all("immutable" in one.headers["cache-control"] for one in files)
+    assert all("immutable" in file.headers["cache-control"] for file in files)
 
 
 async def test_the_script_gets_the_live_parts_alone(sqlite_url: str) -> None:
-    """From the same address; a problem comes as a line of text."""
+    """The script requests the page's own URL. It gets an error as a line of text."""
     async with serve(shop(sqlite_url)) as board:
         parts = await board.get("/jobs", x_jobrt_live="1")
         problem = await board.get("/jobs?x=1", x_jobrt_live="1")
@@ -398,4 +398,4 @@ async def test_the_script_gets_the_live_parts_alone(sqlite_url: str) -> None:
     assert "<html" not in parts.text
     assert "<form" not in parts.text
     assert (problem.status, problem.headers["content-type"]) == (400, "text/plain; charset=utf-8")
-    assert problem.text.startswith("there is no filter 'x'")
+    assert problem.text.startswith("unknown filter 'x'")

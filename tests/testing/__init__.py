@@ -1,1 +1,1 @@
-"""What `jobrt.testing` offers."""
+"""Tests of `jobrt.testing`."""

@@ -1,4 +1,4 @@
-"""The fixtures of `jobrt.testing.plugin`, used as a program's tests use them."""
+"""Tests of the fixtures of `jobrt.testing.plugin` and of `open_app` and `perform`."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ shop = jobrt.App("sqlite:///never-opened.db", jobs=[Other], queues={"mail": 3})
 
 @pytest.fixture
 def jobrt_settings() -> Mapping[str, Any]:
-    """What the tests of this module use."""
+    """Settings for the tests of this module."""
     return {"jobs": [Echo], "queues": {"default": 2}}
 
 
 async def test_an_app_and_a_client_and_events(
     jobrt_app: jobrt.App, jobrt_client: jobrt.Client, jobrt_events: list[Event], autojump_clock: MockClock
 ) -> None:
-    """All three are of one app in memory, made of `jobrt_settings`; scheduled jobs need no waiting."""
+    """The fixtures share one in-memory app with `jobrt_settings`. Scheduled jobs run in virtual time."""
     await jobrt_client.enqueue(Echo("later"), schedule_in=3600)
     await assert_enqueued(jobrt_client, job=Echo("later"), count=1)
     await trio.sleep(3601)
     assert await drain(jobrt_app) == {"completed": 1}
-    assert [one.name for one in jobrt_events if isinstance(one, JobEnded)] == ["Echo"]
+    assert [event.name for event in jobrt_events if isinstance(event, JobEnded)] == ["Echo"]
 
 
 @pytest.mark.jobrt(jobs=[Other], queues={"slow": 1})
 async def test_a_marker_takes_the_place_of_the_settings(jobrt_app: jobrt.App) -> None:
-    """For one test."""
+    """The marker replaces the settings for one test."""
     assert jobrt_app.registry.names == ("Other",)
     assert set(jobrt_app.queues) == {"default", "slow"}
 
 
 @pytest.mark.jobrt(shop)
 async def test_a_programs_own_app_is_copied(jobrt_app: jobrt.App, jobrt_client: jobrt.Client) -> None:
-    """With its jobs and queues, on a database in memory; the program's is not touched."""
+    """The copy has the jobs and queues of the app on an in-memory database."""
     assert jobrt_app is not shop
     assert jobrt_app.url == "sqlite:///:memory:"
     assert (jobrt_app.registry.names, jobrt_app.queues["mail"].concurrency) == (("Other",), 3)
@@ -52,14 +52,14 @@ async def test_a_programs_own_app_is_copied(jobrt_app: jobrt.App, jobrt_client: 
 
 
 async def test_a_copy_takes_no_settings() -> None:
-    """They are the app's."""
+    """A copy uses the settings of the app."""
     with pytest.raises(TypeError, match="queues"):
         async with open_app(shop, queues={}):
             pass
 
 
 async def test_perform_runs_one_value_with_a_real_context() -> None:
-    """It returns what `run` returned, a `Snooze` as it is, and raises what it raised."""
+    """`perform` returns what `run` returned, which may be a `Snooze`, and raises what `run` raised."""
 
     class Look(jobrt.Job):
         how: str

@@ -1,10 +1,10 @@
-"""Say what people want to know, in values and words: what the command line and the dashboard share.
+"""Values and texts that the command line and the dashboard both show.
 
 ::
 
-    picking    which jobs are meant, from texts            trees      a worker's supervision tree, line by line
-    findings   why is nothing running?                     queues · jobs · crons      how each of them stands
-    words      lengths of time, numbers of jobs, watchdogs' notices
+    filters    job filters, parsed from text              trees      a worker's supervision tree, line by line
+    findings   why nothing is running                     queues · jobs · crons      the status of each
+    words      durations, counts and watchdog notices as text
 
-Nothing here prints, and nothing knows HTTP. The time is an argument.
+Nothing here prints or knows HTTP. The current time is an argument.
 """

@@ -1,4 +1,4 @@
-"""Say how each cron entry stands: when it has ticked, and when it will."""
+"""Status of cron entries: their last tick and their next one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["CronView", "view_cron"]
 
 @attrs.frozen
 class CronView:
-    """A cron entry in words; ``broken`` says why it cannot tick."""
+    """Cron entry as it is shown; a non-empty ``error`` says why it cannot tick."""
 
     name: str
     job: str
@@ -28,16 +28,16 @@ class CronView:
     upcoming: datetime | None = None
     missed: str = ""
     paused: bool = False
-    broken: str = ""
+    error: str = ""
 
 
 def view_cron(row: CronRow, now: datetime) -> CronView:
-    """Return an entry as people look at it, one that cannot be understood too."""
+    """Return the view of a stored entry, including one that cannot be read."""
     try:
         entry = CronEntry.from_spec(row.name, row.spec, paused=row.paused, anchor=row.created_at)
         upcoming = next_tick(entry, now)
     except JobrtError as error:
-        return CronView(row.name, str(row.spec.get("job")), "", row.last_tick, broken=str(error))
+        return CronView(row.name, str(row.spec.get("job")), "", row.last_tick, error=str(error))
     return CronView(
         row.name,
         entry.job,

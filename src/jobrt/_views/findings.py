@@ -1,4 +1,4 @@
-"""Find out why nothing is running, from what the database says of workers, queues and cron entries."""
+"""Findings about why nothing is running, from the workers, queues and cron entries in the database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from jobrt._views.words import age, notice_words, since
+from jobrt._views.words import age, count_in_words, notice_words, since
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -16,49 +16,51 @@ if TYPE_CHECKING:
     from jobrt._core.queues import QueueStatus
     from jobrt._storage.contract import CronRow, WorkerRow
 
-__all__ = ["MOST", "Finding", "State", "examine", "examine_worker", "look"]
+__all__ = ["COUNT_LIMIT", "Finding", "Snapshot", "examine", "examine_worker", "take_snapshot"]
 
-MOST: Final = 10_000
-"""Jobs of one kind that are counted to be shown: up to here it takes milliseconds, and nobody needs to know more."""
+COUNT_LIMIT: Final = 10_000
+"""Limit of counts of jobs that are only shown: counting up to here takes milliseconds."""
 _LATE: Final = 0.5
-"""The part of its lease after which a worker's silence is told; it beats three times in a lease."""
+"""Fraction of a lease without a heartbeat that is reported. A worker sends three heartbeats per lease."""
 _WAITING: Final = 60
-"""Seconds that a due job waits, with free slots, before that is told: a minute is no burst."""
+"""Seconds that a due job may wait beside free slots before it is reported: longer than a burst of jobs takes."""
 
 
 @attrs.frozen
 class Finding:
-    """One thing that may be wrong, and the remedy."""
+    """Result of one check, with the remedy if it is ``wrong``."""
 
     wrong: bool
     text: str
 
 
 @attrs.frozen
-class State:
-    """What the database knows of everything but the jobs themselves."""
+class Snapshot:
+    """Everything in the database but the jobs themselves."""
 
     workers: Sequence[WorkerRow]
     queues: Sequence[QueueStatus]
     crons: Sequence[CronRow]
 
 
-async def look(jobs: Client) -> State:
-    """Ask the database; of each kind of job at most `MOST` are counted."""
-    return State(await jobs.workers(), await jobs.queues(most=MOST), await jobs.crons())
+async def take_snapshot(jobs: Client) -> Snapshot:
+    """Read the database; jobs of each kind are counted up to `COUNT_LIMIT`."""
+    return Snapshot(await jobs.workers(), await jobs.queues(most=COUNT_LIMIT), await jobs.crons())
 
 
-def examine(state: State, *, names: Collection[str], now: datetime) -> Iterator[Finding]:
-    """Return what is well and what is not. `names` are the jobs that the app knows; with none of them nobody asks."""
-    alive = [one for one in state.workers if one.alive]
-    remedy = "" if alive else ": start `python -m jobrt worker`"
-    yield Finding(not alive, f"{len(alive)} workers are alive{remedy}")
-    for worker in state.workers:
+def examine(snapshot: Snapshot, *, names: Collection[str], now: datetime) -> Iterator[Finding]:
+    """Return the findings. `names` are the jobs that the application defines; if empty, job names are not checked."""
+    alive = [worker for worker in snapshot.workers if worker.alive]
+    if alive:
+        yield _fine(f"live workers: {len(alive)}")
+    else:
+        yield _wrong("no worker is alive: start one with `python -m jobrt --app MODULE:ATTR worker`")
+    for worker in snapshot.workers:
         yield from examine_worker(worker, now)
-    for queue in state.queues:
+    for queue in snapshot.queues:
         yield _examine_queue(queue, alive)
         yield from _unknown_names(queue, names)
-    for row in state.crons:
+    for row in snapshot.crons:
         if row.paused:
             yield _fine(f"cron entry {row.name} is paused")
 
@@ -71,27 +73,28 @@ def _wrong(text: str) -> Finding:
     return Finding(wrong=True, text=text)
 
 
-def examine_worker(one: WorkerRow, now: datetime) -> Iterator[Finding]:
+def examine_worker(row: WorkerRow, now: datetime) -> Iterator[Finding]:
     """Return what is wrong with a worker."""
-    if not one.alive:
-        yield _wrong(f"worker {one.id} is dead; its jobs run again as soon as another worker is there")
+    worker = f"worker {row.id}"
+    if not row.alive:
+        yield _wrong(f"{worker} is dead: its jobs run again when another worker is running")
         return
-    if one.info.get("outage"):
-        yield _wrong(f"worker {one.id} cannot reach the database: {one.info['outage']}")
-    if (now - one.beat_at) / (one.expires_at - one.beat_at) > _LATE:
-        said = since(one.beat_at, now)
-        yield _wrong(f"worker {one.id} was last heard from {said} ago: does a job block its event loop?")
-    notices = one.info.get("notices", ())
+    if row.info.get("outage"):
+        yield _wrong(f"{worker} cannot reach the database: {row.info['outage']}")
+    if (now - row.beat_at) / (row.expires_at - row.beat_at) > _LATE:
+        silence = since(row.beat_at, now)
+        yield _wrong(f"{worker} sent its last heartbeat {silence} ago: a job may be blocking its event loop")
+    notices = row.info.get("notices", ())
     for notice in notices:
-        yield _wrong(f"worker {one.id}: {notice_words(notice)}; its log has the stack")
-    told = {notice.get("job") for notice in notices}
-    for name, queue in one.info.get("queues", {}).items():
-        stuck = [job for job in queue["stuck"] if job not in told]
+        yield _wrong(f"{worker}: {notice_words(notice)}; see its log for the stack")
+    reported = {notice.get("job") for notice in notices}
+    for name, queue in row.info.get("queues", {}).items():
+        stuck = [job for job in queue["stuck"] if job not in reported]
         if stuck:
             ids = ", ".join(map(str, stuck))
-            yield _wrong(f"worker {one.id}: jobs {ids} in queue {name} are stuck; its log has their stacks")
-    for child in _failed(one.info.get("tree") or {}):
-        yield _wrong(f"worker {one.id}: {child['name']} has failed: {child['last_error']}")
+            yield _wrong(f"{worker}: stuck jobs in queue {name}: {ids}; see its log for their stacks")
+    for child in _failed(row.info.get("tree") or {}):
+        yield _wrong(f"{worker}: {child['name']} has failed: {child['last_error']}")
 
 
 def _failed(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -102,22 +105,25 @@ def _failed(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _examine_queue(queue: QueueStatus, alive: Iterable[WorkerRow]) -> Finding:
-    due = f"{queue.available}{'+' * queue.more} due jobs"
-    serving = [one.info["queues"][queue.name] for one in alive if queue.name in one.info.get("queues", {})]
+    name, due = f"queue {queue.name}", count_in_words(queue.available, "due job", more=queue.more)
+    serving = [row.info["queues"][queue.name] for row in alive if queue.name in row.info.get("queues", {})]
     if queue.paused:
-        text = f"queue {queue.name} is paused with {due}: `queues resume {queue.name}`"
+        text = f"{name} is paused with {due}: resume it with `queues resume {queue.name}`"
         return Finding(bool(queue.available), text)
     if not queue.available:
-        return _fine(f"queue {queue.name}: nothing due, {queue.executing} running, {queue.scheduled} later")
+        return _fine(f"{name}: {due}, {queue.executing} running, {queue.scheduled} scheduled")
     if not serving:
-        return _wrong(f"queue {queue.name}: {due}, but no live worker serves it: add it to App(queues=…)")
-    slots = sum(one["concurrency"] for one in serving)
-    full = queue.executing >= slots
-    said = "all slots are busy" if full else f"{slots - queue.executing} slots are free"
-    late = (queue.oldest_due or 0) > _WAITING and not full
-    return Finding(late, f"queue {queue.name}: {due}, the oldest for {age(queue.oldest_due)}; {said}")
+        return _wrong(
+            f"{name}: {due}, but no live worker serves it: start one whose App(queues=…) includes it"
+        )
+    free = sum(row["concurrency"] for row in serving) - queue.executing
+    slots = count_in_words(free, "free slot") if free > 0 else "all slots are busy"
+    late = (queue.oldest_due or 0) > _WAITING and free > 0
+    return Finding(late, f"{name}: {due}, the oldest due for {age(queue.oldest_due)}; {slots}")
 
 
 def _unknown_names(queue: QueueStatus, names: Collection[str]) -> Iterator[Finding]:
     for name in sorted(set(queue.names) - set(names)) if names else ():
-        yield _wrong(f"queue {queue.name}: jobs named {name!r} wait, which this app does not know")
+        yield _wrong(
+            f"queue {queue.name}: jobs named {name!r} are waiting, but this application does not define them"
+        )

@@ -1,4 +1,4 @@
-"""Say how a running job stands, and do something to jobs that are named one by one."""
+"""Status of running jobs, and operations on several job ids."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord
     from jobrt._storage.contract import WorkerRow
 
-__all__ = ["cancelling", "one_by_one", "phases", "told"]
+__all__ = ["apply_to_each", "cancel_phase", "cancel_phases", "watchdog_notices"]
 
 
-def phases(workers: Iterable[WorkerRow]) -> Mapping[int, str]:
-    """Return how far cancellations have come, by the job's id, as the workers say."""
+def cancel_phases(workers: Iterable[WorkerRow]) -> Mapping[int, str]:
+    """Return the phase of each cancellation that the workers report, by job id."""
     return {
         int(job): phase
         for row in workers
@@ -28,31 +28,30 @@ def phases(workers: Iterable[WorkerRow]) -> Mapping[int, str]:
     }
 
 
-def cancelling(job: JobRecord, known: Mapping[int, str]) -> str:
-    """Return how far the cancellation of a running job has come, in words; empty if nobody wishes that."""
+def cancel_phase(job: JobRecord, reported: Mapping[int, str]) -> str:
+    """Return the phase of cancelling a running job in words, or ``""`` if it is not being cancelled."""
     if job.state is not State.EXECUTING or job.cancel_reason is None:
         return ""
-    return PHASES.get(known.get(job.id), "")
+    return PHASES.get(reported.get(job.id), "")
 
 
-def told(job: JobRecord, workers: Iterable[WorkerRow]) -> Iterator[str]:
-    """Return what the watchdog of a running job's worker saw of it, in words."""
+def watchdog_notices(job: JobRecord, workers: Iterable[WorkerRow]) -> Iterator[str]:
+    """Return the notices about a running job from its worker's watchdog, in words."""
     if job.state is State.EXECUTING:
         for row in workers:
             if row.id == job.worker:
-                yield from (
-                    notice_words(one) for one in row.info.get("notices", ()) if one.get("job") == job.id
-                )
+                notices = row.info.get("notices", ())
+                yield from (notice_words(notice) for notice in notices if notice.get("job") == job.id)
 
 
-async def one_by_one(
-    jobs: Client, ids: Iterable[int], does: Callable[[Client, int], Awaitable[int]]
+async def apply_to_each(
+    jobs: Client, ids: Iterable[int], operation: Callable[[Client, int], Awaitable[int]]
 ) -> tuple[int, list[JobrtError]]:
-    """Do something to jobs named by id; return to how many it was done, and why not to the others."""
+    """Apply an operation to each job id; return how many jobs it changed, and the error of each refused job."""
     count, refused = 0, list[JobrtError]()
     for job_id in dict.fromkeys(ids):
         try:
-            count += await does(jobs, job_id)
+            count += await operation(jobs, job_id)
         except (JobNotFound, JobStateError) as error:
             refused.append(error)
     return count, refused

@@ -1,4 +1,4 @@
-"""Say how each queue stands: what waits, what runs, and who serves it."""
+"""Status of queues: waiting jobs, running jobs, and the workers that serve them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["QueueView", "view_queues"]
 
 @attrs.frozen
 class QueueView:
-    """A queue, the live workers that serve it, and the attempts that they could run at once."""
+    """Queue with the number of live workers that serve it, and the slots that they have together."""
 
     status: QueueStatus
     workers: int
@@ -26,25 +26,25 @@ class QueueView:
 
     @property
     def state(self) -> str:
-        """Say whether it is served: ``served``, ``paused``, ``nobody serves it``, and what it is scaled to."""
+        """Return ``served``, ``paused`` or ``no worker``, and the concurrency that it is scaled to."""
         status = self.status
-        state = "paused" if status.paused else "served" if self.workers else "nobody serves it"
+        state = "paused" if status.paused else "served" if self.workers else "no worker"
         return state if status.concurrency is None else f"{state}, scaled to {status.concurrency}"
 
 
 def view_queues(queues: Iterable[QueueStatus], workers: Sequence[WorkerRow]) -> list[QueueView]:
-    """Return the queues as people look at them, those too that have nothing but a live worker."""
-    known = {one.name: one for one in queues}
+    """Return a view of each queue, including queues that have nothing but a live worker."""
+    known = {status.name: status for status in queues}
     for worker in workers:
         for name in worker.info.get("queues", ()) if worker.alive else ():
             known.setdefault(name, QueueStatus(name=name))
     return [_view(known[name], workers) for name in sorted(known)]
 
 
-def _view(queue: QueueStatus, workers: Iterable[WorkerRow]) -> QueueView:
+def _view(status: QueueStatus, workers: Iterable[WorkerRow]) -> QueueView:
     serving = [
-        one.info["queues"][queue.name]
-        for one in workers
-        if one.alive and queue.name in one.info.get("queues", {})
+        worker.info["queues"][status.name]
+        for worker in workers
+        if worker.alive and status.name in worker.info.get("queues", {})
     ]
-    return QueueView(queue, len(serving), sum(one["concurrency"] for one in serving))
+    return QueueView(status, len(serving), sum(queue["concurrency"] for queue in serving))

@@ -1,4 +1,4 @@
-"""Go through a worker's supervision tree, line by line."""
+"""Lines of a worker's supervision tree."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from jobrt._views.words import since
+from jobrt._views.words import count_in_words, since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from jobrt._storage.contract import WorkerRow
 
-__all__ = ["Line", "condition", "headline", "lines"]
+__all__ = ["TreeLine", "headline", "tree_lines", "worker_condition"]
 
-_WELL = frozenset({"running", "stopping", "stopped"})
+_HEALTHY = frozenset({"running", "stopping", "stopped"})
 
 
 @attrs.frozen
-class Line:
-    """One child of a tree, in words; `last` says that no sibling comes behind it."""
+class TreeLine:
+    """One child of a tree, in words; ``last`` is true for the last of its siblings."""
 
     depth: int
     last: bool
@@ -33,41 +33,41 @@ class Line:
     error: str
 
     @property
-    def ill(self) -> bool:
-        """Say whether somebody should look at it."""
-        return self.state not in _WELL or bool(self.error) or "stuck" in self.load
+    def unhealthy(self) -> bool:
+        """Whether the child needs attention."""
+        return self.state not in _HEALTHY or bool(self.error) or "stuck" in self.load
 
 
-def condition(row: WorkerRow) -> str:
-    """Return how a worker is: ``alive``, or what is the matter."""
+def worker_condition(row: WorkerRow) -> str:
+    """Return ``alive``, or what is wrong with a worker."""
     info = row.info
     state = "alive" if row.alive else "dead, its jobs await rescue"
     if row.alive and info.get("stopping"):
         state = "stopping"
     if info.get("outage"):
-        state += f", database away: {info['outage']}"
+        state += f", database unavailable: {info['outage']}"
     if info.get("deaf"):
-        state += ", hears no wake-ups and polls"
+        state += ", notifier disconnected, polling instead"
     return state
 
 
 def headline(row: WorkerRow, now: datetime) -> str:
-    """Return who a worker is and how it is."""
-    up, heard = since(row.started_at, now), since(row.beat_at, now)
-    leads = ", leader" if row.info.get("leader") else ""
-    return f"{row.id}  {condition(row)}, up {up}, heard from {heard} ago{leads}"
+    """Return a worker's id, condition, uptime and last heartbeat."""
+    up, heartbeat = since(row.started_at, now), since(row.beat_at, now)
+    leader = ", leader" if row.info.get("leader") else ""
+    return f"{row.id}  {worker_condition(row)}, up {up}, last heartbeat {heartbeat} ago{leader}"
 
 
-def lines(row: WorkerRow, now: datetime) -> Iterator[Line]:
-    """Return the children of its tree, parents before their children; the first have depth 1."""
+def tree_lines(row: WorkerRow, now: datetime) -> Iterator[TreeLine]:
+    """Return the children of a worker's tree, parents before their children; the top level has depth 1."""
     return _walk(row, row.info.get("tree"), depth=1, now=now)
 
 
-def _walk(row: WorkerRow, tree: Mapping[str, Any] | None, *, depth: int, now: datetime) -> Iterator[Line]:
+def _walk(row: WorkerRow, tree: Mapping[str, Any] | None, *, depth: int, now: datetime) -> Iterator[TreeLine]:
     children = (tree or {}).get("children", ())
     for number, child in enumerate(children, 1):
-        recent = f" ({child['recent_restarts']} lately)"
-        yield Line(
+        recent = f" ({child['recent_restarts']} recent)"
+        yield TreeLine(
             depth,
             number == len(children),
             child["name"],
@@ -81,10 +81,10 @@ def _walk(row: WorkerRow, tree: Mapping[str, Any] | None, *, depth: int, now: da
 
 
 def _load(row: WorkerRow, parent: str | None, name: str) -> str:
-    """Return how full a queue's slots and its channel are, or the channel of the outcomes."""
+    """Return the load of a queue or of the completer; empty for other children."""
     if (parent, name) == ("worker", "completer"):
         pending = row.info.get("pending_outcomes", 0)
-        return f"{pending} outcomes to write" if pending else ""
+        return count_in_words(pending, "pending outcome") if pending else ""
     queue = row.info.get("queues", {}).get(name) if parent == "queues" else None
     if queue is None:
         return ""

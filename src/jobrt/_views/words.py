@@ -1,4 +1,4 @@
-"""Put values into words."""
+"""Values as text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ __all__ = [
     "PHASES",
     "age",
     "attempt_in_words",
+    "count_in_words",
     "due_in_words",
     "jobs_in_words",
     "notice_words",
@@ -22,22 +23,23 @@ __all__ = [
 ]
 
 PHASES: Mapping[str | None, str] = {
-    None: "asked; its worker has not said that it knows",
+    None: "requested; the worker has not confirmed it yet",
     "received": "received",
     "cleaning": "cleaning up",
-    "stuck": "stuck: it does not end",
+    "stuck": "stuck: the job does not stop",
 }
-"""How far an operator's wish to cancel a running job has come."""
+"""Texts for the phases of cancelling a running job."""
 
-_WHY = {
-    "blocking": "has blocked the event loop for {seconds:.1f} s",
-    "uncancellable": "has ignored its cancellation for {seconds:.0f} s and longer",
-    "slow": "is far past its usual time, at {seconds:.0f} s and more",
+_REASONS = {
+    "blocking": "blocked the event loop for {seconds:.1f} s",
+    "uncancellable": "has ignored its cancellation for at least {seconds:.0f} s",
+    "slow": "has run for at least {seconds:.0f} s, far longer than usual",
 }
+"""Texts for what the watchdog reports about a job."""
 
 
 def age(seconds: float | None) -> str:
-    """Return a length of time in its two largest units: ``3 h 12 min``."""
+    """Return a duration in its two largest units: ``3 h 12 min``."""
     if seconds is None:
         return "-"
     if seconds < 1:
@@ -49,41 +51,46 @@ def age(seconds: float | None) -> str:
 
 
 def since(moment: datetime, now: datetime) -> str:
-    """Return how long ago a moment is."""
+    """Return how long ago a moment was."""
     return age(max(0.0, (now - moment).total_seconds()))
+
+
+def count_in_words(count: int, noun: str, *, more: bool = False) -> str:
+    """Return ``1 slot``, ``2 slots``, or ``2+ slots`` if there are ``more``."""
+    return f"{count}{'+' * more} {noun}{'' if count == 1 and not more else 's'}"
 
 
 def jobs_in_words(count: int) -> str:
     """Return ``1 job``, ``2 jobs``."""
-    return f"{count} job{'' if count == 1 else 's'}"
+    return count_in_words(count, "job")
 
 
 def due_in_words(job: JobRecord, now: datetime) -> str:
-    """Return how long a job has been due, or ``in`` how long it will be."""
+    """Return how long a job has been due, or ``in`` how long it will be due."""
     ahead = (job.schedule_at - now).total_seconds()
     return f"in {age(ahead)}" if ahead > 0 else age(-ahead)
 
 
 def attempt_in_words(job: JobRecord) -> str:
-    """Return ``2/5``, ``2/∞``."""
+    """Return the attempt number and its limit: ``2/5``, ``2/∞``."""
     return f"{job.attempt}/{'∞' if job.max_attempts is None else job.max_attempts}"
 
 
 def progress_in_words(progress: Progress) -> str:
-    """Return ``3/4 (75%) nearly``."""
+    """Return the progress and its note: ``3/4 (75%) nearly``."""
     done, total = progress.done, progress.total
     share = f"{done:g}" if not total else f"{done:g}/{total:g} ({done / total:.0%})"
     return f"{share} {progress.note}"
 
 
 def notice_words(notice: Mapping[str, Any]) -> str:
-    """Return what a watchdog told lately, as a sentence about a job or a queue."""
+    """Return a recent watchdog notice as a sentence about a job or a queue."""
     ago = f" ({age(notice['ago'])} ago)"
     if notice["what"] == "stalled":
-        due, free = notice["due"], notice["free"]
-        return f"queue {notice['queue']} had {due} due jobs, {free} free slots and no claim; it was repaired{ago}"
+        due, free = count_in_words(notice["due"], "due job"), count_in_words(notice["free"], "free slot")
+        return f"queue {notice['queue']} had {due} and {free} but claimed nothing; its fetcher was restarted{ago}"
     if notice["what"] == "blocking" and not notice["job"]:
-        said = f"the event loop stood still for {notice['seconds']:.1f} s with no job on it"
-        return f"{said}: a thread kept Python busy, or others the machine{ago}"
+        blocked = f"the event loop was blocked for {notice['seconds']:.1f} s while no job ran on it"
+        return f"{blocked}: a thread held the interpreter lock, or the machine was overloaded{ago}"
     where = f", in {notice['at']}" if notice["at"] else ""
-    return f"job {notice['job']} ({notice['name']}) {_WHY[notice['what']].format(**notice)}{where}{ago}"
+    return f"job {notice['job']} ({notice['name']}) {_REASONS[notice['what']].format(**notice)}{where}{ago}"

@@ -1,10 +1,12 @@
-"""Be the command line: ``python -m jobrt``, or ``jobrt``.
+"""Command line: ``python -m jobrt``, or ``jobrt``.
 
 ::
 
-    __init__   the commands, and what becomes of errors
-    worker · demo · jobs · queues · crons · workers · stats · admin · bench · dashboard      a module for each group
-    selection  options that pick jobs                            output   tables, lines, JSON
+    __init__   the command group, and how errors are printed
+    worker · demo · jobs · queues · crons · workers · stats · admin · bench · dashboard      the commands, by topic
+    processes  several worker processes under one parent      startup         how such a process reports its start
+    selection  options that select jobs                       database_wait   waiting for the database at startup
+    trees      supervision trees on a terminal                output          tables, lines, JSON
     setting    --app and --url
 """
 
@@ -27,13 +29,23 @@ __all__ = ["main"]
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--app", "app", metavar="MODULE:ATTR", envvar="JOBRT_APP", help="The application, e.g. shop.jobs:app."
+    "--app",
+    "app",
+    metavar="MODULE:ATTR",
+    envvar="JOBRT_APP",
+    show_envvar=True,
+    help="Application to use, such as shop.jobs:app.",
 )
-@click.option("--url", metavar="URL", help="The database; default JOBRT_URL, then sqlite:///jobrt.db.")
+@click.option(
+    "--url",
+    metavar="URL",
+    show_default="the application's, then JOBRT_URL, then sqlite:///jobrt.db",
+    help="Database to use.",
+)
 @click.version_option(package_name="jobrt")
 @click.pass_context
 def cli(context: click.Context, app: str | None, url: str | None) -> None:
-    """Run durable background jobs, look at them, manage them."""
+    """Run and manage durable background jobs."""
     context.obj = Setting(app, url)
 
 
@@ -60,23 +72,23 @@ _add_commands()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status: 0 well, 1 an error, 2 wrong usage, 130 interrupted."""
+    """Run a command and return its exit status: 0 success, 1 error, 2 usage error, 130 interrupted."""
     try:
         status = cli.main(arguments, prog_name="jobrt", standalone_mode=False)
     except click.ClickException as error:
-        return _refuse(error)
+        return _print_usage_error(error)
     except (KeyboardInterrupt, click.Abort):
         return 130
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last place where an error can become one clear line
-        return _tell(error)
+        return _print_error(error)
     return status if isinstance(status, int) else 0
 
 
-def _refuse(error: click.ClickException) -> int:
-    """Print what is wrong with the command line in one line; `jobrt` alone gets the help."""
+def _print_usage_error(error: click.ClickException) -> int:
+    """Print what is wrong with the command line as one line; `jobrt` without arguments prints its help."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return error.exit_code
@@ -86,7 +98,7 @@ def _refuse(error: click.ClickException) -> int:
     return error.exit_code
 
 
-def _tell(error: Exception) -> int:
+def _print_error(error: Exception) -> int:
     """Print an error as one line."""
     if os.environ.get("JOBRT_DEBUG"):
         raise sole_error(error)

@@ -1,4 +1,4 @@
-"""Look at cron entries; pause, resume, change, delete them."""
+"""The `cron` commands."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from jobrt._client import Client
 from jobrt._views.crons import view_cron
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
-from jobrt.cli.selection import duration
+from jobrt.cli.selection import parse_duration
 from jobrt.cli.setting import Setting, in_trio
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from jobrt._storage.contract import CronRow
 
 __all__ = ["COMMANDS"]
 
+_COLUMNS = ("name", "job", "schedule", "last", "next", "missed")
+
 
 def _row(row: CronRow) -> list[object]:
-    one = view_cron(row, datetime.now(UTC))
-    schedule = f"broken: {one.broken}" if one.broken else one.schedule
-    return [one.name, one.job, schedule, one.last, one.upcoming, "paused" if one.paused else one.missed]
+    entry = view_cron(row, datetime.now(UTC))
+    schedule = f"invalid: {entry.error}" if entry.error else entry.schedule
+    missed = "paused" if entry.paused else entry.missed
+    return [entry.name, entry.job, schedule, entry.last, entry.upcoming, missed]
 
 
 @click.group("cron", invoke_without_command=True)
 @JSON_OPTION
 @click.pass_context
 def cron(context: click.Context, as_json: bool) -> None:
-    """Show the cron entries and their next ticks."""
+    """Show, pause, resume, change and delete cron entries."""
     if context.invoked_subcommand is None:
         _show(context.obj, as_json)
 
@@ -42,39 +48,42 @@ async def _show(setting: Setting, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_rows(
-            ("name", "job", "schedule", "last", "next", "missed"), map(_row, rows), empty="no cron entries"
-        )
+        print_rows(_COLUMNS, map(_row, rows), empty="no cron entries")
 
 
-@cron.command()
-@click.argument("name")
-@click.pass_obj
-@in_trio
-async def pause(setting: Setting, name: str) -> None:
-    """Let the entry NAME tick no more until it is resumed."""
-    async with setting.app().open_client() as jobs:
-        await jobs.pause_cron(name)
-    click.echo(f"{name} is paused")
+def _add_command(
+    verb: str, change: Callable[[Client, str], Awaitable[object]], *, done: str, help_text: str
+) -> None:
+    """Add a command that changes the cron entry NAME."""
+
+    @cron.command(verb, help=help_text)
+    @click.argument("name")
+    @click.pass_obj
+    @in_trio
+    async def command(setting: Setting, name: str) -> None:
+        async with setting.app().open_client() as jobs:
+            await change(jobs, name)
+        click.echo(f"cron entry {name} is {done}")
 
 
-@cron.command()
-@click.argument("name")
-@click.pass_obj
-@in_trio
-async def resume(setting: Setting, name: str) -> None:
-    """Let the entry NAME tick again."""
-    async with setting.app().open_client() as jobs:
-        await jobs.resume_cron(name)
-    click.echo(f"{name} is resumed")
+_add_command("pause", Client.pause_cron, done="paused", help_text="Pause the cron entry NAME.")
+_add_command("resume", Client.resume_cron, done="resumed", help_text="Resume the cron entry NAME.")
+_add_command(
+    "delete",
+    Client.delete_cron,
+    done="deleted",
+    help_text="Delete the cron entry NAME. A worker whose code declares it adds it again.",
+)
 
 
 @cron.command("set")
 @click.argument("name")
-@click.option("--schedule", metavar="CRON", help="Five or six fields, or @daily and the like.")
-@click.option("--every", metavar="TIME", help="An interval instead: 90s, 15m, 2h, 7d.")
-@click.option("--timezone", metavar="ZONE", help="Whose clock the schedule means.")
-@click.option("--missed", type=click.Choice(["skip", "once", "all"]), help="What becomes of missed ticks.")
+@click.option(
+    "--schedule", metavar="CRON", help="Cron expression of five or six fields, or a name such as @daily."
+)
+@click.option("--every", metavar="TIME", help="Interval instead of a schedule: 90s, 15m, 2h, 7d.")
+@click.option("--timezone", metavar="ZONE", help="Time zone of the schedule.")
+@click.option("--missed", type=click.Choice(["skip", "once", "all"]), help="What to do about missed ticks.")
 @click.pass_obj
 @in_trio
 async def change(
@@ -86,25 +95,14 @@ async def change(
     timezone: str | None,
     missed: Literal["skip", "once", "all"] | None,
 ) -> None:
-    """Change when the entry NAME ticks, until the code that declares it says something new."""
+    """Change the cron entry NAME. The change lasts until its declaration in the code changes."""
     if schedule is every is timezone is missed is None:
-        msg = "give what to change: --schedule, --every, --timezone or --missed"
+        msg = "nothing to change: use --schedule, --every, --timezone or --missed"
         raise click.UsageError(msg)
-    interval = None if every is None else duration(every)
+    interval = None if every is None else parse_duration(every)
     async with setting.app().open_client() as jobs:
         await jobs.update_cron(name, expression=schedule, interval=interval, timezone=timezone, missed=missed)
-    click.echo(f"{name} is changed")
-
-
-@cron.command()
-@click.argument("name")
-@click.pass_obj
-@in_trio
-async def delete(setting: Setting, name: str) -> None:
-    """Remove the entry NAME; a worker whose code declares it adds it again."""
-    async with setting.app().open_client() as jobs:
-        await jobs.delete_cron(name)
-    click.echo(f"{name} is deleted")
+    click.echo(f"cron entry {name} is changed")
 
 
 COMMANDS = (cron,)

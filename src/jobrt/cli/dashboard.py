@@ -1,4 +1,4 @@
-"""Serve the dashboard."""
+"""The `dashboard` command."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ __all__ = ["COMMANDS"]
 _PASSWORD: Final = "JOBRT_DASHBOARD_PASSWORD"  # noqa: S105 - the name of a variable
 
 
-@click.command(short_help="Serve pages that show and manage everything.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.command(short_help="Serve the web dashboard.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port; 0: a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 picks a free port.",
 )
-@click.option("--read-only", is_flag=True, help="Show everything, change nothing.")
+@click.option("--read-only", is_flag=True, help="Show everything, but allow no changes.")
 @click.option(
     "--allow-host",
     "hosts",
     multiple=True,
     metavar="NAME",
-    help="A name by which browsers reach it, through a proxy say; repeat for more.",
+    help="Host name in the dashboard's URL, for example behind a proxy. Repeatable.",
 )
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path),
-    help=f"Ask for the password in this file's first line; or set {_PASSWORD}.",
+    help=f"File with the password in its first line. You can set {_PASSWORD} instead.",
 )
 @click.pass_obj
 @in_trio
@@ -44,14 +48,14 @@ async def dashboard(
     hosts: tuple[str, ...],
     password_file: Path | None,
 ) -> None:
-    """Serve pages that show queues, jobs, workers and cron entries, and let you manage them, until Ctrl-C.
+    """Serve web pages to watch and manage queues, jobs, workers and cron entries. Press Ctrl-C to stop.
 
-    Only this machine can reach them, unless --host says otherwise; then a password is needed. There is no TLS:
-    put a proxy before it where others could listen.
+    By default, only this machine can connect. To allow other machines, pass --host and set a password. The
+    dashboard does not use TLS: on a network that you do not trust, put a reverse proxy in front of it.
     """
     password = _password(password_file)
     if password is None and not _is_loopback(host):
-        msg = f"others can reach --host {host}: set a password, in {_PASSWORD} or with --password-file"
+        msg = f"--host {host} allows other machines to connect: set a password with {_PASSWORD} or --password-file"
         raise click.ClickException(msg)
     try:
         from jobrt.dashboard.serving import serve  # noqa: PLC0415 - an extra, and slow to import
@@ -65,7 +69,7 @@ async def dashboard(
         setting.app(),
         host=host,
         port=port,
-        tell=lambda address: click.echo(f"dashboard at {address} (Ctrl-C ends it)"),
+        on_ready=lambda address: click.echo(f"dashboard at {address} (press Ctrl-C to stop)"),
         hosts=(host, *hosts),
         password=password,
         read_only=read_only,
@@ -78,10 +82,10 @@ def _password(file: Path | None) -> str | None:
     try:
         password = file.read_text(encoding="utf-8").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"--password-file {file} cannot be read: {error}"
+        msg = f"cannot read --password-file {file}: {error}"
         raise click.ClickException(msg) from error
     if not password:
-        msg = f"--password-file {file}: its first line is empty"
+        msg = f"--password-file {file} contains no password: its first line is empty"
         raise click.ClickException(msg)
     return password
 

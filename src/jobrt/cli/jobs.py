@@ -1,4 +1,4 @@
-"""Enqueue jobs, list them, show one, cancel, rerun, delete."""
+"""The `enqueue`, `jobs`, `show`, `cancel`, `rerun`, `delete` and `update` commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import click
 from rich.markup import escape
 
 import jobrt
-from jobrt._views.jobs import cancelling, one_by_one, phases, told
+from jobrt._client import Client
+from jobrt._views.jobs import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
 from jobrt._views.words import age, jobs_in_words
 from jobrt.cli.output import (
     JOB_COLUMNS,
@@ -19,17 +20,16 @@ from jobrt.cli.output import (
     console,
     job_row,
     jsonable,
+    local_time,
     print_json,
     print_rows,
-    when,
 )
-from jobrt.cli.selection import confirmed, duration, pick_options
+from jobrt.cli.selection import confirm, parse_duration, selection_options
 from jobrt.cli.setting import Setting, in_trio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from jobrt._client import Client
     from jobrt._core.where import Where
     from jobrt._registry import JobDefinition
     from jobrt._storage.contract import WorkerRow
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 _CHANGES = (
-    click.option("--priority", type=int, help="Higher runs first."),
-    click.option("--max-attempts", type=int, help="Runs in total."),
-    click.option("--timeout", metavar="TIME", help="How long one attempt may take: 30s, 5m."),
-    click.option("--in", "schedule_in", metavar="TIME", help="Run not before 90s, 15m, 2h, 7d from now."),
-    click.option("--at", "schedule_at", metavar="TIME", help="Run not before this time (ISO 8601)."),
-    click.option("--context", help="Why the job exists."),
+    click.option("--priority", type=int, help="Priority of the job. Higher priorities run first."),
+    click.option("--max-attempts", type=int, help="Maximum number of attempts, including the first."),
+    click.option("--timeout", metavar="TIME", help="Time limit of an attempt: 30s, 5m."),
+    click.option("--in", "schedule_in", metavar="TIME", help="Delay until the job is due: 90s, 15m, 2h, 7d."),
+    click.option("--at", "schedule_at", metavar="TIME", help="Time at which the job is due (ISO 8601)."),
+    click.option("--context", help="Text that says why the job exists."),
 )
-"""What can be said of a job when it is enqueued, and changed while it waits."""
+"""Options of a job that can be set when it is enqueued and changed while it waits."""
 
 
 def _changes(command: Any) -> Any:
@@ -57,71 +57,71 @@ def _changes(command: Any) -> Any:
 @click.command()
 @click.argument("name")
 @click.argument("fields", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--json", "payload", metavar="JSON", help="The whole payload as a JSON object.")
-@click.option("--queue", help="Where to, instead of the job's queue.")
+@click.option("--json", "payload", metavar="JSON", help="Whole payload as a JSON object.")
+@click.option("--queue", help="Queue to use instead of the job's own.")
 @_changes
-@click.option("--tag", "tags", multiple=True, help="A tag; repeat for more.")
-@click.option("--meta", "metadata", multiple=True, metavar="KEY=VALUE", help="Metadata; repeat for more.")
-@click.option("--unique-key", help="Not if a job of this name with this key is still to be done.")
-@click.option("--wait", is_flag=True, help="Wait for its end and print its result.")
+@click.option("--tag", "tags", multiple=True, help="Tag of the job. Repeatable.")
+@click.option(
+    "--meta", "metadata", multiple=True, metavar="KEY=VALUE", help="Metadata of the job. Repeatable."
+)
+@click.option("--unique-key", help="Skip if an unfinished job with this name has this key.")
+@click.option("--wait", is_flag=True, help="Wait until the job ends and print its result.")
 @click.pass_obj
 @in_trio
 async def enqueue(
     setting: Setting, name: str, fields: tuple[str, ...], payload: str | None, **options: Any
 ) -> int:
-    """Put a job NAME into the database and print its id."""
+    """Enqueue the job NAME with the given fields and print its id."""
     app = setting.app_with_jobs()
     wait = options.pop("wait")
     value = _value(app.registry.get(name), fields, payload)
     async with app.open_client() as jobs:
         handle = await jobs.enqueue(value, **_options(options))
         if not wait:
-            click.echo(f"{handle.id}" + (" (was there already)" if handle.duplicate else ""))
+            click.echo(f"{handle.id}" + (" (already enqueued)" if handle.duplicate else ""))
             return 0
-        await _say_if_nobody_runs_it(jobs, handle.id)
+        await _warn_if_unserved(jobs, handle.id)
         record = await handle.wait()
     if record.state is jobrt.State.COMPLETED:
         print_json(record.result)
         return 0
     last = record.attempts[-1] if record.attempts else None
-    click.echo(
-        f"jobrt: job {record.id} is {record.state}: {last.message if last else record.cancel_reason}",
-        err=True,
-    )
+    reason = last.message if last else record.cancel_reason
+    click.echo(f"jobrt: job {record.id} is {record.state}: {reason}", err=True)
     return 1
 
 
-async def _say_if_nobody_runs_it(jobs: Client, job_id: int) -> None:
+async def _warn_if_unserved(jobs: Client, job_id: int) -> None:
     queue = (await jobs.get(job_id)).queue
-    if not any(one.alive and queue in one.info.get("queues", ()) for one in await jobs.workers()):
-        click.echo(f"jobrt: no worker serves {queue!r} now; job {job_id} waits for one", err=True)
+    if not any(row.alive and queue in row.info.get("queues", ()) for row in await jobs.workers()):
+        click.echo(f"jobrt: no worker serves queue {queue!r}; job {job_id} waits for one to start", err=True)
 
 
 def _value(definition: JobDefinition, fields: tuple[str, ...], payload: str | None) -> Any:
     """Return the job value that the command line describes; raise `InvalidJob`."""
     if payload is not None and fields:
-        msg = "give KEY=VALUE arguments or --json, not both"
+        msg = "KEY=VALUE and --json cannot be combined: use one of them"
         raise click.UsageError(msg)
     if payload is None:
         return _from_fields(definition, fields)
     try:
         decoded = json.loads(payload)
     except json.JSONDecodeError as error:
-        msg = f"--json is not JSON: {error}"
+        msg = f"--json is not valid JSON: {error}"
         raise click.ClickException(msg) from None
     if not isinstance(decoded, dict):
-        msg = f"--json is to be an object with the fields of {definition.name}, not {type(decoded).__name__}"
+        msg = f"--json must be an object with the fields of {definition.name}, not {type(decoded).__name__}"
         raise click.ClickException(msg)
     return definition.decode(decoded)
 
 
 def _from_fields(definition: JobDefinition, fields: tuple[str, ...]) -> Any:
-    """Read each value as its field's type wants it; raise `InvalidJob`."""
+    """Parse each value by the type of its field; raise `InvalidJob`."""
     texts: dict[str, str] = {}
     for field in fields:
         key, equals, value = field.partition("=")
         if not equals:
-            msg = f"{field!r}: write KEY=VALUE"
+            msg = f"{field!r} has no value: write KEY=VALUE"
             raise click.UsageError(msg)
         texts[key] = value
     return definition.payload.parse(texts)
@@ -131,29 +131,29 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     options = {name: value for name, value in given.items() if value not in (None, ())}
     for name in ("schedule_in", "timeout"):
         if name in options:
-            options[name] = duration(options[name])
+            options[name] = parse_duration(options[name])
     if "schedule_at" in options:
-        options["schedule_at"] = _time(options["schedule_at"])
+        options["schedule_at"] = _parse_time(options["schedule_at"])
     if "metadata" in options:
-        options["metadata"] = dict(_pair(one) for one in options["metadata"])
+        options["metadata"] = dict(_parse_pair(text) for text in options["metadata"])
     if "unique_key" in options:
         options["unique"] = jobrt.Unique(key=options.pop("unique_key"))
     return options
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        msg = f"--at {text!r} is no time: write it as 2030-01-31T12:00:00+01:00"
+        msg = f"--at {text!r} is not a time: write it as 2030-01-31T12:00:00+01:00"
         raise click.BadParameter(msg) from None
     return found if found.tzinfo is not None else found.astimezone()
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _parse_pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
-        msg = f"--meta {text!r}: write KEY=VALUE"
+        msg = f"--meta {text!r} has no value: write KEY=VALUE"
         raise click.BadParameter(msg)
     try:
         return key, json.loads(value)
@@ -162,13 +162,19 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 @click.command("jobs")
-@pick_options
-@click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="How many at most.")
-@click.option("--after", type=int, metavar="ID", help="Go on behind this job.")
+@selection_options
 @click.option(
-    "--order-by", default="-id", show_default=True, help="id, schedule_at, created_at, finished_at, priority."
+    "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Maximum number of jobs."
 )
-@click.option("--count", "only_count", is_flag=True, help="Print only how many match.")
+@click.option("--after", type=int, metavar="ID", help="Start after this job ID.")
+@click.option(
+    "--order-by",
+    metavar="FIELD",
+    default="-id",
+    show_default=True,
+    help="Order by id, schedule_at, created_at, finished_at or priority; a leading - reverses the order.",
+)
+@click.option("--count", "only_count", is_flag=True, help="Print only the number of matching jobs.")
 @JSON_OPTION
 @click.pass_obj
 @in_trio
@@ -181,7 +187,7 @@ async def list_jobs(
     only_count: bool,
     as_json: bool,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, newest first."""
     async with setting.app().open_client() as jobs:
         if only_count:
             click.echo(await jobs.count(where))
@@ -190,7 +196,7 @@ async def list_jobs(
     if as_json:
         print_json(found)
     else:
-        print_rows(JOB_COLUMNS, [job_row(one) for one in found], empty="no job matches")
+        print_rows(JOB_COLUMNS, [job_row(job) for job in found], empty="no job matches")
 
 
 @click.command()
@@ -199,39 +205,38 @@ async def list_jobs(
 @click.pass_obj
 @in_trio
 async def show(setting: Setting, job_id: int, as_json: bool) -> None:
-    """Show everything about a job."""
+    """Show everything about a job, including each attempt."""
     async with setting.app().open_client() as jobs:
         job = await jobs.get(job_id)
-        about = [] if as_json or job.worker is None else _told(job, await jobs.workers())
+        reported = [] if as_json or job.worker is None else _reported(job, await jobs.workers())
     if as_json:
         print_json(job)
         return
     out = console()
     out.print(f"[bold]job {job.id}[/]  {escape(job.name)}  [bold]{job.state}[/]", soft_wrap=True)
-    for name, value in [*_facts(job), *about]:
+    for name, value in [*_facts(job), *reported]:
         out.print(f"  {name:<12} {escape(value)}", soft_wrap=True)
     for attempt in job.attempts:
         took = age((attempt.finished_at - attempt.started_at).total_seconds())
-        said = f"{attempt.error_type}: " if attempt.error_type else ""
-        line = (
-            f"attempt {attempt.number}  {attempt.end}  {when(attempt.started_at)}, {took}, {attempt.worker}"
-        )
-        out.print(escape(line), soft_wrap=True)
-        if attempt.message or said:
-            out.print(f"  {escape(said + (attempt.message or ''))}", soft_wrap=True)
+        started = f"{local_time(attempt.started_at)}, {took}, {attempt.worker}"
+        out.print(escape(f"attempt {attempt.number}  {attempt.end}  {started}"), soft_wrap=True)
+        error_type = f"{attempt.error_type}: " if attempt.error_type else ""
+        if attempt.message or error_type:
+            out.print(f"  {escape(error_type + (attempt.message or ''))}", soft_wrap=True)
         for trace_line in (attempt.traceback or "").rstrip().splitlines():
             out.print(f"    {escape(trace_line)}", soft_wrap=True)
 
 
 def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
     data = jsonable(job)
+    limit = ", no limit" if job.max_attempts is None else f" of {job.max_attempts}"
     facts = [
         ("queue", f"{job.queue}, priority {job.priority}"),
-        ("attempt", f"{job.attempt} of {'any number' if job.max_attempts is None else job.max_attempts}"),
-        ("created", when(job.created_at)),
-        ("due", when(job.schedule_at)),
-        ("started", when(job.started_at)),
-        ("finished", when(job.finished_at)),
+        ("attempt", f"{job.attempt}{limit}"),
+        ("created", local_time(job.created_at)),
+        ("due", local_time(job.schedule_at)),
+        ("started", local_time(job.started_at)),
+        ("finished", local_time(job.finished_at)),
     ]
     if job.progress is not None:
         total = "" if job.progress.total is None else f" of {job.progress.total:g}"
@@ -249,38 +254,42 @@ def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
     return facts
 
 
-def _told(job: jobrt.JobRecord, workers: Sequence[WorkerRow]) -> list[tuple[str, str]]:
-    """Return what the worker of a running job says of it: how far its cancellation is, what the watchdog saw."""
-    phase = cancelling(job, phases(workers))
+def _reported(job: jobrt.JobRecord, workers: Sequence[WorkerRow]) -> list[tuple[str, str]]:
+    """Return what a running job's worker reports: the phase of its cancellation, and watchdog notices."""
+    phase = cancel_phase(job, cancel_phases(workers))
     facts = [("cancelling", phase)] if phase else []
-    return facts + [("watchdog", one) for one in told(job, workers)]
+    return facts + [("watchdog", notice) for notice in watchdog_notices(job, workers)]
 
 
 def _bulk(
-    verb: str, does: Callable[..., Awaitable[int]], text: str, *, options: Sequence[Callable[[Any], Any]] = ()
+    verb: str,
+    operation: Callable[..., Awaitable[int]],
+    *,
+    help_text: str,
+    options: Sequence[Callable[[Any], Any]] = (),
 ) -> click.Command:
-    """Make a command that does something to jobs named by id or picked by options."""
+    """Return a command that applies an operation to jobs, selected by id or by options."""
 
-    @click.command(verb, help=text)
+    @click.command(verb, help=help_text)
     @click.argument("ids", nargs=-1, type=int)
-    @pick_options
-    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @selection_options
+    @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
     @click.pass_obj
     @in_trio
     async def command(
         setting: Setting, ids: tuple[int, ...], where: Where | None, yes: bool, **options: Any
     ) -> int:
         if bool(ids) == (where is not None):
-            msg = f"name the jobs to {verb} by id, or pick them with options"
+            msg = f"select the jobs to {verb}: pass ids or selection options, not both"
             raise click.UsageError(msg)
         refused: list[JobrtError] = []
         async with setting.app().open_client() as jobs:
             if where is None:
-                count, refused = await one_by_one(jobs, ids, partial(does, **options))
-            elif not await confirmed(jobs, where, verb=verb, yes=yes):
+                count, refused = await apply_to_each(jobs, ids, partial(operation, **options))
+            elif not await confirm(jobs, where, verb=verb, yes=yes):
                 return 0
             else:
-                count = await does(jobs, where, **options)
+                count = await operation(jobs, where, **options)
         for error in refused:
             click.echo(f"jobrt: {error}", err=True)
         if count or not refused:
@@ -292,24 +301,12 @@ def _bulk(
     return command
 
 
-async def _cancel(jobs: Client, job: int | Where, *, reason: str) -> int:
-    return await jobs.cancel(job, reason)
-
-
-async def _rerun(jobs: Client, job: int | Where) -> int:
-    return await jobs.rerun(job)
-
-
-async def _delete(jobs: Client, job: int | Where) -> int:
-    return await jobs.delete(job)
-
-
 async def _update(jobs: Client, job: int | Where, **options: Any) -> int:
     changes = _options(options)
     if "queue_to" in changes:
         changes["queue"] = changes.pop("queue_to")
     if not changes:
-        msg = "give what to change: --to, --priority, --max-attempts, --timeout, --in, --at or --context"
+        msg = "nothing to change: use --to, --priority, --max-attempts, --timeout, --in, --at or --context"
         raise click.UsageError(msg)
     return await jobs.update(job, **changes)
 
@@ -320,16 +317,16 @@ COMMANDS = (
     show,
     _bulk(
         "cancel",
-        _cancel,
-        "Cancel jobs, running ones too, by id or by options.",
-        options=[click.option("--reason", default="", help="Kept with the job.")],
+        Client.cancel,
+        help_text="Cancel jobs, including running jobs. Select them by id or by options.",
+        options=[click.option("--reason", default="", help="Reason to store with the job.")],
     ),
-    _bulk("rerun", _rerun, "Run final jobs again, by id or by options."),
-    _bulk("delete", _delete, "Delete jobs, by id or by options."),
+    _bulk("rerun", Client.rerun, help_text="Run finished jobs again. Select them by id or by options."),
+    _bulk("delete", Client.delete, help_text="Delete jobs. Select them by id or by options."),
     _bulk(
         "update",
         _update,
-        "Change waiting jobs, by id or by options.",
-        options=[click.option("--to", "queue_to", metavar="QUEUE", help="Move it to this queue."), *_CHANGES],
+        help_text="Change waiting jobs. Select them by id or by options.",
+        options=[click.option("--to", "queue_to", metavar="QUEUE", help="Move to this queue."), *_CHANGES],
     ),
 )

@@ -1,4 +1,4 @@
-"""Show things: tables to people, lines to pipes, JSON to programs."""
+"""Output of commands: tables on a terminal, lines in a pipe, JSON for programs."""
 
 from __future__ import annotations
 
@@ -24,52 +24,53 @@ __all__ = [
     "in_one_line",
     "job_row",
     "jsonable",
+    "local_time",
     "on_terminal",
     "print_json",
     "print_rows",
     "sole_error",
-    "when",
 ]
 
-_WIDE = 1000
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_PIPE_WIDTH = 1000
+_ARGS_WIDTH = 60
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def sole_error(error: Exception) -> Exception:
-    """Return what a group has, if that is one error: nurseries wrap what they raise."""
+    """Return the only error in an exception group, as nurseries raise them; other errors unchanged."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def in_one_line(error: Exception) -> str:
-    """Return an error as people are told it; a bug of ours too, with how to see more."""
+    """Return an error as one line; an unexpected error with its type and how to see its traceback."""
     error = sole_error(error)
-    said = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    line = " ".join(said.split())
+    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    line = " ".join(message.split())
     if isinstance(error, JobrtError | click.ClickException):
         return line
-    return f"{type(error).__name__}: {line} (JOBRT_DEBUG=1 shows the traceback)"
+    return f"{type(error).__name__}: {line} (set JOBRT_DEBUG=1 to see the traceback)"
 
 
 def on_terminal() -> bool:
-    """Say whether a person reads our output."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def console() -> Console:
-    """Return where to write tables; in a pipe nothing is folded, whatever its width would be."""
-    return Console(highlight=False, width=None if on_terminal() else _WIDE)
+    """Return a console for tables. In a pipe it is so wide that no line is wrapped."""
+    return Console(highlight=False, width=None if on_terminal() else _PIPE_WIDTH)
 
 
 def jsonable(value: Any) -> Any:
-    """Return a record as what JSON can carry."""
+    """Return a record as values that `json` can encode."""
     if attrs.has(type(value)):
         return {field.name: jsonable(getattr(value, field.name)) for field in attrs.fields(type(value))}
     if isinstance(value, dict):
-        return {str(key): jsonable(one) for key, one in value.items()}
+        return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [jsonable(one) for one in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
     return value
@@ -81,7 +82,7 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Print a table on a terminal, tab-separated lines with a header in a pipe."""
+    """Print a table on a terminal, or tab-separated lines with a header in a pipe."""
     rows = [[_text(cell) for cell in row] for row in rows]
     if not on_terminal():
         for row in [list(columns), *rows]:
@@ -101,11 +102,11 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
 def _text(cell: Any) -> str:
     if cell is None:
         return "-"
-    return when(cell) if isinstance(cell, datetime) else str(cell)
+    return local_time(cell) if isinstance(cell, datetime) else str(cell)
 
 
-def when(moment: datetime | None) -> str:
-    """Return a time in the reader's zone, to the second."""
+def local_time(moment: datetime | None) -> str:
+    """Return a time in this machine's time zone, to the second."""
     return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -114,7 +115,7 @@ def job_row(job: Any, *, now: datetime | None = None) -> list[Any]:
     now = now or datetime.now(UTC)
     due, attempts = due_in_words(job, now), attempt_in_words(job)
     args = json.dumps(job.args, ensure_ascii=False)
-    shown = args if len(args) <= 60 else args[:57] + "…"  # noqa: PLR2004 - a column's width
+    shown = args if len(args) <= _ARGS_WIDTH else args[: _ARGS_WIDTH - 3] + "…"
     return [job.id, job.name, job.queue, job.state.value, job.priority, attempts, due, shown]
 
 

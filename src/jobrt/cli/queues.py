@@ -1,4 +1,4 @@
-"""Look at queues; pause, resume, scale them."""
+"""The `queues` commands."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobrt._client import Client
 from jobrt._views.queues import view_queues
 from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
 
 if TYPE_CHECKING:
-    from jobrt._client import Client
-    from jobrt._core.queues import QueueStatus
-    from jobrt.app import App
+    from collections.abc import Awaitable, Callable
 
-__all__ = ["COMMANDS", "queue_rows"]
+    from jobrt._core.queues import QueueStatus
+
+__all__ = ["COLUMNS", "COMMANDS", "queue_rows"]
 
 COLUMNS = ("queue", "due", "oldest", "scheduled", "retryable", "running", "workers", "slots", "state")
 
 
-async def queue_rows(jobs: Client, *, most: int | None = None) -> list[list[Any]]:
-    """Return what people want to know of each queue, as rows of `COLUMNS`; `most` is as for `Client.queues`."""
+async def queue_rows(jobs: Client, *, limit: int | None = None) -> list[list[Any]]:
+    """Return each queue as a row of `COLUMNS`; jobs are counted up to `limit`, as by `Client.queues`."""
     return [
         [
-            one.status.name,
-            _count(one.status.available, one.status),
-            age(one.status.oldest_due),
-            _count(one.status.scheduled, one.status),
-            _count(one.status.retryable, one.status),
-            one.status.executing,
-            one.workers,
-            one.slots,
-            one.state,
+            view.status.name,
+            _count(view.status.available, view.status),
+            age(view.status.oldest_due),
+            _count(view.status.scheduled, view.status),
+            _count(view.status.retryable, view.status),
+            view.status.executing,
+            view.workers,
+            view.slots,
+            view.state,
         ]
-        for one in view_queues(await jobs.queues(most=most), await jobs.workers())
+        for view in view_queues(await jobs.queues(most=limit), await jobs.workers())
     ]
 
 
@@ -43,11 +44,11 @@ def _count(number: int, queue: QueueStatus) -> str:
     return f"{number}+" if queue.more else str(number)
 
 
-@click.group("queues", invoke_without_command=True, short_help="Show the queues; pause, resume, scale them.")
+@click.group("queues", invoke_without_command=True, short_help="Show, pause, resume and scale queues.")
 @JSON_OPTION
 @click.pass_context
 def queues(context: click.Context, as_json: bool) -> None:
-    """Show the queues: what is due, how long the oldest waits, what runs."""
+    """Show the queues: due jobs, how long the oldest has been due, running jobs."""
     if context.invoked_subcommand is None:
         _show(context.obj, as_json)
 
@@ -61,12 +62,17 @@ async def _show(setting: Setting, as_json: bool) -> None:
             print_rows(COLUMNS, await queue_rows(jobs), empty="no queue has jobs")
 
 
-async def _doubt(app: App, jobs: Client, queue: str) -> None:
-    """Say so if nobody has heard of the queue: it may be a slip, or come into use later."""
-    known = {*app.queues, *(one.name for one in await jobs.queues())}
-    known.update(name for one in await jobs.workers() for name in one.info.get("queues", ()))
-    if queue not in known:
-        click.echo(f"jobrt: no job and no worker uses a queue {queue!r} so far", err=True)
+async def _change(
+    setting: Setting, queue: str, change: Callable[..., Awaitable[object]], *arguments: object
+) -> None:
+    """Change a queue; warn if it is unknown, which may be a misspelling or a queue that is used later."""
+    app = setting.app()
+    async with app.open_client() as jobs:
+        known = {*app.queues, *(status.name for status in await jobs.queues())}
+        known.update(name for row in await jobs.workers() for name in row.info.get("queues", ()))
+        if queue not in known:
+            click.echo(f"jobrt: warning: no job, worker or application uses queue {queue!r} yet", err=True)
+        await change(jobs, queue, *arguments)
 
 
 @queues.command()
@@ -74,12 +80,9 @@ async def _doubt(app: App, jobs: Client, queue: str) -> None:
 @click.pass_obj
 @in_trio
 async def pause(setting: Setting, queue: str) -> None:
-    """Let no worker claim from QUEUE until it is resumed."""
-    app = setting.app()
-    async with app.open_client() as jobs:
-        await _doubt(app, jobs, queue)
-        await jobs.pause(queue)
-    click.echo(f"{queue} is paused on all workers; running jobs go on")
+    """Pause QUEUE on all workers until it is resumed."""
+    await _change(setting, queue, Client.pause)
+    click.echo(f"queue {queue} is paused on all workers; running jobs continue")
 
 
 @queues.command()
@@ -87,12 +90,9 @@ async def pause(setting: Setting, queue: str) -> None:
 @click.pass_obj
 @in_trio
 async def resume(setting: Setting, queue: str) -> None:
-    """Let workers claim from QUEUE again."""
-    app = setting.app()
-    async with app.open_client() as jobs:
-        await _doubt(app, jobs, queue)
-        await jobs.resume(queue)
-    click.echo(f"{queue} is resumed")
+    """Resume QUEUE on all workers."""
+    await _change(setting, queue, Client.resume)
+    click.echo(f"queue {queue} is resumed")
 
 
 @queues.command()
@@ -101,15 +101,15 @@ async def resume(setting: Setting, queue: str) -> None:
 @click.pass_obj
 @in_trio
 async def scale(setting: Setting, queue: str, concurrency: str) -> None:
-    """Let each worker run CONCURRENCY jobs of QUEUE at once; ``default``: as configured."""
+    """Set how many jobs of QUEUE each worker runs at once.
+
+    CONCURRENCY is a number, or "default" for the application's setting.
+    """
     if concurrency != "default" and not concurrency.isdecimal():
-        msg = f"{concurrency!r}: give a number above zero, or default"
+        msg = f"CONCURRENCY is {concurrency!r}: use a number above zero, or default"
         raise click.BadParameter(msg)
-    app = setting.app()
-    async with app.open_client() as jobs:
-        await _doubt(app, jobs, queue)
-        await jobs.scale(queue, None if concurrency == "default" else int(concurrency))
-    click.echo(f"{queue} is scaled to {concurrency}")
+    await _change(setting, queue, Client.scale, None if concurrency == "default" else int(concurrency))
+    click.echo(f"queue {queue} is scaled to {concurrency}")
 
 
 COMMANDS = (queues,)

@@ -1,4 +1,4 @@
-"""Pick jobs: the options that `jobs`, `cancel`, `rerun` and `delete` share."""
+"""Options that select jobs, shared by `jobs`, `cancel`, `rerun`, `delete` and `update`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from jobrt._views import picking
+from jobrt._views import filters
 from jobrt._views.words import jobs_in_words
 from jobrt.cli.output import JOB_COLUMNS, job_row, print_rows
 
@@ -19,35 +19,30 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt._core.where import Where
 
-__all__ = ["chosen", "confirmed", "duration", "pick_options"]
+__all__ = ["confirm", "parse_duration", "selection_options"]
 
 T = TypeVar("T")
 
 
-def duration(text: str) -> timedelta:
-    """Return what ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``1w`` means; raise `click.BadParameter`."""
-    return _understood(picking.duration, text)
+def parse_duration(text: str) -> timedelta:
+    """Return the duration ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``1w``; raise `click.BadParameter`."""
+    return _parse(filters.parse_duration, text)
 
 
-def chosen(**options: Any) -> Where | None:
-    """Return the filter that the options make: all of them must match; None if there are none."""
-    return _understood(picking.pick, prefix="--", **options)
-
-
-def _understood(read: Callable[..., T], *args: Any, **options: Any) -> T:
+def _parse(parser: Callable[..., T], *args: Any, **options: Any) -> T:
     try:
-        return read(*args, **options)
-    except picking.NotUnderstood as error:
+        return parser(*args, **options)
+    except filters.MalformedText as error:
         raise click.BadParameter(str(error)) from None
 
 
-def pick_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that pick jobs to a command, which gets them as one filter, ``where`` (None: no option given)."""
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the selection options to a command, which receives them as a filter ``where``, or None without options."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         options = {name: kwargs.pop(name) for name in _OPTION_NAMES}
-        return command(*args, where=chosen(**options), **kwargs)
+        return command(*args, where=_parse(filters.build_filter, prefix="--", **options), **kwargs)
 
     for option in reversed(_OPTIONS):
         run = option(run)
@@ -55,37 +50,47 @@ def pick_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _OPTION_NAMES = (
-    "states",
-    "queues",
-    "names",
-    "tags",
-    "workers",
-    "args_equal",
-    "metadata_equal",
-    "since",
-    "before",
+    *("states", "queues", "names", "tags", "workers"),
+    *("args_equal", "metadata_equal", "since", "before"),
 )
 _OPTIONS = (
-    click.option("--state", "states", multiple=True, help="Jobs in this state; repeat for more."),
-    click.option("--queue", "queues", multiple=True, help="Jobs in this queue; repeat for more."),
-    click.option("--name", "names", multiple=True, help="Jobs of this name; repeat for more."),
-    click.option("--tag", "tags", multiple=True, help="Jobs with this tag; repeated: with all of them."),
-    click.option("--worker", "workers", multiple=True, help="Jobs that this worker runs or ran last."),
+    click.option("--state", "states", multiple=True, help="Jobs in this state. Repeatable."),
+    click.option("--queue", "queues", multiple=True, help="Jobs in this queue. Repeatable."),
+    click.option("--name", "names", multiple=True, help="Jobs with this name. Repeatable."),
     click.option(
-        "--args", "args_equal", multiple=True, metavar="FIELD=VALUE", help="Jobs whose payload has this."
+        "--tag", "tags", multiple=True, help="Jobs with this tag. If repeated, with all these tags."
+    ),
+    click.option("--worker", "workers", multiple=True, help="Jobs that this worker runs, or ran last."),
+    click.option(
+        "--args",
+        "args_equal",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Jobs whose payload field has this value. Repeatable.",
     ),
     click.option(
-        "--meta", "metadata_equal", multiple=True, metavar="FIELD=VALUE", help="Jobs whose metadata has this."
+        "--meta",
+        "metadata_equal",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Jobs whose metadata field has this value. Repeatable.",
     ),
-    click.option("--since", metavar="TIME", help="Enqueued after this time, or within the last 15m, 2h, 7d."),
     click.option(
-        "--before", metavar="TIME", help="Enqueued before this time, or longer ago than 15m, 2h, 7d."
+        "--since", metavar="TIME", help="Jobs enqueued after this time, or within the last 15m, 2h, 7d."
+    ),
+    click.option(
+        "--before", metavar="TIME", help="Jobs enqueued before this time, or longer than 15m, 2h, 7d ago."
     ),
 )
 
 
-async def confirmed(jobs: Client, where: Where, *, verb: str, yes: bool) -> bool:
-    """Show how many jobs match and the first of them, and ask; raise `click.UsageError` if nobody can answer."""
+async def confirm(jobs: Client, where: Where, *, verb: str, yes: bool) -> bool:
+    """Show the number of matching jobs and the first of them, and ask for confirmation.
+
+    Raises:
+        click.UsageError: standard input is not a terminal, so nobody can answer.
+
+    """
     count = await jobs.count(where)
     if not count:
         click.echo("no job matches", err=True)
@@ -93,10 +98,10 @@ async def confirmed(jobs: Client, where: Where, *, verb: str, yes: bool) -> bool
     if yes:
         return True
     first = await jobs.query(where, order_by="id", limit=5, details=False)
-    print_rows(JOB_COLUMNS, [job_row(one) for one in first], empty="")
+    print_rows(JOB_COLUMNS, [job_row(job) for job in first], empty="")
     if count > len(first):
         click.echo(f"… and {count - len(first)} more")
     if not sys.stdin.isatty():
-        msg = f"this would {verb} {jobs_in_words(count)}: add --yes to do it"
+        msg = f"this would {verb} {jobs_in_words(count)}: add --yes to confirm"
         raise click.UsageError(msg)
     return click.confirm(f"{verb} {jobs_in_words(count)}?", default=False)

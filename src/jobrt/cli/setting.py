@@ -1,12 +1,13 @@
-"""Find the application that a command is about."""
+"""Application and database that a command works on."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import operator
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 import click
@@ -16,6 +17,7 @@ from jobrt.app import App
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
 __all__ = ["Setting", "in_trio"]
 
@@ -24,42 +26,42 @@ R = TypeVar("R")
 
 @attrs.frozen
 class Setting:
-    """What was said before the command: the application's address and the database's."""
+    """Values of ``--app`` (the application's address) and ``--url``."""
 
     address: str | None
     url: str | None
 
     def app(self) -> App:
-        """Return the application; one that knows no jobs, only the database, if none was named.
+        """Return the application. Without an address, return one without jobs, for access to the database.
 
         Raises:
-            click.ClickException: there is no such module or attribute, or it is no application.
+            click.ClickException: the module or the attribute does not exist, or is not an application.
 
         """
         if self.address is None:
             return App(self.url)
-        app = _loaded(self.address)
+        app = _load(self.address)
         if self.url is not None:
             app.move_to(self.url)
         return app
 
     def arguments(self) -> list[str]:
-        """Return what says the same on another command line."""
+        """Return the arguments that pass this setting to another process."""
         given = {"--app": self.address, "--url": self.url}
         return [f"{option}={value}" for option, value in given.items() if value is not None]
 
     def app_with_jobs(self) -> App:
-        """Return the application; raise `click.UsageError` if none was named."""
+        """Return the application; raise `click.UsageError` if no address was given."""
         if self.address is None:
-            msg = "this needs your jobs: name them with --app MODULE:ATTR, or JOBRT_APP"
+            msg = "no application given: pass --app MODULE:ATTR or set JOBRT_APP"
             raise click.UsageError(msg)
         return self.app()
 
 
-def _loaded(address: str) -> App:
+def _load(address: str) -> App:
     module_name, _, attribute = address.partition(":")
     if not module_name or not attribute:
-        msg = f"--app {address!r}: give a module and what the app is called in it, e.g. shop.jobs:app"
+        msg = f"--app {address!r} is not MODULE:ATTR: write it as shop.jobs:app"
         raise click.UsageError(msg)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - a text, as sys.path wants
     try:
@@ -67,21 +69,22 @@ def _loaded(address: str) -> App:
     except Exception as error:
         if os.environ.get("JOBRT_DEBUG"):
             raise
-        said = " ".join(str(error).split())
-        msg = f"--app {address}: cannot import {module_name}: {type(error).__name__}: {said}"
+        reason = " ".join(str(error).split())
+        msg = f"--app {address}: cannot import {module_name}: {type(error).__name__}: {reason}"
         raise click.ClickException(msg) from error
-    found: Any = module
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
+    try:
+        found = operator.attrgetter(attribute)(module)
+    except AttributeError as error:
+        msg = f"--app {address}: {error}"
+        raise click.ClickException(msg) from error
     if not isinstance(found, App):
-        what = "there is no such thing in it" if found is None else f"that is {type(found).__name__!r}"
-        msg = f"--app {address}: {attribute} is to be a jobrt.App, but {what}"
+        msg = f"--app {address}: {attribute} is of type {type(found).__name__}, not a jobrt.App"
         raise click.ClickException(msg)
     return found
 
 
 def in_trio(function: Callable[..., Awaitable[R]]) -> Callable[..., R]:
-    """Let a command be an async function."""
+    """Turn an async function into a command that runs it in Trio."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> R:

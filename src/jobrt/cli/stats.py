@@ -1,4 +1,4 @@
-"""Show how much was done, per hour, day, month and in all time, and how long it took."""
+"""The `stats` command."""
 
 from __future__ import annotations
 
@@ -20,38 +20,40 @@ __all__ = ["COMMANDS"]
 _COLUMNS = (
     "queue",
     "job",
-    "in",
+    "period",
     *("enqueued", "completed", "failed", "dead", "cancelled"),
-    *("mean", "half", "95 %"),
+    *("mean", "median", "p95"),
 )
 
 
-@click.command(short_help="Count what happened, by hour, day, month and in all.")
+@click.command(short_help="Show statistics by hour, day, month and in total.")
 @JSON_OPTION
 @click.pass_obj
 @in_trio
 async def stats(setting: Setting, *, as_json: bool) -> None:
-    """Count what was enqueued, completed, failed and discarded, by the hour, day and month (UTC) and in all.
+    """Show how many jobs were enqueued, completed, failed, discarded (dead) and cancelled.
 
-    Run times are those of completed jobs: the mean, and what half and 95 % of them stayed below (coarsely).
+    Periods are the current hour, day and month in UTC, and all time. Run times are those of completed jobs; the
+    median and the 95th percentile are rough estimates.
     """
     async with setting.app().open_client() as jobs:
         totals = await jobs.totals()
     if as_json:
         print_json(totals)
     else:
-        print_rows(_COLUMNS, [row for one in totals for row in _rows(one)], empty="nothing was counted yet")
+        rows = [row for job in totals for row in _rows(job)]
+        print_rows(_COLUMNS, rows, empty="no statistics yet")
 
 
-def _rows(one: JobTotals) -> Iterator[list[object]]:
-    periods = {"this hour": one.hour, "today": one.day, "this month": one.month, "all time": one.all_time}
+def _rows(job: JobTotals) -> Iterator[list[object]]:
+    periods = {"this hour": job.hour, "today": job.day, "this month": job.month, "all time": job.all_time}
     for period, counts in periods.items():
         numbers = [counts.enqueued, counts.completed, counts.failed, counts.dead, counts.cancelled]
-        yield [one.queue, one.name, period, *numbers, *_times(counts)]
+        yield [job.queue, job.name, period, *numbers, *_times(counts)]
 
 
 def _times(counts: Counts) -> list[str]:
-    return [_seconds(one) for one in (counts.mean, counts.quantile(0.5), counts.quantile(0.95))]
+    return [_seconds(value) for value in (counts.mean, counts.quantile(0.5), counts.quantile(0.95))]
 
 
 def _seconds(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Run a worker, and pass signals on to it."""
+"""The `worker` command."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import click
 import trio
 
 from jobrt._runtime.plan import choose_queues
-from jobrt.cli.patience import wait_for_database
+from jobrt.cli.database_wait import wait_for_database
 from jobrt.cli.processes import serve_processes
-from jobrt.cli.reports import REPORT_OPTION, Reporter, reporting
 from jobrt.cli.setting import Setting, in_trio
+from jobrt.cli.startup import REPORT_OPTION, StartupReporter, report_startup
 from jobrt.logs import JsonFormatter, log_event
 
 if TYPE_CHECKING:
@@ -28,28 +28,40 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-_CLEANUP = 4.0
-"""Seconds after the grace at which attempts that do not end are reported and the process exits."""
+_CLEANUP_SECONDS = 4.0
+"""Seconds after the grace period until attempts that do not end are reported and the process exits."""
 
 
 @click.command()
-@click.option("--queue", "queues", multiple=True, help="Serve only this queue; repeat for more.")
+@click.option("--queue", "queues", multiple=True, help="Serve only this queue. Repeatable.")
 @click.option(
-    "--grace", type=click.FloatRange(0), help="Seconds that running jobs have when the worker stops."
+    "--grace",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    show_default="the application's grace",
+    help="How long running jobs may take to finish when the worker stops.",
 )
-@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Number of worker processes."
+)
 @click.option(
     "--wait",
     type=click.FloatRange(0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to try again when the database is away at the start; 0: not at all.",
+    help="How long to retry if the database is unavailable at startup; 0 disables retries.",
 )
-@click.option("--drain", is_flag=True, help="Run until nothing is due, then stop.")
+@click.option("--drain", is_flag=True, help="Run all due jobs, then stop.")
 @click.option("--verbose", is_flag=True, help="Log every attempt.")
-@click.option("--quiet", is_flag=True, help="Log only what is wrong.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--quiet", is_flag=True, help="Log only warnings and errors.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of log lines.",
+)
 @REPORT_OPTION
 @click.pass_obj
 @in_trio
@@ -65,41 +77,41 @@ async def worker(
     log_format: str,
     report: int | None,
 ) -> None:
-    """Run jobs until told to stop.
+    """Run jobs until stopped by a signal.
 
-    A database that goes away later is waited for as long as it takes.
+    If the database becomes unavailable later, the worker waits until it is available again.
 
-    SIGTERM or SIGINT stops gracefully: running jobs have their grace. A second signal ends the grace, a third
-    the process.
+    SIGTERM or SIGINT stops the worker gracefully: running jobs have the grace period to finish. A second signal
+    ends the grace period. A third signal exits immediately.
 
-    With --processes, a process that dies is started again; one that does not come up five times in a row ends all.
+    With --processes, a worker process that dies is restarted. If a process fails to start five times in a row, all
+    processes stop.
     """
     prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
-    with reporting(report) as reporter:
+    with report_startup(report) as reporter:
         app = setting.app_with_jobs()
-        choose_queues(app.queues, queues or None)  # a wrong name is said before anything is waited for
+        choose_queues(app.queues, queues or None)  # report a wrong name before waiting for anything
         grace = app.grace if grace is None else grace
         if processes == 1:
             await serve(app, queues=queues or None, grace=grace, wait=wait, drain=drain, reporter=reporter)
             return
         if drain:
-            msg = "--drain runs one process: leave out --processes"
+            msg = "--drain cannot be combined with --processes: use one of them"
             raise click.UsageError(msg)
         arguments = [*setting.arguments(), "worker", f"--grace={grace}", f"--log-format={log_format}"]
-        arguments.append(
-            "--wait=inf"
-        )  # the parent has waited: those that start later stay up, as those before
-        arguments += [f"--queue={one}" for one in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
+        # The parent has waited for the database. A process that starts later waits like those that run already.
+        arguments.append("--wait=inf")
+        arguments += [f"--queue={name}" for name in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
         await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
 
 
 def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
-    """Log to stderr, and let threads take turns quickly: what a process that only runs jobs wants."""
+    """Log to stderr and switch threads often, as suits a process that only runs jobs."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)
-    # Python lets a busy thread keep the lock for 5 ms: with a few jobs in threads the loop would wait that
-    # long at each turn.
+    # By default, Python lets a busy thread run for 5 ms. With a few jobs in threads, the event loop would wait
+    # that long each time it becomes ready to run.
     sys.setswitchinterval(0.0005)
     logger = logging.getLogger("jobrt")
     logger.addHandler(handler)
@@ -113,27 +125,27 @@ async def serve(
     grace: float,
     wait: float,
     drain: bool,
-    reporter: Reporter,
+    reporter: StartupReporter,
 ) -> None:
-    """Run a worker that obeys signals; give up if the database is not there after `wait` seconds."""
+    """Run a worker until a signal stops it; raise if the database is still unavailable after `wait` seconds."""
     with ExitStack() as stack:
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
         async with trio.open_nursery() as nursery:
             starting = trio.CancelScope()
-            obeying = Signals(grace, starting)
-            nursery.start_soon(obeying.run, signals)
+            handler = SignalHandler(grace, starting)
+            nursery.start_soon(handler.run, signals)
             with starting:
                 await wait_for_database(app, seconds=wait)
                 verbose = logging.getLogger("jobrt").isEnabledFor(logging.DEBUG)
                 stack.enter_context(app.events.subscribed(log_event, routine=verbose))
-                obeying.worker = await nursery.start(_run(app, queues))
-            if obeying.worker is not None:
+                handler.worker = await nursery.start(_run(app, queues))
+            if handler.worker is not None:
                 reporter.up()
-                if obeying.count:  # came while it was starting
-                    obeying.worker.begin_stop(grace=grace)
+                if handler.count:  # a signal came during startup
+                    handler.worker.begin_stop(grace=grace)
                 if drain:
-                    nursery.start_soon(_stop_when_idle, obeying.worker, grace)
-                await obeying.worker.stopped.wait()
+                    nursery.start_soon(_stop_when_idle, handler.worker, grace)
+                await handler.worker.stopped.wait()
             nursery.cancel_scope.cancel()
 
 
@@ -144,14 +156,14 @@ def _run(app: App, queues: tuple[str, ...] | None):  # type: ignore[no-untyped-d
     return run
 
 
-async def _stop_when_idle(running: Worker, grace: float) -> None:
-    await running.wait_idle()
-    await running.stop(grace=grace)
+async def _stop_when_idle(worker: Worker, grace: float) -> None:
+    await worker.wait_idle()
+    await worker.stop(grace=grace)
 
 
 @attrs.define(eq=False)
-class Signals:
-    """Obey signals: the first stops the worker, the second ends the grace, the third the process."""
+class SignalHandler:
+    """Reaction to signals: the first stops the worker, the second ends the grace period, the third exits."""
 
     grace: float
     starting: trio.CancelScope
@@ -159,17 +171,17 @@ class Signals:
     count: int = 0
 
     async def run(self, signals: AsyncIterator[int]) -> None:
-        """Obey until cancelled."""
+        """Handle signals until cancelled."""
         async with trio.open_nursery() as nursery:
             async for _ in signals:
                 self.count += 1
                 match self.count:
                     case 1:
                         self._stop(self.grace)
-                        nursery.start_soon(self._insist, self.grace + _CLEANUP)
+                        nursery.start_soon(self._exit_after, self.grace + _CLEANUP_SECONDS)
                     case 2:
                         self._stop(0.0)
-                        nursery.start_soon(self._insist, _CLEANUP)
+                        nursery.start_soon(self._exit_after, _CLEANUP_SECONDS)
                     case _:
                         os._exit(1)
 
@@ -179,14 +191,14 @@ class Signals:
         else:
             self.worker.begin_stop(grace=grace)
 
-    async def _insist(self, seconds: float) -> None:
-        """Exit, if there are attempts that do not end: Trio cannot end a task, but a process can end."""
+    async def _exit_after(self, seconds: float) -> None:
+        """Exit if attempts still run after some seconds: Trio cannot end their tasks, but the process can exit."""
         await trio.sleep(seconds)
-        click.echo(f"jobrt: {seconds:g} s after the signal the worker is not down; exiting", err=True)
+        click.echo(f"jobrt: the worker did not stop within {seconds:g} s of the signal; exiting", err=True)
         if self.worker is not None:
             with trio.move_on_after(1.0):
                 for name in await self.worker.abandon():
-                    click.echo(f"jobrt: {name} did not stop; given back", err=True)
+                    click.echo(f"jobrt: {name} did not stop; it is available to other workers", err=True)
         os._exit(1)
 
 

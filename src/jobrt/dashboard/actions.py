@@ -1,4 +1,4 @@
-"""Do what the buttons say, and show before how many jobs it is about."""
+"""Actions behind the buttons, and the page that asks for confirmation."""
 
 from __future__ import annotations
 
@@ -11,71 +11,74 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 
 from jobrt._core import where
-from jobrt._views.findings import MOST
-from jobrt._views.jobs import one_by_one
-from jobrt.dashboard.picks import number, read
+from jobrt._views.findings import COUNT_LIMIT
+from jobrt._views.jobs import apply_to_each
 from jobrt.dashboard.render import root_of
+from jobrt.dashboard.selection import parse_number, parse_selection
 from jobrt.errors import InvalidFilter, JobNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from jobrt._client import Client
     from jobrt._core.where import Where
-    from jobrt.dashboard.picks import Picked
     from jobrt.dashboard.render import Site
+    from jobrt.dashboard.selection import Selection
 
 __all__ = ["DONE", "change_cron", "change_jobs", "change_queue", "confirm"]
 
-DONE: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "to run again", "delete": "deleted"}
-"""What becomes of jobs, by the word on the button."""
-_LARGEST: Final = 200_000
-"""Bytes of a form: a thousand ids, or a long payload as a filter."""
-_SHOWN: Final = 5
+DONE: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again", "delete": "deleted"}
+"""Result of each action on jobs, in words."""
+_FORM_LIMIT: Final = 200_000
+"""Bytes of a form: enough for a thousand ids, or for a long payload as a filter."""
+_PREVIEW_LIMIT: Final = 5
 
 
 async def confirm(site: Site, request: Request) -> Response:
-    """Show how many jobs an action is about, and the first of them, and ask."""
+    """Show how many jobs an action would change and the first of them, and ask for confirmation."""
     if site.read_only:
         raise HTTPException(403, "the dashboard is read-only")
-    picked = read(request.query_params.multi_items(), also=("action",), ids=True)
-    chosen = _chosen(picked)
+    selection = parse_selection(request.query_params.multi_items(), also=("action",), ids=True)
+    selected = _selected(selection)
     return site.page(
         request,
         "confirm.html",
-        action=_action(picked.rest),
-        picked=picked,
-        count=await site.jobs.count(chosen, most=MOST),
-        first=await site.jobs.query(chosen, order_by="id", limit=_SHOWN, details=False),
+        action=_action(selection.rest),
+        selection=selection,
+        count=await site.jobs.count(selected, most=COUNT_LIMIT),
+        first=await site.jobs.query(selected, order_by="id", limit=_PREVIEW_LIMIT, details=False),
     )
 
 
 def _action(rest: Mapping[str, str]) -> str:
     action = rest.get("action", "")
     if action not in DONE:
-        msg = f"action is {action!r}: use {', '.join(DONE)}"
-        raise InvalidFilter(msg)
+        raise _unknown_action(action, DONE)
     return action
 
 
-def _chosen(picked: Picked) -> Where:
-    if picked.ids and picked.where is not None:
-        msg = "name jobs by id, or pick them with filters, not both"
+def _unknown_action(action: str | None, known: Iterable[str]) -> InvalidFilter:
+    return InvalidFilter(f"unknown action {action or ''!r}: use {', '.join(known)}")
+
+
+def _selected(selection: Selection) -> Where:
+    if selection.ids and selection.where is not None:
+        msg = "select jobs by id or by filters, not both"
         raise InvalidFilter(msg)
-    if picked.ids:
-        return where.id_in(picked.ids)
-    if picked.where is None:
-        msg = "no job is chosen: tick some, or set a filter"
+    if selection.ids:
+        return where.id_in(selection.ids)
+    if selection.where is None:
+        msg = "no jobs are selected: select some, or set a filter"
         raise InvalidFilter(msg)
-    return picked.where
+    return selection.where
 
 
 @attrs.frozen
-class _Doing:
-    """One action, to be done to a job or to all that match."""
+class _JobAction:
+    """Action to apply to one job, or to all jobs that match a filter."""
 
     action: str
     reason: str = ""
@@ -91,24 +94,30 @@ class _Doing:
 
 
 async def change_jobs(site: Site, request: Request) -> Response:
-    """Cancel, rerun or delete jobs, and lead to a page that shows what became of them."""
-    picked = read(await _form(request), also=("action", "reason", "page"), ids=True)
-    action, chosen = _action(picked.rest), _chosen(picked)
-    does, root = _Doing(action, picked.rest.get("reason", "")), root_of(request)
-    if picked.rest.get("page") == "job" and len(picked.ids) == 1 and action != "delete":
-        await does(site.jobs, picked.ids[0])
-        return RedirectResponse(f"{root}/jobs/{picked.ids[0]}", 303)
-    if not picked.ids:
-        count = await does(site.jobs, chosen)
+    """Cancel, rerun or delete jobs, and redirect to a page that shows the result."""
+    selection = parse_selection(await _form(request), also=("action", "reason", "page"), ids=True)
+    action, selected = _action(selection.rest), _selected(selection)
+    apply, root = _JobAction(action, selection.rest.get("reason", "")), root_of(request)
+    if selection.rest.get("page") == "job" and len(selection.ids) == 1 and action != "delete":
+        await apply(site.jobs, selection.ids[0])
+        return RedirectResponse(f"{root}/jobs/{selection.ids[0]}", 303)
+    if not selection.ids:
+        count = await apply(site.jobs, selected)
     else:
-        count, refused = await one_by_one(site.jobs, picked.ids, does)
+        count, refused = await apply_to_each(site.jobs, selection.ids, apply)
         if refused:
             status = 404 if isinstance(refused[0], JobNotFound) else 409
             return site.page(
-                request, "partly.html", status=status, action=action, count=count, refused=refused
+                request,
+                "refused.html",
+                status=status,
+                action=action,
+                done=DONE[action],
+                count=count,
+                refused=refused,
             )
-    told = urlencode([*picked.pairs, ("done", action), ("count", count)])
-    return RedirectResponse(f"{root}/jobs?{told}", 303)
+    query = urlencode([*selection.pairs, ("done", action), ("count", count)])
+    return RedirectResponse(f"{root}/jobs?{query}", 303)
 
 
 async def change_queue(site: Site, request: Request) -> Response:
@@ -122,15 +131,14 @@ async def change_queue(site: Site, request: Request) -> Response:
             await site.jobs.resume(queue)
         case "scale":
             slots = form.get("concurrency", "")
-            await site.jobs.scale(queue, number("concurrency", slots) if slots else None)
+            await site.jobs.scale(queue, parse_number("concurrency", slots) if slots else None)
         case other:
-            msg = f"action is {other!r}: use pause, resume or scale"
-            raise InvalidFilter(msg)
+            raise _unknown_action(other, ("pause", "resume", "scale"))
     return RedirectResponse(f"{root_of(request)}/#queues", 303)
 
 
 async def change_cron(site: Site, request: Request) -> Response:
-    """Pause or resume a cron entry; raise `CronNotFound` for an unknown one."""
+    """Pause or resume a cron entry; raise `CronNotFound` for an unknown entry."""
     form = dict(await _form(request))
     name = form.get("name", "")
     match form.get("action"):
@@ -139,21 +147,20 @@ async def change_cron(site: Site, request: Request) -> Response:
         case "resume":
             await site.jobs.resume_cron(name)
         case other:
-            msg = f"action is {other!r}: use pause or resume"
-            raise InvalidFilter(msg)
+            raise _unknown_action(other, ("pause", "resume"))
     return RedirectResponse(f"{root_of(request)}/cron", 303)
 
 
 async def _form(request: Request) -> list[tuple[str, str]]:
-    """Return what a form has sent."""
+    """Return the fields of a submitted form."""
     body = b""
     async with aclosing(request.stream()) as chunks:
         async for chunk in chunks:
             body += chunk
-            if len(body) > _LARGEST:
-                raise HTTPException(413, f"a form has at most {_LARGEST:,} bytes")
+            if len(body) > _FORM_LIMIT:
+                raise HTTPException(413, f"the form is too large: the limit is {_FORM_LIMIT:,} bytes")
     try:
         return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=10_000)
     except ValueError:
-        msg = "this is no form of the dashboard's"
+        msg = "the form is malformed: send it from a page of the dashboard"
         raise InvalidFilter(msg) from None

@@ -1,4 +1,4 @@
-"""Show the cron entries: what ticks, when it did last, and when it will."""
+"""Page of the cron entries, with their last and next ticks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ __all__ = ["crons"]
 
 
 async def crons(site: Site, request: Request) -> Response:
-    """Return the cron page. What the code declares and no worker has stored yet is named: looking stores nothing."""
+    """Return the cron page.
+
+    It also names entries that the code declares and no worker has stored yet. The page does not store them.
+    """
     now = datetime.now(UTC)
-    found = [view_cron(row, now) for row in await site.jobs.crons()]
-    declared = sorted(set(site.app.crons) - {one.name for one in found})
-    return site.page(request, "cron.html", crons=found, declared=declared)
+    entries = [view_cron(row, now) for row in await site.jobs.crons()]
+    declared = sorted(set(site.app.crons) - {entry.name for entry in entries})
+    return site.page(request, "cron.html", crons=entries, declared=declared)

@@ -1,11 +1,11 @@
-"""Show everything about a job."""
+"""Page of one job."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from jobrt._core.states import FINAL, State
-from jobrt._views.jobs import cancelling, phases, told
+from jobrt._views.jobs import cancel_phase, cancel_phases, watchdog_notices
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,6 +27,6 @@ async def job(site: Site, request: Request) -> Response:
         job=record,
         final=record.state in FINAL,
         running=running,
-        phase=cancelling(record, phases(workers)),
-        told=list(told(record, workers)),
+        phase=cancel_phase(record, cancel_phases(workers)),
+        notices=list(watchdog_notices(record, workers)),
     )

@@ -1,4 +1,4 @@
-"""Show how things stand: what is wrong, how many jobs there are, the queues, what runs."""
+"""Overview page: problems, jobs by state, queues and running jobs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from jobrt._core import where
 from jobrt._core.states import State
-from jobrt._views.findings import MOST, examine, look
-from jobrt._views.jobs import cancelling, phases
+from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
+from jobrt._views.jobs import cancel_phase, cancel_phases
 from jobrt._views.queues import view_queues
 
 if TYPE_CHECKING:
@@ -23,36 +23,35 @@ if TYPE_CHECKING:
 
 __all__ = ["overview"]
 
-_RUNNING: Final = 15
-"""Running jobs that are shown."""
-_OVER: Final = (State.COMPLETED, State.CANCELLED, State.DISCARDED)
+_RUNNING_LIMIT: Final = 15
+_FINISHED: Final = (State.COMPLETED, State.CANCELLED, State.DISCARDED)
 
 
 async def overview(site: Site, request: Request) -> Response:
-    """Return the overview."""
-    state = await look(site.jobs)
-    running = await site.jobs.query(where.state("executing"), order_by="schedule_at", limit=_RUNNING)
-    known, now = phases(state.workers), datetime.now(UTC)
+    """Return the overview page."""
+    snapshot = await take_snapshot(site.jobs)
+    running = await site.jobs.query(where.state("executing"), order_by="schedule_at", limit=_RUNNING_LIMIT)
+    phases, now = cancel_phases(snapshot.workers), datetime.now(UTC)
     return site.page(
         request,
         "overview.html",
-        findings=list(examine(state, names=site.app.registry.names, now=now)),
-        totals=await _totals(site.jobs, state.queues),
-        queues=view_queues(state.queues, state.workers),
-        running=[(one, cancelling(one, known)) for one in running],
+        findings=list(examine(snapshot, names=site.app.registry.names, now=now)),
+        totals=await _totals(site.jobs, snapshot.queues),
+        queues=view_queues(snapshot.queues, snapshot.workers),
+        running=[(job, cancel_phase(job, phases)) for job in running],
     )
 
 
 async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tuple[int, bool]]:
-    """Return how many jobs are in each state, and whether there are more of them."""
-    more = any(one.more for one in queues)
+    """Return the number of jobs in each state, and whether there are more than were counted."""
+    more = any(queue.more for queue in queues)
     totals = {
-        "scheduled": (sum(one.scheduled for one in queues), more),
-        "available": (sum(one.available for one in queues), more),
-        "executing": (sum(one.executing for one in queues), False),
-        "retryable": (sum(one.retryable for one in queues), more),
+        "scheduled": (sum(queue.scheduled for queue in queues), more),
+        "available": (sum(queue.available for queue in queues), more),
+        "executing": (sum(queue.executing for queue in queues), False),
+        "retryable": (sum(queue.retryable for queue in queues), more),
     }
-    for state in _OVER:
-        count = await jobs.count(where.state(state), most=MOST)
-        totals[state.value] = (count, count == MOST)
+    for state in _FINISHED:
+        count = await jobs.count(where.state(state), most=COUNT_LIMIT)
+        totals[state.value] = (count, count == COUNT_LIMIT)
     return totals

@@ -1,4 +1,4 @@
-"""Make pages from templates, and give out the static files."""
+"""Pages rendered from templates, and static files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from jobrt._core.states import State
-from jobrt._views.findings import MOST
+from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["LIVE_HEADER", "Site", "is_live", "root_of", "static_file"]
 
 LIVE_HEADER: Final = "x-jobrt-live"
-"""What our script asks with: for the live parts of a page alone."""
+"""Request header with which our script asks for only the live parts of a page."""
 _TYPES: Final = {
     "dashboard.css": "text/css; charset=utf-8",
     "dashboard.js": "text/javascript; charset=utf-8",
@@ -35,7 +35,7 @@ _TYPES: Final = {
 }
 _FILES: Final = {name: files("jobrt.dashboard").joinpath("static", name).read_bytes() for name in _TYPES}
 _VERSION: Final = hashlib.sha256(b"".join(_FILES.values())).hexdigest()[:12]
-_LONGEST: Final = 120
+_PAYLOAD_WIDTH: Final = 120
 """Characters of a payload that a list shows."""
 
 
@@ -43,14 +43,14 @@ def _clock(moment: datetime | None) -> str:
     return "-" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _at_most(count: int) -> str:
-    """Return a count that goes no further than `MOST`."""
-    return f"{count:,}" if count < MOST else f"{MOST:,}+"
+def _limited(count: int) -> str:
+    """Return a count in words; counting stops at `COUNT_LIMIT`."""
+    return f"{count:,}" if count < COUNT_LIMIT else f"{COUNT_LIMIT:,}+"
 
 
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _PAYLOAD_WIDTH else f"{text[: _PAYLOAD_WIDTH - 1]}…"
 
 
 def _pretty(value: Any) -> str:
@@ -59,48 +59,48 @@ def _pretty(value: Any) -> str:
 
 _FILTERS: Final[dict[str, Any]] = {
     "age": age,
-    "at_most": _at_most,
     "attempt": attempt_in_words,
     "brief": _brief,
     "clock": _clock,
     "due": due_in_words,
     "in_words": jobs_in_words,
+    "limited": _limited,
     "pretty": _pretty,
     "query": urlencode,
     "since": since,
 }
-_GLOBALS: Final[dict[str, Any]] = {"states": [one.value for one in State], "version": _VERSION}
+_GLOBALS: Final[dict[str, Any]] = {"states": [state.value for state in State], "version": _VERSION}
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("jobrt.dashboard"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(_FILTERS)
-    made.globals.update(_GLOBALS)
-    return made
+    environment.filters.update(_FILTERS)
+    environment.globals.update(_GLOBALS)
+    return environment
 
 
 _TEMPLATES: Final = _environment()
 
 
 def root_of(request: Request) -> str:
-    """Return the path below which we are mounted, as a URL has it."""
+    """Return the path at which the dashboard is mounted, quoted for a URL."""
     return quote(request.scope.get("root_path", "").rstrip("/"))
 
 
 def is_live(request: Request) -> bool:
-    """Say whether our script asks, for what has changed."""
+    """Return whether our script asks for the live parts of a page."""
     return LIVE_HEADER in request.headers
 
 
 @attrs.frozen
 class Site:
-    """What all pages need: the application, a client of it, and whether anything may be changed."""
+    """Application and client that all pages use; ``read_only`` allows no changes."""
 
     app: App
     jobs: Client
@@ -108,11 +108,11 @@ class Site:
 
     @property
     def place(self) -> str:
-        """Name the database, without what is secret."""
+        """Return the database's address without its secrets."""
         return self.app.url.rpartition("@")[2].partition("?")[0]
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-        """Return a page, or its live parts if the script asks."""
+        """Return a page, or only its live parts if our script asks for them."""
         base = "live.html" if is_live(request) else "page.html"
         html = _TEMPLATES.get_template(template).render(
             base=base,
@@ -127,7 +127,7 @@ class Site:
 
 
 async def static_file(request: Request) -> Response:
-    """Return a static file; its address changes with its content, so it may be kept."""
+    """Return a static file. Browsers may cache it forever: its URL changes with its content."""
     name = request.path_params["name"]
     if name not in _FILES:
         raise HTTPException(404, f"there is no file {name!r}")

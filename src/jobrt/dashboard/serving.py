@@ -1,4 +1,4 @@
-"""Serve the dashboard by itself, with Hypercorn, until a signal."""
+"""Server for the dashboard alone, with Hypercorn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _GRACE: Final = 5.0
-"""Seconds for requests to end after a signal: what a button has begun is carried out, if it is not too long."""
+"""Seconds for requests to end after a signal, so that an action that has begun is completed."""
 
 
 async def serve(
@@ -33,63 +33,64 @@ async def serve(
     *,
     host: str,
     port: int,
-    tell: Callable[[str], None],
+    on_ready: Callable[[str], None],
     hosts: Iterable[str] = (),
     password: str | None = None,
     read_only: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `tell` gets the address once it can be asked.
+    """Serve until SIGTERM or SIGINT; call `on_ready` with the dashboard's address when it accepts requests.
 
-    The first signal lets requests end, for some seconds; the second, or one before it serves, ends all at once.
+    After the first signal, requests have some seconds to end. A second signal, or a signal during startup, stops the
+    server immediately.
 
     Raises:
-        JobrtError: the address cannot be listened on; or the database cannot be used when this starts.
+        JobrtError: the server cannot listen on this address, or the database cannot be used at startup.
 
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            stopping = _Stopping(nursery.cancel_scope)
-            nursery.start_soon(stopping.obey, signals)
+            server = _Server(nursery.cancel_scope)
+            nursery.start_soon(server.handle_signals, signals)
             async with app.open_client() as jobs:
                 pages = asgi(app, jobs, hosts=hosts, password=password, read_only=read_only)
-                await stopping.serve(pages, await _listening(host, port), tell)
+                await server.serve(pages, await _bind(host, port), on_ready)
             nursery.cancel_scope.cancel()
 
 
 @attrs.define(eq=False)
-class _Stopping:
-    """Serve until told to stop; `scope` is around everything."""
+class _Server:
+    """Server that stops at a signal; ``scope`` encloses the whole command."""
 
     scope: trio.CancelScope
-    told: trio.Event = attrs.Factory(trio.Event)
+    stopping: trio.Event = attrs.Factory(trio.Event)
     up: bool = False
 
-    async def obey(self, signals: AsyncIterator[int]) -> None:
-        """Obey signals until cancelled."""
+    async def handle_signals(self, signals: AsyncIterator[int]) -> None:
+        """Handle signals until cancelled."""
         async for _ in signals:
-            if self.told.is_set() or not self.up:
+            if self.stopping.is_set() or not self.up:
                 self.scope.cancel()
-            self.told.set()
+            self.stopping.set()
 
-    async def serve(self, pages: ASGIApp, config: Config, tell: Callable[[str], None]) -> None:
-        """Run the server until told to stop, and the requests that it has to their end."""
-        # Its types of ASGI messages are other ones than Starlette's.
+    async def serve(self, pages: ASGIApp, config: Config, on_ready: Callable[[str], None]) -> None:
+        """Serve until a signal, then let the current requests end."""
+        # Hypercorn and Starlette have different types for ASGI messages.
         framework = cast("Framework", pages)
-        server = partial(hypercorn.trio.serve, framework, config, shutdown_trigger=self.told.wait)
+        server = partial(hypercorn.trio.serve, framework, config, shutdown_trigger=self.stopping.wait)
         async with trio.open_nursery() as nursery:
             addresses = await nursery.start(server)
             self.up = True
-            tell(addresses[0])
+            on_ready(addresses[0])
 
 
-async def _listening(host: str, port: int) -> Config:
-    """Return the server's settings, with sockets that are bound; by itself it would leave one open that cannot be."""
+async def _bind(host: str, port: int) -> Config:
+    """Return the server's settings with bound sockets. Hypercorn would leave a socket open that it cannot bind."""
     config = Config()
     config.loglevel, config.graceful_timeout = "WARNING", _GRACE
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
-        msg = f"cannot listen on {host}, port {port}: {error.strerror or error}; choose another --host or --port"
+        msg = f"cannot listen on {host}, port {port}: {error.strerror or error}; use another --host or --port"
         raise JobrtError(msg) from error
-    config.bind = [f"fd://{one.socket.detach()}" for one in listeners]  # it closes them
+    config.bind = [f"fd://{listener.socket.detach()}" for listener in listeners]  # Hypercorn closes them
     return config

@@ -1,4 +1,4 @@
-"""Put the pages together: routes, and what becomes of errors."""
+"""Routes of the dashboard, and its error pages."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["asgi"]
 
-_PATIENCE: Final = 5.0
-"""Seconds that a look may take; a page that is asked for every two seconds has to be a cheap one."""
+_VIEW_SECONDS: Final = 5.0
+"""Time limit for showing a page. Pages refresh every two seconds, so they have to be cheap."""
 _STATUS: Final[dict[type[Exception], int]] = {
     InvalidFilter: 400,
     InvalidSetting: 400,
@@ -64,7 +64,7 @@ def asgi(
     password: str | None = None,
     read_only: bool = False,
 ) -> ASGIApp:
-    """Return the dashboard as an ASGI application, to be served under Trio at any path.
+    """Return the dashboard as an ASGI application. Serve it under Trio, at any path.
 
     ::
 
@@ -72,27 +72,27 @@ def asgi(
             routes = [Mount("/jobs", jobrt.dashboard.asgi(app, jobs, hosts=["shop.example.com"]))]
 
     Args:
-        app: whose jobs; it says which job names are known.
-        jobs: an open client of it; the caller closes it, after the last request.
-        hosts: the names, without port, by which browsers reach it; ``localhost`` and addresses are always known.
-        password: what a browser has to give (HTTP Basic, under any user name); None: nothing, since the program
-            around it knows who asks.
-        read_only: show everything and change nothing.
+        app: application whose jobs are shown. It defines which job names are known.
+        jobs: open client of the application. The caller closes it after the last request.
+        hosts: host names, without port, in the dashboard's URL. ``localhost`` and IP addresses are always allowed.
+        password: password for HTTP Basic authentication, with any user name. None allows every request: the
+            surrounding program checks who sends it.
+        read_only: whether to show everything but allow no changes.
 
     """
     site = Site(app, jobs, read_only)
-    look, do = partial(_look, site), partial(_do, site)
+    view = partial(_view, site)
     pages = Starlette(
         routes=[
-            Route("/", look(overview)),
-            Route("/jobs", look(jobs_page)),
-            Route("/jobs/confirm", look(confirm)),
-            Route("/jobs/change", do(change_jobs), methods=["POST"]),
-            Route("/jobs/{id:int}", look(job)),
-            Route("/queues/change", do(change_queue), methods=["POST"]),
-            Route("/workers", look(workers)),
-            Route("/cron", look(crons)),
-            Route("/cron/change", do(change_cron), methods=["POST"]),
+            Route("/", view(overview)),
+            Route("/jobs", view(jobs_page)),
+            Route("/jobs/confirm", view(confirm)),
+            Route("/jobs/change", partial(change_jobs, site), methods=["POST"]),
+            Route("/jobs/{id:int}", view(job)),
+            Route("/queues/change", partial(change_queue, site), methods=["POST"]),
+            Route("/workers", view(workers)),
+            Route("/cron", view(crons)),
+            Route("/cron/change", partial(change_cron, site), methods=["POST"]),
             Route("/static/{name}", static_file),
         ],
         exception_handlers={
@@ -100,53 +100,47 @@ def asgi(
             **{kind: partial(_failed, site) for kind in _STATUS},
         },
     )
-    return Guard(pages, frozenset(one.lower() for one in hosts), password, read_only)
+    return Guard(pages, frozenset(name.lower() for name in hosts), password, read_only)
 
 
-def _look(
-    site: Site, view: Callable[[Site, Request], Awaitable[Response]]
+def _view(
+    site: Site, page: Callable[[Site, Request], Awaitable[Response]]
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        with trio.fail_after(_PATIENCE):
-            return await view(site, request)
-
-    return endpoint
-
-
-def _do(
-    site: Site, view: Callable[[Site, Request], Awaitable[Response]]
-) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        return await view(site, request)
+        with trio.fail_after(_VIEW_SECONDS):
+            return await page(site, request)
 
     return endpoint
 
 
 async def _refused(site: Site, request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    said = error.detail if isinstance(error, HTTPException) else ""
-    phrase = HTTPStatus(status).phrase
-    said = "there is no such page" if said == phrase == "Not Found" else said
-    return _problem(site, request, said=said, status=status)
+    message = error.detail if isinstance(error, HTTPException) else ""
+    if message == HTTPStatus(status).phrase == "Not Found":
+        message = "there is no such page"
+    return _problem(site, request, message=message, status=status)
 
 
 async def _failed(site: Site, request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+    title, message = "", str(error)
     match error:
         case trio.TooSlowError():
-            said = (
-                f"this took longer than {_PATIENCE:g} s: narrow it, by state, queue or name, or by less time"
+            title = "Query timed out"
+            message = (
+                f"this took longer than {_VIEW_SECONDS:g} s: narrow the filter by state, queue, name or time"
             )
         case StorageUnavailable():
-            said = f"the database is away: {error}"
+            title, message = "Database unavailable", f"the database is unavailable: {error}"
         case _:
-            said = str(error)
-    return _problem(site, request, said=said, status=status)
+            pass
+    return _problem(site, request, message=message, status=status, title=title)
 
 
-def _problem(site: Site, request: Request, *, said: str, status: int) -> Response:
-    """Say what is wrong on a page; to our script in a line, which it shows above what it has."""
+def _problem(site: Site, request: Request, *, message: str, status: int, title: str = "") -> Response:
+    """Return an error page. Our script gets one line, which it shows above the page."""
     if is_live(request):
-        return PlainTextResponse(said, status)
-    title = {400: "Not understood", 404: "Not there", 409: "Not now", 503: "No answer"}.get(status, "Refused")
-    return site.page(request, "problem.html", status=status, title=title, said=said, retry=status == 503)  # noqa: PLR2004
+        return PlainTextResponse(message, status)
+    title = title or HTTPStatus(status).phrase.capitalize()
+    retry = status == HTTPStatus.SERVICE_UNAVAILABLE
+    return site.page(request, "problem.html", status=status, title=title, message=message, retry=retry)

@@ -1,11 +1,11 @@
-"""Show every worker's supervision tree, and what its watchdog has seen."""
+"""Page of the workers, with their supervision trees and watchdog notices."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from jobrt._views.trees import condition, lines
+from jobrt._views.trees import tree_lines, worker_condition
 from jobrt._views.words import notice_words
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ __all__ = ["workers"]
 
 
 async def workers(site: Site, request: Request) -> Response:
-    """Return the workers' page."""
+    """Return the workers page."""
     now = datetime.now(UTC)
     found = [
         {
             "row": row,
-            "condition": condition(row),
-            "lines": list(lines(row, now)),
-            "notices": [notice_words(one) for one in row.info.get("notices", ())],
+            "condition": worker_condition(row),
+            "lines": list(tree_lines(row, now)),
+            "notices": [notice_words(notice) for notice in row.info.get("notices", ())],
         }
         for row in await site.jobs.workers()
     ]

@@ -1,9 +1,11 @@
-"""Assert what is in the database."""
+"""Assertions about the jobs in the database."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from jobrt._core.where import And, Where, everything, tagged_all
 from jobrt._core.where import args as args_equal
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["assert_enqueued", "assert_none_failed", "refute_enqueued"]
 
-_SHOWN = 20
+_LIMIT = 20
+"""Jobs that a message lists."""
 
 
 async def assert_enqueued(
@@ -38,37 +41,28 @@ async def assert_enqueued(
     scheduled_before: datetime | None = None,
     count: int | None = None,
 ) -> list[JobRecord]:
-    """Assert that jobs were enqueued, in whatever state they are now, and return them, the oldest first.
+    """Assert that matching jobs were enqueued, and return them, oldest first. Their current state does not matter.
 
     Args:
-        jobs: the client to look with.
-        job: a job class, a function job, a name, or a job value (then its payload must be equal, too).
-        args: fields that the payload must have with these values; others do not matter.
+        jobs: the client to use.
+        job: a job class, a function job, a job name, or a job value. A value must have an equal payload.
+        args: fields of the payload and their values; other fields do not matter.
         queue: the queue.
-        tags: tags that it must have, all of them.
+        tags: tags that the job must have, all of them.
         priority: the priority.
-        scheduled_after: due later than this.
-        scheduled_before: due earlier than this.
-        count: exactly so many; ``None``: at least one.
+        scheduled_after: the job is due later than this.
+        scheduled_before: the job is due earlier than this.
+        count: the exact number of matching jobs; ``None`` means at least one.
 
     Raises:
-        AssertionError: lists what was looked for and what is there.
+        AssertionError: the number of matching jobs is wrong. The message lists the jobs that exist.
 
     """
-    found = await _found(
-        jobs,
-        job=job,
-        args=args,
-        queue=queue,
-        tags=tags,
-        priority=priority,
-        scheduled_after=scheduled_after,
-        scheduled_before=scheduled_before,
-    )
+    criteria = _Criteria(job, args, queue, tags, priority, scheduled_after, scheduled_before)
+    found = await criteria.find(jobs)
     if (count is None and not found) or (count is not None and len(found) != count):
         wanted = "at least one job" if count is None else f"exactly {count} job{'s' if count != 1 else ''}"
-        looked = _described(locals())
-        raise AssertionError(await _message(jobs, f"expected {wanted}{looked}, found {len(found)}", found))
+        raise AssertionError(await _message(jobs, f"expected {wanted}{criteria}, found {len(found)}", found))
     return found
 
 
@@ -83,38 +77,29 @@ async def refute_enqueued(
     scheduled_after: datetime | None = None,
     scheduled_before: datetime | None = None,
 ) -> None:
-    """Assert that no such job was enqueued; takes what `assert_enqueued` takes.
+    """Assert that no matching job was enqueued. The arguments are those of `assert_enqueued`.
 
     Raises:
-        AssertionError: lists what was looked for and what is there.
+        AssertionError: a job matches. The message lists the jobs that exist.
 
     """
-    found = await _found(
-        jobs,
-        job=job,
-        args=args,
-        queue=queue,
-        tags=tags,
-        priority=priority,
-        scheduled_after=scheduled_after,
-        scheduled_before=scheduled_before,
-    )
+    criteria = _Criteria(job, args, queue, tags, priority, scheduled_after, scheduled_before)
+    found = await criteria.find(jobs)
     if found:
-        looked = _described(locals())
-        raise AssertionError(await _message(jobs, f"expected no job{looked}, found {len(found)}", found))
+        raise AssertionError(await _message(jobs, f"expected no job{criteria}, found {len(found)}", found))
 
 
 async def assert_none_failed(jobs: Client) -> None:
-    """Assert that no job is a dead letter, or waits to be retried after an error.
+    """Assert that no job is a dead letter or waits for a retry after an error.
 
     Raises:
-        AssertionError: lists the jobs, each with its last error.
+        AssertionError: lists the failed jobs, each with its last error.
 
     """
     failed = await jobs.query(in_state("discarded", "retryable"), order_by="id", limit=None)
-    lines = [f"  {one.id} {one.name} {one.state}: {_last_error(one)}" for one in failed if one.attempts]
+    lines = [f"  {job.id} {job.name} {job.state}: {_last_error(job)}" for job in failed if job.attempts]
     if lines:
-        shown = [*lines[:_SHOWN], *(["  …"] if len(lines) > _SHOWN else [])]
+        shown = [*lines[:_LIMIT], *(["  …"] if len(lines) > _LIMIT else [])]
         raise AssertionError("\n".join([f"{len(lines)} jobs failed:", *shown]))
 
 
@@ -123,31 +108,38 @@ def _last_error(record: JobRecord) -> str:
     return f"{last.error_type or last.end}: {last.message} (attempt {last.number})"
 
 
-async def _found(
-    jobs: Client,
-    *,
-    job: Any,
-    args: Mapping[str, Any] | None,
-    queue: str | None,
-    tags: Iterable[str] | None,
-    priority: int | None,
-    scheduled_after: datetime | None,
-    scheduled_before: datetime | None,
-) -> list[JobRecord]:
-    parts: list[Where] = [everything()]
-    if job is not None:
-        parts += _job_parts(job)
-    parts += [args_equal(field, value) for field, value in (args or {}).items()]
-    if queue is not None:
-        parts.append(in_queue(queue))
-    if tags is not None:
-        parts.append(tagged_all(tags))
-    if scheduled_after is not None:
-        parts.append(after(scheduled_after))
-    if scheduled_before is not None:
-        parts.append(before(scheduled_before))
-    records = await jobs.query(And(tuple(parts)), order_by="id", limit=None)
-    return [one for one in records if priority is None or one.priority == priority]
+@attrs.frozen
+class _Criteria:
+    """Criteria that a job must meet; ``None`` accepts any value."""
+
+    job: Any
+    args: Mapping[str, Any] | None
+    queue: str | None
+    tags: Iterable[str] | None
+    priority: int | None
+    scheduled_after: datetime | None
+    scheduled_before: datetime | None
+
+    def __str__(self) -> str:
+        given = attrs.asdict(self, recurse=False, filter=lambda _, value: value is not None)
+        return f" with {', '.join(f'{name}={value!r}' for name, value in given.items())}" if given else ""
+
+    async def find(self, jobs: Client) -> list[JobRecord]:
+        """Return the jobs that meet the criteria, oldest first."""
+        parts: list[Where] = [everything()]
+        if self.job is not None:
+            parts += _job_parts(self.job)
+        parts += [args_equal(field, value) for field, value in (self.args or {}).items()]
+        if self.queue is not None:
+            parts.append(in_queue(self.queue))
+        if self.tags is not None:
+            parts.append(tagged_all(self.tags))
+        if self.scheduled_after is not None:
+            parts.append(after(self.scheduled_after))
+        if self.scheduled_before is not None:
+            parts.append(before(self.scheduled_before))
+        records = await jobs.query(And(tuple(parts)), order_by="id", limit=None)
+        return [record for record in records if self.priority is None or record.priority == self.priority]
 
 
 def _job_parts(job: Any) -> list[Where]:
@@ -160,15 +152,9 @@ def _job_parts(job: Any) -> list[Where]:
     return [named(definition_of(job_class).name)]
 
 
-def _described(given: Mapping[str, Any]) -> str:
-    names = ("job", "args", "queue", "tags", "priority", "scheduled_after", "scheduled_before")
-    said = [f"{name}={given[name]!r}" for name in names if given[name] is not None]
-    return f" with {', '.join(said)}" if said else ""
-
-
 async def _message(jobs: Client, head: str, found: list[JobRecord]) -> str:
-    everything_there = await jobs.query(order_by="id", limit=_SHOWN + 1)
-    lines = [head, f"matching ({len(found)}):", *_lines(found), "all jobs:", *_lines(everything_there)]
+    existing = await jobs.query(order_by="id", limit=_LIMIT + 1)
+    lines = [head, f"matching ({len(found)}):", *_lines(found), "all jobs:", *_lines(existing)]
     return "\n".join(lines)
 
 
@@ -176,8 +162,8 @@ def _lines(records: list[JobRecord]) -> list[str]:
     if not records:
         return ["  none"]
     lines = [
-        f"  {one.id} {one.name} {one.state} queue={one.queue} priority={one.priority} due={one.schedule_at.isoformat()}"
-        f" tags={list(one.tags)} args={json.dumps(one.args)}"
-        for one in records[:_SHOWN]
+        f"  {job.id} {job.name} {job.state} queue={job.queue} priority={job.priority} due={job.schedule_at.isoformat()}"
+        f" tags={list(job.tags)} args={json.dumps(job.args)}"
+        for job in records[:_LIMIT]
     ]
-    return lines + ([f"  … and more than {_SHOWN}"] if len(records) > _SHOWN else [])
+    return lines + ([f"  … more than {_LIMIT} jobs"] if len(records) > _LIMIT else [])

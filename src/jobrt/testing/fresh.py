@@ -1,4 +1,4 @@
-"""Open a fresh app in memory, run what is due, run one job."""
+"""Apps on in-memory databases, and functions that run their jobs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["drain", "open_app", "perform", "set_clock"]
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
-"""When a test's database begins, unless told otherwise: a fixed time, so that tests do not depend on today."""
+"""Default start time of a test's database clock. It is fixed, so that tests do not depend on the date."""
 
 
 def set_clock(app: App, *, start: datetime = START) -> None:
-    """Let an app's SQLite clock follow Trio's, beginning at `start`; call it in Trio, before the app is opened."""
-    began = trio.current_time()
-    app.use_clock(lambda: start + timedelta(seconds=trio.current_time() - began))
+    """Make an app's SQLite clock follow Trio's clock from `start` on. Call it in Trio, before opening the app."""
+    started = trio.current_time()
+    app.use_clock(lambda: start + timedelta(seconds=trio.current_time() - started))
 
 
 @asynccontextmanager
@@ -40,23 +40,23 @@ async def open_app(
     start: datetime = START,
     **settings: Any,
 ) -> AsyncGenerator[tuple[App, Client]]:
-    """Open a fresh in-memory app and a client of it.
+    """Open an app on a fresh in-memory database, and a client of it.
 
     ``async with open_app(jobs=[SendEmail]) as (app, jobs):``
 
     Args:
-        jobs: job classes and function jobs; or the app of a program, of which this will be a copy on a database
-            of its own (``async with open_app(shop.app) as (app, jobs):``).
-        start: the database's time at the beginning.
-        settings: anything else that `App` takes; for a copy, nothing.
+        jobs: job classes and function jobs. Or an app, which is copied onto the in-memory database:
+            ``async with open_app(shop.app) as (app, jobs):``.
+        start: start time of the database's clock.
+        settings: other arguments of `App`. A copy takes none.
 
     Raises:
-        TypeError: an app and settings were given.
+        TypeError: both an app and settings are given.
 
     """
     if isinstance(jobs, App):
         if settings:
-            msg = f"open_app(app) copies the app's settings: leave out {', '.join(settings)}"
+            msg = f"open_app(app) copies the app's settings: remove {', '.join(settings)}"
             raise TypeError(msg)
         app = jobs.at("sqlite:///:memory:")
     else:
@@ -67,9 +67,9 @@ async def open_app(
 
 
 async def drain(app: App, queue: str | None = None) -> Counter[str]:
-    """Run everything that is due in the app's queues (or one of them), and what that enqueues for now.
+    """Run all due jobs of the app's queues, or of one queue, including due jobs that these enqueue.
 
-    Returns how many attempts led to which state: ``Counter({"completed": 3, "retryable": 1})``.
+    Returns the number of attempts by resulting state: ``Counter({"completed": 3, "retryable": 1})``.
     """
     counts: Counter[str] = Counter()
 
@@ -83,17 +83,17 @@ async def drain(app: App, queue: str | None = None) -> Counter[str]:
 
 
 async def perform(job: Job, *, state: Any = None) -> Any:
-    """Run one job value with a real ``ctx`` and return what its `run` returned (a `Snooze` as it is).
+    """Run one job value with a real ``ctx`` and return what its `run` returned, which may be a `Snooze`.
 
-    What it enqueues goes into a database of the call's own.
+    Jobs that it enqueues go into a separate in-memory database.
 
     Args:
         job: the value to run.
-        state: what ``ctx.state`` is.
+        state: the value of ``ctx.state``.
 
     Raises:
-        Exception: what `run` raised, as it is.
-        trio.TooSlowError: the job's TIMEOUT passed.
+        Exception: the exception that `run` raised.
+        trio.TooSlowError: the job's TIMEOUT expired.
 
     """
     async with open_app(jobs=[type(job)]) as (app, client):

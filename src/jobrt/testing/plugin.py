@@ -1,10 +1,10 @@
-"""Give pytest tests an app in memory; loaded by pytest itself wherever jobrt is installed.
+"""Pytest fixtures for an app on an in-memory database. pytest loads this plugin wherever jobrt is installed.
 
 ==================  ==================================================================================
-`jobrt_settings`    what the app is made of; yours, in ``conftest.py``, takes its place
-`jobrt_app`         a fresh in-memory app of those settings, whose clock follows Trio's
-`jobrt_client`      an open client of it
-`jobrt_events`      the events of that app so far, a list that grows
+`jobrt_settings`    settings of the app; override it in your ``conftest.py``
+`jobrt_app`         an app with these settings on a fresh in-memory database; its clock follows Trio's
+`jobrt_client`      an open client of the app
+`jobrt_events`      the app's events so far, in a list that grows
 ==================  ==================================================================================
 
 ::
@@ -18,8 +18,8 @@
         await assert_enqueued(jobrt_client, job=SendEmail, args={"to": "a@example.com"}, count=1)
         assert await drain(jobrt_app) == {"completed": 1}
 
-One test's other settings: ``@pytest.mark.jobrt(jobs=[…], queues={…})``, or ``@pytest.mark.jobrt(shop.app)``.
-The fixtures are async: they need pytest-trio, as ``async def test_…`` does.
+To use other settings in one test, mark it with ``@pytest.mark.jobrt(jobs=[…], queues={…})`` or
+``@pytest.mark.jobrt(shop.app)``. The fixtures are async, so they need pytest-trio.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ __all__ = ["jobrt_app", "jobrt_client", "jobrt_events", "jobrt_settings", "pytes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
-        "jobrt(app=None, **settings): what jobrt_app is made of: an app to copy, or App's settings.",
+        "jobrt(app=None, **settings): the app that jobrt_app copies, or its settings.",
     )
 
 
 @pytest.fixture
 def jobrt_settings() -> App | Mapping[str, Any]:
-    """Say what `jobrt_app` is made of: keyword arguments of `jobrt.App`, or an app to copy. By default: no jobs."""
+    """Return keyword arguments of `jobrt.App`, or an app to copy, for `jobrt_app`. The default app has no jobs."""
     return {}
 
 
@@ -58,9 +58,9 @@ def jobrt_settings() -> App | Mapping[str, Any]:
 async def jobrt_app(
     request: pytest.FixtureRequest, jobrt_settings: App | Mapping[str, Any]
 ) -> AsyncIterator[App]:
-    """Open a fresh in-memory app, of `jobrt_settings` or of the marker ``jobrt``, for as long as the test runs."""
-    wanted, settings = _wanted(request, jobrt_settings)
-    opened = open_app(**settings) if wanted is None else open_app(wanted, **settings)
+    """Open an app on a fresh in-memory database, with the settings of the marker ``jobrt`` or `jobrt_settings`."""
+    original, settings = _source(request, jobrt_settings)
+    opened = open_app(**settings) if original is None else open_app(original, **settings)
     async with opened as (app, _):
         yield app
 
@@ -80,10 +80,10 @@ async def jobrt_events(jobrt_app: App) -> AsyncIterator[list[Event]]:
         yield events
 
 
-def _wanted(
+def _source(
     request: pytest.FixtureRequest, settings: App | Mapping[str, Any]
 ) -> tuple[App | None, dict[str, Any]]:
-    """Return the app to copy (or None) and the settings of the app to make."""
+    """Return the app to copy, or None, and the settings of a new app."""
     node: pytest.Item = request.node
     marker = node.get_closest_marker("jobrt")
     if marker is not None:

@@ -1,4 +1,4 @@
-"""Wait for the database when a worker starts: say so once, and not for ever, because its address may be wrong."""
+"""Waiting for the database when a worker starts. The wait is logged and limited: the URL may be wrong."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["wait_for_database"]
 
 
 @attrs.define(eq=False)
-class _Patience:
-    """Hear that the database is away, and give it so many seconds to come."""
+class _Outage:
+    """Subscriber that limits how long an outage of the database may last."""
 
     seconds: float
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
@@ -36,20 +36,20 @@ class _Patience:
         self.scope.deadline = trio.current_time() + self.seconds
         if self.seconds > 0:
             limit = "" if math.isinf(self.seconds) else f" for {self.seconds:g} s"
-            log(event, more=f"; trying again{limit}")
+            log(event, suffix=f"; retrying{limit}")
 
 
 async def wait_for_database(app: App, *, seconds: float) -> None:
     """Return when the app's database can be used.
 
     Raises:
-        StorageUnavailable: it is still away `seconds` after the first attempt; with 0 there is no second one.
+        StorageUnavailable: the database is still unavailable after `seconds`. With 0 it is tried once.
         StorageError: waiting will not help.
 
     """
-    patience = _Patience(seconds)
-    with app.events.subscribed(patience), patience.scope:
+    outage = _Outage(seconds)
+    with app.events.subscribed(outage), outage.scope:
         async with app.await_storage():
             return
-    said = f"{patience.error}; gave up after {seconds:g} s" if seconds > 0 else patience.error
-    raise StorageUnavailable(said)
+    message = f"{outage.error}; gave up after {seconds:g} s" if seconds > 0 else outage.error
+    raise StorageUnavailable(message)

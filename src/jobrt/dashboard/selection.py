@@ -1,0 +1,94 @@
+"""Selection of jobs in a URL or a form, with the same filter names as the command line."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from jobrt._views.filters import build_filter
+from jobrt.errors import InvalidFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from jobrt._core.where import Where
+
+__all__ = ["FIELDS", "Selection", "parse_number", "parse_selection"]
+
+_REPEATABLE: Final = {
+    "state": "states",
+    "queue": "queues",
+    "name": "names",
+    "tag": "tags",
+    "worker": "workers",
+    "args": "args_equal",
+    "meta": "metadata_equal",
+}
+_SINGLE: Final = ("since", "before")
+FIELDS: Final = (*_REPEATABLE, *_SINGLE)
+_LARGEST: Final = 2**63 - 1
+
+
+@attrs.frozen
+class Selection:
+    """Jobs selected by filters, which must all match, or by ids; `rest` holds the other parameters.
+
+    Times without an offset are in UTC, as on the pages.
+    """
+
+    filters: Mapping[str, tuple[str, ...]]
+    ids: tuple[int, ...]
+    rest: Mapping[str, str]
+    where: Where | None
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return the filters as key and value pairs for a URL."""
+        return [(key, value) for key, values in self.filters.items() for value in values]
+
+
+def parse_selection(
+    pairs: Iterable[tuple[str, str]], *, also: Collection[str] = (), ids: bool = False
+) -> Selection:
+    """Parse key and value pairs; pairs with an empty value are ignored.
+
+    Args:
+        pairs: the parameters of a URL or a form.
+        also: keys that are allowed besides the filters.
+        ids: whether jobs may be selected by ``id``.
+
+    Raises:
+        InvalidFilter: a key is unknown or repeated, or a value cannot be parsed.
+
+    """
+    found: dict[str, list[str]] = {}
+    for key, value in pairs:
+        if value:
+            found.setdefault(key, []).append(value)
+    unknown = sorted(set(found) - {*FIELDS, *also} - ({"id"} if ids else set()))
+    if unknown:
+        msg = f"unknown filter {unknown[0]!r}: use {', '.join(FIELDS)}"
+        raise InvalidFilter(msg)
+    for key in {*_SINGLE, *also} & set(found):
+        if len(found[key]) > 1:
+            msg = f"{key} is given twice: give it once"
+            raise InvalidFilter(msg)
+    filters = {key: tuple(found[key]) for key in FIELDS if key in found}
+    job_ids = tuple(parse_number("id", text) for text in found.get("id", ()))
+    return Selection(filters, job_ids, {key: found[key][0] for key in also if key in found}, _where(filters))
+
+
+def _where(filters: Mapping[str, tuple[str, ...]]) -> Where | None:
+    repeatable: dict[str, Any] = {option: filters.get(key, ()) for key, option in _REPEATABLE.items()}
+    single: dict[str, Any] = {key: filters[key][0] for key in _SINGLE if key in filters}
+    return build_filter(**repeatable, **single, zone=UTC)
+
+
+def parse_number(name: str, text: str) -> int:
+    """Return a job id or another whole number above zero; raise `InvalidFilter`."""
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) <= _LARGEST):
+        msg = f"{name} is {text!r}: use a whole number above zero"
+        raise InvalidFilter(msg)
+    return int(text)
