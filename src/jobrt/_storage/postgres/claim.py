@@ -296,7 +296,7 @@ def exchange_statement(schema: Schema, *, ended: str, capped: bool, every: bool)
         ended=ended,
         found="found_all" if every else "found_first",
         picked="picked_several" if capped else "picked_one",
-        next_due="next_due_with_ended" if mixed else "next_due_of_queue",
+        next_due="next_due_with_ended" if mixed else "shared/next_due_of_queue",
         woken="woken_queues" if mixed else "null",
         written_if_not_all="null::text" if ended == "ended_none" else "written_if_not_all",
     )

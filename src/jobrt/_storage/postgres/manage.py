@@ -190,7 +190,7 @@ async def _delete(
     session: Session, where: str, *, values: Mapping[str, str | None], limit: int, locked: str
 ) -> list[int]:
     statement = session.schema.statement(
-        "delete", where=where, locked=locked, counted="counted", enqueued="gone",
+        "delete", where=where, locked=locked, enqueued="gone",
         finished="(select * from gone where finished_at is not null)", failed=_FAILED.format(jobs="gone"),
     )  # fmt: skip
     rows = await session.run(statement, **values, limit=str(limit))
@@ -276,7 +276,6 @@ async def stats(session: Session, *, since: datetime) -> tuple[Bucket, ...]:
     """Return what happened since a time."""
     statement = session.schema.statement(
         "stats",
-        counted="counted",
         enqueued="(select * from {schema}.job where id >= :first::bigint and created_at >= :since::timestamptz)",
         finished="finished_since",
         failed=_FAILED.format(jobs="{schema}.job") + " and a.finished_at >= :since::timestamptz",

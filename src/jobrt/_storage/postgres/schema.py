@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from jobrt._storage.sql_files import Migration, Statements, load_migrations
+from jobrt._storage.sql_files import Migration, load_migrations, load_statements
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["MIGRATIONS", "Schema", "Statement", "migration_sql", "migration_text"]
 
 _PACKAGE: Final = "jobrt._storage.postgres"
-_FILES: Final = Statements(_PACKAGE)
+_FILES: Final = load_statements(_PACKAGE)
 MIGRATIONS: Final = load_migrations(_PACKAGE)
 
 _LONGEST_NAME: Final = 63
@@ -103,18 +103,11 @@ class Schema:
 def _statement(schema: Schema, name: str, parts: tuple[tuple[str, str], ...]) -> Statement:
     text = _FILES[name]
     for part, value in parts:
-        text = text.replace(f"{{{part}}}", _FILES[value] if value in _NAMES else value)
-    for part in _ALWAYS:
-        text = text.replace(f"{{{part}}}", _FILES[part])
+        text = text.replace(f"{{{part}}}", _FILES.get(value, value))
     numbers: dict[str, int] = {}
     text = _PARAMETER.sub(lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}", text)
     text = schema.fill(_SPACE.sub(" ", text))
     return Statement(name, text.encode(), tuple(numbers))
-
-
-_NAMES: Final = frozenset(_FILES)
-_ALWAYS: Final = ("next_due_of_queue", "claimed_rows", "attempts", "cluster_key", "written")
-"""Parts that several statements have in common."""
 
 
 def migration_text(schema: Schema, migration: Migration) -> str:

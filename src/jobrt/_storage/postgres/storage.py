@@ -12,9 +12,10 @@ import psycopg
 import trio
 
 from jobrt._storage.contract import Inserted, Storage, Wake
-from jobrt._storage.postgres import cron, manage, migrate, workers
+from jobrt._storage.postgres import manage, migrate, workers
 from jobrt._storage.postgres.attempts import PostgresAttempts
 from jobrt._storage.postgres.claim import Marks
+from jobrt._storage.postgres.crons import PostgresCrons
 from jobrt._storage.postgres.database import Database, open_database, retried
 from jobrt._storage.postgres.encode import clean, numbers
 from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import (
         Bucket,
         Changes,
-        CronRow,
         Rescued,
         SchemaStatus,
         WorkerRow,
@@ -254,36 +254,6 @@ class PostgresQueues:
             set_concurrency="f" if concurrency is None else "t",
         )
         self._waker.control()
-
-
-@attrs.define(eq=False)
-class PostgresCrons:
-    """Implement `CronStore`."""
-
-    _database: Database
-    _waker: Waker
-
-    async def put(self, row: CronRow) -> CronRow:
-        """Add an entry or change its spec."""
-        return await cron.put(self._database, row)
-
-    async def all(self) -> tuple[CronRow, ...]:
-        """Return all entries by name."""
-        return await cron.rows(self._database)
-
-    async def set(
-        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Pause, resume or change an entry."""
-        return await cron.set_entry(self._database, name, paused=paused, spec=spec)
-
-    async def delete(self, name: str) -> bool:
-        """Remove an entry."""
-        return await cron.delete(self._database, name)
-
-    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
-        """Enqueue one tick's job, once over the whole cluster."""
-        return await cron.fire(self._database, self._waker, name, tick=tick, job=job)
 
 
 @attrs.define(eq=False)

@@ -16,9 +16,10 @@ import trio
 
 from jobrt._storage.contract import Exchange, Storage
 from jobrt._storage.sql_files import status, unmigrated
-from jobrt._storage.sqlite import claim, cron, finish, insert, look, manage, prune, stats, workers
+from jobrt._storage.sqlite import claim, finish, insert, look, manage, prune, stats, workers
 from jobrt._storage.sqlite import schema as migrations
 from jobrt._storage.sqlite.blocking import insert_joined, join
+from jobrt._storage.sqlite.crons import SqliteCrons
 from jobrt._storage.sqlite.database import Database, open_database
 from jobrt._storage.sqlite.rows import micros, moment
 from jobrt.errors import LeaseLost
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import (
         Bucket,
         Changes,
-        CronRow,
         Inserted,
         Rescued,
         SchemaStatus,
@@ -295,35 +295,6 @@ class SqliteQueues:
         await self._database.write(
             partial(manage.set_queue, name=name, paused=paused, concurrency=concurrency)
         )
-
-
-@attrs.define(eq=False)
-class SqliteCrons:
-    """Implement `CronStore`."""
-
-    _database: Database
-
-    async def put(self, row: CronRow) -> CronRow:
-        """Add an entry or change its spec."""
-        return await self._database.write(partial(cron.cron_put, row=row))
-
-    async def all(self) -> tuple[CronRow, ...]:
-        """Return all entries."""
-        return await self._database.read(cron.cron_rows)
-
-    async def set(
-        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Pause, resume or change an entry."""
-        return await self._database.write(partial(cron.cron_set, name=name, paused=paused, spec=spec))
-
-    async def delete(self, name: str) -> bool:
-        """Remove an entry."""
-        return await self._database.write(partial(cron.cron_delete, name=name))
-
-    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
-        """Enqueue one tick's job."""
-        return await self._database.write(partial(cron.cron_fire, name=name, tick=tick, job=job))
 
 
 @attrs.define(eq=False)
