@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from jobrt._core.queues import QueueStatus
 from jobrt._storage.contract import Bucket
 from jobrt._storage.postgres.encode import instant, numbers, texts
 from jobrt._storage.postgres.filters import condition
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.schema import Schema
     from jobrt._storage.postgres.session import Session
 
-__all__ = ["cancel", "count", "delete", "get", "prune", "query", "queues", "rerun", "stats", "update"]
+__all__ = ["cancel", "count", "delete", "get", "prune", "query", "rerun", "stats", "update"]
 
 _MOST: Final = (1 << 63) - 1
 _DELETE_AT_ONCE: Final = 10_000
@@ -236,40 +234,6 @@ async def prune(session: Session, rules: Sequence[PruneRule], *, limit: int) -> 
     if done:
         await session.fetch("past_fold")
     return done
-
-
-async def queues(session: Session, *, limit: int | None) -> tuple[QueueStatus, ...]:
-    """Return every queue that has settings or unfinished jobs."""
-    served = [json.loads(row[0]).get("queues", ()) for row in await session.fetch("queue_workers")]
-    waiting, values = ("queues_all", {}) if limit is None else ("queues_some", {"most": str(limit)})
-    rows = await session.run(session.schema.statement("queues", waiting=waiting), **values)
-    return tuple(
-        QueueStatus(
-            name=name,
-            paused=paused,
-            concurrency=concurrency,
-            available=available,
-            scheduled=scheduled,
-            retryable=retryable,
-            executing=executing,
-            oldest_due=oldest,
-            workers=sum(name in some for some in served),
-            names=tuple(sorted({name for lane in json.loads(names or "[]") for name in lane or ()})),
-            more=more,
-        )
-        for (
-            name,
-            paused,
-            concurrency,
-            available,
-            scheduled,
-            retryable,
-            executing,
-            oldest,
-            more,
-            names,
-        ) in rows
-    )
 
 
 async def stats(session: Session, *, since: datetime) -> tuple[Bucket, ...]:

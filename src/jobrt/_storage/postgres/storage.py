@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import psycopg
@@ -20,6 +20,7 @@ from jobrt._storage.postgres.database import Database, open_database, retried
 from jobrt._storage.postgres.encode import clean, numbers
 from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.listen import hear
+from jobrt._storage.postgres.queues import PostgresQueues
 from jobrt._storage.postgres.rescue import Rescuer
 from jobrt._storage.postgres.schema import Schema
 from jobrt._storage.postgres.session import Session
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._core.keep import PruneRule
-    from jobrt._core.queues import QueueStatus
     from jobrt._core.where import Where
     from jobrt._storage.contract import (
         Bucket,
@@ -228,32 +228,6 @@ class PostgresWorkers:
     async def resign(self, role: str, worker: str) -> None:
         """Give up a leadership."""
         await workers.resign(self._database, role, worker)
-
-
-@attrs.define(eq=False)
-class PostgresQueues:
-    """Implement `QueueStore`."""
-
-    _database: Database
-    _waker: Waker
-
-    async def all(self, *, limit: int | None = None) -> tuple[QueueStatus, ...]:
-        """Return every queue that has settings or unfinished jobs."""
-        found: tuple[QueueStatus, ...] = await self._database.look(partial(manage.queues, limit=limit))
-        return found
-
-    async def set(
-        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
-    ) -> None:
-        """Change a queue's settings and wake all workers to learn of it."""
-        await self._database.fetch(
-            "set_queue",
-            name=name,
-            paused=None if paused is None else "t" if paused else "f",
-            concurrency=None if concurrency in {None, "default"} else str(concurrency),
-            set_concurrency="f" if concurrency is None else "t",
-        )
-        self._waker.control()
 
 
 @attrs.define(eq=False)

@@ -9,7 +9,7 @@ import time
 from contextlib import asynccontextmanager
 from functools import partial
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -21,6 +21,7 @@ from jobrt._storage.sqlite import schema as migrations
 from jobrt._storage.sqlite.blocking import insert_joined, join
 from jobrt._storage.sqlite.crons import SqliteCrons
 from jobrt._storage.sqlite.database import Database, open_database
+from jobrt._storage.sqlite.queues import SqliteQueues
 from jobrt._storage.sqlite.rows import micros, moment
 from jobrt.errors import LeaseLost
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord, JobRef, NewJob, Outcome
     from jobrt._core.keep import PruneRule
     from jobrt._core.limits import Demand
-    from jobrt._core.queues import QueueStatus
     from jobrt._core.where import Where
     from jobrt._storage.contract import (
         Bucket,
@@ -276,25 +276,6 @@ class SqliteWorkers:
     async def resign(self, role: str, worker: str) -> None:
         """Give up a leadership."""
         await self._database.write(partial(workers.resign, role=role, worker=worker))
-
-
-@attrs.define(eq=False)
-class SqliteQueues:
-    """Implement `QueueStore`."""
-
-    _database: Database
-
-    async def all(self, *, limit: int | None = None) -> tuple[QueueStatus, ...]:
-        """Return every queue."""
-        return await self._database.read(partial(look.queues, limit=limit))
-
-    async def set(
-        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
-    ) -> None:
-        """Change a queue's settings."""
-        await self._database.write(
-            partial(manage.set_queue, name=name, paused=paused, concurrency=concurrency)
-        )
 
 
 @attrs.define(eq=False)

@@ -51,7 +51,7 @@ def changes(tx: Transaction, worker: str) -> Changes:
         ),
         queues=tuple(
             QueueSettings(name, paused=bool(paused), concurrency=concurrency)
-            for name, paused, concurrency in tx.array(SQL["changes_queues"])
+            for name, paused, concurrency in tx.array(SQL["queues/settings"])
         ),
     )
 
