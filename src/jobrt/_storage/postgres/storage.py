@@ -12,7 +12,7 @@ import psycopg
 import trio
 
 from jobrt._storage.contract import Inserted, Storage, Wake
-from jobrt._storage.postgres import manage, migrate, workers
+from jobrt._storage.postgres import manage, migrate
 from jobrt._storage.postgres.attempts import PostgresAttempts
 from jobrt._storage.postgres.claim import Marks
 from jobrt._storage.postgres.crons import PostgresCrons
@@ -21,10 +21,10 @@ from jobrt._storage.postgres.encode import clean, numbers
 from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.listen import hear
 from jobrt._storage.postgres.queues import PostgresQueues
-from jobrt._storage.postgres.rescue import Rescuer
 from jobrt._storage.postgres.schema import Schema
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.wake import Waker
+from jobrt._storage.postgres.workers import PostgresWorkers
 from jobrt._trio_psycopg.errors import translate
 from jobrt.errors import StorageError
 
@@ -36,10 +36,7 @@ if TYPE_CHECKING:
     from jobrt._core.where import Where
     from jobrt._storage.contract import (
         Bucket,
-        Changes,
-        Rescued,
         SchemaStatus,
-        WorkerRow,
     )
 
 __all__ = ["open_postgres"]
@@ -182,52 +179,6 @@ class PostgresJobs:
         """Return what happened since a time."""
         found: tuple[Bucket, ...] = await self._database.look(partial(manage.stats, since=since))
         return found
-
-
-@attrs.define(eq=False)
-class PostgresWorkers:
-    """Implement `WorkerStore`."""
-
-    _database: Database
-    _waker: Waker
-    _rescuer: Rescuer = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._rescuer = Rescuer(self._database)
-
-    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
-        """Add a worker."""
-        await workers.register(self._database, worker, lease=lease, info=info)
-
-    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
-        """Renew a worker and return what it must know."""
-        return await workers.beat(self._database, worker, lease=lease, info=info)
-
-    async def changes(self, worker: str) -> Changes:
-        """Return what a worker must know."""
-        return await workers.changes(self._database, worker)
-
-    async def unregister(self, worker: str) -> None:
-        """Remove a worker that stops."""
-        await workers.unregister(self._database, worker)
-
-    async def all(self) -> tuple[WorkerRow, ...]:
-        """Return all workers by id."""
-        return await workers.workers(self._database)
-
-    async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
-        """End the attempts of dead workers."""
-        rescued = await self._rescuer.rescue(limit)
-        self._waker.due_again({one.queue for one in rescued if one.state == "retryable"})
-        return rescued
-
-    async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
-        """Take or renew the leadership of a role."""
-        return await workers.lead(self._database, role, worker, seconds=seconds)
-
-    async def resign(self, role: str, worker: str) -> None:
-        """Give up a leadership."""
-        await workers.resign(self._database, role, worker)
 
 
 @attrs.define(eq=False)

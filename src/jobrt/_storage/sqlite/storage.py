@@ -16,13 +16,14 @@ import trio
 
 from jobrt._storage.contract import Exchange, Storage
 from jobrt._storage.sql_files import status, unmigrated
-from jobrt._storage.sqlite import claim, finish, insert, look, manage, prune, stats, workers
+from jobrt._storage.sqlite import claim, finish, insert, look, manage, prune, stats
 from jobrt._storage.sqlite import schema as migrations
 from jobrt._storage.sqlite.blocking import insert_joined, join
 from jobrt._storage.sqlite.crons import SqliteCrons
 from jobrt._storage.sqlite.database import Database, open_database
 from jobrt._storage.sqlite.queues import SqliteQueues
 from jobrt._storage.sqlite.rows import micros, moment
+from jobrt._storage.sqlite.workers import SqliteWorkers
 from jobrt.errors import LeaseLost
 
 if TYPE_CHECKING:
@@ -36,12 +37,9 @@ if TYPE_CHECKING:
     from jobrt._core.where import Where
     from jobrt._storage.contract import (
         Bucket,
-        Changes,
         Inserted,
-        Rescued,
         SchemaStatus,
         Wake,
-        WorkerRow,
     )
     from jobrt._storage.sqlite.transaction import Transaction
 
@@ -237,45 +235,6 @@ class SqliteAttempts:
 
         async with self._database.hold(enter, leave) as connection:
             yield connection
-
-
-@attrs.define(eq=False)
-class SqliteWorkers:
-    """Implement `WorkerStore`."""
-
-    _database: Database
-
-    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
-        """Add a worker."""
-        await self._database.write(partial(workers.register, worker=worker, lease=lease, info=info))
-
-    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
-        """Renew a worker."""
-        return await self._database.write(partial(workers.beat, worker=worker, lease=lease, info=info))
-
-    async def changes(self, worker: str) -> Changes:
-        """Return what a worker must know."""
-        return await self._database.read(partial(workers.changes, worker=worker))
-
-    async def unregister(self, worker: str) -> None:
-        """Remove a worker."""
-        await self._database.write(partial(workers.unregister, worker=worker))
-
-    async def all(self) -> tuple[WorkerRow, ...]:
-        """Return all workers."""
-        return await self._database.read(workers.workers)
-
-    async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
-        """Rescue dead workers' jobs."""
-        return await self._database.write(partial(workers.rescue, limit=limit))
-
-    async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
-        """Take or renew a leadership."""
-        return await self._database.write(partial(workers.lead, role=role, worker=worker, seconds=seconds))
-
-    async def resign(self, role: str, worker: str) -> None:
-        """Give up a leadership."""
-        await self._database.write(partial(workers.resign, role=role, worker=worker))
 
 
 @attrs.define(eq=False)
