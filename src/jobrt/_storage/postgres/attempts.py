@@ -98,7 +98,7 @@ class PostgresAttempts:
             await cluster.take_turn(session, demand)
             if outcomes:
                 refused, woken = await _write(session, outcomes)
-            now = (await session.fetch("now"))[0][0].replace(tzinfo=UTC)
+            now = (await session.fetch("schema/now"))[0][0].replace(tzinfo=UTC)
             if ids := await cluster.choose(session, demand):
                 rows = await cluster.take(session, demand, ids=ids, now=now)
             jobs = claimed_jobs(rows, queue=demand.queue, started_at=now)

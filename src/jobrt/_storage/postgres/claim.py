@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import Claimed
     from jobrt._core.limits import Demand
+    from jobrt._storage.postgres.names import Schema, Statement
     from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.schema import Schema, Statement
 
 __all__ = ["Mark", "Marks", "Reply", "claim_values", "exchange_statement", "read_reply"]
 

@@ -19,13 +19,13 @@ from jobrt._core.job import NewJob
 from jobrt._core.states import State
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
-from jobrt._storage.postgres.schema import Run
+from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
+    from jobrt._storage.postgres.names import Schema, Statement
     from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.schema import Schema, Statement
     from jobrt._storage.postgres.session import BlockingSession, Session
 
 __all__ = [

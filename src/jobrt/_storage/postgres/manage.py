@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from jobrt._storage.contract import Bucket
 from jobrt._storage.postgres.encode import instant, numbers, texts
 from jobrt._storage.postgres.filters import condition
+from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.rows import job_record
-from jobrt._storage.postgres.schema import Run
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord
     from jobrt._core.keep import PruneRule
     from jobrt._core.where import Where
-    from jobrt._storage.postgres.schema import Schema
+    from jobrt._storage.postgres.names import Schema
     from jobrt._storage.postgres.session import Session
 
 __all__ = ["cancel", "count", "delete", "get", "prune", "query", "rerun", "stats", "update"]

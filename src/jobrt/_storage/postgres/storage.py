@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import psycopg
 import trio
 
 from jobrt._storage.contract import Inserted, Storage, Wake
-from jobrt._storage.postgres import manage, migrate
+from jobrt._storage.postgres import manage
 from jobrt._storage.postgres.attempts import PostgresAttempts
 from jobrt._storage.postgres.claim import Marks
 from jobrt._storage.postgres.crons import PostgresCrons
@@ -20,8 +20,9 @@ from jobrt._storage.postgres.database import Database, open_database, retried
 from jobrt._storage.postgres.encode import clean, numbers
 from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.listen import hear
+from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.queues import PostgresQueues
-from jobrt._storage.postgres.schema import Schema
+from jobrt._storage.postgres.schema import PostgresSchema
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.wake import Waker
 from jobrt._storage.postgres.workers import PostgresWorkers
@@ -36,35 +37,9 @@ if TYPE_CHECKING:
     from jobrt._core.where import Where
     from jobrt._storage.contract import (
         Bucket,
-        SchemaStatus,
     )
 
 __all__ = ["open_postgres"]
-
-
-@attrs.define(eq=False)
-class PostgresSchema:
-    """Implement `SchemaStore`."""
-
-    _database: Database
-
-    async def status(self) -> SchemaStatus:
-        """Say which migrations are there."""
-        return await migrate.look(self._database)
-
-    async def migrate(self) -> tuple[str, ...]:
-        """Apply what is pending."""
-        return await migrate.migrate(self._database)
-
-    async def check(self) -> None:
-        """Raise `SchemaError` unless the schema is exactly this jobrt's."""
-        await migrate.check(self._database)
-
-    async def now(self) -> datetime:
-        """Return the database's time."""
-        rows = await self._database.fetch("now")
-        moment: datetime = rows[0][0]
-        return moment.replace(tzinfo=UTC)
 
 
 @attrs.define(eq=False)

@@ -15,14 +15,13 @@ import attrs
 import trio
 
 from jobrt._storage.contract import Exchange, Storage
-from jobrt._storage.sql_files import status, unmigrated
 from jobrt._storage.sqlite import claim, finish, insert, look, manage, prune, stats
-from jobrt._storage.sqlite import schema as migrations
 from jobrt._storage.sqlite.blocking import insert_joined, join
 from jobrt._storage.sqlite.crons import SqliteCrons
 from jobrt._storage.sqlite.database import Database, open_database
 from jobrt._storage.sqlite.queues import SqliteQueues
-from jobrt._storage.sqlite.rows import micros, moment
+from jobrt._storage.sqlite.rows import micros
+from jobrt._storage.sqlite.schema import SqliteSchema
 from jobrt._storage.sqlite.workers import SqliteWorkers
 from jobrt.errors import LeaseLost
 
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import (
         Bucket,
         Inserted,
-        SchemaStatus,
         Wake,
     )
     from jobrt._storage.sqlite.transaction import Transaction
@@ -88,36 +86,6 @@ def _system_clock() -> int:
 
 def _told_by(clock: Callable[[], datetime]) -> int:
     return micros(clock())
-
-
-@attrs.define(eq=False)
-class SqliteSchema:
-    """Implement `SchemaStore`."""
-
-    _database: Database
-
-    async def status(self) -> SchemaStatus:
-        """Say which migrations are there."""
-        return status(migrations.MIGRATIONS, await self._database.read(migrations.applied))
-
-    async def migrate(self) -> tuple[str, ...]:
-        """Apply what is pending; a schema that is right is only read, so a locked file opens at once."""
-        found = await self.status()
-        if not found.pending and not found.newer:
-            return ()
-        return await self._database.write(partial(migrations.migrate, place=self._database.path))
-
-    async def check(self) -> None:
-        """Raise `SchemaError` unless the schema is this jobrt's."""
-        applied = await self._database.read(migrations.applied)
-        error = unmigrated(migrations.MIGRATIONS, applied, where=self._database.path)
-        if error is not None:
-            raise error
-
-    async def now(self) -> datetime:
-        """Return the storage's time."""
-        await trio.lowlevel.checkpoint()
-        return moment(self._database.micros())
 
 
 @attrs.define(eq=False)
