@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jobrt._core.job import Outcome
     from jobrt._core.limits import Demand
     from jobrt._storage.postgres.database import Database
-    from jobrt._storage.postgres.wake import Waker
+    from jobrt._storage.postgres.waker import Waker
 
 __all__ = ["PostgresAttempts"]
 

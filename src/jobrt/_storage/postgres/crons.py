@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jobrt._core.job import NewJob
     from jobrt._storage.postgres.database import Database
     from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.wake import Waker
+    from jobrt._storage.postgres.waker import Waker
 
 __all__ = ["PostgresCrons"]
 

@@ -108,7 +108,7 @@ def _notify(schema: Schema, queues: Iterable[str], wake: Wake) -> Generator[Run 
     payloads = [f"j:{queue}" for queue, channel in told.items() if channel is not None]
     if payloads:
         channel = next(channel for channel in told.values() if channel is not None)
-        yield Run(schema.statement("notify"), {"channel": channel, "payloads": texts(payloads)})
+        yield Run(schema.statement("wakes/notify"), {"channel": channel, "payloads": texts(payloads)})
 
 
 _FIRST_OPTION: Final = NewJob._fields.index("schedule_at")

@@ -11,26 +11,25 @@ import attrs
 import psycopg
 import trio
 
-from jobrt._storage.contract import Inserted, Storage, Wake
+from jobrt._storage.contract import Inserted, Storage
 from jobrt._storage.postgres import manage
 from jobrt._storage.postgres.attempts import PostgresAttempts
-from jobrt._storage.postgres.claim import Marks
 from jobrt._storage.postgres.crons import PostgresCrons
 from jobrt._storage.postgres.database import Database, open_database, retried
 from jobrt._storage.postgres.encode import clean, numbers
 from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
-from jobrt._storage.postgres.listen import hear
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.queues import PostgresQueues
 from jobrt._storage.postgres.schema import PostgresSchema
 from jobrt._storage.postgres.session import Session
-from jobrt._storage.postgres.wake import Waker
+from jobrt._storage.postgres.waker import Waker
+from jobrt._storage.postgres.wakes import PostgresWakes
 from jobrt._storage.postgres.workers import PostgresWorkers
 from jobrt._trio_psycopg.errors import translate
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._core.keep import PruneRule
@@ -154,33 +153,6 @@ class PostgresJobs:
         """Return what happened since a time."""
         found: tuple[Bucket, ...] = await self._database.look(partial(manage.stats, since=since))
         return found
-
-
-@attrs.define(eq=False)
-class PostgresWakes:
-    """Implement `WakeSource`."""
-
-    _database: Database
-    _url: str = attrs.field(repr=False)  # may hold a password
-    _marks: Marks
-
-    async def listen(
-        self,
-        deliver: Callable[[Wake], None],
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Deliver hints until cancelled; none where LISTEN is not to be had."""
-        if not self._database.listening:
-            task_status.started()
-            await trio.sleep_forever()
-
-        def pass_on(wake: Wake) -> None:
-            if wake.kind == "jobs":
-                self._marks.doubt(wake.queue)
-            deliver(wake)
-
-        await hear(self._url, self._database.schema.channel, pass_on, started=task_status.started)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jobrt._storage.postgres.database import Database
     from jobrt._storage.postgres.session import Session
-    from jobrt._storage.postgres.wake import Waker
+    from jobrt._storage.postgres.waker import Waker
 
 __all__ = ["PostgresWorkers"]
 

@@ -22,6 +22,7 @@ from jobrt._storage.sqlite.database import Database, open_database
 from jobrt._storage.sqlite.queues import SqliteQueues
 from jobrt._storage.sqlite.rows import micros
 from jobrt._storage.sqlite.schema import SqliteSchema
+from jobrt._storage.sqlite.wakes import SqliteWakes
 from jobrt._storage.sqlite.workers import SqliteWorkers
 from jobrt.errors import LeaseLost
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import (
         Bucket,
         Inserted,
-        Wake,
     )
     from jobrt._storage.sqlite.transaction import Transaction
 
@@ -203,22 +203,6 @@ class SqliteAttempts:
 
         async with self._database.hold(enter, leave) as connection:
             yield connection
-
-
-@attrs.define(eq=False)
-class SqliteWakes:
-    """Implement `WakeSource`."""
-
-    _database: Database
-
-    async def listen(
-        self,
-        deliver: Callable[[Wake], None],
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Deliver hints until cancelled."""
-        await self._database.listen(deliver, task_status)
 
 
 def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
