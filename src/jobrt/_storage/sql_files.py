@@ -1,14 +1,16 @@
 """Load the packaged ``.sql`` files, and decide which migrations a database lacks.
 
-A statement stands alone in ``<engine>/sql/<name>.sql``, with a comment that says why it has its shape; a
-migration in ``<engine>/migrations/<number>_<name>.sql``. This module knows no driver: the engines do what it
+A statement stands alone in ``<engine>/sql/<role>/<method>.sql``, or ``<method>_<part>.sql`` if the method has several,
+with a comment that says why it has its shape. ``<engine>/sql/shared/<part>.sql`` stands for ``{part}`` in any of them.
+A migration is in ``<engine>/migrations/<number>_<name>.sql``. This module knows no driver: the engines do what it
 decides.
 """
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -17,31 +19,37 @@ from jobrt.errors import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from importlib.resources.abc import Traversable
 
-__all__ = ["Migration", "Statements", "load_migrations", "pending", "status", "unmigrated"]
+__all__ = ["Migration", "load_migrations", "load_statements", "pending", "status", "unmigrated"]
 
-
-def _read(package: str, folder: str) -> Iterator[tuple[str, str]]:
-    """Yield (name without suffix, text) of the ``.sql`` files in a folder of a package, by name."""
-    found = (one for one in files(package).joinpath(folder).iterdir() if one.name.endswith(".sql"))
-    for one in sorted(found, key=lambda file: file.name):
-        yield one.name.removesuffix(".sql"), one.read_text(encoding="utf-8")
+_PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
+_SHARED: Final = "shared/"
 
 
-class Statements:
-    """Give the statements of an engine by name: ``sql["claim_take"]``, without their comments."""
+def load_statements(package: str) -> dict[str, str]:
+    """Return the statements of an engine by role and method, as ``"crons/fire"``, without their comments."""
+    texts = {name: _without_comments(text) for name, text in _read(files(package).joinpath("sql"))}
+    parts = {name.removeprefix(_SHARED): text for name, text in texts.items() if name.startswith(_SHARED)}
 
-    def __init__(self, package: str) -> None:
-        self._texts = {name: _bare(text) for name, text in _read(package, "sql")}
+    def filled(text: str) -> str:
+        return _PLACEHOLDER.sub(
+            lambda found: filled(parts[found[1]]) if found[1] in parts else found[0], text
+        )
 
-    def __getitem__(self, name: str) -> str:
-        return self._texts[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
+    return {name: filled(text) for name, text in texts.items()}
 
 
-def _bare(text: str) -> str:
+def _read(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (path without suffix, text) of the ``.sql`` files in a folder and those below it, by name."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".sql"):
+            yield prefix + entry.name.removesuffix(".sql"), entry.read_text(encoding="utf-8")
+        elif entry.is_dir():
+            yield from _read(entry, f"{prefix}{entry.name}/")
+
+
+def _without_comments(text: str) -> str:
     """Drop the comment lines: they are for people, and would be sent or parsed each time."""
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
     return "\n".join(lines).strip().removesuffix(";")
@@ -57,12 +65,12 @@ class Migration:
 
 def load_migrations(package: str) -> tuple[Migration, ...]:
     """Return the migrations of an engine, in order."""
-    return tuple(Migration(name, text) for name, text in _read(package, "migrations"))
+    return tuple(Migration(name, text) for name, text in _read(files(package).joinpath("migrations")))
 
 
 def status(known: Sequence[Migration], applied: Sequence[str]) -> SchemaStatus:
     """Say which of the known migrations a database has and lacks, and whether it has others."""
-    names = [one.name for one in known]
+    names = [migration.name for migration in known]
     missing = tuple(name for name in names if name not in applied)
     return SchemaStatus(tuple(applied), missing, newer=not set(applied) <= set(names))
 
@@ -76,13 +84,13 @@ def pending(known: Sequence[Migration], applied: Sequence[str], *, where: str) -
     """
     found = status(known, applied)
     if found.newer:
-        strange = ", ".join(sorted(set(applied) - {one.name for one in known}))
+        strange = ", ".join(sorted(set(applied) - {migration.name for migration in known}))
         msg = (
             f"{where} was made by a newer jobrt: it has migration {strange}, this one ends with"
             f" {known[-1].name}; upgrade jobrt, or use another database"
         )
         raise SchemaError(msg)
-    return tuple(one for one in known if one.name in found.pending)
+    return tuple(migration for migration in known if migration.name in found.pending)
 
 
 def unmigrated(known: Sequence[Migration], applied: Sequence[str], *, where: str) -> SchemaError | None:
@@ -93,5 +101,5 @@ def unmigrated(known: Sequence[Migration], applied: Sequence[str], *, where: str
         return error
     if not missing:
         return None
-    names = ", ".join(one.name for one in missing)
+    names = ", ".join(migration.name for migration in missing)
     return SchemaError(f"{where} lacks migration {names}: run `python -m jobrt migrate`")

@@ -18,7 +18,7 @@ from jobrt._core.states import End, Event, State
 from jobrt._storage.postgres import migration_sql, open_postgres
 from jobrt._storage.postgres.database import _SETTINGS
 from jobrt._storage.postgres.filters import condition
-from jobrt._storage.postgres.schema import Schema, Statement
+from jobrt._storage.postgres.names import Schema, Statement
 from jobrt._storage.postgres.session import PreparedSession, Session
 from tests.storage.postgres.build import ask
 from tests.support.postgres import Server

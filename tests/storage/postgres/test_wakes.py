@@ -15,8 +15,8 @@ from jobrt._core import where
 from jobrt._core.job import NewJob
 from jobrt._core.unique import Unique, unique_key
 from jobrt._storage.contract import Storage, Wake
-from jobrt._storage.postgres import listen, open_postgres
-from jobrt._storage.postgres import wake as wakes
+from jobrt._storage.postgres import open_postgres, wakes
+from jobrt._storage.postgres import waker as waker_module
 from jobrt._trio_psycopg import TrioConnection
 from jobrt.errors import StorageUnavailable
 from tests.storage.postgres.build import add, ask, end, job
@@ -66,9 +66,9 @@ async def test_a_burst_is_told_twice(storage: Storage, ear: Ear, monkeypatch: py
     async def sleep(_seconds: float) -> None:
         sleeping.set()
         await wake.wait()
-        monkeypatch.setattr(wakes, "_INTERVAL", -1e9)
+        monkeypatch.setattr(waker_module, "_INTERVAL", -1e9)
 
-    monkeypatch.setattr(wakes, "_INTERVAL", 1e9)
+    monkeypatch.setattr(waker_module, "_INTERVAL", 1e9)
     monkeypatch.setattr(trio, "sleep", sleep)
     for _ in range(50):
         await add(storage, job())
@@ -199,14 +199,14 @@ async def test_unlisten_behind_our_back_is_noticed(
 ) -> None:
     """A connection that no longer listens, as after a pooler's reset, is found by the next ping."""
     conns: list[TrioConnection[Any]] = []
-    original = listen.open_connection
+    original = wakes.open_connection
 
     async def opened(*arguments: Any, **options: Any) -> TrioConnection[Any]:
         conns.append(await original(*arguments, **options))
         return conns[-1]
 
-    monkeypatch.setattr(listen, "open_connection", opened)
-    monkeypatch.setattr(listen, "_PING_EVERY", 0.01)
+    monkeypatch.setattr(wakes, "open_connection", opened)
+    monkeypatch.setattr(wakes, "_PING_EVERY", 0.01)
     with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable, match="no longer listens"):
         async with PlainNursery() as nursery:
             await nursery.start(storage.wakes.listen, lambda _wake: None)
@@ -245,12 +245,12 @@ async def test_a_connection_whose_other_end_is_silent_is_noticed(
     storage: Storage, proxy: TcpProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half-open: nothing is refused and nothing arrives. Only a ping shows it, and the ping has a limit."""
-    monkeypatch.setattr(listen, "_PING_EVERY", 0.01)
+    monkeypatch.setattr(wakes, "_PING_EVERY", 0.01)
     async with open_postgres(through(proxy, postgres_url)) as half_open:
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable, match="no answer within"):
             async with PlainNursery() as nursery:
                 await nursery.start(half_open.wakes.listen, pytest.fail)
-                monkeypatch.setattr(listen, "_PING_SECONDS", 0.2)
+                monkeypatch.setattr(wakes, "_PING_SECONDS", 0.2)
                 proxy.silence()
 
 
@@ -262,7 +262,7 @@ async def test_who_does_not_read_is_cut_off_and_vacuum_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The server sends in a transaction: a stopped process would hold its horizon back for as long as it is stopped."""
-    monkeypatch.setattr(listen, "_UNREAD_SECONDS", 0.5)
+    monkeypatch.setattr(wakes, "_UNREAD_SECONDS", 0.5)
     async with open_postgres(through(proxy, postgres_url)) as stopped:
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
             async with PlainNursery() as nursery:
@@ -309,7 +309,7 @@ async def test_the_next_insert_tells_of_those_before(
     """What was put off needs no message of its own when another insert is due to tell its queue."""
     ticks = iter(range(100))
     monkeypatch.setattr(trio, "current_time", lambda: float(next(ticks)))
-    monkeypatch.setattr(wakes, "_INTERVAL", 3.5)
+    monkeypatch.setattr(waker_module, "_INTERVAL", 3.5)
     waker = storage.jobs._waker
     with waker.insert() as first:
         assert first("default") is not None

@@ -15,7 +15,7 @@ from jobrt._core.limits import Demand
 from jobrt._core.states import End, Event
 from jobrt._storage.contract import Storage
 from jobrt._storage.postgres import claim as claims
-from jobrt._storage.postgres.schema import Statement
+from jobrt._storage.postgres.names import Statement
 from jobrt._storage.postgres.session import PreparedSession
 from jobrt._trio_psycopg import TrioConnection
 from tests.storage.postgres.build import add, ask, claim, end, job

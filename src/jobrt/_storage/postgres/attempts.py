@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jobrt._core.job import Outcome
     from jobrt._core.limits import Demand
     from jobrt._storage.postgres.database import Database
-    from jobrt._storage.postgres.wake import Waker
+    from jobrt._storage.postgres.waker import Waker
 
 __all__ = ["PostgresAttempts"]
 
@@ -98,7 +98,7 @@ class PostgresAttempts:
             await cluster.take_turn(session, demand)
             if outcomes:
                 refused, woken = await _write(session, outcomes)
-            now = (await session.fetch("now"))[0][0].replace(tzinfo=UTC)
+            now = (await session.fetch("schema/now"))[0][0].replace(tzinfo=UTC)
             if ids := await cluster.choose(session, demand):
                 rows = await cluster.take(session, demand, ids=ids, now=now)
             jobs = claimed_jobs(rows, queue=demand.queue, started_at=now)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import Claimed
     from jobrt._core.limits import Demand
+    from jobrt._storage.postgres.names import Schema, Statement
     from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.schema import Schema, Statement
 
 __all__ = ["Mark", "Marks", "Reply", "claim_values", "exchange_statement", "read_reply"]
 
@@ -296,7 +296,7 @@ def exchange_statement(schema: Schema, *, ended: str, capped: bool, every: bool)
         ended=ended,
         found="found_all" if every else "found_first",
         picked="picked_several" if capped else "picked_one",
-        next_due="next_due_with_ended" if mixed else "next_due_of_queue",
+        next_due="next_due_with_ended" if mixed else "shared/next_due_of_queue",
         woken="woken_queues" if mixed else "null",
         written_if_not_all="null::text" if ended == "ended_none" else "written_if_not_all",
     )

@@ -28,8 +28,8 @@ from jobrt.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+    from jobrt._storage.postgres.names import Schema
     from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.schema import Schema
     from jobrt._trio_psycopg import TrioConnection
 
 __all__ = ["Database", "open_database"]

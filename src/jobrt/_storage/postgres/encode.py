@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-__all__ = ["booleans", "clean", "instant", "numbers", "seconds", "texts"]
+__all__ = ["boolean", "booleans", "clean", "instant", "numbers", "seconds", "texts"]
 
 _LONGEST_DELAY: Final = 3_155_760_000.0
 """Seconds: a century. Later times may be more than a timestamp can hold."""
@@ -22,6 +22,11 @@ _LONGEST_DELAY: Final = 3_155_760_000.0
 def numbers(values: Iterable[float | None]) -> str:
     """Return an array of numbers."""
     return "{" + ",".join(["null" if one is None else str(one) for one in values]) + "}"
+
+
+def boolean(value: bool | None) -> str | None:  # noqa: FBT001 - a value to write
+    """Return a boolean, or None."""
+    return None if value is None else "t" if value else "f"
 
 
 def booleans(values: Iterable[bool]) -> str:

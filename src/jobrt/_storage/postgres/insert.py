@@ -19,13 +19,13 @@ from jobrt._core.job import NewJob
 from jobrt._core.states import State
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
-from jobrt._storage.postgres.schema import Run
+from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
+    from jobrt._storage.postgres.names import Schema, Statement
     from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.schema import Schema, Statement
     from jobrt._storage.postgres.session import BlockingSession, Session
 
 __all__ = [
@@ -108,7 +108,7 @@ def _notify(schema: Schema, queues: Iterable[str], wake: Wake) -> Generator[Run 
     payloads = [f"j:{queue}" for queue, channel in told.items() if channel is not None]
     if payloads:
         channel = next(channel for channel in told.values() if channel is not None)
-        yield Run(schema.statement("notify"), {"channel": channel, "payloads": texts(payloads)})
+        yield Run(schema.statement("wakes/notify"), {"channel": channel, "payloads": texts(payloads)})
 
 
 _FIRST_OPTION: Final = NewJob._fields.index("schedule_at")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from jobrt._core.queues import QueueStatus
 from jobrt._storage.contract import Bucket
 from jobrt._storage.postgres.encode import instant, numbers, texts
 from jobrt._storage.postgres.filters import condition
+from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.rows import job_record
-from jobrt._storage.postgres.schema import Run
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
@@ -20,10 +18,10 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord
     from jobrt._core.keep import PruneRule
     from jobrt._core.where import Where
-    from jobrt._storage.postgres.schema import Schema
+    from jobrt._storage.postgres.names import Schema
     from jobrt._storage.postgres.session import Session
 
-__all__ = ["cancel", "count", "delete", "get", "prune", "query", "queues", "rerun", "stats", "update"]
+__all__ = ["cancel", "count", "delete", "get", "prune", "query", "rerun", "stats", "update"]
 
 _MOST: Final = (1 << 63) - 1
 _DELETE_AT_ONCE: Final = 10_000
@@ -190,7 +188,7 @@ async def _delete(
     session: Session, where: str, *, values: Mapping[str, str | None], limit: int, locked: str
 ) -> list[int]:
     statement = session.schema.statement(
-        "delete", where=where, locked=locked, counted="counted", enqueued="gone",
+        "delete", where=where, locked=locked, enqueued="gone",
         finished="(select * from gone where finished_at is not null)", failed=_FAILED.format(jobs="gone"),
     )  # fmt: skip
     rows = await session.run(statement, **values, limit=str(limit))
@@ -238,45 +236,10 @@ async def prune(session: Session, rules: Sequence[PruneRule], *, limit: int) -> 
     return done
 
 
-async def queues(session: Session, *, limit: int | None) -> tuple[QueueStatus, ...]:
-    """Return every queue that has settings or unfinished jobs."""
-    served = [json.loads(row[0]).get("queues", ()) for row in await session.fetch("queue_workers")]
-    waiting, values = ("queues_all", {}) if limit is None else ("queues_some", {"most": str(limit)})
-    rows = await session.run(session.schema.statement("queues", waiting=waiting), **values)
-    return tuple(
-        QueueStatus(
-            name=name,
-            paused=paused,
-            concurrency=concurrency,
-            available=available,
-            scheduled=scheduled,
-            retryable=retryable,
-            executing=executing,
-            oldest_due=oldest,
-            workers=sum(name in some for some in served),
-            names=tuple(sorted({name for lane in json.loads(names or "[]") for name in lane or ()})),
-            more=more,
-        )
-        for (
-            name,
-            paused,
-            concurrency,
-            available,
-            scheduled,
-            retryable,
-            executing,
-            oldest,
-            more,
-            names,
-        ) in rows
-    )
-
-
 async def stats(session: Session, *, since: datetime) -> tuple[Bucket, ...]:
     """Return what happened since a time."""
     statement = session.schema.statement(
         "stats",
-        counted="counted",
         enqueued="(select * from {schema}.job where id >= :first::bigint and created_at >= :since::timestamptz)",
         finished="finished_since",
         failed=_FAILED.format(jobs="{schema}.job") + " and a.finished_at >= :since::timestamptz",

@@ -1,139 +1,97 @@
-"""Name things in PostgreSQL: the schema and what is in it, the channel, and the statements with these names.
-
-A statement in ``sql/`` is written with ``:name`` for a parameter and ``{schema}`` before every table. It becomes
-PostgreSQL's own ``$1`` form once, here, so that no driver has to look into it again; parameters are texts
-(see `jobrt._storage.postgres.encode`) that the statement casts, so each statement has one prepared form.
-"""
+"""The schema in PostgreSQL: which migrations it has, and the database's clock."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from functools import lru_cache
+from contextlib import asynccontextmanager
+from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from jobrt._storage.sql_files import Migration, Statements, load_migrations
-from jobrt.errors import StorageError
+from jobrt._storage.postgres.names import Schema
+from jobrt._storage.postgres.session import Session
+from jobrt._storage.sql_files import load_migrations, pending, status, unmigrated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator
+    from datetime import datetime
 
-__all__ = ["MIGRATIONS", "Schema", "Statement", "migration_sql", "migration_text"]
+    from jobrt._storage.contract import SchemaStatus
+    from jobrt._storage.postgres.database import Database
 
-_PACKAGE: Final = "jobrt._storage.postgres"
-_FILES: Final = Statements(_PACKAGE)
-MIGRATIONS: Final = load_migrations(_PACKAGE)
+__all__ = ["PostgresSchema", "migration_sql"]
 
-_LONGEST_NAME: Final = 63
-"""Bytes of an identifier, or a channel; PostgreSQL cuts longer identifiers off and refuses longer channels."""
+_MIGRATIONS: Final = load_migrations("jobrt._storage.postgres")
 
-_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
-_PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
-_SPACE: Final = re.compile(r"\s+")
-
-
-@attrs.frozen
-class Statement:
-    """A statement as PostgreSQL takes it, and the parameter names that its ``$1``, ``$2`` … stand for."""
-
-    name: str
-    text: bytes
-    parameters: tuple[str, ...]
-
-    def arguments(self, values: Mapping[str, str | None]) -> list[str | None]:
-        """Return the values in the statement's order."""
-        return [values[name] for name in self.parameters]
+_LOOK_SECONDS: Final = 30.0
+_MIGRATE_SECONDS: Final = 600.0
+"""Seconds that migrating may take, the wait for others who do included."""
 
 
 @attrs.frozen
-class Run:
-    """A statement and its values, for whoever has a connection; sent its rows where it is a step."""
+class PostgresSchema:
+    """Implementation of `SchemaStore`."""
 
-    statement: Statement
-    values: dict[str, str | None]
+    _database: Database
 
+    async def status(self) -> SchemaStatus:
+        async with self._session(_LOOK_SECONDS) as session:
+            return status(_MIGRATIONS, await _applied(session))
 
-def _checked(_self: object, _field: object, name: str) -> None:
-    if not name or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
-        msg = f"schema={name!r}: give a name of 1 to {_LONGEST_NAME} bytes"
-        raise StorageError(msg)
+    async def migrate(self) -> tuple[str, ...]:
+        done: list[str] = []
+        async with self._session(_MIGRATE_SECONDS) as session:
+            while name := await _migrate_next(session):
+                done.append(name)
+        return tuple(done)
 
+    async def check(self) -> None:
+        async with self._session(_LOOK_SECONDS) as session:
+            applied = await _applied(session)
+        error = unmigrated(_MIGRATIONS, applied, where=_place(session))
+        if error is not None:
+            raise error
 
-@attrs.frozen(cache_hash=True)  # it is hashed to find each statement
-class Schema:
-    """The PostgreSQL schema that holds the tables; any name that PostgreSQL allows.
+    async def now(self) -> datetime:
+        moment: datetime = (await self._database.fetch("schema/now"))[0][0]
+        return moment.replace(tzinfo=UTC)
 
-    Raises:
-        StorageError: it does not allow that name.
-
-    """
-
-    name: str = attrs.field(validator=_checked)
-
-    @property
-    def quoted(self) -> str:
-        """Return the name as an identifier."""
-        return '"' + self.name.replace('"', '""') + '"'
-
-    @property
-    def channel(self) -> str:
-        """Return the channel on which workers are woken: one per schema."""
-        name = f"jobrt.{self.name}"
-        if len(name.encode()) > _LONGEST_NAME:
-            name = "jobrt." + hashlib.sha256(self.name.encode()).hexdigest()[:32]
-        return name
-
-    def fill(self, text: str) -> str:
-        """Put this schema's names into a text."""
-        names = {
-            "schema": self.quoted,
-            "literal": self.quoted.replace("'", "''"),
-            "channel": "'" + self.channel.replace("'", "''") + "'",
-        }
-        return _PLACEHOLDER.sub(lambda found: names.get(found[1], found[0]), text)
-
-    def statement(self, name: str, **parts: str) -> Statement:
-        """Return the statement of a file; ``parts`` name files to put in for ``{part}``, or are texts."""
-        return _statement(self, name, tuple(sorted(parts.items())))
+    @asynccontextmanager
+    async def _session(self, seconds: float) -> AsyncGenerator[Session]:
+        async with self._database.plain.call(seconds) as conn:
+            yield Session(conn, self._database.schema)
 
 
-@lru_cache(maxsize=1024)
-def _statement(schema: Schema, name: str, parts: tuple[tuple[str, str], ...]) -> Statement:
-    text = _FILES[name]
-    for part, value in parts:
-        text = text.replace(f"{{{part}}}", _FILES[value] if value in _NAMES else value)
-    for part in _ALWAYS:
-        text = text.replace(f"{{{part}}}", _FILES[part])
-    numbers: dict[str, int] = {}
-    text = _PARAMETER.sub(lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}", text)
-    text = schema.fill(_SPACE.sub(" ", text))
-    return Statement(name, text.encode(), tuple(numbers))
+def _place(session: Session) -> str:
+    return f"the schema {session.schema.name!r}"
 
 
-_NAMES: Final = frozenset(_FILES)
-_ALWAYS: Final = ("next_due_of_queue", "claimed_rows", "attempts", "cluster_key", "written")
-"""Parts that several statements have in common."""
+async def _applied(session: Session) -> tuple[str, ...]:
+    """Return the migrations that the schema has; none if there is no such schema."""
+    ((exists,),) = await session.fetch("schema/status_exists", table=f"{session.schema.quoted}.migration")
+    return tuple(name for (name,) in await session.fetch("schema/status_applied")) if exists else ()
 
 
-def migration_text(schema: Schema, migration: Migration) -> str:
-    """Return what a migration does in a schema."""
-    return schema.fill(migration.sql)
+async def _migrate_next(session: Session) -> str | None:
+    """Apply the next migration, or return None."""
+    async with session.conn.transaction():
+        await session.fetch("schema/migrate_lock", name=session.schema.name)
+        missing = pending(_MIGRATIONS, await _applied(session), where=_place(session))
+        if not missing:
+            return None
+        if not await session.fetch("schema/migrate_schema_exists", name=session.schema.name):
+            await session.fetch("schema/migrate_schema")
+        await session.fetch("schema/migrate_table")
+        await session.conn.execute(session.schema.fill(missing[0].sql).encode())
+        await session.fetch("schema/migrate_done", name=missing[0].name)
+        return missing[0].name
 
 
 def migration_sql(schema: str = "jobrt") -> str:
     """Return all that `migrate` would run in an empty database, for people who run such things themselves."""
     names = Schema(schema)
-    record = names.fill("insert into {schema}.migration (name) values ('%s');\n")
-    parts = ["begin;\n", names.fill(CREATE_SCHEMA), names.fill(CREATE_TABLE)]
-    for one in MIGRATIONS:
-        parts += [f"\n-- {one.name}\n", migration_text(names, one), record % one.name]
-    return "".join([*parts, "commit;\n"])
-
-
-CREATE_SCHEMA: Final = "create schema if not exists {schema};\n"
-CREATE_TABLE: Final = (
-    "create table if not exists {schema}.migration ("
-    "name text primary key, applied_at timestamptz not null default now());\n"
-)
+    made = [f"{names.statement(f'schema/migrate_{part}').text.decode()};\n" for part in ("schema", "table")]
+    for migration in _MIGRATIONS:
+        record = f"insert into {names.quoted}.migration (name) values ('{migration.name}');\n"  # noqa: S608 - our names
+        made += [f"\n-- {migration.name}\n", names.fill(migration.sql), record]
+    return "".join(["begin;\n", *made, "commit;\n"])

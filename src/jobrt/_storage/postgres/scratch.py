@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from jobrt._storage.postgres.schema import Schema
+from jobrt._storage.postgres.names import Schema
 from jobrt._trio_psycopg.pool import call_deadline, open_connection
 from jobrt.errors import StorageError
 

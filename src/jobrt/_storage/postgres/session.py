@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from jobrt._storage.postgres.names import Schema, Statement
     from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.schema import Schema, Statement
     from jobrt._trio_psycopg.prepared import PreparedStatements
 
 __all__ = ["BlockingSession", "PreparedSession", "Session"]

@@ -3,71 +3,42 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import psycopg
 import trio
 
-from jobrt._storage.contract import Inserted, Storage, Wake
-from jobrt._storage.postgres import cron, manage, migrate, workers
+from jobrt._storage.contract import Inserted, Storage
+from jobrt._storage.postgres import manage
 from jobrt._storage.postgres.attempts import PostgresAttempts
-from jobrt._storage.postgres.claim import Marks
+from jobrt._storage.postgres.crons import PostgresCrons
 from jobrt._storage.postgres.database import Database, open_database, retried
 from jobrt._storage.postgres.encode import clean, numbers
 from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
-from jobrt._storage.postgres.listen import hear
-from jobrt._storage.postgres.rescue import Rescuer
-from jobrt._storage.postgres.schema import Schema
+from jobrt._storage.postgres.names import Schema
+from jobrt._storage.postgres.queues import PostgresQueues
+from jobrt._storage.postgres.schema import PostgresSchema
 from jobrt._storage.postgres.session import Session
-from jobrt._storage.postgres.wake import Waker
+from jobrt._storage.postgres.waker import Waker
+from jobrt._storage.postgres.wakes import PostgresWakes
+from jobrt._storage.postgres.workers import PostgresWorkers
 from jobrt._trio_psycopg.errors import translate
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._core.keep import PruneRule
-    from jobrt._core.queues import QueueStatus
     from jobrt._core.where import Where
     from jobrt._storage.contract import (
         Bucket,
-        Changes,
-        CronRow,
-        Rescued,
-        SchemaStatus,
-        WorkerRow,
     )
 
 __all__ = ["open_postgres"]
-
-
-@attrs.define(eq=False)
-class PostgresSchema:
-    """Implement `SchemaStore`."""
-
-    _database: Database
-
-    async def status(self) -> SchemaStatus:
-        """Say which migrations are there."""
-        return await migrate.look(self._database)
-
-    async def migrate(self) -> tuple[str, ...]:
-        """Apply what is pending."""
-        return await migrate.migrate(self._database)
-
-    async def check(self) -> None:
-        """Raise `SchemaError` unless the schema is exactly this jobrt's."""
-        await migrate.check(self._database)
-
-    async def now(self) -> datetime:
-        """Return the database's time."""
-        rows = await self._database.fetch("now")
-        moment: datetime = rows[0][0]
-        return moment.replace(tzinfo=UTC)
 
 
 @attrs.define(eq=False)
@@ -182,135 +153,6 @@ class PostgresJobs:
         """Return what happened since a time."""
         found: tuple[Bucket, ...] = await self._database.look(partial(manage.stats, since=since))
         return found
-
-
-@attrs.define(eq=False)
-class PostgresWorkers:
-    """Implement `WorkerStore`."""
-
-    _database: Database
-    _waker: Waker
-    _rescuer: Rescuer = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._rescuer = Rescuer(self._database)
-
-    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
-        """Add a worker."""
-        await workers.register(self._database, worker, lease=lease, info=info)
-
-    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
-        """Renew a worker and return what it must know."""
-        return await workers.beat(self._database, worker, lease=lease, info=info)
-
-    async def changes(self, worker: str) -> Changes:
-        """Return what a worker must know."""
-        return await workers.changes(self._database, worker)
-
-    async def unregister(self, worker: str) -> None:
-        """Remove a worker that stops."""
-        await workers.unregister(self._database, worker)
-
-    async def all(self) -> tuple[WorkerRow, ...]:
-        """Return all workers by id."""
-        return await workers.workers(self._database)
-
-    async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
-        """End the attempts of dead workers."""
-        rescued = await self._rescuer.rescue(limit)
-        self._waker.due_again({one.queue for one in rescued if one.state == "retryable"})
-        return rescued
-
-    async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
-        """Take or renew the leadership of a role."""
-        return await workers.lead(self._database, role, worker, seconds=seconds)
-
-    async def resign(self, role: str, worker: str) -> None:
-        """Give up a leadership."""
-        await workers.resign(self._database, role, worker)
-
-
-@attrs.define(eq=False)
-class PostgresQueues:
-    """Implement `QueueStore`."""
-
-    _database: Database
-    _waker: Waker
-
-    async def all(self, *, limit: int | None = None) -> tuple[QueueStatus, ...]:
-        """Return every queue that has settings or unfinished jobs."""
-        found: tuple[QueueStatus, ...] = await self._database.look(partial(manage.queues, limit=limit))
-        return found
-
-    async def set(
-        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
-    ) -> None:
-        """Change a queue's settings and wake all workers to learn of it."""
-        await self._database.fetch(
-            "set_queue",
-            name=name,
-            paused=None if paused is None else "t" if paused else "f",
-            concurrency=None if concurrency in {None, "default"} else str(concurrency),
-            set_concurrency="f" if concurrency is None else "t",
-        )
-        self._waker.control()
-
-
-@attrs.define(eq=False)
-class PostgresCrons:
-    """Implement `CronStore`."""
-
-    _database: Database
-    _waker: Waker
-
-    async def put(self, row: CronRow) -> CronRow:
-        """Add an entry or change its spec."""
-        return await cron.put(self._database, row)
-
-    async def all(self) -> tuple[CronRow, ...]:
-        """Return all entries by name."""
-        return await cron.rows(self._database)
-
-    async def set(
-        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Pause, resume or change an entry."""
-        return await cron.set_entry(self._database, name, paused=paused, spec=spec)
-
-    async def delete(self, name: str) -> bool:
-        """Remove an entry."""
-        return await cron.delete(self._database, name)
-
-    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
-        """Enqueue one tick's job, once over the whole cluster."""
-        return await cron.fire(self._database, self._waker, name, tick=tick, job=job)
-
-
-@attrs.define(eq=False)
-class PostgresWakes:
-    """Implement `WakeSource`."""
-
-    _database: Database
-    _url: str = attrs.field(repr=False)  # may hold a password
-    _marks: Marks
-
-    async def listen(
-        self,
-        deliver: Callable[[Wake], None],
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Deliver hints until cancelled; none where LISTEN is not to be had."""
-        if not self._database.listening:
-            task_status.started()
-            await trio.sleep_forever()
-
-        def pass_on(wake: Wake) -> None:
-            if wake.kind == "jobs":
-                self._marks.doubt(wake.queue)
-            deliver(wake)
-
-        await hear(self._url, self._database.schema.channel, pass_on, started=task_status.started)
 
 
 @asynccontextmanager

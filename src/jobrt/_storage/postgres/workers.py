@@ -1,81 +1,119 @@
-"""Keep track of workers, of who leads, and of what operators want from them."""
+"""Workers in PostgreSQL: who is alive, who leads, and what the dead leave behind."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
 
 from jobrt._core.job import JobRef
-from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, WorkerRow
+from jobrt._core.states import State
+from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
+from jobrt._storage.postgres.encode import numbers
+from jobrt.errors import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobrt._storage.postgres.database import Database
     from jobrt._storage.postgres.session import Session
+    from jobrt._storage.postgres.waker import Waker
 
-__all__ = ["beat", "changes", "lead", "register", "resign", "unregister", "workers"]
+__all__ = ["PostgresWorkers"]
 
-
-async def register(database: Database, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
-    """Add a worker."""
-    await database.keep("register", worker=worker, lease=str(lease), info=json.dumps(info))
-
-
-async def beat(database: Database, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
-    """Renew a worker and return what it must know."""
-    async with database.session(keeping=True) as session:
-        await session.fetch("beat", worker=worker, lease=str(lease), info=json.dumps(info))
-        return await _changes(session, worker)
+_CRASHED: Final = "the worker died, or was cut off from the database for longer than its lease"
+_REFUSED_LIMIT: Final = 10_000
 
 
-async def changes(database: Database, worker: str) -> Changes:
-    """Return what a worker must know."""
-    async with database.session() as session:
-        return await _changes(session, worker)
+@attrs.define(eq=False)
+class PostgresWorkers:
+    """Implementation of `WorkerStore`."""
+
+    _database: Database
+    _waker: Waker
+    _refused: set[int] = attrs.field(init=False, factory=set)
+    """Jobs that the database would not let go: they are rescued last, so that they hold up no others."""
+
+    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
+        await self._database.keep("workers/register", worker=worker, lease=str(lease), info=json.dumps(info))
+
+    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
+        async with self._database.session(keeping=True) as session:
+            await session.fetch("workers/beat", worker=worker, lease=str(lease), info=json.dumps(info))
+            return await _changes(session, worker)
+
+    async def changes(self, worker: str) -> Changes:
+        async with self._database.session() as session:
+            return await _changes(session, worker)
+
+    async def unregister(self, worker: str) -> None:
+        await self._database.keep("workers/unregister", worker=worker)
+
+    async def all(self) -> tuple[WorkerRow, ...]:
+        return tuple(
+            WorkerRow(
+                id=id,
+                started_at=started_at.replace(tzinfo=UTC),
+                beat_at=beat_at.replace(tzinfo=UTC),
+                expires_at=expires_at.replace(tzinfo=UTC),
+                alive=alive,
+                info=json.loads(info),
+            )
+            for id, started_at, beat_at, expires_at, alive, info in await self._database.fetch("workers/all")
+        )
+
+    async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
+        rescued: list[Rescued] = []
+        while len(rescued) < limit:
+            room = limit - len(rescued)
+            refused = numbers(self._refused)
+            rows = await self._database.fetch("workers/rescue_find", but=refused, limit=str(room))
+            ids = [row[0] for row in rows]
+            rescued += await self._end(ids)
+            if len(ids) < room:
+                break
+        if not rescued:
+            self._refused.clear()  # whatever was wrong with them may have been put right
+        await self._database.fetch("workers/rescue_clean")
+        self._waker.due_again({job.queue for job in rescued if job.state == State.RETRYABLE})
+        return tuple(rescued)
+
+    async def _end(self, ids: list[int]) -> list[Rescued]:
+        """End a batch; if the database refuses it, each half by itself, down to the job that is at fault."""
+        if not ids:
+            return []
+        try:
+            rows = await self._database.fetch("workers/rescue_end", ids=numbers(ids), message=_CRASHED)
+        except StorageUnavailable:
+            raise
+        except StorageError:
+            if len(ids) > 1:
+                half = len(ids) // 2
+                return [*await self._end(ids[:half]), *await self._end(ids[half:])]
+            if len(self._refused) < _REFUSED_LIMIT:
+                self._refused.update(ids)
+            return []
+        return [Rescued(*row) for row in rows]
+
+    async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
+        rows = await self._database.keep("workers/lead", role=role, worker=worker, seconds=str(seconds))
+        return rows[0][0] if rows else None
+
+    async def resign(self, role: str, worker: str) -> None:
+        await self._database.keep("workers/resign", role=role, worker=worker)
 
 
 async def _changes(session: Session, worker: str) -> Changes:
-    known, cancels, queues = (await session.fetch("changes", worker=worker))[0]
+    known, cancels, queues = (await session.fetch("workers/changes", worker=worker))[0]
     return Changes(
         known=known,
         cancels=tuple(
-            CancelRequest(JobRef(id, lease), why) for id, lease, why in json.loads(cancels or "[]")
+            CancelRequest(JobRef(id, lease), reason) for id, lease, reason in json.loads(cancels or "[]")
         ),
         queues=tuple(
             QueueSettings(name, paused=paused, concurrency=concurrency)
             for name, paused, concurrency in json.loads(queues or "[]")
         ),
     )
-
-
-async def unregister(database: Database, worker: str) -> None:
-    """Remove a worker."""
-    await database.keep("unregister", worker=worker)
-
-
-async def workers(database: Database) -> tuple[WorkerRow, ...]:
-    """Return all workers by id."""
-    return tuple(
-        WorkerRow(
-            id=id,
-            started_at=started_at.replace(tzinfo=UTC),
-            beat_at=beat_at.replace(tzinfo=UTC),
-            expires_at=expires_at.replace(tzinfo=UTC),
-            alive=alive,
-            info=json.loads(info),
-        )
-        for id, started_at, beat_at, expires_at, alive, info in await database.fetch("workers")
-    )
-
-
-async def lead(database: Database, role: str, worker: str, *, seconds: float) -> int | None:
-    """Take or renew a leadership; return its term."""
-    rows = await database.keep("lead", role=role, worker=worker, seconds=str(seconds))
-    return rows[0][0] if rows else None
-
-
-async def resign(database: Database, role: str, worker: str) -> None:
-    """Give up a leadership."""
-    await database.keep("resign", role=role, worker=worker)

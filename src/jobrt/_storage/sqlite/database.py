@@ -22,14 +22,12 @@ import attrs
 import trio
 
 from jobrt._storage.sqlite.connection import MEMORY, PATIENCE, Busy, connect, pauses, rolled_back, translated
-from jobrt._storage.sqlite.listen import Hub
+from jobrt._storage.sqlite.hub import Hub
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt.errors import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-
-    from jobrt._storage.contract import Wake
 
 __all__ = ["Database", "open_database"]
 
@@ -38,17 +36,9 @@ T = TypeVar("T")
 _HELD: Final = 10.0
 """Seconds that a job's own transaction may stay open: no heartbeat gets through meanwhile."""
 
-_POLL: Final = 0.02
 _STEPS: Final = 500_000
 """Steps of SQLite's machine, some 10 to 50 ms, between two looks whether a reader's caller is still there. It takes
 the interpreter to look, for which a thread may have to wait five milliseconds."""
-
-_IDLE_POLL: Final = 0.06
-_IDLE: Final = 2.0
-"""Seconds between looks whether somebody else has written: more when nobody has for some seconds.
-
-A look costs 5 µs, but waking up for it, in an idle program, some 150; so this is 0.25 % of a core.
-"""
 
 
 async def _patiently(call: Callable[[], Any]) -> Any:
@@ -115,7 +105,8 @@ class Database:
     _reading: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _process: int = attrs.field(factory=os.getpid, init=False)
     _held: Transaction | None = attrs.field(default=None, init=False)
-    _noticed_at: float = attrs.field(factory=trio.current_time, init=False)
+    noticed_at: float = attrs.field(factory=trio.current_time, init=False)
+    """When another connection was last seen to have committed."""
     _seen: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -199,18 +190,11 @@ class Database:
         held = self._held
         return held if held is not None and held.connection is connection else None
 
-    async def listen(self, deliver: Callable[[Wake], None], task_status: trio.TaskStatus[None]) -> None:
-        """Deliver wakes until cancelled."""
-        with self.hub.listening(deliver):
-            task_status.started()
-            if self.inline:  # nobody else can write to it
-                await trio.sleep_forever()
-            while True:
-                idle = trio.current_time() - self._noticed_at > _IDLE
-                await trio.sleep(_IDLE_POLL if idle else _POLL)
-                # While a thread of ours is writing nobody else can, and our transactions look for themselves.
-                if not self._writing.locked():
-                    self._notice(self._version())
+    def notice_others(self) -> None:
+        """Tell listeners if another connection has committed; 5 µs."""
+        # While a thread of ours is writing nobody else can, and our transactions look for themselves.
+        if not self._writing.locked():
+            self._notice(self._version())
 
     # ------------------------------------------------------------------ in a thread, for files
 
@@ -262,7 +246,7 @@ class Database:
     def _notice(self, version: int) -> None:
         if version != self._seen:
             self._seen = version
-            self._noticed_at = trio.current_time()
+            self.noticed_at = trio.current_time()
             self.hub.others_committed()
 
     def _nested(self) -> bool:

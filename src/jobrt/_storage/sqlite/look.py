@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord
-from jobrt._core.queues import QueueStatus
 from jobrt._core.states import FINAL, End
 from jobrt._storage.sqlite.claim import attempts_of
 from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.rows import COMPLETED, attempt_record, dumps, record, shown
 from jobrt._storage.sqlite.transaction import SQL
-from jobrt._storage.sqlite.workers import workers
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from jobrt._core.where import Where
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["count", "get", "query", "queues", "select", "states", "unfinished"]
+__all__ = ["count", "get", "query", "select", "states", "unfinished"]
 
 _FEW: Final = 10_000
 _MOST_ATTEMPTS: Final = 100
@@ -110,44 +108,6 @@ def states(tx: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
 def unfinished(told: dict[int, str | None]) -> list[int]:
     """Return the jobs whose end is still to come."""
     return [job_id for job_id, state in told.items() if state is not None and state not in FINAL]
-
-
-def queues(tx: Transaction, *, limit: int | None) -> tuple[QueueStatus, ...]:
-    """Return every queue that has settings or unfinished jobs, by name."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, paused, concurrency in tx.array(SQL["changes_queues"]):
-        found[name] = {"paused": bool(paused), "concurrency": concurrency}
-    lanes: dict[str, list[_Lane]] = {}
-    limits = {"now": tx.now, "most": -1 if limit is None else limit}
-    for name, due, later in tx.array(SQL["queues_waiting"], limits):
-        lanes.setdefault(name, []).append((due, later))
-    for name, those in lanes.items():
-        found.setdefault(name, {}).update(_waiting(those, now=tx.now, limit=limit))
-    for name, number in tx.array(SQL["queues_executing"]):
-        found.setdefault(name, {})["executing"] = number
-    served = [one.info.get("queues", ()) for one in workers(tx) if one.alive]
-    return tuple(
-        QueueStatus(name=name, workers=sum(name in some for some in served), **status)
-        for name, status in sorted(found.items())
-    )
-
-
-_Lane: TypeAlias = tuple[tuple[int, int, int | None, list[str]], tuple[int, int, int]]
-"""Of one priority: the due jobs (available, retryable, the oldest's time, names), the later ones by state."""
-
-
-def _waiting(lanes: Sequence[_Lane], *, now: int, limit: int | None) -> dict[str, Any]:
-    """Return what is known of a queue's waiting jobs from those of each priority."""
-    oldest = min((due[2] for due, _ in lanes if due[2] is not None), default=None)
-    seen = [number for due, later in lanes for number in (due[0] + due[1], sum(later))]
-    return {
-        "available": sum(due[0] + later[1] for due, later in lanes),
-        "scheduled": sum(later[0] for _, later in lanes),
-        "retryable": sum(due[1] + later[2] for due, later in lanes),
-        "oldest_due": None if oldest is None else (now - oldest) / 1e6,
-        "names": tuple(sorted({name for due, _ in lanes for name in due[3]})) if limit is not None else (),
-        "more": limit is not None and max(seen) >= limit,
-    }
 
 
 def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[JobRecord, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._storage.sqlite.ends import settle
 from jobrt._storage.sqlite.filters import Condition, condition
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobrt._core.where import Where
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["cancel", "delete", "remove", "rerun", "set_queue", "update"]
+__all__ = ["cancel", "delete", "remove", "rerun", "update"]
 
 _PLAIN: Final = ("queue", "priority", "max_attempts", "args", "metadata", "context", "timeout")
 
@@ -101,17 +101,3 @@ def _chosen(tx: Transaction, where: Where, also: str, *, limit: int | None) -> l
     """Return the ids of jobs that match and that the operation is about."""
     wanted = condition(where, tx.now)
     return select(tx, Condition(f"({wanted.sql}) AND ({also})", wanted.values), limit=limit)
-
-
-def set_queue(
-    tx: Transaction, name: str, *, paused: bool | None, concurrency: int | Literal["default"] | None
-) -> None:
-    """Change a queue's settings; None leaves one as it is."""
-    new = {
-        "name": name,
-        "paused": paused,
-        "concurrency": None if concurrency == "default" else concurrency,
-        "as_configured": concurrency == "default",
-    }
-    tx.run(SQL["set_queue"], new)
-    tx.control = True

@@ -1,28 +1,61 @@
-"""Bring a file's tables to the newest schema, with any number of processes doing so at once."""
+"""The schema in SQLite: which migrations it has, and the storage's clock."""
 
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from jobrt._storage.sql_files import load_migrations, pending
+import attrs
+import trio
+
+from jobrt._storage.sql_files import load_migrations, pending, status, unmigrated
+from jobrt._storage.sqlite.rows import moment
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
+    from jobrt._storage.contract import SchemaStatus
+    from jobrt._storage.sqlite.database import Database
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["MIGRATIONS", "applied", "migrate"]
+__all__ = ["SqliteSchema", "migrate"]
 
-MIGRATIONS: Final = load_migrations("jobrt._storage.sqlite")
+_MIGRATIONS: Final = load_migrations("jobrt._storage.sqlite")
 
 
-def applied(tx: Transaction) -> tuple[str, ...]:
-    """Return the names of the migrations that the file has."""
-    if not tx.value(SQL["schema_exists"]):
+@attrs.frozen
+class SqliteSchema:
+    """Implementation of `SchemaStore`."""
+
+    _database: Database
+
+    async def status(self) -> SchemaStatus:
+        return status(_MIGRATIONS, await self._database.read(_applied))
+
+    async def migrate(self) -> tuple[str, ...]:
+        found = await self.status()
+        if not found.pending and not found.newer:  # only read, so a locked file opens at once
+            return ()
+        return await self._database.write(partial(migrate, place=self._database.path))
+
+    async def check(self) -> None:
+        applied = await self._database.read(_applied)
+        error = unmigrated(_MIGRATIONS, applied, where=self._database.path)
+        if error is not None:
+            raise error
+
+    async def now(self) -> datetime:
+        await trio.lowlevel.checkpoint()
+        return moment(self._database.micros())
+
+
+def _applied(tx: Transaction) -> tuple[str, ...]:
+    if not tx.value(SQL["schema/status_exists"]):
         return ()
-    return tuple(tx.array(SQL["schema_applied"]))
+    return tuple(tx.array(SQL["schema/status_applied"]))
 
 
 def migrate(tx: Transaction, place: str) -> tuple[str, ...]:
@@ -35,13 +68,13 @@ def migrate(tx: Transaction, place: str) -> tuple[str, ...]:
         SchemaError: the file was made by a newer jobrt.
 
     """
-    steps = pending(MIGRATIONS, applied(tx), where=place)
+    steps = pending(_MIGRATIONS, _applied(tx), where=place)
     if steps:
-        tx.run(SQL["migration_table"])
+        tx.run(SQL["schema/migrate_table"])
     for step in steps:
         for statement in _statements(step.sql):
             tx.run(statement)
-        tx.run(SQL["migration_done"], (step.name, tx.now))
+        tx.run(SQL["schema/migrate_done"], (step.name, tx.now))
     return tuple(step.name for step in steps)
 
 

@@ -9,18 +9,21 @@ import time
 from contextlib import asynccontextmanager
 from functools import partial
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
 from jobrt._storage.contract import Exchange, Storage
-from jobrt._storage.sql_files import status, unmigrated
-from jobrt._storage.sqlite import claim, cron, finish, insert, look, manage, prune, stats, workers
-from jobrt._storage.sqlite import schema as migrations
+from jobrt._storage.sqlite import claim, finish, insert, look, manage, prune, stats
 from jobrt._storage.sqlite.blocking import insert_joined, join
+from jobrt._storage.sqlite.crons import SqliteCrons
 from jobrt._storage.sqlite.database import Database, open_database
-from jobrt._storage.sqlite.rows import micros, moment
+from jobrt._storage.sqlite.queues import SqliteQueues
+from jobrt._storage.sqlite.rows import micros
+from jobrt._storage.sqlite.schema import SqliteSchema
+from jobrt._storage.sqlite.wakes import SqliteWakes
+from jobrt._storage.sqlite.workers import SqliteWorkers
 from jobrt.errors import LeaseLost
 
 if TYPE_CHECKING:
@@ -31,17 +34,10 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord, JobRef, NewJob, Outcome
     from jobrt._core.keep import PruneRule
     from jobrt._core.limits import Demand
-    from jobrt._core.queues import QueueStatus
     from jobrt._core.where import Where
     from jobrt._storage.contract import (
         Bucket,
-        Changes,
-        CronRow,
         Inserted,
-        Rescued,
-        SchemaStatus,
-        Wake,
-        WorkerRow,
     )
     from jobrt._storage.sqlite.transaction import Transaction
 
@@ -90,36 +86,6 @@ def _system_clock() -> int:
 
 def _told_by(clock: Callable[[], datetime]) -> int:
     return micros(clock())
-
-
-@attrs.define(eq=False)
-class SqliteSchema:
-    """Implement `SchemaStore`."""
-
-    _database: Database
-
-    async def status(self) -> SchemaStatus:
-        """Say which migrations are there."""
-        return status(migrations.MIGRATIONS, await self._database.read(migrations.applied))
-
-    async def migrate(self) -> tuple[str, ...]:
-        """Apply what is pending; a schema that is right is only read, so a locked file opens at once."""
-        found = await self.status()
-        if not found.pending and not found.newer:
-            return ()
-        return await self._database.write(partial(migrations.migrate, place=self._database.path))
-
-    async def check(self) -> None:
-        """Raise `SchemaError` unless the schema is this jobrt's."""
-        applied = await self._database.read(migrations.applied)
-        error = unmigrated(migrations.MIGRATIONS, applied, where=self._database.path)
-        if error is not None:
-            raise error
-
-    async def now(self) -> datetime:
-        """Return the storage's time."""
-        await trio.lowlevel.checkpoint()
-        return moment(self._database.micros())
 
 
 @attrs.define(eq=False)
@@ -237,109 +203,6 @@ class SqliteAttempts:
 
         async with self._database.hold(enter, leave) as connection:
             yield connection
-
-
-@attrs.define(eq=False)
-class SqliteWorkers:
-    """Implement `WorkerStore`."""
-
-    _database: Database
-
-    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
-        """Add a worker."""
-        await self._database.write(partial(workers.register, worker=worker, lease=lease, info=info))
-
-    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
-        """Renew a worker."""
-        return await self._database.write(partial(workers.beat, worker=worker, lease=lease, info=info))
-
-    async def changes(self, worker: str) -> Changes:
-        """Return what a worker must know."""
-        return await self._database.read(partial(workers.changes, worker=worker))
-
-    async def unregister(self, worker: str) -> None:
-        """Remove a worker."""
-        await self._database.write(partial(workers.unregister, worker=worker))
-
-    async def all(self) -> tuple[WorkerRow, ...]:
-        """Return all workers."""
-        return await self._database.read(workers.workers)
-
-    async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
-        """Rescue dead workers' jobs."""
-        return await self._database.write(partial(workers.rescue, limit=limit))
-
-    async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
-        """Take or renew a leadership."""
-        return await self._database.write(partial(workers.lead, role=role, worker=worker, seconds=seconds))
-
-    async def resign(self, role: str, worker: str) -> None:
-        """Give up a leadership."""
-        await self._database.write(partial(workers.resign, role=role, worker=worker))
-
-
-@attrs.define(eq=False)
-class SqliteQueues:
-    """Implement `QueueStore`."""
-
-    _database: Database
-
-    async def all(self, *, limit: int | None = None) -> tuple[QueueStatus, ...]:
-        """Return every queue."""
-        return await self._database.read(partial(look.queues, limit=limit))
-
-    async def set(
-        self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
-    ) -> None:
-        """Change a queue's settings."""
-        await self._database.write(
-            partial(manage.set_queue, name=name, paused=paused, concurrency=concurrency)
-        )
-
-
-@attrs.define(eq=False)
-class SqliteCrons:
-    """Implement `CronStore`."""
-
-    _database: Database
-
-    async def put(self, row: CronRow) -> CronRow:
-        """Add an entry or change its spec."""
-        return await self._database.write(partial(cron.cron_put, row=row))
-
-    async def all(self) -> tuple[CronRow, ...]:
-        """Return all entries."""
-        return await self._database.read(cron.cron_rows)
-
-    async def set(
-        self, name: str, *, paused: bool | None = None, spec: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Pause, resume or change an entry."""
-        return await self._database.write(partial(cron.cron_set, name=name, paused=paused, spec=spec))
-
-    async def delete(self, name: str) -> bool:
-        """Remove an entry."""
-        return await self._database.write(partial(cron.cron_delete, name=name))
-
-    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
-        """Enqueue one tick's job."""
-        return await self._database.write(partial(cron.cron_fire, name=name, tick=tick, job=job))
-
-
-@attrs.define(eq=False)
-class SqliteWakes:
-    """Implement `WakeSource`."""
-
-    _database: Database
-
-    async def listen(
-        self,
-        deliver: Callable[[Wake], None],
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Deliver hints until cancelled."""
-        await self._database.listen(deliver, task_status)
 
 
 def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from jobrt._storage.sql_files import Statements
+from jobrt._storage.sql_files import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = ["SQL", "Parameters", "Transaction"]
 
-SQL: Final = Statements("jobrt._storage.sqlite")
+SQL: Final = load_statements("jobrt._storage.sqlite")
 
 Parameters: TypeAlias = "Mapping[str, Any] | Sequence[Any]"
 

@@ -1,10 +1,11 @@
-"""Keep the workers' rows, rescue what dead ones leave, and decide who leads."""
+"""Workers in SQLite: who is alive, who leads, and what the dead leave behind."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -19,49 +20,74 @@ from jobrt._storage.sqlite.transaction import SQL
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from jobrt._storage.sqlite.database import Database
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["beat", "changes", "lead", "register", "rescue", "resign", "unregister", "workers"]
+__all__ = ["SqliteWorkers", "all_workers"]
 
 _PAGE: Final = 1000
 
 
-def register(tx: Transaction, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
-    """Add a worker."""
-    tx.run(SQL["register"], _beat(tx, worker, lease=lease, info=info))
+@attrs.frozen
+class SqliteWorkers:
+    """Implementation of `WorkerStore`."""
+
+    _database: Database
+
+    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
+        await self._database.write(partial(_register, worker=worker, lease=lease, info=info))
+
+    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
+        return await self._database.write(partial(_beat, worker=worker, lease=lease, info=info))
+
+    async def changes(self, worker: str) -> Changes:
+        return await self._database.read(partial(_changes, worker=worker))
+
+    async def unregister(self, worker: str) -> None:
+        await self._database.write(lambda tx: tx.run(SQL["workers/unregister"], (worker,)))
+
+    async def all(self) -> tuple[WorkerRow, ...]:
+        return await self._database.read(all_workers)
+
+    async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
+        return await self._database.write(partial(_rescue, limit=limit))
+
+    async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
+        return await self._database.write(partial(_lead, role=role, worker=worker, seconds=seconds))
+
+    async def resign(self, role: str, worker: str) -> None:
+        leader = {"role": role, "worker": worker}
+        await self._database.write(lambda tx: tx.run(SQL["workers/resign"], leader))
 
 
-def beat(tx: Transaction, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
-    """Renew a worker, unless it is gone or expired, and return what it must know."""
-    known = tx.run(SQL["beat"], _beat(tx, worker, lease=lease, info=info)) > 0
-    return attrs.evolve(changes(tx, worker), known=known)
+def _register(tx: Transaction, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
+    tx.run(SQL["workers/register"], _row(tx, worker, lease=lease, info=info))
 
 
-def _beat(tx: Transaction, worker: str, *, lease: float, info: Mapping[str, Any]) -> dict[str, Any]:
+def _beat(tx: Transaction, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
+    known = tx.run(SQL["workers/beat"], _row(tx, worker, lease=lease, info=info)) > 0
+    return attrs.evolve(_changes(tx, worker), known=known)
+
+
+def _row(tx: Transaction, worker: str, *, lease: float, info: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": worker, "now": tx.now, "expires_at": later(tx.now, lease), "info": dumps(info)}
 
 
-def changes(tx: Transaction, worker: str) -> Changes:
-    """Return what a worker must know."""
+def _changes(tx: Transaction, worker: str) -> Changes:
     return Changes(
-        known=bool(tx.value(SQL["changes_known"], {"id": worker, "now": tx.now})),
+        known=bool(tx.value(SQL["workers/changes_known"], {"id": worker, "now": tx.now})),
         cancels=tuple(
             CancelRequest(JobRef(job_id, lease), reason)
-            for job_id, lease, reason in tx.array(SQL["changes_cancels"], (worker,))
+            for job_id, lease, reason in tx.array(SQL["workers/changes_cancels"], (worker,))
         ),
         queues=tuple(
             QueueSettings(name, paused=bool(paused), concurrency=concurrency)
-            for name, paused, concurrency in tx.array(SQL["changes_queues"])
+            for name, paused, concurrency in tx.array(SQL["queues/settings"])
         ),
     )
 
 
-def unregister(tx: Transaction, worker: str) -> None:
-    """Remove a worker; what it still holds belongs to nobody alive, so it can be rescued."""
-    tx.run(SQL["unregister"], (worker,))
-
-
-def workers(tx: Transaction) -> tuple[WorkerRow, ...]:
+def all_workers(tx: Transaction) -> tuple[WorkerRow, ...]:
     """Return all workers by id."""
     return tuple(
         WorkerRow(
@@ -72,23 +98,31 @@ def workers(tx: Transaction) -> tuple[WorkerRow, ...]:
             alive=expires > tx.now,
             info=json.loads(info),
         )
-        for name, started, beaten, expires, info in tx.array(SQL["workers"])
+        for name, started, beaten, expires, info in tx.array(SQL["workers/all"])
     )
 
 
-def rescue(tx: Transaction, *, limit: int) -> tuple[Rescued, ...]:
-    """End the attempts of dead workers as crashed, at most `limit`, and remove those workers."""
-    done: list[Rescued] = []
+def _lead(tx: Transaction, role: str, *, worker: str, seconds: float) -> int | None:
+    wish = {"role": role, "worker": worker, "now": tx.now, "expires_at": later(tx.now, seconds)}
+    term: int | None = tx.value(SQL["workers/lead"], wish)
+    return term
+
+
+# ---------------------------------------------------------------------- rescue
+
+
+def _rescue(tx: Transaction, *, limit: int) -> tuple[Rescued, ...]:
+    rescued: list[Rescued] = []
     for orphan in _orphans(tx):
-        if len(done) == limit:
+        if len(rescued) == limit:
             break
         # A job that the database refuses to change (damaged, or a trigger of somebody's) is passed over.
         with suppress(sqlite3.IntegrityError, sqlite3.DataError):
-            done.append(_rescue(tx, orphan))
-    settle(tx, [one.id for one in done if one.state != State.RETRYABLE])
-    tx.queues.update(one.queue for one in done if one.state == State.RETRYABLE)
-    tx.run(SQL["rescue_workers"], (tx.now,))
-    return tuple(done)
+            rescued.append(_end(tx, orphan))
+    settle(tx, [job.id for job in rescued if job.state != State.RETRYABLE])
+    tx.queues.update(job.queue for job in rescued if job.state == State.RETRYABLE)
+    tx.run(SQL["workers/rescue_clean"], (tx.now,))
+    return tuple(rescued)
 
 
 @attrs.frozen
@@ -117,13 +151,13 @@ class _Orphan:
 
 def _orphans(tx: Transaction) -> Iterator[_Orphan]:
     after = 0
-    while page := tx.array(SQL["rescue_page"], {"now": tx.now, "after": after, "limit": _PAGE}):
+    while page := tx.array(SQL["workers/rescue_find"], {"now": tx.now, "after": after, "limit": _PAGE}):
         yield from (_Orphan(*row) for row in page)
         after = page[-1][0]
 
 
-def _rescue(tx: Transaction, orphan: _Orphan) -> Rescued:
-    """Rescue one job, wholly or not at all."""
+def _end(tx: Transaction, orphan: _Orphan) -> Rescued:
+    """End one job's attempt, wholly or not at all."""
     tx.run("SAVEPOINT one")
     try:
         new = {
@@ -133,7 +167,7 @@ def _rescue(tx: Transaction, orphan: _Orphan) -> Rescued:
             "finished_at": None if orphan.state is State.RETRYABLE else tx.now,
             "schedule_at": min(orphan.schedule_at, tx.now),
         }
-        tx.run(SQL["rescue"], new)
+        tx.run(SQL["workers/rescue_end"], new)
         started = tx.now if orphan.started_at is None else orphan.started_at  # a damaged row is rescued too
         record = (orphan.attempt, End.CRASHED.value, started, tx.now, orphan.worker)
         message = f"worker {orphan.worker} died, or was away for longer than its lease"
@@ -145,15 +179,3 @@ def _rescue(tx: Transaction, orphan: _Orphan) -> Rescued:
     finally:
         tx.run("RELEASE one")
     return Rescued(orphan.id, orphan.name, orphan.queue, orphan.worker, orphan.state)
-
-
-def lead(tx: Transaction, role: str, *, worker: str, seconds: float) -> int | None:
-    """Take or renew a leadership and return its term, or None if another one holds it."""
-    wish = {"role": role, "worker": worker, "now": tx.now, "expires_at": later(tx.now, seconds)}
-    term: int | None = tx.value(SQL["lead"], wish)
-    return term
-
-
-def resign(tx: Transaction, role: str, *, worker: str) -> None:
-    """Give up a leadership."""
-    tx.run(SQL["resign"], {"role": role, "worker": worker})

@@ -15,7 +15,7 @@ with recursive level (priority) as (
 select c.id, c.name, c.key, l.priority, c.schedule_at::text, c.id
   from level l
  cross join lateral (
-       select j.id, j.name, coalesce({cluster_key}, 'null') as key, j.schedule_at
+       select j.id, j.name, coalesce({limit_key}, 'null') as key, j.schedule_at
          from {schema}.job j
         where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
           and j.priority = l.priority and j.schedule_at <= statement_timestamp()
@@ -23,7 +23,7 @@ select c.id, c.name, c.key, l.priority, c.schedule_at::text, c.id
                                             else '-infinity' end,
                                        case when l.priority = :priority::bigint then :id::bigint else 0 end)
           and j.name = any(:names::text[])
-          and coalesce({cluster_key}, 'null') <> all(:full::text[])
+          and coalesce({limit_key}, 'null') <> all(:full::text[])
         order by j.schedule_at, j.id
         limit :limit::bigint) c
  where not exists (select from {schema}.queue q where q.name = :queue and q.paused)

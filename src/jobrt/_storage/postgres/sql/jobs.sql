@@ -9,7 +9,7 @@ select c.id, c.name, c.queue,
        least(c.schedule_at, '9999-12-31 23:59:59.999999+00') at time zone 'UTC',
        c.started_at at time zone 'UTC', c.finished_at at time zone 'UTC', c.worker, c.cancel_reason,
        d.result, d.progress, d.saved,
-       case when {details} and c.records > 0 then {attempts} end,
+       case when {details} and c.records > 0 then {attempt_records} end,
        {details} and c.state = 'completed' and c.lease < 0
   from {schema}.job c
   left join {schema}.detail d on {details} and d.job_id = c.id

@@ -1,4 +1,4 @@
-"""Wake listeners: at once for what this process did, within a poll for what others did."""
+"""Listeners of one process, and the jobs whose end is awaited there."""
 
 from __future__ import annotations
 

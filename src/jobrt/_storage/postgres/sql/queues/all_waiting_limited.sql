@@ -24,7 +24,7 @@ lane (queue, priority) as (
 waiting as (
     select l.queue, sum(due.available + later.available)::bigint as available, sum(later.scheduled)::bigint as scheduled,
            sum(due.retryable + later.retryable)::bigint as retryable, min(due.oldest) as oldest,
-           bool_or(due.seen >= :most::bigint or later.seen >= :most::bigint) as more,
+           bool_or(due.seen >= :limit::bigint or later.seen >= :limit::bigint) as more,
            json_agg(due.names) as names
       from lane l
      cross join lateral (
@@ -34,7 +34,7 @@ waiting as (
              from (select j.state, j.schedule_at, j.name from {schema}.job j
                     where j.state in ('scheduled', 'available', 'retryable') and j.queue = l.queue
                       and j.priority = l.priority and j.schedule_at <= statement_timestamp()
-                    order by j.schedule_at limit :most::bigint) d) due
+                    order by j.schedule_at limit :limit::bigint) d) due
      cross join lateral (
            select count(*) as seen, count(*) filter (where s.state = 'retryable') as retryable,
                   count(*) filter (where s.state = 'available') as available,
@@ -42,7 +42,7 @@ waiting as (
              from (select j.state from {schema}.job j
                     where j.state in ('scheduled', 'available', 'retryable') and j.queue = l.queue
                       and j.priority = l.priority and j.schedule_at > statement_timestamp()
-                    order by j.schedule_at limit :most::bigint) s) later
+                    order by j.schedule_at limit :limit::bigint) s) later
      where l.priority is not null
      group by l.queue
 )

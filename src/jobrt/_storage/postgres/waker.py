@@ -146,7 +146,9 @@ class Waker:
         # Workers also poll; and the connection that they listen on is lost too, most likely.
         try:
             with suppress(StorageError):
-                await self.database.fetch("notify", channel=self.database.channel, payloads=texts(payloads))
+                await self.database.fetch(
+                    "wakes/notify", channel=self.database.channel, payloads=texts(payloads)
+                )
         except trio.Cancelled:
             self._pending.update(payloads)  # a client that closes: `run` tells them in the end, twice perhaps
             raise

@@ -27,11 +27,11 @@ SELECT json_group_array(json_array(queue, json(due), json(later))) FROM (
                            json_group_array(DISTINCT name))
          FROM (SELECT state, schedule_at, name FROM jobrt_job AS j INDEXED BY jobrt_job_waiting
                WHERE state < 3 AND j.queue = lane.queue AND j.priority = lane.priority AND j.schedule_at <= :now
-               ORDER BY schedule_at LIMIT :most)) AS due,
+               ORDER BY schedule_at LIMIT :limit)) AS due,
         (SELECT json_array(count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
                            count(*) FILTER (WHERE state = 2))
          FROM (SELECT state FROM jobrt_job AS j INDEXED BY jobrt_job_waiting
                WHERE state < 3 AND j.queue = lane.queue AND j.priority = lane.priority AND j.schedule_at > :now
-               ORDER BY schedule_at LIMIT :most)) AS later
+               ORDER BY schedule_at LIMIT :limit)) AS later
     FROM lane WHERE priority IS NOT NULL
 );

@@ -1,0 +1,108 @@
+"""Name things in PostgreSQL: the schema and what is in it, the channel, and the statements with these names.
+
+A statement in ``sql/`` is written with ``:name`` for a parameter and ``{schema}`` before every table. It becomes
+PostgreSQL's own ``$1`` form once, here, so that no driver has to look into it again; parameters are texts
+(see `jobrt._storage.postgres.encode`) that the statement casts, so each statement has one prepared form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from jobrt._storage.sql_files import load_statements
+from jobrt.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Run", "Schema", "Statement"]
+
+_FILES: Final = load_statements("jobrt._storage.postgres")
+
+_LONGEST_NAME: Final = 63
+"""Bytes of an identifier, or a channel; PostgreSQL cuts longer identifiers off and refuses longer channels."""
+
+_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
+_PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
+_SPACE: Final = re.compile(r"\s+")
+
+
+@attrs.frozen
+class Statement:
+    """A statement as PostgreSQL takes it, and the parameter names that its ``$1``, ``$2`` … stand for."""
+
+    name: str
+    text: bytes
+    parameters: tuple[str, ...]
+
+    def arguments(self, values: Mapping[str, str | None]) -> list[str | None]:
+        """Return the values in the statement's order."""
+        return [values[name] for name in self.parameters]
+
+
+@attrs.frozen
+class Run:
+    """A statement and its values, for whoever has a connection; sent its rows where it is a step."""
+
+    statement: Statement
+    values: dict[str, str | None]
+
+
+def _checked(_self: object, _field: object, name: str) -> None:
+    if not name or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
+        msg = f"schema={name!r}: give a name of 1 to {_LONGEST_NAME} bytes"
+        raise StorageError(msg)
+
+
+@attrs.frozen(cache_hash=True)  # it is hashed to find each statement
+class Schema:
+    """The PostgreSQL schema that holds the tables; any name that PostgreSQL allows.
+
+    Raises:
+        StorageError: it does not allow that name.
+
+    """
+
+    name: str = attrs.field(validator=_checked)
+
+    @property
+    def quoted(self) -> str:
+        """Return the name as an identifier."""
+        return '"' + self.name.replace('"', '""') + '"'
+
+    @property
+    def channel(self) -> str:
+        """Return the channel on which workers are woken: one per schema."""
+        name = f"jobrt.{self.name}"
+        if len(name.encode()) > _LONGEST_NAME:
+            name = "jobrt." + hashlib.sha256(self.name.encode()).hexdigest()[:32]
+        return name
+
+    def fill(self, text: str) -> str:
+        """Put this schema's names into a text."""
+        names = {
+            "schema": self.quoted,
+            "literal": self.quoted.replace("'", "''"),
+            "channel": "'" + self.channel.replace("'", "''") + "'",
+        }
+        return _PLACEHOLDER.sub(lambda found: names.get(found[1], found[0]), text)
+
+    def statement(self, name: str, **parts: str) -> Statement:
+        """Return the statement of a file; ``parts`` name files to put in for ``{part}``, or are texts."""
+        return _statement(self, name, tuple(sorted(parts.items())))
+
+
+@lru_cache(maxsize=1024)
+def _statement(schema: Schema, name: str, parts: tuple[tuple[str, str], ...]) -> Statement:
+    text = _FILES[name]
+    for part, value in parts:
+        text = text.replace(f"{{{part}}}", _FILES.get(value, value))
+    numbers: dict[str, int] = {}
+    text = _PARAMETER.sub(lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}", text)
+    text = schema.fill(_SPACE.sub(" ", text))
+    return Statement(name, text.encode(), tuple(numbers))

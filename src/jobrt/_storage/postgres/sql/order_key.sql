@@ -1,1 +1,0 @@
-select {column} from {schema}.job c where c.id = :id::bigint

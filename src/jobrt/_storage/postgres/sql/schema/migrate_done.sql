@@ -1,0 +1,1 @@
+insert into {schema}.migration (name) values (:name)

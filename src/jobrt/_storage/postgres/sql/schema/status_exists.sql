@@ -1,0 +1,2 @@
+-- Asked before anything else of a database that may be empty.
+select to_regclass(:table) is not null

@@ -1,0 +1,92 @@
+"""Wakes in PostgreSQL: heard on a connection of its own, whose silence is noticed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import trio
+
+from jobrt._storage.contract import Wake
+from jobrt._storage.postgres.waker import CONTROL
+from jobrt._trio_psycopg.pool import call_deadline, open_connection, storage_errors
+from jobrt.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobrt._storage.postgres.claim import Marks
+    from jobrt._storage.postgres.database import Database
+    from jobrt._trio_psycopg import TrioConnection
+
+__all__ = ["PostgresWakes"]
+
+_CONNECT_SECONDS: Final = 10.0
+
+_PING_EVERY: Final = 10.0
+"""Seconds. A connection whose other end vanished stays open for hours; only asking shows it."""
+
+_PING_SECONDS: Final = 5.0
+
+_UNREAD_SECONDS: Final = 60.0
+"""Seconds that the server may be unable to send. It sends notifications in a transaction, so a stopped process that
+does not read would hold back vacuum for as long as it is stopped; its connection is cut instead, and made again."""
+
+
+@attrs.frozen
+class PostgresWakes:
+    """Implementation of `WakeSource`; hears nothing where LISTEN is not to be had."""
+
+    _database: Database
+    _url: str = attrs.field(repr=False)  # may hold a password
+    _marks: Marks
+
+    async def listen(
+        self,
+        deliver: Callable[[Wake], None],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        channel = self._database.channel
+        if channel is None:
+            task_status.started()
+            await trio.sleep_forever()
+            return
+        conn = await open_connection(self._url, seconds=_CONNECT_SECONDS, prepare_threshold=None)
+        try:
+            await _begin(conn, channel)
+            task_status.started()
+            while True:
+                with storage_errors(conn):
+                    async for notification in conn.notifies(timeout=_PING_EVERY):
+                        self._pass_on(notification.payload, deliver)
+                await _ping(conn, channel)
+        finally:
+            conn.abort()
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _pass_on(self, payload: str, deliver: Callable[[Wake], None]) -> None:
+        """Deliver what a payload means; one that is not understood is a later jobrt's."""
+        if payload.startswith("j:"):
+            queue = payload[2:]
+            self._marks.doubt(queue)
+            deliver(Wake("jobs", queue))
+        elif payload == CONTROL:
+            deliver(Wake("control"))
+        elif payload == "f":
+            deliver(Wake("finished"))
+
+
+async def _begin(conn: TrioConnection[Any], channel: str) -> None:
+    quoted = channel.replace('"', '""')
+    with call_deadline(conn, _PING_SECONDS):
+        await conn.execute(f"set tcp_user_timeout = {int(_UNREAD_SECONDS * 1000)}".encode())
+        await conn.execute(f'listen "{quoted}"'.encode())
+
+
+async def _ping(conn: TrioConnection[Any], channel: str) -> None:
+    with call_deadline(conn, _PING_SECONDS):
+        cursor = await conn.execute("select pg_listening_channels()")
+        channels = {row[0] for row in await cursor.fetchall()}
+    if channel not in channels:
+        raise StorageUnavailable(f"{conn.where}: this connection no longer listens on {channel!r}")

@@ -1,0 +1,47 @@
+"""Wakes in SQLite: at once for what this process did, within a poll for what others did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobrt._storage.contract import Wake
+    from jobrt._storage.sqlite.database import Database
+
+__all__ = ["SqliteWakes"]
+
+_POLL: Final = 0.02
+_IDLE_POLL: Final = 0.06
+_IDLE: Final = 2.0
+"""Seconds between looks whether somebody else has written: more when nobody has for some seconds.
+
+A look costs 5 µs, but waking up for it, in an idle program, some 150; so this is 0.25 % of a core.
+"""
+
+
+@attrs.frozen
+class SqliteWakes:
+    """Implementation of `WakeSource`."""
+
+    _database: Database
+
+    async def listen(
+        self,
+        deliver: Callable[[Wake], None],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        database = self._database
+        with database.hub.listening(deliver):
+            task_status.started()
+            if database.inline:  # nobody else can write to it
+                await trio.sleep_forever()
+            while True:
+                idle = trio.current_time() - database.noticed_at > _IDLE
+                await trio.sleep(_IDLE_POLL if idle else _POLL)
+                database.notice_others()
