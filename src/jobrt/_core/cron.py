@@ -303,7 +303,7 @@ def reconcile(declared: CronEntry, stored: CronEntry | None, *, now: datetime) -
 
 
 def orphaned(entry: CronEntry, declared: Container[str]) -> bool:
-    """Say whether a stored entry came from code that no longer has it, given the names that are declared now.
+    """Return whether a stored entry came from code that no longer has it, given the names that are declared now.
 
     It must not tick here: an entry whose schedule has changed in code has another name by default, and would tick
     by both. Workers that still run the older code declare it, and go on with it. What was made at run time belongs
@@ -382,7 +382,7 @@ def _between(schedule: Schedule, after: datetime, *, until: datetime) -> Iterato
 
 
 def _differ(one: CronEntry, other: CronEntry) -> bool:
-    """Say whether two entries want different ticks."""
+    """Return whether two entries want different ticks."""
     return (one.schedule, one.missed) != (other.schedule, other.missed)
 
 

@@ -33,7 +33,7 @@ _LONGEST: Final = timedelta(days=36_525)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    """Say whether `value` is an int or a float; True and False are neither, here."""
+    """Return whether `value` is an int or a float; True and False are neither, here."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -99,7 +99,7 @@ class Keep:
 
     @property
     def forever(self) -> bool:
-        """Say whether this removes nothing."""
+        """Return whether this removes nothing."""
         return self.age is None and self.count is None
 
 
@@ -133,7 +133,7 @@ class PruneRule:
     except_queues: tuple[str, ...] = ()
 
     def covers(self, state: str, *, name: str, queue: str) -> bool:
-        """Say whether a job of that state, name and queue is counted and judged by this rule."""
+        """Return whether a job of that state, name and queue is counted and judged by this rule."""
         return (
             state == self.state
             and (not self.only or name in self.only)
@@ -143,7 +143,7 @@ class PruneRule:
         )
 
     def removes(self, finished_at: datetime, *, newer: int, now: datetime) -> bool:
-        """Say whether a covered job goes, when `newer` covered jobs of its name finished after it."""
+        """Return whether a covered job goes, when `newer` covered jobs of its name finished after it."""
         old = self.age is None or finished_at < now - self.age
         return old and newer >= self.keep_at_least
 

@@ -57,7 +57,7 @@ class Queue:
 
     @property
     def clustered(self) -> bool:
-        """Say whether a limit holds over all workers, which makes claims take turns."""
+        """Return whether a limit holds over all workers, which makes claims take turns."""
         return self.cluster_limit is not None or self.per_key is not None
 
 

@@ -312,7 +312,7 @@ def _within(column: TimeColumn, window: timedelta) -> Where:
 
 
 def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:
-    """Say whether the filter matches this record at `now`: what the engines' SQL must agree with."""
+    """Return whether the filter matches this record at `now`: what the engines' SQL must agree with."""
     match where:
         case Everything():
             return True

@@ -69,7 +69,7 @@ class Subtree(Protocol):
         ...
 
     def contains(self, other: object) -> bool:
-        """Say whether `other` is this supervisor or stands below it."""
+        """Return whether `other` is this supervisor or stands below it."""
         ...
 
 

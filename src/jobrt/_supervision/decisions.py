@@ -112,7 +112,7 @@ class Policy:
 
     @property
     def grouped(self) -> bool:
-        """Say whether children depend on each other, so that order matters in a restart too."""
+        """Return whether children depend on each other, so that order matters in a restart too."""
         return self.strategy != "one_for_one"
 
     def group(self, names: Iterable[str], name: str) -> tuple[str, ...]:
@@ -162,17 +162,17 @@ class Slot:
 
     @property
     def alive(self) -> bool:
-        """Say whether there is an incarnation."""
+        """Return whether there is an incarnation."""
         return self.phase in _ALIVE
 
     @property
     def leaving(self) -> bool:
-        """Say whether there is an incarnation that has to go."""
+        """Return whether there is an incarnation that has to go."""
         return self.alive and (self.stale or not self.wanted)
 
     @property
     def pending(self) -> bool:
-        """Say whether it will be started by itself when it is due."""
+        """Return whether it will be started by itself when it is due."""
         return self.phase in (Phase.WAITING, Phase.FAILED)
 
     def started(self, now: float) -> Slot:
@@ -301,7 +301,7 @@ def ended(
 
 
 def _overrun(policy: Policy, slots: Slots, *, name: str, now: float) -> bool:
-    """Say whether one more restart would be too many.
+    """Return whether one more restart would be too many.
 
     All children share the allowance, as in OTP; but where a child that has had too many is set aside while
     the others go on, each has its own, or one bad child would have its siblings set aside with it. A child
@@ -386,7 +386,7 @@ def next_time(slots: Slots, *, now: float) -> float:
 
 
 def settled(policy: Policy, slots: Slots) -> bool:
-    """Say whether the start is over: all are up, done, set aside, or held up by one that is set aside."""
+    """Return whether the start is over: all are up, done, set aside, or held up by one that is set aside."""
     for slot in slots.values():
         if slot.phase is Phase.FAILED and policy.grouped:
             return True

@@ -267,7 +267,7 @@ class Supervisor:
         return 1.0 + (sum(limits) if self.in_turn else max(limits, default=0.0))
 
     def contains(self, other: object) -> bool:
-        """Say whether `other` is this supervisor or stands below it."""
+        """Return whether `other` is this supervisor or stands below it."""
         nested = (child.nested for child in self._children.values())
         return other is self or any(each.contains(other) for each in nested if each is not None)
 

@@ -270,7 +270,7 @@ class Pool:
         conn.abort()
 
     def is_overdue(self, conn: TrioConnection[Any]) -> bool:
-        """Say whether a lent connection is cut for having been lent too long."""
+        """Return whether a lent connection is cut for having been lent too long."""
         return self._lent[conn] == _OVERDUE
 
     async def aclose(self, seconds: float = 5.0) -> None:
