@@ -1,4 +1,4 @@
-"""Set up the test run: fixtures for everybody, and what Hypothesis may do."""
+"""Fixtures for all tests, and settings of Hypothesis."""
 
 import os
 
@@ -9,8 +9,8 @@ pytest.register_assert_rewrite("tests.support")
 
 pytest_plugins = ["pytester", "tests.support.fixtures"]
 
-# No deadlines: how long an example takes is the machine's affair. In CI the examples are the same each time,
-# so that a change is blamed only for what it broke; elsewhere each run looks somewhere else.
+# No deadlines: the duration of an example depends on the machine. In CI the examples are the same in each run, so
+# that a failure is caused by the change. Elsewhere each run tries other examples.
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("thorough", deadline=None, max_examples=2_000)

@@ -1,4 +1,4 @@
-"""Run ``python -m jobrt``."""
+"""Entry point of ``python -m jobrt``."""
 
 import sys
 

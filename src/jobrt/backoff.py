@@ -1,9 +1,11 @@
-"""Waits: the delays that tenacity lacks, and the state its strategies are called with.
+"""Wait strategies that tenacity lacks.
 
 tenacity has constant (`wait_fixed`), linear (`wait_incrementing`) and exponential (`wait_exponential`) waits.
-This module adds `polynomial`, and `jittered` and `bounded` for any wait. They are waits themselves: they add up,
-chain and nest with tenacity's, also outside jobrt. The order is the one that is written: in
-``bounded(jittered(w, relative=0.1), max=60)`` the jitter comes first, and 60 s is never exceeded.
+This module adds `polynomial`, and `jittered` and `bounded`, which wrap any wait. All three return tenacity waits:
+they can be added, chained and nested, and they work outside jobrt.
+
+Wrappers apply from the inside out. In ``bounded(jittered(w, relative=0.1), max=60)`` the jitter is applied first,
+so the delay never exceeds 60 s.
 """
 
 from __future__ import annotations
@@ -19,26 +21,32 @@ from tenacity.wait import wait_base
 
 from jobrt.errors import InvalidJob
 
-__all__ = ["LONGEST", "CallState", "Wait", "bounded", "jittered", "polynomial", "seconds_of"]
+__all__ = ["MAX_DELAY", "CallState", "Wait", "bounded", "jittered", "polynomial", "seconds_of"]
 
 Wait: TypeAlias = wait_base | Callable[[RetryCallState], float]
-"""What tenacity accepts as a wait: seconds, from a call's state."""
+"""A tenacity wait: a function from the state of a call to seconds."""
 
-LONGEST: Final = timedelta(days=3_650)
-"""No delay is longer. tenacity's own ceiling is 146 thousand million years, more than a datetime can hold."""
+MAX_DELAY: Final = timedelta(days=3_650)
+"""Upper limit of any delay. tenacity's own limit, 146 thousand million years, does not fit into a datetime."""
 
-# What tenacity is told at most: it raises bases to this power as exact ints, which at 10**9 takes 125 MB.
-_LAST_ATTEMPT: Final = 1_000_000
+# Upper limit of the attempt number passed to tenacity. It computes base**attempt as an exact int; at 10**9 that
+# takes 125 MB.
+_MAX_ATTEMPT_NUMBER: Final = 1_000_000
 
-# A call's state belongs to a `Retrying`; jobrt never runs one, since what retries is the row in the database.
+# A RetryCallState requires a Retrying. jobrt never runs it: retries are scheduled in the database.
 _RETRYING: Final = Retrying()
 
 
 class CallState(RetryCallState):
-    """The state that tenacity's strategies are called with, for an attempt that has just failed.
+    """State of an attempt that has just failed, as passed to tenacity's strategies.
 
-    ``attempt_number`` counts from 1, ``outcome`` holds the error, ``args`` what the call was about (a job's
-    record), ``chance`` is what `jittered` draws from; None leaves it to tenacity's own source of chance.
+    Attributes:
+        attempt_number: the attempt, counted from 1.
+        outcome: a future with the error.
+        args: the arguments of the call; for a job, its record.
+        chance: source of the random numbers that `jittered` uses, from 0 (inclusive) to 1. None means
+            tenacity's own source.
+
     """
 
     def __init__(
@@ -49,16 +57,16 @@ class CallState(RetryCallState):
         chance: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(_RETRYING, None, args, {})
-        self.attempt_number: int = min(max(attempt, 1), _LAST_ATTEMPT)
+        self.attempt_number: int = min(max(attempt, 1), _MAX_ATTEMPT_NUMBER)
         self.chance = chance
         self.set_exception((type(error), error, error.__traceback__))
 
 
 def polynomial(factor: float = 1.0, power: float = 2.0) -> wait_base:
-    """Wait ``factor * attempt ** power`` seconds, at most `LONGEST`: 1, 4, 9, 16 … s as it stands.
+    """Return a wait of ``factor * attempt ** power`` seconds, at most `MAX_DELAY`: by default 1, 4, 9, 16 … s.
 
     Raises:
-        InvalidJob: an argument is negative, endless or no number.
+        InvalidJob: an argument is negative, infinite or not a number.
 
     """
     return _Polynomial(_argument("factor", factor), _argument("power", power))
@@ -67,42 +75,42 @@ def polynomial(factor: float = 1.0, power: float = 2.0) -> wait_base:
 def jittered(
     wait: Wait, *, relative: float | None = None, absolute: timedelta | float | None = None
 ) -> wait_base:
-    """Spread a wait evenly around itself, never below 0.
+    """Return `wait` with uniform random jitter around it, never below 0.
 
     Args:
         wait: any tenacity wait.
-        relative: a share of the wait, from 0 to 1: 0.1 is ±10 %.
-        absolute: seconds or a timedelta: 5 is ±5 s. Give this or `relative`.
+        relative: the jitter as a fraction of the wait, from 0 to 1: 0.1 is ±10 %.
+        absolute: the jitter in seconds or as a timedelta: 5 is ±5 s.
 
     Raises:
-        InvalidJob: both or neither is given, or one is out of range.
+        InvalidJob: both or neither of `relative` and `absolute` are given, or one is out of range.
 
     """
     if (relative is None) == (absolute is None):
-        msg = "jittered(): give relative= or absolute=, one of them"
+        msg = "jittered() takes either relative= or absolute=, and not both"
         raise InvalidJob(msg)
-    share = _argument("relative", relative or 0.0)
-    if share > 1:
-        msg = f"jittered(): relative is {relative!r}; it is a share of the wait, from 0 to 1"
+    fraction = _argument("relative", relative or 0.0)
+    if fraction > 1:
+        msg = f"relative is {relative!r}: use a fraction of the wait, from 0 to 1"
         raise InvalidJob(msg)
-    return _Jittered(wait, share, _argument("absolute", absolute or 0.0))
+    return _Jittered(wait, fraction, _argument("absolute", absolute or 0.0))
 
 
 def bounded(
     wait: Wait,
     *,
-    min: timedelta | float = 0.0,  # noqa: A002  # the names that tenacity's waits have
-    max: timedelta | float = LONGEST,  # noqa: A002
+    min: timedelta | float = 0.0,  # noqa: A002  # tenacity's waits use these names
+    max: timedelta | float = MAX_DELAY,  # noqa: A002
 ) -> wait_base:
-    """Keep a wait between `min` and `max` (seconds or timedeltas), whatever it is made of.
+    """Return `wait` limited to the range from `min` to `max` (seconds or timedeltas).
 
     Raises:
-        InvalidJob: a bound is negative or endless, or `min` is above `max`.
+        InvalidJob: a limit is negative or infinite, or `min` is greater than `max`.
 
     """
     low, high = _argument("min", min), _argument("max", max)
     if low > high:
-        msg = f"bounded(): min={min!r} is above max={max!r}"
+        msg = f"bounded(): min={min!r} is greater than max={max!r}"
         raise InvalidJob(msg)
     return _Bounded(wait, low, high)
 
@@ -111,7 +119,7 @@ def _argument(name: str, value: timedelta | float) -> float:
     seconds = seconds_of(value)
     if seconds is not None:
         return seconds
-    msg = f"{name} is {value!r}: give a finite number (or, for a duration, a timedelta) from 0 up"
+    msg = f"{name} is {value!r}: use a finite number of at least 0, or a timedelta for a duration"
     raise InvalidJob(msg)
 
 
@@ -123,10 +131,10 @@ class _Polynomial(wait_base):
     def __call__(self, retry_state: RetryCallState) -> float:
         try:
             return min(
-                self.factor * math.pow(retry_state.attempt_number, self.power), LONGEST.total_seconds()
+                self.factor * math.pow(retry_state.attempt_number, self.power), MAX_DELAY.total_seconds()
             )
-        except OverflowError:
-            return LONGEST.total_seconds()
+        except OverflowError:  # math.pow, from about 1e308 on
+            return MAX_DELAY.total_seconds()
 
 
 @attrs.frozen
@@ -138,9 +146,9 @@ class _Jittered(wait_base):
     def __call__(self, retry_state: RetryCallState) -> float:
         seconds = self.wait(retry_state)
         chance = retry_state.chance if isinstance(retry_state, CallState) else None
-        draw = chance() if chance else wait_random(0, 1)(retry_state)
-        reach = seconds * self.relative + self.absolute
-        return max(seconds + reach * (2 * draw - 1), 0.0)
+        drawn = chance() if chance else wait_random(0, 1)(retry_state)
+        spread = seconds * self.relative + self.absolute
+        return max(seconds + spread * (2 * drawn - 1), 0.0)
 
 
 @attrs.frozen
@@ -154,7 +162,7 @@ class _Bounded(wait_base):
 
 
 def seconds_of(value: object) -> float | None:
-    """Return a duration in seconds; None if `value` is not a finite one from 0 up."""
+    """Return a duration in seconds, or None if `value` is not a finite duration of at least 0."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None

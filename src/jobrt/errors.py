@@ -1,28 +1,28 @@
-"""Name everything that jobrt raises.
+"""Exceptions that jobrt raises.
 
 ::
 
     JobrtError
-    ├─ InvalidJob(ValueError)         a bad definition or payload, refused before any I/O; names the field
-    │  ├─ InvalidResult               a job returned what is not JSON, or is too large to keep
-    │  └─ UndecodablePayload          a stored payload that no longer fits its job class
-    ├─ InvalidFilter(ValueError)      a malformed `where`, order or limit
-    ├─ InvalidSetting(ValueError)     a malformed queue, cron entry, retention rule or option of `App`
-    ├─ DuplicateJobName(ValueError)   two job classes with one name in an app
-    ├─ UnknownJob(LookupError)        no job class of that name in this app
-    ├─ JobNotFound(LookupError)       no job with that id in the database
-    ├─ CronNotFound(LookupError)      no cron entry of that name in the database
-    ├─ JobStateError(RuntimeError)    the job is there, but in a state that does not allow it (rerun while it runs)
-    ├─ JobUnsuccessful                what `handle.result()` raises instead of a result; `.record` has the attempts
-    │  ├─ JobFailed                   discarded because its attempts were used up
-    │  ├─ JobCancelled                somebody cancelled it
-    │  └─ JobDiscarded                it, or its RETRY predicate, said that another try is pointless
-    ├─ StorageError                   the database said no; the driver's error is its `__cause__`
-    │  ├─ StorageUnavailable          transient: away, locked, overloaded; trying again later can help
-    │  └─ SchemaError                 migrate first, or the schema is newer than this jobrt
-    ├─ LeaseLost                      somebody else owns the job now; whatever we wrote about it was refused
-    ├─ SupervisorFailed               a child failed more often than its supervisor's intensity allows
-    └─ InternalError                  a bug in jobrt, for example an illegal state transition
+    ├─ InvalidJob(ValueError)         invalid job definition or payload; refused before any I/O
+    │  ├─ InvalidResult               a job returned a value that is not JSON or is too large
+    │  └─ UndecodablePayload          a stored payload does not match its job class
+    ├─ InvalidFilter(ValueError)      invalid `where`, order or limit
+    ├─ InvalidSetting(ValueError)     invalid queue, cron entry, retention rule or option of `App`
+    ├─ DuplicateJobName(ValueError)   two job classes of an app have the same name
+    ├─ UnknownJob(LookupError)        this app has no job class of that name
+    ├─ JobNotFound(LookupError)       the database has no job with that id
+    ├─ CronNotFound(LookupError)      the database has no cron entry of that name
+    ├─ JobStateError(RuntimeError)    the job exists, but its state does not allow the operation
+    ├─ JobUnsuccessful                the job ended without a result; `.record` has its attempts
+    │  ├─ JobFailed                   all attempts were used
+    │  ├─ JobCancelled                the job was cancelled
+    │  └─ JobDiscarded                the job returned `Discard`, or its RETRY predicate refused a retry
+    ├─ StorageError                   the database refused a call; `__cause__` is the driver's error
+    │  ├─ StorageUnavailable          database unreachable, locked or overloaded; a retry may succeed
+    │  └─ SchemaError                 tables missing, or of another version of jobrt
+    ├─ LeaseLost                      the worker no longer owns the job; its write was refused
+    ├─ SupervisorFailed               a child failed more often than its supervisor allows
+    └─ InternalError                  a bug in jobrt
 
 `trio.Cancelled` is never wrapped.
 """
@@ -60,51 +60,65 @@ __all__ = [
 
 
 class JobrtError(Exception):
-    """Be the base of everything that jobrt raises on purpose."""
+    """Base class for all jobrt exceptions."""
 
 
 class InvalidJob(JobrtError, ValueError):
-    """Refuse a job definition or payload; the message names the class, the field and the remedy."""
+    """Raised when a job definition or payload is invalid, before any I/O.
+
+    The message names the class, the field and the remedy.
+    """
 
 
 class UndecodablePayload(InvalidJob):
-    """Say which field of a stored payload no longer fits the job class."""
+    """Raised when a stored payload does not match its job class; the message names the field.
+
+    `InvalidJob` itself is raised for a payload that is not stored yet.
+    """
 
 
 class InvalidResult(InvalidJob):
-    """Refuse to keep what a job returned: it is not JSON, or larger than 256 KiB."""
+    """Raised when the return value of a job is not JSON, or is larger than 256 KiB."""
 
 
 class InvalidFilter(JobrtError, ValueError):
-    """A malformed filter, order or limit."""
+    """Raised when a filter, an order or a limit is invalid."""
 
 
 class InvalidSetting(JobrtError, ValueError):
-    """A malformed queue setting, cron entry, retention rule or option of `App`."""
+    """Raised when a queue setting, a cron entry, a retention rule or an option of `App` is invalid."""
 
 
 class DuplicateJobName(JobrtError, ValueError):
-    """Refuse a second job class with a name that is taken; the message names both classes."""
+    """Raised when two job classes of an app have the same name; the message names both classes."""
 
 
 class UnknownJob(JobrtError, LookupError):
-    """Say that this app has no job class of that name, and what comes close."""
+    """Raised when this app has no job class of that name; the message lists similar names.
+
+    `JobNotFound` is about a stored job, and not about a class.
+    """
 
 
 class JobNotFound(JobrtError, LookupError):
-    """Say that the database has no job with that id."""
+    """Raised when the database has no job with that id."""
 
 
 class CronNotFound(JobrtError, LookupError):
-    """The database has no cron entry of that name."""
+    """Raised when the database has no cron entry of that name."""
 
 
 class JobStateError(JobrtError, RuntimeError):
-    """Say that the job's state does not allow what was asked."""
+    """Raised when the state of a job does not allow the operation: a running job cannot be rerun."""
 
 
 class JobUnsuccessful(JobrtError):
-    """Be raised by ``handle.result()`` for a job that ended without a result."""
+    """Raised by ``handle.result()`` when the job ended without a result; base class of the three reasons.
+
+    Attributes:
+        record: the job as it is stored, with its attempts.
+
+    """
 
     def __init__(self, message: str, record: JobRecord) -> None:
         super().__init__(message)
@@ -112,36 +126,39 @@ class JobUnsuccessful(JobrtError):
 
 
 class JobFailed(JobUnsuccessful):
-    """Say that the job used up its attempts; the last one's error is in the message."""
+    """Raised when the job used all of its attempts; the message has the last error."""
 
 
 class JobCancelled(JobUnsuccessful):
-    """Say that the job was cancelled, and why."""
+    """Raised when the job was cancelled; the message has the reason."""
 
 
 class JobDiscarded(JobUnsuccessful):
-    """Say that the job gave itself up, or that its ``RETRY`` predicate did."""
+    """Raised when the job returned ``Discard`` or its ``RETRY`` predicate refused a retry."""
 
 
 class StorageError(JobrtError):
-    """Say what the database refused; the driver's error is the ``__cause__``."""
+    """Raised when the database refused a call; ``__cause__`` is the driver's error.
+
+    Repeating the call does not help, except after `StorageUnavailable`.
+    """
 
 
 class StorageUnavailable(StorageError):
-    """Say that the database is away, locked or overloaded: trying again later can help."""
+    """Raised when the database is unreachable, locked or overloaded; a retry may succeed."""
 
 
 class SchemaError(StorageError):
-    """Say that the tables are missing, older, or newer than this jobrt."""
+    """Raised when the tables are missing, or older or newer than this version of jobrt."""
 
 
 class LeaseLost(JobrtError):
-    """Say that somebody else owns the job now, so that a write about it was refused."""
+    """Raised when a worker no longer owns the job; its write about the attempt was refused."""
 
 
 class SupervisorFailed(JobrtError):
-    """Say that a child failed more often than allowed; its last error is the ``__cause__``."""
+    """Raised when a child failed more often than allowed; ``__cause__`` is its last error."""
 
 
 class InternalError(JobrtError):
-    """Say that jobrt itself has a bug."""
+    """Raised when jobrt has a bug, for example an illegal state transition."""

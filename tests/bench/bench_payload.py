@@ -1,6 +1,6 @@
-"""Measure what defining, encoding and decoding a job costs: ``python tests/bench/bench_payload.py``.
+"""Benchmark of defining, encoding and decoding a job: ``python tests/bench/bench_payload.py``.
 
-Each figure is the best of many rounds, in µs of CPU time, beside what `json` alone takes for the same text.
+Each figure is the best of twenty rounds, in µs of CPU time, next to the time of `json` for the same text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobrt._registry import Job, definition_of, encode_result
 
 
 class SendEmail(Job):
-    """Two fields, as most jobs have."""
+    """Job with two fields."""
 
     to: str
     width: int = 800
@@ -29,7 +29,7 @@ class SendEmail(Job):
 
 @attrs.frozen
 class Row:
-    """A part of a bigger payload."""
+    """Part of a larger payload."""
 
     when: datetime
     amount: float
@@ -37,7 +37,7 @@ class Row:
 
 
 class Import(Job):
-    """Ten rows and an id."""
+    """Job with an id and several rows."""
 
     batch: UUID
     rows: list[Row]
@@ -47,7 +47,7 @@ class Import(Job):
 
 
 def define() -> None:
-    """Define a job class of two fields."""
+    """Define a job class with two fields."""
 
     class Local(Job):
         to: str
@@ -57,18 +57,18 @@ def define() -> None:
 
 
 def best(name: str, statement: object, *, number: int) -> None:
-    """Print the best time of one call."""
+    """Print the best time of a call."""
     rounds = timeit.repeat(statement, number=number, repeat=20, timer=time.thread_time)  # type: ignore[arg-type]
     print(f"{name:<40} {min(rounds) / number * 1e6:>10.2f} µs")
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the benchmark."""
     print(f"CPython {platform.python_version()}, {platform.machine()}")
     small = SendEmail("a@example.com", 640)
     rows = [Row(datetime(2026, 1, 1, tzinfo=UTC), 1.5, ["a", "b"]) for _ in range(10)]
     big = Import(UUID(int=1), rows)
-    best("make a job of 2 fields", lambda: SendEmail("a@example.com", 640), number=20_000)
+    best("create a job of 2 fields", lambda: SendEmail("a@example.com", 640), number=20_000)
     for label, job, number in (("2 fields", small, 20_000), ("10 rows of 3 fields", big, 1_000)):
         definition = definition_of(job)
         text = definition.encode(job)

@@ -1,9 +1,9 @@
-"""Measure jobrt and its peers on one PostgreSQL server in one run: ``python tests/bench/postgres.py``.
+"""Benchmark of jobrt and its peers on a PostgreSQL server: ``python tests/bench/postgres.py``.
 
-Needs Linux. Starts a server of its own with durable commits, or uses that of --conninfo, as somebody who may create
-databases there. Every client and worker is a process of its own, every measurement has a database of its own, and a
-job counts when its end is committed. Tables go to standard output, progress to standard error. Peers are installed
-at first use, into a folder in the temporary folder. `design/benchmarks.md` tells how to read the figures.
+It requires Linux. It starts a server with durable commits, or uses that of --conninfo, whose user must be allowed to
+create databases. Each client and worker is a process, and each measurement has a database of its own. A job counts
+when its end is committed. Tables go to standard output, progress goes to standard error. Peers are installed at first
+use, in a folder of the temporary folder. `design/benchmarks.md` explains the figures.
 """
 
 from __future__ import annotations
@@ -57,38 +57,49 @@ TABLES = (
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the options of the command line."""
     others = [name for name in PEERS if name != "jobrt"]
     sizes = Sizes()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peers", default=",".join(others), help="of %(default)s; '' for jobrt alone")
-    parser.add_argument("--settings", default="default,best", help="of the peers; jobrt runs at its defaults")
-    parser.add_argument("--repeat", type=int, default=sizes.repeat, help="rounds; figures are their medians")
-    parser.add_argument("--jobs", type=int, help=f"per drain: {sizes.jobs:,}, with --snapshot 250,000")
-    parser.add_argument("--pulses", type=int, default=sizes.pulses, help="jobs for an idle worker's latency")
-    parser.add_argument("--seconds", type=float, default=sizes.seconds, help="for enqueueing one by one")
-    parser.add_argument("--limit", type=float, default=sizes.limit, help="seconds that a drain may take")
-    parser.add_argument("--idle", type=float, default=sizes.idle, help="seconds of measuring an idle worker")
-    parser.add_argument("--conninfo", help="URL of another server")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds")
-    parser.add_argument("--snapshot", action="store_true", help="only: hold a snapshot open while jobs pass")
+    parser.add_argument("--peers", default=",".join(others), help="some of %(default)s; '' for jobrt only")
     parser.add_argument(
-        "--backlog", type=int, action="append", default=[], metavar="N", help="only: N jobs wait; repeat it"
+        "--settings", default="default,best", help="settings of the peers; jobrt has its defaults"
     )
     parser.add_argument(
-        "--finished", type=int, default=0, metavar="M", help="with --backlog, also: M finished"
+        "--repeat", type=int, default=sizes.repeat, help="number of rounds; figures are medians"
+    )
+    parser.add_argument("--jobs", type=int, help=f"jobs per drain: {sizes.jobs:,}, with --snapshot 250,000")
+    parser.add_argument("--pulses", type=int, default=sizes.pulses, help="jobs for an idle worker's latency")
+    parser.add_argument(
+        "--seconds", type=float, default=sizes.seconds, help="duration of enqueueing one by one"
+    )
+    parser.add_argument("--limit", type=float, default=sizes.limit, help="maximum seconds of a drain")
+    parser.add_argument("--idle", type=float, default=sizes.idle, help="seconds to measure an idle worker")
+    parser.add_argument("--conninfo", help="URL of another server")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of all rounds to FILE")
+    parser.add_argument("--snapshot", action="store_true", help="only: drain with a snapshot held open")
+    parser.add_argument(
+        "--backlog",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="only: drain with N waiting jobs; repeatable",
+    )
+    parser.add_argument(
+        "--finished", type=int, default=0, metavar="M", help="with --backlog: also with M finished jobs"
     )
     return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark."""
     options = parse()
     names = ["jobrt", *filter(None, options.peers.split(","))]
     if unknown := sorted(set(names) - set(PEERS)):
-        raise SystemExit(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
+        raise SystemExit(f"unknown peer {', '.join(unknown)}: use {', '.join(PEERS)}")
     alone = options.snapshot or options.backlog
     results = Results()
     peers = [PEERS[name] for name in names[: 1 if alone else None]]
@@ -114,7 +125,7 @@ def main() -> None:
 def flatness(
     bench: Bench, databases: PostgresDatabases, who: Contestant, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Measure jobrt alone: with a snapshot held open, with backlogs."""
+    """Measure jobrt with a snapshot held open, or with backlogs."""
     measured = {}
     if options.snapshot:
         measured["snapshot"] = snapshot(bench, who, jobs=options.jobs or 250_000, repeat=options.repeat)
@@ -129,7 +140,7 @@ def flatness(
 
 
 def sizes(options: argparse.Namespace) -> Sizes:
-    """Return how much is to be measured."""
+    """Return the sizes of the measurements."""
     return Sizes(
         repeat=options.repeat,
         jobs=options.jobs or Sizes().jobs,
@@ -142,7 +153,7 @@ def sizes(options: argparse.Namespace) -> Sizes:
 
 @contextmanager
 def serving(conninfo: str | None) -> Generator[Server]:
-    """Give a server: the one named, or one of our own."""
+    """Yield the server of `conninfo`, or a new one."""
     if conninfo:
         yield Server(conninfo)
         return
@@ -155,7 +166,7 @@ def serving(conninfo: str | None) -> Generator[Server]:
 
 
 def machine(databases: PostgresDatabases) -> dict[str, Any]:
-    """Return what a figure depends on besides the code."""
+    """Return the properties of machine and server that affect the figures."""
     return {
         "at": time.strftime("%Y-%m-%d %H:%M"),
         "Python": platform.python_version(),
@@ -167,7 +178,7 @@ def machine(databases: PostgresDatabases) -> dict[str, Any]:
 
 
 def show(results: Results) -> None:
-    """Print a row per contestant, then what must be reached."""
+    """Print the figures of each contestant, then the targets."""
     medians = {name: spreads(rounds) for name, rounds in results.rounds.items()}
     for title, figures in TABLES:
         rows = [
@@ -176,12 +187,12 @@ def show(results: Results) -> None:
         print(f"\n{markdown((title, *figures), rows)}")
     print("\n" + markdown(("measured", "release"), results.versions.items()))
     if results.failures:
-        print("\n" + markdown(("failed", "why"), results.failures.items()))
+        print("\n" + markdown(("failed", "reason"), results.failures.items()))
     print("\n" + report(judge(results.rounds)))
 
 
 def record(results: Results) -> dict[str, Any]:
-    """Return everything, for a file."""
+    """Return all results as JSON values."""
     return {
         "versions": results.versions,
         "rounds": results.rounds,
@@ -191,9 +202,10 @@ def record(results: Results) -> dict[str, Any]:
             for name, rounds in results.rounds.items()
         },
         "targets": [
-            {"what": one.target.what, "rival": one.rival, "needed": one.target.bound, "met": one.met}
-            | attrs.asdict(one.value)
-            for one in judge(results.rounds)
+            {"what": verdict.target.what, "rival": verdict.rival}
+            | {"needed": verdict.target.bound, "met": verdict.met}
+            | attrs.asdict(verdict.value)
+            for verdict in judge(results.rounds)
         ],
     }
 

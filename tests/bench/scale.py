@@ -1,10 +1,10 @@
-"""Measure what maintenance, counting and listing take in a large table: ``python tests/bench/scale.py``.
+"""Benchmark of maintenance, counting and listing in a large table: ``python tests/bench/scale.py``.
 
-Fills a SQLite file and a PostgreSQL database with ``--finished`` jobs that are over and ``--scheduled`` that are due
-in the future, a thousand due ones and a dead worker's thousand beside them, by plain SQL, and calls each method of the
-storage that workers, the command line and the dashboard call all the time. Shown are the slowest and the median of the
-calls, in milliseconds of the clock: on a machine with other work they are upper bounds. Names and queues are seven and
-three; finish times are spread over ten days.
+It fills a SQLite file and a PostgreSQL database with SQL: ``--finished`` finished jobs, ``--scheduled`` scheduled jobs,
+a thousand due jobs, and a thousand jobs of a dead worker. Then it calls the methods of the storage that workers, the
+command line and the dashboard call often. It prints the median and the slowest of the calls in milliseconds of real
+time; on a busy machine these are upper bounds. There are seven names and three queues, and finish times within ten
+days.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import trio
+
+from jobrt._core.worker_info import WorkerInfo
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.support.shared import Clusters
@@ -68,7 +70,7 @@ select %(state)s::jobrt.job_state, 'q' || n %% 3, 'job' || n %% 7, n %% 3, %(att
 
 
 def kinds(options: argparse.Namespace) -> list[tuple[str, int]]:
-    """Return which states to fill with how many jobs."""
+    """Return the number of jobs in each state."""
     return [
         ("completed", options.finished),
         ("scheduled", options.scheduled),
@@ -78,7 +80,7 @@ def kinds(options: argparse.Namespace) -> list[tuple[str, int]]:
 
 
 def fill_sqlite(path: Path, options: argparse.Namespace) -> None:
-    """Put the jobs into a file."""
+    """Insert the jobs into a SQLite file."""
     states = {"scheduled": 0, "available": 1, "executing": 3, "completed": 4}
     now = time.time_ns() // 1000
     with closing(sqlite3.connect(path)) as db:
@@ -102,7 +104,7 @@ def fill_sqlite(path: Path, options: argparse.Namespace) -> None:
 
 
 def fill_postgres(url: str, options: argparse.Namespace) -> None:
-    """Put the jobs into a database."""
+    """Insert the jobs into a PostgreSQL database."""
     with psycopg.connect(url, autocommit=True) as db:
         db.execute(migration_sql().encode())
         for state, count in kinds(options):
@@ -124,7 +126,7 @@ def fill_postgres(url: str, options: argparse.Namespace) -> None:
 
 @asynccontextmanager
 async def engine(name: str, options: argparse.Namespace) -> AsyncIterator[Storage]:
-    """Open a filled database of one kind."""
+    """Open a filled database."""
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         if name == "sqlite":
             path = Path(folder, "jobs.db")
@@ -146,7 +148,7 @@ async def engine(name: str, options: argparse.Namespace) -> AsyncIterator[Storag
 
 
 def calls(storage: Storage) -> dict[str, Callable[[], Awaitable[Any]]]:
-    """Return what to measure."""
+    """Return the calls to measure."""
     demand = Demand("worker", "q1", limit=100, names=NAMES)
     nothing = Demand("worker", "q1", limit=100, names=("none",))
     aged = [PruneRule(state=state, age=timedelta(days=9)) for state in (State.COMPLETED, State.DISCARDED)]
@@ -175,11 +177,11 @@ def calls(storage: Storage) -> dict[str, Callable[[], Awaitable[Any]]]:
 
 
 async def measure(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Return the milliseconds of each call."""
+    """Return the times of each call in milliseconds."""
     began = time.perf_counter()
     async with engine(name, options) as storage:
         print(f"{name}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-        await storage.workers.register("worker", lease=3600.0, info={})
+        await storage.workers.register("worker", lease=3600.0, info=WorkerInfo())
         found: dict[str, list[float]] = {}
         for what, call in calls(storage).items():
             for _ in range(CALLS):
@@ -197,12 +199,14 @@ async def measure(name: str, options: argparse.Namespace) -> dict[str, list[floa
 
 
 def main() -> None:
-    """Fill, measure, print a table."""
+    """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--finished", type=int, default=1_000_000, help="jobs that are over")
-    parser.add_argument("--scheduled", type=int, default=1_000_000, help="jobs due in the future")
-    parser.add_argument("--engine", choices=["sqlite", "postgres"], action="append", help="only this one")
-    parser.add_argument("--folder", type=Path, help="where the SQLite file goes")
+    parser.add_argument("--finished", type=int, default=1_000_000, help="number of finished jobs")
+    parser.add_argument("--scheduled", type=int, default=1_000_000, help="number of scheduled jobs")
+    parser.add_argument(
+        "--engine", choices=["sqlite", "postgres"], action="append", help="measure only this engine"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the SQLite file")
     options = parser.parse_args()
     engines = options.engine or ["sqlite", "postgres"]
     print(
@@ -213,7 +217,9 @@ def main() -> None:
     print("| ms: median (slowest) | " + " | ".join(engines) + " |")
     print("| --- |" + " --- |" * len(engines))
     for what in next(iter(tables.values())):
-        cells = [f"{statistics.median(one[what]):.1f} ({max(one[what]):.1f})" for one in tables.values()]
+        cells = [
+            f"{statistics.median(times[what]):.1f} ({max(times[what]):.1f})" for times in tables.values()
+        ]
         print(f"| {what} | " + " | ".join(cells) + " |")
 
 

@@ -1,8 +1,8 @@
-"""Measure jobrt on a SQLite file: ``python tests/bench/sqlite.py``.
+"""Benchmark of jobrt on a SQLite file: ``python tests/bench/sqlite.py``.
 
-Default settings, synchronous FULL, no-op jobs, one worker process; a job counts when its end is committed. Figures are
-medians of some rounds, with the lowest and the highest. A job's start is measured with client and worker in one
-program, as SQLite is mostly used, and with the client in a process of its own.
+It runs no-op jobs in one worker process with default settings and synchronous FULL. A job counts when its end is
+committed. Figures are medians of several rounds, with the lowest and the highest. The start of a job is measured with
+client and worker in the same program, the usual case, and with the client in another process.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ begun: dict[int, float] = {}
 
 
 class Noop(jobrt.Job):
-    """Do nothing but tell when."""
+    """Job that only records its start."""
 
     number: int
     pad: str = "x" * 64
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Tell when it began."""
+        """Record the time."""
         begun[self.number] = time.perf_counter()
 
 
 async def start_in_one_program(url: str, jobs: int) -> Figures:
-    """Measure milliseconds from the call of enqueue to the first line of the body, at random intervals."""
+    """Measure the time from the call of enqueue to the start of the body, at random intervals."""
     begun.clear()
     chance, called = random.Random(42), []
     app = jobrt.App(url, jobs=[Noop])
@@ -73,7 +73,7 @@ async def start_in_one_program(url: str, jobs: int) -> Figures:
 
 
 def measure(bench: Bench, who: Contestant, options: argparse.Namespace) -> Figures:
-    """Return the figures of one round."""
+    """Return the figures of a round."""
     figures = one_by_one(bench, who, seconds=options.seconds)
     figures |= drain(bench, who, jobs=options.jobs, limit=300)
     figures |= pulse(bench, who, jobs=options.pulses, idle=options.idle)
@@ -83,21 +83,21 @@ def measure(bench: Bench, who: Contestant, options: argparse.Namespace) -> Figur
 
 
 def parse() -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeat", type=int, default=3, help="rounds; figures are their medians")
-    parser.add_argument("--jobs", type=int, default=100_000, help="per drain")
+    parser.add_argument("--repeat", type=int, default=3, help="number of rounds; figures are medians")
+    parser.add_argument("--jobs", type=int, default=100_000, help="jobs per drain")
     parser.add_argument("--pulses", type=int, default=200, help="jobs for an idle worker's latency")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for enqueueing one by one")
-    parser.add_argument("--idle", type=float, default=20.0, help="seconds of measuring an idle worker")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures of all rounds")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of enqueueing one by one")
+    parser.add_argument("--idle", type=float, default=20.0, help="seconds to measure an idle worker")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of all rounds to FILE")
     return parser.parse_args()
 
 
 def machine() -> dict[str, Any]:
-    """Return what a figure depends on besides the code."""
+    """Return the properties of the machine that affect the figures."""
     return {
         "at": time.strftime("%Y-%m-%d %H:%M"),
         "jobrt": version("jobrt"),
@@ -112,7 +112,7 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark."""
     options, about = parse(), machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     who, rounds = Contestant(PEERS["jobrt"], "default", sys.executable), []
@@ -125,14 +125,16 @@ def main() -> None:
     verdicts = judge({OURS: rounds}, TARGETS)
     print(
         "\n"
-        + markdown(("figure", "median (lowest-highest)"), [(name, str(one)) for name, one in medians.items()])
+        + markdown(
+            ("figure", "median (lowest-highest)"), [(name, str(spread)) for name, spread in medians.items()]
+        )
     )
     print("\n" + report(verdicts))
     if options.json:
-        figures = {name: attrs.asdict(one) for name, one in medians.items()}
-        met = {one.target.what: one.met for one in verdicts}
-        everything = {"about": about, "rounds": rounds, "figures": figures, "met": met}
-        options.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
+        figures = {name: attrs.asdict(spread) for name, spread in medians.items()}
+        met = {verdict.target.what: verdict.met for verdict in verdicts}
+        results = {"about": about, "rounds": rounds, "figures": figures, "met": met}
+        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

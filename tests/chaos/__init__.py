@@ -1,1 +1,1 @@
-"""Break everything at random under real worker processes, and prove from what jobs wrote that nothing went wrong."""
+"""Random faults under real worker processes, and checks that no job was affected."""

@@ -1,8 +1,8 @@
-"""Kill a worker at its N-th call of the storage, for N = 1, 2, …, while it runs a flow of jobs; let another go on.
+"""A flow of jobs whose worker is killed at its N-th storage call, for N = 1, 2, …, and continued by another.
 
-`python -m tests.chaos.flow URL [EVERY]` does it at every call, before it and after it, or at each EVERY-th of these.
-Each life is a fork of this process, which has imported everything and never runs a thread, and ends by SIGKILL.
-What a dead worker held is handed back at once, as `worker --processes` does.
+`python -m tests.chaos.flow URL [EVERY]` kills before and after every call, or at each EVERY-th of these moments.
+Each worker is a fork of this process, which has imported all modules and has no threads. The jobs of a dead worker
+are released immediately, as `worker --processes` does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import trio
 import jobrt
 from jobrt import where
 from jobrt._core.states import FINAL
-from jobrt._storage import postgres, sqlite  # noqa: F401 - imported once, before the first fork
+from jobrt._storage import postgres, sqlite  # noqa: F401 - imported before the first fork
 from tests.support.roles import ROLES, RoleProxy
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ KILLED = -signal.SIGKILL
 
 
 class Count(jobrt.Job):
-    """Count words; give up on an empty text."""
+    """Count words; discard an empty text."""
 
     MAX_ATTEMPTS = None
 
@@ -44,7 +44,7 @@ class Count(jobrt.Job):
 
 
 class Publish(jobrt.Job):
-    """Be the last link of the chain."""
+    """Last job of the chain."""
 
     MAX_ATTEMPTS = None
 
@@ -55,7 +55,7 @@ class Publish(jobrt.Job):
 
 
 class Flow(jobrt.Job):
-    """Fan out to the texts, fan in, and hand the sum on to one more job."""
+    """Enqueue a job for each text, wait for all, and pass the sum to another job."""
 
     MAX_ATTEMPTS = None
 
@@ -63,34 +63,34 @@ class Flow(jobrt.Job):
         counts = await children(ctx, "count", [Count(text) for text in TEXTS])
         if counts is None:
             return await waiting(ctx, "count")
-        failed = [one.attempts[-1].message for one in counts if one.state is jobrt.State.DISCARDED]
-        words = sum(one.result for one in counts if one.state is jobrt.State.COMPLETED)
+        failed = [job.attempts[-1].message for job in counts if job.state is jobrt.State.DISCARDED]
+        words = sum(job.result for job in counts if job.state is jobrt.State.COMPLETED)
         published = await children(ctx, "publish", [Publish(words)])
         if published is None:
             return await waiting(ctx, "publish")
-        return {"failed": failed, "published": [one.result for one in published]}
+        return {"failed": failed, "published": [job.result for job in published]}
 
 
 async def children(ctx: jobrt.Context, name: str, jobs: list[Any]) -> list[jobrt.JobRecord] | None:
-    """Enqueue children once over all attempts; return them when all are final, else None."""
+    """Enqueue children once for all attempts; return them when all are final, else None."""
     async with ctx.step(name) as step:
         if step.todo:
             keys = (jobrt.Unique(key=f"{ctx.job.id}.{name}.{n}", states="all") for n in range(len(jobs)))
-            named = [job.with_options(unique=key) for job, key in zip(jobs, keys, strict=True)]
-            step.value = [one.id for one in await ctx.client.enqueue_many(named)]
+            unique = [job.with_options(unique=key) for job, key in zip(jobs, keys, strict=True)]
+            step.value = [handle.id for handle in await ctx.client.enqueue_many(unique)]
     found = await ctx.client.query(where.id_in(step.value), order_by="id", limit=None)
-    return found if all(one.state in FINAL for one in found) else None
+    return found if all(job.state in FINAL for job in found) else None
 
 
 async def waiting(ctx: jobrt.Context, name: str) -> jobrt.After:
-    """Return what waits for the children of a step."""
+    """Return the result that waits for the children of a step."""
     async with ctx.step(name) as step:
         return jobrt.After(step.value)
 
 
 @attrs.define(eq=False)
 class Dying:
-    """A storage whose process is killed before (an even number) or after (an odd one) one of its calls."""
+    """A storage that kills its process before (even `fatal`) or after (odd `fatal`) one of its calls."""
 
     real: Any
     fatal: int
@@ -117,7 +117,7 @@ class Dying:
 
 
 class Mortal(jobrt.App):
-    """An app whose workers are killed at a moment."""
+    """An app whose workers are killed at a given moment."""
 
     fatal = 0
 
@@ -128,21 +128,21 @@ class Mortal(jobrt.App):
 
 
 def app(url: str, fatal: int = 0) -> Mortal:
-    """Make the app of one life; 0 is no moment."""
+    """Return an app for one process; 0 means that it is not killed."""
     made = Mortal(url, jobs=[Flow, Count, Publish], migrate=True)
     made.fatal = fatal
     return made
 
 
 async def begin(url: str, fatal: int) -> None:
-    """Enqueue a flow and work on it until there is nothing left to do, or until death."""
+    """Enqueue a flow and run it until it has ended or the process is killed."""
     async with app(url).open_client() as client:
         await client.enqueue(Flow(), context=str(fatal))
     await app(url, fatal).drain()
 
 
 async def go_on(url: str, fatal: int) -> None:
-    """Hand back what the dead worker held, finish the flow, and see that it is right."""
+    """Release the jobs of the dead worker, finish the flow, and check the result."""
     async with app(url).open_storage() as storage:
         for row in await storage.workers.all():
             await storage.workers.unregister(row.id)
@@ -153,18 +153,18 @@ async def go_on(url: str, fatal: int) -> None:
         assert flow.context == str(fatal)
         assert flow.result == {"failed": ["nothing to count"], "published": ["6 words"]}, flow
         jobs = await client.query(where.id_in(range(flow.id + 1, flow.id + 100)), order_by="id", limit=None)
-        assert [one.name for one in jobs] == [*["Count"] * len(TEXTS), "Publish"], "each child once"
-        ends = [one.end for job in [flow, *jobs] for one in job.attempts]
+        assert [job.name for job in jobs] == [*["Count"] * len(TEXTS), "Publish"], "each child once"
+        ends = [attempt.end for job in [flow, *jobs] for attempt in job.attempts]
         assert ends.count(jobrt.End.CRASHED) <= 1 + len(TEXTS), ends
 
 
-def live(main: Callable[[str, int], Any], url: str, fatal: int) -> int:
-    """Run one life in a process of its own; return how it ended."""
+def run_process(main: Callable[[str, int], Any], url: str, fatal: int) -> int:
+    """Run a function in a forked process, and return its exit status."""
     pid = os.fork()
     if pid == 0:
         try:
             trio.run(main, url, fatal)
-        except BaseException:  # noqa: BLE001 - told, and the exit status says it
+        except BaseException:  # noqa: BLE001 - printed, and reported by the exit status
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
@@ -172,16 +172,16 @@ def live(main: Callable[[str, int], Any], url: str, fatal: int) -> int:
 
 
 def run(url: str, every: int) -> int:
-    """Kill at one moment after the other, until a life ends before its moment comes; return how many were killed."""
+    """Kill at one moment after the other, until a process ends before its moment; return the number of kills."""
     killed, moment, ended = 0, 2, KILLED
     while ended == KILLED:
-        ended = live(begin, url, moment)
+        ended = run_process(begin, url, moment)
         killed += ended == KILLED
-        if ended not in {0, KILLED} or live(go_on, url, moment) != 0:
+        if ended not in {0, KILLED} or run_process(go_on, url, moment) != 0:
             raise SystemExit(f"killed at {moment}: ended with {ended}")
         moment += every
     return killed
 
 
 if __name__ == "__main__":
-    print(run(sys.argv[1], int(sys.argv[2]) if sys.argv[2:] else 1), "lives were cut short")  # noqa: T201 - a program
+    print(run(sys.argv[1], int(sys.argv[2]) if sys.argv[2:] else 1), "processes were killed")  # noqa: T201 - a program

@@ -1,12 +1,12 @@
-"""Judge a run by what its jobs wrote, by what the database says, and by what was done to the processes.
+"""Checks of a run: the log of its jobs, the rows in the database, and the injected faults.
 
-`check` is a function of these three and of nothing else. An attempt is named by job and lease. What must hold:
+`check` is a function of these three alone. Job and lease identify an attempt; its execution is a *body*. There are
+four kinds of violations:
 
-lost         every job that was accepted is in the database, and completed by an attempt whose body came to its end
-stuck        every job is final, once all is calm
-doubled      a body that began belongs to the attempt that completed the job, or to one that the database has on
-             record as ended otherwise: nothing runs behind the database's back, nothing completes twice
-overlapping  no two bodies of a job run at the same time. A process that is stopped does not run, nor does a dead one
+lost         an accepted job is not in the database, or completed without a body that reached its end
+stuck        a job is not final after the run
+doubled      a body belongs to no recorded attempt, or two attempts finished
+overlapping  two bodies of a job ran at the same time; frozen and dead processes do not run
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Deed", "Entry", "Ledger", "Report", "check", "parse"]
+__all__ = ["Entry", "Fault", "Report", "Row", "check", "parse"]
 
-SLACK: float = 1.0
-"""Seconds that two bodies may overlap: a busy machine runs the guard of a lease, or thaws a process, that much late."""
+TOLERANCE: float = 1.0
+"""Seconds that two bodies may overlap: on a busy machine the check of a lease, or a SIGCONT, can be that late."""
 
 
 @attrs.frozen
 class Entry:
-    """A line that a job wrote: ``begin``, and then ``end``, ``fail`` or ``cut``; ``at`` in seconds."""
+    """A line in the log of a job: ``begin``, then ``end``, ``fail`` or ``cut``. ``at`` is in seconds."""
 
     what: str
     job: int
@@ -39,8 +39,8 @@ class Entry:
 
 
 @attrs.frozen
-class Deed:
-    """What was done to a worker process: ``kill``, ``freeze`` or ``thaw``."""
+class Fault:
+    """A fault injected into a worker process: ``kill``, ``freeze`` or ``thaw``."""
 
     what: str
     pid: int
@@ -48,10 +48,10 @@ class Deed:
 
 
 @attrs.frozen
-class Ledger:
-    """What the database says of a job in the end.
+class Row:
+    """The state of a job in the database after the run.
 
-    ``lease`` is that of the attempt that completed it; ``ends`` how the recorded attempts ended, by lease.
+    ``lease`` is the lease of the attempt that completed it. ``ends`` has the ends of the recorded attempts by lease.
     """
 
     state: str
@@ -61,7 +61,7 @@ class Ledger:
 
 @attrs.frozen
 class Report:
-    """What is wrong, as sentences; and what was seen."""
+    """Violations, as sentences, and counts."""
 
     lost: tuple[str, ...] = ()
     doubled: tuple[str, ...] = ()
@@ -70,16 +70,16 @@ class Report:
     jobs: int = 0
     bodies: int = 0
     again: int = 0
-    """Bodies that began beyond one for each job; each of them is on record."""
+    """Number of bodies beyond one for each job; their attempts are recorded."""
 
     @property
-    def faults(self) -> tuple[str, ...]:
-        """Return all that is wrong."""
+    def violations(self) -> tuple[str, ...]:
+        """All violations."""
         return self.lost + self.doubled + self.overlapping + self.stuck
 
 
 def parse(lines: Iterable[str]) -> list[Entry]:
-    """Return the entries of a log; a line that is no entry raises `ValueError`."""
+    """Return the entries of a log; an invalid line raises `ValueError`."""
     entries = []
     for line in lines:
         what, job, attempt, lease, pid, at = line.split()
@@ -91,113 +91,113 @@ def check(
     accepted: Iterable[int],
     entries: Sequence[Entry],
     *,
-    ledgers: Mapping[int, Ledger],
-    deeds: Sequence[Deed] = (),
-    slack: float = SLACK,
+    rows: Mapping[int, Row],
+    faults: Sequence[Fault] = (),
+    tolerance: float = TOLERANCE,
 ) -> Report:
-    """Return what is wrong with a run that is over and calm."""
+    """Check a run that has ended."""
     by_job: defaultdict[int, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_job[entry.job].append(entry)
-    lost = [f"job {job} was accepted and is not in the database" for job in accepted if job not in ledgers]
-    lost += [f"job {job} ran and is not in the database" for job in by_job if job not in ledgers]
+    lost = [f"job {job} was accepted, but is not in the database" for job in accepted if job not in rows]
+    lost += [f"job {job} ran, but is not in the database" for job in by_job if job not in rows]
     stuck: list[str] = []
     doubled: list[str] = []
     overlapping: list[str] = []
-    times = _Times.of(deeds)
-    for job, ledger in ledgers.items():
-        said = by_job[job]
-        if ledger.state not in {"completed", "cancelled", "discarded"}:
-            stuck.append(f"job {job} is {ledger.state}")
+    times = _Times.of(faults)
+    for job, row in rows.items():
+        of_job = by_job[job]
+        if row.state not in {"completed", "cancelled", "discarded"}:
+            stuck.append(f"job {job} is {row.state}")
         else:
-            lost += _lost(job, ledger, said)
-        doubled += _doubled(job, ledger, said)
-        overlapping += _overlapping(job, said, times=times, slack=slack)
+            lost += _lost(job, row, of_job)
+        doubled += _doubled(job, row, of_job)
+        overlapping += _overlapping(job, of_job, times=times, tolerance=tolerance)
     bodies = sum(entry.what == "begin" for entry in entries)
     return Report(
         lost=tuple(lost),
         doubled=tuple(doubled),
         overlapping=tuple(overlapping),
         stuck=tuple(stuck),
-        jobs=len(ledgers),
+        jobs=len(rows),
         bodies=bodies,
-        again=bodies - sum(any(one.what == "begin" for one in said) for said in by_job.values()),
+        again=bodies - sum(any(entry.what == "begin" for entry in of_job) for of_job in by_job.values()),
     )
 
 
-def _lost(job: int, ledger: Ledger, said: Sequence[Entry]) -> list[str]:
-    if ledger.state != "completed":
-        return [f"job {job} is {ledger.state}, which none of these jobs may become"]
-    if any(entry.what == "end" and entry.lease == ledger.lease for entry in said):
+def _lost(job: int, row: Row, entries: Sequence[Entry]) -> list[str]:
+    if row.state != "completed":
+        return [f"job {job} is {row.state}, but these jobs can only be completed"]
+    if any(entry.what == "end" and entry.lease == row.lease for entry in entries):
         return []
-    return [
-        f"job {job} is completed under lease {ledger.lease}, and no body under that lease came to its end"
+    return [f"job {job} is completed under lease {row.lease}, but no body under that lease reached its end"]
+
+
+def _doubled(job: int, row: Row, entries: Sequence[Entry]) -> list[str]:
+    begun = [entry.lease for entry in entries if entry.what == "begin"]
+    violations = [
+        f"job {job} began twice under lease {lease}" for lease in set(begun) if begun.count(lease) > 1
     ]
-
-
-def _doubled(job: int, ledger: Ledger, said: Sequence[Entry]) -> list[str]:
-    begun = [entry.lease for entry in said if entry.what == "begin"]
-    faults = [f"job {job} began twice under lease {lease}" for lease in set(begun) if begun.count(lease) > 1]
     for lease in sorted(set(begun)):
-        if lease == ledger.lease and ledger.state == "completed":
+        if lease == row.lease and row.state == "completed":
             continue
-        how = ledger.ends.get(lease)
-        if how is None:
-            faults.append(f"job {job} ran under lease {lease}, of which the database knows nothing")
-        elif how == "finished":
-            faults.append(f"job {job} is finished under lease {lease} and also under {ledger.lease}")
-    return faults
+        end = row.ends.get(lease)
+        if end is None:
+            violations.append(f"job {job} ran under lease {lease}, which the database does not know")
+        elif end == "finished":
+            violations.append(f"job {job} is finished under lease {lease} and also under {row.lease}")
+    return violations
 
 
 @attrs.frozen
 class _Times:
-    """When processes died, and when they were stopped."""
+    """Times when processes died, and when they were frozen."""
 
     deaths: Mapping[int, float]
     frozen: Mapping[int, list[tuple[float, float]]]
 
     @classmethod
-    def of(cls, deeds: Sequence[Deed]) -> _Times:
+    def of(cls, faults: Sequence[Fault]) -> _Times:
         deaths: dict[int, float] = {}
         frozen: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
         since: dict[int, float] = {}
-        for deed in sorted(deeds, key=lambda one: one.at):
-            match deed.what:
+        for fault in sorted(faults, key=lambda fault: fault.at):
+            match fault.what:
                 case "kill":
-                    deaths[deed.pid] = deed.at
+                    deaths[fault.pid] = fault.at
                 case "freeze":
-                    since.setdefault(deed.pid, deed.at)
+                    since.setdefault(fault.pid, fault.at)
                 case _:
-                    frozen[deed.pid].append((since.pop(deed.pid), deed.at))
+                    frozen[fault.pid].append((since.pop(fault.pid), fault.at))
         for pid, at in since.items():
             frozen[pid].append((at, deaths.get(pid, float("inf"))))
         return cls(deaths, frozen)
 
     def running(self, pid: int, begin: float, end: float | None) -> list[tuple[float, float]]:
-        """Return when a body ran: from its begin to its end or the death of its process, less the stops."""
+        """Return when a body ran: until its end or the death of its process, except while frozen."""
         last = self.deaths.get(pid, float("inf")) if end is None else end
         spans, start = [], begin
-        for stop, go_on in self.frozen.get(pid, ()):
-            if start < stop < last:
-                spans.append((start, stop))
-            if stop < last:
-                start = max(start, go_on)
+        for freeze, thaw in self.frozen.get(pid, ()):
+            if start < freeze < last:
+                spans.append((start, freeze))
+            if freeze < last:
+                start = max(start, thaw)
         if start < last:
             spans.append((start, last))
         return spans
 
 
-def _overlapping(job: int, said: Sequence[Entry], *, times: _Times, slack: float) -> list[str]:
-    over = {entry.lease: entry.at for entry in said if entry.what != "begin"}
+def _overlapping(job: int, entries: Sequence[Entry], *, times: _Times, tolerance: float) -> list[str]:
+    over = {entry.lease: entry.at for entry in entries if entry.what != "begin"}
     spans = [
         (start, end, entry)
-        for entry in said
+        for entry in entries
         if entry.what == "begin"
         for start, end in times.running(entry.pid, entry.at, over.get(entry.lease))
     ]
     return [
-        f"job {job} ran under lease {one.lease} (process {one.pid}) and under lease {other.lease} (process"
+        f"job {job} ran under lease {entry.lease} (process {entry.pid}) and under lease {other.lease} (process"
         f" {other.pid}) for {min(end, last) - max(start, first):.2f} s at the same time"
-        for (start, end, one), (first, last, other) in itertools.combinations(spans, 2)
-        if one.lease != other.lease and min(end, last) - max(start, first) > slack
+        for (start, end, entry), (first, last, other) in itertools.combinations(spans, 2)
+        if entry.lease != other.lease and min(end, last) - max(start, first) > tolerance
     ]

@@ -1,4 +1,4 @@
-"""The application whose workers are maltreated: each body writes when it begins and how it is over."""
+"""Application of the chaos test: each body logs its begin and its end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _FILE = os.open(_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if _LOG els
 
 
 def write(what: str, ctx: jobrt.Context) -> None:
-    """Append a line, whole, whatever becomes of the process a moment later."""
-    claimed = ctx._running.job  # the lease is nobody's business but the checker's
+    """Append a line in a single write, so that it is complete even if the process is killed next."""
+    claimed = ctx._running.job  # the lease is not public; only the checks need it
     line = f"{what} {claimed.id} {claimed.attempt} {claimed.lease} {os.getpid()} {time.monotonic_ns()}\n"
     os.write(_FILE, line.encode())
 
 
 class Work(jobrt.Job):
-    """Take some time; fail in the first attempt if told."""
+    """Job that takes some time, and fails in the first attempt if `fails` is true."""
 
     MAX_ATTEMPTS = None
     BACKOFF = tenacity.wait_fixed(0.2)
@@ -32,7 +32,7 @@ class Work(jobrt.Job):
     fails: bool = False
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Write, sleep, write."""
+        """Log the begin, sleep, and log the end."""
         write("begin", ctx)
         try:
             await trio.sleep(self.seconds)
@@ -41,7 +41,7 @@ class Work(jobrt.Job):
             raise
         if self.fails and not ctx.job.attempts:
             write("fail", ctx)
-            raise OSError("as told")
+            raise OSError("fails is true")
         write("end", ctx)
 
 

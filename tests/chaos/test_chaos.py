@@ -1,6 +1,6 @@
-"""A short run of the maltreatment that ``python -m tests.chaos`` does for as long as it is told.
+"""A short run of the chaos test, which ``python -m tests.chaos`` runs for any time.
 
-``JOBRT_CHAOS`` asks for another number of seconds on each engine; a test may take four minutes, all in all.
+``JOBRT_CHAOS`` sets the seconds for each engine. A test may take at most four minutes in total.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.chaos.run import maltreat
+from tests.chaos.run import run_chaos
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,22 +23,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 SECONDS = float(os.environ.get("JOBRT_CHAOS", "15"))
 AFTERWARDS = 60.0
-"""Seconds for starting, calming down and stopping."""
+"""Seconds for starting, settling and stopping."""
 SEED = random.SystemRandom().randrange(1 << 32)
 
 
 async def test_nothing_goes_wrong_on_postgres(private_postgres: Cluster, tmp_path: Path) -> None:
-    """No job is lost, doubled, stuck or overlapping, whoever dies; no worker ends by itself."""
+    """No job is lost, doubled, stuck or overlapping, and no worker ends by itself."""
     url = private_postgres.server.create_database("chaos")
     with trio.fail_after(SECONDS + AFTERWARDS):
-        run = await maltreat(url, tmp_path, seconds=SECONDS, seed=SEED, cluster=private_postgres)
-    assert run.faults == (), f"seed {SEED}"
+        run = await run_chaos(url, tmp_path, seconds=SECONDS, seed=SEED, cluster=private_postgres)
+    assert run.violations == (), f"seed {SEED}"
     assert run.report.jobs
 
 
 async def test_nothing_goes_wrong_on_sqlite(sqlite_url: str, tmp_path: Path) -> None:
-    """The same on a file that several processes share."""
+    """The same holds for a SQLite file that several processes share."""
     with trio.fail_after(SECONDS + AFTERWARDS):
-        run = await maltreat(sqlite_url, tmp_path, seconds=SECONDS, seed=SEED)
-    assert run.faults == (), f"seed {SEED}"
+        run = await run_chaos(sqlite_url, tmp_path, seconds=SECONDS, seed=SEED)
+    assert run.violations == (), f"seed {SEED}"
     assert run.report.jobs

@@ -1,4 +1,4 @@
-"""Chains, fan-out and fan-in end once and right, wherever the process that runs them is killed."""
+"""A flow of jobs survives SIGKILL at any point."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 EVERY = os.environ.get("JOBRT_FLOW_EVERY", "6")
-"""Which moments are tried: each sixth; ``1`` tries all fifty or so, before and after each call of the storage."""
+"""Step between tested moments; ``1`` tests all of about fifty, before and after each storage call."""
 
 
 def test_a_flow_survives_sigkill_anywhere(database_url: str) -> None:
-    """Each child is enqueued once, the one that fails is known to its parent, and the result is right."""
+    """Each child is enqueued once, the parent knows the failed child, and the result is correct."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.chaos.flow", database_url, EVERY],
         cwd=Path(__file__).parents[2],
@@ -26,4 +26,4 @@ def test_a_flow_survives_sigkill_anywhere(database_url: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout.split()[0]) * int(EVERY) >= 30, "a flow has that many moments at least"
+    assert int(done.stdout.split()[0]) * int(EVERY) >= 30, "a flow has at least so many moments"

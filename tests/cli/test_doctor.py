@@ -14,6 +14,7 @@ from jobrt._views.findings import examine_worker
 from jobrt._views.words import age
 from jobrt.cli import output
 from jobrt.cli.output import print_rows
+from tests.support.worker_info import worker_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def _row(*, beat: float = 0.0, alive: bool = True, **info: Any) -> WorkerRow:
         beat_at=last,
         expires_at=last + timedelta(seconds=30),
         alive=alive,
-        info={**QUIET, **info},
+        info=worker_info(**{**QUIET, **info}),
     )
 
 
@@ -88,7 +89,7 @@ async def _leave_jobs(url: str) -> None:
         await jobs.pause("mail")
         await jobs.enqueue(Long(), queue="mail")
         await jobs.enqueue_many([Long(), Long()])
-        await storage.workers.register("w1", lease=600, info=QUIET)
+        await storage.workers.register("w1", lease=600, info=worker_info(**QUIET))
 
 
 def test_doctor_tells_why_due_jobs_wait(jobrt_command: Command, shop: Path) -> None:

@@ -15,6 +15,7 @@ import jobrt
 from jobrt._core.limits import Demand
 from jobrt._storage.contract import WorkerRow
 from jobrt.cli.trees import draw_trees
+from tests.support.worker_info import worker_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +41,8 @@ async def _leave_workers(url: str) -> None:
         info = json.loads(json.dumps(worker.info().to_dict()))
         info["tree"]["children"][0] |= {"last_error": "OSError: no", "restarts": 2, "recent_restarts": 1}
         info["queues"]["default"]["stuck"] = [1]
-        await storage.workers.register("alive.1", lease=600, info=info)
-        await storage.workers.register("dead.2", lease=-1, info=info)
+        await storage.workers.register("alive.1", lease=600, info=worker_info(**info))
+        await storage.workers.register("dead.2", lease=-1, info=worker_info(**info))
         await worker.stop(grace=0)
 
 
@@ -103,7 +104,7 @@ async def _leave_a_stuck_job(url: str) -> None:
             "queues": {"default": {**queue, "cancelling": {str(first.id): "stuck"}}},
             "notices": [{**notice, "at": "shop.py:9 in run"}],
         }
-        await storage.workers.register("w", lease=600, info=info)
+        await storage.workers.register("w", lease=600, info=worker_info(**info))
         await storage.attempts.exchange((), Demand("w", "default", 2, ("Long",)))
         await jobs.cancel(jobrt.where.id_in([first.id, second.id]), "no")
 
@@ -117,7 +118,7 @@ async def _leave_notices(url: str) -> None:
         {"what": "stalled", "queue": "mail", "due": 3, "free": 2, "ago": 2.0},
     ]
     async with jobrt.App(url).open_storage() as storage:
-        await storage.workers.register("w", lease=600, info={"notices": notices})
+        await storage.workers.register("w", lease=600, info=worker_info(notices=notices))
 
 
 def test_doctor_tells_what_watchdogs_elsewhere_saw(jobrt_command: Command, shop: Path) -> None:
@@ -150,7 +151,12 @@ def test_trees_are_drawn_whole_where_they_fit_and_briefly_where_not() -> None:
     info = {"queues": {"mail": queue}, "tree": {"name": "worker", "children": children}}
     now = datetime.now(UTC)
     row = WorkerRow(
-        id="w", started_at=now, beat_at=now, expires_at=now + timedelta(seconds=9), alive=True, info=info
+        id="w",
+        started_at=now,
+        beat_at=now,
+        expires_at=now + timedelta(seconds=9),
+        alive=True,
+        info=worker_info(**info),
     )
     whole, brief = _printed(draw_trees([row], height=7)), _printed(draw_trees([row], height=6))
     assert "│  └─ mail" in "\n".join(whole)

@@ -12,6 +12,7 @@ from jobrt._core import where
 from jobrt._core.job import JobRef
 from jobrt._core.limits import Demand
 from jobrt._core.states import End, Event, State
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Exchange, Storage
 from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start, states
 from tests.conformance.harness import PATIENCE, Engine
@@ -392,7 +393,7 @@ async def test_release_unknown_honours_a_cancel_request(storage: Storage) -> Non
 async def test_a_cancelled_claim_leaves_nothing_executing(engine: Engine) -> None:
     """A claim cancelled at whatever moment is told apart: nothing was claimed, or asking gives it back."""
     storage = engine.storage
-    await storage.workers.register("w1", lease=30, info={})
+    await storage.workers.register("w1", lease=30, info=WorkerInfo())
     await add(storage, *(job() for _ in range(5)))
     for checkpoints in range(12):
         with trio.CancelScope() as scope:

@@ -10,6 +10,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef
 from jobrt._core.states import Event, State
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
 from jobrt.errors import LeaseLost
 from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start
@@ -173,11 +174,11 @@ async def test_a_lease_belongs_to_one_job(storage: Storage) -> None:
 async def test_a_worker_that_slept_past_its_lease_is_fenced(engine: Engine) -> None:
     """Stopped, rescued, run by another, continued: the other's outcome stands, the sleeper's is refused."""
     storage = engine.storage
-    await storage.workers.register("sleeper", lease=30, info={})
+    await storage.workers.register("sleeper", lease=30, info=WorkerInfo())
     slept = await start(storage, worker="sleeper")
     await engine.advance(31)
     async with engine.open() as other:
-        await other.workers.register("w2", lease=30, info={})
+        await other.workers.register("w2", lease=30, info=WorkerInfo())
         assert [one.id for one in await other.workers.rescue()] == [slept.id]
         (again,) = await claim(other, worker="w2")
         await complete(other, again, result='"theirs"')

@@ -22,6 +22,7 @@ from jobrt._core.job import Claimed, JobRef, NewJob, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import FINAL, UNSTARTED, Event, State
 from jobrt._core.unique import Replace, Unique, unique_key
+from jobrt._core.worker_info import WorkerInfo
 from tests.conformance.build import ask, end, job
 from tests.conformance.drive import drive, wait
 from tests.conformance.model import Model, ModelJob
@@ -116,7 +117,7 @@ class StorageMachine(RuleBasedStateMachine):
             self.call(storage.queues.set, queue, paused=False)
         for worker in WORKERS:
             self.call(storage.workers.unregister, worker)
-            self.call(storage.workers.register, worker, lease=FOR_EVER, info={})
+            self.call(storage.workers.register, worker, lease=FOR_EVER, info=WorkerInfo())
         self.enqueue(new)
 
     @rule(new=st.lists(new_jobs(), min_size=1, max_size=4))
@@ -157,7 +158,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.call(storage.workers.unregister, worker)
         rescued = self.call(storage.workers.rescue)
         assert {one.id: one.state for one in rescued} == self.model.rescue(worker)
-        self.call(storage.workers.register, worker, lease=FOR_EVER, info={})
+        self.call(storage.workers.register, worker, lease=FOR_EVER, info=WorkerInfo())
 
     @precondition(lambda self: self.model.jobs)
     @rule(

@@ -8,6 +8,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.states import End, State
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Rescued, Storage
 from tests.conformance.build import add, claim, complete, job, look, ref, start, states
 from tests.conformance.harness import PATIENCE, Engine
@@ -17,7 +18,7 @@ LEASE = 30
 
 async def _alive(storage: Storage, worker: str = "w1", **options: object) -> Claimed:
     """Let a registered worker run a job."""
-    await storage.workers.register(worker, lease=LEASE, info={})
+    await storage.workers.register(worker, lease=LEASE, info=WorkerInfo())
     return await start(storage, job(**options), worker=worker)
 
 
@@ -70,7 +71,7 @@ async def test_a_live_workers_job_is_never_rescued(engine: Engine) -> None:
     claimed = await _alive(storage)
     for _ in range(10):
         await engine.advance(LEASE / 2)  # PostgreSQL's clock goes on meanwhile, on a busy machine by seconds
-        assert (await storage.workers.beat("w1", lease=LEASE, info={})).known
+        assert (await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).known
         assert await storage.workers.rescue() == ()
     assert (await look(storage, claimed.id)).state is State.EXECUTING
     await complete(storage, claimed)
@@ -91,8 +92,8 @@ async def test_only_the_dead_workers_jobs(engine: Engine) -> None:
 async def test_each_worker_has_its_own_lease_time(engine: Engine) -> None:
     """A worker is dead by the time that it asked for, not by anybody else's."""
     storage = engine.storage
-    await storage.workers.register("short", lease=5, info={})
-    await storage.workers.register("long", lease=500, info={})
+    await storage.workers.register("short", lease=5, info=WorkerInfo())
+    await storage.workers.register("long", lease=500, info=WorkerInfo())
     short, long = await start(storage, worker="short"), await start(storage, worker="long")
     await engine.advance(6)
     assert [one.id for one in await storage.workers.rescue()] == [short.id]
@@ -134,7 +135,7 @@ async def test_dead_workers_are_removed(engine: Engine) -> None:
 
 async def test_a_dead_worker_without_jobs_is_removed(engine: Engine) -> None:
     """Rescue cleans up after idle workers as well."""
-    await engine.storage.workers.register("idle", lease=LEASE, info={})
+    await engine.storage.workers.register("idle", lease=LEASE, info=WorkerInfo())
     await engine.advance(LEASE + 1)
     assert await engine.storage.workers.rescue() == ()
     assert await engine.storage.workers.all() == ()
@@ -203,7 +204,7 @@ async def test_a_rescue_forgets_nothing_that_was_saved(storage: Storage) -> None
 
 async def test_a_limit_bounds_one_call(storage: Storage) -> None:
     """At most `limit` jobs at a time; called again, the next ones, until there are none."""
-    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await add(storage, *(job() for _ in range(10)))
     await claim(storage)
     await storage.workers.unregister("w1")
@@ -218,7 +219,7 @@ async def test_a_limit_bounds_one_call(storage: Storage) -> None:
 async def test_a_limit_does_not_hide_a_dead_workers_rest(engine: Engine) -> None:
     """A worker that died with more jobs than one call rescues: the rest is rescued by the next calls."""
     storage = engine.storage
-    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await add(storage, *(job() for _ in range(5)))
     await claim(storage)
     await engine.advance(LEASE + 1)
@@ -298,5 +299,5 @@ async def test_a_rescue_and_the_late_beat_of_the_dead(engine: Engine) -> None:
     await _alive(storage)
     await engine.advance(LEASE + 1)
     await storage.workers.rescue()
-    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
+    assert not (await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).known
     assert await storage.workers.all() == ()

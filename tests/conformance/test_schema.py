@@ -9,6 +9,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.states import Event, State
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
 from jobrt.errors import SchemaError
 from tests.conformance.build import add, ask, claim, complete, end, job, look, next_due, ref, start
@@ -149,7 +150,7 @@ CALLS = {
     "save": lambda s, c: s.attempts.save(ref(c), saved="1"),
     "steps": lambda s, c: s.attempts.steps(ref(c)),
     "save_step": lambda s, c: s.attempts.save_step(ref(c), "a", "1"),
-    "register": lambda s, c: s.workers.register("w9", lease=30, info={}),
+    "register": lambda s, c: s.workers.register("w9", lease=30, info=WorkerInfo()),
     "beat": lambda s, c: s.workers.beat("w1", lease=99, info={"new": 1}),
     "changes": lambda s, c: s.workers.changes("w1"),
     "unregister": lambda s, c: s.workers.unregister("w1"),
@@ -187,7 +188,7 @@ def _row() -> object:
 async def test_every_method_is_a_checkpoint(engine: Engine, call: object) -> None:
     """In a scope that is cancelled already it raises `trio.Cancelled`, and nothing has happened."""
     storage = engine.storage
-    await storage.workers.register("w1", lease=30, info={})
+    await storage.workers.register("w1", lease=30, info=WorkerInfo())
     await storage.crons.put(_row())
     claimed = await start(storage)
     await one_of_each(storage)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import trio
 
 from jobrt._core import where
 from jobrt._core.states import Event
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Storage
 from tests.conformance.build import claim, complete, end, job, ref, start
 from tests.conformance.harness import PATIENCE, Engine
+from tests.support.worker_info import worker_info
 
 LEASE = 30
-INFO: dict[str, Any] = {"host": "h", "pid": 7, "tree": [{"name": "a", "since": 1.5, "error": None}]}
+INFO = worker_info(
+    host="h",
+    pid=7,
+    queues={"mail": {"concurrency": 3, "stuck": [4], "cancelling": {"4": "stuck"}}},
+    notices=[{"what": "slow", "job": 4, "name": "Send", "seconds": 7.5}],
+    tree={"children": [{"name": "queues", "nested": {"children": [{"name": "mail"}]}}]},
+)
 
 
 async def test_a_registered_worker_is_listed(engine: Engine) -> None:
@@ -35,21 +42,21 @@ async def test_a_registered_worker_is_listed(engine: Engine) -> None:
 async def test_workers_are_listed_by_id(storage: Storage) -> None:
     """In the order of their ids."""
     for id in ("b", "a", "c.2", "c.10"):
-        await storage.workers.register(id, lease=LEASE, info={})
+        await storage.workers.register(id, lease=LEASE, info=WorkerInfo())
     assert [one.id for one in await storage.workers.all()] == ["a", "b", "c.10", "c.2"]
 
 
 async def test_a_beat_renews(engine: Engine) -> None:
     """A worker that beats lives on, with its latest info; when it started does not change."""
     storage = engine.storage
-    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     for n in range(5):
         await engine.advance(LEASE / 2)
-        assert await storage.workers.beat("w1", lease=LEASE, info={"n": n}) == Changes(
+        assert await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo(landed=n)) == Changes(
             known=True, cancels=(), queues=()
         )
     (row,) = await storage.workers.all()
-    assert (row.alive, row.info) == (True, {"n": 4})
+    assert (row.alive, row.info) == (True, WorkerInfo(landed=4))
     assert LEASE <= (row.expires_at - row.beat_at).total_seconds() < 2 * LEASE  # the clock is read twice
     assert row.beat_at - row.started_at >= timedelta(seconds=5 * LEASE / 2)
 
@@ -57,8 +64,8 @@ async def test_a_beat_renews(engine: Engine) -> None:
 async def test_a_beat_may_change_the_lease_time(engine: Engine) -> None:
     """Each beat says how long it is good for."""
     storage = engine.storage
-    await storage.workers.register("w1", lease=LEASE, info={})
-    await storage.workers.beat("w1", lease=1000, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
+    await storage.workers.beat("w1", lease=1000, info=WorkerInfo())
     await engine.advance(900)
     assert [one.alive for one in await storage.workers.all()] == [True]
 
@@ -66,27 +73,27 @@ async def test_a_beat_may_change_the_lease_time(engine: Engine) -> None:
 async def test_an_expired_worker_stays_expired(engine: Engine) -> None:
     """Its jobs may be somebody else's by now: a late beat is told so and changes nothing."""
     storage = engine.storage
-    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await engine.advance(LEASE + 1)
-    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
-    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
+    assert not (await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).known
+    assert not (await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).known
     assert [one.alive for one in await storage.workers.all()] == [False]
 
 
 async def test_a_worker_that_is_gone_stays_gone(storage: Storage) -> None:
     """A beat does not register."""
-    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
-    await storage.workers.register("w1", lease=LEASE, info={})
+    assert not (await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).known
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await storage.workers.unregister("w1")
-    assert not (await storage.workers.beat("w1", lease=LEASE, info={})).known
+    assert not (await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).known
     assert not (await storage.workers.changes("w1")).known
     assert await storage.workers.all() == ()
 
 
 async def test_unregistering_twice(storage: Storage) -> None:
     """Asked again after a lost reply it does nothing."""
-    await storage.workers.register("w1", lease=LEASE, info={})
-    await storage.workers.register("w2", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
+    await storage.workers.register("w2", lease=LEASE, info=WorkerInfo())
     await storage.workers.unregister("w1")
     await storage.workers.unregister("w1")
     assert [one.id for one in await storage.workers.all()] == ["w2"]
@@ -94,7 +101,7 @@ async def test_unregistering_twice(storage: Storage) -> None:
 
 async def test_registering_twice(storage: Storage) -> None:
     """Asked again after a lost reply it counts as registered."""
-    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await storage.workers.register("w1", lease=LEASE, info=INFO)
     assert [(one.id, one.alive) for one in await storage.workers.all()] == [("w1", True)]
 
@@ -102,7 +109,7 @@ async def test_registering_twice(storage: Storage) -> None:
 async def test_changes_do_not_renew(engine: Engine) -> None:
     """To ask is not to beat."""
     storage = engine.storage
-    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await engine.advance(LEASE - 1)
     assert (await storage.workers.changes("w1")).known
     await engine.advance(2)
@@ -111,14 +118,14 @@ async def test_changes_do_not_renew(engine: Engine) -> None:
 
 async def test_a_worker_is_told_what_to_cancel(storage: Storage) -> None:
     """Its own running jobs that somebody wants cancelled, by beat and by asking, until they have ended."""
-    await storage.workers.register("w1", lease=LEASE, info={})
-    await storage.workers.register("w2", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
+    await storage.workers.register("w2", lease=LEASE, info=WorkerInfo())
     mine, quiet = await start(storage), await start(storage)
     theirs = await start(storage, worker="w2")
     await storage.jobs.cancel(where.id_in([mine.id, theirs.id]), "enough")
     wanted = (CancelRequest(ref(mine), "enough"),)
     assert (await storage.workers.changes("w1")).cancels == wanted
-    assert (await storage.workers.beat("w1", lease=LEASE, info={})).cancels == wanted
+    assert (await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).cancels == wanted
     assert (await storage.workers.changes("w2")).cancels == (CancelRequest(ref(theirs), "enough"),)
     await storage.attempts.finish([end(mine, Event.CANCEL, message="enough")])
     assert (await storage.workers.changes("w1")).cancels == ()
@@ -137,13 +144,13 @@ async def test_a_cancel_request_ends_with_the_attempt(storage: Storage) -> None:
 
 async def test_a_worker_is_told_what_queues_are_set_to(storage: Storage) -> None:
     """All that an operator has set, by beat and by asking; queues without settings are not mentioned."""
-    await storage.workers.register("w1", lease=LEASE, info={})
+    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await start(storage, job(queue="plain"))
     await storage.queues.set("a", paused=True)
     await storage.queues.set("b", concurrency=3)
     wanted = {QueueSettings("a", paused=True), QueueSettings("b", concurrency=3)}
     assert set((await storage.workers.changes("w1")).queues) >= wanted
-    assert set((await storage.workers.beat("w1", lease=LEASE, info={})).queues) >= wanted
+    assert set((await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).queues) >= wanted
     assert "plain" not in {one.name for one in (await storage.workers.changes("w1")).queues}
 
 
@@ -240,8 +247,8 @@ async def test_one_of_many_candidates_wins(engine: Engine) -> None:
 @pytest.mark.parametrize("id", ["it's", 'a"b', "☃", "a;b -- c", "%s", "a" * 300])
 async def test_worker_ids_are_only_values(storage: Storage, id: str) -> None:
     """Whatever a worker is called, it is registered, fenced and rescued like any other."""
-    await storage.workers.register(id, lease=LEASE, info={})
+    await storage.workers.register(id, lease=LEASE, info=WorkerInfo())
     claimed = await start(storage, worker=id)
-    assert (await storage.workers.beat(id, lease=LEASE, info={})).known
+    assert (await storage.workers.beat(id, lease=LEASE, info=WorkerInfo())).known
     await storage.workers.unregister(id)
     assert [(one.id, one.worker) for one in await storage.workers.rescue()] == [(claimed.id, id)]

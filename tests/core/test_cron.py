@@ -1,4 +1,4 @@
-"""Cron entries: what they may say, which ticks are due, and that no restart, clock or poll repeats or loses one."""
+"""Cron entries: valid fields, due ticks, and that no restart, clock change or poll repeats or loses a tick."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobrt._core.cron import (
-    ON_TIME,
+    TOLERANCE,
     CronEntry,
     cron_entry,
     edit,
@@ -34,7 +34,7 @@ DAY = timedelta(days=1)
 
 
 def utc(text: str) -> datetime:
-    """Read an ISO time as UTC."""
+    """Return the datetime of an ISO text, in UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
@@ -42,24 +42,24 @@ START = utc("2026-03-01T00:00:30.5")
 
 
 def stored(entry: CronEntry, *, at: datetime = START, **changes: Any) -> CronEntry:
-    """Return an entry as it comes back from the database that it was put into at a time."""
+    """Return an entry as it is read from the database, when it was stored at a given time."""
     return attrs.evolve(entry, anchor=at, **changes)
 
 
 def nightly(*, missed: Any = "once", **changes: Any) -> CronEntry:
-    """Return an entry for three o'clock in Berlin, stored."""
+    """Return a stored entry that ticks at three o'clock in Berlin."""
     return stored(cron_entry("0 3 * * *", "Nightly", timezone="Europe/Berlin", missed=missed), **changes)
 
 
 class Cluster:
-    """Fire an entry as the schedulers of a cluster do: they share the last tick, and nothing else."""
+    """The schedulers of a cluster, which share the last tick of an entry and nothing else."""
 
     def __init__(self, entry: CronEntry, *, last: datetime | None = None, limit: int = 100) -> None:
         self.entry, self.last, self.limit = entry, last, limit
         self.fired: list[datetime] = []
 
     def poll(self, *times: datetime) -> list[datetime]:
-        """Let somebody look at each of these times; return what was fired."""
+        """Poll at each of these times; return the ticks fired."""
         before = len(self.fired)
         for now in times:
             while due := ticks_due(self.entry, last=self.last, now=now, limit=self.limit):
@@ -69,7 +69,7 @@ class Cluster:
 
 
 def truth(entry: CronEntry, after: datetime, *, until: datetime) -> list[datetime]:
-    """Return all ticks of a span, one by one."""
+    """Return all ticks of a period, found one after the other."""
     found = []
     tick = next_tick(entry, after)
     while tick is not None and tick <= until:
@@ -83,28 +83,28 @@ def truth(entry: CronEntry, after: datetime, *, until: datetime) -> list[datetim
 
 @pytest.mark.parametrize("missed", ["skip", "once", "all"])
 def test_nothing_is_due_before_the_first_tick(missed: Any) -> None:
-    """A new entry does not make up for the time before it was made."""
+    """No tick from before an entry was stored is due."""
     entry = nightly(missed=missed, at=utc("2026-03-01T12:00"))
     assert ticks_due(entry, last=None, now=utc("2026-03-02T01:59:59")) == []
     assert ticks_due(entry, last=None, now=utc("2026-03-02T02:00")) == [utc("2026-03-02T02:00")]
 
 
-def test_an_entry_made_on_its_tick_ticks() -> None:
-    """An entry that is stored in the very moment of a tick has that tick; a microsecond later it has not."""
+def test_an_entry_stored_at_a_tick_has_that_tick() -> None:
+    """An entry that is stored exactly at a tick has that tick; one stored a microsecond later has not."""
     moment = utc("2026-03-01T02:00")
     assert ticks_due(nightly(at=moment), last=None, now=moment) == [moment]
     assert ticks_due(nightly(at=moment + MICROSECOND), last=None, now=moment + SECOND) == []
 
 
 def test_an_entry_that_is_not_stored_has_nothing_due() -> None:
-    """Only a stored entry ticks: until then its start would be each process's own."""
+    """Only a stored entry ticks: before that, each process would count from its own start."""
     entry = cron_entry("* * * * *", "Nightly")
     assert ticks_due(entry, last=None, now=START) == []
     assert ticks_due(interval_entry(60, "Nightly"), last=None, now=START) == []
 
 
 def test_missed_ticks() -> None:
-    """After five nights away: skip fires none, once the latest, all each of them."""
+    """After five missed nights, skip fires none, once fires the latest and all fires each of them."""
     last, now = utc("2026-03-02T02:00"), utc("2026-03-07T12:00")
     nights = [utc(f"2026-03-0{day}T02:00") for day in range(3, 8)]
     assert ticks_due(nightly(missed="skip"), last=last, now=now) == []
@@ -113,21 +113,21 @@ def test_missed_ticks() -> None:
 
 
 def test_skip_has_a_tolerance() -> None:
-    """A tick that is a minute old still counts as on time; one that is older is skipped."""
+    """A tick that is a minute old is not missed; an older tick is skipped."""
     tick = utc("2026-03-03T02:00")
     entry = nightly(missed="skip")
-    assert ticks_due(entry, last=tick - DAY, now=tick + ON_TIME) == [tick]
-    assert ticks_due(entry, last=tick - DAY, now=tick + ON_TIME + MICROSECOND) == []
+    assert ticks_due(entry, last=tick - DAY, now=tick + TOLERANCE) == [tick]
+    assert ticks_due(entry, last=tick - DAY, now=tick + TOLERANCE + MICROSECOND) == []
 
 
 def test_once_is_the_default() -> None:
-    """A restart that takes longer than the tolerance loses no tick, unless that was asked for."""
+    """By default a restart that takes longer than the tolerance loses no tick."""
     assert cron_entry("* * * * *", "x").missed == "once"
     assert interval_entry(60, "x").missed == "once"
 
 
 def test_all_is_bounded_and_resumable() -> None:
-    """A long absence is made up for in pieces of the limit, each tick once."""
+    """After a long pause, ticks are returned in batches of at most `limit`, each tick once."""
     entry = stored(cron_entry("* * * * *", "Minutely", missed="all"))
     now = START + timedelta(days=2)
     first = ticks_due(entry, last=None, now=now, limit=7)
@@ -140,7 +140,7 @@ def test_all_is_bounded_and_resumable() -> None:
 
 
 def test_nothing_is_due_twice() -> None:
-    """A tick that was fired is not due again, at that moment or at any earlier one."""
+    """A fired tick is not due again, neither later nor after the clock was set back."""
     tick = utc("2026-03-03T02:00")
     for missed in ("skip", "once", "all"):
         entry = nightly(missed=missed)
@@ -156,7 +156,7 @@ def test_paused() -> None:
 
 
 def test_other_time_zones_change_nothing() -> None:
-    """The same moments in another zone give the same answers, always in UTC."""
+    """The same moments in another time zone give the same results, always in UTC."""
     there = timezone(timedelta(hours=-7))
     entry = nightly(missed="all", at=START.astimezone(there), since=START.astimezone(there))
     last, now = utc("2026-03-02T02:00"), utc("2026-03-04T12:00")
@@ -169,7 +169,7 @@ def test_other_time_zones_change_nothing() -> None:
 
 
 def test_naive_times_are_refused() -> None:
-    """A time without a zone would be read as the machine's own."""
+    """A datetime without a time zone is refused: it would be taken as local time."""
     naive = START.replace(tzinfo=None)
     with pytest.raises(ValueError, match="has no time zone"):
         next_tick(nightly(), naive)
@@ -181,7 +181,7 @@ def test_naive_times_are_refused() -> None:
 
 
 def test_interval_ticks_at_once_and_then_in_step() -> None:
-    """The first tick is when the entry is first stored, to the second; the others follow from it."""
+    """The first tick is the second in which the entry was stored; the others count from it."""
     entry = stored(interval_entry(timedelta(minutes=10), "Poll", missed="all"))
     begin = START.replace(microsecond=0)
     assert ticks_due(entry, last=None, now=START) == [begin]
@@ -194,12 +194,12 @@ def test_interval_ticks_at_once_and_then_in_step() -> None:
 
 
 def test_interval_before_it_is_stored() -> None:
-    """Without an anchor an interval's next tick is one interval away."""
+    """Without an anchor, the next tick of an interval is one interval away."""
     assert next_tick(interval_entry(90, "Poll"), START) == START + timedelta(seconds=90)
 
 
 def test_interval_with_a_last_tick_and_no_anchor() -> None:
-    """An entry read without its anchor counts from the last tick."""
+    """An entry without an anchor counts from the last tick."""
     entry = interval_entry(60, "Poll", missed="all")
     assert ticks_due(entry, last=START, now=START + timedelta(seconds=125)) == [
         START + timedelta(seconds=60),
@@ -213,12 +213,12 @@ def test_interval_with_a_last_tick_and_no_anchor() -> None:
     missed=st.sampled_from(["once", "all"]),
 )
 def test_intervals_never_drift(step: int, polls: list[int], missed: Any) -> None:
-    """However late anybody looks, ticks stay at whole intervals from the first."""
+    """However late the polls are, ticks are whole intervals after the first."""
     entry = stored(interval_entry(step, "Poll", missed=missed))
     begin = START.replace(microsecond=0)
     cluster, now = Cluster(entry), START
     for wait in polls:
-        # So short that there are at most a thousand ticks.
+        # Short enough for at most a thousand ticks.
         now += timedelta(seconds=min(wait, step * 50)) + 3 * MICROSECOND
         cluster.poll(now)
     assert cluster.fired
@@ -253,7 +253,7 @@ EXPRESSIONS = [
 
 @st.composite
 def entries(draw: st.DrawFn, missed: Sequence[str] = ("skip", "once", "all")) -> tuple[CronEntry, datetime]:
-    """Make an entry in a zone whose clocks change about then, stored two days before."""
+    """Generate an entry that was stored two days before the clocks of its zone change."""
     zone, change = draw(st.sampled_from(ZONES))
     policy: Any = draw(st.sampled_from(missed))
     if draw(st.integers(0, 4)):
@@ -264,15 +264,17 @@ def entries(draw: st.DrawFn, missed: Sequence[str] = ("skip", "once", "all")) ->
     return stored(entry, at=begin), begin
 
 
-def times(begin: datetime, *, most: int = 12) -> st.SearchStrategy[list[datetime]]:
-    """Make moments of the four days after `begin`, rising."""
+def times(begin: datetime, *, limit: int = 12) -> st.SearchStrategy[list[datetime]]:
+    """Generate moments of the four days after `begin`, in ascending order."""
     moment = st.integers(0, 4 * 86_400_000).map(lambda ms: begin + timedelta(milliseconds=ms))
-    return st.lists(moment, min_size=1, max_size=most).map(sorted)
+    return st.lists(moment, min_size=1, max_size=limit).map(sorted)
 
 
 @given(made=entries(), data=st.data())
-def test_ticks_rise_and_are_the_entrys_own(made: tuple[CronEntry, datetime], data: st.DataObject) -> None:
-    """Whenever somebody looks, what is fired rises strictly, is due, and is a tick of the entry."""
+def test_fired_ticks_ascend_and_belong_to_the_entry(
+    made: tuple[CronEntry, datetime], data: st.DataObject
+) -> None:
+    """Whenever a process polls, fired ticks are due, belong to the entry, and strictly ascend."""
     entry, begin = made
     cluster = Cluster(entry)
     for now in data.draw(times(begin)):
@@ -281,7 +283,7 @@ def test_ticks_rise_and_are_the_entrys_own(made: tuple[CronEntry, datetime], dat
         if entry.missed != "all":
             assert len(fired) <= 1
         if entry.missed == "skip":
-            assert all(now - tick <= ON_TIME for tick in fired)
+            assert all(now - tick <= TOLERANCE for tick in fired)
     assert all(earlier < later for earlier, later in pairwise(cluster.fired))
     assert set(cluster.fired) <= set(truth(entry, begin - MICROSECOND, until=begin + 4 * DAY))
 
@@ -290,17 +292,17 @@ def test_ticks_rise_and_are_the_entrys_own(made: tuple[CronEntry, datetime], dat
 def test_all_is_the_same_however_it_is_split(
     made: tuple[CronEntry, datetime], data: st.DataObject, limit: int
 ) -> None:
-    """Looking at a span in pieces, and in batches, fires what looking at it at once fires: each tick."""
+    """However a period is split into polls and batches, each tick is fired once."""
     entry, begin = made
-    looks = data.draw(times(begin))
+    polls = data.draw(times(begin))
     cluster = Cluster(entry, limit=limit)
-    cluster.poll(*looks)
-    assert cluster.fired == truth(entry, begin - MICROSECOND, until=looks[-1])
+    cluster.poll(*polls)
+    assert cluster.fired == truth(entry, begin - MICROSECOND, until=polls[-1])
 
 
 @given(made=entries(), data=st.data())
 def test_policies_contain_each_other(made: tuple[CronEntry, datetime], data: st.DataObject) -> None:
-    """What skip fires once fires too, and what once fires all fires too."""
+    """The ticks of skip are among those of once, and those of once among those of all."""
     entry, begin = made
     now, last = data.draw(times(begin))[-1], data.draw(st.none() | times(begin).map(max))
     skip, once, each = (
@@ -314,35 +316,35 @@ def test_policies_contain_each_other(made: tuple[CronEntry, datetime], data: st.
 @settings(max_examples=settings().max_examples // 4)
 @given(made=entries(), data=st.data())
 def test_restarts_inside_an_interval(made: tuple[CronEntry, datetime], data: st.DataObject) -> None:
-    """Whoever is there when a tick comes fires it, under each policy; looks in between change nothing."""
+    """Under each policy a tick is fired when a process polls soon after it; other polls change nothing."""
     entry, begin = made
     ticks = truth(entry, begin - MICROSECOND, until=begin + 4 * DAY)
-    looks = sorted([*data.draw(times(begin)), *(tick + timedelta(seconds=0.3) for tick in ticks)])
+    polls = sorted([*data.draw(times(begin)), *(tick + timedelta(seconds=0.3) for tick in ticks)])
     cluster = Cluster(entry)
-    for now in looks:
-        # A restart: nothing is known but what is stored, and that comes back as it was.
+    for now in polls:
+        # A restart: only what is stored is known, and it is read back unchanged.
         spec = json.loads(json.dumps(cluster.entry.spec()))
         cluster.entry = CronEntry.from_spec(entry.name, spec, anchor=entry.anchor)
         cluster.poll(now)
-    assert cluster.fired == [tick for tick in ticks if tick <= looks[-1]]
+    assert cluster.fired == [tick for tick in ticks if tick <= polls[-1]]
 
 
 @given(made=entries(), data=st.data())
 def test_wall_clock_steps(made: tuple[CronEntry, datetime], data: st.DataObject) -> None:
-    """A clock that jumps an hour back or forth repeats nothing and, where each tick counts, loses nothing."""
+    """A clock that jumps an hour either way repeats no tick, and with `all` loses none."""
     entry, begin = made
     steps = st.lists(st.sampled_from([-HOUR, timedelta(0), HOUR]), min_size=12, max_size=12)
-    looks = [now + step for now, step in zip(data.draw(times(begin)), data.draw(steps), strict=False)]
+    polls = [now + step for now, step in zip(data.draw(times(begin)), data.draw(steps), strict=False)]
     cluster = Cluster(entry)
-    cluster.poll(*looks)
+    cluster.poll(*polls)
     assert all(earlier < later for earlier, later in pairwise(cluster.fired))
     if entry.missed == "all":
-        assert cluster.fired == truth(entry, begin - MICROSECOND, until=max([*looks, begin - DAY]))
+        assert cluster.fired == truth(entry, begin - MICROSECOND, until=max([*polls, begin - DAY]))
 
 
 @pytest.mark.parametrize("missed", ["once", "all"])
 def test_weekly_entry_in_a_process_that_restarts_daily(missed: Any) -> None:
-    """An entry that ticks less often than its process lives runs each week, once."""
+    """A weekly entry fires once a week, even if its process restarts every day."""
     entry = stored(cron_entry("0 12 * * MON", "Weekly", missed=missed))
     cluster = Cluster(entry)
     cluster.poll(*(START + n * DAY + timedelta(seconds=n) for n in range(28)))
@@ -355,14 +357,14 @@ def test_weekly_entry_in_a_process_that_restarts_daily(missed: Any) -> None:
 
 
 def test_a_next_tick_in_the_past_is_not_there() -> None:
-    """The next tick is later than the moment asked about, however far behind the entry is."""
+    """The next tick is later than the given moment, however old the entry is."""
     entry = nightly(at=utc("2020-01-01T00:00"))
     assert next_tick(entry, utc("2026-03-01T12:00")) == utc("2026-03-02T02:00")
     assert next_tick(entry, utc("2019-01-01T00:00")) == utc("2020-01-01T02:00")
 
 
 def test_night_of_the_change() -> None:
-    """A job at half past two in Berlin runs each night, once, when clocks go forward and when they go back."""
+    """A job at half past two in Berlin runs once a night, when the clocks go forward and when they go back."""
     entry = stored(cron_entry("30 2 * * *", "Nightly", timezone="Europe/Berlin", missed="all"))
     for first, expected in (
         ("2026-03-27T12:00", ["28T01:30", "29T01:00", "30T00:30"]),
@@ -375,8 +377,8 @@ def test_night_of_the_change() -> None:
 # ------------------------------------------------------------------ change and pause at run time
 
 
-def test_resuming_does_not_make_up_for_the_pause() -> None:
-    """Ticks from while an entry was paused were not wanted, so they are not missed."""
+def test_ticks_of_a_pause_are_never_due() -> None:
+    """Ticks from the time when an entry was paused are not missed ticks."""
     entry = nightly(missed="all", paused=True)
     resumed = edit(entry, now=utc("2026-03-05T12:00"), paused=False)
     assert ticks_due(resumed, last=utc("2026-03-02T02:00"), now=utc("2026-03-06T12:00")) == [
@@ -396,7 +398,7 @@ def test_resuming_does_not_make_up_for_the_pause() -> None:
     ids=["expression", "timezone", "missed", "interval"],
 )
 def test_a_new_schedule_counts_from_its_change(changes: dict[str, Any]) -> None:
-    """A changed schedule has no ticks from before it was changed: moving three o'clock to five at noon runs nothing."""
+    """A changed schedule has no ticks before the change: moving a job from 3:00 to 5:00 at noon runs nothing."""
     now = utc("2026-03-05T12:00:00.5")
     entry = edit(nightly(), now=now, **changes)
     assert ticks_due(entry, last=utc("2026-03-02T02:00"), now=now) == []
@@ -406,7 +408,7 @@ def test_a_new_schedule_counts_from_its_change(changes: dict[str, Any]) -> None:
 
 
 def test_other_changes_leave_the_ticks_alone() -> None:
-    """Another payload, other options, another spelling of the same schedule: a tick that is due stays due."""
+    """A new payload, new options or another spelling of the same schedule leave a due tick due."""
     changed = edit(
         nightly(), now=START + 9 * DAY, args={"x": 1}, options={"queue": "q"}, expression="0  3 * * *"
     )
@@ -415,14 +417,14 @@ def test_other_changes_leave_the_ticks_alone() -> None:
 
 
 def test_interval_changed_at_run_time_stays_aligned() -> None:
-    """Another interval counts from the same anchor, and waits for its next tick."""
+    """A changed interval counts from the same anchor, and starts with its next tick."""
     now = START.replace(microsecond=0) + timedelta(minutes=25)
     entry = edit(stored(interval_entry(600, "Poll")), now=now, interval=420)
     assert next_tick(entry, now) == START.replace(microsecond=0) + timedelta(minutes=28)
 
 
 def test_bad_change_is_refused() -> None:
-    """A change that makes an entry impossible is refused, by the entry's name."""
+    """An invalid change is refused; the message names the entry."""
     with pytest.raises(
         InvalidSetting, match=r"cron entry 'Nightly\[0 3 \* \* \* Europe/Berlin\]': hour '25'"
     ):
@@ -430,14 +432,14 @@ def test_bad_change_is_refused() -> None:
 
 
 def test_first_declaration() -> None:
-    """What was never stored is stored as declared, and remembers as what."""
+    """A new entry is stored as declared, with the fingerprint of the declaration."""
     declared = cron_entry("0 3 * * *", "Nightly")
     entry = reconcile(declared, None, now=START)
     assert entry == attrs.evolve(declared, declared=declared.fingerprint)
 
 
 def test_restart_keeps_what_was_changed_at_run_time() -> None:
-    """The same declaration again changes nothing, also after somebody has changed the entry."""
+    """The same declaration changes nothing, even after the entry was changed at run time."""
     declared = cron_entry("0 3 * * *", "Nightly", args={"x": (1, 2)})
     first = stored(reconcile(declared, None, now=START))
     assert reconcile(declared, first, now=START + DAY) == first
@@ -445,8 +447,8 @@ def test_restart_keeps_what_was_changed_at_run_time() -> None:
     assert reconcile(declared, changed, now=START + 2 * DAY) == changed
 
 
-def test_new_code_holds() -> None:
-    """A changed declaration replaces the stored one, from now on if its ticks are others; a pause stays."""
+def test_a_changed_declaration_replaces_the_entry() -> None:
+    """A changed declaration replaces the stored entry, but not its pause; a new schedule starts now."""
     first = stored(reconcile(cron_entry("0 3 * * *", "Nightly", name="n"), None, now=START), paused=True)
     now = START + 5 * DAY
     later = reconcile(cron_entry("0 5 * * *", "Nightly", name="n"), first, now=now)
@@ -455,15 +457,15 @@ def test_new_code_holds() -> None:
     assert (payload.args, payload.since) == ({"x": 1}, None)
 
 
-def test_code_takes_over_what_was_made_at_run_time() -> None:
-    """An entry that somebody made by hand under the same name becomes the code's."""
+def test_a_declaration_takes_over_an_entry_made_at_run_time() -> None:
+    """An entry that was created at run time under the same name is then owned by the code."""
     made = stored(cron_entry("0 3 * * *", "Nightly", name="n"))
     assert made.declared is None
     assert reconcile(cron_entry("0 3 * * *", "Nightly", name="n"), made, now=START).declared is not None
 
 
 def test_orphans() -> None:
-    """What code has stopped declaring does not tick, unless somebody made it at run time."""
+    """An entry that code no longer declares is orphaned; one created at run time never is."""
     entry = reconcile(cron_entry("0 3 * * *", "Nightly"), None, now=START)
     assert not orphaned(entry, {entry.name: 1})
     assert orphaned(entry, {cron_entry("0 4 * * *", "Nightly").name})
@@ -474,7 +476,7 @@ def test_orphans() -> None:
 
 
 def test_default_names() -> None:
-    """A name is made of job, schedule and payload, so that several entries of one job are told apart."""
+    """A default name consists of job, schedule and payload, so entries of one job have different names."""
     names = [
         cron_entry("0 3 * * *", "N").name,
         cron_entry(" 0  3 * * * ", "N", timezone=ZoneInfo("Europe/Berlin")).name,
@@ -492,7 +494,7 @@ def test_default_names() -> None:
 
 
 def test_names_are_the_same_at_every_start() -> None:
-    """A name does not depend on the process that makes it (as Python's own hashes do), nor on this version."""
+    """Unlike Python's hashes, a default name is the same in every process and version."""
     assert cron_entry("@daily", "N", args={"b": "é", "a": [1]}).name == "N[@daily]#add9ecf5"
     assert cron_entry("@daily", "N").fingerprint == "175f49c5d3c01230"
     assert edit(cron_entry("@daily", "N"), now=START, missed="all").since == START
@@ -506,7 +508,7 @@ def test_names_are_the_same_at_every_start() -> None:
 def test_spec_round_trip(
     made: tuple[CronEntry, datetime], since: datetime | None, declared: str | None
 ) -> None:
-    """What is stored comes back equal, through JSON, with name, pause and anchor beside it."""
+    """A stored entry is read back equal, through JSON, with name, pause and anchor in columns of their own."""
     entry = attrs.evolve(
         made[0], since=since, declared=declared, args={"a": [1, None]}, options={"priority": 3}
     )
@@ -516,7 +518,7 @@ def test_spec_round_trip(
 
 
 def test_payload_is_a_plain_copy() -> None:
-    """The payload is what it will be when it comes back: JSON, and nobody else's to change."""
+    """The payload is a copy, and equal to what is read back from the database."""
     args: dict[str, Any] = {"sizes": (1, 2)}
     entry = cron_entry("@daily", "N", args=args)
     args["sizes"] = None
@@ -524,7 +526,7 @@ def test_payload_is_a_plain_copy() -> None:
 
 
 def test_spec_of_a_newer_version() -> None:
-    """A key that this version does not know is left alone."""
+    """A key that this version does not know is ignored."""
     spec = cron_entry("@daily", "N").spec() | {"colour": "red"}
     assert CronEntry.from_spec("n", spec).expression == "@daily"
 
@@ -547,7 +549,7 @@ def test_spec_of_a_newer_version() -> None:
     ids=range(11),
 )
 def test_bad_row(spec: dict[str, Any]) -> None:
-    """A stored entry that cannot be read is refused by its name, so that the others go on."""
+    """A stored entry with invalid fields is refused by name; other entries are not affected."""
     with pytest.raises(InvalidSetting, match=r"^cron entry 'bad'"):
         CronEntry.from_spec("bad", spec)
 
@@ -556,19 +558,19 @@ def test_bad_row(spec: dict[str, Any]) -> None:
     ("values", "message"),
     [
         ({"expression": "0 3 * * 9"}, "cron entry 'mine': day of week '9' in '0 3 * * 9'"),
-        ({"expression": "0 0 30 2 *"}, "cron entry 'mine': '0 0 30 2 *' never comes in UTC"),
-        ({"timezone": "Nowhere/Land"}, "cron entry 'mine': timezone 'Nowhere/Land' is not known"),
+        ({"expression": "0 0 30 2 *"}, "cron entry 'mine': '0 0 30 2 *' never matches in UTC"),
+        ({"timezone": "Nowhere/Land"}, "cron entry 'mine': timezone 'Nowhere/Land' is unknown"),
         ({"missed": "none"}, "cron entry 'mine': missed is 'none': use 'skip', 'once' or 'all'"),
-        ({"expression": None}, "cron entry 'mine': give a cron expression or an interval"),
-        ({"expression": 5}, "cron entry 'mine': expression is 5: give a text"),
+        ({"expression": None}, "cron entry 'mine': use either a cron expression or an interval"),
+        ({"expression": 5}, "cron entry 'mine': expression is 5: use a string"),
         ({"name": "x" * 1001}, "name is 'xxx"),
-        ({"job": ""}, "job is '': give a text"),
+        ({"job": ""}, "job is '': use a string"),
         ({"options": {}, "job": "", "expression": ""}, "job is ''"),
     ],
     ids=range(9),
 )
 def test_bad_entries(values: dict[str, Any], message: str) -> None:
-    """A malformed entry is refused; the message names the entry, the field and the remedy."""
+    """An invalid entry is refused; the message names the entry, the field and the remedy."""
     given: dict[str, Any] = {"expression": "@daily", "job": "N", "name": "mine"} | values
     with pytest.raises(InvalidSetting) as refused:
         cron_entry(given.pop("expression"), given.pop("job"), **given)
@@ -576,7 +578,7 @@ def test_bad_entries(values: dict[str, Any], message: str) -> None:
 
 
 def test_entry_without_a_name_is_named_by_its_job() -> None:
-    """A refused entry that was given no name is called after its job."""
+    """An entry without a name is called by its job in the message."""
     with pytest.raises(InvalidSetting, match=r"^cron entry 'Nightly': minute '99'"):
         cron_entry("99 * * * *", "Nightly")
 
@@ -587,8 +589,8 @@ def test_entry_without_a_name_is_named_by_its_job() -> None:
     ids=repr,
 )
 def test_bad_intervals(interval: Any) -> None:
-    """An interval below a second, beyond a century, or that is none, is refused."""
-    with pytest.raises(InvalidSetting, match=r"cron entry 'Poll': (interval is|give a cron)"):
+    """An interval shorter than a second, longer than a century, or of a wrong type is refused."""
+    with pytest.raises(InvalidSetting, match=r"cron entry 'Poll': (interval is|use either a cron)"):
         interval_entry(interval, "Poll")
 
 
@@ -596,7 +598,7 @@ def test_bad_intervals(interval: Any) -> None:
     "args", [{"x": object()}, {"x": float("nan")}, {"x": {1, 2}}], ids=["object", "nan", "set"]
 )
 def test_payload_must_be_json(args: dict[str, Any]) -> None:
-    """A payload that no database could hold is refused before any I/O, by job or by entry."""
+    """A payload that is not JSON is refused before any I/O; the message names the job or the entry."""
     with pytest.raises(InvalidJob, match="cron job 'N': args must be JSON"):
         cron_entry("@daily", "N", args=args)
     with pytest.raises(InvalidJob, match="cron job 'N': options must be JSON"):

@@ -1,4 +1,4 @@
-"""`jobrt._core.job`: what is known of a job, and what is assumed when nothing is said."""
+"""Records of a job, and their default values."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def test_a_new_jobs_defaults() -> None:
-    """Due at once, five attempts, no priority, nothing attached."""
+    """By default a new job is due immediately, with five attempts and priority 0."""
     job = NewJob(name="send", args="{}")
     assert (job.queue, job.priority, job.max_attempts, job.timeout) == ("default", 0, 5, None)
     assert (job.schedule_at, job.delay, job.unique, job.context) == (None, None, None, None)
     assert (job.tags, job.metadata) == ((), "{}")
 
 
-def test_an_outcome_is_a_clean_completion_unless_it_says_otherwise() -> None:
-    """The hot path names the claim and nothing else."""
+def test_an_outcome_is_by_default_a_completion() -> None:
+    """A successful attempt needs no fields but those of its claim."""
     outcome = Outcome(7, 42)
     assert (outcome.event, outcome.end, outcome.spent) == (Event.COMPLETE, End.FINISHED, True)
     assert (outcome.delay, outcome.result, outcome.message, outcome.children) == (0.0, None, None, ())
 
 
-def test_a_claim_names_an_attempt() -> None:
-    """By the job and the lease; a first attempt has no past."""
+def test_a_claim_identifies_an_attempt() -> None:
+    """Job and lease identify an attempt; the first attempt has no earlier values."""
     claimed = Claimed(7, 42, "send", "q", 0, 1, 5, None, "{}", "{}", (), None, NOW, NOW, NOW)
     assert JobRef(*claimed[:2]) == JobRef(id=7, lease=42)
     assert (claimed.saved, claimed.progress, claimed.attempts) == (None, None, ())
 
 
 def test_records_cannot_be_changed() -> None:
-    """They are what somebody saw, not the job itself."""
+    """Records are immutable."""
     record = JobRecord(
         id=1,
         name="send",

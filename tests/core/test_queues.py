@@ -1,4 +1,4 @@
-"""`jobrt._core.queues`: how a queue is served, and mistakes in saying so."""
+"""Settings of a queue, valid and invalid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobrt.errors import InvalidSetting
 
 
 def test_the_defaults() -> None:
-    """Ten at once in a process, no limit over the cluster, a look each second."""
+    """By default a process runs ten jobs at once and polls each second; there is no limit for the cluster."""
     queue = Queue()
     assert (queue.concurrency, queue.poll_interval, queue.keep) == (10, 1.0, None)
     assert (queue.cluster_limit, queue.key, queue.per_key) == (None, None, None)
@@ -22,13 +22,13 @@ def test_the_defaults() -> None:
     [({}, False), ({"cluster_limit": 1}, True), ({"key": "name", "per_key": 2}, True)],
 )
 def test_limits_over_the_cluster_make_claims_take_turns(options: dict[str, Any], clustered: bool) -> None:
-    """Either of them."""
+    """With a cluster limit or a limit per key, workers claim one after the other."""
     assert Queue(**options).clustered is clustered
 
 
 @pytest.mark.parametrize("key", ["name", "args.to", "args.a.b", "metadata.tenant"])
 def test_keys(key: str) -> None:
-    """The name, or a field of the payload or the metadata."""
+    """A key is the name, or a field of the payload or the metadata."""
     assert Queue(key=key, per_key=1).key == key
 
 
@@ -50,19 +50,19 @@ def test_keys(key: str) -> None:
     ],
 )
 def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:
-    """When they are written; the message names the setting."""
+    """An invalid setting is refused when it is created; the message names the setting."""
     with pytest.raises(InvalidSetting, match=message):
         Queue(**options)
 
 
 def test_concurrency_is_a_number() -> None:
-    """Anything else is a slip."""
+    """A concurrency of another type is refused."""
     with pytest.raises(TypeError):
         Queue("10")  # type: ignore[arg-type]
 
 
 def test_an_int_is_a_concurrency() -> None:
-    """The short form; a `Queue` is taken as it is."""
+    """An int is the short form of a `Queue`; a `Queue` is used unchanged."""
     queue = Queue(3, cluster_limit=1)
     assert as_queue("mail", 20) == Queue(20)
     assert as_queue("mail", queue) is queue
@@ -70,12 +70,12 @@ def test_an_int_is_a_concurrency() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, True, "10", None, 1.5])
 def test_bad_queues_are_refused_by_name(value: Any) -> None:
-    """The message says which queue it was."""
+    """The message names the queue."""
     with pytest.raises(InvalidSetting, match="queue 'mail'"):
         as_queue("mail", value)
 
 
 def test_an_unknown_queues_status() -> None:
-    """Nothing in it, nothing set."""
+    """An unknown queue has no jobs and no settings."""
     status = QueueStatus(name="mail")
     assert (status.paused, status.available, status.executing, status.oldest_due) == (False, 0, 0, None)

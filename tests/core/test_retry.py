@@ -1,4 +1,4 @@
-"""Retrying: which failures are tried again, after how long, and what a user's strategy cannot break."""
+"""Retries: which failures are retried, after which delay, and what a faulty strategy cannot break."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from hypothesis import strategies as st
 from tenacity.wait import wait_base
 
 from jobrt._core.job import JobRecord
-from jobrt._core.retry import Answer, Delay, as_backoff, as_retry, default_delay, delay_for, should_retry
+from jobrt._core.retry import (
+    Delay,
+    RetryDecision,
+    as_backoff,
+    as_retry,
+    default_delay,
+    delay_for,
+    should_retry,
+)
 from jobrt._core.states import State
-from jobrt.backoff import LONGEST, CallState, bounded, jittered, polynomial
+from jobrt.backoff import MAX_DELAY, CallState, bounded, jittered, polynomial
 from jobrt.errors import InvalidJob
 
 WEEK = timedelta(days=7)
@@ -27,17 +35,17 @@ chances = st.floats(0, 1, exclude_max=True)
 
 
 def middle() -> float:
-    """Draw what leaves a value where it is."""
+    """Return the random number that means no jitter."""
     return 0.5
 
 
 def lowest() -> float:
-    """Draw the least."""
+    """Return the lowest random number."""
     return 0.0
 
 
 def highest() -> float:
-    """Draw the most that is drawn."""
+    """Return the highest random number."""
     return math.nextafter(1.0, 0.0)
 
 
@@ -68,54 +76,54 @@ def delay(
     error: BaseException | None = None,
     chance: Callable[[], float] = middle,
 ) -> Delay:
-    """Ask for the delay after a failure."""
+    """Return the delay after a failure."""
     error = error or ValueError("no")
     return delay_for(backoff, attempt=attempt, error=error, record=record(attempt=attempt), chance=chance)
 
 
 def seconds(backoff: Any, *, attempt: int = 1, chance: Callable[[], float] = middle) -> float:
-    """Ask for the delay after a failure, in seconds, and insist that nothing was wrong."""
-    answer = delay(backoff, attempt=attempt, chance=chance)
-    assert answer.warning is None
-    return answer.wait.total_seconds()
+    """Return the delay after a failure, in seconds; there must be no warning."""
+    decided = delay(backoff, attempt=attempt, chance=chance)
+    assert decided.warning is None
+    return decided.wait.total_seconds()
 
 
 # ------------------------------------------------------------------ the default
 
 
 def test_default_table() -> None:
-    """The default doubles from 2 s, and is a week from the twentieth attempt on."""
+    """The default starts at 2 s, doubles, and is a week from the twentieth attempt on."""
     table = [default_delay(attempt, chance=middle).total_seconds() for attempt in range(1, 23)]
     assert table == [2.0**n for n in range(1, 20)] + [604_800.0] * 3
 
 
 @pytest.mark.parametrize(("chance", "factor"), [(lowest, 0.9), (middle, 1.0), (highest, 1.1)])
 def test_default_jitter(chance: Callable[[], float], factor: float) -> None:
-    """Chance moves the default by ten percent either way."""
+    """Jitter changes the default by at most ten percent either way."""
     assert seconds(None, attempt=5, chance=chance) == pytest.approx(32 * factor)
 
 
 @pytest.mark.parametrize("attempt", [19, 20, 10_000, 10**9])
 def test_default_is_capped_after_the_jitter(attempt: int) -> None:
-    """No draw makes the default more than seven days."""
+    """No random number makes the default longer than seven days."""
     assert default_delay(attempt, chance=highest) <= WEEK
     assert default_delay(10_000, chance=highest) == WEEK
 
 
 def test_late_attempts_still_spread() -> None:
-    """Jobs that fail for long do not all come back at one moment."""
+    """Jobs that have failed for a long time are not all due at the same moment."""
     assert default_delay(10_000, chance=lowest) == WEEK * 0.9
 
 
 @pytest.mark.parametrize("attempt", [0, -3])
 def test_attempts_below_one_count_as_the_first(attempt: int) -> None:
-    """A count that somebody has lowered makes no shorter delay than the first failure's."""
+    """An attempt number below 1 gives the delay of the first attempt."""
     assert default_delay(attempt, chance=middle) == timedelta(seconds=2)
 
 
 @given(attempt=attempts, chance=chances)
 def test_default_bounds(attempt: int, chance: float) -> None:
-    """The default is within ten percent of its table, finite, and at most a week, at any attempt."""
+    """At any attempt the default is within ten percent of its table, and at most a week."""
     center = min(2.0 ** min(attempt, 100), WEEK.total_seconds())
     wait = default_delay(attempt, chance=lambda: chance).total_seconds()
     assert 0.9 * center - 1e-6 <= wait <= min(1.1 * center, WEEK.total_seconds()) + 1e-6
@@ -123,7 +131,7 @@ def test_default_bounds(attempt: int, chance: float) -> None:
 
 @given(attempt=attempts, more=st.integers(0, 10**6), chance=chances)
 def test_default_never_shrinks(attempt: int, more: int, chance: float) -> None:
-    """With the same draw a later attempt waits at least as long."""
+    """With the same random number a later attempt waits at least as long."""
     earlier = default_delay(attempt, chance=lambda: chance)
     assert default_delay(attempt + more, chance=lambda: chance) >= earlier
 
@@ -156,7 +164,7 @@ EXPONENTIAL = tenacity.wait_exponential(multiplier=4, exp_base=4)
     ],
 )
 def test_tables(backoff: Any, table: list[float]) -> None:
-    """Each kind of backoff gives exactly its table, attempts counted from 1."""
+    """Each kind of backoff gives exactly its table; attempts count from 1."""
     assert [seconds(backoff, attempt=attempt) for attempt in (1, 2, 3)] == table
 
 
@@ -167,7 +175,7 @@ def test_tables(backoff: Any, table: list[float]) -> None:
 )
 @given(attempt=attempts, chance=chances)
 def test_every_kind_has_max_min_and_jitter(inner: wait_base, attempt: int, chance: float) -> None:
-    """Jitter of both kinds stays within its reach, and bounds written around it hold for any draw."""
+    """Both kinds of jitter stay within their range, and limits around them hold for any random number."""
     plain = seconds(bounded(inner, max=10**6), attempt=attempt)
 
     def ask(wait: wait_base) -> float:
@@ -181,7 +189,7 @@ def test_every_kind_has_max_min_and_jitter(inner: wait_base, attempt: int, chanc
 
 
 def test_jitter_reaches_both_ends() -> None:
-    """Least and greatest draw give the wait minus and plus the whole reach."""
+    """The lowest and the highest random number give both ends of the range."""
     relative, absolute = jittered(LINEAR, relative=0.1), jittered(LINEAR, absolute=1)
     assert [seconds(relative, attempt=10, chance=c) for c in (lowest, highest)] == pytest.approx([27, 33])
     assert [seconds(absolute, attempt=10, chance=c) for c in (lowest, highest)] == pytest.approx([29, 31])
@@ -198,22 +206,22 @@ def test_jitter_reaches_both_ends() -> None:
     ids=["random", "random-exponential", "jitter", "product-page"],
 )
 @pytest.mark.parametrize("attempt", [1, 7, 10_000, 10**9])
-def test_tenacitys_own_chance(backoff: wait_base, attempt: int) -> None:
-    """The random waits of tenacity work as they are, at any attempt."""
+def test_random_waits_of_tenacity(backoff: wait_base, attempt: int) -> None:
+    """The random waits of tenacity work unchanged, at any attempt."""
     assert 0 <= seconds(backoff, attempt=attempt) <= 60
 
 
 def test_strategies_see_a_real_call_state() -> None:
-    """A wait gets tenacity's own state: attempt, failed outcome with its error, and the job's record."""
+    """A wait is called with tenacity's own state: attempt, failed outcome with its error, and the job's record."""
     seen: list[tenacity.RetryCallState] = []
 
-    class Look(wait_base):
+    class Recorder(wait_base):
         def __call__(self, retry_state: tenacity.RetryCallState) -> float:
             seen.append(retry_state)
             return 1
 
     error = KeyError("x")
-    delay(Look(), attempt=3, error=error)
+    delay(Recorder(), attempt=3, error=error)
     (state,) = seen
     assert isinstance(state, tenacity.RetryCallState)
     assert state.attempt_number == 3
@@ -225,13 +233,13 @@ def test_strategies_see_a_real_call_state() -> None:
 
 
 def test_wait_by_exception() -> None:
-    """A wait that looks at the exception (a Retry-After) gets it."""
+    """A wait can use the exception, for example its Retry-After."""
     backoff = tenacity.wait_exception(lambda error: float(str(error)))
     assert delay(backoff, error=ValueError("17")).wait == timedelta(seconds=17)
 
 
 def test_functions_get_the_record() -> None:
-    """What is no tenacity wait is called with the job's record, also if tenacity would take a function."""
+    """A function that is not a tenacity wait is called with the job's record."""
     seen: list[object] = []
 
     def backoff(job: JobRecord) -> timedelta:
@@ -243,7 +251,7 @@ def test_functions_get_the_record() -> None:
 
 
 def test_function_of_a_call_state_inside_a_wait() -> None:
-    """A function that tenacity would take can be used in a sum, or wrapped."""
+    """A function of a call state can be added to a wait, or wrapped."""
 
     def by_attempt(retry_state: tenacity.RetryCallState) -> float:
         return 2.0 * retry_state.attempt_number
@@ -256,24 +264,24 @@ def test_function_of_a_call_state_inside_a_wait() -> None:
 
 
 def fail(_job: JobRecord) -> timedelta:
-    """Fail as somebody's backoff might."""
+    """Raise, as a faulty backoff does."""
     raise RuntimeError("two\nlines")
 
 
 class Unprintable(Exception):
-    """Fail to be printed."""
+    """An exception whose ``__str__`` raises."""
 
     def __str__(self) -> str:
         raise RuntimeError
 
 
 def fail_unprintably(_job: JobRecord) -> timedelta:
-    """Fail worse."""
+    """Raise an exception that cannot be printed."""
     raise Unprintable
 
 
 @pytest.mark.parametrize(
-    ("backoff", "said"),
+    ("backoff", "problem"),
     [
         pytest.param(fail, "raised RuntimeError: two lines", id="raises"),
         pytest.param(fail_unprintably, "Unprintable", id="unprintable"),
@@ -282,32 +290,33 @@ def fail_unprintably(_job: JobRecord) -> timedelta:
         pytest.param(tenacity.wait_fixed(math.inf), "returned inf", id="inf"),
         pytest.param(lambda _: -math.inf, "returned -inf", id="-inf"),
         pytest.param(lambda _: timedelta(seconds=-1), "returned datetime.time", id="negative-timedelta"),
-        pytest.param(lambda _: None, "returned None, which is no duration", id="none"),
+        pytest.param(lambda _: None, "returned None, which is not a duration", id="none"),
         pytest.param(lambda _: "5", "returned '5'", id="text"),
         pytest.param(lambda _: True, "returned True", id="bool"),
         pytest.param(tenacity.wait_exception(lambda _: 1 / 0), "raised ZeroDivisionError", id="wait-raises"),
         pytest.param(lambda: 1, "raised TypeError", id="takes-nothing"),
     ],
 )
-def test_nonsense_gives_the_default_and_says_so(backoff: Any, said: str) -> None:
-    """A backoff that raises or answers nonsense neither stops the retry nor makes it immediate."""
-    answer = delay(backoff, attempt=3)
-    assert answer.wait == timedelta(seconds=8)
-    assert answer.warning is not None
-    assert answer.warning.startswith("BACKOFF of 'send' ")
-    assert said in answer.warning
-    assert answer.warning.endswith("; the default of 8 s holds")
+def test_a_faulty_backoff_gives_the_default_and_a_warning(backoff: Any, problem: str) -> None:
+    """A backoff that raises or returns an invalid value neither stops the retry nor makes it immediate."""
+    decided = delay(backoff, attempt=3)
+    assert decided.wait == timedelta(seconds=8)
+    assert decided.warning is not None
+    assert decided.warning.startswith("BACKOFF of 'send' ")
+    assert problem in decided.warning
+    assert decided.warning.endswith("; the default of 8 s is used")
 
 
 @pytest.mark.parametrize(
     "value",
-    [LONGEST + timedelta(microseconds=1), timedelta.max, 10**400, 1e300],
+    [MAX_DELAY + timedelta(microseconds=1), timedelta.max, 10**400, 1e300],
     ids=["us", "max", "int", "float"],
 )
-def test_too_long_is_cut(value: Any) -> None:
-    """A delay that no date could hold becomes ten years, and says so."""
-    assert delay(lambda _: value) == Delay(LONGEST, "BACKOFF of 'send' is beyond ten years; ten years hold")
-    assert delay(lambda _: LONGEST) == Delay(LONGEST)
+def test_a_delay_is_limited_to_ten_years(value: Any) -> None:
+    """A delay that does not fit into a date becomes ten years, with a warning."""
+    warning = "BACKOFF of 'send' is longer than ten years; ten years are used"
+    assert delay(lambda _: value) == Delay(MAX_DELAY, warning)
+    assert delay(lambda _: MAX_DELAY) == Delay(MAX_DELAY)
 
 
 @pytest.mark.parametrize(
@@ -325,21 +334,21 @@ def test_too_long_is_cut(value: Any) -> None:
 )
 @given(attempt=attempts, chance=chances)
 def test_nothing_overflows(backoff: wait_base, attempt: int, chance: float) -> None:
-    """Unbounded waits give a finite delay from 0 to ten years at any attempt."""
-    assert timedelta(0) <= delay(backoff, attempt=attempt, chance=lambda: chance).wait <= LONGEST
+    """Waits without a limit give a delay from 0 to ten years at any attempt."""
+    assert timedelta(0) <= delay(backoff, attempt=attempt, chance=lambda: chance).wait <= MAX_DELAY
 
 
 @given(value=st.floats() | st.integers() | st.timedeltas() | st.none() | st.text())
-def test_any_answer_gives_a_usable_delay(value: Any) -> None:
-    """Whatever a backoff returns, the delay can be added to a date; it is as asked, or there is a warning."""
-    answer = delay(lambda _: value)
-    assert timedelta(0) <= answer.wait <= LONGEST
-    asked = value if isinstance(value, timedelta) or answer.warning else timedelta(seconds=value)
-    assert answer.warning or answer.wait == asked
+def test_any_returned_value_gives_a_usable_delay(value: Any) -> None:
+    """Whatever a backoff returns, the delay can be added to a date; it is that value, or there is a warning."""
+    decided = delay(lambda _: value)
+    assert timedelta(0) <= decided.wait <= MAX_DELAY
+    returned = value if isinstance(value, timedelta) or decided.warning else timedelta(seconds=value)
+    assert decided.warning or decided.wait == returned
 
 
 def test_exit_is_not_caught() -> None:
-    """Only an `Exception` of a backoff or predicate is caught; an interrupt goes on."""
+    """Only an `Exception` of a backoff or predicate is caught; KeyboardInterrupt propagates."""
 
     def stop(_: object) -> Any:
         raise KeyboardInterrupt
@@ -380,58 +389,61 @@ NOT_KEY = tenacity.retry_if_not_exception_type(KeyError)
     ],
 )
 def test_predicates(predicate: Any, error: BaseException, expected: bool) -> None:
-    """Any tenacity predicate decides; without one every Exception is worth another try."""
-    answer = should_retry(predicate, attempt=2, error=error)
-    assert answer == Answer(expected)
-    assert bool(answer) is expected
+    """Any tenacity predicate decides; without one every Exception is retried."""
+    decision = should_retry(predicate, attempt=2, error=error)
+    assert decision == RetryDecision(expected)
+    assert bool(decision) is expected
 
 
 def test_predicate_sees_the_attempt() -> None:
-    """A predicate may give up by count."""
+    """A predicate can depend on the attempt number."""
     assert not should_retry(lambda state: state.attempt_number < 3, attempt=3, error=ValueError())
 
 
-def test_failing_predicate_means_yes() -> None:
-    """A predicate that raises costs an attempt, not the job, and says so."""
+def test_a_failing_predicate_means_retry() -> None:
+    """A predicate that raises costs an attempt and not the job, with a warning."""
 
     def broken(_: object) -> bool:
         raise LookupError("nobody home")
 
-    answer = should_retry(broken, attempt=1, error=ValueError())
-    assert answer == Answer(retry=True, warning="RETRY raised LookupError: nobody home; the job is retried")
+    decision = should_retry(broken, attempt=1, error=ValueError())
+    warning = "RETRY raised LookupError: nobody home; the job is retried"
+    assert decision == RetryDecision(retry=True, warning=warning)
 
 
 # ------------------------------------------------------------------ where a job is defined
 
 
-class Callable1:
-    """Take one argument when called."""
+class CallableObject:
+    """Object that can be called with one argument."""
 
     def __call__(self, job: object) -> timedelta:
-        """Wait a second."""
+        """Return a second."""
         return timedelta(seconds=1)
 
 
 async def awaitable(_job: object) -> timedelta:
-    """Answer too late."""
+    """Return a delay, but only when awaited."""
     return timedelta(0)
 
 
 @pytest.mark.parametrize(
     "value",
-    [None, tenacity.wait_fixed(1), polynomial(), lambda job: job, Callable1(), print],
+    [None, tenacity.wait_fixed(1), polynomial(), lambda job: job, CallableObject(), print],
     ids=lambda value: type(value).__name__,
 )
 def test_good_backoff(value: Any) -> None:
-    """Waits and functions of one argument pass, as they are."""
+    """Waits and functions of one argument are accepted unchanged."""
     assert as_backoff(value, owner="Send") is value
 
 
 @pytest.mark.parametrize(
-    "value", [None, OS, OS | NOT_KEY, lambda state: True, Callable1()], ids=lambda value: type(value).__name__
+    "value",
+    [None, OS, OS | NOT_KEY, lambda state: True, CallableObject()],
+    ids=lambda value: type(value).__name__,
 )
 def test_good_retry(value: Any) -> None:
-    """Predicates and functions of one argument pass, as they are."""
+    """Predicates and functions of one argument are accepted unchanged."""
     assert as_retry(value, owner="Send") is value
 
 
@@ -450,7 +462,7 @@ BAD = [
 
 @pytest.mark.parametrize("value", BAD, ids=range(len(BAD)))
 def test_bad_definitions_are_refused(value: Any) -> None:
-    """What would only fail in the middle of a failure is refused where the job is defined, with a remedy."""
+    """A strategy that could never work is refused where the job is defined, with a remedy."""
     with pytest.raises(InvalidJob, match=r"Send\.BACKOFF is .*: use a tenacity wait such as"):
         as_backoff(value, owner="Send")
     with pytest.raises(InvalidJob, match=r"Send\.RETRY is .*: use a tenacity predicate such as"):
@@ -458,7 +470,7 @@ def test_bad_definitions_are_refused(value: Any) -> None:
 
 
 def test_functions_without_a_signature_pass() -> None:
-    """A function in C that cannot be asked what it takes is trusted."""
+    """A function written in C, whose signature is unknown, is accepted."""
     smallest: Any = min
     assert as_backoff(smallest, owner="Send") is smallest
 
@@ -468,19 +480,19 @@ def test_functions_without_a_signature_pass() -> None:
     [
         (lambda: polynomial(-1), "factor is -1"),
         (lambda: polynomial(1, math.inf), "power is inf"),
-        (lambda: jittered(LINEAR), "give relative= or absolute="),
-        (lambda: jittered(LINEAR, relative=0.1, absolute=1), "one of them"),
-        (lambda: jittered(LINEAR, relative=1.1), "share of the wait, from 0 to 1"),
+        (lambda: jittered(LINEAR), "either relative= or absolute="),
+        (lambda: jittered(LINEAR, relative=0.1, absolute=1), "not both"),
+        (lambda: jittered(LINEAR, relative=1.1), "use a fraction of the wait, from 0 to 1"),
         (lambda: jittered(LINEAR, relative=-0.1), r"relative is -0\.1"),
         (lambda: jittered(LINEAR, absolute=timedelta(-1)), "absolute is datetime"),
         (lambda: bounded(LINEAR, min=math.nan), "min is nan"),
         (lambda: bounded(LINEAR, max=-1), "max is -1"),
-        (lambda: bounded(LINEAR, min=5, max=4), "min=5 is above max=4"),
+        (lambda: bounded(LINEAR, min=5, max=4), "min=5 is greater than max=4"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_waits_are_refused(make: Callable[[], object], message: str) -> None:
-    """A wait that makes no sense is refused when it is written down."""
+    """A wait with invalid arguments is refused when it is created."""
     with pytest.raises(InvalidJob, match=message):
         make()
 
@@ -489,7 +501,7 @@ def test_bad_waits_are_refused(make: Callable[[], object], message: str) -> None
 
 
 def test_waits_work_in_plain_tenacity() -> None:
-    """In a program's own tenacity loop the waits work, and chance is tenacity's."""
+    """The waits work in a plain tenacity loop, with tenacity's random numbers."""
     slept: list[float] = []
 
     @tenacity.retry(
@@ -510,6 +522,6 @@ def test_waits_work_in_plain_tenacity() -> None:
 
 
 def test_call_state_without_chance() -> None:
-    """A call's state without a source of chance leaves it to tenacity."""
+    """Without `chance` the jitter uses tenacity's random numbers."""
     state = CallState(attempt=2, error=ValueError())
     assert 2 <= jittered(polynomial(), relative=0.5)(state) <= 6

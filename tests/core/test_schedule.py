@@ -1,4 +1,4 @@
-"""Ticks of expressions and intervals, checked against every minute of the weeks in which clocks are changed."""
+"""Ticks of expressions and intervals, checked minute by minute around changes of the clocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobrt._core import schedule
 from jobrt._core.schedule import ALIASES, Interval, WallClock, wall_clock
 from jobrt.errors import InvalidSetting
 
-# For tests that are run for each zone, and look at thousands of moments in each example.
+# For tests that run for each zone and check thousands of moments in each example.
 few = settings(max_examples=settings().max_examples // 4)
 
 MINUTE = timedelta(minutes=1)
@@ -26,12 +26,12 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def utc(text: str) -> datetime:
-    """Read an ISO time as UTC."""
+    """Return the datetime of an ISO text, in UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-# Zone, and a moment close to a change. Lord Howe changes by half an hour, Havana at midnight, Samoa left out a day,
-# London's change is to summer time and away from UTC, and in the last two nothing happens.
+# Zone, and the moment of a change. Lord Howe changes by half an hour, Havana at midnight, and Samoa skipped a day.
+# London changes from UTC to summer time. The last two zones have no change.
 CHANGES = [
     ("Europe/Berlin", utc("2026-03-29T01:00")),
     ("Europe/Berlin", utc("2026-10-25T01:00")),
@@ -50,14 +50,14 @@ CHANGES = [
 
 @attrs.frozen
 class Field:
-    """A field of an expression, and the numbers that it stands for, found without cronsim."""
+    """A field of an expression, and its values, found without cronsim."""
 
     text: str
     values: frozenset[int]
 
 
 def fields(top: int) -> st.SearchStrategy[Field]:
-    """Make fields of numbers below `top`."""
+    """Generate fields with values below `top`."""
     numbers = st.integers(0, top - 1)
     return st.one_of(
         st.just(Field("*", frozenset(range(top)))),
@@ -76,7 +76,7 @@ def fields(top: int) -> st.SearchStrategy[Field]:
 def walls(
     zone: str, start: datetime, *, end: datetime, step: timedelta
 ) -> Sequence[tuple[datetime, datetime]]:
-    """Return each moment of a span with what a clock on the wall shows then."""
+    """Return each moment of a period with its wall time."""
     found = []
     while start <= end:
         found.append((start, start.astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0)))
@@ -87,7 +87,7 @@ def walls(
 def expected(
     clock: Sequence[tuple[datetime, datetime]], *, hours: Field, minutes: Field, seconds: Field, fixed: bool
 ) -> list[datetime]:
-    """Find the ticks by looking at each moment, and at each wall time that was left out."""
+    """Return the ticks, found by checking each moment and each skipped wall time."""
 
     def matches(wall: datetime) -> bool:
         return wall.hour in hours.values and wall.minute in minutes.values and wall.second in seconds.values
@@ -97,17 +97,17 @@ def expected(
     step = clock[1][0] - clock[0][0]
     ticks, shown = [], clock[0][1] - step
     for moment, wall in clock:
-        if wall <= shown:  # shown before: the clock has been set back
+        if wall <= shown:  # a repeated wall time: the clock went back
             continue
         skipped_or_now = (shown + step * n for n in range(1, (wall - shown) // step + 1))
-        if any(matches(one) for one in skipped_or_now):
+        if any(matches(time) for time in skipped_or_now):
             ticks.append(moment)
         shown = wall
     return ticks
 
 
 def follow(clock: WallClock, start: datetime, end: datetime) -> list[datetime]:
-    """Go from tick to tick, as a scheduler does."""
+    """Return the ticks of a period, found one after the other as a scheduler does."""
     ticks = []
     tick = clock.after(start)
     while tick is not None and tick <= end:
@@ -122,7 +122,7 @@ def follow(clock: WallClock, start: datetime, end: datetime) -> list[datetime]:
 def test_every_minute_around_a_change(
     *, data: st.DataObject, minutes: Field, hours: Field, zone: str, change: datetime
 ) -> None:
-    """From any start, ticks are exactly those of the rule, and strictly rising."""
+    """From any start, the ticks are exactly those of the rule, and strictly ascend."""
     start, end = change - timedelta(hours=5), change + timedelta(hours=4)
     clock = wall_clock(f"{minutes.text} {hours.text} * * *", zone)
     truth = expected(
@@ -132,7 +132,7 @@ def test_every_minute_around_a_change(
         seconds=Field("0", frozenset({0})),
         fixed=not (minutes.text.startswith("*") or hours.text.startswith("*")),
     )
-    # An hour of its own lets the table begin in a repeated hour.
+    # Starting an hour later keeps the table correct if it begins in a repeated hour.
     origin = start + timedelta(hours=1) + data.draw(st.integers(0, 6 * 60)) * MINUTE
     origin += data.draw(st.integers(-1, 1)) * MICROSECOND
     assert follow(clock, origin, end) == [tick for tick in truth if tick > origin]
@@ -149,7 +149,7 @@ def test_every_minute_around_a_change(
 def test_every_second_around_a_change(
     *, data: st.DataObject, seconds: Field, minutes: Field, hours: Field, zone: str, change: datetime
 ) -> None:
-    """With seconds the rule is the same; a step from anywhere, either way, gives the neighbouring tick."""
+    """The rule is the same with seconds; a step in either direction gives the adjacent tick."""
     start, end = change - timedelta(hours=3), change + timedelta(hours=2)
     texts = (seconds.text, minutes.text, hours.text)
     clock = wall_clock(f"{' '.join(texts)} * * *", zone)
@@ -158,10 +158,10 @@ def test_every_second_around_a_change(
         hours=hours,
         minutes=minutes,
         seconds=seconds,
-        fixed=not any(one.startswith("*") for one in texts),
+        fixed=not any(text.startswith("*") for text in texts),
     )
     for _ in range(10):
-        # The first hour of the table, from which nothing is asked, keeps what came before it out of sight.
+        # No moment is drawn from the first hour, so that ticks before the table do not matter.
         moment = start + timedelta(hours=1) + data.draw(st.integers(0, 4 * 3600)) * SECOND
         moment += data.draw(st.sampled_from([0, 1, 500_000])) * MICROSECOND
         following = [tick for tick in truth if tick > moment]
@@ -181,7 +181,7 @@ def test_every_second_around_a_change(
     moment=st.datetimes(datetime(2020, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
 )
 def test_neighbours(expression: str, zone: str, moment: datetime) -> None:
-    """Nothing lies between the tick before and the tick after a moment, and each is the other's neighbour."""
+    """The ticks before and after a moment are adjacent: no other tick lies between them."""
     clock = wall_clock(expression, zone)
     before, after = clock.until(moment), clock.after(moment)
     assert before is not None
@@ -192,7 +192,7 @@ def test_neighbours(expression: str, zone: str, moment: datetime) -> None:
 
 
 def ticks(expression: str, zone: str, *, start: str, count: int) -> list[str]:
-    """Return the local times, with their offsets, of the first ticks after a moment."""
+    """Return the first ticks after a moment, as local times with offsets."""
     clock, moment, found = wall_clock(expression, zone), utc(start), []
     for _ in range(count):
         tick = clock.after(moment)
@@ -204,14 +204,14 @@ def ticks(expression: str, zone: str, *, start: str, count: int) -> list[str]:
 
 @pytest.mark.parametrize("expression", ["30 2 * * *", "0 30 2 * * *"])
 def test_fixed_time_that_is_skipped(expression: str) -> None:
-    """A nightly job at a time that does not come runs when clocks go forward, with seconds and without."""
+    """A nightly job at a skipped time runs when the clocks go forward, with seconds and without."""
     nights = ticks(expression, "Europe/Berlin", start="2026-03-27T12:00", count=4)
     assert nights == ["28 02:30 +0100", "29 03:00 +0200", "30 02:30 +0200", "31 02:30 +0200"]
 
 
 @pytest.mark.parametrize("expression", ["50 * * * *", "59 59 * * * *", "50 2 * * *", "59 59 2 * * *"])
 def test_last_tick_seen_from_the_repeated_hour(expression: str) -> None:
-    """When clocks have been set back, the last tick is one that they showed before, later on the dial than now."""
+    """After the clocks went back, the last tick can have a later wall time than now."""
     clock = wall_clock(expression, "Europe/Berlin")
     first = clock.after(utc("2026-10-25T00:00"))
     assert first is not None
@@ -220,7 +220,7 @@ def test_last_tick_seen_from_the_repeated_hour(expression: str) -> None:
 
 
 def test_several_skipped_times_run_once() -> None:
-    """All the times in the skipped hour are one tick, and one with a time that comes just then."""
+    """All times in the skipped hour are one tick, together with a time at the end of that hour."""
     assert ticks("15,45 2,3 * * *", "Europe/Berlin", start="2026-03-29T00:00", count=3) == [
         "29 03:00 +0200",
         "29 03:15 +0200",
@@ -233,15 +233,15 @@ def test_several_skipped_times_run_once() -> None:
 
 
 @pytest.mark.parametrize("expression", ["30 2 * * *", "0 30 2 * * *"])
-def test_fixed_time_that_comes_twice(expression: str) -> None:
-    """A nightly job in the repeated hour runs the first time only, also if nobody was there for it then."""
+def test_fixed_time_that_is_repeated(expression: str) -> None:
+    """A nightly job in the repeated hour runs the first time only, even if that tick was missed."""
     nights = ticks(expression, "Europe/Berlin", start="2026-10-24T12:00", count=2)
     assert nights == ["25 02:30 +0200", "26 02:30 +0100"]
     assert ticks(expression, "Europe/Berlin", start="2026-10-25T01:10", count=1) == ["26 02:30 +0100"]
 
 
-def test_repeating_entries_go_on_through_both() -> None:
-    """An entry with a star in hour or minute neither stops in the repeated hour nor runs in the skipped one."""
+def test_repeating_entries_when_the_clocks_change() -> None:
+    """An entry with a star in hour or minute runs in both repeated hours, and not in the skipped one."""
     assert ticks("30 * * * *", "Europe/Berlin", start="2026-03-29T00:00", count=2) == [
         "29 01:30 +0100",
         "29 03:30 +0200",
@@ -255,7 +255,7 @@ def test_repeating_entries_go_on_through_both() -> None:
 
 
 def test_half_hour_change() -> None:
-    """Where clocks change by half an hour no tick is lost after it."""
+    """No tick is lost where the clocks change by half an hour."""
     assert ticks("*/20 2 * * *", "Australia/Lord_Howe", start="2026-04-04T14:00", count=3) == [
         "05 02:00 +1030",
         "05 02:20 +1030",
@@ -266,13 +266,13 @@ def test_half_hour_change() -> None:
 
 @pytest.mark.parametrize(("alias", "expression"), sorted(ALIASES.items()))
 def test_aliases(alias: str, expression: str) -> None:
-    """An alias is its expression, in any case and with space around it."""
+    """An alias means its expression, in upper or lower case and with surrounding whitespace."""
     assert wall_clock(f" {alias.upper()} ", "UTC") == wall_clock(expression, "UTC")
 
 
 def test_names_and_specials() -> None:
-    """Names of days and months, the last day, the last weekday, the n-th and the last weekday of a month work."""
-    tick = "%Y-%m-%d"
+    """Names of days and months, and the last day, last weekday and n-th weekday of a month are supported."""
+    day = "%Y-%m-%d"
     cases = {
         "0 0 * JAN MON-FRI": "2026-01-01",
         "0 0 L * *": "2026-01-31",
@@ -281,8 +281,8 @@ def test_names_and_specials() -> None:
         "0 0 * * 5L": "2026-01-30",
         "0 0 13 * 5": "2026-01-02",
     }
-    found = {one: wall_clock(one, "UTC").after(utc("2025-12-31T12:00")) for one in cases}
-    assert {one: found_tick and found_tick.strftime(tick) for one, found_tick in found.items()} == cases
+    found = {text: wall_clock(text, "UTC").after(utc("2025-12-31T12:00")) for text in cases}
+    assert {text: first and first.strftime(day) for text, first in found.items()} == cases
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_names_and_specials() -> None:
     ids=range(21),
 )
 def test_bad_expressions(expression: str, message: str) -> None:
-    """A malformed expression is refused by the name of the field, what stands there, and what may."""
+    """An invalid expression is refused; the message names the field, its value and the allowed values."""
     with pytest.raises(InvalidSetting) as refused:
         wall_clock(expression, "UTC")
     assert message in str(refused.value)
@@ -329,14 +329,14 @@ def test_bad_expressions(expression: str, message: str) -> None:
         ("*/20 */20 2 * 3 0L", "Europe/Berlin"),
     ],
 )
-def test_schedules_that_never_come(expression: str, zone: str) -> None:
-    """No tick ever, be it for the calendar or because clocks always go forward then, is an error at once."""
-    with pytest.raises(InvalidSetting, match=f"never comes in {zone}: no day has day of month"):
+def test_schedules_that_never_match(expression: str, zone: str) -> None:
+    """An expression without any tick is refused, whether the date or the time of day never exists."""
+    with pytest.raises(InvalidSetting, match=f"never matches in {zone}: no day has day of month"):
         wall_clock(expression, zone)
 
 
-def test_rare_dates_come() -> None:
-    """Forty years between two ticks, as for a Monday 29 February across 2100, is not never."""
+def test_rare_dates_match() -> None:
+    """Ticks may be forty years apart, as for Monday 29 February around 2100."""
     clock = wall_clock("0 0 */28 2 MON#5", "UTC")
     found, moment = [], utc("2040-01-01T00:00")
     for _ in range(3):
@@ -348,7 +348,7 @@ def test_rare_dates_come() -> None:
 
 
 def test_nothing_within_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond fifty years nobody looks, either way: the answer is None, not a search without end."""
+    """The search ends after fifty years in either direction, and returns None."""
     clock = WallClock("*/5 2 * 3 0L", ZoneInfo("Europe/Berlin"), fixed=False)
     monkeypatch.setattr(schedule, "_HORIZON", timedelta(days=800))
     moment = utc("2026-06-01T00:00")
@@ -364,7 +364,7 @@ def test_nothing_within_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_bad_time_zones(zone: str) -> None:
     """An unknown zone, a folder of zones, and a path are refused by name."""
-    with pytest.raises(InvalidSetting, match=r"timezone .* is not known; use a name such as"):
+    with pytest.raises(InvalidSetting, match=r"timezone .* is unknown: use a name such as"):
         wall_clock("0 3 * * *", zone)
 
 
@@ -379,7 +379,7 @@ def test_utc_needs_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_interval_counts_from_its_anchor() -> None:
-    """Ticks are anchor, anchor + step, …; none before, and no drift after a million."""
+    """The ticks are anchor, anchor + step, and so on; none before, and no drift after a million."""
     anchor = utc("2026-01-01T00:00:01")
     every = Interval(timedelta(seconds=90), anchor)
     assert every.until(anchor - MICROSECOND) is None

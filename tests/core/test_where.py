@@ -1,4 +1,4 @@
-"""`jobrt._core.where`: filters as values, and what they mean."""
+"""Filters as values, and their meaning."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ JOBS = [JOB, WAITING]
 
 
 def found(filter: Where, job: JobRecord = JOB) -> bool:
-    """Say whether a filter matches."""
+    """Return whether a filter matches."""
     return matches(filter, job, now=NOW)
 
 
 @pytest.mark.parametrize(
-    ("filter", "wanted"),
+    ("filter", "expected"),
     [
         (where.everything(), True),
         (where.id(7), True),
@@ -106,39 +106,39 @@ def found(filter: Where, job: JobRecord = JOB) -> bool:
     ],
     ids=str,
 )
-def test_what_each_filter_means(filter: Where, wanted: bool) -> None:
-    """It matches or it does not, and its negation the other way round."""
-    assert found(filter) is wanted
-    assert found(~filter) is not wanted
+def test_what_each_filter_means(filter: Where, expected: bool) -> None:
+    """A filter matches or not, and its negation does the opposite."""
+    assert found(filter) is expected
+    assert found(~filter) is not expected
 
 
-def test_times_that_are_not_there_never_match() -> None:
-    """A job that has not finished is neither before nor after."""
+def test_missing_times_never_match() -> None:
+    """A job that has not finished did not finish before or after any moment."""
     for filter in (where.finished_before(NOW), where.finished_after(NOW), where.finished_within(HOUR)):
         assert not found(filter, WAITING)
     assert not found(where.worker("w1"), WAITING)
 
 
 def test_within_is_about_the_past() -> None:
-    """What falls due in the future has not fallen due within the last hour."""
+    """A job due in the future did not become due within the last two hours."""
     assert not found(where.scheduled_within(2 * HOUR), WAITING)
     assert found(where.scheduled_after(timedelta(0)), WAITING)
 
 
 @given(filters(JOBS), filters(JOBS), st.sampled_from(JOBS))
 def test_filters_combine_as_logic_does(a: Where, b: Where, job: JobRecord) -> None:
-    """And, or, not, and the laws between them."""
-    one, other = found(a, job), found(b, job)
-    assert found(a & b, job) == (one and other)
-    assert found(a | b, job) == (one or other)
-    assert found(~a, job) == (not one)
+    """Combined filters follow the laws of logic."""
+    first, second = found(a, job), found(b, job)
+    assert found(a & b, job) == (first and second)
+    assert found(a | b, job) == (first or second)
+    assert found(~a, job) == (not first)
     assert found(~(a | b), job) == found(~a & ~b, job)
     assert found(~(a & b), job) == found(~a | ~b, job)
 
 
 @given(filters(JOBS), filters(JOBS))
 def test_filters_are_values(a: Where, b: Where) -> None:
-    """Equal when they say the same, and a combination keeps its parts apart."""
+    """Filters with equal parts are equal, and combinations keep their structure."""
     assert (a & b) == And((a, b))
     assert (a | b) == Or((a, b))
     assert ~a == Not(a)
@@ -146,7 +146,7 @@ def test_filters_are_values(a: Where, b: Where) -> None:
 
 
 def test_what_the_filters_are_made_of() -> None:
-    """The engines translate these seven kinds and no others."""
+    """All filters consist of the kinds that the engines translate."""
     assert where.everything() == Everything()
     assert where.id_in(iter([1, 2])) == In("id", (1, 2))
     assert where.state(State.AVAILABLE) == In("state", ("available",))
@@ -157,21 +157,21 @@ def test_what_the_filters_are_made_of() -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    (lambda: where.state("running"), r"where\.state: 'running'.*the states are scheduled"),
-    (lambda: where.tagged_any("ab"), "give a list of tags"),
-    (lambda: where.tagged_all("ab"), "give a list of tags"),
-    (lambda: where.args("x"), "give a dict, or a field and a value"),
-    (lambda: where.args(1, 2), "a field is a name"),
-    (lambda: where.args("", 2), "a field is a name"),
-    (lambda: where.args("a..b", 2), "a field is a name"),
-    (lambda: where.metadata(".a", 2), "a field is a name"),
+    (lambda: where.state("running"), r"where\.state: 'running'.*use scheduled"),
+    (lambda: where.tagged_any("ab"), "use a list of tags"),
+    (lambda: where.tagged_all("ab"), "use a list of tags"),
+    (lambda: where.args("x"), "use a dict, or a field and a value"),
+    (lambda: where.args(1, 2), "use a field name"),
+    (lambda: where.args("", 2), "use a field name"),
+    (lambda: where.args("a..b", 2), "use a field name"),
+    (lambda: where.metadata(".a", 2), "use a field name"),
     (lambda: where.args("x", object()), "compare with JSON values"),
     (lambda: where.args("x", float("nan")), "compare with JSON values"),
     (lambda: where.args({"x": {1, 2}}), "compare with JSON values"),
-    (lambda: where.created_before(datetime(2030, 1, 1)), "has no time zone"),  # noqa: DTZ001 - that is the mistake
-    (lambda: where.created_before(60), "is no time"),
-    (lambda: where.created_after("2030-01-01"), "is no time"),
-    (lambda: where.created_within(NOW), "a window is a timedelta"),
+    (lambda: where.created_before(datetime(2030, 1, 1)), "has no time zone"),  # noqa: DTZ001 - the mistake under test
+    (lambda: where.created_before(60), "is not a time"),
+    (lambda: where.created_after("2030-01-01"), "is not a time"),
+    (lambda: where.created_within(NOW), "is not a window; use a timedelta"),
     (lambda: where.everything() & True, "True is not a filter"),
     (lambda: where.everything() | None, "None is not a filter"),
     (lambda: bool(where.everything()), "combine filters with & | ~"),
@@ -183,6 +183,6 @@ BAD: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("make", "message"), BAD, ids=range(len(BAD)))
 def test_malformed_filters_are_refused(make: Any, message: str) -> None:
-    """At once, by a message that says what to write."""
+    """An invalid filter is refused when it is created, with a remedy."""
     with pytest.raises(InvalidFilter, match=message):
         make()

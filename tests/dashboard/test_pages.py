@@ -5,14 +5,15 @@ from __future__ import annotations
 import html
 import re
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import trio
 
 import jobrt
+from jobrt._core.worker_info import WorkerInfo
 from tests.conformance.build import ask as demand
 from tests.dashboard.serving import Board, serve, shop, value
+from tests.support.worker_info import worker_info
 
 EVIL = "<script>alert('x')</script>\"&"
 
@@ -132,7 +133,7 @@ async def _enqueue_six(board: Board) -> None:
     ("query", "message"),
     [
         ("stat=done", "unknown filter 'stat': use state, queue"),
-        ("state=done", "the states are scheduled"),
+        ("state=done", "scheduled, available"),
         ("args=name", "args 'name' is malformed: write FIELD=VALUE"),
         ("id=7", "unknown filter 'id'"),
         ("since=yesterday", "'yesterday' is not a duration"),
@@ -191,7 +192,7 @@ async def test_a_fault_of_ours_is_a_plain_500(sqlite_url: str, monkeypatch: pyte
     monkeypatch.setattr("jobrt.dashboard.workers.worker_condition", fail)
     app = shop(sqlite_url)
     async with serve(app) as board, app.open_storage() as storage:
-        await storage.workers.register("w1", lease=60, info={})
+        await storage.workers.register("w1", lease=60, info=WorkerInfo())
         broken, next_one = await board.get("/workers"), await board.get("/cron")
     assert (broken.status, next_one.status) == (500, 200)
     assert "secret" not in broken.text
@@ -268,9 +269,9 @@ async def test_a_running_job_that_is_being_cancelled(database_url: str) -> None:
     assert "cancelling: cleaning up" in overview
 
 
-def _cancelling(phases: dict[str, str]) -> dict[str, Any]:
+def _cancelling(phases: dict[str, str]) -> WorkerInfo:
     """Return the heartbeat information of a worker that is cancelling jobs."""
-    return {"queues": {"default": {"cancelling": phases, "concurrency": 4, "stuck": []}}, "tree": {}}
+    return worker_info(queues={"default": {"cancelling": phases, "concurrency": 4}})
 
 
 async def test_workers_with_their_trees(database_url: str) -> None:
@@ -286,7 +287,7 @@ async def test_workers_with_their_trees(database_url: str) -> None:
         ]
         await worker.stop()  # or it would rescue the jobs of the dead worker and remove its row
         async with app.open_storage() as storage:
-            await storage.workers.register("other.1", lease=-1, info=info)
+            await storage.workers.register("other.1", lease=-1, info=worker_info(**info))
         dead = (await board.get("/workers")).text
     assert '<th scope="row" class="depth-3">fetcher</th>' in text
     assert "alive" in text

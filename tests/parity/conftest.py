@@ -1,4 +1,4 @@
-"""An app and a client on each engine."""
+"""Apps and clients on each engine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Open(Protocol):
-    """Open an app of these settings, and a client of it, on the database of the test."""
+    """Function that opens an app with these settings, and a client, on the database of the test."""
 
     def __call__(self, **settings: Any) -> AbstractAsyncContextManager[tuple[jobrt.App, jobrt.Client]]: ...
 
 
 @pytest.fixture
 def opened(database_url: str) -> Open:
-    """A function that opens an app of `JOBS`, or of other settings, and a client; half a minute is the limit."""
+    """A function that opens an app of `JOBS` and a client, with a time limit of half a minute."""
 
     @asynccontextmanager
     async def opened(**settings: Any) -> AsyncIterator[tuple[jobrt.App, jobrt.Client]]:

@@ -1,4 +1,4 @@
-"""Jobs that the parity tests share."""
+"""Jobs of the parity tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["JOBS", "Broken", "Echo", "Fail", "Other", "completions"]
 
 
 class Echo(jobrt.Job):
-    """Return what it was given."""
+    """Return the value."""
 
     value: Any = None
 
@@ -27,7 +27,7 @@ class Echo(jobrt.Job):
 
 
 class Other(jobrt.Job):
-    """Be of another name."""
+    """Job with another name."""
 
     value: Any = None
 
@@ -36,7 +36,7 @@ class Other(jobrt.Job):
 
 
 class Fail(jobrt.Job):
-    """Fail so many times, then return the attempt; due again at once."""
+    """Fail so many times, then return the attempt number; retried without delay."""
 
     BACKOFF = tenacity.wait_none()
 
@@ -49,23 +49,23 @@ class Fail(jobrt.Job):
 
 
 class Broken(Exception):
-    """An error of one's own."""
+    """An error type of the user."""
 
 
 @contextmanager
 def completions(app: jobrt.App, count: int, *, name: str = "Echo") -> Iterator[trio.Event]:
-    """Give an event that is set when so many jobs of that name have been completed."""
-    enough = trio.Event()
+    """Yield an event that is set when so many jobs of that name are completed."""
+    reached = trio.Event()
     completed = 0
 
-    def hear(event: Event) -> None:
+    def on_event(event: Event) -> None:
         nonlocal completed
         completed += isinstance(event, JobEnded) and event.name == name and event.state == "completed"
         if completed == count:
-            enough.set()
+            reached.set()
 
-    with app.events.subscribed(hear):
-        yield enough
+    with app.events.subscribed(on_event):
+        yield reached
 
 
 JOBS = [Echo, Other, Fail]

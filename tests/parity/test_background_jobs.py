@@ -1,4 +1,4 @@
-"""What *background-jobs* (``ActixJob``) offers, on both engines."""
+"""Features of *background-jobs* (``ActixJob``), on both engines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("attempts", "made"), [(1, 1), (4, 4)])
 async def test_max_attempts_counts_every_run(opened: Open, attempts: int, made: int) -> None:
-    """`MaxRetries::Count(n)` is ``max_attempts=n + 1``: the first run counts, and one is none beside it."""
+    """`MaxRetries::Count(n)` is ``max_attempts=n + 1``, because the first run counts."""
     async with opened() as (app, jobs):
         handle = await jobs.enqueue(Fail(), max_attempts=attempts)
         await app.drain()
@@ -48,7 +48,7 @@ async def test_retries_without_end(opened: Open) -> None:
 async def test_backoff_is_linear_exponential_or_decided_by_the_job(
     opened: Open, backoff: Any, delay: float
 ) -> None:
-    """The next attempt is due so much later, by the database's clock."""
+    """The next attempt is due after the delay, by the database's clock."""
 
     class Flaky(jobrt.Job):
         BACKOFF = backoff
@@ -69,7 +69,7 @@ async def test_backoff_is_linear_exponential_or_decided_by_the_job(
 
 
 async def test_a_timeout_ends_the_run_and_is_decided_by_class_job_or_enqueue(opened: Open) -> None:
-    """The run is stopped, not only taken for dead; a function of the record decides it for each job value."""
+    """A run is stopped at its timeout; a function of the record can decide the timeout."""
     stopped: list[float] = []
 
     class Slow(jobrt.Job):
@@ -84,7 +84,7 @@ async def test_a_timeout_ends_the_run_and_is_decided_by_class_job_or_enqueue(ope
                 stopped.append(self.seconds)
 
         @staticmethod
-        def TIMEOUT(job: jobrt.JobRecord) -> float:  # noqa: N802 - it is the constant
+        def TIMEOUT(job: jobrt.JobRecord) -> float:  # noqa: N802 - the name of the constant
             seconds: float = job.args["seconds"]
             return seconds
 
@@ -98,7 +98,7 @@ async def test_a_timeout_ends_the_run_and_is_decided_by_class_job_or_enqueue(ope
 
 
 async def test_state_is_made_for_each_worker(opened: Open) -> None:
-    """A function makes it when a worker starts; an async context manager also ends with it."""
+    """A function creates the state when a worker starts; an async context manager also closes it."""
     events: list[str] = []
 
     @asynccontextmanager
@@ -107,27 +107,27 @@ async def test_state_is_made_for_each_worker(opened: Open) -> None:
         yield "the state"
         events.append("closed")
 
-    class Look(jobrt.Job):
+    class Inspect(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> Any:
             return ctx.state
 
-    async with opened(jobs=[Look], state=state) as (app, jobs):
-        handles = await jobs.enqueue_many([Look(), Look()])
+    async with opened(jobs=[Inspect], state=state) as (app, jobs):
+        handles = await jobs.enqueue_many([Inspect(), Inspect()])
         await app.drain()
         await app.drain()
-        assert [await one.result() for one in handles] == ["the state"] * 2
+        assert [await handle.result() for handle in handles] == ["the state"] * 2
     assert events == ["made", "closed"] * 2
 
 
 async def test_several_jobs_of_a_queue_run_at_once(opened: Open) -> None:
-    """A queue's concurrency is its number of workers; each of three jobs waits for the two others."""
+    """A queue with a concurrency of 3 runs three jobs that wait for each other."""
 
     class Meet(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
             ctx.state.append(event := trio.Event())
             if len(ctx.state) == 3:
-                for one in ctx.state:
-                    one.set()
+                for waiting in ctx.state:
+                    waiting.set()
             await event.wait()
 
     async with opened(jobs=[Meet], queues={"default": 3}, state=[]) as (app, jobs):
@@ -137,7 +137,7 @@ async def test_several_jobs_of_a_queue_run_at_once(opened: Open) -> None:
 
 
 async def test_jobs_enqueue_jobs_and_at_a_time(opened: Open) -> None:
-    """`ctx.enqueue` takes what the client's takes; ``schedule_at`` is kept to the microsecond."""
+    """`ctx.enqueue` has the options of the client; ``schedule_at`` is stored with microseconds."""
     moment = datetime.now(UTC) + timedelta(days=400)
 
     class Parent(jobrt.Job):
@@ -155,7 +155,7 @@ async def test_jobs_enqueue_jobs_and_at_a_time(opened: Open) -> None:
 
 
 async def test_every_interval_once_per_cluster_and_persisted(opened: Open) -> None:
-    """Two workers make one job of the first tick, at once; a worker that starts later adds none."""
+    """Two workers enqueue one job for the first tick; workers that start later enqueue none."""
     async with opened() as (app, jobs):
         app.every(timedelta(hours=1), Echo("tick"), name="hourly")
         with completions(app, 1) as first:
@@ -171,8 +171,8 @@ async def test_every_interval_once_per_cluster_and_persisted(opened: Open) -> No
         assert row.last_tick is not None
 
 
-async def test_jobs_survive_the_program_and_memory_does_not(database_url: str) -> None:
-    """What one app enqueued, another finds; ``sqlite:///:memory:`` is gone with its last user."""
+async def test_jobs_survive_the_program_but_not_in_memory(database_url: str) -> None:
+    """Another app finds the jobs; ``sqlite:///:memory:`` is removed with its last user."""
     for url, left in ((database_url, 1), ("sqlite:///:memory:", 0)):
         async with jobrt.App(url, jobs=JOBS, migrate=True).open_client() as jobs:
             await jobs.enqueue(Echo())
@@ -181,26 +181,26 @@ async def test_jobs_survive_the_program_and_memory_does_not(database_url: str) -
 
 
 async def test_counters_and_durations(opened: Open) -> None:
-    """Enqueued, completed, failed, dead: this hour, today, this month, all time; and how long jobs took."""
+    """Jobs are counted by end for the day, the month and all time, with their durations."""
     async with opened() as (app, jobs):
         await jobs.enqueue_many([Echo(), Echo(), Echo()])
         await jobs.enqueue(Fail(1))
         await jobs.enqueue(Fail(), max_attempts=2)
         await app.drain()
         echo, fail = await jobs.totals()
-        for one in (echo.day, echo.month, echo.all_time):
-            assert (one.enqueued, one.completed, one.failed, one.dead) == (3, 3, 0, 0)
-            assert sum(one.histogram) == 3
+        for counts in (echo.day, echo.month, echo.all_time):
+            assert (counts.enqueued, counts.completed, counts.failed, counts.dead) == (3, 3, 0, 0)
+            assert sum(counts.histogram) == 3
         assert echo.all_time.mean is not None
         assert (echo.all_time.quantile(1) or 0) >= echo.all_time.mean
         counts = fail.all_time
         assert (counts.enqueued, counts.completed, counts.failed, counts.dead) == (2, 1, 3, 1)
         await jobs.delete(where.name("Echo"))
-        assert [one.all_time for one in await jobs.totals()] == [echo.all_time, fail.all_time]
+        assert [total.all_time for total in await jobs.totals()] == [echo.all_time, fail.all_time]
 
 
 async def test_registration_order_resets_no_limit(database_url: str) -> None:
-    """Jobs that are added after the queues were set up leave their concurrency as it is, and the other way round."""
+    """Jobs that are added later do not change the concurrency of a queue."""
     app = jobrt.App(database_url, queues={"adding": 16})
 
     @app.job(queue="adding")

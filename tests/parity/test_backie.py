@@ -1,4 +1,4 @@
-"""What *backie* (``BackgroundTask``) offers, on both engines."""
+"""Features of *backie* (``BackgroundTask``), on both engines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.parity.jobs import Echo, Fail
 
 
 async def test_no_backoff(opened: Open) -> None:
-    """`BackoffMode::NoBackoff` is ``tenacity.wait_none()``: all attempts in one drain."""
+    """`BackoffMode::NoBackoff` is ``tenacity.wait_none()``: one drain makes all attempts."""
     async with opened() as (app, jobs):
         handle = await jobs.enqueue(Fail(3))
         await app.drain()
@@ -24,7 +24,7 @@ async def test_no_backoff(opened: Open) -> None:
 
 @pytest.mark.parametrize(("failures", "delay"), [(1, 2), (2, 4), (3, 8)])
 async def test_exponential_backoff_is_the_default(opened: Open, failures: int, delay: float) -> None:
-    """2, 4, 8 … seconds, give or take a tenth."""
+    """The delay is 2, 4, 8 … seconds, ±10 %."""
 
     class Flaky(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
@@ -41,8 +41,8 @@ async def test_exponential_backoff_is_the_default(opened: Open, failures: int, d
         assert (record.schedule_at - ended).total_seconds() == pytest.approx(delay, rel=0.1, abs=1)
 
 
-async def test_uniqueness_by_a_hash_of_ones_own(opened: Open) -> None:
-    """`Unique(key=…)` of the job's value, at enqueue; a duplicate is told, and ends no transaction of the caller."""
+async def test_uniqueness_by_a_custom_hash(opened: Open) -> None:
+    """`Unique(key=…)` at enqueue makes jobs with the same key duplicates."""
 
     def uniq(number: int) -> jobrt.Unique:
         return jobrt.Unique(key={"hash": number % 10})
@@ -54,8 +54,8 @@ async def test_uniqueness_by_a_hash_of_ones_own(opened: Open) -> None:
         assert (second.id, second.duplicate, third.duplicate) == (first.id, True, False)
 
 
-async def test_finished_jobs_are_in_nobodys_way(opened: Open) -> None:
-    """A job that is kept after its end does not stop an equal one from being enqueued."""
+async def test_finished_jobs_do_not_conflict(opened: Open) -> None:
+    """A finished job does not prevent an equal job from being enqueued."""
     unique = jobrt.Unique(key="once")
     async with opened() as (app, jobs):
         first = await jobs.enqueue(Echo(), unique=unique)
@@ -65,9 +65,9 @@ async def test_finished_jobs_are_in_nobodys_way(opened: Open) -> None:
 
 
 async def test_a_task_knows_its_id_retries_and_creation_time(opened: Open) -> None:
-    """`CurrentTask` is ``ctx.job``."""
+    """`CurrentTask` is ``ctx.job``, with id, retries and creation time."""
 
-    class Look(jobrt.Job):
+    class Inspect(jobrt.Job):
         BACKOFF = tenacity.wait_none()
 
         async def run(self, ctx: jobrt.Context) -> Any:
@@ -76,15 +76,15 @@ async def test_a_task_knows_its_id_retries_and_creation_time(opened: Open) -> No
             (error,) = ctx.job.attempts
             return [ctx.job.id, ctx.job.attempt - 1, ctx.job.created_at.isoformat(), error.message]
 
-    async with opened(jobs=[Look]) as (app, jobs):
-        handle = await jobs.enqueue(Look())
+    async with opened(jobs=[Inspect]) as (app, jobs):
+        handle = await jobs.enqueue(Inspect())
         await app.drain()
         record = await jobs.get(handle.id)
         assert record.result == [handle.id, 1, record.created_at.isoformat(), "once more"]
 
 
 async def test_retention_modes_per_queue(opened: Open) -> None:
-    """Keep all, remove all, remove done: what a queue says holds for its jobs, the app's for the others."""
+    """A queue can keep all jobs, remove all jobs, or remove completed jobs."""
     nothing, everything = jobrt.Keep(age=0), jobrt.Keep()
     queues = {
         "keep_all": jobrt.Queue(keep={"completed": everything, "discarded": everything}),
@@ -97,12 +97,12 @@ async def test_retention_modes_per_queue(opened: Open) -> None:
             await jobs.enqueue(Fail(), queue=queue, max_attempts=1)
         await app.drain()
         await jobs.prune()
-        left = {(one.queue, one.state.value) for one in await jobs.query()}
+        left = {(job.queue, job.state.value) for job in await jobs.query()}
     assert left == {("keep_all", "completed"), ("keep_all", "discarded"), ("remove_done", "discarded")}
 
 
-async def test_the_pull_interval_is_a_queues_own(opened: Open) -> None:
-    """Without wake-ups, due jobs are found by looking, as often as the queue says."""
+async def test_the_pull_interval_is_set_per_queue(opened: Open) -> None:
+    """Without notifications, a worker polls at the interval of the queue."""
     queues = {"default": jobrt.Queue(1, poll_interval=0.05)}
     async with opened(queues=queues, listen=False) as (app, jobs), trio.open_nursery() as nursery:
         worker = await nursery.start(app.run_worker)
@@ -110,13 +110,13 @@ async def test_the_pull_interval_is_a_queues_own(opened: Open) -> None:
         await worker.stop()
 
 
-async def test_a_future_of_the_users_stops_the_worker_and_running_jobs_finish(opened: Open) -> None:
-    """Any async function: await it, then ``worker.stop()``; all is over when the nursery is."""
-    stop, begun = trio.Event(), trio.Event()
+async def test_a_custom_future_stops_the_worker_and_running_jobs_finish(opened: Open) -> None:
+    """Any async function can call ``worker.stop()``; the worker has stopped when the nursery has ended."""
+    stop, started = trio.Event(), trio.Event()
 
     class Long(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> str:
-            begun.set()
+            started.set()
             await ctx.shutting_down.wait()
             return "finished"
 
@@ -129,14 +129,14 @@ async def test_a_future_of_the_users_stops_the_worker_and_running_jobs_finish(op
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(app.run_worker)
             nursery.start_soon(until, worker)
-            await begun.wait()
+            await started.wait()
             stop.set()
         assert (await jobs.get(first.id)).result == "finished"
         assert (await jobs.get(second.id)).state is State.AVAILABLE
 
 
 async def test_a_queue_that_is_not_configured_is_an_error_at_the_start(opened: Open) -> None:
-    """The error names the queue and its jobs; no worker starts."""
+    """The error names the queue and its jobs, and no worker starts."""
 
     class Lost(jobrt.Job):
         QUEUE = "nowhere"
@@ -149,7 +149,7 @@ async def test_a_queue_that_is_not_configured_is_an_error_at_the_start(opened: O
 
 
 async def test_a_success_after_a_failure_is_a_success(opened: Open) -> None:
-    """The errors stay in the record, the state is ``completed``."""
+    """The state is ``completed``, and the record keeps the errors."""
     async with opened() as (app, jobs):
         handle = await jobs.enqueue(Fail(1))
         await app.drain()

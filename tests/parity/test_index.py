@@ -1,4 +1,4 @@
-"""``design/parity.md`` and ``design/hazards.md`` name tests that exist."""
+"""Tests named in ``design/parity.md`` and ``design/hazards.md`` exist."""
 
 from __future__ import annotations
 
@@ -12,37 +12,35 @@ FOLDERS = {"P": "tests/parity", "C": "tests/conformance", "R": "tests/runtime"}
 
 
 def rows(page: str) -> list[str]:
-    """Return the rows of a page's tables."""
+    """Return the rows of the tables of a page."""
     lines = (ROOT / "design" / page).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.startswith("| ") and not line.startswith("| ---")]
 
 
 @pytest.mark.parametrize("page", ["parity.md", "hazards.md"])
-def test_every_test_that_the_table_names_is_there(page: str) -> None:
-    """A row whose test was renamed or removed shows nothing."""
+def test_every_named_test_exists(page: str) -> None:
+    """Each table names only files and tests that exist."""
     tests = ROOT / "tests"
-    there = {
+    existing = {
         name for path in tests.rglob("test_*.py") for name in re.findall(r"def test_(\w+)", path.read_text())
     }
-    lost = []
+    missing = []
     for row in rows(page):
-        shown = row.rstrip(" |").rpartition(" | ")[2]
-        for file in re.findall(r"`((?:P|C|R|tests)/[\w/]+\.py)`", shown):
+        cell = row.rstrip(" |").rpartition(" | ")[2]
+        for file in re.findall(r"`((?:P|C|R|tests)/[\w/]+\.py)`", cell):
             folder, _, name = file.partition("/")
             if not (ROOT / FOLDERS.get(folder, folder) / name).exists():
-                lost.append(file)
-        words = re.findall(r"[a-z0-9]+(?:_[a-z0-9]+)+_?", re.sub(r"`[^`]*`", "", shown))
-        lost += [word for word in words if not any(word in name for name in there)]
-    assert lost == []
+                missing.append(file)
+        words = re.findall(r"[a-z0-9]+(?:_[a-z0-9]+)+_?", re.sub(r"`[^`]*`", "", cell))
+        missing += [word for word in words if not any(word in name for name in existing)]
+    assert missing == []
 
 
-def test_every_hazard_has_a_row_that_names_a_test() -> None:
-    """There are thirty-seven; a sentence of one may have a row of its own."""
+def test_every_hazard_names_a_test() -> None:
+    """Each of the thirty-seven hazards has a row that names a test."""
     cells = [row.strip("| ").split(" | ") for row in rows("hazards.md")]
-    hazards = [(int(cell[0]), cell[-1]) for cell in cells if cell[0].isdigit()]
+    hazards = [(int(row[0]), row[-1]) for row in cells if row[0].isdigit()]
     numbers = [number for number, _ in hazards]
     assert sorted(set(numbers)) == list(range(1, 38))
     assert numbers == sorted(numbers)
-    assert [
-        shown for _, shown in hazards if not re.search(r"[a-z]_[a-z]", re.sub(r"`[^`]*`", "", shown))
-    ] == []
+    assert [cell for _, cell in hazards if not re.search(r"[a-z]_[a-z]", re.sub(r"`[^`]*`", "", cell))] == []

@@ -1,4 +1,4 @@
-"""What *rexecutor* (``Executor``) offers, on both engines."""
+"""Features of *rexecutor* (``Executor``), on both engines."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tests.parity.jobs import Broken, Echo, Fail, Other, completions
 
 
 async def test_data_and_metadata(opened: Open) -> None:
-    """Both are stored with the job and seen by it."""
+    """Data and metadata are stored with the job, and available to it."""
 
-    class Look(jobrt.Job):
+    class Inspect(jobrt.Job):
         data: dict[str, int]
 
         async def run(self, ctx: jobrt.Context) -> Any:
             return [self.data, dict(ctx.job.metadata)]
 
-    async with opened(jobs=[Look]) as (app, jobs):
-        handle = await jobs.enqueue(Look({"a": 1}), metadata={"from": ["web", 2]})
+    async with opened(jobs=[Inspect]) as (app, jobs):
+        handle = await jobs.enqueue(Inspect({"a": 1}), metadata={"from": ["web", 2]})
         await app.drain()
         assert await handle.result() == [{"a": 1}, {"from": ["web", 2]}]
 
 
 async def test_zero_attempts_are_refused(opened: Open) -> None:
-    """They would mean "for ever" by accident."""
+    """Zero attempts could be taken to mean no limit."""
     async with opened() as (_, jobs):
         with pytest.raises(jobrt.InvalidJob, match="max_attempts"):
             await jobs.enqueue(Echo(), max_attempts=0)
 
 
 async def test_blocking_runs_in_a_thread(opened: Open) -> None:
-    """A plain ``def`` does by itself; ``RUN_IN`` says so otherwise."""
+    """A plain ``def`` runs in a thread."""
 
     class Blocking(jobrt.Job):
         def run(self, ctx: jobrt.Context) -> bool:
@@ -52,7 +52,7 @@ async def test_blocking_runs_in_a_thread(opened: Open) -> None:
 
 
 async def test_results_done_cancel_snooze_error(opened: Open) -> None:
-    """Each of the four ends as it should; a snooze uses up no attempt."""
+    """A job can succeed, cancel itself, snooze or fail; a snooze uses no attempt."""
 
     class Decide(jobrt.Job):
         MAX_ATTEMPTS = 1
@@ -73,7 +73,7 @@ async def test_results_done_cancel_snooze_error(opened: Open) -> None:
     async with opened(jobs=[Decide]) as (app, jobs):
         handles = await jobs.enqueue_many(Decide(how) for how in ("done", "cancel", "snooze", "error"))
         await app.drain()
-        done, cancel, snooze, error = [await jobs.get(one.id) for one in handles]
+        done, cancel, snooze, error = [await jobs.get(handle.id) for handle in handles]
     assert done.state is State.COMPLETED
     assert (cancel.state, cancel.cancel_reason) == (State.CANCELLED, "no longer wanted")
     assert (snooze.state, snooze.attempt) == (State.SCHEDULED, 0)
@@ -81,7 +81,7 @@ async def test_results_done_cancel_snooze_error(opened: Open) -> None:
 
 
 async def test_every_option_of_the_builder(opened: Open) -> None:
-    """Data, metadata, max_attempts, tags, priority, schedule_at, schedule_in; the later one wins."""
+    """All options are supported; options of enqueue override those of `with_options`."""
     moment = datetime(2200, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     job = Echo("data").with_options(max_attempts=3, tags=["a", "b"], priority=1, metadata={"m": 1})
     async with opened() as (_, jobs):
@@ -94,7 +94,7 @@ async def test_every_option_of_the_builder(opened: Open) -> None:
 
 
 async def test_unique_by_executor_key_within_statuses_and_on_conflict(opened: Open) -> None:
-    """The criteria combine; those of the enqueue take the place of the class's."""
+    """The criteria can be combined; `unique=` of enqueue replaces that of the class."""
 
     class Guarded(jobrt.Job):
         UNIQUE = jobrt.Unique(
@@ -114,7 +114,7 @@ async def test_unique_by_executor_key_within_statuses_and_on_conflict(opened: Op
         await app.drain()
         third = await jobs.enqueue(Guarded(3), priority=1)  # the window holds after the job has run
         assert third.duplicate
-        assert (await jobs.get(first.id)).priority == 9  # what has run is not changed
+        assert (await jobs.get(first.id)).priority == 9  # a job that has run is not changed
         assert not (await jobs.enqueue(Guarded(4), unique=None)).duplicate
         by_key = jobrt.Unique(key=["k", 1], states=("scheduled",))
         assert not (await jobs.enqueue(Echo(1), unique=by_key, schedule_in=60)).duplicate
@@ -122,7 +122,7 @@ async def test_unique_by_executor_key_within_statuses_and_on_conflict(opened: Op
 
 
 async def test_conflict_replaces_due_time_and_attempts_in_chosen_states(opened: Open) -> None:
-    """The other two fields, and ``when``."""
+    """A conflict can replace the due time and the attempts, in the states of ``when``."""
     rule = jobrt.Unique(
         by=("name",), on_conflict=jobrt.Replace("schedule_at", "max_attempts", when=("scheduled",))
     )
@@ -138,7 +138,7 @@ async def test_conflict_replaces_due_time_and_attempts_in_chosen_states(opened: 
 
 
 async def test_all_twelve_where_clauses_and_or_not(opened: Open) -> None:
-    """Each finds what it should on a few jobs, alone and combined, within the parentheses that Python writes."""
+    """Each filter finds its jobs, alone and combined."""
     moment = datetime(2150, 6, 1, tzinfo=UTC)
     async with opened() as (app, jobs):
         a = (await jobs.enqueue(Echo("a"), metadata={"m": 1}, tags=["x", "y"])).id
@@ -166,12 +166,12 @@ async def test_all_twelve_where_clauses_and_or_not(opened: Open) -> None:
             (~where.id(a) | where.id(b), {b, c}),
         ]
         for filtered, ids in expected:
-            assert {one.id for one in await jobs.query(filtered)} == ids, filtered
+            assert {job.id for job in await jobs.query(filtered)} == ids, filtered
             assert await jobs.count(filtered) == len(ids)
 
 
 async def test_cancel_rerun_update_by_id(opened: Open) -> None:
-    """A waiting job is changed and cancelled, a finished one runs again; each says what it cannot do."""
+    """A waiting job can be updated and cancelled, and a finished job rerun; anything else is refused."""
     async with opened() as (app, jobs):
         handle = await jobs.enqueue(Echo(1), schedule_in=3600)
         await jobs.update(handle.id, args=Echo(2), priority=3, tags=["t"], metadata={"k": 1}, max_attempts=9)
@@ -196,7 +196,7 @@ async def test_cancel_rerun_update_by_id(opened: Open) -> None:
 
 
 async def test_cancel_rerun_update_delete_in_bulk(opened: Open) -> None:
-    """Each takes a filter and returns how many it changed."""
+    """Each operation takes a filter and returns the number of changed jobs."""
     async with opened() as (app, jobs):
         await jobs.enqueue_many(Echo(number) for number in range(10))
         await jobs.enqueue_many(Other(number) for number in range(5))
@@ -211,12 +211,12 @@ async def test_cancel_rerun_update_delete_in_bulk(opened: Open) -> None:
 
 
 async def test_cancelling_a_running_job_stops_it_and_stays(opened: Open) -> None:
-    """Its scope is cancelled, its clean-up runs, and no completion overwrites ``cancelled``."""
-    begun, cleaned = trio.Event(), trio.Event()
+    """Its scope is cancelled, its clean-up runs, and the state stays ``cancelled``."""
+    started, cleaned = trio.Event(), trio.Event()
 
     class Endless(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
-            begun.set()
+            started.set()
             try:
                 await trio.sleep_forever()
             finally:
@@ -225,7 +225,7 @@ async def test_cancelling_a_running_job_stops_it_and_stays(opened: Open) -> None
     async with opened(jobs=[Endless]) as (app, jobs), trio.open_nursery() as nursery:
         worker = await nursery.start(app.run_worker)
         handle = await jobs.enqueue(Endless())
-        await begun.wait()
+        await started.wait()
         with pytest.raises(jobrt.JobStateError):
             await jobs.rerun(handle.id)  # no second copy of a running job
         await jobs.cancel(handle.id, "enough")
@@ -240,7 +240,7 @@ async def test_cancelling_a_running_job_stops_it_and_stays(opened: Open) -> None
 
 
 async def test_attempts_lowered_below_those_made_end_the_job(opened: Open) -> None:
-    """The next failure discards it: the test is "no more than", not "equal to"."""
+    """The next failure discards the job, because its attempts exceed the maximum."""
     async with opened() as (app, jobs):
         handle = await jobs.enqueue(Fail(), max_attempts=5)
         await app.drain()
@@ -253,7 +253,7 @@ async def test_attempts_lowered_below_those_made_end_the_job(opened: Open) -> No
 
 
 async def test_the_error_list_has_attempt_type_details_and_time(opened: Open) -> None:
-    """Own types, timeouts and exits that are no exceptions of the usual kind are told apart; the worker goes on."""
+    """Attempts record user-defined errors, exits and timeouts, and the worker continues."""
 
     class Ends(jobrt.Job):
         MAX_ATTEMPTS = 1
@@ -272,19 +272,19 @@ async def test_the_error_list_has_attempt_type_details_and_time(opened: Open) ->
         handles = await jobs.enqueue_many([Ends("own"), Ends("exit"), Ends("timeout")])
         last = await jobs.enqueue(Echo("still here"))
         await app.drain()
-        records = [await jobs.get(one.id) for one in handles]
+        records = [await jobs.get(handle.id) for handle in handles]
         assert await last.result() == "still here"
-    told = [(one.attempts[0].end, one.attempts[0].error_type) for one in records]
-    assert told[0] == (End.FAILED, "Broken")
-    assert told[1] == (End.FAILED, "SystemExit")
-    assert told[2][0] is End.TIMED_OUT
+    ends = [(record.attempts[0].end, record.attempts[0].error_type) for record in records]
+    assert ends[0] == (End.FAILED, "Broken")
+    assert ends[1] == (End.FAILED, "SystemExit")
+    assert ends[2][0] is End.TIMED_OUT
     first = records[0].attempts[0]
     assert (first.number, first.message) == (1, "details")
     assert first.finished_at is not None
 
 
 async def test_several_schedules_of_one_job_and_seconds(opened: Open) -> None:
-    """Cron entries of one job with other data are entries of their own; six fields have seconds first."""
+    """A job can have several cron entries; six fields start with seconds."""
     async with opened() as (app, jobs):
         names = {
             app.cron("* * * * * *", Echo("a")),
@@ -296,13 +296,13 @@ async def test_several_schedules_of_one_job_and_seconds(opened: Open) -> None:
                 worker = await nursery.start(app.run_worker)
                 await both.wait()
                 await worker.stop()
-        assert {one.args["value"] for one in await jobs.query()} == {"a", "b"}
+        assert {job.args["value"] for job in await jobs.query()} == {"a", "b"}
         assert {row.name for row in await jobs.crons()} == names
         assert len(names) == 3
 
 
 async def test_pruning_on_a_cron_schedule(opened: Open) -> None:
-    """A job of one's own prunes when the clock says so; by status, by count, only for some."""
+    """A cron job can prune, by state, by count and by job name."""
 
     class Prune(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> int:
@@ -319,12 +319,12 @@ async def test_pruning_on_a_cron_schedule(opened: Open) -> None:
                 await pruned.wait()
                 await worker.stop()
         failed = await jobs.failed()
-        assert [one.id for one in failed] == [max(one.id for one in failed)]
+        assert [job.id for job in failed] == [max(job.id for job in failed)]
         assert await jobs.count(where.name("Echo")) == 1
 
 
 def test_backoff_constant_linear_polynomial_exponential_bounded_and_jittered() -> None:
-    """Tenacity's waits, and the three that it lacks; ``tests/core/test_retry.py`` has the tables."""
+    """All strategies are accepted; ``tests/core/test_retry.py`` checks their delays."""
     import tenacity
 
     for wait in (
@@ -346,7 +346,7 @@ def test_backoff_constant_linear_polynomial_exponential_bounded_and_jittered() -
 
 
 async def test_assert_enqueued_with_all_its_matchers(opened: Open) -> None:
-    """Exactly one is exactly one; the message lists what was there."""
+    """``count=1`` means exactly one; the message lists the jobs."""
     soon, later = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) + timedelta(hours=3)
     async with opened() as (_, jobs):
         handle = await jobs.enqueue(

@@ -1,4 +1,4 @@
-"""What *workers* (crates.io's ``BackgroundJob``) offers, on both engines."""
+"""Features of *workers* (``BackgroundJob`` of crates.io), on both engines."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.parity.conftest import Open
 from tests.parity.jobs import Echo, Fail, Other
 
 
-class Noted(jobrt.Job):
-    """Write down in the app's state that it ran."""
+class Recorded(jobrt.Job):
+    """Append the value to the app's state."""
 
     value: int
 
@@ -22,7 +22,7 @@ class Noted(jobrt.Job):
 
 
 class Dedup(jobrt.Job):
-    """Be there once, unstarted, with the same data."""
+    """Job that is unique by its data until it starts."""
 
     UNIQUE = jobrt.Unique(by=("name", "args"), states="unstarted")
 
@@ -33,7 +33,7 @@ class Dedup(jobrt.Job):
 
 
 def test_names_are_unique_within_an_app() -> None:
-    """A second class of a name is refused, and does not silently take the first one's place."""
+    """A second class with the same name is refused, and does not replace the first."""
 
     class Second(jobrt.Job):
         NAME = "Echo"
@@ -45,19 +45,19 @@ def test_names_are_unique_within_an_app() -> None:
 
 
 async def test_priority_is_higher_first_and_may_be_negative(opened: Open) -> None:
-    """With one slot, jobs run in the order of their priority and, where that is equal, of their age."""
+    """With one slot, jobs run in the order of priority, then of age."""
     ran: list[int] = []
-    async with opened(jobs=[Noted], queues={"default": 1}, state=ran) as (app, jobs):
-        wanted = [-5, 100, 0, 50, 0]
+    async with opened(jobs=[Recorded], queues={"default": 1}, state=ran) as (app, jobs):
+        priorities = [-5, 100, 0, 50, 0]
         await jobs.enqueue_many(
-            Noted(number).with_options(priority=priority) for number, priority in enumerate(wanted)
+            Recorded(number).with_options(priority=priority) for number, priority in enumerate(priorities)
         )
         await app.drain()
     assert ran == [1, 3, 2, 4, 0]
 
 
-async def test_deduplicated_gives_the_id_of_the_job_that_was_there(opened: Open) -> None:
-    """An unstarted equal job is found; one with other data, or one that has begun, is no duplicate."""
+async def test_deduplicated_gives_the_id_of_the_existing_job(opened: Open) -> None:
+    """An equal job that has not started is a duplicate; one with other data, or one that has run, is not."""
     async with opened(jobs=[Dedup]) as (app, jobs):
         first, equal, other = [await jobs.enqueue(Dedup(value)) for value in (1, 1, 2)]
         assert (equal.id, equal.duplicate) == (first.id, True)
@@ -67,7 +67,7 @@ async def test_deduplicated_gives_the_id_of_the_job_that_was_there(opened: Open)
 
 
 async def test_a_job_in_backoff_is_a_duplicate(opened: Open) -> None:
-    """``states="unstarted"`` is scheduled, available and retryable."""
+    """``states="unstarted"`` means scheduled, available and retryable."""
 
     class Flaky(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
@@ -82,20 +82,20 @@ async def test_a_job_in_backoff_is_a_duplicate(opened: Open) -> None:
         assert (second.id, second.duplicate) == (failing.id, True)
 
 
-async def test_a_running_job_is_no_duplicate(opened: Open) -> None:
-    """``states="unstarted"`` lets one wait while another runs."""
+async def test_a_running_job_is_not_a_duplicate(opened: Open) -> None:
+    """With ``states="unstarted"``, one job can wait while another runs."""
     unstarted = jobrt.Unique(by=("name",), states="unstarted")
-    begun = trio.Event()
+    started = trio.Event()
 
     class Waits(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
-            begun.set()
+            started.set()
             await ctx.state.wait()
 
     async with opened(jobs=[Waits], state=trio.Event) as (app, jobs), trio.open_nursery() as nursery:
         worker = await nursery.start(app.run_worker)
         await jobs.enqueue(Waits(), unique=unstarted)
-        await begun.wait()
+        await started.wait()
         assert not (await jobs.enqueue(Waits(), unique=unstarted, schedule_in=60)).duplicate
         assert (await jobs.enqueue(Waits(), unique=unstarted)).duplicate
         worker.state.set()
@@ -103,7 +103,7 @@ async def test_a_running_job_is_no_duplicate(opened: Open) -> None:
 
 
 async def test_queue_per_job_and_per_enqueue(opened: Open) -> None:
-    """The class says where a job goes, the enqueue may say otherwise; a worker may serve some queues only."""
+    """The class has a queue, enqueue can override it, and a drain can be limited to a queue."""
 
     class Mail(jobrt.Job):
         QUEUE = "mail"
@@ -113,21 +113,24 @@ async def test_queue_per_job_and_per_enqueue(opened: Open) -> None:
     async with opened(jobs=[Mail], queues={"mail": 1, "fast": 1}) as (app, jobs):
         mail, fast = await jobs.enqueue(Mail()), await jobs.enqueue(Mail(), queue="fast")
         await app.drain("fast")
-        assert [(await jobs.get(one.id)).state for one in (mail, fast)] == [State.AVAILABLE, State.COMPLETED]
+        assert [(await jobs.get(handle.id)).state for handle in (mail, fast)] == [
+            State.AVAILABLE,
+            State.COMPLETED,
+        ]
         assert (await jobs.get(mail.id)).queue == "mail"
 
 
 async def test_every_run_has_the_application_context(opened: Open) -> None:
-    """`state=` of the app is what each job finds as ``ctx.state``."""
+    """`state=` of the app is ``ctx.state`` of each job."""
     ran: list[int] = []
-    async with opened(jobs=[Noted], state=ran) as (app, jobs):
-        await jobs.enqueue_many([Noted(1), Noted(2)])
+    async with opened(jobs=[Recorded], state=ran) as (app, jobs):
+        await jobs.enqueue_many([Recorded(1), Recorded(2)])
         await app.drain()
     assert sorted(ran) == [1, 2]
 
 
-async def test_drain_runs_until_the_queue_is_empty_and_failures_are_told(opened: Open) -> None:
-    """`drain` ends by itself, jobs enqueued meanwhile included; `failed` and `assert_none_failed` are the check."""
+async def test_drain_runs_until_the_queue_is_empty_and_failures_are_reported(opened: Open) -> None:
+    """`drain` runs all due jobs and returns; `failed` and `assert_none_failed` find failed jobs."""
     async with opened() as (app, jobs):
         await jobs.enqueue_many(Echo(number) for number in range(30))
         await jobs.enqueue(Echo(), schedule_in=3600)
@@ -138,19 +141,19 @@ async def test_drain_runs_until_the_queue_is_empty_and_failures_are_told(opened:
         assert await jobs.failed() == []
         broken = await jobs.enqueue(Fail(), max_attempts=2)
         await app.drain()
-        assert [one.id for one in await jobs.failed()] == [broken.id]
+        assert [job.id for job in await jobs.failed()] == [broken.id]
         with pytest.raises(AssertionError, match=r"1 jobs failed:\n.*LookupError: attempt 2"):
             await assert_none_failed(jobs)
 
 
 async def test_a_batch_keeps_order_and_finds_its_own_duplicates(opened: Open) -> None:
-    """Handles are in input order; an equal job within the batch is a duplicate; nothing is nothing."""
+    """Handles are in input order, and an equal job within the batch is a duplicate."""
     async with opened(jobs=[Dedup]) as (_, jobs):
         assert await jobs.enqueue_many([]) == []
         handles = await jobs.enqueue_many([Dedup(3), Dedup(1), Dedup(3), Dedup(2)])
-        assert [one.duplicate for one in handles] == [False, False, True, False]
+        assert [handle.duplicate for handle in handles] == [False, False, True, False]
         assert handles[2].id == handles[0].id
-        assert [(await jobs.get(one.id)).args["value"] for one in handles] == [3, 1, 3, 2]
+        assert [(await jobs.get(handle.id)).args["value"] for handle in handles] == [3, 1, 3, 2]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ async def test_a_batch_keeps_order_and_finds_its_own_duplicates(opened: Open) ->
         (jobrt.Keep(), (3, 3)),  # ArchivalPolicy::Always
         (jobrt.Keep(age=0), (0, 0)),  # ArchivalPolicy::Never
         (jobrt.Keep(count=2), (2, 2)),  # MaxCount
-        (jobrt.Keep(count=0), (0, 0)),  # which theirs read as one
+        (jobrt.Keep(count=0), (0, 0)),  # which *workers* takes as one
         (jobrt.Keep(age=3600), (3, 3)),  # MaxAge
         (jobrt.Keep(age=0, count=1), (1, 1)),  # Retain { max_age, keep_at_least }
         (jobrt.Keep(age=0, only=Echo), (0, 3)),  # per job type
@@ -167,7 +170,7 @@ async def test_a_batch_keeps_order_and_finds_its_own_duplicates(opened: Open) ->
     ],
 )
 async def test_clean_up_by_age_count_and_type(opened: Open, keep: jobrt.Keep, left: tuple[int, int]) -> None:
-    """Finished jobs are the archive; what is not wanted there goes."""
+    """The retention decides which finished jobs are kept."""
     async with opened(keep={"completed": keep}) as (app, jobs):
         await jobs.enqueue_many([Echo(), Other(), Echo(), Other(), Echo(), Other()])
         await app.drain()
@@ -176,7 +179,7 @@ async def test_clean_up_by_age_count_and_type(opened: Open, keep: jobrt.Keep, le
 
 
 async def test_a_condition_on_the_job_decides_what_is_archived(opened: Open) -> None:
-    """`ArchivalPolicy::If`: whatever can be said with `where` can be deleted, by a job of one's own."""
+    """`ArchivalPolicy::If` is a job that deletes by `where`."""
 
     class Forget(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> int:
@@ -188,11 +191,11 @@ async def test_a_condition_on_the_job_decides_what_is_archived(opened: Open) -> 
         forget = await jobs.enqueue(Forget())
         await app.drain()
         assert await forget.result() == 1
-        assert [one.args["value"] for one in await jobs.query(where.name("Echo"))] == ["keep me"]
+        assert [job.args["value"] for job in await jobs.query(where.name("Echo"))] == ["keep me"]
 
 
-async def test_a_slow_queue_does_not_hold_up_another(opened: Open) -> None:
-    """A queue whose slots are all busy leaves the others' jobs alone."""
+async def test_a_slow_queue_does_not_delay_another(opened: Open) -> None:
+    """Jobs of other queues run while all slots of a queue are in use."""
 
     class Slow(jobrt.Job):
         QUEUE = "slow"
@@ -206,5 +209,5 @@ async def test_a_slow_queue_does_not_hold_up_another(opened: Open) -> None:
             worker = await nursery.start(app.run_worker)
             assert await (await jobs.enqueue(Echo("quick"))).result() == "quick"
             worker.state.set()
-            assert [(await one.wait()).state for one in slow] == [State.COMPLETED] * 2
+            assert [(await handle.wait()).state for handle in slow] == [State.COMPLETED] * 2
             await worker.stop()

@@ -96,7 +96,7 @@ async def test_the_phases_of_a_cancellation_are_told(autojump_clock: MockClock) 
         for _ in range(10):
             await trio.sleep(1)
             (row,) = await here.client.workers()
-            told.append(row.info["queues"]["default"]["cancelling"][str(handle.id)])
+            told.append(row.info.queues["default"].cancelling[handle.id])
         assert told == ["received", *["cleaning"] * 5, *["stuck"] * 4]
         await handle.wait()
         await worker.stop()

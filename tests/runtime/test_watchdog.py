@@ -53,14 +53,14 @@ async def test_a_job_that_does_not_end_when_it_is_cancelled_is_named_with_its_st
         await trio.sleep(9)
         (stuck,) = [one for one in here.events if isinstance(one, JobStuck)]
         (row,) = await here.client.workers()
-        assert row.info["queues"]["default"]["stuck"] == [handle.id]
-        (notice,) = row.info["notices"]
+        assert row.info.queues["default"].stuck == (handle.id,)
+        (notice,) = row.info.notices
         await handle.wait()
         await worker.stop()
     assert (stuck.id, stuck.name, stuck.why) == (handle.id, "Deaf", "uncancellable")
     assert "a_child_that_does_not_listen" in stuck.stack
-    assert (notice["what"], notice["job"], notice["name"]) == ("uncancellable", handle.id, "Deaf")
-    assert re.fullmatch(r"test_watchdog\.py:\d+ in a_child_that_does_not_listen", notice["at"])
+    assert (notice.what, notice.job, notice.name) == ("uncancellable", handle.id, "Deaf")
+    assert re.fullmatch(r"test_watchdog\.py:\d+ in a_child_that_does_not_listen", notice.at)
     assert len([one for one in here.events if isinstance(one, JobStuck)]) == 1
 
 

@@ -1,1 +1,1 @@
-"""Run the real runtime over a storage that misbehaves on purpose, in virtual time."""
+"""The real runtime on a faulty storage, in virtual time."""

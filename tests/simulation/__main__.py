@@ -1,4 +1,4 @@
-"""``python -m tests.simulation --seeds 1000``: simulate, and name each seed that fails; ``--first N`` replays."""
+"""``python -m tests.simulation --seeds 1000``: run simulations and print failed seeds; ``--first N`` replays one."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import traceback
 from tests.simulation.simulate import simulate
 
 _CPU_LIMIT = 60.0
-"""Seconds of computing, a hundred times what a seed takes, after which a run is a busy loop in which no time passes."""
+"""CPU seconds after which a run counts as a busy loop in which virtual time does not pass; a seed takes 0.45."""
 
 
 def main() -> int:
-    """Run the simulations and return how the process is to exit."""
+    """Run the simulations and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--quiet", action="store_true", help="do not show tracebacks")
-    given = parser.parse_args()
+    options = parser.parse_args()
     began = time.monotonic()
     signal.signal(signal.SIGPROF, _busy)
     failed: list[int] = []
     runs = calls = crashes = 0
-    for seed in range(given.first, given.first + given.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         signal.setitimer(signal.ITIMER_PROF, _CPU_LIMIT)
         try:
             summary = simulate(seed)
@@ -34,21 +34,21 @@ def main() -> int:
                 raise
             failed.append(seed)
             print(f"seed {seed} failed: {type(error).__name__}", flush=True)  # noqa: T201
-            if not given.quiet:
+            if not options.quiet:
                 traceback.print_exc()
         else:
             runs, calls, crashes = runs + summary.runs, calls + summary.calls, crashes + summary.crashes
     signal.setitimer(signal.ITIMER_PROF, 0)
     seconds = time.monotonic() - began
     print(  # noqa: T201
-        f"{given.seeds} seeds in {seconds:.0f} s: {calls} calls, {runs} runs, {crashes} crashes and cuts,"
+        f"{options.seeds} seeds in {seconds:.0f} s: {calls} calls, {runs} runs, {crashes} crashes and cuts,"
         f" {len(failed)} failed{': ' + ' '.join(map(str, failed)) if failed else ''}"
     )
     return 1 if failed else 0
 
 
 def _busy(_signal: int, _frame: object) -> None:
-    raise TimeoutError(f"no end after {_CPU_LIMIT:g} s of computing")
+    raise TimeoutError(f"the run did not end after {_CPU_LIMIT:g} s of CPU time")
 
 
 if __name__ == "__main__":

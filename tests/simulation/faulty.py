@@ -1,4 +1,4 @@
-"""Wrap a real in-memory storage so that chosen calls fail, lose their reply, are cancelled or are slow."""
+"""Faulty storage: a wrapper of a real storage whose calls fail, lose their reply, are cancelled or are slow."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ __all__ = ["AppOn", "Chance", "Fault", "FaultyStorage", "Nth"]
 
 
 class Fault(StrEnum):
-    """What goes wrong with one call."""
+    """Fault of a storage call."""
 
     REFUSED = "refused"
-    """`StorageUnavailable`, and nothing was done."""
+    """Raises `StorageUnavailable` without making the call."""
     REPLY_LOST = "reply lost"
-    """It was done, and `StorageUnavailable` is all that the caller hears."""
+    """Makes the call, and then raises `StorageUnavailable`."""
     CANCELLED = "cancelled"
-    """The caller's innermost scope is cancelled before anything was done."""
+    """Cancels the caller's innermost scope before the call."""
     CANCELLED_AFTER = "cancelled after"
-    """The caller's innermost scope is cancelled when it was done, so that the reply is lost too."""
+    """Cancels the caller's innermost scope after the call, so that the reply is lost too."""
     SLOW = "slow"
-    """It is done two virtual seconds late."""
+    """Makes the call two virtual seconds late."""
     ANSWERED_LATE = "answered late"
-    """It is done at once, and the reply takes two virtual seconds."""
+    """Makes the call, and returns its reply two virtual seconds late."""
 
 
 @attrs.define(eq=False)
 class Nth:
-    """Spoil the n-th call and no other."""
+    """Decider for a single fault, in the n-th call."""
 
     number: int
     fault: Fault
@@ -53,7 +53,7 @@ class Nth:
     hit: str | None = None
 
     def __call__(self, name: str) -> tuple[Fault, float] | None:
-        """Say what happens to the next call."""
+        """Return the fault of the next call and its seconds, or None."""
         if name in self.spare:
             return None
         self.calls += 1
@@ -65,17 +65,19 @@ class Nth:
 
 @attrs.define(eq=False)
 class Chance:
-    """Spoil calls at random; `on` can be taken away, so that a run can end."""
+    """Decider for random faults; without `on` there are none, so that a run can end."""
 
     random: random.Random
     rate: float
     on: bool = True
 
     def __call__(self, name: str) -> tuple[Fault, float] | None:
-        """Say what happens to the next call."""
+        """Return the fault of the next call and its seconds, or None."""
         if not self.on or self.random.random() >= self.rate:
             return None
-        if name == "register":  # its innermost scope is the worker's, and the stops are drawn elsewhere
+        if (
+            name == "register"
+        ):  # no cancellation: its innermost scope is the worker's, and stops are drawn elsewhere
             return self.random.choice([Fault.REFUSED, Fault.REPLY_LOST, Fault.SLOW]), self.random.expovariate(
                 0.5
             )
@@ -84,10 +86,10 @@ class Chance:
 
 @attrs.define(eq=False)
 class FaultyStorage:
-    """Be a storage whose calls go wrong as `decide` says; once `cut`, none goes through and none comes back.
+    """Storage with the faults that `decide` returns. While ``cut`` is true, no call is made and none returns.
 
-    ``lose_wake`` drops a notification each time that it returns true. ``watch`` is told of each call that was
-    really made, with its result: what the database knows, whatever the caller hears.
+    ``lose_wake`` returns whether to drop a notification. ``watch`` is called after each call that was made, with
+    its result, whether or not the caller gets it.
     """
 
     real: Storage
@@ -157,7 +159,7 @@ class FaultyStorage:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Listen, losing some wakes; a fault makes it deaf after a while."""
+        """Listen and lose some notifications; a fault disconnects after some time."""
 
         def perhaps(wake: Wake) -> None:
             if not self.cut and not self.lose_wake():
@@ -170,7 +172,7 @@ class FaultyStorage:
 
     @asynccontextmanager
     async def _transaction(self, method: Any, ref: Any, outcome: Any) -> AsyncIterator[Any]:
-        """Open a transaction; a lost reply is lost at the commit."""
+        """Open a transaction; REPLY_LOST loses the reply to the commit."""
         fault, seconds = await self._before("transaction")
         async with method(ref, outcome) as conn:
             yield conn
@@ -179,14 +181,14 @@ class FaultyStorage:
 
 
 async def _cancel_innermost() -> None:
-    """Cancel the scope that the running task is in, as a supervisor or a time limit would; raises `Cancelled`."""
+    """Cancel the innermost scope of the current task, as a supervisor or a time limit does; raises `Cancelled`."""
     status = trio.lowlevel.current_task()._cancel_status
     status._scope.cancel()
     await trio.lowlevel.checkpoint()
 
 
 class AppOn(jobrt.App):
-    """An app on a storage that is open already."""
+    """An app on a storage that is already open."""
 
     def __init__(self, storage: Any, **settings: Any) -> None:
         super().__init__("sqlite:///:memory:", **settings)
@@ -195,12 +197,12 @@ class AppOn(jobrt.App):
 
     @asynccontextmanager
     async def open_storage(self) -> AsyncIterator[Any]:
-        """Give out the storage."""
+        """Yield the storage."""
         await trio.lowlevel.checkpoint()
         yield self._storage
 
     async def run_worker(self, *, task_status: Any = trio.TASK_STATUS_IGNORED, **options: Any) -> None:
-        """Run a worker and remember it, for those who want to stop it."""
+        """Run a worker, and store it in ``worker``."""
 
         class Remember:
             @staticmethod

@@ -1,4 +1,4 @@
-"""The jobs of the simulation: each uses another part of what jobrt promises."""
+"""Jobs of the simulation; each uses another feature."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["JOBS", "Simulated"]
 
 
 class Simulated(jobrt.Job):
-    """Take a while, drawn from the seed."""
+    """Base class: takes a random time, and then calls `work`."""
 
     MAX_ATTEMPTS = None
     BACKOFF = tenacity.wait_fixed(1)
@@ -29,22 +29,22 @@ class Simulated(jobrt.Job):
             return await self.work(ctx)
 
     async def work(self, ctx: jobrt.Context) -> Any:
-        """Return the result."""
+        """Return the result of the job."""
         return "ok"
 
 
 class Plain(Simulated):
-    """Succeed."""
+    """Job that succeeds."""
 
 
 class Limited(Simulated):
-    """Run few at once."""
+    """Job with MAX_CONCURRENCY."""
 
     MAX_CONCURRENCY = NAME_LIMIT
 
 
 class Flaky(Simulated):
-    """Fail half of the time."""
+    """Job that fails half of the time."""
 
     async def work(self, ctx: jobrt.Context) -> Any:
         if ctx.state.world.chance.random() < 0.5:
@@ -53,13 +53,13 @@ class Flaky(Simulated):
 
 
 class Hasty(Simulated):
-    """Have a time limit that some runs miss."""
+    """Job with a timeout that some runs exceed."""
 
     TIMEOUT = 4
 
 
 class Sleepy(Simulated):
-    """Snooze now and then."""
+    """Job that snoozes half of the time."""
 
     async def work(self, ctx: jobrt.Context) -> Any:
         if ctx.state.world.chance.random() < 0.5:
@@ -68,11 +68,11 @@ class Sleepy(Simulated):
 
 
 class Careful(Simulated):
-    """Save what it has, and a step."""
+    """Job with a step and checkpoints."""
 
     async def work(self, ctx: jobrt.Context) -> Any:
         ctx.progress(1, 2)
-        async with ctx.step("one") as step:
+        async with ctx.step("first") as step:
             if step.todo:
                 await trio.sleep(1)
                 step.value = "ok"
@@ -84,28 +84,28 @@ class Careful(Simulated):
 
 
 class Exact(Simulated):
-    """Write a row and complete, in one transaction."""
+    """Job that writes a row and completes in one transaction."""
 
     async def work(self, ctx: jobrt.Context) -> Any:
         async with ctx.transaction(result="ok") as conn:
             conn.execute("insert into written values (?)", (ctx.job.id,))
         if ctx.state.world.chance.random() < 0.3:
-            raise OSError("after the end")
+            raise OSError("after the commit")
         return None
 
 
 class Parent(Simulated):
-    """Enqueue two children and wait for them; a lost reply may make it enqueue more than two."""
+    """Job that enqueues two children and waits for them; after a lost reply it may enqueue more."""
 
     async def work(self, ctx: jobrt.Context) -> Any:
         if ctx.saved is None:
             children = [await ctx.enqueue(Plain()) for _ in range(2)]
-            await ctx.checkpoint([one.id for one in children])
+            await ctx.checkpoint([child.id for child in children])
             return jobrt.After(children)
-        records = [await ctx.client.get(one) for one in ctx.saved]
-        open_ones = [one for one in records if one.state not in {State.COMPLETED, State.CANCELLED}]
-        if open_ones:
-            assert any(one.name != "Plain" or one.attempts for one in open_ones)
+        records = [await ctx.client.get(child_id) for child_id in ctx.saved]
+        unfinished = [record for record in records if record.state not in {State.COMPLETED, State.CANCELLED}]
+        if unfinished:
+            assert any(record.name != "Plain" or record.attempts for record in unfinished)
             return jobrt.After(ctx.saved)
         return "ok"
 

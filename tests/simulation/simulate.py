@@ -1,8 +1,8 @@
-"""Simulate a small cluster from a seed: everything that chance decides, the order of Trio's tasks included.
+"""A simulated cluster. All random decisions follow from a seed, and so does the order of Trio's tasks.
 
-Three workers share one in-memory database. Calls to it fail, lose replies, are slow or cancelled; notifications are
-dropped; its clock steps; workers stop, crash, and are cut off; operators cancel, rerun and pause. Then the storage
-behaves, a healthy worker cleans up, and `World` says what must be true.
+Three workers share an in-memory database. Calls to it fail, lose replies, are slow or cancelled. Notifications are
+lost, and the clock of the database steps. Workers stop, crash and are cut off; operators cancel, rerun and pause.
+Then the faults end, a healthy worker finishes the jobs, and `World` checks the guarantees.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["Summary", "simulate"]
 
 SECONDS = 60.0
-"""How long the trouble lasts."""
-LONGEST = 4000.0
-"""Virtual seconds after which a run is held to hang: it ends with an internal error of Trio's."""
+"""Virtual seconds with faults."""
+MAX_SECONDS = 4000.0
+"""Virtual seconds after which a run counts as hanging; it then ends with TrioInternalError."""
 
 
 @attrs.frozen
 class Summary:
-    """What a run did; equal for equal seeds."""
+    """Summary of a run, equal for equal seeds."""
 
     seed: int
     calls: int
@@ -52,7 +52,7 @@ class Summary:
 
 @attrs.define(eq=False)
 class Cluster:
-    """Start, stop, crash workers on one database, and do what operators do."""
+    """Workers and operators on one database."""
 
     world: World
     real: Storage
@@ -66,7 +66,7 @@ class Cluster:
     apps: list[AppOn] = attrs.Factory(list)
 
     def app(self) -> AppOn:
-        """Make the app of the next worker, with a connection of its own."""
+        """Return the app of the next worker, with a storage of its own."""
         self.count += 1
         world = self.world
         storage = FaultyStorage(
@@ -81,7 +81,7 @@ class Cluster:
         return app
 
     async def keep_a_worker(self) -> None:
-        """Have a worker until it is over: each stops or crashes after a while, and the next one starts."""
+        """Run one worker after the other; each stops or crashes after some time."""
         while not self.over:
             app = self.app()
             chance = self.world.chance
@@ -92,7 +92,7 @@ class Cluster:
             await trio.sleep(chance.choice([0, 0.5, 3]))
 
     async def _end_later(self, nursery: trio.Nursery, app: AppOn, starting: trio.CancelScope) -> None:
-        """End a worker in one of the ways in which workers end; each is bounded."""
+        """End a worker in a random way, with a time limit."""
         chance = self.world.chance
         with trio.move_on_after(chance.choice([0.01, 2, 10, 30])):
             while not self.over:
@@ -102,7 +102,7 @@ class Cluster:
         if way in {"crash", "cut off"}:
             self.world.crashes += 1
             app._storage.cut = True
-        if way == "cut off":  # it lives on for a while, alone
+        if way == "cut off":  # it continues for some time without the database
             await trio.sleep(chance.choice([1, 10, 20]))
         began = trio.current_time()
         nursery.start_soon(_bounded, nursery, app, began)
@@ -112,15 +112,19 @@ class Cluster:
             nursery.cancel_scope.cancel()
 
     async def watch(self) -> None:
-        """Object to a job that is claimed for a worker which lives and does not know of it: nobody would run it."""
+        """Report a job that is claimed for a living worker that does not know it: the job would never run."""
         before: set[tuple[int, int]] = set()
         while True:
             await trio.sleep(1)
             unknown = {
-                (job_id, one[0]) for job_id, one in self.world.claims.items() if self._lost(job_id, *one)
+                (job_id, claim[0])
+                for job_id, claim in self.world.claims.items()
+                if self._lost(job_id, *claim)
             }
             for job_id, lease in unknown & before:
-                self.world.wrong(f"job {job_id} is claimed under {lease} for a worker that does not know it")
+                self.world.violation(
+                    f"job {job_id} is claimed under {lease} for a worker that does not know it"
+                )
             before = unknown
 
     def _lost(self, job_id: int, lease: int, who: str, queue_name: str) -> bool:
@@ -131,7 +135,7 @@ class Cluster:
         return False
 
     async def operate(self) -> None:
-        """Cancel, rerun, pause and resume until it is over."""
+        """Enqueue, cancel, rerun, pause and resume, as operators do."""
         chance, client = self.world.chance, self.client
         while not self.over:
             await trio.sleep(chance.expovariate(0.5))
@@ -140,7 +144,7 @@ class Cluster:
                 case "enqueue":
                     await self.enqueue(chance.randint(1, 5))
                 case "cancel":
-                    await client.cancel(where.id_in([job_id]), "no more of this")
+                    await client.cancel(where.id_in([job_id]), "no longer needed")
                 case "rerun":
                     await client.rerun(where.id_in([job_id]) & where.state("cancelled"))
                 case "step" if self.steps:
@@ -151,7 +155,7 @@ class Cluster:
                     await client.resume(chance.choice(list(QUEUES)))
 
     async def enqueue(self, count: int) -> None:
-        """Enqueue so many jobs of any kind."""
+        """Enqueue random jobs."""
         chance = self.world.chance
         for _ in range(count):
             job = chance.choice(JOBS)
@@ -164,7 +168,7 @@ class Cluster:
             self.world.expected.add(handle.id)
 
     async def settle(self) -> None:
-        """Let a healthy worker end everything, and look at what is there."""
+        """Let a healthy worker finish all jobs, and check the database."""
         self.faults.on = False
         for name in QUEUES:
             await self.client.resume(name)
@@ -174,7 +178,7 @@ class Cluster:
             while (
                 await self.client.count(where.state("completed", "cancelled")) < await self.client.count()
                 or len(await self.client.workers())
-                > 1  # a clock that was put back keeps the dead for a while
+                > 1  # after the clock stepped back, dead workers stay for some time
             ):
                 await trio.sleep(1)
         await app.worker.stop()
@@ -182,14 +186,14 @@ class Cluster:
         self.nursery.cancel_scope.cancel()
 
     async def _check(self) -> None:
-        records = {one.id: one for one in await self.client.query(limit=None)}
+        records = {record.id: record for record in await self.client.query(limit=None)}
         lost = self.world.expected - set(records)
-        assert not lost, f"enqueued and gone: {lost}"
+        assert not lost, f"enqueued, but not in the database: {lost}"
         written = Counter(
             row[0] for row in self.real.jobs._database._writer.execute("select id from written")
         )
         for record in records.values():
-            assert record.state in {State.COMPLETED, State.CANCELLED}, f"never ended: {record}"
+            assert record.state in {State.COMPLETED, State.CANCELLED}, f"not finished: {record}"
             if record.state is State.COMPLETED:
                 assert record.result == "ok", record
             once = int(record.name == "Exact" and record.state is State.COMPLETED)
@@ -201,14 +205,14 @@ class Cluster:
 
 
 async def _bounded(nursery: trio.Nursery, app: AppOn, began: float) -> None:
-    """Object when a stop takes longer than grace (10 s at most) and five seconds."""
+    """Report a stop that takes longer than the grace (at most 10 s) and five seconds."""
     with trio.CancelScope(shield=True):
         while len(nursery.child_tasks) > 1:
             await trio.sleep(0.25)
             if trio.current_time() - began > 10 + 5 + 0.5:
-                app._storage.cut = False  # so that this simulation, at least, ends
+                app._storage.cut = False  # so that the simulation ends
                 app._storage.release.set()
-                app._state.world.wrong(f"{app.name}: the stop took too long")
+                app._state.world.violation(f"{app.name}: the stop took too long")
                 return
 
 
@@ -227,8 +231,8 @@ async def _simulate(seed: int) -> Summary:
         real.jobs._database._writer.execute("create table written (id)")
         try:
             with world.scope:
-                await _trouble(world, real)
-                ends.update([f"{one.name} {one.state}" for one in await real.jobs.query(where.state(*State))])
+                await _run_cluster(world, real)
+                ends.update([f"{job.name} {job.state}" for job in await real.jobs.query(where.state(*State))])
         finally:
             if world.violations:
                 raise AssertionError("; ".join(world.violations[:3]))
@@ -238,8 +242,8 @@ async def _simulate(seed: int) -> Summary:
     )
 
 
-async def _trouble(world: World, real: Storage) -> None:
-    """Have trouble for a while, then peace."""
+async def _run_cluster(world: World, real: Storage) -> None:
+    """Run the cluster with faults, then without."""
     async with (
         AppOn(real, jobs=JOBS, queues=QUEUES).open_client() as client,
         trio.open_nursery() as nursery,
@@ -249,26 +253,26 @@ async def _trouble(world: World, real: Storage) -> None:
         cluster = Cluster(world, real, faults, nursery, client, steps=steps)
         await cluster.enqueue(10)
         nursery.start_soon(cluster.watch)
-        async with trio.open_nursery() as trouble:
+        async with trio.open_nursery() as disturbed:
             for _ in range(3):
-                trouble.start_soon(cluster.keep_a_worker)
-            trouble.start_soon(cluster.operate)
+                disturbed.start_soon(cluster.keep_a_worker)
+            disturbed.start_soon(cluster.operate)
             await trio.sleep(SECONDS)
             cluster.over = True
         await cluster.settle()
 
 
 async def _end_a_hang() -> None:
-    """Crash the run, shields and all, when it does not end."""
-    await trio.sleep(LONGEST)
-    raise RuntimeError("the simulation does not end")
+    """Crash the run, even within shields, if it does not end."""
+    await trio.sleep(MAX_SECONDS)
+    raise RuntimeError("the simulation did not end")
 
 
 def simulate(seed: int) -> Summary:
-    """Run one simulation; the same seed gives the same run.
+    """Run a simulation; the same seed gives the same run.
 
     Raises:
-        AssertionError: something happened that must not, in a group perhaps.
+        AssertionError: a guarantee was violated; it may be in a group.
 
     """
     ids = iter(range(1_000_000))
@@ -278,7 +282,7 @@ def simulate(seed: int) -> Summary:
     with (
         mock.patch.object(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         mock.patch.object(worker, "_new_worker_id", lambda name: f"{name}.{next(ids)}"),
-        mock.patch.object(watchdog, "_in_thread", _sleep_forever),  # a thread would bring real time in
+        mock.patch.object(watchdog, "_in_thread", _sleep_forever),  # the thread uses real time
     ):
         try:
             return trio.run(_simulate, seed, clock=MockClock(autojump_threshold=0))

@@ -1,4 +1,4 @@
-"""A cluster in virtual time, with everything that chance decides drawn from a seed, keeps its promises."""
+"""A simulated cluster keeps its guarantees under random faults from a seed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "50")))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-def test_promises_hold_whatever_goes_wrong(seed: int) -> None:
-    """No two copies of a job, no outcome under a stale lease, limits kept, stops bounded, every job ends."""
+def test_guarantees_hold_under_random_faults(seed: int) -> None:
+    """No job runs twice at a time, no stale outcome is stored, limits hold, stops end, and every job finishes."""
     summary = simulate(seed)
-    assert summary.runs > 20, "a simulation in which little happens shows little"
+    assert summary.runs > 20, "too few runs to test anything"
 
 
 @pytest.mark.slow
 def test_a_seed_replays_exactly() -> None:
-    """The same seed gives the same calls at the same times, so that a failure can be looked at again."""
+    """The same seed gives the same calls at the same times, so that a failure can be reproduced."""
     assert simulate(4) == simulate(4)
 
 
 @pytest.mark.slow
 @pytest.mark.process
 def test_a_seed_replays_in_another_process() -> None:
-    """Nothing hangs on where objects lie or how texts are hashed: what CI saw can be looked at elsewhere."""
+    """A run depends neither on addresses nor on hashes, so that a failure in CI can be reproduced elsewhere."""
     code = "from tests.simulation.simulate import simulate; print(simulate(4).digest)"
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), *sys.path])

@@ -1,4 +1,4 @@
-"""Know what happens in a simulated cluster, and say at once when it must not."""
+"""State of a simulated cluster, and checks of its guarantees."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ QUEUES = {
 
 @attrs.define(eq=False)
 class World:
-    """What is true of the cluster as a whole; `wrong` ends the run at the first thing that must not be.
+    """State of the whole cluster; `violation` ends the run at the first violated guarantee.
 
-    A violation is not raised where it is seen: inside a job it would be one more attempt that failed.
+    A violation is not raised where it is found, because in a job it would be just a failed attempt.
     """
 
     chance: random.Random
     runs_under_way: dict[tuple[int, int], tuple[Any, ...]] = attrs.Factory(dict)
-    """Which attempts hold a slot, and what they count for."""
+    """Attempts that use a slot, with the limits that they count for."""
     leases: dict[int, int] = attrs.Factory(dict)
-    """The last lease that each job was given."""
+    """The last lease of each job."""
     claims: dict[int, tuple[int, str, str]] = attrs.Factory(dict)
-    """Lease, worker and queue of each job that the database holds for somebody."""
+    """Lease, worker and queue of each claimed job."""
     landed: set[tuple[int, int]] = attrs.Factory(set)
     expected: set[int] = attrs.Factory(set)
     running: Counter[Any] = attrs.Factory(Counter)
@@ -52,36 +52,36 @@ class World:
     violations: list[str] = attrs.Factory(list)
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     offset: float = 0.0
-    """Seconds that the database's clock is off."""
-    doubtful_until: float = 0.0
-    """A clock that jumped ahead has ended leases that their workers trust, until each has noticed."""
+    """Offset of the database's clock in seconds."""
+    leases_unreliable_until: float = 0.0
+    """Time until which workers can trust leases that have ended, because the clock stepped ahead."""
     calls: int = 0
     runs: int = 0
     crashes: int = 0
     steps: int = 0
 
     def note(self, text: str) -> None:
-        """Add a line to the run's history."""
+        """Add a line to the log of the run."""
         self.log.append(f"{trio.current_time():.6f} {text}")
 
-    def wrong(self, text: str) -> None:
-        """Note that something happened that must not, and end the run."""
-        self.note(f"WRONG: {text}")
+    def violation(self, text: str) -> None:
+        """Record a violated guarantee, and end the run."""
+        self.note(f"VIOLATION: {text}")
         self.violations.append(f"at {trio.current_time():.3f}: {text}")
-        self.scope.cancel(reason="a promise was broken")
+        self.scope.cancel(reason="a guarantee was violated")
 
     def step(self, seconds: float) -> None:
-        """Have the database's clock jump."""
+        """Step the clock of the database."""
         self.note(f"the clock steps by {seconds}")
         self.steps += 1
         self.offset += seconds
         if seconds > 0:
-            self.doubtful_until = trio.current_time() + LEASE
+            self.leases_unreliable_until = trio.current_time() + LEASE
 
     # ------------------------------------------------------------------ what the database did
 
     def called(self, name: str, args: tuple[Any, ...], result: Any) -> None:
-        """Look at a call that the real storage has answered, before anybody else makes one."""
+        """Check a call of the real storage before the next call is made."""
         self.calls += 1
         self.note(f"{name} {args!r} {result!r}" if name in {"exchange", "finish", "rescue"} else name)
         match name:
@@ -92,24 +92,26 @@ class World:
                 self._ended(args[0], result)
             case "transaction":
                 self._ended([args[1]], ())
-                self.end((args[1].id, args[1].lease))  # what `run` does afterwards is not the job's any more
+                self.end(
+                    (args[1].id, args[1].lease)
+                )  # what `run` does after the commit is not part of the job
             case "rescue":
-                for one in result:
-                    self.claims.pop(one.id, None)
+                for rescued in result:
+                    self.claims.pop(rescued.id, None)
             case "release_unknown":
                 self._released(*args)
             case "insert":
-                self.expected.update(one.id for one in result)
+                self.expected.update(inserted.id for inserted in result)
             case _:
                 pass
 
     def _ended(self, outcomes: Any, refused: Any) -> None:
         for outcome in outcomes:
             ref = outcome.id, outcome.lease
-            if ref in {(one.id, one.lease) for one in refused}:
+            if ref in {(other.id, other.lease) for other in refused}:
                 continue
             if ref not in self.landed and self.claims.get(outcome.id, (0,))[0] != outcome.lease:
-                self.wrong(f"{outcome} landed, the lease is {self.claims.get(outcome.id)}")
+                self.violation(f"{outcome} was stored, but the claim is {self.claims.get(outcome.id)}")
             if ref not in self.landed:
                 self.claims.pop(outcome.id, None)
             self.landed.add(ref)
@@ -117,25 +119,25 @@ class World:
     def _claimed(self, jobs: Any, demand: Any) -> None:
         for job in jobs:
             if job.lease <= self.leases.get(job.id, 0):
-                self.wrong(f"a lease of {job} was given out twice")
+                self.violation(f"a lease of {job} was used twice")
             if job.id in self.claims:
-                self.wrong(f"{job.name} {job.id} was claimed while {self.claims[job.id]} holds it")
+                self.violation(f"{job.name} {job.id} was claimed while {self.claims[job.id]} holds it")
             self.leases[job.id] = job.lease
             self.claims[job.id] = job.lease, demand.worker, demand.queue
 
     def _released(self, worker: str, queue: str, known: Any) -> None:
-        refs = {(one.id, one.lease) for one in known}
+        refs = {(ref.id, ref.lease) for ref in known}
         for job_id, (lease, who, where) in list(self.claims.items()):
             if (who, where) == (worker, queue) and (job_id, lease) not in refs:
                 if (job_id, lease) in self.runs_under_way:
-                    self.wrong(f"job {job_id} was given back while it ran")
+                    self.violation(f"job {job_id} was given back while it ran")
                 del self.claims[job_id]
 
     # ------------------------------------------------------------------ what jobs do
 
     @contextmanager
     def running_in(self, ctx: jobrt.Context, who: str) -> Iterator[None]:
-        """Check, while `run` is under way, that no other copy is, and that limits are kept."""
+        """Check that no other attempt of the job is running during the block, and that limits hold."""
         job, lease = ctx.job, ctx._running.job.lease
         self.runs += 1
         self.note(f"run {job.id} {job.name} in {who}")
@@ -149,7 +151,7 @@ class World:
         limits = {(who, job.queue): CONCURRENCY}
         if job.name == "Limited":
             limits[who, job.name] = NAME_LIMIT
-        if trio.current_time() > self.doubtful_until:
+        if trio.current_time() > self.leases_unreliable_until:
             limits[job.id] = 1
             if job.queue == "narrow":
                 limits["all", "narrow"] = CLUSTER_LIMIT
@@ -158,18 +160,18 @@ class World:
         counted = tuple({*limits, job.id})
         self.runs_under_way[ref] = counted
         self.running.update(counted)
-        for what, most in limits.items():
-            if self.running[what] > most:
-                self.wrong(f"{who} runs {job.name} {job.id}: {self.running[what]} of {what}, at most {most}")
+        for key, limit in limits.items():
+            if self.running[key] > limit:
+                self.violation(f"{who} runs {job.name} {job.id}: {self.running[key]} of {key}, limit {limit}")
 
     def end(self, ref: tuple[int, int]) -> None:
-        """Count out an attempt that holds its slot no longer."""
+        """Release the slot of an attempt."""
         self.running.subtract(self.runs_under_way.pop(ref, ()))
 
 
 @attrs.define
 class Place:
-    """What jobs find as ``ctx.state``."""
+    """The ``ctx.state`` of a worker's jobs."""
 
     world: World
     name: str

@@ -1,4 +1,4 @@
-"""Children that do what a test says, and a record of what they and their supervisor did when."""
+"""Children with a programmed behaviour, and a recorder of what they and their supervisor do."""
 
 from __future__ import annotations
 
@@ -29,52 +29,52 @@ WORDS = {
     ChildRestarting: "restarting",
     ChildSetAside: "set aside",
     ChildStuck: "stuck",
-    SupervisorGaveUp: "too much",
+    SupervisorGaveUp: "gave up",
 }
 
 
 @attrs.define(eq=False)
-class Stage:
-    """A place for one test. `played` is what children did, `told` what supervisors told, each with its time."""
+class Recorder:
+    """Recorder of a test: `actions` of the children, and events `reported` by supervisors, each with its time."""
 
-    played: list[str] = attrs.field(factory=list)
-    told: list[str] = attrs.field(factory=list)
+    actions: list[str] = attrs.field(factory=list)
+    reported: list[str] = attrs.field(factory=list)
     events: list[SupervisionEvent] = attrs.field(factory=list)
 
     def supervisor(self, name: str = "top", **options: Any) -> Supervisor:
         """Return a supervisor that waits a second before each restart."""
-        return Supervisor(name, **({"backoff": tenacity.wait_fixed(1), "on_event": self.hear} | options))
+        return Supervisor(name, **({"backoff": tenacity.wait_fixed(1), "on_event": self.on_event} | options))
 
-    def hear(self, event: SupervisionEvent) -> None:
-        """Keep an event, and its text."""
+    def on_event(self, event: SupervisionEvent) -> None:
+        """Record an event."""
         self.events.append(event)
-        self.told.append(f"{trio.current_time():g} {event.child} {WORDS[type(event)]}")
+        self.reported.append(f"{trio.current_time():g} {event.child} {WORDS[type(event)]}")
 
-    def note(self, text: str) -> None:
-        """Keep what a child did."""
-        self.played.append(f"{trio.current_time():g} {text}")
+    def record(self, text: str) -> None:
+        """Record an action of a child."""
+        self.actions.append(f"{trio.current_time():g} {text}")
 
-    def child(self, name: str, *lives: float | BaseException) -> Callable[[], Awaitable[None]]:
-        """Return a child that notes "+name" and "-name" at the start and end of each of its lives.
+    def child(self, name: str, *runs: float | BaseException) -> Callable[[], Awaitable[None]]:
+        """Return a child that records "+name" at its start and "-name" at its end.
 
         Args:
-            name: what it calls itself.
-            lives: one for each start: a number of seconds after which it returns, or an error that it raises
-                after one second. When they are used up it runs until it is cancelled.
+            name: name in the record.
+            runs: behaviour after each start: seconds until it returns, or an error that it raises after one
+                second. After these it runs until it is cancelled.
 
         """
-        left = iter(lives)
+        left = iter(runs)
 
         async def child() -> None:
-            self.note(f"+{name}")
+            self.record(f"+{name}")
             try:
-                life = next(left, None)
-                if isinstance(life, BaseException):
+                run = next(left, None)
+                if isinstance(run, BaseException):
                     await trio.sleep(1)
-                    raise life
-                await trio.sleep(float("inf") if life is None else life)
+                    raise run
+                await trio.sleep(float("inf") if run is None else run)
             finally:
-                self.note(f"-{name}")
+                self.record(f"-{name}")
 
         return child
 
@@ -82,34 +82,34 @@ class Stage:
         """Return a child that is up after some seconds."""
 
         async def child(*, task_status: trio.TaskStatus[None]) -> None:
-            self.note(f"+{name}")
+            self.record(f"+{name}")
             try:
                 await trio.sleep(seconds)
                 task_status.started()
                 await trio.sleep_forever()
             finally:
-                self.note(f"-{name}")
+                self.record(f"-{name}")
 
         return child
 
     def stubborn(self, name: str, seconds: float) -> Callable[[], Awaitable[None]]:
-        """Return a child that goes on for some seconds after it is cancelled."""
+        """Return a child that ends some seconds after it is cancelled."""
 
         async def child() -> None:
-            self.note(f"+{name}")
+            self.record(f"+{name}")
             try:
                 await trio.sleep_forever()
             finally:
                 with trio.CancelScope(shield=True):
                     await trio.sleep(seconds)
-                self.note(f"-{name}")
+                self.record(f"-{name}")
 
         return child
 
 
 @asynccontextmanager
 async def running(supervisor: Supervisor) -> AsyncIterator[Supervisor]:
-    """Run a supervisor around the block, from when it is up until it has stopped."""
+    """Run a supervisor during the block, and stop it afterwards."""
     async with trio.open_nursery() as nursery:
         yield await nursery.start(supervisor.run)
         supervisor.stop()

@@ -1,4 +1,4 @@
-"""Supervision, decided without Trio: who restarts, when it is too often, who is stopped and started next."""
+"""Decisions of a supervisor, without Trio: restarts, their limit, and the next child to start or stop."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from jobrt._supervision.decisions import (
+    Action,
+    Consequence,
+    Decision,
     Escalation,
-    Fate,
     Phase,
     Policy,
     Restart,
     ServiceState,
     Slot,
-    Step,
     Strategy,
-    Verdict,
-    begin,
+    after_end,
     describe,
-    dismiss,
-    ended,
-    next_step,
+    next_action,
     next_time,
-    renew,
-    settled,
+    restart_child,
+    split_error,
+    start_all,
+    start_finished,
     stop_all,
-    take_apart,
+    stop_child,
 )
 
 STRATEGIES: tuple[Strategy, ...] = ("one_for_one", "one_for_all", "rest_for_one")
@@ -40,23 +40,23 @@ ESCALATIONS: tuple[Escalation, ...] = ("raise", "retry")
 
 
 def running(**changes: Any) -> Slot:
-    """Return a child that is up since time 0."""
-    return attrs.evolve(Slot(phase=Phase.RUNNING, born=0.0), **changes)
+    """Return a child that has been running since time 0."""
+    return attrs.evolve(Slot(phase=Phase.RUNNING, started_at=0.0), **changes)
 
 
 def waiting(**changes: Any) -> Slot:
-    """Return a child that was never started and may start."""
+    """Return a child that waits for its first start."""
     return attrs.evolve(Slot(phase=Phase.WAITING), **changes)
 
 
-def after(policy: Policy, slots: dict[str, Slot], name: str, **changes: Any) -> Verdict:
-    """Return what follows from a crash of `name`, with a delay of two seconds."""
+def after(policy: Policy, slots: dict[str, Slot], name: str, **changes: Any) -> Decision:
+    """Return the decision after a crash of `name`, with a delay of two seconds."""
     details: dict[str, Any] = {"crashed": True, "now": 100.0, "backoff": lambda _: 2.0}
-    return ended(policy, slots, name=name, **(details | changes))
+    return after_end(policy, slots, name=name, **(details | changes))
 
 
 def phases(slots: Any) -> dict[str, Phase]:
-    """Return where everybody is."""
+    """Return the phase of each child."""
     return {name: slot.phase for name, slot in slots.items()}
 
 
@@ -64,7 +64,7 @@ def phases(slots: Any) -> dict[str, Phase]:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"strategy": "two_for_one"},
         {"intensity": -1},
@@ -76,26 +76,26 @@ def phases(slots: Any) -> dict[str, Phase]:
     ],
     ids=repr,
 )
-def test_a_policy_refuses_what_makes_no_sense(wrong: dict[str, Any]) -> None:
-    """A policy with an unknown word, a number out of range, or groups without order cannot be made."""
-    with pytest.raises(ValueError, match=next(reversed(wrong))):
-        Policy(**wrong)
+def test_invalid_policies_are_refused(invalid: dict[str, Any]) -> None:
+    """An unknown word, a number out of range, and a group without order are refused."""
+    with pytest.raises(ValueError, match=next(reversed(invalid))):
+        Policy(**invalid)
 
 
 @pytest.mark.parametrize(
     ("strategy", "group"),
     [("one_for_one", ("b",)), ("one_for_all", ("a", "b", "c")), ("rest_for_one", ("b", "c"))],
 )
-def test_the_strategy_says_who_is_restarted_together(strategy: Strategy, group: tuple[str, ...]) -> None:
-    """One; all; or one and those added after it."""
+def test_the_strategy_defines_the_group(strategy: Strategy, group: tuple[str, ...]) -> None:
+    """A child restarts alone, with all children, or with those added after it."""
     assert Policy(strategy=strategy).group("abc", "b") == group
 
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.value)
 def test_every_phase_is_shown_as_a_state(phase: Phase) -> None:
-    """Only the three steps on the way out look alike from outside."""
-    gone = phase in (Phase.ASKED, Phase.CANCELLED, Phase.STUCK)
-    assert phase.shown is (ServiceState.STOPPING if gone else ServiceState(phase.value))
+    """The three phases of stopping are shown as one state."""
+    stopping = phase in (Phase.ASKED, Phase.CANCELLED, Phase.STUCK)
+    assert phase.state is (ServiceState.STOPPING if stopping else ServiceState(phase.value))
 
 
 # -- restart types -----------------------------------------------------------------------------------------
@@ -112,17 +112,17 @@ def test_every_phase_is_shown_as_a_state(phase: Phase) -> None:
         ("temporary", False, False),
     ],
 )
-def test_the_restart_type_says_whose_end_is_answered(restart: Restart, crashed: bool, again: bool) -> None:
-    """Permanent: always; transient: after an error; temporary: never."""
-    verdict = after(Policy(), {"a": running(restart=restart)}, "a", crashed=crashed)
+def test_the_restart_type_decides_about_a_restart(restart: Restart, crashed: bool, again: bool) -> None:
+    """A permanent child always restarts, a transient child after an error, and a temporary child never."""
+    decision = after(Policy(), {"a": running(restart=restart)}, "a", crashed=crashed)
 
-    assert verdict.fate is (Fate.RESTART if again else Fate.NOTHING)
-    assert verdict.slots["a"].phase is (Phase.WAITING if again else Phase.STOPPED)
-    assert verdict.slots["a"].restarts == int(again)
+    assert decision.consequence is (Consequence.RESTART if again else Consequence.NOTHING)
+    assert decision.slots["a"].phase is (Phase.WAITING if again else Phase.STOPPED)
+    assert decision.slots["a"].restarts == int(again)
 
 
 def test_a_restart_is_due_after_its_delay_and_takes_its_group_with_it() -> None:
-    """Siblings that are up have to go and come back; a temporary one only goes; finished ones run again."""
+    """Running siblings restart, a temporary one only stops, and transient ones that have ended start again."""
     slots = {
         "before": running(),
         "failed": running(),
@@ -133,97 +133,107 @@ def test_a_restart_is_due_after_its_delay_and_takes_its_group_with_it() -> None:
         "waits": waiting(due=107.0),
         "waits too": waiting(due=101.0),
     }
-    verdict = after(Policy(strategy="rest_for_one"), slots, "failed")
+    decision = after(Policy(strategy="rest_for_one"), slots, "failed")
 
-    assert (verdict.fate, verdict.delay) == (Fate.RESTART, 2.0)
-    assert verdict.slots["before"] == slots["before"]
-    assert verdict.slots["failed"].due == 102.0
-    assert verdict.slots["up"] == running(stale=True, due=102.0)
-    assert verdict.slots["temporary"] == running(restart="temporary", wanted=False)
-    assert verdict.slots["finished"].phase is Phase.WAITING
-    assert verdict.slots["over"].phase is Phase.STOPPED
-    assert verdict.slots["waits"].due == 107.0
-    assert verdict.slots["waits too"].due == 102.0
+    assert (decision.consequence, decision.delay) == (Consequence.RESTART, 2.0)
+    assert decision.slots["before"] == slots["before"]
+    assert decision.slots["failed"].due == 102.0
+    assert decision.slots["up"] == running(stale=True, due=102.0)
+    assert decision.slots["temporary"] == running(restart="temporary", wanted=False)
+    assert decision.slots["finished"].phase is Phase.WAITING
+    assert decision.slots["over"].phase is Phase.STOPPED
+    assert decision.slots["waits"].due == 107.0
+    assert decision.slots["waits too"].due == 102.0
 
 
-def test_the_end_of_a_child_that_has_to_go_is_no_new_failure() -> None:
-    """It waits for its group's restart, or stays down; no restart is counted, however it ended."""
+def test_the_end_of_a_child_that_must_end_is_no_failure() -> None:
+    """It waits for the restart of its group or stays stopped, and no restart counts."""
     slots = {
         "a": running(stale=True, due=9.0),
         "b": running(wanted=False),
         "c": running(stale=True, wanted=False),
     }
     for name, phase in (("a", Phase.WAITING), ("b", Phase.STOPPED), ("c", Phase.STOPPED)):
-        verdict = after(Policy(), slots, name)
-        assert verdict.fate is Fate.NOTHING
-        assert (verdict.slots[name].phase, verdict.slots[name].stale) == (phase, False)
-        assert verdict.slots[name].restarts == 0
+        decision = after(Policy(), slots, name)
+        assert decision.consequence is Consequence.NOTHING
+        assert (decision.slots[name].phase, decision.slots[name].stale) == (phase, False)
+        assert decision.slots[name].restarts == 0
 
 
 # -- intensity ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("oldest", "fate"), [(70.0, Fate.GIVE_UP), (math.nextafter(70.0, 0), Fate.RESTART)], ids=["at", "past"]
+    ("oldest", "fate"),
+    [(70.0, Consequence.GIVE_UP), (math.nextafter(70.0, 0), Consequence.RESTART)],
+    ids=["at", "past"],
 )
-def test_a_restart_counts_for_exactly_a_period(oldest: float, fate: Fate) -> None:
-    """A restart 30 s ago still counts; the least bit longer ago it does not."""
-    slots = {"a": running(recent=(oldest, 80.0, 90.0))}
-    assert after(Policy(intensity=3, period=30), slots, "a").fate is fate
+def test_a_restart_counts_for_exactly_a_period(oldest: float, fate: Consequence) -> None:
+    """A restart 30 s ago counts; one that is any older does not."""
+    slots = {"a": running(recent_restarts=(oldest, 80.0, 90.0))}
+    assert after(Policy(intensity=3, period=30), slots, "a").consequence is fate
 
 
-def test_children_share_the_allowance_if_the_supervisor_gives_up() -> None:
-    """Two restarts by one child and one by another are three."""
-    slots = {"a": running(recent=(90.0, 95.0)), "b": running(recent=(99.0,)), "c": running()}
-    assert after(Policy(intensity=4), slots, "c").fate is Fate.RESTART
-    verdict = after(Policy(intensity=3), slots, "c")
-    assert verdict.fate is Fate.GIVE_UP
-    assert [slot.wanted for slot in verdict.slots.values()] == [False, False, False]
-    assert verdict.slots["c"].phase is Phase.STOPPED
-    assert verdict.slots["a"].leaving
+def test_children_share_the_intensity_if_the_supervisor_gives_up() -> None:
+    """Two restarts of one child and one of another count as three."""
+    slots = {
+        "a": running(recent_restarts=(90.0, 95.0)),
+        "b": running(recent_restarts=(99.0,)),
+        "c": running(),
+    }
+    assert after(Policy(intensity=4), slots, "c").consequence is Consequence.RESTART
+    decision = after(Policy(intensity=3), slots, "c")
+    assert decision.consequence is Consequence.GIVE_UP
+    assert [slot.wanted for slot in decision.slots.values()] == [False, False, False]
+    assert decision.slots["c"].phase is Phase.STOPPED
+    assert decision.slots["a"].must_end
 
 
-def test_each_child_has_its_own_allowance_if_it_is_set_aside() -> None:
-    """The one with too many fails and is due after the interval; another's restart is not too many."""
-    slots = {"a": running(recent=(90.0, 95.0)), "b": running()}
+def test_each_child_has_its_own_intensity_if_it_is_set_aside() -> None:
+    """A child with too many restarts is due after the interval; its siblings still restart as usual."""
+    slots = {"a": running(recent_restarts=(90.0, 95.0)), "b": running()}
     policy = Policy(intensity=2, escalation="retry", retry_interval=60)
 
-    verdict = after(policy, slots, "a")
-    assert (verdict.fate, verdict.delay) == (Fate.RETRY, 60.0)
-    assert (verdict.slots["a"].phase, verdict.slots["a"].due) == (Phase.FAILED, 160.0)
-    assert verdict.slots["b"] == slots["b"]
-    assert after(policy, slots, "b").fate is Fate.RESTART
+    decision = after(policy, slots, "a")
+    assert (decision.consequence, decision.delay) == (Consequence.RETRY, 60.0)
+    assert (decision.slots["a"].phase, decision.slots["a"].due) == (Phase.FAILED, 160.0)
+    assert decision.slots["b"] == slots["b"]
+    assert after(policy, slots, "b").consequence is Consequence.RESTART
 
 
-@pytest.mark.parametrize(("end", "fate"), [(130.0, Fate.RETRY), (130.5, Fate.RESTART)], ids=["soon", "late"])
-def test_a_child_set_aside_must_stay_up_for_a_period(end: float, fate: Fate) -> None:
-    """Tried again at 100, it is set aside at once if it ends by 130; after that it starts with a clean slate."""
+@pytest.mark.parametrize(
+    ("end", "fate"), [(130.0, Consequence.RETRY), (130.5, Consequence.RESTART)], ids=["soon", "late"]
+)
+def test_a_child_set_aside_must_stay_up_for_a_period(end: float, fate: Consequence) -> None:
+    """Restarted at 100, a child is set aside again if it ends by 130; later it restarts as usual."""
     slot = Slot(phase=Phase.FAILED).started(100.0)
     policy = Policy(escalation="retry", period=30)
-    assert after(policy, {"a": slot}, "a", now=end).fate is fate
+    assert after(policy, {"a": slot}, "a", now=end).consequence is fate
 
 
-def test_with_no_allowance_the_first_failure_is_too_many() -> None:
-    """Intensity 0 means: no restarts, only giving up or trying again in a while."""
-    assert after(Policy(intensity=0), {"a": running()}, "a").fate is Fate.GIVE_UP
-    assert after(Policy(intensity=0, escalation="retry"), {"a": running()}, "a").fate is Fate.RETRY
+def test_with_intensity_0_the_first_failure_is_too_many() -> None:
+    """Intensity 0 means no restart: the supervisor gives up, or sets the child aside."""
+    assert after(Policy(intensity=0), {"a": running()}, "a").consequence is Consequence.GIVE_UP
+    assert (
+        after(Policy(intensity=0, escalation="retry"), {"a": running()}, "a").consequence is Consequence.RETRY
+    )
 
 
-def test_the_backoff_is_asked_with_the_restarts_in_the_window() -> None:
-    """The first is number 1; the number falls back as restarts leave the window."""
-    asked: list[int] = []
+def test_the_backoff_gets_the_number_of_restarts_within_the_period() -> None:
+    """The first restart is number 1; restarts older than the period no longer count."""
+    attempts: list[int] = []
 
     def backoff(attempt: int) -> float:
-        asked.append(attempt)
+        attempts.append(attempt)
         return 0.0
 
     slots: dict[str, Slot] = {"a": running()}
     for now in (0.0, 10.0, 20.0, 45.0, 200.0):
-        verdict = after(Policy(period=30), slots, "a", now=now, backoff=backoff)
-        slots = {"a": verdict.slots["a"].started(now)}
+        decision = after(Policy(period=30), slots, "a", now=now, backoff=backoff)
+        slots = {"a": decision.slots["a"].started(now)}
 
-    assert asked == [1, 2, 3, 2, 1]
-    assert slots["a"].recent == (200.0,)
+    assert attempts == [1, 2, 3, 2, 1]
+    assert slots["a"].recent_restarts == (200.0,)
     assert slots["a"].restarts == 5
 
 
@@ -234,7 +244,7 @@ def test_the_backoff_is_asked_with_the_restarts_in_the_window() -> None:
     period=st.floats(0.5, 50),
     failures=st.lists(st.tuples(st.floats(0, 20), st.sampled_from("abc"), st.booleans()), max_size=60),
 )
-def test_there_are_never_more_restarts_in_a_window_than_allowed(
+def test_there_are_never_more_restarts_in_a_period_than_allowed(
     *,
     strategy: Strategy,
     escalation: Escalation,
@@ -242,24 +252,24 @@ def test_there_are_never_more_restarts_in_a_window_than_allowed(
     period: float,
     failures: list[tuple[float, str, bool]],
 ) -> None:
-    """Whoever fails whenever: no stretch of `period` seconds holds more than `intensity` restarts."""
+    """Whichever children fail, any `period` seconds have at most `intensity` restarts."""
     policy = Policy(strategy=strategy, escalation=escalation, intensity=intensity, period=period)
     slots: dict[str, Slot] = {name: running() for name in "abc"}
     restarts: list[tuple[float, str]] = []
     now = 0.0
     for pause, name, crashed in failures:
         now += pause
-        verdict = after(policy, slots, name, now=now, crashed=crashed, backoff=lambda _: 0.0)
-        if verdict.fate is Fate.GIVE_UP:
+        decision = after(policy, slots, name, now=now, crashed=crashed, backoff=lambda _: 0.0)
+        if decision.consequence is Consequence.GIVE_UP:
             break
-        if verdict.fate is Fate.RESTART:
+        if decision.consequence is Consequence.RESTART:
             restarts.append((now, name))
-        slots = {  # all of them come up again at once
-            each: slot if slot.alive and not slot.leaving else attrs.evolve(slot.started(now), stale=False)
-            for each, slot in verdict.slots.items()
+        slots = {  # all children start again immediately
+            each: slot if slot.alive and not slot.must_end else attrs.evolve(slot.started(now), stale=False)
+            for each, slot in decision.slots.items()
         }
-    for whose in "abc" if escalation == "retry" else ["abc"]:
-        times = [time for time, name in restarts if name in whose]
+    for counted in "abc" if escalation == "retry" else ["abc"]:
+        times = [time for time, name in restarts if name in counted]
         for end in times:
             assert sum(end - period <= time <= end for time in times) <= intensity
 
@@ -268,54 +278,59 @@ def test_there_are_never_more_restarts_in_a_window_than_allowed(
 
 
 def starts(policy: Policy, slots: dict[str, Slot], *, now: float = 0.0) -> list[str]:
-    """Return who is started, if nobody comes up meanwhile."""
+    """Return the children that are started before any of them is up."""
     names = []
-    while step := next_step(policy, slots, now=now):
-        assert step[0] is Step.START
-        names.append(step[1])
-        slots = {**slots, step[1]: slots[step[1]].started(now)}
+    while following := next_action(policy, slots, now=now):
+        action, name = following
+        assert action is Action.START
+        names.append(name)
+        slots = {**slots, name: slots[name].started(now)}
     return names
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_at_first_each_child_waits_for_the_one_before(strategy: Strategy) -> None:
-    """The next is started when the one before is up."""
+    """At first, a child is started when the one before it is up."""
     slots: dict[str, Slot] = {name: waiting() for name in "abc"}
     assert starts(Policy(strategy=strategy), slots) == ["a"]
     assert starts(Policy(strategy=strategy), {**slots, "a": running()}) == ["b"]
 
 
 def test_out_of_turn_all_start_at_once() -> None:
-    """With in_turn=False nobody waits for a sibling."""
+    """With in_turn=False no child waits for a sibling."""
     assert starts(Policy(in_turn=False), {name: waiting() for name in "abc"}) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
     ("strategy", "started"), [("one_for_one", ["b", "c"]), ("one_for_all", []), ("rest_for_one", [])]
 )
-def test_who_depends_on_a_child_waits_for_its_backoff(strategy: Strategy, started: list[str]) -> None:
-    """In a group those added later wait while one before them waits; independent ones do not."""
-    slots = {"a": waiting(born=0.0, due=5.0), "b": waiting(born=0.0), "c": waiting(born=0.0)}
+def test_dependent_children_wait_for_a_backoff(strategy: Strategy, started: list[str]) -> None:
+    """In a group, children wait while one added before them waits; independent children do not."""
+    slots = {
+        "a": waiting(started_at=0.0, due=5.0),
+        "b": waiting(started_at=0.0),
+        "c": waiting(started_at=0.0),
+    }
     assert starts(Policy(strategy=strategy), slots) == started
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 @pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.CANCELLED, Phase.STUCK])
-def test_a_group_is_down_before_any_of_it_starts(strategy: Strategy, phase: Phase) -> None:
-    """While one of the group is still there, also a stuck one, nobody is started."""
-    slots = {"a": waiting(), "b": running(phase=phase, stale=True, until=math.inf)}
-    step = next_step(Policy(strategy=strategy), slots, now=0.0)
-    assert step == ((Step.CANCEL, "b") if phase is Phase.RUNNING else None)
+def test_a_group_has_ended_before_any_of_it_starts(strategy: Strategy, phase: Phase) -> None:
+    """No child of a group starts while another one is alive, even if it is stuck."""
+    slots = {"a": waiting(), "b": running(phase=phase, stale=True, deadline=math.inf)}
+    following = next_action(Policy(strategy=strategy), slots, now=0.0)
+    assert following == ((Action.CANCEL, "b") if phase is Phase.RUNNING else None)
 
 
 def test_independent_children_start_while_another_is_stuck() -> None:
-    """In one_for_one a sibling that does not end holds up nobody."""
+    """With one_for_one, a child that does not end delays no sibling."""
     slots = {"a": waiting(), "b": running(phase=Phase.STUCK, stale=True)}
     assert starts(Policy(), slots) == ["a"]
 
 
 def test_a_failed_child_is_started_when_its_interval_is_over() -> None:
-    """It is on probation then; one that merely waited is not."""
+    """A failed child starts on probation; a child that only waited does not."""
     slots = {"a": running(phase=Phase.FAILED, due=60.0)}
     assert starts(Policy(), slots, now=59.0) == []
     assert starts(Policy(), slots, now=60.0) == ["a"]
@@ -324,62 +339,62 @@ def test_a_failed_child_is_started_when_its_interval_is_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slot", "hurry", "step"),
+    ("slot", "force", "action"),
     [
-        (running(), False, Step.CANCEL),
-        (running(graceful=True), False, Step.ASK),
-        (running(graceful=True), True, Step.CANCEL),
-        (running(graceful=True, phase=Phase.STARTING), False, Step.CANCEL),
-        (running(phase=Phase.ASKED, until=1.0), False, None),
-        (running(phase=Phase.ASKED, until=1.0), True, Step.CANCEL),
-        (running(phase=Phase.ASKED, until=0.0), False, Step.CANCEL),
-        (running(phase=Phase.CANCELLED, until=1.0), True, None),
-        (running(phase=Phase.CANCELLED, until=0.0), False, Step.REPORT),
-        (running(phase=Phase.STUCK, until=0.0), True, None),
+        (running(), False, Action.CANCEL),
+        (running(graceful=True), False, Action.ASK),
+        (running(graceful=True), True, Action.CANCEL),
+        (running(graceful=True, phase=Phase.STARTING), False, Action.CANCEL),
+        (running(phase=Phase.ASKED, deadline=1.0), False, None),
+        (running(phase=Phase.ASKED, deadline=1.0), True, Action.CANCEL),
+        (running(phase=Phase.ASKED, deadline=0.0), False, Action.CANCEL),
+        (running(phase=Phase.CANCELLED, deadline=1.0), True, None),
+        (running(phase=Phase.CANCELLED, deadline=0.0), False, Action.REPORT),
+        (running(phase=Phase.STUCK, deadline=0.0), True, None),
     ],
 )
-def test_the_way_out_is_asked_then_cancelled_then_reported(
-    slot: Slot, hurry: bool, step: Step | None
+def test_a_child_is_asked_then_cancelled_then_reported(
+    slot: Slot, force: bool, action: Action | None
 ) -> None:
-    """Each step waits for the limit of the one before; in a hurry nobody is asked."""
+    """Each action waits for the deadline of the one before; with `force` no child is asked."""
     slots = stop_all({"a": slot})
-    taken = next_step(Policy(), slots, now=0.0, stopping=True, hurry=hurry)
-    assert taken == (None if step is None else (step, "a"))
+    following = next_action(Policy(), slots, now=0.0, stopping=True, force=force)
+    assert following == (None if action is None else (action, "a"))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_children_stop_one_by_one_latest_first_and_a_stuck_one_is_passed(strategy: Strategy) -> None:
-    """The next is stopped when the one after it has ended, or is stuck."""
+def test_children_stop_in_reverse_order_and_a_stuck_child_is_skipped(strategy: Strategy) -> None:
+    """A child is stopped when the one added after it has ended or is stuck."""
     policy = Policy(strategy=strategy)
     slots = stop_all({name: running() for name in "abc"})
-    assert next_step(policy, slots, now=0.0, stopping=True) == (Step.CANCEL, "c")
-    slots["c"] = slots["c"].going(Phase.CANCELLED, 5.0)
-    assert next_step(policy, slots, now=0.0, stopping=True) is None
-    assert next_step(policy, slots, now=5.0, stopping=True) == (Step.REPORT, "c")
-    slots["c"] = slots["c"].going(Phase.STUCK, math.inf)
-    assert next_step(policy, slots, now=5.0, stopping=True) == (Step.CANCEL, "b")
+    assert next_action(policy, slots, now=0.0, stopping=True) == (Action.CANCEL, "c")
+    slots["c"] = slots["c"].stopping(Phase.CANCELLED, 5.0)
+    assert next_action(policy, slots, now=0.0, stopping=True) is None
+    assert next_action(policy, slots, now=5.0, stopping=True) == (Action.REPORT, "c")
+    slots["c"] = slots["c"].stopping(Phase.STUCK, math.inf)
+    assert next_action(policy, slots, now=5.0, stopping=True) == (Action.CANCEL, "b")
     slots["b"] = attrs.evolve(slots["b"], phase=Phase.STOPPED)
-    assert next_step(policy, slots, now=5.0, stopping=True) == (Step.CANCEL, "a")
+    assert next_action(policy, slots, now=5.0, stopping=True) == (Action.CANCEL, "a")
 
 
 @pytest.mark.parametrize("in_turn", [True, False])
 def test_independent_children_can_be_stopped_at_once(in_turn: bool) -> None:
-    """In a stop this is the policy's choice; those removed one by one never wait for each other."""
+    """`in_turn` decides this for a stop; removed children never wait for each other."""
     slots = stop_all({name: running() for name in "abc"})
-    slots["c"] = slots["c"].going(Phase.CANCELLED, 5.0)
+    slots["c"] = slots["c"].stopping(Phase.CANCELLED, 5.0)
     policy = Policy(in_turn=in_turn)
-    assert next_step(policy, slots, now=0.0, stopping=True) == (None if in_turn else (Step.CANCEL, "b"))
-    assert next_step(policy, slots, now=0.0) == (Step.CANCEL, "b")
+    assert next_action(policy, slots, now=0.0, stopping=True) == (None if in_turn else (Action.CANCEL, "b"))
+    assert next_action(policy, slots, now=0.0) == (Action.CANCEL, "b")
 
 
-def test_the_next_time_is_the_next_that_is_still_to_come() -> None:
-    """Backoffs and limits count, those that are over do not, and without any there is nothing to wait for."""
+def test_the_next_time_is_the_earliest_in_the_future() -> None:
+    """Times of starts and deadlines count if they are in the future; without any it is infinity."""
     slots = {
         "over": waiting(due=5.0),
         "due": waiting(due=20.0),
-        "asked": running(phase=Phase.ASKED, until=12.0),
-        "cancelled": running(phase=Phase.CANCELLED, until=11.0),
-        "running": running(until=7.0, due=7.0),
+        "asked": running(phase=Phase.ASKED, deadline=12.0),
+        "cancelled": running(phase=Phase.CANCELLED, deadline=11.0),
+        "running": running(deadline=7.0, due=7.0),
     }
     assert [next_time(slots, now=now) for now in (10.0, 11.0, 12.0)] == [11.0, 12.0, 20.0]
     assert next_time(slots, now=20.0) == math.inf
@@ -387,7 +402,7 @@ def test_the_next_time_is_the_next_that_is_still_to_come() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "last", "over"),
+    ("strategy", "last", "finished"),
     [
         ("one_for_one", running(), True),
         ("one_for_one", running(phase=Phase.STOPPED), True),
@@ -397,57 +412,59 @@ def test_the_next_time_is_the_next_that_is_still_to_come() -> None:
         ("rest_for_one", waiting(), False),
     ],
 )
-def test_the_start_is_over_when_all_are_up_or_done(strategy: Strategy, last: Slot, over: bool) -> None:
-    """Starting, waiting or going children are waited for."""
-    assert settled(Policy(strategy=strategy), {"a": running(), "b": last}) is over
+def test_the_start_is_finished_when_all_are_up_or_have_ended(
+    strategy: Strategy, last: Slot, finished: bool
+) -> None:
+    """The start is not finished while a child is starting, waiting or must end."""
+    assert start_finished(Policy(strategy=strategy), {"a": running(), "b": last}) is finished
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_child_set_aside_does_not_hold_up_the_end_of_the_start(strategy: Strategy) -> None:
-    """In a group those that wait for it are not waited for either."""
+def test_the_start_does_not_wait_for_a_child_set_aside(strategy: Strategy) -> None:
+    """In a group, the start does not wait for the children that depend on it either."""
     slots = {"a": running(phase=Phase.FAILED, due=60.0), "b": waiting()}
-    assert settled(Policy(strategy=strategy), slots) is (strategy != "one_for_one")
-    assert settled(Policy(strategy=strategy), {**slots, "b": running()})
+    assert start_finished(Policy(strategy=strategy), slots) is (strategy != "one_for_one")
+    assert start_finished(Policy(strategy=strategy), {**slots, "b": running()})
 
 
 # -- start, stop, restart by hand --------------------------------------------------------------------------
 
 
-def test_a_supervisor_begins_with_a_clean_slate() -> None:
-    """All wait to be started, without restarts in the window; the total is kept for people to see."""
+def test_at_the_start_no_restart_counts() -> None:
+    """All children wait without recent restarts; the total is kept for the statistics."""
     slots = stop_all(
-        {"a": running(graceful=True, recent=(1.0,), restarts=7, restart="transient", probation=True)}
+        {"a": running(graceful=True, recent_restarts=(1.0,), restarts=7, restart="transient", probation=True)}
     )
-    assert begin(slots) == {"a": waiting(graceful=True, restarts=7, restart="transient")}
+    assert start_all(slots) == {"a": waiting(graceful=True, restarts=7, restart="transient")}
 
 
-def test_who_is_dismissed_goes_and_the_others_stay() -> None:
-    """One that is not running is simply down."""
+def test_a_stopped_child_must_end_and_the_others_continue() -> None:
+    """A child that is not running is stopped immediately."""
     slots = {"a": running(), "b": waiting(), "c": running()}
-    slots = dismiss(dismiss(slots, "a"), "b")
-    assert [slot.leaving for slot in slots.values()] == [True, False, False]
+    slots = stop_child(stop_child(slots, "a"), "b")
+    assert [slot.must_end for slot in slots.values()] == [True, False, False]
     assert slots["b"].phase is Phase.STOPPED
 
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.FAILED, Phase.STOPPED])
-def test_a_child_that_is_down_can_be_started_now(phase: Phase) -> None:
-    """Its backoff or interval is cut short, it is not on probation, also if it was temporary."""
+def test_a_child_that_has_ended_can_be_started_by_hand(phase: Phase) -> None:
+    """It starts immediately and without probation, even if it is temporary."""
     slots = {"a": running(phase=phase, due=60.0, restart="temporary", wanted=False)}
-    slots = renew(Policy(), slots, "a", now=5.0)
+    slots = restart_child(Policy(), slots, "a", now=5.0)
     assert starts(Policy(), slots, now=5.0) == ["a"]
     assert not slots["a"].started(5.0).probation
 
 
 def test_a_running_child_can_be_restarted_with_its_group() -> None:
-    """It and those that depend on it go first; no restart is counted."""
-    slots = renew(Policy(strategy="rest_for_one"), {name: running() for name in "abc"}, "b", now=5.0)
+    """The child and those that depend on it end first; no restart counts."""
+    slots = restart_child(Policy(strategy="rest_for_one"), {name: running() for name in "abc"}, "b", now=5.0)
     assert slots == {"a": running(), "b": running(stale=True, due=5.0), "c": running(stale=True, due=5.0)}
 
 
-def test_a_dismissed_child_does_not_come_back_with_its_group() -> None:
-    """Whoever shall not start again stays down, whatever happens to the others."""
-    slots = dismiss({"a": running(), "b": waiting()}, "b")
-    slots = renew(Policy(strategy="one_for_all"), slots, "a", now=5.0)
+def test_a_stopped_child_does_not_restart_with_its_group() -> None:
+    """A child that was stopped stays stopped when its group restarts."""
+    slots = stop_child({"a": running(), "b": waiting()}, "b")
+    slots = restart_child(Policy(strategy="one_for_all"), slots, "a", now=5.0)
     assert (slots["b"].phase, slots["b"].wanted) == (Phase.STOPPED, False)
 
 
@@ -455,38 +472,40 @@ def test_a_dismissed_child_does_not_come_back_with_its_group() -> None:
 
 
 class Stop(BaseException):
-    """Something that is no `Exception`."""
+    """A `BaseException` that is not an `Exception`."""
 
 
-def test_an_exception_is_ours_and_what_is_none_travels() -> None:
-    """Single errors are one or the other."""
+def test_an_exception_is_handled_and_others_propagate() -> None:
+    """A single error is either handled or propagates."""
     error, stop = ValueError("x"), Stop()
-    assert take_apart(error) == (None, error)
-    assert take_apart(stop) == (stop, None)
+    assert split_error(error) == (None, error)
+    assert split_error(stop) == (stop, None)
 
 
-def test_a_group_is_taken_apart() -> None:
-    """Mixed leaves part, at any depth; what travels keeps its shape, one error is taken out of its groups."""
+def test_a_group_is_split() -> None:
+    """Leaves are split at any depth; the rest keeps its groups, and a single error loses them."""
     error, stop = ValueError("x"), Stop()
-    travels, ours = take_apart(BaseExceptionGroup("outer", [BaseExceptionGroup("inner", [error, stop])]))
-    assert ours is error
-    assert isinstance(travels, BaseExceptionGroup)
-    assert travels.subgroup(lambda leaf: leaf is stop) is not None
-    assert travels.subgroup(ValueError) is None
+    rest, handled = split_error(BaseExceptionGroup("outer", [BaseExceptionGroup("inner", [error, stop])]))
+    assert handled is error
+    assert isinstance(rest, BaseExceptionGroup)
+    assert rest.subgroup(lambda leaf: leaf is stop) is not None
+    assert rest.subgroup(ValueError) is None
 
 
-def test_a_group_of_errors_stays_a_group_if_it_is_more_than_one() -> None:
-    """Wrappings of one are taken off around it; a group without errors of ours leaves nothing."""
+def test_a_group_of_several_errors_stays_a_group() -> None:
+    """Groups of a single error are removed; a group without an `Exception` leaves nothing to handle."""
     both = ExceptionGroup("both", [ValueError("x"), KeyError("y")])
-    assert take_apart(ExceptionGroup("outer", [both])) == (None, both)
-    assert take_apart(ExceptionGroup("outer", [ExceptionGroup("inner", [ValueError("z")])]))[1].args == ("z",)  # type: ignore[union-attr]
-    travels, ours = take_apart(BaseExceptionGroup("stop", [Stop()]))
-    assert ours is None
-    assert isinstance(travels, BaseExceptionGroup)
+    assert split_error(ExceptionGroup("outer", [both])) == (None, both)
+    assert split_error(ExceptionGroup("outer", [ExceptionGroup("inner", [ValueError("z")])]))[1].args == (
+        "z",
+    )  # type: ignore[union-attr]
+    rest, handled = split_error(BaseExceptionGroup("stop", [Stop()]))
+    assert handled is None
+    assert isinstance(rest, BaseExceptionGroup)
 
 
 class Broken(Exception):
-    """An error that cannot say what it is."""
+    """An error whose ``__str__`` raises."""
 
     def __str__(self) -> str:
         raise RuntimeError
@@ -497,7 +516,7 @@ class Broken(Exception):
     [
         (ValueError("no\n  good"), "ValueError: no good"),
         (ValueError(), "ValueError"),
-        (Broken(), "Broken: (its text cannot be had)"),
+        (Broken(), "Broken: (str() failed)"),
         (
             ExceptionGroup("g", [ValueError("a"), ExceptionGroup("h", [OSError("b")])]),
             "ValueError: a; OSError: b",
@@ -505,12 +524,12 @@ class Broken(Exception):
     ],
 )
 def test_an_error_is_described_in_one_line(error: Exception, text: str) -> None:
-    """Type and message of each leaf."""
+    """The description has type and message of each leaf."""
     assert describe(error) == text
 
 
-def test_a_long_description_is_cut() -> None:
-    """It travels with every heartbeat."""
+def test_a_long_description_is_shortened() -> None:
+    """A description is at most 300 characters long."""
     text = describe(ValueError("x" * 1_000))
     assert len(text) == 300
     assert text.endswith("x…")
@@ -520,14 +539,14 @@ def test_a_long_description_is_cut() -> None:
 
 
 class Supervision(RuleBasedStateMachine):
-    """Any order of failures, ends, time, stops and orders from outside, on a model of Trio's part."""
+    """Failures, ends, stops and restarts by hand in any order, with a model of Trio's part."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.policy = Policy()
         self.slots: dict[str, Slot] = {}
-        self.alive: dict[str, bool] = {}  # name -> was cancelled
+        self.alive: dict[str, bool] = {}  # name -> whether it was cancelled
         self.stopping = False
 
     @precondition(lambda self: not self.slots)
@@ -549,42 +568,44 @@ class Supervision(RuleBasedStateMachine):
         self.policy = Policy(
             strategy=strategy, escalation=escalation, intensity=intensity, period=10, retry_interval=20
         )
-        self.slots = begin({f"{number}": Slot(*child) for number, child in enumerate(children)})
+        self.slots = start_all({f"{number}": Slot(*child) for number, child in enumerate(children)})
         self.advance()
 
     def advance(self) -> None:
-        """Do what the controller does, and check each step on the way."""
+        """Perform actions as the controller does, and check each of them."""
         for _ in range(4 * len(self.slots) + 1):
-            step = next_step(self.policy, self.slots, now=self.now, stopping=self.stopping)
-            if step is None:
+            following = next_action(self.policy, self.slots, now=self.now, stopping=self.stopping)
+            if following is None:
                 return
-            self.take(*step)
-        pytest.fail("there is always a next step")
+            self.perform(*following)
+        pytest.fail("there is always a next action")
 
-    def take(self, step: Step, name: str) -> None:
-        """Take one step."""
+    def perform(self, action: Action, name: str) -> None:
+        """Perform an action."""
         slot = self.slots[name]
-        if step is Step.START:
+        if action is Action.START:
             assert name not in self.alive
             assert not self.stopping
-            assert not (self.policy.grouped and any(each.leaving for each in self.slots.values()))
+            assert not (self.policy.grouped and any(each.must_end for each in self.slots.values()))
             self.alive[name] = False
             slot = slot.started(self.now)
         else:
             assert name in self.alive
-            assert slot.leaving
+            assert slot.must_end
             later = list(self.slots)[list(self.slots).index(name) + 1 :]
-            if self.stopping and step is not Step.REPORT:
+            if self.stopping and action is not Action.REPORT:
                 assert all(self.slots[each].phase is Phase.STUCK for each in later if each in self.alive)
-            phase = {Step.ASK: Phase.ASKED, Step.CANCEL: Phase.CANCELLED, Step.REPORT: Phase.STUCK}[step]
-            self.alive[name] = self.alive[name] or step is Step.CANCEL
-            slot = slot.going(phase, self.now + 3 if step is not Step.REPORT else math.inf)
+            phase = {Action.ASK: Phase.ASKED, Action.CANCEL: Phase.CANCELLED, Action.REPORT: Phase.STUCK}[
+                action
+            ]
+            self.alive[name] = self.alive[name] or action is Action.CANCEL
+            slot = slot.stopping(phase, self.now + 3 if action is not Action.REPORT else math.inf)
         self.slots = {**self.slots, name: slot}
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
     def comes_up(self, data: st.DataObject) -> None:
-        """A child says that it is up."""
+        """A child reports that it is up."""
         name = data.draw(st.sampled_from(sorted(self.alive)))
         if self.slots[name].phase is Phase.STARTING:
             self.slots = {**self.slots, name: attrs.evolve(self.slots[name], phase=Phase.RUNNING)}
@@ -593,57 +614,57 @@ class Supervision(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(data=st.data(), crashed=st.booleans(), delay=st.floats(0, 5))
     def ends(self, data: st.DataObject, *, crashed: bool, delay: float) -> None:
-        """A child ends, whether it was told to or not."""
+        """A child ends, by itself or because it was stopped."""
         name = data.draw(st.sampled_from(sorted(self.alive)))
         del self.alive[name]
-        verdict = ended(
+        decision = after_end(
             self.policy, self.slots, name=name, crashed=crashed, now=self.now, backoff=lambda _: delay
         )
-        assert list(verdict.slots) == list(self.slots)
-        self.slots = dict(verdict.slots)
-        self.stopping = self.stopping or verdict.fate is Fate.GIVE_UP
+        assert list(decision.slots) == list(self.slots)
+        self.slots = dict(decision.slots)
+        self.stopping = self.stopping or decision.consequence is Consequence.GIVE_UP
         self.advance()
 
     @precondition(lambda self: self.slots)
     @rule(seconds=st.floats(0, 15))
     def time_passes(self, seconds: float) -> None:
-        """Nothing happens for a while."""
+        """Time passes without an event."""
         self.now += seconds
         self.advance()
 
     @precondition(lambda self: self.slots and not self.stopping)
     @rule(data=st.data())
     def is_restarted(self, data: st.DataObject) -> None:
-        """Somebody restarts a child by hand."""
+        """A child is restarted by hand."""
         name = data.draw(st.sampled_from(sorted(self.slots)))
-        self.slots = renew(self.policy, self.slots, name, now=self.now)
+        self.slots = restart_child(self.policy, self.slots, name, now=self.now)
         self.advance()
 
     @precondition(lambda self: self.slots)
     @rule()
     def is_stopped(self) -> None:
-        """Somebody stops the supervisor."""
+        """The supervisor is stopped."""
         self.stopping = True
         self.slots = stop_all(self.slots)
         self.advance()
 
     @invariant()
-    def the_slots_know_who_is_alive(self) -> None:
-        """The plan and the world agree on who is there."""
+    def the_slots_match_the_tasks(self) -> None:
+        """A slot is alive exactly if its child has a task."""
         assert {name for name, slot in self.slots.items() if slot.alive} == set(self.alive)
 
     @invariant()
-    def somebody_can_always_go_on(self) -> None:
-        """A supervisor that stops has ended, or waits for a child that knows it has to go."""
+    def a_stop_always_progresses(self) -> None:
+        """A stopping supervisor has ended, or waits for a child that is stopping."""
         if self.stopping and self.alive:
-            assert any(self.slots[name].phase.shown is ServiceState.STOPPING for name in self.alive)
+            assert any(self.slots[name].phase.state is ServiceState.STOPPING for name in self.alive)
 
     @invariant()
-    def nobody_is_forgotten(self) -> None:
-        """If all that may start are due and nobody is on the way, then nobody is left waiting."""
-        late = all(slot.due <= self.now for slot in self.slots.values())
-        calm = not any(slot.leaving or slot.phase is Phase.STARTING for slot in self.slots.values())
-        if late and calm:
+    def no_child_is_forgotten(self) -> None:
+        """When all starts are due and no child is starting or must end, no child is left waiting."""
+        all_due = all(slot.due <= self.now for slot in self.slots.values())
+        settled = not any(slot.must_end or slot.phase is Phase.STARTING for slot in self.slots.values())
+        if all_due and settled:
             assert not any(slot.pending for slot in self.slots.values())
 
 

@@ -1,4 +1,4 @@
-"""The example of `jobrt.Supervisor` runs, ends by itself, and shows what it says it shows."""
+"""The example of `jobrt.Supervisor`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "supervised_services.py"
 
 
 def test_the_example_runs_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
-    """The meter fails and is restarted, the server answers all the time, and both are stopped at the end."""
+    """The meter fails and is restarted, the server always answers, and both are stopped at the end."""
     main = runpy.run_path(str(EXAMPLE))["main"]
 
     async def bounded() -> None:
@@ -30,7 +30,7 @@ def test_the_example_runs_to_its_end(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_supervisor_is_public() -> None:
-    """Its class, what it raises and what it shows are names of the package."""
+    """The class, its error and its statistics are names of the package."""
     statistics = jobrt.Supervisor("top").statistics()
     assert isinstance(statistics, jobrt.SupervisorStatistics)
     assert issubclass(jobrt.SupervisorFailed, jobrt.JobrtError)

@@ -1,4 +1,4 @@
-"""Supervisors below supervisors: what one gives up on is its parent's failure, and all of it can be seen."""
+"""Trees of supervisors: failures propagate to the parent, and statistics show the whole tree."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from trio.testing import MockClock
 from jobrt._supervision.records import ChildStuck, SupervisorStatistics
 from jobrt._supervision.supervisor import Supervisor
 from jobrt.errors import SupervisorFailed
-from tests.supervision.supervising import Stage, running, states
+from tests.supervision.supervising import Recorder, running, states
 
 
 @pytest.fixture
-def stage() -> Stage:
-    """Return a stage for this test."""
-    return Stage()
+def recorder() -> Recorder:
+    """Return the recorder of the test."""
+    return Recorder()
 
 
 # -- nesting -----------------------------------------------------------------------------------------------
 
 
-async def test_what_a_supervisor_gives_up_on_is_a_failure_for_its_parent(
-    stage: Stage, autojump_clock: MockClock
+async def test_a_supervisor_that_gives_up_is_a_failure_for_its_parent(
+    recorder: Recorder, autojump_clock: MockClock
 ) -> None:
-    """The parent restarts the whole subtree, with an allowance as new; its siblings do not notice."""
-    inner = stage.supervisor("inner", intensity=1)
-    inner.add(stage.child("a"), name="a")
-    inner.add(stage.child("b", *[ValueError("b")] * 3), name="b")
-    outer = stage.supervisor("outer")
+    """The parent restarts the subtree, whose restarts count from zero; siblings are not affected."""
+    inner = recorder.supervisor("inner", intensity=1)
+    inner.add(recorder.child("a"), name="a")
+    inner.add(recorder.child("b", *[ValueError("b")] * 3), name="b")
+    outer = recorder.supervisor("outer")
     outer.add(inner)
-    outer.add(stage.child("c"), name="c")
+    outer.add(recorder.child("c"), name="c")
     async with running(outer):
         await trio.sleep(8)
         (below, beside) = outer.statistics().children
@@ -44,23 +44,23 @@ async def test_what_a_supervisor_gives_up_on_is_a_failure_for_its_parent(
         assert below.nested is not None
         assert [child.restarts for child in below.nested.children] == [0, 2]
         assert beside.restarts == 0
-    assert stage.played[:-3] == [
+    assert recorder.actions[:-3] == [
         *("0 +a", "0 +b", "0 +c", "1 -b", "2 +b", "3 -b", "3 -a"),
         *("4 +a", "4 +b", "5 -b", "6 +b"),
     ]
 
 
-async def test_a_failure_goes_up_as_far_as_it_has_to(stage: Stage, autojump_clock: MockClock) -> None:
-    """Each level has its allowance: 2 x 2 x 2 starts, then the whole tree is down and the causes are chained."""
-    tree = stage.supervisor("bottom", intensity=1)
-    tree.add(stage.child("a", *[ValueError("a")] * 100), name="a")
+async def test_a_failure_propagates_to_the_top(recorder: Recorder, autojump_clock: MockClock) -> None:
+    """Each level has its own intensity: after 2 x 2 x 2 starts the tree has failed, and the causes are chained."""
+    tree = recorder.supervisor("bottom", intensity=1)
+    tree.add(recorder.child("a", *[ValueError("a")] * 100), name="a")
     for name in ("middle", "top"):
-        parent = stage.supervisor(name, intensity=1)
+        parent = recorder.supervisor(name, intensity=1)
         parent.add(tree.run)
         tree = parent
     with pytest.raises(SupervisorFailed, match="'top' gave up: 'middle'") as info:
         await tree.run()
-    assert len([entry for entry in stage.played if entry.endswith("+a")]) == 8
+    assert len([entry for entry in recorder.actions if entry.endswith("+a")]) == 8
     causes = []
     error: BaseException | None = info.value
     while error is not None:
@@ -69,12 +69,12 @@ async def test_a_failure_goes_up_as_far_as_it_has_to(stage: Stage, autojump_cloc
     assert causes == [SupervisorFailed, SupervisorFailed, SupervisorFailed, ValueError]
 
 
-async def test_a_subtree_can_be_set_aside(stage: Stage, autojump_clock: MockClock) -> None:
-    """As a worker does with its queues: the bad one is failed and tried each minute, the others go on."""
-    queues = stage.supervisor("queues", intensity=1, escalation="retry", in_turn=False)
-    for name, lives in (("good", []), ("bad", [ValueError("x")] * 100)):
-        queue = stage.supervisor(name, intensity=1, strategy="one_for_all")
-        queue.add(stage.child(f"{name} fetcher", *lives), name="fetcher")
+async def test_a_subtree_can_be_set_aside(recorder: Recorder, autojump_clock: MockClock) -> None:
+    """A worker's queues work like this: a bad queue restarts once a minute, and the others continue."""
+    queues = recorder.supervisor("queues", intensity=1, escalation="retry", in_turn=False)
+    for name, runs in (("good", []), ("bad", [ValueError("x")] * 100)):
+        queue = recorder.supervisor(name, intensity=1, strategy="one_for_all")
+        queue.add(recorder.child(f"{name} fetcher", *runs), name="fetcher")
         queues.add(queue)
     async with running(queues):
         await trio.sleep(30)
@@ -83,17 +83,19 @@ async def test_a_subtree_can_be_set_aside(stage: Stage, autojump_clock: MockCloc
         assert states(queues) == {"good": "running", "bad": "running"}
         await trio.sleep(3)
         assert states(queues) == {"good": "running", "bad": "failed"}
-    assert [entry for entry in stage.played if "good" in entry] == ["0 +good fetcher", "71 -good fetcher"]
+    assert [entry for entry in recorder.actions if "good" in entry] == ["0 +good fetcher", "71 -good fetcher"]
 
 
-async def test_a_subtree_is_up_when_all_of_it_is(stage: Stage, autojump_clock: MockClock) -> None:
-    """What is added after it waits for that."""
-    inner = stage.supervisor("inner")
-    inner.add(stage.slow("a", 2))
-    inner.add(stage.slow("b", 3))
-    outer = stage.supervisor("outer")
+async def test_a_subtree_is_up_when_all_its_children_are(
+    recorder: Recorder, autojump_clock: MockClock
+) -> None:
+    """A child added after it waits for that."""
+    inner = recorder.supervisor("inner")
+    inner.add(recorder.slow("a", 2))
+    inner.add(recorder.slow("b", 3))
+    outer = recorder.supervisor("outer")
     outer.add(inner)
-    outer.add(stage.child("c"), name="c")
+    outer.add(recorder.child("c"), name="c")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outer.run)
         await trio.sleep(4)
@@ -101,56 +103,56 @@ async def test_a_subtree_is_up_when_all_of_it_is(stage: Stage, autojump_clock: M
         await trio.sleep(2)
         assert states(outer) == {"inner": "running", "c": "running"}
         outer.stop()
-    assert stage.played == ["0 +a", "2 +b", "5 +c", "6 -c", "6 -b", "6 -a"]
+    assert recorder.actions == ["0 +a", "2 +b", "5 +c", "6 -c", "6 -b", "6 -a"]
 
 
-async def test_a_stop_asks_all_the_way_down(stage: Stage, autojump_clock: MockClock) -> None:
-    """A supervisor among the children is asked, not cancelled, so its own children are asked as well."""
+async def test_a_stop_asks_children_at_all_levels(recorder: Recorder, autojump_clock: MockClock) -> None:
+    """A supervisor among the children is asked and not cancelled, so its children are asked too."""
     asked = trio.Event()
 
     async def polite() -> None:
         await asked.wait()
         await trio.sleep(20)
-        stage.note("in peace")
+        recorder.record("gracefully")
 
-    inner = stage.supervisor("inner")
+    inner = recorder.supervisor("inner")
     inner.add(polite, stop=asked.set, shutdown=30, restart="transient")
-    outer = stage.supervisor("outer")
-    outer.add(stage.child("a"))
+    outer = recorder.supervisor("outer")
+    outer.add(recorder.child("a"))
     outer.add(inner)
     async with running(outer):
         pass
-    assert stage.played == ["0 +a", "20 in peace", "20 -a"]
+    assert recorder.actions == ["0 +a", "20 gracefully", "20 -a"]
 
 
-async def test_a_subtree_has_the_time_that_its_children_have(stage: Stage, autojump_clock: MockClock) -> None:
-    """A stuck grandchild is named by its supervisor; then the subtree is named too, and the rest goes on."""
-    inner = stage.supervisor("inner")
-    inner.add(stage.stubborn("a", 100), name="a", shutdown=3)
-    inner.add(stage.child("b"), name="b", shutdown=4, stop=lambda: None)
-    outer = stage.supervisor("outer")
-    outer.add(stage.child("c"), name="c")
+async def test_a_subtree_has_the_time_of_its_children(recorder: Recorder, autojump_clock: MockClock) -> None:
+    """A stuck grandchild is reported by its supervisor, then the subtree by its parent; the others continue."""
+    inner = recorder.supervisor("inner")
+    inner.add(recorder.stubborn("a", 100), name="a", shutdown=3)
+    inner.add(recorder.child("b"), name="b", shutdown=4, stop=lambda: None)
+    outer = recorder.supervisor("outer")
+    outer.add(recorder.child("c"), name="c")
     outer.add(inner)
-    assert inner.patience() == 1 + 3 + 2 * 4
-    assert outer.patience() == 1 + 5 + 2 * inner.patience()
+    assert inner.stop_timeout() == 1 + 3 + 2 * 4
+    assert outer.stop_timeout() == 1 + 5 + 2 * inner.stop_timeout()
     async with running(outer):
         pass
-    assert stage.played[3:] == ["4 -b", "24 -c", "104 -a"]
-    stuck = [event for event in stage.events if isinstance(event, ChildStuck)]
+    assert recorder.actions[3:] == ["4 -b", "24 -c", "104 -a"]
+    stuck = [event for event in recorder.events if isinstance(event, ChildStuck)]
     assert stuck == [ChildStuck("inner", "a", 3), ChildStuck("outer", "inner", 12)]
 
 
-def test_out_of_turn_a_stop_takes_as_long_as_the_slowest() -> None:
-    """Limits add up only where children wait for each other; an empty supervisor needs a moment too."""
+def test_without_in_turn_a_stop_takes_as_long_as_the_slowest_child() -> None:
+    """Times add up only if children stop one after the other; one second is for the supervisor."""
     supervisor = Supervisor("top", in_turn=False)
-    assert supervisor.patience() == 1
+    assert supervisor.stop_timeout() == 1
     supervisor.add(trio.sleep_forever, shutdown=3)
     supervisor.add(trio.sleep_forever, shutdown=7)
-    assert supervisor.patience() == 8
+    assert supervisor.stop_timeout() == 8
 
 
 def test_a_supervisor_cannot_contain_itself() -> None:
-    """Neither directly nor through another."""
+    """A supervisor cannot be its own child, directly or through another."""
     inner, outer = Supervisor("inner"), Supervisor("outer")
     outer.add(trio.sleep_forever)
     outer.add(inner)
@@ -161,51 +163,53 @@ def test_a_supervisor_cannot_contain_itself() -> None:
             inner.add(child)
 
 
-async def test_a_supervisor_in_two_places_is_a_visible_failure(
-    stage: Stage, autojump_clock: MockClock
+async def test_a_supervisor_in_two_places_fails_in_the_second(
+    recorder: Recorder, autojump_clock: MockClock
 ) -> None:
-    """It runs in one of them; in the other it fails with the reason."""
-    inner = stage.supervisor("inner")
-    outer = stage.supervisor("outer")
+    """It runs in the first place; in the second, the error has the reason."""
+    inner = recorder.supervisor("inner")
+    outer = recorder.supervisor("outer")
     outer.add(inner, name="first")
     outer.add(inner, name="second", restart="temporary")
     async with running(outer):
         await trio.sleep(1)
         assert states(outer) == {"first": "running", "second": "stopped"}
         assert outer.statistics().children[1].last_error == (
-            "RuntimeError: supervisor 'inner' is running already"
+            "RuntimeError: supervisor 'inner' is already running"
         )
 
 
-async def test_ctrl_c_below_ends_the_whole_tree_in_order(stage: Stage, autojump_clock: MockClock) -> None:
-    """It travels up through every level."""
+async def test_ctrl_c_in_a_subtree_stops_the_whole_tree_in_order(
+    recorder: Recorder, autojump_clock: MockClock
+) -> None:
+    """KeyboardInterrupt propagates through every level."""
 
     async def bad() -> None:
         await trio.sleep(1)
         raise KeyboardInterrupt
 
-    inner = stage.supervisor("inner")
-    inner.add(stage.stubborn("a", 1))
+    inner = recorder.supervisor("inner")
+    inner.add(recorder.stubborn("a", 1))
     inner.add(bad)
-    outer = stage.supervisor("outer")
-    outer.add(stage.stubborn("c", 1))
+    outer = recorder.supervisor("outer")
+    outer.add(recorder.stubborn("c", 1))
     outer.add(inner)
     with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
         await outer.run()
-    assert stage.played == ["0 +c", "0 +a", "2 -a", "3 -c"]
+    assert recorder.actions == ["0 +c", "0 +a", "2 -a", "3 -c"]
 
 
 # -- the snapshot ------------------------------------------------------------------------------------------
 
 
-async def tree(stage: Stage) -> SupervisorStatistics:
-    """Return the statistics of a tree in which much has happened."""
-    inner = stage.supervisor("inner", strategy="rest_for_one")
-    inner.add(stage.child("a", ValueError("one\ntwo")), name="a")
-    inner.add(stage.slow("b", 5), name="b", restart="transient")
-    outer = stage.supervisor("outer")
+async def tree(recorder: Recorder) -> SupervisorStatistics:
+    """Return the statistics of a tree after several events."""
+    inner = recorder.supervisor("inner", strategy="rest_for_one")
+    inner.add(recorder.child("a", ValueError("one\ntwo")), name="a")
+    inner.add(recorder.slow("b", 5), name="b", restart="transient")
+    outer = recorder.supervisor("outer")
     outer.add(inner)
-    outer.add(stage.child("c", 1.0), name="c", restart="temporary")
+    outer.add(recorder.child("c", 1.0), name="c", restart="temporary")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outer.run)
         await trio.sleep(4)
@@ -214,13 +218,13 @@ async def tree(stage: Stage) -> SupervisorStatistics:
     return statistics
 
 
-async def test_statistics_show_the_whole_tree(stage: Stage, autojump_clock: MockClock) -> None:
-    """Names, strategies, states, restarts, errors and since when; JSON carries all of it."""
-    statistics = await tree(stage)
+async def test_statistics_show_the_whole_tree(recorder: Recorder, autojump_clock: MockClock) -> None:
+    """The statistics have names, strategies, states, restarts, errors and times, and convert to JSON."""
+    statistics = await tree(recorder)
     inner = statistics.children[0].nested
     assert inner is not None
 
-    def rough(moment: object) -> object:
+    def normalized(moment: object) -> object:
         if isinstance(moment, str) and moment.startswith("20"):
             assert abs(datetime.fromisoformat(moment) - datetime.now(UTC)) < timedelta(minutes=5)
             return "a moment ago"
@@ -233,7 +237,7 @@ async def test_statistics_show_the_whole_tree(stage: Stage, autojump_clock: Mock
             case list():
                 return [strip(value) for value in tree]
             case _:
-                return rough(tree)
+                return normalized(tree)
 
     child = {"recent_restarts": 0, "restarts": 0, "last_error": None, "last_error_at": None, "nested": None}
     assert strip(json.loads(json.dumps(statistics.to_dict()))) == {
@@ -288,11 +292,9 @@ async def test_statistics_show_the_whole_tree(stage: Stage, autojump_clock: Mock
     }
 
 
-async def test_statistics_are_a_snapshot_that_nothing_changes(
-    stage: Stage, autojump_clock: MockClock
-) -> None:
-    """It is frozen all the way down, and stays as it was while the tree goes on."""
-    statistics = await tree(stage)
+async def test_statistics_are_an_immutable_snapshot(recorder: Recorder, autojump_clock: MockClock) -> None:
+    """The snapshot is immutable at all levels, and does not change while the tree continues."""
+    statistics = await tree(recorder)
     before = statistics.to_dict()
     child = statistics.children[0]
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -305,8 +307,8 @@ async def test_statistics_are_a_snapshot_that_nothing_changes(
     assert statistics.to_dict() == before
 
 
-def test_statistics_can_be_had_without_trio() -> None:
-    """Before and after a run, anywhere."""
+def test_statistics_are_available_without_trio() -> None:
+    """Before and after a run, statistics need no Trio."""
     supervisor = Supervisor("top")
     supervisor.add(trio.sleep_forever, name="a")
     (child,) = supervisor.statistics().children
@@ -314,12 +316,10 @@ def test_statistics_can_be_had_without_trio() -> None:
     assert json.loads(json.dumps(supervisor.statistics().to_dict()))["children"][0]["since"] is None
 
 
-async def test_restarts_leave_the_window_and_stay_in_the_total(
-    stage: Stage, autojump_clock: MockClock
-) -> None:
-    """`recent_restarts` is what counts against the intensity now."""
-    supervisor = stage.supervisor(period=10)
-    supervisor.add(stage.child("a", ValueError(), ValueError()), name="a")
+async def test_old_restarts_count_only_in_the_total(recorder: Recorder, autojump_clock: MockClock) -> None:
+    """`recent_restarts` has the restarts within the period, `restarts` all of them."""
+    supervisor = recorder.supervisor(period=10)
+    supervisor.add(recorder.child("a", ValueError(), ValueError()), name="a")
     seen = []
     async with running(supervisor):
         for _ in range(4):

@@ -1,1 +1,1 @@
-"""What the tests stand on: fixtures, throw-away databases, and nothing about jobrt itself."""
+"""Support for the tests: fixtures and temporary databases. Nothing here is about jobrt itself."""

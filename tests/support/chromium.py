@@ -1,4 +1,4 @@
-"""Drive a real browser, where one is installed: Debian's package chromium, say."""
+"""Chromium for tests, if it is installed, for example from Debian's package `chromium`."""
 
 import shutil
 from collections.abc import Generator
@@ -22,13 +22,13 @@ _OPTIONS: Final = (
 
 
 def find_chromium() -> str | None:
-    """Return the program's path, or None if it is not installed."""
+    """Return the path of Chromium, or None if it is not installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextmanager
 def open_browser() -> Generator[Browser]:
-    """Run a browser for the time of the block."""
+    """Run a browser during the block."""
     program = find_chromium()
     assert program is not None
     with sync_playwright() as playwright:

@@ -1,4 +1,4 @@
-"""Run PgBouncer for tests, in transaction mode, where it is installed: Debian's package, say."""
+"""PgBouncer for tests, in transaction mode, if it is installed, for example from Debian's package."""
 
 import shutil
 import socket
@@ -19,7 +19,7 @@ __all__ = ["find_pgbouncer", "open_pgbouncer", "through"]
 
 _SECONDS: Final = 20.0
 
-# Each transaction goes to the session that was used longest ago: whoever counts on its own session is found out.
+# Round robin: each transaction uses another session, so that code that relies on its own session fails.
 _SETTINGS: Final = """
 [databases]
 * = {server}
@@ -38,28 +38,28 @@ query_wait_timeout = 30
 
 
 def find_pgbouncer() -> str | None:
-    """Return the program's path, or None if it is not installed; daemons' folders are often not in PATH."""
+    """Return the path of PgBouncer, or None if it is not installed. Folders of daemons are often not in PATH."""
     return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 
 
 @contextmanager
 def open_pgbouncer(admin: str) -> Generator[int]:
-    """Run a pooler to the server that a URL or conninfo leads to, for the time of the block; yields its port."""
+    """Run PgBouncer for the server of a URL or conninfo during the block, and yield its port."""
     program = find_pgbouncer()
     assert program is not None
-    wanted = {key: conninfo_to_dict(admin).get(key) for key in ("host", "port", "user", "password")}
-    server = " ".join(f"{key}={value}" for key, value in wanted.items() if value)
+    params = {key: conninfo_to_dict(admin).get(key) for key in ("host", "port", "user", "password")}
+    server = " ".join(f"{key}={value}" for key, value in params.items() if value)
     port, owner = free_port(), runner()
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # it refuses to run as root, so somebody else reads this
+        Path(folder).chmod(0o755)  # it refuses to run as root, so another user reads the file
         settings = Path(folder, "pgbouncer.ini")
         settings.write_text(_SETTINGS.format(server=server, host=HOST, port=port), encoding="utf-8")
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
                 [program, "--quiet", str(settings)],
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 cwd=folder,
                 user=owner,
                 group=owner,
@@ -80,11 +80,11 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
             if probe.connect_ex((HOST, port)) == 0:
                 return
         time.sleep(0.01)
-    raise RuntimeError(f"pgbouncer does not start: status {process.poll()}")
+    raise RuntimeError(f"pgbouncer did not start: status {process.poll()}")
 
 
 def through(port: int, url: str) -> str:
-    """Return the URL of the same database behind the pooler."""
+    """Return the URL of the same database through PgBouncer."""
     user = conninfo_to_dict(url).get("user")
     name = f"{user}@" if user else ""
     return urlsplit(url)._replace(scheme="postgresql", netloc=f"{name}{HOST}:{port}", query="").geturl()

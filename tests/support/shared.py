@@ -1,7 +1,7 @@
-"""Share one PostgreSQL server among all processes of a test run, and leave nothing behind.
+"""A PostgreSQL server shared by all processes of a test run.
 
-The first process that asks starts it; the process that began the run, which outlives all others, removes it.
-Runs that were killed before they could are cleaned up after by the next one.
+The first process that needs it starts it. The main process of the run, which ends last, removes it. The next run
+removes the servers of runs that were killed.
 """
 
 import os
@@ -30,14 +30,14 @@ class Clusters:
 
     @classmethod
     def of_this_run(cls) -> "Clusters":
-        """Make the folder; its name says whose it is."""
+        """Create the folder; its name has the id of this process."""
         home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-"))
-        home.chmod(0o711)  # whoever runs the servers goes through, and nobody looks around
+        home.chmod(0o711)  # the user who runs the servers needs access to subfolders
         return cls(home)
 
     def shared(self) -> Server:
-        """Return the server that all processes of the run use, started by the first that asks."""
-        with self._alone():
+        """Return the shared server, and start it if it is not running."""
+        with self._locked():
             cluster = Cluster(self.home / "shared", find_programs(self.home))
             if not cluster.home.exists():
                 cluster.create({})
@@ -47,8 +47,8 @@ class Clusters:
 
     @contextmanager
     def private(self, settings: Mapping[str, str]) -> Generator[Cluster]:
-        """Run a server for one test alone."""
-        with self._alone():
+        """Run a server for one test."""
+        with self._locked():
             programs = find_programs(self.home)
         cluster = Cluster(self.home / f"private-{uuid4().hex[:8]}", programs)
         try:
@@ -59,14 +59,14 @@ class Clusters:
             destroy(cluster.home)
 
     def destroy(self) -> None:
-        """Kill what still runs and remove the folder."""
+        """Kill all servers and remove the folder."""
         for data in self.home.glob("*/data"):
             destroy(data.parent)
         shutil.rmtree(self.home, ignore_errors=True)
 
     @contextmanager
-    def _alone(self) -> Generator[None]:
-        # SQLite's lock is the one in the standard library that works everywhere and goes with its process.
+    def _locked(self) -> Generator[None]:
+        # SQLite has the only lock in the standard library that works everywhere and ends with its process.
         with closing(sqlite3.connect(self.home / "lock", timeout=120, isolation_level=None)) as lock:
             lock.execute("begin exclusive")
             yield

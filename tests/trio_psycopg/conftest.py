@@ -1,4 +1,4 @@
-"""Connections driven by Trio for each test: to the server itself, and through a proxy that misbehaves."""
+"""Connections for each test, to the server and through a faulty proxy."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, LiteralString
@@ -17,7 +17,7 @@ Until = Callable[..., Awaitable[None]]
 
 @pytest.fixture(scope="package")
 def database_url_of_all(postgres_server: Server) -> Iterator[str]:
-    """The URL of a database for all tests of this folder: to make one takes longer than most of them."""
+    """The URL of a database for all tests of this folder: creating one takes longer than most of them."""
     name = f"jobrt_test_{uuid4().hex}"
     try:
         yield postgres_server.create_database(name)
@@ -44,7 +44,7 @@ async def conn(postgres_url: str) -> AsyncGenerator[TrioConnection[Any]]:
 
 @pytest.fixture
 async def watcher(postgres_url: str) -> AsyncGenerator[TrioConnection[Any]]:
-    """Another connection to the same database, to look at what the first one does."""
+    """Another connection to the same database, to observe the first one."""
     with trio.fail_after(30):
         connection = await TrioConnection.connect(postgres_url, autocommit=True)
     yield connection
@@ -53,7 +53,7 @@ async def watcher(postgres_url: str) -> AsyncGenerator[TrioConnection[Any]]:
 
 @pytest.fixture
 async def until(watcher: TrioConnection[Any]) -> Until:
-    """Return a function that asks the server again and again until a query's first column is true."""
+    """Return a function that repeats a query until its first column is true."""
 
     async def wait(query: LiteralString, *parameters: object) -> None:
         with trio.fail_after(30):
@@ -77,13 +77,13 @@ async def proxy(postgres_url: str) -> AsyncGenerator[TcpProxy]:
 
 @pytest.fixture
 def proxied_url(postgres_url: str, proxy: TcpProxy) -> str:
-    """The way to the database through the proxy."""
+    """The URL of the database through the proxy."""
     return make_conninfo(postgres_url, host="127.0.0.1", port=proxy.port)
 
 
 @pytest.fixture
 async def proxied(proxied_url: str) -> AsyncGenerator[TrioConnection[Any]]:
-    """A connection through the proxy that does not wait long for a silent server."""
+    """A connection through the proxy, with a short `cancel_timeout`."""
     with trio.fail_after(30):
         connection = await TrioConnection.connect(proxied_url, autocommit=True)
     connection.cancel_timeout = 0.2

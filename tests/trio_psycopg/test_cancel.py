@@ -1,4 +1,4 @@
-"""Cancelling what a connection is doing: the server stops too, and whatever happens it takes a bounded time."""
+"""Cancellation of a query: the server cancels it too, in a limited time."""
 
 import signal
 from typing import Any
@@ -17,7 +17,7 @@ _IDLE = "select state = 'idle' from pg_stat_activity where pid = %s"
 
 
 async def _run_and_cancel(conn: TrioConnection[Any], until: Until, query: str, *args: Any) -> None:
-    """Cancel `query` when the server is seen to be in the middle of it."""
+    """Cancel `query` while the server runs it."""
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(conn.execute, query, *args)
@@ -26,7 +26,7 @@ async def _run_and_cancel(conn: TrioConnection[Any], until: Until, query: str, *
 
 
 async def test_cancelled_query_is_stopped_in_the_server(conn: TrioConnection[Any], until: Until) -> None:
-    """A query that is cancelled ends in the server, and the connection can be used again."""
+    """A cancelled query ends in the server, and the connection can be used again."""
     pid = conn.info.backend_pid
     await _run_and_cancel(conn, until, "select pg_sleep(100)")
     assert conn.reusable
@@ -39,7 +39,7 @@ async def test_cancelled_query_is_stopped_in_the_server(conn: TrioConnection[Any
 async def test_cancelled_query_with_parameters(
     conn: TrioConnection[Any], until: Until, prepare: bool
 ) -> None:
-    """The same holds for the extended protocol, prepared or not, and the statement can be run again."""
+    """The same holds for the extended protocol, and the statement can run again."""
     conn.prepare_threshold = 0 if prepare else None
     await _run_and_cancel(conn, until, "select pg_sleep(%s), 7", (100,))
     assert conn.reusable
@@ -47,8 +47,8 @@ async def test_cancelled_query_with_parameters(
     assert (await cursor.fetchall())[0][1] == 7
 
 
-async def test_cancelled_query_does_not_go_on_to_its_next_step(proxied_url: str, proxy: TcpProxy) -> None:
-    """Cancelled while BEGIN is under way, the query that was to follow is not sent."""
+async def test_cancelled_query_does_not_start_its_next_step(proxied_url: str, proxy: TcpProxy) -> None:
+    """If BEGIN is cancelled, the query that would follow is not sent."""
     conn = await TrioConnection.connect(proxied_url)
     with trio.fail_after(30):
         proxy.silence()
@@ -56,7 +56,7 @@ async def test_cancelled_query_does_not_go_on_to_its_next_step(proxied_url: str,
             nursery.start_soon(conn.execute, "select 'the query'")
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-            outer.start_soon(_speak_when_called, proxy, proxy.accepted + 1)
+            outer.start_soon(_speak_after_connections, proxy, proxy.accepted + 1)
     assert b"the query" not in proxy.seen
     assert not conn.closed
     await conn.rollback()
@@ -65,7 +65,7 @@ async def test_cancelled_query_does_not_go_on_to_its_next_step(proxied_url: str,
 
 
 async def test_nothing_is_sent_from_a_cancelled_scope(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """A query that begins in a cancelled scope costs no round trip and no cancel request."""
+    """In a cancelled scope a query sends nothing, and no cancel request."""
     before = proxy.accepted
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -77,10 +77,8 @@ async def test_nothing_is_sent_from_a_cancelled_scope(proxied: TrioConnection[An
     assert proxy.accepted == before
 
 
-async def test_silent_server_cannot_hold_a_cancelled_query(
-    proxied: TrioConnection[Any], proxy: TcpProxy
-) -> None:
-    """When the server answers neither the query nor the cancel request, the connection is closed in the end."""
+async def test_cancelled_query_of_a_silent_server(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
+    """If the server answers neither the query nor the cancel request, the connection is closed."""
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(proxied.execute, "select pg_sleep(100)")
@@ -94,7 +92,7 @@ async def test_silent_server_cannot_hold_a_cancelled_query(
 async def test_late_answer_to_the_cancel_request(
     proxied: TrioConnection[Any], proxy: TcpProxy, until: Until
 ) -> None:
-    """A server that answers the cancel request late, but in time, leaves the connection usable."""
+    """If the server answers the cancel request within `cancel_timeout`, the connection is usable."""
     proxied.cancel_timeout = 30
     with trio.fail_after(30):
         async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
@@ -102,11 +100,11 @@ async def test_late_answer_to_the_cancel_request(
             await until(_ACTIVE, proxied.info.backend_pid, "%pg_sleep%")
             proxy.silence()
             nursery.cancel_scope.cancel()
-            outer.start_soon(_speak_when_called, proxy, proxy.accepted + 1)
+            outer.start_soon(_speak_after_connections, proxy, proxy.accepted + 1)
     assert proxied.reusable
 
 
-async def _speak_when_called(proxy: TcpProxy, connections: int) -> None:
+async def _speak_after_connections(proxy: TcpProxy, connections: int) -> None:
     await proxy.until_accepted(connections)
     proxy.speak()
 
@@ -114,7 +112,7 @@ async def _speak_when_called(proxy: TcpProxy, connections: int) -> None:
 async def test_refused_cancel_request_closes(
     proxied: TrioConnection[Any], proxy: TcpProxy, until: Until
 ) -> None:
-    """When the cancel request cannot even be made, the connection is closed at once."""
+    """If the cancel request cannot be sent, the connection is closed immediately."""
     proxied.cancel_timeout = 30
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -125,10 +123,10 @@ async def test_refused_cancel_request_closes(
     assert proxied.closed
 
 
-async def test_query_that_is_only_half_sent_is_withdrawn(
+async def test_partly_sent_query_never_runs(
     proxied: TrioConnection[Any], proxy: TcpProxy, conn: TrioConnection[Any]
 ) -> None:
-    """A query too big for the sockets' buffers, cancelled before it is all sent, never runs."""
+    """A query that is cancelled before it is completely sent never runs."""
     await conn.execute("create table t (n text)")
     proxied.cancel_timeout = 30
     proxy.silence()
@@ -144,7 +142,7 @@ async def test_query_that_is_only_half_sent_is_withdrawn(
 
 
 async def test_close_from_another_task(conn: TrioConnection[Any], until: Until) -> None:
-    """Whoever waits on a connection that another task closes is told so at once."""
+    """A task that waits for a connection gets an error immediately when another task closes it."""
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_closed, conn)
@@ -158,7 +156,7 @@ async def _expect_closed(conn: TrioConnection[Any]) -> None:
 
 
 async def test_close_is_prompt_with_a_full_buffer(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """Closing does not wait for room in the socket to say goodbye."""
+    """Closing does not wait until the socket is writable."""
     proxy.silence()
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -174,7 +172,7 @@ async def _expect_lost(conn: TrioConnection[Any], query: str, args: Any = None) 
 
 
 async def test_cancel_request_from_another_task(conn: TrioConnection[Any], until: Until) -> None:
-    """`cancel_safe` stops another task's query, which then fails as any query does."""
+    """`cancel_safe` cancels the query of another task, which then raises QueryCanceled."""
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_cancelled, conn)
@@ -189,17 +187,17 @@ async def _expect_cancelled(conn: TrioConnection[Any]) -> None:
 
 
 async def test_cancel_request_to_a_silent_server(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """`cancel_safe` gives up after its time limit."""
+    """`cancel_safe` raises CancellationTimeout after its time limit."""
     proxy.silence()
     with trio.fail_after(30), pytest.raises(psycopg.errors.CancellationTimeout):
         await proxied.cancel_safe(timeout=0.1)
 
 
 def test_keyboard_interrupt(postgres_url: str) -> None:
-    """Ctrl-C in the middle of a query closes the connection: there is no time to ask what the server is doing."""
+    """Ctrl-C during a query closes the connection, without asking the server."""
     closed: list[bool] = []
 
-    @trio.lowlevel.enable_ki_protection  # so that it strikes the main task
+    @trio.lowlevel.enable_ki_protection  # so that the main task gets it
     async def interrupt() -> None:
         await trio.testing.wait_all_tasks_blocked(0.01)
         signal.raise_signal(signal.SIGINT)
@@ -220,7 +218,7 @@ def test_keyboard_interrupt(postgres_url: str) -> None:
 
 
 async def test_old_libpq(conn: TrioConnection[Any], until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a libpq before 17, which can only block while it cancels, a thread does it."""
+    """With a libpq before 17, whose cancel call blocks, the request is sent in a thread."""
     in_threads: list[Any] = []
     run_sync = trio.to_thread.run_sync
 
@@ -235,8 +233,8 @@ async def test_old_libpq(conn: TrioConnection[Any], until: Until, monkeypatch: p
     assert len(in_threads) == 1
 
 
-async def test_stream_left_and_cancelled(conn: TrioConnection[Any], until: Until) -> None:
-    """A `stream()` that is cancelled while the server works leaves the connection usable."""
+async def test_cancelled_stream(conn: TrioConnection[Any], until: Until) -> None:
+    """A `stream()` that is cancelled leaves the connection usable."""
 
     async def read() -> None:
         async for _ in conn.cursor().stream("select n, pg_sleep(n) from (values (0), (0), (100)) v(n)"):

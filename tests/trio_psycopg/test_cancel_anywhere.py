@@ -1,4 +1,4 @@
-"""Cancel everything that psycopg can do, wherever it is: afterwards the connection is usable, or closed."""
+"""Cancellation of every psycopg operation at any point: the connection is then usable or closed."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -96,7 +96,7 @@ async def _pipeline_in_a_transaction(conn: TrioConnection[Any]) -> None:
     ],
 )
 async def test_cancelled_anywhere(work: Work, postgres_server: Server, postgres_url: str) -> None:
-    """However far the work has come when it is cancelled, the next query gets its own answer."""
+    """Wherever the work is cancelled, the next query gets its own result."""
     postgres_server.execute("create table t (n int, s text)", url=postgres_url)
     conn = await TrioConnection.connect(postgres_url, autocommit=True)
     started = trio.current_time()
@@ -114,7 +114,7 @@ async def test_cancelled_anywhere(work: Work, postgres_server: Server, postgres_
 
 
 async def test_transaction_is_whole_wherever_it_is_cancelled(conn: TrioConnection[Any]) -> None:
-    """A transaction that was seen to be cancelled wrote nothing, and one that was not wrote everything."""
+    """A transaction that raises Cancelled writes nothing, and any other writes everything."""
     await conn.execute("create table t (n int)")
     written: list[int] = []
     with trio.fail_after(60):
@@ -132,7 +132,7 @@ async def test_transaction_is_whole_wherever_it_is_cancelled(conn: TrioConnectio
 
 
 async def test_implicit_transaction_is_usable_after_rollback(postgres_url: str) -> None:
-    """A connection without autocommit that was cancelled anywhere can be rolled back, and then used."""
+    """A connection without autocommit can be rolled back and used after a cancellation at any point."""
     async with await TrioConnection.connect(postgres_url) as conn:
         for number in range(100):
             with trio.move_on_after(number / 50_000):

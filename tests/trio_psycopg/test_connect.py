@@ -1,4 +1,4 @@
-"""Connecting: every host of the conninfo in order, names resolved off the loop, each within its time."""
+"""Connecting: the hosts of the conninfo in order, each with a time limit, and names resolved by Trio."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ from tests.support.tcp_proxy import TcpProxy
 
 @pytest.fixture
 def dead_port() -> int:
-    """A TCP port on which nobody listens."""
+    """A TCP port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return cast("int", probe.getsockname()[1])
@@ -33,7 +33,7 @@ async def _answer(conn: TrioConnection[Any], query: str) -> Any:
 
 
 async def test_second_host_is_tried(postgres_url: str, dead_port: int) -> None:
-    """When the first host refuses, the second takes the connection."""
+    """If the first host refuses the connection, the second is tried."""
     params = psycopg.conninfo.conninfo_to_dict(postgres_url)
     conninfo = make_conninfo(postgres_url, host="127.0.0.1,127.0.0.1", port=f"{dead_port},{params['port']}")
     async with await TrioConnection.connect(conninfo) as conn:
@@ -41,7 +41,7 @@ async def test_second_host_is_tried(postgres_url: str, dead_port: int) -> None:
 
 
 async def test_all_hosts_fail(postgres_url: str, dead_port: int) -> None:
-    """When no host takes the connection, the error has one line with the reason for each."""
+    """If no host accepts the connection, the error has one line with the reason of each."""
     conninfo = make_conninfo(postgres_url, host="127.0.0.1,127.0.0.1", port=f"{dead_port},{dead_port}")
     with pytest.raises(AllHostsFailed) as caught:
         await TrioConnection.connect(conninfo)
@@ -51,14 +51,14 @@ async def test_all_hosts_fail(postgres_url: str, dead_port: int) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make connect_timeout short: libpq's least, 2 s, is long for a test."""
+    """Set connect_timeout to 0.1 s: libpq's minimum of 2 s is long for a test."""
     monkeypatch.setattr(connection, "connect_timeout", lambda params: 0.1)
 
 
-async def test_silent_host_is_left_after_connect_timeout(
+async def test_silent_host_is_given_up_after_connect_timeout(
     postgres_url: str, proxied_url: str, *, proxy: TcpProxy, impatient: None
 ) -> None:
-    """A host that accepts and is silent is given up after connect_timeout, and the next one is tried."""
+    """A host that does not respond is given up after connect_timeout, and the next one is tried."""
     params = psycopg.conninfo.conninfo_to_dict(postgres_url)
     proxy.silence()
     conninfo = make_conninfo(proxied_url, host="127.0.0.1,127.0.0.1", port=f"{proxy.port},{params['port']}")
@@ -70,7 +70,7 @@ async def test_silent_host_is_left_after_connect_timeout(
 
 @pytest.mark.slow
 async def test_silent_host_alone(proxied_url: str, proxy: TcpProxy) -> None:
-    """The error for a silent host names it and the time."""
+    """The error of a silent host has its name and the time limit."""
     proxy.silence()
     with trio.fail_after(30), pytest.raises(psycopg.errors.ConnectionTimeout) as caught:
         await TrioConnection.connect(proxied_url, connect_timeout=2)
@@ -78,7 +78,7 @@ async def test_silent_host_alone(proxied_url: str, proxy: TcpProxy) -> None:
 
 
 class _Resolver(trio.abc.HostnameResolver):
-    """Answer from a table, and never for the name that is not in it."""
+    """Resolver with a table of addresses; the name `never` is never resolved."""
 
     def __init__(self, **addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -99,7 +99,7 @@ class _Resolver(trio.abc.HostnameResolver):
 
 
 async def test_name_is_resolved_by_trio(postgres_url: str) -> None:
-    """A host name goes through Trio's resolver, and all of its addresses are tried."""
+    """Trio resolves a host name, and all of its addresses are tried."""
     resolver = _Resolver(database=["::1", "127.0.0.1"])
     trio.socket.set_custom_hostname_resolver(resolver)
     async with await TrioConnection.connect(postgres_url, host="database") as conn:
@@ -109,7 +109,7 @@ async def test_name_is_resolved_by_trio(postgres_url: str) -> None:
 
 
 async def test_hostaddr_is_kept(postgres_url: str) -> None:
-    """A name whose address is given is not resolved; it stays for the check of the certificate."""
+    """A name with an address is not resolved; it remains for the check of the certificate."""
     resolver = _Resolver()
     trio.socket.set_custom_hostname_resolver(resolver)
     async with await TrioConnection.connect(postgres_url, host="database", hostaddr="127.0.0.1") as conn:
@@ -117,8 +117,8 @@ async def test_hostaddr_is_kept(postgres_url: str) -> None:
     assert resolver.asked == []
 
 
-async def test_later_names_are_not_waited_for(postgres_url: str) -> None:
-    """A name is resolved only when its turn comes: one that never resolves does no harm behind a good one."""
+async def test_names_are_resolved_one_at_a_time(postgres_url: str) -> None:
+    """A name is resolved only when its host is tried."""
     resolver = _Resolver(database=["127.0.0.1"])
     trio.socket.set_custom_hostname_resolver(resolver)
     async with await TrioConnection.connect(postgres_url, host="database,never"):
@@ -127,7 +127,7 @@ async def test_later_names_are_not_waited_for(postgres_url: str) -> None:
 
 
 async def test_unknown_name(postgres_url: str) -> None:
-    """A name that does not exist is said by name, and the next host is tried."""
+    """After an unknown name the next host is tried; the error has the name."""
     trio.socket.set_custom_hostname_resolver(_Resolver(database=["127.0.0.1"]))
     async with await TrioConnection.connect(postgres_url, host="nowhere,database"):
         pass
@@ -136,7 +136,7 @@ async def test_unknown_name(postgres_url: str) -> None:
 
 
 async def test_name_that_never_resolves(postgres_url: str, impatient: None) -> None:
-    """Resolving a name may take connect_timeout, and then the next host is tried."""
+    """The next host is tried if resolving a name takes longer than connect_timeout."""
     trio.socket.set_custom_hostname_resolver(_Resolver(database=["127.0.0.1"]))
     with trio.fail_after(30):
         async with await TrioConnection.connect(postgres_url, host="never,database"):
@@ -154,7 +154,7 @@ async def test_random_host(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_prefer_standby(postgres_url: str) -> None:
-    """With target_session_attrs=prefer-standby a primary is taken when every host has turned out to be one."""
+    """With target_session_attrs=prefer-standby a primary is used if no host is a standby."""
     resolver = _Resolver(first=["127.0.0.1"], second=["127.0.0.1"])
     trio.socket.set_custom_hostname_resolver(resolver)
     async with await TrioConnection.connect(
@@ -165,7 +165,7 @@ async def test_prefer_standby(postgres_url: str) -> None:
 
 
 async def test_unknown_database(postgres_url: str) -> None:
-    """A database that does not exist is an error of the server's words."""
+    """The error for an unknown database has the server's message."""
     with pytest.raises(psycopg.OperationalError, match='database "nosuch" does not exist'):
         await TrioConnection.connect(postgres_url, dbname="nosuch")
 
@@ -185,7 +185,7 @@ async def test_wrong_password(private_postgres: Cluster) -> None:
 
 
 async def test_connection_limit(postgres_server: Server, postgres_url: str) -> None:
-    """At the limit of connections the server says so."""
+    """At the connection limit the error has the server's message."""
     role = f"limited_{os.getpid()}"
     postgres_server.execute(f"create role {role} login connection limit 0")
     try:
@@ -195,8 +195,8 @@ async def test_connection_limit(postgres_server: Server, postgres_url: str) -> N
         postgres_server.execute(f"drop role {role}")
 
 
-async def test_nonsense() -> None:
-    """A conninfo that makes no sense is refused before anything is tried, and a port that is none by libpq."""
+async def test_invalid_conninfo() -> None:
+    """An invalid conninfo is refused before connecting, and an invalid port by libpq."""
     with pytest.raises(psycopg.ProgrammingError):
         await TrioConnection.connect("localhost")
     with pytest.raises(psycopg.OperationalError, match='invalid integer value "port"'):
@@ -205,7 +205,7 @@ async def test_nonsense() -> None:
 
 @pytest.mark.slow
 async def test_thousand_failures_leak_nothing(postgres_url: str, dead_port: int) -> None:
-    """A thousand failed attempts leave no file descriptor open."""
+    """A thousand failed attempts leave no open file descriptor."""
     nowhere = make_conninfo(postgres_url, host="127.0.0.1", port=dead_port)
     unknown = make_conninfo(postgres_url, dbname="nosuch")
     before = _open_files()
@@ -218,7 +218,7 @@ async def test_thousand_failures_leak_nothing(postgres_url: str, dead_port: int)
 async def test_cancelled_attempts_leak_nothing(
     proxied_url: str, proxy: TcpProxy, conn: TrioConnection[Any]
 ) -> None:
-    """An attempt that is cancelled while the server is silent closes its socket."""
+    """An attempt that is cancelled closes its socket."""
     conninfo = make_conninfo(proxied_url, application_name="leak")
     proxy.silence()
     gc.collect()
@@ -246,7 +246,7 @@ def _open_files() -> int:
 
 
 async def test_options(postgres_url: str) -> None:
-    """The other options of psycopg's own connect are there."""
+    """The other options of psycopg's connect are supported."""
     conn = await TrioConnection.connect(
         postgres_url,
         autocommit=True,
@@ -262,7 +262,7 @@ async def test_options(postgres_url: str) -> None:
 
 
 async def test_adapters_of_a_context(postgres_url: str) -> None:
-    """A context gives the connection its adapters."""
+    """The connection uses the adapters of the context."""
     async with await TrioConnection.connect(postgres_url) as model:
         model.adapters.register_loader("int4", psycopg.types.string.TextLoader)
         async with await TrioConnection.connect(postgres_url, context=model) as conn:

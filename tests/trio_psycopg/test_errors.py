@@ -1,4 +1,4 @@
-"""What psycopg's errors become: try later, migrate, or give up; one line, and never the password."""
+"""Translation of psycopg's errors: transient or not, in one line, without the password."""
 
 import os
 from typing import Any
@@ -31,18 +31,18 @@ _TRANSIENT = [
     "57P03",  # cannot connect now: starting, recovering
     "58030",  # I/O error
 ]
-_FINAL = ["22012", "23505", "28P01", "3D000", "42501", "42601", "XX000"]
+_PERMANENT = ["22012", "23505", "28P01", "3D000", "42501", "42601", "XX000"]
 _SCHEMA = ["42P01", "42703", "42883", "3F000"]
 
 
 @pytest.mark.parametrize(
     ("sqlstate", "expected"),
     [(state, StorageUnavailable) for state in _TRANSIENT]
-    + [(state, StorageError) for state in _FINAL]
+    + [(state, StorageError) for state in _PERMANENT]
     + [(state, SchemaError) for state in _SCHEMA],
 )
 def test_sqlstates(sqlstate: str, expected: type[StorageError]) -> None:
-    """Each sqlstate has its meaning."""
+    """Each sqlstate becomes the error of its class."""
     error = psycopg.errors.lookup(sqlstate)("why")
     assert type(translate(error, "here")) is expected
 
@@ -69,12 +69,12 @@ def test_sqlstates(sqlstate: str, expected: type[StorageError]) -> None:
     ],
 )
 def test_texts_of_refused_connections(text: str, expected: type[StorageError]) -> None:
-    """An error of connecting has no sqlstate; its text tells whether waiting helps."""
+    """A connection error has no sqlstate; its text decides whether it is transient."""
     assert type(translate(psycopg.OperationalError(text), "here")) is expected
 
 
-def test_all_hosts_must_refuse_for_good() -> None:
-    """Where several hosts failed, one that may come back is enough to try again."""
+def test_all_hosts_must_fail_permanently() -> None:
+    """If several hosts failed, a single transient error makes the whole transient."""
     wrong = psycopg.OperationalError('FATAL:  password authentication failed for user "u"')
     away = psycopg.OperationalError("Connection refused")
     assert type(translate(AllHostsFailed([wrong, away]), "here")) is StorageUnavailable
@@ -83,14 +83,14 @@ def test_all_hosts_must_refuse_for_good() -> None:
 
 @pytest.mark.parametrize("lost", [True, False])
 def test_errors_of_a_lost_connection(lost: bool) -> None:
-    """Whatever psycopg says without an sqlstate, on a lost connection it is the connection."""
+    """On a lost connection, an error without an sqlstate is transient."""
     expected = StorageUnavailable if lost else StorageError
     for kind in (psycopg.InterfaceError, psycopg.DatabaseError, psycopg.InternalError):
         assert type(translate(kind("the connection is closed"), "here", lost=lost)) is expected
 
 
 def test_one_line() -> None:
-    """The message is one line without libpq's preamble, whatever it is made of."""
+    """The message is one line without libpq's prefix."""
     refused = 'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused\n\tIs it up?'
     assert one_line(psycopg.OperationalError(refused)) == "Connection refused"
     socket = 'connection is bad: connection to server on socket "/tmp/.s" failed: No such file or directory\n\tIs it?'
@@ -102,7 +102,7 @@ def test_one_line() -> None:
 
 
 def test_description() -> None:
-    """A conninfo is described without its password."""
+    """The description of a conninfo has no password."""
     assert describe("postgresql://me:secret@db:5433/jobs") == "PostgreSQL jobs at db:5433 as me"
     assert (
         describe("host=a,b port=1,2 dbname=jobs user=me password=secret")
@@ -111,7 +111,7 @@ def test_description() -> None:
 
 
 async def test_query_errors(conn: TrioConnection[Any]) -> None:
-    """The error of a query names the database and keeps the driver's own as its cause."""
+    """The error of a query names the database; its cause is psycopg's error."""
     with (
         pytest.raises(
             SchemaError, match=r'^PostgreSQL jobrt_test_\w+ at .* as \w+: relation "x" does'
@@ -123,7 +123,7 @@ async def test_query_errors(conn: TrioConnection[Any]) -> None:
 
 
 async def test_lost_reply_to_commit_is_unavailable(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """A COMMIT whose reply is lost is worth asking again about."""
+    """A lost reply to COMMIT is transient."""
     proxy.lose_reply_to(b"COMMIT")
     with trio.fail_after(30), pytest.raises(StorageUnavailable), storage_errors(proxied):
         async with proxied.transaction():
@@ -133,14 +133,14 @@ async def test_lost_reply_to_commit_is_unavailable(proxied: TrioConnection[Any],
 async def test_terminated_backend_is_unavailable(
     conn: TrioConnection[Any], watcher: TrioConnection[Any]
 ) -> None:
-    """A connection whose backend was terminated is worth another try."""
+    """A terminated backend is transient."""
     await watcher.execute("select pg_terminate_backend(%s, 5000)", (conn.info.backend_pid,))
     with trio.fail_after(30), pytest.raises(StorageUnavailable), storage_errors(conn):
         await conn.execute("select 1")
 
 
 async def test_statement_timeout_is_unavailable(conn: TrioConnection[Any]) -> None:
-    """A statement timeout is worth another try, and leaves the connection usable."""
+    """A statement timeout is transient, and leaves the connection usable."""
     await conn.execute("set statement_timeout = '10ms'")
     with (
         trio.fail_after(30),
@@ -152,7 +152,7 @@ async def test_statement_timeout_is_unavailable(conn: TrioConnection[Any]) -> No
 
 
 async def test_deadline_of_a_call(conn: TrioConnection[Any], until: Until) -> None:
-    """A call that takes too long is cancelled in the server, and its connection closed."""
+    """A call that takes too long is cancelled in the server, and its connection is closed."""
     pid = conn.info.backend_pid
     late = pytest.raises(StorageUnavailable, match=r"no answer within 0\.05 s$")
     with trio.fail_after(30), late, call_deadline(conn, 0.05):
@@ -162,7 +162,7 @@ async def test_deadline_of_a_call(conn: TrioConnection[Any], until: Until) -> No
 
 
 async def test_deadline_with_a_silent_server(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """A server that is silent to everything holds a call for no longer than its deadline and the clean-up."""
+    """With a silent server, a call takes no longer than its deadline and the clean-up."""
     proxy.silence()
     late = pytest.raises(StorageUnavailable, match="no answer within")
     with trio.fail_after(30), late, call_deadline(proxied, 0.05):
@@ -172,7 +172,7 @@ async def test_deadline_with_a_silent_server(proxied: TrioConnection[Any], proxy
 
 
 async def test_cancellation_is_not_an_error(conn: TrioConnection[Any]) -> None:
-    """A cancellation from outside passes a call's deadline unchanged, and spares the connection."""
+    """A cancellation from outside is not translated, and leaves the connection usable."""
     with trio.move_on_after(0.05) as scope, call_deadline(conn, 100):
         await conn.execute("select pg_sleep(100)")
     assert scope.cancelled_caught
@@ -180,7 +180,7 @@ async def test_cancellation_is_not_an_error(conn: TrioConnection[Any]) -> None:
 
 
 async def test_opening(postgres_url: str) -> None:
-    """An opened connection commits each statement and has been configured."""
+    """An opened connection has autocommit and is configured."""
 
     async def configure(conn: TrioConnection[Any]) -> None:
         await conn.execute("set application_name = 'configured'")
@@ -195,7 +195,7 @@ async def test_opening(postgres_url: str) -> None:
 
 
 async def test_opening_with_a_wrong_password(private_postgres: Cluster) -> None:
-    """A wrong password is final: one line that names place and person, and not the password."""
+    """A wrong password is permanent; the message has address and user, but not the password."""
     server = private_postgres.server
     server.execute("create role careful login password 'right'")
     hba = private_postgres.data / "pg_hba.conf"
@@ -212,14 +212,14 @@ async def test_opening_with_a_wrong_password(private_postgres: Cluster) -> None:
 
 
 async def test_opening_unknown_database(postgres_url: str) -> None:
-    """A database that does not exist is final."""
+    """An unknown database is permanent."""
     with pytest.raises(StorageError, match='database "nosuch" does not exist') as caught:
         await open_connection(make_conninfo(postgres_url, dbname="nosuch"), seconds=10)
     assert type(caught.value) is StorageError
 
 
 async def test_opening_at_the_connection_limit(postgres_server: Server, postgres_url: str) -> None:
-    """A server at its limit of connections is worth another try."""
+    """The connection limit of a server is transient."""
     role = f"limited_{os.getpid()}"
     postgres_server.execute(f"create role {role} login connection limit 0")
     try:
@@ -230,7 +230,7 @@ async def test_opening_at_the_connection_limit(postgres_server: Server, postgres
 
 
 async def test_opening_while_the_server_is_down(private_postgres: Cluster) -> None:
-    """A server that is not there is worth another try, and it works when the server is back."""
+    """A server that is down is transient; connecting succeeds after its restart."""
     url = private_postgres.server.admin
     await trio.to_thread.run_sync(private_postgres.stop)
     with trio.fail_after(30):
@@ -241,7 +241,7 @@ async def test_opening_while_the_server_is_down(private_postgres: Cluster) -> No
 
 
 async def test_opening_to_a_silent_server(proxied_url: str, proxy: TcpProxy) -> None:
-    """A server that accepts and is silent costs the time given, and no more."""
+    """A silent server takes no longer than the time limit."""
     proxy.silence()
     with trio.fail_after(30), pytest.raises(StorageUnavailable, match=r"no answer within 0\.05 s$"):
         await open_connection(proxied_url, seconds=0.05)
@@ -250,8 +250,8 @@ async def test_opening_to_a_silent_server(proxied_url: str, proxy: TcpProxy) -> 
 @pytest.mark.parametrize(
     "url", ["postgresql://me:se cret@db/jobs", "postgresql://me:%zzsecret@db/jobs", "secret"]
 )
-async def test_nonsense_is_refused_without_showing_it(url: str) -> None:
-    """A conninfo that cannot be understood is final, and nothing of it is shown: it may be the password."""
+async def test_invalid_conninfo_is_not_shown(url: str) -> None:
+    """An invalid conninfo is permanent, and not shown, because it may contain the password."""
     with pytest.raises(StorageError, match="cannot be understood") as caught:
         await open_connection(url, seconds=10)
     assert "cret" not in str(caught.value)

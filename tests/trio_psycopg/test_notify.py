@@ -1,4 +1,4 @@
-"""LISTEN: notifications wake at once, are not lost during queries, and leave room for a ping."""
+"""LISTEN: notifications wake tasks immediately, are kept during queries, and other tasks can run queries."""
 
 from typing import Any
 
@@ -23,25 +23,25 @@ async def _listening(conn: TrioConnection[Any]) -> list[Any]:
 
 
 async def test_notification_wakes(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """Whoever iterates over `notifies()` is woken by a notification."""
-    got: list[psycopg.Notify] = []
+    """A task that iterates over `notifies()` is woken by a notification."""
+    received: list[psycopg.Notify] = []
 
     async def listen() -> None:
-        got.extend([note async for note in listener.notifies(stop_after=2)])
+        received.extend([note async for note in listener.notifies(stop_after=2)])
 
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
             await trio.testing.wait_all_tasks_blocked()
             await watcher.execute("select pg_notify('c', 'one'), pg_notify('c', 'two')")
-    assert [(note.channel, note.payload) for note in got] == [("c", "one"), ("c", "two")]
-    assert got[0].pid == watcher.info.backend_pid
+    assert [(note.channel, note.payload) for note in received] == [("c", "one"), ("c", "two")]
+    assert received[0].pid == watcher.info.backend_pid
 
 
 async def test_notifications_during_queries_are_kept(
     listener: TrioConnection[Any], watcher: TrioConnection[Any]
 ) -> None:
-    """What arrives while the connection is queried, or by nobody used, is there for the next one who asks."""
+    """Notifications that arrive during a query, or while the connection is not used, are kept."""
     with trio.fail_after(30):
         for number in range(100):
             await watcher.execute("select pg_notify('c', %s)", (str(number),))
@@ -51,15 +51,15 @@ async def test_notifications_during_queries_are_kept(
     assert notes == [*(str(number) for number in range(100)), "last"]
 
 
-@pytest.mark.parametrize("looked", [True, False])
+@pytest.mark.parametrize("checked", [True, False])
 async def test_notification_that_libpq_has_read_already(
-    listener: TrioConnection[Any], watcher: TrioConnection[Any], looked: bool
+    listener: TrioConnection[Any], watcher: TrioConnection[Any], checked: bool
 ) -> None:
-    """A notification that is not on the socket any more, because somebody read there, is not waited for."""
+    """A notification that libpq has already read from the socket is found without waiting."""
     await watcher.execute("notify c, 'read'")
     with trio.fail_after(30):
         await trio.lowlevel.wait_readable(listener.fileno())
-        if looked:
+        if checked:
             assert listener.check_alive()
         else:
             listener.pgconn.consume_input()
@@ -68,13 +68,13 @@ async def test_notification_that_libpq_has_read_already(
 
 
 async def test_ping_from_the_loop(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """One task can wait for notifications for a time, and then query the same connection, again and again."""
-    heard = pings = 0
+    """A task can alternate between waiting for notifications and running queries."""
+    received = pings = 0
     with trio.fail_after(30):
-        while heard < 3:
+        while received < 3:
             with trio.move_on_after(0.001):
                 async for _ in listener.notifies():
-                    heard += 1
+                    received += 1
             assert await _listening(listener) == [("c",)]
             pings += 1
             await watcher.execute("notify c")
@@ -83,12 +83,12 @@ async def test_ping_from_the_loop(listener: TrioConnection[Any], watcher: TrioCo
 
 
 async def test_ping_from_another_task(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """Another task can query a connection that is being listened on, and the listener goes on listening."""
-    heard: list[str] = []
+    """Another task can run queries on the connection, and the listener continues."""
+    received: list[str] = []
 
     async def listen() -> None:
         async for note in listener.notifies():
-            heard.append(note.payload)  # noqa: PERF401  # it is looked at meanwhile
+            received.append(note.payload)  # noqa: PERF401  # it is read meanwhile
 
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -97,16 +97,16 @@ async def test_ping_from_another_task(listener: TrioConnection[Any], watcher: Tr
                 await trio.testing.wait_all_tasks_blocked()
                 assert await _listening(listener) == [("c",)]
                 await watcher.execute("select pg_notify('c', %s)", (str(number),))
-            while len(heard) < 20:
+            while len(received) < 20:
                 await _listening(listener)
             nursery.cancel_scope.cancel()
-    assert heard == [str(number) for number in range(20)]
+    assert received == [str(number) for number in range(20)]
 
 
 async def test_many_tasks_query_while_one_listens(
     listener: TrioConnection[Any], watcher: TrioConnection[Any]
 ) -> None:
-    """Queries that queue up behind each other all get their turn before the listener's."""
+    """Queries in the queue of the lock all run before the listener continues."""
 
     async def query() -> None:
         for _ in range(20):
@@ -127,7 +127,7 @@ async def test_many_tasks_query_while_one_listens(
 
 
 async def test_timeout(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """`timeout` ends the iteration; what has come is given first."""
+    """`timeout` ends the iteration after the notifications that have arrived."""
     await watcher.execute("notify c, 'x'")
     with trio.fail_after(30):
         assert [note.payload async for note in listener.notifies(timeout=0.05)] == ["x"]
@@ -136,7 +136,7 @@ async def test_timeout(listener: TrioConnection[Any], watcher: TrioConnection[An
 
 
 async def test_loop_left_early(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """Leaving the loop loses nothing, and needs no `aclosing`."""
+    """Leaving the loop loses no notification, and needs no `aclosing`."""
     await watcher.execute("select pg_notify('c', 'one'), pg_notify('c', 'two')")
     with trio.fail_after(30):
         for expected in ("one", "two"):
@@ -145,20 +145,20 @@ async def test_loop_left_early(listener: TrioConnection[Any], watcher: TrioConne
                 break
 
 
-async def test_handlers_of_ones_own(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """Notify handlers in psycopg's way are called too."""
-    heard: list[psycopg.Notify] = []
-    listener.add_notify_handler(heard.append)
+async def test_notify_handlers(listener: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
+    """Notify handlers of psycopg are called too."""
+    received: list[psycopg.Notify] = []
+    listener.add_notify_handler(received.append)
     await watcher.execute("notify c, 'x'")
     with trio.fail_after(30):
         await listener.wait_notified()
-    assert [note.payload for note in heard] == ["x"]
+    assert [note.payload for note in received] == ["x"]
 
 
 async def test_terminated_while_listening(
     listener: TrioConnection[Any], watcher: TrioConnection[Any]
 ) -> None:
-    """A listener whose backend goes away is told at once."""
+    """A listener gets an error immediately when its backend is terminated."""
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_lost, listener)
@@ -168,7 +168,7 @@ async def test_terminated_while_listening(
 
 
 async def test_reset_while_listening(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """A listener whose connection is reset is told at once."""
+    """A listener gets an error immediately when its connection is reset."""
     await proxied.execute("listen c")
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -179,7 +179,7 @@ async def test_reset_while_listening(proxied: TrioConnection[Any], proxy: TcpPro
 
 
 async def test_closed_while_listening(listener: TrioConnection[Any]) -> None:
-    """A listener whose connection another task closes is told at once."""
+    """A listener gets an error immediately when another task closes the connection."""
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_lost, listener)
@@ -188,7 +188,7 @@ async def test_closed_while_listening(listener: TrioConnection[Any]) -> None:
 
 
 async def test_cancelled_listener_sends_nothing(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """Ending to listen costs no cancel request: the server is not doing anything."""
+    """Cancelling a listener sends no cancel request, because the server is idle."""
     await proxied.execute("listen c")
     with trio.move_on_after(0.01):
         await proxied.wait_notified()
@@ -197,6 +197,6 @@ async def test_cancelled_listener_sends_nothing(proxied: TrioConnection[Any], pr
 
 
 async def _expect_lost(conn: TrioConnection[Any]) -> None:
-    with pytest.raises(psycopg.OperationalError):  # the block is what fails
+    with pytest.raises(psycopg.OperationalError):  # raised by the block
         async for _ in conn.notifies():
             pytest.fail("nothing was sent")

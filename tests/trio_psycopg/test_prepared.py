@@ -1,4 +1,4 @@
-"""Statements that a connection has prepared: the answers and errors of a cursor, in fewer steps."""
+"""Prepared statements: the rows and errors of a cursor, without one."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ async def _prepared(conn: TrioConnection[Any]) -> int:
 
 
 async def test_rows(conn: TrioConnection[Any]) -> None:
-    """Rows are Python values of the types that the statement has; texts and None go in."""
+    """Rows are Python values of the statement's types; parameters are texts and None."""
     statement = b"select $1::int, $2::text, $3::float8[], $4::bool, null::text"
     row = (-7, "h\u00e9 \U0001f600 \\ '", [0.5, None], True, None)
     for _ in range(3):
@@ -28,7 +28,7 @@ async def test_rows(conn: TrioConnection[Any]) -> None:
 
 
 async def test_no_rows(conn: TrioConnection[Any]) -> None:
-    """A statement that has none gives none, whether or not it could have."""
+    """A statement without rows returns an empty list."""
     assert await conn.prepared.run(b"create temp table t (n int)", []) == []
     assert await conn.prepared.run(b"insert into t values ($1::int)", ["1"]) == []
     assert await conn.prepared.run(b"select n from t where n > 1", []) == []
@@ -48,7 +48,7 @@ async def test_no_rows(conn: TrioConnection[Any]) -> None:
 async def test_errors(
     conn: TrioConnection[Any], statement: bytes, value: str, error: type[Exception]
 ) -> None:
-    """They are psycopg's own, and leave the connection and the statement usable."""
+    """Errors are psycopg's, and leave the connection and the statement usable."""
     for _ in range(2):
         with pytest.raises(error):
             await conn.prepared.run(statement, [value])
@@ -57,7 +57,7 @@ async def test_errors(
 
 
 async def test_transaction(conn: TrioConnection[Any]) -> None:
-    """It takes part in an open transaction, and fails with it."""
+    """A statement is part of an open transaction, and is rolled back with it."""
     await conn.execute("create table t (n int)")
     insert = b"insert into t values ($1::int)"
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -71,7 +71,7 @@ async def test_transaction(conn: TrioConnection[Any]) -> None:
 
 
 async def test_an_error_after_the_rows(conn: TrioConnection[Any]) -> None:
-    """A statement that has answered and then is not committed has failed, with the reason."""
+    """A statement whose commit fails raises the error, even after its rows have arrived."""
     await conn.execute("create table t (n int unique deferrable initially deferred)")
     insert = b"insert into t values ($1::int) returning n"
     assert await conn.prepared.run(insert, ["1"]) == [(1,)]
@@ -81,13 +81,13 @@ async def test_an_error_after_the_rows(conn: TrioConnection[Any]) -> None:
 
 
 async def test_other_encoding(conn: TrioConnection[Any]) -> None:
-    """Texts are in the session's encoding, both ways."""
+    """Texts are in the encoding of the session, in both directions."""
     await conn.execute("set client_encoding to latin1")
     assert await conn.prepared.run(b"select $1::text, ascii($1)", ["\u00e9"]) == [("\u00e9", 233)]
 
 
 async def test_cancelled(conn: TrioConnection[Any], until: Until) -> None:
-    """A cancelled statement ends in the server, and can be run again."""
+    """A cancelled statement is cancelled in the server, and can run again."""
     statement = b"select pg_sleep($1::float8)"
     pid = str(conn.info.backend_pid)
     for _ in range(2):
@@ -102,7 +102,7 @@ async def test_cancelled(conn: TrioConnection[Any], until: Until) -> None:
 
 
 async def test_cancelled_while_it_is_prepared(conn: TrioConnection[Any]) -> None:
-    """Wherever it is cut, the next run gets its own answer: no name is used twice."""
+    """Wherever it is cancelled, the next statement gets its own result: no name is used twice."""
     with trio.fail_after(30):
         for number in range(60):
             statement = b"select %d, pg_sleep($1::float8)" % number
@@ -113,7 +113,7 @@ async def test_cancelled_while_it_is_prepared(conn: TrioConnection[Any]) -> None
 
 
 async def test_nothing_is_sent_from_a_cancelled_scope(conn: TrioConnection[Any]) -> None:
-    """As with everything that a connection does."""
+    """No statement starts in a cancelled scope."""
     with trio.CancelScope() as scope:
         scope.cancel()
         await conn.prepared.run(b"create table t ()", [])
@@ -122,7 +122,7 @@ async def test_nothing_is_sent_from_a_cancelled_scope(conn: TrioConnection[Any])
 
 
 async def test_lost_connection(conn: TrioConnection[Any]) -> None:
-    """A connection that ends meanwhile is an error, not a hang."""
+    """A connection that is lost meanwhile raises an error."""
     with trio.fail_after(30), pytest.raises(psycopg.OperationalError):
         await conn.prepared.run(b"select pg_terminate_backend(pg_backend_pid())", [])
     with pytest.raises(psycopg.OperationalError):

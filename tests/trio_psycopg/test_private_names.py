@@ -1,4 +1,4 @@
-"""The private names of psycopg that `trio_psycopg` uses: all there, with the signatures that it counts on."""
+"""The private names of psycopg that `_trio_psycopg` uses exist, with the expected signatures."""
 
 import inspect
 import re
@@ -16,7 +16,7 @@ from psycopg._server_cursor_base import ServerCursorMixin
 from psycopg.pq import ConnStatus
 from psycopg.transaction import BaseTransaction
 
-from jobrt._trio_psycopg import connection
+from jobrt._trio_psycopg import connection, protocol
 from tests.support.postgres import Server
 
 _Connection = psycopg.AsyncConnection
@@ -51,7 +51,7 @@ _ATTRIBUTES = {
 
 @pytest.mark.parametrize("name", _FUNCTIONS)
 def test_function(name: str) -> None:
-    """Each function takes the parameters that it took in psycopg 3.3."""
+    """Each function has the parameters that it had in psycopg 3.3."""
     function, parameters = _FUNCTIONS[name]
     try:
         signature = inspect.signature(function)
@@ -63,8 +63,8 @@ def test_function(name: str) -> None:
 @pytest.mark.parametrize(
     "name", [name for name in _FUNCTIONS if name.startswith(("Base", "Server"))] + ["generators.copy_to"]
 )
-def test_generator_is_known_by_its_code(name: str) -> None:
-    """What is known by its code is a Python generator."""
+def test_generators_have_code_objects(name: str) -> None:
+    """A function that is identified by its code object is a Python generator."""
     assert inspect.isgeneratorfunction(_FUNCTIONS[name][0])
 
 
@@ -75,14 +75,16 @@ async def test_attribute(name: str, postgres_server: Server) -> None:
         assert getattr(conn, name.partition(".")[2]) == _ATTRIBUTES[name]
 
 
-def test_wait_and_lock_are_still_the_way_in() -> None:
-    """The connection of psycopg waits by `wait`, one task at a time by `lock`, and closes by `close`."""
+def test_psycopg_calls_wait_and_lock() -> None:
+    """The connection of psycopg does its I/O in `wait`, under `lock`."""
     assert list(inspect.signature(_Connection.wait).parameters) == ["self", "gen", "interval", "timeout"]
     assert "self.lock = " in inspect.getsource(_Connection.__init__)
     assert int(ConnStatus.OK) == 0
 
 
-def test_table_is_complete() -> None:
-    """The table in the module's docstring names the same as this test."""
-    table = set(re.findall(r"^`([\w.]+)`  ", connection.__doc__ or "", re.MULTILINE))
-    assert table == _FUNCTIONS.keys() | _ATTRIBUTES.keys()
+def test_tables_are_complete() -> None:
+    """The tables in the docstrings have the same names as this test."""
+    documented = f"{connection.__doc__}{protocol.__doc__}"
+    assert (
+        set(re.findall(r"^`([\w.]+)`  ", documented, re.MULTILINE)) == _FUNCTIONS.keys() | _ATTRIBUTES.keys()
+    )

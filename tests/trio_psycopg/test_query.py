@@ -1,4 +1,4 @@
-"""Queries, errors, pipelines and COPY, as psycopg has them, and what a bad connection makes of them."""
+"""Queries, errors, pipelines and COPY, as in psycopg, and their behaviour on a faulty connection."""
 
 import itertools
 from contextlib import suppress
@@ -17,7 +17,7 @@ _ROWS = 100_000
 
 
 async def test_query(conn: TrioConnection[Any]) -> None:
-    """Parameters go in and rows come out, by execute, by a cursor, and by iterating."""
+    """Parameters and rows are converted, with execute, with a cursor, and in a loop."""
     cursor = await conn.execute("select %s::int, %s::text", (1, "å"))
     assert await cursor.fetchall() == [(1, "å")]
     async with conn.cursor() as cursor:
@@ -26,7 +26,7 @@ async def test_query(conn: TrioConnection[Any]) -> None:
 
 
 async def test_error_then_reuse(conn: TrioConnection[Any]) -> None:
-    """After an error the connection answers the next query."""
+    """After an error the connection can run the next query."""
     with pytest.raises(psycopg.errors.UndefinedTable):
         await conn.execute("select * from nosuch")
     assert conn.reusable
@@ -35,7 +35,7 @@ async def test_error_then_reuse(conn: TrioConnection[Any]) -> None:
 
 @pytest.mark.parametrize(("threshold", "prepared"), [(0, 1), (None, 0)])
 async def test_prepared_statements(conn: TrioConnection[Any], threshold: int | None, prepared: int) -> None:
-    """`prepare_threshold` says when a statement is prepared; None is never."""
+    """`prepare_threshold` decides when a statement is prepared; None means never."""
     conn.prepare_threshold = threshold
     for number in range(10):
         await conn.execute("select %s::int", (number,))
@@ -46,7 +46,7 @@ async def test_prepared_statements(conn: TrioConnection[Any], threshold: int | N
 
 
 async def test_executemany(conn: TrioConnection[Any]) -> None:
-    """`executemany` sends all rows in one pipeline and can return what each one gave."""
+    """`executemany` sends all rows in one pipeline, and can return the result of each."""
     await conn.execute("create table t (n int)")
     async with conn.cursor() as cursor:
         await cursor.executemany("insert into t values (%s)", [(n,) for n in range(5000)])
@@ -58,7 +58,7 @@ async def test_executemany(conn: TrioConnection[Any]) -> None:
 
 
 async def test_pipeline(conn: TrioConnection[Any]) -> None:
-    """In a pipeline queries are sent without waiting for the results of those before."""
+    """In a pipeline queries are sent without waiting for the results of earlier ones."""
     async with conn.pipeline() as pipeline:
         cursors = [await conn.execute("select %s::int", (n,)) for n in range(100)]
         await pipeline.sync()
@@ -68,7 +68,7 @@ async def test_pipeline(conn: TrioConnection[Any]) -> None:
 
 async def test_error_in_a_pipeline(conn: TrioConnection[Any]) -> None:
     """An error in a pipeline is raised at its end, and the connection can be used again."""
-    with pytest.raises(psycopg.errors.UndefinedTable):  # the block is what fails
+    with pytest.raises(psycopg.errors.UndefinedTable):  # raised by the block
         async with conn.pipeline():
             await conn.execute("select 1")
             await conn.execute("select * from nosuch")
@@ -117,7 +117,7 @@ async def test_cancelled_pipeline_with_a_transaction(conn: TrioConnection[Any], 
 async def test_cancelled_pipeline_with_a_silent_server(
     proxied: TrioConnection[Any], proxy: TcpProxy, size: int
 ) -> None:
-    """A server that is silent to a pipeline and to the cancel request cannot hold it; the connection is closed."""
+    """If the server does not answer the cancel request, the connection is closed."""
 
     async def run() -> None:
         async with proxied.pipeline():
@@ -133,7 +133,7 @@ async def test_cancelled_pipeline_with_a_silent_server(
 
 
 async def test_pipeline_in_a_cancelled_scope(conn: TrioConnection[Any]) -> None:
-    """A pipeline is ended properly although its scope is cancelled in its midst."""
+    """A pipeline whose scope is cancelled leaves the connection usable."""
     with trio.CancelScope() as scope:
         async with conn.pipeline():
             await conn.execute("select 1")
@@ -168,7 +168,7 @@ async def test_cancelled_executemany(
 
 
 async def test_copy_in_and_out(conn: TrioConnection[Any]) -> None:
-    """A hundred thousand rows go in by COPY and come out by COPY."""
+    """COPY writes and reads a hundred thousand rows."""
     await conn.execute("create table t (n int, s text)")
     with trio.fail_after(60):
         async with conn.cursor() as cursor:
@@ -187,10 +187,10 @@ async def test_copy_in_and_out(conn: TrioConnection[Any]) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.002])
-async def test_copy_gives_others_a_turn(
+async def test_other_tasks_run_during_a_copy(
     conn: TrioConnection[Any], monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    """A COPY that never has to wait for the server lets other tasks run about once in a millisecond."""
+    """A COPY that never waits for the server lets other tasks run about once a millisecond."""
     await conn.execute("create table t (s text)")
     clock = itertools.count(step=seconds)
     monkeypatch.setattr(connection, "monotonic", lambda: next(clock))
@@ -207,14 +207,14 @@ async def test_copy_gives_others_a_turn(
             nursery.start_soon(count)
             for _ in range(20):
                 await copy.write("x" * 500 + "\n")
-            assert turns >= 19 if seconds else turns == 0  # the last one may still be to come
+            assert turns >= 19 if seconds else turns == 0  # the last turn may come later
         nursery.cancel_scope.cancel()
 
 
 async def test_error_ends_copy_in(conn: TrioConnection[Any]) -> None:
-    """An exception in the block withdraws the rows."""
+    """After an exception in the block no row is written."""
     await conn.execute("create table t (n int)")
-    with pytest.raises(ZeroDivisionError):  # the block is what fails
+    with pytest.raises(ZeroDivisionError):  # raised by the block
         async with conn.cursor().copy("copy t from stdin") as copy:
             await copy.write_row((1,))
             raise ZeroDivisionError
@@ -223,7 +223,7 @@ async def test_error_ends_copy_in(conn: TrioConnection[Any]) -> None:
 
 
 async def test_cancelled_copy_in(conn: TrioConnection[Any]) -> None:
-    """A COPY that is cancelled while rows are written withdraws them, and the connection is usable."""
+    """A COPY that is cancelled writes no row, and the connection is usable."""
     await conn.execute("create table t (n text)")
     with trio.fail_after(30), trio.CancelScope() as scope:
         async with conn.cursor().copy("copy t from stdin") as copy:
@@ -237,7 +237,7 @@ async def test_cancelled_copy_in(conn: TrioConnection[Any]) -> None:
 
 
 async def test_copy_in_cancelled_at_its_end(conn: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """A COPY that is cancelled before its last rows are sent withdraws all, and is not left under way."""
+    """A COPY that is cancelled before its last rows are sent writes no row, and the connection is closed."""
     await conn.execute("create table t (n int)")
     with trio.CancelScope() as scope:
         async with conn.cursor().copy("copy t from stdin") as copy:
@@ -248,10 +248,10 @@ async def test_copy_in_cancelled_at_its_end(conn: TrioConnection[Any], watcher: 
     assert await (await watcher.execute("select count(*) from t")).fetchone() == (0,)
 
 
-async def test_cancelled_copy_in_with_a_full_pipe(
+async def test_cancelled_copy_in_with_full_buffers(
     conn: TrioConnection[Any], watcher: TrioConnection[Any]
 ) -> None:
-    """The same when the server, held up by a lock, takes no more rows."""
+    """The same holds if the server waits for a lock and reads no more rows."""
     await conn.execute("create table t (n text)")
     await conn.execute("create table gate (n int)")
     await conn.execute(
@@ -277,7 +277,7 @@ async def test_cancelled_copy_in_with_a_full_pipe(
 
 @pytest.mark.parametrize("cancelled", [True, False])
 async def test_copy_out_left_early(conn: TrioConnection[Any], cancelled: bool) -> None:
-    """A COPY whose block is left by an error or a cancellation is stopped in the server."""
+    """A COPY whose block ends with an error or a cancellation is cancelled in the server."""
     with trio.fail_after(30), trio.CancelScope() as scope, suppress(ZeroDivisionError):
         async with conn.cursor().copy("copy (select generate_series(1, 100000000)) to stdout") as copy:
             while await copy.read_row():
@@ -291,7 +291,7 @@ async def test_copy_out_left_early(conn: TrioConnection[Any], cancelled: bool) -
 
 @pytest.mark.parametrize("piece", [1, 7])
 async def test_byte_by_byte(proxied_url: str, proxy: TcpProxy, piece: int) -> None:
-    """Messages that arrive in pieces are put together: connecting, querying, COPY."""
+    """Messages that arrive in pieces are reassembled, in connecting, queries and COPY."""
     proxy.piece = piece
     with trio.fail_after(30):
         async with await TrioConnection.connect(proxied_url) as conn:
@@ -302,7 +302,7 @@ async def test_byte_by_byte(proxied_url: str, proxy: TcpProxy, piece: int) -> No
 
 
 async def test_big_query_and_big_answer(proxied: TrioConnection[Any]) -> None:
-    """Twenty megabytes go both ways through sockets that hold much less."""
+    """Twenty megabytes are sent both ways through much smaller socket buffers."""
     with trio.fail_after(30):
         cursor = await proxied.execute("select %s::text", ("x" * 20_000_000,))
         row = await cursor.fetchone()
@@ -311,7 +311,7 @@ async def test_big_query_and_big_answer(proxied: TrioConnection[Any]) -> None:
 
 
 async def test_big_pipeline_both_ways(conn: TrioConnection[Any]) -> None:
-    """A pipeline whose answers fill the pipe while its queries do does not lock up."""
+    """A pipeline does not deadlock when queries and results fill the buffers in both directions."""
     with trio.fail_after(30):
         async with conn.pipeline():
             cursors = [await conn.execute("select %s::text", ("x" * 1_000_000,)) for _ in range(30)]
@@ -320,7 +320,7 @@ async def test_big_pipeline_both_ways(conn: TrioConnection[Any]) -> None:
 
 
 async def test_big_answer_while_a_big_query_is_sent(conn: TrioConnection[Any]) -> None:
-    """A server that has much to say before it reads on is listened to while the next query is being sent."""
+    """A large result is read while the next large query is being sent."""
     with trio.fail_after(30):
         async with conn.pipeline():
             first = await conn.execute("select repeat('x', 30000000) from pg_sleep(0.05)")
@@ -331,7 +331,7 @@ async def test_big_answer_while_a_big_query_is_sent(conn: TrioConnection[Any]) -
 
 @pytest.mark.parametrize("budget", [1, 30])
 async def test_truncated_reply(proxied: TrioConnection[Any], proxy: TcpProxy, budget: int) -> None:
-    """A connection that is cut in the middle of a reply is an error, and closed."""
+    """A connection that breaks during a reply raises an error, and is closed."""
     proxy.truncate_replies(budget)
     with trio.fail_after(30), pytest.raises(psycopg.Error):
         await proxied.execute("select repeat('x', 1000)")
@@ -339,7 +339,7 @@ async def test_truncated_reply(proxied: TrioConnection[Any], proxy: TcpProxy, bu
 
 
 async def test_reset(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """A connection that is reset while a query runs is an error at once, and closed."""
+    """A connection that is reset during a query raises an error immediately, and is closed."""
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_lost, proxied)
@@ -351,7 +351,7 @@ async def test_reset(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
 async def test_terminated_backend(
     conn: TrioConnection[Any], watcher: TrioConnection[Any], until: Until
 ) -> None:
-    """A backend that an administrator terminates during a query is an error at once, and the connection closed."""
+    """A query whose backend is terminated raises an error immediately, and the connection is closed."""
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expect_lost, conn)
@@ -366,7 +366,7 @@ async def _expect_lost(conn: TrioConnection[Any]) -> None:
 
 
 async def test_delayed_reply(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """A reply that is late is waited for."""
+    """A late reply is awaited."""
     answers = []
 
     async def ask() -> None:
@@ -382,8 +382,8 @@ async def test_delayed_reply(proxied: TrioConnection[Any], proxy: TcpProxy) -> N
     assert answers == [(7,)]
 
 
-async def test_tasks_take_turns(conn: TrioConnection[Any]) -> None:
-    """Tasks that share a connection are served first come, first served, and one that is cancelled is left out."""
+async def test_tasks_use_the_connection_in_order(conn: TrioConnection[Any]) -> None:
+    """Tasks that share a connection use it in the order of requests; a cancelled task is skipped."""
     order: list[int] = []
 
     async def ask(number: int) -> None:
@@ -394,14 +394,14 @@ async def test_tasks_take_turns(conn: TrioConnection[Any]) -> None:
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
 
-            async def be_cancelled() -> None:
+            async def cancelled() -> None:
                 with scope:
                     await ask(-1)
 
             for number in range(3):
                 nursery.start_soon(ask, number)
                 await trio.lowlevel.checkpoint()
-            nursery.start_soon(be_cancelled)
+            nursery.start_soon(cancelled)
             nursery.start_soon(ask, 3)
             scope.cancel()
     assert order == [0, 1, 2, 3]
@@ -409,16 +409,16 @@ async def test_tasks_take_turns(conn: TrioConnection[Any]) -> None:
 
 
 async def test_using_a_connection_twice_at_once(conn: TrioConnection[Any]) -> None:
-    """A query in the middle of one's own COPY is refused, instead of waiting for ever."""
+    """A query during a COPY of the same task is refused instead of waiting for ever."""
     async with conn.cursor().copy("copy (select 1) to stdout") as copy:
-        with pytest.raises(RuntimeError, match="using the connection already"):
+        with pytest.raises(RuntimeError, match="already using the connection"):
             await conn.execute("select 1")
         await copy.read()
         await copy.read()
 
 
 async def test_timeout_of_wait(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
-    """The parameter that psycopg has for a time limit is honoured."""
+    """`wait` supports psycopg's parameter for a time limit."""
     proxy.silence()
     proxied._autocommit = False
     with trio.fail_after(30), pytest.raises(trio.TooSlowError):

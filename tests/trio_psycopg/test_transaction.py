@@ -1,4 +1,4 @@
-"""Transactions: committed, rolled back, nested, cancelled at every point, and their end lost on the way."""
+"""Transactions: committed, rolled back, nested, cancelled at any point, and with a lost reply."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.trio_psycopg.conftest import Until
 
 @pytest.fixture(autouse=True)
 def table(postgres_server: Server, postgres_url: str) -> None:
-    """A table with nothing in it."""
+    """An empty table."""
     postgres_server.execute("create table t (n int)", url=postgres_url)
 
 
@@ -24,7 +24,7 @@ async def _rows(watcher: TrioConnection[Any]) -> list[int]:
 
 
 async def test_commit(conn: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """What the block wrote is seen by others when it is over, and not before."""
+    """Others see the writes of the block after its end, and not before."""
     async with conn.transaction():
         await conn.execute("insert into t values (1)")
         assert await _rows(watcher) == []
@@ -33,8 +33,8 @@ async def test_commit(conn: TrioConnection[Any], watcher: TrioConnection[Any]) -
 
 
 async def test_rollback(conn: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """What the block wrote is gone after an exception in it."""
-    with pytest.raises(ZeroDivisionError):  # the block is what fails
+    """After an exception in the block its writes are rolled back."""
+    with pytest.raises(ZeroDivisionError):  # raised by the block
         async with conn.transaction():
             await conn.execute("insert into t values (1)")
             raise ZeroDivisionError
@@ -43,10 +43,10 @@ async def test_rollback(conn: TrioConnection[Any], watcher: TrioConnection[Any])
 
 
 async def test_nested(conn: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """An inner transaction that fails takes only its own writes with it."""
+    """An inner transaction that fails rolls back only its own writes."""
     async with conn.transaction():
         await conn.execute("insert into t values (1)")
-        with pytest.raises(psycopg.errors.DivisionByZero):  # the block is what fails
+        with pytest.raises(psycopg.errors.DivisionByZero):  # raised by the block
             async with conn.transaction():
                 await conn.execute("insert into t values (2)")
                 await conn.execute("select 1 / 0")
@@ -58,14 +58,14 @@ async def test_nested(conn: TrioConnection[Any], watcher: TrioConnection[Any]) -
 
 
 async def test_implicit_transaction(postgres_url: str, watcher: TrioConnection[Any]) -> None:
-    """Without autocommit, leaving the connection's block commits, and an exception rolls back."""
+    """Without autocommit, the end of the connection's block commits, and an exception rolls back."""
     async with await TrioConnection.connect(postgres_url) as conn:
         await conn.execute("insert into t values (1)")
         await conn.commit()
         await conn.execute("insert into t values (2)")
         await conn.rollback()
         await conn.execute("insert into t values (3)")
-    with pytest.raises(ZeroDivisionError):  # the block is what fails
+    with pytest.raises(ZeroDivisionError):  # raised by the block
         async with await TrioConnection.connect(postgres_url) as conn:
             await conn.execute("insert into t values (4)")
             raise ZeroDivisionError
@@ -73,7 +73,7 @@ async def test_implicit_transaction(postgres_url: str, watcher: TrioConnection[A
 
 
 async def test_settings_of_transactions(conn: TrioConnection[Any]) -> None:
-    """Isolation level and read-only are psycopg's, with an await."""
+    """Isolation level and read-only are set as in psycopg."""
     await conn.set_isolation_level(psycopg.IsolationLevel.SERIALIZABLE)
     await conn.set_read_only(True)
     async with conn.transaction():
@@ -85,7 +85,7 @@ async def test_settings_of_transactions(conn: TrioConnection[Any]) -> None:
 
 
 async def test_two_phase_commit(postgres_url: str) -> None:
-    """A two-phase transaction can be prepared and refused like any other."""
+    """A two-phase transaction can be started and rolled back."""
     async with await TrioConnection.connect(postgres_url) as conn:
         await conn.tpc_begin("jobrt-test")
         await conn.execute("insert into t values (1)")
@@ -115,7 +115,7 @@ async def test_cancelled_in_a_query(
 
 
 async def test_cancelled_between_queries(conn: TrioConnection[Any], watcher: TrioConnection[Any]) -> None:
-    """A transaction that is cancelled elsewhere in its block is rolled back, nested ones too."""
+    """A transaction that is cancelled between queries is rolled back, and so are nested ones."""
     with trio.CancelScope() as scope:
         async with conn.transaction(), conn.transaction():
             await conn.execute("insert into t values (1)")
@@ -130,7 +130,7 @@ async def test_cancelled_between_queries(conn: TrioConnection[Any], watcher: Tri
 async def test_cancelled_during_commit(
     proxied_url: str, proxy: TcpProxy, *, watcher: TrioConnection[Any], outer: str
 ) -> None:
-    """A commit that has begun is carried through: the block ends as if it had not been cancelled."""
+    """A commit that has started is not cancelled: the block ends as without a cancellation."""
     conn = await TrioConnection.connect(proxied_url, autocommit=outer == "transaction")
     committing = trio.Event()
     done = []
@@ -153,14 +153,14 @@ async def test_cancelled_during_commit(
             proxy.speak()
     assert done
     assert not scope.cancelled_caught
-    assert proxy.accepted == 1  # nobody asked the server to cancel the COMMIT
+    assert proxy.accepted == 1  # no cancel request was sent for the COMMIT
     assert conn.reusable
     assert await _rows(watcher) == [1]
     await conn.close()
 
 
 class _Committing:
-    """Leave a block with `commit()`."""
+    """Context manager that commits at its end."""
 
     def __init__(self, conn: TrioConnection[Any]) -> None:
         self._conn = conn
@@ -180,7 +180,7 @@ async def _within(scope: trio.CancelScope, run: Any) -> None:
 async def test_cancelled_during_commit_with_a_silent_server(
     proxied: TrioConnection[Any], proxy: TcpProxy
 ) -> None:
-    """A commit that is cancelled while the server is silent closes the connection in the end."""
+    """If a commit is cancelled and the server does not respond, the connection is closed."""
     committing = trio.Event()
 
     async def run() -> None:
@@ -200,10 +200,10 @@ async def test_cancelled_during_commit_with_a_silent_server(
     assert proxied.closed
 
 
-async def test_cancelled_while_another_task_has_the_connection(
+async def test_cancelled_while_another_task_uses_the_connection(
     conn: TrioConnection[Any], until: Until
 ) -> None:
-    """When the end of a transaction cannot be sent because of another task, the connection is closed."""
+    """If the end of a transaction cannot be sent because of another task, the connection is closed."""
 
     async def run() -> None:
         async with conn.transaction():
@@ -230,10 +230,8 @@ async def _expect_lost(conn: TrioConnection[Any]) -> None:
         await conn.execute("select pg_sleep(100)")
 
 
-async def test_transaction_that_begins_in_a_cancelled_scope(
-    proxied: TrioConnection[Any], proxy: TcpProxy
-) -> None:
-    """A transaction is not begun in a cancelled scope."""
+async def test_transaction_in_a_cancelled_scope(proxied: TrioConnection[Any], proxy: TcpProxy) -> None:
+    """A transaction does not start in a cancelled scope."""
     with trio.CancelScope() as scope:
         scope.cancel()
         async with proxied.transaction():
@@ -245,8 +243,8 @@ async def test_transaction_that_begins_in_a_cancelled_scope(
     assert proxy.seen.count(b"BEGIN") == 1
 
 
-async def test_transaction_that_is_cancelled_when_its_turn_comes(conn: TrioConnection[Any]) -> None:
-    """A transaction that is cancelled just when another task lets it have the connection leaves no trace."""
+async def test_transaction_that_is_cancelled_when_it_gets_the_lock(conn: TrioConnection[Any]) -> None:
+    """A transaction that is cancelled when it gets the lock does not start."""
     scope = trio.CancelScope()
 
     async def run() -> None:
@@ -257,7 +255,7 @@ async def test_transaction_that_is_cancelled_when_its_turn_comes(conn: TrioConne
         async with conn.lock:
             nursery.start_soon(_within, scope, run)
             await trio.testing.wait_all_tasks_blocked()
-        scope.cancel()  # it has the connection, and has not run yet
+        scope.cancel()  # it has the lock, but has not run yet
     assert scope.cancelled_caught
     async with conn.transaction():
         await conn.execute("insert into t values (1)")
@@ -267,7 +265,7 @@ async def test_transaction_that_is_cancelled_when_its_turn_comes(conn: TrioConne
 async def test_lost_reply_to_commit(
     proxied: TrioConnection[Any], proxy: TcpProxy, watcher: TrioConnection[Any]
 ) -> None:
-    """A COMMIT whose reply is lost is an error of the connection, although the server has committed."""
+    """A COMMIT whose reply is lost raises an error, although the server has committed."""
     proxy.lose_reply_to(b"COMMIT")
     with trio.fail_after(30), pytest.raises(psycopg.Error):
         async with proxied.transaction():

@@ -1,1 +1,1 @@
-"""Decide: plain values and functions, with no clock, no I/O and no Trio."""
+"""Values and decisions: pure functions without clock, I/O or Trio."""

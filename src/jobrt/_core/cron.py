@@ -1,19 +1,19 @@
-"""Say what is enqueued by the clock, and which ticks are due.
+"""Cron entries, and decisions about which of their ticks are due.
 
 A `CronEntry` ticks by a cron expression (`jobrt._core.schedule` has the rules) or at a fixed interval. A tick is
-a moment that follows from the entry alone, not from when anybody looked; that is why a database constraint
-can make it one job per tick. `ticks_due` says which ticks lie between the last one that was fired and now:
+a point in time that depends on the entry alone, and not on when a process checks it. That is why a database
+constraint on (entry, tick) guarantees one job per tick. `ticks_due` returns the ticks to fire:
 
 ========  ==================================================================================================
-missed    of several ticks that have passed since the last one that was fired
+missed    ticks to fire, of those since the last fired tick
 ========  ==================================================================================================
-skip      the latest, if it is no more than `ON_TIME` old; otherwise none
-once      the latest: one job for all that was missed
+skip      the latest, if it is not older than `TOLERANCE`; otherwise none
+once      the latest: one job for all missed ticks
 all       each, oldest first
 ========  ==================================================================================================
 
-What was never wanted is not missed: ticks from before the entry was made, from before its schedule was changed,
-or from while it was paused. All times are aware; answers are in UTC.
+These ticks are never due: ticks before the entry was stored, ticks before its schedule last changed, and ticks
+during a pause. All datetimes are aware, and results are in UTC.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from jobrt._core.schedule import Interval, Schedule, wall_clock
 from jobrt.errors import InvalidJob, InvalidSetting
 
 __all__ = [
-    "ON_TIME",
+    "TOLERANCE",
     "CronEntry",
     "Missed",
     "cron_entry",
@@ -48,22 +48,22 @@ __all__ = [
 
 Missed: TypeAlias = Literal["skip", "once", "all"]
 
-ON_TIME: Final = timedelta(seconds=60)
-"""How late a tick may be fired and still not count as missed.
+TOLERANCE: Final = timedelta(seconds=60)
+"""Age up to which a tick does not count as missed.
 
-A minute, since that is how exact five fields are; restarts and changes of leader are usually shorter.
+Five fields have a resolution of one minute, and restarts and changes of the leader usually take less.
 """
 
-# A tick a second is the most that six fields can say, too. A century keeps the arithmetic inside what dates hold.
-_SHORTEST: Final = timedelta(seconds=1)
-_LONGEST: Final = timedelta(days=36_525)
+# Six fields cannot tick more often than once a second either. A century keeps all results within datetime's range.
+_MIN_INTERVAL: Final = timedelta(seconds=1)
+_MAX_INTERVAL: Final = timedelta(days=36_525)
 
-_LONGEST_TEXT: Final = 1_000
-_INSTANT: Final = timedelta(microseconds=1)
+_MAX_TEXT_LENGTH: Final = 1_000
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def _utc(moment: datetime) -> datetime:
-    """Return an aware time in UTC, where differences and orders are what they seem."""
+    """Return an aware datetime in UTC: arithmetic within one time zone ignores changes of its offset."""
     if moment.tzinfo is None:
         msg = f"{moment!r} has no time zone"
         raise ValueError(msg)
@@ -71,7 +71,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _step(value: timedelta | float | None) -> timedelta | None:
-    """Return seconds as a timedelta; what makes none is left to `_check`, which can name the entry."""
+    """Return seconds as a timedelta; an invalid value is refused by `_check`, which can name the entry."""
     if isinstance(value, int | float):
         with suppress(OverflowError, ValueError):
             return timedelta(seconds=value)
@@ -80,25 +80,25 @@ def _step(value: timedelta | float | None) -> timedelta | None:
 
 @attrs.frozen(kw_only=True)
 class CronEntry:
-    """A job that is enqueued by the clock; made by `cron_entry`, `interval_entry` or `from_spec`.
+    """A job and its schedule; created by `cron_entry`, `interval_entry` or `from_spec`.
 
     Args:
-        name: unique among the entries of a database.
-        job: the job's name.
-        args: its payload, JSON-able.
-        options: enqueue's options that differ from the job's own (``queue``, ``priority``, ``tags`` …), JSON-able.
-        expression: the cron expression; or
-        interval: the time from tick to tick, a second at least. The first tick is at `anchor`.
-        timezone: the zone whose clock an expression means.
-        missed: what becomes of ticks that nobody was there to fire; the module's table says.
-        since: ticks up to here are not wanted, because the entry was changed then; None: it was not.
-        declared: which declaration in code this came from (see `reconcile`); None: made at run time.
-        paused: it does not tick.
-        anchor: when it was first stored, by the database's clock; None: it is not stored yet.
+        name: name of the entry, unique in the database.
+        job: name of the job.
+        args: payload of the job; JSON values.
+        options: enqueue options that replace the job's own (``queue``, ``priority``, ``tags`` …); JSON values.
+        expression: cron expression. Either this or `interval` is set.
+        interval: time between ticks, at least a second. The first tick is at `anchor`.
+        timezone: time zone of the expression.
+        missed: policy for missed ticks, see the table of the module.
+        since: time of the last change of the schedule; ticks up to it are never due. None: it never changed.
+        declared: fingerprint of the declaration in code (see `reconcile`). None: created at run time.
+        paused: whether the entry is paused; a paused entry does not tick.
+        anchor: time when the entry was first stored, by the database's clock. None: it is not stored yet.
 
     Raises:
-        InvalidSetting: it cannot tick, or is malformed; names the entry and the field.
-        InvalidJob: `args` or `options` are not JSON-able.
+        InvalidSetting: a field is invalid, or the entry would never tick. The message names entry and field.
+        InvalidJob: `args` or `options` are not JSON.
 
     """
 
@@ -125,14 +125,14 @@ class CronEntry:
 
     @property
     def schedule(self) -> str:
-        """Say in one line when this ticks: ``0 3 * * * Europe/Berlin``, ``every 1:30:00``."""
+        """The schedule in one line: ``0 3 * * * Europe/Berlin``, ``every 1:30:00``."""
         if self.interval is not None:
             return f"every {self.interval}"
         zone = "" if self.timezone == "UTC" else f" {self.timezone}"
         return " ".join((self.expression or "").split()) + zone
 
     def spec(self) -> dict[str, Any]:
-        """Return what is stored of this, beside name, pause and anchor; JSON-able."""
+        """Return the fields to store as JSON; name, pause and anchor have columns of their own."""
         return {
             "job": self.job,
             "args": dict(self.args),
@@ -149,10 +149,10 @@ class CronEntry:
     def from_spec(
         cls, name: str, spec: Mapping[str, Any], *, paused: bool = False, anchor: datetime | None = None
     ) -> Self:
-        """Return the entry that was stored as `spec`; unknown keys (of a newer jobrt) are left alone.
+        """Return the entry that was stored as `spec`; unknown keys, of a newer jobrt, are ignored.
 
         Raises:
-            InvalidSetting: the stored entry cannot be read; names it.
+            InvalidSetting: the stored entry is invalid; the message names it.
 
         """
         values = {key: spec[key] for key in _SPEC if key in spec}
@@ -163,14 +163,14 @@ class CronEntry:
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, InvalidSetting):
                 raise
-            msg = f"cron entry {name!r} is stored in a form that cannot be read: {error}"
+            msg = f"cron entry {name!r} is stored with invalid fields: {error}"
             raise InvalidSetting(msg) from error
 
     @property
     def fingerprint(self) -> str:
-        """Return what tells this declaration from another: eight bytes of SHA-256, as hexadecimal digits."""
-        said = attrs.evolve(self, since=None, declared=None).spec()
-        return _digest({key: value for key, value in said.items() if value is not None})
+        """Digest of the declaration: eight bytes of SHA-256 in hexadecimal."""
+        declaration = attrs.evolve(self, since=None, declared=None).spec()
+        return _digest({key: value for key, value in declaration.items() if value is not None})
 
 
 def cron_entry(
@@ -183,26 +183,18 @@ def cron_entry(
     missed: Missed = "once",
     name: str | None = None,
 ) -> CronEntry:
-    """Return an entry that ticks by the clock.
+    """Return an entry that ticks by a cron expression.
 
-    The name is by default made of job, schedule and payload, so that it is the same at every start, and
-    several schedules of one job, or one schedule with several payloads, are several entries.
+    By default the name consists of job, schedule and payload. So it is the same at every start, and a job can
+    have several entries with different schedules or payloads.
 
     Raises:
-        InvalidSetting: names the entry and the field of the expression.
-        InvalidJob: `args` or `options` are not JSON-able.
+        InvalidSetting: a field is invalid; the message names the entry and the field of the expression.
+        InvalidJob: `args` or `options` are not JSON.
 
     """
-    entry = CronEntry(
-        name=name or job,
-        job=job,
-        args=_plain(args, of=f"cron job {job!r}: args"),
-        options=_plain(options, of=f"cron job {job!r}: options"),
-        expression=expression,
-        timezone=str(timezone),
-        missed=missed,
-    )
-    return _named(name, entry)
+    schedule = {"expression": expression, "timezone": str(timezone), "missed": missed}
+    return _new_entry(job, name, args=args, options=options, **schedule)
 
 
 def interval_entry(
@@ -214,28 +206,20 @@ def interval_entry(
     missed: Missed = "once",
     name: str | None = None,
 ) -> CronEntry:
-    """Return an entry that ticks when it is first stored, and every `interval` (timedelta or seconds) after that.
+    """Return an entry that ticks when it is first stored, and then every `interval` (timedelta or seconds).
 
     Raises:
         InvalidSetting: the interval is not between a second and a century.
-        InvalidJob: `args` or `options` are not JSON-able.
+        InvalidJob: `args` or `options` are not JSON.
 
     """
-    entry = CronEntry(
-        name=name or job,
-        job=job,
-        args=_plain(args, of=f"cron job {job!r}: args"),
-        options=_plain(options, of=f"cron job {job!r}: options"),
-        interval=interval,
-        missed=missed,
-    )
-    return _named(name, entry)
+    return _new_entry(job, name, args=args, options=options, interval=interval, missed=missed)
 
 
 def next_tick(entry: CronEntry, after: datetime) -> datetime | None:
     """Return the first tick of `entry` later than `after`; None if it is paused.
 
-    For an interval that is not stored yet, and so has no anchor, that is one interval after `after`.
+    An interval entry that is not stored has no anchor: its next tick is one interval after `after`.
     """
     after = _utc(after)
     if entry.paused:
@@ -247,14 +231,14 @@ def next_tick(entry: CronEntry, after: datetime) -> datetime | None:
 def ticks_due(entry: CronEntry, *, last: datetime | None, now: datetime, limit: int = 100) -> list[datetime]:
     """Return the ticks to fire now, oldest first.
 
-    Whoever fires them stores the last one, and asks again: with more than `limit` due the rest comes then. A clock
-    that was set back makes nothing due that was fired before.
+    The caller fires them, stores the last one and calls again, because more than `limit` ticks may be due.
+    No tick up to `last` is due again, even after the clock was set back.
 
     Args:
-        entry: as stored, with its anchor. One that is not stored has nothing due.
-        last: the last tick that was fired; None: none was.
-        now: by the database's clock.
-        limit: how many at most.
+        entry: the entry as stored, with its anchor. An entry that is not stored has no ticks due.
+        last: the last tick that was fired; None if none was.
+        now: current time, by the database's clock.
+        limit: maximum number of ticks.
 
     """
     now = _utc(now)
@@ -271,16 +255,15 @@ def ticks_due(entry: CronEntry, *, last: datetime | None, now: datetime, limit: 
         case "once":
             return [latest]
         case "skip":
-            return [latest] if now - latest <= ON_TIME else []
+            return [latest] if now - latest <= TOLERANCE else []
         case _:
             assert_never(entry.missed)
 
 
 def edit(entry: CronEntry, *, now: datetime, **changes: Any) -> CronEntry:
-    """Return `entry` with some fields changed, at run time.
+    """Return `entry` with fields changed at run time.
 
-    If that changes which ticks are wanted (another schedule, another way with missed ones, the end of a pause),
-    they are wanted from `now` on.
+    If the schedule or the policy for missed ticks changes, or a pause ends, only ticks after `now` can be due.
     """
     edited = attrs.evolve(entry, **changes)
     resumed = entry.paused and not edited.paused
@@ -288,10 +271,10 @@ def edit(entry: CronEntry, *, now: datetime, **changes: Any) -> CronEntry:
 
 
 def reconcile(declared: CronEntry, stored: CronEntry | None, *, now: datetime) -> CronEntry:
-    """Return what shall be stored of an entry that an app declares at its start, given what is stored.
+    """Return the entry to store when an app starts that declares `declared`.
 
-    What somebody changed at run time holds until the code says something else than it said when it was stored;
-    then the code holds. So restarts undo no change, and a deployment is not ignored.
+    While the declaration is the one that was stored, the stored entry stays, with its changes at run time: a
+    restart does not undo them. A changed declaration replaces it, except for a pause.
     """
     declaration = attrs.evolve(declared, declared=declared.fingerprint)
     if stored is None:
@@ -303,11 +286,11 @@ def reconcile(declared: CronEntry, stored: CronEntry | None, *, now: datetime) -
 
 
 def orphaned(entry: CronEntry, declared: Container[str]) -> bool:
-    """Say whether a stored entry came from code that no longer has it, given the names that are declared now.
+    """Return whether `entry` came from code that no longer declares it.
 
-    It must not tick here: an entry whose schedule has changed in code has another name by default, and would tick
-    by both. Workers that still run the older code declare it, and go on with it. What was made at run time belongs
-    to every worker.
+    An orphaned entry must not tick. By default the name contains the schedule, so after a change in code the old
+    and the new entry would both tick. Workers that still run the old code declare the old entry and keep firing
+    it. Entries created at run time are never orphaned.
     """
     return entry.declared is not None and entry.name not in declared
 
@@ -315,51 +298,65 @@ def orphaned(entry: CronEntry, declared: Container[str]) -> bool:
 _SPEC: Final = ("job", "args", "options", "expression", "interval", "timezone", "missed", "since", "declared")
 
 
-def _named(name: str | None, entry: CronEntry) -> CronEntry:
-    """Return `entry` under the name given, or one made of what tells entries of a job apart."""
+def _new_entry(
+    job: str,
+    name: str | None,
+    *,
+    args: Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
+    **schedule: Any,
+) -> CronEntry:
+    """Return an entry; without a name, it is named by job, schedule and payload."""
+    entry = CronEntry(
+        name=job if name is None else name,
+        job=job,
+        args=_plain(args, of=f"cron job {job!r}: args"),
+        options=_plain(options, of=f"cron job {job!r}: options"),
+        **schedule,
+    )
     if name is not None:
-        return attrs.evolve(entry, name=name)
+        return entry
     payload = f"#{_digest(entry.args)[:8]}" if entry.args else ""
-    return attrs.evolve(entry, name=f"{entry.job}[{entry.schedule}]{payload}")
+    return attrs.evolve(entry, name=f"{job}[{entry.schedule}]{payload}")
 
 
 def _check(entry: CronEntry) -> None:
-    """Refuse an entry that cannot tick."""
+    """Refuse an entry with an invalid field, or one that would never tick."""
     if (entry.expression is None) == (entry.interval is None):
-        msg = "give a cron expression or an interval, one of them"
+        msg = "use either a cron expression or an interval"
         raise InvalidSetting(msg)
     for field in ("name", "job", "timezone", "expression"):
         value: object = getattr(entry, field)
-        if value is not None and not (isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT):
-            msg = f"{field} is {value!r}: give a text of 1 to {_LONGEST_TEXT} characters"
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= _MAX_TEXT_LENGTH):
+            msg = f"{field} is {value!r}: use a string of 1 to {_MAX_TEXT_LENGTH} characters"
             raise InvalidSetting(msg)
     for field in ("args", "options"):
         payload: object = getattr(entry, field)
         if not isinstance(payload, Mapping):
-            msg = f"{field} is {payload!r}: give a mapping"
+            msg = f"{field} is {payload!r}: use a mapping"
             raise InvalidSetting(msg)
     if entry.missed not in get_args(Missed):
         msg = f"missed is {entry.missed!r}: use 'skip', 'once' or 'all'"
         raise InvalidSetting(msg)
     step: object = entry.interval
-    if step is not None and not (isinstance(step, timedelta) and _SHORTEST <= step <= _LONGEST):
-        msg = f"interval is {step}: give a timedelta, or seconds, between a second and a century"
+    if step is not None and not (isinstance(step, timedelta) and _MIN_INTERVAL <= step <= _MAX_INTERVAL):
+        msg = f"interval is {step}: use a timedelta or seconds, from one second to a century"
         raise InvalidSetting(msg)
     if entry.expression is not None:
         wall_clock(entry.expression, entry.timezone)
 
 
 def _schedule_of(entry: CronEntry, *, fallback: datetime) -> Schedule:
-    """Return what `entry` ticks by; an interval without an anchor counts from `fallback`."""
+    """Return the schedule of `entry`; an interval without an anchor counts from `fallback`."""
     if entry.interval is not None:
         return Interval(entry.interval, _anchor(entry) or fallback)
     return wall_clock(entry.expression or "", entry.timezone)
 
 
 def _anchor(entry: CronEntry) -> datetime | None:
-    """Return from when on `entry` may tick.
+    """Return the time from which `entry` may tick.
 
-    Intervals count from the whole second: what a database rounds is then never part of a tick.
+    Intervals count from a whole second, so that rounding in the database does not change their ticks.
     """
     if entry.anchor is None or entry.interval is None:
         return entry.anchor
@@ -367,9 +364,9 @@ def _anchor(entry: CronEntry) -> datetime | None:
 
 
 def _bounds(entry: CronEntry) -> list[datetime]:
-    """Return moments up to which no tick is wanted."""
+    """Return the times up to which no tick is due."""
     anchor = _anchor(entry)
-    bounds = [] if anchor is None else [anchor - _INSTANT]
+    bounds = [] if anchor is None else [anchor - _MICROSECOND]  # a tick at the anchor itself is due
     return bounds if entry.since is None else [*bounds, entry.since]
 
 
@@ -381,13 +378,13 @@ def _between(schedule: Schedule, after: datetime, *, until: datetime) -> Iterato
         tick = schedule.after(tick)
 
 
-def _differ(one: CronEntry, other: CronEntry) -> bool:
-    """Say whether two entries want different ticks."""
-    return (one.schedule, one.missed) != (other.schedule, other.missed)
+def _differ(entry: CronEntry, other: CronEntry) -> bool:
+    """Return whether two entries can have different ticks due."""
+    return (entry.schedule, entry.missed) != (other.schedule, other.missed)
 
 
 def _canonical(value: object, *, of: str = "value") -> str:
-    """Return the one JSON text that equal values have."""
+    """Return `value` as JSON; equal values give equal text."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -396,7 +393,7 @@ def _canonical(value: object, *, of: str = "value") -> str:
 
 
 def _plain(value: Mapping[str, Any] | None, *, of: str) -> dict[str, Any]:
-    """Return a copy that is what it will be when it comes back from the database."""
+    """Return a copy as it will be when read from the database: lists instead of tuples, for example."""
     plain: dict[str, Any] = json.loads(_canonical(dict(value or {}), of=of))
     return plain
 

@@ -1,7 +1,7 @@
-"""Hold what is known of a job: as enqueued, as claimed, as ended, as stored.
+"""A job as enqueued, as claimed, as ended and as stored.
 
-`NewJob`, `Claimed` and `Outcome` are named tuples, not attrs classes, because one of each is made per job and an
-attempt's whole budget is 25 µs: a named tuple from a database row costs 0.3 µs, a frozen attrs class 2 µs.
+`NewJob`, `Claimed` and `Outcome` are named tuples and not attrs classes. One of each is created per job, and the
+budget of an attempt is 25 µs. A named tuple from a database row takes 0.3 µs, a frozen attrs class 2 µs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["AttemptRecord", "Claimed", "JobRecord", "JobRef", "NewJob", "Outcome
 
 @attrs.frozen
 class Progress:
-    """How far a running job says it is."""
+    """Progress that a running job has reported: `done` of `total`, and a note."""
 
     done: float
     total: float | None = None
@@ -33,7 +33,7 @@ class Progress:
 
 @attrs.frozen
 class AttemptRecord:
-    """One attempt that is over: when, where, and how it ended."""
+    """Record of an attempt that has ended."""
 
     number: int
     end: End
@@ -47,10 +47,10 @@ class AttemptRecord:
 
 @attrs.frozen(kw_only=True)
 class JobRecord:
-    """A job as the database holds it. Times are aware UTC datetimes.
+    """A job as stored in the database. Datetimes are aware and in UTC.
 
-    ``attempt`` counts the attempts used, the running one included; ``attempts`` holds those that are over,
-    oldest first (the newest hundred are kept).
+    ``attempt`` is the number of attempts used, including a running one. ``attempts`` has the attempts that have
+    ended, oldest first; the newest hundred are kept.
     """
 
     id: int
@@ -77,11 +77,11 @@ class JobRecord:
 
 
 class NewJob(NamedTuple):
-    """A job on its way into the database.
+    """A job to insert into the database.
 
-    ``args`` and ``metadata`` are JSON texts. ``schedule_at`` is a time, ``delay`` seconds from the
-    database's now; with neither the job is due at once, with both is a caller's mistake.
-    ``timeout`` is seconds for this job alone; ``None`` leaves it to the job class.
+    ``args`` and ``metadata`` are JSON text. The job is due at ``schedule_at``, or ``delay`` after the time of the
+    database; by default immediately. Only one of the two may be set. ``timeout`` is in seconds; ``None`` means
+    the timeout of the job class.
     """
 
     name: str
@@ -99,17 +99,17 @@ class NewJob(NamedTuple):
 
 
 class JobRef(NamedTuple):
-    """Name one claim of one job; every write about an attempt is fenced by it."""
+    """Identity of an attempt: job and lease. Every write about an attempt is fenced by it."""
 
     id: int
     lease: int
 
 
 class Claimed(NamedTuple):
-    """A job that a worker has just leased.
+    """A job that a worker has just claimed.
 
-    ``args``, ``metadata`` are JSON texts, ``saved`` and ``progress`` JSON texts or ``None``. The last
-    fields are filled only for a job that has been run before.
+    ``args`` and ``metadata`` are JSON text; ``saved`` and ``progress`` are JSON text or ``None``. The last three
+    fields have values only for a job that has run before.
     """
 
     id: int
@@ -133,13 +133,12 @@ class Claimed(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended and what follows, for `AttemptStore.finish`.
+    """Outcome of an attempt, to be written by `AttemptStore.finish`.
 
-    ``delay`` is seconds from the database's now until the job is due again (retry, snooze).
-    ``spent`` says whether the attempt counts against ``max_attempts``; if not it is given back.
-    ``result`` is a JSON text. ``children`` are ids of jobs to wait for (`After`): the job is due when
-    all of them are final. A clean end has no message and needs no row of its own. ``end`` is ``None`` for
-    a claimed job that was never started and is given back: it leaves no record at all.
+    ``delay`` is the time in seconds until a retried or snoozed job is due again. ``spent`` is false if the attempt
+    does not count towards ``max_attempts``. ``result`` is JSON text. ``children`` are ids of the jobs to wait for
+    (`After`): the job is due when all of them are final. A successful attempt has no message, and needs no row of
+    its own. ``end`` is ``None`` for a claimed job that was given back before it started: it leaves no record.
     """
 
     id: int
@@ -156,21 +155,21 @@ class Outcome(NamedTuple):
 
 
 def result_of(record: JobRecord) -> Any:
-    """Return what a final job returned.
+    """Return the result of a final job.
 
     Raises:
-        JobFailed: its attempts are used up.
-        JobCancelled: it was cancelled.
-        JobDiscarded: it gave itself up, or its RETRY predicate did.
+        JobFailed: all attempts were used.
+        JobCancelled: the job was cancelled.
+        JobDiscarded: the job returned `Discard`, or its RETRY predicate refused a retry.
 
     """
     if record.state is State.COMPLETED:
         return record.result
     last = record.attempts[-1] if record.attempts else None
-    what = f"job {record.id} ({record.name})"
+    label = f"job {record.id} ({record.name})"
     if record.state is State.CANCELLED:
-        raise JobCancelled(f"{what} was cancelled: {record.cancel_reason or 'no reason given'}", record)
-    said = f"{last.error_type or last.end}: {last.message}" if last is not None else "no attempt was made"
+        raise JobCancelled(f"{label} was cancelled: {record.cancel_reason or 'no reason given'}", record)
+    error = f"{last.error_type or last.end}: {last.message}" if last is not None else "it never ran"
     if record.max_attempts is not None and record.attempt >= record.max_attempts:
-        raise JobFailed(f"{what} failed in all of its {record.attempt} attempts, at last with {said}", record)
-    raise JobDiscarded(f"{what} was discarded after {record.attempt} attempts: {said}", record)
+        raise JobFailed(f"{label} failed; last error of {record.attempt} attempts: {error}", record)
+    raise JobDiscarded(f"{label} was discarded; last error of {record.attempt} attempts: {error}", record)

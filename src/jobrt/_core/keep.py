@@ -1,18 +1,17 @@
-"""Say how long finished jobs are kept, and turn that into rules that a storage can carry out.
+"""Retention of finished jobs: the user's settings, and the rules that a storage executes.
 
-A `Keep` is what a user writes; a `PruneRule` is what `plan` makes of it, and all that a storage sees. A rule
-has one meaning, whatever it was made from: *a finished job goes when it finished longer ago than `age` and is
-not among the newest `keep_at_least` of its name*.
+A user writes a `Keep`; `plan` converts it to a `PruneRule` for the storage. A rule means: *a finished job is
+deleted if it finished more than `age` ago and is not one of the newest `keep_at_least` jobs of its name*.
 
 ========================  ==============================================================================
-``Keep(age=a)``           what finished longer ago than ``a`` goes
-``Keep(count=n)``         the newest ``n`` of each job name stay, the others go at once
-``Keep(age=a, count=n)``  what finished longer ago than ``a`` goes, but the newest ``n`` of each name stay
-``Keep()``                nothing goes
-``Keep(age=0)``           everything goes, at the next pruning
+``Keep(age=a)``           jobs that finished more than ``a`` ago are deleted
+``Keep(count=n)``         the newest ``n`` jobs of each name are kept, others are deleted
+``Keep(age=a, count=n)``  as ``Keep(age=a)``, but the newest ``n`` jobs of each name are kept
+``Keep()``                all jobs are kept
+``Keep(age=0)``           all jobs are deleted at the next pruning
 ========================  ==============================================================================
 
-Only finished jobs are pruned (`jobrt._core.states.FINAL`): no setting can lose a live one.
+Only finished jobs (`jobrt._core.states.FINAL`) are pruned. No setting can delete other jobs.
 """
 
 from __future__ import annotations
@@ -28,45 +27,45 @@ from jobrt.errors import InvalidSetting
 
 __all__ = ["Keep", "KeepByState", "PruneRule", "default_keep", "plan"]
 
-# A century. More is a slip, and `now - age` has to be a time that Python and the databases can hold.
-_LONGEST: Final = timedelta(days=36_525)
+# A century. A longer age is a mistake, and `now - age` must be in the range of datetime and of the databases.
+_MAX_AGE: Final = timedelta(days=36_525)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    """Say whether `value` is an int or a float; True and False are neither, here."""
+    """Return whether `value` is an int or a float, and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _age(value: timedelta | float | None) -> timedelta | None:
-    """Return `value`, a timedelta or seconds, as a timedelta."""
+    """Return an age, a timedelta or seconds, as a timedelta."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds is None:
         return None
-    if _is_number(seconds) and 0 <= seconds <= _LONGEST.total_seconds():
+    if _is_number(seconds) and 0 <= seconds <= _MAX_AGE.total_seconds():
         return timedelta(seconds=seconds)
-    msg = f"Keep.age is {value!r}: give a timedelta, or seconds, between 0 and a century"
+    msg = f"Keep.age is {value!r}: use a timedelta or seconds, from 0 to a century"
     raise InvalidSetting(msg)
 
 
 def _count(value: int | None) -> int | None:
-    """Return `value` if it is a number of jobs."""
+    """Return `value` if it is a valid number of jobs."""
     if value is None or (_is_number(value) and isinstance(value, int) and value >= 0):
         return value
-    msg = f"Keep.count is {value!r}: give how many jobs of each name stay, 0 or more"
+    msg = f"Keep.count is {value!r}: use the number of jobs to keep of each name, 0 or more"
     raise InvalidSetting(msg)
 
 
 def _name(job: object) -> str:
-    """Return the name under which `job` (a name, a job class, a decorated function) is stored."""
+    """Return the stored name of `job`: a name, a job class or a decorated function."""
     name = job if isinstance(job, str) else getattr(job, "NAME", getattr(job, "__name__", None))
     if isinstance(name, str) and name:
         return name
-    msg = f"Keep.only and Keep.except_ take job names or job classes, not {job!r}"
+    msg = f"Keep.only or Keep.except_ has {job!r}: use job names or job classes"
     raise InvalidSetting(msg)
 
 
 def _names(jobs: object) -> tuple[str, ...]:
-    """Return the names that one job, or several, stand for; sorted, each once."""
+    """Return the names of a job or of several jobs, sorted and without duplicates."""
     if isinstance(jobs, str | type) or not isinstance(jobs, Iterable):
         return (_name(jobs),)
     return tuple(sorted({_name(job) for job in cast("Iterable[object]", jobs)}))
@@ -74,16 +73,16 @@ def _names(jobs: object) -> tuple[str, ...]:
 
 @attrs.frozen
 class Keep:
-    """How long the finished jobs of one state are kept; the module's table says how the two limits combine.
+    """Retention of finished jobs in one state; see the table of the module.
 
     Args:
-        age: a timedelta, or seconds, since the job finished; ``None``: age alone removes nothing.
-        count: how many of each job name stay, the newest first; 0 keeps none.
-        only: names or classes of the jobs that this is about; empty: all.
-        except_: names or classes of the jobs that it is not about; give this or `only`, not both.
+        age: maximum time since the job finished, as a timedelta or seconds; ``None`` for no maximum.
+        count: number of jobs to keep of each name, the newest first; 0 keeps none.
+        only: names or classes of the jobs to which this applies; empty: all jobs.
+        except_: names or classes of the jobs to which this does not apply. Not together with `only`.
 
     Raises:
-        InvalidSetting: a limit is negative or no number, a name is none, or both kinds of name are given.
+        InvalidSetting: a limit is invalid, a name is invalid, or both `only` and `except_` are set.
 
     """
 
@@ -94,33 +93,33 @@ class Keep:
 
     def __attrs_post_init__(self) -> None:
         if self.only and self.except_:
-            msg = f"Keep(only={self.only!r}, except_={self.except_!r}): give one of them, not both"
+            msg = f"Keep(only={self.only!r}, except_={self.except_!r}): use only one of the two"
             raise InvalidSetting(msg)
 
     @property
     def forever(self) -> bool:
-        """Say whether this removes nothing."""
+        """Whether all jobs are kept."""
         return self.age is None and self.count is None
 
 
 KeepByState: TypeAlias = Mapping[str, Keep | Sequence[Keep]]
-"""Retention by state name; several `Keep` for one state are for different jobs (``only``, ``except_``)."""
+"""Retention by state; a state can have several `Keep`, for different jobs (``only``, ``except_``)."""
 
 
 @attrs.frozen(kw_only=True)
 class PruneRule:
-    """One thing to delete: the final jobs of `state` that are covered, old enough, and not among the newest.
+    """Rule for deleting finished jobs: those that are covered, old enough, and not among the newest.
 
-    *Newest* is by ``finished_at``, then ``id``, counted for each job name over all that the rule covers.
+    *Newest* means by ``finished_at``, then by ``id``, separately for each name, among the covered jobs.
 
     Args:
-        state: the state, a final one.
-        age: how long ago a job must have finished to go; ``None``: at any time.
-        keep_at_least: how many of the newest of each name never go.
-        only: the job names covered; empty: all.
-        except_: the job names not covered.
-        queue: the queue covered; ``None``: all.
-        except_queues: the queues not covered, because they have rules of their own.
+        state: the final state covered.
+        age: minimum time since a job finished; ``None`` for no minimum.
+        keep_at_least: number of the newest jobs of each name that are kept.
+        only: job names covered; empty: all.
+        except_: job names not covered.
+        queue: queue covered; ``None``: all.
+        except_queues: queues not covered, because they have rules of their own.
 
     """
 
@@ -133,7 +132,7 @@ class PruneRule:
     except_queues: tuple[str, ...] = ()
 
     def covers(self, state: str, *, name: str, queue: str) -> bool:
-        """Say whether a job of that state, name and queue is counted and judged by this rule."""
+        """Return whether the rule covers jobs of that state, name and queue."""
         return (
             state == self.state
             and (not self.only or name in self.only)
@@ -143,16 +142,16 @@ class PruneRule:
         )
 
     def removes(self, finished_at: datetime, *, newer: int, now: datetime) -> bool:
-        """Say whether a covered job goes, when `newer` covered jobs of its name finished after it."""
+        """Return whether to delete a covered job; `newer` is the number of newer covered jobs of its name."""
         old = self.age is None or finished_at < now - self.age
         return old and newer >= self.keep_at_least
 
 
 def default_keep() -> KeepByState:
-    """Return what applies where an app says nothing: a day for completed, a week, a month for dead letters.
+    """Return the default retention: completed jobs a day, cancelled jobs a week, discarded jobs a month.
 
-    A day of completed jobs answers "did it run?"; a cancelled one was somebody's wish, who may want it back
-    within the week; discarded ones are there to be rerun, and whoever does that may be on holiday.
+    Completed jobs show for a day that they ran. Cancelled jobs can be wanted back within a week. Discarded jobs
+    wait for a rerun, and the person who reruns them can be on holiday.
     """
     return {
         State.COMPLETED: Keep(timedelta(days=1)),
@@ -164,46 +163,47 @@ def default_keep() -> KeepByState:
 def plan(
     keep: KeepByState | None = None, *, queues: Mapping[str, KeepByState | None] | None = None
 ) -> tuple[PruneRule, ...]:
-    """Return the rules that an app's retention and that of its queues amount to.
+    """Return the rules for the retention of an app and its queues.
 
-    A state that `keep` leaves out has `default_keep`; a state that a queue leaves out has the app's. What a
-    queue says about a state replaces what the app says about it, for that queue.
+    For each state, the retention of the queue applies, else that of the app, else `default_keep`.
 
     Args:
-        keep: the app's retention by state.
-        queues: the retention of queues that have their own (``None``: has not).
+        keep: retention of the app by state.
+        queues: retention of each queue by state; ``None`` for a queue without its own.
 
     Raises:
-        InvalidSetting: a state that is not final, or a value that is neither a `Keep` nor several.
+        InvalidSetting: a state is not final, or a value is neither a `Keep` nor a sequence of `Keep`.
 
     """
-    own = {
-        name: _by_state(f"queue {name!r}: keep", theirs) for name, theirs in (queues or {}).items() if theirs
+    of_queues = {
+        queue: _by_state(f"queue {queue!r}: keep", of_queue)
+        for queue, of_queue in (queues or {}).items()
+        if of_queue
     }
-    general = {**_by_state("default", default_keep()), **_by_state("keep", keep or {})}
+    of_app = {**_by_state("default", default_keep()), **_by_state("keep", keep or {})}
     rules: list[PruneRule | None] = []
-    for state, keeps in general.items():
-        others = tuple(sorted(name for name, theirs in own.items() if state in theirs))
-        rules += [_rule(state, one, except_queues=others) for one in keeps]
-    for name, theirs in own.items():
-        rules += [_rule(state, one, queue=name) for state, keeps in theirs.items() for one in keeps]
+    for state, keeps in of_app.items():
+        others = tuple(sorted(queue for queue, of_queue in of_queues.items() if state in of_queue))
+        rules += [_rule(state, item, except_queues=others) for item in keeps]
+    for queue, of_queue in of_queues.items():
+        rules += [_rule(state, item, queue=queue) for state, keeps in of_queue.items() for item in keeps]
     return tuple(rule for rule in rules if rule is not None)
 
 
 def _by_state(where: str, keep: Any) -> dict[State, tuple[Keep, ...]]:
-    """Check a retention setting, whatever it is; `where` begins the message."""
+    """Return a checked retention setting; `where` starts the error message."""
     if not isinstance(keep, Mapping):
-        msg = f"{where} is {keep!r}: give a mapping from a state to a jobrt.Keep"
+        msg = f"{where} is {keep!r}: use a mapping from a state to a jobrt.Keep"
         raise InvalidSetting(msg)
     checked: dict[State, tuple[Keep, ...]] = {}
     for state, value in cast("Mapping[str, object]", keep).items():
         if state not in FINAL:
-            msg = f"{where}[{state!r}]: only finished jobs are pruned; use {', '.join(sorted(FINAL))}"
+            msg = f"{where} has {state!r}: only finished jobs are pruned; use {', '.join(sorted(FINAL))}"
             raise InvalidSetting(msg)
         keeps = tuple(cast("Sequence[object]", value)) if isinstance(value, Sequence) else (value,)
-        checked[State(state)] = tuple(one for one in keeps if isinstance(one, Keep))
+        checked[State(state)] = tuple(item for item in keeps if isinstance(item, Keep))
         if len(checked[State(state)]) < len(keeps):
-            msg = f"{where}[{str(state)!r}] is {value!r}: give a jobrt.Keep, or several"
+            msg = f"{where}[{str(state)!r}] is {value!r}: use a jobrt.Keep or a list of them"
             raise InvalidSetting(msg)
     return checked
 
@@ -211,7 +211,7 @@ def _by_state(where: str, keep: Any) -> dict[State, tuple[Keep, ...]]:
 def _rule(
     state: State, keep: Keep, *, queue: str | None = None, except_queues: tuple[str, ...] = ()
 ) -> PruneRule | None:
-    """Return the rule that `keep` means for `state`, or None if it removes nothing."""
+    """Return the rule of a `Keep`, or None if all jobs are kept."""
     if keep.forever:
         return None
     return PruneRule(

@@ -1,4 +1,4 @@
-"""Say how a queue is served."""
+"""Settings of a queue, and its status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Queue", "QueueStatus", "as_queue"]
 
 def _positive(_self: object, field: attrs.Attribute[Any], value: float | None) -> None:
     if value is not None and (isinstance(value, bool) or value <= 0):
-        msg = f"Queue.{field.name} is {value!r}: give a number above zero"
+        msg = f"Queue.{field.name} is {value!r}: use a number above zero"
         raise InvalidSetting(msg)
 
 
@@ -31,15 +31,15 @@ def _path(_self: object, _field: object, value: str | None) -> None:
 
 @attrs.frozen
 class Queue:
-    """How one queue is served.
+    """Settings of a queue.
 
     Args:
-        concurrency: attempts at once in one worker process.
-        cluster_limit: attempts at once over all workers; ``None`` for no such limit.
-        key: what `per_key` counts by: ``"name"``, ``"args.FIELD"`` or ``"metadata.FIELD"``.
-        per_key: attempts at once over all workers with the same key.
-        poll_interval: seconds between looks at the database when no wake-up comes.
-        keep: retention for this queue's jobs, by state; ``None`` leaves it to the app's.
+        concurrency: maximum number of concurrent attempts in a worker process.
+        cluster_limit: maximum number of concurrent attempts in all workers; ``None`` for no limit.
+        key: field that `per_key` counts by: ``"name"``, ``"args.FIELD"`` or ``"metadata.FIELD"``.
+        per_key: maximum number of concurrent attempts with the same key, in all workers.
+        poll_interval: seconds between polls of the database when no notification arrives.
+        keep: retention of this queue's jobs, by state; ``None`` for the retention of the app.
 
     """
 
@@ -52,26 +52,26 @@ class Queue:
 
     def __attrs_post_init__(self) -> None:
         if (self.key is None) != (self.per_key is None):
-            msg = "Queue.key and Queue.per_key go together: give both or neither"
+            msg = "Queue.key and Queue.per_key go together: use both or neither"
             raise InvalidSetting(msg)
 
     @property
     def clustered(self) -> bool:
-        """Say whether a limit holds over all workers, which makes claims take turns."""
+        """Whether the queue has a limit for all workers. Workers then claim one after the other."""
         return self.cluster_limit is not None or self.per_key is not None
 
 
 def as_queue(name: str, value: int | Queue) -> Queue:
-    """Return the settings that ``queues={name: value}`` means.
+    """Return the settings for an item of ``queues={name: value}``.
 
     Raises:
-        InvalidSetting: the value is neither a positive int nor a `Queue`; names the queue.
+        InvalidSetting: the value is neither a positive int nor a `Queue`; the message names the queue.
 
     """
     if isinstance(value, Queue):
         return value
     if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"queue {name!r}: give its concurrency as an int, or a jobrt.Queue, not {value!r}"
+        msg = f"queue {name!r} is {value!r}: use an int, its concurrency, or a jobrt.Queue"
         raise InvalidSetting(msg)
     try:
         return Queue(value)
@@ -82,12 +82,12 @@ def as_queue(name: str, value: int | Queue) -> Queue:
 
 @attrs.frozen(kw_only=True)
 class QueueStatus:
-    """What the database knows about a queue.
+    """Status of a queue in the database.
 
-    ``paused`` and ``concurrency`` (``None``: as configured) are the operator's settings; the counts are
-    of jobs now; ``oldest_due`` is seconds the longest-due waiting job has been waiting, ``None`` if none.
-    If only so many were to be counted, ``names`` are those of the due jobs that were, and with ``more``
-    there are more waiting ones.
+    ``paused`` and ``concurrency`` (``None``: as configured) were set at run time. ``available``, ``scheduled``,
+    ``retryable`` and ``executing`` are numbers of jobs. ``oldest_due`` is the time in seconds since the oldest due
+    job became due, or ``None``. If counting was limited, ``names`` has the names of the due jobs that were counted,
+    and ``more`` is true if there are others.
     """
 
     name: str

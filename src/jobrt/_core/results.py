@@ -1,6 +1,6 @@
-"""Name what `run` may return when it wants something other than ``completed``.
+"""Values that `run` returns for a job that is not to be ``completed``.
 
-They are values, not exceptions: a job decides, it does not fail.
+They are not exceptions, because the attempt did not fail.
 """
 
 from __future__ import annotations
@@ -27,48 +27,51 @@ def _delay(value: timedelta | float) -> timedelta:
 
 def _not_negative(_self: object, _field: object, delay: timedelta) -> None:
     if delay < timedelta(0):
-        msg = f"Snooze.delay is {delay}: a job cannot be due in the past; Snooze(0) runs it again at once"
+        msg = f"Snooze.delay is {delay}: a job cannot be due in the past; use Snooze(0) to run it immediately"
         raise ValueError(msg)
 
 
 def _reason(_self: Any, _field: object, reason: object) -> None:
     if not isinstance(reason, str):
-        msg = f"{type(_self).__name__}.reason is {reason!r}: give a str, it is shown to people"
+        msg = f"{type(_self).__name__}.reason is {reason!r}: give a str, which is shown to users"
         raise TypeError(msg)
 
 
 def _ids(children: Iterable[Any]) -> tuple[int, ...]:
     ids = tuple(getattr(child, "id", child) for child in children)
-    for one in ids:
-        if isinstance(one, bool) or not isinstance(one, int):
-            msg = f"After has {one!r}: give handles, or ids of jobs"
+    for child_id in ids:
+        if isinstance(child_id, bool) or not isinstance(child_id, int):
+            msg = f"After has {child_id!r}: give handles, or ids of jobs"
             raise TypeError(msg)
     return ids
 
 
 @attrs.frozen
 class Snooze:
-    """Run again in `delay` (seconds or a timedelta), without using up an attempt."""
+    """Value to return to run the job again after `delay` (seconds or a timedelta), without using an attempt."""
 
     delay: timedelta = attrs.field(converter=_delay, validator=_not_negative)
 
 
 @attrs.frozen
 class Cancel:
-    """End the job as ``cancelled``, for a reason that is kept with it."""
+    """Value to return to end the job as ``cancelled``; the reason is stored with it."""
 
     reason: str = attrs.field(default="", validator=_reason)
 
 
 @attrs.frozen
 class Discard:
-    """End the job as ``discarded``, attempts left or not, for a reason that is kept with it."""
+    """Value to return to end the job as ``discarded``, without a retry; the reason is stored with it."""
 
     reason: str = attrs.field(default="", validator=_reason)
 
 
 @attrs.frozen
 class After:
-    """Run again when all of `children` (handles, or ids of jobs) have ended, without using up an attempt."""
+    """Value to return to run the job again when all `children` have ended, without using an attempt.
+
+    `children` are handles, or ids of jobs.
+    """
 
     children: tuple[int, ...] = attrs.field(converter=_ids)

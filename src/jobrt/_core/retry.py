@@ -1,17 +1,11 @@
-"""Decide whether a failed job runs again, and when.
+"""Decisions after a failed attempt: whether the job runs again, and when.
 
-A ``BACKOFF`` is a tenacity *wait* (any `tenacity.wait.wait_base`, sums and chains included) or a function of
-the job's record that returns a timedelta, or seconds. The class tells them apart: whatever is no `wait_base`
-is called with the record. A ``RETRY`` is a tenacity *retry* predicate.
+A ``BACKOFF`` is a tenacity *wait* (a `tenacity.wait.wait_base`), or a function of the job's record that returns
+a timedelta or seconds. Any callable that is not a `wait_base` is called with the record. A ``RETRY`` is a
+tenacity *retry* predicate.
 
-Both are the user's code and run while a failure is being written down. So they cannot make that fail: one
-that raises, or answers nonsense, is told of in a ``warning``, and the default holds instead.
-
-tenacity has constant (`wait_fixed`), linear (`wait_incrementing`) and exponential (`wait_exponential`) waits.
-This module adds what it lacks: `polynomial`, and `jittered` and `bounded` for any wait. They are waits
-themselves, so they add up, chain and nest with tenacity's, also outside jobrt. Each does its one thing to
-what it is given, so the order is the one that is written: in ``bounded(jittered(w, relative=0.1), max=60)``
-the jitter comes first, and 60 s is never exceeded.
+Both are user code, and they run while jobrt records a failure. They cannot make the recording fail: if a
+strategy raises or returns an invalid value, the default is used and the decision has a ``warning``.
 """
 
 from __future__ import annotations
@@ -29,13 +23,13 @@ from tenacity.retry import retry_base
 from tenacity.wait import wait_base
 
 from jobrt._core.job import JobRecord
-from jobrt.backoff import LONGEST, CallState, seconds_of
+from jobrt.backoff import MAX_DELAY, CallState, seconds_of
 from jobrt.errors import InvalidJob
 
 __all__ = [
-    "Answer",
     "Backoff",
     "Delay",
+    "RetryDecision",
     "RetryPredicate",
     "as_backoff",
     "as_retry",
@@ -45,30 +39,36 @@ __all__ = [
 ]
 
 Backoff: TypeAlias = wait_base | Callable[[JobRecord], timedelta]
-"""What a job's ``BACKOFF`` may be."""
+"""Type of a job's ``BACKOFF``."""
 
 RetryPredicate: TypeAlias = retry_base | Callable[[RetryCallState], bool]
-"""What a job's ``RETRY`` may be."""
+"""Type of a job's ``RETRY``."""
 
 _DEFAULT_BASE: Final = 2.0
 _DEFAULT_JITTER: Final = 0.1
 _DEFAULT_MAX: Final = 7 * 24 * 3600.0
 
-# 2**20 s is beyond the seven days, so that no later attempt needs a greater power, nor can one overflow.
-_DEFAULT_LAST_POWER: Final = 20
+# 2**20 s is more than seven days, so no attempt needs a greater power. A greater one could overflow.
+_DEFAULT_MAX_POWER: Final = 20
+
+_BACKOFF_REMEDY: Final = (
+    "use a tenacity wait such as tenacity.wait_fixed(5), "
+    "or a plain function of the job record that returns a timedelta"
+)
+_RETRY_REMEDY: Final = "use a tenacity predicate such as tenacity.retry_if_exception_type(OSError)"
 
 
 @attrs.frozen
 class Delay:
-    """How long to wait, from 0 to `LONGEST`, and what was wrong with the ``BACKOFF``, if anything."""
+    """Delay before the next attempt, from 0 to `MAX_DELAY`; `warning` says what was wrong with the ``BACKOFF``."""
 
     wait: timedelta
     warning: str | None = None
 
 
 @attrs.frozen
-class Answer:
-    """Whether to try again, and what was wrong with the ``RETRY``, if anything; true when `retry` is."""
+class RetryDecision:
+    """Decision whether to retry, true if `retry` is; `warning` says what was wrong with the ``RETRY``."""
 
     retry: bool
     warning: str | None = None
@@ -78,17 +78,17 @@ class Answer:
 
 
 def default_delay(attempt: int, *, chance: Callable[[], float]) -> timedelta:
-    """Return the delay after the `attempt`-th failure: 2, 4, 8, 16 … s, ±10 %, at most seven days.
+    """Return the default delay after attempt number `attempt`: 2, 4, 8, 16 … s, ±10 %, at most seven days.
 
-    The seven days bound the doubling and, again, what jitter makes of it; so late attempts still spread, over
-    the last tenth of the week.
+    The limit is applied before the jitter and again after it. So late attempts still spread, over the last
+    tenth of the week.
 
     Args:
-        attempt: attempts used, from 1.
-        chance: draws from 0 (inclusive) to 1.
+        attempt: attempts used so far, counted from 1.
+        chance: source of random numbers from 0 (inclusive) to 1.
 
     """
-    seconds = min(_DEFAULT_BASE ** min(max(attempt, 1), _DEFAULT_LAST_POWER), _DEFAULT_MAX)
+    seconds = min(_DEFAULT_BASE ** min(max(attempt, 1), _DEFAULT_MAX_POWER), _DEFAULT_MAX)
     seconds += seconds * _DEFAULT_JITTER * (2 * chance() - 1)
     return timedelta(seconds=min(seconds, _DEFAULT_MAX))
 
@@ -101,10 +101,10 @@ def delay_for(
     record: JobRecord,
     chance: Callable[[], float],
 ) -> Delay:
-    """Return how long a job waits after its `attempt`-th failure.
+    """Return the delay of a job after attempt number `attempt` failed.
 
-    A backoff of None is the default. In place of one that raises, or returns what is negative, endless or no
-    duration, the default holds; one beyond `LONGEST` is cut to it. Either way the result says so.
+    A backoff of None means the default. The default is also used, with a warning, if the backoff raises or if
+    its value is negative, infinite or not a duration. A delay above `MAX_DELAY` is reduced to it, with a warning.
     """
     if backoff is None:
         return Delay(default_delay(attempt, chance=chance))
@@ -113,87 +113,83 @@ def delay_for(
             value: object = backoff(CallState(record, attempt=attempt, error=error, chance=chance))
         else:
             value = backoff(record)
-    except Exception as problem:  # noqa: BLE001  # the user's code: whatever it does, the failure must be recorded
-        said = f"raised {_one_line(problem)}"
+    except Exception as exception:  # noqa: BLE001  # user code: the failure must be recorded whatever it raises
+        problem = f"raised {_one_line(exception)}"
     else:
-        wait = seconds_of(value)
-        if wait is not None:
-            return _cut(wait, name=record.name)
-        said = f"returned {reprlib.repr(value)}, which is no duration"
-    wait = default_delay(attempt, chance=chance).total_seconds()
-    return Delay(
-        timedelta(seconds=wait), f"BACKOFF of {record.name!r} {said}; the default of {wait:.3g} s holds"
-    )
+        seconds = seconds_of(value)
+        if seconds is not None:
+            return _limited(seconds, name=record.name)
+        problem = f"returned {reprlib.repr(value)}, which is not a duration"
+    default = default_delay(attempt, chance=chance)
+    used = f"the default of {default.total_seconds():.3g} s is used"
+    return Delay(default, f"BACKOFF of {record.name!r} {problem}; {used}")
 
 
-def should_retry(predicate: RetryPredicate | None, *, attempt: int, error: BaseException) -> Answer:
-    """Say whether a job that failed with `error` is worth another attempt.
+def should_retry(predicate: RetryPredicate | None, *, attempt: int, error: BaseException) -> RetryDecision:
+    """Decide whether a job that failed with `error` is retried.
 
-    Without a predicate every `Exception` is. A predicate that raises counts as yes, and the result says so: a
-    needless attempt costs less than a job that is given up because of a slip in its predicate.
+    Without a predicate every `Exception` is retried. If the predicate raises, the job is retried, with a warning:
+    an unnecessary attempt costs less than a job that is lost because of a bug in its predicate.
     """
     if predicate is None:
-        return Answer(isinstance(error, Exception))
+        return RetryDecision(isinstance(error, Exception))
     try:
-        return Answer(bool(predicate(CallState(attempt=attempt, error=error))))
-    except Exception as problem:  # noqa: BLE001  # as above
-        return Answer(retry=True, warning=f"RETRY raised {_one_line(problem)}; the job is retried")
+        return RetryDecision(bool(predicate(CallState(attempt=attempt, error=error))))
+    except Exception as exception:  # noqa: BLE001  # as above
+        warning = f"RETRY raised {_one_line(exception)}; the job is retried"
+        return RetryDecision(retry=True, warning=warning)
 
 
-def _cut(seconds: float, *, name: str) -> Delay:
-    """Return a delay of that many seconds, or of `LONGEST`."""
-    if seconds <= LONGEST.total_seconds():
+def _limited(seconds: float, *, name: str) -> Delay:
+    """Return a delay of `seconds`, or of `MAX_DELAY` if that is less."""
+    if seconds <= MAX_DELAY.total_seconds():
         return Delay(timedelta(seconds=seconds))
-    return Delay(LONGEST, f"BACKOFF of {name!r} is beyond ten years; ten years hold")
+    return Delay(MAX_DELAY, f"BACKOFF of {name!r} is longer than ten years; ten years are used")
 
 
-def _one_line(problem: Exception) -> str:
-    """Return type and message, shortened, also of an exception whose ``__str__`` raises."""
-    return " ".join("".join(traceback.format_exception_only(problem)).split())[:500]
+def _one_line(exception: Exception) -> str:
+    """Return type and message in at most 500 characters, even if ``__str__`` of the exception raises."""
+    return " ".join("".join(traceback.format_exception_only(exception)).split())[:500]
 
 
 def as_backoff(value: object, *, owner: str) -> Backoff | None:
-    """Return a ``BACKOFF`` that can be used; `owner` names the job in the message.
+    """Check a ``BACKOFF`` and return it; `owner` is the name of the job class in the message.
 
     Raises:
         InvalidJob: it is neither a tenacity wait nor a plain function of one argument.
 
     """
-    if value is None or isinstance(value, wait_base) or _takes_one(value):
-        return cast("Backoff | None", value)
-    msg = (
-        f"{owner}.BACKOFF is {value!r}: use a tenacity wait such as tenacity.wait_fixed(5), "
-        "or a plain function of the job record that returns a timedelta"
-    )
-    raise InvalidJob(msg)
+    _check(value, wait_base, f"{owner}.BACKOFF", remedy=_BACKOFF_REMEDY)
+    return cast("Backoff | None", value)
 
 
 def as_retry(value: object, *, owner: str) -> RetryPredicate | None:
-    """Return a ``RETRY`` that can be used; `owner` names the job in the message.
+    """Check a ``RETRY`` and return it; `owner` is the name of the job class in the message.
 
     Raises:
         InvalidJob: it is neither a tenacity predicate nor a plain function of one argument.
 
     """
-    if value is None or isinstance(value, retry_base) or _takes_one(value):
-        return cast("RetryPredicate | None", value)
-    msg = (
-        f"{owner}.RETRY is {value!r}: use a tenacity predicate such as "
-        "tenacity.retry_if_exception_type(OSError)"
-    )
-    raise InvalidJob(msg)
+    _check(value, retry_base, f"{owner}.RETRY", remedy=_RETRY_REMEDY)
+    return cast("RetryPredicate | None", value)
 
 
-def _takes_one(value: object) -> bool:
-    """Say whether `value` is a function that takes one argument and answers without being awaited.
+def _check(value: object, strategy: type, label: str, *, remedy: str) -> None:
+    if value is not None and not isinstance(value, strategy) and not _takes_one_argument(value):
+        msg = f"{label} is {value!r}: {remedy}"
+        raise InvalidJob(msg)
 
-    Classes are not: ``RETRY = OSError`` and ``BACKOFF = wait_fixed`` would be called, and mean nothing.
+
+def _takes_one_argument(value: object) -> bool:
+    """Return whether `value` is a synchronous function of one argument.
+
+    Classes are refused: ``RETRY = OSError`` and ``BACKOFF = wait_fixed`` are mistakes that could be called.
     """
     if not callable(value) or isinstance(value, type) or inspect.iscoroutinefunction(value):
         return False
     try:
         inspect.signature(value).bind(None)
-    except ValueError:  # written in C, without a signature to ask
+    except ValueError:  # written in C, without a signature to inspect
         return True
     except TypeError:
         return False

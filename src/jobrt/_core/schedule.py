@@ -1,21 +1,23 @@
-"""Find the moments at which something ticks: at an interval, or by a cron expression and the clock on the wall.
+"""Schedules: ticks at an interval, or by a cron expression in a time zone.
 
 An expression has five fields (minute, hour, day of month, month, day of week), or six with seconds first, or is an
-alias such as ``@daily``. cronsim reads it and finds matching *wall times*; which *moments* these are, when
-clocks are changed, is decided here, by Debian cron's rule, for five fields and six:
+alias such as ``@daily``. cronsim parses it and finds matching *wall times*: local times without an offset. This
+module converts wall times to ticks in UTC. When the clocks change, it follows the rule of Debian's cron, for five
+fields and for six:
 
 ===============================  ===============================  ======================================
-the entry                        its time is skipped              its time comes twice
+expression                       at a skipped wall time           at a repeated wall time
 ===============================  ===============================  ======================================
-*fixed*: neither hour, minute    runs once, at the moment when    runs the first time
-nor second begins with ``*``     clocks go forward
-*repeating*: one of them does    does not run                     runs both times
+*fixed*: neither hour, minute    ticks once, at the moment when   ticks the first time
+nor second begins with ``*``     the clocks go forward
+*repeating*: one of them does    does not tick                    ticks both times
 ===============================  ===============================  ======================================
 
-So a nightly job runs every night, once; and a job of every ten minutes runs every ten minutes.
+So a nightly job runs exactly once every night, and a job of every ten minutes runs every ten minutes.
 
-cronsim knows time zones too, but (2.8) it has this rule for five fields only, loses ticks where clocks change by
-half an hour (Lord Howe), and when started inside a repeated hour can answer with a moment before its start.
+cronsim 2.8 supports time zones itself, but is not used for them. It has this rule for five fields only, it loses
+ticks where the clocks change by half an hour (Lord Howe), and within a repeated hour it can return a tick before
+the start.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
+from itertools import islice, takewhile
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
@@ -44,7 +47,7 @@ ALIASES: Final = {
     "@hourly": "0 * * * *",
 }
 
-# Name and legal values, in the order of six fields.
+# Name and allowed values of each of the six fields.
 _FIELDS: Final = (
     ("second", "0-59"),
     ("minute", "0-59"),
@@ -54,19 +57,19 @@ _FIELDS: Final = (
     ("day of week", "0-7 (0 and 7 are Sunday), SUN-SAT, 5L (the last Friday) or 5#2 (the second)"),
 )
 
-# Long enough for anything sensible; and Python refuses to read numbers of thousands of digits in its own way.
-_LONGEST_EXPRESSION: Final = 200
+# Longer than any useful expression. Without a limit, int() raises an error of its own above 4,300 digits.
+_MAX_EXPRESSION_LENGTH: Final = 200
 
 _SECOND: Final = timedelta(seconds=1)
 
-# The rarest dates, such as a 29 February that is a Monday, come within 40 years, across a century without leap
-# year. An expression that has no match in 50 years from a leap year is taken to have none; cronsim does the same.
+# The rarest dates, such as Monday 29 February, are at most 40 years apart, across a century without leap year.
+# An expression without a match within 50 years after a leap year has no match; cronsim assumes the same.
 _HORIZON: Final = timedelta(days=50 * 365.25)
 _LEAP_YEAR: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 class Schedule(Protocol):
-    """What ticks. All moments are aware, in UTC."""
+    """Interface of a schedule. Datetimes are aware, and results are in UTC."""
 
     def after(self, moment: datetime) -> datetime | None:
         """Return the first tick later than `moment`, or None if there is none within fifty years."""
@@ -79,7 +82,7 @@ class Schedule(Protocol):
 
 @attrs.frozen
 class Interval:
-    """Tick at `anchor` and each `step` after it: counted from there, so that nothing ever drifts."""
+    """Schedule that ticks at `anchor` and at each multiple of `step` after it, without drift."""
 
     step: timedelta
     anchor: datetime
@@ -89,7 +92,7 @@ class Interval:
         return self.anchor if moment < self.anchor else self._last(moment) + self.step
 
     def until(self, moment: datetime) -> datetime | None:
-        """Return the last tick not later than `moment`, or None before the anchor."""
+        """Return the last tick not later than `moment`, or None if `moment` is before the anchor."""
         return None if moment < self.anchor else self._last(moment)
 
     def _last(self, moment: datetime) -> datetime:
@@ -98,7 +101,7 @@ class Interval:
 
 @attrs.frozen
 class WallClock:
-    """Tick when an expression matches the wall clock of a zone; made by `wall_clock`."""
+    """Schedule that ticks when an expression matches the wall time of a zone; created by `wall_clock`."""
 
     expression: str
     zone: tzinfo
@@ -110,10 +113,10 @@ class WallClock:
         starts = [_wall(local)]
         repeated = _repeated(local)
         if repeated is not None and local.fold == 0:
-            # The clock will go back to where it has been: from there on it is read a second time.
+            # The clock will go back: wall times from the start of the repeated hour on come once more.
             starts.append(repeated[0] - _SECOND)
         return min(
-            (one for start in starts for one in self._first(start, later_than=moment)),
+            (tick for start in starts for tick in self._first(start, later_than=moment)),
             default=None,
         )
 
@@ -123,35 +126,28 @@ class WallClock:
         starts = [_wall(local) + _SECOND]
         repeated = _repeated(local)
         if repeated is not None and local.fold == 1:
-            # The clock was set back: before that it had shown more than it shows now.
+            # The clock went back: before that, wall times were later than now.
             starts.append(repeated[1])
         return max(
-            (one for start in starts for one in self._last(start, not_later_than=moment)),
+            (tick for start in starts for tick in self._last(start, not_later_than=moment)),
             default=None,
         )
 
     def _first(self, start: datetime, *, later_than: datetime) -> Iterable[datetime]:
-        """Yield the first match past `later_than` whose wall time is past `start`, if there is one."""
-        for wall in CronSim(self.expression, start):
-            for moment in self._moments(wall):
-                if moment > later_than:
-                    yield moment
-                    return
-            if wall > start + _HORIZON:
-                return
+        """Yield the first tick after `later_than` whose wall time is after `start`, if there is one."""
+        walls = takewhile(lambda wall: wall <= start + _HORIZON, CronSim(self.expression, start))
+        ticks = (tick for wall in walls for tick in self._ticks(wall))
+        return islice((tick for tick in ticks if tick > later_than), 1)
 
     def _last(self, start: datetime, *, not_later_than: datetime) -> Iterable[datetime]:
-        """Yield the last match up to `not_later_than` whose wall time is before `start`, if there is one."""
-        for wall in CronSim(self.expression, start, reverse=True):
-            for moment in reversed(self._moments(wall)):
-                if moment <= not_later_than:
-                    yield moment
-                    return
-            if wall < start - _HORIZON:
-                return
+        """Yield the last tick up to `not_later_than` whose wall time is before `start`, if there is one."""
+        matches = CronSim(self.expression, start, reverse=True)
+        walls = takewhile(lambda wall: wall >= start - _HORIZON, matches)
+        ticks = (tick for wall in walls for tick in reversed(self._ticks(wall)))
+        return islice((tick for tick in ticks if tick <= not_later_than), 1)
 
-    def _moments(self, wall: datetime) -> tuple[datetime, ...]:
-        """Return when, by this module's rule, the wall time `wall` is: not at all, once, or twice."""
+    def _ticks(self, wall: datetime) -> tuple[datetime, ...]:
+        """Return the ticks at a wall time, by the rule of this module: none, one or two."""
         first, second = (wall.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1))
         if first < second:
             return (first,) if self.fixed else (first, second)
@@ -162,35 +158,38 @@ class WallClock:
 
 @lru_cache(maxsize=1024)
 def wall_clock(expression: str, timezone: str) -> WallClock:
-    """Read an expression and find its time zone.
+    """Return the schedule of an expression in a time zone.
 
     Raises:
-        InvalidSetting: names the field and what it may hold, the unknown time zone, or the fields that never come
-            together (30 February).
+        InvalidSetting: a field is invalid, the time zone is unknown, or the expression never matches (30 February).
+            The message names the field and its allowed values.
 
     """
     fields = _fields(expression)
     zone = _zone(timezone)
     seconds_first = ["0", *fields][-6:]
-    clock = WallClock(" ".join(fields), zone, fixed=not any(one.startswith("*") for one in seconds_first[:3]))
+    clock = WallClock(
+        " ".join(fields), zone, fixed=not any(field.startswith("*") for field in seconds_first[:3])
+    )
     try:
-        comes = clock.after(_LEAP_YEAR) is not None
-    except CronSimError:  # cronsim sees some of the impossible ones, 30 February, by itself
-        comes = False
-    if not comes:
+        matches = clock.after(_LEAP_YEAR) is not None
+    except CronSimError:  # cronsim detects some impossible dates, such as 30 February
+        matches = False
+    if not matches:
         day, month, weekday = fields[-3:]
         msg = (
-            f"{expression!r} never comes in {timezone}: "
-            f"no day has day of month {day!r}, month {month!r}, day of week {weekday!r} and such a time"
+            f"{expression!r} never matches in {timezone}: "
+            f"no day has day of month {day!r}, month {month!r}, day of week {weekday!r} and this time of day"
         )
         raise InvalidSetting(msg)
     return clock
 
 
 def _fields(expression: str) -> list[str]:
-    """Return the five or six fields, each of them legal by itself."""
-    if len(expression) > _LONGEST_EXPRESSION:
-        msg = f"{expression[:20]!r}… has {len(expression)} characters, more than {_LONGEST_EXPRESSION}"
+    """Return the five or six fields, after checking each of them."""
+    if len(expression) > _MAX_EXPRESSION_LENGTH:
+        length = f"{len(expression)} characters, more than {_MAX_EXPRESSION_LENGTH}"
+        msg = f"{expression[:20]!r}… has {length}; use a shorter expression"
         raise InvalidSetting(msg)
     if expression.strip().startswith("@") and expression.strip().lower() not in ALIASES:
         msg = f"{expression!r} is not one of {', '.join(ALIASES)}; for an interval use App.every"
@@ -208,35 +207,39 @@ def _fields(expression: str) -> list[str]:
 
 
 def _check_field(expression: str, position: int, *, field: str) -> None:
-    """Refuse a field that is illegal by itself."""
-    alone = ["*"] * 6
-    alone[position] = field
+    """Refuse an invalid field."""
+    fields = ["*"] * 6
+    fields[position] = field
     try:
-        CronSim(" ".join(alone), _wall(_LEAP_YEAR))
+        CronSim(" ".join(fields), _wall(_LEAP_YEAR))
     except CronSimError:
-        name, legal = _FIELDS[position]
-        msg = f"{name} {field!r} in {expression!r}: use {legal}, alone or with * , - /"
+        name, allowed = _FIELDS[position]
+        msg = f"{name} {field!r} in {expression!r}: use {allowed}, alone or with * , - /"
         raise InvalidSetting(msg) from None
 
 
 def _zone(name: str) -> tzinfo:
-    """Return the time zone of that name; UTC also where the machine has no time zone database."""
+    """Return the time zone with a name; UTC is found even without a time zone database."""
     if name == "UTC":
         return UTC
     try:
         return ZoneInfo(name)
-    except (LookupError, ValueError, OSError):  # unknown; a path out of the database; a folder in it
-        msg = f"timezone {name!r} is not known; use a name such as 'Europe/Berlin' or 'UTC'"
+    except (
+        LookupError,
+        ValueError,
+        OSError,
+    ):  # unknown; a path outside the database; a folder of the database
+        msg = f"timezone {name!r} is unknown: use a name such as 'Europe/Berlin' or 'UTC'"
         raise InvalidSetting(msg) from None
 
 
 def _wall(local: datetime) -> datetime:
-    """Return what a clock on the wall shows, in whole seconds."""
+    """Return the wall time of a local time, in whole seconds."""
     return local.replace(tzinfo=None, microsecond=0, fold=0)
 
 
 def _repeated(local: datetime) -> tuple[datetime, datetime] | None:
-    """Return the wall times from which and before which clocks show everything twice, if `local` is among them."""
+    """Return start and end of the repeated wall times around `local`, or None if `local` is not repeated."""
     first, second = (local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
     if first == second:
         return None
@@ -246,7 +249,7 @@ def _repeated(local: datetime) -> tuple[datetime, datetime] | None:
 
 
 def _change(zone: tzinfo, moment: datetime, *, until: datetime) -> datetime:
-    """Return the first moment after `moment` with another offset; there is one not later than `until`."""
+    """Return the first moment after `moment` with another offset; the offset changes before or at `until`."""
     offset = moment.astimezone(zone).utcoffset()
     seconds = range(1, int((until - moment).total_seconds()) + 1)
 

@@ -1,9 +1,8 @@
-"""Describe which jobs are meant: ``where.state("available") & ~where.queue("mail")``.
+"""Filters for jobs: ``where.state("available") & ~where.queue("mail")``.
 
-A filter is a small tree of frozen values. The engines turn it into SQL in which every value is a
-parameter and every combination stands in parentheses; ``matches`` says the same in Python and is what the
-storage tests compare them with. Relative times (a timedelta means *that long ago*) are judged by the
-database's clock.
+A filter is a small tree of frozen values. The engines translate it to SQL, with each value as a parameter and
+each combination in parentheses. ``matches`` has the same meaning in Python, and the storage tests compare the
+engines with it. A timedelta means *that long ago*, by the database's clock.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ Moment = datetime | timedelta
 
 
 class Where:
-    """Be a filter; combine filters with ``&``, ``|`` and ``~``."""
+    """Base class of filters, which are combined with ``&``, ``|`` and ``~``."""
 
     __slots__ = ()
 
@@ -80,46 +79,46 @@ class Where:
         return Not(self)
 
     def __bool__(self) -> bool:
-        msg = "a filter is neither true nor false: combine filters with & | ~, not with and, or, not"
+        msg = "a filter has no truth value: combine filters with & | ~, not with and, or, not"
         raise InvalidFilter(msg)
 
 
 def _filter(value: object) -> Where:
     if not isinstance(value, Where):
-        msg = f"{value!r} is not a filter: build one with jobrt.where"
+        msg = f"{value!r} is not a filter: create one with jobrt.where"
         raise InvalidFilter(msg)
     return value
 
 
 @attrs.frozen
 class And(Where):
-    """Match what all of the parts match; no parts match everything."""
+    """Filter for jobs that match all parts; without parts, all jobs."""
 
     parts: tuple[Where, ...]
 
 
 @attrs.frozen
 class Or(Where):
-    """Match what any of the parts matches; no parts match nothing."""
+    """Filter for jobs that match any part; without parts, no jobs."""
 
     parts: tuple[Where, ...]
 
 
 @attrs.frozen
 class Not(Where):
-    """Match what the part does not."""
+    """Filter for jobs that do not match the part."""
 
     part: Where
 
 
 @attrs.frozen
 class Everything(Where):
-    """Match every job."""
+    """Filter for all jobs."""
 
 
 @attrs.frozen
 class In(Where):
-    """Match jobs whose column has one of the values; none match nothing."""
+    """Filter for jobs whose column has one of the values; without values, no jobs."""
 
     column: Column
     values: tuple[int | str, ...]
@@ -127,7 +126,7 @@ class In(Where):
 
 @attrs.frozen
 class Tagged(Where):
-    """Match jobs with any, or all, of the tags."""
+    """Filter for jobs with any of the tags, or with all of them if `every` is true."""
 
     tags: tuple[str, ...]
     every: bool
@@ -135,7 +134,7 @@ class Tagged(Where):
 
 @attrs.frozen
 class JsonEquals(Where):
-    """Match jobs whose args or metadata (whole, or one field of it) equal a JSON value."""
+    """Filter for jobs whose args or metadata, or a field of them, equal a JSON value."""
 
     column: Literal["args", "metadata"]
     field: str | None
@@ -143,13 +142,13 @@ class JsonEquals(Where):
 
     @property
     def text(self) -> str:
-        """Return the value as JSON text with sorted keys."""
+        """The value as JSON text with sorted keys."""
         return json.dumps(self.value, sort_keys=True, separators=(",", ":"))
 
 
 @attrs.frozen
 class Compare(Where):
-    """Match jobs whose time is before, after or at a moment; a job without that time never matches."""
+    """Filter for jobs whose time is before, after or at a moment; a job without that time never matches."""
 
     column: TimeColumn
     operator: Literal["<", ">", "="]
@@ -157,7 +156,7 @@ class Compare(Where):
 
 
 def everything() -> Where:
-    """Match every job."""
+    """Match all jobs."""
     return Everything()
 
 
@@ -182,22 +181,22 @@ def queue(value: str) -> Where:
 
 
 def worker(value: str) -> Where:
-    """Match jobs that this worker runs or ran last."""
+    """Match jobs that this worker is running, or was the last to run."""
     return In("worker", (value,))
 
 
 def state(*values: str) -> Where:
     """Match jobs in any of these states."""
     try:
-        return In("state", tuple(State(one).value for one in values))
+        return In("state", tuple(State(value).value for value in values))
     except ValueError as error:
-        msg = f"where.state: {error}; the states are {', '.join(State)}"
+        msg = f"where.state: {error}; use {', '.join(State)}"
         raise InvalidFilter(msg) from None
 
 
 def _tags(values: Iterable[str]) -> tuple[str, ...]:
     if isinstance(values, str):
-        msg = f"where.tagged_*({values!r}): give a list of tags"
+        msg = f"where.tagged_*({values!r}): use a list of tags"
         raise InvalidFilter(msg)
     return tuple(values)
 
@@ -212,50 +211,49 @@ def tagged_all(values: Iterable[str]) -> Where:
     return Tagged(_tags(values), every=True)
 
 
-_NOTHING: Any = builtins.object()
+_UNSET: Any = builtins.object()
 
 
-def args(field_or_value: Any, value: Any = _NOTHING) -> Where:
-    """Match jobs whose payload equals a dict, or ``args(field, value)`` one field of it (dots go deeper)."""
+def args(field_or_value: Any, value: Any = _UNSET) -> Where:
+    """Match jobs whose payload equals a dict; with ``args(field, value)``, jobs whose field has the value.
+
+    A dotted field such as ``"address.city"`` is a field of a nested value.
+    """
     return _json("args", field_or_value, value)
 
 
-def metadata(field_or_value: Any, value: Any = _NOTHING) -> Where:
-    """Match jobs whose metadata equals a dict, or ``metadata(field, value)`` one field of it."""
+def metadata(field_or_value: Any, value: Any = _UNSET) -> Where:
+    """Match jobs whose metadata equals a dict; with ``metadata(field, value)``, jobs whose field has the value."""
     return _json("metadata", field_or_value, value)
 
 
 def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where:
-    whole = second is _NOTHING
+    whole = second is _UNSET
     if whole and not isinstance(first, Mapping):
-        msg = f"where.{column}({first!r}): give a dict, or a field and a value"
+        msg = f"where.{column}({first!r}): use a dict, or a field and a value"
         raise InvalidFilter(msg)
     if not whole and (not isinstance(first, str) or not all(first.split("."))):
-        msg = f"where.{column}({first!r}, …): a field is a name, or names joined by dots"
+        msg = f"where.{column}({first!r}, …): use a field name, or names joined by dots"
         raise InvalidFilter(msg)
-    found = JsonEquals(column, first if isinstance(first, str) else None, first if whole else second)
+    filter = JsonEquals(column, first if isinstance(first, str) else None, first if whole else second)
     try:
-        json.dumps(found.value, allow_nan=False)
+        json.dumps(filter.value, allow_nan=False)
     except (TypeError, ValueError) as error:
         msg = f"where.{column}: {error}; compare with JSON values"
         raise InvalidFilter(msg) from error
-    return found
+    return filter
 
 
 def _time(column: TimeColumn, operator: Literal["<", ">", "="], moment: Moment) -> Where:
-    if isinstance(moment, datetime) and moment.tzinfo is None:
-        msg = (
-            f"where: {moment!r} has no time zone; give an aware datetime, or a timedelta for 'that long ago'"
-        )
-        raise InvalidFilter(msg)
-    if not isinstance(moment, (datetime, timedelta)):
-        msg = f"where: {moment!r} is no time; give an aware datetime, or a timedelta for 'that long ago'"
+    if not isinstance(moment, timedelta) and (not isinstance(moment, datetime) or moment.tzinfo is None):
+        problem = "has no time zone" if isinstance(moment, datetime) else "is not a time"
+        msg = f"where: {moment!r} {problem}; use an aware datetime, or a timedelta for 'that long ago'"
         raise InvalidFilter(msg)
     return Compare(column, operator, moment)
 
 
 def scheduled_before(moment: Moment) -> Where:
-    """Match jobs due before the moment; a timedelta means that long ago (``older than``)."""
+    """Match jobs due before the moment; a timedelta means that long ago."""
     return _time("schedule_at", "<", moment)
 
 
@@ -265,12 +263,12 @@ def scheduled_after(moment: Moment) -> Where:
 
 
 def scheduled_at(moment: datetime) -> Where:
-    """Match jobs due exactly then."""
+    """Match jobs due exactly at the moment."""
     return _time("schedule_at", "=", moment)
 
 
 def scheduled_within(window: timedelta) -> Where:
-    """Match jobs that fell due within the last `window`."""
+    """Match jobs that became due within the last `window`."""
     return _within("schedule_at", window)
 
 
@@ -306,13 +304,13 @@ def finished_within(window: timedelta) -> Where:
 
 def _within(column: TimeColumn, window: timedelta) -> Where:
     if not isinstance(window, timedelta):
-        msg = f"where: a window is a timedelta, not {window!r}"
+        msg = f"where: {window!r} is not a window; use a timedelta"
         raise InvalidFilter(msg)
     return _time(column, ">", window) & ~_time(column, ">", timedelta(0))
 
 
 def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:
-    """Say whether the filter matches this record at `now`: what the engines' SQL must agree with."""
+    """Return whether the filter matches a record at `now`. The SQL of the engines must give the same result."""
     match where:
         case Everything():
             return True
@@ -331,20 +329,20 @@ def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:
         case Compare(column, operator, moment):
             return _compare(getattr(job, column), operator, moment, now=now)
         case _:
-            msg = f"{where!r} is not a filter: build one with jobrt.where"
+            msg = f"{where!r} is not a filter: create one with jobrt.where"
             raise InvalidFilter(msg)
 
 
-def _json_equal(found: Any, field: str | None, value: Any) -> bool:
-    for step in field.split(".") if field else ():
-        if not isinstance(found, Mapping) or step not in found:
+def _json_equal(stored: Any, field: str | None, value: Any) -> bool:
+    for key in field.split(".") if field else ():
+        if not isinstance(stored, Mapping) or key not in stored:
             return False
-        found = found[step]
-    return canonical(found) == canonical(value)
+        stored = stored[key]
+    return canonical(stored) == canonical(value)
 
 
 def canonical(value: Any) -> str:
-    """Return JSON text in which equal JSON values are equal (1 and 1.0 are, 1 and true are not)."""
+    """Return JSON text that is the same for equal JSON values (1 equals 1.0, but not true)."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, Mapping):
@@ -354,8 +352,8 @@ def canonical(value: Any) -> str:
     return json.dumps(value)
 
 
-def _compare(found: datetime | None, operator: str, moment: Moment, *, now: datetime) -> bool:
-    if found is None:
+def _compare(stored: datetime | None, operator: str, moment: Moment, *, now: datetime) -> bool:
+    if stored is None:
         return False
     limit = moment if isinstance(moment, datetime) else now.astimezone(UTC) - moment
-    return (found < limit) if operator == "<" else (found > limit) if operator == ">" else found == limit
+    return (stored < limit) if operator == "<" else (stored > limit) if operator == ">" else stored == limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ import attrs
 from jobrt._supervision.records import SupervisorStatistics
 
 __all__ = ["Notice", "QueueInfo", "WorkerInfo"]
+
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What reading JSON of another shape than expected may raise."""
 
 
 @attrs.frozen(kw_only=True)
@@ -27,7 +31,7 @@ class QueueInfo:
     finished: int = 0
     paused: bool = False
     stuck: tuple[int, ...] = ()
-    cancelling: Mapping[str, str] = attrs.Factory(dict)
+    cancelling: Mapping[int, str] = attrs.Factory(dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -77,9 +81,82 @@ class WorkerInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can carry it."""
         data = attrs.asdict(self, recurse=False)
-        data["queues"] = {name: attrs.asdict(queue) for name, queue in self.queues.items()}
+        data["queues"] = {name: _queue_to_dict(queue) for name, queue in self.queues.items()}
         data["notices"] = [
             attrs.asdict(notice, filter=lambda _field, value: value is not None) for notice in self.notices
         ]
         data["tree"] = None if self.tree is None else self.tree.to_dict()
         return data
+
+    @classmethod
+    def from_json(cls, text: str) -> WorkerInfo:
+        """Return what a worker has stored, perhaps of another version: unknown keys are ignored.
+
+        What cannot be read gives the defaults, since one such row must not hide the other workers.
+        """
+        try:
+            return _read(json.loads(text))
+        except _MALFORMED:
+            return cls()
+
+
+def _queue_to_dict(queue: QueueInfo) -> dict[str, Any]:
+    data = attrs.asdict(queue)
+    data["cancelling"] = {str(job): phase for job, phase in queue.cancelling.items()}
+    return data
+
+
+def _read(data: dict[str, Any]) -> WorkerInfo:
+    tree = data.get("tree")
+    return WorkerInfo(
+        host=str(data.get("host", "")),
+        pid=int(data.get("pid", 0)),
+        name=_text(data.get("name")),
+        version=str(data.get("version", "")),
+        python=str(data.get("python", "")),
+        program=str(data.get("program", "")),
+        leader=bool(data.get("leader")),
+        disconnected=bool(data.get("disconnected")),
+        outage=_text(data.get("outage")),
+        stopping=bool(data.get("stopping")),
+        pending_outcomes=int(data.get("pending_outcomes", 0)),
+        landed=int(data.get("landed", 0)),
+        refused=int(data.get("refused", 0)),
+        queues={str(name): _read_queue(queue) for name, queue in data.get("queues", {}).items()},
+        notices=tuple(map(_read_notice, data.get("notices", ()))),
+        tree=None if tree is None else SupervisorStatistics.from_dict(tree),
+    )
+
+
+def _read_queue(data: dict[str, Any]) -> QueueInfo:
+    return QueueInfo(
+        concurrency=int(data.get("concurrency", 0)),
+        running=int(data.get("running", 0)),
+        claimed=int(data.get("claimed", 0)),
+        finished=int(data.get("finished", 0)),
+        paused=bool(data.get("paused")),
+        stuck=tuple(map(int, data.get("stuck", ()))),
+        cancelling={int(job): str(phase) for job, phase in data.get("cancelling", {}).items()},
+    )
+
+
+def _read_notice(data: dict[str, Any]) -> Notice:
+    return Notice(
+        what=str(data["what"]),
+        ago=float(data.get("ago", 0.0)),
+        job=_number(data.get("job")),
+        name=_text(data.get("name")),
+        seconds=None if data.get("seconds") is None else float(data["seconds"]),
+        at=_text(data.get("at")),
+        queue=_text(data.get("queue")),
+        due=_number(data.get("due")),
+        free=_number(data.get("free")),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)

@@ -78,7 +78,7 @@ class Heartbeat:
     async def register(self) -> None:
         """Make the worker known; raises `StorageUnavailable` if that is not possible now."""
         began = trio.current_time()
-        await self.workers.register(self.identity.renew(), lease=self.lease, info=self.info().to_dict())
+        await self.workers.register(self.identity.renew(), lease=self.lease, info=self.info())
         self.renewed, self.identity.trusted = began, True
         self._registered.ring()
 
@@ -114,9 +114,7 @@ class Heartbeat:
         changes = None
         try:
             with trio.move_on_after(limit):
-                changes = await self.workers.beat(
-                    self.identity.id, lease=self.lease, info=self.info().to_dict()
-                )
+                changes = await self.workers.beat(self.identity.id, lease=self.lease, info=self.info())
         except StorageUnavailable as error:
             self.outage.begin(error)
             return True

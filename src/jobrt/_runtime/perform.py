@@ -9,6 +9,7 @@ import trio
 
 from jobrt._core.job import NewJob
 from jobrt._core.limits import Demand
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._runtime.background import Background
 from jobrt._runtime.context import Context, Services, record_of
 from jobrt._runtime.runners import make_runners
@@ -79,7 +80,7 @@ async def perform(
 
 
 async def _claim(definition: JobDefinition, args: str, scratch: Storage) -> Claimed:
-    await scratch.workers.register(_WORKER, lease=1e6, info={})
+    await scratch.workers.register(_WORKER, lease=1e6, info=WorkerInfo())
     await scratch.jobs.insert([NewJob(name=definition.name, args=args, max_attempts=definition.max_attempts)])
     exchange = await scratch.attempts.exchange((), Demand(_WORKER, "default", 1, (definition.name,)))
     return exchange.jobs[0]

@@ -52,7 +52,5 @@ def _queue_info(queue: QueueActors, watchdog: Watchdog) -> QueueInfo:
         finished=statistics.finished,
         paused=queue.fetcher.ledger.paused,
         stuck=tuple(attempt.job.id for attempt, mark in marks if mark.reasons),
-        cancelling={
-            str(attempt.job.id): mark.phase for attempt, mark in marks if attempt.stop is Stop.OPERATOR
-        },
+        cancelling={attempt.job.id: mark.phase for attempt, mark in marks if attempt.stop is Stop.OPERATOR},
     )

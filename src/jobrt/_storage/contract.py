@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobrt._core.limits import Demand
     from jobrt._core.queues import QueueStatus
     from jobrt._core.where import Where
+    from jobrt._core.worker_info import WorkerInfo
 
 __all__ = [
     "AttemptStore",
@@ -91,7 +92,7 @@ class QueueSettings:
 class WorkerRow:
     """A worker as the others see it.
 
-    ``info`` is JSON-able: host, pid, version, queues, supervision tree. ``alive`` is judged by the storage's
+    ``info`` is what it told with its last heartbeat. ``alive`` is judged by the storage's
     clock when the row is read; a worker that is not alive has missed its lease and awaits rescue.
     """
 
@@ -100,7 +101,7 @@ class WorkerRow:
     beat_at: datetime
     expires_at: datetime
     alive: bool
-    info: Mapping[str, Any]
+    info: WorkerInfo
 
 
 @attrs.frozen
@@ -350,11 +351,11 @@ class AttemptStore(Protocol):
 class WorkerStore(Protocol):
     """Workers, the rescue of what dead ones leave behind, and who leads."""
 
-    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
+    async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
         """Add a worker that counts as dead when it has not beaten for `lease` seconds."""
         ...
 
-    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
+    async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
         """Renew a worker and return what it must know; one that is gone or expired stays so (not ``known``)."""
         ...
 

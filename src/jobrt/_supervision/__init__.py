@@ -1,9 +1,10 @@
-"""Supervisors, as in OTP, for Trio: restart what fails, stop in order. Nothing here knows of jobs.
+"""Supervisors for Trio, as in Erlang/OTP: they restart children that fail, and stop them in order.
 
-::
+This package knows nothing of jobs::
 
-    supervisor   Supervisor: one task that performs what the decisions say
-    child        a child's function, options and latest incarnation
-    decisions    slots and steps: plain functions over values, no Trio, no clock
-    records      events and statistics, immutable
+    supervisor   Supervisor: the task that performs the decisions
+    child        function, options and latest task of a child
+    records      immutable events and statistics
+    children     the children of a supervisor, with their slots
+    decisions    pure functions, without Trio and clock
 """

@@ -1,4 +1,4 @@
-"""Hold what belongs to one supervised child, and say what happens to it in the log."""
+"""Children of a supervisor, and the default logging of events."""
 
 from __future__ import annotations
 
@@ -43,39 +43,42 @@ __all__ = [
 Function: TypeAlias = Callable[..., Awaitable[object]]
 
 BACKOFF: Final = jittered(tenacity.wait_exponential(multiplier=0.1, max=10), relative=0.1)
-"""0.1, 0.2, 0.4 … 10 s, ±10 %: short at first, since most failures are over at once; at last about what a
-database takes to come back; and not the same for children that fell together."""
+"""Default backoff: 0.1, 0.2, 0.4 … 10 s, ±10 %.
+
+It is short at first, because most failures are transient. Ten seconds is about the time that a database takes to
+restart. The jitter separates children that failed together.
+"""
 
 SHUTDOWN: Final = 5.0
-"""Seconds a child has to end once it is told to, unless it was added with another limit (as in OTP)."""
+"""Default time in seconds for a child to end, as in OTP."""
 
-RETURNED: Final = "returned, though it is permanent"
-"""What is shown as the error of a child that just ended and should not have."""
+RETURNED: Final = "returned, but is permanent"
+"""Error that is shown for a permanent child that returned."""
 
 _logger = logging.getLogger("jobrt.supervisor")
 
 
 class Subtree(Protocol):
-    """What a parent needs to know of a supervisor among its children."""
+    """Interface of a supervisor that is a child."""
 
     name: str
 
     def statistics(self) -> SupervisorStatistics:
-        """Return the tree as it is now."""
+        """Return a snapshot of the tree."""
         ...
 
-    def patience(self) -> float:
-        """Return how many seconds a stop takes at most if every child ends within its limit."""
+    def stop_timeout(self) -> float:
+        """Return the maximum time in seconds of a stop in which every child ends in time."""
         ...
 
     def contains(self, other: object) -> bool:
-        """Say whether `other` is this supervisor or stands below it."""
+        """Return whether `other` is this supervisor or is below it."""
         ...
 
 
 @attrs.define(eq=False)
 class Child:
-    """What belongs to a child besides its slot. ``scope`` is its latest incarnation's."""
+    """Child of a supervisor. ``scope`` is the cancel scope of its latest task."""
 
     name: str
     function: Function
@@ -95,27 +98,35 @@ class Child:
         self.takes_status = _takes_status(self.function)
         self.scope = trio.CancelScope()
 
-    def patience(self) -> float:
-        """Return how many seconds it has to end after it was asked, and again after it was cancelled."""
+    async def run(self, up: Callable[[], None]) -> None:
+        """Call the function; `up` is called when the child is up."""
+        if self.takes_status:
+            await self.function(*self.args, task_status=Status(up))
+        else:
+            up()
+            await self.function(*self.args)
+
+    def stop_timeout(self) -> float:
+        """Return the time in seconds to end after being asked, and again after being cancelled."""
         if self.shutdown is not None:
             return self.shutdown
-        return SHUTDOWN if self.nested is None else self.nested.patience()
+        return SHUTDOWN if self.nested is None else self.nested.stop_timeout()
 
-    def note_state(self, clock: float) -> None:
-        """Note that it came into another state just now, by Trio's `clock`."""
+    def record_state(self, clock: float) -> None:
+        """Record the time of a change of state; `clock` is the time of Trio's clock."""
         self.since, self.since_clock = datetime.now(UTC), clock
 
-    def note_error(self, text: str) -> None:
-        """Keep what went wrong last."""
+    def record_error(self, text: str) -> None:
+        """Record the last error."""
         self.last_error, self.last_error_at = text, datetime.now(UTC)
 
-    def statistics(self, slot: Slot, *, window: float) -> ChildStatistics:
-        """Return it as it is now; `window` is when the window of the restart intensity began."""
+    def statistics(self, slot: Slot, *, period_start: float) -> ChildStatistics:
+        """Return a snapshot; `period_start` is the start of the period for recent restarts."""
         return ChildStatistics(
             name=self.name,
-            state=slot.phase.shown,
+            state=slot.phase.state,
             restart=slot.restart,
-            recent_restarts=len(slot.restarts_since(window)),
+            recent_restarts=len(slot.restarts_since(period_start)),
             restarts=slot.restarts,
             last_error=self.last_error,
             last_error_at=self.last_error_at,
@@ -127,16 +138,16 @@ class Child:
 
 @attrs.define(eq=False)
 class Status:
-    """The ``task_status`` that a child is given; ``up`` is called when the child says so."""
+    """The ``task_status`` of a child; ``up`` is called by ``started()``."""
 
     up: Callable[[], None]
     used: bool = False
 
-    def started(self, value: object = None) -> None:  # noqa: ARG002  # nobody waits for the value
-        """Say that the child is up.
+    def started(self, value: object = None) -> None:  # noqa: ARG002  # the value is not used
+        """Report that the child is up.
 
         Raises:
-            RuntimeError: it said so before.
+            RuntimeError: it was called before.
 
         """
         if self.used:
@@ -148,54 +159,54 @@ class Status:
 def _takes_status(function: Function) -> bool:
     try:
         return "task_status" in inspect.signature(function).parameters
-    except ValueError:  # some callables written in C have no signature
+    except ValueError:  # a callable written in C without a signature
         return False
 
 
 def name_of(function: Function) -> str:
-    """Return a name for a child from its function, method, partial or callable object."""
-    function = getattr(function, "func", function)  # what a `functools.partial` calls
+    """Return the name of a function, method, partial or callable object."""
+    function = getattr(function, "func", function)  # the function of a `functools.partial`
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return str(name).rpartition("<locals>.")[2]
 
 
 def check_options(restart: Restart, shutdown: float | None) -> None:
-    """Refuse what a child cannot be added with.
+    """Check the options of a child.
 
     Raises:
-        ValueError: an unknown restart type, or a limit that is not above zero.
+        ValueError: the restart type is unknown, or the limit is not above zero.
 
     """
     if restart not in get_args(Restart):
-        raise ValueError(f"restart must be one of {', '.join(get_args(Restart))}, not {restart!r}")
+        raise ValueError(f"restart is {restart!r}: use {', '.join(get_args(Restart))}")
     if shutdown is not None and not shutdown > 0:
-        raise ValueError(f"shutdown must be above zero, not {shutdown!r}")
+        raise ValueError(f"shutdown is {shutdown!r}: use a number above zero")
 
 
 def cancelled_part(error: BaseException) -> BaseException | None:
-    """Return what of an error is ``Cancelled``, in the shape in which it came."""
+    """Return the ``Cancelled`` part of an error, in its groups."""
     if isinstance(error, BaseExceptionGroup):
         return cast("BaseExceptionGroup[BaseException]", error).subgroup(trio.Cancelled)
     return error if isinstance(error, trio.Cancelled) else None
 
 
 def log_event(event: SupervisionEvent) -> None:
-    """Log an event to ``jobrt.supervisor``: what a `Supervisor` does without an ``on_event`` of its own."""
-    place = event.supervisor, event.child
+    """Log an event to ``jobrt.supervisor``; the default ``on_event`` of a `Supervisor`."""
+    names = event.supervisor, event.child
     match event:
         case ChildStarted():
-            _logger.info("%s: %s is up", *place)
+            _logger.info("%s: %s is up", *names)
         case ChildStopped():
-            _logger.info("%s: %s ended", *place)
+            _logger.info("%s: %s ended", *names)
         case ChildFailed(error=error):
-            _logger.error("%s: %s failed", *place, exc_info=error)
+            _logger.error("%s: %s failed", *names, exc_info=error)
         case ChildRestarting(delay=delay, restarts=restarts):
-            _logger.warning("%s: %s starts again in %.1f s (restart %d)", *place, delay, restarts)
+            _logger.warning("%s: %s restarts in %.1f s (restart %d)", *names, delay, restarts)
         case ChildSetAside(delay=delay):
-            _logger.error("%s: %s fails too often, next try in %.0f s", *place, delay)
+            _logger.error("%s: %s failed too often, and restarts in %.0f s", *names, delay)
         case ChildStuck(seconds=seconds):
-            _logger.error("%s: %s was cancelled %.1f s ago and does not end", *place, seconds)
+            _logger.error("%s: %s was cancelled %.1f s ago and has not ended", *names, seconds)
         case SupervisorGaveUp():
-            _logger.critical("%s: gives up, %s fails too often", *place)
+            _logger.critical("%s: gave up, because %s failed too often", *names)
         case _:
             assert_never(event)

@@ -1,20 +1,19 @@
-"""Decide what a supervisor does next: restart or give up, whom to stop, whom to start, in which order.
+"""Decisions of a supervisor: which child to start, stop or restart next, and when to give up.
 
 The rules:
 
-1. A child is *alive* (starting, running, or on its way out), *waiting* until it may start, *failed* (it
-   waits too, but for long and in sight), or *stopped*. There are never two incarnations of one child.
-2. A child that ends by itself is started again if its restart type says so. The children that go with it,
-   by the strategy, are stopped first, the latest added first; then all of them start again, the earliest
-   added first.
-3. A restart is counted when it is decided. More than ``intensity`` in ``period`` seconds are too many: the
-   supervisor gives up (``"raise"``) or sets that child aside for ``retry_interval`` seconds (``"retry"``).
-4. A child on its way out is asked (if it can be), then cancelled, then reported. It is never left behind:
-   Trio cannot kill a task, so what needs its end waits for it.
+1. A child is *alive* (starting, running or stopping), *waiting* for its start, *failed* (set aside for
+   ``retry_interval`` seconds), or *stopped*. A child never has two tasks at a time.
+2. A child that ends by itself is restarted if its restart type says so. First the other children of its group,
+   which the strategy defines, are stopped, last added first. Then the group is started, first added first.
+3. A restart counts from the moment of its decision. If there are more than ``intensity`` restarts in ``period``
+   seconds, the supervisor gives up (``"raise"``) or sets that child aside (``"retry"``).
+4. A child that must end is asked (if it can be), then cancelled, then reported as stuck. It is never abandoned:
+   Trio cannot kill a task, so everything that depends on its end waits.
 
-Everything here is a function of its arguments; times are seconds of any one monotonic clock. `next_step` is
-asked for the next thing to do until there is none, so whatever happens meanwhile (a failure during a group's
-restart, a child added during another's backoff) needs no code of its own.
+All functions depend on their arguments alone. Times are seconds of any monotonic clock. The supervisor calls
+`next_action` until there is none. Each action follows from the current state, so failures during the restart of
+a group, or children added during a backoff, need no special cases.
 """
 
 from __future__ import annotations
@@ -27,39 +26,39 @@ from typing import Final, Literal, TypeAlias, assert_never, cast, get_args
 import attrs
 
 __all__ = [
+    "Action",
+    "Consequence",
+    "Decision",
     "Escalation",
-    "Fate",
     "Phase",
     "Policy",
     "Restart",
     "ServiceState",
     "Slot",
     "Slots",
-    "Step",
     "Strategy",
-    "Verdict",
-    "begin",
+    "after_end",
     "describe",
-    "dismiss",
-    "ended",
-    "next_step",
+    "next_action",
     "next_time",
-    "renew",
-    "settled",
+    "restart_child",
+    "split_error",
+    "start_all",
+    "start_finished",
     "stop_all",
-    "take_apart",
+    "stop_child",
 ]
 
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 Escalation: TypeAlias = Literal["raise", "retry"]
 
-ERROR_TEXT: Final = 300
-"""Characters of an error's text that are kept; a snapshot travels with every heartbeat."""
+MAX_ERROR_LENGTH: Final = 300
+"""Maximum length of an error's description, which is sent with every heartbeat."""
 
 
 class ServiceState(StrEnum):
-    """Where a supervised child, or a supervisor, is in its life."""
+    """State of a supervised child or of a supervisor."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -70,7 +69,7 @@ class ServiceState(StrEnum):
 
 
 class Phase(Enum):
-    """Where a child is, finer than what is shown: the three ways of stopping are told apart."""
+    """Phase of a child: its state, with stopping divided into three phases."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -82,18 +81,18 @@ class Phase(Enum):
     STOPPED = "stopped"
 
     @property
-    def shown(self) -> ServiceState:
-        """Return the state that people see."""
-        return ServiceState.STOPPING if self in _GOING else ServiceState(self.value)
+    def state(self) -> ServiceState:
+        """The state that statistics show."""
+        return ServiceState.STOPPING if self in _STOPPING else ServiceState(self.value)
 
 
-_GOING: Final = frozenset({Phase.ASKED, Phase.CANCELLED, Phase.STUCK})
-_ALIVE: Final = frozenset({Phase.STARTING, Phase.RUNNING}) | _GOING
+_STOPPING: Final = frozenset({Phase.ASKED, Phase.CANCELLED, Phase.STUCK})
+_ALIVE: Final = frozenset({Phase.STARTING, Phase.RUNNING}) | _STOPPING
 
 
 @attrs.frozen(kw_only=True)
 class Policy:
-    """What a supervisor is told once and for all. ``period`` and ``retry_interval`` are seconds."""
+    """Settings of a supervisor. ``period`` and ``retry_interval`` are in seconds."""
 
     strategy: Strategy = attrs.field(
         default="one_for_one", validator=attrs.validators.in_(get_args(Strategy))
@@ -108,15 +107,15 @@ class Policy:
 
     def __attrs_post_init__(self) -> None:
         if self.grouped and not self.in_turn:
-            raise ValueError(f"in_turn=False needs strategy='one_for_one', not {self.strategy!r}")
+            raise ValueError(f"in_turn=False requires strategy='one_for_one', not {self.strategy!r}")
 
     @property
     def grouped(self) -> bool:
-        """Say whether children depend on each other, so that order matters in a restart too."""
+        """Whether children depend on each other, so that order matters in a restart too."""
         return self.strategy != "one_for_one"
 
     def group(self, names: Iterable[str], name: str) -> tuple[str, ...]:
-        """Return which of `names` (in the order added) are restarted when `name` is."""
+        """Return those of `names` (in the order added) that are restarted together with `name`."""
         everyone = tuple(names)
         match self.strategy:
             case "one_for_one":
@@ -131,20 +130,20 @@ class Policy:
 
 @attrs.frozen
 class Slot:
-    """What is decided about one child.
+    """State of a child, as far as decisions need it.
 
     Attributes:
-        restart: what the child was added with.
-        graceful: it can be asked to stop.
-        phase: where it is.
-        wanted: false if it shall not start again.
-        stale: true if this incarnation has to go because its group restarts.
-        due: when it may start, if it waits.
-        until: how long we are patient with it, if it is on its way out.
-        born: when its latest incarnation started.
-        probation: that incarnation was started after the child had been set aside.
-        recent: when it caused a restart; none of them older than the period when the last was added.
-        restarts: how many restarts it caused, ever.
+        restart: restart type of the child.
+        graceful: whether it can be asked to stop.
+        phase: current phase.
+        wanted: false if it must not start again.
+        stale: whether its task must end because its group restarts.
+        due: earliest time of the next start, while it waits.
+        deadline: end of the current phase, while it is stopping.
+        started_at: time of the latest start.
+        probation: whether the latest start followed on being set aside.
+        recent_restarts: times of the restarts it caused, none older than a period when the last one was added.
+        restarts: total number of restarts it caused.
 
     """
 
@@ -154,46 +153,46 @@ class Slot:
     wanted: bool = True
     stale: bool = False
     due: float = -math.inf
-    until: float = math.inf
-    born: float = -math.inf
+    deadline: float = math.inf
+    started_at: float = -math.inf
     probation: bool = False
-    recent: tuple[float, ...] = ()
+    recent_restarts: tuple[float, ...] = ()
     restarts: int = 0
 
     @property
     def alive(self) -> bool:
-        """Say whether there is an incarnation."""
+        """Whether the child has a task."""
         return self.phase in _ALIVE
 
     @property
-    def leaving(self) -> bool:
-        """Say whether there is an incarnation that has to go."""
+    def must_end(self) -> bool:
+        """Whether the child has a task that must end."""
         return self.alive and (self.stale or not self.wanted)
 
     @property
     def pending(self) -> bool:
-        """Say whether it will be started by itself when it is due."""
+        """Whether the child will be started when it is due."""
         return self.phase in (Phase.WAITING, Phase.FAILED)
 
     def started(self, now: float) -> Slot:
-        """Return the slot with a new incarnation, on probation if the child had been set aside."""
-        return attrs.evolve(self, phase=Phase.STARTING, born=now, probation=self.phase is Phase.FAILED)
+        """Return the slot after a start. A child that had been set aside is then on probation."""
+        return attrs.evolve(self, phase=Phase.STARTING, started_at=now, probation=self.phase is Phase.FAILED)
 
-    def going(self, phase: Phase, until: float) -> Slot:
-        """Return the slot one step further on the way out."""
-        return attrs.evolve(self, phase=phase, until=until)
+    def stopping(self, phase: Phase, deadline: float) -> Slot:
+        """Return the slot in a later phase of stopping."""
+        return attrs.evolve(self, phase=phase, deadline=deadline)
 
     def restarts_since(self, time: float) -> tuple[float, ...]:
-        """Return when, from `time` on, this child caused restarts."""
-        return tuple(moment for moment in self.recent if moment >= time)
+        """Return the times of the restarts that this child caused, from `time` on."""
+        return tuple(moment for moment in self.recent_restarts if moment >= time)
 
 
 Slots: TypeAlias = Mapping[str, Slot]
-"""The children of one supervisor by name, in the order in which they were added."""
+"""Slots of the children of a supervisor by name, in the order added."""
 
 
-class Step(Enum):
-    """What a supervisor can do about a child."""
+class Action(Enum):
+    """Action that a supervisor performs on a child."""
 
     START = "start"
     ASK = "ask"
@@ -201,8 +200,8 @@ class Step(Enum):
     REPORT = "report"
 
 
-class Fate(Enum):
-    """What follows from a child's end."""
+class Consequence(Enum):
+    """Consequence of the end of a child."""
 
     NOTHING = "nothing"
     RESTART = "restart"
@@ -211,19 +210,19 @@ class Fate(Enum):
 
 
 @attrs.frozen
-class Verdict:
-    """What follows from a child's end: for it, and for everybody. ``delay`` is seconds until it may start."""
+class Decision:
+    """Decision after the end of a child. ``delay`` is in seconds, until the child may start again."""
 
-    fate: Fate
+    consequence: Consequence
     slots: Slots
     delay: float = 0.0
 
 
-# -- what happens to all -----------------------------------------------------------------------------------
+# -- starting and stopping ---------------------------------------------------------------------------------
 
 
-def begin(slots: Slots) -> dict[str, Slot]:
-    """Return the children as a supervisor starts: all want to run, no restart counts."""
+def start_all(slots: Slots) -> dict[str, Slot]:
+    """Return the slots when the supervisor starts: all children wait for their start, no restart counts."""
     return {
         name: Slot(slot.restart, slot.graceful, Phase.WAITING, restarts=slot.restarts)
         for name, slot in slots.items()
@@ -231,31 +230,31 @@ def begin(slots: Slots) -> dict[str, Slot]:
 
 
 def stop_all(slots: Slots) -> dict[str, Slot]:
-    """Return the children as a supervisor stops: none shall start again."""
-    return {name: _dismissed(slot) for name, slot in slots.items()}
+    """Return the slots when the supervisor stops: no child may start again."""
+    return {name: _unwanted(slot) for name, slot in slots.items()}
 
 
-def dismiss(slots: Slots, name: str) -> dict[str, Slot]:
-    """Return the children with one that shall stop and not start again."""
-    return {**slots, name: _dismissed(slots[name])}
+def stop_child(slots: Slots, name: str) -> dict[str, Slot]:
+    """Return the slots when one child is stopped for good."""
+    return {**slots, name: _unwanted(slots[name])}
 
 
-def renew(policy: Policy, slots: Slots, name: str, *, now: float) -> dict[str, Slot]:
-    """Return the children when somebody wants `name` to start afresh, with those that go with it."""
-    group = {other: _recycled(slots[other], now) for other in policy.group(slots, name)}
+def restart_child(policy: Policy, slots: Slots, name: str, *, now: float) -> dict[str, Slot]:
+    """Return the slots when a child and its group are restarted by hand."""
+    group = {other: _to_restart(slots[other], now) for other in policy.group(slots, name)}
     slot = attrs.evolve(slots[name], wanted=True, due=now)
     fresh = attrs.evolve(slot, stale=True) if slot.alive else attrs.evolve(slot, phase=Phase.WAITING)
     return {**slots, **group, name: fresh}
 
 
-def _dismissed(slot: Slot) -> Slot:
+def _unwanted(slot: Slot) -> Slot:
     return attrs.evolve(slot, wanted=False, phase=slot.phase if slot.alive else Phase.STOPPED)
 
 
-def _recycled(slot: Slot, due: float) -> Slot:
-    """Return a child whose group restarts: a temporary one only stops, the others start again when due."""
+def _to_restart(slot: Slot, due: float) -> Slot:
+    """Return the slot of a child whose group restarts at `due`; a temporary child only stops."""
     if slot.restart == "temporary" or not slot.wanted:
-        return _dismissed(slot)
+        return _unwanted(slot)
     if slot.alive:
         return attrs.evolve(slot, stale=True, due=due)
     if slot.phase is Phase.STOPPED:
@@ -263,134 +262,136 @@ def _recycled(slot: Slot, due: float) -> Slot:
     return attrs.evolve(slot, due=max(slot.due, due))
 
 
-# -- a child's end -----------------------------------------------------------------------------------------
+# -- after the end of a child ------------------------------------------------------------------------------
 
 
-def ended(
+def after_end(
     policy: Policy, slots: Slots, *, name: str, crashed: bool, now: float, backoff: Callable[[int], float]
-) -> Verdict:
-    """Decide what follows from the end of a child's incarnation.
+) -> Decision:
+    """Decide what follows after the task of a child has ended.
 
     Args:
-        policy: the supervisor's.
+        policy: settings of the supervisor.
         slots: its children; `name` is still alive in it.
-        name: whose end it is.
-        crashed: it ended with an error.
-        now: seconds.
-        backoff: gives the seconds to wait before a restart; its argument is how many restarts this child
-            has caused within the window, the one to come included.
+        name: the child.
+        crashed: whether it ended with an error.
+        now: current time.
+        backoff: returns the delay of the restart in seconds. Its argument is the number of restarts that this
+            child has caused within the period, including this one.
 
     """
     slot = slots[name]
-    if slot.leaving:
+    if slot.must_end:
         phase = Phase.WAITING if slot.wanted else Phase.STOPPED
-        return Verdict(Fate.NOTHING, {**slots, name: attrs.evolve(slot, stale=False, phase=phase)})
+        return Decision(Consequence.NOTHING, {**slots, name: attrs.evolve(slot, stale=False, phase=phase)})
     if slot.restart == "temporary" or (slot.restart == "transient" and not crashed):
-        return Verdict(Fate.NOTHING, {**slots, name: attrs.evolve(slot, phase=Phase.STOPPED)})
-    if not _overrun(policy, slots, name=name, now=now):
+        return Decision(Consequence.NOTHING, {**slots, name: attrs.evolve(slot, phase=Phase.STOPPED)})
+    if not _is_one_too_many(policy, slots, name=name, now=now):
         recent = slot.restarts_since(now - policy.period)
         delay = backoff(len(recent) + 1)
-        slot = attrs.evolve(slot, phase=Phase.WAITING, recent=(*recent, now), due=now + delay)
-        return Verdict(Fate.RESTART, _regrouped(policy, slots, name=name, slot=slot), delay)
+        slot = attrs.evolve(slot, phase=Phase.WAITING, recent_restarts=(*recent, now), due=now + delay)
+        return Decision(Consequence.RESTART, _with_group(policy, slots, name=name, slot=slot), delay)
     if policy.escalation == "retry":
         slot = attrs.evolve(slot, phase=Phase.FAILED, due=now + policy.retry_interval)
-        slots = _regrouped(policy, slots, name=name, slot=slot)
-        return Verdict(Fate.RETRY, slots, policy.retry_interval)
-    over = attrs.evolve(slot, phase=Phase.STOPPED)
-    return Verdict(Fate.GIVE_UP, stop_all({**slots, name: over}))
+        slots = _with_group(policy, slots, name=name, slot=slot)
+        return Decision(Consequence.RETRY, slots, policy.retry_interval)
+    stopped = attrs.evolve(slot, phase=Phase.STOPPED)
+    return Decision(Consequence.GIVE_UP, stop_all({**slots, name: stopped}))
 
 
-def _overrun(policy: Policy, slots: Slots, *, name: str, now: float) -> bool:
-    """Say whether one more restart would be too many.
+def _is_one_too_many(policy: Policy, slots: Slots, *, name: str, now: float) -> bool:
+    """Return whether one more restart exceeds the intensity.
 
-    All children share the allowance, as in OTP; but where a child that has had too many is set aside while
-    the others go on, each has its own, or one bad child would have its siblings set aside with it. A child
-    that was set aside has to stay up for a period before it may fail as often as others again.
+    Children share the intensity, as in OTP. With ``"retry"`` each child has its own; otherwise one bad child would
+    have its siblings set aside. A child that was set aside is set aside again if it ends within a period.
     """
     slot = slots[name]
     since = now - policy.period
-    if slot.probation and slot.born >= since:
+    if slot.probation and slot.started_at >= since:
         return True
     counted = [slot] if policy.escalation == "retry" else slots.values()
     return sum(len(each.restarts_since(since)) for each in counted) >= policy.intensity
 
 
-def _regrouped(policy: Policy, slots: Slots, *, name: str, slot: Slot) -> dict[str, Slot]:
-    """Return the children when `name`, whose new slot is `slot`, takes its group with it."""
-    group = {other: _recycled(slots[other], slot.due) for other in policy.group(slots, name)}
+def _with_group(policy: Policy, slots: Slots, *, name: str, slot: Slot) -> dict[str, Slot]:
+    """Return the slots when `name`, whose new slot is `slot`, restarts with its group."""
+    group = {other: _to_restart(slots[other], slot.due) for other in policy.group(slots, name)}
     return {**slots, **group, name: attrs.evolve(slot, restarts=slot.restarts + 1)}
 
 
-# -- what to do next ---------------------------------------------------------------------------------------
+# -- the next action ---------------------------------------------------------------------------------------
 
 
-def next_step(
-    policy: Policy, slots: Slots, *, now: float, stopping: bool = False, hurry: bool = False
-) -> tuple[Step, str] | None:
-    """Return the next thing to do and the child to do it to, or None when there is nothing but to wait.
+def next_action(
+    policy: Policy, slots: Slots, *, now: float, stopping: bool = False, force: bool = False
+) -> tuple[Action, str] | None:
+    """Return the next action and its child, or None if there is nothing to do now.
 
-    The caller does it, and changes the slot accordingly, before it asks again. `stopping`: the whole
-    supervisor stops; `hurry`: nobody is asked, all are cancelled.
+    The caller performs the action and changes the slot before it calls again. With `stopping` the whole
+    supervisor stops; with `force` children are cancelled without being asked.
     """
     in_turn = policy.grouped or (stopping and policy.in_turn)
-    step = _next_stop(slots, now=now, in_turn=in_turn, hurry=hurry)
-    return step or _next_start(policy, slots, now=now)
+    action = _next_stop(slots, now=now, in_turn=in_turn, force=force)
+    return action or _next_start(policy, slots, now=now)
 
 
-def _next_stop(slots: Slots, *, now: float, in_turn: bool, hurry: bool) -> tuple[Step, str] | None:
+def _next_stop(slots: Slots, *, now: float, in_turn: bool, force: bool) -> tuple[Action, str] | None:
     for name in reversed(tuple(slots)):
         slot = slots[name]
-        if not slot.leaving:
+        if not slot.must_end:
             continue
-        step = _way_out(slot, now=now, hurry=hurry)
-        if step is not None:
-            return step, name
+        action = _stop_action(slot, now=now, force=force)
+        if action is not None:
+            return action, name
         if in_turn and slot.phase is not Phase.STUCK:
-            return None  # those added before it may be what it needs for its end
+            return None  # it may need the children added before it in order to end
     return None
 
 
-def _way_out(slot: Slot, *, now: float, hurry: bool) -> Step | None:
-    """Return what to do about a child that has to go: ask, cancel, report, or wait."""
+def _stop_action(slot: Slot, *, now: float, force: bool) -> Action | None:
+    """Return the action for a child that must end, or None to wait."""
     match slot.phase:
-        case Phase.RUNNING if slot.graceful and not hurry:
-            return Step.ASK
+        case Phase.RUNNING if slot.graceful and not force:
+            return Action.ASK
         case Phase.STARTING | Phase.RUNNING:
-            return Step.CANCEL
-        case Phase.ASKED if hurry or now >= slot.until:
-            return Step.CANCEL
-        case Phase.CANCELLED if now >= slot.until:
-            return Step.REPORT
+            return Action.CANCEL
+        case Phase.ASKED if force or now >= slot.deadline:
+            return Action.CANCEL
+        case Phase.CANCELLED if now >= slot.deadline:
+            return Action.REPORT
         case _:
             return None
 
 
-def _next_start(policy: Policy, slots: Slots, *, now: float) -> tuple[Step, str] | None:
-    if policy.grouped and any(slot.leaving for slot in slots.values()):
-        return None  # the whole group has to be down before any of it starts
-    held = False  # by one added before that is not up yet; siblings that are independent wait only once
+def _next_start(policy: Policy, slots: Slots, *, now: float) -> tuple[Action, str] | None:
+    if policy.grouped and any(slot.must_end for slot in slots.values()):
+        return None  # the whole group must have ended before any of it starts
+    blocked = False  # by a child added before that is not up yet; independent children wait only at their first start
     for name, slot in slots.items():
-        again = slot.born > -math.inf and not policy.grouped
-        if slot.pending and now >= slot.due and (again or not held):
-            return Step.START, name
+        restarted = slot.started_at > -math.inf and not policy.grouped
+        if slot.pending and now >= slot.due and (restarted or not blocked):
+            return Action.START, name
         if policy.in_turn:
-            held = held or slot.phase is Phase.STARTING or (policy.grouped and slot.pending)
+            blocked = blocked or slot.phase is Phase.STARTING or (policy.grouped and slot.pending)
     return None
 
 
 def next_time(slots: Slots, *, now: float) -> float:
-    """Return when to ask `next_step` again if nothing happens before; infinity: not at all."""
-    times = [slot.until for slot in slots.values() if slot.phase in (Phase.ASKED, Phase.CANCELLED)]
+    """Return when `next_action` must be called again if nothing else happens; infinity if never."""
+    times = [slot.deadline for slot in slots.values() if slot.phase in (Phase.ASKED, Phase.CANCELLED)]
     times += [slot.due for slot in slots.values() if slot.pending]
     return min((time for time in times if time > now), default=math.inf)
 
 
-def settled(policy: Policy, slots: Slots) -> bool:
-    """Say whether the start is over: all are up, done, set aside, or held up by one that is set aside."""
+def start_finished(policy: Policy, slots: Slots) -> bool:
+    """Return whether the start is finished.
+
+    It is when each child is up, has ended, is set aside, or waits for one in its group that is set aside.
+    """
     for slot in slots.values():
         if slot.phase is Phase.FAILED and policy.grouped:
             return True
-        if slot.phase in (Phase.WAITING, Phase.STARTING) or slot.leaving:
+        if slot.phase in (Phase.WAITING, Phase.STARTING) or slot.must_end:
             return False
     return True
 
@@ -398,43 +399,38 @@ def settled(policy: Policy, slots: Slots) -> bool:
 # -- errors -----------------------------------------------------------------------------------------------
 
 
-def take_apart(error: BaseException) -> tuple[BaseException | None, Exception | None]:
-    """Return the part of an error that has to travel on, and the part that a restart can answer.
+def split_error(error: BaseException) -> tuple[BaseException | None, Exception | None]:
+    """Return the part of an error that must propagate, and the part that a restart handles.
 
-    `Exception` leaves of a group are answered by a restart; ``Cancelled``, ``KeyboardInterrupt``,
-    ``SystemExit`` and any other `BaseException` travel on, in the shape in which they came. A group of one
-    error is taken as that error.
+    A restart handles `Exception`. Any other `BaseException` propagates, such as ``Cancelled``,
+    ``KeyboardInterrupt`` or ``SystemExit``, in its groups. A group with a single error is replaced by that error.
     """
     if isinstance(error, Exception):
-        return None, _leaf(error)
+        return None, _unwrap(error)
     if not isinstance(error, BaseExceptionGroup):
         return error, None
-    ours, rest = cast("BaseExceptionGroup[BaseException]", error).split(Exception)
-    return rest, None if ours is None else _leaf(ours)
+    handled, rest = cast("BaseExceptionGroup[BaseException]", error).split(Exception)
+    return rest, None if handled is None else _unwrap(handled)
 
 
-def _leaf(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup):
-        group = cast("ExceptionGroup[Exception]", error)
-        first, *others = group.exceptions
-        if others:
-            return group
-        error = first
+def _unwrap(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
     return error
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's type and message in one line, shortened; for a group, those of its leaves."""
+    """Return type and message of an error in one line, shortened; for a group, those of its leaves."""
     text = "; ".join(f"{type(leaf).__name__}: {_message(leaf)}".removesuffix(": ") for leaf in _leaves(error))
     line = " ".join(text.split())
-    return line if len(line) <= ERROR_TEXT else f"{line[: ERROR_TEXT - 1]}…"
+    return line if len(line) <= MAX_ERROR_LENGTH else f"{line[: MAX_ERROR_LENGTH - 1]}…"
 
 
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  # a child's broken `__str__` must not hide its end
-        return "(its text cannot be had)"
+    except Exception:  # noqa: BLE001  # a broken `__str__` must not hide the end of a child
+        return "(str() failed)"
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -1,28 +1,29 @@
-"""Name what a supervisor tells: events as they happen, and a snapshot of its tree.
+"""Events and statistics of a supervisor.
 
 ======================= =========================================================================
-event                   told when
+event                   occurs when
 ======================= =========================================================================
 `ChildStarted`          a child is up: it called ``started()``, or does not take ``task_status``
-`ChildStopped`          an incarnation ended without an error, by itself or because it was told to
-`ChildFailed`           an incarnation ended with an error, also while it was being stopped
-`ChildRestarting`       the child will be started again after a delay
-`ChildSetAside`         it failed too often; it is tried again after ``retry_interval``, siblings go on
-`ChildStuck`            it was cancelled and did not end within its limit; its end is still awaited
-`SupervisorGaveUp`      too many restarts: the other children are stopped, then `SupervisorFailed` is raised
+`ChildStopped`          the task of a child ended without an error
+`ChildFailed`           the task of a child ended with an error, even while it was being stopped
+`ChildRestarting`       the child will be restarted after a delay
+`ChildSetAside`         the child failed too often, and is restarted after ``retry_interval``
+`ChildStuck`            the child was cancelled and did not end in time; its end is still awaited
+`SupervisorGaveUp`      there were too many restarts: `SupervisorFailed` follows when all have stopped
 ======================= =========================================================================
 
-Each incarnation ends in exactly one `ChildStopped` or `ChildFailed`.
+Each task of a child ends with exactly one `ChildStopped` or `ChildFailed`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 import attrs
 
-from jobrt._supervision.decisions import Restart, ServiceState, Strategy
+from jobrt._supervision.decisions import Consequence, Decision, Restart, ServiceState, Strategy
 
 __all__ = [
     "ChildFailed",
@@ -35,6 +36,8 @@ __all__ = [
     "SupervisionEvent",
     "SupervisorGaveUp",
     "SupervisorStatistics",
+    "end_event",
+    "restart_event",
 ]
 
 
@@ -48,7 +51,7 @@ class ChildStarted:
 
 @attrs.frozen
 class ChildStopped:
-    """A child's incarnation ended without an error."""
+    """The task of a child ended without an error."""
 
     supervisor: str
     child: str
@@ -56,7 +59,7 @@ class ChildStopped:
 
 @attrs.frozen
 class ChildFailed:
-    """A child's incarnation ended with an error (a group of one is told as its leaf)."""
+    """The task of a child ended with an error; a group with a single error is replaced by that error."""
 
     supervisor: str
     child: str
@@ -65,9 +68,10 @@ class ChildFailed:
 
 @attrs.frozen
 class ChildRestarting:
-    """A child starts again after ``delay`` seconds; ``restarts`` counts those it caused within the window.
+    """A child restarts after ``delay`` seconds.
 
-    ``error`` is why; None: it returned, and should not have.
+    ``restarts`` is the number of restarts it caused within the period. ``error`` is the reason; None means that
+    a permanent child returned.
     """
 
     supervisor: str
@@ -79,7 +83,7 @@ class ChildRestarting:
 
 @attrs.frozen
 class ChildSetAside:
-    """A child failed too often and is tried again after ``delay`` seconds, and so on until it stays up."""
+    """A child failed too often, and is restarted after ``delay`` seconds."""
 
     supervisor: str
     child: str
@@ -89,7 +93,7 @@ class ChildSetAside:
 
 @attrs.frozen
 class ChildStuck:
-    """A child did not end within ``seconds`` of its cancellation: it blocks, shields, or swallows it."""
+    """A child did not end within ``seconds`` after it was cancelled, because it blocks or ignores that."""
 
     supervisor: str
     child: str
@@ -98,7 +102,7 @@ class ChildStuck:
 
 @attrs.frozen
 class SupervisorGaveUp:
-    """A supervisor stops all and fails; ``error`` is the last one, None if ``child`` just returned."""
+    """A supervisor stops all children and fails. ``error`` is the last error, None if ``child`` returned."""
 
     supervisor: str
     child: str
@@ -116,14 +120,44 @@ SupervisionEvent: TypeAlias = (
 )
 
 
+def end_event(supervisor: str, child: str, error: BaseException | None) -> SupervisionEvent:
+    """Return the event for the end of a task."""
+    return ChildStopped(supervisor, child) if error is None else ChildFailed(supervisor, child, error)
+
+
+def restart_event(
+    supervisor: str, child: str, *, decision: Decision, recent_restarts: int, error: Exception | None
+) -> SupervisionEvent | None:
+    """Return the event for the decision after the end of a task, or None if nothing follows."""
+    match decision.consequence:
+        case Consequence.NOTHING:
+            return None
+        case Consequence.RESTART:
+            return ChildRestarting(supervisor, child, decision.delay, recent_restarts, error)
+        case Consequence.RETRY:
+            return ChildSetAside(supervisor, child, decision.delay, error)
+        case Consequence.GIVE_UP:
+            return SupervisorGaveUp(supervisor, child, error)
+        case _:
+            assert_never(decision.consequence)
+
+
 @attrs.frozen(kw_only=True)
 class ChildStatistics:
-    """A child as it was when asked.
+    """Snapshot of a child.
 
-    ``recent_restarts`` are those it caused within the supervisor's period, ``restarts`` all of them.
-    ``since`` is when it came into its state, also as ``since_clock`` in seconds of Trio's clock; both are
-    None before it was ever started. ``last_error`` is one line, kept until there is another. ``nested`` is
-    the tree below it.
+    Attributes:
+        name: name of the child, unique among its siblings.
+        state: current state.
+        restart: restart type.
+        recent_restarts: number of restarts it caused within the period of its supervisor.
+        restarts: total number of restarts it caused.
+        last_error: last error, in one line.
+        last_error_at: time of that error.
+        since: time of the last change of state; None before the first start.
+        since_clock: the same in seconds of Trio's clock.
+        nested: the tree below the child, if it is a supervisor.
+
     """
 
     name: str
@@ -138,7 +172,7 @@ class ChildStatistics:
     nested: SupervisorStatistics | None
 
     def to_dict(self) -> dict[str, object]:
-        """Return it as what JSON can carry; times in ISO 8601."""
+        """Return the snapshot as JSON values, with times in ISO 8601."""
         return {
             "name": self.name,
             "state": self.state.value,
@@ -152,10 +186,27 @@ class ChildStatistics:
             "nested": None if self.nested is None else self.nested.to_dict(),
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ChildStatistics:
+        """Return what `to_dict` gave. Raises `ValueError` or `LookupError` for anything else."""
+        nested = data["nested"]
+        return cls(
+            name=data["name"],
+            state=ServiceState(data["state"]),
+            restart=data["restart"],
+            recent_restarts=int(data["recent_restarts"]),
+            restarts=int(data["restarts"]),
+            last_error=data["last_error"],
+            last_error_at=_moment(data["last_error_at"]),
+            since=_moment(data["since"]),
+            since_clock=data["since_clock"],
+            nested=None if nested is None else SupervisorStatistics.from_dict(nested),
+        )
+
 
 @attrs.frozen(kw_only=True)
 class SupervisorStatistics:
-    """A supervisor and the tree below it as they were when asked; children in the order added."""
+    """Snapshot of a supervisor and the tree below it; children are in the order added."""
 
     name: str
     strategy: Strategy
@@ -163,7 +214,7 @@ class SupervisorStatistics:
     children: tuple[ChildStatistics, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """Return it as what JSON can carry, the whole tree; it goes out with the worker's heartbeat."""
+        """Return the whole tree as JSON values."""
         return {
             "name": self.name,
             "strategy": self.strategy,
@@ -171,6 +222,20 @@ class SupervisorStatistics:
             "children": [child.to_dict() for child in self.children],
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SupervisorStatistics:
+        """Return what `to_dict` gave. Raises `ValueError` or `LookupError` for anything else."""
+        return cls(
+            name=data["name"],
+            strategy=data["strategy"],
+            state=ServiceState(data["state"]),
+            children=tuple(map(ChildStatistics.from_dict, data["children"])),
+        )
+
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""Ask a PostgreSQL server to stop what it is doing on a connection."""
+"""Cancel requests to a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["request_cancel"]
 
 
 async def request_cancel(pgconn: PGconn) -> None:
-    """Send a cancel request over a connection of its own, and wait until the server has acted on it.
+    """Send a cancel request over a connection of its own, and wait until the server has processed it.
 
     Raises:
-        psycopg.OperationalError: it could not be sent.
+        psycopg.OperationalError: the request could not be sent.
     """
     if psycopg.capabilities.has_cancel_safe():
         await _send(pgconn.cancel_conn())
-    else:  # libpq before 17 can only block
+    else:  # libpq before 17 has only a blocking call
         await trio.to_thread.run_sync(pgconn.get_cancel().cancel, abandon_on_cancel=True)
 
 
@@ -32,7 +32,7 @@ async def _send(request: PGcancelConn) -> None:
         request.start()
         while (status := request.poll()) != pq.PollingStatus.OK:
             if status == pq.PollingStatus.FAILED:
-                raise psycopg.OperationalError(f"cancelling failed: {request.get_error_message()}")
+                raise psycopg.OperationalError(f"the cancel request failed: {request.get_error_message()}")
             wait = wait_readable if status == pq.PollingStatus.READING else wait_writable
             await wait(request.socket)
     finally:

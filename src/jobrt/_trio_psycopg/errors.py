@@ -1,18 +1,18 @@
-"""Tell what a psycopg error means for a storage call: come back later, or give up.
+"""Translation of psycopg errors to jobrt errors: whether a storage call may be retried.
 
 ::
 
-    sqlstate                                   becomes             because
+    sqlstate                                   becomes             reason
     08xxx 53xxx 57xxx 58xxx                    StorageUnavailable  connection, resources, operator, system
-    40001 40003 40P01 55P03 25006 25P03 25P04  StorageUnavailable  lost a race, a lock, the primary, the time
+    40001 40003 40P01 55P03 25006 25P03 25P04  StorageUnavailable  conflict, lock, read-only server, timeout
     42P01 42703 42704 42883 3F000              SchemaError         no such table, column, type or schema
     any other                                  StorageError        the same call would fail again
-    none, connection lost or not made          StorageUnavailable  unless its text says that waiting is no use
-    none otherwise                             StorageError        the driver was used wrongly
+    none, connection lost or not made          StorageUnavailable  unless `_REFUSED` matches the text
+    none otherwise                             StorageError        the driver was used incorrectly
 
-libpq does not pass on the sqlstate of a connection that was refused, only its text. `_REFUSED` knows the
-English texts that no waiting will change (password, role, database, pg_hba.conf, TLS); a text that it does
-not know, a translated one for example, counts as passing: a worker keeps trying, and shows the message.
+If a connection is refused, libpq has the error's text, but not its sqlstate. `_REFUSED` matches the English texts
+of permanent errors (password, role, database, pg_hba.conf, TLS). Any other text, for example a translated one,
+counts as transient: a worker keeps trying, and shows the message.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ _PREFIX = re.compile(
 
 
 class AllHostsFailed(psycopg.OperationalError):
-    """Say that no host of the conninfo took the connection; ``failures`` has one error per attempt."""
+    """Raised when no host of the conninfo accepted the connection; ``failures`` has an error per attempt."""
 
     def __init__(self, failures: Sequence[psycopg.Error]) -> None:
-        tried = "; ".join(one_line(failure) for failure in failures)
-        super().__init__(f"{len(failures)} attempts to connect failed: {tried}")
+        reasons = "; ".join(one_line(failure) for failure in failures)
+        super().__init__(f"{len(failures)} attempts to connect failed: {reasons}")
         self.failures = tuple(failures)
 
 
 def translate(error: psycopg.Error, where: str, *, lost: bool = False) -> StorageError:
-    """Return the jobrt error for ``error``, to be raised ``from`` it.
+    """Return the jobrt error for a psycopg error.
 
-    ``where`` names host, database and user; ``lost`` says that the connection is closed, which makes any
-    error without an sqlstate a passing one. The message is one line and never holds the password.
+    ``where`` has database, host and user for the message. ``lost`` means that the connection is closed; then an
+    error without an sqlstate is transient. The message is one line, without the password.
     """
     message = f"{where}: {one_line(error)}"
     if error.sqlstate in _SCHEMA_STATES:
@@ -75,7 +75,7 @@ def translate(error: psycopg.Error, where: str, *, lost: bool = False) -> Storag
 
 
 def one_line(error: psycopg.Error) -> str:
-    """Return the first line of what the server or libpq said, without libpq's preamble."""
+    """Return the first line of the message of the server or of libpq, without libpq's prefix."""
     primary = error.diag.message_primary
     if primary is None:
         lines = str(error).strip().splitlines()

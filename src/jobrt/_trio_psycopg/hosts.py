@@ -1,11 +1,10 @@
-"""Work out where a PostgreSQL connection string leads: its hosts in order, their addresses, the time for each.
+"""Hosts of a PostgreSQL connection string: their order, addresses and timeouts.
 
-libpq would do this itself, but it resolves names while the event loop stands still, and leaves
-``connect_timeout`` and the change to the next host to those who block in it.
+libpq does this only in its blocking functions. In the others it resolves names while it blocks the event loop, and
+it neither applies ``connect_timeout`` nor tries the next host.
 
-What the string leaves open comes from where libpq takes it: environment variables, the service that
-``PGSERVICE`` names, and what was compiled in. (Only a ``service=`` in the string itself is left to libpq, which
-reads it while it connects.)
+Missing settings have libpq's defaults: environment variables, the service of ``PGSERVICE``, and compiled-in values.
+A ``service=`` in the string itself is left to libpq, which reads it while connecting.
 """
 
 from __future__ import annotations
@@ -24,60 +23,65 @@ if TYPE_CHECKING:
 
     from psycopg.abc import ConnDict
 
-__all__ = ["attempt", "connect_timeout", "describe", "name_place", "resolve", "split_hosts"]
+__all__ = ["address_label", "attempt", "connect_timeout", "describe", "resolve", "split_hosts"]
 
-_NO_TIMEOUT: Final = 130  # seconds; about when Linux gives up on a TCP connection that nobody answers
-_LEAST_TIMEOUT: Final = 2  # seconds; libpq's own least
+_DEFAULT_TIMEOUT: Final = (
+    130  # seconds; about the time after which Linux gives up a TCP connection without a reply
+)
+_MIN_TIMEOUT: Final = 2  # seconds; as in libpq
 
 
 def describe(conninfo: str) -> str:
-    """Name the database, hosts and user of a conninfo for a message; never the password.
+    """Return database, hosts and user of a conninfo for a message, without the password.
 
     Raises:
-        psycopg.ProgrammingError: the conninfo makes no sense.
+        psycopg.ProgrammingError: the conninfo is invalid.
     """
-    known = _settings(conninfo_to_dict(conninfo))
-    return name_place(
-        known.get("dbname", ""), known.get("user", ""), host=known.get("host", ""), port=known["port"]
+    settings = _settings(conninfo_to_dict(conninfo))
+    return address_label(
+        settings.get("dbname", ""),
+        settings.get("user", ""),
+        host=settings.get("host", ""),
+        port=settings["port"],
     )
 
 
-def name_place(database: str, user: str, *, host: str, port: str) -> str:
-    """Put the parts of an address together for a message."""
+def address_label(database: str, user: str, *, host: str, port: str) -> str:
+    """Return the parts of an address as one text for a message."""
     return f"PostgreSQL {database or user} at {host or 'localhost'}:{port} as {user}"
 
 
 def connect_timeout(params: ConnDict) -> float:
-    """Return the seconds that one address may take to answer.
+    """Return the time limit for connecting to one address, in seconds.
 
     Raises:
-        psycopg.ProgrammingError: it is not a number.
+        psycopg.ProgrammingError: the parameter is not an integer.
     """
-    given = _settings(params).get("connect_timeout", "0")
+    value = _settings(params).get("connect_timeout", "0")
     try:
-        seconds = int(given)
+        seconds = int(value)
     except ValueError:
-        raise psycopg.ProgrammingError(f"connect_timeout is not a number of seconds: {given!r}") from None
-    return max(seconds, _LEAST_TIMEOUT) if seconds > 0 else _NO_TIMEOUT
+        raise psycopg.ProgrammingError(f"connect_timeout is {value!r}: use a number of seconds") from None
+    return max(seconds, _MIN_TIMEOUT) if seconds > 0 else _DEFAULT_TIMEOUT
 
 
 def split_hosts(params: ConnDict) -> list[ConnDict]:
-    """Return the settings for each host by itself, in the order in which to try them.
+    """Return the parameters for each host, in the order in which to try them.
 
     Raises:
-        psycopg.ProgrammingError: there are not as many ports or addresses as hosts.
+        psycopg.ProgrammingError: the numbers of hosts, addresses and ports differ.
     """
-    known = _settings(params)
-    hosts = _split(params, known)
-    if known.get("load_balance_hosts") == "random":
+    settings = _settings(params)
+    hosts = _split(params, settings)
+    if settings.get("load_balance_hosts") == "random":
         random.shuffle(hosts)
-    if known.get("target_session_attrs") == "prefer-standby":  # libpq sees one host at a time
+    if settings.get("target_session_attrs") == "prefer-standby":  # libpq gets only one host at a time
         hosts = [{**host, "target_session_attrs": kind} for kind in ("standby", "any") for host in hosts]
     return hosts
 
 
-def _split(params: ConnDict, known: dict[str, str]) -> list[ConnDict]:
-    lists = {key: known[key].split(",") for key in ("host", "hostaddr", "port") if known.get(key)}
+def _split(params: ConnDict, settings: dict[str, str]) -> list[ConnDict]:
+    lists = {key: settings[key].split(",") for key in ("host", "hostaddr", "port") if settings.get(key)}
     count = max((len(lists[key]) for key in ("host", "hostaddr") if key in lists), default=1)
     if count == 1:
         return [params]
@@ -85,19 +89,21 @@ def _split(params: ConnDict, known: dict[str, str]) -> list[ConnDict]:
         lists["port"] *= count
     for key, values in lists.items():
         if len(values) != count:
-            raise psycopg.ProgrammingError(f"{count} hosts, but {len(values)} values for {key}")
+            raise psycopg.ProgrammingError(
+                f"{len(values)} values for {key}, but {count} hosts: use one for each"
+            )
     return [{**params, **{key: values[index] for key, values in lists.items()}} for index in range(count)]
 
 
 async def resolve(host: ConnDict, *, seconds: float, failures: list[psycopg.Error]) -> list[ConnDict]:
-    """Return the settings for each address of one host; if there is none, note why.
+    """Return the parameters for each address of a host; an error is appended to ``failures``.
 
-    The name is kept: the server's certificate is checked against it.
+    The name remains in the parameters, because the server's certificate is checked against it.
     """
-    known = _settings(host)
-    name = known.get("host", "")
+    settings = _settings(host)
+    name = settings.get("host", "")
     is_path = name.startswith(("/", "@")) or name[1:2] == ":"
-    if not name or is_path or known.get("hostaddr"):
+    if not name or is_path or settings.get("hostaddr"):
         return [host]
     addresses: list[ConnDict] = []
     with attempt(host, seconds=seconds, failures=failures):
@@ -106,27 +112,27 @@ async def resolve(host: ConnDict, *, seconds: float, failures: list[psycopg.Erro
         except (OSError, UnicodeError) as error:
             raise psycopg.OperationalError(f"cannot resolve the host name {name!r}: {error}") from error
         addresses = [{**host, "hostaddr": str(sockaddr[0])} for *_, sockaddr in found]
-    if known.get("load_balance_hosts") == "random":
+    if settings.get("load_balance_hosts") == "random":
         random.shuffle(addresses)
     return addresses
 
 
 @contextmanager
 def attempt(host: ConnDict, *, seconds: float, failures: list[psycopg.Error]) -> Generator[None]:
-    """Give the block ``seconds`` to connect to ``host``; note its failure instead of raising it."""
+    """Run the block with a time limit; an error is appended to ``failures`` and not raised."""
     with trio.move_on_after(seconds) as scope:
         try:
             yield
         except psycopg.Error as error:
             failures.append(error.with_traceback(None))
     if scope.cancelled_caught:
-        known = _settings(host)
-        place = f"{known.get('host') or known.get('hostaddr') or 'localhost'}:{known['port']}"
-        failures.append(psycopg.errors.ConnectionTimeout(f"{place} did not answer within {seconds:g} s"))
+        settings = _settings(host)
+        address = f"{settings.get('host') or settings.get('hostaddr') or 'localhost'}:{settings['port']}"
+        failures.append(psycopg.errors.ConnectionTimeout(f"{address} did not answer within {seconds:g} s"))
 
 
 def _settings(params: ConnDict) -> dict[str, str]:
-    """Fill up what the parameters leave open, as libpq will."""
+    """Return the parameters with libpq's defaults for missing ones."""
     defaults = {
         option.keyword.decode(): option.val.decode()
         for option in pq.Conninfo.get_defaults()

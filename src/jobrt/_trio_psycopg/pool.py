@@ -1,22 +1,22 @@
-"""Lend warm PostgreSQL connections to one storage call at a time, each with a deadline.
+"""Pool of warm PostgreSQL connections, with a deadline for each call.
 
 ::
 
-    acquire ──▶ a free slot? ──no──▶ queue (first come, first served)
-                   │ yes                │ a slot is handed over by whoever gives one back
+    acquire ──▶ a free slot? ──no──▶ queue (in the order of requests)
+                   │ yes                │ the next released slot
                    ▼                    ▼
-                an idle connection that is alive? ──no──▶ open one, configure it
+                an idle connection that is alive? ──no──▶ open and configure one
                    │ yes                                      │
-                   └──────────────▶ lent ◀────────────────────┘
-                                      │
-                 nothing under way on it? ──no──▶ closed
+                   └──────────────▶ in use ◀──────────────────┘
+                                      │ release
+                 no unfinished operation? ──no──▶ closed
                                       │ yes
                                     idle
 
-The pool starts no task: connections are opened when they are wanted, checked when they are taken (a look
-at the socket, no round trip) and dropped when they come back with anything still open on them. A slot belongs
-to exactly one task from the moment it is taken or handed over, so a cancellation cannot lose one. Calls are held
-to their seconds by `Pool.watch`, which the pool's owner runs.
+The pool starts no task. A connection is opened at first need, checked when it is acquired (by its socket, without
+a round trip), and closed if it is released with an unfinished operation. A slot belongs to exactly one task from
+the moment it is taken or handed over, so a cancellation cannot lose it. `Pool.watch`, which the owner of the pool
+runs, ends calls that take too long.
 """
 
 from __future__ import annotations
@@ -49,29 +49,29 @@ __all__ = [
     "storage_errors",
 ]
 
-_READ_ONLY = "25006"  # the primary has become a standby: connect anew, or this will never end
+_READ_ONLY = "25006"  # the primary has become a standby: only a new connection reaches the new primary
 
 _CONNECT_SECONDS = 10.0
-"""Seconds for opening a connection, however long one may wait for its turn: a silent address must be told soon."""
+"""Time limit for opening a connection. It is shorter than the wait for a slot, to report a silent server soon."""
 
 _WATCH_EVERY = 1.0
-"""Seconds between looks for calls that take too long: a scope around each call would be exact, and cost much more."""
+"""Seconds between checks for overdue calls. A cancel scope for each call would be exact, but took a tenth of it."""
 
 _OVERDUE = -math.inf
 
 _WARM_SECONDS = 0.001
-"""Seconds that a connection counts as alive after a call, so that calls one after the other do not look each time."""
+"""Time after a call during which a connection is not checked, to save the check between consecutive calls."""
 
 Configure: TypeAlias = Callable[[TrioConnection[Any]], Awaitable[None]]
 
 
 @contextmanager
 def storage_errors(conn: TrioConnection[Any]) -> Generator[None]:
-    """Turn psycopg's errors into jobrt's; the driver's own stays as ``__cause__``.
+    """Translate psycopg's errors to jobrt's; ``__cause__`` is the error of psycopg.
 
     Raises:
-        StorageUnavailable: the same may work later.
-        StorageError: it will not.
+        StorageUnavailable: a retry may succeed.
+        StorageError: a retry will not succeed.
     """
     try:
         yield
@@ -87,13 +87,13 @@ def _translated(conn: TrioConnection[Any], error: psycopg.Error) -> StorageError
 
 @contextmanager
 def call_deadline(conn: TrioConnection[Any], seconds: float) -> Generator[None]:
-    """Give the block ``seconds`` with ``conn``, then close it: nobody knows what the server has done.
+    """Run the block with a time limit, after which ``conn`` is closed: what the server has done is unknown.
 
-    A server that is silent to the cancel request too holds the block for another ``conn.cancel_timeout``.
+    If the server does not answer the cancel request either, the block takes ``conn.cancel_timeout`` longer.
 
     Raises:
-        StorageUnavailable: the time is over, or the same may work later.
-        StorageError: it will not.
+        StorageUnavailable: the time is over, or a retry may succeed.
+        StorageError: a retry will not succeed.
     """
     with trio.move_on_after(seconds) as scope, storage_errors(conn):
         yield
@@ -113,11 +113,11 @@ async def open_connection(
     prepare_threshold: int | None = 5,
     configure: Configure | None = None,
 ) -> TrioConnection[tuple[Any, ...]]:
-    """Open a connection that commits each statement; ``seconds`` bound it, ``configure`` included.
+    """Open a connection with autocommit and configure it, within a time limit.
 
     Raises:
-        StorageUnavailable: no host takes the connection now, or not in time.
-        StorageError: none will: wrong password, no such database, no right to connect, a senseless conninfo.
+        StorageUnavailable: no host accepts the connection in time; a retry may succeed.
+        StorageError: a retry will not succeed: wrong password, unknown database, no permission, invalid conninfo.
     """
     place = place_of(conninfo)
     with trio.move_on_after(seconds):
@@ -140,9 +140,9 @@ async def open_connection(
 
 @attrs.define(eq=False)
 class Call:
-    """Lend a connection for one short call of so many seconds, with jobrt's errors; `Pool.watch` sees to the seconds.
+    """Context manager for a short call with a time limit, kept by `Pool.watch`, and with jobrt's errors.
 
-    A class, because generators took half of such a call's time, and without a cancel scope, which took a tenth.
+    It is a class, because generators took half of the time of such a call, and a cancel scope a tenth.
     """
 
     _pool: Pool
@@ -150,8 +150,8 @@ class Call:
     _conn: TrioConnection[Any] = attrs.field(init=False)
 
     async def begin(self) -> TrioConnection[Any]:
-        """Take a connection."""
-        conn = self._conn = await self._pool.take(self._seconds)
+        """Acquire a connection."""
+        conn = self._conn = await self._pool.check_out(self._seconds)
         return conn
 
     async def __aenter__(self) -> TrioConnection[Any]:
@@ -167,34 +167,34 @@ class Call:
                     raise _too_slow(conn, self._seconds) from error
                 raise _translated(conn, error) from error
         finally:
-            pool.give_back(conn)
+            pool.release(conn)
 
 
 @attrs.frozen
 class PoolStatistics:
-    """What a pool was doing at one moment."""
+    """Snapshot of a pool."""
 
     max_size: int
     idle: int
-    lent: int
+    in_use: int
     waiting: int
     """Tasks that wait for a slot."""
     opened: int
-    """Connections opened since the pool was made."""
+    """Connections opened since the pool was created."""
     dropped: int
-    """Of these, the ones that died while idle or came back unusable."""
+    """Opened connections that were closed because they had died, or were released with an unfinished operation."""
 
 
-@attrs.define(eq=False, on_setattr=[])  # a check at each change of a counter would cost more than the change
+@attrs.define(eq=False, on_setattr=[])  # validating each change of a counter would cost more than the change
 class Pool:
-    """Keep up to ``max_size`` connections to ``conninfo``, opened when they are wanted.
+    """Pool of up to ``max_size`` connections to ``conninfo``, opened at first need.
 
-    ``acquire_timeout`` is in seconds, of which opening a connection has ten at most. ``configure`` runs on each
-    new connection. ``prepare_threshold`` is psycopg's: after how many executions a statement is prepared; ``None``
-    is never.
+    ``acquire_timeout`` is in seconds; opening a connection takes at most ten of them. ``configure`` runs on each
+    new connection. ``prepare_threshold`` is psycopg's: a statement is prepared after so many executions; ``None``
+    means never.
     """
 
-    conninfo: str = attrs.field(repr=False)  # holds a password
+    conninfo: str = attrs.field(repr=False)  # has the password
     max_size: int = attrs.field(default=4, kw_only=True, validator=attrs.validators.ge(1))
     acquire_timeout: float = attrs.field(default=10.0, kw_only=True)
     prepare_threshold: int | None = attrs.field(default=5, kw_only=True)
@@ -204,17 +204,17 @@ class Pool:
     _idle: list[tuple[TrioConnection[Any], float]] = attrs.field(
         init=False, factory=list[tuple[TrioConnection[Any], float]]
     )
-    """With the time of `monotonic` until when it need not be looked at."""
-    _lent: dict[TrioConnection[Any], float] = attrs.field(
+    """Connections with the time of `monotonic` until which they need no check; the warmest is last."""
+    _in_use: dict[TrioConnection[Any], float] = attrs.field(
         init=False, factory=dict[TrioConnection[Any], float]
     )
-    """With the time until when: without end for `acquire`, and none for what is `_OVERDUE`."""
+    """Connections with the deadline of their call by Trio's clock, or `_OVERDUE`; infinity for `acquire`."""
     _slots_taken: int = attrs.field(init=False, default=0)
     _queue: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
     _opened: int = attrs.field(init=False, default=0)
     _dropped: int = attrs.field(init=False, default=0)
     _closed: bool = attrs.field(init=False, default=False)
-    _all_back: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _all_released: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
         self._where = place_of(self.conninfo)
@@ -229,80 +229,80 @@ class Pool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncGenerator[TrioConnection[Any]]:
-        """Lend a connection to the block.
+        """Use a connection for the block.
 
-        Not a checkpoint while a connection is idle: the first query is one.
+        This is not a checkpoint if there is an idle connection; the first query is.
 
         Raises:
-            StorageUnavailable: none came free or could be opened in time, or the pool is closed.
-            StorageError: none can be opened, see `open_connection`.
+            StorageUnavailable: no connection was released or opened in time, or the pool is closed.
+            StorageError: no connection can be opened, see `open_connection`.
         """
-        conn = await self.take()
+        conn = await self.check_out()
         try:
             yield conn
         finally:
-            self.give_back(conn)
+            self.release(conn)
 
-    async def take(self, seconds: float = math.inf) -> TrioConnection[Any]:
-        """Take a connection for so long, as `acquire` does, that the caller is to `give_back` whatever happens."""
+    async def check_out(self, seconds: float = math.inf) -> TrioConnection[Any]:
+        """Acquire a connection for a call with a time limit; the caller must `release` it in any case."""
         conn = self._take_idle() or await self._take()
-        self._lent[conn] = trio.current_time() + seconds
+        self._in_use[conn] = trio.current_time() + seconds
         return conn
 
     def call(self, seconds: float) -> Call:
-        """Lend a connection for a call that may take ``seconds``, as `acquire` and `call_deadline` do."""
+        """Return a context manager for a call with a time limit, as `acquire` with `call_deadline`."""
         return Call(self, seconds)
 
     async def watch(self) -> None:
-        """Until cancelled, cut calls that take longer than they may, in the server too; a second late at most."""
+        """Cancel overdue calls, in the server too, at most a second late; runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(_WATCH_EVERY)
                 now = trio.current_time()
-                for conn in [conn for conn, until in self._lent.items() if _OVERDUE < until < now]:
-                    self._lent[conn] = _OVERDUE
-                    nursery.start_soon(self._cut, conn)
+                for conn in [conn for conn, deadline in self._in_use.items() if _OVERDUE < deadline < now]:
+                    self._in_use[conn] = _OVERDUE
+                    nursery.start_soon(self._cancel_call, conn)
 
-    async def _cut(self, conn: TrioConnection[Any]) -> None:
-        """Stop the server and close the connection: nobody knows what was done."""
-        with suppress(psycopg.Error):  # a silent server does not answer this either
+    async def _cancel_call(self, conn: TrioConnection[Any]) -> None:
+        """Cancel the query in the server and close the connection: what the server has done is unknown."""
+        with suppress(psycopg.Error):  # the server may not answer this either
             await conn.cancel_safe(timeout=conn.cancel_timeout)
         conn.abort()
 
     def is_overdue(self, conn: TrioConnection[Any]) -> bool:
-        """Say whether a lent connection is cut for having been lent too long."""
-        return self._lent[conn] == _OVERDUE
+        """Return whether the call of a connection took too long."""
+        return self._in_use[conn] == _OVERDUE
 
     async def aclose(self, seconds: float = 5.0) -> None:
-        """Refuse new borrowers, wait up to ``seconds`` for the lent connections, and close all."""
+        """Refuse new calls, wait up to ``seconds`` for connections in use, and close all connections."""
         self._closed = True
         self._queue.unpark_all()
         for conn, _ in self._idle:
             conn.abort()
         self._idle.clear()
         try:
-            if self._lent:
+            if self._in_use:
                 with trio.move_on_after(seconds):
-                    await self._all_back.wait()
+                    await self._all_released.wait()
             else:
                 await trio.lowlevel.checkpoint()
         finally:
-            for conn in self._lent:
-                conn.abort()  # whoever uses it gets StorageUnavailable
+            for conn in self._in_use:
+                conn.abort()  # the task that uses it gets StorageUnavailable
 
     def statistics(self) -> PoolStatistics:
-        """Return what the pool is doing now."""
+        """Return a snapshot of the pool."""
         return PoolStatistics(
             max_size=self.max_size,
             idle=len(self._idle),
-            lent=len(self._lent),
+            in_use=len(self._in_use),
             waiting=len(self._queue),
             opened=self._opened,
             dropped=self._dropped,
         )
 
     def _take_idle(self) -> TrioConnection[Any] | None:
-        """Take a slot and an idle connection if there are both; nobody waits while there is a free slot."""
+        """Take a slot and an idle connection if there are both; no task waits while there is a free slot."""
         if self._closed or self._slots_taken >= self.max_size:
             return None
         conn = self._pop_alive()
@@ -329,7 +329,7 @@ class Pool:
             self._refuse_if_closed()
             return
         raise StorageUnavailable(
-            f"{self._where}: none of {self.max_size} connections came free in {self.acquire_timeout:g} s"
+            f"{self._where}: all {self.max_size} connections were in use for {self.acquire_timeout:g} s"
         )
 
     async def _open(self, seconds: float) -> TrioConnection[Any]:
@@ -343,28 +343,28 @@ class Pool:
         if self._closed:
             conn.abort()
         self._refuse_if_closed()
-        self._lent[conn] = math.inf
+        self._in_use[conn] = math.inf
         return conn
 
     def _pop_alive(self) -> TrioConnection[Any] | None:
         while self._idle:
-            conn, warm_until = self._idle.pop()  # the warmest first
+            conn, warm_until = self._idle.pop()  # the warmest, so that the others can stay idle
             if monotonic() < warm_until or conn.check_alive():
-                self._lent[conn] = math.inf
+                self._in_use[conn] = math.inf
                 return conn
             self._drop(conn)
         return None
 
-    def give_back(self, conn: TrioConnection[Any]) -> None:
-        """Give back what `take` gave."""
-        until = self._lent.pop(conn)
-        if conn.reusable and until != _OVERDUE and not self._closed:
+    def release(self, conn: TrioConnection[Any]) -> None:
+        """Release a connection of `check_out`."""
+        deadline = self._in_use.pop(conn)
+        if conn.reusable and deadline != _OVERDUE and not self._closed:
             self._idle.append((conn, monotonic() + _WARM_SECONDS))
         else:
             self._drop(conn)
         self._free_slot()
-        if self._closed and not self._lent:
-            self._all_back.set()
+        if self._closed and not self._in_use:
+            self._all_released.set()
 
     def _drop(self, conn: TrioConnection[Any]) -> None:
         self._dropped += 1
@@ -372,7 +372,7 @@ class Pool:
 
     def _free_slot(self) -> None:
         if self._queue:
-            self._queue.unpark(count=1)  # the slot is theirs
+            self._queue.unpark(count=1)  # which then has the slot: no later task can take it first
         else:
             self._slots_taken -= 1
 
@@ -382,14 +382,15 @@ class Pool:
 
 
 def place_of(conninfo: str) -> str:
-    """Name the database, hosts and user of a conninfo for a message; never the password.
+    """Return database, hosts and user of a conninfo for a message, without the password.
 
     Raises:
-        StorageError: the conninfo makes no sense.
+        StorageError: the conninfo is invalid.
     """
     try:
         return describe(conninfo)
     except psycopg.ProgrammingError as error:
-        # libpq quotes what it cannot parse, and that may be the password: also no cause.
-        said = re.sub(r'".*"', '"…"', one_line(error))
-        raise StorageError(f"the PostgreSQL address cannot be understood: {said}") from None
+        # libpq quotes the invalid part, which may be the password. So it is removed, and there is no cause.
+        reason = re.sub(r'".*"', '"…"', one_line(error))
+        remedy = "use postgresql://USER@HOST:PORT/DATABASE"
+        raise StorageError(f"the PostgreSQL address cannot be understood: {reason}; {remedy}") from None

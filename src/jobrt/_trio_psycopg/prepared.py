@@ -1,9 +1,9 @@
-"""Run short statements that a connection has prepared, in half of the time that a cursor takes.
+"""Prepared statements without a cursor, in half the time.
 
-`psycopg.AsyncCursor` can do everything, and makes some ten objects to be ready for it. A worker and a client
-run the same few statements all day, with texts as parameters and small results, so that these objects cost more
-than sending the statement and reading the reply. What remains here is psycopg's protocol and psycopg's
-adaptation, in the same C: `generators.execute` and `Transformer`.
+`psycopg.AsyncCursor` creates about ten objects for each statement. Workers and clients run a few statements with
+text parameters and small results again and again. For these the objects cost more than sending the statement and
+reading the reply. This module uses only psycopg's protocol and adaptation, which are written in C:
+`generators.execute` and `Transformer`.
 """
 
 from __future__ import annotations
@@ -18,35 +18,34 @@ from psycopg.errors import error_from_result
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import psycopg
     from psycopg.abc import Buffer, PQGen
     from psycopg.pq.abc import PGconn, PGresult
 
-    from jobrt._trio_psycopg.connection import TrioConnection
-
 __all__ = ["PreparedStatements"]
 
-_FINE: Final = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+_SUCCESS: Final = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
 
 class PreparedStatements:
-    """The statements that one connection has prepared; `TrioConnection.prepared` has them.
+    """Prepared statements of a connection, see `TrioConnection.prepared`.
 
-    They live as long as the session. None is ever dropped, so there should be few.
+    A statement stays prepared until the connection is closed, so there should be few.
     """
 
-    def __init__(self, conn: TrioConnection[Any]) -> None:
+    def __init__(self, conn: psycopg.AsyncConnection[Any]) -> None:
         self._conn = conn
         self._names: dict[bytes, bytes] = {}
         self._numbers = count()
         self._adapt = Transformer(conn)
 
     async def run(self, statement: bytes, values: Sequence[str | None]) -> list[tuple[Any, ...]]:
-        """Run a statement with ``$1``, ``$2`` … for texts, and return its rows; prepare it if it is new here.
+        """Run a statement with text parameters ``$1``, ``$2`` …, and return its rows; prepare it at first use.
 
-        It is a transaction by itself unless ``conn.transaction()`` has begun one, whatever ``autocommit`` says.
+        Outside ``conn.transaction()`` it is a transaction by itself, whether ``autocommit`` is set or not.
 
         Raises:
-            psycopg.Error: what a cursor would raise.
+            psycopg.Error: as with a cursor.
         """
         conn, adapt = self._conn, self._adapt
         texts = adapt.dump_sequence(values, [PyFormat.TEXT] * len(values))
@@ -56,13 +55,15 @@ class PreparedStatements:
             return []
         adapt.set_pgresult(result, format=pq.Format.BINARY)
         rows = adapt.load_rows(0, result.ntuples, tuple)
-        adapt.set_pgresult(None)  # which may be large
+        adapt.set_pgresult(None)  # frees the result, which may be large
         return rows
 
     def _execute(self, pgconn: PGconn, statement: bytes, texts: Sequence[Buffer | None]) -> PQGen[PGresult]:
         name = self._names.get(statement)
         if name is None:
-            name = b"jobrt_%d" % next(self._numbers)  # never again, as this may be cut after it took effect
+            name = b"jobrt_%d" % next(
+                self._numbers
+            )  # used only once, as a cancelled prepare may have succeeded
             pgconn.send_prepare(name, statement)
             self._check((yield from generators.execute(pgconn)))
             self._names[statement] = name
@@ -70,9 +71,9 @@ class PreparedStatements:
         return self._check((yield from generators.execute(pgconn)))
 
     def _check(self, results: list[PGresult]) -> PGresult:
-        # A statement that has answered is committed after that: an error then, or the end of the session, comes second.
+        # The commit follows the rows: an error of the commit, or the end of the session, is the second result.
         for result in results:
-            if result.status not in _FINE:
+            if result.status not in _SUCCESS:
                 raise error_from_result(result, encoding=self._adapt.encoding)
         (result,) = results
         return result

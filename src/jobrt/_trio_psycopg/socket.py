@@ -1,6 +1,6 @@
-"""Ask a socket what it is ready for, or wait until it is.
+"""Readiness of a socket.
 
-To read and to write are bits, as in the standard library's `selectors`, whose values psycopg has too.
+Reading and writing are bits with the values of the standard library's `selectors`, which psycopg uses too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["ready_now", "wait_for_either"]
 if sys.platform == "win32":
 
     def ready_now(fd: int, wanted: int) -> int:
-        """Say for what the socket is ready, without waiting; 0 is for nothing that is wanted."""
+        """Return for which of the wanted operations the socket is ready, without waiting."""
         readable, writable, _ = select.select(
             [fd] if wanted & EVENT_READ else (), [fd] if wanted & EVENT_WRITE else (), (), 0
         )
@@ -35,23 +35,25 @@ else:
     }
 
     def ready_now(fd: int, wanted: int) -> int:
-        """Say for what the socket is ready, without waiting; 0 is for nothing that is wanted.
+        """Return for which of the wanted operations the socket is ready, without waiting.
 
-        A socket that has failed is ready for everything: whoever tries to use it learns why.
+        A socket with an error is ready for everything: using it raises the error.
         """
-        poll = select.poll()  # select() cannot look at descriptors above 1023
+        poll = select.poll()  # select() does not support descriptors above 1023
         poll.register(fd, _EVENTS[wanted])
-        found = poll.poll(0)
-        if not found:
+        ready = poll.poll(0)
+        if not ready:
             return 0
-        (_, events), *_ = found
+        (_, events), *_ = ready
         if events & ~(select.POLLIN | select.POLLOUT):
             return wanted
         return (EVENT_READ if events & select.POLLIN else 0) | (EVENT_WRITE if events & select.POLLOUT else 0)
 
 
 async def wait_for_either(fd: int) -> int:
-    """Wait until the socket can be read or written, and say which: a pipe that is full both ways needs both.
+    """Wait until the socket is readable or writable, and return for which it is ready.
+
+    Both are needed when the buffers are full in both directions.
 
     Raises:
         trio.ClosedResourceError: the socket was closed meanwhile.
@@ -69,6 +71,6 @@ async def wait_for_either(fd: int) -> int:
             nursery.start_soon(watch, wait_readable, EVENT_READ)
             nursery.start_soon(watch, wait_writable, EVENT_WRITE)
     except BaseExceptionGroup as group:
-        await checkpoint_if_cancelled()  # a plain Cancelled, instead of a group of them
+        await checkpoint_if_cancelled()  # raises a single Cancelled instead of a group
         raise trio.ClosedResourceError from group
     return ready

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from jobrt._supervision.decisions import ServiceState
 from jobrt._views.words import age, count_in_words, notice_words, since
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt._core.queues import QueueStatus
     from jobrt._storage.contract import CronRow, WorkerRow
+    from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
 
 __all__ = ["COUNT_LIMIT", "Finding", "Snapshot", "examine", "examine_worker", "take_snapshot"]
 
@@ -79,34 +81,34 @@ def examine_worker(row: WorkerRow, now: datetime) -> Iterator[Finding]:
     if not row.alive:
         yield _wrong(f"{worker} is dead: its jobs run again when another worker is running")
         return
-    if row.info.get("outage"):
-        yield _wrong(f"{worker} cannot reach the database: {row.info['outage']}")
+    if row.info.outage:
+        yield _wrong(f"{worker} cannot reach the database: {row.info.outage}")
     if (now - row.beat_at) / (row.expires_at - row.beat_at) > _LATE:
         silence = since(row.beat_at, now)
         yield _wrong(f"{worker} sent its last heartbeat {silence} ago: a job may be blocking its event loop")
-    notices = row.info.get("notices", ())
+    notices = row.info.notices
     for notice in notices:
         yield _wrong(f"{worker}: {notice_words(notice)}; see its log for the stack")
-    reported = {notice.get("job") for notice in notices}
-    for name, queue in row.info.get("queues", {}).items():
-        stuck = [job for job in queue["stuck"] if job not in reported]
+    reported = {notice.job for notice in notices}
+    for name, queue in row.info.queues.items():
+        stuck = [job for job in queue.stuck if job not in reported]
         if stuck:
             ids = ", ".join(map(str, stuck))
             yield _wrong(f"{worker}: stuck jobs in queue {name}: {ids}; see its log for their stacks")
-    for child in _failed(row.info.get("tree") or {}):
-        yield _wrong(f"{worker}: {child['name']} has failed: {child['last_error']}")
+    for child in _failed(row.info.tree):
+        yield _wrong(f"{worker}: {child.name} has failed: {child.last_error}")
 
 
-def _failed(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for child in tree.get("children", ()):
-        if child["state"] == "failed":
+def _failed(tree: SupervisorStatistics | None) -> Iterator[ChildStatistics]:
+    for child in () if tree is None else tree.children:
+        if child.state is ServiceState.FAILED:
             yield child
-        yield from _failed(child["nested"] or {})
+        yield from _failed(child.nested)
 
 
 def _examine_queue(queue: QueueStatus, alive: Iterable[WorkerRow]) -> Finding:
     name, due = f"queue {queue.name}", count_in_words(queue.available, "due job", more=queue.more)
-    serving = [row.info["queues"][queue.name] for row in alive if queue.name in row.info.get("queues", {})]
+    serving = [row.info.queues[queue.name] for row in alive if queue.name in row.info.queues]
     if queue.paused:
         text = f"{name} is paused with {due}: resume it with `queues resume {queue.name}`"
         return Finding(bool(queue.available), text)
@@ -116,7 +118,7 @@ def _examine_queue(queue: QueueStatus, alive: Iterable[WorkerRow]) -> Finding:
         return _wrong(
             f"{name}: {due}, but no live worker serves it: start one whose App(queues=…) includes it"
         )
-    free = sum(row["concurrency"] for row in serving) - queue.executing
+    free = sum(info.concurrency for info in serving) - queue.executing
     slots = count_in_words(free, "free slot") if free > 0 else "all slots are busy"
     late = (queue.oldest_due or 0) > _WAITING and free > 0
     return Finding(late, f"{name}: {due}, the oldest due for {age(queue.oldest_due)}; {slots}")

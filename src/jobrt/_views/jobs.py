@@ -21,10 +21,10 @@ __all__ = ["apply_to_each", "cancel_phase", "cancel_phases", "watchdog_notices"]
 def cancel_phases(workers: Iterable[WorkerRow]) -> Mapping[int, str]:
     """Return the phase of each cancellation that the workers report, by job id."""
     return {
-        int(job): phase
+        job: phase
         for row in workers
-        for queue in row.info.get("queues", {}).values()
-        for job, phase in queue.get("cancelling", {}).items()
+        for queue in row.info.queues.values()
+        for job, phase in queue.cancelling.items()
     }
 
 
@@ -40,8 +40,8 @@ def watchdog_notices(job: JobRecord, workers: Iterable[WorkerRow]) -> Iterator[s
     if job.state is State.EXECUTING:
         for row in workers:
             if row.id == job.worker:
-                notices = row.info.get("notices", ())
-                yield from (notice_words(notice) for notice in notices if notice.get("job") == job.id)
+                notices = row.info.notices
+                yield from (notice_words(notice) for notice in notices if notice.job == job.id)
 
 
 async def apply_to_each(

@@ -36,15 +36,15 @@ def view_queues(queues: Iterable[QueueStatus], workers: Sequence[WorkerRow]) -> 
     """Return a view of each queue, including queues that have nothing but a live worker."""
     known = {status.name: status for status in queues}
     for worker in workers:
-        for name in worker.info.get("queues", ()) if worker.alive else ():
+        for name in worker.info.queues if worker.alive else ():
             known.setdefault(name, QueueStatus(name=name))
     return [_view(known[name], workers) for name in sorted(known)]
 
 
 def _view(status: QueueStatus, workers: Iterable[WorkerRow]) -> QueueView:
     serving = [
-        worker.info["queues"][status.name]
+        worker.info.queues[status.name]
         for worker in workers
-        if worker.alive and status.name in worker.info.get("queues", {})
+        if worker.alive and status.name in worker.info.queues
     ]
-    return QueueView(status, len(serving), sum(queue["concurrency"] for queue in serving))
+    return QueueView(status, len(serving), sum(queue.concurrency for queue in serving))

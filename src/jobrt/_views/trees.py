@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from jobrt._views.words import count_in_words, since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from datetime import datetime
 
+    from jobrt._core.worker_info import WorkerInfo
     from jobrt._storage.contract import WorkerRow
+    from jobrt._supervision.records import SupervisorStatistics
 
 __all__ = ["TreeLine", "headline", "tree_lines", "worker_condition"]
 
@@ -42,11 +44,11 @@ def worker_condition(row: WorkerRow) -> str:
     """Return ``alive``, or what is wrong with a worker."""
     info = row.info
     state = "alive" if row.alive else "dead, its jobs await rescue"
-    if row.alive and info.get("stopping"):
+    if row.alive and info.stopping:
         state = "stopping"
-    if info.get("outage"):
-        state += f", database unavailable: {info['outage']}"
-    if info.get("deaf"):
+    if info.outage:
+        state += f", database unavailable: {info.outage}"
+    if info.disconnected:
         state += ", notifier disconnected, polling instead"
     return state
 
@@ -54,41 +56,44 @@ def worker_condition(row: WorkerRow) -> str:
 def headline(row: WorkerRow, now: datetime) -> str:
     """Return a worker's id, condition, uptime and last heartbeat."""
     up, heartbeat = since(row.started_at, now), since(row.beat_at, now)
-    leader = ", leader" if row.info.get("leader") else ""
+    leader = ", leader" if row.info.leader else ""
     return f"{row.id}  {worker_condition(row)}, up {up}, last heartbeat {heartbeat} ago{leader}"
 
 
 def tree_lines(row: WorkerRow, now: datetime) -> Iterator[TreeLine]:
     """Return the children of a worker's tree, parents before their children; the top level has depth 1."""
-    return _walk(row, row.info.get("tree"), depth=1, now=now)
+    return _walk(row, row.info.tree, depth=1, now=now)
 
 
-def _walk(row: WorkerRow, tree: Mapping[str, Any] | None, *, depth: int, now: datetime) -> Iterator[TreeLine]:
-    children = (tree or {}).get("children", ())
-    for number, child in enumerate(children, 1):
-        recent = f" ({child['recent_restarts']} recent)"
+def _walk(
+    row: WorkerRow, tree: SupervisorStatistics | None, *, depth: int, now: datetime
+) -> Iterator[TreeLine]:
+    if tree is None:
+        return
+    for number, child in enumerate(tree.children, 1):
+        recent = f" ({child.recent_restarts} recent)"
         yield TreeLine(
             depth,
-            number == len(children),
-            child["name"],
-            child["state"],
-            since(datetime.fromisoformat(child["since"]), now) if child["since"] else "",
-            _load(row, (tree or {}).get("name"), child["name"]),
-            f"{child['restarts']}{recent}" if child["restarts"] else "",
-            child["last_error"] or "",
+            number == len(tree.children),
+            child.name,
+            child.state,
+            "" if child.since is None else since(child.since, now),
+            _load(row.info, tree.name, child.name),
+            f"{child.restarts}{recent}" if child.restarts else "",
+            child.last_error or "",
         )
-        yield from _walk(row, child["nested"], depth=depth + 1, now=now)
+        yield from _walk(row, child.nested, depth=depth + 1, now=now)
 
 
-def _load(row: WorkerRow, parent: str | None, name: str) -> str:
+def _load(info: WorkerInfo, parent: str, name: str) -> str:
     """Return the load of a queue or of the completer; empty for other children."""
     if (parent, name) == ("worker", "completer"):
-        pending = row.info.get("pending_outcomes", 0)
+        pending = info.pending_outcomes
         return count_in_words(pending, "pending outcome") if pending else ""
-    queue = row.info.get("queues", {}).get(name) if parent == "queues" else None
+    queue = info.queues.get(name) if parent == "queues" else None
     if queue is None:
         return ""
-    words = [f"{queue['running']} of {queue['concurrency']} slots", f"{queue['claimed']} claimed"]
-    words += [f"{queue['finished']} done"] + ["paused"] * queue["paused"]
-    words += [f"stuck: {', '.join(map(str, queue['stuck']))}"] * bool(queue["stuck"])
+    words = [f"{queue.running} of {queue.concurrency} slots", f"{queue.claimed} claimed"]
+    words += [f"{queue.finished} done"] + ["paused"] * queue.paused
+    words += [f"stuck: {', '.join(map(str, queue.stuck))}"] * bool(queue.stuck)
     return ", ".join(words)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from jobrt._core.job import JobRecord, Progress
+    from jobrt._core.worker_info import Notice
 
 __all__ = [
     "PHASES",
@@ -83,14 +84,18 @@ def progress_in_words(progress: Progress) -> str:
     return f"{share} {progress.note}"
 
 
-def notice_words(notice: Mapping[str, Any]) -> str:
+def notice_words(notice: Notice) -> str:
     """Return a recent watchdog notice as a sentence about a job or a queue."""
-    ago = f" ({age(notice['ago'])} ago)"
-    if notice["what"] == "stalled":
-        due, free = count_in_words(notice["due"], "due job"), count_in_words(notice["free"], "free slot")
-        return f"queue {notice['queue']} had {due} and {free} but claimed nothing; its fetcher was restarted{ago}"
-    if notice["what"] == "blocking" and not notice["job"]:
-        blocked = f"the event loop was blocked for {notice['seconds']:.1f} s while no job ran on it"
+    ago = f" ({age(notice.ago)} ago)"
+    if notice.what == "stalled":
+        due, free = count_in_words(notice.due or 0, "due job"), count_in_words(notice.free or 0, "free slot")
+        return (
+            f"queue {notice.queue} had {due} and {free} but claimed nothing; its fetcher was restarted{ago}"
+        )
+    seconds = notice.seconds or 0.0
+    if notice.what == "blocking" and not notice.job:
+        blocked = f"the event loop was blocked for {seconds:.1f} s while no job ran on it"
         return f"{blocked}: a thread held the interpreter lock, or the machine was overloaded{ago}"
-    where = f", in {notice['at']}" if notice["at"] else ""
-    return f"job {notice['job']} ({notice['name']}) {_REASONS[notice['what']].format(**notice)}{where}{ago}"
+    where = f", in {notice.at}" if notice.at else ""
+    reason = _REASONS.get(notice.what, notice.what).format(seconds=seconds)
+    return f"job {notice.job} ({notice.name}) {reason}{where}{ago}"

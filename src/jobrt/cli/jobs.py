@@ -93,7 +93,7 @@ async def enqueue(
 
 async def _warn_if_unserved(jobs: Client, job_id: int) -> None:
     queue = (await jobs.get(job_id)).queue
-    if not any(row.alive and queue in row.info.get("queues", ()) for row in await jobs.workers()):
+    if not any(row.alive and queue in row.info.queues for row in await jobs.workers()):
         click.echo(f"jobrt: no worker serves queue {queue!r}; job {job_id} waits for one to start", err=True)
 
 

@@ -129,7 +129,7 @@ class WorkerProcess:
             try:
                 async with self.app.open_storage() as storage:
                     for row in await storage.workers.all():
-                        if row.info.get("pid") == pid and row.info.get("host") == socket.gethostname():
+                        if row.info.pid == pid and row.info.host == socket.gethostname():
                             await storage.workers.unregister(row.id)
                     await storage.workers.rescue()
             except JobrtError as error:  # another worker rescues them when the lease expires

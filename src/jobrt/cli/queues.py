@@ -69,7 +69,7 @@ async def _change(
     app = setting.app()
     async with app.open_client() as jobs:
         known = {*app.queues, *(status.name for status in await jobs.queues())}
-        known.update(name for row in await jobs.workers() for name in row.info.get("queues", ()))
+        known.update(name for row in await jobs.workers() for name in row.info.queues)
         if queue not in known:
             click.echo(f"jobrt: warning: no job, worker or application uses queue {queue!r} yet", err=True)
         await change(jobs, queue, *arguments)

@@ -29,7 +29,7 @@ def plain_lines(row: WorkerRow) -> Iterator[str]:
         words += [f"last error: {line.error}"] * bool(line.error)
         words += [f"for {line.since}"] * bool(line.since)
         yield "  " * line.depth + "  ".join(filter(None, words))
-    for notice in row.info.get("notices", ()):
+    for notice in row.info.notices:
         yield f"  watchdog: {notice_words(notice)}"
 
 
@@ -54,5 +54,5 @@ def _draw(row: WorkerRow, *, brief: bool) -> Iterator[Text | Table]:
         style = "red" if line.unhealthy else "" if line.load else "dim"
         table.add_row(guide + line.name, line.state, line.since, line.load, error, style=style)
     yield table
-    for notice in row.info.get("notices", ()):
+    for notice in row.info.notices:
         yield Text(f"   ! {notice_words(notice)}", style="yellow")

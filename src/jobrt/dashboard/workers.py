@@ -25,7 +25,7 @@ async def workers(site: Site, request: Request) -> Response:
             "row": row,
             "condition": worker_condition(row),
             "lines": list(tree_lines(row, now)),
-            "notices": [notice_words(notice) for notice in row.info.get("notices", ())],
+            "notices": [notice_words(notice) for notice in row.info.notices],
         }
         for row in await site.jobs.workers()
     ]

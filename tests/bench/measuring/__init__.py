@@ -1,12 +1,12 @@
-"""What `postgres.py` and `sqlite.py` are made of.
+"""Parts of `postgres.py` and `sqlite.py`.
 
 ::
 
-    rounds      who is measured, in which order, and what became of it
-    parts       the measurements: one by one, a drain, pulses
+    rounds      contestants, their order, and results
+    parts       the measurements: enqueueing one by one, drains, starts
     processes   clients and workers, each in a process of its own
-    databases   a database on a server, or a SQLite file, and what can be read there
-    flat        jobrt alone: does a held snapshot, a backlog, a history make jobs dearer?
-    targets     what must be reached, and whether it was
+    databases   PostgreSQL databases and SQLite files, and their counters
+    flat        cost of a job with a snapshot held open, a backlog, or many finished jobs
+    targets     targets, and whether they were reached
     tables      medians, ranges, Markdown
 """

@@ -1,4 +1,4 @@
-"""Databases to measure on: made for one measurement, dropped after it."""
+"""Databases for measurements, created for one and dropped after it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _CLIENTS = "select count(*) from pg_stat_activity where backend_type = 'client b
 
 @attrs.frozen
 class Counters:
-    """What a database has counted so far; nan where it does not count."""
+    """Counters of a database, or NaN if it has none."""
 
     commits: float = float("nan")
     dead: float = float("nan")
-    """Row versions that updates and deletes have left, whether or not vacuum has been there since."""
+    """Row versions left by updates and deletes, even if vacuum has removed them."""
 
 
 class Database(Protocol):
@@ -44,80 +44,82 @@ class Database(Protocol):
     url: str
 
     def left(self, query: str, jobs: int) -> int:
-        """Return how many of so many jobs have no committed end."""
+        """Return the number of jobs without a committed end; ``jobs`` were enqueued."""
         ...
 
     def settle(self) -> None:
-        """Let every drain begin in the same state."""
+        """Bring the database into the same state before each drain."""
         ...
 
     def wal(self) -> float:
-        """Return how many bytes of WAL there are."""
+        """Return the number of bytes of WAL written so far."""
         ...
 
     def counters(self, *, others: int = 0) -> Counters:
-        """Return what was counted, once only so many clients are left: they report when they go."""
+        """Wait until only ``others`` clients are connected, which then have reported, and return the counters."""
         ...
 
 
 class Databases(Protocol):
-    """Where databases are made."""
+    """Factory of databases."""
 
     def fresh(self, *, template: str | None = None) -> AbstractContextManager[Database]:
-        """Make an empty database, or a copy of another, for the length of a block."""
+        """Create an empty database, or a copy of another, for a block."""
         ...
 
     def cpu(self) -> float:
-        """Return the CPU seconds that the server has used; nan if that cannot be seen."""
+        """Return the CPU seconds of the server, or NaN if they are unknown."""
         ...
 
 
 @attrs.define(eq=False)
 class PostgresDatabase:
-    """A database on a server. Its own looks at it are not counted."""
+    """A PostgreSQL database. Its own queries are not counted."""
 
     server: Server
     name: str
     url: str
     watch: psycopg.Connection[Any]
-    looks: int = 0
+    queries: int = 0
 
     def ask(self, query: str) -> tuple[Any, ...]:
         """Return the first row of a query."""
-        self.looks += 1
+        self.queries += 1
         row = self.watch.execute(query.encode()).fetchone()
         assert row is not None
         return row
 
     def left(self, query: str, jobs: int) -> int:
-        """Return how many of so many jobs have no committed end."""
+        """Return the number of jobs without a committed end."""
         return int(self.ask(query.replace(":jobs", str(jobs)))[0])
 
     def settle(self) -> None:
         """Vacuum, analyze and checkpoint."""
-        self.ask_nothing("vacuum analyze")
-        with suppress(psycopg.errors.InsufficientPrivilege):  # then WAL depends on when the server does it
-            self.ask_nothing("checkpoint")
+        self.execute("vacuum analyze")
+        with suppress(
+            psycopg.errors.InsufficientPrivilege
+        ):  # then the WAL depends on the server's own checkpoints
+            self.execute("checkpoint")
 
-    def ask_nothing(self, command: str) -> None:
+    def execute(self, command: str) -> None:
         """Run a command."""
         self.server.execute(command, url=self.url)
 
     def wal(self) -> float:
-        """Return how many bytes of WAL the server has written."""
+        """Return the number of bytes of WAL that the server has written."""
         return float(self.ask(f"select {_WAL}")[0])
 
     def counters(self, *, others: int = 0) -> Counters:
-        """Reconnect, wait until nobody is left, and return what was counted, without our looks."""
+        """Reconnect when only ``others`` clients are connected, and return the counters without our queries."""
         self.watch.close()
         deadline = time.monotonic() + 60
         while self.server.execute(_CLIENTS.format(self.name))[0][0] > others:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"somebody stays connected to {self.name}")
+                raise TimeoutError(f"a client is still connected to {self.name}")
             time.sleep(0.02)
         self.watch = psycopg.connect(self.url, autocommit=True)
         commits, dead = self.ask(_COUNTERS)
-        return Counters(float(commits) - self.looks, float(dead))
+        return Counters(float(commits) - self.queries, float(dead))
 
 
 @attrs.define(eq=False)
@@ -133,7 +135,7 @@ class PostgresDatabases:
 
     @contextmanager
     def fresh(self, *, template: str | None = None) -> Generator[PostgresDatabase]:
-        """Make an empty database, or a copy of another, and drop it after the block."""
+        """Create an empty database, or a copy of another, and drop it after the block."""
         name = f"jobrt_test_bench_{uuid4().hex[:12]}"
         strategy = f' template "{template}" strategy file_copy' if template else ""
         self.server.execute(f'create database "{name}"{strategy}')
@@ -148,20 +150,20 @@ class PostgresDatabases:
             self.server.drop_database(name)
 
     def cpu(self) -> float:
-        """Return the CPU seconds of the server, ended backends included; nan if it is on another machine."""
+        """Return the CPU seconds of the server with all backends, or NaN if it is on another machine."""
         if self._postmaster is None:
             return float("nan")
         return sum(_cpu(process) for process in (self._postmaster, *self._postmaster.children()))
 
     def about(self) -> dict[str, str]:
-        """Return the version and what makes commits durable, or not."""
+        """Return the version and the settings that decide about durability."""
         names = (
             "server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size"
         )  # fmt: skip
         return {name: self.server.execute(f"show {name}")[0][0] for name in names}
 
     def commit_ms(self) -> float:
-        """Return the median milliseconds of a transaction of one row: what a durable commit costs here and now."""
+        """Return the median time of a transaction with one row in milliseconds."""
         times = []
         with self.fresh() as database:
             database.watch.execute("create table commit_time (at timestamptz)")
@@ -173,7 +175,7 @@ class PostgresDatabases:
 
 
 def _postmaster(backend: int) -> psutil.Process | None:
-    """Return the parent of a backend, if it is a process of this machine."""
+    """Return the parent process of a backend, if it is on this machine."""
     try:
         parent = psutil.Process(backend).parent()
         return parent if parent is not None and "postgres" in parent.name() else None
@@ -184,7 +186,7 @@ def _postmaster(backend: int) -> psutil.Process | None:
 def _cpu(process: psutil.Process) -> float:
     try:
         times = process.cpu_times()
-    except psutil.NoSuchProcess:  # counted by its parent from now on
+    except psutil.NoSuchProcess:  # from now on its parent has its times
         return 0.0
     return float(times.user + times.system + times.children_user + times.children_system)
 
@@ -197,21 +199,21 @@ class SqliteDatabase:
     path: Path
 
     def left(self, query: str, jobs: int) -> int:
-        """Return how many jobs have no committed end. SQLite has no schemas."""
+        """Return the number of jobs without a committed end."""
         with closing(sqlite3.connect(self.path, timeout=60)) as connection:
             return int(connection.execute(query.replace("jobrt.job", "jobrt_job")).fetchone()[0])
 
     def settle(self) -> None:
-        """Write the log back into the file."""
+        """Write the WAL back to the file."""
         with closing(sqlite3.connect(self.path, timeout=60)) as connection:
             connection.execute("pragma wal_checkpoint(truncate)")
 
     def wal(self) -> float:
-        """Return nan: the log is used again and again."""
+        """Return NaN, because the WAL is overwritten."""
         return float("nan")
 
     def counters(self, *, others: int = 0) -> Counters:
-        """Return nothing."""
+        """Return NaN for all counters."""
         return Counters()
 
 
@@ -223,7 +225,7 @@ class SqliteDatabases:
 
     @contextmanager
     def fresh(self, *, template: str | None = None) -> Generator[SqliteDatabase]:
-        """Name a file, and remove it after the block."""
+        """Return the path of a new file, and remove it after the block."""
         assert template is None
         path = self.folder / f"{uuid4().hex[:12]}.db"
         yield SqliteDatabase(f"sqlite:///{path}", path)
@@ -231,5 +233,5 @@ class SqliteDatabases:
             file.unlink()
 
     def cpu(self) -> float:
-        """Return nan: there is no server."""
+        """Return NaN, because there is no server."""
         return float("nan")

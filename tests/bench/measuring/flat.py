@@ -1,4 +1,4 @@
-"""jobrt alone: what a job costs while a snapshot is held open, while many wait, when many have finished."""
+"""Cost of a job in jobrt with a snapshot held open, a backlog, or many finished jobs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["backlog", "snapshot"]
 WARM_UP = 2_000
 SAMPLE = 20_000
 SLOWER = 1.25
-"""A fifth fewer jobs per second is a quarter more time per job."""
+"""Limit of time per job: a quarter more time is a fifth fewer jobs per second."""
 DEARER = 1.2
-"""What counts as flat: the spread of equal runs on a shared machine is about that."""
+"""Limit of CPU per job: about the spread of equal runs on a shared machine."""
 
-# Real rows, one waiting and one finished, are multiplied: their shape is whatever jobrt gives them. Finished ones
-# have ended a millisecond apart, since the hour before. The newest waiting one is taken, so that its copies come last.
+# Copies a waiting and a finished job of jobrt. Finished copies ended a millisecond apart, up to an hour ago. The newest
+# waiting job is copied, so that its copies are claimed last.
 MULTIPLY = """
     insert into jobrt.job ({columns}, args, finished_at)
     select {columns}, '{{"number":' || {first} + g || ',"pad":"' || repeat('x', 64) || '"}}',
@@ -46,7 +46,7 @@ COLUMNS = """
 
 
 def snapshot(bench: Bench, who: Contestant, *, jobs: int, repeat: int) -> dict[str, list[Figures]]:
-    """Drain with and without a transaction held open elsewhere, in turns, and print how much dearer jobs became."""
+    """Drain with and without a snapshot held open, alternately, and print the ratios."""
     measured: dict[str, list[Figures]] = {"free": [], "held": []}
     for number in range(repeat):
         for name in sorted(measured, reverse=number % 2 == 1):
@@ -84,7 +84,7 @@ def backlog(
     cases: Sequence[tuple[int, int]],
     repeat: int,
 ) -> dict[str, list[Figures]]:
-    """Print what a job costs while so many wait behind it, when so many have finished."""
+    """Print the cost of a job with so many waiting and finished jobs."""
     measured: dict[tuple[int, int], list[Figures]] = {case: [] for case in cases}
     with ExitStack() as stack:
         past = {
@@ -115,15 +115,15 @@ def _cases(measured: Mapping[tuple[int, int], Sequence[Figures]], *, base: Sprea
 
 @contextmanager
 def _history(bench: Bench, databases: PostgresDatabases, who: Contestant, *, finished: int) -> Generator[str]:
-    """Make a database with so many finished jobs, to be copied."""
+    """Create a template database with finished jobs."""
     begin = time.monotonic()
     with databases.fresh() as database:
         bench.ask(who, "setup", database.url)
         if finished:
             _run_one(bench, who, database=database)
             _multiply(database, finished, first=0, finished=True)
-        database.watch.close()  # a template must have no clients
-        say(f"{finished:,} finished jobs made in {time.monotonic() - begin:.0f} s")
+        database.watch.close()  # a template must have no connections
+        say(f"{finished:,} finished jobs created in {time.monotonic() - begin:.0f} s")
         yield database.name
 
 
@@ -131,14 +131,14 @@ def _history(bench: Bench, databases: PostgresDatabases, who: Contestant, *, fin
 def _filled(
     bench: Bench, databases: PostgresDatabases, who: Contestant, *, waiting: int, template: str
 ) -> Generator[str]:
-    """Make a database with so many jobs behind those of the sample, to be copied."""
+    """Create a template database with waiting jobs after those of the sample."""
     begin = time.monotonic()
     with databases.fresh(template=template) as database:
         bench.ask(who, "many", database.url, str(WARM_UP + SAMPLE))
         _multiply(database, waiting, first=WARM_UP + SAMPLE, finished=False)
         database.settle()
         database.watch.close()
-        say(f"{waiting:,} waiting jobs made in {time.monotonic() - begin:.0f} s")
+        say(f"{waiting:,} waiting jobs created in {time.monotonic() - begin:.0f} s")
         yield database.name
 
 
@@ -155,14 +155,14 @@ def _multiply(database: PostgresDatabase, number: int, *, first: int, finished: 
 
 
 def _sample(bench: Bench, who: Contestant, *, database: PostgresDatabase) -> Figures:
-    """Measure jobs in the middle of a run."""
+    """Measure jobs in the middle of a drain."""
     deadline, last = time.monotonic() + 600, WARM_UP + SAMPLE
     with bench.working(who, database.url, jobs=last) as worker:
         if not worker.until(lambda: worker.marks.all_begun(WARM_UP), deadline=deadline):
-            raise MeasurementError("jobs are not run")
+            raise MeasurementError("the worker does not run the jobs")
         cpu, server, begin = worker.cpu(), bench.databases.cpu(), time.monotonic()
         if not worker.until(lambda: worker.marks.all_begun(last), deadline=deadline):
-            raise MeasurementError("jobs are not run")
+            raise MeasurementError("the worker does not run the jobs")
         client = (worker.cpu() - cpu) / SAMPLE * 1000
         served = (bench.databases.cpu() - server) / SAMPLE * 1000
         seconds = time.monotonic() - begin
@@ -170,8 +170,8 @@ def _sample(bench: Bench, who: Contestant, *, database: PostgresDatabase) -> Fig
 
 
 def _of(runs: Sequence[Figures], name: str) -> Spread:
-    return Spread.of(one[name] for one in runs)
+    return Spread.of(figures[name] for figures in runs)
 
 
 def _ms(runs: Sequence[Figures], rate: str) -> Spread:
-    return Spread.of(1e6 / one[rate] for one in runs)
+    return Spread.of(1e6 / figures[rate] for figures in runs)

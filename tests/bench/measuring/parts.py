@@ -1,4 +1,4 @@
-"""The measurements. Each returns figures by name."""
+"""Measurements; each returns figures by name."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Figures: TypeAlias = dict[str, float]
 
 
 def one_by_one(bench: Bench, who: Contestant, *, seconds: float) -> Figures:
-    """Measure how many jobs are enqueued in a second, each committed before the next."""
+    """Measure enqueueing one by one, each job committed before the next."""
     with bench.database(who) as database:
         server = bench.databases.cpu()
-        said = bench.ask(who, "one", database.url, str(seconds))
+        result = bench.ask(who, "one", database.url, str(seconds))
         return {
-            "one /s": said["jobs"] / said["seconds"],
-            "one client s/k": said["cpu"] / said["jobs"] * 1000,
-            "one server s/k": (bench.databases.cpu() - server) / said["jobs"] * 1000,
+            "one /s": result["jobs"] / result["seconds"],
+            "one client s/k": result["cpu"] / result["jobs"] * 1000,
+            "one server s/k": (bench.databases.cpu() - server) / result["jobs"] * 1000,
         }
 
 
 def drain(bench: Bench, who: Contestant, *, jobs: int, limit: float) -> Figures:
-    """Measure what it costs to enqueue many no-op jobs in bulk, and to run them."""
+    """Measure enqueueing many no-op jobs in bulk, and running them."""
     with bench.database(who) as database:
         wal, server = database.wal(), bench.databases.cpu()
-        said = bench.ask(who, "many", database.url, str(jobs))
+        result = bench.ask(who, "many", database.url, str(jobs))
         figures = {
-            "bulk /s": jobs / said["seconds"],
-            "bulk client s/k": said["cpu"] / jobs * 1000,
+            "bulk /s": jobs / result["seconds"],
+            "bulk client s/k": result["cpu"] / jobs * 1000,
             "bulk server s/k": (bench.databases.cpu() - server) / jobs * 1000,
             "bulk WAL B": (database.wal() - wal) / jobs,
         }
@@ -49,10 +49,10 @@ def drain(bench: Bench, who: Contestant, *, jobs: int, limit: float) -> Figures:
 def run_down(
     bench: Bench, who: Contestant, *, database: Database, jobs: int, limit: float, others: int = 0
 ) -> Figures:
-    """Measure a worker that runs all jobs of a database, from its first body to the last committed end.
+    """Measure a worker that runs all jobs of a database, from the first body to the last committed end.
 
-    One that is not done after `limit` seconds is measured by what it has done until then. `others` is how many
-    clients stay connected meanwhile.
+    After `limit` seconds, the jobs committed until then are measured. `others` is the number of other clients that
+    stay connected.
     """
     before = database.counters(others=others)
     with bench.working(who, database.url, jobs=jobs) as worker:
@@ -75,7 +75,7 @@ def _race(
 
     def over() -> bool:
         nonlocal left, end
-        end = time.monotonic_ns()  # what a query sees was committed before it was asked
+        end = time.monotonic_ns()  # before the query: all that it sees was committed earlier
         left = database.left(who.peer.left, jobs)
         return left == 0
 
@@ -83,7 +83,7 @@ def _race(
     if not (begun and worker.until(over, deadline=deadline)):
         over()
     if (done := jobs - left) == 0:
-        raise MeasurementError(f"no job was done within {limit:.0f} s")
+        raise MeasurementError(f"no job was finished within {limit:.0f} s")
     starts = worker.marks.starts()
     figures = {
         "drain /s": done / (end - starts[0]) * 1e9,
@@ -97,7 +97,7 @@ def _race(
 
 
 def _fifths(starts: list[int]) -> Figures:
-    """Return jobs per second in the first and the last fifth of a drain."""
+    """Return the rates of the first and the last fifth of a drain."""
     part = len(starts) // 5
     if part < 1 or starts[part] == starts[0] or starts[-1] == starts[-1 - part]:
         return {"first fifth /s": math.nan, "last fifth /s": math.nan}
@@ -108,10 +108,10 @@ def _fifths(starts: list[int]) -> Figures:
 
 
 def pulse(bench: Bench, who: Contestant, *, jobs: int, idle: float) -> Figures:
-    """Measure milliseconds from an enqueue in one process to the first line of the body in another, which is idle.
+    """Measure the time from an enqueue in one process to the start of the body in an idle worker.
 
-    Counted from the call, and from its return, when the job is committed. The worker may begin before that: the first
-    cannot look better because the client is slow to return. Then measure what the worker costs doing nothing.
+    It is measured from the call, and from its return, when the job is committed. The job may start before the return,
+    so the second figure is better for clients that return late. Then measure the CPU of the idle worker.
     """
     with (
         bench.database(who) as database,
@@ -134,7 +134,7 @@ def _percentiles(since: str, waits: list[float]) -> Figures:
 
 
 def _idle(worker: Working, seconds: float) -> float:
-    """Return the percentage of a core that an idle worker takes."""
+    """Return the CPU of an idle worker in percent of a core."""
     time.sleep(min(1.0, seconds))
     cpu, begin = worker.cpu(), time.monotonic()
     time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Run clients and workers, each in a process of its own."""
+"""Clients and workers, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Bench", "Contestant", "MeasurementError", "Working", "memory"]
 
-PATIENCE = 600.0
-"""Seconds for a client, or for a worker to begin."""
+CLIENT_SECONDS = 600.0
+"""Maximum seconds of a client."""
 
 
 class MeasurementError(Exception):
-    """A client or a worker did not do what it is for; the message says what it said last."""
+    """Raised when a client or a worker fails; the message has its last line of output."""
 
 
 @attrs.frozen
@@ -37,21 +37,21 @@ class Contestant:
     peer: Peer
     setting: str
     python: str
-    """The interpreter that has it."""
+    """The Python interpreter with its packages."""
 
     @property
     def name(self) -> str:
-        """Return the name of its row."""
+        """The name of its row in the tables."""
         return f"{self.peer.name} {self.setting}"
 
     def command(self, *arguments: str) -> list[str]:
-        """Return a command of its adapter."""
+        """Return a command line for its adapter."""
         return [self.python, str(self.peer.script), *arguments]
 
 
 @attrs.frozen
 class Bench:
-    """A place for databases, and one for files."""
+    """Databases and a folder for measurements."""
 
     databases: Databases
     folder: Path
@@ -62,13 +62,13 @@ class Bench:
 
     @contextmanager
     def database(self, who: Contestant) -> Generator[Database]:
-        """Make a database with a peer's tables."""
+        """Create a database with the tables of a peer."""
         with self.databases.fresh() as database:
             self.ask(who, "setup", database.url)
             yield database
 
     def ask(self, who: Contestant, *arguments: str) -> Any:
-        """Run a command of an adapter and return what it printed."""
+        """Run a command of an adapter and return its result."""
         try:
             done = subprocess.run(
                 who.command(*arguments),
@@ -76,24 +76,24 @@ class Bench:
                 capture_output=True,
                 text=True,
                 check=True,
-                timeout=PATIENCE,
+                timeout=CLIENT_SECONDS,
             )
         except subprocess.SubprocessError as error:
             raise MeasurementError(
-                f"{arguments[0]}: {_last(str(getattr(error, 'stderr', '') or error))}"
+                f"{arguments[0]}: {_last_line(str(getattr(error, 'stderr', '') or error))}"
             ) from error
         return json.loads(done.stdout.splitlines()[-1])
 
     @contextmanager
     def working(self, who: Contestant, url: str, *, jobs: int) -> Generator[Working]:
-        """Run a worker for the length of a block, for jobs with numbers below one; stop it gracefully."""
+        """Run a worker during the block, for jobs with numbers below `jobs`, and stop it gracefully."""
         marks, log = Marks.make(self._marks, jobs), self.folder / "log"
-        with log.open("wb") as said:
+        with log.open("wb") as output:
             process = psutil.Popen(
                 who.command("work", url, who.setting),
                 env=self._environment(who),
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
             )
         try:
             yield Working(process, marks, log)
@@ -106,22 +106,22 @@ class Bench:
 
 @attrs.frozen
 class Working:
-    """A worker process and what its jobs left."""
+    """A worker process and the marks of its jobs."""
 
     process: psutil.Popen
     marks: Marks
     log: Path
 
     def cpu(self) -> float:
-        """Return the CPU seconds that it and its children have used."""
+        """Return the CPU seconds of the process and its children."""
         total = 0.0
         for process in self._tree():
             with suppress(psutil.NoSuchProcess):
-                total += sum(process.cpu_times()[:4])  # the last two are those of children that have ended
+                total += sum(process.cpu_times()[:4])  # without the times of ended children
         return total
 
     def peak(self) -> float:
-        """Return the peak memory of it and its children in MiB, as Linux counts it; nan elsewhere."""
+        """Return the peak memory of the process and its children in MiB; NaN outside of Linux."""
         total = 0.0
         for process in self._tree():
             try:
@@ -132,18 +132,18 @@ class Working:
         return total / 1024 or float("nan")
 
     def until(self, reached: Callable[[], object], *, deadline: float) -> bool:
-        """Wait for something to become true; return whether it has, in time."""
+        """Wait until a condition is true, and return whether that was in time."""
         while not reached():
             if self.process.poll() is not None:
-                said = self.log.read_text(encoding="utf-8", errors="replace")
-                raise MeasurementError(f"the worker ended: {_last(said)}")
+                output = self.log.read_text(encoding="utf-8", errors="replace")
+                raise MeasurementError(f"the worker ended: {_last_line(output)}")
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.005)
         return True
 
     def begin(self) -> None:
-        """Wait for the first body."""
+        """Wait for the start of the first body."""
         if not self.until(lambda: self.marks.begun, deadline=time.monotonic() + 60):
             raise MeasurementError("the worker did not start a job within 60 s")
 
@@ -155,23 +155,23 @@ class Working:
 
 
 def memory() -> str | None:
-    """Return a folder in memory, so that what bodies note is not in the way of the server's commits."""
+    """Return a folder in memory, so that the marks cause no disk writes; None if there is none."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def _stop(process: psutil.Popen) -> None:
-    """Stop a worker gracefully, and what is left of it by force."""
+    """Stop a worker gracefully, and kill the remaining processes."""
     with suppress(psutil.NoSuchProcess):
         tree = [process, *process.children(recursive=True)]
         process.terminate()
         with suppress(psutil.TimeoutExpired):
             process.wait(10)
-        for one in tree:
+        for member in tree:
             with suppress(psutil.NoSuchProcess):
-                one.kill()
+                member.kill()
         process.wait()
 
 
-def _last(said: str) -> str:
-    lines = said.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+def _last_line(output: str) -> str:
+    lines = output.strip().splitlines()
+    return lines[-1] if lines else "no output"

@@ -1,4 +1,4 @@
-"""Measure all contestants in turns, so that whatever the machine does meanwhile meets all of them alike."""
+"""Rounds: contestants are measured alternately, so that disturbances affect all of them."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ __all__ = ["Results", "Sizes", "enter", "run", "say"]
 
 @attrs.frozen
 class Sizes:
-    """How much is measured."""
+    """Sizes of the measurements."""
 
     repeat: int = 3
     jobs: int = 50_000
     pulses: int = 200
     seconds: float = 5.0
-    """For enqueueing one by one."""
+    """Duration of enqueueing one by one."""
     limit: float = 60.0
-    """Seconds after which a drain is judged by what it has done."""
+    """Maximum seconds of a drain; then the jobs done so far are measured."""
     idle: float = 3.0
-    """Seconds over which an idle worker's CPU is measured."""
+    """Seconds to measure the CPU of an idle worker."""
 
 
 @attrs.define(eq=False)
 class Results:
-    """What the rounds measured."""
+    """Results of all rounds."""
 
     rounds: dict[str, list[Figures]] = attrs.Factory(dict)
-    """By the name of the contestant."""
+    """Figures by contestant."""
     failures: dict[str, str] = attrs.Factory(dict)
-    """Why a contestant, or a peer, has no figures, or fewer."""
+    """Reasons why a contestant or a peer has no figures, or only some."""
     versions: dict[str, str] = attrs.Factory(dict)
 
 
 def enter(peers: Iterable[Peer], settings: Sequence[str], results: Results) -> list[Contestant]:
-    """Return the contestants that can be had. jobrt always runs, at its defaults."""
+    """Return the contestants that can be installed. jobrt always runs, with its defaults."""
     contestants = []
     for peer in peers:
         try:
@@ -65,7 +65,7 @@ def enter(peers: Iterable[Peer], settings: Sequence[str], results: Results) -> l
 
 
 def run(bench: Bench, contestants: Sequence[Contestant], sizes: Sizes, results: Results) -> None:
-    """Measure everything `sizes.repeat` times, each round beginning with another contestant."""
+    """Measure all contestants in each round; each round starts with another contestant."""
     for number in range(sizes.repeat):
         say(f"round {number + 1} of {sizes.repeat}, load {os.getloadavg()[0]:.1f}")
         turn = [*contestants[number % len(contestants) :], *contestants[: number % len(contestants)]]
@@ -89,7 +89,7 @@ def _parts(bench: Bench, sizes: Sizes) -> tuple[tuple[str, Callable[[Contestant]
 def _enqueue(
     bench: Bench, turn: Sequence[Contestant], *, sizes: Sizes, results: Results, measured: dict[str, Figures]
 ) -> None:
-    """Measure each peer's enqueueing one by one, once for all its settings: no worker takes part."""
+    """Measure enqueueing one by one, once for all settings of a peer, because it needs no worker."""
     for peer in dict.fromkeys(who.peer for who in turn):
         settings = [who for who in turn if who.peer == peer and who.name not in results.failures]
         if settings:
@@ -106,7 +106,7 @@ def _enqueue(
 def _try(
     what: str, measure: Callable[[Contestant], Figures], *, who: Contestant, results: Results
 ) -> Figures:
-    """Measure, or note why not; who fails once is not asked again."""
+    """Return the figures, or record why there are none; a contestant that failed is not measured again."""
     begin = time.monotonic()
     try:
         figures = measure(who)
@@ -120,5 +120,5 @@ def _try(
 
 
 def say(text: str) -> None:
-    """Tell how far it is."""
+    """Print the progress."""
     print(text, file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ __all__ = ["Spread", "cell", "markdown", "spreads"]
 
 @attrs.frozen
 class Spread:
-    """The median of several figures, the lowest and the highest."""
+    """Median, lowest and highest of several figures."""
 
     median: float
     lowest: float
@@ -24,7 +24,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Sum up figures; those that could not be had (nan) are left out, and nan is left if that leaves none."""
+        """Return the spread of figures without NaN; NaN if there are no others."""
         known = [value for value in values if not math.isnan(value)]
         if not known:
             return cls(math.nan, math.nan, math.nan)
@@ -40,27 +40,27 @@ class Spread:
 
 def spreads(rounds: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     """Return the spread of each figure over the rounds that have it."""
-    names = dict.fromkeys(name for one in rounds for name in one)
-    return {name: Spread.of(one[name] for one in rounds if name in one) for name in names}
+    names = dict.fromkeys(name for figures in rounds for name in figures)
+    return {name: Spread.of(figures[name] for figures in rounds if name in figures) for name in names}
 
 
 def number(value: float) -> str:
-    """Write a figure with the digits that mean something."""
+    """Format a figure with its significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
 
 def cell(figures: Mapping[str, Spread], name: str) -> str:
-    """Write a figure, or a dash for none."""
+    """Format a figure, or a dash if there is none."""
     return str(figures.get(name, "-"))
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table: names to the left, figures to the right."""
+    """Return a table, with names aligned left and figures right."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    written = [
+    formatted = [
         "| "
         + " | ".join(
             text.ljust(width) if column == 0 else text.rjust(width)
@@ -77,4 +77,4 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         )
         + "|"
     )
-    return "\n".join([written[0], rule, *written[1:]])
+    return "\n".join([formatted[0], rule, *formatted[1:]])

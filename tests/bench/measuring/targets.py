@@ -1,4 +1,4 @@
-"""What must be reached, as ratios within one run, and whether it was."""
+"""Targets, as ratios within a run, and whether they were reached."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 __all__ = ["TARGETS", "Target", "Verdict", "judge", "report"]
 
 Rounds: TypeAlias = "Mapping[str, Sequence[Mapping[str, float]]]"
-"""By the name of the contestant: what each round measured."""
+"""Figures of each round, by contestant."""
 
 OURS = "jobrt default"
 
 
 @attrs.frozen
 class Target:
-    """A figure of jobrt's that must be at least or at most something: itself, or as a multiple of a peer's."""
+    """Limit of a figure of jobrt, or of its ratio to a peer's figure."""
 
     what: str
     figure: str
     least: float = -math.inf
     most: float = math.inf
     rival: str | None = "best"
-    """The best of all peers and settings, one peer, or None: the figure counts by itself."""
+    """The peer to compare with: a name, ``"best"`` of all peers and settings, or None for no peer."""
 
     @property
     def bound(self) -> str:
-        """Return what must be reached, in words."""
+        """The limit in words."""
         return f"at least {self.least:g}" if self.least > -math.inf else f"at most {self.most:g}"
 
 
@@ -48,12 +48,12 @@ TARGETS = (
     Target("bytes of WAL per job", "WAL B", most=1500, rival=None),
     Target("peak memory in MiB", "peak MiB", most=70, rival=None),
 )
-"""jobrt at its defaults against peers at whatever setting suits them best."""
+"""Targets of jobrt with its defaults, compared with peers at their best settings."""
 
 
 @attrs.frozen
 class Verdict:
-    """A target and what was reached; nan if it was not measured."""
+    """A target and its measured value, which is NaN if it was not measured."""
 
     target: Target
     value: Spread
@@ -61,17 +61,17 @@ class Verdict:
 
     @property
     def met(self) -> bool | None:
-        """Return whether the median reached it, None if there is none."""
+        """Whether the median reached the target; None if it was not measured."""
         if math.isnan(self.value.median):
             return None
         return self.target.least <= self.value.median <= self.target.most
 
 
 def judge(rounds: Rounds, targets: Iterable[Target] = TARGETS) -> list[Verdict]:
-    """Judge a run.
+    """Return the verdicts on a run.
 
-    A ratio is that of two figures of the same round, which were measured close to each other; the median of the
-    rounds' ratios counts.
+    A ratio is between figures of the same round, which were measured close to each other. The median of all rounds
+    counts.
     """
     return [_judge(rounds, target) for target in targets]
 
@@ -88,7 +88,7 @@ def _judge(rounds: Rounds, target: Target) -> Verdict:
     medians = {name: Spread.of(figures).median for name, figures in rivals.items()}
     known = {
         name: median for name, median in medians.items() if median > 0
-    }  # neither nan nor below the clock
+    }  # neither NaN nor below the resolution of the clock
     if not known:
         return Verdict(target, Spread.of(()))
     best = (max if target.least > -math.inf else min)(known, key=known.__getitem__)
@@ -97,21 +97,27 @@ def _judge(rounds: Rounds, target: Target) -> Verdict:
 
 
 def _figures(measured: Sequence[Mapping[str, float]], figure: str) -> list[float]:
-    return [one.get(figure, math.nan) for one in measured]
+    return [figures.get(figure, math.nan) for figures in measured]
 
 
 def report(verdicts: Iterable[Verdict]) -> str:
     """Return a table of verdicts."""
     words = {True: "met", False: "MISSED", None: "not measured"}
     rows = [
-        (one.target.what, one.rival or "-", str(one.value), one.target.bound, words[one.met])
-        for one in verdicts
+        (
+            verdict.target.what,
+            verdict.rival or "-",
+            str(verdict.value),
+            verdict.target.bound,
+            words[verdict.met],
+        )
+        for verdict in verdicts
     ]
-    return markdown(("must reach", "rival", "reached", "needed", "verdict"), rows)
+    return markdown(("target", "rival", "reached", "needed", "verdict"), rows)
 
 
 def flat(what: str, *, base: Spread, now: Spread, most: float) -> tuple[str, str, str, str, str]:
-    """Return a row that says whether a cost has grown no more than `most` times."""
+    """Return a row about the growth of a cost, which must be at most `most` times the base."""
     ratio = now.median / base.median if base.median else math.nan
     verdict = "not measured" if math.isnan(ratio) else "met" if ratio <= most else "MISSED"
     return (what, number(base.median), str(now), f"at most {most:g} x", f"{ratio:.2f} x, {verdict}")

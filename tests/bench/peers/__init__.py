@@ -1,4 +1,4 @@
-"""Job queues on PostgreSQL that jobrt is measured beside: one small adapter each, run by `harness.py`."""
+"""Job queues on PostgreSQL to compare with jobrt, each with an adapter, run by `harness.py`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HERE = Path(__file__).parent
 
 @attrs.frozen
 class Peer:
-    """One job queue.
+    """A job queue.
 
-    ``packages`` are installed into a virtual environment of its own at first use; jobrt has none and runs where the
-    benchmark does. ``left`` is a query for how many of so many (``:jobs``) enqueued jobs have no committed end yet.
-    ``settings`` are names that the adapter knows and explains: "default" is what the library does when it is told
-    nothing, "best" the quickest that its documentation has and we found, in one process and with durable commits.
+    ``packages`` are installed into a virtual environment at first use; jobrt has none and runs in the environment of
+    the benchmark. ``left`` is a query for the number of enqueued jobs (``:jobs``) without a committed end.
+    ``settings`` are names that the adapter documents. "default" has the defaults of the library. "best" has the
+    fastest documented settings that we found, in one process and with durable commits.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Peer:
     packages: tuple[str, ...] = ()
     settings: tuple[str, ...] = ("default", "best")
     python: tuple[int, int] = (3, 11)
-    """The oldest Python that it runs on."""
+    """The oldest Python that it supports."""
 
     @property
     def script(self) -> Path:
-        """Return the adapter."""
+        """The path of the adapter."""
         return HERE / f"adapter_{self.name.replace('-', '_')}.py"
 
 
@@ -55,7 +55,7 @@ PEERS = {
             "select count(*) from chancy_jobs where state in ('pending', 'running', 'retrying')",
             ("chancy[cli]", "psycopg[binary,pool]"),
         ),
-        # Its ends are receipts, one for a batch, and rows of those that did not end plainly.
+        # Awa stores a receipt for a batch of completed jobs, and rows for other ends.
         Peer(
             "awa-pg",
             "select :jobs - (select coalesce(sum(completed_count), 0) from awa.receipt_completion_batches)"

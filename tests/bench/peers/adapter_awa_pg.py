@@ -1,4 +1,4 @@
-"""Adapter for Awa: fifty jobs at once, which is the default of its queues; and 512 as the best found.
+"""Adapter for Awa. The default is 50 concurrent jobs, as for its queues; the best setting found is 512.
 
 Jobs are enqueued with `enqueue_many_copy`, twenty thousand per call.
 """
@@ -25,14 +25,14 @@ WORKERS = {"default": 50, "best": 512}
 
 @dataclass
 class Noop:
-    """Do nothing but tell when."""
+    """Job that only records its start."""
 
     number: int
     pad: str
 
 
 class Client:
-    """Enqueue."""
+    """Client that enqueues jobs."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -49,7 +49,7 @@ class Client:
 
 
 class Adapter:
-    """Run Awa."""
+    """Adapter that runs Awa."""
 
     sleep = staticmethod(asyncio.sleep)
 
@@ -58,7 +58,7 @@ class Adapter:
         asyncio.run(main())  # type: ignore[arg-type]
 
     async def setup(self, url: str) -> None:
-        """Make the tables, and start a worker once: the first one switches a new database to queue storage."""
+        """Create the tables, and start a worker once, which switches a new database to queue storage."""
         client = awa.AsyncClient(url)
         await client.migrate()
         self._register(client)
@@ -66,7 +66,7 @@ class Adapter:
         while '"active_engine": "queue_storage"' not in str(await client.storage_status()):
             await asyncio.sleep(0.1)
         await client.shutdown()
-        # Threads of the client live on, and would go on taking jobs from the queue.
+        # Threads of the client would keep running, and take jobs from the queue.
         print("null", flush=True)
         sys.stderr.flush()
         os._exit(0)
@@ -78,7 +78,7 @@ class Adapter:
             yield Client(client)
 
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
-        """Work until SIGTERM."""
+        """Run a worker until SIGTERM."""
         asyncio.run(self._work(url, WORKERS[setting]))
 
     async def _work(self, url: str, workers: int) -> None:

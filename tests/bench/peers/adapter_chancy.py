@@ -1,6 +1,6 @@
-"""Adapter for Chancy: a queue with its defaults, which are processes and a poll each five seconds; and the best.
+"""Adapter for Chancy. The defaults are a process executor and a poll every five seconds.
 
-The best is the asyncio executor, a thousand jobs at once, eager polling, and no line in the log for each job.
+The best setting found has the asyncio executor, a thousand concurrent jobs, eager polling, and no log line per job.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def queue(setting: str) -> Queue:
 
 
 class Client:
-    """Enqueue."""
+    """Client that enqueues jobs."""
 
     def __init__(self, chancy: Any) -> None:
         self._chancy = chancy
@@ -45,7 +45,7 @@ class Client:
 
 
 class Adapter:
-    """Run Chancy."""
+    """Adapter that runs Chancy."""
 
     sleep = staticmethod(asyncio.sleep)
 
@@ -54,7 +54,7 @@ class Adapter:
         asyncio.run(main())  # type: ignore[arg-type]
 
     async def setup(self, url: str) -> None:
-        """Make the tables."""
+        """Create the tables."""
         async with Chancy(url) as chancy:
             await chancy.migrate()
 
@@ -65,7 +65,7 @@ class Adapter:
             yield Client(chancy)
 
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
-        """Work until SIGTERM, which Chancy handles itself."""
+        """Run a worker until SIGTERM, which Chancy handles itself."""
         options = {}
         if setting == "best":
             options["log"] = logging.getLogger("quiet")  # warnings only

@@ -1,4 +1,4 @@
-"""Adapter for jobrt: one process, default settings, in a Trio program as the README shows. Also for SQLite."""
+"""Adapter for jobrt: one process with default settings, in a Trio program as in the README. Also for SQLite."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class Noop(jobrt.Job):
-    """Do nothing but tell when."""
+    """Job that only records its start."""
 
     number: int
     pad: str = harness.PAD
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Tell when it began."""
+        """Record the start."""
         harness.body(self.number)
 
 
 @attrs.frozen
 class Client:
-    """Enqueue."""
+    """Client that enqueues jobs."""
 
     jobs: jobrt.Client
 
@@ -43,7 +43,7 @@ class Client:
 
 
 class Adapter:
-    """Run jobrt."""
+    """Adapter that runs jobrt."""
 
     sleep = staticmethod(trio.sleep)
 
@@ -52,7 +52,7 @@ class Adapter:
         trio.run(main)
 
     async def setup(self, url: str) -> None:
-        """Make the tables."""
+        """Create the tables."""
         await jobrt.App(url).migrate()
 
     @asynccontextmanager
@@ -62,7 +62,7 @@ class Adapter:
             yield Client(jobs)
 
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
-        """Work until SIGTERM."""
+        """Run a worker until SIGTERM."""
         trio.run(self._work, jobrt.App(url, jobs=[Noop]))
 
     async def _work(self, app: jobrt.App) -> None:

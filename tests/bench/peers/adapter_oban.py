@@ -1,4 +1,4 @@
-"""Adapter for Oban for Python: a queue of ten on uvloop, as `oban start` does it; and a queue of 200 as the best."""
+"""Adapter for Oban for Python. The default is a limit of 10 on uvloop, as in `oban start`; the best found is 200."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LIMITS = {"default": 10, "best": 200}
 
 @worker(queue="bench")
 class Noop:
-    """Do nothing but tell when."""
+    """Job that only records its start."""
 
     async def process(self, job: Any) -> None:
-        """Tell when it began."""
+        """Record the start."""
         harness.body(job.args["number"])
 
 
@@ -34,7 +34,7 @@ def new(number: int) -> Any:
 
 
 class Client:
-    """Enqueue."""
+    """Client that enqueues jobs."""
 
     def __init__(self, oban: Any) -> None:
         self._oban = oban
@@ -50,7 +50,7 @@ class Client:
 
 
 class Adapter:
-    """Run Oban on uvloop."""
+    """Adapter that runs Oban on uvloop."""
 
     sleep = staticmethod(asyncio.sleep)
 
@@ -59,7 +59,7 @@ class Adapter:
         uvloop.run(main())  # type: ignore[arg-type]
 
     async def setup(self, url: str) -> None:
-        """Make the tables."""
+        """Create the tables."""
         pool = await Oban.create_pool(url)
         await install(pool)
         await pool.close()
@@ -73,7 +73,7 @@ class Adapter:
         await pool.close()
 
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
-        """Work until SIGTERM."""
+        """Run a worker until SIGTERM."""
         uvloop.run(self._work(url, LIMITS[setting]))
 
     async def _work(self, url: str, limit: int) -> None:

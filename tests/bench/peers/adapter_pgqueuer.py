@@ -1,4 +1,4 @@
-"""Adapter for PgQueuer: its defaults, and a batch of a thousand on uvloop as the best that it documents."""
+"""Adapter for PgQueuer, with its defaults; the best documented setting is a batch of a thousand on uvloop."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BATCH = 1000
 
 
 def payload(number: int) -> bytes:
-    """Return a job's arguments."""
+    """Return the arguments of a job."""
     return json.dumps({"number": number, "pad": harness.PAD}).encode()
 
 
 class Client:
-    """Enqueue."""
+    """Client that enqueues jobs."""
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
@@ -44,7 +44,7 @@ class Client:
 
 
 class Adapter:
-    """Run PgQueuer on asyncpg."""
+    """Adapter that runs PgQueuer on asyncpg."""
 
     sleep = staticmethod(asyncio.sleep)
 
@@ -53,7 +53,7 @@ class Adapter:
         asyncio.run(main())  # type: ignore[arg-type]
 
     async def setup(self, url: str) -> None:
-        """Make the tables."""
+        """Create the tables."""
         connection = await asyncpg.connect(url)
         await Queries(AsyncpgDriver(connection)).install()
         await connection.close()
@@ -66,7 +66,7 @@ class Adapter:
         await connection.close()
 
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
-        """Work until SIGTERM."""
+        """Run a worker until SIGTERM."""
         best = setting == "best"
         (uvloop.run if best else asyncio.run)(self._work(url, {"batch_size": 1000} if best else {}))
 

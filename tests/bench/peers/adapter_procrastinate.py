@@ -1,4 +1,4 @@
-"""Adapter for Procrastinate: its defaults, one job at a time; and ten at once on ten connections as the best found."""
+"""Adapter for Procrastinate. The default is one job at a time; the best found is ten on ten connections."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_app(url: str, **pool: int) -> Any:
 
 
 class Client:
-    """Enqueue."""
+    """Client that enqueues jobs."""
 
     def __init__(self, app: Any) -> None:
         self._noop = app.tasks["noop"]
@@ -44,7 +44,7 @@ class Client:
 
 
 class Adapter:
-    """Run Procrastinate on psycopg."""
+    """Adapter that runs Procrastinate on psycopg."""
 
     sleep = staticmethod(asyncio.sleep)
 
@@ -53,7 +53,7 @@ class Adapter:
         asyncio.run(main())  # type: ignore[arg-type]
 
     async def setup(self, url: str) -> None:
-        """Make the tables."""
+        """Create the tables."""
         app = make_app(url)
         async with app.open_async():
             await app.schema_manager.apply_schema_async()
@@ -66,7 +66,7 @@ class Adapter:
             yield Client(app)
 
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
-        """Work until SIGTERM, which Procrastinate handles itself."""
+        """Run a worker until SIGTERM, which Procrastinate handles itself."""
         best = setting == "best"
         app = make_app(url, **({"min_size": 10, "max_size": 10} if best else {}))
         asyncio.run(self._work(app, {"concurrency": 10} if best else {}))

@@ -1,4 +1,4 @@
-"""The jobs of `adapter_chancy`, in a module that the processes of its executor can import."""
+"""Jobs of `adapter_chancy`, in a module that the processes of its executor can import."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from chancy import job
 
 @job(queue="bench")
 def plain(*, number: int, pad: str) -> None:
-    """Tell when it began: for executors of processes."""
+    """Record the start; for process executors."""
     harness.body(number)
 
 
 @job(queue="bench")
 async def quick(*, number: int, pad: str) -> None:
-    """Tell when it began: for the asyncio executor."""
+    """Record the start; for the asyncio executor."""
     harness.body(number)

@@ -1,4 +1,4 @@
-"""Make the virtual environments in which the peers run, once, outside the repository."""
+"""Virtual environments of the peers, created once outside of the repository."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["NotInstalledError", "interpreter", "version"]
 
 CACHE = Path(tempfile.gettempdir(), "jobrt-bench")
-"""Delete it to get the peers' newest releases."""
+"""Folder of the environments; delete it to get the newest releases of the peers."""
 
 _SECONDS = 600
 
 
 class NotInstalledError(Exception):
-    """A peer cannot be had here; the message says why."""
+    """Raised when a peer cannot be installed; the message has the reason."""
 
 
 def interpreter(peer: Peer) -> str:
-    """Return the Python that has the peer's packages; make its environment if it is not there.
+    """Return the Python with the peer's packages; create its environment if it does not exist.
 
     Raises:
-        NotInstalledError: there is no Python for it, or its packages cannot be installed.
+        NotInstalledError: there is no suitable Python, or the packages cannot be installed.
     """
     if not peer.packages:
         return sys.executable
@@ -38,26 +38,26 @@ def interpreter(peer: Peer) -> str:
     number = _call([base, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
     home = CACHE / f"{peer.name}-{number}"
     python, ready = home / "bin" / "python", home / "ready"
-    wanted = "\n".join(peer.packages)
-    if not ready.exists() or ready.read_text(encoding="utf-8") != wanted:
+    packages = "\n".join(peer.packages)
+    if not ready.exists() or ready.read_text(encoding="utf-8") != packages:
         print(f"installing {peer.name} for Python {number} in {home}", file=sys.stderr)
         _call([base, "-m", "venv", "--clear", str(home)])
         _call([str(python), "-m", "pip", "install", "--quiet", "--upgrade", *peer.packages])
-        ready.write_text(wanted, encoding="utf-8")
+        ready.write_text(packages, encoding="utf-8")
     return str(python)
 
 
 def version(peer: Peer, python: str) -> str:
-    """Return what is measured: the releases of the queue and of its Python."""
-    ask = (
+    """Return the versions of the peer and of its Python."""
+    code = (
         "import sys, importlib.metadata as m;"
         "print(m.version(sys.argv[1]), 'on Python', sys.version.split()[0])"
     )
-    return _call([python, "-c", ask, peer.name])
+    return _call([python, "-c", code, peer.name])
 
 
 def _base(oldest: tuple[int, int]) -> str:
-    """Return the Python that runs this if it is new enough, so that as many as can share one; else a newer."""
+    """Return this Python if it is new enough, so that peers share one if possible; otherwise a newer one."""
     if sys.version_info[:2] >= oldest:
         return sys.executable
     for candidate in _candidates(oldest):
@@ -70,7 +70,7 @@ def _base(oldest: tuple[int, int]) -> str:
 
 
 def _candidates(oldest: tuple[int, int]) -> Iterator[str]:
-    """Yield Pythons on the path, then those beside ours: pyenv, uv and others lay versions side by side."""
+    """Yield Pythons in PATH, then those next to this one, as pyenv, uv and others install them."""
     for minor in range(oldest[1], oldest[1] + 8):
         name = f"python{oldest[0]}.{minor}"
         if found := shutil.which(name):
@@ -82,6 +82,6 @@ def _call(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", None) or error).strip()
-        raise NotInstalledError(said.splitlines()[-1]) from error
+        output = str(getattr(error, "stderr", None) or error).strip()
+        raise NotInstalledError(output.splitlines()[-1]) from error
     return done.stdout.strip()

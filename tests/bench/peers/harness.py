@@ -1,15 +1,16 @@
-"""Run one side of a measurement in a process of its own: a client that enqueues, or a worker. Standard library only.
+"""Client or worker of a measurement, in a process of its own. It uses only the standard library.
 
 ::
 
-    ADAPTER setup URL             make the tables
+    ADAPTER setup URL             create the tables
     ADAPTER one URL SECONDS       enqueue one by one for so long; prints jobs, seconds and CPU seconds
-    ADAPTER many URL NUMBER       enqueue so many as fast as the library can; prints jobs, seconds and CPU seconds
-    ADAPTER pulse URL NUMBER      enqueue so many with pauses; prints when each was called for and committed
+    ADAPTER many URL NUMBER       enqueue so many jobs in bulk; prints jobs, seconds and CPU seconds
+    ADAPTER pulse URL NUMBER      enqueue so many jobs with pauses; prints the times of call and commit of each
     ADAPTER work URL SETTING      run a worker until SIGTERM
 
-The file that MARKS names is shared with whoever measures: each body leaves there when it began. Times are nanoseconds
-of the monotonic clock, which all processes of a machine share. PROFILE names a file for a profile of a worker.
+The environment variable MARKS is the path of a file shared with the benchmark, in which each body writes the time of
+its start. Times are nanoseconds of the monotonic clock, which is the same for all processes of a machine. PROFILE is
+the path of a file for a profile of the worker.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 PAD = "x" * 64
-"""Makes a payload of some ninety bytes."""
+"""Gives a payload of about ninety bytes."""
 
 WARM_UP = 5
-"""Jobs before the pulses: each is awaited, so that worker and client are up and their connections warm."""
+"""Number of jobs before the pulses, each awaited, so that worker, client and connections are ready."""
 
 _HEADER = 16
 _PAUSE = (0.02, 0.08)
-"""Seconds between pulses: long enough for every worker here to be idle again, random so as not to beat with polls."""
+"""Seconds between pulses: long enough for workers to be idle, and random so as not to be in step with polls."""
 _PATIENCE = 60.0
 
 
 class Adapter(Protocol):
-    """What a job queue must offer to be measured."""
+    """Interface of a job queue for measurements."""
 
     def run(self, main: Callable[[], Awaitable[None]]) -> None:
-        """Run an async function to its end."""
+        """Run an async function."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -55,20 +56,20 @@ class Adapter(Protocol):
         ...
 
     async def setup(self, url: str) -> None:
-        """Make the tables."""
+        """Create the tables."""
         ...
 
     def client(self, url: str) -> AbstractAsyncContextManager[Any]:
-        """Open what has ``one(number)`` and ``many(numbers)``, which return once the jobs are committed."""
+        """Open a client with ``one(number)`` and ``many(numbers)``, which return when the jobs are committed."""
         ...
 
     def work(self, url: str, setting: str, body: Callable[[int], None]) -> None:
-        """Work until SIGTERM; each job calls ``body`` with its number."""
+        """Run a worker until SIGTERM; each job calls ``body`` with its number."""
         ...
 
 
 class Marks:
-    """Times at which bodies began, by the number of the job, in a file that several processes map."""
+    """Start times of bodies by job number, in a file that several processes map."""
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
@@ -79,12 +80,12 @@ class Marks:
 
     @classmethod
     def make(cls, path: Path, jobs: int) -> Marks:
-        """Make an empty file for jobs with numbers from 0."""
+        """Create an empty file for so many jobs."""
         path.write_bytes(bytes(8 * (_HEADER + jobs)))
         return cls(path)
 
     def hit(self, number: int) -> None:
-        """Note that a body began. Cheap, as it is part of what is measured."""
+        """Record the start of a body; fast, because it is part of the measurement."""
         if number < self._size:
             now = time.monotonic_ns()
             struct.pack_into("<q", self._map, 8 * (_HEADER + number), now)
@@ -95,37 +96,37 @@ class Marks:
 
     @property
     def begun(self) -> int:
-        """Return when about the first body began, 0 if none has."""
+        """Approximate start time of the first body, 0 if none has started."""
         return int(struct.unpack_from("<q", self._map)[0])
 
     def start(self, number: int) -> int:
-        """Return when the body of the job with this number began last, 0 if it did not."""
+        """Return the last start time of a job, 0 if it has not started."""
         return int(struct.unpack_from("<q", self._map, 8 * (_HEADER + number))[0])
 
     def all_begun(self, jobs: int) -> bool:
-        """Return whether the bodies of all jobs below a number began. Looks at each only until it has."""
+        """Return whether all jobs with numbers below `jobs` have started."""
         while self._seen < jobs and self.start(self._seen):
             self._seen += 1
         return self._seen >= jobs
 
     def starts(self) -> list[int]:
-        """Return when bodies began, in order; those that did not are left out."""
+        """Return the start times of bodies in ascending order."""
         return sorted(filter(None, array("q", self._map[8 * _HEADER :])))
 
 
 @cache
 def marks() -> Marks:
-    """Return the marks of this process, mapped when they are first asked for."""
+    """Return the marks, mapped at the first call."""
     return Marks(Path(os.environ["MARKS"]))
 
 
 def body(number: int) -> None:
-    """Be the body of a job."""
+    """Record the start of a job; called by its body."""
     marks().hit(number)
 
 
 def main(adapter: Adapter) -> None:
-    """Do what the command line says."""
+    """Run the command of the command line."""
     command, url, argument = (*sys.argv[1:], "")[:3]
     if command != "work":
         print(json.dumps(_ask(adapter, command, url=url, argument=argument)), flush=True)
@@ -137,17 +138,17 @@ def main(adapter: Adapter) -> None:
 
 
 def _ask(adapter: Adapter, command: str, *, url: str, argument: str) -> Any:
-    said: list[Any] = []
+    results: list[Any] = []
 
     async def run() -> None:
         if command == "setup":
             await adapter.setup(url)
             return
         async with adapter.client(url) as client:
-            said.append(await _COMMANDS[command](adapter, client, float(argument)))
+            results.append(await _COMMANDS[command](adapter, client, float(argument)))
 
     adapter.run(run)
-    return said[0] if said else None
+    return results[0] if results else None
 
 
 async def _one(adapter: Adapter, client: Any, seconds: float) -> dict[str, float]:
@@ -167,7 +168,7 @@ async def _many(adapter: Adapter, client: Any, number: float) -> dict[str, float
 
 
 async def _pulse(adapter: Adapter, client: Any, number: float) -> list[tuple[int, int]]:
-    """Return when each enqueue was called and when it returned, committed."""
+    """Return the times of call and return of each enqueue."""
     jobs = int(number)
     for warm in range(jobs, jobs + WARM_UP):
         await client.one(warm)

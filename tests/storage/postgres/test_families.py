@@ -12,6 +12,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.states import End, Event, State
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE
@@ -19,7 +20,7 @@ from tests.storage.postgres.conftest import PATIENCE
 
 async def family(storage: Storage, *children_of: Sequence[int]) -> tuple[list[Claimed], list[Claimed]]:
     """Return as many parents as there are sequences, which wait for the children at those places, and all children."""
-    await storage.workers.register("w1", lease=1000, info={})
+    await storage.workers.register("w1", lease=1000, info=WorkerInfo())
     children = 1 + max(place for places in children_of for place in places)
     await add(storage, *(job("a") for _ in range(len(children_of) + children)))
     jobs = list((await storage.attempts.exchange((), ask("a"))).jobs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._runtime.maintenance import Maintenance
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt.events import Emitter, JobRescued
@@ -33,10 +34,10 @@ async def test_heartbeats_and_leadership_do_not_queue_behind_claims(storage: Sto
                 await stack.enter_async_context(pool.acquire())
             pool.acquire_timeout = math.inf  # who queues here waits for longer than the test does
         with trio.fail_after(PATIENCE):
-            await storage.workers.register("w1", lease=30, info={})
+            await storage.workers.register("w1", lease=30, info=WorkerInfo())
             term = await storage.workers.lead("maintenance", "w1", seconds=30)
             for _ in range(3):
-                assert (await storage.workers.beat("w1", lease=30, info={})).known
+                assert (await storage.workers.beat("w1", lease=30, info=WorkerInfo())).known
                 assert await storage.workers.lead("maintenance", "w1", seconds=30) == term
             await storage.workers.resign("maintenance", "w1")
             await storage.workers.unregister("w1")
@@ -56,7 +57,7 @@ async def test_two_leaders_do_no_harm(
         rescued[event.id] += 1
 
     async with another() as other, trio.open_nursery() as nursery:
-        await storage.workers.register("dead", lease=30, info={})
+        await storage.workers.register("dead", lease=30, info=WorkerInfo())
         await add(storage, *(job(max_attempts=9) for _ in range(jobs)))
         claimed = (await storage.attempts.exchange((), ask(worker="dead", limit=jobs))).jobs
         assert len(claimed) == jobs

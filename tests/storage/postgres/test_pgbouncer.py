@@ -108,7 +108,7 @@ async def test_two_workers_drain_a_queue(pgbouncer_url: str) -> None:
             assert (record.result, record.attempt) == (number, 1)
         assert await jobs.count(jobrt.where.state("completed")) == 640
         assert [restarts(one.statistics()) for one in started] == [0, 0]
-        assert not any(one.info()["outage"] for one in started)
+        assert not any(one.info().outage for one in started)
 
 
 async def test_unique_jobs_under_concurrent_clients(pgbouncer_url: str) -> None:

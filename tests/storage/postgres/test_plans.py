@@ -15,6 +15,7 @@ from jobrt._core import where
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import End, Event, State
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.postgres import migration_sql, open_postgres
 from jobrt._storage.postgres.database import _SETTINGS
 from jobrt._storage.postgres.filters import condition
@@ -236,7 +237,7 @@ def test_finishing_goes_by_primary_key(plans: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "call", "pages"),
     [
-        ("beat", lambda s: s.workers.beat("w1", lease=30, info={}), 60),
+        ("beat", lambda s: s.workers.beat("w1", lease=30, info=WorkerInfo()), 60),
         ("changes", lambda s: s.workers.changes("w1"), 30),
         ("rescue", lambda s: s.workers.rescue(limit=1), 1_500),
         ("get", lambda s: s.jobs.get(500_000), 30),

@@ -17,6 +17,7 @@ from jobrt._core.job import Claimed, JobRef, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import FINAL, End, Event, State
 from jobrt._core.unique import Replace, Unique, unique_key
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CronRow, Storage
 from jobrt._storage.postgres.database import retried
 from jobrt._trio_psycopg import TrioConnection
@@ -113,7 +114,7 @@ async def test_everything_at_once_and_no_deadlock_is_seen(
     """Sixteen connections do all kinds of things to the same few rows: none fails, and no job is left in between."""
     names = [f"w{n}" for n in range(16)]
     for name in names:
-        await storage.workers.register(name, lease=1000, info={})
+        await storage.workers.register(name, lease=1000, info=WorkerInfo())
     async with another(pool_size=8) as other:
         with trio.fail_after(2 * PATIENCE):
             async with trio.open_nursery() as nursery:
@@ -170,7 +171,7 @@ CALLS: dict[str, Callable[[Storage, Claimed], Any]] = {
     "limited claim": lambda s, c: s.attempts.exchange([end(c)], ask("none", cluster_limit=1)),
     "save": lambda s, c: s.attempts.save(JobRef(c.id, c.lease), saved="1"),
     "save_step": lambda s, c: s.attempts.save_step(JobRef(c.id, c.lease), "s", "1"),
-    "beat": lambda s, c: s.workers.beat("w1", lease=30, info={}),
+    "beat": lambda s, c: s.workers.beat("w1", lease=30, info=WorkerInfo()),
     "changes": lambda s, c: s.workers.changes("w1"),
     "rescue": lambda s, c: s.workers.rescue(),
     "lead": lambda s, c: s.workers.lead("r", "w1", seconds=10),
@@ -193,7 +194,7 @@ async def test_a_connection_that_dies_is_unavailable_once(
     storage: Storage, admin: psycopg.Connection[Any], call: Callable[[Storage, Claimed], Any]
 ) -> None:
     """Killed while it waits in the middle of a call: that raises `StorageUnavailable`, and again works at once."""
-    await storage.workers.register("w1", lease=1000, info={})
+    await storage.workers.register("w1", lease=1000, info=WorkerInfo())
     await storage.crons.put(CronRow(name="c", spec={}))
     await add(storage, job())
     (claimed,) = (await storage.attempts.exchange((), ask())).jobs

@@ -33,7 +33,7 @@ from jobrt._storage.sqlite import open_sqlite
 
 async def main(path, worker):
     async with open_sqlite(path) as storage:
-        await storage.workers.register(worker, lease=60, info={})
+        await storage.workers.register(worker, lease=60, info=WorkerInfo())
         print("ready", flush=True)
         sys.stdin.readline()
         before = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from jobrt._core.queues import QueueStatus
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.postgres.encode import boolean
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class PostgresQueues:
 
 
 async def _all(session: Session, *, limit: int | None) -> tuple[QueueStatus, ...]:
-    served = [json.loads(info).get("queues", ()) for (info,) in await session.fetch("queues/all_workers")]
+    served = [WorkerInfo.from_json(info).queues for (info,) in await session.fetch("queues/all_workers")]
     if limit is None:
         rows = await session.run(session.schema.statement("queues/all", waiting="queues/all_waiting"))
     else:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from jobrt._core.job import JobRef
 from jobrt._core.states import State
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.postgres.encode import numbers
 from jobrt.errors import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from jobrt._storage.postgres.database import Database
     from jobrt._storage.postgres.session import Session
     from jobrt._storage.postgres.waker import Waker
@@ -36,12 +35,16 @@ class PostgresWorkers:
     _refused: set[int] = attrs.field(init=False, factory=set)
     """Jobs that the database would not let go: they are rescued last, so that they hold up no others."""
 
-    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
-        await self._database.keep("workers/register", worker=worker, lease=str(lease), info=json.dumps(info))
+    async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
+        await self._database.keep(
+            "workers/register", worker=worker, lease=str(lease), info=json.dumps(info.to_dict())
+        )
 
-    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
+    async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
         async with self._database.session(keeping=True) as session:
-            await session.fetch("workers/beat", worker=worker, lease=str(lease), info=json.dumps(info))
+            await session.fetch(
+                "workers/beat", worker=worker, lease=str(lease), info=json.dumps(info.to_dict())
+            )
             return await _changes(session, worker)
 
     async def changes(self, worker: str) -> Changes:
@@ -59,7 +62,7 @@ class PostgresWorkers:
                 beat_at=beat_at.replace(tzinfo=UTC),
                 expires_at=expires_at.replace(tzinfo=UTC),
                 alive=alive,
-                info=json.loads(info),
+                info=WorkerInfo.from_json(info),
             )
             for id, started_at, beat_at, expires_at, alive, info in await self._database.fetch("workers/all")
         )

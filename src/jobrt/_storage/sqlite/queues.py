@@ -61,7 +61,7 @@ def _all(tx: Transaction, *, limit: int | None) -> tuple[QueueStatus, ...]:
         found.setdefault(name, {}).update(_waiting(those, now=tx.now, limit=limit))
     for name, number in tx.array(SQL["queues/all_executing"]):
         found.setdefault(name, {})["executing"] = number
-    served = [worker.info.get("queues", ()) for worker in all_workers(tx) if worker.alive]
+    served = [worker.info.queues for worker in all_workers(tx) if worker.alive]
     return tuple(
         QueueStatus(name=name, workers=sum(name in queues for queues in served), **status)
         for name, status in sorted(found.items())

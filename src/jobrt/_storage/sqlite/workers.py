@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import suppress
 from functools import partial
@@ -12,13 +11,14 @@ import attrs
 
 from jobrt._core.job import JobRef
 from jobrt._core.states import End, State
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.sqlite.ends import settle
 from jobrt._storage.sqlite.rows import CODES, dumps, later, moment
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from jobrt._storage.sqlite.database import Database
     from jobrt._storage.sqlite.transaction import Transaction
@@ -34,10 +34,10 @@ class SqliteWorkers:
 
     _database: Database
 
-    async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
+    async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
         await self._database.write(partial(_register, worker=worker, lease=lease, info=info))
 
-    async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
+    async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
         return await self._database.write(partial(_beat, worker=worker, lease=lease, info=info))
 
     async def changes(self, worker: str) -> Changes:
@@ -60,17 +60,17 @@ class SqliteWorkers:
         await self._database.write(lambda tx: tx.run(SQL["workers/resign"], leader))
 
 
-def _register(tx: Transaction, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
+def _register(tx: Transaction, worker: str, *, lease: float, info: WorkerInfo) -> None:
     tx.run(SQL["workers/register"], _row(tx, worker, lease=lease, info=info))
 
 
-def _beat(tx: Transaction, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
+def _beat(tx: Transaction, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
     known = tx.run(SQL["workers/beat"], _row(tx, worker, lease=lease, info=info)) > 0
     return attrs.evolve(_changes(tx, worker), known=known)
 
 
-def _row(tx: Transaction, worker: str, *, lease: float, info: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": worker, "now": tx.now, "expires_at": later(tx.now, lease), "info": dumps(info)}
+def _row(tx: Transaction, worker: str, *, lease: float, info: WorkerInfo) -> dict[str, Any]:
+    return {"id": worker, "now": tx.now, "expires_at": later(tx.now, lease), "info": dumps(info.to_dict())}
 
 
 def _changes(tx: Transaction, worker: str) -> Changes:
@@ -96,7 +96,7 @@ def all_workers(tx: Transaction) -> tuple[WorkerRow, ...]:
             beat_at=moment(beaten),
             expires_at=moment(expires),
             alive=expires > tx.now,
-            info=json.loads(info),
+            info=WorkerInfo.from_json(info),
         )
         for name, started, beaten, expires, info in tx.array(SQL["workers/all"])
     )
