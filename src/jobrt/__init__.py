@@ -14,6 +14,7 @@
     _supervision            Supervisor                           _trio_psycopg   psycopg, driven by Trio
     backoff                 waits for BACKOFF
     errors                  everything that is raised
+    _records                JobRecord, State: a job as the database holds it
 
 Imports point down only.
 """
@@ -22,12 +23,11 @@ from jobrt import backoff, blocking, errors, events
 from jobrt._client import Client, Handle
 from jobrt._core import where
 from jobrt._core.attempts import Stop
-from jobrt._core.job import AttemptRecord, JobRecord, Progress
 from jobrt._core.keep import Keep
 from jobrt._core.queues import Queue
 from jobrt._core.results import After, Cancel, Discard, Snooze
-from jobrt._core.states import End, State
 from jobrt._core.unique import Replace, Unique
+from jobrt._records import AttemptRecord, End, JobRecord, Progress, State
 from jobrt._registry import FunctionJob, Job, JobWithOptions
 from jobrt._runtime.context import Context
 from jobrt._runtime.worker import Worker

@@ -17,6 +17,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from jobrt._records import End, State
 from jobrt.errors import InternalError
 
 if TYPE_CHECKING:
@@ -35,32 +36,6 @@ __all__ = [
     "mermaid",
     "transition",
 ]
-
-
-class State(StrEnum):
-    """Where a job is in its life."""
-
-    SCHEDULED = "scheduled"
-    AVAILABLE = "available"
-    EXECUTING = "executing"
-    RETRYABLE = "retryable"
-    COMPLETED = "completed"
-    CANCELLED = "cancelled"
-    DISCARDED = "discarded"
-
-
-class End(StrEnum):
-    """How one attempt ended."""
-
-    FINISHED = "finished"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    SNOOZED = "snoozed"
-    CANCELLED = "cancelled"
-    INTERRUPTED = "interrupted"
-    CRASHED = "crashed"
-    LEASE_LOST = "lease_lost"
-    UNDECODABLE = "undecodable"
 
 
 class Event(StrEnum):
