@@ -6,7 +6,8 @@
     _demo · _bench · dashboard
     _views                  what people are shown, as values and words
     app                     App: settings; joins client and worker
-    _runtime                Worker and its actors, Context       _client   Client, Handle       blocking
+    _runtime                Worker and its actors, Context
+    _client                 Client, Handle                       blocking
     _storage                the contract, by roles · sqlite · postgres
     _registry               Job: classes, options, names         events    what happened
     _core                   decisions: states, retry, uniqueness, filters, cron, limits
@@ -28,7 +29,7 @@ from jobrt._core.queues import Queue
 from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.unique import Replace, Unique
 from jobrt._records import AttemptRecord, End, JobRecord, Progress, State
-from jobrt._registry import FunctionJob, Job, JobWithOptions
+from jobrt._registry import FunctionCall, FunctionJob, Job, JobWithOptions
 from jobrt._runtime.context import Context
 from jobrt._runtime.worker import Worker
 from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
@@ -70,6 +71,7 @@ __all__ = [
     "Discard",
     "DuplicateJobName",
     "End",
+    "FunctionCall",
     "FunctionJob",
     "Handle",
     "InternalError",

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
@@ -26,11 +26,22 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from jobrt._core.job import JobRecord, NewJob
-    from jobrt._registry import EnqueueKeywords, FunctionJob, Job, JobWithOptions
+    from jobrt._core.job import NewJob
+    from jobrt._records import JobRecord
+    from jobrt._registry import (
+        Enqueueable,
+        EnqueueKeywords,
+        FunctionJob,
+        Job,
+        JsonT,
+        ResultT,
+        Verdict,
+    )
     from jobrt._storage.contract import Inserted
 
 __all__ = ["Client", "Enqueued", "Handle", "enqueue_async", "enqueue_many_async"]
+
+ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 _PAUSES = wait_exponential(multiplier=0.01, max=1.0)
 """Between two looks at a job that is waited for: doubling, as a job that took long takes longer."""
@@ -45,7 +56,7 @@ class Enqueued:
 
 
 @attrs.frozen
-class Handle(Enqueued):
+class Handle(Enqueued, Generic[ResultT_co]):
     """A job that was enqueued by a `Client`, which is to be open to wait for it."""
 
     _client: Client = attrs.field(alias="client", repr=False, eq=False, kw_only=True)
@@ -64,7 +75,7 @@ class Handle(Enqueued):
         """
         return self._client.wait(self.id, timeout)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> ResultT_co:
         """Wait as `wait` does and return what the job returned.
 
         Raises:
@@ -74,7 +85,7 @@ class Handle(Enqueued):
             Exception: what `wait` raises.
 
         """
-        return result_of(self.wait(timeout))
+        return cast("ResultT_co", result_of(self.wait(timeout)))
 
 
 class _Storage(Protocol):
@@ -141,9 +152,17 @@ class Client:
         self._storage = None
         self._stack.close()
 
+    @overload
     def enqueue(
-        self, job: Job | JobWithOptions[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
-    ) -> Handle:
+        self, job: Enqueueable[JsonT], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[JsonT]: ...
+    @overload
+    def enqueue(
+        self, job: Enqueueable[ResultT | Verdict], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[ResultT]: ...
+    def enqueue(
+        self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[Any]:
         """Put a job into the database; takes the options of the Trio client's `enqueue`.
 
         With `conn`, a ``sqlite3`` or psycopg connection of yours, it happens in that one's open transaction.
@@ -155,7 +174,15 @@ class Client:
         """
         return self._insert([new_job(self._registry, job, **options)], conn)[0]
 
-    def enqueue_many(self, jobs: Iterable[Job | JobWithOptions[Any]], *, conn: object = None) -> list[Handle]:
+    @overload
+    def enqueue_many(
+        self, jobs: Iterable[Enqueueable[JsonT]], *, conn: object = None
+    ) -> list[Handle[JsonT]]: ...
+    @overload
+    def enqueue_many(
+        self, jobs: Iterable[Enqueueable[ResultT | Verdict]], *, conn: object = None
+    ) -> list[Handle[ResultT]]: ...
+    def enqueue_many(self, jobs: Iterable[Enqueueable[Any]], *, conn: object = None) -> list[Handle[Any]]:
         """Put many jobs in, in one transaction, and return handles in input order."""
         return self._insert([new_job(self._registry, job) for job in jobs], conn)
 
@@ -167,7 +194,7 @@ class Client:
             raise JobNotFound(msg)
         return record
 
-    def handle(self, job_id: int) -> Handle:
+    def handle(self, job_id: int) -> Handle[Any]:
         """Return a handle for a job of that id, whether or not it exists."""
         return Handle(job_id, client=self)
 
@@ -192,7 +219,7 @@ class Client:
             raise TimeoutError(msg)
         return record
 
-    def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle]:
+    def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         storage = self._opened()
         if not new:
             return []
@@ -207,7 +234,7 @@ class Client:
 
 async def enqueue_async(
     conn: psycopg.AsyncConnection[Any],
-    job: Job | JobWithOptions[Any],
+    job: Enqueueable[Any],
     *,
     schema: str = "jobrt",
     **options: Unpack[EnqueueKeywords],
@@ -226,7 +253,7 @@ async def enqueue_async(
 
 
 async def enqueue_many_async(
-    conn: psycopg.AsyncConnection[Any], jobs: Iterable[Job | JobWithOptions[Any]], *, schema: str = "jobrt"
+    conn: psycopg.AsyncConnection[Any], jobs: Iterable[Enqueueable[Any]], *, schema: str = "jobrt"
 ) -> list[Enqueued]:
     """Put many jobs in, in one transaction, as `enqueue_async` does one; return what became of them in input order."""
     new = [new_job(Registry(), job) for job in jobs]

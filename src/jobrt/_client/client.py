@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import attrs
 import trio
@@ -24,10 +24,19 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from jobrt._core.cron import Missed
-    from jobrt._core.job import JobRecord, NewJob
+    from jobrt._core.job import NewJob
     from jobrt._core.keep import PruneRule
     from jobrt._core.queues import QueueStatus
-    from jobrt._registry import EnqueueKeywords, Job, JobWithOptions, Registry
+    from jobrt._records import JobRecord
+    from jobrt._registry import (
+        Enqueueable,
+        EnqueueKeywords,
+        JsonT,
+        Registry,
+        ResultT,
+        UpdateKeywords,
+        Verdict,
+    )
     from jobrt._storage.contract import Bucket, CronRow, Inserted, Storage, WorkerRow
 
 __all__ = ["Client", "open_client"]
@@ -58,64 +67,87 @@ class Client:
 
     # ------------------------------------------------------------------ enqueue
 
+    @overload
     async def enqueue(
-        self, job: Job | JobWithOptions[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
-    ) -> Handle:
-        """Put a job into the database and return a handle to it.
+        self, job: Enqueueable[JsonT], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[JsonT]: ...
+    @overload
+    async def enqueue(
+        self, job: Enqueueable[ResultT | Verdict], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[ResultT]: ...
+    async def enqueue(
+        self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[Any]:
+        """Insert a job into the database and return a handle to it.
 
         Args:
             job: a job value, or one with options (``job.with_options(...)``); options given here win over those.
-            conn: a connection of yours, in whose open transaction the insert happens.
-            options: ``queue``; ``priority`` (higher runs first); ``max_attempts`` (None: no limit);
-            ``timeout`` (seconds
-                or timedelta for one attempt); ``schedule_at`` (aware) or ``schedule_in`` (seconds or timedelta from the
-                database's now); ``tags``; ``metadata`` (JSON-able); ``context`` (why the job exists);
-                ``unique`` (instead of the job's ``UNIQUE``; None: none).
+            conn: an open connection of the caller's; the insert becomes part of its transaction.
+            options: what this job has instead of its class's settings:
+
+                * ``queue``: the queue's name.
+                * ``priority``: higher runs first.
+                * ``max_attempts``: runs in total; None for no limit.
+                * ``timeout``: seconds or a timedelta for one attempt.
+                * ``schedule_at``: when it is due, an aware datetime.
+                * ``schedule_in``: or in how many seconds (or a timedelta) from the database's now.
+                * ``tags``: texts to find it by.
+                * ``metadata``: a dict of plain JSON.
+                * ``context``: a text that says why the job exists.
+                * ``unique``: a `Unique` instead of the class's ``UNIQUE``; None for no such rule.
 
         Raises:
-            InvalidJob: a value does not fit; names the field. Nothing was stored.
+            InvalidJob: a value does not fit; the message names the field. Nothing was stored.
             UnknownJob: the app does not know this job class.
 
         """
         new = new_job(self._registry, job, **options)
         return (await self._insert([new], conn))[0]
 
+    @overload
     async def enqueue_many(
-        self, jobs: Iterable[Job | JobWithOptions[Any]], *, conn: object = None
-    ) -> list[Handle]:
-        """Put any number of jobs in with few statements; return handles in input order.
+        self, jobs: Iterable[Enqueueable[JsonT]], *, conn: object = None
+    ) -> list[Handle[JsonT]]: ...
+    @overload
+    async def enqueue_many(
+        self, jobs: Iterable[Enqueueable[ResultT | Verdict]], *, conn: object = None
+    ) -> list[Handle[ResultT]]: ...
+    async def enqueue_many(
+        self, jobs: Iterable[Enqueueable[Any]], *, conn: object = None
+    ) -> list[Handle[Any]]:
+        """Insert any number of jobs with few statements and return their handles in input order.
 
         Without `conn`, each ten thousand commit together.
 
         Raises:
-            InvalidJob: a value does not fit; names the field. Nothing was stored, of any of the jobs.
+            InvalidJob: a value does not fit; the message names the field. No job was stored.
 
         """
         new = [new_job(self._registry, job) for job in jobs]
-        handles: list[Handle] = []
+        handles: list[Handle[Any]] = []
         for start in range(0, len(new), _CHUNK):
             handles += await self._insert(new[start : start + _CHUNK], conn)
         if not new:
             await trio.lowlevel.checkpoint()
         return handles
 
-    async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle]:
+    async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         inserted = await self._storage.insert(new, conn=conn)
         if self._emit.subscribers and conn is None:
-            self._tell(new, inserted)
-        return [Handle(one.id, one.duplicate, self) for one in inserted]
+            self._emit_enqueued(new, inserted)
+        return [Handle(row.id, row.duplicate, self) for row in inserted]
 
-    def _tell(self, new: Sequence[NewJob], inserted: Sequence[Inserted]) -> None:
+    def _emit_enqueued(self, new: Sequence[NewJob], inserted: Sequence[Inserted]) -> None:
         groups: dict[tuple[str, str, bool], list[int]] = {}
-        for job, one in zip(new, inserted, strict=True):
-            groups.setdefault((job.name, job.queue, one.duplicate), []).append(one.id)
+        for job, row in zip(new, inserted, strict=True):
+            groups.setdefault((job.name, job.queue, row.duplicate), []).append(row.id)
         for (name, queue, duplicate), ids in groups.items():
             self._emit.routine(JobEnqueued(name, queue, tuple(ids), duplicate))
 
     # ------------------------------------------------------------------ look
 
-    def handle(self, job_id: int) -> Handle:
-        """Return a handle for a job of that id, whether or not it exists."""
+    def handle(self, job_id: int) -> Handle[Any]:
+        """Return a handle for the job of that id, whether or not it exists."""
         return Handle(job_id, duplicate=False, client=self)
 
     async def get(self, job_id: int) -> JobRecord:
@@ -187,16 +219,18 @@ class Client:
             raise JobStateError(msg)
         return count
 
-    async def update(self, job: int | Where, **changes: Any) -> int:
-        """Change a waiting job, or all that match, and return how many.
+    async def update(self, job: int | Where, **changes: Unpack[UpdateKeywords]) -> int:
+        """Change a waiting job, or all waiting jobs that match, and return how many were changed.
 
-        Takes queue, priority, max_attempts, timeout, schedule_at, schedule_in, tags, metadata, context, and ``args``: a
-        job value of the same class, or a dict of all its fields (checked against the class if the app knows it).
+        Args:
+            job: the job's id, or a filter.
+            changes: the options of `enqueue` but ``unique``; and, for one job, ``args``: a job value of the same
+                class, or a dict of all its fields. If the app knows the class, the dict is checked against it.
 
         Raises:
-            InvalidJob: a value does not fit.
-            JobNotFound: an id that is not there.
-            JobStateError: an id of a job that is running or final.
+            InvalidJob: a value does not fit, or nothing is to be changed.
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id is running or final.
 
         """
         name = (await self.get(job)).name if isinstance(job, int) else None

@@ -13,8 +13,15 @@
 
 from jobrt._payload.payload import RESULT_LIMIT, Payload, encode_json, encode_result
 from jobrt._registry.definition import Job, JobDefinition, definition_of
-from jobrt._registry.function_jobs import FunctionJob, JobDecorator, JobKeywords, make_function_job
-from jobrt._registry.new_jobs import changed_job, new_job, stored_options, tick_job
+from jobrt._registry.enqueueable import AnyJob, Enqueueable, JsonT, ResultT, Verdict
+from jobrt._registry.function_jobs import (
+    FunctionCall,
+    FunctionJob,
+    JobDecorator,
+    JobKeywords,
+    make_function_job,
+)
+from jobrt._registry.new_jobs import UpdateKeywords, changed_job, new_job, stored_options, tick_job
 from jobrt._registry.options import (
     UNSET,
     EnqueueKeywords,
@@ -30,20 +37,27 @@ from jobrt.errors import UndecodablePayload
 __all__ = [
     "RESULT_LIMIT",
     "UNSET",
+    "AnyJob",
     "EnqueueKeywords",
     "EnqueueOptions",
+    "Enqueueable",
+    "FunctionCall",
     "FunctionJob",
     "Job",
     "JobDecorator",
     "JobDefinition",
     "JobKeywords",
     "JobWithOptions",
+    "JsonT",
     "Payload",
     "Registry",
+    "ResultT",
     "RunIn",
     "Timeout",
     "UndecodablePayload",
     "Unset",
+    "UpdateKeywords",
+    "Verdict",
     "changed_job",
     "definition_of",
     "encode_json",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, Final, Self, Unpack, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack, dataclass_transform, overload
 
 import attrs
 from tenacity import RetryCallState
@@ -19,6 +19,7 @@ from jobrt._core.unique import Unique
 from jobrt._payload.annotations import Unresolved, enclosing_names, own_annotations, signature
 from jobrt._payload.codecs import CodecError
 from jobrt._payload.payload import Payload, payload_of
+from jobrt._registry.enqueueable import AnyJob, ResultT, Runs, Verdict
 from jobrt._registry.options import EnqueueKeywords, JobWithOptions, enqueue_options
 from jobrt._registry.settings import (
     RunIn,
@@ -91,7 +92,7 @@ class JobDefinition:
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
-class Job:
+class Job(AnyJob):
     """Be the base of job classes: the annotated fields of a subclass are its payload, `run` its work.
 
     The subclass becomes a frozen attrs class, in place. Define ``run(self, ctx)``, ``async def`` or ``def``.
@@ -142,6 +143,27 @@ class Job:
         cls.__jobrt_definition__ = _Pending({**settings, **run}, local)
         with contextlib.suppress(_NotYet):  # a name may come later in the module; the first use asks again
             definition_of(cls)
+
+    if TYPE_CHECKING:  # so that it hides no `run` of a class that stands behind `Job` among the bases
+
+        def run(self, ctx: Any, /) -> Any:
+            """Do the job, as ``async def`` or ``def``; a class without a `run` is abstract.
+
+            Args:
+                ctx: the attempt's `Context`.
+
+            Returns:
+                The job's result: any JSON value of at most 256 KiB; or `Snooze`, `Cancel`, `Discard` or `After`.
+
+            """
+
+        @overload
+        def __jobrt_result__(self: Runs[Coroutine[Any, Any, Verdict] | Verdict]) -> Any: ...
+        @overload
+        def __jobrt_result__(self: Runs[Coroutine[Any, Any, ResultT]]) -> ResultT: ...
+        @overload
+        def __jobrt_result__(self: Runs[ResultT]) -> ResultT: ...
+        def __jobrt_result__(self) -> Any: ...
 
     def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[Self]:
         """Return this job with options for its enqueueing: queue, priority, schedule, tags and so on.

@@ -6,7 +6,19 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+)
 
 import attrs
 
@@ -48,15 +60,25 @@ class JobDecorator(Protocol):
         ...
 
 
+class FunctionCall(Job, Generic[R_co], abstract=True):
+    """Job value of a function job: the function with its arguments, to be called when the job runs."""
+
+    if TYPE_CHECKING:
+
+        def run(self, ctx: Any, /) -> R_co: ...
+
+
 class FunctionJob(Generic[P, R_co]):
-    """A function that is also a job: ``resize.new(path=…)`` makes the job value, ``resize(ctx, …)`` just calls it.
+    """Function that is also a job: ``resize.new(path=…)`` makes the job value, ``resize(ctx, …)`` calls the function.
 
     ``job_class`` is the job class that was made of it.
     """
 
-    job_class: type[Job]
+    job_class: type[FunctionCall[R_co]]
 
-    def __init__(self, function: Callable[Concatenate[Any, P], R_co], job_class: type[Job]) -> None:
+    def __init__(
+        self, function: Callable[Concatenate[Any, P], R_co], job_class: type[FunctionCall[R_co]]
+    ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self.job_class = job_class
@@ -65,8 +87,8 @@ class FunctionJob(Generic[P, R_co]):
         """Call the function as if it were no job."""
         return self._function(ctx, *args, **kwargs)
 
-    def new(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Return the job value: the function with these arguments, to be run some time."""
+    def new(self, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R_co]:
+        """Return the job value: the function with these arguments, to be enqueued."""
         return self.job_class(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -98,7 +120,7 @@ def make_function_job(
     return FunctionJob(function, _job_class(function, options))
 
 
-def _job_class(function: types.FunctionType, options: JobKeywords) -> type[Job]:
+def _job_class(function: types.FunctionType, options: JobKeywords) -> type[FunctionCall[Any]]:
     fields = _fields(function)
     namespace: dict[str, Any] = {
         **_constants(function, options),
@@ -110,8 +132,8 @@ def _job_class(function: types.FunctionType, options: JobKeywords) -> type[Job]:
         "__repr__": _repr,
         "run": _run(function),
     }
-    made = types.new_class(function.__name__, (Job,), {}, lambda body: body.update(namespace))
-    return cast("type[Job]", made)
+    made = types.new_class(function.__name__, (FunctionCall,), {}, lambda body: body.update(namespace))
+    return cast("type[FunctionCall[Any]]", made)
 
 
 def _constants(function: types.FunctionType, options: JobKeywords) -> dict[str, Any]:

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from jobrt._core.job import NewJob
 from jobrt._core.unique import unique_key
-from jobrt._registry.options import UNSET, EnqueueKeywords, EnqueueOptions, JobWithOptions, enqueue_options
+from jobrt._registry.definition import Job, JobDefinition
+from jobrt._registry.enqueueable import Enqueueable
+from jobrt._registry.options import (
+    UNSET,
+    ChangeKeywords,
+    EnqueueKeywords,
+    EnqueueOptions,
+    JobWithOptions,
+    enqueue_options,
+)
 from jobrt._registry.registry import NO_OPTIONS, Registry, take_apart
 from jobrt.errors import InvalidJob, UnknownJob
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from jobrt._core.unique import Unique, UniqueKey
-    from jobrt._registry.definition import Job, JobDefinition
 
-__all__ = ["changed_job", "new_job", "stored_options", "tick_job"]
+__all__ = ["UpdateKeywords", "changed_job", "new_job", "stored_options", "tick_job"]
 
 
-def new_job(registry: Registry, job: Job | JobWithOptions[Any], **given: Unpack[EnqueueKeywords]) -> NewJob:
+class UpdateKeywords(ChangeKeywords, total=False):
+    """What `Client.update` can change: the options of `enqueue` but ``unique``, and the payload.
+
+    ``args``: a job value of the same class, or a dict of all its fields.
+    """
+
+    args: Job | Mapping[str, Any]
+
+
+def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKeywords]) -> NewJob:
     """Return a job value as the storage takes it; `given` options win over those of `job.with_options`.
 
     Raises:

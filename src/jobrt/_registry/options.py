@@ -11,6 +11,7 @@ import attrs
 
 from jobrt._core.unique import Unique
 from jobrt._payload.payload import encode_json
+from jobrt._registry.enqueueable import AnyJob, Enqueueable, ResultT
 from jobrt._registry.settings import (
     checked_count,
     checked_name,
@@ -20,10 +21,15 @@ from jobrt._registry.settings import (
 )
 from jobrt.errors import InvalidJob
 
-if TYPE_CHECKING:
-    from jobrt._registry.definition import Job
-
-__all__ = ["UNSET", "EnqueueKeywords", "EnqueueOptions", "JobWithOptions", "Unset", "enqueue_options"]
+__all__ = [
+    "UNSET",
+    "ChangeKeywords",
+    "EnqueueKeywords",
+    "EnqueueOptions",
+    "JobWithOptions",
+    "Unset",
+    "enqueue_options",
+]
 
 
 class Unset(enum.Enum):
@@ -40,13 +46,13 @@ UNSET: Final = Unset.UNSET
 _Unset = Literal[Unset.UNSET]
 
 
-class EnqueueKeywords(TypedDict, total=False):
-    """The options of `enqueue` and `with_options`; one that is left out is decided by the job's class.
+class ChangeKeywords(TypedDict, total=False):
+    """The options of `enqueue` that can also be changed later, while the job waits.
 
     ``queue``: its name. ``priority``: higher runs first. ``max_attempts``: None for no limit.
     ``timeout``: seconds or a timedelta; None leaves it to the class. ``schedule_at``: an aware datetime.
     ``schedule_in``: seconds or a timedelta from the database's now. ``tags``: texts. ``metadata``: a dict of
-    plain JSON. ``context``: why the job exists. ``unique``: None for no such rule.
+    plain JSON. ``context``: why the job exists.
     """
 
     queue: str
@@ -58,6 +64,14 @@ class EnqueueKeywords(TypedDict, total=False):
     tags: Iterable[str]
     metadata: Mapping[str, Any]
     context: str | None
+
+
+class EnqueueKeywords(ChangeKeywords, total=False):
+    """The options of `enqueue` and `with_options`; the job's class decides about those left out.
+
+    ``unique``: which other jobs count as the same; None for no such rule.
+    """
+
     unique: Unique | None
 
 
@@ -178,17 +192,21 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
 }
 
 
-J_co = TypeVar("J_co", bound="Job", covariant=True)
+JobT_co = TypeVar("JobT_co", covariant=True)
 
 
 @attrs.frozen
-class JobWithOptions(Generic[J_co]):
+class JobWithOptions(AnyJob, Generic[JobT_co]):
     """A job value with options of its own, on its way into `enqueue` or `enqueue_many`."""
 
-    job: J_co
+    job: JobT_co
     options: EnqueueOptions
 
-    def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[J_co]:
+    if TYPE_CHECKING:
+
+        def __jobrt_result__(self: JobWithOptions[Enqueueable[ResultT]]) -> ResultT: ...
+
+    def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[JobT_co]:
         """Return the job with these options put over those it has.
 
         Raises:

@@ -95,7 +95,7 @@ def _where(definition: JobDefinition) -> str:
 NO_OPTIONS = EnqueueOptions()
 
 
-def take_apart(job: Job | JobWithOptions[Job]) -> tuple[JobDefinition, Job, EnqueueOptions]:
+def take_apart(job: object) -> tuple[JobDefinition, Job, EnqueueOptions]:
     """Return definition, value and options of what somebody wants to enqueue.
 
     Raises:

@@ -140,7 +140,7 @@ async def _enqueue(jobs: Client, root: str) -> tuple[int, int]:
 
 
 async def _say_what_is_there(
-    jobs: Client, report: Handle, root: str, *, output: Path, added: int, there: int
+    jobs: Client, report: Handle[Any], root: str, *, output: Path, added: int, there: int
 ) -> None:
     if report.duplicate and (record := await jobs.get(report.id)).state in FINAL:
         if not added and is_there(output, record):

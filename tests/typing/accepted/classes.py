@@ -100,7 +100,7 @@ app = jobrt.App("sqlite:///jobs.db", jobs=[SendEmail, Nightly, Impatient, Weekly
 async def main() -> Any:
     async with app.open_client() as jobs:
         handle = await jobs.enqueue(SendEmail(to="a@example.com"))
-        assert_type(handle, jobrt.Handle)
+        assert_type(handle, jobrt.Handle[None])
         await jobs.enqueue(SendEmail("a@example.com", "Hi", headers={"x": "y"}), priority=3, tags=["x"])
         await jobs.enqueue(Nightly(), schedule_at=datetime.now(UTC), max_attempts=None)
         await jobs.enqueue(Weekly(1, 2), schedule_in=3600, metadata={"a": [1]}, context="because")

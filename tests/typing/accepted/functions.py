@@ -28,7 +28,8 @@ async def tidy(ctx: jobrt.Context) -> None: ...
 
 
 async def main(ctx: jobrt.Context) -> None:
-    assert_type(resize.new(path="cat.png"), jobrt.Job)
+    job: jobrt.Job = resize.new(path="cat.png")
+    assert_type(job.with_options(priority=3).job.QUEUE, str)
     assert_type(count_words(ctx, "a b c"), int)
     assert_type(await resize(ctx, "cat.png", keep=True), str)
     async with app.open_client() as jobs:
