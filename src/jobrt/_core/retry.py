@@ -44,8 +44,8 @@ __all__ = [
     "should_retry",
 ]
 
-Backoff: TypeAlias = wait_base | Callable[[JobRecord], timedelta]
-"""What a job's ``BACKOFF`` may be."""
+Backoff: TypeAlias = wait_base | Callable[[JobRecord], timedelta | float]
+"""What a job's ``BACKOFF`` may be: a tenacity wait, or a function that returns a timedelta or seconds."""
 
 RetryPredicate: TypeAlias = retry_base | Callable[[RetryCallState], bool]
 """What a job's ``RETRY`` may be."""

@@ -122,7 +122,7 @@ class Job(AnyJob):
     MAX_CONCURRENCY: ClassVar[int | None] = None
     TIMEOUT: ClassVar[Timeout] = None
     # Spelled out, not `Backoff | None`: mypy takes a function given here for a method if the union is nested.
-    BACKOFF: ClassVar[wait_base | Callable[[JobRecord], timedelta] | None] = None
+    BACKOFF: ClassVar[wait_base | Callable[[JobRecord], timedelta | float] | None] = None
     RETRY: ClassVar[retry_base | Callable[[RetryCallState], bool] | None] = None
     UNIQUE: ClassVar[Unique | None] = None
     RUN_IN: ClassVar[RunIn | None] = None

@@ -62,6 +62,16 @@ class Impatient(jobrt.Job):
         return jobrt.Snooze(timedelta(minutes=1)) if ctx.job.attempt < 3 else jobrt.Cancel("gone")
 
 
+def seconds(job: jobrt.JobRecord) -> float:
+    return job.attempt * 1.5
+
+
+class Retried(jobrt.Job):
+    BACKOFF = seconds
+
+    async def run(self, ctx: jobrt.Context) -> None: ...
+
+
 class Report(jobrt.Job, abstract=True):
     MAX_ATTEMPTS: ClassVar[int | None] = 2
 

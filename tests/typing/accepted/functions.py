@@ -27,6 +27,10 @@ def count_words(ctx: jobrt.Context, text: str) -> int:
 async def tidy(ctx: jobrt.Context) -> None: ...
 
 
+@app.job(backoff=lambda job: job.attempt * 2.0)
+async def patient(ctx: jobrt.Context) -> None: ...
+
+
 async def main(ctx: jobrt.Context) -> None:
     job: jobrt.Job = resize.new(path="cat.png")
     assert_type(job.with_options(priority=3).job.QUEUE, str)
