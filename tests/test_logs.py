@@ -11,6 +11,7 @@ import pytest
 from jobrt import events as e
 from jobrt._core.states import End, State
 from jobrt.logs import JsonFormatter, describe, log_event
+from tests.test_events import table
 
 _DONE = e.JobEnded(1, "send", "mail", 2, End.FINISHED, State.COMPLETED, 0.5)
 
@@ -49,7 +50,7 @@ SAID: list[tuple[e.Event, int, str]] = [
     (e.WorkerStopped("w1", "no rights"), logging.WARNING, "everything in order: no rights"),
     (e.WorkerFenced("w1", 31.0), logging.ERROR, "away for 31.0 s"),
     (e.ActorRestarted("worker", "cron", "boom", 0.5, 1), logging.ERROR, "cron failed (boom), starts again in 0.5 s"),
-    (e.NotifierDeaf("gone"), logging.WARNING, "polling goes on: gone"),
+    (e.NotifierDisconnected("gone"), logging.WARNING, "polling goes on: gone"),
 ]  # fmt: skip
 
 
@@ -65,13 +66,21 @@ def test_events_are_told(event: e.Event, level: int, words: str) -> None:
 def test_no_event_is_left_to_its_repr() -> None:
     """Every event of the contract has words; one that somebody adds is shown as it is, and not lost."""
     told = {type(one[0]).__name__ for one in SAID}
-    assert told == set(e.__all__) - {"Emitter", "Event"}
+    assert told == set(e.__all__) - {"Emitter", "Event", "Subscriber"}
 
     @attrs.frozen
     class New(e.Event):
         number: int
 
     assert describe(New(3)) == (logging.INFO, repr(New(3)))
+
+
+def test_the_table_names_the_levels() -> None:
+    """Each event is logged at the levels that the table of events names for it, and at no others."""
+    found: dict[str, set[str]] = {}
+    for event, level, _ in SAID:
+        found.setdefault(type(event).__name__, set()).add(logging.getLevelName(level))
+    assert {name: set(levels.split(", ")) for name, _, levels in table()} == found
 
 
 def test_a_line_of_json_has_the_fields(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ import trio
 from jobrt._core.attempts import only_leaf
 from jobrt._storage.contract import Wake
 from jobrt.errors import StorageUnavailable
-from jobrt.events import Emitter, NotifierDeaf
+from jobrt.events import Emitter, NotifierDisconnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ class Notifier:
         self.deaf = True
         if not self._told:
             self._told = True
-            self.emit(NotifierDeaf(error))
+            self.emit(NotifierDisconnected(error))
 
     def _hears(self) -> None:
         self.deaf = self._told = False
