@@ -17,8 +17,12 @@
     errors                  everything that is raised
     _records                JobRecord, State: a job as the database holds it
 
-Imports point down only.
+Imports point down only. `jobrt.testing` and `jobrt.dashboard` are imported when somebody asks for them: most programs
+need neither.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from jobrt import backoff, blocking, errors, events
 from jobrt._client import Client, Handle
@@ -58,6 +62,10 @@ from jobrt.errors import (
     UndecodablePayload,
     UnknownJob,
 )
+
+if TYPE_CHECKING:
+    from jobrt import dashboard as dashboard
+    from jobrt import testing as testing
 
 __all__ = [
     "After",
@@ -113,3 +121,18 @@ __all__ = [
     "events",
     "where",
 ]
+
+_LATE = frozenset({"dashboard", "testing"})
+"""Modules that are not loaded with the package; the dashboard may not even be installed."""
+
+if not TYPE_CHECKING:  # to type checkers, every name would exist
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATE:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

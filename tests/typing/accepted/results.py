@@ -207,3 +207,25 @@ def without_trio(jobs: blocking.Client) -> None:
     assert_type(jobs.enqueue(count.new("cat.png"), priority=3).result(), int)
     assert_type(jobs.enqueue_many([Counts(), Counts()]), list[blocking.Handle[dict[str, int]]])
     assert_type(jobs.handle(3), blocking.Handle[Any])
+
+
+def on_event(event: jobrt.events.Event) -> None:
+    match event:
+        case jobrt.events.JobEnded(id=number, state=jobrt.State.DISCARDED, message=message):
+            assert_type(number, int)
+            assert_type(message, str | None)
+        case jobrt.events.WorkerStopping():
+            assert_type(event.grace, float)
+        case _:
+            pass
+
+
+async def modules_and_events(subscriber: jobrt.events.Subscriber) -> None:
+    with app.events.subscribed(on_event, routine=False), app.events.subscribed(subscriber):
+        assert_type(app.events, jobrt.events.Emitter)
+    async with jobrt.testing.open_app(jobs=[Text]) as (copy, jobs):
+        assert_type(copy, jobrt.App)
+        assert_type(await jobs.enqueue(Text(1)), jobrt.Handle[str])
+        await jobrt.testing.drain(copy)
+    page = jobrt.dashboard.asgi
+    assert callable(page)

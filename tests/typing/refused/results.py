@@ -53,3 +53,15 @@ async def change(jobs: jobrt.Client) -> None:
     await jobs.update(3, args="text")  # refused: a job value or a dict
     await jobs.update(3, args=Text(), priority=3, schedule_in=5, tags=["x"], max_attempts=None)
     await jobs.update(jobrt.where.name("Text"), metadata={"a": 1}, context=None)
+
+
+async def modules() -> None:
+    jobrt.Jobs  # refused: no such name  # noqa: B018 - it is about the name
+    await jobrt.testing.drein(jobrt.App())  # refused: no such function
+
+
+def events(app: jobrt.App) -> None:
+    def on_text(event: str) -> None: ...
+
+    with app.events.subscribed(on_text):  # refused: events are not texts
+        app.event  # refused: no such attribute  # noqa: B018 - it is about the name
