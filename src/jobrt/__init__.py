@@ -6,6 +6,7 @@
     _demo · _bench · dashboard
     _views                  what people are shown, as values and words
     app                     App: settings; joins client and worker
+    _database               opens the storage, shares it, waits for it
     _runtime                Worker and its actors, Context
     _client                 Client, Handle                       blocking
     _storage                the contract, by roles · sqlite · postgres
