@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import trio
 
-from jobrt._client.client import open_client
+from jobrt._client import open_client
 from jobrt._core.cron import cron_entry, interval_entry
 from jobrt._core.keep import plan as prune_plan
 from jobrt._core.queues import Queue, as_queue
