@@ -1,14 +1,13 @@
-"""Say what to run: job classes, their payloads, and the table from names to definitions.
+"""Job classes, job functions, and the table from names to their definitions.
 
 ::
 
-    registry        name -> definition; what to enqueue, taken apart
-    function_jobs   @app.job: a function becomes a job class
-    definition      Job: a class becomes a definition        options    with_options, enqueue
-    payload         job value <-> JSON text                  settings   constants and options, checked
-    shapes          annotation -> codec
-    records · containers · unions · leaves                   fields   of records     annotations   what they mean
-    codecs          what a codec is, and how it says no
+    new_jobs        job value -> what the storage inserts
+    registry        name -> definition
+    function_jobs   @app.job: function -> job class
+    definition      Job: class -> definition
+    options         with_options, enqueue            settings   constants and options, checked
+    enqueueable     what type checkers know of results
 """
 
 from jobrt._payload.payload import RESULT_LIMIT, Payload, encode_json, encode_result

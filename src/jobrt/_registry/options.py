@@ -1,4 +1,4 @@
-"""Hold what may be decided for one job value when it is enqueued, instead of by its class."""
+"""Options of one job value: what is decided when it is enqueued, instead of by its class."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Unset(enum.Enum):
-    """Stand for an option that was not given, where None has a meaning of its own."""
+    """Type of `UNSET`, the value of an option that was not given, where None has a meaning of its own."""
 
     UNSET = "unset"
 
@@ -47,12 +47,17 @@ _Unset = Literal[Unset.UNSET]
 
 
 class ChangeKeywords(TypedDict, total=False):
-    """The options of `enqueue` that can also be changed later, while the job waits.
+    """Options of `enqueue` that can also be changed later, while the job waits.
 
-    ``queue``: its name. ``priority``: higher runs first. ``max_attempts``: None for no limit.
-    ``timeout``: seconds or a timedelta; None leaves it to the class. ``schedule_at``: an aware datetime.
-    ``schedule_in``: seconds or a timedelta from the database's now. ``tags``: texts. ``metadata``: a dict of
-    plain JSON. ``context``: why the job exists.
+    * ``queue``: the queue's name.
+    * ``priority``: higher runs first.
+    * ``max_attempts``: runs in total; None for no limit.
+    * ``timeout``: seconds or a timedelta for one attempt; None for that of the class.
+    * ``schedule_at``: when it is due, an aware datetime.
+    * ``schedule_in``: or in how many seconds (or a timedelta) from the database's now.
+    * ``tags``: texts to find it by.
+    * ``metadata``: a dict of plain JSON.
+    * ``context``: a text that says why the job exists.
     """
 
     queue: str
@@ -67,9 +72,9 @@ class ChangeKeywords(TypedDict, total=False):
 
 
 class EnqueueKeywords(ChangeKeywords, total=False):
-    """The options of `enqueue` and `with_options`; the job's class decides about those left out.
+    """Options of `enqueue` and `with_options`; the job's class decides about those left out.
 
-    ``unique``: which other jobs count as the same; None for no such rule.
+    * ``unique``: which other jobs count as the same; None for no such rule.
     """
 
     unique: Unique | None
@@ -77,9 +82,9 @@ class EnqueueKeywords(ChangeKeywords, total=False):
 
 @attrs.frozen(kw_only=True)
 class EnqueueOptions:
-    """Checked options; what is `UNSET` is the class's to decide, or empty.
+    """Checked options; for one that is `UNSET` the job's class decides.
 
-    ``delay`` is what ``schedule_in`` said; ``timeout`` is in seconds; ``metadata_text`` is the metadata as JSON.
+    ``delay`` is the value of ``schedule_in``; ``timeout`` is in seconds; ``metadata_text`` is the metadata as JSON.
     """
 
     queue: str | _Unset = UNSET
@@ -95,13 +100,13 @@ class EnqueueOptions:
     unique: Unique | _Unset | None = UNSET
 
     def replaced_by(self, later: EnqueueOptions) -> EnqueueOptions:
-        """Return these options with those that `later` gives put over them."""
+        """Return these options, replaced by those of `later` that are set."""
         given = {
             field.name: getattr(later, field.name)
             for field in attrs.fields(EnqueueOptions)
             if getattr(later, field.name) != field.default
         }
-        if later.schedule_at is not None or later.delay is not None:  # either takes the place of the other
+        if later.schedule_at is not None or later.delay is not None:  # each replaces the other
             given |= {"schedule_at": later.schedule_at, "delay": later.delay}
         if later.metadata is not UNSET:
             given["metadata_text"] = later.metadata_text
@@ -109,10 +114,10 @@ class EnqueueOptions:
 
 
 def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
-    """Check options; `label` names the job in messages.
+    """Return options, checked; `label` names the job in messages.
 
     Raises:
-        InvalidJob: an option is unknown or wrong.
+        InvalidJob: an option is unknown, or its value is wrong.
 
     """
     checked: dict[str, Any] = {}
@@ -153,13 +158,13 @@ def _checked_delay(label: str, value: object) -> timedelta:
     try:
         return timedelta(seconds=seconds)
     except OverflowError:
-        msg = f"{label} is {value!r}: that is beyond the end of time"
+        msg = f"{label} is {value!r}: that is after the year 9999"
         raise InvalidJob(msg) from None
 
 
 def _checked_tags(label: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        msg = f"{label} is {value!r}: give a list of texts"
+        msg = f"{label} is {value!r}: give a list of strings"
         raise InvalidJob(msg)
     tags = cast("Iterable[object]", value)
     return tuple(dict.fromkeys(checked_name(label, tag, what="tag") for tag in tags))
@@ -176,9 +181,9 @@ def _checked_context(label: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        msg = f"{label} is {value!r}: give a text that says why the job exists"
+        msg = f"{label} is {value!r}: give a string that says why the job exists"
         raise InvalidJob(msg)
-    encode_json(value, label=label)  # for what no database takes
+    encode_json(value, label=label)  # refuses what no database can store
     return value
 
 
@@ -197,7 +202,7 @@ JobT_co = TypeVar("JobT_co", covariant=True)
 
 @attrs.frozen
 class JobWithOptions(AnyJob, Generic[JobT_co]):
-    """A job value with options of its own, on its way into `enqueue` or `enqueue_many`."""
+    """Job value with options of its own, to be passed to `enqueue` or `enqueue_many`."""
 
     job: JobT_co
     options: EnqueueOptions
@@ -207,10 +212,10 @@ class JobWithOptions(AnyJob, Generic[JobT_co]):
         def __jobrt_result__(self: JobWithOptions[Enqueueable[ResultT]]) -> ResultT: ...
 
     def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[JobT_co]:
-        """Return the job with these options put over those it has.
+        """Return the job with these options added; they replace options of the same name.
 
         Raises:
-            InvalidJob: an option is wrong.
+            InvalidJob: an option is unknown, or its value is wrong.
 
         """
         later = enqueue_options(type(self.job).__name__, options)
