@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobrt.cli.output import in_one_line, sole_error
+from jobrt._core.attempts import only_leaf
+from jobrt.cli.output import in_one_line
 from jobrt.cli.setting import Setting
 
 if TYPE_CHECKING:
@@ -89,6 +90,6 @@ def _refuse(error: click.ClickException) -> int:
 def _tell(error: Exception) -> int:
     """Print an error as one line."""
     if os.environ.get("JOBRT_DEBUG"):
-        raise sole_error(error)
+        raise only_leaf(error)
     click.echo(f"jobrt: {in_one_line(error)}", err=True)
     return 1

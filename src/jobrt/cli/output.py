@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobrt._core.attempts import only_leaf
 from jobrt._views.words import attempt_in_words, due_in_words
 from jobrt.errors import JobrtError
 
@@ -27,7 +28,6 @@ __all__ = [
     "on_terminal",
     "print_json",
     "print_rows",
-    "sole_error",
     "when",
 ]
 
@@ -35,16 +35,9 @@ _WIDE = 1000
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def sole_error(error: Exception) -> Exception:
-    """Return what a group has, if that is one error: nurseries wrap what they raise."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """Return an error as people are told it; a bug of ours too, with how to see more."""
-    error = sole_error(error)
+    error = only_leaf(error)
     said = error.format_message() if isinstance(error, click.ClickException) else str(error)
     line = " ".join(said.split())
     if isinstance(error, JobrtError | click.ClickException):
