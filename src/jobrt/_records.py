@@ -1,6 +1,6 @@
-"""Records of jobs as the database holds them.
+"""Records of jobs, as the database holds them.
 
-They stand below everything else, because errors carry them and the state machine is about them.
+They stand below everything else in jobrt: errors carry them, and the state machine is about their states.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["AttemptRecord", "End", "JobRecord", "Progress", "State"]
 
 
 class State(StrEnum):
-    """Where a job is in its life."""
+    """State of a job."""
 
     SCHEDULED = "scheduled"
     AVAILABLE = "available"
@@ -30,7 +30,7 @@ class State(StrEnum):
 
 
 class End(StrEnum):
-    """How one attempt ended."""
+    """End of one attempt: how it came about."""
 
     FINISHED = "finished"
     FAILED = "failed"
@@ -45,7 +45,7 @@ class End(StrEnum):
 
 @attrs.frozen
 class Progress:
-    """How far a running job says it is."""
+    """Progress that a running job has reported: ``done`` of ``total``, in a unit of its own, and a note for people."""
 
     done: float
     total: float | None = None
@@ -54,7 +54,19 @@ class Progress:
 
 @attrs.frozen
 class AttemptRecord:
-    """One attempt that is over: when, where, and how it ended."""
+    """Record of one attempt that is over.
+
+    Args:
+        number: which attempt it was, from 1.
+        end: how it ended.
+        started_at: when it began, an aware UTC datetime.
+        finished_at: when it ended, an aware UTC datetime.
+        worker: the id of the worker that ran it.
+        error_type: the name of the exception's class, if there was one.
+        message: the exception's text, or why the attempt was stopped.
+        traceback: the exception's traceback.
+
+    """
 
     number: int
     end: End
@@ -68,10 +80,31 @@ class AttemptRecord:
 
 @attrs.frozen(kw_only=True)
 class JobRecord:
-    """A job as the database holds it. Times are aware UTC datetimes.
+    """Record of a job, as the database holds it. Times are aware UTC datetimes.
 
-    ``attempt`` counts the attempts used, the running one included; ``attempts`` holds those that are over,
-    oldest first (the newest hundred are kept).
+    Args:
+        id: the job's number in its database.
+        name: the name of its class.
+        queue: the name of its queue.
+        state: its state.
+        priority: higher runs first.
+        attempt: how many attempts it has used, the running one included.
+        max_attempts: how many it has in total; None for no limit.
+        args: its payload, as JSON values.
+        metadata: what was given as ``metadata=``, as JSON values.
+        tags: what was given as ``tags=``.
+        context: why it exists, as given when it was enqueued.
+        created_at: when it was enqueued.
+        schedule_at: when it is, or was, due.
+        started_at: when its latest attempt began.
+        finished_at: when it became final.
+        worker: the id of the worker that runs it, or ran it last.
+        result: what its `run` returned, as a JSON value.
+        progress: what it reported last.
+        saved: its last checkpoint, as a JSON value.
+        cancel_reason: the text given with a request to cancel it.
+        attempts: the attempts that are over, oldest first; the newest hundred are kept.
+
     """
 
     id: int
