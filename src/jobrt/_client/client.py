@@ -186,9 +186,9 @@ class Client:
             )
         )
 
-    async def count(self, where: Where | None = None, *, most: int | None = None) -> int:
-        """Return how many jobs match; `most` is where the counting stops, which keeps it quick."""
-        return await self._storage.count(as_filter(where), most=most)
+    async def count(self, where: Where | None = None, *, limit: int | None = None) -> int:
+        """Return how many jobs match; `limit` is where the counting stops, which keeps it quick."""
+        return await self._storage.count(as_filter(where), most=limit)
 
     async def wait(self, job_id: int) -> None:
         """Wait until a job is final; raise `JobNotFound` if there is none of that id."""
@@ -295,15 +295,15 @@ class Client:
 
     # ------------------------------------------------------------------ queues, workers, cron, statistics
 
-    async def queues(self, *, most: int | None = None) -> list[QueueStatus]:
+    async def queues(self, *, limit: int | None = None) -> list[QueueStatus]:
         """Return the status of every queue that has settings or unfinished jobs.
 
         Args:
-            most: where the counting stops, for the due jobs of each priority and for the scheduled ones. It keeps the
+            limit: where the counting stops, for the due jobs of each priority and for the scheduled ones. It keeps the
                 call quick. ``more`` is then true where there are more, and ``names`` are the names of the due jobs.
 
         """
-        return list(await self._storage.queues(most=most))
+        return list(await self._storage.queues(most=limit))
 
     async def pause(self, queue: str) -> None:
         """Pause a queue: workers claim no job from it until it is resumed; running jobs go on."""

@@ -45,7 +45,7 @@ class State:
 
 async def look(jobs: Client) -> State:
     """Ask the database; of each kind of job at most `MOST` are counted."""
-    return State(await jobs.workers(), await jobs.queues(most=MOST), await jobs.crons())
+    return State(await jobs.workers(), await jobs.queues(limit=MOST), await jobs.crons())
 
 
 def examine(state: State, *, names: Collection[str], now: datetime) -> Iterator[Finding]:

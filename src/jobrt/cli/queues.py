@@ -35,7 +35,7 @@ async def queue_rows(jobs: Client, *, most: int | None = None) -> list[list[Any]
             one.slots,
             one.state,
         ]
-        for one in view_queues(await jobs.queues(most=most), await jobs.workers())
+        for one in view_queues(await jobs.queues(limit=most), await jobs.workers())
     ]
 
 

@@ -48,7 +48,7 @@ async def confirm(site: Site, request: Request) -> Response:
         "confirm.html",
         action=_action(picked.rest),
         picked=picked,
-        count=await site.jobs.count(chosen, most=MOST),
+        count=await site.jobs.count(chosen, limit=MOST),
         first=await site.jobs.query(chosen, order_by="id", limit=_SHOWN, details=False),
     )
 

@@ -53,6 +53,6 @@ async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tupl
         "retryable": (sum(one.retryable for one in queues), more),
     }
     for state in _OVER:
-        count = await jobs.count(where.state(state), most=MOST)
+        count = await jobs.count(where.state(state), limit=MOST)
         totals[state.value] = (count, count == MOST)
     return totals
