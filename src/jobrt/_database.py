@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from jobrt._storage.contract import Storage
-    from jobrt.events import Emitter
+    from jobrt.events import EventBus
 
 __all__ = ["Database", "await_storage"]
 
@@ -117,7 +117,7 @@ class _Shared:
 
 @asynccontextmanager
 async def await_storage(
-    open_ready: Callable[[], AbstractAsyncContextManager[Storage]], *, emit: Emitter
+    open_ready: Callable[[], AbstractAsyncContextManager[Storage]], *, emit: EventBus
 ) -> AsyncGenerator[Storage]:
     """Open a storage, however long the database is away; report the outage and its end as events.
 

@@ -30,7 +30,7 @@ from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
 from jobrt._runtime.worker import Worker
 from jobrt._storage.open import open_storage
 from jobrt.errors import InvalidSetting
-from jobrt.events import Emitter
+from jobrt.events import EventBus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -106,7 +106,7 @@ class App:
         self.grace: float = _seconds("grace", grace, least=0.0)
         self.lease: float = _seconds("lease", lease, least=0.1)
         self.registry: Registry = Registry()
-        self.events: Emitter = Emitter()
+        self.events: EventBus = EventBus()
         self.crons: dict[str, CronEntry] = {}
         self._state = state
         self._given_queues = None if queues is None else {n: as_queue(n, q) for n, q in queues.items()}
@@ -140,7 +140,7 @@ class App:
         For tests: ``app.at("sqlite:///:memory:")``. A job that is added to one of the two later is known to both.
         """
         other = copy.copy(self)
-        other._database, other.events = self._database.at(url), Emitter()  # noqa: SLF001 - it is one of us
+        other._database, other.events = self._database.at(url), EventBus()  # noqa: SLF001 - it is one of us
         return other
 
     def __repr__(self) -> str:

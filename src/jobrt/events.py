@@ -76,8 +76,8 @@ __all__ = [
     "ActorRestarted",
     "CronFailed",
     "CronFired",
-    "Emitter",
     "Event",
+    "EventBus",
     "JobCancelPhase",
     "JobEnded",
     "JobEnqueued",
@@ -349,7 +349,7 @@ Subscriber: TypeAlias = Callable[[Event], object]
 
 
 @attrs.define(eq=False)
-class Emitter:
+class EventBus:
     """Distributor of events to the subscribers of an app: ``app.events``.
 
     Subscribers are called in order, in the task and thread that emits. They must not block. The exception of a

@@ -19,7 +19,7 @@ import trio
 import jobrt
 from jobrt import where
 from jobrt._bench.scratch import Scratch
-from jobrt.events import Emitter, Event
+from jobrt.events import Event, EventBus
 from jobrt.logs import describe
 
 __all__ = ["Advance", "Figures", "Progress", "describe_machine", "measure"]
@@ -117,7 +117,7 @@ def describe_machine() -> dict[str, str]:
 
 
 @contextmanager
-def _stopped_by_errors(events: Emitter) -> Generator[None]:
+def _stopped_by_errors(events: EventBus) -> Generator[None]:
     """Cancel the block at the first event that is logged as an error, and raise it.
 
     A worker waits for a database that is away; that time must not be measured.

@@ -16,7 +16,7 @@ from jobrt._core.cron import CronEntry, edit
 from jobrt._core.states import FINAL
 from jobrt._registry import changed_job, new_job
 from jobrt.errors import CronNotFound, InvalidSetting, JobNotFound, JobStateError
-from jobrt.events import Emitter, JobEnqueued
+from jobrt.events import EventBus, JobEnqueued
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +57,7 @@ class Client:
     _storage: Storage
     _registry: Registry
     _rules: Sequence[PruneRule]
-    _emit: Emitter
+    _emit: EventBus
     _waiting: Waiting
 
     @property

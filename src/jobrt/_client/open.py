@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from jobrt._core.keep import PruneRule
     from jobrt._registry import Registry
     from jobrt._storage.contract import Storage
-    from jobrt.events import Emitter
+    from jobrt.events import EventBus
 
 __all__ = ["open_client"]
 
 
 @asynccontextmanager
 async def open_client(
-    storage: Storage, registry: Registry, *, rules: Sequence[PruneRule], emit: Emitter
+    storage: Storage, registry: Registry, *, rules: Sequence[PruneRule], emit: EventBus
 ) -> AsyncGenerator[Client]:
     """Open a client for the length of a block; an exception of the block leaves it as it is, not in a group.
 

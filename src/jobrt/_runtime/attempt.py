@@ -19,7 +19,7 @@ from jobrt._registry import UndecodablePayload, encode_result
 from jobrt._runtime.context import Context, Services, record_of
 from jobrt._runtime.running import Running
 from jobrt.errors import InvalidJob, LeaseLost
-from jobrt.events import Emitter, JobStarted
+from jobrt.events import EventBus, JobStarted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -47,7 +47,7 @@ class Attempts:
     services: Services
     report: Report
     written: Report
-    emit: Emitter
+    emit: EventBus
     now: Callable[[], float] = attrs.Factory(lambda: trio.lowlevel.current_clock().current_time)
     chance: Callable[[], float] = random.random
 

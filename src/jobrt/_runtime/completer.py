@@ -16,7 +16,7 @@ from jobrt._core.retry import default_delay
 from jobrt._core.states import EXECUTING_TO, End
 from jobrt._runtime.flag import Flag
 from jobrt.errors import StorageError, StorageUnavailable
-from jobrt.events import Emitter, JobEnded, OutcomeLost, OutcomeRefused
+from jobrt.events import EventBus, JobEnded, OutcomeLost, OutcomeRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -54,7 +54,7 @@ class Completer:
     """
 
     storage: Storage
-    emit: Emitter
+    emit: EventBus
     backoff: Backoff
     announce: Callable[[str, float], None]
     let_go: Callable[[Claimed], None]

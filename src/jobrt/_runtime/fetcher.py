@@ -10,7 +10,7 @@ import trio
 from jobrt._core.limits import demand
 from jobrt._runtime.flag import Flag
 from jobrt.errors import StorageError, StorageUnavailable
-from jobrt.events import Emitter, JobsClaimed
+from jobrt.events import EventBus, JobsClaimed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,7 +77,7 @@ class Fetcher:
     names: tuple[str, ...]
     announce: Callable[[str, float], None]
     backoff: Backoff
-    emit: Emitter
+    emit: EventBus
     _large: Flag = attrs.Factory(Flag)
     _rate: float = 0.0
     _measured_at: float = 0.0

@@ -9,7 +9,7 @@ import trio
 
 from jobrt._runtime.flag import Flag
 from jobrt.errors import StorageUnavailable
-from jobrt.events import Emitter, WorkerFenced
+from jobrt.events import EventBus, WorkerFenced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ class Heartbeat:
     resume: Callable[[], None]
     apply: Callable[[Changes], None]
     outage: Outage
-    emit: Emitter
+    emit: EventBus
     renewed: float = 0.0
     news: Flag = attrs.Factory(Flag)
     """Set when people should learn at once what `info` tells."""

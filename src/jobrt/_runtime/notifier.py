@@ -10,7 +10,7 @@ import trio
 from jobrt._core.attempts import only_leaf
 from jobrt._storage.contract import Wake
 from jobrt.errors import StorageUnavailable
-from jobrt.events import Emitter, NotifierDisconnected
+from jobrt.events import EventBus, NotifierDisconnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class Notifier:
     storage: Storage
     deliver: Callable[[Wake], None]
     backoff: Backoff
-    emit: Emitter
+    emit: EventBus
     deaf: bool = True
     _told: bool = False
 

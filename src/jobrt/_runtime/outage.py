@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from jobrt.events import Emitter, StorageDown, StorageUp
+from jobrt.events import EventBus, StorageDown, StorageUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ _LONGEST = 5.0
 class Outage:
     """Know whether the storage is away, for the whole worker; tell once when it goes and once when it is back."""
 
-    emit: Emitter
+    emit: EventBus
     since: float | None = None
     error: str = ""
 

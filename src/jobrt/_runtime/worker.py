@@ -58,8 +58,8 @@ from jobrt._supervision.supervisor import Supervisor
 from jobrt.errors import StorageUnavailable
 from jobrt.events import (
     ActorRestarted,
-    Emitter,
     Event,
+    EventBus,
     JobCancelPhase,
     QueuePaused,
     WorkerStarted,
@@ -104,7 +104,7 @@ class Worker:
     client: Any
     encode_result: Callable[[Any], str]
     make_cron_job: Callable[[CronEntry], NewJob | None]
-    emit: Emitter = attrs.Factory(Emitter)
+    emit: EventBus = attrs.Factory(EventBus)
     shutting_down: trio.Event = attrs.Factory(trio.Event)
     stopped: trio.Event = attrs.Factory(trio.Event)
     queues: dict[str, QueueState] = attrs.Factory(dict)

@@ -222,7 +222,7 @@ def on_event(event: jobrt.events.Event) -> None:
 
 async def modules_and_events(subscriber: jobrt.events.Subscriber) -> None:
     with app.events.subscribed(on_event, routine=False), app.events.subscribed(subscriber):
-        assert_type(app.events, jobrt.events.Emitter)
+        assert_type(app.events, jobrt.events.EventBus)
     async with jobrt.testing.open_app(jobs=[Text]) as (copy, jobs):
         assert_type(copy, jobrt.App)
         assert_type(await jobs.enqueue(Text(1)), jobrt.Handle[str])
