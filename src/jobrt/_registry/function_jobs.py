@@ -65,7 +65,9 @@ class FunctionCall(Job, Generic[R_co], abstract=True):
 
     if TYPE_CHECKING:
 
-        def run(self, ctx: Any, /) -> R_co: ...
+        def run(self, ctx: Any, /) -> R_co:
+            """Call the function with the context and the job's fields."""
+            ...
 
 
 class FunctionJob(Generic[P, R_co]):
