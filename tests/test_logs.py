@@ -11,6 +11,7 @@ import pytest
 from jobrt import events as e
 from jobrt._core.states import End, State
 from jobrt.logs import JsonFormatter, describe, log_event
+from tests.test_events import table
 
 _DONE = e.JobEnded(1, "send", "mail", 2, End.FINISHED, State.COMPLETED, 0.5)
 
@@ -49,7 +50,7 @@ MESSAGES: list[tuple[e.Event, int, str]] = [
     (e.WorkerStopped("w1", "no rights"), logging.WARNING, "its shutdown was incomplete: no rights"),
     (e.WorkerFenced("w1", 31.0), logging.ERROR, "could not renew its lease for 31.0 s"),
     (e.ActorRestarted("worker", "cron", "boom", 0.5, 1), logging.ERROR, "cron failed (boom), restarting in 0.5 s"),
-    (e.NotifierDeaf("gone"), logging.WARNING, "polling instead: gone"),
+    (e.NotifierDisconnected("gone"), logging.WARNING, "polling instead: gone"),
 ]  # fmt: skip
 
 
@@ -67,13 +68,21 @@ def test_events_have_messages(event: e.Event, level: int, message: str) -> None:
 def test_no_event_is_left_to_its_repr() -> None:
     """Every public event has a message. An event without a message is logged as its repr."""
     tested = {type(event).__name__ for event, _, _ in MESSAGES}
-    assert tested == set(e.__all__) - {"Emitter", "Event"}
+    assert tested == set(e.__all__) - {"EventBus", "Event", "Subscriber"}
 
     @attrs.frozen
     class New(e.Event):
         number: int
 
     assert describe(New(3)) == (logging.INFO, repr(New(3)))
+
+
+def test_the_table_names_the_levels() -> None:
+    """Each event is logged at the levels that the table of events names for it, and at no others."""
+    found: dict[str, set[str]] = {}
+    for event, level, _ in MESSAGES:
+        found.setdefault(type(event).__name__, set()).add(logging.getLevelName(level))
+    assert {name: set(levels.split(", ")) for name, _, levels in table()} == found
 
 
 def test_a_line_of_json_has_the_fields(caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,10 @@ LONGER_WITH_REASON = {
     "logs.py:describe": "one match, with one line for each kind of event",
     "_storage/postgres/rows.py:job_record": "one assignment for each column",
 }
-LOADED_LATE = {"asyncio", "click", "hypercorn", "jinja2", "psycopg", "rich", "starlette", "trio_asyncio"}
+LOADED_LATE = {
+    *("asyncio", "click", "hypercorn", "jinja2", "psycopg", "pytest", "rich", "starlette", "trio_asyncio"),
+    *("jobrt.dashboard", "jobrt.testing"),
+}
 
 
 def module_id(path: Path) -> str:
@@ -72,10 +75,38 @@ def test_public_names_say_what_they_are() -> None:
 
 @pytest.mark.process
 def test_importing_jobrt_is_cheap() -> None:
-    """A program that imports jobrt does not load the command line, PostgreSQL's driver or asyncio."""
+    """A program that imports jobrt does not load the command line, PostgreSQL's driver, asyncio or pytest."""
     probe = f"import sys, jobrt; print(*sorted({LOADED_LATE!r} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True, text=True)
     assert loaded.stdout.split() == []
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["dashboard", "testing"])
+def test_what_most_programs_do_not_need_is_there_when_asked_for(name: str) -> None:
+    """`jobrt.testing` and `jobrt.dashboard` need no import of their own, and `dir` shows them."""
+    probe = (
+        f"import jobrt; print(jobrt.{name}.__name__, jobrt.{name} is jobrt.{name}, '{name}' in dir(jobrt))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True, text=True)
+    assert done.stdout.split() == [f"jobrt.{name}", "True", "True"]
+
+
+@pytest.mark.process
+def test_the_dashboard_says_what_it_needs() -> None:
+    """Without its extra, asking for it says which one to install; the rest of jobrt works."""
+    probe = (
+        "import sys; sys.modules['starlette'] = None; import jobrt\n"
+        "try: jobrt.dashboard\nexcept ModuleNotFoundError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True, text=True)
+    assert "pip install 'jobrt[dashboard]'" in done.stdout
+
+
+def test_a_name_that_is_not_there() -> None:
+    """It is an `AttributeError`, as for any module."""
+    with pytest.raises(AttributeError, match="module 'jobrt' has no attribute 'Jobs'"):
+        jobrt.Jobs  # noqa: B018 - it is about the name
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)

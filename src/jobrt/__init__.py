@@ -6,7 +6,9 @@
     _demo · _bench · dashboard
     _views                  what people are shown, as values and words
     app                     App: settings; joins client and worker
-    _runtime                Worker and its actors, Context       _client   Client, Handle       blocking
+    _database               opens the storage, shares it, waits for it
+    _runtime                Worker and its actors, Context
+    _client                 Client, Handle                       blocking
     _storage                the contract, by roles · sqlite · postgres
     _registry               Job: classes, options, names         events    what happened
     _core                   decisions: states, retry, uniqueness, filters, cron, limits
@@ -14,21 +16,25 @@
     _supervision            Supervisor                           _trio_psycopg   psycopg, driven by Trio
     backoff                 waits for BACKOFF
     errors                  everything that is raised
+    _records                JobRecord, State: a job as the database holds it
 
-Imports point down only.
+Imports point down only. `jobrt.testing` and `jobrt.dashboard` are imported when somebody asks for them: most programs
+need neither.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from jobrt import backoff, blocking, errors, events
 from jobrt._client import Client, Handle
 from jobrt._core import where
 from jobrt._core.attempts import Stop
-from jobrt._core.job import AttemptRecord, JobRecord, Progress
 from jobrt._core.keep import Keep
 from jobrt._core.queues import Queue
 from jobrt._core.results import After, Cancel, Discard, Snooze
-from jobrt._core.states import End, State
 from jobrt._core.unique import Replace, Unique
-from jobrt._registry import FunctionJob, Job, JobWithOptions
+from jobrt._records import AttemptRecord, End, JobRecord, Progress, State
+from jobrt._registry import FunctionCall, FunctionJob, Job, JobWithOptions
 from jobrt._runtime.context import Context
 from jobrt._runtime.worker import Worker
 from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
@@ -58,6 +64,10 @@ from jobrt.errors import (
     UnknownJob,
 )
 
+if TYPE_CHECKING:
+    from jobrt import dashboard as dashboard
+    from jobrt import testing as testing
+
 __all__ = [
     "After",
     "App",
@@ -70,6 +80,7 @@ __all__ = [
     "Discard",
     "DuplicateJobName",
     "End",
+    "FunctionCall",
     "FunctionJob",
     "Handle",
     "InternalError",
@@ -111,3 +122,18 @@ __all__ = [
     "events",
     "where",
 ]
+
+_LATE = frozenset({"dashboard", "testing"})
+"""Modules that are not loaded with the package; the dashboard may not even be installed."""
+
+if not TYPE_CHECKING:  # to type checkers, every name would exist
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATE:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

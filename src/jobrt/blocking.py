@@ -1,6 +1,6 @@
-"""Enqueue from programs without Trio, and wait for results: threads, scripts, Django, Flask; and enqueue from asyncio.
+"""Client for programs without Trio: threads, scripts, Django, Flask; and functions to enqueue from asyncio.
 
-The statements are those of the Trio client, driven over plain ``sqlite3`` and psycopg.
+It sends the statements of the Trio client over plain ``sqlite3`` and psycopg.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 import os
 import time
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
@@ -26,74 +26,90 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from jobrt._core.job import JobRecord, NewJob
-    from jobrt._registry import EnqueueKeywords, FunctionJob, Job, JobWithOptions
+    from jobrt._core.job import NewJob
+    from jobrt._records import JobRecord
+    from jobrt._registry import (
+        Enqueueable,
+        EnqueueKeywords,
+        FunctionJob,
+        Job,
+        JsonT,
+        ResultT,
+        Verdict,
+    )
     from jobrt._storage.contract import Inserted
 
 __all__ = ["Client", "Enqueued", "Handle", "enqueue_async", "enqueue_many_async"]
 
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
 _PAUSES = wait_exponential(multiplier=0.01, max=1.0)
-"""Between two looks at a job that is waited for: doubling, as a job that took long takes longer."""
+"""Seconds between two looks at a job that somebody waits for. They double: a job that took long takes longer."""
 
 
 @attrs.frozen
 class Enqueued:
-    """A job in the database; ``duplicate`` says that an equal one was there already, and ``id`` is that job's."""
+    """A job in the database.
+
+    ``id`` is the job's. ``duplicate`` is true if an equal job was there already (`Unique`); ``id`` is then that job's.
+    """
 
     id: int
     duplicate: bool = False
 
 
 @attrs.frozen
-class Handle(Enqueued):
-    """A job that was enqueued by a `Client`, which is to be open to wait for it."""
+class Handle(Enqueued, Generic[ResultT_co]):
+    """A job in the database, to wait for while its `Client` is open; the type parameter is the type of its result."""
 
     _client: Client = attrs.field(alias="client", repr=False, eq=False, kw_only=True)
 
     def wait(self, timeout: float | None = None) -> JobRecord:
         """Wait until the job is final, at most `timeout` seconds, and return its record.
 
-        It is looked at again and again, in the end each second. A database that is away meanwhile is waited for.
+        The job is looked at again and again, in the end once a second, also if the database is away for a while.
 
         Raises:
-            TimeoutError: it is not final yet. Nothing happens to the job.
-            JobNotFound: it was deleted, or the transaction that it was enqueued in is not committed.
-            StorageUnavailable: the time was over with the database away.
+            TimeoutError: the job is not final yet; it goes on.
+            JobNotFound: the job was deleted, or the transaction that enqueued it is not committed.
+            StorageUnavailable: the database was away when the time was over.
             ValueError: `timeout` is not a number.
 
         """
         return self._client.wait(self.id, timeout)
 
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait as `wait` does and return what the job returned.
+    def result(self, timeout: float | None = None) -> ResultT_co:
+        """Wait as `wait` does and return what the job's `run` returned.
+
+        The value has been stored as JSON: a tuple comes back as a list, and an enum's member as its value.
 
         Raises:
             JobFailed: its attempts are used up.
             JobCancelled: it was cancelled.
-            JobDiscarded: it gave itself up, or its RETRY predicate did.
+            JobDiscarded: it returned `Discard`, or its RETRY predicate refused another attempt.
             Exception: what `wait` raises.
 
         """
-        return result_of(self.wait(timeout))
+        return cast("ResultT_co", result_of(self.wait(timeout)))
 
 
 class _Storage(Protocol):
-    """What both engines offer here."""
+    """What a blocking client needs of either engine."""
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]: ...
     def get(self, job_id: int) -> JobRecord | None: ...
 
 
 class Client:
-    """Enqueue jobs: ``with jobrt.blocking.Client(url) as jobs: jobs.enqueue(SendEmail(to="a@example.com")).result()``.
+    """Client without Trio, for one thread at a time.
 
-    For one thread at a time.
+    ``with jobrt.blocking.Client(url) as jobs: jobs.enqueue(SendEmail(to="a@example.com")).result()``
 
     Args:
         url: as for `App`; default ``JOBRT_URL``, then ``sqlite:///jobrt.db``.
-        jobs: the job classes that may be enqueued; none: any.
-        schema: PostgreSQL's schema for the tables.
-        listen: as for `App`: whether workers are woken; off behind a transaction pooler.
+        jobs: the job classes that may be enqueued; by default all.
+        schema: the PostgreSQL schema of the tables.
+        listen: whether workers are woken by NOTIFY; turn it off behind a transaction pooler.
 
     Raises:
         StorageError: the URL names no database, or one in memory, where no worker would find a job.
@@ -110,9 +126,7 @@ class Client:
     ) -> None:
         self._address = parse_url(url or os.environ.get("JOBRT_URL") or "sqlite:///jobrt.db")
         if self._address == Address("sqlite", ":memory:"):
-            msg = (
-                "sqlite:///:memory: is for this client alone, and no worker would find its jobs: name a file"
-            )
+            msg = "sqlite:///:memory: belongs to one client, so no worker would find its jobs: name a file"
             raise StorageError(msg)
         self._schema = schema
         self._listen = listen
@@ -141,22 +155,41 @@ class Client:
         self._storage = None
         self._stack.close()
 
+    @overload
     def enqueue(
-        self, job: Job | JobWithOptions[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
-    ) -> Handle:
-        """Put a job into the database; takes the options of the Trio client's `enqueue`.
+        self, job: Enqueueable[JsonT], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[JsonT]: ...
+    @overload
+    def enqueue(
+        self, job: Enqueueable[ResultT | Verdict], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[ResultT]: ...
+    def enqueue(
+        self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[Any]:
+        """Insert a job into the database and return a handle to it.
 
-        With `conn`, a ``sqlite3`` or psycopg connection of yours, it happens in that one's open transaction.
+        Args:
+            job: a job value, or one with options.
+            conn: a ``sqlite3`` or psycopg connection of the caller's; the insert becomes part of its transaction.
+            options: those of the Trio client's `enqueue`.
 
         Raises:
-            InvalidJob: a value does not fit; names the field. Nothing was stored.
-            StorageError: the database said no.
+            InvalidJob: a value does not fit; the message names the field. Nothing was stored.
+            StorageError: the database refused it.
 
         """
         return self._insert([new_job(self._registry, job, **options)], conn)[0]
 
-    def enqueue_many(self, jobs: Iterable[Job | JobWithOptions[Any]], *, conn: object = None) -> list[Handle]:
-        """Put many jobs in, in one transaction, and return handles in input order."""
+    @overload
+    def enqueue_many(
+        self, jobs: Iterable[Enqueueable[JsonT]], *, conn: object = None
+    ) -> list[Handle[JsonT]]: ...
+    @overload
+    def enqueue_many(
+        self, jobs: Iterable[Enqueueable[ResultT | Verdict]], *, conn: object = None
+    ) -> list[Handle[ResultT]]: ...
+    def enqueue_many(self, jobs: Iterable[Enqueueable[Any]], *, conn: object = None) -> list[Handle[Any]]:
+        """Insert any number of jobs in one transaction and return their handles in input order."""
         return self._insert([new_job(self._registry, job) for job in jobs], conn)
 
     def get(self, job_id: int) -> JobRecord:
@@ -167,36 +200,36 @@ class Client:
             raise JobNotFound(msg)
         return record
 
-    def handle(self, job_id: int) -> Handle:
-        """Return a handle for a job of that id, whether or not it exists."""
+    def handle(self, job_id: int) -> Handle[Any]:
+        """Return a handle for the job of that id, whether or not it exists."""
         return Handle(job_id, client=self)
 
     def wait(self, job_id: int, timeout: float | None = None) -> JobRecord:
-        """Do as `Handle.wait`."""
+        """Wait until a job is final; see `Handle.wait`."""
         if timeout is not None and math.isnan(timeout):
-            msg = "timeout is to be seconds, not NaN"
+            msg = "timeout is not a number: give seconds"
             raise ValueError(msg)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        looks = Retrying(
+        retrying = Retrying(
             retry=retry_if_exception_type((TimeoutError, StorageUnavailable)),
             wait=lambda state: min(_PAUSES(state), max(0.0, deadline - time.monotonic())),
             stop=lambda _: time.monotonic() >= deadline,
             reraise=True,
         )
-        return looks(self._final, job_id)
+        return retrying(self._final, job_id)
 
     def _final(self, job_id: int) -> JobRecord:
         record = self.get(job_id)
         if record.state not in FINAL:
-            msg = f"job {job_id} ({record.name}) is {record.state} still; nothing happens to it"
+            msg = f"job {job_id} ({record.name}) is still {record.state}; it goes on"
             raise TimeoutError(msg)
         return record
 
-    def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle]:
+    def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         storage = self._opened()
         if not new:
             return []
-        return [Handle(one.id, one.duplicate, client=self) for one in storage.insert(new, conn=conn)]
+        return [Handle(row.id, row.duplicate, client=self) for row in storage.insert(new, conn=conn)]
 
     def _opened(self) -> _Storage:
         if self._storage is None:
@@ -207,28 +240,28 @@ class Client:
 
 async def enqueue_async(
     conn: psycopg.AsyncConnection[Any],
-    job: Job | JobWithOptions[Any],
+    job: Enqueueable[Any],
     *,
     schema: str = "jobrt",
     **options: Unpack[EnqueueKeywords],
 ) -> Enqueued:
-    """Put a job in from an asyncio program, over a psycopg connection of its own.
+    """Insert a job from an asyncio program, over a psycopg connection of the caller's.
 
-    In a transaction that is open on `conn`, it is part of that; else it is one of its own.
+    The insert is part of the transaction that is open on `conn`; if none is, it is committed.
 
     Raises:
-        InvalidJob: a value does not fit; names the field. Nothing was stored.
-        StorageError: the database said no.
+        InvalidJob: a value does not fit; the message names the field. Nothing was stored.
+        StorageError: the database refused it.
 
     """
-    (one,) = await _insert_async(conn, [new_job(Registry(), job, **options)], schema=schema)
-    return one
+    (enqueued,) = await _insert_async(conn, [new_job(Registry(), job, **options)], schema=schema)
+    return enqueued
 
 
 async def enqueue_many_async(
-    conn: psycopg.AsyncConnection[Any], jobs: Iterable[Job | JobWithOptions[Any]], *, schema: str = "jobrt"
+    conn: psycopg.AsyncConnection[Any], jobs: Iterable[Enqueueable[Any]], *, schema: str = "jobrt"
 ) -> list[Enqueued]:
-    """Put many jobs in, in one transaction, as `enqueue_async` does one; return what became of them in input order."""
+    """Insert any number of jobs in one transaction, as `enqueue_async` does, and return them in input order."""
     new = [new_job(Registry(), job) for job in jobs]
     return await _insert_async(conn, new, schema=schema) if new else []
 
@@ -238,4 +271,4 @@ async def _insert_async(
 ) -> list[Enqueued]:
     from jobrt._storage.postgres.blocking import insert_async  # noqa: PLC0415 - only where PostgreSQL is used
 
-    return [Enqueued(one.id, one.duplicate) for one in await insert_async(conn, new, schema=schema)]
+    return [Enqueued(row.id, row.duplicate) for row in await insert_async(conn, new, schema=schema)]

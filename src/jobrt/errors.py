@@ -29,10 +29,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from jobrt._core.job import JobRecord
+from jobrt._records import JobRecord
 
 __all__ = [
     "CronNotFound",

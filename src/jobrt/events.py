@@ -1,55 +1,83 @@
-"""Record what happens, as frozen values.
+"""Events: what happened, as frozen records that a program can subscribe to.
 
-Events are a public contract: logs, metrics, traces, the tests' signals and the tables people look at all come
-from them. An event is emitted after what it tells has happened.
+Events are public. jobrt's logs and the notices in the supervision tree are made of them; so can be metrics, traces and
+alerts::
 
-==================== ====================================================================
-event                 told when
-==================== ====================================================================
-`JobEnqueued`         a client's insert was committed (not for a caller's own transaction)
-`JobStarted`          an executor begins an attempt
-`JobEnded`            an attempt's outcome was written, with its end and the job's next state
-`OutcomeRefused`      an outcome was refused because the lease is lost
-`OutcomeLost`         an outcome cannot be written, and not even that it failed: the job is let go
-`JobRescued`          a dead worker's job was made due again, discarded or cancelled
-`JobStuck`            a running job blocks the loop, ignores its cancellation or is far past its usual time
-`JobCancelPhase`      a cancel request was received, the job is cleaning up, or it is stuck
-`JobsClaimed`         a claim returned, with how many jobs
-`QueueStalled`        due jobs, free slots and no claim for several polls: the fetcher was restarted
-`QueuePaused`         the worker learnt that a queue was paused or resumed
-`StorageDown`         the storage became unavailable, or takes no outcome at all (told once per outage)
-`StorageUp`           it is back
-`CronFired`           a tick enqueued its job
-`CronFailed`          an entry could not be fired; the others go on
-`JobsPruned`          retention deleted jobs
-`WorkerStarted`       a worker registered
-`WorkerStopping`      a worker claims nothing new
-`WorkerStopped`       a worker is gone, its outcomes written, or with the error that kept it from that
-`WorkerFenced`        a worker could not renew its lease and cancelled its own jobs
-`ActorRestarted`      a supervisor restarts a child, with the error and the delay
-`NotifierDeaf`        the wake-up connection was lost; polling goes on
-==================== ====================================================================
+    def on_event(event: jobrt.events.Event) -> None:
+        if isinstance(event, jobrt.events.JobEnded) and event.state is jobrt.State.DISCARDED:
+            alert(f"{event.name} {event.id} failed for good: {event.message}")
+
+    with app.events.subscribed(on_event):
+        await app.run_worker()
+
+An event is emitted after what it reports, in the process where that happened: by the client that enqueued a job, by
+the worker that ran it. `jobrt.logs.log_event` is a subscriber that logs each event at the level that stands here.
+
+====================== ===================================================================== =====================
+Event                  Emitted when                                                          Log level
+====================== ===================================================================== =====================
+`JobEnqueued`          a client's insert was committed; not for a transaction of the         DEBUG
+                       caller's
+`JobStarted`           an attempt begins                                                     DEBUG
+`JobsClaimed`          a worker claimed jobs from a queue                                    DEBUG
+`JobEnded`             the outcome of an attempt was written                                 DEBUG, WARNING, ERROR
+`OutcomeRefused`       an outcome was refused, because another worker owns the job           WARNING
+`OutcomeLost`          an outcome cannot be written; the worker releases the job             ERROR
+`JobRescued`           a dead worker's job became due again, or ended for good               WARNING
+`JobStuck`             a job blocks the event loop, ignores its cancellation, or takes far   WARNING
+                       longer than usual
+`JobCancelPhase`       a running job was asked to end, is still cleaning up, or is stuck     INFO
+`QueueStalled`         a queue has due jobs and free slots, but its fetcher does not claim   ERROR
+`QueuePaused`          a worker learned that a queue was paused or resumed                   INFO
+`StorageDown`          the database became unavailable; once per outage                      ERROR
+`StorageUp`            the database is available again                                       INFO
+`CronFired`            a tick of a cron entry enqueued its job                               DEBUG
+`CronFailed`           a cron entry cannot enqueue its job; once per error                   ERROR
+`JobsPruned`           the retention rules deleted jobs                                      INFO
+`WorkerStarted`        a worker is registered and serves its queues                          INFO
+`WorkerStopping`       a worker stopped claiming jobs                                        INFO
+`WorkerStopped`        a worker has ended                                                    INFO, WARNING
+`WorkerFenced`         a worker could not renew its lease in time and cancelled its jobs     ERROR
+`ActorRestarted`       a supervisor restarts an actor of the worker after a failure          ERROR
+`NotifierDisconnected` the connection for wake-ups was lost; the worker polls                WARNING
+====================== ===================================================================== =====================
+
+`JobEnded` is logged at DEBUG for a clean end, at ERROR for a job that is discarded, else at WARNING; `WorkerStopped` at
+WARNING if it has an error.
+
+The first three, and `JobEnded` with a clean end, are *routine*: every job causes them when all is well. A subscriber
+with ``routine=False`` does not get them.
+
+Fields that mean the same wherever they stand:
+
+* ``id``, ``name``, ``queue``: the job's; ``ids``: those of several jobs, in input order.
+* ``attempt``: the attempt's number, from 1; ``lease``: the number of the claim. With the id it names an attempt.
+* ``end``: how the attempt ended; ``state``: the job's state after the event.
+* ``worker``: the worker's id.
+* ``seconds``, ``grace``, ``delay``: floats, in seconds.
+* ``error``: what went wrong, as text for people.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from jobrt._core.states import End, State
+from jobrt._records import End, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
 __all__ = [
     "ActorRestarted",
     "CronFailed",
     "CronFired",
-    "Emitter",
     "Event",
+    "EventBus",
     "JobCancelPhase",
     "JobEnded",
     "JobEnqueued",
@@ -58,13 +86,14 @@ __all__ = [
     "JobStuck",
     "JobsClaimed",
     "JobsPruned",
-    "NotifierDeaf",
+    "NotifierDisconnected",
     "OutcomeLost",
     "OutcomeRefused",
     "QueuePaused",
     "QueueStalled",
     "StorageDown",
     "StorageUp",
+    "Subscriber",
     "WorkerFenced",
     "WorkerStarted",
     "WorkerStopped",
@@ -74,12 +103,15 @@ __all__ = [
 
 @attrs.frozen
 class Event:
-    """Be the base of all events."""
+    """Base class for all events."""
 
 
 @attrs.frozen
 class JobEnqueued(Event):
-    """Some jobs of one name are in the database."""
+    """Jobs of one name that a client inserted with one call.
+
+    ``duplicate`` is true if equal jobs were there already (`Unique`); the ids are then those jobs'.
+    """
 
     name: str
     queue: str
@@ -89,7 +121,7 @@ class JobEnqueued(Event):
 
 @attrs.frozen
 class JobStarted(Event):
-    """An attempt begins."""
+    """Attempt that begins."""
 
     id: int
     name: str
@@ -100,7 +132,11 @@ class JobStarted(Event):
 
 @attrs.frozen
 class JobEnded(Event):
-    """An attempt is over and its outcome stands in the database. ``seconds`` is how long `run` took."""
+    """Attempt that is over and whose outcome is in the database.
+
+    ``seconds`` is how long `run` took. ``error_type`` is the name of the exception's class. ``message`` is its text, or
+    says why the attempt was stopped.
+    """
 
     id: int
     name: str
@@ -115,7 +151,10 @@ class JobEnded(Event):
 
 @attrs.frozen
 class OutcomeLost(Event):
-    """The storage takes other outcomes, but no word about this attempt; its job runs again."""
+    """Outcome that the database does not take, although it takes others; the job runs again.
+
+    ``end`` is None if the attempt never began.
+    """
 
     id: int
     name: str
@@ -126,7 +165,7 @@ class OutcomeLost(Event):
 
 @attrs.frozen
 class OutcomeRefused(Event):
-    """The lease was lost, so the outcome was not written."""
+    """Outcome that was not written, because the lease is lost and another worker owns the job."""
 
     id: int
     name: str
@@ -136,7 +175,7 @@ class OutcomeRefused(Event):
 
 @attrs.frozen
 class JobRescued(Event):
-    """A dead worker's job goes on, or ended for good."""
+    """Job that was taken from a dead worker; it is due again or, as ``state`` says, ended for good."""
 
     id: int
     name: str
@@ -147,7 +186,11 @@ class JobRescued(Event):
 
 @attrs.frozen
 class JobStuck(Event):
-    """A job misbehaves; ``why`` is ``"blocking"``, ``"uncancellable"`` or ``"slow"``; ``stack`` says where it is."""
+    """Running job that misbehaves; reported once per attempt and reason.
+
+    ``why`` is ``"blocking"`` (the event loop), ``"uncancellable"`` or ``"slow"``. ``seconds`` is for how long: blocking
+    the loop, running on after its cancellation, or running at all. ``stack`` is where its code is, as a traceback.
+    """
 
     id: int
     name: str
@@ -158,7 +201,11 @@ class JobStuck(Event):
 
 @attrs.frozen
 class JobCancelPhase(Event):
-    """A cancel request goes its way: ``"received"``, ``"cleaning"`` (half a second later) or ``"stuck"`` (five)."""
+    """Progress of a cancel request for a running job.
+
+    ``phase`` is ``"received"`` when its scope is cancelled, ``"cleaning"`` if it still runs half a second later, and
+    ``"stuck"`` if it still runs after five seconds. ``reason`` is the text given with the request.
+    """
 
     id: int
     name: str
@@ -168,7 +215,7 @@ class JobCancelPhase(Event):
 
 @attrs.frozen
 class JobsClaimed(Event):
-    """A claim returned."""
+    """Jobs that a worker claimed from a queue: it asked for ``asked`` jobs and got ``count``."""
 
     queue: str
     asked: int
@@ -177,7 +224,10 @@ class JobsClaimed(Event):
 
 @attrs.frozen
 class QueueStalled(Event):
-    """A queue has due jobs and free slots but did not claim; its fetcher is restarted."""
+    """Queue with due jobs and free slots whose fetcher does not claim; the fetcher is restarted.
+
+    ``due`` is how many jobs are due, counted up to 1000; ``free`` is how many of the worker's slots are free.
+    """
 
     queue: str
     due: int
@@ -186,7 +236,7 @@ class QueueStalled(Event):
 
 @attrs.frozen
 class QueuePaused(Event):
-    """A queue was paused or resumed by an operator."""
+    """Queue that an operator paused or, if ``paused`` is false, resumed."""
 
     queue: str
     paused: bool
@@ -194,21 +244,24 @@ class QueuePaused(Event):
 
 @attrs.frozen
 class StorageDown(Event):
-    """The database cannot be used."""
+    """Beginning of an outage: the database is unavailable, or takes no outcome at all."""
 
     error: str
 
 
 @attrs.frozen
 class StorageUp(Event):
-    """The database can be used again, after so many seconds."""
+    """End of an outage that took ``seconds``."""
 
     seconds: float
 
 
 @attrs.frozen
 class CronFired(Event):
-    """A tick enqueued its job."""
+    """Tick of a cron entry that enqueued its job.
+
+    ``name`` is the entry's name, ``tick`` the time of the tick in ISO format, ``job_id`` the id of the job.
+    """
 
     name: str
     tick: str
@@ -217,7 +270,7 @@ class CronFired(Event):
 
 @attrs.frozen
 class CronFailed(Event):
-    """A cron entry could not be fired."""
+    """Cron entry ``name`` that cannot enqueue its job; the other entries go on."""
 
     name: str
     error: str
@@ -225,14 +278,14 @@ class CronFailed(Event):
 
 @attrs.frozen
 class JobsPruned(Event):
-    """Retention deleted jobs."""
+    """Deletion of ``count`` jobs by the retention rules."""
 
     count: int
 
 
 @attrs.frozen
 class WorkerStarted(Event):
-    """A worker is registered and its queues are served."""
+    """Worker that is registered and serves ``queues``."""
 
     worker: str
     queues: tuple[str, ...]
@@ -240,7 +293,7 @@ class WorkerStarted(Event):
 
 @attrs.frozen
 class WorkerStopping(Event):
-    """A worker claims nothing new; running jobs have ``grace`` seconds."""
+    """Worker that has stopped claiming jobs; ``running`` jobs have ``grace`` seconds to end."""
 
     worker: str
     grace: float
@@ -249,7 +302,10 @@ class WorkerStopping(Event):
 
 @attrs.frozen
 class WorkerStopped(Event):
-    """A worker is gone. ``error``: why it could not write all it had to before, the first reason; else empty."""
+    """Worker that has ended.
+
+    ``error`` is the first reason why it could not write all it had to; it is empty if there was none.
+    """
 
     worker: str
     error: str = ""
@@ -257,7 +313,10 @@ class WorkerStopped(Event):
 
 @attrs.frozen
 class WorkerFenced(Event):
-    """A worker could not renew in time, so it cancelled its own jobs."""
+    """Worker that could not renew its lease in time and so cancelled its own jobs.
+
+    ``seconds`` is how long ago the lease was renewed last.
+    """
 
     worker: str
     seconds: float
@@ -265,7 +324,11 @@ class WorkerFenced(Event):
 
 @attrs.frozen
 class ActorRestarted(Event):
-    """A supervisor starts a failed child again after ``delay`` seconds."""
+    """Actor of a worker that failed and starts again in ``delay`` seconds.
+
+    ``child`` is the actor's name, ``supervisor`` that of its supervisor. ``restarts`` counts its restarts within the
+    supervisor's period; it is 0 for an actor that failed too often and is set aside for the time of the delay.
+    """
 
     supervisor: str
     child: str
@@ -275,38 +338,48 @@ class ActorRestarted(Event):
 
 
 @attrs.frozen
-class NotifierDeaf(Event):
-    """Wake-ups do not arrive; polling goes on."""
+class NotifierDisconnected(Event):
+    """Worker that receives no wake-ups; it finds its jobs by polling."""
 
     error: str
 
 
+Subscriber: TypeAlias = Callable[[Event], object]
+"""A function that is called with each event."""
+
+
 @attrs.define(eq=False)
-class Emitter:
-    """Hand each event to whoever subscribed, in order, in the emitting task.
+class EventBus:
+    """Distributor of events to the subscribers of an app: ``app.events``.
 
-    A subscriber must not block. One that raises is logged and skipped: watching jobs must not break them.
+    Subscribers are called in order, in the task and thread that emits. They must not block. The exception of a
+    subscriber is logged, and the others are still called: watching jobs must not break them.
 
-    ``subscribers`` hear everything, ``watchers`` all but the *routine*: what every job causes when all is well
-    (`JobEnqueued`, `JobsClaimed`, `JobStarted`, and `JobEnded` with a clean end). To make those events and words for
-    them took a third of a no-op job's time, so nobody makes them where nobody hears them.
+    ``subscribers`` get every event, ``watchers`` all but the routine ones. To make routine events and the text for
+    them took a third of a no-op job's time; so ask for ``subscribers`` before making one.
     """
 
-    subscribers: tuple[Callable[[Event], object], ...] = ()
-    watchers: tuple[Callable[[Event], object], ...] = ()
+    subscribers: tuple[Subscriber, ...] = ()
+    watchers: tuple[Subscriber, ...] = ()
 
     def __call__(self, event: Event) -> None:
-        """Tell all subscribers."""
-        _tell(self.subscribers, event)
-        _tell(self.watchers, event)
+        """Emit an event to all subscribers."""
+        _deliver(self.subscribers, event)
+        _deliver(self.watchers, event)
 
     def routine(self, event: Event) -> None:
-        """Tell those who want to hear of each job; ask for ``subscribers`` before making the event."""
-        _tell(self.subscribers, event)
+        """Emit a routine event: to the subscribers that want those."""
+        _deliver(self.subscribers, event)
 
     @contextmanager
-    def subscribed(self, subscriber: Callable[[Event], object], *, routine: bool = True) -> Generator[None]:
-        """Subscribe for the length of a block; ``routine=False`` leaves out what every job causes."""
+    def subscribed(self, subscriber: Subscriber, *, routine: bool = True) -> Generator[None]:
+        """Call `subscriber` with each event, for the length of a ``with`` block.
+
+        Args:
+            subscriber: a function that does not block; what it returns is ignored.
+            routine: whether it gets routine events, too.
+
+        """
         if routine:
             self.subscribers = (*self.subscribers, subscriber)
         else:
@@ -314,11 +387,11 @@ class Emitter:
         try:
             yield
         finally:
-            self.subscribers = tuple(one for one in self.subscribers if one is not subscriber)
-            self.watchers = tuple(one for one in self.watchers if one is not subscriber)
+            self.subscribers = tuple(other for other in self.subscribers if other is not subscriber)
+            self.watchers = tuple(other for other in self.watchers if other is not subscriber)
 
 
-def _tell(subscribers: tuple[Callable[[Event], object], ...], event: Event) -> None:
+def _deliver(subscribers: tuple[Subscriber, ...], event: Event) -> None:
     for subscriber in subscribers:
         try:
             subscriber(event)

@@ -31,7 +31,7 @@ _MESSAGES: dict[type[e.Event], tuple[int, str]] = {
     e.JobStuck: (logging.WARNING, "{0.name} {0.id} is stuck ({0.why}, {0.seconds:.0f} s):\n{0.stack}"),
     e.JobsClaimed: (logging.DEBUG, "queue {0.queue}: claimed {0.count} of {0.asked}"),
     e.JobsPruned: (logging.INFO, "pruned {0.count} jobs"),
-    e.NotifierDeaf: (logging.WARNING, "cannot listen for wake-ups, polling instead: {0.error}"),
+    e.NotifierDisconnected: (logging.WARNING, "cannot listen for wake-ups, polling instead: {0.error}"),
     e.OutcomeLost: (logging.ERROR, "{0.name} {0.id}: cannot write the outcome: {0.error}"),
     e.OutcomeRefused: (
         logging.WARNING,

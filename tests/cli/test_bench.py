@@ -14,8 +14,8 @@ import psycopg
 import pytest
 import trio
 
+from jobrt._bench import measure
 from jobrt._storage.postgres.scratch import drop_schema
-from jobrt.cli import bench
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure for a moment only."""
-    monkeypatch.setattr(bench, "_ONE_BY_ONE_SECONDS", 0.1)
-    monkeypatch.setattr(bench, "_PULSES", 10)
+    monkeypatch.setattr(measure, "_ONE_BY_ONE_SECONDS", 0.1)
+    monkeypatch.setattr(measure, "_PULSES", 10)
 
 
 def left_behind(url: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome
 from jobrt._core.limits import Demand
-from jobrt._core.states import End, Event
+from jobrt._core.states import End, Transition
 
 if TYPE_CHECKING:
     from jobrt._storage.contract import Storage
@@ -29,12 +29,12 @@ __all__ = [
 ]
 
 _ENDS = {
-    Event.COMPLETE: End.FINISHED,
-    Event.RETRY: End.FAILED,
-    Event.SNOOZE: End.SNOOZED,
-    Event.GIVE_BACK: End.INTERRUPTED,
-    Event.DISCARD: End.FAILED,
-    Event.CANCEL: End.CANCELLED,
+    Transition.COMPLETE: End.FINISHED,
+    Transition.RETRY: End.FAILED,
+    Transition.SNOOZE: End.SNOOZED,
+    Transition.GIVE_BACK: End.INTERRUPTED,
+    Transition.DISCARD: End.FAILED,
+    Transition.CANCEL: End.CANCELLED,
 }
 
 
@@ -57,10 +57,10 @@ def ref(claimed: Claimed) -> JobRef:
     return JobRef(claimed.id, claimed.lease)
 
 
-def end(claimed: Claimed | JobRef, event: Event = Event.COMPLETE, **fields: Any) -> Outcome:
+def end(claimed: Claimed | JobRef, event: Transition = Transition.COMPLETE, **fields: Any) -> Outcome:
     """Make an attempt's outcome; snoozed and given-back attempts are not counted, as the worker has it."""
     fields.setdefault("end", _ENDS[event])
-    fields.setdefault("spent", event not in {Event.SNOOZE, Event.GIVE_BACK})
+    fields.setdefault("spent", event not in {Transition.SNOOZE, Transition.GIVE_BACK})
     return Outcome(claimed.id, claimed.lease, event, **fields)
 
 

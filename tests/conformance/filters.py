@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jobrt._core import where
 from jobrt._core.job import NewJob
-from jobrt._core.states import ALL, Event
+from jobrt._core.states import ALL, Transition
 from tests.conformance.build import add, claim, end, job
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _new_jobs() -> list[NewJob]:
 async def populate(engine: Engine) -> None:
     """Store jobs in all states, created, due and finished at different times."""
     storage, jobs = engine.storage, _new_jobs()
-    events = [Event.COMPLETE, Event.RETRY, Event.DISCARD, Event.CANCEL, None]
+    events = [Transition.COMPLETE, Transition.RETRY, Transition.DISCARD, Transition.CANCEL, None]
     for n in range(0, len(jobs), 9):
         await add(storage, *jobs[n : n + 9])
         for worker, queue in (("w1", "default"), ("w2", "mail")):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from jobrt._core.states import FINAL, UNSTARTED, End, Event, State, transition
+from jobrt._core.states import FINAL, UNSTARTED, End, State, Transition, transition
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -56,7 +56,7 @@ class ModelJob:
     def at(self, now: float) -> State:
         """Return the state as it is read at that time."""
         if self.state is State.SCHEDULED and self.due <= now:
-            return transition(self.state, Event.FALL_DUE)
+            return transition(self.state, Transition.FALL_DUE)
         return self.state
 
     def claimable(self, now: float) -> bool:
@@ -68,11 +68,11 @@ class ModelJob:
         was = self.at(now)
         self.due = due
         if due > now:
-            self.state = transition(was, Event.POSTPONE)
+            self.state = transition(was, Transition.POSTPONE)
         elif was is not State.RETRYABLE:
             self.state = State.AVAILABLE
 
-    def end_attempt(self, event: Event, end: End | None, now: float) -> None:
+    def end_attempt(self, event: Transition, end: End | None, now: float) -> None:
         """Leave `executing` by an event, with a record of the attempt."""
         self.state = transition(self.state, event)
         if end is not None:
@@ -162,7 +162,7 @@ class Model:
     def claim(self, claimed: Claimed, worker: str) -> None:
         """Give a job to a worker."""
         one = self.jobs[claimed.id]
-        one.state = transition(one.at(self.now), Event.CLAIM)
+        one.state = transition(one.at(self.now), Transition.CLAIM)
         one.attempt += 1
         one.worker, one.lease, one.landed = worker, claimed.lease, None
 
@@ -177,11 +177,11 @@ class Model:
                 return True
             return False if one.landed == outcome.lease else None
         event = outcome.event
-        if one.asked and event in {Event.RETRY, Event.SNOOZE, Event.GIVE_BACK}:
-            event = Event.CANCEL
-        elif event is Event.CANCEL:
+        if one.asked and event in {Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK}:
+            event = Transition.CANCEL
+        elif event is Transition.CANCEL:
             one.cancel_reason = outcome.message
-        elif event is Event.COMPLETE or event is Event.DISCARD:
+        elif event is Transition.COMPLETE or event is Transition.DISCARD:
             one.cancel_reason = None
         one.end_attempt(event, outcome.end, self.now)
         one.landed = outcome.lease
@@ -197,7 +197,7 @@ class Model:
         found = [one for one in self.jobs.values() if one.lease is not None and one.worker == worker]
         for one in found:
             used_up = one.max_attempts is not None and one.attempt >= one.max_attempts
-            event = Event.CANCEL if one.asked else Event.DISCARD if used_up else Event.RETRY
+            event = Transition.CANCEL if one.asked else Transition.DISCARD if used_up else Transition.RETRY
             one.end_attempt(event, End.CRASHED, self.now)
         return {one.id: one.state for one in found}
 
@@ -211,7 +211,7 @@ class Model:
         waiting = self._each(ids, lambda one: one.state in UNSTARTED)
         running = self._each(ids, lambda one: one.state is State.EXECUTING and not one.asked)
         for one in waiting:
-            one.state = transition(one.at(self.now), Event.CANCEL)
+            one.state = transition(one.at(self.now), Transition.CANCEL)
             one.cancel_reason, one.finished, one.landed = reason, self.now, None
         for one in running:
             one.asked, one.cancel_reason = True, reason
@@ -221,7 +221,7 @@ class Model:
         """Make final jobs available."""
         found = self._each(ids, lambda one: one.state in FINAL)
         for one in found:
-            one.state = transition(one.state, Event.RERUN)
+            one.state = transition(one.state, Transition.RERUN)
             one.due, one.finished, one.cancel_reason, one.landed = self.now, None, None, None
             if one.max_attempts is not None and one.attempt >= one.max_attempts:
                 one.max_attempts = one.attempt + 1

@@ -9,7 +9,7 @@ import pytest
 from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.keep import PruneRule
-from jobrt._core.states import Event, State
+from jobrt._core.states import State, Transition
 from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, next_due, start, states
 from tests.conformance.test_listen import listening
@@ -23,7 +23,7 @@ PARENT = job("parent", queue="parents")
 async def _wait_for(storage: Storage, *children: int) -> Claimed:
     """Let a parent end its attempt by waiting for the children."""
     parent = await start(storage, PARENT)
-    outcome = end(parent, Event.SNOOZE, children=children)
+    outcome = end(parent, Transition.SNOOZE, children=children)
     assert await storage.attempts.finish([outcome]) == ()
     return parent
 
@@ -49,9 +49,9 @@ async def test_a_parent_waits_for_its_children(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [Event.COMPLETE, Event.DISCARD, Event.CANCEL], ids=lambda event: event.value
+    "event", [Transition.COMPLETE, Transition.DISCARD, Transition.CANCEL], ids=lambda event: event.value
 )
-async def test_every_final_state_counts(storage: Storage, event: Event) -> None:
+async def test_every_final_state_counts(storage: Storage, event: Transition) -> None:
     """The parent learns of failures by looking; it is not left waiting."""
     child = await start(storage)
     parent = await _wait_for(storage, child.id)
@@ -63,7 +63,7 @@ async def test_a_child_that_is_retried_is_not_final(storage: Storage) -> None:
     """Retry, snooze and give-back go on."""
     child = await start(storage, job(max_attempts=None))
     parent = await _wait_for(storage, child.id)
-    for event in (Event.RETRY, Event.SNOOZE, Event.GIVE_BACK):
+    for event in (Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK):
         await storage.attempts.finish([end(child, event)])
         assert await _due(storage) == []
         (child,) = await claim(storage)
@@ -96,7 +96,7 @@ async def test_a_child_that_ends_in_the_same_batch(storage: Storage) -> None:
     for first in (0, 1):
         child = await start(storage)
         parent = await start(storage, PARENT)
-        batch = [end(child), end(parent, Event.SNOOZE, children=(child.id,))]
+        batch = [end(child), end(parent, Transition.SNOOZE, children=(child.id,))]
         assert await storage.attempts.finish(batch if first else batch[::-1]) == ()
         assert await _due(storage) == [parent.id]
 
@@ -195,7 +195,7 @@ async def test_waiting_uses_up_no_attempt_if_the_outcome_says_so(storage: Storag
     (again,) = await claim(storage, "parent", queue="parents")
     assert (again.id, again.attempt) == (parent.id, parent.attempt)
     second = await start(storage)
-    await storage.attempts.finish([end(again, Event.SNOOZE, children=(second.id, first.id))])
+    await storage.attempts.finish([end(again, Transition.SNOOZE, children=(second.id, first.id))])
     assert await _due(storage) == []
     await complete(storage, second)
     assert await _due(storage) == [parent.id]
@@ -205,7 +205,7 @@ async def test_the_same_outcome_again(storage: Storage) -> None:
     """After a lost reply: landed, and the parent waits for the same children still."""
     child = await start(storage)
     parent = await start(storage, PARENT)
-    outcome = end(parent, Event.SNOOZE, children=(child.id,))
+    outcome = end(parent, Transition.SNOOZE, children=(child.id,))
     assert await storage.attempts.finish([outcome]) == ()
     assert await storage.attempts.finish([outcome]) == ()
     assert await _due(storage) == []
@@ -230,7 +230,7 @@ async def test_a_parent_that_was_to_be_cancelled_does_not_wait(storage: Storage)
     child = await start(storage)
     parent = await start(storage, PARENT)
     await storage.jobs.cancel(where.id(parent.id), "enough")
-    await storage.attempts.finish([end(parent, Event.SNOOZE, children=(child.id,))])
+    await storage.attempts.finish([end(parent, Transition.SNOOZE, children=(child.id,))])
     assert (await look(storage, parent.id)).state is State.CANCELLED
     await complete(storage, child)
     assert (await look(storage, parent.id)).state is State.CANCELLED

@@ -11,7 +11,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import JobRef
 from jobrt._core.limits import Demand
-from jobrt._core.states import End, Event, State
+from jobrt._core.states import End, State, Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Exchange, Storage
 from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start, states
@@ -170,7 +170,7 @@ async def test_leases_are_never_given_out_twice(engine: Engine) -> None:
             (claimed,) = await claim(at)
             assert claimed.lease not in seen
             seen.add(claimed.lease)
-            await at.attempts.finish([end(claimed, Event.RETRY)])
+            await at.attempts.finish([end(claimed, Transition.RETRY)])
     assert await storage.jobs.delete(where.id(id)) == 1
     assert (await start(storage)).lease not in seen
 
@@ -264,7 +264,7 @@ async def test_outcomes_without_a_claim(storage: Storage) -> None:
 async def test_a_job_whose_outcome_travels_may_be_claimed_by_the_same_call(storage: Storage) -> None:
     """A job given back is free: it may come back at once or with the next claim, but it is not lost."""
     claimed = await start(storage)
-    exchange = await storage.attempts.exchange([end(claimed, Event.GIVE_BACK)], ask())
+    exchange = await storage.attempts.exchange([end(claimed, Transition.GIVE_BACK)], ask())
     again = exchange.jobs or await claim(storage)
     assert [(one.id, one.attempt) for one in again] == [(claimed.id, 1)]
     assert again[0].lease != claimed.lease
@@ -274,7 +274,7 @@ async def test_a_retried_job_keeps_its_priority(engine: Engine) -> None:
     """When its delay is over it goes before jobs of lower priority that waited all the time."""
     storage = engine.storage
     claimed = await start(storage, job(priority=5))
-    await storage.attempts.finish([end(claimed, Event.RETRY, delay=60.0, message="no")])
+    await storage.attempts.finish([end(claimed, Transition.RETRY, delay=60.0, message="no")])
     low, high = await add(storage, job(priority=1), job(priority=9))
     assert [one.id for one in await claim(storage, limit=1)] == [high]
     await engine.advance(61)
@@ -294,7 +294,7 @@ async def test_a_job_given_back_keeps_its_place(storage: Storage) -> None:
     """A job that a stopping worker gives back is first in its line again."""
     claimed = await start(storage)
     await add(storage, job(), job())
-    await storage.attempts.finish([end(claimed, Event.GIVE_BACK, end=None)])
+    await storage.attempts.finish([end(claimed, Transition.GIVE_BACK, end=None)])
     assert (await claim(storage))[0].id == claimed.id
 
 
@@ -305,7 +305,7 @@ async def test_a_second_attempt_knows_the_first(storage: Storage) -> None:
         ref(first), progress='{"done": 1, "total": 2, "note": ""}', saved='{"page": 7}'
     )
     await storage.attempts.finish(
-        [end(first, Event.RETRY, error_type="ValueError", message="no", traceback="tb")]
+        [end(first, Transition.RETRY, error_type="ValueError", message="no", traceback="tb")]
     )
     (second,) = await claim(storage)
     assert (second.id, second.attempt) == (first.id, 2)
@@ -323,7 +323,7 @@ async def test_the_past_goes_to_the_right_job(storage: Storage) -> None:
     others = [one for one in await storage.jobs.query(where.state("executing")) if one.args["n"] % 2 == 0]
     for one in old:
         await storage.attempts.save(ref(one), saved=one.args)
-    await storage.attempts.finish([end(one, Event.RETRY, message=one.args) for one in old])
+    await storage.attempts.finish([end(one, Transition.RETRY, message=one.args) for one in old])
     await add(storage, *(job(args={"n": n}) for n in range(10, 13)))
     for one in await claim(storage):
         n = json.loads(one.args)["n"]
@@ -375,7 +375,7 @@ async def test_release_unknown_touches_one_queue_of_one_worker(storage: Storage)
 async def test_release_unknown_goes_by_the_lease(storage: Storage) -> None:
     """Knowing an older claim of the job is not knowing this one; the released lease is refused afterwards."""
     first = await start(storage)
-    await storage.attempts.finish([end(first, Event.GIVE_BACK, end=None)])
+    await storage.attempts.finish([end(first, Transition.GIVE_BACK, end=None)])
     (second,) = await claim(storage)
     assert await storage.attempts.release_unknown("w1", "default", [ref(first)]) == 1
     assert await storage.attempts.finish([end(second)]) == (ref(second),)

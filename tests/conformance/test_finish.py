@@ -10,7 +10,7 @@ import pytest
 
 from jobrt._core import where
 from jobrt._core.job import JobRef, Progress
-from jobrt._core.states import FINAL, End, Event, State
+from jobrt._core.states import FINAL, End, State, Transition
 from jobrt._storage.contract import Storage
 from jobrt.errors import StorageError
 from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start, states
@@ -60,7 +60,7 @@ async def test_a_failed_attempt_waits_for_its_backoff(engine: Engine) -> None:
     before = await storage.schema.now()
     outcome = end(
         claimed,
-        Event.RETRY,
+        Transition.RETRY,
         delay=60.0,
         error_type="ValueError",
         message="it's \x00 no ☃",
@@ -84,7 +84,7 @@ async def test_a_snoozed_attempt_is_not_counted(engine: Engine) -> None:
     """A snooze is scheduled for later and gives the attempt back; it stays on record as snoozed."""
     storage = engine.storage
     claimed = await start(storage, job(max_attempts=1))
-    await storage.attempts.finish([end(claimed, Event.SNOOZE, delay=60.0)])
+    await storage.attempts.finish([end(claimed, Transition.SNOOZE, delay=60.0)])
     record = await look(storage, claimed.id)
     assert (record.state, record.attempt, record.finished_at) == (State.SCHEDULED, 0, None)
     assert [(one.number, one.end) for one in record.attempts] == [(1, End.SNOOZED)]
@@ -97,7 +97,7 @@ async def test_a_snoozed_attempt_is_not_counted(engine: Engine) -> None:
 async def test_an_interrupted_attempt_is_given_back(storage: Storage) -> None:
     """It is available at once, with the attempt back and a record of why it was cut."""
     claimed = await start(storage, job(priority=4))
-    await storage.attempts.finish([end(claimed, Event.GIVE_BACK, message="shutdown")])
+    await storage.attempts.finish([end(claimed, Transition.GIVE_BACK, message="shutdown")])
     record = await look(storage, claimed.id)
     assert (record.state, record.attempt, record.priority) == (State.AVAILABLE, 0, 4)
     assert [(one.end, one.message) for one in record.attempts] == [(End.INTERRUPTED, "shutdown")]
@@ -107,7 +107,7 @@ async def test_an_interrupted_attempt_is_given_back(storage: Storage) -> None:
 async def test_a_job_never_started_leaves_no_record(storage: Storage) -> None:
     """A claimed job that is given back unstarted is as if it had never been claimed."""
     claimed = await start(storage)
-    await storage.attempts.finish([end(claimed, Event.GIVE_BACK, end=None)])
+    await storage.attempts.finish([end(claimed, Transition.GIVE_BACK, end=None)])
     record = await look(storage, claimed.id)
     assert (record.state, record.attempt, record.attempts) == (State.AVAILABLE, 0, ())
 
@@ -115,7 +115,9 @@ async def test_a_job_never_started_leaves_no_record(storage: Storage) -> None:
 async def test_a_discarded_job(storage: Storage) -> None:
     """The dead letter keeps its payload, its place in time, and the error."""
     claimed = await start(storage, job(args={"a": 1}))
-    await storage.attempts.finish([end(claimed, Event.DISCARD, error_type="E", message="m", traceback="t")])
+    await storage.attempts.finish(
+        [end(claimed, Transition.DISCARD, error_type="E", message="m", traceback="t")]
+    )
     record = await look(storage, claimed.id)
     assert (record.state, record.args, record.result) == (State.DISCARDED, {"a": 1}, None)
     assert record.finished_at is not None
@@ -126,7 +128,7 @@ async def test_a_discarded_job(storage: Storage) -> None:
 async def test_a_job_that_cancels_itself(storage: Storage) -> None:
     """The message of a cancel outcome is the cancel reason."""
     claimed = await start(storage)
-    await storage.attempts.finish([end(claimed, Event.CANCEL, message="not needed")])
+    await storage.attempts.finish([end(claimed, Transition.CANCEL, message="not needed")])
     record = await look(storage, claimed.id)
     assert (record.state, record.cancel_reason) == (State.CANCELLED, "not needed")
     assert record.finished_at is not None
@@ -139,7 +141,7 @@ async def test_a_job_that_cancels_itself(storage: Storage) -> None:
 async def test_every_end_is_recorded_as_it_was(storage: Storage, ended: End) -> None:
     """The record says what the worker said."""
     claimed = await start(storage)
-    await storage.attempts.finish([end(claimed, Event.RETRY, end=ended, message="m")])
+    await storage.attempts.finish([end(claimed, Transition.RETRY, end=ended, message="m")])
     assert [one.end for one in (await look(storage, claimed.id)).attempts] == [ended]
 
 
@@ -149,7 +151,7 @@ async def test_attempts_are_kept_oldest_first(storage: Storage) -> None:
     for n in range(4):
         (claimed,) = await claim(storage)
         assert claimed.attempt == n + 1
-        await storage.attempts.finish([end(claimed, Event.RETRY, message=f"m{n}")])
+        await storage.attempts.finish([end(claimed, Transition.RETRY, message=f"m{n}")])
     (claimed,) = await claim(storage)
     await complete(storage, claimed)
     attempts = (await look(storage, claimed.id)).attempts
@@ -168,7 +170,7 @@ async def test_the_newest_hundred_attempts_are_kept(storage: Storage) -> None:
     (id,) = await add(storage, job(max_attempts=None))
     for _ in range(105):
         (claimed,) = await claim(storage)
-        await storage.attempts.finish([end(claimed, Event.RETRY, message="m")])
+        await storage.attempts.finish([end(claimed, Transition.RETRY, message="m")])
     attempts = (await look(storage, id)).attempts
     assert [one.number for one in attempts] == list(range(6, 106))
     (claimed,) = await claim(storage)
@@ -178,7 +180,7 @@ async def test_the_newest_hundred_attempts_are_kept(storage: Storage) -> None:
 async def test_a_success_after_failures_is_a_success(storage: Storage) -> None:
     """What failed before does not colour the end."""
     first = await start(storage)
-    await storage.attempts.finish([end(first, Event.RETRY, message="no")])
+    await storage.attempts.finish([end(first, Transition.RETRY, message="no")])
     (second,) = await claim(storage)
     await complete(storage, second, result='"yes"')
     record = await look(storage, first.id)
@@ -192,7 +194,12 @@ async def test_all_kinds_of_outcomes_in_one_batch(storage: Storage) -> None:
     by_id = {one.id: one for one in await claim(storage)}
     events = list(_STATES)
     outcomes = [
-        end(by_id[id], event, delay=60.0 * (event in {Event.RETRY, Event.SNOOZE}), message=event.value)
+        end(
+            by_id[id],
+            event,
+            delay=60.0 * (event in {Transition.RETRY, Transition.SNOOZE}),
+            message=event.value,
+        )
         for id, event in zip(ids, events, strict=True)
     ]
     assert await storage.attempts.finish(list(reversed(outcomes))) == ()
@@ -202,12 +209,12 @@ async def test_all_kinds_of_outcomes_in_one_batch(storage: Storage) -> None:
 
 
 _STATES = {
-    Event.COMPLETE: State.COMPLETED,
-    Event.RETRY: State.RETRYABLE,
-    Event.SNOOZE: State.SCHEDULED,
-    Event.GIVE_BACK: State.AVAILABLE,
-    Event.DISCARD: State.DISCARDED,
-    Event.CANCEL: State.CANCELLED,
+    Transition.COMPLETE: State.COMPLETED,
+    Transition.RETRY: State.RETRYABLE,
+    Transition.SNOOZE: State.SCHEDULED,
+    Transition.GIVE_BACK: State.AVAILABLE,
+    Transition.DISCARD: State.DISCARDED,
+    Transition.CANCEL: State.CANCELLED,
 }
 
 
@@ -239,15 +246,17 @@ async def test_a_refused_write_leaves_all_outcomes_unwritten(engine: Engine) -> 
     with pytest.raises(StorageError):
         await storage.attempts.finish([end(first), end(second)])
     assert await states(storage) == ["executing", "executing"]
-    assert await storage.attempts.finish([end(first), end(second, Event.RETRY)]) == ()
+    assert await storage.attempts.finish([end(first), end(second, Transition.RETRY)]) == ()
 
 
 @pytest.mark.parametrize("event", _STATES, ids=lambda event: event.value)
-async def test_the_same_outcome_again_counts_as_landed(engine: Engine, event: Event) -> None:
+async def test_the_same_outcome_again_counts_as_landed(engine: Engine, event: Transition) -> None:
     """Its reply was lost, so the worker asks again: not refused, and not one byte changes."""
     storage = engine.storage
     claimed = await start(storage)
-    outcome = end(claimed, event, delay=60.0, message="m", result='"r"' if event is Event.COMPLETE else None)
+    outcome = end(
+        claimed, event, delay=60.0, message="m", result='"r"' if event is Transition.COMPLETE else None
+    )
     assert await storage.attempts.finish([outcome]) == ()
     before = await engine.everything()
     await engine.advance(0)
@@ -256,8 +265,12 @@ async def test_the_same_outcome_again_counts_as_landed(engine: Engine, event: Ev
     assert await engine.everything() == before
 
 
-@pytest.mark.parametrize("event", [Event.RETRY, Event.DISCARD, Event.CANCEL], ids=lambda event: event.value)
-async def test_another_outcome_under_the_same_lease_changes_nothing(engine: Engine, event: Event) -> None:
+@pytest.mark.parametrize(
+    "event", [Transition.RETRY, Transition.DISCARD, Transition.CANCEL], ids=lambda event: event.value
+)
+async def test_another_outcome_under_the_same_lease_changes_nothing(
+    engine: Engine, event: Transition
+) -> None:
     """The first outcome stands."""
     storage = engine.storage
     claimed = await start(storage)
@@ -278,16 +291,18 @@ async def test_landed_and_new_outcomes_in_one_batch(storage: Storage) -> None:
 @pytest.mark.parametrize(
     ("event", "state"),
     [
-        (Event.RETRY, State.CANCELLED),
-        (Event.SNOOZE, State.CANCELLED),
-        (Event.GIVE_BACK, State.CANCELLED),
-        (Event.CANCEL, State.CANCELLED),
-        (Event.COMPLETE, State.COMPLETED),
-        (Event.DISCARD, State.DISCARDED),
+        (Transition.RETRY, State.CANCELLED),
+        (Transition.SNOOZE, State.CANCELLED),
+        (Transition.GIVE_BACK, State.CANCELLED),
+        (Transition.CANCEL, State.CANCELLED),
+        (Transition.COMPLETE, State.COMPLETED),
+        (Transition.DISCARD, State.DISCARDED),
     ],
     ids=lambda value: value.value,
 )
-async def test_an_operators_cancel_meets_an_outcome(storage: Storage, event: Event, state: State) -> None:
+async def test_an_operators_cancel_meets_an_outcome(
+    storage: Storage, event: Transition, state: State
+) -> None:
     """What would run again is cancelled with the operator's reason; what has ended stays what it is."""
     claimed = await start(storage)
     assert await storage.jobs.cancel(where.id(claimed.id), "operator says so") == (0, 1)
@@ -295,7 +310,7 @@ async def test_an_operators_cancel_meets_an_outcome(storage: Storage, event: Eve
     record = await look(storage, claimed.id)
     assert record.state is state
     assert record.finished_at is not None
-    if event is Event.CANCEL:
+    if event is Transition.CANCEL:
         assert record.cancel_reason == "attempt's own"
     else:
         assert record.cancel_reason == ("operator says so" if state is State.CANCELLED else None)
@@ -306,7 +321,7 @@ async def test_a_job_given_back_unstarted_honours_a_cancel(storage: Storage) -> 
     """A claimed job that was cancelled before it began does not come back."""
     claimed = await start(storage)
     await storage.jobs.cancel(where.id(claimed.id), "enough")
-    await storage.attempts.finish([end(claimed, Event.GIVE_BACK, end=None)])
+    await storage.attempts.finish([end(claimed, Transition.GIVE_BACK, end=None)])
     record = await look(storage, claimed.id)
     assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
 
@@ -319,12 +334,12 @@ async def test_a_completion_forgets_the_request_to_cancel(storage: Storage) -> N
     assert await storage.jobs.rerun(where.id(claimed.id)) == 1
     (again,) = await claim(storage)
     assert (await storage.workers.changes("w1")).cancels == ()
-    await storage.attempts.finish([end(again, Event.RETRY, delay=1.0)])
+    await storage.attempts.finish([end(again, Transition.RETRY, delay=1.0)])
     assert (await look(storage, claimed.id)).state is State.RETRYABLE
 
 
 @pytest.mark.parametrize("event", _STATES, ids=lambda event: event.value)
-async def test_finished_at_is_set_for_final_states_only(storage: Storage, event: Event) -> None:
+async def test_finished_at_is_set_for_final_states_only(storage: Storage, event: Transition) -> None:
     """A job that goes on has not finished."""
     claimed = await start(storage)
     await storage.attempts.finish([end(claimed, event)])
@@ -344,7 +359,7 @@ async def test_details_survive_the_end(storage: Storage) -> None:
 async def test_attempts_beyond_the_maximum_are_the_workers_affair(storage: Storage) -> None:
     """The storage writes what it is told: whether a failure is the last one is decided above it."""
     claimed = await start(storage, job(max_attempts=1))
-    await storage.attempts.finish([end(claimed, Event.RETRY)])
+    await storage.attempts.finish([end(claimed, Transition.RETRY)])
     (again,) = await claim(storage)
     assert (again.attempt, again.max_attempts) == (2, 1)
 
@@ -354,7 +369,7 @@ async def test_delays_of_any_length(storage: Storage, delay: Any) -> None:
     """From nothing to thirty years."""
     claimed = await start(storage)
     before = await storage.schema.now()
-    await storage.attempts.finish([end(claimed, Event.RETRY, delay=delay)])
+    await storage.attempts.finish([end(claimed, Transition.RETRY, delay=delay)])
     wait = timedelta(seconds=delay)
     record = await look(storage, claimed.id)
     assert before + wait <= record.schedule_at <= await storage.schema.now() + wait

@@ -9,7 +9,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef
-from jobrt._core.states import Event, State
+from jobrt._core.states import State, Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
 from jobrt.errors import LeaseLost
@@ -47,7 +47,7 @@ async def _completed_and_rerun(storage: Storage, claimed: Claimed) -> None:
 
 
 async def _snoozed_and_claimed(storage: Storage, claimed: Claimed) -> None:
-    await storage.attempts.finish([end(claimed, Event.SNOOZE)])
+    await storage.attempts.finish([end(claimed, Transition.SNOOZE)])
     assert [one.attempt for one in await claim(storage)] == [
         claimed.attempt
     ]  # the same number, another lease
@@ -96,10 +96,10 @@ def answers(request: pytest.FixtureRequest, lost: JobRef) -> tuple[tuple[JobRef,
 
 
 @pytest.mark.parametrize(
-    "event", [one for one in Event if one.value not in {"fall_due", "claim", "postpone", "rerun"}]
+    "event", [one for one in Transition if one.value not in {"fall_due", "claim", "postpone", "rerun"}]
 )
 async def test_a_stale_outcome_is_refused(
-    engine: Engine, lost: JobRef, answers: tuple[tuple[JobRef, ...], ...], event: Event
+    engine: Engine, lost: JobRef, answers: tuple[tuple[JobRef, ...], ...], event: Transition
 ) -> None:
     """The outcome of an attempt that lost its lease is reported as refused, and not one byte changes."""
     storage = engine.storage
@@ -143,8 +143,10 @@ async def test_a_stale_transaction_does_not_begin(engine: Engine, lost: JobRef) 
     assert await engine.everything() == before
 
 
-@pytest.mark.parametrize("event", [Event.COMPLETE, Event.RETRY, Event.SNOOZE, Event.DISCARD])
-async def test_an_attempt_that_ended_cannot_save(engine: Engine, event: Event) -> None:
+@pytest.mark.parametrize(
+    "event", [Transition.COMPLETE, Transition.RETRY, Transition.SNOOZE, Transition.DISCARD]
+)
+async def test_an_attempt_that_ended_cannot_save(engine: Engine, event: Transition) -> None:
     """Once its outcome is written an attempt is over: it stores nothing more."""
     storage = engine.storage
     claimed = await start(storage)

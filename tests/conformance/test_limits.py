@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from jobrt._core import where
-from jobrt._core.states import Event
+from jobrt._core.states import Transition
 from jobrt._storage.contract import Storage
 from tests.conformance.build import add, ask, claim, complete, end, job, start
 from tests.conformance.harness import PATIENCE, Engine
@@ -77,11 +77,11 @@ async def test_no_way_out_leaks_a_place(storage: Storage, how: str) -> None:
         await storage.jobs.delete(where.id(claimed.id))
     elif how == "cancel":
         await storage.jobs.cancel(where.id(claimed.id), "x")
-        await storage.attempts.finish([end(claimed, Event.CANCEL)])
+        await storage.attempts.finish([end(claimed, Transition.CANCEL)])
     elif how == "retry":
-        await storage.attempts.finish([end(claimed, Event.RETRY, delay=60.0)])
+        await storage.attempts.finish([end(claimed, Transition.RETRY, delay=60.0)])
     else:
-        await storage.attempts.finish([end(claimed, Event.GIVE_BACK)])
+        await storage.attempts.finish([end(claimed, Transition.GIVE_BACK)])
     assert len(await claim(storage, "next", cluster_limit=1)) == 1
     assert await claim(storage, "next", cluster_limit=1) == ()
 

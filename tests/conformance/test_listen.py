@@ -13,7 +13,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.job import NewJob
-from jobrt._core.states import Event
+from jobrt._core.states import Transition
 from jobrt._storage.contract import Storage, Wake
 from jobrt.errors import StorageUnavailable
 from tests.conformance.build import add, complete, end, job, next_due, start
@@ -138,7 +138,7 @@ async def test_a_caller_that_rolls_back_wakes_nobody(engine: Engine, shareable: 
 
 async def test_jobs_due_again_at_once_wake_their_queue(storage: Storage, ear: Ear) -> None:
     """A job given back, or retried or snoozed without delay, can run now."""
-    for event in (Event.GIVE_BACK, Event.RETRY, Event.SNOOZE):
+    for event in (Transition.GIVE_BACK, Transition.RETRY, Transition.SNOOZE):
         claimed = await start(storage, job(queue="mail"))
         await ear.all_until(f"before {event}", storage)
         await storage.attempts.finish([end(claimed, event)])
@@ -192,9 +192,9 @@ async def test_a_request_to_cancel_wakes(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [Event.COMPLETE, Event.DISCARD, Event.CANCEL], ids=lambda event: event.value
+    "event", [Transition.COMPLETE, Transition.DISCARD, Transition.CANCEL], ids=lambda event: event.value
 )
-async def test_an_awaited_job_wakes_when_it_is_final(engine: Engine, event: Event) -> None:
+async def test_an_awaited_job_wakes_when_it_is_final(engine: Engine, event: Transition) -> None:
     """Who awaits a job is told of its end."""
     claimed = await start(engine.storage)
     async with engine.open() as other, listening(other) as ear:
@@ -230,7 +230,7 @@ async def test_an_awaited_job_that_is_retried_first(storage: Storage, ear: Ear) 
 
     first = await start(storage)
     await storage.jobs.await_final([first.id])
-    await storage.attempts.finish([end(first, Event.RETRY)])
+    await storage.attempts.finish([end(first, Transition.RETRY)])
     await complete(storage, *await claim(storage))
     await ear.until("finished")
 
@@ -320,7 +320,7 @@ async def test_next_due_looks_past_what_is_due(engine: Engine) -> None:
 
 async def test_next_due_counts_retries_and_snoozes(storage: Storage) -> None:
     """Whatever waits for its time."""
-    for event, queue in ((Event.RETRY, "a"), (Event.SNOOZE, "b")):
+    for event, queue in ((Transition.RETRY, "a"), (Transition.SNOOZE, "b")):
         claimed = await start(storage, job(queue=queue))
         await storage.attempts.finish([end(claimed, event, delay=600.0)])
     due = await next_due(storage, "a", "b")

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef, NewJob, Outcome
 from jobrt._core.keep import PruneRule
-from jobrt._core.states import FINAL, UNSTARTED, Event, State
+from jobrt._core.states import FINAL, UNSTARTED, State, Transition
 from jobrt._core.unique import Replace, Unique, unique_key
 from jobrt._core.worker_info import WorkerInfo
 from tests.conformance.build import ask, end, job
@@ -48,7 +48,14 @@ advances = st.sampled_from([100.0, 200.0, 1000.0])
 delays = st.sampled_from([0.0, 0.0, 0.0, 150.0, 450.0])
 windows = st.sampled_from([None, 250.0])
 keys = st.sampled_from([None, None, None, "k1", "k2"])
-ends = [Event.COMPLETE, Event.RETRY, Event.SNOOZE, Event.GIVE_BACK, Event.DISCARD, Event.CANCEL]
+ends = [
+    Transition.COMPLETE,
+    Transition.RETRY,
+    Transition.SNOOZE,
+    Transition.GIVE_BACK,
+    Transition.DISCARD,
+    Transition.CANCEL,
+]
 finishes = st.lists(st.tuples(st.integers(0, 20), st.sampled_from(ends), delays), min_size=1, max_size=4)
 demands = st.sampled_from(
     [
@@ -128,7 +135,7 @@ class StorageMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.jobs)
     @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 4), names=demands, finished=finishes)
     def work(
-        self, worker: str, limit: int, names: dict[str, Any], finished: list[tuple[int, Event, float]]
+        self, worker: str, limit: int, names: dict[str, Any], finished: list[tuple[int, Transition, float]]
     ) -> None:
         """Write outcomes and claim; what a claim gives is either with or without what has just been freed."""
         for queue in QUEUES:
@@ -144,7 +151,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.claims)
     @rule(finished=finishes)
-    def finish(self, finished: list[tuple[int, Event, float]]) -> None:
+    def finish(self, finished: list[tuple[int, Transition, float]]) -> None:
         """End attempts: running ones, ended ones, and ones whose lease was lost."""
         outcomes = self.outcomes(finished)
         refused = self.call(self.engine.storage.attempts.finish, outcomes)
@@ -290,7 +297,7 @@ class StorageMachine(RuleBasedStateMachine):
                 self.model.jobs[one.id].ends
             )
 
-    def outcomes(self, finished: list[tuple[int, Event, float]]) -> list[Outcome]:
+    def outcomes(self, finished: list[tuple[int, Transition, float]]) -> list[Outcome]:
         """Make outcomes: mostly for claims that are held, but not only; each claim at most once."""
         chosen: dict[JobRef, Outcome] = {}
         held = {JobRef(one.id, one.lease) for one in self.model.jobs.values() if one.lease is not None}
@@ -298,7 +305,7 @@ class StorageMachine(RuleBasedStateMachine):
         for number, event, delay in finished:
             if claims:
                 claim = claims[number % len(claims)]
-                later = delay if event in {Event.RETRY, Event.SNOOZE} else 0.0
+                later = delay if event in {Transition.RETRY, Transition.SNOOZE} else 0.0
                 chosen[claim] = end(claim, event, delay=later, message=f"{event.value} says the job")
         return list(chosen.values())
 

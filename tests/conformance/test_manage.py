@@ -13,7 +13,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.queues import QueueStatus
-from jobrt._core.states import ALL, FINAL, UNSTARTED, End, Event, State
+from jobrt._core.states import ALL, FINAL, UNSTARTED, End, State, Transition
 from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
 from tests.conformance.harness import PATIENCE, Engine
@@ -24,7 +24,7 @@ EVERYTHING = where.everything()
 
 async def one_of_each(storage: Storage) -> dict[State, int]:
     """Store one job in every state, each with a payload that names it; they are not due when not final."""
-    events = [Event.RETRY, Event.COMPLETE, Event.CANCEL, Event.DISCARD]
+    events = [Transition.RETRY, Transition.COMPLETE, Transition.CANCEL, Transition.DISCARD]
     found: dict[State, int] = {}
     for event in events:
         claimed = await start(storage, job(args={"event": event.value}))
@@ -92,7 +92,7 @@ async def test_cancel_while_the_queue_is_paused(storage: Storage) -> None:
     await add(storage, job())
     await storage.queues.set("default", paused=True)
     assert await storage.jobs.cancel(EVERYTHING, "enough") == (1, 1)
-    await storage.attempts.finish([end(claimed, Event.CANCEL, message="enough")])
+    await storage.attempts.finish([end(claimed, Transition.CANCEL, message="enough")])
     assert await states(storage) == ["cancelled", "cancelled"]
 
 
@@ -127,7 +127,7 @@ async def test_rerun_gives_one_more_attempt(
     for n in range(used):
         (claimed,) = await claim(storage)
         await storage.attempts.finish(
-            [end(claimed, Event.DISCARD if n == used - 1 else Event.RETRY, message="m")]
+            [end(claimed, Transition.DISCARD if n == used - 1 else Transition.RETRY, message="m")]
         )
     assert await storage.jobs.rerun(where.id(id)) == 1
     record = await look(storage, id)
@@ -301,7 +301,7 @@ async def test_nothing_is_left_of_a_deleted_job(engine: Engine) -> None:
     first = await start(storage)
     await storage.attempts.save(ref(first), progress='{"done": 1, "total": 1, "note": ""}', saved="1")
     await storage.attempts.save_step(ref(first), "fetch", "1")
-    await storage.attempts.finish([end(first, Event.RETRY, message="no")])
+    await storage.attempts.finish([end(first, Transition.RETRY, message="no")])
     (second,) = await claim(storage)
     await storage.jobs.cancel(EVERYTHING, "x")
     await storage.jobs.await_final([first.id])
@@ -329,7 +329,7 @@ async def test_a_job_deleted_while_it_runs(storage: Storage) -> None:
     """Its outcome is refused later, and nothing comes back."""
     claimed = await start(storage)
     assert await storage.jobs.delete(where.id(claimed.id)) == 1
-    assert await storage.attempts.finish([end(claimed, Event.RETRY, message="no")]) == (ref(claimed),)
+    assert await storage.attempts.finish([end(claimed, Transition.RETRY, message="no")]) == (ref(claimed),)
     assert await storage.jobs.get(claimed.id) is None
     assert await storage.workers.rescue() == ()
 

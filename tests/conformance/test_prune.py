@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobrt._core import where
 from jobrt._core.keep import PruneRule
-from jobrt._core.states import FINAL, Event, State
+from jobrt._core.states import FINAL, State, Transition
 from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
 from tests.conformance.drive import drive, wait
@@ -149,7 +149,7 @@ async def test_a_rule_counts_what_it_covers(engine: Engine) -> None:
     (a,) = await _completed(engine, "send", queue="a")
     await _completed(engine, "send", "send", queue="b")
     discarded = await start(storage, job(queue="a"))
-    await storage.attempts.finish([end(discarded, Event.DISCARD)])
+    await storage.attempts.finish([end(discarded, Transition.DISCARD)])
     assert await storage.jobs.prune([rule(queue="a", keep_at_least=1)]) == 0
     assert (await look(storage, a)).state is State.COMPLETED
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from jobrt._core import where
-from jobrt._core.states import Event, State
+from jobrt._core.states import State, Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
 from jobrt.errors import SchemaError
@@ -231,7 +231,7 @@ async def test_a_sessions_time_zone_changes_nothing(request: pytest.FixtureReque
             (claimed,) = await claim(storage)
             assert claimed.id == now
             assert claimed.started_at.utcoffset() == timedelta(0)
-            await storage.attempts.finish([end(claimed, Event.RETRY, delay=3600.0)])
+            await storage.attempts.finish([end(claimed, Transition.RETRY, delay=3600.0)])
             assert await claim(storage) == ()
             assert await storage.jobs.count(where.created_within(timedelta(minutes=5))) == 2
             assert await storage.jobs.count(where.scheduled_at(moment)) == 1

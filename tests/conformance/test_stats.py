@@ -9,7 +9,7 @@ import pytest
 
 from jobrt._core import where
 from jobrt._core.keep import PruneRule
-from jobrt._core.states import FINAL, Event, State
+from jobrt._core.states import FINAL, State, Transition
 from jobrt._storage.contract import Bucket, Storage
 from tests.conformance.build import add, claim, complete, end, job, start
 
@@ -40,9 +40,11 @@ async def _life(storage: Storage) -> None:
     """Enqueue eight jobs: two complete, one after a failure; one is dead, two are cancelled; three go on."""
     await add(storage, *(job() for _ in range(7)), job(delay=DAY))
     claimed = await claim(storage)
-    events = [Event.COMPLETE, Event.RETRY, Event.DISCARD, Event.CANCEL, Event.SNOOZE]
+    events = [Transition.COMPLETE, Transition.RETRY, Transition.DISCARD, Transition.CANCEL, Transition.SNOOZE]
     for one, event in zip(claimed, events, strict=False):
-        await storage.attempts.finish([end(one, event, delay=60.0 * (event is Event.SNOOZE), message="m")])
+        await storage.attempts.finish(
+            [end(one, event, delay=60.0 * (event is Transition.SNOOZE), message="m")]
+        )
     (again,) = await claim(storage)
     await complete(storage, again)
     assert await storage.jobs.cancel(where.state("scheduled"), "x", limit=1) == (1, 0)
@@ -98,7 +100,7 @@ async def test_each_thing_counts_in_its_own_hour(engine: Engine) -> None:
     await add(storage, job())
     await engine.advance(3 * HOUR)
     (claimed,) = await claim(storage)
-    await storage.attempts.finish([end(claimed, Event.RETRY, message="no")])
+    await storage.attempts.finish([end(claimed, Transition.RETRY, message="no")])
     await engine.advance(2 * HOUR)
     await complete(storage, *await claim(storage))
     buckets = sorted(await _all(storage), key=lambda one: one.hour)
@@ -134,7 +136,7 @@ async def test_run_times(engine: Engine) -> None:
         await engine.advance(wait)
         (claimed,) = await claim(storage, name)
         await engine.advance(run)
-        event = Event.COMPLETE if name == "send" else Event.DISCARD
+        event = Transition.COMPLETE if name == "send" else Transition.DISCARD
         await storage.attempts.finish([end(claimed, event)])
     found = [one for one in await _all(storage) if one.name == "send"]
     assert sum(one.seconds for one in found) == pytest.approx(1_000_100.5, abs=20)
@@ -190,7 +192,7 @@ async def test_crashes_are_failures(storage: Storage) -> None:
         await start(storage)
     assert len(await storage.workers.rescue()) == 2
     (one, other) = await claim(storage)
-    await storage.attempts.finish([end(one, Event.SNOOZE), end(other, Event.GIVE_BACK)])
+    await storage.attempts.finish([end(one, Transition.SNOOZE), end(other, Transition.GIVE_BACK)])
     assert await _sums(storage) == (2, 0, 2, 0, 0)
 
 

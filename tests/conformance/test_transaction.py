@@ -10,7 +10,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.job import JobRef, Progress
-from jobrt._core.states import End, Event, State
+from jobrt._core.states import End, State, Transition
 from jobrt._storage.contract import Storage
 from jobrt.errors import LeaseLost
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
@@ -69,7 +69,7 @@ async def test_an_error_in_the_block_rolls_back(engine: Engine, orders: None) ->
             raise ZeroDivisionError
     assert await _orders(engine) == []
     assert await states(storage) == ["executing"]
-    assert await storage.attempts.finish([end(claimed, Event.RETRY, message="no")]) == ()
+    assert await storage.attempts.finish([end(claimed, Transition.RETRY, message="no")]) == ()
 
 
 async def test_a_cancelled_block_rolls_back(engine: Engine, orders: None) -> None:
@@ -148,7 +148,7 @@ async def test_any_outcome_can_be_the_end(engine: Engine, orders: None) -> None:
     storage = engine.storage
     claimed = await start(storage)
     async with storage.attempts.transaction(
-        ref(claimed), end(claimed, Event.RETRY, delay=60.0, message="later")
+        ref(claimed), end(claimed, Transition.RETRY, delay=60.0, message="later")
     ) as conn:
         await _run(conn, "insert into orders values (1)")
     assert await _orders(engine) == [1]
@@ -263,7 +263,7 @@ async def test_any_json_can_be_a_checkpoint(storage: Storage, text: str) -> None
     claimed = await start(storage)
     assert await storage.attempts.save(ref(claimed), saved=text)
     assert (await look(storage, claimed.id)).saved == json.loads(text)
-    await storage.attempts.finish([end(claimed, Event.SNOOZE)])
+    await storage.attempts.finish([end(claimed, Transition.SNOOZE)])
     (again,) = await claim(storage)
     assert again.saved is not None
     assert json.loads(again.saved) == json.loads(text)
@@ -295,7 +295,7 @@ async def test_a_finished_step_stays_as_it_was(storage: Storage) -> None:
     claimed = await start(storage)
     assert await storage.attempts.save_step(ref(claimed), "fetch", "1")
     assert await storage.attempts.save_step(ref(claimed), "fetch", "2")
-    await storage.attempts.finish([end(claimed, Event.RETRY)])
+    await storage.attempts.finish([end(claimed, Transition.RETRY)])
     (again,) = await claim(storage)
     assert await storage.attempts.save_step(ref(again), "fetch", "3")
     assert await storage.attempts.steps(ref(again)) == {"fetch": "1"}

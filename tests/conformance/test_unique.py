@@ -14,7 +14,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.job import NewJob
-from jobrt._core.states import ALL, FINAL, UNSTARTED, Event, State
+from jobrt._core.states import ALL, FINAL, UNSTARTED, State, Transition
 from jobrt._core.unique import Replace, Unique, unique_key
 from jobrt._storage.contract import Inserted, Storage
 from tests.conformance.build import add, claim, complete, end, job, look, start, states
@@ -139,10 +139,10 @@ async def _at(storage: Storage, new: NewJob, state: State) -> int:
         return (await add(storage, new))[0]
     claimed = await start(storage, new)
     events = {
-        State.RETRYABLE: Event.RETRY,
-        State.COMPLETED: Event.COMPLETE,
-        State.CANCELLED: Event.CANCEL,
-        State.DISCARDED: Event.DISCARD,
+        State.RETRYABLE: Transition.RETRY,
+        State.COMPLETED: Transition.COMPLETE,
+        State.CANCELLED: Transition.CANCEL,
+        State.DISCARDED: Transition.DISCARD,
     }
     if state is not State.EXECUTING:
         await storage.attempts.finish([end(claimed, events[state], delay=60.0 * (state is State.RETRYABLE))])
@@ -222,8 +222,10 @@ async def test_a_deleted_job_is_in_nobodys_way(storage: Storage) -> None:
     assert not (await storage.jobs.insert([unique(states="all")]))[0].duplicate
 
 
-@pytest.mark.parametrize("event", [Event.RETRY, Event.SNOOZE, Event.GIVE_BACK], ids=lambda one: one.value)
-async def test_a_job_is_never_in_its_own_way(storage: Storage, event: Event) -> None:
+@pytest.mark.parametrize(
+    "event", [Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK], ids=lambda one: one.value
+)
+async def test_a_job_is_never_in_its_own_way(storage: Storage, event: Transition) -> None:
     """Retry, snooze and give-back of a unique job always land, and its key still holds."""
     claimed = await start(storage, unique(states="unstarted"))
     assert await storage.attempts.finish([end(claimed, event)]) == ()

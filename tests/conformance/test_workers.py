@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from jobrt._core import where
-from jobrt._core.states import Event
+from jobrt._core.states import Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Storage
 from tests.conformance.build import claim, complete, end, job, ref, start
@@ -127,7 +127,7 @@ async def test_a_worker_is_told_what_to_cancel(storage: Storage) -> None:
     assert (await storage.workers.changes("w1")).cancels == wanted
     assert (await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).cancels == wanted
     assert (await storage.workers.changes("w2")).cancels == (CancelRequest(ref(theirs), "enough"),)
-    await storage.attempts.finish([end(mine, Event.CANCEL, message="enough")])
+    await storage.attempts.finish([end(mine, Transition.CANCEL, message="enough")])
     assert (await storage.workers.changes("w1")).cancels == ()
     await complete(storage, quiet)
 
@@ -136,7 +136,7 @@ async def test_a_cancel_request_ends_with_the_attempt(storage: Storage) -> None:
     """A request is for one attempt: the next one, after a rescue or a rerun, is not cancelled by it."""
     claimed = await start(storage)
     await storage.jobs.cancel(where.id(claimed.id), "enough")
-    await storage.attempts.finish([end(claimed, Event.CANCEL)])
+    await storage.attempts.finish([end(claimed, Transition.CANCEL)])
     await storage.jobs.rerun(where.id(claimed.id))
     assert len(await claim(storage)) == 1
     assert (await storage.workers.changes("w1")).cancels == ()

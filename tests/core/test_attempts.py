@@ -8,7 +8,7 @@ import pytest
 
 from jobrt._core.attempts import Ended, Stop, classify, decide, interrupted, only_leaf, unstarted
 from jobrt._core.job import Claimed
-from jobrt._core.states import EXECUTING_TO, End, Event, State
+from jobrt._core.states import EXECUTING_TO, End, State, Transition
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -84,16 +84,16 @@ def test_what_is_recorded_of_an_error_is_bounded() -> None:
 def test_a_failed_attempt_is_retried_until_attempts_are_used_up(end: End) -> None:
     """Retry after the delay while attempts are left; then discard, without a delay."""
     retried = decide(claimed(attempt=2), Ended(end), retry=True, delay=8.0)
-    assert (retried.event, retried.delay, retried.spent, retried.end) == (Event.RETRY, 8.0, True, end)
+    assert (retried.event, retried.delay, retried.spent, retried.end) == (Transition.RETRY, 8.0, True, end)
     last = decide(claimed(attempt=3), Ended(end), retry=True, delay=8.0)
-    assert (last.event, last.delay) == (Event.DISCARD, 0.0)
+    assert (last.event, last.delay) == (Transition.DISCARD, 0.0)
 
 
 def test_an_attempt_beyond_the_limit_is_the_last() -> None:
     """MAX_ATTEMPTS lowered below the current attempt ends at the next failure: not an equality test."""
     assert (
         decide(claimed(attempt=9, max_attempts=3), Ended(End.FAILED), retry=True, delay=1).event
-        is Event.DISCARD
+        is Transition.DISCARD
     )
 
 
@@ -101,32 +101,32 @@ def test_without_a_limit_a_job_is_retried_for_ever() -> None:
     """MAX_ATTEMPTS None."""
     assert (
         decide(claimed(attempt=10**6, max_attempts=None), Ended(End.FAILED), retry=True, delay=1).event
-        is Event.RETRY
+        is Transition.RETRY
     )
 
 
 def test_a_retry_predicate_that_says_no_discards_at_once() -> None:
     """RETRY decides whether another try makes sense."""
-    assert decide(claimed(), Ended(End.FAILED), retry=False, delay=1).event is Event.DISCARD
+    assert decide(claimed(), Ended(End.FAILED), retry=False, delay=1).event is Transition.DISCARD
 
 
 @pytest.mark.parametrize("end", [End.INTERRUPTED, End.LEASE_LOST])
 def test_an_attempt_cut_by_us_is_given_back(end: End) -> None:
     """Nobody's fault uses up no attempt, at the last attempt too."""
     outcome = decide(claimed(attempt=3), Ended(end), retry=False, delay=9)
-    assert (outcome.event, outcome.spent, outcome.delay) == (Event.GIVE_BACK, False, 0.0)
+    assert (outcome.event, outcome.spent, outcome.delay) == (Transition.GIVE_BACK, False, 0.0)
 
 
 def test_a_cancelled_attempt_cancels_the_job() -> None:
     """The operator's reason is the message."""
     outcome = decide(claimed(), Ended(End.CANCELLED, message="enough"), retry=True, delay=9)
-    assert (outcome.event, outcome.message, outcome.spent) == (Event.CANCEL, "enough", True)
+    assert (outcome.event, outcome.message, outcome.spent) == (Transition.CANCEL, "enough", True)
 
 
 def test_a_job_never_begun_leaves_no_record_when_given_back() -> None:
     """It has no end, and its attempt is not spent."""
     outcome = unstarted(claimed())
-    assert (outcome.event, outcome.end, outcome.spent) == (Event.GIVE_BACK, None, False)
+    assert (outcome.event, outcome.end, outcome.spent) == (Transition.GIVE_BACK, None, False)
     assert interrupted(claimed(), "stop").end is End.INTERRUPTED
 
 

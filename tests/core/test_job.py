@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from jobrt._core.job import AttemptRecord, Claimed, JobRecord, JobRef, NewJob, Outcome, Progress
-from jobrt._core.states import End, Event, State
+from jobrt._core.states import End, State, Transition
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ def test_a_new_jobs_defaults() -> None:
 def test_an_outcome_is_by_default_a_completion() -> None:
     """A successful attempt needs no fields but those of its claim."""
     outcome = Outcome(7, 42)
-    assert (outcome.event, outcome.end, outcome.spent) == (Event.COMPLETE, End.FINISHED, True)
+    assert (outcome.event, outcome.end, outcome.spent) == (Transition.COMPLETE, End.FINISHED, True)
     assert (outcome.delay, outcome.result, outcome.message, outcome.children) == (0.0, None, None, ())
 
 

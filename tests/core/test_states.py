@@ -14,8 +14,8 @@ from jobrt._core.states import (
     INCOMPLETE,
     TRANSITIONS,
     UNSTARTED,
-    Event,
     State,
+    Transition,
     mermaid,
     transition,
 )
@@ -24,11 +24,11 @@ from jobrt.errors import InternalError
 DIAGRAM = Path(__file__).parents[2] / "design" / "state-machine.md"
 
 states = st.sampled_from(State)
-events = st.sampled_from(Event)
+events = st.sampled_from(Transition)
 
 
 @given(states, events)
-def test_the_table_says_all(state: State, event: Event) -> None:
+def test_the_table_says_all(state: State, event: Transition) -> None:
     """A pair in the table leads where it says; any other is a bug, and the error names both halves."""
     if (state, event) in TRANSITIONS:
         assert transition(state, event) is TRANSITIONS[state, event]
@@ -38,32 +38,35 @@ def test_the_table_says_all(state: State, event: Event) -> None:
 
 
 @given(st.sampled_from(sorted(UNSTARTED)), st.lists(events, max_size=30))
-def test_any_history_is_sound(state: State, history: list[Event]) -> None:
+def test_any_history_is_sound(state: State, history: list[Transition]) -> None:
     """Whatever happens to a job: it runs only by a claim, and what is final stays so until a rerun."""
     for event in history:
         if (state, event) not in TRANSITIONS:
             continue
         after = transition(state, event)
-        assert (after is State.EXECUTING) == (event is Event.CLAIM)
-        assert (state in FINAL) == (event is Event.RERUN)
+        assert (after is State.EXECUTING) == (event is Transition.CLAIM)
+        assert (state in FINAL) == (event is Transition.RERUN)
         assert after in FINAL or after in INCOMPLETE
         state = after
 
 
-@pytest.mark.parametrize("event", [Event.COMPLETE, Event.RETRY, Event.SNOOZE, Event.GIVE_BACK, Event.DISCARD])
-def test_only_a_running_attempt_can_end(event: Event) -> None:
+@pytest.mark.parametrize(
+    "event",
+    [Transition.COMPLETE, Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK, Transition.DISCARD],
+)
+def test_only_a_running_attempt_can_end(event: Transition) -> None:
     """The events by which an attempt ends are possible from executing alone."""
     assert [state for state, one in TRANSITIONS if one is event] == [State.EXECUTING]
 
 
 def test_every_live_job_can_be_cancelled() -> None:
     """Waiting or running; final ones are left alone."""
-    assert {state for state, event in TRANSITIONS if event is Event.CANCEL} == INCOMPLETE
+    assert {state for state, event in TRANSITIONS if event is Transition.CANCEL} == INCOMPLETE
 
 
 def test_every_waiting_job_can_be_claimed() -> None:
     """Also one that is still stored as scheduled: due is a matter of the clock, not of a write."""
-    assert {state for state, event in TRANSITIONS if event is Event.CLAIM} == UNSTARTED
+    assert {state for state, event in TRANSITIONS if event is Transition.CLAIM} == UNSTARTED
 
 
 def test_every_state_can_be_reached_and_left() -> None:

@@ -422,7 +422,7 @@ def test_a_name_that_never_comes_is_an_error_when_needed() -> None:
         ("RETRY", OSError, "X.RETRY is <class 'OSError'>: use a tenacity predicate"),
         ("UNIQUE", True, "X.UNIQUE is True: give a jobrt.Unique, or None for no such rule"),
         ("RUN_IN", "moon", "X.RUN_IN is 'moon': give 'trio', 'thread', 'process' or 'asyncio'"),
-        ("RUN_IN", "thread", "X.RUN_IN is 'thread', but run is async def: that runs in 'trio' or 'asyncio'"),
+        ("RUN_IN", "thread", "X.RUN_IN is 'thread', but run is async def: use 'trio' or 'asyncio'"),
         ("RUN_IN", "process", "X.RUN_IN is 'process', but run is async def"),
     ],
 )
@@ -480,13 +480,13 @@ def test_an_annotated_constant_without_a_value_is_refused() -> None:
             "X.a: its default does not fit: expected list[int], got tuple (1,)",
         ),
         ({"a": int, "b": str}, {"a": 1}, "X.b has no default but comes after fields that have one"),
-        ({"run": int}, {}, "X.run: a field cannot be called that"),
-        ({"with_options": int}, {}, "X.with_options: a field cannot be called that"),
-        ({"_a": int}, {}, "X._a: a field cannot be called that"),
+        ({"run": int}, {}, "X.run: a field cannot have this name"),
+        ({"with_options": int}, {}, "X.with_options: a field cannot have this name"),
+        ({"_a": int}, {}, "X._a: a field cannot have this name"),
         ({}, {"a": attrs.field()}, "X: a field has no annotation"),
         ({"a": "list["}, {}, "X.a: the annotation 'list[' is not valid"),
         ({"a": "3"}, {}, "X.a: "),
-        ({}, {"__init__": lambda self: None}, "X.__init__ cannot be kept"),
+        ({}, {"__init__": lambda self: None}, "X.__init__ is made from the fields"),
         ({"a": int}, {"UNIQUE": Unique(by="args.b")}, "X.UNIQUE has 'args.b', but the fields are a"),
         ({}, {"UNIQUE": Unique(by="args.b")}, "X.UNIQUE has 'args.b', but the fields are none"),
     ],
@@ -529,8 +529,8 @@ def _function(self: Any, ctx: Any) -> None: ...
         (classmethod(lambda cls, ctx: None), "X.run must be a method"),
         (property(lambda self: None), "X.run must be a method"),
         (3, "X.run must be a method"),
-        (_generator, "X.run has a yield in it"),
-        (_async_generator, "X.run has a yield in it"),
+        (_generator, "X.run is a generator"),
+        (_async_generator, "X.run is a generator"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, (classmethod, staticmethod)) else None,
 )
@@ -549,15 +549,13 @@ def test_run_may_take_more_that_has_defaults() -> None:
 @pytest.mark.parametrize("place", ["trio", "asyncio"])
 def test_a_function_cannot_run_as_a_coroutine(place: str) -> None:
     """Only `async def` runs in Trio or asyncio."""
-    with pytest.raises(
-        InvalidJob, match=rf"X\.RUN_IN is '{place}', but run is def: that runs in 'thread' or"
-    ):
+    with pytest.raises(InvalidJob, match=rf"X\.RUN_IN is '{place}', but run is def: use 'thread' or"):
         make_job(run=_function, RUN_IN=place)
 
 
 def test_a_local_class_cannot_run_in_a_process() -> None:
     """Another process finds a class by its name, which a local class does not have."""
-    with pytest.raises(InvalidJob, match=r"another process cannot import .*Local: move it to a module"):
+    with pytest.raises(InvalidJob, match=r"a process cannot import .*Local: move it to module level"):
 
         class Local(Job):
             RUN_IN = "process"

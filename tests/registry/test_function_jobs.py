@@ -183,7 +183,7 @@ async def _async_generator(ctx: object) -> Any:
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        (_no_annotation, "_no_annotation.path has no annotation, so nobody knows how to store it"),
+        (_no_annotation, "_no_annotation.path has no annotation, which decides how it is stored"),
         (_var_args, "_var_args.paths is variadic positional: a job's fields have names"),
         (_var_keywords, "_var_keywords.paths is variadic keyword"),
         (_positional, "_positional.path is positional-only"),
@@ -191,14 +191,14 @@ async def _async_generator(ctx: object) -> Any:
         (_nothing, "_nothing() -> 'None': the first parameter is the context: def _nothing(ctx, …)"),
         (_no_context, "the first parameter is the context: def _no_context(ctx, …)"),
         (_keyword_context, "the first parameter is the context"),
-        (_reserved, "_reserved.run: a field cannot be called that"),
+        (_reserved, "_reserved.run: a field cannot have this name"),
         (_unstorable, "_unstorable.where: object cannot be stored in a payload; use typing.Any"),
-        (lambda ctx: None, "has no name that could be stored with its jobs: write it as def name(ctx, …)"),
-        (_generator, "_generator has a yield in it, so that calling it would run nothing"),
-        (_async_generator, "_async_generator has a yield in it"),
-        (make_job(), "is no function: @app.job decorates functions; job classes go into App(jobs=[…])"),
-        (make(plain_function), "is no function"),
-        (len, "is no function"),
+        (lambda ctx: None, "has no name to store with its jobs: write it as def name(ctx, …)"),
+        (_generator, "_generator is a generator, so calling it would run nothing"),
+        (_async_generator, "_async_generator is a generator"),
+        (make_job(), "is not a function: @app.job decorates functions; job classes go into App(jobs=[…])"),
+        (make(plain_function), "is not a function"),
+        (len, "is not a function"),
     ],
 )
 def test_functions_that_cannot_be_jobs_are_refused(function: Any, told: str) -> None:

@@ -102,11 +102,11 @@ def test_what_is_enqueued_is_taken_apart() -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        (resize, "<job function _resize> is no job value: write _resize.new(…)"),
+        (resize, "<job function _resize> is not a job value: write _resize.new(…)"),
         (make_job(), "X is a class, not a job value: write X(…)"),
         (
             "resize",
-            "'resize' is no job value: make one with a jobrt.Job class, or with .new(…) of an @app.job function",
+            "'resize' is not a job value: make one with a jobrt.Job class, or with .new(…) of an @app.job function",
         ),
     ],
 )

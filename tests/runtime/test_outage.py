@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State, where
-from jobrt.events import ActorRestarted, JobEnded, NotifierDeaf, StorageDown, StorageUp
+from jobrt.events import ActorRestarted, JobEnded, NotifierDisconnected, StorageDown, StorageUp
 
 EVERYTHING = frozenset(
     {
@@ -123,7 +123,7 @@ async def test_that_wake_ups_are_lost_is_told_once(autojump_clock: MockClock) ->
         assert worker.info().disconnected
         assert (await (await here.client.enqueue(Work())).wait()).state is State.COMPLETED
         await worker.stop()
-    assert len([one for one in here.events if isinstance(one, NotifierDeaf)]) == 1
+    assert len([one for one in here.events if isinstance(one, NotifierDisconnected)]) == 1
 
 
 @pytest.mark.parametrize("call", sorted(EVERYTHING))

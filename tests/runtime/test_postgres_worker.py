@@ -21,7 +21,15 @@ import jobrt
 from jobrt import End, Queue, State
 from jobrt._runtime import wiring
 from jobrt._storage.contract import Wake
-from jobrt.events import Event, JobEnded, NotifierDeaf, StorageDown, StorageUp, WorkerFenced, WorkerStarted
+from jobrt.events import (
+    Event,
+    JobEnded,
+    NotifierDisconnected,
+    StorageDown,
+    StorageUp,
+    WorkerFenced,
+    WorkerStarted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -228,7 +236,7 @@ async def test_a_job_enqueued_after_the_listening_backend_was_killed_starts_with
                 while not any(killed for (killed,) in await run_sql(postgres_url, LISTENERS)):
                     await trio.lowlevel.checkpoint()
                 assert await (await here.jobs.enqueue(Echo(number))).result() == number
-            assert here.heard.of(NotifierDeaf)
+            assert here.heard.of(NotifierDisconnected)
             assert restarts(here.worker.statistics()) == 0
 
 

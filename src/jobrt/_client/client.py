@@ -1,125 +1,157 @@
-"""Enqueue jobs, look at them, change them."""
+"""Client of an app: enqueues jobs, looks at them, manages them."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import attrs
 import trio
 
+from jobrt._client.arguments import as_filter, job_filter, queue_name
 from jobrt._client.handle import Handle
 from jobrt._client.totals import ALL_TIME, JobTotals, add_up
 from jobrt._client.waiting import Waiting
+from jobrt._core import where as filters
 from jobrt._core.cron import CronEntry, edit
 from jobrt._core.states import FINAL
-from jobrt._core.where import Where
-from jobrt._core.where import id as where_id
 from jobrt._registry import changed_job, new_job
-from jobrt.errors import CronNotFound, InvalidFilter, InvalidSetting, JobNotFound, JobStateError
-from jobrt.events import Emitter, JobEnqueued
+from jobrt.errors import CronNotFound, InvalidSetting, JobNotFound, JobStateError
+from jobrt.events import EventBus, JobEnqueued
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from jobrt._core.cron import Missed
-    from jobrt._core.job import JobRecord, NewJob
+    from jobrt._core.job import NewJob
     from jobrt._core.keep import PruneRule
     from jobrt._core.queues import QueueStatus
-    from jobrt._registry import EnqueueKeywords, Job, JobWithOptions, Registry
+    from jobrt._core.where import Where
+    from jobrt._records import JobRecord
+    from jobrt._registry import (
+        Enqueueable,
+        EnqueueKeywords,
+        JsonT,
+        Registry,
+        ResultT,
+        UpdateKeywords,
+        Verdict,
+    )
     from jobrt._storage.contract import Bucket, CronRow, Inserted, Storage, WorkerRow
 
-__all__ = ["Client", "open_client"]
+__all__ = ["Client"]
 
 _CHUNK = 10_000
-"""Jobs per insert of `enqueue_many`: a few statements, and no transaction that lasts a second."""
+"""Jobs per transaction of `enqueue_many`: it takes a few statements and lasts less than a second."""
 _BATCH = 1000
-"""Jobs that one statement of a bulk operation changes, so that it never holds many locks for long."""
+"""Jobs that one statement of a bulk operation changes, so that it does not hold many locks for long."""
 
 
 @attrs.define(eq=False)
 class Client:
-    """What ``App.open_client`` gives: enqueue, look, manage. Every method is a checkpoint.
+    """Client of an app, as ``App.open_client`` opens it. Every ``async`` method is a checkpoint.
 
-    Any method may raise `StorageUnavailable` (trying again later can help) or `StorageError`.
+    Every one may raise `StorageUnavailable`, after which another try can succeed, or another `StorageError`.
     """
 
     _storage: Storage
     _registry: Registry
     _rules: Sequence[PruneRule]
-    _emit: Emitter
+    _emit: EventBus
     _waiting: Waiting
 
     @property
     def registry(self) -> Registry:
-        """Return the job classes that this client knows."""
+        """Return the jobs that this client knows, by name."""
         return self._registry
 
     # ------------------------------------------------------------------ enqueue
 
+    @overload
     async def enqueue(
-        self, job: Job | JobWithOptions[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
-    ) -> Handle:
-        """Put a job into the database and return a handle to it.
+        self, job: Enqueueable[JsonT], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[JsonT]: ...
+    @overload
+    async def enqueue(
+        self, job: Enqueueable[ResultT | Verdict], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[ResultT]: ...
+    async def enqueue(
+        self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[Any]:
+        """Insert a job into the database and return a handle to it.
 
         Args:
             job: a job value, or one with options (``job.with_options(...)``); options given here win over those.
-            conn: a connection of yours, in whose open transaction the insert happens.
-            options: ``queue``; ``priority`` (higher runs first); ``max_attempts`` (None: no limit);
-            ``timeout`` (seconds
-                or timedelta for one attempt); ``schedule_at`` (aware) or ``schedule_in`` (seconds or timedelta from the
-                database's now); ``tags``; ``metadata`` (JSON-able); ``context`` (why the job exists);
-                ``unique`` (instead of the job's ``UNIQUE``; None: none).
+            conn: an open connection of the caller's; the insert becomes part of its transaction.
+            options: what this job has instead of its class's settings:
+
+                * ``queue``: the queue's name.
+                * ``priority``: higher runs first.
+                * ``max_attempts``: runs in total; None for no limit.
+                * ``timeout``: seconds or a timedelta for one attempt.
+                * ``schedule_at``: when it is due, an aware datetime.
+                * ``schedule_in``: or in how many seconds (or a timedelta) from the database's now.
+                * ``tags``: texts to find it by.
+                * ``metadata``: a dict of plain JSON.
+                * ``context``: a text that says why the job exists.
+                * ``unique``: a `Unique` instead of the class's ``UNIQUE``; None for no such rule.
 
         Raises:
-            InvalidJob: a value does not fit; names the field. Nothing was stored.
+            InvalidJob: a value does not fit; the message names the field. Nothing was stored.
             UnknownJob: the app does not know this job class.
 
         """
         new = new_job(self._registry, job, **options)
         return (await self._insert([new], conn))[0]
 
+    @overload
     async def enqueue_many(
-        self, jobs: Iterable[Job | JobWithOptions[Any]], *, conn: object = None
-    ) -> list[Handle]:
-        """Put any number of jobs in with few statements; return handles in input order.
+        self, jobs: Iterable[Enqueueable[JsonT]], *, conn: object = None
+    ) -> list[Handle[JsonT]]: ...
+    @overload
+    async def enqueue_many(
+        self, jobs: Iterable[Enqueueable[ResultT | Verdict]], *, conn: object = None
+    ) -> list[Handle[ResultT]]: ...
+    async def enqueue_many(
+        self, jobs: Iterable[Enqueueable[Any]], *, conn: object = None
+    ) -> list[Handle[Any]]:
+        """Insert any number of jobs with few statements and return their handles in input order.
 
         Without `conn`, each ten thousand commit together.
 
         Raises:
-            InvalidJob: a value does not fit; names the field. Nothing was stored, of any of the jobs.
+            InvalidJob: a value does not fit; the message names the field. No job was stored.
 
         """
         new = [new_job(self._registry, job) for job in jobs]
-        handles: list[Handle] = []
+        handles: list[Handle[Any]] = []
         for start in range(0, len(new), _CHUNK):
             handles += await self._insert(new[start : start + _CHUNK], conn)
         if not new:
             await trio.lowlevel.checkpoint()
         return handles
 
-    async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle]:
+    async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         inserted = await self._storage.jobs.insert(new, conn=conn)
         if self._emit.subscribers and conn is None:
-            self._tell(new, inserted)
-        return [Handle(one.id, one.duplicate, self) for one in inserted]
+            self._emit_enqueued(new, inserted)
+        return [Handle(row.id, row.duplicate, self) for row in inserted]
 
-    def _tell(self, new: Sequence[NewJob], inserted: Sequence[Inserted]) -> None:
+    def _emit_enqueued(self, new: Sequence[NewJob], inserted: Sequence[Inserted]) -> None:
         groups: dict[tuple[str, str, bool], list[int]] = {}
-        for job, one in zip(new, inserted, strict=True):
-            groups.setdefault((job.name, job.queue, one.duplicate), []).append(one.id)
+        for job, row in zip(new, inserted, strict=True):
+            groups.setdefault((job.name, job.queue, row.duplicate), []).append(row.id)
         for (name, queue, duplicate), ids in groups.items():
             self._emit.routine(JobEnqueued(name, queue, tuple(ids), duplicate))
 
     # ------------------------------------------------------------------ look
 
-    def handle(self, job_id: int) -> Handle:
-        """Return a handle for a job of that id, whether or not it exists."""
+    def handle(self, job_id: int) -> Handle[Any]:
+        """Return a handle for the job of that id, whether or not it exists."""
         return Handle(job_id, duplicate=False, client=self)
 
     async def get(self, job_id: int) -> JobRecord:
-        """Return a job; raise `JobNotFound`."""
+        """Return the record of a job; raise `JobNotFound` if there is none of that id."""
         record = await self._storage.jobs.get(job_id)
         if record is None:
             raise _not_found(job_id)
@@ -134,37 +166,51 @@ class Client:
         after: int | None = None,
         details: bool = True,
     ) -> list[JobRecord]:
-        """Return the jobs that match, the newest first unless told otherwise, at most `limit`.
+        """Return the records of the jobs that match, by default the newest first.
 
-        ``order_by``: ``id, schedule_at, created_at, finished_at, priority``, a ``-`` in front for descending.
-        ``after``: the id of
-        the last job of the page before. ``details=False`` leaves out attempts, results and progress (faster).
+        Args:
+            where: a filter made with `jobrt.where`; None matches every job.
+            order_by: ``id``, ``schedule_at``, ``created_at``, ``finished_at`` or ``priority``; with ``-`` in front,
+                descending.
+            limit: how many to return at most; None for all.
+            after: the id of the last job of the page before.
+            details: whether to read attempts, results and progress; without them it is faster.
+
+        Raises:
+            InvalidFilter: the filter, order or limit makes no sense.
+
         """
         return list(
             await self._storage.jobs.query(
-                _where(where), order_by=order_by, limit=limit, after=after, details=details
+                as_filter(where), order_by=order_by, limit=limit, after=after, details=details
             )
         )
 
-    async def count(self, where: Where | None = None, *, most: int | None = None) -> int:
-        """Return how many jobs match, at most `most`: counting no further is quick, however many there are."""
-        return await self._storage.jobs.count(_where(where), limit=most)
+    async def count(self, where: Where | None = None, *, limit: int | None = None) -> int:
+        """Return how many jobs match; `limit` is where the counting stops, which keeps it quick."""
+        return await self._storage.jobs.count(as_filter(where), limit=limit)
 
     async def wait(self, job_id: int) -> None:
-        """Wait until a job is final; raise `JobNotFound` if it is not there."""
+        """Wait until a job is final; raise `JobNotFound` if there is none of that id."""
         await self._waiting.wait(job_id)
 
     # ------------------------------------------------------------------ manage
 
     async def cancel(self, job: int | Where, reason: str = "") -> int:
-        """Cancel a job, or all that match; running ones are cancelled wherever they run. Returns how many.
+        """Cancel a job, or all jobs that match, and return how many.
+
+        Waiting jobs are cancelled in the database; running ones in their workers, wherever those are.
+
+        Args:
+            job: the job's id, or a filter.
+            reason: why, for people; it is kept with the job.
 
         Raises:
-            JobNotFound: an id that is not there.
-            JobStateError: an id of a job that is final already.
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id is final already.
 
         """
-        waiting, running = await self._storage.jobs.cancel(_one_or_many(job), reason)
+        waiting, running = await self._storage.jobs.cancel(job_filter(job), reason)
         if isinstance(job, int) and not waiting + running:
             record = await self.get(job)
             if record.state in FINAL:
@@ -173,34 +219,41 @@ class Client:
         return waiting + running
 
     async def rerun(self, job: int | Where) -> int:
-        """Run a final job again, or all that match, with one more attempt if theirs are used up. Returns how many.
+        """Run a final job again, or all final jobs that match, and return how many.
+
+        A job that has used up its attempts gets one more.
+
+        Args:
+            job: the job's id, or a filter.
 
         Raises:
-            JobNotFound: an id that is not there.
-            JobStateError: an id of a job that is not final; a running one is refused.
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id is not final.
 
         """
-        count = await self._storage.jobs.rerun(_one_or_many(job))
+        count = await self._storage.jobs.rerun(job_filter(job))
         if isinstance(job, int) and not count:
             record = await self.get(job)
             msg = f"job {job} ({record.name}) is {record.state}: only a job that has ended can be run again"
             raise JobStateError(msg)
         return count
 
-    async def update(self, job: int | Where, **changes: Any) -> int:
-        """Change a waiting job, or all that match, and return how many.
+    async def update(self, job: int | Where, **changes: Unpack[UpdateKeywords]) -> int:
+        """Change a waiting job, or all waiting jobs that match, and return how many were changed.
 
-        Takes queue, priority, max_attempts, timeout, schedule_at, schedule_in, tags, metadata, context, and ``args``: a
-        job value of the same class, or a dict of all its fields (checked against the class if the app knows it).
+        Args:
+            job: the job's id, or a filter.
+            changes: the options of `enqueue` but ``unique``; and, for one job, ``args``: a job value of the same
+                class, or a dict of all its fields. If the app knows the class, the dict is checked against it.
 
         Raises:
-            InvalidJob: a value does not fit.
-            JobNotFound: an id that is not there.
-            JobStateError: an id of a job that is running or final.
+            InvalidJob: a value does not fit, or nothing is to be changed.
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id is running or final.
 
         """
         name = (await self.get(job)).name if isinstance(job, int) else None
-        count = await self._storage.jobs.update(_one_or_many(job), changed_job(self._registry, name, changes))
+        count = await self._storage.jobs.update(job_filter(job), changed_job(self._registry, name, changes))
         if isinstance(job, int) and not count:
             record = await self.get(job)
             msg = f"job {job} ({record.name}) is {record.state}: only a waiting job can be changed"
@@ -208,15 +261,20 @@ class Client:
         return count
 
     async def delete(self, job: int | Where) -> int:
-        """Delete a job, or all that match, and return how many. A running one's outcome is refused later.
+        """Delete a job, or all jobs that match, and return how many.
+
+        Running jobs are deleted too: they go on, and then their outcome is refused.
+
+        Args:
+            job: the job's id, or a filter.
 
         Raises:
-            JobNotFound: an id that is not there.
+            JobNotFound: there is no job with this id.
 
         """
         total = 0
         while True:
-            count = await self._storage.jobs.delete(_one_or_many(job), limit=_BATCH)
+            count = await self._storage.jobs.delete(job_filter(job), limit=_BATCH)
             total += count
             if count < _BATCH:
                 break
@@ -225,49 +283,54 @@ class Client:
         return total
 
     async def prune(self) -> int:
-        """Apply the app's retention now and return how many jobs were deleted."""
+        """Apply the app's retention rules now and return how many jobs were deleted."""
         total = 0
         while count := await self._storage.jobs.prune(self._rules, limit=_BATCH):
             total += count
         return total
 
     async def failed(self) -> list[JobRecord]:
-        """Return the dead letters, the newest first, at most a hundred: for tests, empty is good."""
-        from jobrt._core.where import state  # noqa: PLC0415 - a name that would hide too much up there
-
-        return await self.query(state("discarded"))
+        """Return the discarded jobs, the newest first, at most a hundred."""
+        return await self.query(filters.state("discarded"))
 
     # ------------------------------------------------------------------ queues, workers, cron, statistics
 
-    async def queues(self, *, most: int | None = None) -> list[QueueStatus]:
-        """Return every queue that has settings or unfinished jobs.
+    async def queues(self, *, limit: int | None = None) -> list[QueueStatus]:
+        """Return the status of every queue that has settings or unfinished jobs.
 
-        With `most`, so many due jobs of each priority are counted, and as many that wait for their time: that is quick,
-        however many there are. ``more`` tells where there are more of them, ``names`` what the due ones are called.
+        Args:
+            limit: where the counting stops, for the due jobs of each priority and for the scheduled ones. It keeps the
+                call quick. ``more`` is then true where there are more, and ``names`` are the names of the due jobs.
+
         """
-        return list(await self._storage.queues.all(limit=most))
+        return list(await self._storage.queues.all(limit=limit))
 
     async def pause(self, queue: str) -> None:
-        """Let no worker claim from the queue, until it is resumed; running jobs go on."""
-        await self._storage.queues.set(_queue(queue), paused=True)
+        """Pause a queue: workers claim no job from it until it is resumed; running jobs go on."""
+        await self._storage.queues.set(queue_name(queue), paused=True)
 
     async def resume(self, queue: str) -> None:
-        """Let workers claim from the queue again."""
-        await self._storage.queues.set(_queue(queue), paused=False)
+        """Resume a queue: workers claim jobs from it again."""
+        await self._storage.queues.set(queue_name(queue), paused=False)
 
     async def scale(self, queue: str, concurrency: int | None) -> None:
-        """Change how many jobs each worker runs at once; ``None``: as configured."""
+        """Set how many jobs of a queue each worker runs at once; None resets it to what the worker's app says.
+
+        Raises:
+            InvalidSetting: the number is below 1.
+
+        """
         if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
             msg = (
                 f"queue {queue!r} cannot be scaled to {concurrency!r}: give a number above zero, or pause it"
             )
             raise InvalidSetting(msg)
         await self._storage.queues.set(
-            _queue(queue), concurrency="default" if concurrency is None else concurrency
+            queue_name(queue), concurrency="default" if concurrency is None else concurrency
         )
 
     async def workers(self) -> list[WorkerRow]:
-        """Return the workers that are alive or await rescue, with their supervision trees."""
+        """Return the workers that are alive or whose jobs are still to be rescued, with their supervision trees."""
         return list(await self._storage.workers.all())
 
     async def crons(self) -> list[CronRow]:
@@ -275,11 +338,11 @@ class Client:
         return list(await self._storage.crons.all())
 
     async def pause_cron(self, name: str) -> None:
-        """Let a cron entry tick no more, until it is resumed; raise `CronNotFound` for an unknown one."""
+        """Pause a cron entry until it is resumed; raise `CronNotFound` if there is none of that name."""
         await self._edit_cron(name, paused=True)
 
     async def resume_cron(self, name: str) -> None:
-        """Let a cron entry tick again, from now on; raise `CronNotFound` for an unknown one."""
+        """Resume a cron entry from now on; raise `CronNotFound` if there is none of that name."""
         await self._edit_cron(name, paused=False)
 
     async def update_cron(
@@ -292,21 +355,21 @@ class Client:
         missed: Missed | None = None,
         args: Mapping[str, Any] | None = None,
     ) -> None:
-        """Change a cron entry at run time, for all workers; what is None stays as it is.
+        """Change a cron entry for all workers; what is None stays as it is.
 
-        It holds over restarts, until the code that declares the entry says something else than it says now.
+        The change holds over restarts, until the code that declares the entry is changed.
 
         Args:
             name: the entry's name.
-            expression: tick by this cron expression.
-            interval: or every so many seconds (or a timedelta).
-            timezone: whose clock the expression means.
-            missed: what becomes of missed ticks.
-            args: the payload of its jobs.
+            expression: a cron expression to tick by.
+            interval: seconds or a timedelta to tick by, instead of an expression.
+            timezone: the time zone of the expression.
+            missed: what becomes of ticks that passed while no worker ran.
+            args: the payload of the entry's jobs.
 
         Raises:
-            CronNotFound: there is no such entry.
-            InvalidSetting: it could not tick; names the field. Nothing was changed.
+            CronNotFound: there is no entry of that name.
+            InvalidSetting: the entry could not tick; the message names the field. Nothing was changed.
 
         """
         changes = {
@@ -322,7 +385,10 @@ class Client:
         await self._edit_cron(name, **given)
 
     async def delete_cron(self, name: str) -> None:
-        """Remove a cron entry; raise `CronNotFound` for an unknown one. A worker that declares it adds it again."""
+        """Delete a cron entry; raise `CronNotFound` if there is none of that name.
+
+        A worker whose code declares the entry adds it again when it starts.
+        """
         if not await self._storage.crons.delete(name):
             raise _no_cron(name)
 
@@ -336,59 +402,25 @@ class Client:
             raise _no_cron(name)
 
     async def stats(self, *, since: datetime) -> list[Bucket]:
-        """Return what was enqueued, completed, failed and discarded, by hour, queue and name."""
+        """Return how many jobs were enqueued, completed, failed and discarded, by hour, queue and name.
+
+        Args:
+            since: the beginning, an aware datetime.
+
+        """
         return list(await self._storage.jobs.stats(since=since))
 
     async def totals(self, *, since: datetime | None = None) -> list[JobTotals]:
-        """Return, by queue and name, what was counted this hour, today, this month (in UTC) and in all time.
+        """Return the counts of this hour, today, this month (in UTC) and all time, by queue and name.
 
-        Jobs that were deleted or pruned count. ``since`` (aware) bounds what is read, and so what "all time" is.
+        Jobs that were deleted or pruned are counted, too.
+
+        Args:
+            since: what "all time" begins with, an aware datetime; default the first job.
+
         """
         now = await self._storage.schema.now()
         return add_up(await self._storage.jobs.stats(since=since or ALL_TIME), now=now)
-
-
-@asynccontextmanager
-async def open_client(
-    storage: Storage, registry: Registry, *, rules: Sequence[PruneRule], emit: Emitter
-) -> AsyncGenerator[Client]:
-    """Open a client. An exception of the block comes out as it is, not in a group."""
-    raised: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                yield Client(storage, registry, rules, emit, Waiting(storage, nursery))
-            except BaseException as error:
-                raised = error
-                raise
-            finally:
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        if raised is not None and group.exceptions == (raised,):
-            raise raised from raised.__cause__
-        raise
-
-
-def _where(where: Where | None) -> Where:
-    from jobrt._core.where import everything  # noqa: PLC0415 - as above
-
-    if where is None:
-        return everything()
-    if not isinstance(where, Where):
-        msg = f"{where!r} is not a filter: build one with jobrt.where"
-        raise InvalidFilter(msg)
-    return where
-
-
-def _one_or_many(job: int | Where) -> Where:
-    return where_id(job) if isinstance(job, int) else _where(job)
-
-
-def _queue(name: str) -> str:
-    if not name:
-        msg = "a queue's name is a text, and not empty"
-        raise InvalidSetting(msg)
-    return name
 
 
 def _not_found(job_id: int) -> JobNotFound:

@@ -1,4 +1,4 @@
-"""Add up what the database counted by the hour: per hour, day, month and in all time, with run times."""
+"""Totals: what the database counted by the hour, added up by hour, day, month and all time, with run times."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 __all__ = ["ALL_TIME", "Counts", "JobTotals", "add_up"]
 
 ALL_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before anything was counted."""
+"""A time before anything was counted."""
 
 _FIRST: Final = 0.001
 _GROWTH: Final = 4.0
-"""A histogram's bucket ``i`` holds run times of less than 0.001 * 4**i seconds, as `Bucket` says."""
+"""Bucket ``i`` of a histogram holds run times of less than 0.001 * 4**i seconds; see `Bucket`."""
 
 
 @attrs.frozen(kw_only=True)
 class Counts:
-    """What happened in some time. ``failed`` counts attempts, the rest jobs; ``dead`` ones were discarded.
+    """What was counted in a period. ``failed`` counts attempts, all others count jobs; ``dead`` is those discarded.
 
-    ``seconds`` is the run time of the completed jobs in all; ``histogram[i]`` counts those that took less than
-    0.001 * 4**i seconds, and the last everything above.
+    ``seconds`` is the run time of all completed jobs together. ``histogram[i]`` counts those that took less than
+    0.001 * 4**i seconds and did not fit the bucket before; the last bucket counts all that took longer.
     """
 
     enqueued: int = 0
@@ -41,14 +41,14 @@ class Counts:
 
     @property
     def mean(self) -> float | None:
-        """Return the seconds that a completed job took on average; None if there is none."""
+        """Return the seconds that a completed job took on average; None without completed jobs."""
         return self.seconds / self.completed if self.completed else None
 
     def quantile(self, part: float) -> float | None:
-        """Return seconds that at least this part of the completed jobs stayed below (0.5: half of them).
+        """Return a number of seconds that at least `part` of the completed jobs stayed below (0.5: half of them).
 
-        The histogram is coarse: it is the upper edge of a bucket, up to four times too much, and ``math.inf``
-        for the last one. None if there is none.
+        It is the upper edge of a bucket of the histogram, so up to four times too much, and ``math.inf`` for the last
+        bucket. Without completed jobs it is None.
 
         Raises:
             ValueError: `part` is not above 0 and at most 1.
@@ -57,17 +57,17 @@ class Counts:
         if not 0 < part <= 1:
             msg = f"quantile({part!r}): give a part above 0 and at most 1"
             raise ValueError(msg)
-        wanted, seen = part * sum(self.histogram), 0
-        for number, count in enumerate(self.histogram):
+        needed, seen = part * sum(self.histogram), 0
+        for index, count in enumerate(self.histogram):
             seen += count
-            if count and seen >= wanted:
-                return math.inf if number == len(self.histogram) - 1 else _FIRST * _GROWTH**number
+            if count and seen >= needed:
+                return math.inf if index == len(self.histogram) - 1 else _FIRST * _GROWTH**index
         return None
 
 
 @attrs.frozen(kw_only=True)
 class JobTotals:
-    """What was counted for the jobs of one name in one queue; hours, days and months are UTC's."""
+    """What was counted for the jobs of one name in one queue; hours, days and months are those of UTC."""
 
     queue: str
     name: str
@@ -78,7 +78,7 @@ class JobTotals:
 
 
 def add_up(buckets: Iterable[Bucket], *, now: datetime) -> list[JobTotals]:
-    """Return totals of hourly counts, by queue and name; `now` (aware) says which hour, day and month it is."""
+    """Return totals by queue and name, in their order; `now` (aware) says which hour, day and month it is."""
     groups: dict[tuple[str, str], list[Bucket]] = {}
     for bucket in buckets:
         groups.setdefault((bucket.queue, bucket.name), []).append(bucket)
@@ -89,9 +89,9 @@ def add_up(buckets: Iterable[Bucket], *, now: datetime) -> list[JobTotals]:
         JobTotals(
             queue=queue,
             name=name,
-            hour=_sum(one for one in group if one.hour >= hour),
-            day=_sum(one for one in group if one.hour >= day),
-            month=_sum(one for one in group if one.hour >= month),
+            hour=_sum(bucket for bucket in group if bucket.hour >= hour),
+            day=_sum(bucket for bucket in group if bucket.hour >= day),
+            month=_sum(bucket for bucket in group if bucket.hour >= month),
             all_time=_sum(group),
         )
         for (queue, name), group in sorted(groups.items())
@@ -99,15 +99,15 @@ def add_up(buckets: Iterable[Bucket], *, now: datetime) -> list[JobTotals]:
 
 
 def _sum(buckets: Iterable[Bucket]) -> Counts:
-    there = list(buckets)
+    found = list(buckets)
     return Counts(
-        enqueued=sum(one.enqueued for one in there),
-        completed=sum(one.completed for one in there),
-        failed=sum(one.failed for one in there),
-        dead=sum(one.dead for one in there),
-        cancelled=sum(one.cancelled for one in there),
-        seconds=sum(one.seconds for one in there),
-        histogram=_added([one.histogram for one in there if one.histogram]),
+        enqueued=sum(bucket.enqueued for bucket in found),
+        completed=sum(bucket.completed for bucket in found),
+        failed=sum(bucket.failed for bucket in found),
+        dead=sum(bucket.dead for bucket in found),
+        cancelled=sum(bucket.cancelled for bucket in found),
+        seconds=sum(bucket.seconds for bucket in found),
+        histogram=_added([bucket.histogram for bucket in found if bucket.histogram]),
     )
 
 

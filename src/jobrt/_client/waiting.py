@@ -1,4 +1,4 @@
-"""Wait for jobs to end, all of a client's waiters together: one question to the database for all of them."""
+"""Waiting for jobs to end: one query asks for all jobs that a client's tasks wait for."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Waiting"]
 _FINAL = frozenset(state.value for state in FINAL)
 _SHORTEST = 0.05
 _LONGEST = 2.0
-"""Seconds between two looks when no wake-up comes: doubling, since a job that took long takes longer."""
+"""Seconds between two queries without a wake-up. They double: a job that took long takes longer."""
 
 
 @attrs.define(eq=False)
 class Waiting:
-    """Know who waits for which job. The task that watches is started in the client's nursery by the first waiter."""
+    """The jobs that tasks of a client wait for; the first task starts the query loop in the client's nursery."""
 
     storage: Storage
     nursery: trio.Nursery
@@ -37,7 +37,7 @@ class Waiting:
         """Return when the job is final.
 
         Raises:
-            JobNotFound: there is no such job (any more).
+            JobNotFound: there is no such job, or no longer.
 
         """
         event = trio.Event()
@@ -49,40 +49,43 @@ class Waiting:
         try:
             await event.wait()
         finally:
-            self._forget(job_id, event)
+            self._remove(job_id, event)
         if job_id in self.missing:
             msg = f"there is no job {job_id}: it was deleted, or pruned after it ended"
             raise JobNotFound(msg)
 
-    def _forget(self, job_id: int, event: trio.Event) -> None:
+    def _remove(self, job_id: int, event: trio.Event) -> None:
         events = self.waiters[job_id]
         events.remove(event)
         if not events:
             del self.waiters[job_id]
 
     async def _watch(self) -> None:
-        """Look for as long as anybody waits; who comes while the last look ends is seen by the next."""
+        """Query for as long as anybody waits.
+
+        A task may begin to wait while the last query ends; then there is another round.
+        """
         try:
             while self.waiters:
-                await self._look_and_listen()
+                await self._query_and_listen()
         finally:
             self._watching = False
 
-    async def _look_and_listen(self) -> None:
-        """Look when told, or when it has been a while, until nobody waits."""
+    async def _query_and_listen(self) -> None:
+        """Query at each wake-up, and now and then without one, until nobody waits."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen)
             pause = _SHORTEST
             while self.waiters:
                 self._wake = trio.Event()
-                pause = _SHORTEST if await self._look() else min(2 * pause, _LONGEST)
+                pause = _SHORTEST if await self._query() else min(2 * pause, _LONGEST)
                 if self.waiters:
                     with trio.move_on_after(pause):
                         await self._wake.wait()
             nursery.cancel_scope.cancel()
 
-    async def _look(self) -> bool:
-        """Ask for the state of every job waited for; say whether one of them has ended."""
+    async def _query(self) -> bool:
+        """Query the states of the jobs and wake the tasks of those that are final; return whether any is."""
         try:
             states = await self.storage.jobs.await_final(tuple(self.waiters))
         except StorageUnavailable:
@@ -96,16 +99,18 @@ class Waiting:
                 for event in self.waiters.get(job_id, ()):
                     event.set()
         if ended:
-            await trio.lowlevel.checkpoint()  # the waiters leave before it is decided whether to go on
+            await (
+                trio.lowlevel.checkpoint()
+            )  # lets the tasks leave before the loop asks whether anybody waits
         return ended
 
     async def _listen(self) -> None:
         while True:
             try:
-                await self.storage.wakes.listen(self._heard)
+                await self.storage.wakes.listen(self._on_wake)
             except StorageUnavailable:
                 await trio.sleep(_LONGEST)
 
-    def _heard(self, wake: Wake) -> Any:
+    def _on_wake(self, wake: Wake) -> Any:
         if wake.kind == "finished":
             self._wake.set()

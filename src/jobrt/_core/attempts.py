@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from jobrt._core.job import Outcome
-from jobrt._core.states import End, Event
+from jobrt._core.states import End, Transition
 
 if TYPE_CHECKING:
     from jobrt._core.job import Claimed
@@ -98,18 +98,18 @@ def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
     """
     match ended.end:
         case End.CANCELLED:
-            event, spent = Event.CANCEL, True
+            event, spent = Transition.CANCEL, True
         case End.INTERRUPTED | End.LEASE_LOST:
-            event, spent = Event.GIVE_BACK, False
+            event, spent = Transition.GIVE_BACK, False
         case _:
             used_up = job.max_attempts is not None and job.attempt >= job.max_attempts
-            event, spent = (Event.DISCARD if used_up or not retry else Event.RETRY), True
+            event, spent = (Transition.DISCARD if used_up or not retry else Transition.RETRY), True
     return Outcome(
         job.id,
         job.lease,
         event,
         ended.end,
-        delay if event is Event.RETRY else 0.0,
+        delay if event is Transition.RETRY else 0.0,
         spent,
         None,
         ended.error_type,
@@ -120,7 +120,7 @@ def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
 
 def interrupted(job: Claimed, reason: str) -> Outcome:
     """Give back a job whose attempt was cut by a shutdown."""
-    return Outcome(job.id, job.lease, Event.GIVE_BACK, End.INTERRUPTED, spent=False, message=reason)
+    return Outcome(job.id, job.lease, Transition.GIVE_BACK, End.INTERRUPTED, spent=False, message=reason)
 
 
 def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float) -> Outcome:
@@ -132,15 +132,15 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
     ended = "completion" if outcome.end is None else outcome.end.value
     said = _clip(ascii(str(error))[1:-1], _MESSAGE_LIMIT)
     event, end, spent = outcome.event, outcome.end, outcome.spent
-    if event not in {Event.CANCEL, Event.DISCARD, Event.GIVE_BACK}:
+    if event not in {Transition.CANCEL, Transition.DISCARD, Transition.GIVE_BACK}:
         used_up = job.max_attempts is not None and job.attempt >= job.max_attempts
-        event, end, spent = (Event.DISCARD if used_up else Event.RETRY), End.FAILED, True
+        event, end, spent = (Transition.DISCARD if used_up else Transition.RETRY), End.FAILED, True
     return Outcome(
         job.id,
         job.lease,
         event,
         end,
-        delay if event is Event.RETRY else 0.0,
+        delay if event is Transition.RETRY else 0.0,
         spent,
         error_type=type(error).__name__,
         message=f"its outcome ({ended}) could not be written: {said}",
@@ -149,4 +149,4 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
 
 def unstarted(job: Claimed) -> Outcome:
     """Give back a job that was claimed and never begun."""
-    return Outcome(job.id, job.lease, Event.GIVE_BACK, None, spent=False)
+    return Outcome(job.id, job.lease, Transition.GIVE_BACK, None, spent=False)

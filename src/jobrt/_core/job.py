@@ -8,72 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import attrs
-
-from jobrt._core.states import End, Event, State
+from jobrt._core.states import Transition
+from jobrt._records import AttemptRecord, End, JobRecord, Progress, State
 from jobrt.errors import JobCancelled, JobDiscarded, JobFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime, timedelta
 
     from jobrt._core.unique import UniqueKey
 
 __all__ = ["AttemptRecord", "Claimed", "JobRecord", "JobRef", "NewJob", "Outcome", "Progress", "result_of"]
-
-
-@attrs.frozen
-class Progress:
-    """Progress that a running job has reported: `done` of `total`, and a note."""
-
-    done: float
-    total: float | None = None
-    note: str = ""
-
-
-@attrs.frozen
-class AttemptRecord:
-    """Record of an attempt that has ended."""
-
-    number: int
-    end: End
-    started_at: datetime
-    finished_at: datetime
-    worker: str
-    error_type: str | None = None
-    message: str | None = None
-    traceback: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class JobRecord:
-    """A job as stored in the database. Datetimes are aware and in UTC.
-
-    ``attempt`` is the number of attempts used, including a running one. ``attempts`` has the attempts that have
-    ended, oldest first; the newest hundred are kept.
-    """
-
-    id: int
-    name: str
-    queue: str
-    state: State
-    priority: int
-    attempt: int
-    max_attempts: int | None
-    args: Mapping[str, Any]
-    metadata: Mapping[str, Any]
-    tags: tuple[str, ...]
-    context: str | None
-    created_at: datetime
-    schedule_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    worker: str | None = None
-    result: Any = None
-    progress: Progress | None = None
-    saved: Any = None
-    cancel_reason: str | None = None
-    attempts: tuple[AttemptRecord, ...] = ()
 
 
 class NewJob(NamedTuple):
@@ -143,7 +87,7 @@ class Outcome(NamedTuple):
 
     id: int
     lease: int
-    event: Event = Event.COMPLETE
+    event: Transition = Transition.COMPLETE
     end: End | None = End.FINISHED
     delay: float = 0.0
     spent: bool = True

@@ -38,8 +38,8 @@ __all__ = [
     "should_retry",
 ]
 
-Backoff: TypeAlias = wait_base | Callable[[JobRecord], timedelta]
-"""Type of a job's ``BACKOFF``."""
+Backoff: TypeAlias = wait_base | Callable[[JobRecord], timedelta | float]
+"""What a job's ``BACKOFF`` may be: a tenacity wait, or a function that returns a timedelta or seconds."""
 
 RetryPredicate: TypeAlias = retry_base | Callable[[RetryCallState], bool]
 """Type of a job's ``RETRY``."""

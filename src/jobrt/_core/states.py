@@ -17,6 +17,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from jobrt._records import End, State
 from jobrt.errors import InternalError
 
 if TYPE_CHECKING:
@@ -30,40 +31,14 @@ __all__ = [
     "TRANSITIONS",
     "UNSTARTED",
     "End",
-    "Event",
     "State",
+    "Transition",
     "mermaid",
     "transition",
 ]
 
 
-class State(StrEnum):
-    """Where a job is in its life."""
-
-    SCHEDULED = "scheduled"
-    AVAILABLE = "available"
-    EXECUTING = "executing"
-    RETRYABLE = "retryable"
-    COMPLETED = "completed"
-    CANCELLED = "cancelled"
-    DISCARDED = "discarded"
-
-
-class End(StrEnum):
-    """How one attempt ended."""
-
-    FINISHED = "finished"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    SNOOZED = "snoozed"
-    CANCELLED = "cancelled"
-    INTERRUPTED = "interrupted"
-    CRASHED = "crashed"
-    LEASE_LOST = "lease_lost"
-    UNDECODABLE = "undecodable"
-
-
-class Event(StrEnum):
+class Transition(StrEnum):
     """What happens to a job."""
 
     FALL_DUE = "fall_due"
@@ -83,35 +58,35 @@ INCOMPLETE: Final = UNSTARTED | {State.EXECUTING}
 FINAL: Final = frozenset({State.COMPLETED, State.CANCELLED, State.DISCARDED})
 ALL: Final = INCOMPLETE | FINAL
 
-TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = {
-    (State.SCHEDULED, Event.FALL_DUE): State.AVAILABLE,
-    (State.SCHEDULED, Event.CLAIM): State.EXECUTING,
-    (State.SCHEDULED, Event.POSTPONE): State.SCHEDULED,
-    (State.SCHEDULED, Event.CANCEL): State.CANCELLED,
-    (State.AVAILABLE, Event.CLAIM): State.EXECUTING,
-    (State.AVAILABLE, Event.POSTPONE): State.SCHEDULED,
-    (State.AVAILABLE, Event.CANCEL): State.CANCELLED,
-    (State.RETRYABLE, Event.CLAIM): State.EXECUTING,
-    (State.RETRYABLE, Event.POSTPONE): State.RETRYABLE,
-    (State.RETRYABLE, Event.CANCEL): State.CANCELLED,
-    (State.EXECUTING, Event.COMPLETE): State.COMPLETED,
-    (State.EXECUTING, Event.RETRY): State.RETRYABLE,
-    (State.EXECUTING, Event.SNOOZE): State.SCHEDULED,
-    (State.EXECUTING, Event.GIVE_BACK): State.AVAILABLE,
-    (State.EXECUTING, Event.DISCARD): State.DISCARDED,
-    (State.EXECUTING, Event.CANCEL): State.CANCELLED,
-    (State.COMPLETED, Event.RERUN): State.AVAILABLE,
-    (State.CANCELLED, Event.RERUN): State.AVAILABLE,
-    (State.DISCARDED, Event.RERUN): State.AVAILABLE,
+TRANSITIONS: Final[Mapping[tuple[State, Transition], State]] = {
+    (State.SCHEDULED, Transition.FALL_DUE): State.AVAILABLE,
+    (State.SCHEDULED, Transition.CLAIM): State.EXECUTING,
+    (State.SCHEDULED, Transition.POSTPONE): State.SCHEDULED,
+    (State.SCHEDULED, Transition.CANCEL): State.CANCELLED,
+    (State.AVAILABLE, Transition.CLAIM): State.EXECUTING,
+    (State.AVAILABLE, Transition.POSTPONE): State.SCHEDULED,
+    (State.AVAILABLE, Transition.CANCEL): State.CANCELLED,
+    (State.RETRYABLE, Transition.CLAIM): State.EXECUTING,
+    (State.RETRYABLE, Transition.POSTPONE): State.RETRYABLE,
+    (State.RETRYABLE, Transition.CANCEL): State.CANCELLED,
+    (State.EXECUTING, Transition.COMPLETE): State.COMPLETED,
+    (State.EXECUTING, Transition.RETRY): State.RETRYABLE,
+    (State.EXECUTING, Transition.SNOOZE): State.SCHEDULED,
+    (State.EXECUTING, Transition.GIVE_BACK): State.AVAILABLE,
+    (State.EXECUTING, Transition.DISCARD): State.DISCARDED,
+    (State.EXECUTING, Transition.CANCEL): State.CANCELLED,
+    (State.COMPLETED, Transition.RERUN): State.AVAILABLE,
+    (State.CANCELLED, Transition.RERUN): State.AVAILABLE,
+    (State.DISCARDED, Transition.RERUN): State.AVAILABLE,
 }
 
-EXECUTING_TO: Final[Mapping[Event, State]] = {
+EXECUTING_TO: Final[Mapping[Transition, State]] = {
     event: after for (before, event), after in TRANSITIONS.items() if before is State.EXECUTING
 }
 """Where each end of an attempt leads."""
 
 
-def transition(state: State, event: Event) -> State:
+def transition(state: State, event: Transition) -> State:
     """Return the state that `event` leads to; raise `InternalError` for a pair the table lacks."""
     try:
         return TRANSITIONS[state, event]

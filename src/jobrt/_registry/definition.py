@@ -1,12 +1,12 @@
-"""Make a job class out of what the user wrote, and tell the rest of jobrt about it in one value."""
+"""Job classes, and their definitions: what the rest of jobrt knows of a class, as one value."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, Final, Self, Unpack, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack, dataclass_transform, overload
 
 import attrs
 from tenacity import RetryCallState
@@ -19,6 +19,7 @@ from jobrt._core.unique import Unique
 from jobrt._payload.annotations import Unresolved, enclosing_names, own_annotations, signature
 from jobrt._payload.codecs import CodecError
 from jobrt._payload.payload import Payload, payload_of
+from jobrt._registry.enqueueable import AnyJob, ResultT, Runs, Verdict
 from jobrt._registry.options import EnqueueKeywords, JobWithOptions, enqueue_options
 from jobrt._registry.settings import (
     RunIn,
@@ -52,22 +53,22 @@ _CONSTANTS: Final = frozenset(
 
 @attrs.frozen(kw_only=True, eq=False)
 class JobDefinition:
-    """All that the runtime and the client know of a job class.
+    """What the runtime and the client know of a job class.
 
     Args:
         name: stored with each job.
-        queue: where it goes unless the enqueue says otherwise.
+        queue: the queue of jobs that are enqueued without one.
         priority: higher runs first.
         max_attempts: runs in total; None for no limit.
         max_concurrency: runs at once in one worker process; None for only the queue's limit.
         timeout: seconds one attempt may take, or a function of the job's record; None for no limit.
         backoff: a tenacity wait or a function of the job's record; None for the default.
         retry: a tenacity predicate; None for every `Exception`.
-        unique: which other jobs count as the same; None for none.
-        run_in: where `run` executes.
-        job_class: what `decode` makes.
+        unique: which other jobs count as the same; None for no such rule.
+        run_in: where `run` is executed.
+        job_class: the class itself.
         run: ``run(job, ctx)``, a coroutine function for ``"trio"`` and ``"asyncio"``.
-        payload: its fields and how they are stored.
+        payload: the fields and how they are stored.
         encode: job value to JSON text; raises `InvalidJob`.
         decode: JSON text (or the dict it stands for) to job value; raises `UndecodablePayload`.
 
@@ -91,27 +92,35 @@ class JobDefinition:
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
-class Job:
-    """Be the base of job classes: the annotated fields of a subclass are its payload, `run` its work.
+class Job(AnyJob):
+    """Base class for jobs. The annotated fields of a subclass are the payload, its method `run` does the work.
 
-    The subclass becomes a frozen attrs class, in place. Define ``run(self, ctx)``, ``async def`` or ``def``.
-    Class keywords: ``abstract=True`` makes a base that is not a job itself (one without `run` is that anyway);
-    ``kw_only=True`` makes the fields keyword-only.
+    A subclass becomes a frozen attrs class, in place. It defines ``run(self, ctx)``, as ``async def`` or ``def``.
 
-    Constants, all optional and all inherited but ``NAME``:
+    Class keywords:
 
-    ==================  ===============================================================================
-    ``NAME``            stored with each job; the class's name
-    ``QUEUE``           the queue it goes to; ``"default"``
-    ``PRIORITY``        higher runs first; 0
-    ``MAX_ATTEMPTS``    runs in total, None for no limit; 5
-    ``MAX_CONCURRENCY`` runs at once in one worker process, None for only the queue's limit; None
-    ``TIMEOUT``         seconds, timedelta or function of the job's record, for one attempt; None
-    ``BACKOFF``         a tenacity wait or function of the job's record; None for 2, 4, 8 … s ±10 %
-    ``RETRY``           a tenacity predicate over the error; None for every `Exception`
-    ``UNIQUE``          a `Unique`; None
-    ``RUN_IN``          ``"trio"``, ``"thread"``, ``"process"``, ``"asyncio"``; None decides by `run`
-    ==================  ===============================================================================
+    * ``abstract=True``: the class is a base for jobs, not a job; so is every class without `run`.
+    * ``kw_only=True``: the fields are keyword-only.
+
+    Constants; all are optional, and all but ``NAME`` are inherited:
+
+    =================== =================================================================== ================
+    Constant            Meaning                                                             Default
+    =================== =================================================================== ================
+    ``NAME``            name that is stored with each job                                   the class's name
+    ``QUEUE``           name of the queue                                                   ``"default"``
+    ``PRIORITY``        higher runs first                                                   0
+    ``MAX_ATTEMPTS``    runs in total; None: no limit                                       5
+    ``MAX_CONCURRENCY`` runs at once in one worker process; None: only the queue's limit    None
+    ``TIMEOUT``         time limit of one attempt: seconds, a timedelta, a function of the  None
+                        job's record; None: no limit
+    ``BACKOFF``         delay before the next attempt: a tenacity wait, a function of the   None
+                        job's record; None: 2, 4, 8 … s, ±10 %, at most 7 days
+    ``RETRY``           a tenacity predicate over the exception; None: every `Exception`    None
+    ``UNIQUE``          a `Unique`; None: equal jobs are different jobs                     None
+    ``RUN_IN``          ``"trio"``, ``"thread"``, ``"process"`` or ``"asyncio"``; None:     None
+                        ``"trio"`` for ``async def``, ``"thread"`` for ``def``
+    =================== =================================================================== ================
     """
 
     NAME: ClassVar[str]
@@ -120,8 +129,8 @@ class Job:
     MAX_ATTEMPTS: ClassVar[int | None] = 5
     MAX_CONCURRENCY: ClassVar[int | None] = None
     TIMEOUT: ClassVar[Timeout] = None
-    # Spelled out, not `Backoff | None`: mypy takes a function given here for a method if the union is nested.
-    BACKOFF: ClassVar[wait_base | Callable[[JobRecord], timedelta] | None] = None
+    # Written out, not as `Backoff | None`: if the union is nested, mypy takes a function for a method.
+    BACKOFF: ClassVar[wait_base | Callable[[JobRecord], timedelta | float] | None] = None
     RETRY: ClassVar[retry_base | Callable[[RetryCallState], bool] | None] = None
     UNIQUE: ClassVar[Unique | None] = None
     RUN_IN: ClassVar[RunIn | None] = None
@@ -132,7 +141,7 @@ class Job:
         super().__init_subclass__(**others)
         _make_attrs(cls, kw_only=kw_only)
         if "NAME" not in vars(cls):
-            cls.NAME = cls.__name__  # pyright: ignore[reportConstantRedefinition]  # here it gets its value
+            cls.NAME = cls.__name__  # pyright: ignore[reportConstantRedefinition]  # its only value
         settings = _settings(cls)
         run = None if abstract else _runner(cls)
         if run is None:
@@ -140,14 +149,37 @@ class Job:
             return
         local = enclosing_names(cls, inspect.currentframe())
         cls.__jobrt_definition__ = _Pending({**settings, **run}, local)
-        with contextlib.suppress(_NotYet):  # a name may come later in the module; the first use asks again
+        with contextlib.suppress(
+            _NotYet
+        ):  # a name may be defined later in the module; the first use tries again
             definition_of(cls)
 
+    if TYPE_CHECKING:  # at run time it would hide the `run` of a class that follows `Job` among the bases
+
+        def run(self, ctx: Any, /) -> Any:
+            """Do the job, as ``async def`` or ``def``; a class without a `run` is abstract.
+
+            Args:
+                ctx: the attempt's `Context`.
+
+            Returns:
+                The job's result: any JSON value of at most 256 KiB; or `Snooze`, `Cancel`, `Discard` or `After`.
+
+            """
+
+        @overload
+        def __jobrt_result__(self: Runs[Coroutine[Any, Any, Verdict] | Verdict]) -> Any: ...
+        @overload
+        def __jobrt_result__(self: Runs[Coroutine[Any, Any, ResultT]]) -> ResultT: ...
+        @overload
+        def __jobrt_result__(self: Runs[ResultT]) -> ResultT: ...
+        def __jobrt_result__(self) -> Any: ...
+
     def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[Self]:
-        """Return this job with options for its enqueueing: queue, priority, schedule, tags and so on.
+        """Return this job with options of its own: queue, priority, schedule, tags and so on; see `Client.enqueue`.
 
         Raises:
-            InvalidJob: an option is wrong.
+            InvalidJob: an option is unknown, or its value is wrong.
 
         """
         return JobWithOptions(self, enqueue_options(type(self).__name__, options))
@@ -158,14 +190,17 @@ class Job:
 
 @attrs.frozen
 class _Pending:
-    """A definition that waits for its annotations: checked settings, and names local to a function."""
+    """Definition whose annotations are still to be resolved.
+
+    ``settings`` are the checked constants; ``local`` holds the local names of the function that defines the class.
+    """
 
     settings: dict[str, Any]
     local: dict[str, Any]
 
 
 class _NotYet(InvalidJob):
-    """Say that an annotation names something that is not defined, which at class creation is no error."""
+    """Raised if an annotation names something undefined; while the class is made, that is no error yet."""
 
 
 def definition_of(job: type[Job] | Job) -> JobDefinition:
@@ -212,7 +247,7 @@ def _abstract(cls: type) -> str:
 
 
 def _make_abstract(cls: type[Job]) -> None:
-    """Keep anybody from making values of a base class; subclasses get constructors of their own."""
+    """Make the constructor raise `InvalidJob`; subclasses get constructors of their own."""
 
     def __init__(_self: object, *_args: object, **_kwargs: object) -> None:  # noqa: N807
         raise InvalidJob(_abstract(cls))
@@ -228,7 +263,7 @@ def _make_attrs(cls: type[Job], *, kw_only: bool) -> None:
     """Make a frozen attrs class of `cls`, in place."""
     owner = cls.__name__
     if "__init__" in vars(cls):
-        msg = f"{owner}.__init__ cannot be kept: the fields make it; use defaults, converters, __attrs_post_init__"
+        msg = f"{owner}.__init__ is made from the fields: use defaults, converters or __attrs_post_init__ instead"
         raise InvalidJob(msg)
     for name in _CONSTANTS & own_annotations(cls).keys() - vars(cls).keys():
         msg = f"{owner}.{name} is annotated but has no value: write {name} = …; it is a constant, not a field"
@@ -243,13 +278,13 @@ def _make_attrs(cls: type[Job], *, kw_only: bool) -> None:
 
 
 def _only_fields(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Return the fields that make the payload: constants that were annotated are constants all the same."""
+    """Return the fields of the payload, checked; a constant with an annotation is no field."""
     kept = [field for field in fields if field.name not in _CONSTANTS]
     optional_seen = False
     for field in kept:
         label = f"{cls.__name__}.{field.name}"
         if field.name in _RESERVED or field.name.startswith("_"):
-            msg = f"{label}: a field cannot be called that; its name is taken, or begins with an underscore"
+            msg = f"{label}: a field cannot have this name: jobrt uses it, or it begins with an underscore"
             raise InvalidJob(msg)
         if type(field.default).__hash__ is None:
             msg = (
@@ -292,7 +327,7 @@ def _settings(cls: type[Job]) -> dict[str, Any]:
 
 
 def _runner(cls: type[Job]) -> dict[str, Any] | None:
-    """Return `run` and where it executes; None if the class has no `run` (yet)."""
+    """Return `run` and where it is executed; None if the class has no `run`."""
     owner, run = cls.__name__, inspect.getattr_static(cls, "run", None)
     if cls.RUN_IN is not None:
         checked_run_in(f"{owner}.RUN_IN", cls.RUN_IN)
@@ -302,7 +337,7 @@ def _runner(cls: type[Job]) -> dict[str, Any] | None:
         msg = f"{owner}.run must be a method: async def run(self, ctx), or def run(self, ctx)"
         raise InvalidJob(msg)
     if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
-        msg = f"{owner}.run has a yield in it, so that calling it would run nothing; return instead"
+        msg = f"{owner}.run is a generator, so calling it would run nothing: use return, not yield"
         raise InvalidJob(msg)
     try:
         signature(run).bind(None, None)
@@ -313,15 +348,15 @@ def _runner(cls: type[Job]) -> dict[str, Any] | None:
 
 
 def _place(cls: type[Job], *, is_async: bool) -> RunIn:
-    """Return where `run` executes; refuse what cannot work there."""
+    """Return where `run` is executed; raise `InvalidJob` if it cannot be executed there."""
     owner = cls.__name__
     if cls.RUN_IN is None:
         return "trio" if is_async else "thread"
     if is_async != (cls.RUN_IN in {"trio", "asyncio"}):
         kind, places = ("async def", "'trio' or 'asyncio'") if is_async else ("def", "'thread' or 'process'")
-        msg = f"{owner}.RUN_IN is {cls.RUN_IN!r}, but run is {kind}: that runs in {places}"
+        msg = f"{owner}.RUN_IN is {cls.RUN_IN!r}, but run is {kind}: use {places}"
         raise InvalidJob(msg)
     if cls.RUN_IN == "process" and "<locals>" in cls.__qualname__:
-        msg = f"{owner}.RUN_IN is 'process', but another process cannot import {cls.__qualname__}: move it to a module"
+        msg = f"{owner}.RUN_IN is 'process', but a process cannot import {cls.__qualname__}: move it to module level"
         raise InvalidJob(msg)
     return cls.RUN_IN

@@ -1,4 +1,4 @@
-"""Make jobs out of functions: the parameters after the first are the fields."""
+"""Job functions: the parameters after the first are the fields of a job class."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+)
 
 import attrs
 
@@ -26,7 +38,7 @@ R = TypeVar("R")
 
 
 class JobKeywords(TypedDict, total=False):
-    """The keywords of ``@app.job(...)``: the constants of a job class, in lower case."""
+    """Keywords of ``@app.job(...)``: the constants of a job class, in lower case."""
 
     name: str
     queue: str
@@ -41,32 +53,44 @@ class JobKeywords(TypedDict, total=False):
 
 
 class JobDecorator(Protocol):
-    """What ``@app.job(...)`` returns."""
+    """Type of the decorator that ``@app.job(...)`` returns."""
 
     def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> FunctionJob[P, R]:
-        """Make a job of a function."""
+        """Make a function a job."""
         ...
 
 
+class FunctionCall(Job, Generic[R_co], abstract=True):
+    """Job value of a function job: the function with its arguments, to be called when the job runs."""
+
+    if TYPE_CHECKING:
+
+        def run(self, ctx: Any, /) -> R_co:
+            """Call the function with the context and the job's fields."""
+            ...
+
+
 class FunctionJob(Generic[P, R_co]):
-    """A function that is also a job: ``resize.new(path=…)`` makes the job value, ``resize(ctx, …)`` just calls it.
+    """Function that is also a job: ``resize.new(path=…)`` makes the job value, ``resize(ctx, …)`` calls the function.
 
     ``job_class`` is the job class that was made of it.
     """
 
-    job_class: type[Job]
+    job_class: type[FunctionCall[R_co]]
 
-    def __init__(self, function: Callable[Concatenate[Any, P], R_co], job_class: type[Job]) -> None:
+    def __init__(
+        self, function: Callable[Concatenate[Any, P], R_co], job_class: type[FunctionCall[R_co]]
+    ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self.job_class = job_class
 
     def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function as if it were no job."""
+        """Call the function, as if it were no job."""
         return self._function(ctx, *args, **kwargs)
 
-    def new(self, *args: P.args, **kwargs: P.kwargs) -> Job:
-        """Return the job value: the function with these arguments, to be run some time."""
+    def new(self, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R_co]:
+        """Return the job value: the function with these arguments, to be enqueued."""
         return self.job_class(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -80,25 +104,27 @@ class FunctionJob(Generic[P, R_co]):
 def make_function_job(
     function: Callable[Concatenate[Any, P], R], /, **options: Unpack[JobKeywords]
 ) -> FunctionJob[P, R]:
-    """Make a job of a function.
+    """Make a function a job.
 
     Raises:
         InvalidJob: a parameter cannot be a field, or an option is wrong.
 
     """
     if not inspect.isfunction(function):
-        msg = f"{function!r} is no function: @app.job decorates functions; job classes go into App(jobs=[…])"
+        msg = (
+            f"{function!r} is not a function: @app.job decorates functions; job classes go into App(jobs=[…])"
+        )
         raise InvalidJob(msg)
     if not function.__name__.isidentifier():
-        msg = f"{function!r} has no name that could be stored with its jobs: write it as def name(ctx, …)"
+        msg = f"{function!r} has no name to store with its jobs: write it as def name(ctx, …)"
         raise InvalidJob(msg)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        msg = f"{function.__name__} has a yield in it, so that calling it would run nothing; return instead"
+        msg = f"{function.__name__} is a generator, so calling it would run nothing: use return, not yield"
         raise InvalidJob(msg)
     return FunctionJob(function, _job_class(function, options))
 
 
-def _job_class(function: types.FunctionType, options: JobKeywords) -> type[Job]:
+def _job_class(function: types.FunctionType, options: JobKeywords) -> type[FunctionCall[Any]]:
     fields = _fields(function)
     namespace: dict[str, Any] = {
         **_constants(function, options),
@@ -110,8 +136,8 @@ def _job_class(function: types.FunctionType, options: JobKeywords) -> type[Job]:
         "__repr__": _repr,
         "run": _run(function),
     }
-    made = types.new_class(function.__name__, (Job,), {}, lambda body: body.update(namespace))
-    return cast("type[Job]", made)
+    made = types.new_class(function.__name__, (FunctionCall,), {}, lambda body: body.update(namespace))
+    return cast("type[FunctionCall[Any]]", made)
 
 
 def _constants(function: types.FunctionType, options: JobKeywords) -> dict[str, Any]:
@@ -132,7 +158,7 @@ def _run(function: types.FunctionType) -> Callable[[Any, Any], Any]:
         return function(ctx, **vars(self))
 
     chosen = run_async if inspect.iscoroutinefunction(function) else run
-    # So that a worker process finds it by name, as it finds the class.
+    # A worker process finds it by this name, as it finds the class.
     chosen.__module__, chosen.__name__ = function.__module__, "run"
     chosen.__qualname__ = f"{function.__qualname__}.job_class.run"
     return chosen
@@ -144,13 +170,16 @@ def _repr(job: object) -> str:
 
 
 def _fields(function: types.FunctionType) -> dict[str, tuple[Any, Any]]:
-    """Return annotation and attrs field for each parameter but the first."""
+    """Return the annotation and the attrs field of each parameter but the first."""
     name = function.__name__
     parameters = list(signature(function).parameters.values())
     if not parameters or parameters[0].kind not in _CONTEXT_KINDS or parameters[0].annotation in _NO_CONTEXT:
         msg = f"{name}{signature(function)}: the first parameter is the context: def {name}(ctx, …)"
         raise InvalidJob(msg)
-    return {one.name: (one.annotation, _field(f"{name}.{one.name}", one)) for one in parameters[1:]}
+    return {
+        parameter.name: (parameter.annotation, _field(f"{name}.{parameter.name}", parameter))
+        for parameter in parameters[1:]
+    }
 
 
 _CONTEXT_KINDS: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -161,10 +190,10 @@ _NO_CONTEXT: Final = frozenset(
 
 def _field(label: str, parameter: inspect.Parameter) -> Any:
     if parameter.kind not in {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
-        msg = f"{label} is {parameter.kind.description}: a job's fields have names; write them out"
+        msg = f"{label} is {parameter.kind.description}: a job's fields have names, so write a parameter for each"
         raise InvalidJob(msg)
     if parameter.annotation is inspect.Parameter.empty:
-        msg = f"{label} has no annotation, so nobody knows how to store it; write {parameter.name}: str, for example"
+        msg = f"{label} has no annotation, which decides how it is stored: write {parameter.name}: str, for example"
         raise InvalidJob(msg)
     default = attrs.NOTHING if parameter.default is inspect.Parameter.empty else parameter.default
     if type(default).__hash__ is None:

@@ -1,36 +1,55 @@
-"""Turn a job value, or a stored payload, into what the storage inserts."""
+"""New jobs: what the storage inserts for a job value or a cron tick, and what it changes for an update."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from jobrt._core.job import NewJob
 from jobrt._core.unique import unique_key
-from jobrt._registry.options import UNSET, EnqueueKeywords, EnqueueOptions, JobWithOptions, enqueue_options
+from jobrt._registry.definition import Job, JobDefinition
+from jobrt._registry.enqueueable import Enqueueable
+from jobrt._registry.options import (
+    UNSET,
+    ChangeKeywords,
+    EnqueueKeywords,
+    EnqueueOptions,
+    JobWithOptions,
+    enqueue_options,
+)
 from jobrt._registry.registry import NO_OPTIONS, Registry, take_apart
 from jobrt.errors import InvalidJob, UnknownJob
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from jobrt._core.unique import Unique, UniqueKey
-    from jobrt._registry.definition import Job, JobDefinition
 
-__all__ = ["changed_job", "new_job", "stored_options", "tick_job"]
+__all__ = ["UpdateKeywords", "changed_job", "new_job", "stored_options", "tick_job"]
 
 
-def new_job(registry: Registry, job: Job | JobWithOptions[Any], **given: Unpack[EnqueueKeywords]) -> NewJob:
-    """Return a job value as the storage takes it; `given` options win over those of `job.with_options`.
+class UpdateKeywords(ChangeKeywords, total=False):
+    """Keywords of `Client.update`: the options of `enqueue` but ``unique``, and the payload.
+
+    ``args``: a job value of the same class, or a dict of all its fields.
+    """
+
+    args: Job | Mapping[str, Any]
+
+
+def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKeywords]) -> NewJob:
+    """Return what the storage inserts for a job value; `given` options win over those of `job.with_options`.
 
     Raises:
-        InvalidJob: a field or an option is wrong; names it.
-        UnknownJob: the registry has jobs, but not this one. An empty one is a mere client's and takes any.
+        InvalidJob: a field or an option is wrong; the message names it.
+        UnknownJob: the registry has jobs, but not this class. An empty registry takes any: it is that of a program
+            that only enqueues.
 
     """
     definition, value, options = take_apart(job)
     if definition.name not in registry and len(registry):
-        msg = f"{definition.name!r} is not a job of this app: add it to App(jobs=…), or nobody here would run it"
+        msg = (
+            f"{definition.name!r} is not a job of this app: add it to App(jobs=…), or no worker would run it"
+        )
         raise UnknownJob(msg)
     if given:
         options = options.replaced_by(enqueue_options(definition.name, given))
@@ -40,10 +59,10 @@ def new_job(registry: Registry, job: Job | JobWithOptions[Any], **given: Unpack[
 def tick_job(
     registry: Registry, name: str, *, args: Mapping[str, Any], options: Mapping[str, Any]
 ) -> NewJob | None:
-    """Return the job of a cron tick, or None if the registry does not know its name.
+    """Return what the storage inserts for a cron tick, or None if the registry does not know the job's name.
 
     Raises:
-        InvalidJob: the stored payload or an option no longer fits.
+        InvalidJob: the stored payload or an option no longer fits the job's class.
 
     """
     try:
@@ -55,10 +74,10 @@ def tick_job(
 
 
 def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
-    """Return, JSON-able, the options that a cron entry keeps for the jobs it enqueues.
+    """Return the options that a cron entry keeps for its jobs, as values that JSON can carry.
 
     Raises:
-        InvalidJob: an option that makes no sense for a job that is enqueued again and again.
+        InvalidJob: an option makes no sense for a job that is enqueued again and again.
 
     """
     if not isinstance(job, JobWithOptions):
@@ -76,7 +95,7 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
 
 
 def _new(definition: JobDefinition, args: str, options: EnqueueOptions) -> NewJob:
-    if options is NO_OPTIONS and definition.unique is None:  # as most are: a third of what making one takes
+    if options is NO_OPTIONS and definition.unique is None:  # the usual case, in a third of the time
         return NewJob(definition.name, args, definition.queue, definition.priority, definition.max_attempts)
     queue = definition.queue if options.queue is UNSET else options.queue
     return NewJob(
@@ -107,16 +126,16 @@ def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]
     """Return the changes of `Client.update` as `JobStore.update` takes them.
 
     Args:
-        registry: checks a new payload, if it knows the job.
+        registry: the known jobs; a new payload of one of them is checked.
         name: the job's name; None for jobs of any name, whose payload cannot be changed.
-        changes: options of `enqueue` (but ``unique``), and ``args``.
+        changes: the keywords of `Client.update`.
 
     Raises:
-        InvalidJob: a value does not fit, or there is nothing to change.
+        InvalidJob: a value does not fit, or nothing is to be changed.
 
     """
     if not changes:
-        msg = "update: give what is to be changed"
+        msg = "update: name at least one change"
         raise InvalidJob(msg)
     given = {key: value for key, value in changes.items() if key != "args"}
     if "unique" in given:
@@ -136,7 +155,7 @@ _FIELD_OF = {"schedule_in": "delay", "metadata": "metadata_text"}
 
 def _changed_args(registry: Registry, name: str | None, args: Any) -> str:
     if name is None:
-        msg = "update: args can be changed for one job at a time"
+        msg = "update: args can only be changed for one job, by its id"
         raise InvalidJob(msg)
     try:
         definition = registry.get(name)
@@ -144,6 +163,6 @@ def _changed_args(registry: Registry, name: str | None, args: Any) -> str:
         return json.dumps(args, sort_keys=True, separators=(",", ":"), allow_nan=False)
     value = definition.decode(args) if isinstance(args, dict) else args
     if not isinstance(value, definition.job_class):
-        msg = f"update: args is {args!r}: give a {definition.job_class.__name__}, or a dict of its fields"
+        msg = f"update: args is {args!r}: give a {definition.job_class.__name__} or a dict of its fields"
         raise InvalidJob(msg)
     return definition.encode(value)

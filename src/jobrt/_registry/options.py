@@ -1,4 +1,4 @@
-"""Hold what may be decided for one job value when it is enqueued, instead of by its class."""
+"""Options of one job value: what is decided when it is enqueued, instead of by its class."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import attrs
 
 from jobrt._core.unique import Unique
 from jobrt._payload.payload import encode_json
+from jobrt._registry.enqueueable import AnyJob, Enqueueable, ResultT
 from jobrt._registry.settings import (
     checked_count,
     checked_name,
@@ -20,14 +21,19 @@ from jobrt._registry.settings import (
 )
 from jobrt.errors import InvalidJob
 
-if TYPE_CHECKING:
-    from jobrt._registry.definition import Job
-
-__all__ = ["UNSET", "EnqueueKeywords", "EnqueueOptions", "JobWithOptions", "Unset", "enqueue_options"]
+__all__ = [
+    "UNSET",
+    "ChangeKeywords",
+    "EnqueueKeywords",
+    "EnqueueOptions",
+    "JobWithOptions",
+    "Unset",
+    "enqueue_options",
+]
 
 
 class Unset(enum.Enum):
-    """Stand for an option that was not given, where None has a meaning of its own."""
+    """Type of `UNSET`, the value of an option that was not given, where None has a meaning of its own."""
 
     UNSET = "unset"
 
@@ -40,13 +46,18 @@ UNSET: Final = Unset.UNSET
 _Unset = Literal[Unset.UNSET]
 
 
-class EnqueueKeywords(TypedDict, total=False):
-    """The options of `enqueue` and `with_options`; one that is left out is decided by the job's class.
+class ChangeKeywords(TypedDict, total=False):
+    """Options of `enqueue` that can also be changed later, while the job waits.
 
-    ``queue``: its name. ``priority``: higher runs first. ``max_attempts``: None for no limit.
-    ``timeout``: seconds or a timedelta; None leaves it to the class. ``schedule_at``: an aware datetime.
-    ``schedule_in``: seconds or a timedelta from the database's now. ``tags``: texts. ``metadata``: a dict of
-    plain JSON. ``context``: why the job exists. ``unique``: None for no such rule.
+    * ``queue``: the queue's name.
+    * ``priority``: higher runs first.
+    * ``max_attempts``: runs in total; None for no limit.
+    * ``timeout``: seconds or a timedelta for one attempt; None for that of the class.
+    * ``schedule_at``: when it is due, an aware datetime.
+    * ``schedule_in``: or in how many seconds (or a timedelta) from the database's now.
+    * ``tags``: texts to find it by.
+    * ``metadata``: a dict of plain JSON.
+    * ``context``: a text that says why the job exists.
     """
 
     queue: str
@@ -58,14 +69,22 @@ class EnqueueKeywords(TypedDict, total=False):
     tags: Iterable[str]
     metadata: Mapping[str, Any]
     context: str | None
+
+
+class EnqueueKeywords(ChangeKeywords, total=False):
+    """Options of `enqueue` and `with_options`; the job's class decides about those left out.
+
+    * ``unique``: which other jobs count as the same; None for no such rule.
+    """
+
     unique: Unique | None
 
 
 @attrs.frozen(kw_only=True)
 class EnqueueOptions:
-    """Checked options; what is `UNSET` is the class's to decide, or empty.
+    """Checked options; for one that is `UNSET` the job's class decides.
 
-    ``delay`` is what ``schedule_in`` said; ``timeout`` is in seconds; ``metadata_text`` is the metadata as JSON.
+    ``delay`` is the value of ``schedule_in``; ``timeout`` is in seconds; ``metadata_text`` is the metadata as JSON.
     """
 
     queue: str | _Unset = UNSET
@@ -81,13 +100,13 @@ class EnqueueOptions:
     unique: Unique | _Unset | None = UNSET
 
     def replaced_by(self, later: EnqueueOptions) -> EnqueueOptions:
-        """Return these options with those that `later` gives put over them."""
+        """Return these options, replaced by those of `later` that are set."""
         given = {
             field.name: getattr(later, field.name)
             for field in attrs.fields(EnqueueOptions)
             if getattr(later, field.name) != field.default
         }
-        if later.schedule_at is not None or later.delay is not None:  # either takes the place of the other
+        if later.schedule_at is not None or later.delay is not None:  # each replaces the other
             given |= {"schedule_at": later.schedule_at, "delay": later.delay}
         if later.metadata is not UNSET:
             given["metadata_text"] = later.metadata_text
@@ -95,10 +114,10 @@ class EnqueueOptions:
 
 
 def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
-    """Check options; `label` names the job in messages.
+    """Return options, checked; `label` names the job in messages.
 
     Raises:
-        InvalidJob: an option is unknown or wrong.
+        InvalidJob: an option is unknown, or its value is wrong.
 
     """
     checked: dict[str, Any] = {}
@@ -139,13 +158,13 @@ def _checked_delay(label: str, value: object) -> timedelta:
     try:
         return timedelta(seconds=seconds)
     except OverflowError:
-        msg = f"{label} is {value!r}: that is beyond the end of time"
+        msg = f"{label} is {value!r}: that is after the year 9999"
         raise InvalidJob(msg) from None
 
 
 def _checked_tags(label: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        msg = f"{label} is {value!r}: give a list of texts"
+        msg = f"{label} is {value!r}: give a list of strings"
         raise InvalidJob(msg)
     tags = cast("Iterable[object]", value)
     return tuple(dict.fromkeys(checked_name(label, tag, what="tag") for tag in tags))
@@ -162,9 +181,9 @@ def _checked_context(label: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        msg = f"{label} is {value!r}: give a text that says why the job exists"
+        msg = f"{label} is {value!r}: give a string that says why the job exists"
         raise InvalidJob(msg)
-    encode_json(value, label=label)  # for what no database takes
+    encode_json(value, label=label)  # refuses what no database can store
     return value
 
 
@@ -178,21 +197,25 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
 }
 
 
-J_co = TypeVar("J_co", bound="Job", covariant=True)
+JobT_co = TypeVar("JobT_co", covariant=True)
 
 
 @attrs.frozen
-class JobWithOptions(Generic[J_co]):
-    """A job value with options of its own, on its way into `enqueue` or `enqueue_many`."""
+class JobWithOptions(AnyJob, Generic[JobT_co]):
+    """Job value with options of its own, to be passed to `enqueue` or `enqueue_many`."""
 
-    job: J_co
+    job: JobT_co
     options: EnqueueOptions
 
-    def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[J_co]:
-        """Return the job with these options put over those it has.
+    if TYPE_CHECKING:
+
+        def __jobrt_result__(self: JobWithOptions[Enqueueable[ResultT]]) -> ResultT: ...
+
+    def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[JobT_co]:
+        """Return the job with these options added; they replace options of the same name.
 
         Raises:
-            InvalidJob: an option is wrong.
+            InvalidJob: an option is unknown, or its value is wrong.
 
         """
         later = enqueue_options(type(self.job).__name__, options)

@@ -1,4 +1,4 @@
-"""Keep the jobs of an app by name."""
+"""Registry of the jobs of an app, by name."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["Registry", "take_apart"]
 
 @attrs.define(eq=False)
 class Registry:
-    """The jobs that an app can run and make, by name."""
+    """Jobs that an app can enqueue and run, by name."""
 
     by_name: dict[str, JobDefinition] = attrs.field(factory=dict[str, JobDefinition], init=False)
 
     def add(self, job: type[Job] | FunctionJob[Any, Any]) -> JobDefinition:
-        """Add a job class or job function and return its definition; adding one twice changes nothing.
+        """Add a job class or a function job and return its definition; to add it twice changes nothing.
 
         Raises:
             DuplicateJobName: another class has that name.
-            InvalidJob: it is no job, is abstract, or has an annotation that cannot be resolved.
+            InvalidJob: it is not a job, is abstract, or has an annotation that cannot be resolved.
 
         """
         definition = definition_of(_job_class(job))
-        there = self.by_name.setdefault(definition.name, definition)
-        if there is not definition:
+        known = self.by_name.setdefault(definition.name, definition)
+        if known is not definition:
             msg = (
-                f"two jobs are called {definition.name!r}: {_where(there)} and {_where(definition)}; "
+                f"two jobs are called {definition.name!r}: {_where(known)} and {_where(definition)}; "
                 "give one of them another NAME"
             )
             raise DuplicateJobName(msg)
@@ -44,7 +44,7 @@ class Registry:
         """Return the definition of that name.
 
         Raises:
-            UnknownJob: there is none; the message says what comes close.
+            UnknownJob: there is none; the message suggests similar names.
 
         """
         try:
@@ -60,7 +60,7 @@ class Registry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names, sorted."""
+        """Return the names of the jobs, sorted."""
         return tuple(sorted(self.by_name))
 
     def __contains__(self, name: object) -> bool:
@@ -95,25 +95,23 @@ def _where(definition: JobDefinition) -> str:
 NO_OPTIONS = EnqueueOptions()
 
 
-def take_apart(job: Job | JobWithOptions[Job]) -> tuple[JobDefinition, Job, EnqueueOptions]:
-    """Return definition, value and options of what somebody wants to enqueue.
+def take_apart(job: object) -> tuple[JobDefinition, Job, EnqueueOptions]:
+    """Return the definition, the value and the options of a job that is to be enqueued.
 
     Raises:
-        InvalidJob: it is no job value; says what to write instead.
+        InvalidJob: it is not a job value; the message says what to write instead.
 
     """
     if isinstance(job, Job):
         return definition_of(job), job, NO_OPTIONS
     if isinstance(job, JobWithOptions):
         return definition_of(job.job), job.job, job.options
-    raise InvalidJob(_no_job(job))
+    raise InvalidJob(_not_a_job(job))
 
 
-def _no_job(value: object) -> str:
+def _not_a_job(value: object) -> str:
     if isinstance(value, FunctionJob):
-        return f"{value!r} is no job value: write {value.job_class.__name__}.new(…)"
+        return f"{value!r} is not a job value: write {value.job_class.__name__}.new(…)"
     if isinstance(value, type) and issubclass(value, Job):
         return f"{value.__name__} is a class, not a job value: write {value.__name__}(…)"
-    return (
-        f"{value!r} is no job value: make one with a jobrt.Job class, or with .new(…) of an @app.job function"
-    )
+    return f"{value!r} is not a job value: make one with a jobrt.Job class, or with .new(…) of an @app.job function"

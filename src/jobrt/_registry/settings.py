@@ -1,7 +1,7 @@
-"""Check the settings of jobs: class constants, decorator keywords, enqueue options.
+"""Checks of the settings of jobs: class constants, decorator keywords, options of enqueue.
 
-Each function takes the setting's full name for the message and returns the value as the rest of jobrt wants
-it, or raises `InvalidJob` that says what to write instead.
+Each function takes the full name of a setting, for messages, and its value. It returns the value as the rest of jobrt
+uses it, or raises `InvalidJob` with a message that says what to write instead.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ __all__ = [
 ]
 
 RunIn: TypeAlias = Literal["trio", "thread", "process", "asyncio"]
-"""Where a job's `run` executes."""
+"""Where a job's `run` is executed."""
 
 Timeout: TypeAlias = float | timedelta | Callable[[JobRecord], float | timedelta | None] | None
-"""How long one attempt may take: seconds, a timedelta, or a function of the job's record; None for no limit."""
+"""Time limit of one attempt: seconds, a timedelta, or a function of the job's record; None for no limit."""
 
 _LONGEST_NAME: Final = 200
 _INT32: Final = 2**31
 
 
 def checked_name(label: str, value: object, *, what: str = "name") -> str:
-    """Return a name of a job, queue or tag: a text that people can read and type."""
+    """Return the name of a job, queue or tag: printable, without blanks around it, of at most 200 characters."""
     if (
         isinstance(value, str)
         and value.isprintable()
@@ -51,7 +51,7 @@ def checked_name(label: str, value: object, *, what: str = "name") -> str:
 
 
 def checked_priority(label: str, value: object) -> int:
-    """Return a priority: a 32-bit int, higher runs first."""
+    """Return a priority: a 32-bit int."""
     if isinstance(value, int) and not isinstance(value, bool) and -_INT32 <= value < _INT32:
         return value
     msg = f"{label} is {value!r}: give an int between -2147483648 and 2147483647; higher runs first"
@@ -59,7 +59,7 @@ def checked_priority(label: str, value: object) -> int:
 
 
 def checked_count(label: str, value: object, *, without: str) -> int | None:
-    """Return a number of attempts or runs; None is no limit, which is what `without` says."""
+    """Return a number of attempts or runs; None for no limit, which `without` describes in the message."""
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _INT32:
@@ -69,7 +69,7 @@ def checked_count(label: str, value: object, *, without: str) -> int | None:
 
 
 def checked_seconds(label: str, value: object, *, least: str = "above zero") -> float:
-    """Return a duration in seconds, `least` ``"above zero"`` or ``"from zero up"``."""
+    """Return a duration in seconds; `least` is ``"above zero"`` or ``"from zero up"``."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds):  # noqa: SIM102
         if seconds > 0 or (seconds == 0 and least != "above zero"):
@@ -79,7 +79,7 @@ def checked_seconds(label: str, value: object, *, least: str = "above zero") -> 
 
 
 def checked_timeout(label: str, value: object) -> float | Callable[[JobRecord], Any] | None:
-    """Return a timeout in seconds, or the function that decides it for each job."""
+    """Return a timeout in seconds, or the function that returns one for each job."""
     if value is None:
         return None
     if callable(value) and not isinstance(value, type):
@@ -92,7 +92,7 @@ def checked_timeout(label: str, value: object) -> float | Callable[[JobRecord], 
 
 
 def checked_run_in(label: str, value: object) -> RunIn:
-    """Return where a job runs."""
+    """Return a place for `run` to be executed."""
     if value in get_args(RunIn):
         return cast("RunIn", value)
     msg = f"{label} is {value!r}: give 'trio', 'thread', 'process' or 'asyncio'"
@@ -100,7 +100,7 @@ def checked_run_in(label: str, value: object) -> RunIn:
 
 
 def checked_unique(label: str, value: object) -> Unique | None:
-    """Return a uniqueness."""
+    """Return a rule of uniqueness, or None."""
     if value is None or isinstance(value, Unique):
         return value
     msg = f"{label} is {value!r}: give a jobrt.Unique, or None for no such rule"

@@ -13,12 +13,12 @@ from jobrt._core.attempts import Ended, Stop, classify, decide
 from jobrt._core.job import Outcome
 from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.retry import delay_for, should_retry
-from jobrt._core.states import End, Event
+from jobrt._core.states import End, Transition
 from jobrt._registry import UndecodablePayload, encode_result
 from jobrt._runtime.context import Context, Services, record_of
 from jobrt._runtime.running import Running
 from jobrt.errors import InvalidJob, LeaseLost
-from jobrt.events import Emitter, JobStarted
+from jobrt.events import EventBus, JobStarted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -42,7 +42,7 @@ class AttemptRunner:
     definitions: Mapping[str, JobDefinition]
     runners: Mapping[str, Runner]
     services: Services
-    emit: Emitter
+    emit: EventBus
     now: Callable[[], float] = attrs.Factory(lambda: trio.lowlevel.current_clock().current_time)
     chance: Callable[[], float] = random.random
 
@@ -119,15 +119,17 @@ class AttemptRunner:
                 return Outcome(job.id, job.lease)
             case Snooze(delay):
                 seconds = delay.total_seconds()
-                return Outcome(job.id, job.lease, Event.SNOOZE, End.SNOOZED, seconds, spent=False)
+                return Outcome(job.id, job.lease, Transition.SNOOZE, End.SNOOZED, seconds, spent=False)
             case After(children):
-                return Outcome(job.id, job.lease, Event.SNOOZE, End.SNOOZED, spent=False, children=children)
+                return Outcome(
+                    job.id, job.lease, Transition.SNOOZE, End.SNOOZED, spent=False, children=children
+                )
             case Cancel(reason):
-                return Outcome(job.id, job.lease, Event.CANCEL, End.CANCELLED, message=reason)
+                return Outcome(job.id, job.lease, Transition.CANCEL, End.CANCELLED, message=reason)
             case Discard(reason):
                 error_type = "Discard"
                 return Outcome(
-                    job.id, job.lease, Event.DISCARD, End.FAILED, error_type=error_type, message=reason
+                    job.id, job.lease, Transition.DISCARD, End.FAILED, error_type=error_type, message=reason
                 )
             case _:
                 try:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import attrs
 import trio
 
 from jobrt._core.attempts import Stop
 from jobrt._core.job import JobRecord, Outcome, Progress
-from jobrt._core.states import End, Event, State
+from jobrt._core.states import End, State, Transition
 from jobrt._payload.payload import encode_result
 from jobrt.errors import InvalidJob, LeaseLost, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from jobrt._client import Client, Handle
     from jobrt._core.job import Claimed
+    from jobrt._registry import Enqueueable, EnqueueKeywords, JsonT, ResultT, Verdict
     from jobrt._runtime.running import Running
     from jobrt._storage.contract import AttemptStore
 
@@ -34,7 +36,7 @@ class Services:
 
     state: Any
     attempts: AttemptStore
-    client: Any
+    client: Client
     shutting_down: trio.Event
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
 
@@ -125,13 +127,23 @@ class Context:
         return self._saved if self._saved is not None else self.job.saved
 
     @property
-    def client(self) -> Any:
-        """Return the worker's `Client`: to enqueue many jobs, or to look at children (``await ctx.client.get(id)``)."""
+    def client(self) -> Client:
+        """Return the worker's `Client`, for everything about other jobs: ``await ctx.client.get(id)``."""
         return self._services.client
 
-    async def enqueue(self, *args: Any, **options: Any) -> Any:
-        """Enqueue another job; takes what `Client.enqueue` takes and returns its handle."""
-        return await self._services.client.enqueue(*args, **options)
+    @overload
+    async def enqueue(
+        self, job: Enqueueable[JsonT], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[JsonT]: ...
+    @overload
+    async def enqueue(
+        self, job: Enqueueable[ResultT | Verdict], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[ResultT]: ...
+    async def enqueue(
+        self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[Any]:
+        """Enqueue another job and return its handle; the arguments are those of `Client.enqueue`."""
+        return await self._services.client.enqueue(job, conn=conn, **options)
 
     async def checkpoint(self, value: Any) -> None:
         """Store `value` (JSON) durably: a later attempt finds it in `saved`.
@@ -215,7 +227,7 @@ class Context:
         """
         job = self._running.job
         text = None if result is None else encode_result(result)
-        outcome = Outcome(job.id, job.lease, Event.COMPLETE, End.FINISHED, result=text)
+        outcome = Outcome(job.id, job.lease, Transition.COMPLETE, End.FINISHED, result=text)
         try:
             async with self._services.attempts.transaction(self._running.ref, outcome) as conn:
                 yield conn

@@ -9,13 +9,13 @@ import trio
 
 from jobrt._runtime.messages import Cancels, Resize, Settings
 from jobrt.errors import StorageUnavailable
-from jobrt.events import Emitter, QueuePaused
+from jobrt.events import EventBus, QueuePaused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobrt._runtime.channels import Wakeup
-    from jobrt._runtime.heartbeat import Identity
+    from jobrt._runtime.identity import Identity
     from jobrt._runtime.messages import ExecutorsOrder, FetcherOrder
     from jobrt._runtime.outage import Backoff
     from jobrt._storage.contract import CancelRequest, Changes, WorkerStore
@@ -67,7 +67,7 @@ class Control:
     wake: Wakeup
     news: trio.MemoryReceiveChannel[Changes]
     backoff: Backoff
-    emit: Emitter
+    emit: EventBus
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look until cancelled."""

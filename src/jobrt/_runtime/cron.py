@@ -10,7 +10,7 @@ import trio
 from jobrt._core.cron import CronEntry, next_tick, orphaned, reconcile, ticks_due
 from jobrt._storage.contract import CronRow
 from jobrt.errors import JobrtError, StorageUnavailable
-from jobrt.events import CronFailed, CronFired, Emitter
+from jobrt.events import CronFailed, CronFired, EventBus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ class CronActor:
     declared: Sequence[CronEntry]
     make_job: Callable[[CronEntry], NewJob | None]
     backoff: Backoff
-    emit: Emitter
+    emit: EventBus
     _failed: dict[str, str] = attrs.Factory(dict)
     _names: frozenset[str] = attrs.field(init=False)
 

@@ -24,11 +24,12 @@ from jobrt._runtime.messages import (
     StopAll,
     Withdraw,
 )
+from jobrt._runtime.running import ExecutorsStatistics
 from jobrt._runtime.working_directory import WorkingDirectory
 from jobrt.events import JobCancelPhase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from jobrt._core.job import Claimed
     from jobrt._runtime.attempt import AttemptRunner
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from jobrt._runtime.running import Running
     from jobrt.events import Event
 
-__all__ = ["Executors", "ExecutorsChannels", "ExecutorsStatistics"]
+__all__ = ["Executors", "ExecutorsChannels"]
 
 _CHECKPOINT_EVERY = 32
 """Attempts that may run in a row without letting others run: a quick job need not contain a checkpoint."""
@@ -51,22 +52,6 @@ class ExecutorsChannels:
     work: trio.MemoryReceiveChannel[Work]
     returns: trio.MemorySendChannel[Returns]
     orders: trio.MemoryReceiveChannel[ExecutorsOrder]
-
-
-@attrs.frozen(kw_only=True)
-class ExecutorsStatistics:
-    """Executors of a queue as they were when asked.
-
-    ``waiting`` counts claimed jobs that have not begun, ``finished`` ended attempts, ``names`` the running attempts of
-    each job, ``durations`` how many attempts of each job have ended and how many seconds they took together.
-    """
-
-    concurrency: int
-    running: tuple[Running, ...]
-    waiting: int
-    finished: int
-    names: Mapping[str, int]
-    durations: Mapping[str, tuple[int, float]]
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -10,45 +10,22 @@ import trio
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.messages import Fence
 from jobrt.errors import StorageUnavailable
-from jobrt.events import Emitter, WorkerFenced
+from jobrt.events import EventBus, WorkerFenced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobrt._core.worker_info import WorkerInfo
+    from jobrt._runtime.identity import Identity
     from jobrt._runtime.messages import ExecutorsOrder
     from jobrt._runtime.outage import Outage
     from jobrt._storage.contract import Changes, WorkerStore
 
-__all__ = ["Heartbeat", "Identity"]
+__all__ = ["Heartbeat"]
 
 _BEATS_PER_LEASE = 3
 _BREATH = 0.5
 """Seconds between two beats, at least, however much there is to tell."""
-
-
-@attrs.define(eq=False)
-class Identity:
-    """Who this worker is: an id of its own for each registration, never used twice."""
-
-    make: Callable[[], str]
-    id: str = ""
-    trusted: bool = False
-    """Whether the storage knows the id and its lease has not run out."""
-
-    def renew(self) -> str:
-        """Become somebody new: after a lost lease the old id's jobs belong to whoever rescues them."""
-        self.id, self.trusted = self.make(), False
-        return self.id
-
-    def resign(self) -> None:
-        """Be nobody from now on: the heartbeat has ended."""
-        self.trusted = False
-
-    @property
-    def claimant(self) -> str | None:
-        """Return the id to claim jobs under; None while others would take them for a dead worker's."""
-        return self.id if self.trusted else None
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -69,7 +46,7 @@ class Heartbeat:
     news: trio.MemorySendChannel[Changes]
     """Where what a beat brings goes: to `Control`, which looks by itself when this is full."""
     outage: Outage
-    emit: Emitter
+    emit: EventBus
     beat_now: Wakeup
     """Rung when people should learn at once what `info` returns."""
     renewed: float = 0.0

@@ -9,7 +9,7 @@ import trio
 
 from jobrt._core.states import State
 from jobrt.errors import StorageUnavailable
-from jobrt.events import Emitter, JobRescued, JobsPruned
+from jobrt.events import EventBus, JobRescued, JobsPruned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class Maintenance:
     interval: float
     rules: Sequence[PruneRule]
     backoff: Backoff
-    emit: Emitter
+    emit: EventBus
     term: int | None = None
     _pruned: float = float("-inf")
 

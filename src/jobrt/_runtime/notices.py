@@ -11,7 +11,7 @@ import trio
 
 from jobrt._core.worker_info import Notice
 from jobrt._runtime.channels import Wakeup
-from jobrt.events import Emitter, Event, JobStuck, QueueStalled
+from jobrt.events import Event, EventBus, JobStuck, QueueStalled
 
 __all__ = ["Notices"]
 
@@ -27,7 +27,7 @@ _NOT_ITS_OWN = tuple(str(Path(file).parent) for file in (trio.__file__, __file__
 class Notices:
     """The watchdog's newest notices, one for each job (or queue) and reason; the heartbeat carries them."""
 
-    emit: Emitter
+    emit: EventBus
     beat_now: Wakeup
     _kept: dict[tuple[str, int | str], tuple[float, Notice]] = attrs.Factory(dict)
 

@@ -10,7 +10,7 @@ import trio
 from jobrt._core.attempts import only_leaf
 from jobrt._storage.contract import Wake
 from jobrt.errors import StorageUnavailable
-from jobrt.events import Emitter, NotifierDeaf
+from jobrt.events import EventBus, NotifierDisconnected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Notifier:
     queues: Mapping[str, Wakeup]
     control: Wakeup
     backoff: Backoff
-    emit: Emitter
+    emit: EventBus
     disconnected: bool = True
     _reported: bool = False
 
@@ -63,7 +63,7 @@ class Notifier:
         self.disconnected = True
         if not self._reported:
             self._reported = True
-            self.emit(NotifierDeaf(error))
+            self.emit(NotifierDisconnected(error))
 
     def _connected(self) -> None:
         self.disconnected = self._reported = False

@@ -10,7 +10,7 @@ import trio
 from tenacity import wait_exponential
 
 from jobrt.backoff import CallState, jittered
-from jobrt.events import Emitter, StorageDown, StorageUp
+from jobrt.events import EventBus, StorageDown, StorageUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ _DELAY: Final = jittered(wait_exponential(multiplier=0.0375, max=3.75), relative
 class Outage:
     """Whether the storage can be used, for the whole worker; its end and its beginning are one event each."""
 
-    emit: Emitter
+    emit: EventBus
     since: float | None = None
     error: str = ""
 

@@ -12,7 +12,7 @@ from jobrt._core.job import JobRef
 from jobrt._core.states import EXECUTING_TO, End
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.messages import Due, OutcomeBatch, Settled
-from jobrt.events import Emitter, JobEnded, OutcomeLost, OutcomeRefused
+from jobrt.events import EventBus, JobEnded, OutcomeLost, OutcomeRefused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -66,7 +66,7 @@ class Settler:
     ``landed`` and ``refused`` count this writer's outcomes.
     """
 
-    emit: Emitter
+    emit: EventBus
     due: trio.MemorySendChannel[Due]
     settled: Mapping[str, trio.MemorySendChannel[Settled]]
     landed: int = 0

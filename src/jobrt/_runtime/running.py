@@ -1,4 +1,4 @@
-"""An attempt under way."""
+"""Attempts under way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from jobrt._core.attempts import Stop
 from jobrt._core.job import JobRef
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
 
-__all__ = ["Running"]
+__all__ = ["ExecutorsStatistics", "Running"]
 
 
 @attrs.define(eq=False)
@@ -61,3 +63,19 @@ class Running:
         self.stop, self.reason, self.stopped_at = stop, reason, trio.current_time()
         self.scope.cancel(reason=reason or stop.value)
         return True
+
+
+@attrs.frozen(kw_only=True)
+class ExecutorsStatistics:
+    """Executors of a queue as they were when asked.
+
+    ``waiting`` counts claimed jobs that have not begun, ``finished`` ended attempts, ``names`` the running attempts of
+    each job, ``durations`` how many attempts of each job have ended and how many seconds they took together.
+    """
+
+    concurrency: int
+    running: tuple[Running, ...]
+    waiting: int
+    finished: int
+    names: Mapping[str, int]
+    durations: Mapping[str, tuple[int, float]]

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from jobrt._core.job import JobRef
-    from jobrt._runtime.executors import Executors
-    from jobrt._runtime.fetcher import Fetcher
-    from jobrt._runtime.running import Running
+    from jobrt._runtime.channels import Wakeup
+    from jobrt._runtime.ledger import Ledger
+    from jobrt._runtime.running import ExecutorsStatistics, Running
     from jobrt._storage.contract import JobStore
-    from jobrt._supervision.supervisor import Supervisor
 
 __all__ = ["Mark", "Watchdog", "Watched"]
 
@@ -49,13 +48,14 @@ _STALLED_POLLS = 5
 _STALLED_AT_LEAST = 10.0
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.frozen(kw_only=True)
 class Watched:
-    """Actors of one queue, as the watchdog sees them, and how to restart its fetcher."""
+    """A queue as the watchdog sees it, and how to restart its fetcher."""
 
-    fetcher: Fetcher
-    executors: Executors
-    supervisor: Supervisor
+    ledger: Ledger
+    wake: Wakeup
+    statistics: Callable[[], ExecutorsStatistics]
+    restart_fetcher: Callable[[], None]
 
 
 @attrs.frozen
@@ -103,7 +103,7 @@ class Watchdog:
 
     def _running(self) -> Iterator[Running]:
         for queue in self.queues.values():
-            yield from queue.executors.running
+            yield from queue.statistics().running
 
     def _look_at_attempts(self) -> None:
         now, running = trio.current_time(), list(self._running())
@@ -123,7 +123,7 @@ class Watchdog:
         """Return, for each job with enough samples, the seconds beyond which an attempt is far past its usual time."""
         totals: dict[str, tuple[int, float]] = {}
         for queue in self.queues.values():
-            for name, (count, seconds) in queue.executors.statistics().durations.items():
+            for name, (count, seconds) in queue.statistics().durations.items():
                 before = totals.get(name, (0, 0.0))
                 totals[name] = before[0] + count, before[1] + seconds
         return {
@@ -157,9 +157,9 @@ class Watchdog:
     async def _look_at_queues(self) -> None:
         now = trio.current_time()
         for name, queue in self.queues.items():
-            ledger = queue.fetcher.ledger
+            ledger = queue.ledger
             cycles, since = self._cycles.get(name, (-1, now))
-            closed = queue.fetcher.channels.wake.closed
+            closed = queue.wake.closed
             if cycles != ledger.cycles or ledger.paused or closed or ledger.held >= ledger.concurrency:
                 self._cycles[name] = ledger.cycles, now
             elif now - since > max(_STALLED_AT_LEAST, _STALLED_POLLS * ledger.settings.poll_interval):
@@ -168,13 +168,13 @@ class Watchdog:
 
     async def _unstall(self, name: str, queue: Watched) -> None:
         due = in_queue(name) & state("scheduled", "available", "retryable") & scheduled_before(timedelta(0))
-        ledger = queue.fetcher.ledger
+        ledger = queue.ledger
         try:
             with trio.move_on_after(_STALLED_AT_LEAST):
                 count = await self.jobs.count(due, limit=1000)
                 if count:
                     self.observe(QueueStalled(name, count, ledger.concurrency - ledger.held))
-                    queue.supervisor.restart_child("fetcher")
+                    queue.restart_fetcher()
         except (
             StorageError
         ) as error:  # away: then that is why nothing is claimed, and it is reported elsewhere

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -31,7 +32,8 @@ from jobrt._runtime.control import Control, QueueControl
 from jobrt._runtime.cron import CronActor
 from jobrt._runtime.executors import Executors, ExecutorsChannels
 from jobrt._runtime.fetcher import Fetcher, FetcherChannels
-from jobrt._runtime.heartbeat import Heartbeat, Identity
+from jobrt._runtime.heartbeat import Heartbeat
+from jobrt._runtime.identity import Identity
 from jobrt._runtime.ledger import Ledger
 from jobrt._runtime.maintenance import Maintenance
 from jobrt._runtime.messages import (
@@ -55,7 +57,7 @@ from jobrt._storage.contract import Changes
 from jobrt._supervision.decisions import ServiceState, describe
 from jobrt._supervision.records import ChildRestarting, ChildSetAside, SupervisionEvent
 from jobrt._supervision.supervisor import Supervisor
-from jobrt.events import ActorRestarted, Emitter
+from jobrt.events import ActorRestarted, EventBus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,7 +87,7 @@ class Environment:
     state: Any
     client: Any
     make_cron_job: Callable[[CronEntry], NewJob | None]
-    emit: Emitter
+    emit: EventBus
     shutting_down: trio.Event
     new_id: Callable[[], str]
     info: Callable[[], WorkerInfo]
@@ -403,7 +405,12 @@ class _Wiring:
         return Watchdog(
             jobs=self.environment.storage.jobs,
             queues={
-                name: Watched(fetcher=queue.fetcher, executors=queue.executors, supervisor=queue.supervisor)
+                name: Watched(
+                    ledger=queue.fetcher.ledger,
+                    wake=queue.wake,
+                    statistics=queue.executors.statistics,
+                    restart_fetcher=partial(queue.supervisor.restart_child, "fetcher"),
+                )
                 for name, queue in queues.items()
             },
             observe=self.notices.observe,

@@ -24,7 +24,7 @@ from jobrt._runtime.shutdown import sign_off
 from jobrt._runtime.telemetry import worker_info
 from jobrt._runtime.wiring import Environment, wire
 from jobrt.errors import StorageUnavailable
-from jobrt.events import Emitter, WorkerStarted, WorkerStopped, WorkerStopping
+from jobrt.events import EventBus, WorkerStarted, WorkerStopped, WorkerStopping
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -70,7 +70,7 @@ class Worker:
     state: Any
     client: Any
     make_cron_job: Callable[[CronEntry], NewJob | None]
-    emit: Emitter = attrs.Factory(Emitter)
+    emit: EventBus = attrs.Factory(EventBus)
     shutting_down: trio.Event = attrs.Factory(trio.Event)
     stopped: trio.Event = attrs.Factory(trio.Event)
     _grace: trio.CancelScope = attrs.Factory(trio.CancelScope)

@@ -47,7 +47,7 @@ class Snapshot:
 
 async def take_snapshot(jobs: Client) -> Snapshot:
     """Read the database; jobs of each kind are counted up to `COUNT_LIMIT`."""
-    return Snapshot(await jobs.workers(), await jobs.queues(most=COUNT_LIMIT), await jobs.crons())
+    return Snapshot(await jobs.workers(), await jobs.queues(limit=COUNT_LIMIT), await jobs.crons())
 
 
 def examine(snapshot: Snapshot, *, names: Collection[str], now: datetime) -> Iterator[Finding]:

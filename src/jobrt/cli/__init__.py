@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobrt.cli.output import in_one_line, sole_error
+from jobrt._core.attempts import only_leaf
+from jobrt.cli.output import in_one_line
 from jobrt.cli.setting import Setting
 
 if TYPE_CHECKING:
@@ -101,6 +102,6 @@ def _print_usage_error(error: click.ClickException) -> int:
 def _print_error(error: Exception) -> int:
     """Print an error as one line."""
     if os.environ.get("JOBRT_DEBUG"):
-        raise sole_error(error)
+        raise only_leaf(error)
     click.echo(f"jobrt: {in_one_line(error)}", err=True)
     return 1

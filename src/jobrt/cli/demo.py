@@ -1,11 +1,9 @@
-"""Run the main job on real input: count all files of a directory, durably."""
+"""``demo``: the main job on real input, with its progress and its report."""
 
 from __future__ import annotations
 
 import os
-import stat
 import sys
-import sysconfig
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import jobrt
-from jobrt import where
 from jobrt._core.states import FINAL
-from jobrt._demo.jobs import CountFile, Report, files_of, is_there
+from jobrt._demo.files import resolve_directory, standard_library
+from jobrt._demo.run import DEFAULT_URL, Prepared, make_app, prepare, run
 from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
 from jobrt.cli.setting import Setting, in_trio
@@ -27,16 +25,12 @@ from jobrt.cli.worker import prepare_process
 from jobrt.events import Event, JobEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
-    from jobrt._client import Client, Handle
+    from collections.abc import Generator
 
 __all__ = ["COMMANDS"]
 
-_CHUNK = 1000
 _PLAIN_INTERVAL = 2.0
-_LEASE = 5.0
-"""Seconds: short, so that a demo that was killed goes on soon after it is started again."""
+"""Seconds between two lines of progress in a pipe."""
 
 
 @click.command(short_help="Hash and count every file of a directory, durably.")
@@ -45,7 +39,7 @@ _LEASE = 5.0
     "--report",
     "output",
     type=click.Path(path_type=Path),
-    help="Where the digests go; default jobrt-demo.sha256.",
+    help="File for the digests; default jobrt-demo.sha256.",
 )
 @click.option("--again", is_flag=True, help="Forget what was done and start over.")
 @JSON_OPTION
@@ -59,108 +53,56 @@ async def demo(
     Kill it at any moment and start it again: it goes on where it was.
     """
     prepare_process(verbose=False, quiet=True, log_format="text")
-    root = _checked(directory or Path(_standard_library()))
+    root = _checked(directory or standard_library())
     output = (output or Path("jobrt-demo.sha256")).absolute()
-    app = jobrt.App(
-        setting.url or os.environ.get("JOBRT_URL") or "sqlite:///jobrt-demo.db",
-        jobs=[CountFile, Report],
-        queues={"files": os.cpu_count() or 1, "report": 1},
-        lease=_LEASE,
-        migrate=True,
-    )
+    app = make_app(setting.url or os.environ.get("JOBRT_URL") or DEFAULT_URL)
     async with app.open_client() as jobs:
-        if again:
-            await jobs.delete(files_of(root) | (where.name("Report") & where.args("root", root)))
-        added, there = await _enqueue(jobs, root)
-        report = await jobs.enqueue(Report(root, output))
-        await _say_what_is_there(jobs, report, root, output=output, added=added, there=there)
-        async with trio.open_nursery() as nursery:
-            with _progress(app, await _counts(jobs, root)):
-                worker = await nursery.start(app.run_worker)
-                record = await report.wait()
-                await worker.stop()
-    if record.state is not jobrt.State.COMPLETED:
-        raise jobrt.errors.JobrtError(f"the report failed: {record.attempts[-1].message}")
+        prepared = await prepare(jobs, root, output=output, again=again, on_error=_print_skipped)
+        _print_prepared(root, prepared)
+        with _progress(app, prepared):
+            record = await run(app, prepared.report)
     _print_report(record, output, as_json=as_json)
     return 0
 
 
-def _standard_library() -> str:
-    return str(Path(sysconfig.get_path("stdlib")).resolve())
-
-
 def _checked(directory: Path) -> str:
     try:
-        if stat.S_ISDIR(directory.stat().st_mode):
-            return str(directory.resolve())
-        said = "it is not a directory"
+        return resolve_directory(directory)
     except OSError as error:
-        said = error.strerror or str(error)
-    msg = f"{directory}: {said}"
-    raise click.ClickException(msg)
+        msg = f"{directory}: {error.strerror or error}"
+        raise click.ClickException(msg) from None
 
 
-def _walk(root: str) -> Iterator[Path]:
-    """Yield every regular file; links are not followed, a folder that cannot be read is named and left out.
-
-    Of the standard library, what others installed into it is left out.
-    """
-    leave_out = {"site-packages", "dist-packages"} if root == _standard_library() else set()
-    for folder, names, files in os.walk(
-        root, onerror=lambda error: click.echo(f"left out: {error}", err=True)
-    ):
-        names[:] = sorted(set(names) - leave_out)
-        for name in sorted(files):
-            path = Path(folder, name)
-            try:
-                if stat.S_ISREG(path.lstat().st_mode):
-                    yield path
-            except OSError as error:
-                click.echo(f"left out: {error}", err=True)
+def _print_skipped(error: OSError) -> None:
+    click.echo(f"skipped: {error}", err=True)
 
 
-async def _enqueue(jobs: Client, root: str) -> tuple[int, int]:
-    """Enqueue a job per file that has none yet; return how many are new and how many were there."""
-    added = there = 0
-    chunk: list[CountFile] = []
-
-    async def flush() -> None:
-        nonlocal added, there
-        handles = await jobs.enqueue_many(chunk)
-        there += sum(one.duplicate for one in handles)
-        added += sum(not one.duplicate for one in handles)
-        chunk.clear()
-
-    for path in _walk(root):
-        chunk.append(CountFile(root, path))
-        if len(chunk) == _CHUNK:
-            await flush()
-    await flush()
-    return added, there
+def _print_prepared(root: str, prepared: Prepared) -> None:
+    if prepared.complete:
+        click.echo("already done, nothing is done twice; --again starts over", err=True)
+        return
+    known = prepared.known
+    earlier = f", {prepared.done} of {known} from before are done already" if known else ""
+    click.echo(f"{root}: {prepared.added} files enqueued{earlier}", err=True)
 
 
-async def _say_what_is_there(
-    jobs: Client, report: Handle, root: str, *, output: Path, added: int, there: int
-) -> None:
-    if report.duplicate and (record := await jobs.get(report.id)).state in FINAL:
-        if not added and is_there(output, record):
-            click.echo("already done, nothing is done twice; --again starts over", err=True)
+@contextmanager
+def _progress(app: jobrt.App, prepared: Prepared) -> Generator[None]:
+    """Show progress while a worker runs: bars on a terminal, lines in a pipe."""
+    with ExitStack() as stack:
+        if not (on_terminal() and sys.stderr.isatty()):
+            stack.enter_context(app.events.subscribed(_PlainProgress(prepared.total, prepared.done)))
+            yield
             return
-        await jobs.rerun(report.id)  # new files came since, or what it wrote is gone: it must be written anew
-    done = await jobs.count(files_of(root) & where.state("completed", "cancelled", "discarded"))
-    went_on = f", {done} of {there} from before are done already" if there else ""
-    click.echo(f"{root}: {added} files enqueued{went_on}", err=True)
-
-
-async def _counts(jobs: Client, root: str) -> tuple[int, int]:
-    """Return how many file jobs are final, and how many there are."""
-    final = files_of(root) & where.state("completed", "cancelled", "discarded")
-    return await jobs.count(final), await jobs.count(files_of(root))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        bars = stack.enter_context(Progress(*columns, TextColumn("{task.fields[note]}")))
+        stack.enter_context(app.events.subscribed(_BarProgress(bars, prepared.total, prepared.done)))
+        yield
 
 
 @attrs.define
 class _PlainProgress:
-    """Print a line now and then, into a pipe."""
+    """Subscriber that prints a line now and then."""
 
     total: int
     done: int
@@ -168,7 +110,7 @@ class _PlainProgress:
     last: float = float("-inf")
 
     def __call__(self, event: Event) -> None:
-        """Count the end of a file."""
+        """Count the files that have ended."""
         if not isinstance(event, JobEnded) or event.queue != "files" or event.state not in FINAL:
             return
         self.done += 1
@@ -178,34 +120,26 @@ class _PlainProgress:
             click.echo(f"files: {self.done} of {self.total}, {age(now - self.started)}", err=True)
 
 
-@contextmanager
-def _progress(app: jobrt.App, counts: tuple[int, int]) -> Generator[None]:
-    done, total = counts
-    with ExitStack() as stack:
-        if not (on_terminal() and sys.stderr.isatty()):
-            stack.enter_context(app.events.subscribed(_PlainProgress(total, done)))
-            yield
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        bars = stack.enter_context(Progress(*columns, TextColumn("{task.fields[note]}")))
-        tasks = {
+class _BarProgress:
+    """Subscriber that moves a bar for each queue."""
+
+    def __init__(self, bars: Progress, total: int, done: int) -> None:
+        self._bars = bars
+        self._retries = 0
+        self._tasks = {
             "files": bars.add_task("files", total=total, completed=done, note=""),
             "report": bars.add_task("report", total=1, note=""),
         }
-        retries = 0
 
-        def show(event: Event) -> None:
-            nonlocal retries
-            if not isinstance(event, JobEnded) or event.queue not in tasks:
-                return
-            if event.state in FINAL:
-                bars.advance(tasks[event.queue])
-            elif event.state is jobrt.State.RETRYABLE:
-                retries += 1
-                bars.update(tasks[event.queue], note=f"{retries} retried")
-
-        stack.enter_context(app.events.subscribed(show))
-        yield
+    def __call__(self, event: Event) -> None:
+        """Count the jobs that have ended, and the failed attempts."""
+        if not isinstance(event, JobEnded) or event.queue not in self._tasks:
+            return
+        if event.state in FINAL:
+            self._bars.advance(self._tasks[event.queue])
+        elif event.state is jobrt.State.RETRYABLE:
+            self._retries += 1
+            self._bars.update(self._tasks[event.queue], note=f"{self._retries} retried")
 
 
 def _print_report(record: jobrt.JobRecord, output: Path, *, as_json: bool) -> None:
@@ -219,8 +153,8 @@ def _print_report(record: jobrt.JobRecord, output: Path, *, as_json: bool) -> No
     for row in [*report["kinds"], {"kind": "all", **report["total"]}]:
         table.add_row(row["kind"], *[f"{row[name]:,}" for name in ("files", "bytes", "lines", "tokens")])
     console().print(table)
-    for one in report["failed"]:
-        click.echo(f"failed: {one['path']}: {one['reason']}")
+    for failure in report["failed"]:
+        click.echo(f"failed: {failure['path']}: {failure['reason']}")
     click.echo(f"{report['total']['files']} files, {report['failed_count']} failed; digests are in {output}")
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobrt._core.attempts import only_leaf
 from jobrt._views.words import attempt_in_words, due_in_words
 from jobrt.errors import JobrtError
 
@@ -28,7 +29,6 @@ __all__ = [
     "on_terminal",
     "print_json",
     "print_rows",
-    "sole_error",
 ]
 
 _PIPE_WIDTH = 1000
@@ -36,16 +36,9 @@ _ARGS_WIDTH = 60
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def sole_error(error: Exception) -> Exception:
-    """Return the only error in an exception group, as nurseries raise them; other errors unchanged."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """Return an error as one line; an unexpected error with its type and how to see its traceback."""
-    error = sole_error(error)
+    error = only_leaf(error)
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
     line = " ".join(message.split())
     if isinstance(error, JobrtError | click.ClickException):

@@ -36,7 +36,7 @@ async def queue_rows(jobs: Client, *, limit: int | None = None) -> list[list[Any
             view.slots,
             view.state,
         ]
-        for view in view_queues(await jobs.queues(most=limit), await jobs.workers())
+        for view in view_queues(await jobs.queues(limit=limit), await jobs.workers())
     ]
 
 

@@ -1,14 +1,14 @@
-"""Show operators how things stand, and let them act: pages for a browser, as an ASGI application under Trio.
+"""Dashboard for operators: pages for a browser, as an ASGI application under Trio.
 
 ::
 
-    serving    a server for ``python -m jobrt dashboard``
-    site       `asgi`: routes, and what becomes of errors
-    guard      who may ask and press; headers; looks end when nobody waits for them
+    serving    the server of ``python -m jobrt dashboard``
+    site       `asgi`: routes and error pages
+    guard      who may read and who may act; headers; requests end when the browser has gone
     overview · joblist · job · workers · crons       the pages            actions   what their buttons do
     picks      filters in URLs                       render    templates and static files
 
-It needs the extra: ``pip install 'jobrt[dashboard]'``. `design/dashboard.md` says why it is so.
+It needs an extra: ``pip install 'jobrt[dashboard]'``. `design/dashboard.md` gives the reasons for its design.
 """
 
 try:

@@ -48,7 +48,7 @@ async def confirm(site: Site, request: Request) -> Response:
         "confirm.html",
         action=_action(selection.rest),
         selection=selection,
-        count=await site.jobs.count(selected, most=COUNT_LIMIT),
+        count=await site.jobs.count(selected, limit=COUNT_LIMIT),
         first=await site.jobs.query(selected, order_by="id", limit=_PREVIEW_LIMIT, details=False),
     )
 

@@ -52,6 +52,6 @@ async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tupl
         "retryable": (sum(queue.retryable for queue in queues), more),
     }
     for state in _FINISHED:
-        count = await jobs.count(where.state(state), most=COUNT_LIMIT)
+        count = await jobs.count(where.state(state), limit=COUNT_LIMIT)
         totals[state.value] = (count, count == COUNT_LIMIT)
     return totals

@@ -1,7 +1,10 @@
-"""Test programs that use jobrt: a fresh in-memory app, run what is due, assert what was enqueued.
+"""Tools for the tests of programs that use jobrt.
 
-All of it works under `trio.testing.MockClock`, scheduled jobs and timeouts included: the in-memory database
-runs in the Trio thread and its clock follows Trio's. `jobrt.testing.plugin` has the same as pytest fixtures.
+`open_app` opens a fresh app in memory. `drain` runs what is due, `perform` one job value. `assert_enqueued` and
+`refute_enqueued` check what was enqueued, `assert_none_failed` that no job failed.
+
+All of them work under `trio.testing.MockClock`, also with scheduled jobs and timeouts: the database in memory runs in
+Trio's thread, and its clock follows Trio's. `jobrt.testing.plugin` offers an app and a client as pytest fixtures.
 """
 
 from jobrt.testing.enqueued import assert_enqueued, assert_none_failed, refute_enqueued

@@ -11,7 +11,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.job import Claimed
-from jobrt._core.states import End, Event, State
+from jobrt._core.states import End, State, Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
 from tests.storage.postgres.build import add, ask, end, job
@@ -28,7 +28,7 @@ async def family(storage: Storage, *children_of: Sequence[int]) -> tuple[list[Cl
     for parent, places in zip(parents, children_of, strict=True):
         waits = end(
             parent,
-            event=Event.SNOOZE,
+            event=Transition.SNOOZE,
             end=End.SNOOZED,
             children=tuple(offspring[place].id for place in places),
             spent=False,

@@ -13,7 +13,7 @@ import trio
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._runtime.maintenance import Maintenance
 from jobrt._runtime.outage import Backoff, Outage
-from jobrt.events import Emitter, JobRescued
+from jobrt.events import EventBus, JobRescued
 from tests.storage.postgres.build import add, ask, job
 from tests.storage.postgres.conftest import PATIENCE
 
@@ -61,7 +61,7 @@ async def test_two_leaders_do_no_harm(
         await add(storage, *(job(max_attempts=9) for _ in range(jobs)))
         claimed = (await storage.attempts.exchange((), ask(worker="dead", limit=jobs))).jobs
         assert len(claimed) == jobs
-        emitter = Emitter()
+        emitter = EventBus()
         emitter.subscribers = (emit,)
         for name, engine in (("w1", storage), ("w2", other)):
 
@@ -69,7 +69,7 @@ async def test_two_leaders_do_no_harm(
                 led.add(name)
                 return name
 
-            actor = Maintenance(engine, leads, 0.001, (), Backoff(Outage(Emitter())), emitter)
+            actor = Maintenance(engine, leads, 0.001, (), Backoff(Outage(EventBus())), emitter)
             nursery.start_soon(actor.run)
         admin.execute("delete from jobrt.worker where id = 'dead'")
         with trio.fail_after(PATIENCE):

@@ -14,7 +14,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.keep import PruneRule
-from jobrt._core.states import End, Event, State
+from jobrt._core.states import End, State, Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.postgres import migration_sql, open_postgres
 from jobrt._storage.postgres.database import _SETTINGS
@@ -225,7 +225,8 @@ def test_finishing_goes_by_primary_key(plans: Any) -> None:
     """Not by an index on executing jobs, whose dead entries pile up while a snapshot is held."""
     outcomes = [Outcome(100 * n + 99, n) for n in range(100)]
     mixed = [
-        Outcome(100 * n + 99, n, Event.RETRY, End.FAILED, 5.0, message="m", result="1") for n in range(100)
+        Outcome(100 * n + 99, n, Transition.RETRY, End.FAILED, 5.0, message="m", result="1")
+        for n in range(100)
     ]
     for batch in (outcomes, mixed):
         finish = plans(lambda storage, batch=batch: storage.attempts.finish(batch))[0]

@@ -15,7 +15,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef, Outcome
 from jobrt._core.keep import PruneRule
-from jobrt._core.states import FINAL, End, Event, State
+from jobrt._core.states import FINAL, End, State, Transition
 from jobrt._core.unique import Replace, Unique, unique_key
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CronRow, Storage
@@ -25,7 +25,14 @@ from jobrt.errors import StorageError, StorageUnavailable
 from tests.storage.postgres.build import add, ask, claim, end, job
 from tests.storage.postgres.conftest import PATIENCE
 
-EVENTS = [Event.COMPLETE, Event.RETRY, Event.SNOOZE, Event.GIVE_BACK, Event.DISCARD, Event.CANCEL]
+EVENTS = [
+    Transition.COMPLETE,
+    Transition.RETRY,
+    Transition.SNOOZE,
+    Transition.GIVE_BACK,
+    Transition.DISCARD,
+    Transition.CANCEL,
+]
 
 
 class Fuzz:
@@ -51,7 +58,12 @@ class Fuzz:
         mine, self.held = self.held, []
         self.chance.shuffle(mine)
         return [
-            end(one, event=event, end=End.FINISHED if event is Event.COMPLETE else End.FAILED, message="m")
+            end(
+                one,
+                event=event,
+                end=End.FINISHED if event is Transition.COMPLETE else End.FAILED,
+                message="m",
+            )
             for one in mine
             for event in [self.chance.choice(EVENTS)]
         ]
@@ -102,7 +114,7 @@ class Fuzz:
         if self.held:
             one = self.held.pop()
             waits = end(
-                one, event=Event.SNOOZE, end=End.SNOOZED, children=tuple(self.some_ids()), spent=False
+                one, event=Transition.SNOOZE, end=End.SNOOZED, children=tuple(self.some_ids()), spent=False
             )
             await self.storage.attempts.finish([waits])
 
@@ -164,9 +176,9 @@ CALLS: dict[str, Callable[[Storage, Claimed], Any]] = {
     "insert many": lambda s, c: s.jobs.insert([job("late")] * 3),
     "copy": lambda s, c: s.jobs.insert([job("late")] * 600),
     "exchange": lambda s, c: s.attempts.exchange([end(c)], ask("none")),
-    "finish": lambda s, c: s.attempts.finish([end(c, message="m", event=Event.DISCARD, end=End.FAILED)]),
+    "finish": lambda s, c: s.attempts.finish([end(c, message="m", event=Transition.DISCARD, end=End.FAILED)]),
     "finish with children": lambda s, c: s.attempts.finish(
-        [end(c, event=Event.SNOOZE, end=End.SNOOZED, children=(5,))]
+        [end(c, event=Transition.SNOOZE, end=End.SNOOZED, children=(5,))]
     ),
     "limited claim": lambda s, c: s.attempts.exchange([end(c)], ask("none", cluster_limit=1)),
     "save": lambda s, c: s.attempts.save(JobRef(c.id, c.lease), saved="1"),

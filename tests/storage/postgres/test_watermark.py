@@ -12,7 +12,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.limits import Demand
-from jobrt._core.states import End, Event
+from jobrt._core.states import End, Transition
 from jobrt._storage.contract import Storage
 from jobrt._storage.postgres import claim as claims
 from jobrt._storage.postgres.names import Statement
@@ -121,10 +121,10 @@ async def test_our_own_hand_backs_are_claimed_at_once(
     """A job that we give back, or retry without delay, lies behind the mark; we know, and look."""
     ids = await old(storage, admin, 10)
     first: tuple[Claimed, ...] = (await storage.attempts.exchange((), ask(limit=4))).jobs
-    back = end(first[1], event=Event.GIVE_BACK, end=None, spent=False)
+    back = end(first[1], event=Transition.GIVE_BACK, end=None, spent=False)
     assert await storage.attempts.finish([back]) == ()
     assert await claim(storage, limit=2) == [ids[1], ids[4]]
-    retried = end(first[2], event=Event.RETRY, end=End.FAILED)
+    retried = end(first[2], event=Transition.RETRY, end=End.FAILED)
     exchange = await storage.attempts.exchange([retried], ask(limit=1))
     assert [one.id for one in exchange.jobs] == [ids[5]]
     assert ids[2] in await claim(storage, limit=20)
@@ -150,7 +150,7 @@ async def test_a_wake_up_asks_for_a_full_claim(
     woken = trio.Event()
     async with another() as other, trio.open_nursery() as nursery:
         await nursery.start(storage.wakes.listen, lambda _wake: woken.set())
-        await other.attempts.finish([end(first[0], event=Event.GIVE_BACK, end=None, spent=False)])
+        await other.attempts.finish([end(first[0], event=Transition.GIVE_BACK, end=None, spent=False)])
         await woken.wait()
         nursery.cancel_scope.cancel()
     assert (await claim(storage, limit=1)) == [ids[0]]

@@ -62,6 +62,16 @@ class Impatient(jobrt.Job):
         return jobrt.Snooze(timedelta(minutes=1)) if ctx.job.attempt < 3 else jobrt.Cancel("gone")
 
 
+def seconds(job: jobrt.JobRecord) -> float:
+    return job.attempt * 1.5
+
+
+class Retried(jobrt.Job):
+    BACKOFF = seconds
+
+    async def run(self, ctx: jobrt.Context) -> None: ...
+
+
 class Report(jobrt.Job, abstract=True):
     MAX_ATTEMPTS: ClassVar[int | None] = 2
 
@@ -100,7 +110,7 @@ app = jobrt.App("sqlite:///jobs.db", jobs=[SendEmail, Nightly, Impatient, Weekly
 async def main() -> Any:
     async with app.open_client() as jobs:
         handle = await jobs.enqueue(SendEmail(to="a@example.com"))
-        assert_type(handle, jobrt.Handle)
+        assert_type(handle, jobrt.Handle[None])
         await jobs.enqueue(SendEmail("a@example.com", "Hi", headers={"x": "y"}), priority=3, tags=["x"])
         await jobs.enqueue(Nightly(), schedule_at=datetime.now(UTC), max_attempts=None)
         await jobs.enqueue(Weekly(1, 2), schedule_in=3600, metadata={"a": [1]}, context="because")

@@ -27,8 +27,13 @@ def count_words(ctx: jobrt.Context, text: str) -> int:
 async def tidy(ctx: jobrt.Context) -> None: ...
 
 
+@app.job(backoff=lambda job: job.attempt * 2.0)
+async def patient(ctx: jobrt.Context) -> None: ...
+
+
 async def main(ctx: jobrt.Context) -> None:
-    assert_type(resize.new(path="cat.png"), jobrt.Job)
+    job: jobrt.Job = resize.new(path="cat.png")
+    assert_type(job.with_options(priority=3).job.QUEUE, str)
     assert_type(count_words(ctx, "a b c"), int)
     assert_type(await resize(ctx, "cat.png", keep=True), str)
     async with app.open_client() as jobs:

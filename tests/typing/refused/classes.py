@@ -16,7 +16,12 @@ class SendEmail(jobrt.Job):
         ctx.progres(1, 2)  # refused: no such method
 
 
+def tomorrow(job: jobrt.JobRecord) -> str:
+    return "tomorrow"
+
+
 class Wrong(jobrt.Job):
+    BACKOFF = tomorrow  # refused: seconds or a timedelta
     QUEUE = 3  # refused: a queue has a name
     MAX_ATTEMPTS = "many"  # refused: a number, or None
     TIMEOUT = "soon"  # refused: seconds

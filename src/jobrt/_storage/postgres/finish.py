@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from jobrt._core.job import JobRef
-from jobrt._core.states import FINAL, End, Event, State, transition
+from jobrt._core.states import FINAL, End, State, Transition, transition
 from jobrt._storage.postgres.encode import booleans, clean, numbers, seconds, texts
 
 if TYPE_CHECKING:
@@ -18,15 +18,22 @@ __all__ = ["await_children", "ended_values", "is_clean", "lock_families", "refus
 
 _STATES: Final = {
     event: transition(State.EXECUTING, event)
-    for event in (Event.COMPLETE, Event.RETRY, Event.SNOOZE, Event.GIVE_BACK, Event.DISCARD, Event.CANCEL)
+    for event in (
+        Transition.COMPLETE,
+        Transition.RETRY,
+        Transition.SNOOZE,
+        Transition.GIVE_BACK,
+        Transition.DISCARD,
+        Transition.CANCEL,
+    )
 }
-_DELAYED: Final = frozenset({Event.RETRY, Event.SNOOZE})
+_DELAYED: Final = frozenset({Transition.RETRY, Transition.SNOOZE})
 
 
 def is_clean(outcome: Outcome) -> bool:
     """Say whether the hot row is all that has to be written."""
     return (
-        outcome.event is Event.COMPLETE
+        outcome.event is Transition.COMPLETE
         and outcome.end is End.FINISHED
         and outcome.result is None
         and not outcome.children
@@ -66,7 +73,7 @@ def _state(outcome: Outcome) -> State:
 
 def _ending(outcome: Outcome) -> End | None:
     """Return the end to be recorded, or None where the job's own row tells it or there is nothing to tell."""
-    told = outcome.event is Event.COMPLETE and outcome.end is End.FINISHED and not outcome.children
+    told = outcome.event is Transition.COMPLETE and outcome.end is End.FINISHED and not outcome.children
     return None if told else outcome.end
 
 

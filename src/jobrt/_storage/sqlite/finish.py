@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from jobrt._core.job import JobRef, Outcome
-from jobrt._core.states import FINAL, End, Event, State, transition
+from jobrt._core.states import FINAL, End, State, Transition, transition
 from jobrt._storage.sqlite.ends import depend, settle
 from jobrt._storage.sqlite.rows import CODES, FAR, dumps, later
 from jobrt._storage.sqlite.transaction import SQL
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jobrt._storage.sqlite.transaction import Transaction
 
 # Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
-_COMPLETE, _FINISHED = Event.COMPLETE, End.FINISHED
+_COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
 
 __all__ = ["finish", "owned", "release_unknown", "save", "save_step", "steps"]
 
@@ -95,14 +95,14 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
 
 def _next_state(outcome: Outcome, held: _Held) -> State:
     """Return the state that follows; an operator's wish to cancel comes before another try."""
-    unfinished = outcome.event in {Event.RETRY, Event.SNOOZE, Event.GIVE_BACK}
-    event = Event.CANCEL if unfinished and held.cancel_reason is not None else outcome.event
+    unfinished = outcome.event in {Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK}
+    event = Transition.CANCEL if unfinished and held.cancel_reason is not None else outcome.event
     return transition(State.EXECUTING, event)
 
 
 def _reason(outcome: Outcome, held: _Held) -> str | None:
     """Return why the job is cancelled: what the attempt says, if it was its own decision, or the operator's reason."""
-    said = outcome.message if outcome.event is Event.CANCEL else None
+    said = outcome.message if outcome.event is Transition.CANCEL else None
     return said or held.cancel_reason
 
 
@@ -131,7 +131,7 @@ def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence
     known_refs = set(known)
     lost = [JobRef(*ref) for ref in leased if JobRef(*ref) not in known_refs]
     for ref in lost:
-        _end(tx, Outcome(ref.id, ref.lease, Event.GIVE_BACK, end=None, spent=False))
+        _end(tx, Outcome(ref.id, ref.lease, Transition.GIVE_BACK, end=None, spent=False))
     if lost:
         tx.run(SQL["release"], (dumps([ref.id for ref in lost]),))
     return len(lost)
