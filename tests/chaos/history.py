@@ -28,7 +28,7 @@ TOLERANCE: float = 1.0
 
 @attrs.frozen
 class Entry:
-    """A line in the log of a job: ``begin``, then ``end``, ``fail`` or ``cut``. ``at`` is in seconds."""
+    """A line in the log of a job: ``begin``, then ``end``, ``fail`` or ``cancelled``. ``at`` is in seconds."""
 
     what: str
     job: int

@@ -37,7 +37,7 @@ class Work(jobrt.Job):
         try:
             await trio.sleep(self.seconds)
         except trio.Cancelled:
-            write("cut", ctx)
+            write("cancelled", ctx)
             raise
         if self.fails and not ctx.job.attempts:
             write("fail", ctx)

@@ -58,9 +58,9 @@ def test_bodies_of_all_jobs_are_counted() -> None:
 
 
 def test_a_frozen_body_does_not_run() -> None:
-    """Another body may run meanwhile, if the thawed one is cut as soon as its lease is checked."""
+    """Another body may run meanwhile, if the thawed one is cancelled as soon as its lease is checked."""
     faults = [Fault("freeze", 1, 1), Fault("thaw", 1, 10)]
-    entries = [*body(1, 0, 10.2, what="cut"), *body(2, 5, 6, pid=2)]
+    entries = [*body(1, 0, 10.2, what="cancelled"), *body(2, 5, 6, pid=2)]
     assert judge(entries, crashed(1, landed=2), faults).violations == ()
 
 
@@ -69,7 +69,7 @@ def test_a_frozen_body_does_not_run() -> None:
     [
         pytest.param([], None, "lost", id="not in the database"),
         pytest.param([], COMPLETED, "lost", id="completed and never ran"),
-        pytest.param(body(1, 0, 1, what="cut"), COMPLETED, "lost", id="completed by a body that was cut"),
+        pytest.param(body(1, 0, 1, what="cancelled"), COMPLETED, "lost", id="completed by a cancelled body"),
         pytest.param(body(1, 0, 1), Row("discarded", 1, {1: "failed"}), "lost", id="discarded"),
         pytest.param(body(1, 0, 1), Row("executing", 1, {1: "crashed"}), "stuck", id="still executing"),
         pytest.param([], Row("available", None), "stuck", id="never claimed"),
@@ -105,7 +105,7 @@ def test_a_violation_is_found(entries: list[Entry], row: Row | None, kind: str) 
 def test_a_thawed_body_that_continues_is_found() -> None:
     """A thawed worker that does not check its lease runs beside the new owner."""
     faults = [Fault("freeze", 1, 1), Fault("thaw", 1, 4)]
-    entries = [*body(1, 0, 8, what="cut"), *body(2, 3, 9, pid=2)]
+    entries = [*body(1, 0, 8, what="cancelled"), *body(2, 3, 9, pid=2)]
     assert kinds(judge(entries, crashed(1, landed=2), faults)) == {"overlapping"}
 
 

@@ -157,7 +157,7 @@ def test_what_the_filters_are_made_of() -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    (lambda: where.state("running"), r"where\.state: 'running'.*use scheduled"),
+    (lambda: where.state("running"), r"where\.state: 'running'.*the states are scheduled"),
     (lambda: where.tagged_any("ab"), "use a list of tags"),
     (lambda: where.tagged_all("ab"), "use a list of tags"),
     (lambda: where.args("x"), "use a dict, or a field and a value"),

@@ -219,8 +219,8 @@ async def test_a_cancellation_at_any_moment_ends_all_children_in_order(
 ) -> None:
     """All children end in reverse order and in time, in whatever state the supervisor is.
 
-    "a" takes 2 s to be up, "b" fails with a backoff of 3 s, "c" is asked and takes 2 s to end, and "d" takes
-    longer than its limit.
+    "a" takes 2 s to be up. "b" fails with a backoff of 3 s. "c" is asked and takes 2 s to end. "d" takes longer
+    than its limit.
     """
     asked = trio.Event()
     supervisor = recorder.supervisor(strategy=strategy, backoff=tenacity.wait_fixed(3))

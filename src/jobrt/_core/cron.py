@@ -65,7 +65,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 def _utc(moment: datetime) -> datetime:
     """Return an aware datetime in UTC: arithmetic within one time zone ignores changes of its offset."""
     if moment.tzinfo is None:
-        msg = f"{moment!r} has no time zone"
+        msg = f"{moment!r} has no time zone: use an aware datetime"
         raise ValueError(msg)
     return moment.astimezone(UTC)
 

@@ -1,9 +1,9 @@
 """Schedules: ticks at an interval, or by a cron expression in a time zone.
 
-An expression has five fields (minute, hour, day of month, month, day of week), or six with seconds first, or is an
-alias such as ``@daily``. cronsim parses it and finds matching *wall times*: local times without an offset. This
-module converts wall times to ticks in UTC. When the clocks change, it follows the rule of Debian's cron, for five
-fields and for six:
+An expression has five fields (minute, hour, day of month, month, day of week), or six with seconds first. Aliases
+such as ``@daily`` are expressions too. cronsim parses an expression and finds matching *wall times*, which are local
+times without an offset. This module converts wall times to ticks in UTC. When the clocks change, it follows the rule
+of Debian's cron, for five fields and for six:
 
 ===============================  ===============================  ======================================
 expression                       at a skipped wall time           at a repeated wall time
@@ -15,9 +15,9 @@ nor second begins with ``*``     the clocks go forward
 
 So a nightly job runs exactly once every night, and a job of every ten minutes runs every ten minutes.
 
-cronsim 2.8 supports time zones itself, but is not used for them. It has this rule for five fields only, it loses
-ticks where the clocks change by half an hour (Lord Howe), and within a repeated hour it can return a tick before
-the start.
+cronsim 2.8 supports time zones itself, but is not used for them. It has this rule for five fields only. It loses
+ticks where the clocks change by half an hour (Lord Howe). Within a repeated hour it can return a tick before the
+start.
 """
 
 from __future__ import annotations

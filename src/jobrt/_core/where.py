@@ -190,7 +190,7 @@ def state(*values: str) -> Where:
     try:
         return In("state", tuple(State(value).value for value in values))
     except ValueError as error:
-        msg = f"where.state: {error}; use {', '.join(State)}"
+        msg = f"where.state: {error}; the states are {', '.join(State)}"
         raise InvalidFilter(msg) from None
 
 

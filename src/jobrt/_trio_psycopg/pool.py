@@ -13,10 +13,10 @@
                                       │ yes
                                     idle
 
-The pool starts no task. A connection is opened at first need, checked when it is acquired (by its socket, without
-a round trip), and closed if it is released with an unfinished operation. A slot belongs to exactly one task from
-the moment it is taken or handed over, so a cancellation cannot lose it. `Pool.watch`, which the owner of the pool
-runs, ends calls that take too long.
+The pool starts no task. A connection is opened at first need. It is checked when it is acquired, by its socket and
+without a round trip. It is closed if it is released with an unfinished operation. A slot belongs to exactly one task
+from the moment it is taken or handed over, so a cancellation cannot lose it. `Pool.watch`, which the owner of the
+pool runs, ends calls that take too long.
 """
 
 from __future__ import annotations
