@@ -277,7 +277,7 @@ def test_listing_by_id_stops_at_the_limit(conn: psycopg.Connection[Any]) -> None
     """A page of the newest jobs is read from the end of the primary key."""
     found = condition(~where.queue("x"))
     statement = SCHEMA.statement(
-        "jobs", where=f"{found.text} order by c.id desc limit :limit::bigint", details="true"
+        "jobs/query", where=f"{found.text} order by c.id desc limit :limit::bigint", details="true"
     )
     plan = explain(conn, statement, hot=False, **found.values, limit="100")
     assert plan.whole_reads == []
@@ -287,7 +287,9 @@ def test_listing_by_id_stops_at_the_limit(conn: psycopg.Connection[Any]) -> None
 def test_counting_waiting_jobs_uses_their_index(conn: psycopg.Connection[Any]) -> None:
     """States stand in the statement as literals, so that a partial index is known to do."""
     found = condition(where.state("available") & where.queue("mail"))
-    plan = explain(conn, SCHEMA.statement("count", where=found.text), hot=False, **found.values, limit=None)
+    plan = explain(
+        conn, SCHEMA.statement("jobs/count", where=found.text), hot=False, **found.values, limit=None
+    )
     assert plan.whole_reads == []
 
 
@@ -295,8 +297,8 @@ def test_counting_waiting_jobs_uses_their_index(conn: psycopg.Connection[Any]) -
 def test_few_finished_jobs_are_found_among_many(conn: psycopg.Connection[Any], statement: str) -> None:
     """Who asks for dead letters, of which there are none, does not read the millions that completed."""
     found = condition(where.state("cancelled"))
-    jobs = SCHEMA.statement("jobs", where=f"{found.text} order by c.id desc limit 50", details="false")
-    count = SCHEMA.statement("count", where=found.text)
+    jobs = SCHEMA.statement("jobs/query", where=f"{found.text} order by c.id desc limit 50", details="false")
+    count = SCHEMA.statement("jobs/count", where=found.text)
     more = {"limit": None} if statement == "count" else {}
     plan = explain(conn, count if statement == "count" else jobs, hot=False, **found.values, **more)
     assert plan.whole_reads == []

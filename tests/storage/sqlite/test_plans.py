@@ -9,7 +9,7 @@ import pytest
 
 from jobrt._core import where
 from jobrt._core.job import NewJob
-from jobrt._storage.sqlite import look, open_blocking
+from jobrt._storage.sqlite import open_blocking, query
 from jobrt._storage.sqlite.filters import condition
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -57,7 +57,7 @@ SEARCHES = {
     "finish_clean": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
     "finish_landed": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
     "finish_job": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
-    "insert_equal": "SEARCH jobrt_job USING INDEX jobrt_job_digest (digest=? AND state=?)",
+    "jobs/insert_equal": "SEARCH jobrt_job USING INDEX jobrt_job_digest (digest=? AND state=?)",
     "next_due": f"SEARCH job USING COVERING INDEX jobrt_job_waiting {_RANGE}",
     "workers/rescue_find": "USING INDEX jobrt_job_executing",
     "workers/rescue_clean": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=?)",
@@ -65,13 +65,13 @@ SEARCHES = {
     "release_unknown": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=? AND queue=?)",
     "queues/all_waiting": "SEARCH j USING COVERING INDEX jobrt_job_waiting (queue=? AND priority=? AND schedule_at<?)",
     "queues/all_executing": "SCAN jobrt_job USING INDEX jobrt_job_executing",
-    "prune_names": "SEARCH job USING COVERING INDEX jobrt_job_final (state=? AND name>?)",
-    "prune_old": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at<?",
-    "prune_kept": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=?)",
-    "attempts": "SEARCH jobrt_attempt USING INDEX",
-    "settle_waiting": "SEARCH jobrt_dependency USING PRIMARY KEY (child_id=?)",
-    "roll_up": "SEARCH attempt USING INDEX",
-    "stats": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
+    "jobs/prune_names": "SEARCH job USING COVERING INDEX jobrt_job_final (state=? AND name>?)",
+    "jobs/prune_old": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at<?",
+    "jobs/prune_kept": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=?)",
+    "attempts/records": "SEARCH jobrt_attempt USING INDEX",
+    "attempts/release_parents_waiting": "SEARCH jobrt_dependency USING PRIMARY KEY (child_id=?)",
+    "jobs/delete_roll_up": "SEARCH attempt USING INDEX",
+    "jobs/stats": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
 }
 
 
@@ -81,7 +81,9 @@ def test_the_index_is_used(tx: Transaction, name: str, wanted: str) -> None:
     assert wanted in plan(tx, SQL[name])
 
 
-@pytest.mark.parametrize("name", ["claim_page", "claim_priority", "insert_equal", "next_due", "prune_kept"])
+@pytest.mark.parametrize(
+    "name", ["claim_page", "claim_priority", "jobs/insert_equal", "next_due", "jobs/prune_kept"]
+)
 def test_nothing_is_sorted(tx: Transaction, name: str) -> None:
     """The index has the order already, so the first rows come without reading the others."""
     assert "ORDER BY" not in plan(tx, SQL[name])
@@ -103,7 +105,7 @@ def test_the_first_of_many_are_found_without_sorting_them_all(
     tx: Transaction, monkeypatch: pytest.MonkeyPatch, found: str, sorts: bool
 ) -> None:
     """Nine thousand completed jobs are walked through by id; of dead letters there are few, and their index is used."""
-    monkeypatch.setattr(look, "_FEW", 1000)
+    monkeypatch.setattr(query, "_FEW", 1000)
     said: list[str] = []
     array = Transaction.array
 
@@ -112,6 +114,6 @@ def test_the_first_of_many_are_found_without_sorting_them_all(
         return array(self, sql, values)
 
     monkeypatch.setattr(Transaction, "array", spy)
-    ids = look.select(tx, condition(where.state(found), tx.now), order="id DESC", limit=50)
+    ids = query.select(tx, condition(where.state(found), tx.now), order="id DESC", limit=50)
     assert len(ids) == (0 if sorts else 50)
     assert any("TEMP B-TREE FOR ORDER BY" in one for one in said) == sorts

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from jobrt._storage.postgres.insert import drive, drive_sync, insert_steps
-from jobrt._storage.postgres.manage import by_id
 from jobrt._storage.postgres.names import Schema
+from jobrt._storage.postgres.query import by_id
 from jobrt._storage.postgres.rows import job_record
 from jobrt._storage.postgres.session import BlockingSession, Session
 from jobrt._trio_psycopg.errors import translate

@@ -28,7 +28,7 @@ from jobrt.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
-    from jobrt._storage.postgres.names import Schema
+    from jobrt._storage.postgres.names import Schema, Statement
     from jobrt._storage.postgres.rows import Row
     from jobrt._trio_psycopg import TrioConnection
 
@@ -98,20 +98,18 @@ class Database:
         pool = self.lease if keeping else self.hot
         return SessionCall(pool, seconds, self.schema, self.listening)
 
-    @asynccontextmanager
-    async def work(self, *, seconds: float = BULK_SECONDS) -> AsyncGenerator[Session]:
-        """Lend a connection for a listing or a bulk change, in a transaction."""
-        async with self.plain.call(seconds) as conn, conn.transaction():
-            yield Session(conn, self.schema)
-
-    async def look(self, call: Callable[[Session], Awaitable[T]]) -> T:
-        """Run a look at jobs, or a bulk change, in a transaction; again if it lost a race."""
+    async def bulk(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Do a listing or a bulk change in a transaction, on the connections for people; again if it lost a race."""
 
         async def run() -> T:
-            async with self.work() as session:
-                return await call(session)
+            async with self.plain.call(BULK_SECONDS) as conn, conn.transaction():
+                return await work(Session(conn, self.schema))
 
         return await retried(run)
+
+    async def bulk_run(self, statement: Statement, /, **values: str | None) -> list[Row]:
+        """Do as `bulk` with a single statement, and return its rows."""
+        return await self.bulk(lambda session: session.run(statement, **values))
 
     async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
         """Run one statement as a worker's call, and again if it lost a race."""

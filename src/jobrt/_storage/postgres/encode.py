@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
-__all__ = ["boolean", "booleans", "clean", "instant", "numbers", "seconds", "texts"]
+__all__ = ["boolean", "booleans", "clean", "instant", "interval", "limit_text", "numbers", "seconds", "texts"]
 
 _LONGEST_DELAY: Final = 3_155_760_000.0
 """Seconds: a century. Later times may be more than a timestamp can hold."""
+
+_LARGEST_LIMIT: Final = (1 << 63) - 1
 
 
 def numbers(values: Iterable[float | None]) -> str:
@@ -53,6 +55,16 @@ def clean(value: str | None) -> str | None:
 def instant(moment: datetime | None) -> str | None:
     """Return an aware time."""
     return None if moment is None else moment.isoformat()
+
+
+def interval(value: timedelta) -> str:
+    """Return a timedelta, exactly."""
+    return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
+
+
+def limit_text(value: int | None) -> str | None:
+    """Return what a LIMIT takes: no more than a bigint holds, and no less than none."""
+    return None if value is None else str(min(max(value, 0), _LARGEST_LIMIT))
 
 
 def seconds(delay: float) -> float:

@@ -78,7 +78,7 @@ def insert_one(schema: Schema, job: NewJob, *, wake: Wake) -> Run:
     plain = _is_plain(job)
     values = _plain_fields(job) if plain else _fields(job)
     values["channel"] = wake(job.queue)
-    return Run(schema.statement("insert_one_plain" if plain else "insert_one"), values)
+    return Run(schema.statement("jobs/insert_one_plain" if plain else "jobs/insert_one"), values)
 
 
 def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps:
@@ -90,15 +90,15 @@ def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     if len(jobs) < _COPY_FROM:
         columns = [_fields(job) for job in jobs]
         values: dict[str, str | None] = {name: texts([one[name] for one in columns]) for name in columns[0]}
-        rows = yield Run(schema.statement("insert_many"), values)
+        rows = yield Run(schema.statement("jobs/insert_many"), values)
         ids = [row[0] for row in rows]
     else:
-        rows = yield Run(schema.statement("insert_ids"), {"number": str(len(jobs))})
+        rows = yield Run(schema.statement("jobs/insert_ids"), {"number": str(len(jobs))})
         ids, now = rows[0]
         if all(map(_is_plain, jobs)):
-            yield Copy(schema.statement("insert_copy_plain"), _plain_blocks(jobs, ids))
+            yield Copy(schema.statement("jobs/insert_copy_plain"), _plain_blocks(jobs, ids))
         else:  # in one COPY with the others: all are due at the same moment, and so stay in order
-            yield Copy(schema.statement("insert_copy"), _blocks(jobs, ids, now=now))
+            yield Copy(schema.statement("jobs/insert_copy"), _blocks(jobs, ids, now=now))
     yield from _notify(schema, {job.queue for job in jobs}, wake)
     return tuple(map(Inserted, ids))
 
@@ -212,12 +212,12 @@ def _cell(text: str) -> str:
 def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     digests = sorted({job.unique.digest for job in jobs if job.unique})
     now = yield from _lock(schema, digests)
-    rows = yield Run(schema.statement("unique_find"), {"digests": texts(digests)})
+    rows = yield Run(schema.statement("jobs/insert_unique_find"), {"digests": texts(digests)})
     batch = Batch.of(rows, now=now)
     for job in jobs:
         batch.add(job)
     for id, job, fields in sorted(batch.replaced, key=itemgetter(0)):  # so that writers never cross
-        changed = yield Run(schema.statement("unique_replace"), _replacement(id, job, fields))
+        changed = yield Run(schema.statement("jobs/insert_unique_replace"), _replacement(id, job, fields))
         if changed and changed[0][1]:
             yield from _notify(schema, [changed[0][0]], wake)
     made: tuple[Inserted, ...] = ()
@@ -234,7 +234,7 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
 def _lock(schema: Schema, digests: Sequence[str]) -> Generator[Run | Copy, list[Row], datetime]:
     # In the order of the keys, or two batches could wait for each other.
     keys = sorted(int(digest[:16], 16) - (1 << 63) for digest in digests)
-    rows = yield Run(schema.statement("unique_lock"), {"keys": numbers(keys)})
+    rows = yield Run(schema.statement("jobs/insert_unique_lock"), {"keys": numbers(keys)})
     if rows[0][1] not in {"read committed", "read uncommitted"}:
         raise StorageError(
             f"a unique job cannot be enqueued in a {rows[0][1]} transaction, which does not see what others have"

@@ -29,7 +29,7 @@ class PostgresQueues:
     _waker: Waker
 
     async def all(self, *, limit: int | None = None) -> tuple[QueueStatus, ...]:
-        return await self._database.look(partial(_all, limit=limit))
+        return await self._database.bulk(partial(_all, limit=limit))
 
     async def set(
         self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None

@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from jobrt._storage.sqlite import look, schema
+from jobrt._storage.sqlite import query, schema
 from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses, rolled_back, translated
-from jobrt._storage.sqlite.insert import insert
+from jobrt._storage.sqlite.insert import insert, insert_joined, join
 from jobrt._storage.sqlite.rows import micros, moment
-from jobrt._storage.sqlite.transaction import SQL, Transaction
-from jobrt.errors import StorageError, StorageUnavailable
+from jobrt._storage.sqlite.transaction import Transaction
+from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._storage.contract import Inserted
 
-__all__ = ["BlockingStorage", "insert_sync", "join", "open_blocking"]
+__all__ = ["BlockingStorage", "insert_sync", "open_blocking"]
 
 T = TypeVar("T")
-
-_CALLERS: Final = "the connection given as conn"
 
 
 def insert_sync(
@@ -47,33 +45,6 @@ def insert_sync(
     """
     tx = join(connection, micros(now or datetime.now(UTC)))
     return insert_joined(tx, jobs)
-
-
-def insert_joined(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-    """Insert all of the jobs or, if something is wrong with one, none; the caller's own writes stay."""
-    with translated(_CALLERS):
-        tx.run("SAVEPOINT jobrt_insert")
-        try:
-            tx.run(SQL["lock"])
-            return insert(tx, jobs)
-        except BaseException:
-            tx.run("ROLLBACK TO jobrt_insert")
-            raise
-        finally:
-            tx.run("RELEASE jobrt_insert")
-
-
-def join(connection: object, now: int) -> Transaction:
-    """Return the caller's open transaction as one of ours."""
-    if not isinstance(connection, sqlite3.Connection):
-        kind = type(connection).__qualname__
-        raise StorageError(f"conn= wants a sqlite3.Connection to the app's own database file, not a {kind}")
-    if not connection.in_transaction:
-        if connection.isolation_level is None:
-            raise StorageError("conn= wants a connection in a transaction: execute BEGIN IMMEDIATE first")
-        with translated(_CALLERS):
-            connection.execute("BEGIN IMMEDIATE")
-    return Transaction(connection, now)
 
 
 @contextmanager
@@ -112,7 +83,7 @@ class BlockingStorage:
 
     def get(self, job_id: int) -> JobRecord | None:
         """Return a job with everything known of it, or None."""
-        return self.write(partial(look.get, job_id=job_id), begin="BEGIN")
+        return self.write(partial(query.get, job_id=job_id), begin="BEGIN")
 
     def write(self, work: Callable[[Transaction], T], *, begin: str = "BEGIN IMMEDIATE") -> T:
         """Run one of this engine's functions in a transaction, waiting for the lock at most half a minute."""

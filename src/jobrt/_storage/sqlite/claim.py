@@ -223,6 +223,6 @@ def _with_past(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int]) 
 def attempts_of(tx: Transaction, ids: Sequence[int]) -> dict[int, list[tuple[int, AttemptRecord]]]:
     """Return the attempts that have records, with their leases, oldest first, by job."""
     found: dict[int, list[tuple[int, AttemptRecord]]] = {}
-    for job_id, *attempt, lease in tx.array(SQL["attempts"], (dumps(ids),)):
+    for job_id, *attempt, lease in tx.array(SQL["attempts/records"], (dumps(ids),)):
         found.setdefault(job_id, []).append((lease, attempt_record(attempt)))
     return found

@@ -9,7 +9,7 @@ import attrs
 
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.states import FINAL, End, State, Transition, transition
-from jobrt._storage.sqlite.ends import depend, settle
+from jobrt._storage.sqlite.dependencies import release_parents, wait_for_children
 from jobrt._storage.sqlite.rows import CODES, FAR, dumps, later
 from jobrt._storage.sqlite.transaction import SQL
 
@@ -48,7 +48,7 @@ def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
     results = [(one.id, one.lease, one.result) for one in outcomes.values() if one.result is not None]
     if results:
         tx.run(SQL["finish_result"], {"results": dumps(results)})
-    settle(tx, list(landed))
+    release_parents(tx, list(landed))
     return [JobRef(one.id, one.lease) for one in outcomes.values() if one.id not in landed]
 
 
@@ -87,7 +87,7 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
         tx.run(SQL["finish_result"], {"results": dumps([(outcome.id, outcome.lease, outcome.result)])})
     _remember(tx, outcome, held)
     if state in FINAL:
-        settle(tx, [outcome.id])
+        release_parents(tx, [outcome.id])
     elif due <= tx.now:
         tx.queues.add(held.queue)
     return True
@@ -110,7 +110,7 @@ def _next_due(tx: Transaction, outcome: Outcome, *, state: State, held: _Held) -
     """Return when the job is due next; one that is given back or final keeps its time."""
     if state not in {State.RETRYABLE, State.SCHEDULED}:
         return held.schedule_at
-    if outcome.children and depend(tx, outcome.id, outcome.children):
+    if outcome.children and wait_for_children(tx, outcome.id, outcome.children):
         return FAR
     return later(tx.now, outcome.delay)
 

@@ -1,12 +1,14 @@
-"""Insert jobs: what clients, callers' own transactions, cron and plain threads all use."""
+"""Jobs inserted: for clients, cron and plain threads, in a transaction of ours or of a caller's."""
 
 from __future__ import annotations
 
+import sqlite3
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._core.states import State
 from jobrt._storage.contract import Inserted
+from jobrt._storage.sqlite.connection import translated
 from jobrt._storage.sqlite.rows import (
     AVAILABLE,
     CODES,
@@ -19,21 +21,23 @@ from jobrt._storage.sqlite.rows import (
     shown,
     span,
 )
-from jobrt._storage.sqlite.transaction import SQL
+from jobrt._storage.sqlite.transaction import SQL, Transaction
+from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from jobrt._core.job import NewJob
     from jobrt._core.unique import Replace, UniqueKey
-    from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["insert"]
+__all__ = ["insert", "insert_joined", "join"]
 
 # Rows per statement. SQLite takes 32,766 parameters; beyond a hundred rows nothing is gained any more.
 _ROWS: Final = 128
 
-_HEAD, _, _ROW = SQL["insert"].partition("VALUES")
+_CALLERS: Final = "the connection given as conn"
+
+_HEAD, _, _ROW = SQL["jobs/insert"].partition("VALUES")
 _LEAST: Final = -(2**63)
 
 # What `Replace` may change, as SQL.
@@ -58,6 +62,33 @@ def insert(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         else:
             done += _insert_all(tx, list(run))
     return tuple(done)
+
+
+def insert_joined(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
+    """Insert all of the jobs or, if something is wrong with one, none; the caller's own writes stay."""
+    with translated(_CALLERS):
+        tx.run("SAVEPOINT jobrt_insert")
+        try:
+            tx.run(SQL["jobs/insert_lock"])
+            return insert(tx, jobs)
+        except BaseException:
+            tx.run("ROLLBACK TO jobrt_insert")
+            raise
+        finally:
+            tx.run("RELEASE jobrt_insert")
+
+
+def join(connection: object, now: int) -> Transaction:
+    """Return the caller's open transaction as one of ours."""
+    if not isinstance(connection, sqlite3.Connection):
+        kind = type(connection).__qualname__
+        raise StorageError(f"conn= wants a sqlite3.Connection to the app's own database file, not a {kind}")
+    if not connection.in_transaction:
+        if connection.isolation_level is None:
+            raise StorageError("conn= wants a connection in a transaction: execute BEGIN IMMEDIATE first")
+        with translated(_CALLERS):
+            connection.execute("BEGIN IMMEDIATE")
+    return Transaction(connection, now)
 
 
 def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
@@ -118,7 +149,7 @@ def _equal(tx: Transaction, unique: UniqueKey) -> int | None:
     newest: int | None = None
     for state, from_at, to_at in _lanes(unique.states, tx.now):
         parameters = {"digest": unique.digest, "state": CODES[state], "from_at": from_at, "to_at": to_at}
-        row = tx.row(SQL["insert_equal"], parameters)
+        row = tx.row(SQL["jobs/insert_equal"], parameters)
         if row is not None and row[1] > oldest:
             newest = max(row[0], newest or 0)
     return newest
@@ -144,7 +175,7 @@ def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[State, int, int
 
 def _replace(tx: Transaction, found: int, *, job: NewJob, rule: Replace) -> None:
     """Give the job found the new job's values, if its state (as people see it) allows that."""
-    row = tx.row("SELECT state, schedule_at, queue FROM jobrt_job WHERE id = ?", (found,))
+    row = tx.row(SQL["jobs/insert_equal_state"], (found,))
     if row is None or shown(row[0], row[1], tx.now) not in rule.when:
         return
     changes = ", ".join(_REPLACED[field] for field in rule.fields)

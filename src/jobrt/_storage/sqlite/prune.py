@@ -1,12 +1,12 @@
-"""Delete final jobs as the retention rules say."""
+"""Jobs that are deleted, and final ones that go as the retention rules say."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from jobrt._storage.sqlite.manage import remove
+from jobrt._storage.sqlite.dependencies import release_parents
 from jobrt._storage.sqlite.rows import CODES, dumps, span
-from jobrt._storage.sqlite.stats import fold
+from jobrt._storage.sqlite.stats import fold, roll_up
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jobrt._core.keep import PruneRule
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["prune"]
+__all__ = ["prune", "remove"]
 
 _MOST: Final = 2**63 - 1
 
@@ -34,9 +34,17 @@ def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
     return len(gone)
 
 
+def remove(tx: Transaction, ids: Sequence[int]) -> None:
+    """Delete these jobs, with all that belongs to them but what they count for."""
+    if ids:
+        roll_up(tx, ids)
+        tx.run(SQL["jobs/delete"], (dumps(ids),))
+        release_parents(tx, ids)
+
+
 def _names(tx: Transaction, rule: PruneRule) -> list[str]:
     """Return the names that have jobs which the rule may cover."""
-    found: list[str] = tx.array(SQL["prune_names"], {"state": CODES[rule.state]})
+    found: list[str] = tx.array(SQL["jobs/prune_names"], {"state": CODES[rule.state]})
     return [name for name in found if (not rule.only or name in rule.only) and name not in rule.except_]
 
 
@@ -50,11 +58,11 @@ def _old(tx: Transaction, rule: PruneRule, name: str, *, limit: int) -> list[int
     }
     last_kept = (_MOST, _MOST)
     if rule.keep_at_least > 0:
-        row = tx.row(SQL["prune_kept"], {**covered, "skip": rule.keep_at_least - 1})
+        row = tx.row(SQL["jobs/prune_kept"], {**covered, "skip": rule.keep_at_least - 1})
         if row is None:
             return []
         last_kept = row
     before = _MOST if rule.age is None else tx.now - span(rule.age)
     place = {"before": before, "kept_at": last_kept[0], "kept_id": last_kept[1], "limit": limit}
-    found: list[int] = tx.array(SQL["prune_old"], covered | place)
+    found: list[int] = tx.array(SQL["jobs/prune_old"], covered | place)
     return found

@@ -1,4 +1,4 @@
-"""Count what happened, by hour, queue and name.
+"""Counts of what happened, by hour, queue and name.
 
 Nothing is counted while jobs run: live rows are counted when somebody asks, and what a deleted job counted for is
 added to ``jobrt_rollup`` when it goes.
@@ -31,7 +31,7 @@ def stats(tx: Transaction, *, since: int) -> tuple[Bucket, ...]:
     start = since - since % _HOUR
     found: dict[tuple[int, str, str], dict[str, Any]] = {}
     for hour, queue, name, kind, place, number, run_time in tx.array(
-        SQL["stats"], {"since": start, "first": _first_id(tx, start - _DISORDER)}
+        SQL["jobs/stats"], {"since": start, "first": _first_id(tx, start - _DISORDER)}
     ):
         counts = found.setdefault((hour, queue, name), {"histogram": [0] * _BUCKETS})
         counts[kind] = counts.get(kind, 0) + number
@@ -49,10 +49,10 @@ def _bucket(hour: int, queue: str, name: str, *, histogram: Sequence[int], **num
 
 def _first_id(tx: Transaction, start: int) -> int:
     """Return the first id created since, by halving: ids grow with time, which saves an index on it."""
-    low, high = 0, (tx.value("SELECT max(id) FROM jobrt_job") or 0) + 1
+    low, high = 0, (tx.value(SQL["jobs/stats_last"]) or 0) + 1
     while low < high:
         middle = (low + high) // 2
-        row = tx.row(SQL["stats_created"], (middle,))
+        row = tx.row(SQL["jobs/stats_created"], (middle,))
         if row is None or row[1] >= start:
             high = middle
         else:
@@ -62,11 +62,11 @@ def _first_id(tx: Transaction, start: int) -> int:
 
 def roll_up(tx: Transaction, ids: Sequence[int]) -> None:
     """Keep what jobs count for that are about to be deleted."""
-    tx.run(SQL["roll_up"], {"ids": dumps(ids)})
+    tx.run(SQL["jobs/delete_roll_up"], {"ids": dumps(ids)})
 
 
 def fold(tx: Transaction) -> None:
     """Keep counts of more than a year ago by the month: they are still part of all time, and take little room."""
     before = {"before": tx.now - _BY_THE_HOUR}
-    tx.run(SQL["roll_up_months"], before)
-    tx.run(SQL["roll_up_old"], before)
+    tx.run(SQL["jobs/prune_fold_months"], before)
+    tx.run(SQL["jobs/prune_fold_hours"], before)

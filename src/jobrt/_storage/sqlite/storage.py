@@ -9,16 +9,15 @@ import time
 from contextlib import asynccontextmanager
 from functools import partial
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
-import trio
 
 from jobrt._storage.contract import Exchange, Storage
-from jobrt._storage.sqlite import claim, finish, insert, look, manage, prune, stats
-from jobrt._storage.sqlite.blocking import insert_joined, join
+from jobrt._storage.sqlite import claim, finish
 from jobrt._storage.sqlite.crons import SqliteCrons
 from jobrt._storage.sqlite.database import Database, open_database
+from jobrt._storage.sqlite.jobs import SqliteJobs
 from jobrt._storage.sqlite.queues import SqliteQueues
 from jobrt._storage.sqlite.rows import micros
 from jobrt._storage.sqlite.schema import SqliteSchema
@@ -31,14 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from datetime import datetime
 
-    from jobrt._core.job import JobRecord, JobRef, NewJob, Outcome
-    from jobrt._core.keep import PruneRule
+    from jobrt._core.job import JobRef, Outcome
     from jobrt._core.limits import Demand
-    from jobrt._core.where import Where
-    from jobrt._storage.contract import (
-        Bucket,
-        Inserted,
-    )
     from jobrt._storage.sqlite.transaction import Transaction
 
 __all__ = ["open_sqlite"]
@@ -86,75 +79,6 @@ def _system_clock() -> int:
 
 def _told_by(clock: Callable[[], datetime]) -> int:
     return micros(clock())
-
-
-@attrs.define(eq=False)
-class SqliteJobs:
-    """Implement `JobStore`."""
-
-    _database: Database
-
-    async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
-        """Insert jobs, in a transaction of their own or the caller's."""
-        if conn is None:
-            return await self._database.write(partial(insert.insert, jobs=jobs))
-        await trio.lowlevel.checkpoint()
-        # A transaction opened by `transaction` wakes by itself; any other one is seen, after its commit, by the poll.
-        tx = self._database.joined(conn) or join(conn, self._database.micros())
-        return insert_joined(tx, jobs)
-
-    async def get(self, job_id: int) -> JobRecord | None:
-        """Return a job."""
-        return await self._database.read(partial(look.get, job_id=job_id))
-
-    async def query(
-        self,
-        where: Where,
-        *,
-        order_by: str = "-id",
-        limit: int | None = None,
-        after: int | None = None,
-        details: bool = True,
-    ) -> tuple[JobRecord, ...]:
-        """Return the jobs that match."""
-        work = partial(look.query, where=where, order_by=order_by, limit=limit, after=after, details=details)
-        return await self._database.read(work)
-
-    async def count(self, where: Where, *, limit: int | None = None) -> int:
-        """Return how many jobs match."""
-        return await self._database.read(partial(look.count, where=where, limit=limit))
-
-    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
-        """Cancel waiting jobs, ask for running ones."""
-        return await self._database.write(partial(manage.cancel, where=where, reason=reason, limit=limit))
-
-    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
-        """Make final jobs available."""
-        return await self._database.write(partial(manage.rerun, where=where, limit=limit))
-
-    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
-        """Change waiting jobs."""
-        return await self._database.write(partial(manage.update, where=where, changes=changes))
-
-    async def delete(self, where: Where, *, limit: int | None = None) -> int:
-        """Delete jobs."""
-        return await self._database.write(partial(manage.delete, where=where, limit=limit))
-
-    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
-        """Delete final jobs as the rules say."""
-        return await self._database.write(partial(prune.prune, rules=rules, limit=limit))
-
-    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
-        """Return each job's state, and tell of the ends that are to come."""
-        # Noted first: an end between the look and the note would be told to nobody.
-        self._database.hub.expect(ids)
-        told = await self._database.read(partial(look.states, ids=ids))
-        self._database.hub.forget(set(ids).difference(look.unfinished(told)))
-        return told
-
-    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
-        """Return counts."""
-        return await self._database.read(partial(stats.stats, since=micros(since)))
 
 
 @attrs.define(eq=False)

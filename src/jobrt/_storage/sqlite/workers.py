@@ -13,7 +13,7 @@ from jobrt._core.job import JobRef
 from jobrt._core.states import End, State
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
-from jobrt._storage.sqlite.ends import settle
+from jobrt._storage.sqlite.dependencies import release_parents
 from jobrt._storage.sqlite.rows import CODES, dumps, later, moment
 from jobrt._storage.sqlite.transaction import SQL
 
@@ -119,7 +119,7 @@ def _rescue(tx: Transaction, *, limit: int) -> tuple[Rescued, ...]:
         # A job that the database refuses to change (damaged, or a trigger of somebody's) is passed over.
         with suppress(sqlite3.IntegrityError, sqlite3.DataError):
             rescued.append(_end(tx, orphan))
-    settle(tx, [job.id for job in rescued if job.state != State.RETRYABLE])
+    release_parents(tx, [job.id for job in rescued if job.state != State.RETRYABLE])
     tx.queues.update(job.queue for job in rescued if job.state == State.RETRYABLE)
     tx.run(SQL["workers/rescue_clean"], (tx.now,))
     return tuple(rescued)

@@ -1,4 +1,4 @@
-"""Look at jobs and queues."""
+"""Jobs looked at: one by its id, or those that match a filter, in order."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def count(tx: Transaction, where: Where, *, limit: int | None) -> int:
 def states(tx: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
     """Return the state of each job, None for those that there are not."""
     found = {
-        job_id: shown(code, due, tx.now).value for job_id, code, due in tx.array(SQL["states"], (dumps(ids),))
+        job_id: shown(code, due, tx.now).value
+        for job_id, code, due in tx.array(SQL["jobs/await_final"], (dumps(ids),))
     }
     return {job_id: found.get(job_id) for job_id in ids}
 
@@ -112,10 +113,10 @@ def unfinished(told: dict[int, str | None]) -> list[int]:
 
 def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[JobRecord, ...]:
     """Return jobs in the order of their ids here."""
-    rows = tx.array(SQL["jobs"], (dumps(ids),))
+    rows = tx.array(SQL["jobs/query"], (dumps(ids),))
     if not details:
         return tuple(record(row, now=tx.now) for row in rows)
-    kept = {job_id: texts for job_id, *texts in tx.array(SQL["details"], (dumps(ids),))}
+    kept = {job_id: texts for job_id, *texts in tx.array(SQL["jobs/query_details"], (dumps(ids),))}
     attempts = attempts_of(tx, ids)
     return tuple(
         record(

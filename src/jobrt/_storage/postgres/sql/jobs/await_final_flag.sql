@@ -1,5 +1,5 @@
 -- Ask for the end of these jobs to be told. Locked in the order of ids; one that ends meanwhile is not flagged,
--- and await_states.sql, whose snapshot is newer, sees it final.
+-- and await_final_states.sql, whose snapshot is newer, sees it final.
 --
 -- A claim that comes by while the lock is held skips the job, and nobody else would wake its queue again: so the
 -- queues of jobs that could run are returned, to be woken once this is committed.

@@ -1,0 +1,85 @@
+"""Jobs that are deleted, and final ones that go as the retention rules say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jobrt._storage.postgres.encode import interval, numbers, texts
+from jobrt._storage.postgres.filters import condition
+from jobrt._storage.postgres.stats import FAILED_ATTEMPTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobrt._core.keep import PruneRule
+    from jobrt._core.where import Where
+    from jobrt._storage.postgres.session import Session
+
+__all__ = ["delete", "prune"]
+
+_BATCH: Final = 10_000
+"""Jobs to delete per statement: their ids travel to the client and back."""
+
+_LARGEST_INTEGER: Final = (1 << 31) - 1
+
+
+async def delete(session: Session, *, where: Where, limit: int | None) -> int:
+    """Delete the jobs that match; return how many."""
+    found = condition(where)
+    done = 0
+    while limit is None or done < limit:
+        batch = _BATCH if limit is None else min(_BATCH, limit - done)
+        ids = await _remove(session, found.text, values=found.values, limit=batch, locked="")
+        done += len(ids)
+        if len(ids) < batch:
+            break
+    return done
+
+
+async def prune(session: Session, *, rules: Sequence[PruneRule], limit: int) -> int:
+    """Delete what the rules let go, at most `limit`; return how many."""
+    done = 0
+    for rule in rules:
+        if done >= limit:
+            break
+        values = {**_covered(rule), "limit": str(limit - done)}
+        ids = [row[0] for row in await session.fetch("jobs/prune_find", **values)]
+        if ids:
+            # What is locked stays for another time: to wait for it, with the jobs of other rules locked, might cross.
+            chosen = {"ids": numbers(ids)}
+            where = "c.id = any(:ids::bigint[])"
+            done += len(await _remove(session, where, values=chosen, limit=len(ids), locked="skip locked"))
+    if done:
+        await session.fetch("jobs/prune_fold")
+    return done
+
+
+def _covered(rule: PruneRule) -> dict[str, str | None]:
+    return {
+        "state": rule.state.value,
+        "keep": str(min(rule.keep_at_least, _LARGEST_INTEGER)),
+        "age": None if rule.age is None else interval(rule.age),
+        "only": texts(rule.only) if rule.only else None,
+        "except": texts(rule.except_),
+        "queue": rule.queue,
+        "except_queues": texts(rule.except_queues),
+    }
+
+
+async def _remove(
+    session: Session, where: str, *, values: Mapping[str, str | None], limit: int, locked: str
+) -> list[int]:
+    """Delete jobs, with all that belongs to them but what they count for; return their ids."""
+    statement = session.schema.statement(
+        "jobs/delete",
+        where=where,
+        locked=locked,
+        enqueued="gone",
+        finished="(select * from gone where finished_at is not null)",
+        failed=FAILED_ATTEMPTS.format(jobs="gone"),
+    )
+    rows = await session.run(statement, **values, limit=str(limit))
+    ids: list[int] = rows[0][0]
+    if ids:
+        await session.fetch("jobs/delete_sides", ids=numbers(ids))
+    return ids

@@ -1,0 +1,53 @@
+"""Counts of what happened, by hour, queue and name.
+
+Nothing is counted while jobs run: live rows are counted when somebody asks, and what a deleted job counted for is
+added to ``past`` when it goes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from jobrt._storage.contract import Bucket
+from jobrt._storage.postgres.encode import instant
+
+if TYPE_CHECKING:
+    from jobrt._storage.postgres.session import Session
+
+__all__ = ["FAILED_ATTEMPTS", "stats"]
+
+FAILED_ATTEMPTS: Final = (
+    "{{schema}}.attempt a join {jobs} j on j.id = a.job_id"
+    " where a.\"end\" in ('failed', 'timed_out', 'crashed', 'undecodable')"
+)
+"""What counts as a failed attempt of some jobs, as SQL."""
+
+
+async def stats(session: Session, *, since: datetime) -> tuple[Bucket, ...]:
+    """Return counts since the beginning of the hour of `since`."""
+    statement = session.schema.statement(
+        "jobs/stats",
+        enqueued="(select * from {schema}.job where id >= :first::bigint and created_at >= :since::timestamptz)",
+        finished="jobs/stats_finished",
+        failed=FAILED_ATTEMPTS.format(jobs="{schema}.job") + " and a.finished_at >= :since::timestamptz",
+    )
+    first = (await session.fetch("jobs/stats_first", since=instant(since)))[0][0]
+    rows = await session.run(statement, since=instant(since), first=str(first or 0))
+    return tuple(_bucket(*row) for row in rows)
+
+
+def _bucket(hour: datetime, queue: str, name: str, *counts: Any) -> Bucket:
+    enqueued, completed, failed, dead, cancelled, seconds, histogram = counts
+    return Bucket(
+        hour=hour.replace(tzinfo=UTC),
+        queue=queue,
+        name=name,
+        enqueued=enqueued,
+        completed=completed,
+        failed=failed,
+        dead=dead,
+        cancelled=cancelled,
+        seconds=seconds,
+        histogram=tuple(histogram),
+    )
