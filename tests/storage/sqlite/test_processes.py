@@ -29,6 +29,7 @@ DRAIN = """
 import sys, trio
 from jobrt._core.job import Outcome
 from jobrt._core.limits import Demand
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.sqlite import open_sqlite
 
 async def main(path, worker):
