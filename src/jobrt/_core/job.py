@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
     from jobrt._core.unique import UniqueKey
 
-__all__ = ["AttemptRecord", "Claimed", "JobRecord", "JobRef", "NewJob", "Outcome", "Progress", "result_of"]
+__all__ = [
+    "AttemptRecord",
+    "Claimed",
+    "JobRecord",
+    "JobRef",
+    "NewJob",
+    "Outcome",
+    "Progress",
+    "result_of",
+    "used_up",
+]
 
 
 @attrs.frozen
@@ -155,6 +165,11 @@ class Outcome(NamedTuple):
     children: tuple[int, ...] = ()
 
 
+def used_up(attempt: int, max_attempts: int | None) -> bool:
+    """Say whether a job has no attempt left; `attempt` is the number of those it has had."""
+    return max_attempts is not None and attempt >= max_attempts
+
+
 def result_of(record: JobRecord) -> Any:
     """Return what a final job returned.
 
@@ -171,6 +186,6 @@ def result_of(record: JobRecord) -> Any:
     if record.state is State.CANCELLED:
         raise JobCancelled(f"{what} was cancelled: {record.cancel_reason or 'no reason given'}", record)
     said = f"{last.error_type or last.end}: {last.message}" if last is not None else "no attempt was made"
-    if record.max_attempts is not None and record.attempt >= record.max_attempts:
+    if used_up(record.attempt, record.max_attempts):
         raise JobFailed(f"{what} failed in all of its {record.attempt} attempts, at last with {said}", record)
     raise JobDiscarded(f"{what} was discarded after {record.attempt} attempts: {said}", record)
