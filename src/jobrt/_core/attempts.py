@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from jobrt._core.job import Outcome
-from jobrt._core.states import End, Transition
+from jobrt._core.job import Outcome, used_up
+from jobrt._core.states import End, State, Transition, transition
 
 if TYPE_CHECKING:
     from jobrt._core.job import Claimed
 
-__all__ = ["Ended", "Stop", "classify", "decide", "interrupted", "only_leaf", "unstarted", "unwritable"]
+__all__ = [
+    "Ended",
+    "Stop",
+    "classify",
+    "decide",
+    "interrupted",
+    "only_leaf",
+    "state_after_crash",
+    "unstarted",
+    "unwritable",
+]
 
 _MESSAGE_LIMIT = 10_000
 _TRACEBACK_LIMIT = 50_000
@@ -102,8 +112,8 @@ def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
         case End.INTERRUPTED | End.LEASE_LOST:
             event, spent = Transition.GIVE_BACK, False
         case _:
-            used_up = job.max_attempts is not None and job.attempt >= job.max_attempts
-            event, spent = (Transition.DISCARD if used_up or not retry else Transition.RETRY), True
+            again = retry and not used_up(job.attempt, job.max_attempts)
+            event, spent = (Transition.RETRY if again else Transition.DISCARD), True
     return Outcome(
         job.id,
         job.lease,
@@ -133,8 +143,8 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
     said = _clip(ascii(str(error))[1:-1], _MESSAGE_LIMIT)
     event, end, spent = outcome.event, outcome.end, outcome.spent
     if event not in {Transition.CANCEL, Transition.DISCARD, Transition.GIVE_BACK}:
-        used_up = job.max_attempts is not None and job.attempt >= job.max_attempts
-        event, end, spent = (Transition.DISCARD if used_up else Transition.RETRY), End.FAILED, True
+        again = not used_up(job.attempt, job.max_attempts)
+        event, end, spent = (Transition.RETRY if again else Transition.DISCARD), End.FAILED, True
     return Outcome(
         job.id,
         job.lease,
@@ -145,6 +155,13 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
         error_type=type(error).__name__,
         message=f"its outcome ({ended}) could not be written: {said}",
     )
+
+
+def state_after_crash(attempt: int, max_attempts: int | None, *, cancel_asked: bool) -> State:
+    """Return the state of a job whose worker died: the attempt counts, and an operator's wish to cancel is granted."""
+    last = Transition.DISCARD if used_up(attempt, max_attempts) else Transition.RETRY
+    event = Transition.CANCEL if cancel_asked else last
+    return transition(State.EXECUTING, event)
 
 
 def unstarted(job: Claimed) -> Outcome:

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     from jobrt._core.unique import UniqueKey
 
-__all__ = ["AttemptRecord", "Claimed", "JobRecord", "JobRef", "NewJob", "Outcome", "Progress", "result_of"]
+__all__ = [
+    "AttemptRecord",
+    "Claimed",
+    "JobRecord",
+    "JobRef",
+    "NewJob",
+    "Outcome",
+    "Progress",
+    "result_of",
+    "used_up",
+]
 
 
 class NewJob(NamedTuple):
@@ -98,6 +108,11 @@ class Outcome(NamedTuple):
     children: tuple[int, ...] = ()
 
 
+def used_up(attempt: int, max_attempts: int | None) -> bool:
+    """Say whether a job has no attempt left; `attempt` is the number of those it has had."""
+    return max_attempts is not None and attempt >= max_attempts
+
+
 def result_of(record: JobRecord) -> Any:
     """Return the result of a final job.
 
@@ -114,6 +129,6 @@ def result_of(record: JobRecord) -> Any:
     if record.state is State.CANCELLED:
         raise JobCancelled(f"{label} was cancelled: {record.cancel_reason or 'no reason given'}", record)
     error = f"{last.error_type or last.end}: {last.message}" if last is not None else "it never ran"
-    if record.max_attempts is not None and record.attempt >= record.max_attempts:
+    if used_up(record.attempt, record.max_attempts):
         raise JobFailed(f"{label} failed; last error of {record.attempt} attempts: {error}", record)
     raise JobDiscarded(f"{label} was discarded; last error of {record.attempt} attempts: {error}", record)

@@ -1,17 +1,22 @@
-"""Decide how many jobs of which names a worker may claim now."""
+"""Decide how many jobs of which names a worker may claim now, and which of those that are due."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
+
+from jobrt._core.where import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jobrt._core.queues import Queue
 
-__all__ = ["Demand", "demand"]
+__all__ = ["Demand", "Room", "demand", "limit_key"]
 
 
 @attrs.frozen
@@ -73,3 +78,64 @@ def demand(
         key=settings.key,
         per_key=settings.per_key,
     )
+
+
+class Room:
+    """What one claim may still take: in all, of each capped name, and of each key.
+
+    `running` is the number of the queue's running jobs by key. Only limits over the cluster count them.
+    """
+
+    def __init__(self, demand: Demand, running: Mapping[str, int] | None = None) -> None:
+        self.left = demand.limit
+        self._names = demand.names
+        self._caps = dict(demand.capped)
+        self._per_key = demand.per_key
+        self._running = Counter(running)
+        if demand.cluster_limit is not None:
+            self.left = max(min(self.left, demand.cluster_limit - self._running.total()), 0)
+
+    @property
+    def chooses(self) -> bool:
+        """Say whether a due job may have to be passed over although there is room left."""
+        return bool(self._caps) or self._per_key is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that may still be taken."""
+        return self._names + tuple(name for name, cap in self._caps.items() if cap > 0)
+
+    @property
+    def full_keys(self) -> list[str]:
+        """The keys of which nothing more may be taken."""
+        limit = self._per_key
+        return [] if limit is None else [key for key, number in self._running.items() if number >= limit]
+
+    def take(self, name: str, key: str) -> bool:
+        """Count a due job in if there is room for it; say whether there was."""
+        if self.left < 1 or self._caps.get(name, 1) < 1:
+            return False
+        if self._per_key is not None:
+            if self._running[key] >= self._per_key:
+                return False
+            self._running[key] += 1
+        if name in self._caps:
+            self._caps[name] -= 1
+        self.left -= 1
+        return True
+
+
+def limit_key(path: str | None, name: str, *, args: str, metadata: str) -> str:
+    """Return what a job is counted by: text in which equal values are equal.
+
+    A field that is missing counts as null, and so does every field of what is no JSON.
+    """
+    root, _, field = (path or "name").partition(".")
+    if root == "name":
+        return name
+    found: Any = None
+    with suppress(ValueError):
+        found = json.loads(args if root == "args" else metadata)
+    for step in field.split("."):
+        found = cast("dict[str, Any]", found).get(step) if isinstance(found, dict) else None
+    return canonical(found)

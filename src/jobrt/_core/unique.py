@@ -123,6 +123,14 @@ class UniqueKey:
     states: frozenset[State]
     replace: Replace | None
 
+    def matches(self, state: State, age: float) -> bool:
+        """Say whether a job with this digest, in this state and so many seconds old, is the same one."""
+        return state in self.states and (self.within is None or age < self.within.total_seconds())
+
+    def replaced(self, state: State) -> tuple[str, ...]:
+        """Return the fields that the job found takes from the new one, if it is in this state."""
+        return self.replace.fields if self.replace is not None and state in self.replace.when else ()
+
 
 def unique_key(
     unique: Unique, *, name: str, queue: str, args: Mapping[str, Any], metadata: Mapping[str, Any]

@@ -257,7 +257,12 @@ def test_small_calls_are_small(plans: Any, name: str, call: Any, pages: int) -> 
 
 def test_the_next_due_job_is_the_first_of_an_index(conn: psycopg.Connection[Any]) -> None:
     """One probe of the index per queue, whatever waits there."""
-    plan = explain(conn, SCHEMA.statement("next_due"), hot=True, queues='{"default","mail","x"}')
+    plan = explain(
+        conn,
+        SCHEMA.statement("attempts/exchange_limited_next_due"),
+        hot=True,
+        queues='{"default","mail","x"}',
+    )
     assert "job" not in plan.whole_reads
     assert plan.pages < 60
 

@@ -181,7 +181,7 @@ async def test_a_known_priority_is_claimed_by_one_statement(
     run = PreparedSession.run
 
     async def spy(self: PreparedSession, statement: Statement, /, **values: str | None) -> Any:
-        if statement.name != "notify":  # which another task sends, now or a little later
+        if statement.name != "wakes/notify":  # which another task sends, now or a little later
             ran.append(statement.name)
         return await run(self, statement, **values)
 

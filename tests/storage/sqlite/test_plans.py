@@ -51,18 +51,18 @@ def plan(tx: Transaction, sql: str) -> str:
 _RANGE = "(queue=? AND priority=? AND schedule_at>? AND schedule_at<?)"
 
 SEARCHES = {
-    "claim_page": f"SEARCH jobrt_job USING INDEX jobrt_job_waiting {_RANGE}",
-    "claim_priority": "SEARCH jobrt_job USING COVERING INDEX jobrt_job_waiting (queue=? AND priority<?)",
-    "claim_take": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
-    "finish_clean": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
-    "finish_landed": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
-    "finish_job": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "attempts/exchange_page": f"SEARCH jobrt_job USING INDEX jobrt_job_waiting {_RANGE}",
+    "attempts/exchange_priority": "SEARCH jobrt_job USING COVERING INDEX jobrt_job_waiting (queue=? AND priority<?)",
+    "attempts/exchange_take": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "attempts/finish_clean": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "attempts/finish_landed": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "attempts/finish_job": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
     "jobs/insert_equal": "SEARCH jobrt_job USING INDEX jobrt_job_digest (digest=? AND state=?)",
-    "next_due": f"SEARCH job USING COVERING INDEX jobrt_job_waiting {_RANGE}",
+    "attempts/exchange_next_due": f"SEARCH job USING COVERING INDEX jobrt_job_waiting {_RANGE}",
     "workers/rescue_find": "USING INDEX jobrt_job_executing",
     "workers/rescue_clean": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=?)",
     "workers/changes_cancels": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=?)",
-    "release_unknown": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=? AND queue=?)",
+    "attempts/release_unknown": "SEARCH jobrt_job USING INDEX jobrt_job_executing (worker=? AND queue=?)",
     "queues/all_waiting": "SEARCH j USING COVERING INDEX jobrt_job_waiting (queue=? AND priority=? AND schedule_at<?)",
     "queues/all_executing": "SCAN jobrt_job USING INDEX jobrt_job_executing",
     "jobs/prune_names": "SEARCH job USING COVERING INDEX jobrt_job_final (state=? AND name>?)",
@@ -81,9 +81,16 @@ def test_the_index_is_used(tx: Transaction, name: str, wanted: str) -> None:
     assert wanted in plan(tx, SQL[name])
 
 
-@pytest.mark.parametrize(
-    "name", ["claim_page", "claim_priority", "jobs/insert_equal", "next_due", "jobs/prune_kept"]
+IN_ORDER = (
+    "attempts/exchange_next_due",
+    "attempts/exchange_page",
+    "attempts/exchange_priority",
+    "jobs/insert_equal",
+    "jobs/prune_kept",
 )
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
 def test_nothing_is_sorted(tx: Transaction, name: str) -> None:
     """The index has the order already, so the first rows come without reading the others."""
     assert "ORDER BY" not in plan(tx, SQL[name])

@@ -289,14 +289,16 @@ def exchange_statement(schema: Schema, *, ended: str, capped: bool, every: bool)
         every: whether to look for all priorities, and not only for the first new one.
 
     """
-    mixed = ended == "ended_mixed"
+    mixed = ended == "attempts/finish_mixed"
     return schema.statement(
-        "exchange",
+        "attempts/exchange",
         recursive="recursive" if every else "",
         ended=ended,
-        found="found_all" if every else "found_first",
-        picked="picked_several" if capped else "picked_one",
-        next_due="next_due_with_ended" if mixed else "shared/next_due_of_queue",
-        woken="woken_queues" if mixed else "null",
-        written_if_not_all="null::text" if ended == "ended_none" else "written_if_not_all",
+        found="attempts/exchange_found_all" if every else "attempts/exchange_found_first",
+        picked="attempts/exchange_picked_several" if capped else "attempts/exchange_picked_one",
+        next_due="attempts/exchange_next_due_with_ended" if mixed else "shared/next_due_of_queue",
+        woken="attempts/exchange_woken" if mixed else "null",
+        written_if_not_all="null::text"
+        if ended == "attempts/finish_none"
+        else "attempts/exchange_written_if_not_all",
     )

@@ -113,18 +113,15 @@ class Database:
 
     async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
         """Run one statement as a worker's call, and again if it lost a race."""
-        return await self._fetch(name, values, keeping=False)
+        return await retried(partial(self._fetch_from, self.hot, name, values))
 
     async def keep(self, name: str, /, **values: str | None) -> list[Row]:
         """Do as `fetch`, on the connection of what keeps leases."""
-        return await self._fetch(name, values, keeping=True)
+        return await retried(partial(self._fetch_from, self.lease, name, values))
 
-    async def _fetch(self, name: str, values: Mapping[str, str | None], *, keeping: bool) -> list[Row]:
-        async def run() -> list[Row]:
-            async with self.session(keeping=keeping) as session:
-                return await session.fetch(name, **values)
-
-        return await retried(run)
+    async def _fetch_from(self, pool: Pool, name: str, values: Mapping[str, str | None]) -> list[Row]:
+        async with SessionCall(pool, CALL_SECONDS, self.schema, self.listening) as session:
+            return await session.run(self.schema.statement(name), **values)
 
 
 async def retried(call: Callable[[], Awaitable[T]]) -> T:

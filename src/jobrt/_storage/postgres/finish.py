@@ -1,11 +1,13 @@
-"""Write how attempts ended."""
+"""Attempts ended: what that makes of their jobs, and what stays on record."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from jobrt._core.job import JobRef
-from jobrt._core.states import FINAL, End, State, Transition, transition
+from jobrt._core.states import EXECUTING_TO, FINAL, End, State, Transition
+from jobrt._storage.postgres.dependencies import lock_families, wait_for_children
 from jobrt._storage.postgres.encode import booleans, clean, numbers, seconds, texts
 
 if TYPE_CHECKING:
@@ -14,46 +16,37 @@ if TYPE_CHECKING:
     from jobrt._core.job import Outcome
     from jobrt._storage.postgres.session import Session
 
-__all__ = ["await_children", "ended_values", "is_clean", "lock_families", "refused_of"]
+__all__ = ["ended_values", "refused_of", "write"]
 
-_STATES: Final = {
-    event: transition(State.EXECUTING, event)
-    for event in (
-        Transition.COMPLETE,
-        Transition.RETRY,
-        Transition.SNOOZE,
-        Transition.GIVE_BACK,
-        Transition.DISCARD,
-        Transition.CANCEL,
-    )
-}
 _DELAYED: Final = frozenset({Transition.RETRY, Transition.SNOOZE})
 
 
-def is_clean(outcome: Outcome) -> bool:
-    """Say whether the hot row is all that has to be written."""
-    return (
-        outcome.event is Transition.COMPLETE
-        and outcome.end is End.FINISHED
-        and outcome.result is None
-        and not outcome.children
-    )
+async def write(session: Session, outcomes: Sequence[Outcome]) -> tuple[tuple[JobRef, ...], list[str]]:
+    """Write outcomes; return the refused ones and the queues that have due jobs again."""
+    await lock_families(session, outcomes)
+    ended, values = ended_values(outcomes)
+    rows = await session.run(session.schema.statement("attempts/finish", ended=ended), **values)
+    number, landed, woken = rows[0]
+    woken = [*(woken or ()), *await wait_for_children(session, outcomes)]
+    if number == len(outcomes):
+        return (), woken
+    return await refused_of(session, outcomes, landed=set(map(tuple, json.loads(landed or "[]")))), woken
 
 
 def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None]]:
     """Return the file and the parameters for a batch, its rows in the order of ids so that writers never cross."""
     outcomes = sorted(outcomes)
     if not outcomes:
-        return "ended_none", {}
+        return "attempts/finish_none", {}
     values: dict[str, str | None] = {
         "sent": str(len(outcomes)),
         "ids": numbers([one.id for one in outcomes]),
         "leases": numbers([one.lease for one in outcomes]),
     }
-    if all(map(is_clean, outcomes)):
-        return "ended_clean", values
+    if all(map(_is_clean, outcomes)):
+        return "attempts/finish_clean", values
     states = [_state(one) for one in outcomes]
-    return "ended_mixed", values | {
+    return "attempts/finish_mixed", values | {
         "states": texts(states),
         "finals": booleans([state in FINAL for state in states]),
         "unspent": numbers([int(not one.spent) for one in outcomes]),
@@ -67,14 +60,23 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None
     }
 
 
+def _is_clean(outcome: Outcome) -> bool:
+    """Say whether the hot row is all that has to be written."""
+    return _leaves_no_record(outcome) and outcome.result is None
+
+
+def _leaves_no_record(outcome: Outcome) -> bool:
+    """Say whether the job's own row tells how the attempt ended."""
+    return outcome.event is Transition.COMPLETE and outcome.end is End.FINISHED and not outcome.children
+
+
 def _state(outcome: Outcome) -> State:
-    return State.SCHEDULED if outcome.children else _STATES[outcome.event]
+    return State.SCHEDULED if outcome.children else EXECUTING_TO[outcome.event]
 
 
 def _ending(outcome: Outcome) -> End | None:
-    """Return the end to be recorded, or None where the job's own row tells it or there is nothing to tell."""
-    told = outcome.event is Transition.COMPLETE and outcome.end is End.FINISHED and not outcome.children
-    return None if told else outcome.end
+    """Return the end to be recorded, or None where there is nothing to record."""
+    return None if _leaves_no_record(outcome) else outcome.end
 
 
 async def refused_of(
@@ -83,38 +85,14 @@ async def refused_of(
     """Return the outcomes that were refused; `landed` are those that were not, None for all."""
     if landed is None:
         return ()
-    refs = [JobRef(one.id, one.lease) for one in outcomes]
+    refs = [JobRef(outcome.id, outcome.lease) for outcome in outcomes]
     missing = [ref for ref in refs if ref not in landed]
     if not missing:
         return ()
     rows = await session.fetch(
-        "landed", ids=numbers(ref.id for ref in missing), leases=numbers(ref.lease for ref in missing)
+        "attempts/finish_landed",
+        ids=numbers(ref.id for ref in missing),
+        leases=numbers(ref.lease for ref in missing),
     )
     before = {JobRef(*row) for row in rows}
     return tuple(ref for ref in missing if ref not in before)
-
-
-async def lock_families(session: Session, outcomes: Sequence[Outcome]) -> None:
-    """Lock the jobs of outcomes and their children, if any has children; before the outcomes are written."""
-    children = {child for one in outcomes for child in one.children}
-    if children:
-        await session.fetch("lock_families", ids=numbers(sorted(children | {one.id for one in outcomes})))
-
-
-async def await_children(session: Session, outcomes: Sequence[Outcome]) -> list[str]:
-    """Let the jobs of outcomes with children wait for those; in the transaction that wrote the outcomes.
-
-    Returns the queues to wake: of jobs that have nothing to wait for, and of children that could run.
-    """
-    due: list[str] = []
-    for one in outcomes:
-        if one.children:
-            skipped = await session.fetch(
-                "await_children",
-                parent=str(one.id),
-                lease=str(one.lease),
-                children=numbers(sorted(set(one.children) - {one.id})),
-            )
-            due += [row[0] for row in skipped]
-            due += [row[0] for row in await session.fetch("due_without_children", parent=str(one.id))]
-    return due

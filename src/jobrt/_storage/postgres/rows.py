@@ -88,7 +88,7 @@ def _parsed(text: str) -> datetime:
 
 
 def job_record(row: Row) -> JobRecord:
-    """Return a job as `sql/jobs.sql` reads it."""
+    """Return a job as jobs/query.sql reads it."""
     (
         id,
         name,

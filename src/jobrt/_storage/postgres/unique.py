@@ -34,7 +34,7 @@ class _Stored:
 
     id: int
     digest: str
-    state: str
+    state: State = attrs.field(converter=State)
     age: float
     """Seconds since it was created."""
 
@@ -52,7 +52,7 @@ class Batch:
 
     @classmethod
     def of(cls, rows: Sequence[Row], *, now: datetime) -> Batch:
-        """Begin with the stored jobs, oldest first, as `sql/unique_find.sql` reads them."""
+        """Begin with the stored jobs, oldest first, as jobs/insert_unique_find.sql reads them."""
         return cls([_Stored(*row) for row in rows], now)
 
     def add(self, job: NewJob) -> None:
@@ -75,30 +75,25 @@ class Batch:
         self.new.append(job)
 
     def _find_stored(self, rule: UniqueKey) -> _Stored | None:
-        for one in self._stored:
-            young = rule.within is None or one.age < rule.within.total_seconds()
-            if one.digest == rule.digest and one.state in rule.states and young:
-                return one
-        return None
+        same = (job for job in self._stored if job.digest == rule.digest and rule.matches(job.state, job.age))
+        return next(same, None)
 
     def _find_new(self, rule: UniqueKey) -> int | None:
         for index in self._by_digest.get(rule.digest, ()):
-            if self._state_of(self.new[index]) in rule.states:
+            if rule.matches(self._state_of(self.new[index]), 0.0):
                 return index
         return None
 
     def _replace_stored(self, found: _Stored, job: NewJob, rule: UniqueKey) -> None:
-        if rule.replace is None or found.state not in rule.replace.when:
+        if not (fields := rule.replaced(found.state)):
             return
-        self.replaced.append((found.id, job, rule.replace.fields))
-        if "schedule_at" in rule.replace.fields and found.state != State.RETRYABLE:
+        self.replaced.append((found.id, job, fields))
+        if "schedule_at" in fields and found.state is not State.RETRYABLE:
             found.state = self._state_of(job)
 
     def _replace_new(self, index: int, job: NewJob, rule: UniqueKey) -> None:
         old = self.new[index]
-        if rule.replace is None or self._state_of(old) not in rule.replace.when:
-            return
-        changes: dict[str, Any] = {name: getattr(job, name) for name in rule.replace.fields}
+        changes: dict[str, Any] = {name: getattr(job, name) for name in rule.replaced(self._state_of(old))}
         if "schedule_at" in changes:
             changes["delay"] = job.delay
         self.new[index] = old._replace(**changes)

@@ -1,8 +1,8 @@
-"""Keep jobs in a SQLite file, or in memory: nothing to install, several processes on one machine."""
+"""Jobs in a SQLite file, or in memory: nothing to install, several processes on one machine."""
 
 from __future__ import annotations
 
 from jobrt._storage.sqlite.blocking import BlockingStorage, insert_sync, open_blocking
-from jobrt._storage.sqlite.storage import open_sqlite
+from jobrt._storage.sqlite.open import open_sqlite
 
 __all__ = ["BlockingStorage", "insert_sync", "open_blocking", "open_sqlite"]

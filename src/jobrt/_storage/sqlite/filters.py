@@ -15,7 +15,8 @@ import attrs
 
 from jobrt._core.states import State
 from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged, Where, canonical
-from jobrt._storage.sqlite.rows import CODES, dumps, micros, span
+from jobrt._storage.sqlite.rows import dumps, micros, span
+from jobrt._storage.sqlite.states import CODES, IS_FINAL, IS_WAITING
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
@@ -96,17 +97,19 @@ def _joined(word: str, parts: Sequence[Condition], nothing: Condition) -> Condit
 
 def _state(state: State, now: int) -> Condition:
     """Compare states as people see them; the bounds on `state` name the partial index that has such jobs."""
+    number = f"state = {CODES[state]}"
     match state:
         case State.SCHEDULED:
-            return Condition("(state < 3 AND state = 0 AND schedule_at > ?)", (now,))
+            return Condition(f"({IS_WAITING} AND {number} AND schedule_at > ?)", (now,))
         case State.AVAILABLE:
-            return Condition("(state < 3 AND (state = 1 OR (state = 0 AND schedule_at <= ?)))", (now,))
+            due = f"state = {CODES[State.SCHEDULED]} AND schedule_at <= ?"
+            return Condition(f"({IS_WAITING} AND ({number} OR ({due})))", (now,))
         case State.RETRYABLE:
-            return Condition("(state < 3 AND state = 2)")
+            return Condition(f"({IS_WAITING} AND {number})")
         case State.EXECUTING:
-            return Condition("(state = 3)")
+            return Condition(f"({number})")
         case _:
-            return Condition(f"(state > 3 AND state = {CODES[state]})")
+            return Condition(f"({IS_FINAL} AND {number})")
 
 
 def _in(column: str, values: Sequence[Any]) -> Condition:

@@ -1,8 +1,7 @@
-"""Write how attempts ended, and what running jobs keep."""
+"""Attempts ended: what that makes of their jobs, and what stays on record."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -10,7 +9,8 @@ import attrs
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.states import FINAL, End, State, Transition, transition
 from jobrt._storage.sqlite.dependencies import release_parents, wait_for_children
-from jobrt._storage.sqlite.rows import CODES, FAR, dumps, later
+from jobrt._storage.sqlite.rows import FAR, dumps, later
+from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from jobrt._storage.sqlite.transaction import Transaction
 
+__all__ = ["finish", "record_attempt", "release_unknown"]
+
 # Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
-
-__all__ = ["finish", "owned", "release_unknown", "save", "save_step", "steps"]
 
 
 def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
@@ -35,7 +35,7 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         else:
             others.append(outcome)
     refused = _complete(tx, clean) if clean else []
-    refused += [JobRef(one.id, one.lease) for one in others if not _end(tx, one)]
+    refused += [JobRef(other.id, other.lease) for other in others if not _end(tx, other)]
     return tuple(refused)
 
 
@@ -43,13 +43,15 @@ def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
     """Complete jobs that ended well, all with one statement, and return the refused ones."""
     refs = dumps({job_id: outcome.lease for job_id, outcome in outcomes.items()})
     landed: Iterable[int] = outcomes
-    if tx.run(SQL["finish_clean"], {"now": tx.now, "refs": refs}) < len(outcomes):
-        landed = set(tx.array(SQL["finish_landed"], {"refs": refs, "end": End.FINISHED}))
-    results = [(one.id, one.lease, one.result) for one in outcomes.values() if one.result is not None]
+    if tx.run(SQL["attempts/finish_clean"], {"now": tx.now, "refs": refs}) < len(outcomes):
+        landed = set(tx.array(SQL["attempts/finish_landed"], {"refs": refs, "end": End.FINISHED}))
+    results = [
+        (ended.id, ended.lease, ended.result) for ended in outcomes.values() if ended.result is not None
+    ]
     if results:
-        tx.run(SQL["finish_result"], {"results": dumps(results)})
+        tx.run(SQL["attempts/finish_result"], {"results": dumps(results)})
     release_parents(tx, list(landed))
-    return [JobRef(one.id, one.lease) for one in outcomes.values() if one.id not in landed]
+    return [JobRef(ended.id, ended.lease) for ended in outcomes.values() if ended.id not in landed]
 
 
 @attrs.frozen
@@ -67,10 +69,10 @@ class _Held:
 def _end(tx: Transaction, outcome: Outcome) -> bool:
     """Write one outcome that is more than a clean end; False if it is refused."""
     ref = {"id": outcome.id, "lease": outcome.lease}
-    row = tx.row(SQL["finish_owned"], ref)
+    row = tx.row(SQL["attempts/finish_owned"], ref)
     if row is None:
         refs = dumps({outcome.id: outcome.lease})
-        return bool(tx.array(SQL["finish_landed"], {"refs": refs, "end": outcome.end}))
+        return bool(tx.array(SQL["attempts/finish_landed"], {"refs": refs, "end": outcome.end}))
     held = _Held(*row)
     state = _next_state(outcome, held)
     due = _next_due(tx, outcome, state=state, held=held)
@@ -82,9 +84,11 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
         "finished_at": tx.now if state in FINAL else None,
         "cancel_reason": _reason(outcome, held) if state is State.CANCELLED else None,
     }
-    tx.run(SQL["finish_job"], new)
+    tx.run(SQL["attempts/finish_job"], new)
     if outcome.result is not None:
-        tx.run(SQL["finish_result"], {"results": dumps([(outcome.id, outcome.lease, outcome.result)])})
+        tx.run(
+            SQL["attempts/finish_result"], {"results": dumps([(outcome.id, outcome.lease, outcome.result)])}
+        )
     _remember(tx, outcome, held)
     if state in FINAL:
         release_parents(tx, [outcome.id])
@@ -102,8 +106,8 @@ def _next_state(outcome: Outcome, held: _Held) -> State:
 
 def _reason(outcome: Outcome, held: _Held) -> str | None:
     """Return why the job is cancelled: what the attempt says, if it was its own decision, or the operator's reason."""
-    said = outcome.message if outcome.event is Transition.CANCEL else None
-    return said or held.cancel_reason
+    own = outcome.message if outcome.event is Transition.CANCEL else None
+    return own or held.cancel_reason
 
 
 def _next_due(tx: Transaction, outcome: Outcome, *, state: State, held: _Held) -> int:
@@ -121,43 +125,22 @@ def _remember(tx: Transaction, outcome: Outcome, held: _Held) -> None:
         return
     attempt = (held.attempt, outcome.end.value, held.started_at, tx.now, held.worker)
     error = (outcome.error_type, outcome.message, outcome.traceback)
-    tx.run(SQL["attempt_insert"], (outcome.id, outcome.lease, *attempt, *error))
-    tx.run(SQL["attempt_trim"], {"id": outcome.id})
+    record_attempt(tx, JobRef(outcome.id, outcome.lease), (*attempt, *error))
+
+
+def record_attempt(tx: Transaction, ref: JobRef, values: Sequence[Any]) -> None:
+    """Keep (number, end, started_at, finished_at, worker, error_type, message, traceback) of an attempt."""
+    tx.run(SQL["attempts/record"], (*ref, *values))
+    tx.run(SQL["attempts/record_trim"], {"id": ref.id})
 
 
 def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]) -> int:
     """Give back what is leased to a worker that does not know of it; see `AttemptStore.release_unknown`."""
-    leased = tx.array(SQL["release_unknown"], {"worker": worker, "queue": queue})
+    leased = tx.array(SQL["attempts/release_unknown"], {"worker": worker, "queue": queue})
     known_refs = set(known)
     lost = [JobRef(*ref) for ref in leased if JobRef(*ref) not in known_refs]
     for ref in lost:
         _end(tx, Outcome(ref.id, ref.lease, Transition.GIVE_BACK, end=None, spent=False))
     if lost:
-        tx.run(SQL["release"], (dumps([ref.id for ref in lost]),))
+        tx.run(SQL["attempts/release_unknown_forget"], (dumps([ref.id for ref in lost]),))
     return len(lost)
-
-
-def save(tx: Transaction, ref: JobRef, *, progress: str | None, saved: str | None) -> bool:
-    """Store an attempt's progress and checkpoint; False if the lease is lost."""
-    if not tx.run(SQL["save_flag"], ref._asdict()):
-        return False
-    tx.run(SQL["save"], {"id": ref.id, "progress": progress, "saved": saved})
-    return True
-
-
-def steps(tx: Transaction, ref: JobRef) -> dict[str, str]:
-    """Return the finished steps of a job."""
-    found: dict[str, str] = json.loads(tx.value(SQL["steps"], (ref.id,)))
-    return found
-
-
-def save_step(tx: Transaction, ref: JobRef, *, name: str, value: str) -> bool:
-    """Store a finished step; False if the lease is lost."""
-    tx.run(SQL["save_step"], {**ref._asdict(), "name": name, "value": value})
-    return owned(tx, ref)
-
-
-def owned(tx: Transaction, ref: JobRef) -> bool:
-    """Say whether the lease still holds."""
-    found: Any = tx.value(SQL["owned"], ref._asdict())
-    return bool(found)

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from jobrt._core.states import State
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.connection import translated
-from jobrt._storage.sqlite.rows import (
-    AVAILABLE,
-    CODES,
-    FAR,
-    RESCHEDULED,
-    SCHEDULED,
-    dumps,
-    later,
-    micros,
-    shown,
-    span,
-)
+from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
+from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULED, shown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import StorageError
 
@@ -28,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from jobrt._core.job import NewJob
-    from jobrt._core.unique import Replace, UniqueKey
+    from jobrt._core.unique import UniqueKey
 
 __all__ = ["insert", "insert_joined", "join"]
 
@@ -138,47 +128,46 @@ def _insert_unique(tx: Transaction, job: NewJob) -> Inserted:
     found = _equal(tx, unique)
     if found is None:
         return _insert_all(tx, [job])[0]
-    if unique.replace is not None:
-        _replace(tx, found, job=job, rule=unique.replace)
+    _replace(tx, found, job=job, unique=unique)
     return Inserted(found, duplicate=True)
 
 
 def _equal(tx: Transaction, unique: UniqueKey) -> int | None:
     """Return the newest job with this digest that counts as a duplicate."""
-    oldest = _LEAST if unique.within is None else tx.now - span(unique.within)
     newest: int | None = None
-    for state, from_at, to_at in _lanes(unique.states, tx.now):
-        parameters = {"digest": unique.digest, "state": CODES[state], "from_at": from_at, "to_at": to_at}
+    for stored, state, from_at, to_at in _lanes(unique.states, tx.now):
+        parameters = {"digest": unique.digest, "state": stored, "from_at": from_at, "to_at": to_at}
         row = tx.row(SQL["jobs/insert_equal"], parameters)
-        if row is not None and row[1] > oldest:
+        if row is not None and unique.matches(state, (tx.now - row[1]) / 1e6):
             newest = max(row[0], newest or 0)
     return newest
 
 
-def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[State, int, int]]:
-    """Yield the states to look in, with the first and last due time that count there.
+def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[int, State, int, int]]:
+    """Yield the numbers to look for, what they stand for, and the first and last due time for which they do.
 
     Stored as scheduled, a job counts as available once it is due.
     """
     for state in states - {State.SCHEDULED}:
-        yield state, _LEAST, FAR
+        yield CODES[state], state, _LEAST, FAR
     match State.SCHEDULED in states, State.AVAILABLE in states:
         case True, True:
-            yield State.SCHEDULED, _LEAST, FAR
+            yield SCHEDULED, State.SCHEDULED, _LEAST, FAR
         case True, False:
-            yield State.SCHEDULED, now + 1, FAR
+            yield SCHEDULED, State.SCHEDULED, now + 1, FAR
         case False, True:
-            yield State.SCHEDULED, _LEAST, now
+            yield SCHEDULED, State.AVAILABLE, _LEAST, now
         case _:
             pass
 
 
-def _replace(tx: Transaction, found: int, *, job: NewJob, rule: Replace) -> None:
+def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> None:
     """Give the job found the new job's values, if its state (as people see it) allows that."""
-    row = tx.row(SQL["jobs/insert_equal_state"], (found,))
-    if row is None or shown(row[0], row[1], tx.now) not in rule.when:
+    row = tx.row(SQL["jobs/insert_equal_state"], (found,)) if unique.replace else None
+    fields = unique.replaced(shown(row[0], row[1], tx.now)) if row else ()
+    if not row or not fields:
         return
-    changes = ", ".join(_REPLACED[field] for field in rule.fields)
+    changes = ", ".join(_REPLACED[field] for field in fields)
     values = {
         "id": found,
         "now": tx.now,

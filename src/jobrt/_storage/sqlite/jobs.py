@@ -13,7 +13,8 @@ from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.insert import insert, insert_joined, join
 from jobrt._storage.sqlite.prune import prune, remove
 from jobrt._storage.sqlite.query import count, get, query, select, states, unfinished
-from jobrt._storage.sqlite.rows import FAR, RESCHEDULED, dumps, later, micros
+from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
+from jobrt._storage.sqlite.states import IS_EXECUTING, IS_FINAL, IS_WAITING, RESCHEDULED
 from jobrt._storage.sqlite.stats import stats
 from jobrt._storage.sqlite.transaction import SQL
 from jobrt.errors import InvalidFilter
@@ -91,7 +92,7 @@ class SqliteJobs:
 
 
 def _cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:
-    ids = _chosen(tx, where, "state < 3 OR (state = 3 AND cancel_reason IS NULL)", limit=limit)
+    ids = _chosen(tx, where, f"{IS_WAITING} OR ({IS_EXECUTING} AND cancel_reason IS NULL)", limit=limit)
     new = {"ids": dumps(ids), "reason": reason, "now": tx.now}
     asked = tx.run(SQL["jobs/cancel_running"], new)
     cancelled = tx.rows(SQL["jobs/cancel_waiting"], new)
@@ -101,7 +102,7 @@ def _cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) ->
 
 
 def _rerun(tx: Transaction, where: Where, *, limit: int | None) -> int:
-    ids = dumps(_chosen(tx, where, "state > 3", limit=limit))
+    ids = dumps(_chosen(tx, where, IS_FINAL, limit=limit))
     tx.run(SQL["jobs/rerun_remember"], (ids,))
     tx.run(SQL["jobs/rerun_forget"], (ids,))
     queues = tx.rows(SQL["jobs/rerun"], {"ids": ids, "now": tx.now})
@@ -111,7 +112,7 @@ def _rerun(tx: Transaction, where: Where, *, limit: int | None) -> int:
 
 def _update(tx: Transaction, where: Where, changes: Mapping[str, Any]) -> int:
     sets, values = _assignments(tx, changes)
-    ids = _chosen(tx, where, "state < 3", limit=None)
+    ids = _chosen(tx, where, IS_WAITING, limit=None)
     if not sets:
         return len(ids)
     sql = f"UPDATE jobrt_job SET {sets} WHERE id IN (SELECT value FROM json_each(:ids)) RETURNING queue"  # noqa: S608 - fields checked above

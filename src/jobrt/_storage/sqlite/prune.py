@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._storage.sqlite.dependencies import release_parents
-from jobrt._storage.sqlite.rows import CODES, dumps, span
+from jobrt._storage.sqlite.rows import dumps, span
+from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.stats import fold, roll_up
 from jobrt._storage.sqlite.transaction import SQL
 

@@ -8,7 +8,8 @@ from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.states import FINAL, End
 from jobrt._storage.sqlite.claim import attempts_of
 from jobrt._storage.sqlite.filters import Condition, condition
-from jobrt._storage.sqlite.rows import COMPLETED, attempt_record, dumps, record, shown
+from jobrt._storage.sqlite.rows import attempt_record, dumps, record
+from jobrt._storage.sqlite.states import COMPLETED, shown
 from jobrt._storage.sqlite.transaction import SQL
 from jobrt.errors import InvalidFilter
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["count", "get", "query", "select", "states", "unfinished"]
 
 _FEW: Final = 10_000
-_MOST_ATTEMPTS: Final = 100
+_ATTEMPTS_KEPT: Final = 100
 _ORDERS: Final = ("id", "schedule_at", "created_at", "finished_at", "priority")
 
 
@@ -150,4 +151,4 @@ def _with_clean(row: Sequence[Any], kept: Sequence[tuple[int, AttemptRecord]]) -
     attempts = [one for _, one in kept]
     if state == COMPLETED and lease is not None and all(-lease != known for known, _ in kept):
         attempts.append(attempt_record((attempt, End.FINISHED, started, finished, worker, None, None, None)))
-    return attempts[-_MOST_ATTEMPTS:]
+    return attempts[-_ATTEMPTS_KEPT:]

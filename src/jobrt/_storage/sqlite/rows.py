@@ -1,4 +1,4 @@
-"""Turn rows into values and back. States are numbers and times microseconds in the tables (see migration 1)."""
+"""Rows turned into values and back. Times are microseconds in the tables, and lists and payloads JSON texts."""
 
 from __future__ import annotations
 
@@ -8,59 +8,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord, Progress
-from jobrt._core.states import End, State
+from jobrt._core.states import End
+from jobrt._storage.sqlite.states import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "AVAILABLE",
-    "CANCELLED",
-    "CODES",
-    "COMPLETED",
-    "DISCARDED",
-    "EXECUTING",
-    "FAR",
-    "JOB_COLUMNS",
-    "RESCHEDULED",
-    "RETRYABLE",
-    "SCHEDULED",
-    "STATES",
-    "attempt_record",
-    "dumps",
-    "later",
-    "micros",
-    "moment",
-    "record",
-    "shown",
-    "span",
-    "tags",
-]
-
-STATES: Final = (
-    State.SCHEDULED,
-    State.AVAILABLE,
-    State.RETRYABLE,
-    State.EXECUTING,
-    State.COMPLETED,
-    State.CANCELLED,
-    State.DISCARDED,
-)
-CODES: Final = {state: code for code, state in enumerate(STATES)}
-SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, CANCELLED, DISCARDED = range(7)
+__all__ = ["FAR", "attempt_record", "dumps", "later", "micros", "moment", "record", "span", "tags"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 FAR: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 """The due time of a job that waits for its children: the last that a datetime can hold."""
-
-
-RESCHEDULED: Final = (
-    "schedule_at = :schedule_at,"
-    " state = CASE WHEN state = 2 THEN 2 WHEN :schedule_at > :now THEN 0 ELSE 1 END"
-)
-"""Give a waiting job another due time. One put off is scheduled again; what waits for its retry stays retryable."""
 
 
 @lru_cache(maxsize=1024)  # jobs of one batch share their times
@@ -95,21 +55,10 @@ def tags(text: str) -> tuple[str, ...]:
     return () if text == "[]" else tuple(json.loads(text))
 
 
-def shown(code: int, schedule_at: int, now: int) -> State:
-    """Return the state that people see: a scheduled job that is due is available."""
-    return State.AVAILABLE if code == SCHEDULED and schedule_at <= now else STATES[code]
-
-
 def attempt_record(row: Sequence[Any]) -> AttemptRecord:
     """Return an attempt from (number, end, started_at, finished_at, worker, error_type, message, traceback)."""
     number, end, started_at, finished_at, worker, *rest = row
     return AttemptRecord(number, End(end), moment(started_at), moment(finished_at), worker, *rest)
-
-
-JOB_COLUMNS: Final = (
-    "id, state, queue, name, priority, attempt, max_attempts, schedule_at, created_at, lease, worker, started_at,"
-    " finished_at, cancel_reason, context, tags, args, metadata"
-)
 
 
 def record(
@@ -119,24 +68,9 @@ def record(
     details: Sequence[Any] = (None, None, None),
     attempts: Iterable[AttemptRecord] = (),
 ) -> JobRecord:
-    """Return a job from a row of `JOB_COLUMNS`, its (result, progress, saved) texts and its attempts."""
-    (
-        job_id,
-        code,
-        queue,
-        name,
-        priority,
-        attempt,
-        most,
-        due,
-        created,
-        _lease,
-        worker,
-        started,
-        finished,
-        *rest,
-    ) = row
-    reason, context, tag_text, args, metadata = rest
+    """Return a job from a row of jobs/query.sql, its (result, progress, saved) texts and its attempts."""
+    job_id, code, queue, name, priority, attempt, max_attempts, due, created, _lease, *rest = row
+    worker, started, finished, cancel_reason, context, tag_text, args, metadata = rest
     result, progress, saved = details
     return JobRecord(
         id=job_id,
@@ -145,7 +79,7 @@ def record(
         state=shown(code, due, now),
         priority=priority,
         attempt=attempt,
-        max_attempts=most,
+        max_attempts=max_attempts,
         args=json.loads(args),
         metadata=json.loads(metadata),
         tags=tags(tag_text),
@@ -158,7 +92,7 @@ def record(
         result=_loads(result),
         progress=None if progress is None else Progress(**json.loads(progress)),
         saved=_loads(saved),
-        cancel_reason=reason,
+        cancel_reason=cancel_reason,
         attempts=tuple(attempts),
     )
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from jobrt._core.attempts import state_after_crash
 from jobrt._core.job import JobRef
 from jobrt._core.states import End, State
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.sqlite.dependencies import release_parents
-from jobrt._storage.sqlite.rows import CODES, dumps, later, moment
+from jobrt._storage.sqlite.finish import record_attempt
+from jobrt._storage.sqlite.rows import dumps, later, moment
+from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
@@ -143,10 +146,8 @@ class _Orphan:
     @property
     def state(self) -> State:
         """The state after the rescue."""
-        if self.cancel_reason is not None:
-            return State.CANCELLED
-        used_up = self.max_attempts is not None and self.attempt >= self.max_attempts
-        return State.DISCARDED if used_up else State.RETRYABLE
+        asked = self.cancel_reason is not None
+        return state_after_crash(self.attempt, self.max_attempts, cancel_asked=asked)
 
 
 def _orphans(tx: Transaction) -> Iterator[_Orphan]:
@@ -171,8 +172,7 @@ def _end(tx: Transaction, orphan: _Orphan) -> Rescued:
         started = tx.now if orphan.started_at is None else orphan.started_at  # a damaged row is rescued too
         record = (orphan.attempt, End.CRASHED.value, started, tx.now, orphan.worker)
         message = f"worker {orphan.worker} died, or was away for longer than its lease"
-        tx.run(SQL["attempt_insert"], (orphan.id, orphan.lease, *record, None, message, None))
-        tx.run(SQL["attempt_trim"], {"id": orphan.id})
+        record_attempt(tx, JobRef(orphan.id, orphan.lease), (*record, None, message, None))
     except sqlite3.Error:
         tx.run("ROLLBACK TO one")
         raise

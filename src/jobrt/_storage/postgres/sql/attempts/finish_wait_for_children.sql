@@ -1,4 +1,4 @@
--- Let a job wait for children: flag those that are not final, under their row locks (lock_families.sql has them
+-- Let a job wait for children: flag those that are not final, under their row locks (finish_lock_families.sql has them
 -- already), and note them down. A child that ends meanwhile either sees the flag or is seen to be final here.
 --
 -- Returns the queues of children that could run: a claim that came by has skipped them, as in jobs/await_final_flag.sql.

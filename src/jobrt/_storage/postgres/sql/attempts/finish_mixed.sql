@@ -1,4 +1,4 @@
--- The outcomes of any batch: hot rows and `told` as in ended_clean.sql, and side rows by inserts for those that need them.
+-- The outcomes of any batch: hot rows and `told` as in finish_clean.sql, and side rows by inserts for those that need them.
 --
 -- A request to cancel turns whatever would run again into cancelled. `due` is null where the due time stays.
 ended as (

@@ -1,4 +1,4 @@
-"""Answer the `Storage` Protocol with PostgreSQL."""
+"""A PostgreSQL database opened."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from jobrt._storage.postgres.workers import PostgresWorkers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-
 
 __all__ = ["open_postgres"]
 

@@ -1,0 +1,42 @@
+"""Jobs that wait for others. What follows when those are final or gone is a trigger of the database's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobrt._storage.postgres.encode import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobrt._core.job import Outcome
+    from jobrt._storage.postgres.session import Session
+
+__all__ = ["lock_families", "wait_for_children"]
+
+
+async def lock_families(session: Session, outcomes: Sequence[Outcome]) -> None:
+    """Lock the jobs of outcomes and their children, if any has children; before the outcomes are written."""
+    children = {child for outcome in outcomes for child in outcome.children}
+    if children:
+        ids = sorted(children | {outcome.id for outcome in outcomes})
+        await session.fetch("attempts/finish_lock_families", ids=numbers(ids))
+
+
+async def wait_for_children(session: Session, outcomes: Sequence[Outcome]) -> list[str]:
+    """Let the jobs of outcomes with children wait for those; in the transaction that wrote the outcomes.
+
+    Returns the queues to wake: of jobs that have nothing to wait for, and of children that could run.
+    """
+    due: list[str] = []
+    for outcome in outcomes:
+        if outcome.children:
+            skipped = await session.fetch(
+                "attempts/finish_wait_for_children",
+                parent=str(outcome.id),
+                lease=str(outcome.lease),
+                children=numbers(sorted(set(outcome.children) - {outcome.id})),
+            )
+            free = await session.fetch("attempts/finish_without_children", parent=str(outcome.id))
+            due += [queue for (queue,) in (*skipped, *free)]
+    return due

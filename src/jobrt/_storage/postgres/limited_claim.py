@@ -1,0 +1,76 @@
+"""Claims under limits over the cluster, exactly: claims of a queue take turns, and each counts what runs."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Final
+
+from jobrt._core.limits import Room
+from jobrt._storage.postgres.encode import numbers, texts
+from jobrt._storage.postgres.rows import claimed_jobs
+
+if TYPE_CHECKING:
+    from jobrt._core.job import Claimed
+    from jobrt._core.limits import Demand
+    from jobrt._storage.postgres.rows import Row
+    from jobrt._storage.postgres.session import Session
+
+__all__ = ["claim_in_turn", "take_turn"]
+
+_ABOVE_ALL: Final = 1 << 40
+"""More than any priority."""
+
+_PAGE: Final = 100
+"""Candidates to look at in one go, at least."""
+
+
+async def take_turn(session: Session, demand: Demand) -> None:
+    """Wait until no other claim of this queue is under way; until the end of the transaction."""
+    await session.fetch("attempts/exchange_limited_lock", name=f"{session.schema.name} {demand.queue}")
+
+
+async def claim_in_turn(session: Session, demand: Demand) -> tuple[tuple[Claimed, ...], float | None]:
+    """Claim as the limits allow; return the jobs, and the seconds until the next if there was room for more."""
+    now = (await session.fetch("schema/now"))[0][0].replace(tzinfo=UTC)
+    rows: list[Row] = []
+    if ids := await _choose(session, demand):
+        rows = await session.fetch(
+            "attempts/exchange_limited_take",
+            ids=numbers(ids),
+            worker=demand.worker,
+            queue=demand.queue,
+            now=now.isoformat(),
+        )
+    jobs = claimed_jobs(rows, queue=demand.queue, started_at=now)
+    if len(jobs) == demand.limit:
+        return jobs, None
+    due = await session.fetch("attempts/exchange_limited_next_due", queues=texts([demand.queue]))
+    return jobs, due[0][1] if due else None
+
+
+async def _choose(session: Session, demand: Demand) -> list[int]:
+    """Return the ids of due jobs that may run now, in order."""
+    root, _, path = (demand.key or "").partition(".")
+    key = {"root": root, "path": texts(path.split(".")) if path else None}
+    rows = await session.fetch("attempts/exchange_limited_running", queue=demand.queue, **key)
+    room = Room(demand, dict(rows))
+    chosen: list[int] = []
+    after: Row = (_ABOVE_ALL, "-infinity", 0)
+    while room.left:
+        page = max(_PAGE, 2 * room.left)
+        rows = await session.fetch(
+            "attempts/exchange_limited_candidates",
+            queue=demand.queue,
+            **key,
+            names=texts(room.names),
+            full=texts(room.full_keys),
+            priority=str(after[0]),
+            at=after[1],
+            id=str(after[2]),
+            limit=str(page),
+        )
+        chosen += [id for id, name, job_key, *_ in rows if room.take(name, job_key)]
+        if len(rows) < page:
+            break
+        after = rows[-1][3:]
+    return chosen

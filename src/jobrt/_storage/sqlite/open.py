@@ -1,0 +1,70 @@
+"""A SQLite file opened, or a database in memory."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from functools import partial
+from os import PathLike, fspath
+from typing import TYPE_CHECKING
+
+from jobrt._storage.contract import Storage
+from jobrt._storage.sqlite.attempts import SqliteAttempts
+from jobrt._storage.sqlite.crons import SqliteCrons
+from jobrt._storage.sqlite.database import open_database
+from jobrt._storage.sqlite.jobs import SqliteJobs
+from jobrt._storage.sqlite.queues import SqliteQueues
+from jobrt._storage.sqlite.rows import micros
+from jobrt._storage.sqlite.schema import SqliteSchema
+from jobrt._storage.sqlite.wakes import SqliteWakes
+from jobrt._storage.sqlite.workers import SqliteWorkers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+    from datetime import datetime
+
+__all__ = ["open_sqlite"]
+
+
+@asynccontextmanager
+async def open_sqlite(
+    path: str | PathLike[str],
+    *,
+    clock: Callable[[], datetime] | None = None,
+    migrate: bool = True,
+) -> AsyncGenerator[Storage]:
+    """Open a file (made if need be), or ``":memory:"``, and close it when the block ends.
+
+    Args:
+        path: where; its folder must exist.
+        clock: tells the time instead of the system's clock; called in the event loop.
+        migrate: bring the tables to this jobrt's schema.
+
+    Raises:
+        SchemaError: the file was made by a newer jobrt.
+        StorageError: in one line, why the file cannot be used.
+
+    """
+    now = _system_clock if clock is None else partial(_clock_micros, clock)
+    async with open_database(fspath(path), now) as database:
+        schema = SqliteSchema(database)
+        if migrate:
+            await schema.migrate()
+        yield Storage(
+            engine="sqlite",
+            schema=schema,
+            jobs=SqliteJobs(database),
+            attempts=SqliteAttempts(database),
+            workers=SqliteWorkers(database),
+            queues=SqliteQueues(database),
+            crons=SqliteCrons(database),
+            wakes=SqliteWakes(database),
+        )
+
+
+def _system_clock() -> int:
+    return time.time_ns() // 1000
+
+
+def _clock_micros(clock: Callable[[], datetime]) -> int:
+    return micros(clock())

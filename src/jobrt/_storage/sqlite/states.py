@@ -1,0 +1,50 @@
+"""The numbers that stand for states in SQLite's tables, and conditions on them.
+
+Migration 1 has them in its partial indexes, and the files in ``sql/`` write them out: SQLite takes such an index only
+where it finds the same condition, as text.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jobrt._core.states import State
+
+__all__ = [
+    "AVAILABLE",
+    "CODES",
+    "COMPLETED",
+    "IS_EXECUTING",
+    "IS_FINAL",
+    "IS_WAITING",
+    "RESCHEDULED",
+    "SCHEDULED",
+    "shown",
+]
+
+_STATES: Final = (
+    State.SCHEDULED,
+    State.AVAILABLE,
+    State.RETRYABLE,
+    State.EXECUTING,
+    State.COMPLETED,
+    State.CANCELLED,
+    State.DISCARDED,
+)
+CODES: Final = {state: code for code, state in enumerate(_STATES)}
+SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, _, _ = range(len(_STATES))
+
+IS_WAITING: Final = f"state < {EXECUTING}"
+IS_EXECUTING: Final = f"state = {EXECUTING}"
+IS_FINAL: Final = f"state > {EXECUTING}"
+
+RESCHEDULED: Final = (
+    f"schedule_at = :schedule_at, state = CASE WHEN state = {RETRYABLE} THEN {RETRYABLE}"
+    f" WHEN :schedule_at > :now THEN {SCHEDULED} ELSE {AVAILABLE} END"
+)
+"""Give a waiting job another due time. One put off is scheduled again; what waits for its retry stays retryable."""
+
+
+def shown(code: int, schedule_at: int, now: int) -> State:
+    """Return the state that people see: a scheduled job that is due is available."""
+    return State.AVAILABLE if code == SCHEDULED and schedule_at <= now else _STATES[code]
