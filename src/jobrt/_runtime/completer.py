@@ -39,7 +39,7 @@ class Completer:
     nothing else would ever end it, and the worker could not stop. While *nothing* is taken it is the storage that
     is ill, and all of them wait.
 
-    It ends when ``outcomes.arrived`` is closed and everything is written.
+    At a stop ``outcomes.arrived`` is closed; ``ended`` is set when everything is written.
     """
 
     attempts: AttemptStore
@@ -64,7 +64,7 @@ class Completer:
         return sum(len(batch.reports) for batch in waiting)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write what no fetcher takes along, until closed."""
+        """Write what no fetcher takes along, until cancelled."""
         task_status.started()
         try:
             while True:
@@ -72,7 +72,8 @@ class Completer:
                 await self.outcomes.arrived.wait()
         except trio.EndOfChannel:
             await self._write_all()
-        self.ended.set()
+            self.ended.set()
+            await trio.sleep_forever()
 
     async def wait_ill(self) -> StorageError:
         """Wait until the storage takes no outcome at all, and return the error."""

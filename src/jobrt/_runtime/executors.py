@@ -77,6 +77,7 @@ class Executors:
     _cancels: dict[JobRef, str] = attrs.Factory(dict)
     _worker: str = ""
     _stopped: bool = False
+    _closed: bool = False
     _last_batch: int = 0
     _finished: int = 0
     _durations: defaultdict[str, list[float]] = attrs.Factory(lambda: defaultdict(lambda: [0, 0.0]))
@@ -87,23 +88,28 @@ class Executors:
     _all_sent: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run jobs until the fetcher closes ``work`` and every job has come back."""
+        """Run jobs until the fetcher closes ``work`` and every job has come back, and then wait to be cancelled."""
         self._tasks = 0
         try:
             async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._send_returns)
                 self._nursery.start_soon(self._receive_orders)
                 task_status.started()
-                if self._last_batch:
-                    await self._resume()
-                async for message in self.channels.work:
-                    self._take(message)
-                while self._holds_something():
-                    await self._all_sent.park()
-                await self.channels.returns.aclose()
-                self._nursery.cancel_scope.cancel()
+                if not self._closed:
+                    self._nursery.start_soon(self._send_returns)
+                    await self._run_until_closed()
+                await trio.sleep_forever()  # an attempt that does not end may still be in this nursery
         finally:
             self._nursery = None
+
+    async def _run_until_closed(self) -> None:
+        if self._last_batch:
+            await self._resume()
+        async for message in self.channels.work:
+            self._take(message)
+        while self._holds_something():
+            await self._all_sent.park()
+        self._closed = True
+        await self.channels.returns.aclose()
 
     def statistics(self) -> ExecutorsStatistics:
         """Return how things are now."""

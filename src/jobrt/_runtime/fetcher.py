@@ -95,7 +95,7 @@ class Fetcher:
     _questions: list[_Question] = attrs.Factory(list)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Claim until the worker closes ``wake``, then until everything was returned."""
+        """Claim until the worker closes ``wake``, wait until everything was returned, and then to be cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive_settled)
             nursery.start_soon(self._receive_orders)
@@ -108,6 +108,7 @@ class Fetcher:
                 await self._close()
             nursery.cancel_scope.cancel()
         self.ended.set()
+        await trio.sleep_forever()
 
     # ------------------------------------------------------------------ claiming
 

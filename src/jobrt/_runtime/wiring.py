@@ -225,7 +225,7 @@ class _Wiring:
             tree.add(maintenance.run, name="maintenance")
         if "cron" not in self.plan.switched_off:
             tree.add(self._cron().run, name="cron")
-        tree.add(completer.run, name="completer", restart="transient")
+        tree.add(completer.run, name="completer")
         queue_supervisors = Supervisor(
             "queues", escalation="retry", in_turn=False, on_event=self._supervision
         )
@@ -270,9 +270,8 @@ class _Wiring:
             observe=self.notices.observe,
         )
         supervisor = Supervisor(name, on_event=self._supervision)
-        # Each ends by itself at a stop, when what it receives from is closed.
-        supervisor.add(executors.run, name="executors", restart="transient")
-        supervisor.add(fetcher.run, name="fetcher", restart="transient")
+        supervisor.add(executors.run, name="executors")
+        supervisor.add(fetcher.run, name="fetcher")
         return QueueActors(
             fetcher=fetcher,
             executors=executors,
