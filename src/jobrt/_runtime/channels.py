@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 import attrs
@@ -42,10 +41,11 @@ class Wakeup:
 
     def ring(self) -> None:
         """Wake the waiter, now or when it comes; do nothing once closed."""
-        with suppress(
-            trio.WouldBlock, trio.ClosedResourceError
-        ):  # it comes anyway, or is not to come any more
-            self._send.send_nowait(None)
+        try:
+            if not self.closed:
+                self._send.send_nowait(None)
+        except trio.WouldBlock:
+            return
 
     async def wait(self) -> None:
         """Wait for a hint and take all there are.
@@ -55,9 +55,11 @@ class Wakeup:
 
         """
         await self._receive.receive()
-        # Two quick rings for a waiting task are two values: one is handed over, one is buffered.
-        while self._receive.statistics().current_buffer_used:
-            self._receive.receive_nowait()
+        try:  # two quick rings for a waiting task are two values: one is handed over, one is buffered
+            while True:
+                self._receive.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return
 
     def close(self) -> None:
         """Give no more hints: the waiter learns that this is the end."""

@@ -84,12 +84,14 @@ class Completer:
     async def _write_all(self) -> None:
         """Write until nothing waits."""
         while True:
+            self._receive_rejected()
+            if not self._in_hand and not self._alone and self.outcomes.empty:
+                return
             # A checkpoint at least: the fetcher that has just got a free slot comes first, and takes them along.
             await trio.sleep_until(self._wrote_at + _WINDOW)
-            self._receive_rejected()
             self._in_hand = self._in_hand or self.outcomes.take()
             if not self._in_hand and not self._alone:
-                return
+                continue
             self._wrote_at = trio.current_time()
             try:
                 await self._write_batches()

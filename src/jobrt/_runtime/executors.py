@@ -78,6 +78,7 @@ class Executors:
     _worker: str = ""
     _stopped: bool = False
     _closed: bool = False
+    _sending: bool = False
     _last_batch: int = 0
     _finished: int = 0
     _durations: defaultdict[str, list[float]] = attrs.Factory(lambda: defaultdict(lambda: [0, 0.0]))
@@ -188,20 +189,42 @@ class Executors:
 
     def _report(self, report: Report) -> None:
         self._outbox.append(report)
-        if len(self._outbox) == 1:
-            self._to_send.unpark()
+        self._to_send.unpark()
 
     async def _send_returns(self) -> None:
         """Send what has ended, in batches: all that ended since the last pass of Trio's scheduler."""
         while True:
             while not self._outbox and not self._written:
                 await self._to_send.park()
-            reports, written = tuple(self._outbox[:_RETURN_LIMIT]), tuple(self._written)
-            attempts = len(written) + len([report for report in reports if report.outcome.end is not None])
-            await self.channels.returns.send(Returned(reports, attempts, written))
-            del self._outbox[: len(reports)], self._written[: len(written)]
-            if not self._outbox:
-                self._all_sent.unpark_all()
+            message = self._message()
+            self._sending = True
+            try:
+                await self.channels.returns.send(message)
+                self._sent(message)
+            finally:
+                self._sending = False
+
+    def _send_now(self) -> None:
+        """Send what has ended without another task, if there is room; for an executor that has nothing else to do."""
+        if self._sending:
+            return
+        message = self._message()
+        try:
+            self.channels.returns.send_nowait(message)
+        except trio.WouldBlock:
+            self._to_send.unpark()
+        else:
+            self._sent(message)
+
+    def _message(self) -> Returned:
+        reports, written = tuple(self._outbox[:_RETURN_LIMIT]), tuple(self._written)
+        attempts = len(written) + len([report for report in reports if report.outcome.end is not None])
+        return Returned(reports, attempts, written)
+
+    def _sent(self, message: Returned) -> None:
+        del self._outbox[: len(message.reports)], self._written[: len(message.written)]
+        if not self._outbox:
+            self._all_sent.unpark_all()
 
     # ------------------------------------------------------------------ orders
 
@@ -318,10 +341,11 @@ class Executors:
         total[1] += seconds
         if attempt.completed:
             self._written.append(Report(Outcome(job.id, job.lease), job, seconds))
-            self._to_send.unpark()
-            return now
-        self._outbox.append(Report(outcome, job, seconds))
-        if len(self._outbox) == 1:
+        else:
+            self._outbox.append(Report(outcome, job, seconds))
+        if not self._inbox:
+            self._send_now()
+        elif len(self._outbox) + len(self._written) == 1:
             self._to_send.unpark()
         return now
 

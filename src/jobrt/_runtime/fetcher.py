@@ -269,10 +269,19 @@ class Fetcher:
         while unsent:
             batch = unsent.popleft()
             try:
-                await self.channels.work.send(batch)
-            except BaseException:
+                self.channels.work.send_nowait(batch)
+            except trio.WouldBlock:
                 unsent.appendleft(batch)
-                raise
+                await self._send_first_unsent()
+
+    async def _send_first_unsent(self) -> None:
+        """Wait for room in the channel: the executors are down."""
+        batch = self.ledger.unsent.popleft()
+        try:
+            await self.channels.work.send(batch)
+        except BaseException:
+            self.ledger.unsent.appendleft(batch)
+            raise
 
     def _return_unsent(self) -> None:
         """Give back claimed jobs that the executors have not got."""

@@ -45,6 +45,11 @@ class Outcomes:
         self._send.send_nowait(batch)
         self.arrived.ring()
 
+    @property
+    def empty(self) -> bool:
+        """Whether no outcome waits."""
+        return not self._receive.statistics().current_buffer_used
+
     def take(self) -> list[OutcomeBatch]:
         """Receive about as many outcomes as one write should take; the writer settles them or puts them back."""
         batches: list[OutcomeBatch] = []
