@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import Storage
     from jobrt.events import EventBus
 
-__all__ = ["Database", "await_storage"]
-
 
 @attrs.define(eq=False)
 class Database:

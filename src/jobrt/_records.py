@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["AttemptRecord", "End", "JobRecord", "Progress", "State"]
-
 
 class State(StrEnum):
     """State of a job."""

@@ -30,7 +30,7 @@ def worker_info(**values: Any) -> WorkerInfo:
 
 
 def _tree(tree: dict[str, Any]) -> dict[str, Any]:
-    children = [{**_CHILD, **child} for child in tree.get("children", ())]
+    children: list[dict[str, Any]] = [{**_CHILD, **child} for child in tree.get("children", ())]
     for child in children:
         child["nested"] = None if child["nested"] is None else _tree(child["nested"])
     return {"name": "worker", "strategy": "one_for_one", "state": "running", **tree, "children": children}

@@ -22,8 +22,6 @@ from jobrt._bench.scratch import Scratch
 from jobrt.events import Event, EventBus
 from jobrt.logs import describe
 
-__all__ = ["Advance", "Figures", "Progress", "describe_machine", "measure"]
-
 Advance: TypeAlias = Callable[[int], object]
 """A function that is called with the number of steps done since its last call."""
 

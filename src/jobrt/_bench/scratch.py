@@ -14,7 +14,6 @@ from jobrt._storage.open import parse_url
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-__all__ = ["Scratch", "open_scratch"]
 
 _REMOVE_SECONDS = 30.0
 

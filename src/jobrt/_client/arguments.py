@@ -6,8 +6,6 @@ from jobrt._core import where as filters
 from jobrt._core.where import Where
 from jobrt.errors import InvalidFilter, InvalidSetting
 
-__all__ = ["as_filter", "job_filter", "queue_name"]
-
 
 def as_filter(where: Where | None) -> Where:
     """Return a filter; None matches every job.

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     )
     from jobrt._storage.contract import Bucket, CronRow, Inserted, Storage, WorkerRow
 
-__all__ = ["Client"]
 
 _CHUNK = 10_000
 """Jobs per transaction of `enqueue_many`: it takes a few statements and lasts less than a second."""

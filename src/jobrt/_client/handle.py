@@ -12,7 +12,6 @@ from jobrt.errors import JobNotFound
 if TYPE_CHECKING:
     from jobrt._records import JobRecord
 
-__all__ = ["Handle"]
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import Storage
     from jobrt.events import EventBus
 
-__all__ = ["open_client"]
-
 
 @asynccontextmanager
 async def open_client(

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.contract import Bucket
 
-__all__ = ["ALL_TIME", "Counts", "JobTotals", "add_up"]
 
 ALL_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """A time before anything was counted."""

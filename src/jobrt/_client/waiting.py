@@ -14,7 +14,6 @@ from jobrt.errors import JobNotFound, StorageUnavailable
 if TYPE_CHECKING:
     from jobrt._storage.contract import Storage, Wake
 
-__all__ = ["Waiting"]
 
 _FINAL = frozenset(state.value for state in FINAL)
 _SHORTEST = 0.05

@@ -18,17 +18,6 @@ from jobrt._core.states import End, State, Transition, transition
 if TYPE_CHECKING:
     from jobrt._core.job import Claimed
 
-__all__ = [
-    "Ended",
-    "Stop",
-    "classify",
-    "decide",
-    "interrupted",
-    "only_leaf",
-    "state_after_crash",
-    "unstarted",
-    "unwritable",
-]
 
 _MESSAGE_LIMIT = 10_000
 _TRACEBACK_LIMIT = 50_000

@@ -33,19 +33,6 @@ from attrs.converters import optional
 from jobrt._core.schedule import Interval, Schedule, wall_clock
 from jobrt.errors import InvalidJob, InvalidSetting
 
-__all__ = [
-    "TOLERANCE",
-    "CronEntry",
-    "Missed",
-    "cron_entry",
-    "edit",
-    "interval_entry",
-    "next_tick",
-    "orphaned",
-    "reconcile",
-    "ticks_due",
-]
-
 Missed: TypeAlias = Literal["skip", "once", "all"]
 
 TOLERANCE: Final = timedelta(seconds=60)

@@ -25,8 +25,6 @@ import attrs
 from jobrt._core.states import FINAL, State
 from jobrt.errors import InvalidSetting
 
-__all__ = ["Keep", "KeepByState", "PruneRule", "default_keep", "plan"]
-
 # A century. A longer age is a mistake, and `now - age` must be in the range of datetime and of the databases.
 _MAX_AGE: Final = timedelta(days=36_525)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from jobrt._core.queues import Queue
 
-__all__ = ["Demand", "Room", "demand", "limit_key"]
-
 
 @attrs.frozen
 class Demand:

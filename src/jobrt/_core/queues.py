@@ -11,8 +11,6 @@ from jobrt.errors import InvalidSetting
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Queue", "QueueStatus", "as_queue"]
-
 
 def _positive(_self: object, field: attrs.Attribute[Any], value: float | None) -> None:
     if value is not None and (isinstance(value, bool) or value <= 0):

@@ -12,8 +12,6 @@ from typing import Any
 
 import attrs
 
-__all__ = ["After", "Cancel", "Discard", "Snooze"]
-
 
 def _delay(value: timedelta | float) -> timedelta:
     if isinstance(value, timedelta):

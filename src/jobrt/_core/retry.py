@@ -26,18 +26,6 @@ from jobrt._core.job import JobRecord
 from jobrt.backoff import MAX_DELAY, CallState, seconds_of
 from jobrt.errors import InvalidJob
 
-__all__ = [
-    "Backoff",
-    "Delay",
-    "RetryDecision",
-    "RetryPredicate",
-    "as_backoff",
-    "as_retry",
-    "default_delay",
-    "delay_for",
-    "should_retry",
-]
-
 Backoff: TypeAlias = wait_base | Callable[[JobRecord], timedelta | float]
 """What a job's ``BACKOFF`` may be: a tenacity wait, or a function that returns a timedelta or seconds."""
 

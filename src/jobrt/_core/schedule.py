@@ -35,8 +35,6 @@ from cronsim import CronSim, CronSimError
 
 from jobrt.errors import InvalidSetting
 
-__all__ = ["ALIASES", "Interval", "Schedule", "WallClock", "wall_clock"]
-
 ALIASES: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",

@@ -20,7 +20,6 @@ from jobrt.errors import InvalidJob
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Replace", "Unique", "UniqueKey", "unique_key"]
 
 _NAMED_STATES = {"unstarted": UNSTARTED, "incomplete": INCOMPLETE, "all": ALL}
 _REPLACEABLE = ("priority", "args", "metadata", "schedule_at", "max_attempts")

@@ -21,43 +21,6 @@ from jobrt.errors import InvalidFilter
 if TYPE_CHECKING:
     from jobrt._core.job import JobRecord
 
-__all__ = [
-    "And",
-    "Column",
-    "Compare",
-    "Everything",
-    "In",
-    "JsonEquals",
-    "Moment",
-    "Not",
-    "Or",
-    "Tagged",
-    "TimeColumn",
-    "Where",
-    "args",
-    "canonical",
-    "created_after",
-    "created_before",
-    "created_within",
-    "everything",
-    "finished_after",
-    "finished_before",
-    "finished_within",
-    "id",
-    "id_in",
-    "matches",
-    "metadata",
-    "name",
-    "queue",
-    "scheduled_after",
-    "scheduled_at",
-    "scheduled_before",
-    "scheduled_within",
-    "state",
-    "tagged_all",
-    "tagged_any",
-    "worker",
-]
 
 Column = Literal["id", "name", "queue", "state", "worker"]
 TimeColumn = Literal["schedule_at", "created_at", "finished_at"]

@@ -10,8 +10,6 @@ import attrs
 
 from jobrt._supervision.records import SupervisorStatistics
 
-__all__ = ["Notice", "QueueInfo", "WorkerInfo"]
-
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading JSON of another shape than expected may raise."""
 

@@ -8,8 +8,6 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["resolve_directory", "standard_library", "walk"]
-
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders below the standard library that hold packages of others."""
 

@@ -14,8 +14,6 @@ from jobrt import where
 from jobrt._demo.report import summarize, write_digests
 from jobrt._registry import definition_of
 
-__all__ = ["CountFile", "Report", "files_of"]
-
 _CHUNK = 1 << 20
 _EVER = jobrt.Unique(by=("name", "args"), states="all")
 

@@ -12,8 +12,6 @@ import attrs
 
 import jobrt
 
-__all__ = ["Counted", "is_written", "sha256_line", "summarize", "write_digests"]
-
 Counted: TypeAlias = Sequence[tuple[Path, jobrt.JobRecord]]
 """Files with the records of their jobs, which have ended."""
 

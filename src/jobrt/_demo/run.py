@@ -17,8 +17,6 @@ from jobrt._demo.files import walk
 from jobrt._demo.jobs import CountFile, Report, files_of
 from jobrt._demo.report import is_written
 
-__all__ = ["DEFAULT_URL", "Prepared", "make_app", "prepare", "run"]
-
 DEFAULT_URL = "sqlite:///jobrt-demo.db"
 
 _CHUNK = 1000

@@ -18,18 +18,6 @@ from jobrt._payload.codecs import CodecError
 if sys.version_info >= (3, 14):
     import annotationlib
 
-__all__ = [
-    "Unresolved",
-    "alias_value",
-    "enclosing_names",
-    "field_types",
-    "is_alias",
-    "own_annotations",
-    "resolve",
-    "signature",
-    "substitute",
-]
-
 
 class Unresolved(CodecError):
     """An annotation that names something that does not exist, or does not exist yet."""

@@ -13,8 +13,6 @@ from typing import Any, Literal
 
 import attrs
 
-__all__ = ["Codec", "CodecError", "JsonKind", "Scope", "describe", "short_repr"]
-
 JsonKind = Literal["null", "bool", "int", "float", "str", "list", "object"]
 
 _PROBLEM_LIMIT = 5  # in one message; more would bury the first

@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from jobrt._payload.codecs import Codec, CodecError, JsonKind, short_repr
 
-__all__ = ["collection_codec", "dict_codec", "tuple_codec"]
-
 _LIST: Final[frozenset[JsonKind]] = frozenset({"list"})
 _OBJECT: Final[frozenset[JsonKind]] = frozenset({"object"})
 

@@ -18,8 +18,6 @@ from jobrt._payload.leaves import ANY, LEAVES, NONE, enum_codec, literal_codec, 
 from jobrt._payload.records import record_codec
 from jobrt._payload.unions import optional_codec, union_codec
 
-__all__ = ["codec_for"]
-
 _QUALIFIERS: Final = (
     typing.Required,
     typing.NotRequired,

@@ -12,8 +12,6 @@ import attrs
 from jobrt._payload.annotations import field_types, own_annotations, signature, substitute
 from jobrt._payload.codecs import Codec, CodecError, Scope
 
-__all__ = ["Field", "fields_of", "is_record", "is_typeddict"]
-
 
 @attrs.frozen
 class Field:

@@ -9,8 +9,6 @@ from typing import Any, Final
 
 from jobrt._payload.codecs import CodecError, short_repr
 
-__all__ = ["read_json", "write_json"]
-
 
 def write_json(value: Any) -> str:
     """Return JSON text with sorted keys and no spaces, UTF-8 as it is.

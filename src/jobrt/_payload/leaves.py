@@ -15,9 +15,6 @@ from uuid import UUID
 
 from jobrt._payload.codecs import Codec, CodecError, JsonKind, short_repr
 
-__all__ = ["ANY", "LEAVES", "NONE", "enum_codec", "literal_codec", "path_codec", "plain_json"]
-
-
 # ------------------------------------------------------------------------------------- JSON's own values
 
 

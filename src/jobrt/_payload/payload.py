@@ -18,8 +18,6 @@ from jobrt._payload.leaves import plain_json
 from jobrt._payload.records import codec_of_fields
 from jobrt.errors import InvalidJob, InvalidResult, UndecodablePayload
 
-__all__ = ["RESULT_LIMIT", "Payload", "encode_json", "encode_result", "payload_of"]
-
 RESULT_LIMIT: Final = 256 * 1024
 """Bytes of UTF-8 that a job's result may take, by the contract."""
 

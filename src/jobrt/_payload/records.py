@@ -9,8 +9,6 @@ from typing import Any, Final
 from jobrt._payload.codecs import Codec, CodecError, JsonKind, Scope
 from jobrt._payload.fields import Field, fields_of, is_typeddict
 
-__all__ = ["codec_of_fields", "record_codec"]
-
 _OBJECT: Final[frozenset[JsonKind]] = frozenset({"object"})
 
 

@@ -8,8 +8,6 @@ from typing import Any, Final, TypeAlias
 from jobrt._payload.codecs import Codec, CodecError, JsonKind
 from jobrt._payload.leaves import ANY, NONE
 
-__all__ = ["optional_codec", "union_codec"]
-
 _KINDS: Final[Mapping[type, JsonKind]] = {
     type(None): "null",
     bool: "bool",

@@ -33,8 +33,6 @@ from jobrt._registry.settings import (
 )
 from jobrt.errors import InvalidJob
 
-__all__ = ["Job", "JobDefinition", "definition_of"]
-
 _CONSTANTS: Final = frozenset(
     {
         "NAME",

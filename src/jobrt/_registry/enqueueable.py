@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from jobrt._core.results import After, Cancel, Discard, Snooze
 
-__all__ = ["AnyJob", "Enqueueable", "JsonT", "ResultT", "Runs", "Verdict"]
-
 Verdict: TypeAlias = After | Cancel | Discard | Snooze
 """What `run` returns when the job is not to be completed: no result."""
 

@@ -30,8 +30,6 @@ from jobrt._registry.definition import Job
 from jobrt._registry.settings import RunIn, Timeout
 from jobrt.errors import InvalidJob
 
-__all__ = ["FunctionJob", "JobDecorator", "JobKeywords", "make_function_job"]
-
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")

@@ -24,8 +24,6 @@ from jobrt.errors import InvalidJob, UnknownJob
 if TYPE_CHECKING:
     from jobrt._core.unique import Unique, UniqueKey
 
-__all__ = ["UpdateKeywords", "changed_job", "new_job", "stored_options", "tick_job"]
-
 
 class UpdateKeywords(ChangeKeywords, total=False):
     """Keywords of `Client.update`: the options of `enqueue` but ``unique``, and the payload.

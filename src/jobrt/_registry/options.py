@@ -21,16 +21,6 @@ from jobrt._registry.settings import (
 )
 from jobrt.errors import InvalidJob
 
-__all__ = [
-    "UNSET",
-    "ChangeKeywords",
-    "EnqueueKeywords",
-    "EnqueueOptions",
-    "JobWithOptions",
-    "Unset",
-    "enqueue_options",
-]
-
 
 class Unset(enum.Enum):
     """Type of `UNSET`, the value of an option that was not given, where None has a meaning of its own."""

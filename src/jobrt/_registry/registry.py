@@ -13,8 +13,6 @@ from jobrt._registry.function_jobs import FunctionJob
 from jobrt._registry.options import EnqueueOptions, JobWithOptions
 from jobrt.errors import DuplicateJobName, InvalidJob, UnknownJob
 
-__all__ = ["Registry", "take_apart"]
-
 
 @attrs.define(eq=False)
 class Registry:

@@ -15,18 +15,6 @@ from jobrt._core.job import JobRecord
 from jobrt._core.unique import Unique
 from jobrt.errors import InvalidJob
 
-__all__ = [
-    "RunIn",
-    "Timeout",
-    "checked_count",
-    "checked_name",
-    "checked_priority",
-    "checked_run_in",
-    "checked_seconds",
-    "checked_timeout",
-    "checked_unique",
-]
-
 RunIn: TypeAlias = Literal["trio", "thread", "process", "asyncio"]
 """Where a job's `run` is executed."""
 

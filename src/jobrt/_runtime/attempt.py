@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
 
-__all__ = ["AttemptRunner"]
 
 _LAST_PROGRESS = 1.0
 """Seconds for writing the last progress of an attempt that has ended."""

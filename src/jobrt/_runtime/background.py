@@ -10,8 +10,6 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Background"]
-
 
 @attrs.define(eq=False)
 class Background:

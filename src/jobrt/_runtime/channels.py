@@ -7,8 +7,6 @@ from typing import Generic, TypeVar
 import attrs
 import trio
 
-__all__ = ["Channel", "Wakeup"]
-
 T = TypeVar("T")
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.outcomes import Outcomes, Settler
     from jobrt._storage.contract import AttemptStore
 
-__all__ = ["Completer"]
 
 _WINDOW = 0.005
 """Seconds between writes, in which outcomes gather; at load fetchers take them along long before."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.running import Running
     from jobrt._storage.contract import AttemptStore
 
-__all__ = ["Context", "Services", "Step", "record_of"]
 
 _PROGRESS_INTERVAL = 0.5
 """Seconds between two writes of a job's progress; the newest value is written."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.outage import Backoff
     from jobrt._storage.contract import CancelRequest, Changes, WorkerStore
 
-__all__ = ["Control", "QueueControl"]
-
 
 @attrs.define(eq=False)
 class QueueControl:

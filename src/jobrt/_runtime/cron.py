@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.outage import Backoff
     from jobrt._storage.contract import CronStore, SchemaStore
 
-__all__ = ["CronActor", "declare"]
 
 _LOOK_AGAIN = 15.0
 """Seconds after which the entries are read again: they can be changed at run time, by other processes."""

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.running import Running
     from jobrt.events import Event
 
-__all__ = ["Executors", "ExecutorsChannels"]
 
 _CHECKPOINT_EVERY = 32
 """Attempts that may run in a row without letting others run: a quick job need not contain a checkpoint."""

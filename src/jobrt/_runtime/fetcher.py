@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.outcomes import Outcomes, Settler
     from jobrt._storage.contract import AttemptStore, Exchange
 
-__all__ = ["Fetcher", "FetcherChannels"]
-
 
 @attrs.frozen(kw_only=True)
 class FetcherChannels:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.outage import Outage
     from jobrt._storage.contract import Changes, WorkerStore
 
-__all__ = ["Heartbeat"]
 
 _BEATS_PER_LEASE = 3
 _BREATH = 0.5

@@ -9,8 +9,6 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Identity"]
-
 
 @attrs.define(eq=False)
 class Identity:

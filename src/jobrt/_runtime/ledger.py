@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from jobrt._core.queues import Queue
     from jobrt._runtime.messages import Holding, OutcomeBatch, Report, Settings
 
-__all__ = ["LARGEST_CLAIM", "UNSETTLED_LIMIT", "Ledger"]
 
 LARGEST_CLAIM = 1000
 UNSETTLED_LIMIT = 10_000

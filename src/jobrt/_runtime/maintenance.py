@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.outage import Backoff
     from jobrt._storage.contract import JobStore, WorkerStore
 
-__all__ = ["Maintenance"]
 
 _BATCH = 1000
 _PRUNE_INTERVAL = 60.0

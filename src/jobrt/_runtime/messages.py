@@ -26,29 +26,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import Claimed, JobRef, Outcome
     from jobrt._storage.contract import CancelRequest
 
-__all__ = [
-    "Abandon",
-    "Batch",
-    "CancelClaims",
-    "Cancels",
-    "Due",
-    "ExecutorsOrder",
-    "Fence",
-    "FetcherOrder",
-    "Holding",
-    "IdleQuestion",
-    "OutcomeBatch",
-    "Report",
-    "Resize",
-    "Returned",
-    "Returns",
-    "Settings",
-    "Settled",
-    "StopAll",
-    "Withdraw",
-    "Work",
-]
-
 
 class Report(NamedTuple):
     """Outcome of one claimed job on its way to the database.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import Claimed
     from jobrt._core.limits import Demand
 
-__all__ = ["NameLimits", "QueueNames"]
-
 
 @attrs.define(eq=False)
 class NameLimits:

@@ -13,8 +13,6 @@ from jobrt._core.worker_info import Notice
 from jobrt._runtime.channels import Wakeup
 from jobrt.events import Event, EventBus, JobStuck, QueueStalled
 
-__all__ = ["Notices"]
-
 _SECONDS = 600.0
 """How long a notice is shown."""
 _LIMIT = 20

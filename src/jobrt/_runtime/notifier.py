@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.outage import Backoff
     from jobrt._storage.contract import WakeSource
 
-__all__ = ["Notifier"]
-
 
 @attrs.define(eq=False, kw_only=True)
 class Notifier:

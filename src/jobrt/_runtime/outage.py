@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from jobrt.errors import StorageError
 
-__all__ = ["Backoff", "Outage"]
 
 _DELAY: Final = jittered(wait_exponential(multiplier=0.0375, max=3.75), relative=1 / 3)
 """Up to 0.05 s after the first failure, doubling up to 5 s; never less than half of that, so that nobody spins."""

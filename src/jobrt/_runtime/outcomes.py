@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from jobrt._runtime.messages import Report
 
-__all__ = ["WRITE_LIMIT", "Outcomes", "Settler"]
 
 WRITE_LIMIT = 1000
 """Outcomes that one write takes along; a batch that begins below it is taken whole."""

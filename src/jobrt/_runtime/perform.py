@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jobrt._registry import JobDefinition
     from jobrt._storage.contract import Storage
 
-__all__ = ["perform"]
 
 _WORKER = "perform"
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from jobrt._core.queues import Queue
     from jobrt._registry import JobDefinition
 
-__all__ = ["WorkerPlan", "check_queues", "choose_queues"]
-
 
 @attrs.frozen(kw_only=True)
 class WorkerPlan:

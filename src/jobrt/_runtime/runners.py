@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from jobrt._registry import JobDefinition
     from jobrt._runtime.context import Context
 
-__all__ = ["AsyncioLoop", "DetachedContext", "make_runners"]
-
 
 @attrs.frozen
 class DetachedContext:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
 
-__all__ = ["ExecutorsStatistics", "Running"]
-
 
 @attrs.define(eq=False)
 class Running:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.channels import Wakeup
     from jobrt._runtime.messages import Due
 
-__all__ = ["Scheduler"]
 
 _EARLY = 0.001
 """Seconds waited at least, so that two clocks that disagree a little cannot make a busy loop."""

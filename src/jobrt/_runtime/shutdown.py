@@ -11,7 +11,6 @@ from jobrt.errors import StorageError, StorageUnavailable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-__all__ = ["sign_off"]
 
 _OUTCOMES = 0.75
 """Of the time: what the first step, the outcomes, may take. One that is not written makes its job run again."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.watchdog import Watchdog
     from jobrt._runtime.wiring import Actors, QueueActors
 
-__all__ = ["worker_info"]
-
 
 def worker_info(plan: WorkerPlan, actors: Actors, *, stopping: bool) -> WorkerInfo:
     """Return how the worker is now."""

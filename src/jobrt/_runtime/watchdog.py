@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.running import ExecutorsStatistics, Running
     from jobrt._storage.contract import JobStore
 
-__all__ = ["Mark", "Watchdog", "Watched"]
 
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0

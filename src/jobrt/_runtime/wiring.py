@@ -69,7 +69,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.plan import WorkerPlan
     from jobrt._storage.contract import Storage
 
-__all__ = ["Actors", "Environment", "QueueActors", "wire"]
 
 _CONTROL_INTERVAL = 1.0
 _BATCHES = 4

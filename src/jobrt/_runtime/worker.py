@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from jobrt._supervision.records import SupervisorStatistics
     from jobrt.errors import StorageError
 
-__all__ = ["Worker"]
 
 _CLEANUP = 1.5
 """Seconds that cancelled attempts have for their clean-up before the stop goes on without waiting politely.

@@ -7,8 +7,6 @@ import os
 
 import attrs
 
-__all__ = ["WorkingDirectory"]
-
 _logger = logging.getLogger("jobrt")
 
 

@@ -27,19 +27,6 @@ from jobrt._supervision.records import (
 )
 from jobrt.backoff import jittered
 
-__all__ = [
-    "BACKOFF",
-    "RETURNED",
-    "Child",
-    "Function",
-    "Status",
-    "Subtree",
-    "cancelled_part",
-    "check_options",
-    "log_event",
-    "name_of",
-]
-
 Function: TypeAlias = Callable[..., Awaitable[object]]
 
 BACKOFF: Final = jittered(tenacity.wait_exponential(multiplier=0.1, max=10), relative=0.1)

@@ -11,8 +11,6 @@ from jobrt._supervision.child import Child
 from jobrt._supervision.decisions import Slot, Slots
 from jobrt._supervision.records import ChildStatistics
 
-__all__ = ["Children"]
-
 
 @attrs.define(eq=False)
 class Children:

@@ -25,30 +25,6 @@ from typing import Final, Literal, TypeAlias, assert_never, cast, get_args
 
 import attrs
 
-__all__ = [
-    "Action",
-    "Consequence",
-    "Decision",
-    "Escalation",
-    "Phase",
-    "Policy",
-    "Restart",
-    "ServiceState",
-    "Slot",
-    "Slots",
-    "Strategy",
-    "after_end",
-    "describe",
-    "next_action",
-    "next_time",
-    "restart_child",
-    "split_error",
-    "start_all",
-    "start_finished",
-    "stop_all",
-    "stop_child",
-]
-
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 Escalation: TypeAlias = Literal["raise", "retry"]

@@ -25,21 +25,6 @@ import attrs
 
 from jobrt._supervision.decisions import Consequence, Decision, Restart, ServiceState, Strategy
 
-__all__ = [
-    "ChildFailed",
-    "ChildRestarting",
-    "ChildSetAside",
-    "ChildStarted",
-    "ChildStatistics",
-    "ChildStopped",
-    "ChildStuck",
-    "SupervisionEvent",
-    "SupervisorGaveUp",
-    "SupervisorStatistics",
-    "end_event",
-    "restart_event",
-]
-
 
 @attrs.frozen
 class ChildStarted:

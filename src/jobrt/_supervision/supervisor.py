@@ -60,8 +60,6 @@ from jobrt._supervision.records import (
 from jobrt.backoff import CallState, Wait
 from jobrt.errors import SupervisorFailed
 
-__all__ = ["Supervisor"]
-
 _logger = logging.getLogger("jobrt.supervisor")
 
 

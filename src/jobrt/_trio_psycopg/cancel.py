@@ -12,8 +12,6 @@ from trio.lowlevel import wait_readable, wait_writable
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGcancelConn, PGconn
 
-__all__ = ["request_cancel"]
-
 
 async def request_cancel(pgconn: PGconn) -> None:
     """Send a cancel request over a connection of its own, and wait until the server has processed it.

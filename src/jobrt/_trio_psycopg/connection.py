@@ -87,7 +87,6 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
     from psycopg.rows import AsyncRowFactory
 
-__all__ = ["TrioConnection"]
 
 _COPYING: Final = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 

@@ -24,8 +24,6 @@ import psycopg
 
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 
-__all__ = ["AllHostsFailed", "one_line", "translate"]
-
 _TRANSIENT_CLASSES = frozenset({"08", "53", "57", "58"})
 _TRANSIENT_STATES = frozenset({"25006", "25P03", "25P04", "40001", "40003", "40P01", "55P03"})
 _SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883", "3F000"})

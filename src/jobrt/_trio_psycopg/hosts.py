@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from psycopg.abc import ConnDict
 
-__all__ = ["address_label", "attempt", "connect_timeout", "describe", "resolve", "split_hosts"]
 
 _DEFAULT_TIMEOUT: Final = (
     130  # seconds; about the time after which Linux gives up a TCP connection without a reply

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
-__all__ = ["ConnectionLock"]
-
 
 class ConnectionLock:
     """Lock that lets one task at a time use a connection, in the order of requests.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     import psycopg
 
-__all__ = ["Notifications"]
-
 
 class Source(Protocol):
     """Interface of a connection that receives notifications."""

@@ -38,17 +38,6 @@ from jobrt._trio_psycopg.errors import one_line, translate
 from jobrt._trio_psycopg.hosts import describe
 from jobrt.errors import StorageError, StorageUnavailable
 
-__all__ = [
-    "Call",
-    "Configure",
-    "Pool",
-    "PoolStatistics",
-    "call_deadline",
-    "open_connection",
-    "place_of",
-    "storage_errors",
-]
-
 _READ_ONLY = "25006"  # the primary has become a standby: only a new connection reaches the new primary
 
 _CONNECT_SECONDS = 10.0

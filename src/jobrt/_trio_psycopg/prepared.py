@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from psycopg.abc import Buffer, PQGen
     from psycopg.pq.abc import PGconn, PGresult
 
-__all__ = ["PreparedStatements"]
 
 _SUCCESS: Final = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from psycopg.abc import RV, PQGen, PQGenConn
 
-__all__ = ["FINISHED_AFTER_CANCEL", "STARTED_IF_CANCELLED", "UNCANCELLABLE", "close", "code_of", "connect"]
 
 UNCANCELLABLE: Final = frozenset(
     {

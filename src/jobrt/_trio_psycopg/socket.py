@@ -16,7 +16,6 @@ from trio.lowlevel import checkpoint_if_cancelled, wait_readable, wait_writable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["ready_now", "wait_for_either"]
 
 if sys.platform == "win32":
 

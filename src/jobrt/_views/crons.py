@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.contract import CronRow
 
-__all__ = ["CronView", "view_cron"]
-
 
 @attrs.frozen
 class CronView:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from jobrt._core.where import Where
 
-__all__ = ["MalformedText", "build_filter", "parse_duration", "parse_time"]
-
 
 class MalformedText(InvalidFilter):
     """Text that is not a duration, a time or ``FIELD=VALUE``, as it should be."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import CronRow, WorkerRow
     from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
 
-__all__ = ["COUNT_LIMIT", "Finding", "Snapshot", "examine", "examine_worker", "take_snapshot"]
 
 COUNT_LIMIT: Final = 10_000
 """Limit of counts of jobs that are only shown: counting up to here takes milliseconds."""

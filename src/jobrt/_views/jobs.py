@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord
     from jobrt._storage.contract import WorkerRow
 
-__all__ = ["apply_to_each", "cancel_phase", "cancel_phases", "watchdog_notices"]
-
 
 def cancel_phases(workers: Iterable[WorkerRow]) -> Mapping[int, str]:
     """Return the phase of each cancellation that the workers report, by job id."""

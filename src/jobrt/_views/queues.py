@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.contract import WorkerRow
 
-__all__ = ["QueueView", "view_queues"]
-
 
 @attrs.frozen
 class QueueView:

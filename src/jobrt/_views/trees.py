@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import WorkerRow
     from jobrt._supervision.records import SupervisorStatistics
 
-__all__ = ["TreeLine", "headline", "tree_lines", "worker_condition"]
 
 _HEALTHY = frozenset({"running", "stopping", "stopped"})
 

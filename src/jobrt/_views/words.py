@@ -11,17 +11,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord, Progress
     from jobrt._core.worker_info import Notice
 
-__all__ = [
-    "PHASES",
-    "age",
-    "attempt_in_words",
-    "count_in_words",
-    "due_in_words",
-    "jobs_in_words",
-    "notice_words",
-    "progress_in_words",
-    "since",
-]
 
 PHASES: Mapping[str | None, str] = {
     None: "requested; the worker has not confirmed it yet",

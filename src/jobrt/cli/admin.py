@@ -17,8 +17,6 @@ from jobrt.errors import JobrtError
 if TYPE_CHECKING:
     from jobrt.app import App
 
-__all__ = ["COMMANDS"]
-
 
 @click.command()
 @click.option(

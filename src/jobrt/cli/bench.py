@@ -21,8 +21,6 @@ from jobrt.cli.setting import Setting, in_trio
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["COMMANDS"]
-
 
 @click.command(short_help="Measure how fast this machine and this database are.")
 @click.option(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.contract import CronRow
 
-__all__ = ["COMMANDS"]
 
 _COLUMNS = ("name", "job", "schedule", "last", "next", "missed")
 

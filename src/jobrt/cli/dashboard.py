@@ -11,8 +11,6 @@ import click
 
 from jobrt.cli.setting import Setting, in_trio
 
-__all__ = ["COMMANDS"]
-
 _PASSWORD: Final = "JOBRT_DASHBOARD_PASSWORD"  # noqa: S105 - the name of a variable
 
 

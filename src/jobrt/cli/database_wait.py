@@ -15,8 +15,6 @@ from jobrt.logs import log, log_event
 if TYPE_CHECKING:
     from jobrt.app import App
 
-__all__ = ["wait_for_database"]
-
 
 @attrs.define(eq=False)
 class _Outage:

@@ -27,7 +27,6 @@ from jobrt.events import Event, JobEnded
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["COMMANDS"]
 
 _PLAIN_INTERVAL = 2.0
 """Seconds between two lines of progress in a pipe."""

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import WorkerRow
     from jobrt.errors import JobrtError
 
-__all__ = ["COMMANDS"]
 
 _CHANGES = (
     click.option("--priority", type=int, help="Priority of the job. Higher priorities run first."),

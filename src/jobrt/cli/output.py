@@ -20,16 +20,6 @@ from jobrt.errors import JobrtError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "console",
-    "in_one_line",
-    "job_row",
-    "jsonable",
-    "local_time",
-    "on_terminal",
-    "print_json",
-    "print_rows",
-]
 
 _PIPE_WIDTH = 1000
 _ARGS_WIDTH = 60

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from jobrt.app import App
 
-__all__ = ["serve_processes"]
 
 _EXIT_SECONDS: Final = 6.0
 """Seconds that a process may take to exit after the grace period. Its own limit is five."""

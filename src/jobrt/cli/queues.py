@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from jobrt._core.queues import QueueStatus
 
-__all__ = ["COLUMNS", "COMMANDS", "queue_rows"]
 
 COLUMNS = ("queue", "due", "oldest", "scheduled", "retryable", "running", "workers", "slots", "state")
 

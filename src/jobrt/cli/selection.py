@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt._core.where import Where
 
-__all__ = ["confirm", "parse_duration", "selection_options"]
 
 T = TypeVar("T")
 

@@ -25,7 +25,6 @@ from jobrt.cli.output import in_one_line
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-__all__ = ["REPORT_OPTION", "StartupReport", "StartupReporter", "report_startup", "start_process"]
 
 _UP: Final = "up"
 _NOT_UP: Final = "not up: "

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from jobrt._client import Counts, JobTotals
 
-__all__ = ["COMMANDS"]
 
 _COLUMNS = (
     "queue",

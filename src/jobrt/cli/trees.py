@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.contract import WorkerRow
 
-__all__ = ["draw_trees", "plain_lines"]
-
 
 def plain_lines(row: WorkerRow) -> Iterator[str]:
     """Return a worker's tree as lines for a pipe."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jobrt._runtime.worker import Worker
     from jobrt.app import App
 
-__all__ = ["COMMANDS"]
 
 _CLEANUP_SECONDS = 4.0
 """Seconds after the grace period until attempts that do not end are reported and the process exits."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from jobrt._client import Client
 
-__all__ = ["COMMANDS"]
 
 _RUNNING_LIMIT = 15
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from jobrt.dashboard.render import Site
     from jobrt.dashboard.selection import Selection
 
-__all__ = ["DONE", "change_cron", "change_jobs", "change_queue", "confirm"]
 
 DONE: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again", "delete": "deleted"}
 """Result of each action on jobs, in words."""

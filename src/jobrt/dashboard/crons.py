@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from jobrt.dashboard.render import Site
 
-__all__ = ["crons"]
-
 
 async def crons(site: Site, request: Request) -> Response:
     """Return the cron page.

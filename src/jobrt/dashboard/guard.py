@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard", "is_known_host", "is_same_origin"]
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _HEADERS: Final = {

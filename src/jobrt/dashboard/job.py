@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from jobrt.dashboard.render import Site
 
-__all__ = ["job"]
-
 
 async def job(site: Site, request: Request) -> Response:
     """Return a job's page; raise `JobNotFound`."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from jobrt.dashboard.render import Site
 
-__all__ = ["jobs_page"]
 
 _PAGE_SIZE: Final = 50
 _ORDERS: Final = {"newest": "-id", "oldest": "id"}

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from jobrt._core.queues import QueueStatus
     from jobrt.dashboard.render import Site
 
-__all__ = ["overview"]
 
 _RUNNING_LIMIT: Final = 15
 _FINISHED: Final = (State.COMPLETED, State.CANCELLED, State.DISCARDED)

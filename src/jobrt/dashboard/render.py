@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt.app import App
 
-__all__ = ["LIVE_HEADER", "Site", "is_live", "root_of", "static_file"]
 
 LIVE_HEADER: Final = "x-jobrt-live"
 """Request header with which our script asks for only the live parts of a page."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from jobrt._core.where import Where
 
-__all__ = ["FIELDS", "Selection", "parse_number", "parse_selection"]
 
 _REPEATABLE: Final = {
     "state": "states",

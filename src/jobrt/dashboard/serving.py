@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from jobrt.app import App
 
-__all__ = ["serve"]
 
 _GRACE: Final = 5.0
 """Seconds for requests to end after a signal, so that an action that has begun is completed."""

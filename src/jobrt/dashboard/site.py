@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt.app import App
 
-__all__ = ["asgi"]
 
 _VIEW_SECONDS: Final = 5.0
 """Time limit for showing a page. Pages refresh every two seconds, so they have to be cheap."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from jobrt.dashboard.render import Site
 
-__all__ = ["workers"]
-
 
 async def workers(site: Site, request: Request) -> Response:
     """Return the workers page."""

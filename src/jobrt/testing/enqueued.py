@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt._core.job import JobRecord
 
-__all__ = ["assert_enqueued", "assert_none_failed", "refute_enqueued"]
 
 _LIMIT = 20
 """Jobs that a message lists."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt._registry import FunctionJob, Job
 
-__all__ = ["drain", "open_app", "perform", "set_clock"]
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 """Default start time of a test's database clock. It is fixed, so that tests do not depend on the date."""

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from jobrt._client import Client
     from jobrt.events import Event
 
-__all__ = ["jobrt_app", "jobrt_client", "jobrt_events", "jobrt_settings", "pytest_configure"]
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
