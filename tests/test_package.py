@@ -147,7 +147,7 @@ def test_this_machines_clock_decides_nothing() -> None:
     In SQLite the machine's clock is the database's, and `child` notes for people since when something is so.
     """
     allowed = {
-        "_storage/sqlite/storage.py",
+        "_storage/sqlite/open.py",
         "_storage/sqlite/blocking.py",
         "_supervision/child.py",
         "_registry/options.py",  # names it in a message
