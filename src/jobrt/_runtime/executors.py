@@ -145,6 +145,8 @@ class Executors:
     def _take(self, message: Work) -> None:
         match message:
             case Batch():
+                # First, so that a batch which is lost here is missed after the restart.
+                self._last_batch, self._worker = message.number, message.worker
                 self._accept(message)
             case Withdraw(keep):
                 for _ in range(len(self._inbox) - keep):
@@ -154,7 +156,6 @@ class Executors:
 
     def _accept(self, batch: Batch) -> None:
         """Take over claimed jobs; those that are no longer ours, or cancelled meanwhile, go back unstarted."""
-        self._last_batch, self._worker = batch.number, batch.worker
         if batch.worker != self.claimant() or self._stopped:
             for job in batch.jobs:
                 self._return_unstarted(job)

@@ -190,6 +190,7 @@ class Fetcher:
         if exchange.next_due is not None:
             self.settler.announce(self.name, exchange.next_due)
         self._answer(look, idle=was_idle and not exchange.jobs)
+        self._look_again()
         full = len(exchange.jobs) >= wanted.limit
         return full and self.ledger.wants_refill(trio.current_time())
 

@@ -1,0 +1,172 @@
+"""Fetchers and executors that are restarted at any moment lose no job and complete none twice."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+import trio
+from tests.runtime.test_fencing import scene
+from tests.simulation.faulty import Fault
+from trio.testing import MockClock
+
+import jobrt
+from jobrt import End, State
+from jobrt._runtime.executors import Executors
+from jobrt._runtime.fetcher import Fetcher
+
+JOBS = 300
+
+
+class Count(jobrt.Job):
+    """Count a run, after a moment."""
+
+    MAX_ATTEMPTS = 3
+    MAX_CONCURRENCY = 15
+
+    seconds: float
+
+    async def run(self, ctx: jobrt.Context) -> str:
+        ctx.state.append(ctx.job.id)
+        await trio.sleep(self.seconds)
+        return "done"
+
+
+class Late:
+    """Answer each call late, by a random time, so that restarts come at any moment of it."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+
+    def __call__(self, name: str) -> tuple[Fault, float] | None:
+        if name not in {"exchange", "finish", "release_unknown"}:
+            return None
+        return self.chance.choice([Fault.SLOW, Fault.ANSWERED_LATE]), self.chance.expovariate(20)
+
+
+async def _run(seed: int, actors: list[str]) -> tuple[list[jobrt.JobRecord], Counter[int]]:
+    """Drain three hundred jobs while actors are restarted at random; return the records and how often each ran."""
+    chance, ran = random.Random(seed), list[int]()
+    queues = {"default": jobrt.Queue(20, poll_interval=600)}
+    async with (
+        scene(Late(chance), [Count], state=ran, queues=queues) as here,
+        trio.open_nursery() as nursery,
+    ):
+        await here.client.enqueue_many([Count(chance.choice([0.0, 0.01, 0.3])) for _ in range(JOBS)])
+        worker: jobrt.Worker = await nursery.start(here.app.run_worker)
+        supervisor = worker.queues["default"].supervisor
+
+        async def restart() -> None:
+            for _ in range(40):
+                await trio.sleep(chance.expovariate(20))
+                supervisor.restart_child(chance.choice(actors))
+
+        nursery.start_soon(restart)
+        with trio.fail_after(300):
+            await worker.wait_idle()
+        records = await here.client.query(limit=None)
+        await worker.stop()
+        assert not worker.queues["default"].fetcher.limits.held.total()
+        return list(records), Counter(ran)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_fetcher_may_be_restarted_at_any_moment(seed: int, autojump_clock: MockClock) -> None:
+    """Each job runs once: what it claimed and what came back are in its ledger, or in the channels."""
+    records, ran = await _run(seed, ["fetcher"])
+    assert {(record.state, record.attempt) for record in records} == {(State.COMPLETED, 1)}
+    assert sorted(ran.values()) == [1] * JOBS
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_executors_may_be_restarted_at_any_moment(seed: int, autojump_clock: MockClock) -> None:
+    """What ran is given back and runs again, no attempt used; everything else runs once."""
+    records, ran = await _run(seed, ["executors"])
+    assert {(record.state, record.attempt) for record in records} == {(State.COMPLETED, 1)}
+    interrupted = Counter(
+        record.id for record in records for attempt in record.attempts if attempt.end is End.INTERRUPTED
+    )
+    assert {job: runs - 1 for job, runs in ran.items() if runs > 1} == interrupted
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_both_may_be_restarted_at_any_moment(seed: int, autojump_clock: MockClock) -> None:
+    """In any order: each job completes once."""
+    records, _ = await _run(seed, ["fetcher", "executors"])
+    assert {(record.state, record.attempt) for record in records} == {(State.COMPLETED, 1)}
+    ends = Counter(attempt.end for record in records for attempt in record.attempts)
+    assert ends[End.FINISHED] == JOBS
+
+
+class _Bug(Exception):
+    """An error in an actor's own code."""
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("handler", ["_accept", "_message"])
+async def test_a_bug_in_the_executors_loses_no_job(
+    handler: str, number: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A message that was received and not stored is missed when they come up again: its jobs are reconciled."""
+    calls = 0
+    real: Any = getattr(Executors, handler)
+
+    def faulty(self: Any, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise _Bug
+        return real(self, *args)
+
+    monkeypatch.setattr(Executors, handler, faulty)
+    ran: list[int] = []
+    queues = {"default": jobrt.Queue(5, poll_interval=600)}
+    async with (
+        scene(lambda _name: None, [Count], state=ran, queues=queues) as here,
+        trio.open_nursery() as nursery,
+    ):
+        await here.client.enqueue_many([Count(0.1) for _ in range(30)])
+        worker: jobrt.Worker = await nursery.start(here.app.run_worker)
+        with trio.fail_after(100):
+            await worker.wait_idle()
+        records = await here.client.query()
+        await worker.stop()
+    assert {(record.state, record.attempt) for record in records} == {(State.COMPLETED, 1)}
+    assert calls > number
+
+
+@pytest.mark.parametrize("down", ["fetcher", "executors"])
+async def test_a_stop_ends_although_an_actor_is_down(
+    down: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """It is started again to end in order, and gives back what it holds."""
+    actor: Any = {"fetcher": Fetcher, "executors": Executors}[down]
+    real = actor.run
+    broken = False
+
+    async def run(self: Any, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        nonlocal broken
+        if broken:
+            broken = False
+            raise _Bug
+        await real(self, task_status=task_status)
+
+    monkeypatch.setattr(actor, "run", run)
+    queues = {"default": jobrt.Queue(5, poll_interval=600)}
+    async with (
+        scene(lambda _name: None, [Count], state=[], queues=queues) as here,
+        trio.open_nursery() as nursery,
+    ):
+        await here.client.enqueue_many([Count(1000.0) for _ in range(30)])
+        worker: jobrt.Worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(1)
+        broken = True
+        worker.queues["default"].supervisor.restart_child(down)
+        await trio.lowlevel.checkpoint()
+        began = trio.current_time()
+        await worker.stop(grace=0)
+        assert trio.current_time() - began < 5
+        records = await here.client.query()
+    assert {(record.state, record.attempt) for record in records} == {(State.AVAILABLE, 0)}
