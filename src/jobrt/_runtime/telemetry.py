@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def worker_info(plan: WorkerPlan, actors: Actors, *, stopping: bool) -> WorkerInfo:
     """Return how the worker is now."""
     outage = actors.outage
+    settlers = [actors.completer.settler, *(queue.fetcher.settler for queue in actors.queues.values())]
     return WorkerInfo(
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -32,8 +33,8 @@ def worker_info(plan: WorkerPlan, actors: Actors, *, stopping: bool) -> WorkerIn
         outage=outage.error if outage.since is not None else None,
         stopping=stopping,
         pending_outcomes=sum(queue.fetcher.ledger.unsettled for queue in actors.queues.values()),
-        landed=sum(settler.landed for settler in actors.settlers),
-        refused=sum(settler.refused for settler in actors.settlers),
+        landed=sum(settler.landed for settler in settlers),
+        refused=sum(settler.refused for settler in settlers),
         queues={name: _queue_info(queue, actors.watchdog) for name, queue in actors.queues.items()},
         notices=actors.notices.recent(),
         tree=actors.tree.statistics(),

@@ -124,9 +124,7 @@ class Actors:
     completer: Completer
     watchdog: Watchdog
     notices: Notices
-    outcomes: Outcomes
     queues: Mapping[str, QueueActors]
-    settlers: tuple[Settler, ...]
 
     async def run_without_tree(self) -> None:
         """Run what a stop needs when the tree is gone: a `KeyboardInterrupt` in any actor ends it all.
@@ -244,9 +242,7 @@ class _Wiring:
             completer=completer,
             watchdog=watchdog,
             notices=self.notices,
-            outcomes=self.outcomes,
             queues=queues,
-            settlers=tuple(self.settlers),
         )
 
     # ------------------------------------------------------------------ one per queue

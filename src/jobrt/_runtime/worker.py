@@ -282,7 +282,7 @@ class Worker:
         self._unsaid = "" if error is None else str(error)
 
     async def _write_outcomes(self) -> None:
-        self._actors.outcomes.arrived.close()
+        self._actors.completer.outcomes.arrived.close()
         await self._actors.completer.ended.wait()
 
     async def _release(self, queue: str) -> None:
