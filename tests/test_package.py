@@ -20,7 +20,6 @@ LONGEST_FILE = 500
 LONGEST_FUNCTION = 50
 LONGER_WITH_REASON = {
     "logs.py:describe": "one match, with one line for each kind of event",
-    "_storage/postgres/rows.py:job_record": "one assignment for each column",
 }
 LOADED_LATE = {"asyncio", "click", "hypercorn", "jinja2", "psycopg", "rich", "starlette", "trio_asyncio"}
 
@@ -116,7 +115,7 @@ def test_this_machines_clock_decides_nothing() -> None:
     In SQLite the machine's clock is the database's, and `child` notes for people since when something is so.
     """
     allowed = {
-        "_storage/sqlite/storage.py",
+        "_storage/sqlite/open.py",
         "_storage/sqlite/blocking.py",
         "_supervision/child.py",
         "_registry/options.py",  # names it in a message

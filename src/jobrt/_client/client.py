@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._core.keep import PruneRule
     from jobrt._core.queues import QueueStatus
+    from jobrt._core.stats import Bucket
     from jobrt._registry import EnqueueKeywords, Job, JobWithOptions, Registry
-    from jobrt._storage.contract import Bucket, CronRow, Inserted, Storage, WorkerRow
+    from jobrt._storage.contract import CronRow, Inserted, Storage, WorkerRow
 
 __all__ = ["Client", "open_client"]
 

@@ -1,4 +1,4 @@
-"""Specify what a storage does; ``tests/conformance`` holds every engine to these words.
+"""What a storage does, role by role; ``tests/conformance`` holds every engine to these words.
 
 All times are judged by the storage's own clock: callers pass delays, or aware datetimes to be compared with
 that clock. Every method is a checkpoint and is all-or-nothing: when it raises (cancellation included) either
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from jobrt._core.keep import PruneRule
     from jobrt._core.limits import Demand
     from jobrt._core.queues import QueueStatus
+    from jobrt._core.stats import Bucket
     from jobrt._core.where import Where
+    from jobrt._storage.sql_files import SchemaStatus
 
 __all__ = [
     "AttemptStore",
-    "Bucket",
     "CancelRequest",
     "Changes",
     "CronRow",
@@ -40,7 +41,6 @@ __all__ = [
     "QueueSettings",
     "QueueStore",
     "Rescued",
-    "SchemaStatus",
     "SchemaStore",
     "Storage",
     "Wake",
@@ -144,35 +144,6 @@ class CronRow:
     paused: bool = False
     last_tick: datetime | None = None
     created_at: datetime | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Bucket:
-    """How many jobs of one name did what in one hour (UTC).
-
-    ``failed`` counts attempts, the rest jobs. ``seconds`` is the run time of completed jobs in all;
-    ``histogram[i]`` counts those of less than 0.001 * 4**i seconds (twelve buckets, the last takes the rest).
-    """
-
-    hour: datetime
-    queue: str
-    name: str
-    enqueued: int = 0
-    completed: int = 0
-    failed: int = 0
-    dead: int = 0
-    cancelled: int = 0
-    seconds: float = 0.0
-    histogram: tuple[int, ...] = ()
-
-
-@attrs.frozen
-class SchemaStatus:
-    """Which migrations the database has and lacks; ``newer`` if it has some that this jobrt does not know."""
-
-    applied: tuple[str, ...]
-    pending: tuple[str, ...]
-    newer: bool = False
 
 
 class SchemaStore(Protocol):

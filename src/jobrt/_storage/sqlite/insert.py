@@ -69,7 +69,16 @@ def insert_joined(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ..
 
 
 def join(connection: object, now: int) -> Transaction:
-    """Return the caller's open transaction as one of ours."""
+    """Return the caller's open transaction as one of ours.
+
+    A connection that opens transactions by itself (sqlite3's default) gets one opened here. Other processes see the
+    caller's commit by themselves.
+
+    Raises:
+        StorageError: this is no sqlite3 connection, or one in autocommit mode without a transaction.
+        StorageUnavailable: another connection holds the write lock for longer than the connection's timeout.
+
+    """
     if not isinstance(connection, sqlite3.Connection):
         kind = type(connection).__qualname__
         raise StorageError(f"conn= wants a sqlite3.Connection to the app's own database file, not a {kind}")
