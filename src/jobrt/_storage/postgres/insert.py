@@ -1,4 +1,4 @@
-"""Store new jobs: the statements, apart from who runs them.
+"""Jobs inserted: the statements, apart from who runs them.
 
 `insert_steps` is a generator of steps that is sent the rows that each gives. Trio and asyncio drive it with
 `drive`, plain psycopg with `drive_sync`, over their own connection or a caller's; so there is one description of
@@ -7,11 +7,11 @@ how jobs are stored, and none of it is written twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
@@ -19,18 +19,16 @@ from jobrt._core.job import NewJob
 from jobrt._core.states import State
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
-from jobrt._storage.postgres.names import Run
+from jobrt._storage.postgres.names import Copy, Run
 from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from jobrt._storage.postgres.names import Schema, Statement
+    from jobrt._storage.postgres.names import Schema
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.session import BlockingSession, Session
 
 __all__ = [
-    "Copy",
-    "Run",
     "Steps",
     "drive",
     "drive_sync",
@@ -44,14 +42,6 @@ _COPY_FROM: Final = 500
 
 _BLOCK: Final = 1000
 """Rows of COPY formatted at a time: about 200 kB, and a millisecond between turns for others."""
-
-
-@attrs.frozen
-class Copy:
-    """Send rows to a COPY statement; sent nothing."""
-
-    statement: Statement
-    blocks: Iterable[str]
 
 
 Steps: TypeAlias = Generator[Run | Copy, "list[Row]", tuple[Inserted, ...]]
@@ -262,33 +252,33 @@ def _replacement(id: int, job: NewJob, fields: Sequence[str]) -> dict[str, str |
 # ---------------------------------------------------------------------- who drives
 
 
+@attrs.define
+class _Driven:
+    """Steps on their way: whoever iterates over them puts the rows that a step gave into `rows`."""
+
+    _steps: Steps
+    rows: Any = None  # what a generator is sent first
+    inserted: tuple[Inserted, ...] = ()
+
+    def __iter__(self) -> Iterator[Run | Copy]:
+        try:
+            while True:
+                yield self._steps.send(self.rows)
+        except StopIteration as end:
+            self.inserted = end.value
+
+
 async def drive(session: Session, steps: Steps) -> tuple[Inserted, ...]:
     """Carry out steps in a session."""
-    rows: Any = None  # what a generator is sent first
-    while True:
-        try:
-            step = steps.send(rows)
-        except StopIteration as end:
-            return cast("tuple[Inserted, ...]", end.value)
-        match step:
-            case Run(statement, values):
-                rows = await session.run(statement, **values)
-            case Copy(statement, blocks):
-                await session.copy(statement, blocks)
-                rows = []
+    driven = _Driven(steps)
+    for step in driven:
+        driven.rows = await session.carry_out(step)
+    return driven.inserted
 
 
 def drive_sync(session: BlockingSession, steps: Steps) -> tuple[Inserted, ...]:
     """Carry out steps in a session of plain psycopg."""
-    rows: Any = None  # what a generator is sent first
-    while True:
-        try:
-            step = steps.send(rows)
-        except StopIteration as end:
-            return cast("tuple[Inserted, ...]", end.value)
-        match step:
-            case Run(statement, values):
-                rows = session.run(statement, **values)
-            case Copy(statement, blocks):
-                session.copy(statement, blocks)
-                rows = []
+    driven = _Driven(steps)
+    for step in driven:
+        driven.rows = session.carry_out(step)
+    return driven.inserted

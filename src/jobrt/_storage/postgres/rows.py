@@ -92,10 +92,10 @@ def job_record(row: Row) -> JobRecord:
     id, name, queue, state, priority, attempt, max_attempts, args, metadata, tags, context, *rest = row
     created_at, schedule_at, started_at, finished_at, worker, cancel_reason, *rest = rest
     result, progress, saved, attempts, clean = rest
-    started_at, finished_at = aware(started_at), aware(finished_at)
     records = () if attempts is None else _attempts(attempts)
     if clean:  # it has no record of its own
-        last = AttemptRecord(attempt, End.FINISHED, started_at, finished_at, worker)
+        ran = (started_at.replace(tzinfo=UTC), finished_at.replace(tzinfo=UTC), worker)
+        last = AttemptRecord(attempt, End.FINISHED, *ran)
         records = (*records, last)[-_ATTEMPTS_KEPT:]
     return JobRecord(
         id=id,
@@ -111,8 +111,8 @@ def job_record(row: Row) -> JobRecord:
         context=context,
         created_at=created_at.replace(tzinfo=UTC),
         schedule_at=schedule_at.replace(tzinfo=UTC),
-        started_at=started_at,
-        finished_at=finished_at,
+        started_at=aware(started_at),
+        finished_at=aware(finished_at),
         worker=worker,
         result=None if result is None else json.loads(result),
         progress=None if progress is None else Progress(**json.loads(progress)),
