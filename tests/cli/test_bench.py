@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import trio
 
-from jobrt._storage.postgres.scratch import drop_schema
+from jobrt._bench.scratch_postgres import drop_schema
 from jobrt.cli import bench
 from jobrt.errors import StorageError
 
