@@ -105,7 +105,7 @@ class WorkerRow:
 
 @attrs.frozen
 class Changes:
-    """What a worker must know: is it registered, which jobs it is to cancel, what queues are set to."""
+    """News for a worker: whether it is registered, which jobs to cancel, and the settings of queues."""
 
     known: bool
     cancels: tuple[CancelRequest, ...]
@@ -147,10 +147,10 @@ class CronRow:
 
 
 class SchemaStore(Protocol):
-    """The tables themselves: which migrations they have, and the clock that they go by."""
+    """The tables: which migrations they have, and the clock that all times are judged by."""
 
     async def status(self) -> SchemaStatus:
-        """Say which migrations are there. Never raises `SchemaError`."""
+        """Return which migrations are applied and pending. Never raises `SchemaError`."""
         ...
 
     async def migrate(self) -> tuple[str, ...]:
@@ -174,7 +174,7 @@ class SchemaStore(Protocol):
 
 
 class JobStore(Protocol):
-    """Jobs as clients and operators see them: to enqueue, look at, change and delete."""
+    """Jobs as clients and operators use them: enqueued, looked at, changed and deleted."""
 
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         """Store jobs, in one transaction, and return what became of each, in input order.
@@ -247,7 +247,7 @@ class JobStore(Protocol):
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
         """Return each job's state (None: no such job).
 
-        Asks, for those not final, that their end be told as a ``finished`` wake.
+        Asks for a ``finished`` wake at the end of those that are not final.
         """
         ...
 
@@ -260,7 +260,7 @@ class JobStore(Protocol):
 
 
 class AttemptStore(Protocol):
-    """Attempts as workers make them: claims, outcomes, and what a running job keeps."""
+    """Attempts of workers: claims, outcomes, and what a running job saves."""
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         """Write outcomes and claim new jobs in one step; either part may be empty.
@@ -322,15 +322,15 @@ class WorkerStore(Protocol):
     """Workers, the rescue of what dead ones leave behind, and who leads."""
 
     async def register(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> None:
-        """Add a worker that counts as dead when it has not beaten for `lease` seconds."""
+        """Add a worker. It counts as dead after `lease` seconds without a beat."""
         ...
 
     async def beat(self, worker: str, *, lease: float, info: Mapping[str, Any]) -> Changes:
-        """Renew a worker and return what it must know; one that is gone or expired stays so (not ``known``)."""
+        """Renew a worker and return the news for it. One that is gone or expired stays so (not ``known``)."""
         ...
 
     async def changes(self, worker: str) -> Changes:
-        """Return what a worker must know, without renewing it."""
+        """Return the news for a worker without renewing it."""
         ...
 
     async def unregister(self, worker: str) -> None:
@@ -422,10 +422,10 @@ class WakeSource(Protocol):
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Deliver hints until cancelled; started once it hears.
+        """Deliver hints until cancelled; started once it listens.
 
         Raises:
-            StorageUnavailable: it went deaf; call again, and act as if every hint had come.
+            StorageUnavailable: the connection is lost; call again, and act as if every hint had come.
 
         """
         ...
@@ -433,7 +433,7 @@ class WakeSource(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Storage:
-    """An open database, by roles: whoever calls is handed the role that it uses."""
+    """An open database, divided into roles. Give each caller only the role that it uses."""
 
     engine: Literal["sqlite", "postgres"]
     schema: SchemaStore

@@ -1,4 +1,4 @@
-"""Load the packaged ``.sql`` files, and decide which migrations a database lacks.
+"""The packaged ``.sql`` files, and which migrations a database lacks.
 
 A statement stands alone in ``<engine>/sql/<role>/<method>.sql``, or ``<method>_<part>.sql`` if the method has several,
 with a comment that says why it has its shape. ``<engine>/sql/shared/<part>.sql`` stands for ``{part}`` in any of them.
@@ -72,7 +72,7 @@ class Migration:
 
 @attrs.frozen
 class SchemaStatus:
-    """Which migrations the database has and lacks; ``newer`` if it has some that this jobrt does not know."""
+    """Migrations that a database has and lacks; ``newer`` if it has some that this jobrt does not know."""
 
     applied: tuple[str, ...]
     pending: tuple[str, ...]

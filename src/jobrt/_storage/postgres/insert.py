@@ -46,7 +46,7 @@ _BLOCK: Final = 1000
 
 Steps: TypeAlias = Generator[Run | Copy, "list[Row]", tuple[Inserted, ...]]
 Wake: TypeAlias = Callable[[str], "str | None"]
-"""Given a queue that has a new job due: the channel to tell at once, or None."""
+"""Given a queue that has a new job due: the channel to notify at once, or None."""
 
 
 def one_statement(jobs: Sequence[NewJob]) -> bool:
@@ -79,7 +79,9 @@ def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps:
 def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     if len(jobs) < _COPY_FROM:
         columns = [_fields(job) for job in jobs]
-        values: dict[str, str | None] = {name: texts([one[name] for one in columns]) for name in columns[0]}
+        values: dict[str, str | None] = {
+            name: texts([fields[name] for fields in columns]) for name in columns[0]
+        }
         rows = yield Run(schema.statement("jobs/insert_many"), values)
         ids = [row[0] for row in rows]
     else:
@@ -94,10 +96,10 @@ def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
 
 
 def _notify(schema: Schema, queues: Iterable[str], wake: Wake) -> Generator[Run | Copy, list[Row], None]:
-    told = {queue: wake(queue) for queue in sorted(queues)}
-    payloads = [f"j:{queue}" for queue, channel in told.items() if channel is not None]
+    channels = {queue: wake(queue) for queue in sorted(queues)}
+    payloads = [f"j:{queue}" for queue, channel in channels.items() if channel is not None]
     if payloads:
-        channel = next(channel for channel in told.values() if channel is not None)
+        channel = next(channel for channel in channels.values() if channel is not None)
         yield Run(schema.statement("wakes/notify"), {"channel": channel, "payloads": texts(payloads)})
 
 
@@ -153,8 +155,8 @@ def _plain_blocks(jobs: Sequence[NewJob], ids: Sequence[int]) -> Iterable[str]:
 
 @lru_cache(maxsize=256)
 def _between(priority: int, max_attempts: int | None, queue: str, name: str) -> str:  # noqa: PLR0917 - by keyword the cache costs more
-    most = "\\N" if max_attempts is None else max_attempts
-    return f"\t{priority}\t{most}\t{_cell(queue)}\t{_cell(name)}\t"
+    limit = "\\N" if max_attempts is None else max_attempts
+    return f"\t{priority}\t{limit}\t{_cell(queue)}\t{_cell(name)}\t"
 
 
 def _blocks(jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime) -> Iterable[str]:
@@ -174,13 +176,13 @@ def _line(id: int, job: NewJob, *, at: str, now: datetime) -> str:
     else:
         due, state = _due(job, now)
     timeout = "\\N" if job.timeout is None else job.timeout
-    most = "\\N" if job.max_attempts is None else job.max_attempts
+    max_attempts = "\\N" if job.max_attempts is None else job.max_attempts
     digest = "\\N" if job.unique is None else job.unique.digest
     metadata = "\\N" if job.metadata == "{}" else _cell(job.metadata)
     tags = _cell(texts(job.tags)) if job.tags else "\\N"
     context = "\\N" if job.context is None else _cell(job.context)
     return (
-        f"{id}\t{due}\t{at}\t{timeout}\t{job.priority}\t{most}\t{state}\t{digest}\t{_cell(job.queue)}\t"
+        f"{id}\t{due}\t{at}\t{timeout}\t{job.priority}\t{max_attempts}\t{state}\t{digest}\t{_cell(job.queue)}\t"
         f"{_cell(job.name)}\t{_cell(job.args)}\t{metadata}\t{tags}\t{context}\n"
     )
 
@@ -214,10 +216,10 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     if batch.new:
         made = yield from _insert_many(schema, batch.new, wake)
     return tuple(
-        Inserted(one.id, duplicate=True)
-        if one.id is not None
-        else made[one.new]._replace(duplicate=one.again)
-        for one in batch.places
+        Inserted(place.id, duplicate=True)
+        if place.id is not None
+        else made[place.new]._replace(duplicate=place.again)
+        for place in batch.places
     )
 
 

@@ -47,7 +47,7 @@ class Statement:
 
 @attrs.frozen
 class Run:
-    """A statement and its values, for whoever has a connection; sent its rows where it is a step."""
+    """A statement and its values, for whoever has a connection; as a step it is sent the rows."""
 
     statement: Statement
     values: dict[str, str | None]
@@ -55,7 +55,7 @@ class Run:
 
 @attrs.frozen
 class Copy:
-    """Send rows to a COPY statement; sent nothing."""
+    """Rows for a COPY statement; as a step it is sent an empty list."""
 
     statement: Statement
     blocks: Iterable[str]

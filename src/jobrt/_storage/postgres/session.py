@@ -54,7 +54,7 @@ class Session:
 
 @attrs.define(eq=False)
 class PreparedSession(Session):
-    """One that is nobody else's, where statements stay prepared."""
+    """A session on a connection of our own, where statements stay prepared."""
 
     prepared: PreparedStatements
 
