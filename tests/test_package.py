@@ -20,7 +20,6 @@ LONGEST_FILE = 500
 LONGEST_FUNCTION = 50
 LONGER_WITH_REASON = {
     "logs.py:describe": "one match, with one line for each kind of event",
-    "_storage/postgres/rows.py:job_record": "one assignment for each column",
 }
 LOADED_LATE = {
     *("asyncio", "click", "hypercorn", "jinja2", "psycopg", "pytest", "rich", "starlette", "trio_asyncio"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, Unpack, cast, overload
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
 import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, wait_exponential
 from jobrt._core.job import result_of
 from jobrt._core.states import FINAL
 from jobrt._registry import Registry, new_job
-from jobrt._storage.open import Address, parse_url
+from jobrt._storage.open import Address, open_blocking, parse_url
 from jobrt.errors import JobNotFound, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         ResultT,
         Verdict,
     )
-    from jobrt._storage.contract import Inserted
+    from jobrt._storage.open import BlockingJobs
 
 __all__ = ["Client", "Enqueued", "Handle", "enqueue_async", "enqueue_many_async"]
 
@@ -93,13 +93,6 @@ class Handle(Enqueued, Generic[ResultT_co]):
         return cast("ResultT_co", result_of(self.wait(timeout)))
 
 
-class _Storage(Protocol):
-    """What a blocking client needs of either engine."""
-
-    def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]: ...
-    def get(self, job_id: int) -> JobRecord | None: ...
-
-
 class Client:
     """Client without Trio, for one thread at a time.
 
@@ -124,9 +117,11 @@ class Client:
         schema: str = "jobrt",
         listen: bool = True,
     ) -> None:
-        self._address = parse_url(url or os.environ.get("JOBRT_URL") or "sqlite:///jobrt.db")
-        if self._address == Address("sqlite", ":memory:"):
-            msg = "sqlite:///:memory: belongs to one client, so no worker would find its jobs: name a file"
+        self._url = url or os.environ.get("JOBRT_URL") or "sqlite:///jobrt.db"
+        if parse_url(self._url) == Address("sqlite", ":memory:"):
+            msg = (
+                "sqlite:///:memory: is for this client alone, and no worker would find its jobs: name a file"
+            )
             raise StorageError(msg)
         self._schema = schema
         self._listen = listen
@@ -134,19 +129,11 @@ class Client:
         for job in jobs:
             self._registry.add(job)
         self._stack = ExitStack()
-        self._storage: _Storage | None = None
+        self._storage: BlockingJobs | None = None
 
     def __enter__(self) -> Self:
-        if self._address.engine == "sqlite":
-            from jobrt._storage.sqlite import open_blocking  # noqa: PLC0415 - only the engine in use is loaded
-
-            self._storage = self._stack.enter_context(open_blocking(self._address.target))
-        else:
-            from jobrt._storage.postgres.blocking import BlockingPostgres  # noqa: PLC0415 - as above
-
-            self._storage = self._stack.enter_context(
-                closing(BlockingPostgres(self._address.target, self._schema, listen=self._listen))
-            )
+        opening = open_blocking(self._url, schema=self._schema, listen=self._listen)
+        self._storage = self._stack.enter_context(opening)
         return self
 
     def __exit__(
@@ -231,7 +218,7 @@ class Client:
             return []
         return [Handle(row.id, row.duplicate, client=self) for row in storage.insert(new, conn=conn)]
 
-    def _opened(self) -> _Storage:
+    def _opened(self) -> BlockingJobs:
         if self._storage is None:
             msg = "the client is not open: use it as `with jobrt.blocking.Client(url) as jobs:`"
             raise StorageError(msg)

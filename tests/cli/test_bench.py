@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from jobrt._bench import measure
-from jobrt._storage.postgres.scratch import drop_schema
+from jobrt._bench.scratch_postgres import drop_schema
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:

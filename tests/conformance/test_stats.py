@@ -10,7 +10,8 @@ import pytest
 from jobrt._core import where
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import FINAL, State, Transition
-from jobrt._storage.contract import Bucket, Storage
+from jobrt._core.stats import Bucket
+from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, start
 
 if TYPE_CHECKING:

@@ -6,7 +6,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jobrt._core.attempts import Ended, Stop, classify, decide, interrupted, only_leaf, unstarted
+from jobrt._core.attempts import (
+    Ended,
+    Stop,
+    classify,
+    decide,
+    interrupted,
+    only_leaf,
+    state_after_crash,
+    unstarted,
+)
 from jobrt._core.job import Claimed
 from jobrt._core.states import EXECUTING_TO, End, State, Transition
 
@@ -136,3 +145,21 @@ def test_every_outcome_leads_to_a_state() -> None:
         decide(claimed(), Ended(end), retry=True, delay=0).event for end in End if end is not End.FINISHED
     ]
     assert {EXECUTING_TO[event] for event in ends} <= set(State)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "max_attempts", "cancel_asked", "state"),
+    [
+        (1, 3, False, State.RETRYABLE),
+        (3, 3, False, State.DISCARDED),
+        (4, 3, False, State.DISCARDED),
+        (9, None, False, State.RETRYABLE),
+        (1, 3, True, State.CANCELLED),
+        (3, 3, True, State.CANCELLED),
+    ],
+)
+def test_a_crash_uses_up_the_attempt(
+    attempt: int, max_attempts: int | None, cancel_asked: bool, state: State
+) -> None:
+    """The job is tried again while it has attempts, unless an operator has asked to cancel it."""
+    assert state_after_crash(attempt, max_attempts, cancel_asked=cancel_asked) is state

@@ -1,14 +1,15 @@
-"""`jobrt._core.limits`: how much to ask for."""
+"""`jobrt._core.limits`: how much to ask for, and which due jobs there is room for."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobrt._core.limits import Demand, demand
+from jobrt._core.limits import Demand, Room, demand, limit_key
 from jobrt._core.queues import Queue
 
 
@@ -66,3 +67,100 @@ def test_the_queues_limits_go_along(options: dict[str, Any], clustered: bool) ->
         options.get("key"),
         options.get("per_key"),
     )
+
+
+# ---------------------------------------------------------------------- room
+
+
+def _room(limit: int = 5, *, running: dict[str, int] | None = None, **options: Any) -> Room:
+    return Room(Demand("w", "q", limit, ("a", "b"), **options), running)
+
+
+def test_without_limits_the_first_jobs_fit() -> None:
+    """Only the number asked for counts."""
+    room = _room(2)
+    assert not room.chooses
+    assert [room.take(name, "") for name in ("a", "b", "a")] == [True, True, False]
+    assert room.left == 0
+
+
+def test_a_capped_name_is_passed_over_when_its_cap_is_reached() -> None:
+    """And is no longer among the names to look for."""
+    room = _room(capped=(("c", 1), ("d", 2)))
+    assert room.chooses
+    assert room.names == ("a", "b", "c", "d")
+    assert [room.take(name, "") for name in ("c", "c", "a", "d")] == [True, False, True, True]
+    assert room.names == ("a", "b", "d")
+    assert room.left == 2
+
+
+@pytest.mark.parametrize(("running", "left"), [({}, 3), ({"x": 1, "y": 1}, 1), ({"x": 3}, 0), ({"x": 9}, 0)])
+def test_a_limit_over_the_cluster_counts_what_runs(running: dict[str, int], left: int) -> None:
+    """Of all keys together; never less than nothing is left."""
+    assert _room(running=running, cluster_limit=3).left == left
+    assert _room(1, running={}, cluster_limit=3).left == 1
+
+
+def test_a_key_has_room_until_its_limit() -> None:
+    """Those that run count, and those that were taken; a key that has none is full."""
+    room = _room(running={"x": 1, "y": 2}, key="args.k", per_key=2)
+    assert room.chooses
+    assert room.full_keys == ["y"]
+    assert [room.take("a", key) for key in ("y", "x", "x", "z")] == [False, True, False, True]
+    assert sorted(room.full_keys) == ["x", "y"]
+
+
+NAMES = st.sampled_from("abcd")
+KEYS = st.sampled_from("xyz")
+
+
+@given(
+    due=st.lists(st.tuples(NAMES, KEYS), max_size=30),
+    limit=st.integers(0, 20),
+    caps=st.dictionaries(st.sampled_from("cd"), st.integers(1, 5)),
+    running=st.dictionaries(KEYS, st.integers(1, 4)),
+    cluster_limit=st.none() | st.integers(1, 10),
+    per_key=st.none() | st.integers(1, 4),
+)
+def test_no_limit_is_exceeded_and_no_job_passed_over_for_nothing(
+    due: list[tuple[str, str]],
+    limit: int,
+    caps: dict[str, int],
+    running: dict[str, int],
+    cluster_limit: int | None,
+    per_key: int | None,
+) -> None:
+    """Each job that is not taken would break a limit at its turn."""
+    options: dict[str, Any] = {"cluster_limit": cluster_limit, "per_key": per_key}
+    room = Room(Demand("w", "q", limit, ("a", "b"), tuple(caps.items()), **options), running)
+    taken: list[tuple[str, str]] = []
+    for name, key in due:
+        names = Counter(one for one, _ in taken)
+        keys = Counter(running) + Counter(one for _, one in taken)
+        fits = (
+            len(taken) < limit
+            and names[name] < caps.get(name, limit)
+            and (cluster_limit is None or keys.total() < cluster_limit)
+            and (per_key is None or keys[key] < per_key)
+        )
+        assert room.take(name, key) == fits
+        if fits:
+            taken.append((name, key))
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        (None, "send"),
+        ("name", "send"),
+        ("args.n", "1"),
+        ("args.deep.er", '"1"'),
+        ("args.none", "null"),
+        ("args.n.further", "null"),
+        ("metadata.n", "null"),
+    ],
+)
+def test_a_key_is_the_name_or_a_value_of_the_payload(path: str | None, key: str) -> None:
+    """As text in which the number 1 and the text "1" differ; what is missing, or no JSON, is null."""
+    args = '{"n": 1, "deep": {"er": "1"}}'
+    assert limit_key(path, "send", args=args, metadata='{"a"') == key

@@ -179,3 +179,22 @@ def test_bad_replacements_are_refused(fields: tuple[str, ...], when: Any, messag
     """Running and final jobs are never changed, and only some fields can be."""
     with pytest.raises(InvalidJob, match=message):
         Replace(*fields, when=when)
+
+
+@pytest.mark.parametrize(
+    ("within", "age", "same"),
+    [(None, 1e9, True), (timedelta(seconds=5), 4.999999, True), (timedelta(seconds=5), 5.0, False)],
+)
+def test_a_job_found_is_the_same_within_the_window(within: timedelta | None, age: float, same: bool) -> None:
+    """In one of the states that count, and younger than the window is wide."""
+    key = UniqueKey("", within, INCOMPLETE, None)
+    assert key.matches(State.EXECUTING, age) is same
+    assert not key.matches(State.COMPLETED, age)
+
+
+def test_what_is_replaced_depends_on_the_state_of_the_job_found() -> None:
+    """Nothing without a rule, and nothing in other states."""
+    key = UniqueKey("", None, INCOMPLETE, Replace("args", "priority", when=("scheduled",)))
+    assert key.replaced(State.SCHEDULED) == ("args", "priority")
+    assert key.replaced(State.AVAILABLE) == ()
+    assert UniqueKey("", None, INCOMPLETE, None).replaced(State.SCHEDULED) == ()

@@ -1,4 +1,4 @@
-"""Make an empty place for jobs beside a database, and remove it afterwards: to measure without touching anything."""
+"""An empty place for jobs beside a database, for a while: to measure without touching anything."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ async def open_scratch(url: str) -> AsyncGenerator[Scratch]:
     address = parse_url(url)
     name = f"jobrt_bench_{token_hex(4)}"
     if address.engine == "sqlite":
-        from jobrt._storage.sqlite import scratch as sqlite  # noqa: PLC0415 - only the engine in use is loaded
+        from jobrt._bench import scratch_sqlite as sqlite  # noqa: PLC0415 - only the engine in use is loaded
 
         with sqlite.folder_beside(address.target, name) as file:
             yield Scratch(f"sqlite:///{file}", name, sqlite.about(file))
         return
-    from jobrt._storage.postgres import scratch as postgres  # noqa: PLC0415 - as above
+    from jobrt._bench import scratch_postgres as postgres  # noqa: PLC0415 - as above
 
     about = await postgres.about(url)
     try:

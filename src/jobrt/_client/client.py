@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobrt._core.job import NewJob
     from jobrt._core.keep import PruneRule
     from jobrt._core.queues import QueueStatus
+    from jobrt._core.stats import Bucket
     from jobrt._core.where import Where
     from jobrt._records import JobRecord
     from jobrt._registry import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         UpdateKeywords,
         Verdict,
     )
-    from jobrt._storage.contract import Bucket, CronRow, Inserted, Storage, WorkerRow
+    from jobrt._storage.contract import CronRow, Inserted, Storage, WorkerRow
 
 
 _CHUNK = 10_000

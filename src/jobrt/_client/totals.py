@@ -11,7 +11,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from jobrt._storage.contract import Bucket
+    from jobrt._core.stats import Bucket
 
 
 ALL_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,1 +1,1 @@
-"""Keep jobs in a database: one Protocol, one conformance suite, two engines."""
+"""Jobs in a database: one contract, one conformance suite, two engines."""

@@ -1,4 +1,4 @@
-"""Specify what a storage does; ``tests/conformance`` holds every engine to these words.
+"""What a storage does, role by role; ``tests/conformance`` holds every engine to these words.
 
 All times are judged by the storage's own clock: callers pass delays, or aware datetimes to be compared with
 that clock. Every method is a checkpoint and is all-or-nothing: when it raises (cancellation included) either
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from jobrt._core.keep import PruneRule
     from jobrt._core.limits import Demand
     from jobrt._core.queues import QueueStatus
+    from jobrt._core.stats import Bucket
     from jobrt._core.where import Where
     from jobrt._core.worker_info import WorkerInfo
+    from jobrt._storage.sql_files import SchemaStatus
 
 __all__ = [
     "AttemptStore",
-    "Bucket",
     "CancelRequest",
     "Changes",
     "CronRow",
@@ -41,7 +42,6 @@ __all__ = [
     "QueueSettings",
     "QueueStore",
     "Rescued",
-    "SchemaStatus",
     "SchemaStore",
     "Storage",
     "Wake",
@@ -106,7 +106,7 @@ class WorkerRow:
 
 @attrs.frozen
 class Changes:
-    """What a worker must know: is it registered, which jobs it is to cancel, what queues are set to."""
+    """News for a worker: whether it is registered, which jobs to cancel, and the settings of queues."""
 
     known: bool
     cancels: tuple[CancelRequest, ...]
@@ -147,40 +147,11 @@ class CronRow:
     created_at: datetime | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Bucket:
-    """How many jobs of one name did what in one hour (UTC).
-
-    ``failed`` counts attempts, the rest jobs. ``seconds`` is the run time of completed jobs in all;
-    ``histogram[i]`` counts those of less than 0.001 * 4**i seconds (twelve buckets, the last takes the rest).
-    """
-
-    hour: datetime
-    queue: str
-    name: str
-    enqueued: int = 0
-    completed: int = 0
-    failed: int = 0
-    dead: int = 0
-    cancelled: int = 0
-    seconds: float = 0.0
-    histogram: tuple[int, ...] = ()
-
-
-@attrs.frozen
-class SchemaStatus:
-    """Which migrations the database has and lacks; ``newer`` if it has some that this jobrt does not know."""
-
-    applied: tuple[str, ...]
-    pending: tuple[str, ...]
-    newer: bool = False
-
-
 class SchemaStore(Protocol):
-    """The tables themselves: which migrations they have, and the clock that they go by."""
+    """The tables: which migrations they have, and the clock that all times are judged by."""
 
     async def status(self) -> SchemaStatus:
-        """Say which migrations are there. Never raises `SchemaError`."""
+        """Return which migrations are applied and pending. Never raises `SchemaError`."""
         ...
 
     async def migrate(self) -> tuple[str, ...]:
@@ -204,7 +175,7 @@ class SchemaStore(Protocol):
 
 
 class JobStore(Protocol):
-    """Jobs as clients and operators see them: to enqueue, look at, change and delete."""
+    """Jobs as clients and operators use them: enqueued, looked at, changed and deleted."""
 
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         """Store jobs, in one transaction, and return what became of each, in input order.
@@ -277,7 +248,7 @@ class JobStore(Protocol):
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
         """Return each job's state (None: no such job).
 
-        Asks, for those not final, that their end be told as a ``finished`` wake.
+        Asks for a ``finished`` wake at the end of those that are not final.
         """
         ...
 
@@ -290,7 +261,7 @@ class JobStore(Protocol):
 
 
 class AttemptStore(Protocol):
-    """Attempts as workers make them: claims, outcomes, and what a running job keeps."""
+    """Attempts of workers: claims, outcomes, and what a running job saves."""
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         """Write outcomes and claim new jobs in one step; either part may be empty.
@@ -352,15 +323,15 @@ class WorkerStore(Protocol):
     """Workers, the rescue of what dead ones leave behind, and who leads."""
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
-        """Add a worker that counts as dead when it has not beaten for `lease` seconds."""
+        """Add a worker. It counts as dead after `lease` seconds without a beat."""
         ...
 
     async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
-        """Renew a worker and return what it must know; one that is gone or expired stays so (not ``known``)."""
+        """Renew a worker and return the news for it. One that is gone or expired stays so (not ``known``)."""
         ...
 
     async def changes(self, worker: str) -> Changes:
-        """Return what a worker must know, without renewing it."""
+        """Return the news for a worker without renewing it."""
         ...
 
     async def unregister(self, worker: str) -> None:
@@ -452,10 +423,10 @@ class WakeSource(Protocol):
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Deliver hints until cancelled; started once it hears.
+        """Deliver hints until cancelled; started once it listens.
 
         Raises:
-            StorageUnavailable: it went deaf; call again, and act as if every hint had come.
+            StorageUnavailable: the connection is lost; call again, and act as if every hint had come.
 
         """
         ...
@@ -463,7 +434,7 @@ class WakeSource(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Storage:
-    """An open database, by roles: whoever calls is handed the role that it uses."""
+    """An open database, divided into roles. Give each caller only the role that it uses."""
 
     engine: Literal["sqlite", "postgres"]
     schema: SchemaStore

@@ -1,21 +1,22 @@
-"""Pick the storage engine that a URL names."""
+"""The one place that picks a storage engine: the one that a URL names."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import datetime
 
-    from jobrt._storage.contract import Storage
+    from jobrt._core.job import JobRecord, NewJob
+    from jobrt._storage.contract import Inserted, Storage
 
-__all__ = ["Address", "open_storage", "parse_url"]
+__all__ = ["Address", "BlockingJobs", "open_blocking", "open_storage", "parse_url"]
 
 _HOW = "use sqlite:///FILE, sqlite:///:memory: or postgresql://USER@HOST/DATABASE"
 
@@ -44,8 +45,7 @@ def parse_url(url: str) -> Address:
             return Address("sqlite", path)
     if sep and scheme in {"postgresql", "postgres"}:
         return Address("postgres", url)
-    msg = f"{_masked(url)!r} is not a database URL: {_HOW}"
-    raise StorageError(msg)
+    raise StorageError(f"{_masked(url)!r} is not a database URL: {_HOW}")
 
 
 def _masked(url: str) -> str:
@@ -62,7 +62,7 @@ def open_storage(
     migrate: bool = True,
     clock: Callable[[], datetime] | None = None,
 ) -> AbstractAsyncContextManager[Storage]:
-    """Return a context manager that opens the storage a URL names.
+    """Return a context manager that opens the storage a URL names, for Trio.
 
     Args:
         url: see `parse_url`.
@@ -73,12 +73,36 @@ def open_storage(
 
     """
     address = parse_url(url)
-    options: dict[str, Any]
     if address.engine == "sqlite":
         from jobrt._storage.sqlite import open_sqlite  # noqa: PLC0415 - only the engine in use is loaded
 
-        options = {"migrate": migrate, "clock": clock}
-        return open_sqlite(address.target, **options)
+        return open_sqlite(address.target, migrate=migrate, clock=clock)
     from jobrt._storage.postgres import open_postgres  # noqa: PLC0415 - as above
+
+    return open_postgres(address.target, schema=schema, listen=listen)
+
+
+class BlockingJobs(Protocol):
+    """Jobs for programs without Trio, in one thread at a time; the methods mean what those of `JobStore` do."""
+
+    def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
+        """Store jobs, in a transaction of their own or in the caller's, and return what became of each."""
+        ...
+
+    def get(self, job_id: int) -> JobRecord | None:
+        """Return a job with everything known of it, or None."""
+        ...
+
+
+def open_blocking(
+    url: str, *, schema: str = "jobrt", listen: bool = True
+) -> AbstractContextManager[BlockingJobs]:
+    """Return a context manager that opens the storage a URL names, for programs without Trio; as `open_storage`."""
+    address = parse_url(url)
+    if address.engine == "sqlite":
+        from jobrt._storage.sqlite.blocking import open_blocking as open_sqlite  # noqa: PLC0415 - as above
+
+        return open_sqlite(address.target)
+    from jobrt._storage.postgres.blocking import open_blocking as open_postgres  # noqa: PLC0415 - as above
 
     return open_postgres(address.target, schema=schema, listen=listen)

@@ -1,4 +1,4 @@
-"""Load the packaged ``.sql`` files, and decide which migrations a database lacks.
+"""The packaged ``.sql`` files, and which migrations a database lacks.
 
 A statement stands alone in ``<engine>/sql/<role>/<method>.sql``, or ``<method>_<part>.sql`` if the method has several,
 with a comment that says why it has its shape. ``<engine>/sql/shared/<part>.sql`` stands for ``{part}`` in any of them.
@@ -14,14 +14,21 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from jobrt._storage.contract import SchemaStatus
 from jobrt.errors import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from importlib.resources.abc import Traversable
 
-__all__ = ["Migration", "load_migrations", "load_statements", "pending", "status", "unmigrated"]
+__all__ = [
+    "Migration",
+    "SchemaStatus",
+    "load_migrations",
+    "load_statements",
+    "pending",
+    "status",
+    "unmigrated",
+]
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 _SHARED: Final = "shared/"
@@ -61,6 +68,15 @@ class Migration:
 
     name: str
     sql: str
+
+
+@attrs.frozen
+class SchemaStatus:
+    """Migrations that a database has and lacks; ``newer`` if it has some that this jobrt does not know."""
+
+    applied: tuple[str, ...]
+    pending: tuple[str, ...]
+    newer: bool = False
 
 
 def load_migrations(package: str) -> tuple[Migration, ...]:

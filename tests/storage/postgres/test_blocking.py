@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.unique import Unique, unique_key
 from jobrt._storage.contract import Storage
-from jobrt._storage.postgres.blocking import BlockingPostgres, insert_async
+from jobrt._storage.postgres.blocking import BlockingPostgres, insert_async, open_blocking
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 from tests.storage.postgres.build import job
 
@@ -27,7 +26,7 @@ MIXED = [job(priority=n % 3, delay=LATER if n % 2 else None, context="a\tb\n\\c"
 @pytest.fixture
 def blocking(storage: Storage, postgres_url: str) -> Iterator[BlockingPostgres]:
     """An inserter on the migrated database."""
-    with closing(BlockingPostgres(postgres_url, "jobrt")) as found:
+    with open_blocking(postgres_url) as found:
         yield found
 
 
@@ -104,7 +103,7 @@ async def test_in_the_callers_transaction(
 async def test_a_server_that_is_not_there() -> None:
     """Said as everywhere else: who cannot be reached where, in one line, without the password."""
     with (
-        closing(BlockingPostgres("postgresql://me:secret@127.0.0.1:1/x", "jobrt")) as nowhere,
+        open_blocking("postgresql://me:secret@127.0.0.1:1/x") as nowhere,
         pytest.raises(
             StorageUnavailable, match=r"^cannot connect to PostgreSQL x at 127.0.0.1:1 as me: "
         ) as caught,
@@ -116,14 +115,15 @@ async def test_a_server_that_is_not_there() -> None:
 
 def test_an_address_that_makes_no_sense() -> None:
     """Said at once."""
-    with pytest.raises(StorageError, match="cannot be understood"):
-        BlockingPostgres("postgresql://me:secret@localhost/x?nonsense=1", "jobrt")
+    url = "postgresql://me:secret@localhost/x?nonsense=1"
+    with pytest.raises(StorageError, match="cannot be understood"), open_blocking(url):
+        pytest.fail("it was opened")
 
 
 async def test_a_database_that_is_not_migrated(postgres_url: str) -> None:
     """With the remedy."""
     with (
-        closing(BlockingPostgres(postgres_url, "elsewhere")) as empty,
+        open_blocking(postgres_url, schema="elsewhere") as empty,
         pytest.raises(SchemaError, match=r"^PostgreSQL .*elsewhere.*; run `python -m jobrt migrate`$"),
     ):
         empty.insert([job()])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobrt._storage.sqlite import BlockingStorage, blocking, insert_sync, open_blocking
+from jobrt._storage.sqlite import BlockingSqlite, blocking, open_blocking
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 from tests.conformance.build import job
 from tests.conformance.test_unique import unique
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(path: Path) -> Iterator[BlockingStorage]:
+def storage(path: Path) -> Iterator[BlockingSqlite]:
     """The file, opened by a thread of its own."""
     with open_blocking(path, clock=lambda: NOW) as storage:
         yield storage
@@ -41,7 +41,7 @@ def _count(path: Path) -> int:
     return int(number)
 
 
-def test_insert_and_look(storage: BlockingStorage) -> None:
+def test_insert_and_look(storage: BlockingSqlite) -> None:
     """Jobs go in, and can be looked at, without an event loop."""
     first, second = storage.insert([job(args={"n": 1}), job()])
     record = storage.get(first.id)
@@ -51,7 +51,7 @@ def test_insert_and_look(storage: BlockingStorage) -> None:
 
 
 @pytest.mark.parametrize("isolation", ["", "IMMEDIATE", "EXCLUSIVE"])
-def test_a_connection_that_begins_by_itself(storage: BlockingStorage, path: Path, isolation: str) -> None:
+def test_a_connection_that_begins_by_itself(storage: BlockingSqlite, path: Path, isolation: str) -> None:
     """With sqlite3's default settings nothing has to be begun; committing is the caller's affair."""
     with closing(sqlite3.connect(path, isolation_level=isolation)) as connection:
         storage.insert([job()], conn=connection)
@@ -62,18 +62,18 @@ def test_a_connection_that_begins_by_itself(storage: BlockingStorage, path: Path
     assert _count(path) == 1
 
 
-def test_a_connection_without_a_transaction(storage: BlockingStorage, path: Path) -> None:
+def test_a_connection_without_a_transaction(storage: BlockingSqlite, path: Path) -> None:
     """In autocommit mode a job could not be rolled back, so that is refused, with the remedy."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         with pytest.raises(StorageError, match="BEGIN IMMEDIATE"):
             storage.insert([job()], conn=connection)
         connection.execute("begin")
-        insert_sync(connection, [job()])
+        storage.insert([job()], conn=connection)
         connection.execute("commit")
     assert _count(path) == 1
 
 
-def test_other_connections_are_refused(storage: BlockingStorage) -> None:
+def test_other_connections_are_refused(storage: BlockingSqlite) -> None:
     """What it is instead is named; a file without jobrt's tables says what to run."""
     with pytest.raises(StorageError, match="not a object"):
         storage.insert([job()], conn=object())
@@ -81,19 +81,19 @@ def test_other_connections_are_refused(storage: BlockingStorage) -> None:
         storage.insert([job()], conn=connection)
 
 
-def test_the_callers_rows_are_the_callers(storage: BlockingStorage, path: Path) -> None:
+def test_the_callers_rows_are_the_callers(storage: BlockingSqlite, path: Path) -> None:
     """A connection that makes something else of its rows can carry inserts, unique ones too."""
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = lambda cursor, row: dict(
             zip((one[0] for one in cursor.description), row, strict=True)
         )
-        first = insert_sync(connection, [unique(job())])
-        again = insert_sync(connection, [unique(job())])
+        first = storage.insert([unique(job())], conn=connection)
+        again = storage.insert([unique(job())], conn=connection)
         connection.commit()
     assert (first[0].id, again[0].duplicate) == (again[0].id, True)
 
 
-def test_a_job_that_is_refused_takes_only_itself_along(storage: BlockingStorage, path: Path) -> None:
+def test_a_job_that_is_refused_takes_only_itself_along(storage: BlockingSqlite, path: Path) -> None:
     """All of a batch or none of it; what the caller has written before stays."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("create table mine (n)")
@@ -102,27 +102,27 @@ def test_a_job_that_is_refused_takes_only_itself_along(storage: BlockingStorage,
         )
         connection.execute("begin")
         connection.execute("insert into mine values (1)")
-        insert_sync(connection, [job()])
+        storage.insert([job()], conn=connection)
         with pytest.raises(StorageError, match="no"):
-            insert_sync(connection, [job(), job("no")])
+            storage.insert([job(), job("no")], conn=connection)
         connection.commit()
         assert connection.execute("select count(*) from mine").fetchone() == (1,)
     assert _count(path) == 1
 
 
-def test_a_snapshot_that_is_old_is_refused(storage: BlockingStorage, path: Path) -> None:
+def test_a_snapshot_that_is_old_is_refused(storage: BlockingSqlite, path: Path) -> None:
     """A transaction that read before somebody else wrote cannot write any more; SQLite says so, and so do we."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("begin")
         connection.execute("select count(*) from jobrt_job").fetchone()
         storage.insert([job()])
         with pytest.raises(StorageUnavailable):
-            insert_sync(connection, [job()])
+            storage.insert([job()], conn=connection)
         connection.execute("rollback")
     assert _count(path) == 1
 
 
-def test_a_lock_is_waited_for(storage: BlockingStorage, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_waited_for(storage: BlockingSqlite, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the other one lets go."""
     with locked(path) as lock:
         monkeypatch.setattr(blocking.time, "sleep", lambda _seconds: lock.release())
@@ -130,7 +130,7 @@ def test_a_lock_is_waited_for(storage: BlockingStorage, path: Path, monkeypatch:
     assert _count(path) == 1
 
 
-def test_patience_ends(storage: BlockingStorage, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_ends(storage: BlockingSqlite, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But not for ever."""
     monkeypatch.setattr(blocking, "PATIENCE", 0.0)
     with locked(path), pytest.raises(StorageUnavailable, match="locked"):

@@ -1,4 +1,4 @@
-"""Insert and look without Trio: over plain psycopg, and over psycopg on asyncio."""
+"""A PostgreSQL database for programs without Trio: over plain psycopg, and over psycopg on asyncio."""
 
 from __future__ import annotations
 
@@ -22,17 +22,27 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._storage.contract import Inserted
 
-__all__ = ["BlockingPostgres", "insert_async"]
+__all__ = ["BlockingPostgres", "insert_async", "open_blocking"]
+
+
+@contextmanager
+def open_blocking(url: str, *, schema: str = "jobrt", listen: bool = True) -> Generator[BlockingPostgres]:
+    """Use a database from one thread at a time; see `jobrt._storage.postgres.open_postgres`.
+
+    The connection is opened on first use, and again when it was lost. With ``listen=False`` nobody is notified and
+    nothing is prepared: behind a pooler in transaction mode the next statement may find another session.
+    """
+    storage = BlockingPostgres(url, schema, listen=listen)
+    try:
+        yield storage
+    finally:
+        storage.close()
 
 
 class BlockingPostgres:
-    """Insert, and look, over a psycopg connection of its own, opened on first use and again when it was lost.
+    """Implementation of `BlockingJobs`."""
 
-    With ``listen=False`` nobody is notified and nothing is prepared: behind a pooler in transaction mode the
-    next statement may find another session.
-    """
-
-    def __init__(self, url: str, schema: str, *, listen: bool = True) -> None:
+    def __init__(self, url: str, schema: str, *, listen: bool) -> None:
         self._url = url
         self._where = place_of(url)
         self._schema = Schema(schema)
@@ -41,25 +51,16 @@ class BlockingPostgres:
         self._conn: psycopg.Connection[Any] | None = None
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
-        """Insert jobs in a transaction of their own, or in the caller's.
-
-        Raises:
-            StorageError: the database said no, or `conn` is no psycopg connection.
-            StorageUnavailable: it is away.
-
-        """
         if conn is None:
             return self._insert_own(jobs)
         if not isinstance(conn, psycopg.Connection):
-            msg = f"conn= wants a psycopg.Connection, not a {type(conn).__qualname__}"
-            raise StorageError(msg)
+            raise StorageError(f"conn= wants a psycopg.Connection, not a {type(conn).__qualname__}")
         try:
             return drive_sync(BlockingSession(conn), self._steps(jobs))
         except psycopg.Error as error:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
 
     def get(self, job_id: int) -> JobRecord | None:
-        """Return a job with everything known of it, or None; raise as `insert` does."""
         with self._own() as conn:
             look = by_id(self._schema, job_id)
             rows = BlockingSession(conn).run(look.statement, **look.values)

@@ -1,4 +1,4 @@
-"""Decide from where a claim starts to read (the low watermark of ``design/decisions/001``), and claim.
+"""Claims: where one starts to read (the low watermark of ``design/decisions/001``), and its statement.
 
 Dead entries of an index are removed only when nobody's snapshot is older. While a report or a dump holds one,
 a claim that starts at the beginning of its priority walks over every job that was claimed since. So each client
@@ -65,10 +65,10 @@ _LARGE: Final = 100
 _TOO_SLOW: Final = 0.05
 """Seconds above which not even a claim that came back short is repeated in full at once."""
 
-_MOST_LEVELS: Final = 64
+_LEVELS_KEPT: Final = 64
 """Priorities to remember for one set of names."""
 
-_MOST_MARKS: Final = 256
+_MARKS_KEPT: Final = 256
 
 Key = tuple[str, int]
 
@@ -150,7 +150,7 @@ class Mark:
 
     def _bound(self) -> None:
         for known in self.levels:
-            if len(known) > _MOST_LEVELS:
+            if len(known) > _LEVELS_KEPT:
                 known.clear()
                 self._from_beginning = None
 
@@ -164,13 +164,13 @@ def _parameters(levels: Sequence[Mapping[int, Key]]) -> dict[str, str | None]:
         edges = [_OUTSIDE, *(priority for priority, _ in known), -_OUTSIDE]
         gaps += [(scan, high, low) for high, low in pairwise(edges)]
     return {
-        "seen_scan": numbers([one[0] for one in seen]),
-        "seen_priority": numbers([one[1] for one in seen]),
-        "seen_at": texts([one[2] for one in seen]),
-        "seen_id": numbers([one[3] for one in seen]),
-        "gap_scan": numbers([one[0] for one in gaps]),
-        "gap_high": numbers([one[1] for one in gaps]),
-        "gap_low": numbers([one[2] for one in gaps]),
+        "seen_scan": numbers([row[0] for row in seen]),
+        "seen_priority": numbers([row[1] for row in seen]),
+        "seen_at": texts([row[2] for row in seen]),
+        "seen_id": numbers([row[3] for row in seen]),
+        "gap_scan": numbers([row[0] for row in gaps]),
+        "gap_high": numbers([row[1] for row in gaps]),
+        "gap_low": numbers([row[2] for row in gaps]),
     }
 
 
@@ -190,7 +190,7 @@ def _by_scan(demand: Demand, jobs: Sequence[Claimed]) -> list[tuple[int, list[Cl
     free = [job for job in jobs if job.name not in capped]
     return [
         *([(demand.limit, free)] if demand.names else []),
-        *((most, [job for job in jobs if job.name == name]) for name, most in demand.capped),
+        *((cap, [job for job in jobs if job.name == name]) for name, cap in demand.capped),
     ]
 
 
@@ -209,7 +209,7 @@ class Marks:
         if mark is None:
             scans = bool(demand.names) + len(demand.capped)
             mark = self._marks[key] = Mark([{} for _ in range(scans)])
-            if len(self._marks) > _MOST_MARKS:
+            if len(self._marks) > _MARKS_KEPT:
                 self._marks.popitem(last=False)
         return mark
 
@@ -258,7 +258,7 @@ def read_reply(rows: Sequence[Row], *, queue: str, ended: int, marks: Marks) -> 
         now=now,
         cost=marks.beyond_the_work(cost, jobs=len(jobs) + ended),
         found=tuple(
-            (int(scan), int(priority)) for scan, _, priority in (one.partition(":") for one in found or ())
+            (int(scan), int(priority)) for scan, _, priority in (text.partition(":") for text in found or ())
         ),
         woken=() if woken is None else tuple(json.loads(woken)),
         next_due=None if next_due is None else float(next_due),
@@ -274,7 +274,7 @@ def claim_values(demand: Demand) -> dict[str, str | None]:
         "limit": str(demand.limit),
         "names": texts(demand.names),
         "scan_name": texts([name for name, _ in scans]),
-        "scan_limit": numbers([min(most, demand.limit) for _, most in scans]),
+        "scan_limit": numbers([min(limit, demand.limit) for _, limit in scans]),
     }
 
 

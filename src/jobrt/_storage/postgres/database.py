@@ -1,4 +1,4 @@
-"""Run statements on the database: which connection, how long, and what is tried again.
+"""Connections to the database: which one a statement runs on, for how long, and what is tried again.
 
 Three pools, because three kinds of work must not wait for each other and want different planning:
 
@@ -37,7 +37,7 @@ __all__ = ["Database", "open_database"]
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
-"""Seconds that a call of a worker's may take: longer than any that is well, shorter than a lease."""
+"""Seconds that a worker's call may take: longer than any healthy call, shorter than a lease."""
 
 BULK_SECONDS: Final = 600.0
 """Seconds that a listing or a bulk change may take."""
@@ -60,7 +60,7 @@ _SETTINGS: Final = {
 
 @attrs.define(eq=False)
 class SessionCall(Call):
-    """Lend a session for one call."""
+    """A session lent for one call."""
 
     _schema: Schema
     _ours: bool

@@ -1,4 +1,4 @@
-"""Write parameters as PostgreSQL's texts.
+"""Parameters written as PostgreSQL's texts.
 
 Every parameter is a text that the statement casts. The driver's own conversions give integers of different size
 different types, so that one statement would be prepared many times over, and take 0.5 µs per array element;
@@ -13,17 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime, timedelta
 
-__all__ = ["boolean", "booleans", "clean", "instant", "interval", "limit_text", "numbers", "seconds", "texts"]
+__all__ = [
+    "LARGEST_ID",
+    "boolean",
+    "booleans",
+    "clean",
+    "instant",
+    "interval",
+    "limit_text",
+    "numbers",
+    "seconds",
+    "texts",
+]
 
 _LONGEST_DELAY: Final = 3_155_760_000.0
 """Seconds: a century. Later times may be more than a timestamp can hold."""
 
-_LARGEST_LIMIT: Final = (1 << 63) - 1
+LARGEST_ID: Final = (1 << 63) - 1
+"""What a bigint holds at most."""
 
 
 def numbers(values: Iterable[float | None]) -> str:
     """Return an array of numbers."""
-    return "{" + ",".join(["null" if one is None else str(one) for one in values]) + "}"
+    return "{" + ",".join(["null" if value is None else str(value) for value in values]) + "}"
 
 
 def boolean(value: bool | None) -> str | None:  # noqa: FBT001 - a value to write
@@ -33,12 +45,12 @@ def boolean(value: bool | None) -> str | None:  # noqa: FBT001 - a value to writ
 
 def booleans(values: Iterable[bool]) -> str:
     """Return an array of booleans."""
-    return "{" + ",".join(["t" if one else "f" for one in values]) + "}"
+    return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
 
 
 def texts(values: Iterable[str | None]) -> str:
     """Return an array of texts, which may be None."""
-    return "{" + ",".join(["null" if one is None else _quoted(one) for one in values]) + "}"
+    return "{" + ",".join(["null" if value is None else _quoted(value) for value in values]) + "}"
 
 
 def _quoted(value: str) -> str:
@@ -64,7 +76,7 @@ def interval(value: timedelta) -> str:
 
 def limit_text(value: int | None) -> str | None:
     """Return what a LIMIT takes: no more than a bigint holds, and no less than none."""
-    return None if value is None else str(min(max(value, 0), _LARGEST_LIMIT))
+    return None if value is None else str(min(max(value, 0), LARGEST_ID))
 
 
 def seconds(delay: float) -> float:

@@ -1,6 +1,6 @@
-"""Turn a `Where` into SQL: every value a parameter, every combination in parentheses, never null.
+"""Filters as SQL: every value a parameter, every combination in parentheses, never null.
 
-A condition that could be null would vanish under ``not``, so what can be missing is told apart first. What it
+A condition that could be null would vanish under ``not``, so what can be missing is handled first. What it
 must agree with is `jobrt._core.where.matches`. States stand in the SQL themselves, as literals of the closed set that
 they are from: only then can the planner tell that a partial index will do.
 """
@@ -15,7 +15,7 @@ import attrs
 
 from jobrt._core.states import FINAL, State
 from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged
-from jobrt._storage.postgres.encode import instant, numbers, texts
+from jobrt._storage.postgres.encode import LARGEST_ID, instant, numbers, texts
 from jobrt.errors import InvalidFilter
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ _TIMES: Final = {
     "created_at": "c.created_at",
     "finished_at": "c.finished_at",
 }
-_LEAST_ID: Final = -(1 << 63)
-_MOST_ID: Final = (1 << 63) - 1
 
 
 @attrs.define
@@ -72,12 +70,12 @@ def _text(where: Where, into: Condition) -> str:
         case Not(part):
             return f"(not {_text(part, into)})"
         case In("state", values):
-            return _states([State(str(one)) for one in values])
+            return _states([State(str(value)) for value in values])
         case In("id", values):
-            ids = [one for one in values if isinstance(one, int) and _LEAST_ID <= one <= _MOST_ID]
+            ids = [id for id in values if isinstance(id, int) and -LARGEST_ID <= id <= LARGEST_ID]
             return f"(c.id = any({into.bind(numbers(ids))}::bigint[]))"
         case In(column, values):
-            return _one_of(column, values, into)
+            return _member(column, values, into)
         case Tagged(tags, every):
             operator = "@>" if every else "&&"
             known = [tag for tag in tags if _storable(tag)]
@@ -101,12 +99,12 @@ def _storable(value: Any) -> bool:
     return (
         isinstance(value, str)
         and "\x00" not in value
-        and not any("\ud800" <= one <= "\udfff" for one in value)
+        and not any("\ud800" <= character <= "\udfff" for character in value)
     )
 
 
-def _one_of(column: str, values: Sequence[Any], into: Condition) -> str:
-    known = [one for one in values if _storable(one)]
+def _member(column: str, values: Sequence[Any], into: Condition) -> str:
+    known = [value for value in values if _storable(value)]
     text = f"c.{column} = any({into.bind(texts(known))}::text[])"
     return f"(coalesce({text}, false))" if column == "worker" else f"({text})"
 
@@ -129,7 +127,7 @@ def _states(states: Sequence[State]) -> str:
 
 
 def _literals(states: Iterable[State]) -> str:
-    return ", ".join(f"'{one.value}'" for one in sorted(states))
+    return ", ".join(f"'{state.value}'" for state in sorted(states))
 
 
 def _json(where: JsonEquals, into: Condition) -> str:

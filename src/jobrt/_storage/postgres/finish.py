@@ -40,23 +40,25 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None
         return "attempts/finish_none", {}
     values: dict[str, str | None] = {
         "sent": str(len(outcomes)),
-        "ids": numbers([one.id for one in outcomes]),
-        "leases": numbers([one.lease for one in outcomes]),
+        "ids": numbers([outcome.id for outcome in outcomes]),
+        "leases": numbers([outcome.lease for outcome in outcomes]),
     }
     if all(map(_is_clean, outcomes)):
         return "attempts/finish_clean", values
-    states = [_state(one) for one in outcomes]
+    states = [_state(outcome) for outcome in outcomes]
     return "attempts/finish_mixed", values | {
         "states": texts(states),
         "finals": booleans([state in FINAL for state in states]),
-        "unspent": numbers([int(not one.spent) for one in outcomes]),
-        "waits": booleans([bool(one.children) for one in outcomes]),
-        "delays": numbers([seconds(one.delay) if one.event in _DELAYED else None for one in outcomes]),
-        "endings": texts([_ending(one) for one in outcomes]),
-        "error_types": texts([clean(one.error_type) for one in outcomes]),
-        "messages": texts([clean(one.message) for one in outcomes]),
-        "tracebacks": texts([clean(one.traceback) for one in outcomes]),
-        "results": texts([one.result for one in outcomes]),
+        "unspent": numbers([int(not outcome.spent) for outcome in outcomes]),
+        "waits": booleans([bool(outcome.children) for outcome in outcomes]),
+        "delays": numbers(
+            [seconds(outcome.delay) if outcome.event in _DELAYED else None for outcome in outcomes]
+        ),
+        "endings": texts([_ending(outcome) for outcome in outcomes]),
+        "error_types": texts([clean(outcome.error_type) for outcome in outcomes]),
+        "messages": texts([clean(outcome.message) for outcome in outcomes]),
+        "tracebacks": texts([clean(outcome.traceback) for outcome in outcomes]),
+        "results": texts([outcome.result for outcome in outcomes]),
     }
 
 

@@ -1,4 +1,4 @@
-"""Store new jobs: the statements, apart from who runs them.
+"""Jobs inserted: the statements, apart from who runs them.
 
 `insert_steps` is a generator of steps that is sent the rows that each gives. Trio and asyncio drive it with
 `drive`, plain psycopg with `drive_sync`, over their own connection or a caller's; so there is one description of
@@ -7,11 +7,11 @@ how jobs are stored, and none of it is written twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
@@ -19,18 +19,16 @@ from jobrt._core.job import NewJob
 from jobrt._core.states import State
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
-from jobrt._storage.postgres.names import Run
+from jobrt._storage.postgres.names import Copy, Run
 from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from jobrt._storage.postgres.names import Schema, Statement
+    from jobrt._storage.postgres.names import Schema
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.session import BlockingSession, Session
 
 __all__ = [
-    "Copy",
-    "Run",
     "Steps",
     "drive",
     "drive_sync",
@@ -46,17 +44,9 @@ _BLOCK: Final = 1000
 """Rows of COPY formatted at a time: about 200 kB, and a millisecond between turns for others."""
 
 
-@attrs.frozen
-class Copy:
-    """Send rows to a COPY statement; sent nothing."""
-
-    statement: Statement
-    blocks: Iterable[str]
-
-
 Steps: TypeAlias = Generator[Run | Copy, "list[Row]", tuple[Inserted, ...]]
 Wake: TypeAlias = Callable[[str], "str | None"]
-"""Given a queue that has a new job due: the channel to tell at once, or None."""
+"""Given a queue that has a new job due: the channel to notify at once, or None."""
 
 
 def one_statement(jobs: Sequence[NewJob]) -> bool:
@@ -89,7 +79,9 @@ def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps:
 def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     if len(jobs) < _COPY_FROM:
         columns = [_fields(job) for job in jobs]
-        values: dict[str, str | None] = {name: texts([one[name] for one in columns]) for name in columns[0]}
+        values: dict[str, str | None] = {
+            name: texts([fields[name] for fields in columns]) for name in columns[0]
+        }
         rows = yield Run(schema.statement("jobs/insert_many"), values)
         ids = [row[0] for row in rows]
     else:
@@ -104,10 +96,10 @@ def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
 
 
 def _notify(schema: Schema, queues: Iterable[str], wake: Wake) -> Generator[Run | Copy, list[Row], None]:
-    told = {queue: wake(queue) for queue in sorted(queues)}
-    payloads = [f"j:{queue}" for queue, channel in told.items() if channel is not None]
+    channels = {queue: wake(queue) for queue in sorted(queues)}
+    payloads = [f"j:{queue}" for queue, channel in channels.items() if channel is not None]
     if payloads:
-        channel = next(channel for channel in told.values() if channel is not None)
+        channel = next(channel for channel in channels.values() if channel is not None)
         yield Run(schema.statement("wakes/notify"), {"channel": channel, "payloads": texts(payloads)})
 
 
@@ -163,8 +155,8 @@ def _plain_blocks(jobs: Sequence[NewJob], ids: Sequence[int]) -> Iterable[str]:
 
 @lru_cache(maxsize=256)
 def _between(priority: int, max_attempts: int | None, queue: str, name: str) -> str:  # noqa: PLR0917 - by keyword the cache costs more
-    most = "\\N" if max_attempts is None else max_attempts
-    return f"\t{priority}\t{most}\t{_cell(queue)}\t{_cell(name)}\t"
+    limit = "\\N" if max_attempts is None else max_attempts
+    return f"\t{priority}\t{limit}\t{_cell(queue)}\t{_cell(name)}\t"
 
 
 def _blocks(jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime) -> Iterable[str]:
@@ -184,13 +176,13 @@ def _line(id: int, job: NewJob, *, at: str, now: datetime) -> str:
     else:
         due, state = _due(job, now)
     timeout = "\\N" if job.timeout is None else job.timeout
-    most = "\\N" if job.max_attempts is None else job.max_attempts
+    max_attempts = "\\N" if job.max_attempts is None else job.max_attempts
     digest = "\\N" if job.unique is None else job.unique.digest
     metadata = "\\N" if job.metadata == "{}" else _cell(job.metadata)
     tags = _cell(texts(job.tags)) if job.tags else "\\N"
     context = "\\N" if job.context is None else _cell(job.context)
     return (
-        f"{id}\t{due}\t{at}\t{timeout}\t{job.priority}\t{most}\t{state}\t{digest}\t{_cell(job.queue)}\t"
+        f"{id}\t{due}\t{at}\t{timeout}\t{job.priority}\t{max_attempts}\t{state}\t{digest}\t{_cell(job.queue)}\t"
         f"{_cell(job.name)}\t{_cell(job.args)}\t{metadata}\t{tags}\t{context}\n"
     )
 
@@ -224,10 +216,10 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     if batch.new:
         made = yield from _insert_many(schema, batch.new, wake)
     return tuple(
-        Inserted(one.id, duplicate=True)
-        if one.id is not None
-        else made[one.new]._replace(duplicate=one.again)
-        for one in batch.places
+        Inserted(place.id, duplicate=True)
+        if place.id is not None
+        else made[place.new]._replace(duplicate=place.again)
+        for place in batch.places
     )
 
 
@@ -262,33 +254,33 @@ def _replacement(id: int, job: NewJob, fields: Sequence[str]) -> dict[str, str |
 # ---------------------------------------------------------------------- who drives
 
 
+@attrs.define
+class _Driven:
+    """Steps on their way: whoever iterates over them puts the rows that a step gave into `rows`."""
+
+    _steps: Steps
+    rows: Any = None  # what a generator is sent first
+    inserted: tuple[Inserted, ...] = ()
+
+    def __iter__(self) -> Iterator[Run | Copy]:
+        try:
+            while True:
+                yield self._steps.send(self.rows)
+        except StopIteration as end:
+            self.inserted = end.value
+
+
 async def drive(session: Session, steps: Steps) -> tuple[Inserted, ...]:
     """Carry out steps in a session."""
-    rows: Any = None  # what a generator is sent first
-    while True:
-        try:
-            step = steps.send(rows)
-        except StopIteration as end:
-            return cast("tuple[Inserted, ...]", end.value)
-        match step:
-            case Run(statement, values):
-                rows = await session.run(statement, **values)
-            case Copy(statement, blocks):
-                await session.copy(statement, blocks)
-                rows = []
+    driven = _Driven(steps)
+    for step in driven:
+        driven.rows = await session.carry_out(step)
+    return driven.inserted
 
 
 def drive_sync(session: BlockingSession, steps: Steps) -> tuple[Inserted, ...]:
     """Carry out steps in a session of plain psycopg."""
-    rows: Any = None  # what a generator is sent first
-    while True:
-        try:
-            step = steps.send(rows)
-        except StopIteration as end:
-            return cast("tuple[Inserted, ...]", end.value)
-        match step:
-            case Run(statement, values):
-                rows = session.run(statement, **values)
-            case Copy(statement, blocks):
-                session.copy(statement, blocks)
-                rows = []
+    driven = _Driven(steps)
+    for step in driven:
+        driven.rows = session.carry_out(step)
+    return driven.inserted

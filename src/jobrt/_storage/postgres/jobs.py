@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._core.keep import PruneRule
+    from jobrt._core.stats import Bucket
     from jobrt._core.where import Where
-    from jobrt._storage.contract import Bucket
     from jobrt._storage.postgres.database import Database
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.waker import Waker

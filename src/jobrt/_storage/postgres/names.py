@@ -1,4 +1,4 @@
-"""Name things in PostgreSQL: the schema and what is in it, the channel, and the statements with these names.
+"""Names in PostgreSQL: the schema and what is in it, the channel, and the statements with these names.
 
 A statement in ``sql/`` is written with ``:name`` for a parameter and ``{schema}`` before every table. It becomes
 PostgreSQL's own ``$1`` form once, here, so that no driver has to look into it again; parameters are texts
@@ -18,9 +18,9 @@ from jobrt._storage.sql_files import load_statements
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["Run", "Schema", "Statement"]
+__all__ = ["Copy", "Run", "Schema", "Statement"]
 
 _FILES: Final = load_statements("jobrt._storage.postgres")
 
@@ -47,10 +47,18 @@ class Statement:
 
 @attrs.frozen
 class Run:
-    """A statement and its values, for whoever has a connection; sent its rows where it is a step."""
+    """A statement and its values, for whoever has a connection; as a step it is sent the rows."""
 
     statement: Statement
     values: dict[str, str | None]
+
+
+@attrs.frozen
+class Copy:
+    """Rows for a COPY statement; as a step it is sent an empty list."""
+
+    statement: Statement
+    blocks: Iterable[str]
 
 
 def _checked(_self: object, _field: object, name: str) -> None:

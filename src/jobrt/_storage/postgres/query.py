@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jobrt._storage.postgres.encode import limit_text
+from jobrt._storage.postgres.encode import LARGEST_ID, limit_text
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.names import Run
 from jobrt.errors import InvalidFilter
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.names import Schema
 
 __all__ = ["by_id", "listing"]
-
-_LARGEST_ID: Final = (1 << 63) - 1
 
 _ORDERS: Final = {
     "id": "c.id",
@@ -29,7 +27,7 @@ _DETAILS: Final = {True: "true", False: "false"}
 
 def by_id(schema: Schema, job_id: int) -> Run:
     """Return the statement that finds a job; its row is for `job_record`."""
-    if not -_LARGEST_ID <= job_id <= _LARGEST_ID:
+    if not -LARGEST_ID <= job_id <= LARGEST_ID:
         job_id = 0  # which no job has: a larger number is no bigint
     statement = schema.statement("jobs/query", where="c.id = :id::bigint", details="true")
     return Run(statement, {"id": str(job_id)})

@@ -1,4 +1,4 @@
-"""Turn rows into values.
+"""Rows turned into values.
 
 Times are read as timestamps of UTC without a zone: what the driver makes of those with one depends on the
 session's time zone, and some years fit no datetime in some zones.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "aware", "claimed_jobs", "job_record"]
 
-_MOST_ATTEMPTS: Final = 100
+_ATTEMPTS_KEPT: Final = 100
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -89,36 +89,14 @@ def _parsed(text: str) -> datetime:
 
 def job_record(row: Row) -> JobRecord:
     """Return a job as jobs/query.sql reads it."""
-    (
-        id,
-        name,
-        queue,
-        state,
-        priority,
-        attempt,
-        max_attempts,
-        args,
-        metadata,
-        tags,
-        context,
-        created_at,
-        schedule_at,
-        started_at,
-        finished_at,
-        worker,
-        cancel_reason,
-        result,
-        progress,
-        saved,
-        attempts,
-        clean,
-    ) = row
+    id, name, queue, state, priority, attempt, max_attempts, args, metadata, tags, context, *rest = row
+    created_at, schedule_at, started_at, finished_at, worker, cancel_reason, *rest = rest
+    result, progress, saved, attempts, clean = rest
     records = () if attempts is None else _attempts(attempts)
-    if clean:
-        told = AttemptRecord(
-            attempt, End.FINISHED, started_at.replace(tzinfo=UTC), finished_at.replace(tzinfo=UTC), worker
-        )
-        records = (*records, told)[-_MOST_ATTEMPTS:]
+    if clean:  # it has no record of its own
+        ran = (started_at.replace(tzinfo=UTC), finished_at.replace(tzinfo=UTC), worker)
+        last = AttemptRecord(attempt, End.FINISHED, *ran)
+        records = (*records, last)[-_ATTEMPTS_KEPT:]
     return JobRecord(
         id=id,
         name=name,

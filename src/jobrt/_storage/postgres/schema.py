@@ -10,13 +10,12 @@ import attrs
 
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.session import Session
-from jobrt._storage.sql_files import load_migrations, pending, status, unmigrated
+from jobrt._storage.sql_files import SchemaStatus, load_migrations, pending, status, unmigrated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from datetime import datetime
 
-    from jobrt._storage.contract import SchemaStatus
     from jobrt._storage.postgres.database import Database
 
 __all__ = ["PostgresSchema", "migration_sql"]

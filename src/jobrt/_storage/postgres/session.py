@@ -1,4 +1,4 @@
-"""Run statements over a connection: a psycopg one of whoever it may be, or one of our own."""
+"""Statements run over a connection: a psycopg one of whoever it may be, or one of our own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from psycopg import AsyncRawCursor, RawCursor, pq
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from jobrt._storage.postgres.names import Run
 
+if TYPE_CHECKING:
     import psycopg
 
-    from jobrt._storage.postgres.names import Schema, Statement
+    from jobrt._storage.postgres.names import Copy, Schema, Statement
     from jobrt._storage.postgres.rows import Row
     from jobrt._trio_psycopg.prepared import PreparedStatements
 
@@ -37,11 +37,14 @@ class Session:
         result = cursor.pgresult  # `description` would make an object for every column
         return await cursor.fetchall() if result and result.nfields else []
 
-    async def copy(self, statement: Statement, blocks: Iterable[str]) -> None:
-        """Send rows, as text, to a COPY statement."""
-        async with self._cursor().copy(statement.text) as copy:
-            for block in blocks:
+    async def carry_out(self, step: Run | Copy) -> list[Row]:
+        """Run a statement and return its rows, or send rows to one."""
+        if isinstance(step, Run):
+            return await self.run(step.statement, **step.values)
+        async with self._cursor().copy(step.statement.text) as copy:
+            for block in step.blocks:
                 await copy.write(block)
+        return []
 
     def _cursor(self) -> AsyncRawCursor[Any]:
         cursor = AsyncRawCursor(self.conn)
@@ -51,7 +54,7 @@ class Session:
 
 @attrs.define(eq=False)
 class PreparedSession(Session):
-    """One that is nobody else's, where statements stay prepared."""
+    """A session on a connection of our own, where statements stay prepared."""
 
     prepared: PreparedStatements
 
@@ -70,11 +73,14 @@ class BlockingSession:
         """Run a statement and return its rows."""
         return self._cursor().execute(statement.text, statement.arguments(values)).fetchall()
 
-    def copy(self, statement: Statement, blocks: Iterable[str]) -> None:
-        """Send rows, as text, to a COPY statement."""
-        with self._cursor().copy(statement.text) as copy:
-            for block in blocks:
+    def carry_out(self, step: Run | Copy) -> list[Row]:
+        """Run a statement and return its rows, or send rows to one."""
+        if isinstance(step, Run):
+            return self.run(step.statement, **step.values)
+        with self._cursor().copy(step.statement.text) as copy:
+            for block in step.blocks:
                 copy.write(block)
+        return []
 
     def _cursor(self) -> RawCursor[Any]:
         cursor = RawCursor(self.conn)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from jobrt._storage.contract import Bucket
+from jobrt._core.stats import Bucket
 from jobrt._storage.postgres.encode import instant
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Decide which jobs of a batch are new, among those that are stored and those before them in the batch."""
+"""Which jobs of a batch are new, among those that are stored and those before them in the batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Stored:
 
 @attrs.define
 class Batch:
-    """Take jobs in the order of the input and find out what is to be done; `now` is the database's."""
+    """What is to be done with jobs, taken in the order of the input; `now` is the database's time."""
 
     _stored: list[_Stored]
     _now: datetime

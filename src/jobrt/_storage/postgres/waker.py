@@ -1,8 +1,8 @@
-"""Tell workers that there is something to do: not too often, and never not at all.
+"""Hints sent to workers: not too often, and never not at all.
 
-A transaction that notifies takes a lock of the whole database at its commit, so a client tells each queue at
-most every five milliseconds. The first job of a burst is told with its insert; what comes within the interval
-is told together afterwards: with the first insert after its end, or, if none comes, by a task of the storage's own.
+A transaction that notifies takes a lock of the whole database at its commit. So a client notifies each queue at most
+every five milliseconds. The first job of a burst notifies with its insert. What comes within the interval is sent
+together afterwards: with the first insert after its end, or, if none comes, by a task of the storage's own.
 """
 
 from __future__ import annotations
@@ -31,58 +31,58 @@ _INTERVAL: Final = 0.005
 """Seconds between notifications for one queue."""
 
 _SLACK: Final = 0.001
-"""Seconds that the task leaves to the next insert: to tell costs nothing there, and a round trip of its own here."""
+"""Seconds that the task leaves to the next insert, where a notification costs nothing; here it costs a round trip."""
 
-_MOST_QUEUES: Final = 1000
+_QUEUES_REMEMBERED: Final = 1000
 
 
 @attrs.define(eq=False)
 class InsertWake:
-    """Tell queues with an insert where that is due; the others once the block, and so the insert, has ended.
+    """Wakes of one insert: sent with it where that is due, else once the block, and so the insert, has ended.
 
-    Not before, or workers would look and find nothing. If the block fails all are told: of jobs that came before, and
-    of the insert's own, as it may have been committed after all.
+    Not before, or workers would look and find nothing. If the block fails all are sent, for jobs that came before,
+    and for the insert's own, as it may have been committed after all.
     """
 
     waker: Waker
     late: list[str] = attrs.field(init=False, factory=list)
-    told: list[str] = attrs.field(init=False, factory=list)
+    sent: list[str] = attrs.field(init=False, factory=list)
 
     def __call__(self, queue: str) -> str | None:
         channel = self.waker.channel_if_due(queue)
-        (self.late if channel is None else self.told).append(queue)
+        (self.late if channel is None else self.sent).append(queue)
         return channel
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.waker.later(self.late if kind is None else self.late + self.told)
+        self.waker.later(self.late if kind is None else self.late + self.sent)
 
 
 @attrs.define(eq=False)
 class Waker:
-    """Send wake-ups for one client."""
+    """Sender of wakes for one client."""
 
     database: Database
     marks: Marks = attrs.field(init=False, factory=Marks)
-    _told_at: dict[str, float] = attrs.field(init=False, factory=dict)
+    _sent_at: dict[str, float] = attrs.field(init=False, factory=dict)
     _pending: set[str] = attrs.field(init=False, factory=set)
     _wanted: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def insert(self) -> InsertWake:
-        """Return who decides, for one insert of ours, which queues it tells itself."""
+        """Return what decides which queues an insert of ours notifies itself."""
         return InsertWake(self)
 
     def channel_if_due(self, queue: str) -> str | None:
-        """Return the channel if this queue may be told now, and count it as told.
+        """Return the channel if this queue may be notified now, and count it as notified.
 
-        Whoever asks tells of the jobs that are pending, too: they were committed before.
+        The caller's notification also serves the jobs that are pending: they were committed before.
         """
         payload = f"j:{queue}"
         if not (self.database.listening and self._due(payload)):
             return None
-        self._told(payload)
+        self._note(payload)
         self._pending.discard(payload)
         return self.database.channel
 
@@ -91,17 +91,17 @@ class Waker:
         return self.database.channel
 
     def later(self, queues: Iterable[str]) -> None:
-        """Tell queues, from the background, that they have jobs."""
+        """Notify queues, from the background, that they have jobs."""
         self._add(f"j:{queue}" for queue in queues)
 
     def due_again(self, queues: Collection[str]) -> None:
-        """Tell queues that they have due jobs which are not new; for us they may lie below the marks."""
+        """Notify queues of due jobs that are not new; for us these may lie below the marks."""
         for queue in queues:
             self.marks.doubt(queue)
         self.later(queues)
 
     def control(self) -> None:
-        """Tell workers, from the background, of cancel requests or settings."""
+        """Notify workers, from the background, of cancel requests or settings."""
         self._add([CONTROL])
 
     def _add(self, payloads: Iterable[str]) -> None:
@@ -111,17 +111,17 @@ class Waker:
                 self._wanted.set()
 
     def _due(self, payload: str) -> bool:
-        return trio.current_time() - self._told_at.get(payload, -math.inf) >= _INTERVAL
+        return trio.current_time() - self._sent_at.get(payload, -math.inf) >= _INTERVAL
 
     def _pause(self) -> float:
         """Return the seconds until something that is pending is to be sent; inserts may send it before."""
-        last = min((self._told_at.get(payload, -math.inf) for payload in self._pending), default=-math.inf)
+        last = min((self._sent_at.get(payload, -math.inf) for payload in self._pending), default=-math.inf)
         return last + _INTERVAL + _SLACK - trio.current_time()
 
-    def _told(self, payload: str) -> None:
-        if len(self._told_at) > _MOST_QUEUES:
-            self._told_at.clear()
-        self._told_at[payload] = trio.current_time()
+    def _note(self, payload: str) -> None:
+        if len(self._sent_at) > _QUEUES_REMEMBERED:
+            self._sent_at.clear()
+        self._sent_at[payload] = trio.current_time()
 
     async def run(self) -> None:
         """Send what is pending, when it is time to, until cancelled; then send what is left."""
@@ -142,7 +142,7 @@ class Waker:
         if not payloads:
             return
         for payload in payloads:
-            self._told(payload)
+            self._note(payload)
         # Workers also poll; and the connection that they listen on is lost too, most likely.
         try:
             with suppress(StorageError):
@@ -150,5 +150,5 @@ class Waker:
                     "wakes/notify", channel=self.database.channel, payloads=texts(payloads)
                 )
         except trio.Cancelled:
-            self._pending.update(payloads)  # a client that closes: `run` tells them in the end, twice perhaps
+            self._pending.update(payloads)  # a client that closes: `run` sends them in the end, twice perhaps
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobrt._storage.sqlite.blocking import BlockingStorage, insert_sync, open_blocking
+from jobrt._storage.sqlite.blocking import BlockingSqlite, open_blocking
 from jobrt._storage.sqlite.open import open_sqlite
 
-__all__ = ["BlockingStorage", "insert_sync", "open_blocking", "open_sqlite"]
+__all__ = ["BlockingSqlite", "open_blocking", "open_sqlite"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from jobrt._core.job import AttemptRecord, Claimed
 from jobrt._core.limits import Room, limit_key
-from jobrt._storage.sqlite.rows import FAR, attempt_record, dumps, moment, tags
+from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags
 from jobrt._storage.sqlite.transaction import SQL
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ __all__ = ["attempts_of", "claim", "next_due"]
 _Row: TypeAlias = "Sequence[Any]"
 
 _KEY_PAGE: Final = 100
-_LEAST: Final = -(2**63)
-_MOST: Final = 2**63 - 1
 
 # The columns of attempts/exchange_page.sql that are used by position.
 _ID, _NAME, _ARGS, _METADATA, _DUE, _EXTRA = 0, 1, 6, 7, 11, 12
@@ -92,7 +90,7 @@ def _key(row: _Row, demand: Demand) -> str:
 
 def _priorities(tx: Transaction, queue: str) -> Iterator[int]:
     """Yield the priorities that have waiting jobs, the highest first."""
-    priority: int | None = _MOST
+    priority: int | None = LARGEST
     while (
         priority := tx.value(SQL["attempts/exchange_priority"], {"queue": queue, "below": priority})
     ) is not None:
@@ -106,7 +104,7 @@ def _pages(tx: Transaction, demand: Demand, *, priority: int, room: Room) -> Ite
     pages that follow, so that a thousand of their jobs at the head hide nobody. A key that is at its limit
     cannot be left out, so then pages are larger.
     """
-    place = (_LEAST, 0)
+    place = (SMALLEST, 0)
     while room.left and (names := room.names):
         size = room.left if demand.per_key is None else max(room.left, _KEY_PAGE)
         parameters = {
@@ -135,7 +133,7 @@ def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, now: int) -> list[
             name,
             priority,
             attempt,
-            most,
+            max_attempts,
             timeout,
             args,
             metadata,
@@ -152,7 +150,7 @@ def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, now: int) -> list[
             queue,
             priority,
             attempt + 1,
-            most,
+            max_attempts,
             timeout,
             args,
             metadata,

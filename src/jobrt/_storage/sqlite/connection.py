@@ -1,4 +1,4 @@
-"""Open SQLite connections as jobrt needs them, and say in one line what went wrong.
+"""SQLite connections as jobrt needs them, and its errors in one line.
 
 Nothing here knows Trio: `jobrt._storage.sqlite.blocking` uses it from plain threads.
 """
@@ -48,7 +48,7 @@ _LASTING: Final = {
 
 
 class Busy(StorageUnavailable):
-    """Say that another connection holds the lock: nothing was done, so the call can be made again."""
+    """Raised when another connection holds the lock: nothing was done, so the call can be made again."""
 
 
 def refusal(error: sqlite3.Error, place: str) -> StorageError:

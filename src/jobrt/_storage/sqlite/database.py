@@ -1,4 +1,4 @@
-"""Run transactions for Trio: a file's in threads, ``:memory:`` in the loop.
+"""Transactions run for Trio: a file's in threads, those of ``:memory:`` in the loop.
 
 A file has one writing thread at a time (SQLite has one writer anyway, and the others would wait in threads) and
 a connection of its own for reading, so that a long listing never holds up a claim. ``:memory:`` is one

@@ -1,4 +1,4 @@
-"""Turn a filter into SQL that means what `jobrt._core.where.matches` says.
+"""Filters as SQL that means what `jobrt._core.where.matches` says.
 
 Every value is a parameter, alternatives and what is negated stand in parentheses, and no part is ever NULL, so
 that ``NOT`` means what it does in Python.
@@ -15,7 +15,7 @@ import attrs
 
 from jobrt._core.states import State
 from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged, Where, canonical
-from jobrt._storage.sqlite.rows import dumps, micros, span
+from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps, micros, span
 from jobrt._storage.sqlite.states import CODES, IS_FINAL, IS_WAITING
 from jobrt.errors import InvalidFilter
 
@@ -28,7 +28,6 @@ __all__ = ["Condition", "condition", "register_functions"]
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _EXACT: Final = 2**53
 _CHAIN: Final = 100
-_FIRST, _LAST = -(2**63), 2**63 - 1
 
 
 @attrs.frozen
@@ -60,7 +59,7 @@ def condition(where: Where, now: int) -> Condition:
             inner = condition(part, now)
             return Condition(f"NOT ({inner.sql})", inner.values)
         case In("state", values):
-            return _joined("OR", [_state(State(str(one)), now) for one in values], _FALSE)
+            return _joined("OR", [_state(State(str(value)), now) for value in values], _FALSE)
         case In(column, values):
             return _in(column, values)
         case Tagged(tags, every):
@@ -70,7 +69,7 @@ def condition(where: Where, now: int) -> Condition:
         case Compare(column, operator, moment):
             limit = micros(moment) if isinstance(moment, datetime) else now - span(moment)
             sql = f"({column} IS NOT NULL AND {column} {operator} ?)"
-            return Condition(sql, (min(max(limit, _FIRST), _LAST),))
+            return Condition(sql, (min(max(limit, SMALLEST), LARGEST),))
         case _:
             raise InvalidFilter(f"{where!r} is not a filter: build one with jobrt.where")
 
@@ -113,7 +112,7 @@ def _state(state: State, now: int) -> Condition:
 
 
 def _in(column: str, values: Sequence[Any]) -> Condition:
-    if len(values) == 1 and (isinstance(values[0], str) or _FIRST <= values[0] <= _LAST):
+    if len(values) == 1 and (isinstance(values[0], str) or SMALLEST <= values[0] <= LARGEST):
         return Condition(f"({column} IS NOT NULL AND {column} = ?)", (values[0],))
     # As one parameter, because a statement can have no more than 32,766.
     sql = f"({column} IS NOT NULL AND {column} IN (SELECT value FROM json_each(?)))"  # noqa: S608 - a name of ours

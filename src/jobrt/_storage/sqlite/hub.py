@@ -21,7 +21,7 @@ _OTHERS: Final = (Wake("jobs"), Wake("control"), Wake("finished"))
 
 @attrs.define(eq=False)
 class Hub:
-    """Know who listens, and which ends are awaited; used in the event loop only."""
+    """Who listens, and which ends are awaited; used in the event loop only."""
 
     _listeners: list[Callable[[Wake], None]] = attrs.field(factory=list["Callable[[Wake], None]"])
     _awaited: set[int] = attrs.field(factory=set[int])

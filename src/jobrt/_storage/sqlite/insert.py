@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jobrt._core.states import State
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.connection import translated
-from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
+from jobrt._storage.sqlite.rows import FAR, SMALLEST, dumps, later, micros
 from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULED, shown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import StorageError
@@ -28,7 +28,6 @@ _ROWS: Final = 128
 _CALLERS: Final = "the connection given as conn"
 
 _HEAD, _, _ROW = SQL["jobs/insert"].partition("VALUES")
-_LEAST: Final = -(2**63)
 
 # What `Replace` may change, as SQL.
 _REPLACED: Final = {
@@ -69,7 +68,16 @@ def insert_joined(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ..
 
 
 def join(connection: object, now: int) -> Transaction:
-    """Return the caller's open transaction as one of ours."""
+    """Return the caller's open transaction as one of ours.
+
+    A connection that opens transactions by itself (sqlite3's default) gets one opened here. Other processes see the
+    caller's commit by themselves.
+
+    Raises:
+        StorageError: this is no sqlite3 connection, or one in autocommit mode without a transaction.
+        StorageUnavailable: another connection holds the write lock for longer than the connection's timeout.
+
+    """
     if not isinstance(connection, sqlite3.Connection):
         kind = type(connection).__qualname__
         raise StorageError(f"conn= wants a sqlite3.Connection to the app's own database file, not a {kind}")
@@ -149,14 +157,14 @@ def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[int, State, int
     Stored as scheduled, a job counts as available once it is due.
     """
     for state in states - {State.SCHEDULED}:
-        yield CODES[state], state, _LEAST, FAR
+        yield CODES[state], state, SMALLEST, FAR
     match State.SCHEDULED in states, State.AVAILABLE in states:
         case True, True:
-            yield SCHEDULED, State.SCHEDULED, _LEAST, FAR
+            yield SCHEDULED, State.SCHEDULED, SMALLEST, FAR
         case True, False:
             yield SCHEDULED, State.SCHEDULED, now + 1, FAR
         case False, True:
-            yield SCHEDULED, State.AVAILABLE, _LEAST, now
+            yield SCHEDULED, State.AVAILABLE, SMALLEST, now
         case _:
             pass
 

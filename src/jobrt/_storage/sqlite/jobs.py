@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._core.keep import PruneRule
+    from jobrt._core.stats import Bucket
     from jobrt._core.where import Where
-    from jobrt._storage.contract import Bucket, Inserted
+    from jobrt._storage.contract import Inserted
     from jobrt._storage.sqlite.database import Database
     from jobrt._storage.sqlite.transaction import Transaction
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from jobrt._storage.sqlite.dependencies import release_parents
-from jobrt._storage.sqlite.rows import dumps, span
+from jobrt._storage.sqlite.rows import LARGEST, dumps, span
 from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.stats import fold, roll_up
 from jobrt._storage.sqlite.transaction import SQL
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from jobrt._storage.sqlite.transaction import Transaction
 
 __all__ = ["prune", "remove"]
-
-_MOST: Final = 2**63 - 1
 
 
 def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
@@ -57,13 +55,13 @@ def _old(tx: Transaction, rule: PruneRule, name: str, *, limit: int) -> list[int
         "queue": rule.queue,
         "except_queues": dumps(rule.except_queues),
     }
-    last_kept = (_MOST, _MOST)
+    last_kept = (LARGEST, LARGEST)
     if rule.keep_at_least > 0:
         row = tx.row(SQL["jobs/prune_kept"], {**covered, "skip": rule.keep_at_least - 1})
         if row is None:
             return []
         last_kept = row
-    before = _MOST if rule.age is None else tx.now - span(rule.age)
+    before = LARGEST if rule.age is None else tx.now - span(rule.age)
     place = {"before": before, "kept_at": last_kept[0], "kept_id": last_kept[1], "limit": limit}
     found: list[int] = tx.array(SQL["jobs/prune_old"], covered | place)
     return found

@@ -107,9 +107,9 @@ def states(tx: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
     return {job_id: found.get(job_id) for job_id in ids}
 
 
-def unfinished(told: dict[int, str | None]) -> list[int]:
+def unfinished(states: dict[int, str | None]) -> list[int]:
     """Return the jobs whose end is still to come."""
-    return [job_id for job_id, state in told.items() if state is not None and state not in FINAL]
+    return [job_id for job_id, state in states.items() if state is not None and state not in FINAL]
 
 
 def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[JobRecord, ...]:
@@ -132,23 +132,9 @@ def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[Job
 
 def _with_clean(row: Sequence[Any], kept: Sequence[tuple[int, AttemptRecord]]) -> list[AttemptRecord]:
     """Return a job's attempts: those with a record, and the clean last one that is told from the job's row."""
-    (
-        _id,
-        state,
-        _queue,
-        _name,
-        _priority,
-        attempt,
-        _most,
-        _due,
-        _created,
-        lease,
-        worker,
-        started,
-        finished,
-        *_,
-    ) = row
-    attempts = [one for _, one in kept]
+    _id, state, _queue, _name, _priority, attempt, _max_attempts, _due, _created, lease, *rest = row
+    worker, started, finished, *_ = rest
+    attempts = [kept_record for _, kept_record in kept]
     if state == COMPLETED and lease is not None and all(-lease != known for known, _ in kept):
         attempts.append(attempt_record((attempt, End.FINISHED, started, finished, worker, None, None, None)))
     return attempts[-_ATTEMPTS_KEPT:]

@@ -14,13 +14,30 @@ from jobrt._storage.sqlite.states import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["FAR", "attempt_record", "dumps", "later", "micros", "moment", "record", "span", "tags"]
+__all__ = [
+    "FAR",
+    "LARGEST",
+    "SMALLEST",
+    "attempt_record",
+    "dumps",
+    "later",
+    "micros",
+    "moment",
+    "record",
+    "span",
+    "tags",
+]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 FAR: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 """The due time of a job that waits for its children: the last that a datetime can hold."""
+
+
+SMALLEST: Final = -(2**63)
+LARGEST: Final = 2**63 - 1
+"""The integers that SQLite can hold."""
 
 
 @lru_cache(maxsize=1024)  # jobs of one batch share their times
@@ -47,7 +64,7 @@ def later(now: int, delay: timedelta | float) -> int:
 
 
 dumps: Final = json.JSONEncoder(separators=(",", ":")).encode
-"""Return short JSON. One encoder for all: making one costs as much as encoding a dozen ids."""
+"""Encoder of short JSON. There is one for all: making one costs as much as encoding a dozen ids."""
 
 
 def tags(text: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from jobrt._storage.sql_files import load_migrations, pending, status, unmigrated
+from jobrt._storage.sql_files import SchemaStatus, load_migrations, pending, status, unmigrated
 from jobrt._storage.sqlite.rows import moment
 from jobrt._storage.sqlite.transaction import SQL
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from jobrt._storage.contract import SchemaStatus
     from jobrt._storage.sqlite.database import Database
     from jobrt._storage.sqlite.transaction import Transaction
 

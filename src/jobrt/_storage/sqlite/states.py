@@ -42,7 +42,7 @@ RESCHEDULED: Final = (
     f"schedule_at = :schedule_at, state = CASE WHEN state = {RETRYABLE} THEN {RETRYABLE}"
     f" WHEN :schedule_at > :now THEN {SCHEDULED} ELSE {AVAILABLE} END"
 )
-"""Give a waiting job another due time. One put off is scheduled again; what waits for its retry stays retryable."""
+"""Another due time for a waiting job. One put off is scheduled again; what waits for its retry stays retryable."""
 
 
 def shown(code: int, schedule_at: int, now: int) -> State:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from jobrt._storage.contract import Bucket
+from jobrt._core.stats import Bucket
 from jobrt._storage.sqlite.rows import dumps, moment
 from jobrt._storage.sqlite.transaction import SQL
 

@@ -1,4 +1,4 @@
-"""Carry one transaction: its connection, its time, and whom to wake when it has committed."""
+"""One transaction: its connection, its time, and whom to wake when it has committed."""
 
 from __future__ import annotations
 

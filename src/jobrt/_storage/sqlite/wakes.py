@@ -18,9 +18,9 @@ __all__ = ["SqliteWakes"]
 _POLL: Final = 0.02
 _IDLE_POLL: Final = 0.06
 _IDLE: Final = 2.0
-"""Seconds between looks whether somebody else has written: more when nobody has for some seconds.
+"""Seconds between checks whether another connection has written; more when none has for some seconds.
 
-A look costs 5 µs, but waking up for it, in an idle program, some 150; so this is 0.25 % of a core.
+A check costs 5 µs, but waking up for it, in an idle program, some 150; so this is 0.25 % of a core.
 """
 
 

@@ -159,7 +159,7 @@ def _orphans(tx: Transaction) -> Iterator[_Orphan]:
 
 def _end(tx: Transaction, orphan: _Orphan) -> Rescued:
     """End one job's attempt, wholly or not at all."""
-    tx.run("SAVEPOINT one")
+    tx.run("SAVEPOINT jobrt_rescue")
     try:
         new = {
             "id": orphan.id,
@@ -174,8 +174,8 @@ def _end(tx: Transaction, orphan: _Orphan) -> Rescued:
         message = f"worker {orphan.worker} died, or was away for longer than its lease"
         record_attempt(tx, JobRef(orphan.id, orphan.lease), (*record, None, message, None))
     except sqlite3.Error:
-        tx.run("ROLLBACK TO one")
+        tx.run("ROLLBACK TO jobrt_rescue")
         raise
     finally:
-        tx.run("RELEASE one")
+        tx.run("RELEASE jobrt_rescue")
     return Rescued(orphan.id, orphan.name, orphan.queue, orphan.worker, orphan.state)

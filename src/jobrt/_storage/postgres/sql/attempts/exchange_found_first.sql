@@ -1,11 +1,6 @@
 -- The highest priority with waiting jobs in each gap between those that are known.
 found (scan, low, priority) as (
-    select g.scan, g.low,
-           (select j.priority from {schema}.job j
-             where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
-               and j.priority < g.high and j.priority > g.low
-             order by j.priority desc limit 1)
-      from unnest(:gap_scan::integer[], :gap_high::bigint[], :gap_low::bigint[]) g(scan, high, low)
+    {highest_in_gap}
 ),
 -- There may be others between one that was found and the next known one, so nothing below it is for this claim.
 level (scan, priority, at, id) as (

@@ -15,25 +15,7 @@ SELECT hour, queue, name, kind, bucket, count(*) AS number, sum(run_time) AS run
     SELECT created_at - created_at % 3600000000 AS hour, queue, name, 'enqueued' AS kind, -1 AS bucket, 0 AS run_time
     FROM jobrt_job WHERE id >= :first AND created_at >= :since
     UNION ALL
-    SELECT
-        finished_at - finished_at % 3600000000, queue, name,
-        CASE state WHEN 4 THEN 'completed' WHEN 5 THEN 'cancelled' ELSE 'dead' END,
-        CASE
-            WHEN state <> 4 THEN -1
-            WHEN finished_at - started_at < 1000 THEN 0
-            WHEN finished_at - started_at < 4000 THEN 1
-            WHEN finished_at - started_at < 16000 THEN 2
-            WHEN finished_at - started_at < 64000 THEN 3
-            WHEN finished_at - started_at < 256000 THEN 4
-            WHEN finished_at - started_at < 1024000 THEN 5
-            WHEN finished_at - started_at < 4096000 THEN 6
-            WHEN finished_at - started_at < 16384000 THEN 7
-            WHEN finished_at - started_at < 65536000 THEN 8
-            WHEN finished_at - started_at < 262144000 THEN 9
-            WHEN finished_at - started_at < 1048576000 THEN 10
-            ELSE 11
-        END,
-        CASE WHEN state = 4 THEN finished_at - started_at ELSE 0 END
+    SELECT {counted_end}
     FROM kinds CROSS JOIN jobrt_job ON state > 3 AND state = code AND name = called AND finished_at >= :since
     UNION ALL
     SELECT attempt.finished_at - attempt.finished_at % 3600000000, queue, name, 'failed', -1, 0

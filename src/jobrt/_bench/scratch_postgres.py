@@ -1,4 +1,4 @@
-"""Tell what a PostgreSQL server is, and remove a schema that was there for a while."""
+"""What a PostgreSQL server is, and how a schema that was there for a while is removed."""
 
 from __future__ import annotations
 

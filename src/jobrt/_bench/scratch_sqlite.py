@@ -1,4 +1,4 @@
-"""Make a folder for a while, on the disk where a file is."""
+"""A folder for a while on the disk where a SQLite file is, and what SQLite is there."""
 
 from __future__ import annotations
 
