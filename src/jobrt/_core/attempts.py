@@ -59,22 +59,22 @@ def only_leaf(error: BaseException) -> BaseException:
     return error
 
 
-def classify(error: BaseException | None, stop: Stop | None, note: str = "") -> Ended:
+def classify(error: BaseException | None, stop: Stop | None, reason: str = "") -> Ended:
     """Say how an attempt ended that did not return: it raised `error`, or was cancelled because of `stop`.
 
     A job that was told to stop and then raised something else (its clean-up failed) still ended because it was
-    stopped; the error is kept as the record's message. `note` says more about the stop: the operator's reason, the
+    stopped; the error is kept as the record's message. `reason` says more about the stop: the operator's reason, the
     time limit.
     """
     if error is None:
         assert stop is not None  # noqa: S101 - only a stop can end an attempt with neither result nor error
-        return Ended(_END_OF_STOP[stop], message=note or stop.value)
+        return Ended(_END_OF_STOP[stop], message=reason or stop.value)
     leaf = only_leaf(error)
     text = _clip(str(leaf) or type(leaf).__name__, _MESSAGE_LIMIT)
     trace = _clip("".join(traceback_module.format_exception(leaf)), _TRACEBACK_LIMIT)
     if stop is None:
         return Ended(End.FAILED, type(leaf).__qualname__, text, trace, leaf)
-    message = f"{note or stop.value} (while stopping: {text})"
+    message = f"{reason or stop.value} (while stopping: {text})"
     return Ended(_END_OF_STOP[stop], type(leaf).__qualname__, message, trace, leaf)
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ended_values", "refused_of", "write"]
 
+# Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
+_COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
+
 _DELAYED: Final = frozenset({Transition.RETRY, Transition.SNOOZE})
 
 
@@ -64,12 +67,12 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None
 
 def _is_clean(outcome: Outcome) -> bool:
     """Say whether the hot row is all that has to be written."""
-    return _leaves_no_record(outcome) and outcome.result is None
-
-
-def _leaves_no_record(outcome: Outcome) -> bool:
-    """Say whether the job's own row tells how the attempt ended."""
-    return outcome.event is Transition.COMPLETE and outcome.end is End.FINISHED and not outcome.children
+    return (
+        outcome.event is _COMPLETE
+        and outcome.end is _FINISHED
+        and outcome.result is None
+        and not outcome.children
+    )
 
 
 def _state(outcome: Outcome) -> State:
@@ -77,8 +80,9 @@ def _state(outcome: Outcome) -> State:
 
 
 def _ending(outcome: Outcome) -> End | None:
-    """Return the end to be recorded, or None where there is nothing to record."""
-    return None if _leaves_no_record(outcome) else outcome.end
+    """Return the end to be recorded, or None where the job's own row shows it or there is nothing to record."""
+    shown = outcome.event is _COMPLETE and outcome.end is _FINISHED and not outcome.children
+    return None if shown else outcome.end
 
 
 async def refused_of(
