@@ -136,9 +136,9 @@ async def _add_a_migration(engine: Engine) -> None:
 # ------------------------------------------------------------------ checkpoints
 
 CALLS = {
-    "schema": lambda s, c: s.schema.status(),
+    "status": lambda s, c: s.schema.status(),
     "migrate": lambda s, c: s.schema.migrate(),
-    "check_schema": lambda s, c: s.schema.check(),
+    "check": lambda s, c: s.schema.check(),
     "now": lambda s, c: s.schema.now(),
     "insert": lambda s, c: s.jobs.insert([job()]),
     "insert nothing": lambda s, c: s.jobs.insert([]),
@@ -154,7 +154,7 @@ CALLS = {
     "beat": lambda s, c: s.workers.beat("w1", lease=99, info={"new": 1}),
     "changes": lambda s, c: s.workers.changes("w1"),
     "unregister": lambda s, c: s.workers.unregister("w1"),
-    "workers": lambda s, c: s.workers.all(),
+    "workers.all": lambda s, c: s.workers.all(),
     "rescue": lambda s, c: s.workers.rescue(),
     "lead": lambda s, c: s.workers.lead("cron", "w1", seconds=10),
     "resign": lambda s, c: s.workers.resign("cron", "w1"),
@@ -167,14 +167,14 @@ CALLS = {
     "delete": lambda s, c: s.jobs.delete(where.everything()),
     "prune": lambda s, c: s.jobs.prune([]),
     "await_final": lambda s, c: s.jobs.await_final([c.id]),
-    "queues": lambda s, c: s.queues.all(),
-    "set_queue": lambda s, c: s.queues.set("default", paused=True),
+    "queues.all": lambda s, c: s.queues.all(),
+    "queues.set": lambda s, c: s.queues.set("default", paused=True),
     "stats": lambda s, c: s.jobs.stats(since=c.created_at),
-    "cron_put": lambda s, c: s.crons.put(_row()),
-    "cron_rows": lambda s, c: s.crons.all(),
-    "cron_set": lambda s, c: s.crons.set("nightly", paused=True),
-    "cron_delete": lambda s, c: s.crons.delete("nightly"),
-    "cron_fire": lambda s, c: s.crons.fire("nightly", c.created_at, job()),
+    "crons.put": lambda s, c: s.crons.put(_row()),
+    "crons.all": lambda s, c: s.crons.all(),
+    "crons.set": lambda s, c: s.crons.set("nightly", paused=True),
+    "crons.delete": lambda s, c: s.crons.delete("nightly"),
+    "crons.fire": lambda s, c: s.crons.fire("nightly", c.created_at, job()),
 }
 
 

@@ -194,10 +194,10 @@ CALLS: dict[str, Callable[[Storage, Claimed], Any]] = {
     "delete": lambda s, c: s.jobs.delete(where.name("late")),
     "prune": lambda s, c: s.jobs.prune([PruneRule(state=State.COMPLETED)]),
     "await_final": lambda s, c: s.jobs.await_final([c.id]),
-    "queues": lambda s, c: s.queues.all(),
+    "queues.all": lambda s, c: s.queues.all(),
     "stats": lambda s, c: s.jobs.stats(since=c.created_at),
-    "cron_fire": lambda s, c: s.crons.fire("c", c.created_at, job()),
-    "check_schema": lambda s, c: s.schema.check(),
+    "crons.fire": lambda s, c: s.crons.fire("c", c.created_at, job()),
+    "check": lambda s, c: s.schema.check(),
 }
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
-from jobrt._core.limits import Room
+from jobrt._core.limits import Demand, Room
 from jobrt._storage.postgres.encode import numbers, texts
 from jobrt._storage.postgres.rows import claimed_jobs
 
 if TYPE_CHECKING:
     from jobrt._core.job import Claimed
-    from jobrt._core.limits import Demand
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.session import Session
 
