@@ -8,36 +8,35 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
 
-from jobrt._core.job import result_of
+from jobrt._core.job import NewJob, result_of
 from jobrt._core.states import FINAL
-from jobrt._registry import Registry, new_job
+from jobrt._records import JobRecord
+from jobrt._registry import (
+    Enqueueable,
+    EnqueueKeywords,
+    FunctionJob,
+    Job,
+    JsonT,
+    Registry,
+    ResultT,
+    Verdict,
+    new_job,
+)
+from jobrt._storage.contract import Inserted
 from jobrt._storage.open import Address, parse_url
 from jobrt.errors import JobNotFound, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from types import TracebackType
-
     import psycopg
 
-    from jobrt._core.job import NewJob
-    from jobrt._records import JobRecord
-    from jobrt._registry import (
-        Enqueueable,
-        EnqueueKeywords,
-        FunctionJob,
-        Job,
-        JsonT,
-        ResultT,
-        Verdict,
-    )
-    from jobrt._storage.contract import Inserted
 
 __all__ = ["Client", "Enqueued", "Handle", "enqueue_async", "enqueue_many_async"]
 

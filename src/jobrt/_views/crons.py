@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 import attrs
 
 from jobrt._core.cron import CronEntry, next_tick
+from jobrt._storage.contract import CronRow
 from jobrt.errors import JobrtError
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from jobrt._storage.contract import CronRow
 
 
 @attrs.frozen
@@ -36,12 +32,4 @@ def view_cron(row: CronRow, now: datetime) -> CronView:
         upcoming = next_tick(entry, now)
     except JobrtError as error:
         return CronView(row.name, str(row.spec.get("job")), "", row.last_tick, error=str(error))
-    return CronView(
-        row.name,
-        entry.job,
-        entry.schedule,
-        row.last_tick,
-        upcoming,
-        entry.missed,
-        row.paused,
-    )
+    return CronView(row.name, entry.job, entry.schedule, row.last_tick, upcoming, entry.missed, row.paused)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Final
 
 import attrs
 
+from jobrt._client import Client
+from jobrt._core.queues import QueueStatus
+from jobrt._storage.contract import CronRow, WorkerRow
 from jobrt._supervision.decisions import ServiceState
+from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
 from jobrt._views.words import age, count_in_words, notice_words, since
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-    from datetime import datetime
-
-    from jobrt._client import Client
-    from jobrt._core.queues import QueueStatus
-    from jobrt._storage.contract import CronRow, WorkerRow
-    from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
-
 
 COUNT_LIMIT: Final = 10_000
 """Limit of counts of jobs that are only shown: counting up to here takes milliseconds."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
+from jobrt._client import Client
+from jobrt._core.job import JobRecord
 from jobrt._core.states import State
+from jobrt._storage.contract import WorkerRow
 from jobrt._views.words import PHASES, notice_words
 from jobrt.errors import JobNotFound, JobrtError, JobStateError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-
-    from jobrt._client import Client
-    from jobrt._core.job import JobRecord
-    from jobrt._storage.contract import WorkerRow
 
 
 def cancel_phases(workers: Iterable[WorkerRow]) -> Mapping[int, str]:

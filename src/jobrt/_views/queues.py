@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from jobrt._core.queues import QueueStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from jobrt._storage.contract import WorkerRow
+from jobrt._storage.contract import WorkerRow
 
 
 @attrs.frozen

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from datetime import datetime
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from jobrt._core.job import JobRecord, Progress
-    from jobrt._core.worker_info import Notice
-
+from jobrt._core.job import JobRecord, Progress
+from jobrt._core.worker_info import Notice
 
 PHASES: Mapping[str | None, str] = {
     None: "requested; the worker has not confirmed it yet",

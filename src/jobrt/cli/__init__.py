@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import click
 
 from jobrt._core.attempts import only_leaf
 from jobrt.cli.output import in_one_line
 from jobrt.cli.setting import Setting
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["main"]
 

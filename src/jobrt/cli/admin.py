@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import click
 
 from jobrt._views.findings import Finding, examine, take_snapshot
 from jobrt._views.words import jobs_in_words
+from jobrt.app import App
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import JobrtError
-
-if TYPE_CHECKING:
-    from jobrt.app import App
 
 
 @click.command()

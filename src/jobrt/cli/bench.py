@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import attrs
 import click
@@ -17,9 +17,6 @@ from jobrt._bench.measure import Advance, Figures, describe_machine, measure
 from jobrt._bench.scratch import open_scratch
 from jobrt.cli.output import JSON_OPTION, on_terminal, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 
 @click.command(short_help="Measure how fast this machine and this database are.")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 
 from jobrt._client import Client
+from jobrt._storage.contract import CronRow
 from jobrt._views.crons import view_cron
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.selection import parse_duration
 from jobrt.cli.setting import Setting, in_trio
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from jobrt._storage.contract import CronRow
-
 
 _COLUMNS = ("name", "job", "schedule", "last", "next", "missed")
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from jobrt.app import App
 from jobrt.errors import StorageUnavailable
 from jobrt.events import Event, StorageDown, StorageUp
 from jobrt.logs import log, log_event
-
-if TYPE_CHECKING:
-    from jobrt.app import App
 
 
 @attrs.define(eq=False)

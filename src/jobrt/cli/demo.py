@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import click
@@ -23,10 +24,6 @@ from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.worker import prepare_process
 from jobrt.events import Event, JobEnded
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
 
 _PLAIN_INTERVAL = 2.0
 """Seconds between two lines of progress in a pipe."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.markup import escape
 
 import jobrt
 from jobrt._client import Client
+from jobrt._core.where import Where
+from jobrt._registry import JobDefinition
+from jobrt._storage.contract import WorkerRow
 from jobrt._views.jobs import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
 from jobrt._views.words import age, jobs_in_words
 from jobrt.cli.output import (
@@ -26,15 +30,7 @@ from jobrt.cli.output import (
 )
 from jobrt.cli.selection import confirm, parse_duration, selection_options
 from jobrt.cli.setting import Setting, in_trio
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from jobrt._core.where import Where
-    from jobrt._registry import JobDefinition
-    from jobrt._storage.contract import WorkerRow
-    from jobrt.errors import JobrtError
-
+from jobrt.errors import JobrtError
 
 _CHANGES = (
     click.option("--priority", type=int, help="Priority of the job. Higher priorities run first."),

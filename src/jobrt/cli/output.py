@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import click
@@ -16,10 +17,6 @@ from rich.text import Text
 from jobrt._core.attempts import only_leaf
 from jobrt._views.words import attempt_in_words, due_in_words
 from jobrt.errors import JobrtError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
 
 _PIPE_WIDTH = 1000
 _ARGS_WIDTH = 60

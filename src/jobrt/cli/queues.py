@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import click
 
 from jobrt._client import Client
+from jobrt._core.queues import QueueStatus
 from jobrt._views.queues import view_queues
 from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from jobrt._core.queues import QueueStatus
-
 
 COLUMNS = ("queue", "due", "oldest", "scheduled", "retryable", "running", "workers", "slots", "state")
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import click
 
+from jobrt._client import Client
+from jobrt._core.where import Where
 from jobrt._views import filters
 from jobrt._views.words import jobs_in_words
 from jobrt.cli.output import JOB_COLUMNS, job_row, print_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import timedelta
-
-    from jobrt._client import Client
-    from jobrt._core.where import Where
-
 
 T = TypeVar("T")
 

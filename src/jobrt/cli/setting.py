@@ -7,18 +7,14 @@ import importlib
 import operator
 import os
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import attrs
 import click
 import trio
 
 from jobrt.app import App
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import Any
-
 
 R = TypeVar("R")
 

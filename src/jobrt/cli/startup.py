@@ -13,18 +13,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 import click
 import trio
 
 from jobrt.cli.output import in_one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
 
 _UP: Final = "up"
 _NOT_UP: Final = "not up: "

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import click
 
+from jobrt._client import Counts, JobTotals
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from jobrt._client import Counts, JobTotals
-
 
 _COLUMNS = (
     "queue",

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from jobrt._storage.contract import WorkerRow
 from jobrt._views.trees import headline, tree_lines
 from jobrt._views.words import notice_words
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from jobrt._storage.contract import WorkerRow
 
 
 def plain_lines(row: WorkerRow) -> Iterator[str]:

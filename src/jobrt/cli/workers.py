@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import trio
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import jobrt
+from jobrt._client import Client
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.jobs import cancel_phase, cancel_phases
 from jobrt._views.words import age, progress_in_words
@@ -20,12 +22,6 @@ from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
 from jobrt.cli.queues import COLUMNS, queue_rows
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.trees import draw_trees, plain_lines
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jobrt._client import Client
-
 
 _RUNNING_LIMIT = 15
 

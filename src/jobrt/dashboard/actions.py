@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 import attrs
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
+from jobrt._client import Client
 from jobrt._core import where
+from jobrt._core.where import Where
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.jobs import apply_to_each
-from jobrt.dashboard.render import root_of
-from jobrt.dashboard.selection import parse_number, parse_selection
+from jobrt.dashboard.render import Site, root_of
+from jobrt.dashboard.selection import Selection, parse_number, parse_selection
 from jobrt.errors import InvalidFilter, JobNotFound
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from jobrt._client import Client
-    from jobrt._core.where import Where
-    from jobrt.dashboard.render import Site
-    from jobrt.dashboard.selection import Selection
-
 
 DONE: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again", "delete": "deleted"}
 """Result of each action on jobs, in words."""

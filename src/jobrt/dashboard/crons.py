@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from jobrt._views.crons import view_cron
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from jobrt.dashboard.render import Site
+from jobrt.dashboard.render import Site
 
 
 async def crons(site: Site, request: Request) -> Response:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from starlette.requests import Request
+from starlette.responses import Response
 
 from jobrt._core.states import FINAL, State
 from jobrt._views.jobs import cancel_phase, cancel_phases, watchdog_notices
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from jobrt.dashboard.render import Site
+from jobrt.dashboard.render import Site
 
 
 async def job(site: Site, request: Request) -> Response:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlencode
 
-from starlette.responses import RedirectResponse
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
 from jobrt._views.words import jobs_in_words
 from jobrt.dashboard.actions import DONE
-from jobrt.dashboard.render import root_of
+from jobrt.dashboard.render import Site, root_of
 from jobrt.dashboard.selection import parse_number, parse_selection
 from jobrt.errors import InvalidFilter
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from jobrt.dashboard.render import Site
-
 
 _PAGE_SIZE: Final = 50
 _ORDERS: Final = {"newest": "-id", "oldest": "id"}

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobrt._client import Client
 from jobrt._core import where
+from jobrt._core.queues import QueueStatus
 from jobrt._core.states import State
 from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt._views.jobs import cancel_phase, cancel_phases
 from jobrt._views.queues import view_queues
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from jobrt._client import Client
-    from jobrt._core.queues import QueueStatus
-    from jobrt.dashboard.render import Site
-
+from jobrt.dashboard.render import Site
 
 _RUNNING_LIMIT: Final = 15
 _FINISHED: Final = (State.COMPLETED, State.CANCELLED, State.DISCARDED)

@@ -6,24 +6,20 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import attrs
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from jobrt._client import Client
 from jobrt._core.states import State
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from jobrt._client import Client
-    from jobrt.app import App
-
+from jobrt.app import App
 
 LIVE_HEADER: Final = "x-jobrt-live"
 """Request header with which our script asks for only the live parts of a page."""

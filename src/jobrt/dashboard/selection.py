@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
+from jobrt._core.where import Where
 from jobrt._views.filters import build_filter
 from jobrt.errors import InvalidFilter
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from jobrt._core.where import Where
-
 
 _REPEATABLE: Final = {
     "state": "states",

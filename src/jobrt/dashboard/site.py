@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from jobrt._client import Client
+from jobrt.app import App
 from jobrt.dashboard.actions import change_cron, change_jobs, change_queue, confirm
 from jobrt.dashboard.crons import crons
 from jobrt.dashboard.guard import Guard
@@ -30,17 +35,6 @@ from jobrt.errors import (
     StorageUnavailable,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp
-
-    from jobrt._client import Client
-    from jobrt.app import App
-
-
 _VIEW_SECONDS: Final = 5.0
 """Time limit for showing a page. Pages refresh every two seconds, so they have to be cheap."""
 _STATUS: Final[dict[type[Exception], int]] = {
@@ -56,12 +50,7 @@ _STATUS: Final[dict[type[Exception], int]] = {
 
 
 def asgi(
-    app: App,
-    jobs: Client,
-    *,
-    hosts: Iterable[str] = (),
-    password: str | None = None,
-    read_only: bool = False,
+    app: App, jobs: Client, *, hosts: Iterable[str] = (), password: str | None = None, read_only: bool = False
 ) -> ASGIApp:
     """Return the dashboard as an ASGI application. Serve it under Trio, at any path.
 

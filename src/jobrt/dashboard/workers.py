@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from jobrt._views.trees import tree_lines, worker_condition
 from jobrt._views.words import notice_words
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from jobrt.dashboard.render import Site
+from jobrt.dashboard.render import Site
 
 
 async def workers(site: Site, request: Request) -> Response:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
 
 import attrs
 
+from jobrt._client import Client
+from jobrt._core.job import JobRecord
 from jobrt._core.where import And, Where, everything, tagged_all
 from jobrt._core.where import args as args_equal
 from jobrt._core.where import name as named
@@ -15,14 +19,6 @@ from jobrt._core.where import scheduled_after as after
 from jobrt._core.where import scheduled_before as before
 from jobrt._core.where import state as in_state
 from jobrt._registry import FunctionJob, Job, JobWithOptions, definition_of, take_apart
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime
-
-    from jobrt._client import Client
-    from jobrt._core.job import JobRecord
-
 
 _LIMIT = 20
 """Jobs that a message lists."""
