@@ -87,7 +87,7 @@ def test_a_signal_ends_it_in_order(
     process.send_signal(number)
     out, err = process.communicate(timeout=50)
     assert (process.returncode, out) == (128 + number, "")
-    assert err.splitlines()[-1] == "interrupted; what was made for measuring is removed"
+    assert err.splitlines()[-1] == "interrupted; all data of the measurement is removed"
     assert left_behind(database_url) == []
 
 

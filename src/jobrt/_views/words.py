@@ -69,7 +69,7 @@ def progress_in_words(progress: Progress) -> str:
     return f"{share} {progress.note}"
 
 
-def notice_words(notice: Notice) -> str:
+def notice_in_words(notice: Notice) -> str:
     """Return a recent watchdog notice as a sentence about a job or a queue."""
     ago = f" ({age(notice.ago)} ago)"
     if notice.what == "stalled":

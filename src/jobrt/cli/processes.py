@@ -27,8 +27,7 @@ from jobrt._supervision.child import log_event
 from jobrt._supervision.records import ChildRestarting, ChildSetAside, ChildStuck, SupervisionEvent
 from jobrt._supervision.supervisor import Supervisor
 from jobrt.app import App
-from jobrt.cli.database_wait import wait_for_database
-from jobrt.cli.startup import StartupReport, start_process
+from jobrt.cli.startup import StartupReport, start_process, wait_for_database
 from jobrt.errors import JobrtError
 
 _EXIT_SECONDS: Final = 6.0

@@ -16,10 +16,9 @@ import trio
 from jobrt._runtime.plan import choose_queues
 from jobrt._runtime.worker import Worker
 from jobrt.app import App
-from jobrt.cli.database_wait import wait_for_database
 from jobrt.cli.processes import serve_processes
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.cli.startup import REPORT_OPTION, StartupReporter, report_startup
+from jobrt.cli.startup import REPORT_OPTION, StartupReporter, report_startup, wait_for_database
 from jobrt.logs import JsonFormatter, log_event
 
 _CLEANUP_SECONDS = 4.0
@@ -57,7 +56,6 @@ _CLEANUP_SECONDS = 4.0
     help="Format of log lines.",
 )
 @REPORT_OPTION
-@click.pass_obj
 @in_trio
 async def worker(
     setting: Setting,

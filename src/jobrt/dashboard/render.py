@@ -64,23 +64,15 @@ _FILTERS: Final[dict[str, Any]] = {
     "query": urlencode,
     "since": since,
 }
-_GLOBALS: Final[dict[str, Any]] = {"states": [state.value for state in State], "version": _VERSION}
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("jobrt.dashboard"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(_FILTERS)
-    environment.globals.update(_GLOBALS)
-    return environment
-
-
-_TEMPLATES: Final = _environment()
+_TEMPLATES: Final = Environment(
+    loader=PackageLoader("jobrt.dashboard"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters.update(_FILTERS)
+_TEMPLATES.globals.update({"states": [state.value for state in State], "version": _VERSION})
 
 
 def root_of(request: Request) -> str:
