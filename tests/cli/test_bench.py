@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure for a moment only."""
     monkeypatch.setattr(measure, "_ONE_BY_ONE_SECONDS", 0.1)
-    monkeypatch.setattr(measure, "_PULSES", 10)
+    monkeypatch.setattr(measure, "_STARTS", 10)
 
 
 def left_behind(url: str) -> list[str]:
