@@ -83,7 +83,7 @@ async def main() -> None:
         print(await ask("GET", f"{address}/jobs/{ordered['id']}"))
         stopping.set()  # first the server stops, then the worker
         await worker.stop()
-        print("stopped; outcomes written:", worker.info()["landed"])
+        print("stopped; outcomes written:", worker.info().landed)
 
 
 if __name__ == "__main__":

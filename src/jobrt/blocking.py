@@ -1,6 +1,6 @@
-"""Client for programs without Trio: threads, scripts, Django, Flask; and functions to enqueue from asyncio.
+"""Client for programs without Trio (threads, scripts, Django, Flask), and functions to enqueue from asyncio.
 
-It sends the statements of the Trio client over plain ``sqlite3`` and psycopg.
+They execute the same statements as the Trio client, over plain ``sqlite3`` and psycopg.
 """
 
 from __future__ import annotations
@@ -8,51 +8,46 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
 import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
 
-from jobrt._core.job import result_of
+from jobrt._core.job import NewJob, result_of
 from jobrt._core.states import FINAL
-from jobrt._registry import Registry, new_job
-from jobrt._storage.open import Address, open_blocking, parse_url
+from jobrt._records import JobRecord
+from jobrt._registry import (
+    Enqueueable,
+    EnqueueKeywords,
+    FunctionJob,
+    Job,
+    JsonT,
+    Registry,
+    ResultT,
+    Verdict,
+    new_job,
+)
+from jobrt._storage.open import Address, BlockingJobs, open_blocking, parse_url
 from jobrt.errors import JobNotFound, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from types import TracebackType
-
     import psycopg
 
-    from jobrt._core.job import NewJob
-    from jobrt._records import JobRecord
-    from jobrt._registry import (
-        Enqueueable,
-        EnqueueKeywords,
-        FunctionJob,
-        Job,
-        JsonT,
-        ResultT,
-        Verdict,
-    )
-    from jobrt._storage.open import BlockingJobs
 
 __all__ = ["Client", "Enqueued", "Handle", "enqueue_async", "enqueue_many_async"]
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 _PAUSES = wait_exponential(multiplier=0.01, max=1.0)
-"""Seconds between two looks at a job that somebody waits for. They double: a job that took long takes longer."""
+"""Seconds between two queries of a job. They double, because a job that has run for long will probably run on."""
 
 
 @attrs.frozen
 class Enqueued:
-    """A job in the database.
-
-    ``id`` is the job's. ``duplicate`` is true if an equal job was there already (`Unique`); ``id`` is then that job's.
-    """
+    """Job in the database. ``duplicate`` is true if ``id`` is that of an equal job that already existed (`Unique`)."""
 
     id: int
     duplicate: bool = False
@@ -60,34 +55,34 @@ class Enqueued:
 
 @attrs.frozen
 class Handle(Enqueued, Generic[ResultT_co]):
-    """A job in the database, to wait for while its `Client` is open; the type parameter is the type of its result."""
+    """Job that can be waited for while its `Client` is open; the type parameter is the type of its result."""
 
     _client: Client = attrs.field(alias="client", repr=False, eq=False, kw_only=True)
 
     def wait(self, timeout: float | None = None) -> JobRecord:
         """Wait until the job is final, at most `timeout` seconds, and return its record.
 
-        The job is looked at again and again, in the end once a second, also if the database is away for a while.
+        The job is queried at growing intervals, at least once a second, even while the database is unavailable.
 
         Raises:
-            TimeoutError: the job is not final yet; it goes on.
+            TimeoutError: the job is not final yet; it continues.
             JobNotFound: the job was deleted, or the transaction that enqueued it is not committed.
-            StorageUnavailable: the database was away when the time was over.
+            StorageUnavailable: the database was unavailable when the time was over.
             ValueError: `timeout` is not a number.
 
         """
         return self._client.wait(self.id, timeout)
 
     def result(self, timeout: float | None = None) -> ResultT_co:
-        """Wait as `wait` does and return what the job's `run` returned.
+        """Wait as `wait` does, and return the return value of the job's `run`.
 
-        The value has been stored as JSON: a tuple comes back as a list, and an enum's member as its value.
+        The value was stored as JSON: a tuple becomes a list, and an enum member becomes its value.
 
         Raises:
-            JobFailed: its attempts are used up.
-            JobCancelled: it was cancelled.
-            JobDiscarded: it returned `Discard`, or its RETRY predicate refused another attempt.
-            Exception: what `wait` raises.
+            JobFailed: all attempts were used.
+            JobCancelled: the job was cancelled.
+            JobDiscarded: the job returned `Discard`, or its RETRY predicate refused a retry.
+            Exception: see `wait`.
 
         """
         return cast("ResultT_co", result_of(self.wait(timeout)))
@@ -99,13 +94,13 @@ class Client:
     ``with jobrt.blocking.Client(url) as jobs: jobs.enqueue(SendEmail(to="a@example.com")).result()``
 
     Args:
-        url: as for `App`; default ``JOBRT_URL``, then ``sqlite:///jobrt.db``.
+        url: the database, as for `App`; default ``JOBRT_URL``, then ``sqlite:///jobrt.db``.
         jobs: the job classes that may be enqueued; by default all.
         schema: the PostgreSQL schema of the tables.
         listen: whether workers are woken by NOTIFY; turn it off behind a transaction pooler.
 
     Raises:
-        StorageError: the URL names no database, or one in memory, where no worker would find a job.
+        StorageError: the URL is invalid, or of an in-memory database, in which no worker would find the jobs.
 
     """
 
@@ -120,7 +115,7 @@ class Client:
         self._url = url or os.environ.get("JOBRT_URL") or "sqlite:///jobrt.db"
         if parse_url(self._url) == Address("sqlite", ":memory:"):
             msg = (
-                "sqlite:///:memory: is for this client alone, and no worker would find its jobs: name a file"
+                "sqlite:///:memory: belongs to a single client, so no worker would find its jobs: name a file"
             )
             raise StorageError(msg)
         self._schema = schema
@@ -153,16 +148,16 @@ class Client:
     def enqueue(
         self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
     ) -> Handle[Any]:
-        """Insert a job into the database and return a handle to it.
+        """Insert a job into the database and return its handle.
 
         Args:
-            job: a job value, or one with options.
-            conn: a ``sqlite3`` or psycopg connection of the caller's; the insert becomes part of its transaction.
-            options: those of the Trio client's `enqueue`.
+            job: a job value, or a job value with options.
+            conn: the caller's ``sqlite3`` or psycopg connection; the insert becomes part of its transaction.
+            options: the same as those of the Trio client's `enqueue`.
 
         Raises:
-            InvalidJob: a value does not fit; the message names the field. Nothing was stored.
-            StorageError: the database refused it.
+            InvalidJob: a field has an invalid value; the message names the field. Nothing was stored.
+            StorageError: the database refused the insert.
 
         """
         return self._insert([new_job(self._registry, job, **options)], conn)[0]
@@ -188,7 +183,7 @@ class Client:
         return record
 
     def handle(self, job_id: int) -> Handle[Any]:
-        """Return a handle for the job of that id, whether or not it exists."""
+        """Return a handle for a job id, whether or not the job exists."""
         return Handle(job_id, client=self)
 
     def wait(self, job_id: int, timeout: float | None = None) -> JobRecord:
@@ -208,15 +203,14 @@ class Client:
     def _final(self, job_id: int) -> JobRecord:
         record = self.get(job_id)
         if record.state not in FINAL:
-            msg = f"job {job_id} ({record.name}) is still {record.state}; it goes on"
+            msg = f"job {job_id} ({record.name}) is still {record.state}; it continues"
             raise TimeoutError(msg)
         return record
 
     def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         storage = self._opened()
-        if not new:
-            return []
-        return [Handle(row.id, row.duplicate, client=self) for row in storage.insert(new, conn=conn)]
+        rows = storage.insert(new, conn=conn) if new else ()
+        return [Handle(row.id, row.duplicate, client=self) for row in rows]
 
     def _opened(self) -> BlockingJobs:
         if self._storage is None:
@@ -232,13 +226,13 @@ async def enqueue_async(
     schema: str = "jobrt",
     **options: Unpack[EnqueueKeywords],
 ) -> Enqueued:
-    """Insert a job from an asyncio program, over a psycopg connection of the caller's.
+    """Insert a job from an asyncio program, over the caller's psycopg connection.
 
-    The insert is part of the transaction that is open on `conn`; if none is, it is committed.
+    The insert is part of the open transaction on `conn`. Without an open transaction, it is committed.
 
     Raises:
-        InvalidJob: a value does not fit; the message names the field. Nothing was stored.
-        StorageError: the database refused it.
+        InvalidJob: a field has an invalid value; the message names the field. Nothing was stored.
+        StorageError: the database refused the insert.
 
     """
     (enqueued,) = await _insert_async(conn, [new_job(Registry(), job, **options)], schema=schema)
@@ -248,7 +242,7 @@ async def enqueue_async(
 async def enqueue_many_async(
     conn: psycopg.AsyncConnection[Any], jobs: Iterable[Enqueueable[Any]], *, schema: str = "jobrt"
 ) -> list[Enqueued]:
-    """Insert any number of jobs in one transaction, as `enqueue_async` does, and return them in input order."""
+    """Insert any number of jobs in one transaction, as `enqueue_async` does; return them in input order."""
     new = [new_job(Registry(), job) for job in jobs]
     return await _insert_async(conn, new, schema=schema) if new else []
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure for a moment only."""
     monkeypatch.setattr(measure, "_ONE_BY_ONE_SECONDS", 0.1)
-    monkeypatch.setattr(measure, "_PULSES", 10)
+    monkeypatch.setattr(measure, "_STARTS", 10)
 
 
 def left_behind(url: str) -> list[str]:
@@ -87,7 +87,7 @@ def test_a_signal_ends_it_in_order(
     process.send_signal(number)
     out, err = process.communicate(timeout=50)
     assert (process.returncode, out) == (128 + number, "")
-    assert err.splitlines()[-1] == "interrupted; what was made for measuring is removed"
+    assert err.splitlines()[-1] == "interrupted; all data of the measurement is removed"
     assert left_behind(database_url) == []
 
 

@@ -203,7 +203,7 @@ def test_the_demos_report_is_there_when_it_says_so(shop: Path, jobrt_command: Ca
     for spoil in (lambda: None, report.unlink):
         spoil()
         again = jobrt_command(*demo, "one")
-        assert "0 files enqueued, 1 of 1 from before are done already" in again.err
+        assert "0 files enqueued; 1 of 1 files from earlier runs are done" in again.err
         assert report.read_bytes() == first
     assert "already done" in jobrt_command(*demo, "one").err
 

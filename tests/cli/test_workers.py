@@ -14,7 +14,7 @@ from rich.console import Console
 import jobrt
 from jobrt._core.limits import Demand
 from jobrt._storage.contract import WorkerRow
-from jobrt.cli.trees import draw_trees
+from jobrt.cli.workers import draw_trees
 from tests.support.worker_info import worker_info
 
 if TYPE_CHECKING:

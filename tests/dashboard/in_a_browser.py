@@ -156,7 +156,7 @@ def test_another_site_cannot_press_a_button(viewer: Viewer, jobrt_command: Comma
         with viewer.page.expect_response("**/jobs/change") as answer:
             viewer.page.get_by_role("button").click()
         assert answer.value.status == 403
-    assert "nothing was done" in viewer.page.content()
+    assert "nothing was changed" in viewer.page.content()
     assert jobrt_command("show", "1").status == 0
 
 

@@ -76,7 +76,7 @@ async def test_counts_go_no_further_than_ten_thousand(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A larger count is shown as the limit and a plus sign."""
-    for module in ("jobrt._views.findings", "jobrt.dashboard.overview", "jobrt.dashboard.render"):
+    for module in ("jobrt._views.findings", "jobrt.dashboard.pages", "jobrt.dashboard.render"):
         monkeypatch.setattr(f"{module}.COUNT_LIMIT", 3)
     app = shop(database_url)
     async with serve(app) as board:
@@ -189,7 +189,7 @@ async def test_a_fault_of_ours_is_a_plain_500(sqlite_url: str, monkeypatch: pyte
     def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("jobrt.dashboard.workers.worker_condition", fail)
+    monkeypatch.setattr("jobrt.dashboard.pages.worker_condition", fail)
     app = shop(sqlite_url)
     async with serve(app) as board, app.open_storage() as storage:
         await storage.workers.register("w1", lease=60, info=WorkerInfo())

@@ -1,9 +1,9 @@
-"""The bench: how fast jobrt is on this machine, with this database.
+"""Benchmark of this machine and database.
 
 ::
 
-    measure    the measurements, each with its figure
-    scratch    an empty place beside a database, removed afterwards
+    measure    the measurements and their figures
+    scratch    an empty schema or file beside a database, removed afterwards
 
 ``jobrt.cli.bench`` shows the figures.
 """

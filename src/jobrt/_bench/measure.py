@@ -23,56 +23,47 @@ from jobrt.events import Event, EventBus
 from jobrt.logs import describe
 
 Advance: TypeAlias = Callable[[int], object]
-"""A function that is called with the number of steps done since its last call."""
-
+"""Function that receives the number of steps since its last call."""
 Progress: TypeAlias = Callable[[str, int | None], AbstractContextManager[Advance]]
-"""Shows one measurement: gets its name and its number of steps, if known, and gives an `Advance` for it."""
+"""Function that shows the progress of a measurement, given its name and its number of steps, if known."""
 
 _WRITES = 50
 _ONE_BY_ONE_SECONDS = 2.0
-_BULK = 10_000
+_BATCH = 10_000
 """Jobs per call of `enqueue_many`."""
-_PULSES = 100
-"""Jobs whose start is measured."""
+_STARTS = 100
+"""Number of jobs whose start is measured."""
 _GAPS = (0.02, 0.06)
-"""Seconds between two of them, at random: longer than a worker stays awake after a job."""
+"""Shortest and longest pause between two of them, in seconds: longer than a worker stays active after a job."""
 _PROGRESS_INTERVAL = 0.1
 
 
 @attrs.define
 class Start:
-    """Start of the latest job: when it was, and an event for it."""
+    """Start of the latest job: its time, and an event that is set by it."""
 
     at: float = 0.0
     seen: trio.Event = attrs.Factory(trio.Event)
 
 
 class Noop(jobrt.Job):
-    """Do nothing but note when it starts."""
+    """Job that only records the time at which it starts."""
 
     number: int
     pad: str = "x" * 64
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Note the time."""
+        """Record the time."""
         ctx.state.at = time.perf_counter()
         ctx.state.seen.set()
 
 
 @attrs.frozen
 class Figures:
-    """What was measured.
+    """Results of all measurements.
 
-    Args:
-        jobs: how many jobs were enqueued in bulk and run.
-        durable_write_ms: median milliseconds of a durable write of one row.
-        one_by_one_per_second: jobs per second that one client enqueues one after the other.
-        bulk_per_second: jobs per second that it enqueues in bulk.
-        drained_per_second: jobs per second that one worker runs.
-        start_p50_ms: milliseconds from the call of `enqueue` to the first line of `run`, idle worker: the median.
-        start_p95_ms: the same, 95th percentile.
-        start_p99_ms: the same, 99th percentile.
-
+    ``jobs`` were enqueued in bulk and run. A durable write changes one row; its figure is the median. A start takes
+    from the call of `enqueue` to the first line of `run` in an idle worker.
     """
 
     jobs: int
@@ -86,16 +77,16 @@ class Figures:
 
 
 async def measure(scratch: Scratch, jobs: int, *, listen: bool, progress: Progress) -> Figures:
-    """Measure in an empty place and return the figures.
+    """Run all measurements and return their figures.
 
     Args:
-        scratch: where the jobs go.
-        jobs: how many to enqueue in bulk and run.
+        scratch: the empty database or schema for the jobs.
+        jobs: the number of jobs to enqueue in bulk and run.
         listen: whether the worker is woken by LISTEN and NOTIFY.
-        progress: shows each measurement.
+        progress: function that shows the progress of each measurement.
 
     Raises:
-        JobrtError: the worker reported an error, or not all jobs were run.
+        JobrtError: the worker reported an error, or some jobs were not run.
 
     """
     start = Start()
@@ -105,7 +96,7 @@ async def measure(scratch: Scratch, jobs: int, *, listen: bool, progress: Progre
 
 
 def describe_machine() -> dict[str, str]:
-    """Return what the figures depend on besides the database."""
+    """Return the versions of Python and of libraries, and the machine's properties, by name."""
     return {
         "Python": platform.python_version(),
         **{name: version(name) for name in ("jobrt", "trio")},
@@ -116,9 +107,9 @@ def describe_machine() -> dict[str, str]:
 
 @contextmanager
 def _stopped_by_errors(events: EventBus) -> Generator[None]:
-    """Cancel the block at the first event that is logged as an error, and raise it.
+    """Cancel the block at the first event that is logged as an error, and raise an exception.
 
-    A worker waits for a database that is away; that time must not be measured.
+    A worker waits while its database is unavailable. That time must not be measured.
     """
     errors: list[str] = []
 
@@ -148,14 +139,14 @@ async def _figures(app: jobrt.App, start: Start, *, jobs: int, progress: Progres
                 worker = await nursery.start(app.run_worker)
                 await _run_all(client, worker, jobs=enqueued + jobs, advance=advance)
                 drained = (enqueued + jobs) / (time.perf_counter() - begin)
-            with progress("starts", _PULSES) as advance:
+            with progress("starts", _STARTS) as advance:
                 p50, p95, p99 = await _starts(client, start, advance)
             await worker.stop()
     return Figures(jobs, write_ms, one_by_one, bulk, drained, p50, p95, p99)
 
 
 async def _durable_write(client: jobrt.Client, advance: Advance) -> float:
-    """Return the median milliseconds of a change of one small row."""
+    """Return the median time of a change of one small row, in milliseconds."""
     times: list[float] = []
     for number in range(_WRITES):
         begin = time.perf_counter()
@@ -167,7 +158,7 @@ async def _durable_write(client: jobrt.Client, advance: Advance) -> float:
 
 
 async def _one_by_one(client: jobrt.Client, advance: Advance) -> tuple[float, int]:
-    """Return jobs per second, and how many jobs there were."""
+    """Return jobs per second, and the number of jobs."""
     begin = time.perf_counter()
     number = 0
     while (seconds := time.perf_counter() - begin) < _ONE_BY_ONE_SECONDS:
@@ -178,17 +169,17 @@ async def _one_by_one(client: jobrt.Client, advance: Advance) -> tuple[float, in
 
 
 async def _in_bulk(client: jobrt.Client, jobs: int, advance: Advance) -> float:
-    """Return jobs per second; making the payloads counts."""
+    """Return jobs per second, including the time to create the payloads."""
     begin = time.perf_counter()
-    for first in range(0, jobs, _BULK):
-        batch = [Noop(number) for number in range(first, min(first + _BULK, jobs))]
+    for first in range(0, jobs, _BATCH):
+        batch = [Noop(number) for number in range(first, min(first + _BATCH, jobs))]
         await client.enqueue_many(batch)
         advance(len(batch))
     return jobs / (time.perf_counter() - begin)
 
 
 async def _run_all(client: jobrt.Client, worker: jobrt.Worker, *, jobs: int, advance: Advance) -> None:
-    """Wait until the outcomes of all jobs are committed."""
+    """Wait until the outcomes of all jobs are committed; raise `JobrtError` if some jobs were not run."""
 
     async def show() -> None:
         shown = 0
@@ -208,10 +199,10 @@ async def _run_all(client: jobrt.Client, worker: jobrt.Worker, *, jobs: int, adv
 
 
 async def _starts(client: jobrt.Client, start: Start, advance: Advance) -> tuple[float, float, float]:
-    """Return the 50th, 95th and 99th percentile of the milliseconds from the call to the first line of `run`."""
-    gaps = random.Random(42)  # noqa: S311 - uneven, so as not to keep step with a poll
+    """Return the 50th, 95th and 99th percentile of the time to start a job, in milliseconds."""
+    gaps = random.Random(42)  # noqa: S311 - varied, so that starts do not coincide with polls
     waits: list[float] = []
-    for number in range(_PULSES):
+    for number in range(_STARTS):
         await trio.sleep(gaps.uniform(*_GAPS))
         start.seen = trio.Event()
         called = time.perf_counter()

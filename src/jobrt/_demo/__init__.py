@@ -1,11 +1,10 @@
-"""The demo: hash and count every file of a directory, one durable job each.
+"""Demo: hash and count every file of a directory, with one durable job per file.
 
 ::
 
-    run      makes the app, enqueues a job for each file, runs a worker until the report is written
-    jobs     the jobs: one per file, and one for the report
-    report   sums up the results and writes the digests
-    files    which files a directory has
+    run      finds the files, enqueues a job for each, and runs a worker until the report is written
+    jobs     a job for each file, and a job for the report
+    report   totals of the results, and the file of digests
 
-``jobrt.cli.demo`` shows what it does.
+``jobrt.cli.demo`` shows its progress and its report.
 """

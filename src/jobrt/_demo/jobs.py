@@ -1,4 +1,4 @@
-"""Jobs of the demo: one for each file, and one for the report."""
+"""Jobs of the demo: a job for each file, and a job for the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobrt._demo.report import summarize, write_digests
 from jobrt._registry import definition_of
 
 _CHUNK = 1 << 20
-_EVER = jobrt.Unique(by=("name", "args"), states="all")
+_ONCE = jobrt.Unique(by=("name", "args"), states="all")
 
 
 def files_of(root: str) -> jobrt.where.Where:
@@ -24,18 +24,18 @@ def files_of(root: str) -> jobrt.where.Where:
 
 
 class CountFile(jobrt.Job):
-    """Hash a file and count its lines and tokens, in a thread."""
+    """Job that hashes a file and counts its lines and tokens, in a thread."""
 
     QUEUE: ClassVar[str] = "files"
     MAX_ATTEMPTS: ClassVar[int | None] = 3
     BACKOFF: ClassVar[Any] = tenacity.wait_fixed(0.2)
-    UNIQUE: ClassVar[jobrt.Unique | None] = _EVER
+    UNIQUE: ClassVar[jobrt.Unique | None] = _ONCE
 
     root: str
     path: Path
 
-    def run(self, ctx: jobrt.Context) -> dict[str, Any]:  # noqa: ARG002 - every job is given its context
-        """Return the file's sha256, bytes, lines and tokens: what stands between blanks."""
+    def run(self, ctx: jobrt.Context) -> dict[str, Any]:  # noqa: ARG002 - every job gets its context
+        """Return the file's SHA-256 digest and its number of bytes, lines and tokens (texts between whitespace)."""
         digest = hashlib.sha256()
         size = lines = tokens = 0
         last = b""
@@ -47,23 +47,23 @@ class CountFile(jobrt.Job):
                 lines += chunk.count(b"\n")
                 tokens += len(chunk.split())
                 if last and not last.isspace() and not chunk[:1].isspace():
-                    tokens -= 1  # the border between the chunks cut a token in two
+                    tokens -= 1  # a token across both chunks was counted twice
                 last = chunk[-1:]
         lines += bool(last) and last != b"\n"
         return {"sha256": digest.hexdigest(), "bytes": size, "lines": lines, "tokens": tokens}
 
 
 class Report(jobrt.Job):
-    """Wait for all files, then write the digests and sum up; one job for each directory."""
+    """Job that writes the digests and adds up the counts when all files of a directory are done."""
 
     QUEUE: ClassVar[str] = "report"
-    UNIQUE: ClassVar[jobrt.Unique | None] = _EVER
+    UNIQUE: ClassVar[jobrt.Unique | None] = _ONCE
 
     root: str
     output: Path
 
     async def run(self, ctx: jobrt.Context) -> dict[str, Any] | jobrt.After:
-        """Return the summary. While files are being counted, hold no slot: run again after the last of them."""
+        """Return the summary. While jobs of files are unfinished, free the slot and run again after they have ended."""
         unfinished = files_of(self.root) & ~where.state("completed", "cancelled", "discarded")
         waiting = await ctx.client.query(unfinished, limit=None, details=False)
         if waiting:
@@ -75,6 +75,6 @@ class Report(jobrt.Job):
 
 
 def _path_of(record: jobrt.JobRecord) -> Path:
-    """Return the path in a job's payload; its name may be no text."""
+    """Return the path in a job's payload. It may contain bytes that are not valid text."""
     job: CountFile = definition_of(CountFile).decode(record.args)
     return job.path

@@ -1,4 +1,4 @@
-"""Report of the demo: totals, the failed files, and a file of digests that ``sha256sum --check`` reads."""
+"""Report of the demo: totals, failed files, and a file of digests for ``sha256sum --check``."""
 
 from __future__ import annotations
 
@@ -8,57 +8,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import attrs
-
 import jobrt
 
 Counted: TypeAlias = Sequence[tuple[Path, jobrt.JobRecord]]
-"""Files with the records of their jobs, which have ended."""
+"""Files with the records of their jobs, all of which have ended."""
 
-_KINDS = 10
-_FAILURES = 100
-"""How many kinds of files, the largest, and how many failed files a report names."""
+_KIND_LIMIT = 10
+"""Number of kinds of files in a report: those with the most bytes."""
+_FAILURE_LIMIT = 100
+"""Number of failed files in a report."""
 
 
-@attrs.define
-class _Sum:
-    files: int = 0
-    bytes: int = 0
-    lines: int = 0
-    tokens: int = 0
-
-    def add(self, result: dict[str, Any]) -> None:
-        self.files += 1
-        self.bytes += result["bytes"]
-        self.lines += result["lines"]
-        self.tokens += result["tokens"]
+def _totals(results: Sequence[dict[str, Any]]) -> dict[str, int]:
+    sums = {name: sum(result[name] for result in results) for name in ("bytes", "lines", "tokens")}
+    return {"files": len(results), **sums}
 
 
 def summarize(counted: Counted) -> dict[str, Any]:
-    """Return the totals of all files, by kind too, and the files that failed."""
-    total, by_kind = _Sum(), dict[str, _Sum]()
+    """Return the totals of all files and of each kind, and the failed files."""
+    by_kind: dict[str, list[dict[str, Any]]] = {}
     failed: list[dict[str, Any]] = []
     for path, record in counted:
         if record.state is not jobrt.State.COMPLETED:
             reason = record.attempts[-1].message if record.attempts else record.cancel_reason
             failed.append({"path": _printable(path), "reason": reason})
             continue
-        total.add(record.result)
-        by_kind.setdefault(path.suffix.lower() or "(none)", _Sum()).add(record.result)
-    largest = sorted(by_kind.items(), key=lambda item: -item[1].bytes)[:_KINDS]
+        by_kind.setdefault(path.suffix.lower() or "(none)", []).append(record.result)
+    kinds: list[dict[str, Any]] = [{"kind": kind, **_totals(results)} for kind, results in by_kind.items()]
     return {
-        "total": attrs.asdict(total),
-        "kinds": [{"kind": kind, **attrs.asdict(sums)} for kind, sums in largest],
-        "failed": failed[:_FAILURES],
+        "total": _totals([result for results in by_kind.values() for result in results]),
+        "kinds": sorted(kinds, key=lambda row: -row["bytes"])[:_KIND_LIMIT],
+        "failed": failed[:_FAILURE_LIMIT],
         "failed_count": len(failed),
     }
 
 
 def write_digests(output: Path, counted: Counted) -> str:
-    """Write the digests of all completed files and return the digest of the file that holds them.
-
-    The file is replaced at once: it is never half written.
-    """
+    """Write the digests of all completed files, atomically; return the digest of the written file."""
     part = output.with_name(f"{output.name}.part")
     digest = hashlib.sha256()
     with part.open("wb") as file:
@@ -86,7 +72,7 @@ def is_written(output: Path, record: jobrt.JobRecord) -> bool:
 
 
 def sha256_line(digest: str, path: Path) -> bytes:
-    """Return a line as ``sha256sum`` writes it: a name with a line break or a backslash is escaped and marked."""
+    """Return a line as ``sha256sum`` writes it: a name with a line break or a backslash is escaped, after a mark."""
     name = os.fsencode(path)
     escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
     mark = b"\\" if escaped != name else b""
@@ -94,8 +80,6 @@ def sha256_line(digest: str, path: Path) -> bytes:
 
 
 def _printable(path: Path) -> str:
-    """Return a path as one line of text; what cannot be printed is written as in Python's strings."""
+    """Return a path as one line of text, with escapes as in Python's strings."""
     text = os.fsencode(path).decode(errors="backslashreplace")
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import stat
+import sysconfig
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +16,59 @@ import trio
 import jobrt
 from jobrt import where
 from jobrt._core.states import FINAL
-from jobrt._demo.files import walk
 from jobrt._demo.jobs import CountFile, Report, files_of
 from jobrt._demo.report import is_written
 
 DEFAULT_URL = "sqlite:///jobrt-demo.db"
-
-_CHUNK = 1000
+_BATCH = 1000
+"""Files per call of `enqueue_many`."""
 _LEASE = 5.0
-"""Seconds: short, so that a demo that was killed goes on soon after it is started again."""
+"""Seconds. The lease is short, so that a killed demo continues soon after it is started again."""
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders in the standard library that contain installed packages."""
+
+
+def standard_library() -> Path:
+    """Return the directory of Python's standard library."""
+    return Path(sysconfig.get_path("stdlib")).resolve()
+
+
+def resolve_directory(directory: Path) -> str:
+    """Return the absolute path of a directory.
+
+    Raises:
+        OSError: the directory does not exist or cannot be read.
+
+    """
+    if not stat.S_ISDIR(directory.stat().st_mode):
+        raise NotADirectoryError(0, "it is not a directory", str(directory))
+    return str(directory.resolve())
+
+
+def walk(root: str, *, on_error: Callable[[OSError], object]) -> Iterator[Path]:
+    """Yield every regular file below the absolute path `root`, sorted within each folder. Links are not followed.
+
+    Packages that are installed in the standard library are skipped. So are folders and files that cannot be read;
+    `on_error` is called for each.
+    """
+    excluded = _INSTALLED if root == str(standard_library()) else frozenset[str]()
+    for folder, names, files in os.walk(root, onerror=on_error):
+        names[:] = sorted(set(names) - excluded)
+        for name in sorted(files):
+            path = Path(folder, name)
+            try:
+                if stat.S_ISREG(path.lstat().st_mode):
+                    yield path
+            except OSError as error:
+                on_error(error)
 
 
 @attrs.frozen
 class Prepared:
-    """The demo with all its jobs enqueued.
+    """Result of enqueueing the demo's jobs.
 
-    Args:
-        report: the handle of the report.
-        added: how many files were enqueued now.
-        known: how many files had a job from an earlier run.
-        done: how many files are counted, or failed for good.
-        total: how many files there are.
-        complete: whether an earlier run has done everything, and the report is there.
-
+    ``added`` files were enqueued now, and ``known`` files had a job already. Of all (``total``), ``done`` have ended.
+    ``complete`` is true if an earlier run has ended and its report still exists.
     """
 
     report: jobrt.Handle[dict[str, Any]]
@@ -47,27 +80,22 @@ class Prepared:
 
 
 def make_app(url: str) -> jobrt.App:
-    """Return the app of the demo, on that database."""
-    return jobrt.App(
-        url,
-        jobs=[CountFile, Report],
-        queues={"files": os.cpu_count() or 1, "report": 1},
-        lease=_LEASE,
-        migrate=True,
-    )
+    """Return the demo's app, with its database at `url`."""
+    queues = {"files": os.cpu_count() or 1, "report": 1}
+    return jobrt.App(url, jobs=[CountFile, Report], queues=queues, lease=_LEASE, migrate=True)
 
 
 async def prepare(
     jobs: jobrt.Client, root: str, *, output: Path, again: bool, on_error: Callable[[OSError], object]
 ) -> Prepared:
-    """Enqueue what is still to be done.
+    """Enqueue the jobs that are not done yet.
 
     Args:
         jobs: a client of the app.
         root: the directory, an absolute path.
-        output: where the report writes the digests.
-        again: whether to forget what earlier runs have done.
-        on_error: is called for each file or folder that cannot be read.
+        output: the file to which the report writes the digests.
+        again: whether to delete the results of earlier runs.
+        on_error: function that is called for each file or folder that cannot be read.
 
     """
     if again:
@@ -77,7 +105,7 @@ async def prepare(
     complete = False
     if report.duplicate and (record := await jobs.get(report.id)).state in FINAL:
         complete = not added and is_written(output, record)
-        if not complete:  # there are new files, or what it wrote is gone
+        if not complete:  # there are new files, or the written file has changed
             await jobs.rerun(report.id)
     done = await jobs.count(files_of(root) & where.state("completed", "cancelled", "discarded"))
     return Prepared(report, added, known, done, await jobs.count(files_of(root)), complete)
@@ -86,22 +114,13 @@ async def prepare(
 async def _enqueue_files(
     jobs: jobrt.Client, root: str, *, on_error: Callable[[OSError], object]
 ) -> tuple[int, int]:
-    """Enqueue a job for each file that has none; return how many files are new and how many had one."""
+    """Enqueue a job for each file that has none; return how many files are new and how many had a job."""
     added = known = 0
-    chunk: list[CountFile] = []
-
-    async def flush() -> None:
-        nonlocal added, known
-        handles = await jobs.enqueue_many(chunk)
+    paths = walk(root, on_error=on_error)
+    while batch := [CountFile(root, path) for path in islice(paths, _BATCH)]:
+        handles = await jobs.enqueue_many(batch)
         known += sum(handle.duplicate for handle in handles)
         added += sum(not handle.duplicate for handle in handles)
-        chunk.clear()
-
-    for path in walk(root, on_error=on_error):
-        chunk.append(CountFile(root, path))
-        if len(chunk) == _CHUNK:
-            await flush()
-    await flush()
     return added, known
 
 

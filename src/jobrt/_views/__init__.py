@@ -2,9 +2,9 @@
 
 ::
 
-    filters    job filters, parsed from text              trees      a worker's supervision tree, line by line
-    findings   why nothing is running                     queues · jobs · crons      the status of each
-    words      durations, counts and watchdog notices as text
+    filters     job filters, parsed from text        status    queues, cron entries and running jobs
+    findings    why nothing is running               trees     a worker's supervision tree, line by line
+    words       durations, counts and watchdog notices as text
 
 Nothing here prints or knows HTTP. The current time is an argument.
 """

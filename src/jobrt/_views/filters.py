@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Final
 
 from jobrt._core import where as w
+from jobrt._core.where import Where
 from jobrt.errors import InvalidFilter
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import tzinfo
-
-    from jobrt._core.where import Where
+REPEATABLE: Final[tuple[str, ...]] = ("state", "queue", "name", "tag", "worker", "args", "meta")
+FIELDS: Final[tuple[str, ...]] = (*REPEATABLE, "since", "before")
+"""Names of the filters, as in URLs and in the options of commands."""
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION_LIMIT: Final = timedelta(days=365_243)
+"""A thousand years. With longer durations, sums exceed the range of the databases' times."""
 
 
 class MalformedText(InvalidFilter):
-    """Text that is not a duration, a time or ``FIELD=VALUE``, as it should be."""
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION_LIMIT: Final = timedelta(days=365_243)
-"""A thousand years. With longer durations, sums exceed the range of the databases' times."""
+    """Text that cannot be parsed as a duration, a time or ``FIELD=VALUE``."""
 
 
 def parse_duration(text: str) -> timedelta:
@@ -65,51 +63,33 @@ def _parse_field(text: str, option: str) -> tuple[str, Any]:
 
 
 def build_filter(
-    *,
-    states: Sequence[str] = (),
-    queues: Sequence[str] = (),
-    names: Sequence[str] = (),
-    tags: Sequence[str] = (),
-    workers: Sequence[str] = (),
-    args_equal: Sequence[str] = (),
-    metadata_equal: Sequence[str] = (),
-    since: str | None = None,
-    before: str | None = None,
-    zone: tzinfo | None = None,
-    prefix: str = "",
+    given: Mapping[str, Sequence[str]], *, zone: tzinfo | None = None, prefix: str = ""
 ) -> Where | None:
-    """Return a filter for the jobs that match all options, or None if no option is given.
+    """Return a filter for the jobs that match all given filters, or None if there are none.
 
     Args:
-        states: any of these states.
-        queues: any of these queues.
-        names: any of these job names.
-        tags: all of these tags.
-        workers: any of these workers runs the job, or ran it last.
-        args_equal: payload fields as ``FIELD=VALUE``; the value is JSON or, failing that, text. All must match.
-        metadata_equal: metadata fields, in the same form.
-        since: enqueued after this time, or within the last ``15m``.
-        before: enqueued before this time, or longer ago than ``15m``.
+        given: values by name (`FIELDS`). A job must match any of the values of ``state``, ``queue``, ``name`` and
+            ``worker``, and all values of the others. ``args`` and ``meta`` are ``FIELD=VALUE``; the value is JSON
+            or, failing that, text. ``since`` and ``before`` are times of enqueueing, or durations before now.
         zone: time zone of times without an offset; None means this machine's.
-        prefix: text before an option's name in error messages, as the user typed it.
+        prefix: text before a filter's name in error messages, as the user typed it.
 
     Raises:
         MalformedText: a text cannot be parsed. The message quotes it.
         InvalidFilter: a state does not exist.
 
     """
+    values = {name: given.get(name, ()) for name in FIELDS}
     parts: list[Where] = []
-    if states:
-        parts.append(w.state(*states))
-    for make, values in ((w.queue, queues), (w.name, names), (w.worker, workers)):
-        if values:
-            parts.append(w.Or(tuple(make(value) for value in values)))
-    if tags:
-        parts.append(w.tagged_all(tags))
-    parts += [w.args(*_parse_field(text, f"{prefix}args")) for text in args_equal]
-    parts += [w.metadata(*_parse_field(text, f"{prefix}meta")) for text in metadata_equal]
-    if since is not None:
-        parts.append(w.created_after(parse_time(since, zone)))
-    if before is not None:
-        parts.append(w.created_before(parse_time(before, zone)))
+    if values["state"]:
+        parts.append(w.state(*values["state"]))
+    for make, name in ((w.queue, "queue"), (w.name, "name"), (w.worker, "worker")):
+        if values[name]:
+            parts.append(w.Or(tuple(make(value) for value in values[name])))
+    if values["tag"]:
+        parts.append(w.tagged_all(values["tag"]))
+    parts += [w.args(*_parse_field(text, f"{prefix}args")) for text in values["args"]]
+    parts += [w.metadata(*_parse_field(text, f"{prefix}meta")) for text in values["meta"]]
+    parts += [w.created_after(parse_time(text, zone)) for text in values["since"]]
+    parts += [w.created_before(parse_time(text, zone)) for text in values["before"]]
     return w.And(tuple(parts)) if parts else None

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Final
 
 import attrs
 
+from jobrt._client import Client
+from jobrt._core.queues import QueueStatus
+from jobrt._storage.contract import CronRow, WorkerRow
 from jobrt._supervision.decisions import ServiceState
-from jobrt._views.words import age, count_in_words, notice_words, since
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-    from datetime import datetime
-
-    from jobrt._client import Client
-    from jobrt._core.queues import QueueStatus
-    from jobrt._storage.contract import CronRow, WorkerRow
-    from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
-
+from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
+from jobrt._views.words import age, count_in_words, notice_in_words, since
 
 COUNT_LIMIT: Final = 10_000
 """Limit of counts of jobs that are only shown: counting up to here takes milliseconds."""
@@ -87,7 +83,7 @@ def examine_worker(row: WorkerRow, now: datetime) -> Iterator[Finding]:
         yield _wrong(f"{worker} sent its last heartbeat {silence} ago: a job may be blocking its event loop")
     notices = row.info.notices
     for notice in notices:
-        yield _wrong(f"{worker}: {notice_words(notice)}; see its log for the stack")
+        yield _wrong(f"{worker}: {notice_in_words(notice)}; see its log for the stack")
     reported = {notice.job for notice in notices}
     for name, queue in row.info.queues.items():
         stuck = [job for job in queue.stuck if job not in reported]

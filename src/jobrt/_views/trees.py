@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from datetime import datetime
 
 import attrs
 
+from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.contract import WorkerRow
+from jobrt._supervision.records import SupervisorStatistics
 from jobrt._views.words import count_in_words, since
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-
-    from jobrt._core.worker_info import WorkerInfo
-    from jobrt._storage.contract import WorkerRow
-    from jobrt._supervision.records import SupervisorStatistics
-
 
 _HEALTHY = frozenset({"running", "stopping", "stopped"})
 

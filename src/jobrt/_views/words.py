@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from datetime import datetime
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from jobrt._core.job import JobRecord, Progress
-    from jobrt._core.worker_info import Notice
-
+from jobrt._core.job import JobRecord, Progress
+from jobrt._core.worker_info import Notice
 
 PHASES: Mapping[str | None, str] = {
     None: "requested; the worker has not confirmed it yet",
@@ -73,7 +69,7 @@ def progress_in_words(progress: Progress) -> str:
     return f"{share} {progress.note}"
 
 
-def notice_words(notice: Notice) -> str:
+def notice_in_words(notice: Notice) -> str:
     """Return a recent watchdog notice as a sentence about a job or a queue."""
     ago = f" ({age(notice.ago)} ago)"
     if notice.what == "stalled":

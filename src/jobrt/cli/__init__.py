@@ -3,27 +3,24 @@
 ::
 
     __init__   the command group, and how errors are printed
-    worker · demo · jobs · queues · crons · workers · stats · admin · bench · dashboard      the commands, by topic
-    processes  several worker processes under one parent      startup         how such a process reports its start
-    selection  options that select jobs                       database_wait   waiting for the database at startup
-    trees      supervision trees on a terminal                output          tables, lines, JSON
-    setting    --app and --url
+    worker · demo · jobs · queues · crons · workers · admin · bench · dashboard      the commands, by topic
+    processes  several worker processes under one parent      startup    waiting for the database, startup reports
+    selection  options that select jobs                       setting    --app and --url
+    output     tables, lines, JSON, progress
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import click
 
 from jobrt._core.attempts import only_leaf
+from jobrt.cli import admin, bench, crons, dashboard, demo, jobs, queues, worker, workers
 from jobrt.cli.output import in_one_line
 from jobrt.cli.setting import Setting
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["main"]
 
@@ -31,7 +28,6 @@ __all__ = ["main"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--app",
-    "app",
     metavar="MODULE:ATTR",
     envvar="JOBRT_APP",
     show_envvar=True,
@@ -50,26 +46,9 @@ def cli(context: click.Context, app: str | None, url: str | None) -> None:
     context.obj = Setting(app, url)
 
 
-def _add_commands() -> None:
-    from jobrt.cli import (  # noqa: PLC0415 - they import `cli`'s parts
-        admin,
-        bench,
-        crons,
-        dashboard,
-        demo,
-        jobs,
-        queues,
-        stats,
-        worker,
-        workers,
-    )
-
-    for module in (worker, demo, jobs, queues, crons, workers, stats, admin, bench, dashboard):
-        for command in module.COMMANDS:
-            cli.add_command(command)
-
-
-_add_commands()
+for _module in (worker, demo, jobs, queues, crons, workers, admin, bench, dashboard):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,7 +79,6 @@ def _print_usage_error(error: click.ClickException) -> int:
 
 
 def _print_error(error: Exception) -> int:
-    """Print an error as one line."""
     if os.environ.get("JOBRT_DEBUG"):
         raise only_leaf(error)
     click.echo(f"jobrt: {in_one_line(error)}", err=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import click
 
 from jobrt._views.findings import Finding, examine, take_snapshot
 from jobrt._views.words import jobs_in_words
+from jobrt.app import App
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import JobrtError
-
-if TYPE_CHECKING:
-    from jobrt.app import App
 
 
 @click.command()
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     "--check", is_flag=True, help="Only list pending migrations. Exit with status 1 if there are any."
 )
 @click.option("--sql", is_flag=True, help="Only print the SQL statements (PostgreSQL).")
-@click.pass_obj
 @in_trio
 async def migrate(setting: Setting, check: bool, sql: bool) -> int:
     """Migrate the database to the schema of this jobrt."""
@@ -34,16 +31,13 @@ async def migrate(setting: Setting, check: bool, sql: bool) -> int:
     async with app.open_storage() as storage:
         if check:
             status = await storage.schema.status()
-            outdated = "newer than this jobrt" if status.newer else f"{len(status.pending)} pending"
-            click.echo(outdated if status.pending or status.newer else "up to date")
-            for name in status.pending:
-                click.echo(f"  {name}")
-            return 1 if status.pending or status.newer else 0
+            outdated = bool(status.pending or status.newer)
+            state = "newer than this jobrt" if status.newer else f"{len(status.pending)} pending"
+            lines = [state if outdated else "up to date", *(f"  {name}" for name in status.pending)]
+            click.echo("\n".join(lines))
+            return int(outdated)
         applied = await storage.schema.migrate()
-    for name in applied:
-        click.echo(f"applied {name}")
-    if not applied:
-        click.echo("up to date")
+    click.echo("\n".join(f"applied {name}" for name in applied) or "up to date")
     return 0
 
 
@@ -57,7 +51,6 @@ def _migration_sql(app: App) -> str:
 
 
 @click.command(short_help="Apply the application's retention now.")
-@click.pass_obj
 @in_trio
 async def prune(setting: Setting) -> None:
     """Delete finished jobs that the application's retention does not keep."""
@@ -67,7 +60,6 @@ async def prune(setting: Setting) -> None:
 
 @click.command(short_help="Find out why nothing is running.")
 @JSON_OPTION
-@click.pass_obj
 @in_trio
 async def doctor(setting: Setting, as_json: bool) -> int:
     """Find out why nothing is running. Exit with status 1 if something is wrong."""

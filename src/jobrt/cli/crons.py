@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import click
 
 from jobrt._client import Client
-from jobrt._views.crons import view_cron
+from jobrt._storage.contract import CronRow
+from jobrt._views.status import view_cron
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.selection import parse_duration
 from jobrt.cli.setting import Setting, in_trio
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from jobrt._storage.contract import CronRow
-
 
 _COLUMNS = ("name", "job", "schedule", "last", "next", "missed")
 
@@ -35,7 +31,7 @@ def _row(row: CronRow) -> list[object]:
 def cron(context: click.Context, as_json: bool) -> None:
     """Show, pause, resume, change and delete cron entries."""
     if context.invoked_subcommand is None:
-        _show(context.obj, as_json)
+        _show(as_json)
 
 
 @in_trio
@@ -51,13 +47,12 @@ async def _show(setting: Setting, as_json: bool) -> None:
 
 
 def _add_command(
-    verb: str, change: Callable[[Client, str], Awaitable[object]], *, done: str, help_text: str
+    verb: str, change: Callable[[Client, str], Awaitable[object]], *, done: str, note: str = ""
 ) -> None:
     """Add a command that changes the cron entry NAME."""
 
-    @cron.command(verb, help=help_text)
+    @cron.command(verb, help=f"{verb.capitalize()} the cron entry NAME.{note}")
     @click.argument("name")
-    @click.pass_obj
     @in_trio
     async def command(setting: Setting, name: str) -> None:
         async with setting.app().open_client() as jobs:
@@ -65,13 +60,10 @@ def _add_command(
         click.echo(f"cron entry {name} is {done}")
 
 
-_add_command("pause", Client.pause_cron, done="paused", help_text="Pause the cron entry NAME.")
-_add_command("resume", Client.resume_cron, done="resumed", help_text="Resume the cron entry NAME.")
+_add_command("pause", Client.pause_cron, done="paused")
+_add_command("resume", Client.resume_cron, done="resumed")
 _add_command(
-    "delete",
-    Client.delete_cron,
-    done="deleted",
-    help_text="Delete the cron entry NAME. A worker whose code declares it adds it again.",
+    "delete", Client.delete_cron, done="deleted", note=" A worker whose code declares it adds it again."
 )
 
 
@@ -80,27 +72,30 @@ _add_command(
 @click.option(
     "--schedule", metavar="CRON", help="Cron expression of five or six fields, or a name such as @daily."
 )
-@click.option("--every", metavar="TIME", help="Interval instead of a schedule: 90s, 15m, 2h, 7d.")
+@click.option(
+    "--every",
+    type=parse_duration,
+    metavar="TIME",
+    help="Interval instead of a schedule: 90s, 15m, 2h, 7d.",
+)
 @click.option("--timezone", metavar="ZONE", help="Time zone of the schedule.")
 @click.option("--missed", type=click.Choice(["skip", "once", "all"]), help="What to do about missed ticks.")
-@click.pass_obj
 @in_trio
 async def change(
     setting: Setting,
     name: str,
     *,
     schedule: str | None,
-    every: str | None,
+    every: timedelta | None,
     timezone: str | None,
     missed: Literal["skip", "once", "all"] | None,
 ) -> None:
     """Change the cron entry NAME. The change lasts until its declaration in the code changes."""
-    if schedule is every is timezone is missed is None:
+    if all(value is None for value in (schedule, every, timezone, missed)):
         msg = "nothing to change: use --schedule, --every, --timezone or --missed"
         raise click.UsageError(msg)
-    interval = None if every is None else parse_duration(every)
     async with setting.app().open_client() as jobs:
-        await jobs.update_cron(name, expression=schedule, interval=interval, timezone=timezone, missed=missed)
+        await jobs.update_cron(name, expression=schedule, interval=every, timezone=timezone, missed=missed)
     click.echo(f"cron entry {name} is changed")
 
 

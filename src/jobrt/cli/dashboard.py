@@ -36,7 +36,6 @@ _PASSWORD: Final = "JOBRT_DASHBOARD_PASSWORD"  # noqa: S105 - the name of a vari
     type=click.Path(path_type=Path),
     help=f"File with the password in its first line. You can set {_PASSWORD} instead.",
 )
-@click.pass_obj
 @in_trio
 async def dashboard(
     setting: Setting,

@@ -1,35 +1,39 @@
-"""``demo``: the main job on real input, with its progress and its report."""
+"""The `demo` command: its progress and its report."""
 
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import click
 import trio
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 import jobrt
 from jobrt._core.states import FINAL
-from jobrt._demo.files import resolve_directory, standard_library
-from jobrt._demo.run import DEFAULT_URL, Prepared, make_app, prepare, run
+from jobrt._demo.run import (
+    DEFAULT_URL,
+    Prepared,
+    make_app,
+    prepare,
+    resolve_directory,
+    run,
+    standard_library,
+)
 from jobrt._views.words import age
-from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
+from jobrt.cli.output import JSON_OPTION, console, print_json, progress_bars
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.worker import prepare_process
 from jobrt.events import Event, JobEnded
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-
 _PLAIN_INTERVAL = 2.0
 """Seconds between two lines of progress in a pipe."""
+_COUNTS = ("files", "bytes", "lines", "tokens")
 
 
 @click.command(short_help="Hash and count every file of a directory, durably.")
@@ -38,33 +42,32 @@ _PLAIN_INTERVAL = 2.0
     "--report",
     "output",
     type=click.Path(path_type=Path),
-    help="File for the digests; default jobrt-demo.sha256.",
+    default="jobrt-demo.sha256",
+    show_default=True,
+    callback=lambda _context, _option, path: path.absolute(),
+    help="File for the digests.",
 )
-@click.option("--again", is_flag=True, help="Forget what was done and start over.")
+@click.option("--again", is_flag=True, help="Delete the results of earlier runs and start over.")
 @JSON_OPTION
-@click.pass_obj
 @in_trio
-async def demo(
-    setting: Setting, directory: Path | None, output: Path | None, again: bool, as_json: bool
-) -> int:
-    """Hash and count every file of DIRECTORY (default: Python's standard library), one durable job each.
+async def demo(setting: Setting, directory: Path | None, output: Path, again: bool, as_json: bool) -> int:
+    """Hash and count every file of DIRECTORY (default: Python's standard library), with one durable job per file.
 
-    Kill it at any moment and start it again: it goes on where it was.
+    You can kill it at any time. When you start it again, it continues.
     """
     prepare_process(verbose=False, quiet=True, log_format="text")
-    root = _checked(directory or standard_library())
-    output = (output or Path("jobrt-demo.sha256")).absolute()
+    root = _resolve(directory or standard_library())
     app = make_app(setting.url or os.environ.get("JOBRT_URL") or DEFAULT_URL)
     async with app.open_client() as jobs:
         prepared = await prepare(jobs, root, output=output, again=again, on_error=_print_skipped)
         _print_prepared(root, prepared)
-        with _progress(app, prepared):
+        with _progress(prepared) as subscriber, app.events.subscribed(subscriber):
             record = await run(app, prepared.report)
     _print_report(record, output, as_json=as_json)
     return 0
 
 
-def _checked(directory: Path) -> str:
+def _resolve(directory: Path) -> str:
     try:
         return resolve_directory(directory)
     except OSError as error:
@@ -78,30 +81,27 @@ def _print_skipped(error: OSError) -> None:
 
 def _print_prepared(root: str, prepared: Prepared) -> None:
     if prepared.complete:
-        click.echo("already done, nothing is done twice; --again starts over", err=True)
+        click.echo("already done; pass --again to start over", err=True)
         return
     known = prepared.known
-    earlier = f", {prepared.done} of {known} from before are done already" if known else ""
+    earlier = f"; {prepared.done} of {known} files from earlier runs are done" if known else ""
     click.echo(f"{root}: {prepared.added} files enqueued{earlier}", err=True)
 
 
 @contextmanager
-def _progress(app: jobrt.App, prepared: Prepared) -> Generator[None]:
-    """Show progress while a worker runs: bars on a terminal, lines in a pipe."""
-    with ExitStack() as stack:
-        if not (on_terminal() and sys.stderr.isatty()):
-            stack.enter_context(app.events.subscribed(_PlainProgress(prepared.total, prepared.done)))
-            yield
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        bars = stack.enter_context(Progress(*columns, TextColumn("{task.fields[note]}")))
-        stack.enter_context(app.events.subscribed(_BarProgress(bars, prepared.total, prepared.done)))
-        yield
+def _progress(prepared: Prepared) -> Generator[Callable[[Event], None]]:
+    """Provide a subscriber that shows progress: bars on a terminal, lines in a pipe."""
+    bars = progress_bars(TextColumn("{task.fields[note]}"))
+    if bars is None:
+        yield _PlainProgress(prepared.total, prepared.done)
+        return
+    with bars:
+        yield _BarProgress(bars, prepared.total, prepared.done)
 
 
 @attrs.define
 class _PlainProgress:
-    """Subscriber that prints a line now and then."""
+    """Subscriber that prints a line every two seconds."""
 
     total: int
     done: int
@@ -109,7 +109,6 @@ class _PlainProgress:
     last: float = float("-inf")
 
     def __call__(self, event: Event) -> None:
-        """Count the files that have ended."""
         if not isinstance(event, JobEnded) or event.queue != "files" or event.state not in FINAL:
             return
         self.done += 1
@@ -120,7 +119,7 @@ class _PlainProgress:
 
 
 class _BarProgress:
-    """Subscriber that moves a bar for each queue."""
+    """Subscriber that moves a bar for each queue, and counts the retried attempts."""
 
     def __init__(self, bars: Progress, total: int, done: int) -> None:
         self._bars = bars
@@ -131,7 +130,6 @@ class _BarProgress:
         }
 
     def __call__(self, event: Event) -> None:
-        """Count the jobs that have ended, and the failed attempts."""
         if not isinstance(event, JobEnded) or event.queue not in self._tasks:
             return
         if event.state in FINAL:
@@ -147,10 +145,11 @@ def _print_report(record: jobrt.JobRecord, output: Path, *, as_json: bool) -> No
         print_json({**report, "digests": str(output)})
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("kind", "files", "bytes", "lines", "tokens"):
-        table.add_column(name, justify="left" if name == "kind" else "right")
+    table.add_column("kind")
+    for name in _COUNTS:
+        table.add_column(name, justify="right")
     for row in [*report["kinds"], {"kind": "all", **report["total"]}]:
-        table.add_row(row["kind"], *[f"{row[name]:,}" for name in ("files", "bytes", "lines", "tokens")])
+        table.add_row(row["kind"], *[f"{row[name]:,}" for name in _COUNTS])
     console().print(table)
     for failure in report["failed"]:
         click.echo(f"failed: {failure['path']}: {failure['reason']}")

@@ -3,54 +3,73 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import partial, reduce
+from typing import Any
 
 import click
 from rich.markup import escape
 
 import jobrt
 from jobrt._client import Client
-from jobrt._views.jobs import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
+from jobrt._core.where import Where
+from jobrt._registry import JobDefinition
+from jobrt._storage.contract import WorkerRow
+from jobrt._views.status import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
 from jobrt._views.words import age, jobs_in_words
-from jobrt.cli.output import (
-    JOB_COLUMNS,
-    JSON_OPTION,
-    console,
-    job_row,
-    jsonable,
-    local_time,
-    print_json,
-    print_rows,
-)
+from jobrt.cli.output import JSON_OPTION, console, jsonable, local_time, print_jobs, print_json
 from jobrt.cli.selection import confirm, parse_duration, selection_options
 from jobrt.cli.setting import Setting, in_trio
+from jobrt.errors import JobrtError
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
 
-    from jobrt._core.where import Where
-    from jobrt._registry import JobDefinition
-    from jobrt._storage.contract import WorkerRow
-    from jobrt.errors import JobrtError
+def _parse_time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        msg = f"{text!r} is not a time: write it as 2030-01-31T12:00:00+01:00"
+        raise click.BadParameter(msg) from None
+    return found if found.tzinfo is not None else found.astimezone()
+
+
+def _parse_pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        msg = f"{text!r} has no value: write KEY=VALUE"
+        raise click.BadParameter(msg)
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 _CHANGES = (
     click.option("--priority", type=int, help="Priority of the job. Higher priorities run first."),
     click.option("--max-attempts", type=int, help="Maximum number of attempts, including the first."),
-    click.option("--timeout", metavar="TIME", help="Time limit of an attempt: 30s, 5m."),
-    click.option("--in", "schedule_in", metavar="TIME", help="Delay until the job is due: 90s, 15m, 2h, 7d."),
-    click.option("--at", "schedule_at", metavar="TIME", help="Time at which the job is due (ISO 8601)."),
+    click.option("--timeout", type=parse_duration, metavar="TIME", help="Time limit of an attempt: 30s, 5m."),
+    click.option(
+        "--in",
+        "schedule_in",
+        type=parse_duration,
+        metavar="TIME",
+        help="Delay until the job is due: 90s, 15m, 2h, 7d.",
+    ),
+    click.option(
+        "--at",
+        "schedule_at",
+        type=_parse_time,
+        metavar="TIME",
+        help="Time at which the job is due (ISO 8601).",
+    ),
     click.option("--context", help="Text that says why the job exists."),
 )
 """Options of a job that can be set when it is enqueued and changed while it waits."""
 
 
-def _changes(command: Any) -> Any:
-    for option in reversed(_CHANGES):
-        command = option(command)
-    return command
+def _add(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Return a decorator that adds options to a command."""
+    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 @click.command()
@@ -58,24 +77,29 @@ def _changes(command: Any) -> Any:
 @click.argument("fields", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--json", "payload", metavar="JSON", help="Whole payload as a JSON object.")
 @click.option("--queue", help="Queue to use instead of the job's own.")
-@_changes
+@_add(_CHANGES)
 @click.option("--tag", "tags", multiple=True, help="Tag of the job. Repeatable.")
 @click.option(
-    "--meta", "metadata", multiple=True, metavar="KEY=VALUE", help="Metadata of the job. Repeatable."
+    "--meta",
+    "metadata",
+    type=_parse_pair,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Metadata of the job. Repeatable.",
 )
 @click.option("--unique-key", help="Skip if an unfinished job with this name has this key.")
 @click.option("--wait", is_flag=True, help="Wait until the job ends and print its result.")
-@click.pass_obj
 @in_trio
 async def enqueue(
     setting: Setting, name: str, fields: tuple[str, ...], payload: str | None, **options: Any
 ) -> int:
     """Enqueue the job NAME with the given fields and print its id."""
     app = setting.app_with_jobs()
-    wait = options.pop("wait")
+    wait, metadata, unique_key = (options.pop(name) for name in ("wait", "metadata", "unique_key"))
+    options |= {"metadata": dict(metadata) or None, "unique": unique_key and jobrt.Unique(key=unique_key)}
     value = _value(app.registry.get(name), fields, payload)
     async with app.open_client() as jobs:
-        handle = await jobs.enqueue(value, **_options(options))
+        handle = await jobs.enqueue(value, **_given(options))
         if not wait:
             click.echo(f"{handle.id}" + (" (already enqueued)" if handle.duplicate else ""))
             return 0
@@ -98,11 +122,11 @@ async def _warn_if_unserved(jobs: Client, job_id: int) -> None:
 
 def _value(definition: JobDefinition, fields: tuple[str, ...], payload: str | None) -> Any:
     """Return the job value that the command line describes; raise `InvalidJob`."""
-    if payload is not None and fields:
-        msg = "KEY=VALUE and --json cannot be combined: use one of them"
-        raise click.UsageError(msg)
     if payload is None:
         return _from_fields(definition, fields)
+    if fields:
+        msg = "KEY=VALUE and --json cannot be combined: use one of them"
+        raise click.UsageError(msg)
     try:
         decoded = json.loads(payload)
     except json.JSONDecodeError as error:
@@ -126,38 +150,8 @@ def _from_fields(definition: JobDefinition, fields: tuple[str, ...]) -> Any:
     return definition.payload.parse(texts)
 
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    options = {name: value for name, value in given.items() if value not in (None, ())}
-    for name in ("schedule_in", "timeout"):
-        if name in options:
-            options[name] = parse_duration(options[name])
-    if "schedule_at" in options:
-        options["schedule_at"] = _parse_time(options["schedule_at"])
-    if "metadata" in options:
-        options["metadata"] = dict(_parse_pair(text) for text in options["metadata"])
-    if "unique_key" in options:
-        options["unique"] = jobrt.Unique(key=options.pop("unique_key"))
-    return options
-
-
-def _parse_time(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        msg = f"--at {text!r} is not a time: write it as 2030-01-31T12:00:00+01:00"
-        raise click.BadParameter(msg) from None
-    return found if found.tzinfo is not None else found.astimezone()
-
-
-def _parse_pair(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        msg = f"--meta {text!r} has no value: write KEY=VALUE"
-        raise click.BadParameter(msg)
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
 @click.command("jobs")
@@ -175,7 +169,6 @@ def _parse_pair(text: str) -> tuple[str, Any]:
 )
 @click.option("--count", "only_count", is_flag=True, help="Print only the number of matching jobs.")
 @JSON_OPTION
-@click.pass_obj
 @in_trio
 async def list_jobs(
     setting: Setting,
@@ -195,13 +188,12 @@ async def list_jobs(
     if as_json:
         print_json(found)
     else:
-        print_rows(JOB_COLUMNS, [job_row(job) for job in found], empty="no job matches")
+        print_jobs(found)
 
 
 @click.command()
 @click.argument("job_id", type=int)
 @JSON_OPTION
-@click.pass_obj
 @in_trio
 async def show(setting: Setting, job_id: int, as_json: bool) -> None:
     """Show everything about a job, including each attempt."""
@@ -229,27 +221,18 @@ async def show(setting: Setting, job_id: int, as_json: bool) -> None:
 def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
     data = jsonable(job)
     limit = ", no limit" if job.max_attempts is None else f" of {job.max_attempts}"
-    facts = [
-        ("queue", f"{job.queue}, priority {job.priority}"),
-        ("attempt", f"{job.attempt}{limit}"),
-        ("created", local_time(job.created_at)),
-        ("due", local_time(job.schedule_at)),
-        ("started", local_time(job.started_at)),
-        ("finished", local_time(job.finished_at)),
-    ]
+    facts = [("queue", f"{job.queue}, priority {job.priority}"), ("attempt", f"{job.attempt}{limit}")]
+    times = {"created": job.created_at, "due": job.schedule_at, "started": job.started_at}
+    facts += [(name, local_time(time)) for name, time in {**times, "finished": job.finished_at}.items()]
     if job.progress is not None:
         total = "" if job.progress.total is None else f" of {job.progress.total:g}"
         facts.append(("progress", f"{job.progress.done:g}{total} {job.progress.note}"))
-    facts += [
-        (name.replace("_", " "), str(data[name]))
-        for name in ("worker", "cancel_reason", "context")
-        if data[name] is not None
-    ]
-    facts += [
-        (name, json.dumps(data[name], ensure_ascii=False))
-        for name in ("args", "metadata", "tags", "saved", "result")
-        if data[name] not in (None, {}, [])
-    ]
+    for name in ("worker", "cancel_reason", "context"):
+        if data[name] is not None:
+            facts.append((name.replace("_", " "), str(data[name])))
+    for name in ("args", "metadata", "tags", "saved", "result"):
+        if data[name] not in (None, {}, []):
+            facts.append((name, json.dumps(data[name], ensure_ascii=False)))
     return facts
 
 
@@ -264,16 +247,15 @@ def _bulk(
     verb: str,
     operation: Callable[..., Awaitable[int]],
     *,
-    help_text: str,
+    summary: str,
     options: Sequence[Callable[[Any], Any]] = (),
 ) -> click.Command:
     """Return a command that applies an operation to jobs, selected by id or by options."""
 
-    @click.command(verb, help=help_text)
+    @click.command(verb, help=f"{summary} Select them by id or by options.")
     @click.argument("ids", nargs=-1, type=int)
     @selection_options
     @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-    @click.pass_obj
     @in_trio
     async def command(
         setting: Setting, ids: tuple[int, ...], where: Where | None, yes: bool, **options: Any
@@ -295,13 +277,11 @@ def _bulk(
             click.echo(jobs_in_words(count))
         return int(bool(refused))
 
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _add(options)(command)  # type: ignore[no-any-return]  # click's decorators are untyped
 
 
 async def _update(jobs: Client, job: int | Where, **options: Any) -> int:
-    changes = _options(options)
+    changes = _given(options)
     if "queue_to" in changes:
         changes["queue"] = changes.pop("queue_to")
     if not changes:
@@ -310,22 +290,14 @@ async def _update(jobs: Client, job: int | Where, **options: Any) -> int:
     return await jobs.update(job, **changes)
 
 
+_REASON = click.option("--reason", default="", help="Reason to store with the job.")
+_QUEUE = click.option("--to", "queue_to", metavar="QUEUE", help="Move to this queue.")
 COMMANDS = (
     enqueue,
     list_jobs,
     show,
-    _bulk(
-        "cancel",
-        Client.cancel,
-        help_text="Cancel jobs, including running jobs. Select them by id or by options.",
-        options=[click.option("--reason", default="", help="Reason to store with the job.")],
-    ),
-    _bulk("rerun", Client.rerun, help_text="Run finished jobs again. Select them by id or by options."),
-    _bulk("delete", Client.delete, help_text="Delete jobs. Select them by id or by options."),
-    _bulk(
-        "update",
-        _update,
-        help_text="Change waiting jobs. Select them by id or by options.",
-        options=[click.option("--to", "queue_to", metavar="QUEUE", help="Move to this queue."), *_CHANGES],
-    ),
+    _bulk("cancel", Client.cancel, summary="Cancel jobs, including running jobs.", options=[_REASON]),
+    _bulk("rerun", Client.rerun, summary="Run finished jobs again."),
+    _bulk("delete", Client.delete, summary="Delete jobs."),
+    _bulk("update", _update, summary="Change waiting jobs.", options=[_QUEUE, *_CHANGES]),
 )

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import click
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from jobrt._core.attempts import only_leaf
+from jobrt._core.job import JobRecord
 from jobrt._views.words import attempt_in_words, due_in_words
 from jobrt.errors import JobrtError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-
 _PIPE_WIDTH = 1000
 _ARGS_WIDTH = 60
+_JOB_COLUMNS = ("id", "name", "queue", "state", "priority", "attempt", "due", "args")
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -46,6 +53,14 @@ def console() -> Console:
     return Console(highlight=False, width=None if on_terminal() else _PIPE_WIDTH)
 
 
+def progress_bars(*columns: ProgressColumn, transient: bool = False) -> Progress | None:
+    """Return progress bars with additional columns, or None if standard output or error is not a terminal."""
+    if not (on_terminal() and sys.stderr.isatty()):
+        return None
+    usual = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*usual, *columns, transient=transient)
+
+
 def jsonable(value: Any) -> Any:
     """Return a record as values that `json` can encode."""
     if attrs.has(type(value)):
@@ -54,9 +69,7 @@ def jsonable(value: Any) -> Any:
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [jsonable(item) for item in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def print_json(value: Any) -> None:
@@ -93,13 +106,13 @@ def local_time(moment: datetime | None) -> str:
     return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def job_row(job: Any, *, now: datetime | None = None) -> list[Any]:
-    """Return a job as a row of `JOB_COLUMNS`."""
-    now = now or datetime.now(UTC)
-    due, attempts = due_in_words(job, now), attempt_in_words(job)
+def print_jobs(jobs: Iterable[JobRecord]) -> None:
+    """Print a table of jobs."""
+    print_rows(_JOB_COLUMNS, [_job_row(job) for job in jobs], empty="no job matches")
+
+
+def _job_row(job: JobRecord) -> list[Any]:
+    due, attempts = due_in_words(job, datetime.now(UTC)), attempt_in_words(job)
     args = json.dumps(job.args, ensure_ascii=False)
-    shown = args if len(args) <= _ARGS_WIDTH else args[: _ARGS_WIDTH - 3] + "…"
+    shown = args if len(args) <= _ARGS_WIDTH else f"{args[: _ARGS_WIDTH - 3]}…"
     return [job.id, job.name, job.queue, job.state.value, job.priority, attempts, due, shown]
-
-
-JOB_COLUMNS = ("id", "name", "queue", "state", "priority", "attempt", "due", "args")

@@ -16,7 +16,8 @@ import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
 
 import attrs
 import click
@@ -25,15 +26,9 @@ import trio
 from jobrt._supervision.child import log_event
 from jobrt._supervision.records import ChildRestarting, ChildSetAside, ChildStuck, SupervisionEvent
 from jobrt._supervision.supervisor import Supervisor
-from jobrt.cli.database_wait import wait_for_database
-from jobrt.cli.startup import StartupReport, start_process
+from jobrt.app import App
+from jobrt.cli.startup import StartupReport, start_process, wait_for_database
 from jobrt.errors import JobrtError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
-
-    from jobrt.app import App
-
 
 _EXIT_SECONDS: Final = 6.0
 """Seconds that a process may take to exit after the grace period. Its own limit is five."""

@@ -1,46 +1,35 @@
-"""The `queues` commands."""
+"""The `queues` and `stats` commands."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import click
 
-from jobrt._client import Client
-from jobrt._views.queues import view_queues
+from jobrt._client import Client, JobTotals
+from jobrt._views.status import view_queues
 from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows
 from jobrt.cli.setting import Setting, in_trio
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from jobrt._core.queues import QueueStatus
-
-
 COLUMNS = ("queue", "due", "oldest", "scheduled", "retryable", "running", "workers", "slots", "state")
+_COUNTS = ("enqueued", "completed", "failed", "dead", "cancelled")
+_STATS_COLUMNS = ("queue", "job", "period", *_COUNTS, "mean", "median", "p95")
 
 
 async def queue_rows(jobs: Client, *, limit: int | None = None) -> list[list[Any]]:
     """Return each queue as a row of `COLUMNS`; jobs are counted up to `limit`, as by `Client.queues`."""
-    return [
-        [
-            view.status.name,
-            _count(view.status.available, view.status),
-            age(view.status.oldest_due),
-            _count(view.status.scheduled, view.status),
-            _count(view.status.retryable, view.status),
-            view.status.executing,
-            view.workers,
-            view.slots,
-            view.state,
-        ]
-        for view in view_queues(await jobs.queues(limit=limit), await jobs.workers())
-    ]
-
-
-def _count(number: int, queue: QueueStatus) -> str:
-    return f"{number}+" if queue.more else str(number)
+    rows: list[list[Any]] = []
+    for view in view_queues(await jobs.queues(limit=limit), await jobs.workers()):
+        queue, more = view.status, "+" if view.status.more else ""
+        due, oldest = f"{queue.available}{more}", age(queue.oldest_due)
+        waiting = [f"{queue.scheduled}{more}", f"{queue.retryable}{more}"]
+        rows.append(
+            [queue.name, due, oldest, *waiting, queue.executing, view.workers, view.slots, view.state]
+        )
+    return rows
 
 
 @click.group("queues", invoke_without_command=True, short_help="Show, pause, resume and scale queues.")
@@ -49,7 +38,7 @@ def _count(number: int, queue: QueueStatus) -> str:
 def queues(context: click.Context, as_json: bool) -> None:
     """Show the queues: due jobs, how long the oldest has been due, running jobs."""
     if context.invoked_subcommand is None:
-        _show(context.obj, as_json)
+        _show(as_json)
 
 
 @in_trio
@@ -62,7 +51,7 @@ async def _show(setting: Setting, as_json: bool) -> None:
 
 
 async def _change(
-    setting: Setting, queue: str, change: Callable[..., Awaitable[object]], *arguments: object
+    setting: Setting, queue: str, change: Callable[[Client, str], Awaitable[object]], *, done: str
 ) -> None:
     """Change a queue; warn if it is unknown, which may be a misspelling or a queue that is used later."""
     app = setting.app()
@@ -71,33 +60,29 @@ async def _change(
         known.update(name for row in await jobs.workers() for name in row.info.queues)
         if queue not in known:
             click.echo(f"jobrt: warning: no job, worker or application uses queue {queue!r} yet", err=True)
-        await change(jobs, queue, *arguments)
+        await change(jobs, queue)
+    click.echo(f"queue {queue} is {done}")
 
 
 @queues.command()
 @click.argument("queue")
-@click.pass_obj
 @in_trio
 async def pause(setting: Setting, queue: str) -> None:
     """Pause QUEUE on all workers until it is resumed."""
-    await _change(setting, queue, Client.pause)
-    click.echo(f"queue {queue} is paused on all workers; running jobs continue")
+    await _change(setting, queue, Client.pause, done="paused on all workers; running jobs continue")
 
 
 @queues.command()
 @click.argument("queue")
-@click.pass_obj
 @in_trio
 async def resume(setting: Setting, queue: str) -> None:
     """Resume QUEUE on all workers."""
-    await _change(setting, queue, Client.resume)
-    click.echo(f"queue {queue} is resumed")
+    await _change(setting, queue, Client.resume, done="resumed")
 
 
 @queues.command()
 @click.argument("queue")
 @click.argument("concurrency")
-@click.pass_obj
 @in_trio
 async def scale(setting: Setting, queue: str, concurrency: str) -> None:
     """Set how many jobs of QUEUE each worker runs at once.
@@ -107,8 +92,42 @@ async def scale(setting: Setting, queue: str, concurrency: str) -> None:
     if concurrency != "default" and not concurrency.isdecimal():
         msg = f"CONCURRENCY is {concurrency!r}: use a number above zero, or default"
         raise click.BadParameter(msg)
-    await _change(setting, queue, Client.scale, None if concurrency == "default" else int(concurrency))
-    click.echo(f"queue {queue} is scaled to {concurrency}")
+    number = None if concurrency == "default" else int(concurrency)
+    await _change(
+        setting, queue, lambda jobs, name: jobs.scale(name, number), done=f"scaled to {concurrency}"
+    )
 
 
-COMMANDS = (queues,)
+@click.command(short_help="Show statistics by hour, day, month and in total.")
+@JSON_OPTION
+@in_trio
+async def stats(setting: Setting, as_json: bool) -> None:
+    """Show how many jobs were enqueued, completed, failed, discarded (dead) and cancelled.
+
+    Periods are the current hour, day and month in UTC, and all time. Run times are those of completed jobs; the
+    median and the 95th percentile are rough estimates.
+    """
+    async with setting.app().open_client() as jobs:
+        totals = await jobs.totals()
+    if as_json:
+        print_json(totals)
+    else:
+        rows = [row for job in totals for row in _stats_rows(job)]
+        print_rows(_STATS_COLUMNS, rows, empty="no statistics yet")
+
+
+def _stats_rows(job: JobTotals) -> Iterator[list[object]]:
+    periods = {"this hour": job.hour, "today": job.day, "this month": job.month, "all time": job.all_time}
+    for period, counts in periods.items():
+        numbers = [getattr(counts, name) for name in _COUNTS]
+        times = [_seconds(value) for value in (counts.mean, counts.quantile(0.5), counts.quantile(0.95))]
+        yield [job.queue, job.name, period, *numbers, *times]
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "over 17 min" if math.isinf(value) else f"{value:.3g} s"
+
+
+COMMANDS = (queues, stats)

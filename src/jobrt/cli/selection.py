@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import click
 
+from jobrt._client import Client
+from jobrt._core.where import Where
 from jobrt._views import filters
 from jobrt._views.words import jobs_in_words
-from jobrt.cli.output import JOB_COLUMNS, job_row, print_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import timedelta
-
-    from jobrt._client import Client
-    from jobrt._core.where import Where
-
+from jobrt.cli.output import print_jobs
 
 T = TypeVar("T")
 
@@ -40,46 +36,26 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
-        options = {name: kwargs.pop(name) for name in _OPTION_NAMES}
-        return command(*args, where=_parse(filters.build_filter, prefix="--", **options), **kwargs)
+        given = {name: kwargs.pop(name) or () for name in filters.FIELDS}
+        given |= {name: (text,) for name, text in given.items() if isinstance(text, str)}
+        return command(*args, where=_parse(filters.build_filter, given, prefix="--"), **kwargs)
 
-    for option in reversed(_OPTIONS):
-        run = option(run)
+    for name, metavar, help_text in reversed(_OPTIONS):
+        repeatable = name in filters.REPEATABLE
+        run = click.option(f"--{name}", multiple=repeatable, metavar=metavar, help=help_text)(run)
     return run
 
 
-_OPTION_NAMES = (
-    *("states", "queues", "names", "tags", "workers"),
-    *("args_equal", "metadata_equal", "since", "before"),
-)
 _OPTIONS = (
-    click.option("--state", "states", multiple=True, help="Jobs in this state. Repeatable."),
-    click.option("--queue", "queues", multiple=True, help="Jobs in this queue. Repeatable."),
-    click.option("--name", "names", multiple=True, help="Jobs with this name. Repeatable."),
-    click.option(
-        "--tag", "tags", multiple=True, help="Jobs with this tag. If repeated, with all these tags."
-    ),
-    click.option("--worker", "workers", multiple=True, help="Jobs that this worker runs, or ran last."),
-    click.option(
-        "--args",
-        "args_equal",
-        multiple=True,
-        metavar="FIELD=VALUE",
-        help="Jobs whose payload field has this value. Repeatable.",
-    ),
-    click.option(
-        "--meta",
-        "metadata_equal",
-        multiple=True,
-        metavar="FIELD=VALUE",
-        help="Jobs whose metadata field has this value. Repeatable.",
-    ),
-    click.option(
-        "--since", metavar="TIME", help="Jobs enqueued after this time, or within the last 15m, 2h, 7d."
-    ),
-    click.option(
-        "--before", metavar="TIME", help="Jobs enqueued before this time, or longer than 15m, 2h, 7d ago."
-    ),
+    ("state", None, "Jobs in this state. Repeatable."),
+    ("queue", None, "Jobs in this queue. Repeatable."),
+    ("name", None, "Jobs with this name. Repeatable."),
+    ("tag", None, "Jobs with this tag. If repeated, with all these tags."),
+    ("worker", None, "Jobs that this worker runs, or ran last."),
+    ("args", "FIELD=VALUE", "Jobs whose payload field has this value. Repeatable."),
+    ("meta", "FIELD=VALUE", "Jobs whose metadata field has this value. Repeatable."),
+    ("since", "TIME", "Jobs enqueued after this time, or within the last 15m, 2h, 7d."),
+    ("before", "TIME", "Jobs enqueued before this time, or longer than 15m, 2h, 7d ago."),
 )
 
 
@@ -97,7 +73,7 @@ async def confirm(jobs: Client, where: Where, *, verb: str, yes: bool) -> bool:
     if yes:
         return True
     first = await jobs.query(where, order_by="id", limit=5, details=False)
-    print_rows(JOB_COLUMNS, [job_row(job) for job in first], empty="")
+    print_jobs(first)
     if count > len(first):
         click.echo(f"… and {count - len(first)} more")
     if not sys.stdin.isatty():

@@ -7,7 +7,8 @@ import importlib
 import operator
 import os
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import attrs
 import click
@@ -15,17 +16,12 @@ import trio
 
 from jobrt.app import App
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import Any
-
-
 R = TypeVar("R")
 
 
 @attrs.frozen
 class Setting:
-    """Values of ``--app`` (the application's address) and ``--url``."""
+    """Values of ``--app`` (``address``) and ``--url``."""
 
     address: str | None
     url: str | None
@@ -83,8 +79,9 @@ def _load(address: str) -> App:
 
 
 def in_trio(function: Callable[..., Awaitable[R]]) -> Callable[..., R]:
-    """Turn an async function into a command that runs it in Trio."""
+    """Turn an async function into a command that runs it in Trio, with the `Setting` as its first argument."""
 
+    @click.pass_obj
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> R:
         return trio.run(functools.partial(function, *args, **kwargs))

@@ -1,4 +1,4 @@
-"""Startup report of a worker process: it tells its parent that it is up, or why it failed to start.
+"""Startup of a worker process: waiting for the database, and the report to the parent process.
 
 The child has the writing end of a pipe. It writes one line and closes the pipe::
 
@@ -11,26 +11,65 @@ Only the parent prints the report. Otherwise eight processes would print the sam
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 import click
 import trio
 
+from jobrt.app import App
 from jobrt.cli.output import in_one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
+from jobrt.errors import StorageUnavailable
+from jobrt.events import Event, StorageDown, StorageUp
+from jobrt.logs import log, log_event
 
 _UP: Final = "up"
 _NOT_UP: Final = "not up: "
 
 REPORT_OPTION = click.option("--report", type=int, hidden=True, help="File descriptor of the parent's pipe.")
 """Descriptor of the pipe. An environment variable would be inherited by the processes that jobs start."""
+
+
+@attrs.define(eq=False)
+class _Outage:
+    """Subscriber that limits how long an outage of the database may last."""
+
+    seconds: float
+    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    error: str = ""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StorageUp):
+            self.scope.deadline = math.inf
+        if not isinstance(event, StorageDown):
+            log_event(event)
+            return
+        self.error = event.error
+        self.scope.deadline = trio.current_time() + self.seconds
+        if self.seconds > 0:
+            limit = "" if math.isinf(self.seconds) else f" for {self.seconds:g} s"
+            log(event, suffix=f"; retrying{limit}")
+
+
+async def wait_for_database(app: App, *, seconds: float) -> None:
+    """Return when the app's database can be used. The wait is logged and limited, because the URL may be wrong.
+
+    Raises:
+        StorageUnavailable: the database is still unavailable after `seconds`. With 0 it is tried once.
+        StorageError: waiting will not help.
+
+    """
+    outage = _Outage(seconds)
+    with app.events.subscribed(outage), outage.scope:
+        async with app.await_storage():
+            return
+    message = f"{outage.error}; gave up after {seconds:g} s" if seconds > 0 else outage.error
+    raise StorageUnavailable(message)
 
 
 # ---------------------------------------------------------------------- in the child

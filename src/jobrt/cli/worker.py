@@ -6,26 +6,20 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 import attrs
 import click
 import trio
 
 from jobrt._runtime.plan import choose_queues
-from jobrt.cli.database_wait import wait_for_database
+from jobrt._runtime.worker import Worker
+from jobrt.app import App
 from jobrt.cli.processes import serve_processes
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.cli.startup import REPORT_OPTION, StartupReporter, report_startup
+from jobrt.cli.startup import REPORT_OPTION, StartupReporter, report_startup, wait_for_database
 from jobrt.logs import JsonFormatter, log_event
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from jobrt._runtime.worker import Worker
-    from jobrt.app import App
-
 
 _CLEANUP_SECONDS = 4.0
 """Seconds after the grace period until attempts that do not end are reported and the process exits."""
@@ -62,7 +56,6 @@ _CLEANUP_SECONDS = 4.0
     help="Format of log lines.",
 )
 @REPORT_OPTION
-@click.pass_obj
 @in_trio
 async def worker(
     setting: Setting,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import trio
@@ -11,28 +12,24 @@ from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import jobrt
+from jobrt._client import Client
+from jobrt._storage.contract import WorkerRow
 from jobrt._views.findings import COUNT_LIMIT
-from jobrt._views.jobs import cancel_phase, cancel_phases
-from jobrt._views.words import age, progress_in_words
+from jobrt._views.status import cancel_phase, cancel_phases
+from jobrt._views.trees import headline, tree_lines
+from jobrt._views.words import age, notice_in_words, progress_in_words
 from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
 from jobrt.cli.queues import COLUMNS, queue_rows
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.cli.trees import draw_trees, plain_lines
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jobrt._client import Client
-
 
 _RUNNING_LIMIT = 15
 
 
 @click.command(short_help="Show the supervision tree of each worker.")
 @JSON_OPTION
-@click.pass_obj
 @in_trio
 async def workers(setting: Setting, as_json: bool) -> None:
     """Show the supervision tree of each worker: states, restarts, last errors."""
@@ -46,8 +43,46 @@ async def workers(setting: Setting, as_json: bool) -> None:
         console().print(draw_trees(found))
     else:
         for row in found:
-            for line in plain_lines(row):
+            for line in _plain_lines(row):
                 click.echo(line)
+
+
+def _plain_lines(row: WorkerRow) -> Iterator[str]:
+    """Return a worker's tree as lines for a pipe."""
+    yield headline(row, datetime.now(UTC))
+    for line in tree_lines(row, datetime.now(UTC)):
+        words = [line.name, line.state, line.load]
+        words += [f"restarts {line.restarts}"] * bool(line.restarts)
+        words += [f"last error: {line.error}"] * bool(line.error)
+        words += [f"for {line.since}"] * bool(line.since)
+        yield "  " * line.depth + "  ".join(filter(None, words))
+    for notice in row.info.notices:
+        yield f"  watchdog: {notice_in_words(notice)}"
+
+
+def draw_trees(rows: Sequence[WorkerRow], *, height: int | None = None) -> Group:
+    """Draw the trees for a terminal. If they exceed `height` lines, omit children that are healthy and have no load."""
+    size = sum(1 + sum(1 for _ in tree_lines(row, datetime.now(UTC))) for row in rows)
+    brief = height is not None and size > height
+    return Group(*(part for row in rows for part in _draw_tree(row, brief=brief)))
+
+
+def _draw_tree(row: WorkerRow, *, brief: bool) -> Iterator[Text | Table]:
+    yield Text(headline(row, datetime.now(UTC)), style="bold" if row.alive else "bold red")
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    open_at: dict[int, bool] = {}
+    for line in tree_lines(row, datetime.now(UTC)):
+        if brief and not line.unhealthy and not line.load:
+            continue
+        open_at[line.depth] = not line.last
+        guide = "".join("│  " if open_at.get(depth) else "   " for depth in range(1, line.depth))
+        guide = "   " * line.depth if brief else guide + ("└─ " if line.last else "├─ ")
+        error = f"{'restarts ' + line.restarts if line.restarts else ''}  {line.error}".strip()
+        style = "red" if line.unhealthy else "" if line.load else "dim"
+        table.add_row(guide + line.name, line.state, line.since, line.load, error, style=style)
+    yield table
+    for notice in row.info.notices:
+        yield Text(f"   ! {notice_in_words(notice)}", style="yellow")
 
 
 @click.command()
@@ -60,7 +95,6 @@ async def workers(setting: Setting, as_json: bool) -> None:
     show_default=True,
     help="Time between updates.",
 )
-@click.pass_obj
 @in_trio
 async def top(setting: Setting, once: bool, every: float) -> None:
     """Watch queues, running jobs and workers. Press Ctrl-C to exit."""
@@ -68,10 +102,8 @@ async def top(setting: Setting, once: bool, every: float) -> None:
         if once or not on_terminal():
             console().print(await _draw(jobs))
             return
-        height = console().size.height
-        with Live(
-            await _draw(jobs, height=height), console=console(), screen=True, auto_refresh=False
-        ) as live:
+        first = await _draw(jobs, height=console().size.height)
+        with Live(first, console=console(), screen=True, auto_refresh=False) as live:
             while True:
                 await trio.sleep(every)
                 live.update(await _draw(jobs, height=console().size.height), refresh=True)
@@ -80,10 +112,10 @@ async def top(setting: Setting, once: bool, every: float) -> None:
 async def _draw(jobs: Client, *, height: int | None = None) -> Group:
     """Draw all tables, and the workers' trees in what remains of `height` lines."""
     running = await jobs.query(jobrt.where.state("executing"), order_by="schedule_at", limit=_RUNNING_LIMIT)
-    workers, queues = await jobs.workers(), await queue_rows(jobs, limit=COUNT_LIMIT)
+    found, queues = await jobs.workers(), await queue_rows(jobs, limit=COUNT_LIMIT)
     left = None if height is None else height - len(queues) - len(running) - 4
-    trees = draw_trees(workers, height=left)
-    return Group(_queue_table(queues), "", _running_table(running, cancel_phases(workers)), "", trees)
+    trees = draw_trees(found, height=left)
+    return Group(_queue_table(queues), "", _running_table(running, cancel_phases(found)), "", trees)
 
 
 def _queue_table(rows: list[list[Any]]) -> Table:
@@ -98,15 +130,12 @@ def _running_table(running: list[jobrt.JobRecord], phases: Mapping[int, str]) ->
     now = datetime.now(UTC)
     for job in running:
         since = age((now - job.started_at).total_seconds()) if job.started_at else "-"
-        name, queue, progress = escape(job.name), escape(job.queue), escape(_progress(job, phases))
-        table.add_row(str(job.id), name, queue, str(job.attempt), since, progress)
+        progress = progress_in_words(job.progress) if job.progress is not None else ""
+        if phase := cancel_phase(job, phases):
+            progress += f"  cancelling: {phase}"
+        cells = (str(job.id), job.name, job.queue, str(job.attempt), since, progress)
+        table.add_row(*map(escape, cells))
     return table
-
-
-def _progress(job: jobrt.JobRecord, phases: Mapping[int, str]) -> str:
-    progress = progress_in_words(job.progress) if job.progress is not None else ""
-    phase = cancel_phase(job, phases)
-    return f"{progress}  cancelling: {phase}" if phase else progress
 
 
 COMMANDS = (workers, top)

@@ -4,9 +4,9 @@
 
     serving    the server of ``python -m jobrt dashboard``
     site       `asgi`: routes and error pages
-    guard      who may read and who may act; headers; requests end when the browser has gone
-    overview · joblist · job · workers · crons       the pages            actions   what their buttons do
-    picks      filters in URLs                       render    templates and static files
+    guard      access control and security headers; cancels a request when the browser disconnects
+    pages      the pages                     actions   what their buttons do
+    selection  filters in URLs               render    templates and static files
 
 It needs an extra: ``pip install 'jobrt[dashboard]'``. `design/dashboard.md` gives the reasons for its design.
 """

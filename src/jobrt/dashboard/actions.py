@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
-import attrs
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
+from jobrt._client import Client
 from jobrt._core import where
+from jobrt._core.where import Where
 from jobrt._views.findings import COUNT_LIMIT
-from jobrt._views.jobs import apply_to_each
-from jobrt.dashboard.render import root_of
-from jobrt.dashboard.selection import parse_number, parse_selection
+from jobrt._views.status import apply_to_each
+from jobrt.dashboard.render import Site, root_of
+from jobrt.dashboard.selection import Selection, parse_number, parse_selection
 from jobrt.errors import InvalidFilter, JobNotFound
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from jobrt._client import Client
-    from jobrt._core.where import Where
-    from jobrt.dashboard.render import Site
-    from jobrt.dashboard.selection import Selection
-
 
 DONE: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again", "delete": "deleted"}
 """Result of each action on jobs, in words."""
@@ -45,15 +37,15 @@ async def confirm(site: Site, request: Request) -> Response:
     return site.page(
         request,
         "confirm.html",
-        action=_action(selection.rest),
+        action=_action(selection),
         selection=selection,
         count=await site.jobs.count(selected, limit=COUNT_LIMIT),
         first=await site.jobs.query(selected, order_by="id", limit=_PREVIEW_LIMIT, details=False),
     )
 
 
-def _action(rest: Mapping[str, str]) -> str:
-    action = rest.get("action", "")
+def _action(selection: Selection) -> str:
+    action = selection.rest.get("action", "")
     if action not in DONE:
         raise _unknown_action(action, DONE)
     return action
@@ -75,28 +67,22 @@ def _selected(selection: Selection) -> Where:
     return selection.where
 
 
-@attrs.frozen
-class _JobAction:
-    """Action to apply to one job, or to all jobs that match a filter."""
-
-    action: str
-    reason: str = ""
-
-    async def __call__(self, jobs: Client, job: int | Where) -> int:
-        match self.action:
-            case "cancel":
-                return await jobs.cancel(job, self.reason)
-            case "rerun":
-                return await jobs.rerun(job)
-            case _:
-                return await jobs.delete(job)
+async def _apply(jobs: Client, job: int | Where, *, action: str, reason: str) -> int:
+    """Apply an action to one job, or to all jobs that match a filter."""
+    match action:
+        case "cancel":
+            return await jobs.cancel(job, reason)
+        case "rerun":
+            return await jobs.rerun(job)
+        case _:
+            return await jobs.delete(job)
 
 
 async def change_jobs(site: Site, request: Request) -> Response:
     """Cancel, rerun or delete jobs, and redirect to a page that shows the result."""
     selection = parse_selection(await _form(request), also=("action", "reason", "page"), ids=True)
-    action, selected = _action(selection.rest), _selected(selection)
-    apply, root = _JobAction(action, selection.rest.get("reason", "")), root_of(request)
+    action, selected = _action(selection), _selected(selection)
+    apply, root = partial(_apply, action=action, reason=selection.rest.get("reason", "")), root_of(request)
     if selection.rest.get("page") == "job" and len(selection.ids) == 1 and action != "delete":
         await apply(site.jobs, selection.ids[0])
         return RedirectResponse(f"{root}/jobs/{selection.ids[0]}", 303)
@@ -106,15 +92,8 @@ async def change_jobs(site: Site, request: Request) -> Response:
         count, refused = await apply_to_each(site.jobs, selection.ids, apply)
         if refused:
             status = 404 if isinstance(refused[0], JobNotFound) else 409
-            return site.page(
-                request,
-                "refused.html",
-                status=status,
-                action=action,
-                done=DONE[action],
-                count=count,
-                refused=refused,
-            )
+            shown = {"action": action, "done": DONE[action], "count": count, "refused": refused}
+            return site.page(request, "refused.html", status=status, **shown)
     query = urlencode([*selection.pairs, ("done", action), ("count", count)])
     return RedirectResponse(f"{root}/jobs?{query}", 303)
 

@@ -1,10 +1,10 @@
-"""Access to the dashboard: who is let in, what other sites may not do, what browsers may do with the pages.
+"""Access control of the dashboard, and the security headers of its responses.
 
-Three attackers are kept out:
+It defends against three attacks:
 
-* a site whose page the operator visits: it can send forms, which differ from ours in their origin alone;
-* a name that is made to point here, under which a foreign page would have our origin: names have to be known;
-* where others can reach the dashboard, those without the password.
+* Cross-site requests: another site that the operator visits sends a form. Only its origin differs from ours.
+* DNS rebinding: another site's name points to this server, so its pages have our origin. Only known names are allowed.
+* Requests of other machines: they need the password.
 
 Why this is not Starlette's own middleware: `design/decisions/009-guard-formatter-backoff.md`.
 """
@@ -15,21 +15,16 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import attrs
 import trio
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _HEADERS: Final = {
@@ -45,7 +40,7 @@ _HEADERS: Final = {
 
 
 def _host_name(value: str) -> str:
-    """Return a ``Host`` header without its port, or nothing if it is not one."""
+    """Return the name in a ``Host`` header without its port, or ``""`` if the header is malformed."""
     try:
         return (urlsplit(f"//{value}").hostname or "").rstrip(".")
     except ValueError:
@@ -53,7 +48,7 @@ def _host_name(value: str) -> str:
 
 
 def is_known_host(value: str, names: frozenset[str]) -> bool:
-    """Return whether a ``Host`` header is a known name, or an address, which nobody can point elsewhere."""
+    """Return whether a ``Host`` header is a known name or an IP address, which DNS rebinding cannot use."""
     name = _host_name(value)
     if name in names or name == "localhost":
         return True
@@ -65,11 +60,11 @@ def is_known_host(value: str, names: frozenset[str]) -> bool:
 
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Return whether its browser says that a request comes from our own pages."""
+    """Return whether a request comes from our own pages, according to its browser."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
-    try:  # over plain HTTP to another machine, and before 2023, browsers send the origin alone
+    try:  # old browsers, and all over plain HTTP to another machine, send only the origin
         origin = urlsplit(headers.get("origin", "")).netloc
     except ValueError:
         return False
@@ -78,14 +73,9 @@ def is_same_origin(headers: Mapping[str, str]) -> bool:
 
 @attrs.frozen
 class Guard:
-    """ASGI application in front of the pages.
+    """ASGI application in front of the pages in ``app``.
 
-    Args:
-        app: the pages.
-        hosts: names by which the dashboard may be addressed.
-        password: what a client has to know; None for nothing.
-        read_only: refuse requests that change something.
-
+    ``hosts`` are the allowed host names. Without a ``password``, none is required. ``read_only`` refuses changes.
     """
 
     app: ASGIApp
@@ -94,7 +84,7 @@ class Guard:
     read_only: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Respond to a request."""
         if scope["type"] != "http":  # the pages have no lifespan and no web sockets
             await self.app(scope, receive, send)
             return
@@ -103,24 +93,26 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
         elif scope["method"] in _SAFE_METHODS:
-            await _answer_while_connected(self.app, scope, receive, send)
+            await _respond_while_connected(self.app, scope, receive, send)
         else:
-            await self.app(scope, receive, send)  # what a button has begun is carried out
+            await self.app(scope, receive, send)  # an action is completed even if the browser disconnects
 
     def _refusal(self, method: str, headers: Headers) -> Response | None:
         host = headers.get("host", "")
         if not is_known_host(host, self.hosts):
             remedy = "allow it with --allow-host, or asgi(…, hosts=…)"
-            return _refuse(400, f"the dashboard is not known as {_host_name(host)!r}: {remedy}")
+            return _refuse(400, f"the host name {_host_name(host)!r} is not allowed: {remedy}")
         if self.password is not None and not _has_password(headers, self.password):
             challenge = {"www-authenticate": 'Basic realm="jobrt", charset="UTF-8"'}
-            return PlainTextResponse("the dashboard needs its password\n", 401, challenge)
+            return PlainTextResponse("the dashboard requires a password\n", 401, challenge)
         if method in _SAFE_METHODS:
             return None
         if not is_same_origin(headers):
-            return _refuse(403, "this did not come from the dashboard's own pages: nothing was done")
+            return _refuse(
+                403, "this request does not come from a page of the dashboard: nothing was changed"
+            )
         if self.read_only:
-            return _refuse(403, "the dashboard is read-only: nothing was done")
+            return _refuse(403, "the dashboard is read-only: nothing was changed")
         return None
 
 
@@ -129,7 +121,7 @@ def _refuse(status: int, reason: str) -> Response:
 
 
 def _has_password(headers: Headers, password: str) -> bool:
-    """Return whether an ``Authorization`` header has the password, under any user name, in constant time."""
+    """Return whether the ``Authorization`` header has the password, with any user name, in constant time."""
     scheme, _, encoded = headers.get("authorization", "").partition(" ")
     try:
         credentials = base64.b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
@@ -140,7 +132,7 @@ def _has_password(headers: Headers, password: str) -> bool:
 
 
 def _digest(secret: bytes) -> bytes:
-    return hashlib.sha256(secret).digest()  # of a fixed length, so that the time tells nothing of the length
+    return hashlib.sha256(secret).digest()  # all have the same length, so the time does not reveal it
 
 
 def _add_headers(send: Send) -> Send:
@@ -156,23 +148,23 @@ def _add_headers(send: Send) -> Send:
     return send_with_headers
 
 
-async def _answer_while_connected(  # noqa: PLR0917 - the parameters of an ASGI application
+async def _respond_while_connected(  # noqa: PLR0917 - the parameters of an ASGI application
     app: ASGIApp, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Answer as long as the client is connected; when it goes, cancel what the answer waits for."""
+    """Respond to a request; cancel the response when the client disconnects."""
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_at_disconnect, receive, nursery.cancel_scope)
         try:
             await app(scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - raised below, as it is instead of in a group
+        except Exception as error:  # noqa: BLE001 - raised below, without an exception group
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
 
-async def _cancel_at_disconnect(receive: Receive, answer: trio.CancelScope) -> None:
+async def _cancel_at_disconnect(receive: Receive, response: trio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    answer.cancel()
+    response.cancel()

@@ -6,24 +6,20 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import attrs
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from jobrt._client import Client
 from jobrt._core.states import State
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from jobrt._client import Client
-    from jobrt.app import App
-
+from jobrt.app import App
 
 LIVE_HEADER: Final = "x-jobrt-live"
 """Request header with which our script asks for only the live parts of a page."""
@@ -68,23 +64,15 @@ _FILTERS: Final[dict[str, Any]] = {
     "query": urlencode,
     "since": since,
 }
-_GLOBALS: Final[dict[str, Any]] = {"states": [state.value for state in State], "version": _VERSION}
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("jobrt.dashboard"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(_FILTERS)
-    environment.globals.update(_GLOBALS)
-    return environment
-
-
-_TEMPLATES: Final = _environment()
+_TEMPLATES: Final = Environment(
+    loader=PackageLoader("jobrt.dashboard"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters.update(_FILTERS)
+_TEMPLATES.globals.update({"states": [state.value for state in State], "version": _VERSION})
 
 
 def root_of(request: Request) -> str:

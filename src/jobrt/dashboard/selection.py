@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import attrs
 
-from jobrt._views.filters import build_filter
+from jobrt._core.where import Where
+from jobrt._views.filters import FIELDS, REPEATABLE, build_filter
 from jobrt.errors import InvalidFilter
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from jobrt._core.where import Where
-
-
-_REPEATABLE: Final = {
-    "state": "states",
-    "queue": "queues",
-    "name": "names",
-    "tag": "tags",
-    "worker": "workers",
-    "args": "args_equal",
-    "meta": "metadata_equal",
-}
-_SINGLE: Final = ("since", "before")
-FIELDS: Final = (*_REPEATABLE, *_SINGLE)
 _LARGEST: Final = 2**63 - 1
 
 
 @attrs.frozen
 class Selection:
-    """Jobs selected by filters, which must all match, or by ids; `rest` holds the other parameters.
-
-    Times without an offset are in UTC, as on the pages.
-    """
+    """Jobs selected by filters, which must all match, or by ids; ``rest`` holds the other parameters."""
 
     filters: Mapping[str, tuple[str, ...]]
     ids: tuple[int, ...]
@@ -51,7 +33,7 @@ class Selection:
 def parse_selection(
     pairs: Iterable[tuple[str, str]], *, also: Collection[str] = (), ids: bool = False
 ) -> Selection:
-    """Parse key and value pairs; pairs with an empty value are ignored.
+    """Parse key and value pairs; pairs with an empty value are ignored. Times without an offset are in UTC.
 
     Args:
         pairs: the parameters of a URL or a form.
@@ -70,19 +52,14 @@ def parse_selection(
     if unknown:
         msg = f"unknown filter {unknown[0]!r}: use {', '.join(FIELDS)}"
         raise InvalidFilter(msg)
-    for key in {*_SINGLE, *also} & set(found):
-        if len(found[key]) > 1:
+    for key, values in found.items():
+        if len(values) > 1 and key not in {*REPEATABLE, "id"}:
             msg = f"{key} is given twice: give it once"
             raise InvalidFilter(msg)
     filters = {key: tuple(found[key]) for key in FIELDS if key in found}
     job_ids = tuple(parse_number("id", text) for text in found.get("id", ()))
-    return Selection(filters, job_ids, {key: found[key][0] for key in also if key in found}, _where(filters))
-
-
-def _where(filters: Mapping[str, tuple[str, ...]]) -> Where | None:
-    repeatable: dict[str, Any] = {option: filters.get(key, ()) for key, option in _REPEATABLE.items()}
-    single: dict[str, Any] = {key: filters[key][0] for key in _SINGLE if key in filters}
-    return build_filter(**repeatable, **single, zone=UTC)
+    rest = {key: found[key][0] for key in also if key in found}
+    return Selection(filters, job_ids, rest, build_filter(filters, zone=UTC))
 
 
 def parse_number(name: str, text: str) -> int:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import attrs
 import hypercorn.trio
 import trio
 from hypercorn.config import Config
+from hypercorn.typing import Framework
+from starlette.types import ASGIApp
 
+from jobrt.app import App
 from jobrt.dashboard.site import asgi
 from jobrt.errors import JobrtError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
-
-    from hypercorn.typing import Framework
-    from starlette.types import ASGIApp
-
-    from jobrt.app import App
-
 
 _GRACE: Final = 5.0
 """Seconds for requests to end after a signal, so that an action that has begun is completed."""

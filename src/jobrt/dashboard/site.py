@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from jobrt._client import Client
+from jobrt.app import App
+from jobrt.dashboard import pages
 from jobrt.dashboard.actions import change_cron, change_jobs, change_queue, confirm
-from jobrt.dashboard.crons import crons
 from jobrt.dashboard.guard import Guard
-from jobrt.dashboard.job import job
-from jobrt.dashboard.joblist import jobs_page
-from jobrt.dashboard.overview import overview
 from jobrt.dashboard.render import Site, is_live, static_file
-from jobrt.dashboard.workers import workers
 from jobrt.errors import (
     CronNotFound,
     InvalidFilter,
@@ -29,17 +30,6 @@ from jobrt.errors import (
     StorageError,
     StorageUnavailable,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp
-
-    from jobrt._client import Client
-    from jobrt.app import App
-
 
 _VIEW_SECONDS: Final = 5.0
 """Time limit for showing a page. Pages refresh every two seconds, so they have to be cheap."""
@@ -56,12 +46,7 @@ _STATUS: Final[dict[type[Exception], int]] = {
 
 
 def asgi(
-    app: App,
-    jobs: Client,
-    *,
-    hosts: Iterable[str] = (),
-    password: str | None = None,
-    read_only: bool = False,
+    app: App, jobs: Client, *, hosts: Iterable[str] = (), password: str | None = None, read_only: bool = False
 ) -> ASGIApp:
     """Return the dashboard as an ASGI application. Serve it under Trio, at any path.
 
@@ -74,23 +59,23 @@ def asgi(
         app: application whose jobs are shown. It defines which job names are known.
         jobs: open client of the application. The caller closes it after the last request.
         hosts: host names, without port, in the dashboard's URL. ``localhost`` and IP addresses are always allowed.
-        password: password for HTTP Basic authentication, with any user name. None allows every request: the
-            surrounding program checks who sends it.
+        password: password for HTTP Basic authentication, with any user name. With None, the surrounding program
+            must check who may send requests.
         read_only: whether to show everything but allow no changes.
 
     """
     site = Site(app, jobs, read_only)
     view = partial(_view, site)
-    pages = Starlette(
+    routes = Starlette(
         routes=[
-            Route("/", view(overview)),
-            Route("/jobs", view(jobs_page)),
+            Route("/", view(pages.overview)),
+            Route("/jobs", view(pages.job_list)),
             Route("/jobs/confirm", view(confirm)),
             Route("/jobs/change", partial(change_jobs, site), methods=["POST"]),
-            Route("/jobs/{id:int}", view(job)),
+            Route("/jobs/{id:int}", view(pages.job)),
             Route("/queues/change", partial(change_queue, site), methods=["POST"]),
-            Route("/workers", view(workers)),
-            Route("/cron", view(crons)),
+            Route("/workers", view(pages.workers)),
+            Route("/cron", view(pages.crons)),
             Route("/cron/change", partial(change_cron, site), methods=["POST"]),
             Route("/static/{name}", static_file),
         ],
@@ -99,7 +84,7 @@ def asgi(
             **{kind: partial(_failed, site) for kind in _STATUS},
         },
     )
-    return Guard(pages, frozenset(name.lower() for name in hosts), password, read_only)
+    return Guard(routes, frozenset(name.lower() for name in hosts), password, read_only)
 
 
 def _view(
@@ -123,21 +108,17 @@ async def _refused(site: Site, request: Request, error: Exception) -> Response:
 async def _failed(site: Site, request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
     title, message = "", str(error)
-    match error:
-        case trio.TooSlowError():
-            title = "Query timed out"
-            message = (
-                f"this took longer than {_VIEW_SECONDS:g} s: narrow the filter by state, queue, name or time"
-            )
-        case StorageUnavailable():
-            title, message = "Database unavailable", f"the database is unavailable: {error}"
-        case _:
-            pass
+    if isinstance(error, trio.TooSlowError):
+        title = "Query timed out"
+        remedy = "narrow the filter by state, queue, name or time"
+        message = f"this took longer than {_VIEW_SECONDS:g} s: {remedy}"
+    elif isinstance(error, StorageUnavailable):
+        title, message = "Database unavailable", f"the database is unavailable: {error}"
     return _problem(site, request, message=message, status=status, title=title)
 
 
 def _problem(site: Site, request: Request, *, message: str, status: int, title: str = "") -> Response:
-    """Return an error page. Our script gets one line, which it shows above the page."""
+    """Return an error page, or only the message for our script, which shows it above the page."""
     if is_live(request):
         return PlainTextResponse(message, status)
     title = title or HTTPStatus(status).phrase.capitalize()

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
+from jobrt._client import Client
 from jobrt._core.states import State
-from jobrt._registry import definition_of
+from jobrt._registry import FunctionJob, Job, definition_of
 from jobrt._runtime.perform import perform as perform_job
 from jobrt.app import App
 from jobrt.events import Event, JobEnded
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
-
-    from jobrt._client import Client
-    from jobrt._registry import FunctionJob, Job
-
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 """Default start time of a test's database clock. It is fixed, so that tests do not depend on the date."""
@@ -34,10 +29,7 @@ def set_clock(app: App, *, start: datetime = START) -> None:
 
 @asynccontextmanager
 async def open_app(
-    jobs: App | Iterable[type[Job] | FunctionJob[Any, Any]] = (),
-    *,
-    start: datetime = START,
-    **settings: Any,
+    jobs: App | Iterable[type[Job] | FunctionJob[Any, Any]] = (), *, start: datetime = START, **settings: Any
 ) -> AsyncGenerator[tuple[App, Client]]:
     """Open an app on a fresh in-memory database, and a client of it.
 
@@ -99,9 +91,5 @@ async def perform(job: Job, *, state: Any = None) -> Any:
         definition = definition_of(type(job))
         async with app.open_storage() as storage:
             return await perform_job(
-                definition,
-                definition.encode(job),
-                scratch=storage,
-                state=state,
-                client=client,
+                definition, definition.encode(job), scratch=storage, state=state, client=client
             )

@@ -24,25 +24,21 @@ To use other settings in one test, mark it with ``@pytest.mark.jobrt(jobs=[…],
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import pytest
 
+from jobrt._client import Client
 from jobrt.app import App
+from jobrt.events import Event
 from jobrt.testing.fresh import open_app
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from jobrt._client import Client
-    from jobrt.events import Event
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line(
-        "markers",
-        "jobrt(app=None, **settings): the app that jobrt_app copies, or its settings.",
+        "markers", "jobrt(app=None, **settings): the app that jobrt_app copies, or its settings."
     )
 
 

@@ -1,0 +1,138 @@
+"""Pages that show something: the overview, the list of jobs, one job, the workers and the cron entries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from jobrt._client import Client
+from jobrt._core import where
+from jobrt._core.queues import QueueStatus
+from jobrt._core.states import FINAL, State
+from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
+from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_queues, watchdog_notices
+from jobrt._views.trees import tree_lines, worker_condition
+from jobrt._views.words import jobs_in_words, notice_in_words
+from jobrt.dashboard.actions import DONE
+from jobrt.dashboard.render import Site, root_of
+from jobrt.dashboard.selection import parse_number, parse_selection
+from jobrt.errors import InvalidFilter
+
+_RUNNING_LIMIT: Final = 15
+_PAGE_SIZE: Final = 50
+_ORDERS: Final = {"newest": "-id", "oldest": "id"}
+
+
+async def overview(site: Site, request: Request) -> Response:
+    """Return the overview page: problems, jobs by state, queues and running jobs."""
+    snapshot = await take_snapshot(site.jobs)
+    running = await site.jobs.query(where.state("executing"), order_by="schedule_at", limit=_RUNNING_LIMIT)
+    phases, now = cancel_phases(snapshot.workers), datetime.now(UTC)
+    return site.page(
+        request,
+        "overview.html",
+        findings=list(examine(snapshot, names=site.app.registry.names, now=now)),
+        totals=await _totals(site.jobs, snapshot.queues),
+        queues=view_queues(snapshot.queues, snapshot.workers),
+        running=[(record, cancel_phase(record, phases)) for record in running],
+    )
+
+
+async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tuple[int, bool]]:
+    """Return the number of jobs in each state, and whether there are more than were counted."""
+    more = any(queue.more for queue in queues)
+    totals = {
+        "scheduled": (sum(queue.scheduled for queue in queues), more),
+        "available": (sum(queue.available for queue in queues), more),
+        "executing": (sum(queue.executing for queue in queues), False),
+        "retryable": (sum(queue.retryable for queue in queues), more),
+    }
+    for state in (State.COMPLETED, State.CANCELLED, State.DISCARDED):
+        count = await jobs.count(where.state(state), limit=COUNT_LIMIT)
+        totals[state.value] = (count, count == COUNT_LIMIT)
+    return totals
+
+
+async def job_list(site: Site, request: Request) -> Response:
+    """Return a page of jobs, newest first by default. The filters are in the URL."""
+    pairs = request.query_params.multi_items()
+    if not all(value for _, value in pairs):  # keep the empty fields of forms out of URLs that people share
+        filled = urlencode([(key, value) for key, value in pairs if value])
+        return RedirectResponse(f"{root_of(request)}/jobs{'?' if filled else ''}{filled}", 303)
+    selection = parse_selection(pairs, also=("order", "after", "done", "count"))
+    order = selection.rest.get("order", "newest")
+    if order not in _ORDERS:
+        msg = f"order is {order!r}: use newest or oldest"
+        raise InvalidFilter(msg)
+    after = parse_number("after", selection.rest["after"]) if "after" in selection.rest else None
+    found = await site.jobs.query(
+        selection.where, order_by=_ORDERS[order], limit=_PAGE_SIZE + 1, after=after, details=False
+    )
+    shown = found[:_PAGE_SIZE]
+    kept = selection.pairs + ([("order", order)] if order != "newest" else [])
+    return site.page(
+        request,
+        "jobs.html",
+        jobs=shown,
+        selection=selection,
+        order=order,
+        first=urlencode(kept) if after is not None else None,
+        following=urlencode([*kept, ("after", shown[-1].id)]) if len(found) > _PAGE_SIZE else None,
+        done=_done(selection.rest),
+    )
+
+
+def _done(rest: Mapping[str, str]) -> str | None:
+    """Return the result of the action that led to this page, in words."""
+    done, count = rest.get("done", ""), rest.get("count", "")
+    if done not in DONE or not re.fullmatch("[0-9]{1,18}", count):
+        return None
+    return f"{jobs_in_words(int(count))} {DONE[done]}"
+
+
+async def job(site: Site, request: Request) -> Response:
+    """Return a job's page; raise `JobNotFound`."""
+    record = await site.jobs.get(request.path_params["id"])
+    running = record.state is State.EXECUTING
+    found = await site.jobs.workers() if running else []
+    return site.page(
+        request,
+        "job.html",
+        job=record,
+        final=record.state in FINAL,
+        running=running,
+        phase=cancel_phase(record, cancel_phases(found)),
+        notices=list(watchdog_notices(record, found)),
+    )
+
+
+async def workers(site: Site, request: Request) -> Response:
+    """Return the workers page, with their supervision trees and watchdog notices."""
+    now = datetime.now(UTC)
+    found = [
+        {
+            "row": row,
+            "condition": worker_condition(row),
+            "lines": list(tree_lines(row, now)),
+            "notices": [notice_in_words(notice) for notice in row.info.notices],
+        }
+        for row in await site.jobs.workers()
+    ]
+    return site.page(request, "workers.html", workers=found)
+
+
+async def crons(site: Site, request: Request) -> Response:
+    """Return the cron page.
+
+    It also names entries that the code declares and no worker has stored yet. The page does not store them.
+    """
+    now = datetime.now(UTC)
+    entries = [view_cron(row, now) for row in await site.jobs.crons()]
+    declared = sorted(set(site.app.crons) - {entry.name for entry in entries})
+    return site.page(request, "cron.html", crons=entries, declared=declared)
