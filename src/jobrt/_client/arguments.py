@@ -17,8 +17,7 @@ def as_filter(where: Where | None) -> Where:
     if where is None:
         return filters.everything()
     if not isinstance(where, Where):
-        msg = f"{where!r} is not a filter: build one with jobrt.where"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"{where!r} is not a filter: build one with jobrt.where")
     return where
 
 
@@ -30,6 +29,5 @@ def job_filter(job: int | Where) -> Where:
 def queue_name(name: str) -> str:
     """Return the name of a queue; raise `InvalidSetting` if it is empty."""
     if not name:
-        msg = "the name of a queue is empty"
-        raise InvalidSetting(msg)
+        raise InvalidSetting("the name of a queue is empty")
     return name

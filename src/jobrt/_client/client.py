@@ -320,10 +320,9 @@ class Client:
 
         """
         if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
-            msg = (
+            raise InvalidSetting(
                 f"queue {queue!r} cannot be scaled to {concurrency!r}: give a number above zero, or pause it"
             )
-            raise InvalidSetting(msg)
         await self._storage.queues.set(
             queue_name(queue), concurrency="default" if concurrency is None else concurrency
         )

@@ -61,6 +61,5 @@ class Handle(Generic[ResultT_co]):
 
     def _opened(self) -> _Client:
         if self._client is None:
-            msg = f"the handle of job {self.id} was not made by an open client"
-            raise JobNotFound(msg)
+            raise JobNotFound(f"the handle of job {self.id} was not made by an open client")
         return self._client

@@ -54,8 +54,7 @@ class Counts:
 
         """
         if not 0 < part <= 1:
-            msg = f"quantile({part!r}): give a part above 0 and at most 1"
-            raise ValueError(msg)
+            raise ValueError(f"quantile({part!r}): give a part above 0 and at most 1")
         needed, seen = part * sum(self.histogram), 0
         for index, count in enumerate(self.histogram):
             seen += count

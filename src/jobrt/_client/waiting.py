@@ -50,8 +50,7 @@ class Waiting:
         finally:
             self._remove(job_id, event)
         if job_id in self.missing:
-            msg = f"there is no job {job_id}: it was deleted, or pruned after it ended"
-            raise JobNotFound(msg)
+            raise JobNotFound(f"there is no job {job_id}: it was deleted, or pruned after it ended")
 
     def _remove(self, job_id: int, event: trio.Event) -> None:
         events = self.waiters[job_id]

@@ -267,12 +267,7 @@ def enum_codec(kind: type[enum.Enum]) -> Codec:
     return Codec(kind.__name__, frozenset(kinds), (kind,), encode, decode)
 
 
-_LITERAL_KINDS: Final[Mapping[type, JsonKind]] = {
-    str: "str",
-    int: "int",
-    bool: "bool",
-    type(None): "null",
-}
+_LITERAL_KINDS: Final[Mapping[type, JsonKind]] = {str: "str", int: "int", bool: "bool", type(None): "null"}
 
 
 def literal_codec(values: tuple[Any, ...]) -> Codec:

@@ -285,18 +285,16 @@ def _only_fields(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
             msg = f"{label}: a field cannot have this name: jobrt uses it, or it begins with an underscore"
             raise InvalidJob(msg)
         if type(field.default).__hash__ is None:
-            msg = (
+            raise InvalidJob(
                 f"{label}: the default {field.default!r} would be shared by all jobs; "
                 f"write attrs.field(factory={type(field.default).__name__})"
             )
-            raise InvalidJob(msg)
         positional = field.init and not field.kw_only
         if positional and optional_seen and field.default is attrs.NOTHING:
-            msg = (
+            raise InvalidJob(
                 f"{label} has no default but comes after fields that have one: give it a default, move it up, "
                 f"or write class {cls.__name__}(…, kw_only=True)"
             )
-            raise InvalidJob(msg)
         optional_seen = optional_seen or (positional and field.default is not attrs.NOTHING)
     return kept
 
@@ -332,8 +330,7 @@ def _runner(cls: type[Job]) -> dict[str, Any] | None:
     if run is None or getattr(run, "__isabstractmethod__", False):
         return None
     if isinstance(run, staticmethod | classmethod) or not callable(run):
-        msg = f"{owner}.run must be a method: async def run(self, ctx), or def run(self, ctx)"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{owner}.run must be a method: async def run(self, ctx), or def run(self, ctx)")
     if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
         msg = f"{owner}.run is a generator, so calling it would run nothing: use return, not yield"
         raise InvalidJob(msg)
@@ -352,8 +349,7 @@ def _place(cls: type[Job], *, is_async: bool) -> RunIn:
         return "trio" if is_async else "thread"
     if is_async != (cls.RUN_IN in {"trio", "asyncio"}):
         kind, places = ("async def", "'trio' or 'asyncio'") if is_async else ("def", "'thread' or 'process'")
-        msg = f"{owner}.RUN_IN is {cls.RUN_IN!r}, but run is {kind}: use {places}"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{owner}.RUN_IN is {cls.RUN_IN!r}, but run is {kind}: use {places}")
     if cls.RUN_IN == "process" and "<locals>" in cls.__qualname__:
         msg = f"{owner}.RUN_IN is 'process', but a process cannot import {cls.__qualname__}: move it to module level"
         raise InvalidJob(msg)

@@ -109,13 +109,11 @@ def make_function_job(
 
     """
     if not inspect.isfunction(function):
-        msg = (
+        raise InvalidJob(
             f"{function!r} is not a function: @app.job decorates functions; job classes go into App(jobs=[…])"
         )
-        raise InvalidJob(msg)
     if not function.__name__.isidentifier():
-        msg = f"{function!r} has no name to store with its jobs: write it as def name(ctx, …)"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{function!r} has no name to store with its jobs: write it as def name(ctx, …)")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         msg = f"{function.__name__} is a generator, so calling it would run nothing: use return, not yield"
         raise InvalidJob(msg)

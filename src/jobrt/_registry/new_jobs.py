@@ -45,10 +45,9 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
     """
     definition, value, options = take_apart(job)
     if definition.name not in registry and len(registry):
-        msg = (
+        raise UnknownJob(
             f"{definition.name!r} is not a job of this app: add it to App(jobs=…), or no worker would run it"
         )
-        raise UnknownJob(msg)
     if given:
         options = options.replaced_by(enqueue_options(definition.name, given))
     return _new(definition, definition.encode(value), options)
@@ -133,12 +132,10 @@ def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]
 
     """
     if not changes:
-        msg = "update: name at least one change"
-        raise InvalidJob(msg)
+        raise InvalidJob("update: name at least one change")
     given = {key: value for key, value in changes.items() if key != "args"}
     if "unique" in given:
-        msg = "update: a job's uniqueness cannot be changed"
-        raise InvalidJob(msg)
+        raise InvalidJob("update: a job's uniqueness cannot be changed")
     options = enqueue_options(name or "update", given)  # type: ignore[arg-type]  # checked there
     changed = {key: getattr(options, _FIELD_OF.get(key, key)) for key in given}
     if "schedule_in" in changed:
@@ -153,8 +150,7 @@ _FIELD_OF = {"schedule_in": "delay", "metadata": "metadata_text"}
 
 def _changed_args(registry: Registry, name: str | None, args: Any) -> str:
     if name is None:
-        msg = "update: args can only be changed for one job, by its id"
-        raise InvalidJob(msg)
+        raise InvalidJob("update: args can only be changed for one job, by its id")
     try:
         definition = registry.get(name)
     except UnknownJob:

@@ -114,8 +114,7 @@ def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
     for name, value in given.items():
         checked.update(_checked(f"{label}: option {name}", name, value))
     if checked.get("schedule_at") is not None and checked.get("delay") is not None:
-        msg = f"{label}: give schedule_at or schedule_in, not both"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label}: give schedule_at or schedule_in, not both")
     return EnqueueOptions(**checked)
 
 
@@ -132,8 +131,7 @@ def _checked(label: str, name: str, value: Any) -> dict[str, Any]:
         case "metadata":
             return _checked_metadata(label, value)
         case _:
-            msg = f"{label} is unknown: there are {', '.join(EnqueueKeywords.__annotations__)}"
-            raise InvalidJob(msg)
+            raise InvalidJob(f"{label} is unknown: there are {', '.join(EnqueueKeywords.__annotations__)}")
 
 
 def _checked_moment(label: str, value: object) -> datetime | None:
@@ -148,22 +146,19 @@ def _checked_delay(label: str, value: object) -> timedelta:
     try:
         return timedelta(seconds=seconds)
     except OverflowError:
-        msg = f"{label} is {value!r}: that is after the year 9999"
-        raise InvalidJob(msg) from None
+        raise InvalidJob(f"{label} is {value!r}: that is after the year 9999") from None
 
 
 def _checked_tags(label: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        msg = f"{label} is {value!r}: give a list of strings"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label} is {value!r}: give a list of strings")
     tags = cast("Iterable[object]", value)
     return tuple(dict.fromkeys(checked_name(label, tag, what="tag") for tag in tags))
 
 
 def _checked_metadata(label: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        msg = f"{label} is {value!r}: give a dict of plain JSON"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label} is {value!r}: give a dict of plain JSON")
     return {"metadata": value, "metadata_text": encode_json(value, label=label)}
 
 
@@ -171,8 +166,7 @@ def _checked_context(label: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        msg = f"{label} is {value!r}: give a string that says why the job exists"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label} is {value!r}: give a string that says why the job exists")
     encode_json(value, label=label)  # refuses what no database can store
     return value
 

@@ -31,11 +31,10 @@ class Registry:
         definition = definition_of(_job_class(job))
         known = self.by_name.setdefault(definition.name, definition)
         if known is not definition:
-            msg = (
+            raise DuplicateJobName(
                 f"two jobs are called {definition.name!r}: {_where(known)} and {_where(definition)}; "
                 "give one of them another NAME"
             )
-            raise DuplicateJobName(msg)
         return definition
 
     def get(self, name: str) -> JobDefinition:
@@ -81,8 +80,7 @@ def _job_class(job: object) -> type[Job]:
         if isinstance(job, Job)
         else "a jobrt.Job class or an @app.job function"
     )
-    msg = f"{job!r} cannot be registered: give {hint}"
-    raise InvalidJob(msg)
+    raise InvalidJob(f"{job!r} cannot be registered: give {hint}")
 
 
 def _where(definition: JobDefinition) -> str:

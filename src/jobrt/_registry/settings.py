@@ -34,8 +34,7 @@ def checked_name(label: str, value: object, *, what: str = "name") -> str:
         and 0 < len(value) <= _LONGEST_NAME
     ):
         return value
-    msg = f"{label} is {value!r}: give a {what} of 1 to {_LONGEST_NAME} printable characters"
-    raise InvalidJob(msg)
+    raise InvalidJob(f"{label} is {value!r}: give a {what} of 1 to {_LONGEST_NAME} printable characters")
 
 
 def checked_priority(label: str, value: object) -> int:
@@ -52,8 +51,7 @@ def checked_count(label: str, value: object, *, without: str) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _INT32:
         return value
-    msg = f"{label} is {value!r}: give an int from 1 up, or None for {without}"
-    raise InvalidJob(msg)
+    raise InvalidJob(f"{label} is {value!r}: give an int from 1 up, or None for {without}")
 
 
 def checked_seconds(label: str, value: object, *, least: str = "above zero") -> float:
@@ -62,8 +60,7 @@ def checked_seconds(label: str, value: object, *, least: str = "above zero") -> 
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds):  # noqa: SIM102
         if seconds > 0 or (seconds == 0 and least != "above zero"):
             return float(seconds)
-    msg = f"{label} is {value!r}: give seconds or a timedelta, {least}"
-    raise InvalidJob(msg)
+    raise InvalidJob(f"{label} is {value!r}: give seconds or a timedelta, {least}")
 
 
 def checked_timeout(label: str, value: object) -> float | Callable[[JobRecord], Any] | None:
@@ -75,21 +72,18 @@ def checked_timeout(label: str, value: object) -> float | Callable[[JobRecord], 
     try:
         return checked_seconds(label, value)
     except InvalidJob as error:
-        msg = f"{error}; or a function of the job's record, or None for no limit"
-        raise InvalidJob(msg) from None
+        raise InvalidJob(f"{error}; or a function of the job's record, or None for no limit") from None
 
 
 def checked_run_in(label: str, value: object) -> RunIn:
     """Return a place for `run` to be executed."""
     if value in get_args(RunIn):
         return cast("RunIn", value)
-    msg = f"{label} is {value!r}: give 'trio', 'thread', 'process' or 'asyncio'"
-    raise InvalidJob(msg)
+    raise InvalidJob(f"{label} is {value!r}: give 'trio', 'thread', 'process' or 'asyncio'")
 
 
 def checked_unique(label: str, value: object) -> Unique | None:
     """Return a rule of uniqueness, or None."""
     if value is None or isinstance(value, Unique):
         return value
-    msg = f"{label} is {value!r}: give a jobrt.Unique, or None for no such rule"
-    raise InvalidJob(msg)
+    raise InvalidJob(f"{label} is {value!r}: give a jobrt.Unique, or None for no such rule")
