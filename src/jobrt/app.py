@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import trio
 
 from jobrt._client import open_client
-from jobrt._core.cron import cron_entry, interval_entry
+from jobrt._core.cron import cron_entry
 from jobrt._core.keep import plan as prune_plan
 from jobrt._core.queues import Queue, as_queue
 from jobrt._database import Database, await_storage
@@ -188,18 +188,7 @@ class App:
             InvalidSetting: the expression has no tick (the message names the field), or the name is taken.
 
         """
-        new, options = new_job(self.registry, job), stored_options(job)
-        return self._add_cron(
-            cron_entry(
-                expression,
-                new.name,
-                args=json.loads(new.args),
-                options=options,
-                timezone=timezone,
-                missed=missed,
-                name=name,
-            )
-        )
+        return self._add_cron(job, expression=expression, timezone=timezone, missed=missed, name=name)
 
     def every(
         self,
@@ -210,14 +199,11 @@ class App:
         missed: Missed = "once",
     ) -> str:
         """Add a cron entry that ticks every `interval` (seconds or a timedelta); else as `cron`."""
-        new, options = new_job(self.registry, job), stored_options(job)
-        return self._add_cron(
-            interval_entry(
-                interval, new.name, args=json.loads(new.args), options=options, missed=missed, name=name
-            )
-        )
+        return self._add_cron(job, interval=interval, missed=missed, name=name)
 
-    def _add_cron(self, entry: CronEntry) -> str:
+    def _add_cron(self, job: Job | JobWithOptions[Any], **schedule: Any) -> str:
+        new = new_job(self.registry, job)
+        entry = cron_entry(new.name, args=json.loads(new.args), options=stored_options(job), **schedule)
         if entry.name in self.crons:
             raise InvalidSetting(f"there are two cron entries {entry.name!r}: give one of them another name")
         self.crons[entry.name] = entry

@@ -66,7 +66,7 @@ def _step(value: timedelta | float | None) -> timedelta | None:
 
 @attrs.frozen(kw_only=True)
 class CronEntry:
-    """A job and its schedule; created by `cron_entry`, `interval_entry` or `from_spec`.
+    """A job and its schedule; created by `cron_entry` or `from_spec`.
 
     Args:
         name: name of the entry, unique in the database.
@@ -158,16 +158,17 @@ class CronEntry:
 
 
 def cron_entry(
-    expression: str,
     job: str,
     *,
+    expression: str | None = None,
+    interval: timedelta | float | None = None,
     args: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     timezone: str | ZoneInfo = "UTC",
     missed: Missed = "once",
     name: str | None = None,
 ) -> CronEntry:
-    """Return an entry that ticks by a cron expression.
+    """Return an entry that ticks by a cron expression, or when it is first stored and then at each interval.
 
     By default the name consists of job, schedule and payload. So it is the same at every start, and a job can
     have several entries with different schedules or payloads.
@@ -177,27 +178,20 @@ def cron_entry(
         InvalidJob: `args` or `options` are not JSON.
 
     """
-    schedule = {"expression": expression, "timezone": str(timezone), "missed": missed}
-    return _new_entry(job, name, args=args, options=options, **schedule)
-
-
-def interval_entry(
-    interval: timedelta | float,
-    job: str,
-    *,
-    args: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
-    missed: Missed = "once",
-    name: str | None = None,
-) -> CronEntry:
-    """Return an entry that ticks when it is first stored, and then every `interval` (timedelta or seconds).
-
-    Raises:
-        InvalidSetting: the interval is not between a second and a century.
-        InvalidJob: `args` or `options` are not JSON.
-
-    """
-    return _new_entry(job, name, args=args, options=options, interval=interval, missed=missed)
+    entry = CronEntry(
+        name=job if name is None else name,
+        job=job,
+        args=_plain(args, of=f"cron job {job!r}: args"),
+        options=_plain(options, of=f"cron job {job!r}: options"),
+        expression=expression,
+        interval=interval,
+        timezone=str(timezone),
+        missed=missed,
+    )
+    if name is not None:
+        return entry
+    payload = f"#{_digest(entry.args)[:8]}" if entry.args else ""
+    return attrs.evolve(entry, name=f"{job}[{entry.schedule}]{payload}")
 
 
 def next_tick(entry: CronEntry, after: datetime) -> datetime | None:
@@ -280,28 +274,6 @@ def orphaned(entry: CronEntry, declared: Container[str]) -> bool:
 
 
 _SPEC: Final = ("job", "args", "options", "expression", "interval", "timezone", "missed", "since", "declared")
-
-
-def _new_entry(
-    job: str,
-    name: str | None,
-    *,
-    args: Mapping[str, Any] | None,
-    options: Mapping[str, Any] | None,
-    **schedule: Any,
-) -> CronEntry:
-    """Return an entry; without a name, it is named by job, schedule and payload."""
-    entry = CronEntry(
-        name=job if name is None else name,
-        job=job,
-        args=_plain(args, of=f"cron job {job!r}: args"),
-        options=_plain(options, of=f"cron job {job!r}: options"),
-        **schedule,
-    )
-    if name is not None:
-        return entry
-    payload = f"#{_digest(entry.args)[:8]}" if entry.args else ""
-    return attrs.evolve(entry, name=f"{job}[{entry.schedule}]{payload}")
 
 
 def _check(entry: CronEntry) -> None:
