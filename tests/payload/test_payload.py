@@ -36,7 +36,8 @@ import attrs
 import pytest
 import typing_extensions
 
-from jobrt._registry import Payload, definition_of, make_function_job
+from jobrt._payload.payload import Payload
+from jobrt._registry import definition_of, make_function_job
 from jobrt.errors import InvalidJob, UndecodablePayload
 from tests.registry.making import make_job, make_value, payload_of
 

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from jobrt._core.results import After, Cancel, Discard, Snooze
-from jobrt._registry import RESULT_LIMIT, encode_result
+from jobrt._payload.payload import RESULT_LIMIT, encode_result
 from jobrt.errors import InvalidResult
 
 
