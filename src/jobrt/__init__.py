@@ -130,8 +130,7 @@ if not TYPE_CHECKING:  # to type checkers, every name would exist
 
     def __getattr__(name: str) -> Any:
         if name not in _LATE:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg)
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return importlib.import_module(f"{__name__}.{name}")
 
 

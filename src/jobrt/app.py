@@ -12,17 +12,11 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import trio
 
 from jobrt._client import open_client
-from jobrt._core.cron import cron_entry, interval_entry
+from jobrt._core.cron import cron_entry
 from jobrt._core.keep import plan as prune_plan
 from jobrt._core.queues import Queue, as_queue
 from jobrt._database import Database, await_storage
-from jobrt._registry import (
-    Registry,
-    make_function_job,
-    new_job,
-    stored_options,
-    tick_job,
-)
+from jobrt._registry import Registry, make_function_job, new_job, stored_options, tick_job
 from jobrt._runtime.cron import declare
 from jobrt._runtime.perform import perform
 from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
@@ -194,18 +188,7 @@ class App:
             InvalidSetting: the expression has no tick (the message names the field), or the name is taken.
 
         """
-        new, options = new_job(self.registry, job), stored_options(job)
-        return self._add_cron(
-            cron_entry(
-                expression,
-                new.name,
-                args=json.loads(new.args),
-                options=options,
-                timezone=timezone,
-                missed=missed,
-                name=name,
-            )
-        )
+        return self._add_cron(job, expression=expression, timezone=timezone, missed=missed, name=name)
 
     def every(
         self,
@@ -216,17 +199,13 @@ class App:
         missed: Missed = "once",
     ) -> str:
         """Add a cron entry that ticks every `interval` (seconds or a timedelta); else as `cron`."""
-        new, options = new_job(self.registry, job), stored_options(job)
-        return self._add_cron(
-            interval_entry(
-                interval, new.name, args=json.loads(new.args), options=options, missed=missed, name=name
-            )
-        )
+        return self._add_cron(job, interval=interval, missed=missed, name=name)
 
-    def _add_cron(self, entry: CronEntry) -> str:
+    def _add_cron(self, job: Job | JobWithOptions[Any], **schedule: Any) -> str:
+        new = new_job(self.registry, job)
+        entry = cron_entry(new.name, args=json.loads(new.args), options=stored_options(job), **schedule)
         if entry.name in self.crons:
-            msg = f"there are two cron entries {entry.name!r}: give one of them another name"
-            raise InvalidSetting(msg)
+            raise InvalidSetting(f"there are two cron entries {entry.name!r}: give one of them another name")
         self.crons[entry.name] = entry
         return entry.name
 
@@ -323,12 +302,7 @@ class App:
                 open_client(storage, self.registry, rules=self._rules, emit=self.events)
             )
             worker = Worker(
-                plan,
-                storage,
-                state,
-                client=client,
-                make_cron_job=self._tick_job,
-                emit=self.events,
+                plan, storage, state, client=client, make_cron_job=self._tick_job, emit=self.events
             )
             await worker.run(task_status=task_status)
 
@@ -397,13 +371,7 @@ class App:
                 open_storage("sqlite:///:memory:", clock=self._database.clock)
             )
             state = await self._enter_state(stack)
-            return await perform(
-                definition,
-                text,
-                scratch=scratch,
-                state=state,
-                client=client,
-            )
+            return await perform(definition, text, scratch=scratch, state=state, client=client)
 
     async def declare_crons(self) -> None:
         """Store the cron entries that the code declares, as a worker does when it starts."""
@@ -413,8 +381,7 @@ class App:
 
 def _seconds(name: str, value: float, *, least: float) -> float:
     if not value >= least:
-        msg = f"App({name}={value!r}): give seconds, at least {least:g}"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"App({name}={value!r}): give seconds, at least {least:g}")
     return float(value)
 
 
@@ -423,8 +390,7 @@ def _switched_off() -> frozenset[str]:
     disabled = {part.strip() for part in os.environ.get("JOBRT_DISABLED", "").split(",")} - {""}
     unknown = disabled - {"worker", "cron"}
     if unknown:
-        msg = f"JOBRT_DISABLED has {', '.join(sorted(unknown))}: it may name worker and cron"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"JOBRT_DISABLED has {', '.join(sorted(unknown))}: it may name worker and cron")
     return frozenset(disabled)
 
 

@@ -50,11 +50,7 @@ class CallState(RetryCallState):
     """
 
     def __init__(
-        self,
-        *args: object,
-        attempt: int,
-        error: BaseException,
-        chance: Callable[[], float] | None = None,
+        self, *args: object, attempt: int, error: BaseException, chance: Callable[[], float] | None = None
     ) -> None:
         super().__init__(_RETRYING, None, args, {})
         self.attempt_number: int = min(max(attempt, 1), _MAX_ATTEMPT_NUMBER)
@@ -87,12 +83,10 @@ def jittered(
 
     """
     if (relative is None) == (absolute is None):
-        msg = "jittered() takes either relative= or absolute=, and not both"
-        raise InvalidJob(msg)
+        raise InvalidJob("jittered() takes either relative= or absolute=, and not both")
     fraction = _argument("relative", relative or 0.0)
     if fraction > 1:
-        msg = f"relative is {relative!r}: use a fraction of the wait, from 0 to 1"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"relative is {relative!r}: use a fraction of the wait, from 0 to 1")
     return _Jittered(wait, fraction, _argument("absolute", absolute or 0.0))
 
 
@@ -110,8 +104,7 @@ def bounded(
     """
     low, high = _argument("min", min), _argument("max", max)
     if low > high:
-        msg = f"bounded(): min={min!r} is greater than max={max!r}"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"bounded(): min={min!r} is greater than max={max!r}")
     return _Bounded(wait, low, high)
 
 
@@ -119,8 +112,7 @@ def _argument(name: str, value: timedelta | float) -> float:
     seconds = seconds_of(value)
     if seconds is not None:
         return seconds
-    msg = f"{name} is {value!r}: use a finite number of at least 0, or a timedelta for a duration"
-    raise InvalidJob(msg)
+    raise InvalidJob(f"{name} is {value!r}: use a finite number of at least 0, or a timedelta for a duration")
 
 
 @attrs.frozen

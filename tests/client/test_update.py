@@ -18,10 +18,10 @@ from tests.parity.jobs import Echo, Other
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "name at least one change"),
-        ({"unique": jobrt.Unique()}, "uniqueness cannot be changed"),
-        ({"args": 3}, "give a Echo or a dict of its fields"),
-        ({"args": Other(1)}, "give a Echo or a dict of its fields"),
+        ({}, "use at least one keyword"),
+        ({"unique": jobrt.Unique()}, "uniqueness of a job cannot be changed"),
+        ({"args": 3}, "use a Echo or a dict of its fields"),
+        ({"args": Other(1)}, "use a Echo or a dict of its fields"),
         ({"priority": "high"}, "priority"),
     ],
 )
@@ -44,7 +44,7 @@ async def test_payloads_are_changed_one_by_one(autojump_clock: MockClock) -> Non
         await jobs.update(handle.id, args=Echo(2), schedule_in=timedelta(hours=1), metadata={"by": "me"})
         record = await jobs.get(handle.id)
         assert (record.args, record.metadata, record.state) == ({"value": 2}, {"by": "me"}, "scheduled")
-        with pytest.raises(InvalidJob, match="only be changed for one job"):
+        with pytest.raises(InvalidJob, match="only be changed for a single job"):
             await jobs.update(where.everything(), args={"value": 3})
 
 

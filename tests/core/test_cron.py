@@ -19,7 +19,6 @@ from jobrt._core.cron import (
     CronEntry,
     cron_entry,
     edit,
-    interval_entry,
     next_tick,
     orphaned,
     reconcile,
@@ -48,7 +47,9 @@ def stored(entry: CronEntry, *, at: datetime = START, **changes: Any) -> CronEnt
 
 def nightly(*, missed: Any = "once", **changes: Any) -> CronEntry:
     """Return a stored entry that ticks at three o'clock in Berlin."""
-    return stored(cron_entry("0 3 * * *", "Nightly", timezone="Europe/Berlin", missed=missed), **changes)
+    return stored(
+        cron_entry("Nightly", expression="0 3 * * *", timezone="Europe/Berlin", missed=missed), **changes
+    )
 
 
 class Cluster:
@@ -98,9 +99,9 @@ def test_an_entry_stored_at_a_tick_has_that_tick() -> None:
 
 def test_an_entry_that_is_not_stored_has_nothing_due() -> None:
     """Only a stored entry ticks: before that, each process would count from its own start."""
-    entry = cron_entry("* * * * *", "Nightly")
+    entry = cron_entry("Nightly", expression="* * * * *")
     assert ticks_due(entry, last=None, now=START) == []
-    assert ticks_due(interval_entry(60, "Nightly"), last=None, now=START) == []
+    assert ticks_due(cron_entry("Nightly", interval=60), last=None, now=START) == []
 
 
 def test_missed_ticks() -> None:
@@ -122,13 +123,13 @@ def test_skip_has_a_tolerance() -> None:
 
 def test_once_is_the_default() -> None:
     """By default a restart that takes longer than the tolerance loses no tick."""
-    assert cron_entry("* * * * *", "x").missed == "once"
-    assert interval_entry(60, "x").missed == "once"
+    assert cron_entry("x", expression="* * * * *").missed == "once"
+    assert cron_entry("x", interval=60).missed == "once"
 
 
 def test_all_is_bounded_and_resumable() -> None:
     """After a long pause, ticks are returned in batches of at most `limit`, each tick once."""
-    entry = stored(cron_entry("* * * * *", "Minutely", missed="all"))
+    entry = stored(cron_entry("Minutely", expression="* * * * *", missed="all"))
     now = START + timedelta(days=2)
     first = ticks_due(entry, last=None, now=now, limit=7)
     assert len(first) == 7
@@ -182,7 +183,7 @@ def test_naive_times_are_refused() -> None:
 
 def test_interval_ticks_at_once_and_then_in_step() -> None:
     """The first tick is the second in which the entry was stored; the others count from it."""
-    entry = stored(interval_entry(timedelta(minutes=10), "Poll", missed="all"))
+    entry = stored(cron_entry("Poll", interval=timedelta(minutes=10), missed="all"))
     begin = START.replace(microsecond=0)
     assert ticks_due(entry, last=None, now=START) == [begin]
     assert ticks_due(entry, last=begin, now=START + timedelta(minutes=9)) == []
@@ -195,12 +196,12 @@ def test_interval_ticks_at_once_and_then_in_step() -> None:
 
 def test_interval_before_it_is_stored() -> None:
     """Without an anchor, the next tick of an interval is one interval away."""
-    assert next_tick(interval_entry(90, "Poll"), START) == START + timedelta(seconds=90)
+    assert next_tick(cron_entry("Poll", interval=90), START) == START + timedelta(seconds=90)
 
 
 def test_interval_with_a_last_tick_and_no_anchor() -> None:
     """An entry without an anchor counts from the last tick."""
-    entry = interval_entry(60, "Poll", missed="all")
+    entry = cron_entry("Poll", interval=60, missed="all")
     assert ticks_due(entry, last=START, now=START + timedelta(seconds=125)) == [
         START + timedelta(seconds=60),
         START + timedelta(seconds=120),
@@ -214,7 +215,7 @@ def test_interval_with_a_last_tick_and_no_anchor() -> None:
 )
 def test_intervals_never_drift(step: int, polls: list[int], missed: Any) -> None:
     """However late the polls are, ticks are whole intervals after the first."""
-    entry = stored(interval_entry(step, "Poll", missed=missed))
+    entry = stored(cron_entry("Poll", interval=step, missed=missed))
     begin = START.replace(microsecond=0)
     cluster, now = Cluster(entry), START
     for wait in polls:
@@ -257,9 +258,9 @@ def entries(draw: st.DrawFn, missed: Sequence[str] = ("skip", "once", "all")) ->
     zone, change = draw(st.sampled_from(ZONES))
     policy: Any = draw(st.sampled_from(missed))
     if draw(st.integers(0, 4)):
-        entry = cron_entry(draw(st.sampled_from(EXPRESSIONS)), "job", timezone=zone, missed=policy)
+        entry = cron_entry("job", expression=draw(st.sampled_from(EXPRESSIONS)), timezone=zone, missed=policy)
     else:
-        entry = interval_entry(draw(st.integers(600, 10**5)), "job", missed=policy)
+        entry = cron_entry("job", interval=draw(st.integers(600, 10**5)), missed=policy)
     begin = change - 2 * DAY
     return stored(entry, at=begin), begin
 
@@ -345,7 +346,7 @@ def test_wall_clock_steps(made: tuple[CronEntry, datetime], data: st.DataObject)
 @pytest.mark.parametrize("missed", ["once", "all"])
 def test_weekly_entry_in_a_process_that_restarts_daily(missed: Any) -> None:
     """A weekly entry fires once a week, even if its process restarts every day."""
-    entry = stored(cron_entry("0 12 * * MON", "Weekly", missed=missed))
+    entry = stored(cron_entry("Weekly", expression="0 12 * * MON", missed=missed))
     cluster = Cluster(entry)
     cluster.poll(*(START + n * DAY + timedelta(seconds=n) for n in range(28)))
     assert [tick.isoformat()[:16] for tick in cluster.fired] == [
@@ -365,7 +366,7 @@ def test_a_next_tick_in_the_past_is_not_there() -> None:
 
 def test_night_of_the_change() -> None:
     """A job at half past two in Berlin runs once a night, when the clocks go forward and when they go back."""
-    entry = stored(cron_entry("30 2 * * *", "Nightly", timezone="Europe/Berlin", missed="all"))
+    entry = stored(cron_entry("Nightly", expression="30 2 * * *", timezone="Europe/Berlin", missed="all"))
     for first, expected in (
         ("2026-03-27T12:00", ["28T01:30", "29T01:00", "30T00:30"]),
         ("2026-10-23T12:00", ["24T00:30", "25T00:30", "26T01:30"]),
@@ -419,7 +420,7 @@ def test_other_changes_leave_the_ticks_alone() -> None:
 def test_interval_changed_at_run_time_stays_aligned() -> None:
     """A changed interval counts from the same anchor, and starts with its next tick."""
     now = START.replace(microsecond=0) + timedelta(minutes=25)
-    entry = edit(stored(interval_entry(600, "Poll")), now=now, interval=420)
+    entry = edit(stored(cron_entry("Poll", interval=600)), now=now, interval=420)
     assert next_tick(entry, now) == START.replace(microsecond=0) + timedelta(minutes=28)
 
 
@@ -433,14 +434,14 @@ def test_bad_change_is_refused() -> None:
 
 def test_first_declaration() -> None:
     """A new entry is stored as declared, with the fingerprint of the declaration."""
-    declared = cron_entry("0 3 * * *", "Nightly")
+    declared = cron_entry("Nightly", expression="0 3 * * *")
     entry = reconcile(declared, None, now=START)
     assert entry == attrs.evolve(declared, declared=declared.fingerprint)
 
 
 def test_restart_keeps_what_was_changed_at_run_time() -> None:
     """The same declaration changes nothing, even after the entry was changed at run time."""
-    declared = cron_entry("0 3 * * *", "Nightly", args={"x": (1, 2)})
+    declared = cron_entry("Nightly", expression="0 3 * * *", args={"x": (1, 2)})
     first = stored(reconcile(declared, None, now=START))
     assert reconcile(declared, first, now=START + DAY) == first
     changed = edit(first, now=START + DAY, expression="0 5 * * *", paused=True)
@@ -449,27 +450,34 @@ def test_restart_keeps_what_was_changed_at_run_time() -> None:
 
 def test_a_changed_declaration_replaces_the_entry() -> None:
     """A changed declaration replaces the stored entry, but not its pause; a new schedule starts now."""
-    first = stored(reconcile(cron_entry("0 3 * * *", "Nightly", name="n"), None, now=START), paused=True)
+    first = stored(
+        reconcile(cron_entry("Nightly", expression="0 3 * * *", name="n"), None, now=START), paused=True
+    )
     now = START + 5 * DAY
-    later = reconcile(cron_entry("0 5 * * *", "Nightly", name="n"), first, now=now)
+    later = reconcile(cron_entry("Nightly", expression="0 5 * * *", name="n"), first, now=now)
     assert (later.expression, later.since, later.paused, later.anchor) == ("0 5 * * *", now, True, START)
-    payload = reconcile(cron_entry("0 3 * * *", "Nightly", name="n", args={"x": 1}), first, now=now)
+    payload = reconcile(
+        cron_entry("Nightly", expression="0 3 * * *", name="n", args={"x": 1}), first, now=now
+    )
     assert (payload.args, payload.since) == ({"x": 1}, None)
 
 
 def test_a_declaration_takes_over_an_entry_made_at_run_time() -> None:
     """An entry that was created at run time under the same name is then owned by the code."""
-    made = stored(cron_entry("0 3 * * *", "Nightly", name="n"))
+    made = stored(cron_entry("Nightly", expression="0 3 * * *", name="n"))
     assert made.declared is None
-    assert reconcile(cron_entry("0 3 * * *", "Nightly", name="n"), made, now=START).declared is not None
+    assert (
+        reconcile(cron_entry("Nightly", expression="0 3 * * *", name="n"), made, now=START).declared
+        is not None
+    )
 
 
 def test_orphans() -> None:
     """An entry that code no longer declares is orphaned; one created at run time never is."""
-    entry = reconcile(cron_entry("0 3 * * *", "Nightly"), None, now=START)
+    entry = reconcile(cron_entry("Nightly", expression="0 3 * * *"), None, now=START)
     assert not orphaned(entry, {entry.name: 1})
-    assert orphaned(entry, {cron_entry("0 4 * * *", "Nightly").name})
-    assert not orphaned(cron_entry("0 3 * * *", "Nightly"), ())
+    assert orphaned(entry, {cron_entry("Nightly", expression="0 4 * * *").name})
+    assert not orphaned(cron_entry("Nightly", expression="0 3 * * *"), ())
 
 
 # ------------------------------------------------------------------ names and storage
@@ -478,14 +486,14 @@ def test_orphans() -> None:
 def test_default_names() -> None:
     """A default name consists of job, schedule and payload, so entries of one job have different names."""
     names = [
-        cron_entry("0 3 * * *", "N").name,
-        cron_entry(" 0  3 * * * ", "N", timezone=ZoneInfo("Europe/Berlin")).name,
-        cron_entry("@daily", "N").name,
-        interval_entry(timedelta(hours=1, minutes=30), "N").name,
-        cron_entry("0 3 * * *", "N", args={"b": 1, "a": [2]}).name,
-        cron_entry("0 3 * * *", "N", args={"a": [2], "b": 1}).name,
-        cron_entry("0 3 * * *", "N", args={"a": [3], "b": 1}).name,
-        cron_entry("0 3 * * *", "N", name="mine").name,
+        cron_entry("N", expression="0 3 * * *").name,
+        cron_entry("N", expression=" 0  3 * * * ", timezone=ZoneInfo("Europe/Berlin")).name,
+        cron_entry("N", expression="@daily").name,
+        cron_entry("N", interval=timedelta(hours=1, minutes=30)).name,
+        cron_entry("N", expression="0 3 * * *", args={"b": 1, "a": [2]}).name,
+        cron_entry("N", expression="0 3 * * *", args={"a": [2], "b": 1}).name,
+        cron_entry("N", expression="0 3 * * *", args={"a": [3], "b": 1}).name,
+        cron_entry("N", expression="0 3 * * *", name="mine").name,
     ]
     assert names[:4] == ["N[0 3 * * *]", "N[0 3 * * * Europe/Berlin]", "N[@daily]", "N[every 1:30:00]"]
     assert names[4] == names[5] == "N[0 3 * * *]#" + names[4][-8:]
@@ -495,12 +503,12 @@ def test_default_names() -> None:
 
 def test_names_are_the_same_at_every_start() -> None:
     """Unlike Python's hashes, a default name is the same in every process and version."""
-    assert cron_entry("@daily", "N", args={"b": "é", "a": [1]}).name == "N[@daily]#add9ecf5"
-    assert cron_entry("@daily", "N").fingerprint == "175f49c5d3c01230"
-    assert edit(cron_entry("@daily", "N"), now=START, missed="all").since == START
+    assert cron_entry("N", expression="@daily", args={"b": "é", "a": [1]}).name == "N[@daily]#add9ecf5"
+    assert cron_entry("N", expression="@daily").fingerprint == "175f49c5d3c01230"
+    assert edit(cron_entry("N", expression="@daily"), now=START, missed="all").since == START
     assert (
-        edit(cron_entry("@daily", "N"), now=START, missed="all").fingerprint
-        == cron_entry("@daily", "N", missed="all").fingerprint
+        edit(cron_entry("N", expression="@daily"), now=START, missed="all").fingerprint
+        == cron_entry("N", expression="@daily", missed="all").fingerprint
     )
 
 
@@ -520,14 +528,14 @@ def test_spec_round_trip(
 def test_payload_is_a_plain_copy() -> None:
     """The payload is a copy, and equal to what is read back from the database."""
     args: dict[str, Any] = {"sizes": (1, 2)}
-    entry = cron_entry("@daily", "N", args=args)
+    entry = cron_entry("N", expression="@daily", args=args)
     args["sizes"] = None
     assert entry.args == {"sizes": [1, 2]}
 
 
 def test_spec_of_a_newer_version() -> None:
     """A key that this version does not know is ignored."""
-    spec = cron_entry("@daily", "N").spec() | {"colour": "red"}
+    spec = cron_entry("N", expression="@daily").spec() | {"colour": "red"}
     assert CronEntry.from_spec("n", spec).expression == "@daily"
 
 
@@ -573,14 +581,14 @@ def test_bad_entries(values: dict[str, Any], message: str) -> None:
     """An invalid entry is refused; the message names the entry, the field and the remedy."""
     given: dict[str, Any] = {"expression": "@daily", "job": "N", "name": "mine"} | values
     with pytest.raises(InvalidSetting) as refused:
-        cron_entry(given.pop("expression"), given.pop("job"), **given)
+        cron_entry(given.pop("job"), **given)
     assert message in str(refused.value)
 
 
 def test_entry_without_a_name_is_named_by_its_job() -> None:
     """An entry without a name is called by its job in the message."""
     with pytest.raises(InvalidSetting, match=r"^cron entry 'Nightly': minute '99'"):
-        cron_entry("99 * * * *", "Nightly")
+        cron_entry("Nightly", expression="99 * * * *")
 
 
 @pytest.mark.parametrize(
@@ -591,7 +599,7 @@ def test_entry_without_a_name_is_named_by_its_job() -> None:
 def test_bad_intervals(interval: Any) -> None:
     """An interval shorter than a second, longer than a century, or of a wrong type is refused."""
     with pytest.raises(InvalidSetting, match=r"cron entry 'Poll': (interval is|use either a cron)"):
-        interval_entry(interval, "Poll")
+        cron_entry("Poll", interval=interval)
 
 
 @pytest.mark.parametrize(
@@ -600,8 +608,8 @@ def test_bad_intervals(interval: Any) -> None:
 def test_payload_must_be_json(args: dict[str, Any]) -> None:
     """A payload that is not JSON is refused before any I/O; the message names the job or the entry."""
     with pytest.raises(InvalidJob, match="cron job 'N': args must be JSON"):
-        cron_entry("@daily", "N", args=args)
+        cron_entry("N", expression="@daily", args=args)
     with pytest.raises(InvalidJob, match="cron job 'N': options must be JSON"):
-        interval_entry(60, "N", options=args)
+        cron_entry("N", interval=60, options=args)
     with pytest.raises(InvalidJob, match="cron entry 'n': args and options must be JSON"):
         CronEntry(name="n", job="N", expression="@daily", args=args)

@@ -36,7 +36,8 @@ import attrs
 import pytest
 import typing_extensions
 
-from jobrt._registry import Payload, definition_of, make_function_job
+from jobrt._payload.payload import Payload
+from jobrt._registry import definition_of, make_function_job
 from jobrt.errors import InvalidJob, UndecodablePayload
 from tests.registry.making import make_job, make_value, payload_of
 
@@ -320,13 +321,13 @@ UNSUPPORTED: list[tuple[Any, str]] = [
     (OrderedDict[str, int], "cannot be stored in a payload"),
     (
         int | UUID | Any,
-        "X.it: Any in int | UUID | Any is any JSON, so the other members cannot be recognized",
+        "X.it: Any in int | UUID | Any matches any JSON, so the other members cannot be recognized",
     ),
     (complex, "X.it: complex cannot be stored"),
     (Endless, "X.it: the alias Endless contains itself; use typing.Any for plain JSON, or a class"),
     (list[[1]], "X.it: [1] cannot be stored"),  # type: ignore[misc]
-    (T, "X.it: the type variable T has no value here"),
-    (Box, "X.it.value: the type variable T has no value here"),
+    (T, "X.it: the type variable T has no value"),
+    (Box, "X.it.value: the type variable T has no value"),
     (type[int], "cannot be stored"),
     (3, "X.it: "),
     (Untyped, "X.it.a: has no annotation, so it cannot be stored"),
@@ -335,14 +336,14 @@ UNSUPPORTED: list[tuple[Any, str]] = [
         "X.it: Literal[<Color.RED: 'red'>] cannot be stored; use str, int, bool or None",
     ),
     (Literal[b"x"], "X.it: Literal[b'x'] cannot be stored"),
-    (list[int] | list[str], "X.it: list[int] and list[str] cannot be told apart in a union"),
-    (Box[int] | Box[str], "X.it: Box and Box cannot be told apart in a union"),
-    (Movie | dict[str, int], "X.it: Movie and dict[str, int] cannot be told apart in a union"),
+    (list[int] | list[str], "X.it: list[int] and list[str] cannot be distinguished in a union"),
+    (Box[int] | Box[str], "X.it: Box and Box cannot be distinguished in a union"),
+    (Movie | dict[str, int], "X.it: Movie and dict[str, int] cannot be distinguished in a union"),
     (attrs.make_class("Bad", {"a": attrs.field(type=socket.socket)}), "X.it.a: socket cannot be stored"),
     (attrs.make_class("Bad", ["a"]), "X.it.a: has no annotation"),
     (
         Point | attrs.make_class("Point", {"a": attrs.field(type=int)}),
-        "X.it: two members of Point | Point have the same name, which is the tag of both",
+        "X.it: two members of Point | Point have the same name and so the same tag",
     ),
     (
         dataclasses.make_dataclass("Bad", [("a", dataclasses.InitVar[int])]),
@@ -395,7 +396,11 @@ WRONG: list[tuple[Any, Any, str | None]] = [
     (datetime, date(2026, 1, 1), ".it: expected datetime, got date datetime.date(2026, 1, 1)"),
     (datetime, "2026-01-01", ".it: expected datetime, got str '2026-01-01'"),
     (date, datetime(2026, 1, 1), ".it: expected date, got datetime datetime.datetime(2026, 1, 1, 0, 0)"),
-    (time, time(1, tzinfo=ZoneInfo("Europe/Berlin")), ".it: expected a time with a fixed offset or none"),
+    (
+        time,
+        time(1, tzinfo=ZoneInfo("Europe/Berlin")),
+        ".it: expected a time without a time zone, or with one of fixed offset",
+    ),
     (timedelta, 3, ".it: expected timedelta, got int 3"),
     (timedelta, timedelta.max, ".it: expected a timedelta of whole seconds, or one shorter than 270 years"),
     (bytes, "x", ".it: expected bytes, got str 'x'"),
@@ -504,7 +509,7 @@ UNDECODABLE: list[tuple[Any, str, str]] = [
     (dict[int, int], '{"01":1}', ".it['01']: expected an int in decimal as key"),
     (dict[int, int], '{" 1":1}', ".it[' 1']: expected an int in decimal as key"),
     (dict[Level, int], '{"3":1}', ".it['3']: expected Level (1, 2), got int 3"),
-    (dict[bool, int], "[[true,1],[true,2]]", ".it: expected dict[bool, int] as pairs, got a key twice"),
+    (dict[bool, int], "[[true,1],[true,2]]", ".it: expected dict[bool, int] as pairs, got a duplicate key"),
     (dict[bool, int], "[[true]]", ".it[0]: expected tuple[bool, int], got 1 items"),
     (dict[bool, int], "{}", ".it: expected list[tuple[bool, int]] as a list, got dict {}"),
     (dict[Any, int], "[[[],1]]", ".it: cannot be a key: unhashable type: 'list'"),

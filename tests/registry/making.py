@@ -5,7 +5,8 @@ from __future__ import annotations
 import types
 from typing import Any
 
-from jobrt._registry import Job, Payload, definition_of
+from jobrt._payload.payload import Payload
+from jobrt._registry import Job, definition_of
 
 
 async def run(self: Any, ctx: Any) -> None:

@@ -1,5 +1,5 @@
 # ruff: noqa: D101, S301 - the jobs of the tests need no words; pickles are our own
-"""Job classes: what the user writes is checked when it is written, and told in one definition."""
+"""Job classes: what the user writes is checked when it is written, and described by one definition."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_class_is_made_in_place() -> None:
     assert pickle.loads(pickle.dumps(definition_of(SendEmail).run)) is SendEmail.run
 
 
-def test_constants_are_told_by_the_definition() -> None:
+def test_constants_are_in_the_definition() -> None:
     """A definition says what the constants of the class say, durations in seconds."""
     definition = definition_of(SendEmail)
     assert definition_of(SendEmail(to="x")) is definition
@@ -372,7 +372,7 @@ def test_code_without_a_module_can_define_jobs() -> None:
 
 
 def test_a_name_that_never_comes_is_an_error_when_needed() -> None:
-    """An annotation that names nothing is told, with the field, by whoever needs the definition."""
+    """An annotation with an undefined name is reported, with the field, when the definition is needed."""
     job_class = make_job({"rows": "list[Nowhere]"})
     with pytest.raises(InvalidJob, match=r"X\.rows: the annotation 'list\[Nowhere\]' cannot be resolved"):
         definition_of(job_class)
@@ -382,21 +382,21 @@ def test_a_name_that_never_comes_is_an_error_when_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("constant", "value", "told"),
+    ("constant", "value", "message"),
     [
-        ("NAME", "", "X.NAME is '': give a name of 1 to 200 printable characters"),
-        ("NAME", " x", "give a name"),
-        ("NAME", "a\nb", "give a name"),
-        ("NAME", 3, "X.NAME is 3: give a name"),
-        ("NAME", "x" * 201, "give a name"),
-        ("QUEUE", "", "X.QUEUE is '': give a name"),
-        ("QUEUE", None, "X.QUEUE is None: give a name"),
-        ("PRIORITY", "high", "X.PRIORITY is 'high': give an int between -2147483648 and 2147483647"),
+        ("NAME", "", "X.NAME is '': use a name of 1 to 200 printable characters"),
+        ("NAME", " x", "use a name"),
+        ("NAME", "a\nb", "use a name"),
+        ("NAME", 3, "X.NAME is 3: use a name"),
+        ("NAME", "x" * 201, "use a name"),
+        ("QUEUE", "", "X.QUEUE is '': use a name"),
+        ("QUEUE", None, "X.QUEUE is None: use a name"),
+        ("PRIORITY", "high", "X.PRIORITY is 'high': use an int from -2147483648 to 2147483647"),
         ("PRIORITY", True, "X.PRIORITY is True"),
         ("PRIORITY", 1.0, "X.PRIORITY is 1.0"),
         ("PRIORITY", 2**31, "X.PRIORITY is 2147483648"),
         ("PRIORITY", -(2**31) - 1, "X.PRIORITY is -2147483649"),
-        ("MAX_ATTEMPTS", 0, "X.MAX_ATTEMPTS is 0: give an int from 1 up, or None for no limit"),
+        ("MAX_ATTEMPTS", 0, "X.MAX_ATTEMPTS is 0: use an int above zero, or None for no limit"),
         ("MAX_ATTEMPTS", -1, "X.MAX_ATTEMPTS is -1"),
         ("MAX_ATTEMPTS", 2.5, "X.MAX_ATTEMPTS is 2.5"),
         ("MAX_ATTEMPTS", True, "X.MAX_ATTEMPTS is True"),
@@ -404,12 +404,12 @@ def test_a_name_that_never_comes_is_an_error_when_needed() -> None:
         (
             "MAX_CONCURRENCY",
             0,
-            "X.MAX_CONCURRENCY is 0: give an int from 1 up, or None for only the queue's limit",
+            "X.MAX_CONCURRENCY is 0: use an int above zero, or None for only the queue's limit",
         ),
         (
             "TIMEOUT",
             0,
-            "X.TIMEOUT is 0: give seconds or a timedelta, above zero; or a function of the job's record",
+            "X.TIMEOUT is 0: use seconds or a timedelta, above zero, a function of the job's record",
         ),
         ("TIMEOUT", -0.5, "X.TIMEOUT is -0.5"),
         ("TIMEOUT", float("nan"), "X.TIMEOUT is nan"),
@@ -420,17 +420,17 @@ def test_a_name_that_never_comes_is_an_error_when_needed() -> None:
         ("TIMEOUT", timedelta, "X.TIMEOUT is <class 'datetime.timedelta'>"),
         ("BACKOFF", 3, "X.BACKOFF is 3: use a tenacity wait"),
         ("RETRY", OSError, "X.RETRY is <class 'OSError'>: use a tenacity predicate"),
-        ("UNIQUE", True, "X.UNIQUE is True: give a jobrt.Unique, or None for no such rule"),
-        ("RUN_IN", "moon", "X.RUN_IN is 'moon': give 'trio', 'thread', 'process' or 'asyncio'"),
+        ("UNIQUE", True, "X.UNIQUE is True: use a jobrt.Unique, or None for no rule"),
+        ("RUN_IN", "moon", "X.RUN_IN is 'moon': use 'trio', 'thread', 'process' or 'asyncio'"),
         ("RUN_IN", "thread", "X.RUN_IN is 'thread', but run is async def: use 'trio' or 'asyncio'"),
         ("RUN_IN", "process", "X.RUN_IN is 'process', but run is async def"),
     ],
 )
-def test_wrong_constants_are_refused_at_once(constant: str, value: object, told: str) -> None:
+def test_wrong_constants_are_refused_at_once(constant: str, value: object, message: str) -> None:
     """A wrong constant is an error when the class is created; it names class, constant, value and remedy."""
     with pytest.raises(InvalidJob) as caught:
         make_job(**{constant: value})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_wrong_constants_of_a_base_are_refused_too() -> None:
@@ -459,12 +459,12 @@ def test_an_annotated_constant_is_a_constant() -> None:
 
 def test_an_annotated_constant_without_a_value_is_refused() -> None:
     """`QUEUE: str` may have been meant as a field, which cannot be called that."""
-    with pytest.raises(InvalidJob, match=r"X\.QUEUE is annotated but has no value: write QUEUE = …"):
+    with pytest.raises(InvalidJob, match=r"X\.QUEUE is a constant and not a field: write QUEUE = …"):
         make_job({"QUEUE": str})
 
 
 @pytest.mark.parametrize(
-    ("fields", "body", "told"),
+    ("fields", "body", "message"),
     [
         (
             {"a": list[int]},
@@ -473,29 +473,29 @@ def test_an_annotated_constant_without_a_value_is_refused() -> None:
         ),
         ({"a": dict[str, int]}, {"a": {}}, "attrs.field(factory=dict)"),
         ({"a": set[int]}, {"a": {1}}, "attrs.field(factory=set)"),
-        ({"a": int}, {"a": "x"}, "X.a: its default does not fit: expected int, got str 'x'"),
+        ({"a": int}, {"a": "x"}, "X.a: its default is invalid: expected int, got str 'x'"),
         (
             {"a": list[int] | None},
             {"a": (1,)},
-            "X.a: its default does not fit: expected list[int], got tuple (1,)",
+            "X.a: its default is invalid: expected list[int], got tuple (1,)",
         ),
-        ({"a": int, "b": str}, {"a": 1}, "X.b has no default but comes after fields that have one"),
-        ({"run": int}, {}, "X.run: a field cannot have this name"),
-        ({"with_options": int}, {}, "X.with_options: a field cannot have this name"),
-        ({"_a": int}, {}, "X._a: a field cannot have this name"),
+        ({"a": int, "b": str}, {"a": 1}, "X.b has no default but follows fields that have one"),
+        ({"run": int}, {}, "X.run: a field name must not"),
+        ({"with_options": int}, {}, "X.with_options: a field name must not"),
+        ({"_a": int}, {}, "X._a: a field name must not start with an underscore"),
         ({}, {"a": attrs.field()}, "X: a field has no annotation"),
-        ({"a": "list["}, {}, "X.a: the annotation 'list[' is not valid"),
+        ({"a": "list["}, {}, "X.a: the annotation 'list[' is invalid"),
         ({"a": "3"}, {}, "X.a: "),
-        ({}, {"__init__": lambda self: None}, "X.__init__ is made from the fields"),
+        ({}, {"__init__": lambda self: None}, "X.__init__ is generated"),
         ({"a": int}, {"UNIQUE": Unique(by="args.b")}, "X.UNIQUE has 'args.b', but the fields are a"),
         ({}, {"UNIQUE": Unique(by="args.b")}, "X.UNIQUE has 'args.b', but the fields are none"),
     ],
 )
-def test_wrong_fields_are_refused_at_once(fields: dict[str, Any], body: dict[str, Any], told: str) -> None:
+def test_wrong_fields_are_refused_at_once(fields: dict[str, Any], body: dict[str, Any], message: str) -> None:
     """A field that cannot work is an error when the class is created; it names the field and the remedy."""
     with pytest.raises(InvalidJob) as caught:
         make_job(fields, **body)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_unique_fields_that_exist_are_fine() -> None:
@@ -517,11 +517,11 @@ def _function(self: Any, ctx: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("run", "told"),
+    ("run", "message"),
     [
-        (lambda self: None, "X.run(self) cannot be called with a context: write run(self, ctx)"),
-        (lambda self, ctx, more: None, "X.run(self, ctx, more) cannot be called with a context"),
-        (lambda self, *, ctx: None, "cannot be called with a context"),
+        (lambda self: None, "X.run(self) does not accept a context: use run(self, ctx)"),
+        (lambda self, ctx, more: None, "X.run(self, ctx, more) does not accept a context"),
+        (lambda self, *, ctx: None, "does not accept a context"),
         (
             staticmethod(lambda ctx: None),
             "X.run must be a method: async def run(self, ctx), or def run(self, ctx)",
@@ -534,11 +534,11 @@ def _function(self: Any, ctx: Any) -> None: ...
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, (classmethod, staticmethod)) else None,
 )
-def test_a_wrong_run_is_refused_at_once(run: object, told: str) -> None:
+def test_a_wrong_run_is_refused_at_once(run: object, message: str) -> None:
     """A `run` that could not be called with a context is an error when the class is created."""
     with pytest.raises(InvalidJob) as caught:
         make_job(run=run)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_run_may_take_more_that_has_defaults() -> None:
@@ -555,7 +555,7 @@ def test_a_function_cannot_run_as_a_coroutine(place: str) -> None:
 
 def test_a_local_class_cannot_run_in_a_process() -> None:
     """Another process finds a class by its name, which a local class does not have."""
-    with pytest.raises(InvalidJob, match=r"a process cannot import .*Local: move it to module level"):
+    with pytest.raises(InvalidJob, match=r"a process cannot import .*Local: define it at module level"):
 
         class Local(Job):
             RUN_IN = "process"

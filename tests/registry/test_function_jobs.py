@@ -181,44 +181,44 @@ async def _async_generator(ctx: object) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "message"),
     [
-        (_no_annotation, "_no_annotation.path has no annotation, which decides how it is stored"),
-        (_var_args, "_var_args.paths is variadic positional: a job's fields have names"),
+        (_no_annotation, "_no_annotation.path needs an annotation, because it is stored"),
+        (_var_args, "_var_args.paths is variadic positional: use a named parameter"),
         (_var_keywords, "_var_keywords.paths is variadic keyword"),
         (_positional, "_positional.path is positional-only"),
-        (_mutable, "_mutable.paths: the default [] would be shared by all jobs; use None, or a tuple"),
-        (_nothing, "_nothing() -> 'None': the first parameter is the context: def _nothing(ctx, …)"),
-        (_no_context, "the first parameter is the context: def _no_context(ctx, …)"),
-        (_keyword_context, "the first parameter is the context"),
-        (_reserved, "_reserved.run: a field cannot have this name"),
+        (_mutable, "_mutable.paths: the default [] would be shared by all jobs; use None or a tuple"),
+        (_nothing, "_nothing() -> 'None': the first parameter must be the context: _nothing(ctx, …)"),
+        (_no_context, "the first parameter must be the context: _no_context(ctx, …)"),
+        (_keyword_context, "the first parameter must be the context"),
+        (_reserved, "_reserved.run: a field name must not"),
         (_unstorable, "_unstorable.where: object cannot be stored in a payload; use typing.Any"),
         (lambda ctx: None, "has no name to store with its jobs: write it as def name(ctx, …)"),
-        (_generator, "_generator is a generator, so calling it would run nothing"),
+        (_generator, "_generator is a generator, which a call does not run"),
         (_async_generator, "_async_generator is a generator"),
-        (make_job(), "is not a function: @app.job decorates functions; job classes go into App(jobs=[…])"),
+        (make_job(), "is not a function: use @app.job for functions, and App(jobs=[…]) for job classes"),
         (make(plain_function), "is not a function"),
         (len, "is not a function"),
     ],
 )
-def test_functions_that_cannot_be_jobs_are_refused(function: Any, told: str) -> None:
+def test_functions_that_cannot_be_jobs_are_refused(function: Any, message: str) -> None:
     """A function that cannot be a job is an error at the decorator; it names the parameter and the remedy."""
     with pytest.raises(InvalidJob) as caught:
         make(function)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"queues": "x"}, "plain: option queues is unknown: there are name, queue, priority"),
+        ({"queues": "x"}, "plain: option queues is unknown; the options are name, queue, priority"),
         ({"max_attempts": 0}, "plain.MAX_ATTEMPTS is 0"),
         ({"run_in": "trio"}, "plain.RUN_IN is 'trio', but run is def"),
         ({"name": ""}, "plain.NAME is ''"),
     ],
 )
-def test_wrong_options_are_refused(options: dict[str, Any], told: str) -> None:
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     """A wrong option is an error at the decorator."""
     with pytest.raises(InvalidJob) as caught:
         make(plain_function, **options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

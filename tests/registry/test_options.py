@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from jobrt._core.unique import Unique
-from jobrt._registry import UNSET, EnqueueOptions, JobWithOptions
+from jobrt._registry import JobWithOptions
+from jobrt._registry.options import UNSET, EnqueueOptions
 from jobrt.errors import InvalidJob
 from tests.registry.making import make_job, make_value
 
@@ -81,35 +82,35 @@ def test_later_options_win() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"queue": ""}, "X: option queue is '': give a name"),
+        ({"queue": ""}, "X: option queue is '': use a name"),
         ({"queue": None}, "X: option queue is None"),
-        ({"priority": "high"}, "X: option priority is 'high': give an int"),
-        ({"max_attempts": 0}, "X: option max_attempts is 0: give an int from 1 up, or None for no limit"),
-        ({"timeout": 0}, "X: option timeout is 0: give seconds or a timedelta, above zero"),
+        ({"priority": "high"}, "X: option priority is 'high': use an int"),
+        ({"max_attempts": 0}, "X: option max_attempts is 0: use an int above zero, or None for no limit"),
+        ({"timeout": 0}, "X: option timeout is 0: use seconds or a timedelta, above zero"),
         ({"timeout": lambda job: 3}, "X: option timeout is <function"),
-        ({"schedule_at": datetime(2026, 1, 1)}, "give an aware datetime"),  # noqa: DTZ001
-        ({"schedule_at": 5}, "X: option schedule_at is 5: give an aware datetime"),
-        ({"schedule_in": -1}, "X: option schedule_in is -1: give seconds or a timedelta, from zero up"),
+        ({"schedule_at": datetime(2026, 1, 1)}, "use an aware datetime"),  # noqa: DTZ001
+        ({"schedule_at": 5}, "X: option schedule_at is 5: use an aware datetime"),
+        ({"schedule_in": -1}, "X: option schedule_in is -1: use seconds or a timedelta, at least zero"),
         ({"schedule_in": "1"}, "X: option schedule_in is '1'"),
-        ({"schedule_in": 1e300}, "X: option schedule_in is 1e+300: that is after the year 9999"),
-        ({"schedule_in": 1, "schedule_at": NOW}, "X: give schedule_at or schedule_in, not both"),
-        ({"tags": "urgent"}, "X: option tags is 'urgent': give a list of strings"),
-        ({"tags": 3}, "X: option tags is 3: give a list of strings"),
-        ({"tags": ["a", ""]}, "X: option tags is '': give a tag"),
-        ({"metadata": [1]}, "X: option metadata is [1]: give a dict of plain JSON"),
+        ({"schedule_in": 1e300}, "X: option schedule_in is 1e+300: this is after the year 9999"),
+        ({"schedule_in": 1, "schedule_at": NOW}, "X: use schedule_at or schedule_in, not both"),
+        ({"tags": "urgent"}, "X: option tags is 'urgent': use a list of strings"),
+        ({"tags": 3}, "X: option tags is 3: use a list of strings"),
+        ({"tags": ["a", ""]}, "X: option tags is '': use a tag"),
+        ({"metadata": [1]}, "X: option metadata is [1]: use a dict of plain JSON"),
         ({"metadata": {"a": {"b": {1}}}}, "X: option metadata['a']['b']: expected plain JSON"),
         ({"metadata": {"a": "\0"}}, "X: option metadata.a: expected text without NUL"),
         ({"metadata": {1: 2}}, "X: option metadata: expected a str as key, got int 1"),
-        ({"context": 3}, "X: option context is 3: give a string that says why the job exists"),
+        ({"context": 3}, "X: option context is 3: use a string that says why the job exists"),
         ({"context": "\ud800"}, "X: option context: expected text without lone surrogates"),
-        ({"unique": True}, "X: option unique is True: give a jobrt.Unique"),
-        ({"prio": 3}, "X: option prio is unknown: there are queue, priority, max_attempts"),
+        ({"unique": True}, "X: option unique is True: use a jobrt.Unique"),
+        ({"prio": 3}, "X: option prio is unknown; the options are queue, priority, max_attempts"),
     ],
 )
-def test_wrong_options_are_refused(options: dict[str, Any], told: str) -> None:
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     """A wrong option is refused where it is given; the message names the job, the option and the remedy."""
     with pytest.raises(InvalidJob) as caught:
         options_of(**options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

@@ -6,14 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobrt._registry import (
-    EnqueueOptions,
-    JobWithOptions,
-    Registry,
-    definition_of,
-    make_function_job,
-    take_apart,
-)
+from jobrt._registry import JobWithOptions, Registry, definition_of, make_function_job, take_apart
+from jobrt._registry.options import EnqueueOptions
 from jobrt.errors import DuplicateJobName, InvalidJob, UnknownJob
 from tests.registry.making import make_job, make_value
 
@@ -50,8 +44,8 @@ def test_two_jobs_of_one_name_are_refused() -> None:
     with pytest.raises(DuplicateJobName) as caught:
         registry.add(resize)
     assert str(caught.value) == (
-        "two jobs are called 'resize': tests.registry.making.First and tests.registry.test_registry._resize; "
-        "give one of them another NAME"
+        "two jobs have the name 'resize': tests.registry.making.First and tests.registry.test_registry._resize; "
+        "use another NAME for one of them"
     )
     assert registry.get("resize") is first
 
@@ -59,33 +53,33 @@ def test_two_jobs_of_one_name_are_refused() -> None:
 def test_unknown_names_come_with_a_hint() -> None:
     """A name that nobody has is refused with what comes close, or with what there is."""
     registry = Registry()
-    with pytest.raises(UnknownJob, match=r"no job is called 'x'; there are: none"):
+    with pytest.raises(UnknownJob, match=r"there is no job 'x'; the jobs are: none"):
         registry.get("x")
     registry.add(make_job(NAME="send_email"))
     registry.add(make_job(NAME="resize"))
-    with pytest.raises(UnknownJob, match=r"no job is called 'send_mail'; did you mean 'send_email'\?"):
+    with pytest.raises(UnknownJob, match=r"there is no job 'send_mail'; did you mean 'send_email'\?"):
         registry.get("send_mail")
-    with pytest.raises(UnknownJob, match=r"no job is called 'zzz'; there are: resize, send_email"):
+    with pytest.raises(UnknownJob, match=r"there is no job 'zzz'; the jobs are: resize, send_email"):
         registry.get("zzz")
 
 
 @pytest.mark.parametrize(
-    ("job", "told"),
+    ("job", "message"),
     [
-        (3, "3 cannot be registered: give a jobrt.Job class or an @app.job function"),
-        (make_value(make_job()), "X() cannot be registered: give the class X"),
+        (3, "3 cannot be registered: use a jobrt.Job class or an @app.job function"),
+        (make_value(make_job()), "X() cannot be registered: use the class X"),
         (resize.new("x"), "cannot be registered"),
         (int, "<class 'int'> cannot be registered"),
         (make_job(run=None), "X is abstract"),
         (make_job({"x": "Nowhere"}), "X.x: the annotation 'Nowhere' cannot be resolved"),
     ],
 )
-def test_what_is_no_job_class_is_refused(job: Any, told: str) -> None:
+def test_what_is_no_job_class_is_refused(job: Any, message: str) -> None:
     """Only classes and functions are registered, and only those that can run."""
     registry = Registry()
     with pytest.raises(InvalidJob) as caught:
         registry.add(job)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert len(registry) == 0
 
 
@@ -100,18 +94,18 @@ def test_what_is_enqueued_is_taken_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         (resize, "<job function _resize> is not a job value: write _resize.new(…)"),
         (make_job(), "X is a class, not a job value: write X(…)"),
         (
             "resize",
-            "'resize' is not a job value: make one with a jobrt.Job class, or with .new(…) of an @app.job function",
+            "'resize' is not a job value: create one with a jobrt.Job class, or with .new(…) of an @app.job function",
         ),
     ],
 )
-def test_what_is_no_job_value_is_refused(value: Any, told: str) -> None:
+def test_what_is_no_job_value_is_refused(value: Any, message: str) -> None:
     """The mistakes that suggest themselves are answered with what to write instead."""
     with pytest.raises(InvalidJob) as caught:
         take_apart(value)
-    assert str(caught.value) == told
+    assert str(caught.value) == message

@@ -1,13 +1,13 @@
-"""Client of an app: enqueues jobs, looks at them, manages them."""
+"""Client of an app: it enqueues, queries and manages jobs."""
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import attrs
 import trio
 
-from jobrt._client.arguments import as_filter, job_filter, queue_name
 from jobrt._client.handle import Handle
 from jobrt._client.totals import ALL_TIME, JobTotals, add_up
 from jobrt._client.waiting import Waiting
@@ -19,7 +19,7 @@ from jobrt.errors import CronNotFound, InvalidSetting, JobNotFound, JobStateErro
 from jobrt.events import EventBus, JobEnqueued
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from jobrt._core.cron import Missed
@@ -42,16 +42,17 @@ if TYPE_CHECKING:
 
 
 _CHUNK = 10_000
-"""Jobs per transaction of `enqueue_many`: it takes a few statements and lasts less than a second."""
+"""Jobs per transaction of `enqueue_many`, which then lasts less than a second."""
 _BATCH = 1000
-"""Jobs that one statement of a bulk operation changes, so that it does not hold many locks for long."""
+"""Jobs per statement of a bulk operation, so that it does not hold many locks for long."""
 
 
 @attrs.define(eq=False)
 class Client:
-    """Client of an app, as ``App.open_client`` opens it. Every ``async`` method is a checkpoint.
+    """Client of an app, opened by ``App.open_client``.
 
-    Every one may raise `StorageUnavailable`, after which another try can succeed, or another `StorageError`.
+    Every ``async`` method is a checkpoint. It raises `StorageUnavailable` if a retry may succeed, and any other
+    `StorageError` if not.
     """
 
     _storage: Storage
@@ -62,7 +63,7 @@ class Client:
 
     @property
     def registry(self) -> Registry:
-        """Return the jobs that this client knows, by name."""
+        """The jobs of the app, by name."""
         return self._registry
 
     # ------------------------------------------------------------------ enqueue
@@ -81,24 +82,24 @@ class Client:
         """Insert a job into the database and return a handle to it.
 
         Args:
-            job: a job value, or one with options (``job.with_options(...)``); options given here win over those.
-            conn: an open connection of the caller's; the insert becomes part of its transaction.
-            options: what this job has instead of its class's settings:
+            job: a job value, or ``job.with_options(...)``; the options below replace those.
+            conn: an open connection; the insert becomes part of its transaction.
+            options: settings that replace those of the job class:
 
-                * ``queue``: the queue's name.
+                * ``queue``: name of the queue.
                 * ``priority``: higher runs first.
-                * ``max_attempts``: runs in total; None for no limit.
-                * ``timeout``: seconds or a timedelta for one attempt.
-                * ``schedule_at``: when it is due, an aware datetime.
-                * ``schedule_in``: or in how many seconds (or a timedelta) from the database's now.
-                * ``tags``: texts to find it by.
+                * ``max_attempts``: maximum number of attempts; None for no limit.
+                * ``timeout``: time limit of an attempt, in seconds or as a timedelta.
+                * ``schedule_at``: when the job is due, as an aware datetime.
+                * ``schedule_in``: delay until then, in seconds or as a timedelta, by the database's clock.
+                * ``tags``: strings to find the job by.
                 * ``metadata``: a dict of plain JSON.
-                * ``context``: a text that says why the job exists.
-                * ``unique``: a `Unique` instead of the class's ``UNIQUE``; None for no such rule.
+                * ``context``: why the job exists, as a string.
+                * ``unique``: a `Unique` rule; None for no rule.
 
         Raises:
-            InvalidJob: a value does not fit; the message names the field. Nothing was stored.
-            UnknownJob: the app does not know this job class.
+            InvalidJob: a value is invalid; the message names the field. Nothing was stored.
+            UnknownJob: the app does not have this job class.
 
         """
         new = new_job(self._registry, job, **options)
@@ -115,12 +116,12 @@ class Client:
     async def enqueue_many(
         self, jobs: Iterable[Enqueueable[Any]], *, conn: object = None
     ) -> list[Handle[Any]]:
-        """Insert any number of jobs with few statements and return their handles in input order.
+        """Insert any number of jobs with few statements, and return their handles in input order.
 
-        Without `conn`, each ten thousand commit together.
+        Without `conn`, up to ten thousand jobs share a transaction.
 
         Raises:
-            InvalidJob: a value does not fit; the message names the field. No job was stored.
+            InvalidJob: a value is invalid; the message names the field. No job was stored.
 
         """
         new = [new_job(self._registry, job) for job in jobs]
@@ -144,14 +145,14 @@ class Client:
         for (name, queue, duplicate), ids in groups.items():
             self._emit.routine(JobEnqueued(name, queue, tuple(ids), duplicate))
 
-    # ------------------------------------------------------------------ look
+    # ------------------------------------------------------------------ query
 
     def handle(self, job_id: int) -> Handle[Any]:
-        """Return a handle for the job of that id, whether or not it exists."""
+        """Return a handle for a job id, without checking whether the job exists."""
         return Handle(job_id, duplicate=False, client=self)
 
     async def get(self, job_id: int) -> JobRecord:
-        """Return the record of a job; raise `JobNotFound` if there is none of that id."""
+        """Return the record of a job; raise `JobNotFound` if there is no job with this id."""
         record = await self._storage.jobs.get(job_id)
         if record is None:
             raise _not_found(job_id)
@@ -169,48 +170,43 @@ class Client:
         """Return the records of the jobs that match, by default the newest first.
 
         Args:
-            where: a filter made with `jobrt.where`; None matches every job.
-            order_by: ``id``, ``schedule_at``, ``created_at``, ``finished_at`` or ``priority``; with ``-`` in front,
-                descending.
-            limit: how many to return at most; None for all.
-            after: the id of the last job of the page before.
-            details: whether to read attempts, results and progress; without them it is faster.
+            where: a filter of `jobrt.where`; None matches all jobs.
+            order_by: ``id``, ``schedule_at``, ``created_at``, ``finished_at`` or ``priority``; a leading ``-``
+                reverses the order.
+            limit: maximum number of records; None for all.
+            after: id of the last job of the previous page.
+            details: whether to read attempts, results and progress, which takes longer.
 
         Raises:
-            InvalidFilter: the filter, order or limit makes no sense.
+            InvalidFilter: the filter, order or limit is invalid.
 
         """
-        return list(
-            await self._storage.jobs.query(
-                as_filter(where), order_by=order_by, limit=limit, after=after, details=details
-            )
-        )
+        jobs, where = self._storage.jobs, filters.everything() if where is None else where
+        return list(await jobs.query(where, order_by=order_by, limit=limit, after=after, details=details))
 
     async def count(self, where: Where | None = None, *, limit: int | None = None) -> int:
-        """Return how many jobs match; `limit` is where the counting stops, which keeps it quick."""
-        return await self._storage.jobs.count(as_filter(where), limit=limit)
+        """Return how many jobs match; counting stops at `limit`, which keeps it fast."""
+        where = filters.everything() if where is None else where
+        return await self._storage.jobs.count(where, limit=limit)
 
     async def wait(self, job_id: int) -> None:
-        """Wait until a job is final; raise `JobNotFound` if there is none of that id."""
+        """Wait until a job is final; raise `JobNotFound` if there is no job with this id."""
         await self._waiting.wait(job_id)
 
     # ------------------------------------------------------------------ manage
 
     async def cancel(self, job: int | Where, reason: str = "") -> int:
-        """Cancel a job, or all jobs that match, and return how many.
+        """Cancel a job by its id, or all jobs that match a filter, and return how many.
 
-        Waiting jobs are cancelled in the database; running ones in their workers, wherever those are.
-
-        Args:
-            job: the job's id, or a filter.
-            reason: why, for people; it is kept with the job.
+        Waiting jobs are cancelled in the database, and running jobs by their workers. The reason is stored with
+        the job.
 
         Raises:
             JobNotFound: there is no job with this id.
-            JobStateError: the job with this id is final already.
+            JobStateError: the job with this id is already final.
 
         """
-        waiting, running = await self._storage.jobs.cancel(job_filter(job), reason)
+        waiting, running = await self._storage.jobs.cancel(_filter(job), reason)
         if isinstance(job, int) and not waiting + running:
             record = await self.get(job)
             if record.state in FINAL:
@@ -219,19 +215,16 @@ class Client:
         return waiting + running
 
     async def rerun(self, job: int | Where) -> int:
-        """Run a final job again, or all final jobs that match, and return how many.
+        """Run a final job again by its id, or all final jobs that match a filter, and return how many.
 
-        A job that has used up its attempts gets one more.
-
-        Args:
-            job: the job's id, or a filter.
+        A job without attempts left gets one more.
 
         Raises:
             JobNotFound: there is no job with this id.
             JobStateError: the job with this id is not final.
 
         """
-        count = await self._storage.jobs.rerun(job_filter(job))
+        count = await self._storage.jobs.rerun(_filter(job))
         if isinstance(job, int) and not count:
             record = await self.get(job)
             msg = f"job {job} ({record.name}) is {record.state}: only a job that has ended can be run again"
@@ -239,21 +232,21 @@ class Client:
         return count
 
     async def update(self, job: int | Where, **changes: Unpack[UpdateKeywords]) -> int:
-        """Change a waiting job, or all waiting jobs that match, and return how many were changed.
+        """Change a waiting job by its id, or all waiting jobs that match a filter, and return how many.
 
         Args:
             job: the job's id, or a filter.
-            changes: the options of `enqueue` but ``unique``; and, for one job, ``args``: a job value of the same
-                class, or a dict of all its fields. If the app knows the class, the dict is checked against it.
+            changes: the options of `enqueue` except ``unique``; for an id also ``args``: a job value of the same
+                class, or a dict of all its fields. If the app has the class, the dict is checked against it.
 
         Raises:
-            InvalidJob: a value does not fit, or nothing is to be changed.
+            InvalidJob: a value is invalid, or there are no changes.
             JobNotFound: there is no job with this id.
             JobStateError: the job with this id is running or final.
 
         """
         name = (await self.get(job)).name if isinstance(job, int) else None
-        count = await self._storage.jobs.update(job_filter(job), changed_job(self._registry, name, changes))
+        count = await self._storage.jobs.update(_filter(job), changed_job(self._registry, name, changes))
         if isinstance(job, int) and not count:
             record = await self.get(job)
             msg = f"job {job} ({record.name}) is {record.state}: only a waiting job can be changed"
@@ -261,20 +254,14 @@ class Client:
         return count
 
     async def delete(self, job: int | Where) -> int:
-        """Delete a job, or all jobs that match, and return how many.
+        """Delete a job by its id, or all jobs that match a filter, and return how many.
 
-        Running jobs are deleted too: they go on, and then their outcome is refused.
-
-        Args:
-            job: the job's id, or a filter.
-
-        Raises:
-            JobNotFound: there is no job with this id.
-
+        Running jobs are deleted too: they continue, and their outcome is refused. Raises `JobNotFound` if there is
+        no job with this id.
         """
         total = 0
         while True:
-            count = await self._storage.jobs.delete(job_filter(job), limit=_BATCH)
+            count = await self._storage.jobs.delete(_filter(job), limit=_BATCH)
             total += count
             if count < _BATCH:
                 break
@@ -283,14 +270,14 @@ class Client:
         return total
 
     async def prune(self) -> int:
-        """Apply the app's retention rules now and return how many jobs were deleted."""
+        """Apply the app's retention rules now, and return how many jobs were deleted."""
         total = 0
         while count := await self._storage.jobs.prune(self._rules, limit=_BATCH):
             total += count
         return total
 
     async def failed(self) -> list[JobRecord]:
-        """Return the discarded jobs, the newest first, at most a hundred."""
+        """Return up to a hundred discarded jobs, the newest first."""
         return await self.query(filters.state("discarded"))
 
     # ------------------------------------------------------------------ queues, workers, cron, statistics
@@ -298,39 +285,36 @@ class Client:
     async def queues(self, *, limit: int | None = None) -> list[QueueStatus]:
         """Return the status of every queue that has settings or unfinished jobs.
 
-        Args:
-            limit: where the counting stops, for the due jobs of each priority and for the scheduled ones. It keeps the
-                call quick. ``more`` is then true where there are more, and ``names`` are the names of the due jobs.
-
+        With `limit`, counting stops at so many due jobs of each priority, and at so many scheduled jobs. This keeps
+        the call fast. If a queue has more, ``more`` is true. ``names`` has the names of the due jobs.
         """
         return list(await self._storage.queues.all(limit=limit))
 
     async def pause(self, queue: str) -> None:
-        """Pause a queue: workers claim no job from it until it is resumed; running jobs go on."""
-        await self._storage.queues.set(queue_name(queue), paused=True)
+        """Pause a queue: workers claim no jobs from it until it is resumed. Running jobs continue."""
+        await self._storage.queues.set(_queue_name(queue), paused=True)
 
     async def resume(self, queue: str) -> None:
         """Resume a queue: workers claim jobs from it again."""
-        await self._storage.queues.set(queue_name(queue), paused=False)
+        await self._storage.queues.set(_queue_name(queue), paused=False)
 
     async def scale(self, queue: str, concurrency: int | None) -> None:
-        """Set how many jobs of a queue each worker runs at once; None resets it to what the worker's app says.
+        """Set how many jobs of a queue each worker runs at once; None restores the setting of the worker's app.
 
         Raises:
             InvalidSetting: the number is below 1.
 
         """
         if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
-            msg = (
+            raise InvalidSetting(
                 f"queue {queue!r} cannot be scaled to {concurrency!r}: give a number above zero, or pause it"
             )
-            raise InvalidSetting(msg)
         await self._storage.queues.set(
-            queue_name(queue), concurrency="default" if concurrency is None else concurrency
+            _queue_name(queue), concurrency="default" if concurrency is None else concurrency
         )
 
     async def workers(self) -> list[WorkerRow]:
-        """Return the workers that are alive or whose jobs are still to be rescued, with their supervision trees."""
+        """Return the workers that are alive, and the dead ones whose jobs are not rescued yet."""
         return list(await self._storage.workers.all())
 
     async def crons(self) -> list[CronRow]:
@@ -338,11 +322,11 @@ class Client:
         return list(await self._storage.crons.all())
 
     async def pause_cron(self, name: str) -> None:
-        """Pause a cron entry until it is resumed; raise `CronNotFound` if there is none of that name."""
+        """Pause a cron entry until it is resumed; raise `CronNotFound` if there is no such entry."""
         await self._edit_cron(name, paused=True)
 
     async def resume_cron(self, name: str) -> None:
-        """Resume a cron entry from now on; raise `CronNotFound` if there is none of that name."""
+        """Resume a cron entry from now on; raise `CronNotFound` if there is no such entry."""
         await self._edit_cron(name, paused=False)
 
     async def update_cron(
@@ -355,37 +339,31 @@ class Client:
         missed: Missed | None = None,
         args: Mapping[str, Any] | None = None,
     ) -> None:
-        """Change a cron entry for all workers; what is None stays as it is.
+        """Change a cron entry for all workers; None keeps a field as it is.
 
-        The change holds over restarts, until the code that declares the entry is changed.
+        The change survives restarts, until the declaration of the entry in code changes.
 
         Args:
-            name: the entry's name.
-            expression: a cron expression to tick by.
-            interval: seconds or a timedelta to tick by, instead of an expression.
-            timezone: the time zone of the expression.
-            missed: what becomes of ticks that passed while no worker ran.
-            args: the payload of the entry's jobs.
+            name: name of the entry.
+            expression: cron expression.
+            interval: time between ticks, in seconds or as a timedelta; it replaces an expression, and vice versa.
+            timezone: time zone of the expression.
+            missed: policy for ticks that passed while no worker ran, as in `App.cron`.
+            args: payload of the jobs.
 
         Raises:
-            CronNotFound: there is no entry of that name.
-            InvalidSetting: the entry could not tick; the message names the field. Nothing was changed.
+            CronNotFound: there is no such entry.
+            InvalidSetting: a field is invalid; the message names it. Nothing was changed.
 
         """
-        changes = {
-            "expression": expression,
-            "interval": interval,
-            "timezone": timezone,
-            "missed": missed,
-            "args": args,
-        }
-        given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
-        if len(given.keys() & {"expression", "interval"}) == 1:  # either takes the place of the other
-            given = {"expression": None, "interval": None, **given}
+        given: dict[str, Any] = {"timezone": timezone, "missed": missed, "args": args}
+        given = {key: value for key, value in given.items() if value is not None}
+        if expression is not None or interval is not None:
+            given |= {"expression": expression, "interval": interval}
         await self._edit_cron(name, **given)
 
     async def delete_cron(self, name: str) -> None:
-        """Delete a cron entry; raise `CronNotFound` if there is none of that name.
+        """Delete a cron entry; raise `CronNotFound` if there is no such entry.
 
         A worker whose code declares the entry adds it again when it starts.
         """
@@ -402,25 +380,57 @@ class Client:
             raise _no_cron(name)
 
     async def stats(self, *, since: datetime) -> list[Bucket]:
-        """Return how many jobs were enqueued, completed, failed and discarded, by hour, queue and name.
-
-        Args:
-            since: the beginning, an aware datetime.
-
-        """
+        """Return the counts of jobs by hour, queue and name, from `since` (an aware datetime) on."""
         return list(await self._storage.jobs.stats(since=since))
 
     async def totals(self, *, since: datetime | None = None) -> list[JobTotals]:
-        """Return the counts of this hour, today, this month (in UTC) and all time, by queue and name.
+        """Return the counts of this hour, this day, this month (in UTC) and all time, by queue and name.
 
-        Jobs that were deleted or pruned are counted, too.
-
-        Args:
-            since: what "all time" begins with, an aware datetime; default the first job.
-
+        They include jobs that were deleted or pruned. With `since`, an aware datetime, "all time" starts then.
         """
         now = await self._storage.schema.now()
         return add_up(await self._storage.jobs.stats(since=since or ALL_TIME), now=now)
+
+
+@asynccontextmanager
+async def open_client(
+    storage: Storage, registry: Registry, *, rules: Sequence[PruneRule], emit: EventBus
+) -> AsyncGenerator[Client]:
+    """Open a client for a block, with a nursery for the task that queries the jobs it waits for.
+
+    An exception of the block propagates as it is, and not in a group.
+
+    Args:
+        storage: an open storage.
+        registry: the jobs that may be enqueued; empty: any.
+        rules: retention rules that `Client.prune` applies.
+        emit: gets `JobEnqueued`.
+
+    """
+    raised: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield Client(storage, registry, rules, emit, Waiting(storage, nursery))
+            except BaseException as error:
+                raised = error
+                raise
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if raised is not None and group.exceptions == (raised,):
+            raise raised from raised.__cause__
+        raise
+
+
+def _filter(job: int | Where) -> Where:
+    return filters.id(job) if isinstance(job, int) else job
+
+
+def _queue_name(name: str) -> str:
+    if not name:
+        raise InvalidSetting("the name of a queue is empty")
+    return name
 
 
 def _not_found(job_id: int) -> JobNotFound:

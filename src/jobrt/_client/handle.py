@@ -1,4 +1,4 @@
-"""Handles: what `enqueue` returns, to wait for one job and its result."""
+"""Handles of jobs, which `enqueue` returns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
 class _Client(Protocol):
-    """What a handle asks of the client that made it."""
+    """Interface of the client that created a handle."""
 
     async def wait(self, job_id: int) -> None: ...
     async def get(self, job_id: int) -> JobRecord: ...
@@ -25,9 +25,9 @@ class _Client(Protocol):
 
 @attrs.frozen
 class Handle(Generic[ResultT_co]):
-    """A job in the database; the type parameter is the type of its result.
+    """Handle of a job; the type parameter is the type of its result.
 
-    ``id`` is the job's. ``duplicate`` is true if an equal job was there already (`Unique`); ``id`` is then that job's.
+    ``duplicate`` is true if an equal job already existed (`Unique`). Then ``id`` is the id of that job.
     """
 
     id: int
@@ -35,32 +35,26 @@ class Handle(Generic[ResultT_co]):
     _client: _Client | None = attrs.field(default=None, alias="client", repr=False, eq=False)
 
     async def wait(self) -> JobRecord:
-        """Wait until the job is final and return its record.
-
-        Raises:
-            JobNotFound: the job was deleted meanwhile.
-
-        """
+        """Wait until the job is final, and return its record; raise `JobNotFound` if the job was deleted."""
         client = self._opened()
         await client.wait(self.id)
         return await client.get(self.id)
 
     async def result(self) -> ResultT_co:
-        """Wait until the job is final and return what its `run` returned.
+        """Wait until the job is final, and return what its `run` returned.
 
-        The value has been stored as JSON: a tuple comes back as a list, and an enum's member as its value.
+        The value has been stored as JSON, so a tuple is returned as a list.
 
         Raises:
-            JobFailed: its attempts are used up.
-            JobCancelled: it was cancelled.
-            JobDiscarded: it returned `Discard`, or its RETRY predicate refused another attempt.
-            JobNotFound: it was deleted meanwhile.
+            JobFailed: all attempts were used.
+            JobCancelled: the job was cancelled.
+            JobDiscarded: the job returned `Discard`, or its RETRY predicate refused a retry.
+            JobNotFound: the job was deleted.
 
         """
         return cast("ResultT_co", result_of(await self.wait()))
 
     def _opened(self) -> _Client:
         if self._client is None:
-            msg = f"the handle of job {self.id} was not made by an open client"
-            raise JobNotFound(msg)
+            raise JobNotFound(f"the handle of job {self.id} was not made by an open client")
         return self._client

@@ -1,4 +1,4 @@
-"""Totals: what the database counted by the hour, added up by hour, day, month and all time, with run times."""
+"""Totals of the hourly counts in the database: for an hour, a day, a month and all time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from jobrt._core.stats import Bucket
 
 
 ALL_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""A time before anything was counted."""
+"""A time before the first count."""
 
 _FIRST: Final = 0.001
 _GROWTH: Final = 4.0
@@ -24,10 +24,10 @@ _GROWTH: Final = 4.0
 
 @attrs.frozen(kw_only=True)
 class Counts:
-    """What was counted in a period. ``failed`` counts attempts, all others count jobs; ``dead`` is those discarded.
+    """Counts of a period. ``failed`` counts attempts; the others count jobs. ``dead`` counts discarded jobs.
 
-    ``seconds`` is the run time of all completed jobs together. ``histogram[i]`` counts those that took less than
-    0.001 * 4**i seconds and did not fit the bucket before; the last bucket counts all that took longer.
+    ``seconds`` is the total run time of the completed jobs. ``histogram[i]`` counts those that took less than
+    0.001 * 4**i seconds and do not belong to an earlier bucket. The last bucket counts all longer ones.
     """
 
     enqueued: int = 0
@@ -40,13 +40,13 @@ class Counts:
 
     @property
     def mean(self) -> float | None:
-        """Return the seconds that a completed job took on average; None without completed jobs."""
+        """Mean run time of a completed job in seconds; None without completed jobs."""
         return self.seconds / self.completed if self.completed else None
 
     def quantile(self, part: float) -> float | None:
-        """Return a number of seconds that at least `part` of the completed jobs stayed below (0.5: half of them).
+        """Return a run time in seconds that at least `part` of the completed jobs did not exceed; 0.5 is the median.
 
-        It is the upper edge of a bucket of the histogram, so up to four times too much, and ``math.inf`` for the last
+        It is the upper edge of a bucket of the histogram, so up to four times too high; ``math.inf`` for the last
         bucket. Without completed jobs it is None.
 
         Raises:
@@ -54,8 +54,7 @@ class Counts:
 
         """
         if not 0 < part <= 1:
-            msg = f"quantile({part!r}): give a part above 0 and at most 1"
-            raise ValueError(msg)
+            raise ValueError(f"quantile({part!r}): use a part above 0 and at most 1")
         needed, seen = part * sum(self.histogram), 0
         for index, count in enumerate(self.histogram):
             seen += count
@@ -66,7 +65,7 @@ class Counts:
 
 @attrs.frozen(kw_only=True)
 class JobTotals:
-    """What was counted for the jobs of one name in one queue; hours, days and months are those of UTC."""
+    """Counts of the jobs of one name in one queue; hours, days and months are in UTC."""
 
     queue: str
     name: str
@@ -77,7 +76,7 @@ class JobTotals:
 
 
 def add_up(buckets: Iterable[Bucket], *, now: datetime) -> list[JobTotals]:
-    """Return totals by queue and name, in their order; `now` (aware) says which hour, day and month it is."""
+    """Return the totals at `now` (an aware datetime), sorted by queue and name."""
     groups: dict[tuple[str, str], list[Bucket]] = {}
     for bucket in buckets:
         groups.setdefault((bucket.queue, bucket.name), []).append(bucket)
@@ -106,9 +105,7 @@ def _sum(buckets: Iterable[Bucket]) -> Counts:
         dead=sum(bucket.dead for bucket in found),
         cancelled=sum(bucket.cancelled for bucket in found),
         seconds=sum(bucket.seconds for bucket in found),
-        histogram=_added([bucket.histogram for bucket in found if bucket.histogram]),
+        histogram=tuple(
+            map(sum, zip(*(bucket.histogram for bucket in found if bucket.histogram), strict=True))
+        ),
     )
-
-
-def _added(histograms: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    return tuple(map(sum, zip(*histograms, strict=True)))

@@ -1,4 +1,4 @@
-"""Waiting for jobs to end: one query asks for all jobs that a client's tasks wait for."""
+"""Tasks of a client that wait for jobs: a single query covers all of them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 _FINAL = frozenset(state.value for state in FINAL)
 _SHORTEST = 0.05
 _LONGEST = 2.0
-"""Seconds between two queries without a wake-up. They double: a job that took long takes longer."""
+"""Seconds between two queries without a wake-up. They double, as a job that took long often takes longer."""
 
 
 @attrs.define(eq=False)
 class Waiting:
-    """The jobs that tasks of a client wait for; the first task starts the query loop in the client's nursery."""
+    """Jobs that tasks of a client wait for. The first task starts the query loop in the client's nursery."""
 
     storage: Storage
     nursery: trio.Nursery
@@ -33,12 +33,7 @@ class Waiting:
     _watching: bool = False
 
     async def wait(self, job_id: int) -> None:
-        """Return when the job is final.
-
-        Raises:
-            JobNotFound: there is no such job, or no longer.
-
-        """
+        """Return when the job is final; raise `JobNotFound` if it does not exist, or no longer."""
         event = trio.Event()
         self.waiters[job_id].append(event)
         if not self._watching:
@@ -50,8 +45,7 @@ class Waiting:
         finally:
             self._remove(job_id, event)
         if job_id in self.missing:
-            msg = f"there is no job {job_id}: it was deleted, or pruned after it ended"
-            raise JobNotFound(msg)
+            raise JobNotFound(f"there is no job {job_id}: it was deleted, or pruned after it ended")
 
     def _remove(self, job_id: int, event: trio.Event) -> None:
         events = self.waiters[job_id]
@@ -60,10 +54,7 @@ class Waiting:
             del self.waiters[job_id]
 
     async def _watch(self) -> None:
-        """Query for as long as anybody waits.
-
-        A task may begin to wait while the last query ends; then there is another round.
-        """
+        """Query while any task waits. One may begin to wait while the last query ends: then there is another round."""
         try:
             while self.waiters:
                 await self._query_and_listen()
@@ -71,7 +62,7 @@ class Waiting:
             self._watching = False
 
     async def _query_and_listen(self) -> None:
-        """Query at each wake-up, and now and then without one, until nobody waits."""
+        """Query at each wake-up, and sometimes without one, until no task waits."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen)
             pause = _SHORTEST
@@ -84,7 +75,7 @@ class Waiting:
             nursery.cancel_scope.cancel()
 
     async def _query(self) -> bool:
-        """Query the states of the jobs and wake the tasks of those that are final; return whether any is."""
+        """Query the states of the jobs, and wake the tasks of the final ones; return whether there are any."""
         try:
             states = await self.storage.jobs.await_final(tuple(self.waiters))
         except StorageUnavailable:
@@ -98,9 +89,7 @@ class Waiting:
                 for event in self.waiters.get(job_id, ()):
                     event.set()
         if ended:
-            await (
-                trio.lowlevel.checkpoint()
-            )  # lets the tasks leave before the loop asks whether anybody waits
+            await trio.lowlevel.checkpoint()  # lets the tasks leave before the loop checks whether any waits
         return ended
 
     async def _listen(self) -> None:

@@ -52,8 +52,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 def _utc(moment: datetime) -> datetime:
     """Return an aware datetime in UTC: arithmetic within one time zone ignores changes of its offset."""
     if moment.tzinfo is None:
-        msg = f"{moment!r} has no time zone: use an aware datetime"
-        raise ValueError(msg)
+        raise ValueError(f"{moment!r} has no time zone: use an aware datetime")
     return moment.astimezone(UTC)
 
 
@@ -67,7 +66,7 @@ def _step(value: timedelta | float | None) -> timedelta | None:
 
 @attrs.frozen(kw_only=True)
 class CronEntry:
-    """A job and its schedule; created by `cron_entry`, `interval_entry` or `from_spec`.
+    """A job and its schedule; created by `cron_entry` or `from_spec`.
 
     Args:
         name: name of the entry, unique in the database.
@@ -106,8 +105,7 @@ class CronEntry:
         try:
             _check(self)
         except InvalidSetting as error:
-            msg = f"cron entry {self.name!r}: {error}"
-            raise InvalidSetting(msg) from None
+            raise InvalidSetting(f"cron entry {self.name!r}: {error}") from None
         _canonical([self.args, self.options], of=f"cron entry {self.name!r}: args and options")
 
     @property
@@ -150,8 +148,7 @@ class CronEntry:
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, InvalidSetting):
                 raise
-            msg = f"cron entry {name!r} is stored with invalid fields: {error}"
-            raise InvalidSetting(msg) from error
+            raise InvalidSetting(f"cron entry {name!r} is stored with invalid fields: {error}") from error
 
     @property
     def fingerprint(self) -> str:
@@ -161,16 +158,17 @@ class CronEntry:
 
 
 def cron_entry(
-    expression: str,
     job: str,
     *,
+    expression: str | None = None,
+    interval: timedelta | float | None = None,
     args: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     timezone: str | ZoneInfo = "UTC",
     missed: Missed = "once",
     name: str | None = None,
 ) -> CronEntry:
-    """Return an entry that ticks by a cron expression.
+    """Return an entry that ticks by a cron expression, or when it is first stored and then at each interval.
 
     By default the name consists of job, schedule and payload. So it is the same at every start, and a job can
     have several entries with different schedules or payloads.
@@ -180,27 +178,20 @@ def cron_entry(
         InvalidJob: `args` or `options` are not JSON.
 
     """
-    schedule = {"expression": expression, "timezone": str(timezone), "missed": missed}
-    return _new_entry(job, name, args=args, options=options, **schedule)
-
-
-def interval_entry(
-    interval: timedelta | float,
-    job: str,
-    *,
-    args: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
-    missed: Missed = "once",
-    name: str | None = None,
-) -> CronEntry:
-    """Return an entry that ticks when it is first stored, and then every `interval` (timedelta or seconds).
-
-    Raises:
-        InvalidSetting: the interval is not between a second and a century.
-        InvalidJob: `args` or `options` are not JSON.
-
-    """
-    return _new_entry(job, name, args=args, options=options, interval=interval, missed=missed)
+    entry = CronEntry(
+        name=job if name is None else name,
+        job=job,
+        args=_plain(args, of=f"cron job {job!r}: args"),
+        options=_plain(options, of=f"cron job {job!r}: options"),
+        expression=expression,
+        interval=interval,
+        timezone=str(timezone),
+        missed=missed,
+    )
+    if name is not None:
+        return entry
+    payload = f"#{_digest(entry.args)[:8]}" if entry.args else ""
+    return attrs.evolve(entry, name=f"{job}[{entry.schedule}]{payload}")
 
 
 def next_tick(entry: CronEntry, after: datetime) -> datetime | None:
@@ -285,50 +276,23 @@ def orphaned(entry: CronEntry, declared: Container[str]) -> bool:
 _SPEC: Final = ("job", "args", "options", "expression", "interval", "timezone", "missed", "since", "declared")
 
 
-def _new_entry(
-    job: str,
-    name: str | None,
-    *,
-    args: Mapping[str, Any] | None,
-    options: Mapping[str, Any] | None,
-    **schedule: Any,
-) -> CronEntry:
-    """Return an entry; without a name, it is named by job, schedule and payload."""
-    entry = CronEntry(
-        name=job if name is None else name,
-        job=job,
-        args=_plain(args, of=f"cron job {job!r}: args"),
-        options=_plain(options, of=f"cron job {job!r}: options"),
-        **schedule,
-    )
-    if name is not None:
-        return entry
-    payload = f"#{_digest(entry.args)[:8]}" if entry.args else ""
-    return attrs.evolve(entry, name=f"{job}[{entry.schedule}]{payload}")
-
-
 def _check(entry: CronEntry) -> None:
     """Refuse an entry with an invalid field, or one that would never tick."""
     if (entry.expression is None) == (entry.interval is None):
-        msg = "use either a cron expression or an interval"
-        raise InvalidSetting(msg)
+        raise InvalidSetting("use either a cron expression or an interval")
     for field in ("name", "job", "timezone", "expression"):
         value: object = getattr(entry, field)
         if value is not None and not (isinstance(value, str) and 0 < len(value) <= _MAX_TEXT_LENGTH):
-            msg = f"{field} is {value!r}: use a string of 1 to {_MAX_TEXT_LENGTH} characters"
-            raise InvalidSetting(msg)
+            raise InvalidSetting(f"{field} is {value!r}: use a string of 1 to {_MAX_TEXT_LENGTH} characters")
     for field in ("args", "options"):
         payload: object = getattr(entry, field)
         if not isinstance(payload, Mapping):
-            msg = f"{field} is {payload!r}: use a mapping"
-            raise InvalidSetting(msg)
+            raise InvalidSetting(f"{field} is {payload!r}: use a mapping")
     if entry.missed not in get_args(Missed):
-        msg = f"missed is {entry.missed!r}: use 'skip', 'once' or 'all'"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"missed is {entry.missed!r}: use 'skip', 'once' or 'all'")
     step: object = entry.interval
     if step is not None and not (isinstance(step, timedelta) and _MIN_INTERVAL <= step <= _MAX_INTERVAL):
-        msg = f"interval is {step}: use a timedelta or seconds, from one second to a century"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"interval is {step}: use a timedelta or seconds, from one second to a century")
     if entry.expression is not None:
         wall_clock(entry.expression, entry.timezone)
 
@@ -375,8 +339,7 @@ def _canonical(value: object, *, of: str = "value") -> str:
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        msg = f"{of} must be JSON: {error}"
-        raise InvalidJob(msg) from None
+        raise InvalidJob(f"{of} must be JSON: {error}") from None
 
 
 def _plain(value: Mapping[str, Any] | None, *, of: str) -> dict[str, Any]:

@@ -41,16 +41,14 @@ def _age(value: timedelta | float | None) -> timedelta | None:
         return None
     if _is_number(seconds) and 0 <= seconds <= _MAX_AGE.total_seconds():
         return timedelta(seconds=seconds)
-    msg = f"Keep.age is {value!r}: use a timedelta or seconds, from 0 to a century"
-    raise InvalidSetting(msg)
+    raise InvalidSetting(f"Keep.age is {value!r}: use a timedelta or seconds, from 0 to a century")
 
 
 def _count(value: int | None) -> int | None:
     """Return `value` if it is a valid number of jobs."""
     if value is None or (_is_number(value) and isinstance(value, int) and value >= 0):
         return value
-    msg = f"Keep.count is {value!r}: use the number of jobs to keep of each name, 0 or more"
-    raise InvalidSetting(msg)
+    raise InvalidSetting(f"Keep.count is {value!r}: use the number of jobs to keep of each name, 0 or more")
 
 
 def _name(job: object) -> str:
@@ -58,8 +56,7 @@ def _name(job: object) -> str:
     name = job if isinstance(job, str) else getattr(job, "NAME", getattr(job, "__name__", None))
     if isinstance(name, str) and name:
         return name
-    msg = f"Keep.only or Keep.except_ has {job!r}: use job names or job classes"
-    raise InvalidSetting(msg)
+    raise InvalidSetting(f"Keep.only or Keep.except_ has {job!r}: use job names or job classes")
 
 
 def _names(jobs: object) -> tuple[str, ...]:
@@ -191,8 +188,7 @@ def plan(
 def _by_state(where: str, keep: Any) -> dict[State, tuple[Keep, ...]]:
     """Return a checked retention setting; `where` starts the error message."""
     if not isinstance(keep, Mapping):
-        msg = f"{where} is {keep!r}: use a mapping from a state to a jobrt.Keep"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"{where} is {keep!r}: use a mapping from a state to a jobrt.Keep")
     checked: dict[State, tuple[Keep, ...]] = {}
     for state, value in cast("Mapping[str, object]", keep).items():
         if state not in FINAL:
@@ -201,8 +197,7 @@ def _by_state(where: str, keep: Any) -> dict[State, tuple[Keep, ...]]:
         keeps = tuple(cast("Sequence[object]", value)) if isinstance(value, Sequence) else (value,)
         checked[State(state)] = tuple(item for item in keeps if isinstance(item, Keep))
         if len(checked[State(state)]) < len(keeps):
-            msg = f"{where}[{str(state)!r}] is {value!r}: use a jobrt.Keep or a list of them"
-            raise InvalidSetting(msg)
+            raise InvalidSetting(f"{where}[{str(state)!r}] is {value!r}: use a jobrt.Keep or a list of them")
     return checked
 
 

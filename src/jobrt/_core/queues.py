@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 def _positive(_self: object, field: attrs.Attribute[Any], value: float | None) -> None:
     if value is not None and (isinstance(value, bool) or value <= 0):
-        msg = f"Queue.{field.name} is {value!r}: use a number above zero"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"Queue.{field.name} is {value!r}: use a number above zero")
 
 
 def _path(_self: object, _field: object, value: str | None) -> None:
@@ -23,8 +22,7 @@ def _path(_self: object, _field: object, value: str | None) -> None:
         return
     root, dot, name = value.partition(".")
     if not (value == "name" or (dot and name and root in {"args", "metadata"})):
-        msg = f"Queue.key is {value!r}: use 'name', 'args.FIELD' or 'metadata.FIELD'"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"Queue.key is {value!r}: use 'name', 'args.FIELD' or 'metadata.FIELD'")
 
 
 @attrs.frozen
@@ -50,8 +48,7 @@ class Queue:
 
     def __attrs_post_init__(self) -> None:
         if (self.key is None) != (self.per_key is None):
-            msg = "Queue.key and Queue.per_key go together: use both or neither"
-            raise InvalidSetting(msg)
+            raise InvalidSetting("Queue.key and Queue.per_key go together: use both or neither")
 
     @property
     def clustered(self) -> bool:
@@ -69,13 +66,11 @@ def as_queue(name: str, value: int | Queue) -> Queue:
     if isinstance(value, Queue):
         return value
     if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"queue {name!r} is {value!r}: use an int, its concurrency, or a jobrt.Queue"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"queue {name!r} is {value!r}: use an int, its concurrency, or a jobrt.Queue")
     try:
         return Queue(value)
     except InvalidSetting as error:
-        msg = f"queue {name!r}: {error}"
-        raise InvalidSetting(msg) from None
+        raise InvalidSetting(f"queue {name!r}: {error}") from None
 
 
 @attrs.frozen(kw_only=True)

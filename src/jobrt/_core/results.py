@@ -18,8 +18,7 @@ def _delay(value: timedelta | float) -> timedelta:
         return value
     given: object = value
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        msg = f"Snooze.delay is {value!r}: give seconds or a timedelta"
-        raise TypeError(msg)
+        raise TypeError(f"Snooze.delay is {value!r}: give seconds or a timedelta")
     return timedelta(seconds=value)
 
 
@@ -31,16 +30,14 @@ def _not_negative(_self: object, _field: object, delay: timedelta) -> None:
 
 def _reason(_self: Any, _field: object, reason: object) -> None:
     if not isinstance(reason, str):
-        msg = f"{type(_self).__name__}.reason is {reason!r}: give a str, which is shown to users"
-        raise TypeError(msg)
+        raise TypeError(f"{type(_self).__name__}.reason is {reason!r}: give a str, which is shown to users")
 
 
 def _ids(children: Iterable[Any]) -> tuple[int, ...]:
     ids = tuple(getattr(child, "id", child) for child in children)
     for child_id in ids:
         if isinstance(child_id, bool) or not isinstance(child_id, int):
-            msg = f"After has {child_id!r}: give handles, or ids of jobs"
-            raise TypeError(msg)
+            raise TypeError(f"After has {child_id!r}: give handles, or ids of jobs")
     return ids
 
 

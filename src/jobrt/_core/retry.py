@@ -164,8 +164,7 @@ def as_retry(value: object, *, owner: str) -> RetryPredicate | None:
 
 def _check(value: object, strategy: type, label: str, *, remedy: str) -> None:
     if value is not None and not isinstance(value, strategy) and not _takes_one_argument(value):
-        msg = f"{label} is {value!r}: {remedy}"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label} is {value!r}: {remedy}")
 
 
 def _takes_one_argument(value: object) -> bool:

@@ -113,10 +113,7 @@ class WallClock:
         if repeated is not None and local.fold == 0:
             # The clock will go back: wall times from the start of the repeated hour on come once more.
             starts.append(repeated[0] - _SECOND)
-        return min(
-            (tick for start in starts for tick in self._first(start, later_than=moment)),
-            default=None,
-        )
+        return min((tick for start in starts for tick in self._first(start, later_than=moment)), default=None)
 
     def until(self, moment: datetime) -> datetime | None:
         """Return the last tick not later than `moment`, or None if there is none within fifty years."""
@@ -127,8 +124,7 @@ class WallClock:
             # The clock went back: before that, wall times were later than now.
             starts.append(repeated[1])
         return max(
-            (tick for start in starts for tick in self._last(start, not_later_than=moment)),
-            default=None,
+            (tick for start in starts for tick in self._last(start, not_later_than=moment)), default=None
         )
 
     def _first(self, start: datetime, *, later_than: datetime) -> Iterable[datetime]:
@@ -175,11 +171,10 @@ def wall_clock(expression: str, timezone: str) -> WallClock:
         matches = False
     if not matches:
         day, month, weekday = fields[-3:]
-        msg = (
+        raise InvalidSetting(
             f"{expression!r} never matches in {timezone}: "
             f"no day has day of month {day!r}, month {month!r}, day of week {weekday!r} and this time of day"
         )
-        raise InvalidSetting(msg)
     return clock
 
 
@@ -187,18 +182,16 @@ def _fields(expression: str) -> list[str]:
     """Return the five or six fields, after checking each of them."""
     if len(expression) > _MAX_EXPRESSION_LENGTH:
         length = f"{len(expression)} characters, more than {_MAX_EXPRESSION_LENGTH}"
-        msg = f"{expression[:20]!r}… has {length}; use a shorter expression"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"{expression[:20]!r}… has {length}; use a shorter expression")
     if expression.strip().startswith("@") and expression.strip().lower() not in ALIASES:
         msg = f"{expression!r} is not one of {', '.join(ALIASES)}; for an interval use App.every"
         raise InvalidSetting(msg)
     fields = ALIASES.get(expression.strip().lower(), expression).split()
     if len(fields) not in {5, 6}:
-        msg = (
+        raise InvalidSetting(
             f"{expression!r} has {len(fields)} fields; use five (minute, hour, day of month, month, "
             "day of week), or six with the second first"
         )
-        raise InvalidSetting(msg)
     for position, field in enumerate(fields, 6 - len(fields)):
         _check_field(expression, position, field=field)
     return fields

@@ -42,14 +42,12 @@ class Where:
         return Not(self)
 
     def __bool__(self) -> bool:
-        msg = "a filter has no truth value: combine filters with & | ~, not with and, or, not"
-        raise InvalidFilter(msg)
+        raise InvalidFilter("a filter has no truth value: combine filters with & | ~, not with and, or, not")
 
 
 def _filter(value: object) -> Where:
     if not isinstance(value, Where):
-        msg = f"{value!r} is not a filter: create one with jobrt.where"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"{value!r} is not a filter: create one with jobrt.where")
     return value
 
 
@@ -153,14 +151,12 @@ def state(*values: str) -> Where:
     try:
         return In("state", tuple(State(value).value for value in values))
     except ValueError as error:
-        msg = f"where.state: {error}; the states are {', '.join(State)}"
-        raise InvalidFilter(msg) from None
+        raise InvalidFilter(f"where.state: {error}; the states are {', '.join(State)}") from None
 
 
 def _tags(values: Iterable[str]) -> tuple[str, ...]:
     if isinstance(values, str):
-        msg = f"where.tagged_*({values!r}): use a list of tags"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"where.tagged_*({values!r}): use a list of tags")
     return tuple(values)
 
 
@@ -193,17 +189,14 @@ def metadata(field_or_value: Any, value: Any = _UNSET) -> Where:
 def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where:
     whole = second is _UNSET
     if whole and not isinstance(first, Mapping):
-        msg = f"where.{column}({first!r}): use a dict, or a field and a value"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"where.{column}({first!r}): use a dict, or a field and a value")
     if not whole and (not isinstance(first, str) or not all(first.split("."))):
-        msg = f"where.{column}({first!r}, …): use a field name, or names joined by dots"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"where.{column}({first!r}, …): use a field name, or names joined by dots")
     filter = JsonEquals(column, first if isinstance(first, str) else None, first if whole else second)
     try:
         json.dumps(filter.value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        msg = f"where.{column}: {error}; compare with JSON values"
-        raise InvalidFilter(msg) from error
+        raise InvalidFilter(f"where.{column}: {error}; compare with JSON values") from error
     return filter
 
 
@@ -267,8 +260,7 @@ def finished_within(window: timedelta) -> Where:
 
 def _within(column: TimeColumn, window: timedelta) -> Where:
     if not isinstance(window, timedelta):
-        msg = f"where: {window!r} is not a window; use a timedelta"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"where: {window!r} is not a window; use a timedelta")
     return _time(column, ">", window) & ~_time(column, ">", timedelta(0))
 
 
@@ -292,8 +284,7 @@ def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:
         case Compare(column, operator, moment):
             return _compare(getattr(job, column), operator, moment, now=now)
         case _:
-            msg = f"{where!r} is not a filter: create one with jobrt.where"
-            raise InvalidFilter(msg)
+            raise InvalidFilter(f"{where!r} is not a filter: create one with jobrt.where")
 
 
 def _json_equal(stored: Any, field: str | None, value: Any) -> bool:

@@ -1,9 +1,13 @@
-"""What a worker tells about itself: the frozen value that travels with its heartbeat."""
+"""Description of a worker, which it stores with each heartbeat."""
 
 from __future__ import annotations
 
 import json
+import types
+import typing
 from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
 from typing import Any
 
 import attrs
@@ -11,16 +15,16 @@ import attrs
 from jobrt._supervision.records import SupervisorStatistics
 
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What reading JSON of another shape than expected may raise."""
+"""Errors that `_read` raises for JSON of an unexpected shape."""
 
 
 @attrs.frozen(kw_only=True)
 class QueueInfo:
-    """A queue as one worker serves it.
+    """Queue as served by one worker.
 
-    ``running`` counts attempts under way, ``claimed`` jobs that the worker holds and has not begun, ``finished``
-    attempts since its start. ``stuck`` are ids of jobs that the watchdog reported; ``cancelling`` tells how far the
-    cancellation of a job has come: ``"received"``, ``"cleaning"`` or ``"stuck"``.
+    ``running`` is the number of running attempts, ``claimed`` of jobs that the worker holds and has not started, and
+    ``finished`` of attempts since the start of the worker. ``stuck`` has the ids of jobs that the watchdog reported.
+    ``cancelling`` has the phase of each job's cancellation: ``"received"``, ``"cleaning"`` or ``"stuck"``.
     """
 
     concurrency: int = 0
@@ -34,10 +38,10 @@ class QueueInfo:
 
 @attrs.frozen(kw_only=True)
 class Notice:
-    """What the watchdog reported ``ago`` seconds ago.
+    """Report of the watchdog from ``ago`` seconds ago.
 
-    ``what`` is ``"blocking"``, ``"uncancellable"`` or ``"slow"`` of the job ``job``, which was at ``at`` and has run
-    for ``seconds``; or ``"stalled"`` of ``queue``, with ``due`` jobs and ``free`` slots.
+    ``what`` is ``"blocking"``, ``"uncancellable"`` or ``"slow"`` for a job that has run for ``seconds`` and was at
+    the source line ``at``. It is ``"stalled"`` for a ``queue`` with ``due`` jobs and ``free`` slots.
     """
 
     what: str
@@ -53,10 +57,11 @@ class Notice:
 
 @attrs.frozen(kw_only=True)
 class WorkerInfo:
-    """A worker as it was at its last heartbeat.
+    """Worker as of its last heartbeat.
 
-    ``disconnected`` says that no wake-ups arrive, ``outage`` why the database cannot be used, if it cannot.
-    ``pending_outcomes`` wait to be written; ``landed`` were written and ``refused`` not, since the lease was lost.
+    ``disconnected`` is true if no wake-ups arrive. ``outage`` is the error if the database is unavailable.
+    ``pending_outcomes``, ``landed`` and ``refused`` are numbers of outcomes: to be written, written, and refused
+    because the lease was lost.
     """
 
     host: str = ""
@@ -77,84 +82,46 @@ class WorkerInfo:
     tree: SupervisorStatistics | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can carry it."""
-        data = attrs.asdict(self, recurse=False)
-        data["queues"] = {name: _queue_to_dict(queue) for name, queue in self.queues.items()}
+        """Return the description as JSON values."""
+        data = attrs.asdict(attrs.evolve(self, tree=None), value_serializer=_with_text_keys)
         data["notices"] = [
-            attrs.asdict(notice, filter=lambda _field, value: value is not None) for notice in self.notices
+            {key: value for key, value in notice.items() if value is not None} for notice in data["notices"]
         ]
-        data["tree"] = None if self.tree is None else self.tree.to_dict()
-        return data
+        return data | {"tree": None if self.tree is None else self.tree.to_dict()}
 
     @classmethod
     def from_json(cls, text: str) -> WorkerInfo:
-        """Return what a worker has stored, perhaps of another version: unknown keys are ignored.
+        """Return a stored description, perhaps of another version of jobrt: unknown keys are ignored.
 
-        What cannot be read gives the defaults, since one such row must not hide the other workers.
+        Malformed JSON gives the defaults, so that one bad row does not hide the other workers.
         """
         try:
-            return _read(json.loads(text))
+            return typing.cast("WorkerInfo", _read(cls, json.loads(text)))
         except _MALFORMED:
             return cls()
 
 
-def _queue_to_dict(queue: QueueInfo) -> dict[str, Any]:
-    data = attrs.asdict(queue)
-    data["cancelling"] = {str(job): phase for job, phase in queue.cancelling.items()}
-    return data
+def _with_text_keys(_self: object, _field: object, value: Any) -> Any:
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _read(data: dict[str, Any]) -> WorkerInfo:
-    tree = data.get("tree")
-    return WorkerInfo(
-        host=str(data.get("host", "")),
-        pid=int(data.get("pid", 0)),
-        name=_text(data.get("name")),
-        version=str(data.get("version", "")),
-        python=str(data.get("python", "")),
-        program=str(data.get("program", "")),
-        leader=bool(data.get("leader")),
-        disconnected=bool(data.get("disconnected")),
-        outage=_text(data.get("outage")),
-        stopping=bool(data.get("stopping")),
-        pending_outcomes=int(data.get("pending_outcomes", 0)),
-        landed=int(data.get("landed", 0)),
-        refused=int(data.get("refused", 0)),
-        queues={str(name): _read_queue(queue) for name, queue in data.get("queues", {}).items()},
-        notices=tuple(map(_read_notice, data.get("notices", ()))),
-        tree=None if tree is None else SupervisorStatistics.from_dict(tree),
-    )
+_types_of = cache(typing.get_type_hints)
 
 
-def _read_queue(data: dict[str, Any]) -> QueueInfo:
-    return QueueInfo(
-        concurrency=int(data.get("concurrency", 0)),
-        running=int(data.get("running", 0)),
-        claimed=int(data.get("claimed", 0)),
-        finished=int(data.get("finished", 0)),
-        paused=bool(data.get("paused")),
-        stuck=tuple(map(int, data.get("stuck", ()))),
-        cancelling={int(job): str(phase) for job, phase in data.get("cancelling", {}).items()},
-    )
-
-
-def _read_notice(data: dict[str, Any]) -> Notice:
-    return Notice(
-        what=str(data["what"]),
-        ago=float(data.get("ago", 0.0)),
-        job=_number(data.get("job")),
-        name=_text(data.get("name")),
-        seconds=None if data.get("seconds") is None else float(data["seconds"]),
-        at=_text(data.get("at")),
-        queue=_text(data.get("queue")),
-        due=_number(data.get("due")),
-        free=_number(data.get("free")),
-    )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _number(value: Any) -> int | None:
-    return None if value is None else int(value)
+def _read(kind: Any, value: Any) -> Any:
+    """Return a JSON value as a value of the annotated type, with the types of its parts converted."""
+    if attrs.has(kind):
+        known = {name: part for name, part in _types_of(kind).items() if name in value}
+        return kind(**{name: _read(part, value[name]) for name, part in known.items()})
+    arguments = typing.get_args(kind)
+    match typing.get_origin(kind):
+        case types.UnionType:  # of a type and None
+            return None if value is None else _read(arguments[0], value)
+        case origin if origin is Mapping:
+            return {_read(arguments[0], key): _read(arguments[1], item) for key, item in value.items()}
+        case origin if origin is tuple:
+            return tuple(_read(arguments[0], item) for item in value)
+        case typing.Literal:
+            return value
+        case _:
+            return datetime.fromisoformat(value) if kind is datetime else kind(value)

@@ -1,7 +1,7 @@
 """Meaning of annotations: strings, forward references, names local to a function.
 
-Annotations are resolved one by one, not class by class, for two reasons. An error can name the field. And what
-is annotated beside the fields (class constants, `ctx`) need not be resolvable.
+Annotations are resolved one by one and not class by class. So an error can name the field, and the annotations of
+class constants and of `ctx` need not be resolvable.
 """
 
 from __future__ import annotations
@@ -20,31 +20,28 @@ if sys.version_info >= (3, 14):
 
 
 class Unresolved(CodecError):
-    """An annotation that names something that does not exist, or does not exist yet."""
+    """Annotation with a name that does not exist, or does not exist yet."""
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Return a signature; annotations that cannot be evaluated stay as they are.
-
-    `ctx` is often annotated with a name that is imported for type checkers only.
-    """
+    """Return a signature; annotations that cannot be resolved, such as that of `ctx`, stay as they are."""
     if sys.version_info >= (3, 14):
         return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
     return inspect.signature(function)
 
 
 def own_annotations(cls: type) -> Mapping[str, Any]:
-    """Return the annotations in the class's own body, unresolved ones as strings or forward references."""
+    """Return the annotations of the class's own body, which can be strings or forward references."""
     if sys.version_info >= (3, 14):
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
     return inspect.get_annotations(cls)
 
 
 def enclosing_names(cls: type, frame: FrameType | None) -> dict[str, Any]:
-    """Return the names around a class that is being defined, as far as its module does not have them.
+    """Return the names around a class that is being defined, if its module does not have them.
 
-    A class in a function (usual in tests) may name other local classes in string annotations. Python keeps no
-    link to them. Nor is there a module for code that is run by `exec`.
+    The string annotations of a class in a function, as in tests, can name other local classes. Python keeps no
+    link to them. And code that is run by `exec` has no module.
     """
     names: dict[str, Any] = {}
     while frame is not None:
@@ -69,18 +66,16 @@ def resolve(annotation: Any, names: dict[str, Any]) -> Any:
 
     Raises:
         Unresolved: a name does not exist.
-        CodecError: it is not an annotation at all.
+        CodecError: it is not an annotation.
 
     """
     carrier = type("_", (), {"__annotations__": {"it": annotation}})
     try:
         return typing.get_type_hints(carrier, globalns=names, localns={}, include_extras=True)["it"]
     except NameError as error:
-        text = f"the annotation {_shown(annotation)} cannot be resolved ({error})"
-        raise Unresolved(text) from None
+        raise Unresolved(f"the annotation {_shown(annotation)} cannot be resolved ({error})") from None
     except (SyntaxError, TypeError) as error:
-        text = f"the annotation {_shown(annotation)} is not valid ({error})"
-        raise CodecError(text) from None
+        raise CodecError(f"the annotation {_shown(annotation)} is invalid ({error})") from None
 
 
 def _shown(annotation: Any) -> str:
@@ -88,7 +83,7 @@ def _shown(annotation: Any) -> str:
 
 
 def field_types(cls: type, fields: Collection[str], *, local: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the resolved annotations of these fields of a class and its bases, as far as they have any.
+    """Return the resolved annotations of these fields of a class and its bases.
 
     Names are looked up in `local`, then in the module that defines the annotation, then in the class's own body.
     The body comes last because a field's default would hide the type of the same name (``date: date = …``).
@@ -98,7 +93,7 @@ def field_types(cls: type, fields: Collection[str], *, local: Mapping[str, Any])
         module = sys.modules.get(base.__module__)
         names = {**vars(base), **(vars(module) if module else {}), **local}
         for field, annotation in own_annotations(base).items():
-            if field not in fields:  # such as a constant; what it names need not exist when the program runs
+            if field not in fields:  # a constant: the names in its annotation need not exist at run time
                 continue
             try:
                 types[field] = resolve(annotation, names)
@@ -109,7 +104,7 @@ def field_types(cls: type, fields: Collection[str], *, local: Mapping[str, Any])
 
 
 def substitute(annotation: Any, bindings: Mapping[Any, Any]) -> Any:
-    """Return an annotation with the type variables that `bindings` knows replaced."""
+    """Return an annotation with the type variables in `bindings` replaced."""
     if isinstance(annotation, typing.TypeVar):
         return bindings.get(annotation, annotation)
     parameters = getattr(annotation, "__parameters__", ())
@@ -124,16 +119,10 @@ def is_alias(origin: Any) -> bool:
 
 
 def alias_value(annotation: Any) -> Any:
-    """Return the annotation that an alias, with or without arguments, stands for.
-
-    Raises:
-        Unresolved: it names something that does not exist (yet).
-
-    """
+    """Return the value of an alias, with or without arguments; raise `Unresolved` if a name does not exist yet."""
     alias = typing.get_origin(annotation) or annotation
     try:
         value = alias.__value__
     except NameError as error:
-        text = f"the alias {alias} cannot be resolved ({error})"
-        raise Unresolved(text) from None
+        raise Unresolved(f"the alias {alias} cannot be resolved ({error})") from None
     return substitute(value, dict(zip(alias.__type_params__, typing.get_args(annotation), strict=False)))

@@ -1,8 +1,7 @@
-"""Codecs, the errors that they raise, and what is known while they are made.
+"""Codecs, their errors, and the scope in which they are created.
 
-A codec is a pair of checked functions. They raise `CodecError` where a value does not fit, without knowing what
-that value is part of. Each container on the way out adds its own step (`.rows`, `[3]`), so a path costs nothing
-until something is wrong.
+A codec is a pair of functions that check values. They raise `CodecError` for an invalid value, without knowing what
+contains it. Each container adds its own step (`.rows`, `[3]`) to the error, so a path costs nothing for valid values.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ _short.maxlong = 30
 
 
 def describe(value: object) -> str:
-    """Describe a wrong value for a message: its type and a short repr."""
+    """Return type and short repr of an invalid value, for a message."""
     return "None" if value is None else f"{type(value).__name__} {short_repr(value)}"
 
 
 def short_repr(value: object) -> str:
-    """Return a short repr, also for a value whose `repr` fails, such as an int of more than 4300 digits."""
+    """Return a short repr, even if `repr` fails, as for an int of more than 4300 digits."""
     try:
         return _short.repr(value)
     except Exception:  # noqa: BLE001 - no error in a class's `repr` may hide the message that shows the value
@@ -36,7 +35,7 @@ def short_repr(value: object) -> str:
 
 
 class CodecError(Exception):
-    """Values that do not fit their annotations, each with its path from the value that was converted."""
+    """Values that do not match their annotations, each with its path from the converted value."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -44,12 +43,12 @@ class CodecError(Exception):
 
     @classmethod
     def expected(cls, what: str, value: object) -> CodecError:
-        """Return the usual error: what the annotation asks for, and what was found."""
+        """Return the usual error, with the expected type and the value."""
         return cls(f"expected {what}, got {describe(value)}")
 
     @classmethod
     def all_of(cls, errors: list[CodecError]) -> CodecError:
-        """Return one error with the problems of several; a single one is returned as it is, with its cause."""
+        """Return an error with the problems of several; a single error is returned unchanged, with its cause."""
         if len(errors) == 1:
             return errors[0]
         joined = cls("")
@@ -57,12 +56,12 @@ class CodecError(Exception):
         return joined
 
     def under(self, step: str) -> CodecError:
-        """Put `step` before each path; return this error."""
+        """Put `step` before each path, and return this error."""
         self.problems = [(step + path, text) for path, text in self.problems]
         return self
 
     def message(self, label: str) -> str:
-        """Return the message for a user; each problem has its path, which begins with `label`."""
+        """Return a message with each problem and its path, which starts with `label`."""
         lines = [f"{label}{path}: {text}" for path, text in self.problems[:_PROBLEM_LIMIT]]
         more = len(self.problems) - _PROBLEM_LIMIT
         return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
@@ -74,12 +73,12 @@ class Codec:
 
     Args:
         name: the annotation, for messages.
-        json_kinds: what its JSON can be, so that a union knows which members need a tag.
-        types: the runtime types of its values, so that a union finds the member.
+        json_kinds: kinds of its JSON values, from which a union decides which members need a tag.
+        types: runtime types of its values, by which a union finds the member.
         encode: Python value to JSON value; raises `CodecError`.
         decode: JSON value to Python value; raises `CodecError`.
-        plain: the JSON is the value itself, so that it never needs a tag.
-        exact: values of exactly this type need no more checks (a list of them is checked in C).
+        plain: whether the JSON is the value itself, so that it never needs a tag.
+        exact: type whose values need no further checks, so that a list of them is checked in C.
 
     """
 
@@ -94,14 +93,14 @@ class Codec:
 
 @attrs.define(eq=False)
 class Scope:
-    """What is known while the codecs of one job class are made.
+    """Scope in which the codecs of a class are created.
 
     Args:
-        make: returns the codec of any annotation. It is passed in since containers need it for their items,
-            and its module imports theirs.
-        local: the names of the functions around the job class.
-        records: codecs of records by annotation; None while one is being made.
-        aliases: those whose codecs are being made.
+        make: function that returns the codec of any annotation. Containers need it for their items, but its module
+            imports theirs.
+        local: names of the functions around the class.
+        records: codecs of records by annotation; None while a codec is being created.
+        aliases: aliases whose codecs are being created.
 
     """
 

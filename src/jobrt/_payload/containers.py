@@ -1,4 +1,4 @@
-"""Codecs of lists, tuples, sets and dicts, made of the codecs of what is in them."""
+"""Codecs of lists, tuples, sets and dicts, from the codecs of their items."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _canonical = json.JSONEncoder(sort_keys=True).encode
 def collection_codec(
     kind: type[list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]], item: Codec
 ) -> Codec:
-    """Return the codec of ``kind[item]``, any number of items: ``list[T]``, ``tuple[T, ...]``, ``set[T]``.
+    """Return the codec of ``list[T]``, ``tuple[T, ...]``, ``set[T]`` or ``frozenset[T]``.
 
     Sets are stored sorted, so that equal sets have equal JSON.
     """
@@ -44,7 +44,7 @@ def collection_codec(
 
 
 def _for_each(item: Codec, convert: Callable[[Any], Any]) -> Callable[[Iterable[Any]], list[Any]]:
-    """Return a function that converts many items; those of a simple type are checked all at once, in C."""
+    """Return a function that converts many items; items of an exact type are checked together, in C."""
     exact = frozenset({item.exact})
 
     def convert_all(values: Iterable[Any]) -> list[Any]:
@@ -53,7 +53,7 @@ def _for_each(item: Codec, convert: Callable[[Any], Any]) -> Callable[[Iterable[
         converted: list[Any] = []
         try:
             for value in values:
-                converted.append(convert(value))  # noqa: PERF401 - the length says where it stopped
+                converted.append(convert(value))  # noqa: PERF401 - the length is the position of an error
         except CodecError as error:
             error.under(f"[{len(converted)}]")
             raise
@@ -68,7 +68,7 @@ def _sorted(items: list[Any]) -> list[Any]:
 
 
 def tuple_codec(items: tuple[Codec, ...]) -> Codec:
-    """Return the codec of ``tuple[A, B, ...]``, with one codec for each place."""
+    """Return the codec of ``tuple[A, B]``, with a codec for each position."""
     name = f"tuple[{', '.join(item.name for item in items) or '()'}]"
     encoders, decoders = [item.encode for item in items], [item.decode for item in items]
 
@@ -98,7 +98,7 @@ def tuple_codec(items: tuple[Codec, ...]) -> Codec:
 
 
 def dict_codec(key: Codec, item: Codec) -> Codec:
-    """Return the codec of ``dict[key, item]``: an object if the keys can be texts, else sorted pairs."""
+    """Return the codec of ``dict[key, item]``: an object if the keys are str or int, otherwise sorted pairs."""
     name = f"dict[{key.name}, {item.name}]"
     if key.json_kinds == {"str"}:
         encode_key, decode_key = key.encode, key.decode
@@ -135,7 +135,7 @@ def _convert_dict(
 
 
 def _as_decimal(key: Codec) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Return how int keys become texts and come back; only the decimal form that we write is read."""
+    """Return functions that convert int keys to decimal strings and back; no other form is accepted."""
 
     def encode(value: Any) -> str:
         try:
@@ -170,7 +170,7 @@ def _pairs_codec(name: str, key: Codec, item: Codec) -> Codec:
         except TypeError as error:
             raise CodecError(f"cannot be a key: {error}") from None
         if len(found) != len(items):
-            raise CodecError(f"expected {name} as pairs, got a key twice")
+            raise CodecError(f"expected {name} as pairs, got a duplicate key")
         return found
 
     return Codec(name, _LIST, (dict,), encode, decode)

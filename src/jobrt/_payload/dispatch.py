@@ -1,4 +1,4 @@
-"""The codec of any annotation: the only module that knows all kinds of annotations."""
+"""Codecs by annotation; the only module that depends on all kinds of annotations."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def codec_for(annotation: Any, scope: Scope) -> Codec:
     """Return the codec of an annotation.
 
     Raises:
-        CodecError: values of it cannot be stored; says what to use instead.
-        Unresolved: it names something that does not exist (yet).
+        CodecError: its values cannot be stored; the message says what to use instead.
+        Unresolved: it has a name that does not exist, or not yet.
 
     """
     meaning = _stripped(annotation)
@@ -67,7 +67,7 @@ def codec_for(annotation: Any, scope: Scope) -> Codec:
 
 
 def _stripped(annotation: Any) -> Any:
-    """Return the type behind `Annotated`, `NewType`, or a typed dict's qualifier."""
+    """Return the type within `Annotated`, `NewType` or the qualifier of a typed dict."""
     while True:
         if typing.get_origin(annotation) in {Annotated, *_QUALIFIERS}:
             annotation = typing.get_args(annotation)[0]
@@ -91,7 +91,7 @@ def _leaf(annotation: Any) -> Codec:
     try:
         if annotation in LEAVES:
             return LEAVES[annotation]
-    except TypeError:  # unhashable, so certainly no annotation
+    except TypeError:  # unhashable
         raise _unsupported(annotation) from None
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return enum_codec(annotation)
@@ -125,7 +125,7 @@ def _unsupported(annotation: Any) -> CodecError:
         return CodecError("has no annotation, so it cannot be stored")
     if isinstance(annotation, typing.TypeVar):
         return CodecError(
-            f"the type variable {annotation.__name__} has no value here; give the class its type arguments"
+            f"the type variable {annotation.__name__} has no value; use type arguments for the class"
         )
     name = getattr(annotation, "__qualname__", None) or str(annotation)
     plain = getattr(typing.get_origin(annotation) or annotation, "__name__", "")

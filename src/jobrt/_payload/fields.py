@@ -15,14 +15,14 @@ from jobrt._payload.codecs import Codec, CodecError, Scope
 
 @attrs.frozen
 class Field:
-    """One field of a record.
+    """Field of a record.
 
     Args:
-        name: the attribute, and the key in the stored object.
-        codec: how its values are stored.
-        alias: the parameter of the constructor.
-        required: whether a value must be given and stored.
-        default: the default, if it is a value and not a factory; else `attrs.NOTHING`.
+        name: name of the attribute, and key in the stored object.
+        codec: codec of its values.
+        alias: name of the constructor's parameter.
+        required: whether there must be a value.
+        default: default value; `attrs.NOTHING` if there is none, or a factory.
 
     """
 
@@ -49,12 +49,7 @@ def is_typeddict(cls: type) -> bool:
 
 
 def fields_of(annotation: Any, scope: Scope) -> list[Field]:
-    """Return the fields of a record in order, type arguments filled in.
-
-    Raises:
-        CodecError: a field cannot be stored.
-
-    """
+    """Return the fields of a record, with type arguments; raise `CodecError` if a field cannot be stored."""
     origin = typing.get_origin(annotation) or annotation
     declared, bindings = _declared_fields(origin), _bindings(annotation)
     types = field_types(origin, {field.name for field in declared}, local=scope.local)
@@ -73,13 +68,7 @@ def fields_of(annotation: Any, scope: Scope) -> list[Field]:
 
 @attrs.frozen
 class _Declared:
-    """A field as its class declares it.
-
-    Args:
-        name: as in `Field`, and so are `alias`, `required` and `default`.
-        annotation: the annotation where the class keeps its own, as a class of `attrs.make_class` does.
-
-    """
+    """Field as declared by its class; ``annotation`` is set by `attrs.make_class`, for example."""
 
     name: str
     alias: str
@@ -104,7 +93,7 @@ def _declared_fields(cls: Any) -> list[_Declared]:
 
 def _from_attrs(field: attrs.Attribute[Any]) -> _Declared:
     required = field.default is attrs.NOTHING
-    # A factory gives no value to look at, and what stands before a converter need not fit.
+    # A factory has no value to check, and a converter can accept a default of another type.
     opaque = field.converter is not None or isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
     default = attrs.NOTHING if opaque else field.default
     annotation = inspect.Parameter.empty if field.type is None else field.type
@@ -131,13 +120,13 @@ def _from_dataclass(cls: Any) -> list[_Declared]:
 
 
 def _is_required(hint: Any, *, otherwise: bool) -> bool:
-    """Go by the qualifier, if there is one: where annotations are strings, a typed dict has not seen it."""
+    """Return whether the qualifier, if there is one, requires a value: a typed dict ignores it in a string."""
     qualifier = typing.get_origin(hint)
     return qualifier is typing.Required if qualifier in {typing.Required, typing.NotRequired} else otherwise
 
 
 def _bindings(annotation: Any) -> dict[Any, Any]:
-    """Return what the type variables of a generic class, and of its bases, stand for."""
+    """Return the values of the type variables of a generic class and of its bases."""
     origin = typing.get_origin(annotation) or annotation
     found = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(annotation), strict=False))
     for base in getattr(origin, "__orig_bases__", ()):

@@ -1,4 +1,4 @@
-"""JSON as text: written so that equal values have equal text, and only with what both engines can hold."""
+"""JSON as text: equal values have equal text, and both engines can store every value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def write_json(value: Any) -> str:
     """Return JSON text with sorted keys and no spaces, UTF-8 as it is.
 
     Raises:
-        CodecError: it has NUL, a lone surrogate or a number beyond Python's own limit; with the path.
+        CodecError: it has a NUL, a lone surrogate, or an int that is too long; the error has the path.
 
     """
     try:
@@ -28,15 +28,10 @@ def write_json(value: Any) -> str:
 
 
 def read_json(text: str) -> Any:
-    """Parse JSON text.
-
-    Raises:
-        ValueError: it is not JSON.
-
-    """
+    """Parse JSON text; raise `ValueError` if it is not JSON."""
     try:
         value, end = _scan(text, 0)
-    except StopIteration:  # there is a space, or no value
+    except StopIteration:  # a space before the value, or no value
         return _DECODER.decode(text)
     return value if end == len(text) else _DECODER.decode(text)
 
@@ -46,13 +41,13 @@ def _refuse_constant(name: str) -> Any:
 
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
-# The C function below `decode`, which looks for spaces before and after with regular expressions (0.6 µs).
+# The C function that `decode` calls; `decode` also searches for spaces with regular expressions (0.6 µs).
 _make_scanner: Any = scanner.make_scanner  # typeshed gives its argument a wrong type
 _scan: Final[Callable[[str, int], tuple[Any, int]]] = _make_scanner(_DECODER)
 
 
 def _refuse_value(value: object) -> object:
-    raise CodecError.expected("JSON", value)  # codecs leave nothing else
+    raise CodecError.expected("JSON", value)  # what the codecs return is always JSON
 
 
 def _make_writer() -> Callable[[Any], str]:
@@ -82,7 +77,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _check_storable(value: Any) -> None:
-    """Raise `CodecError` for the first text or number in a JSON value that cannot be stored."""
+    """Raise `CodecError` for the first string or number in a JSON value that cannot be stored."""
     for path, part in _parts(value):
         if isinstance(part, str) and "\0" in part:
             expected = "text without NUL characters (PostgreSQL cannot store them)"
@@ -98,7 +93,7 @@ def _check_storable(value: Any) -> None:
 
 
 def _parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Give the keys and the values of a JSON value that have no parts, each with its path."""
+    """Yield the keys and scalar values of a JSON value, each with its path."""
     if isinstance(value, dict):
         for key, part in value.items():
             step = f".{key}" if key.isidentifier() else f"[{short_repr(key)}]"

@@ -1,4 +1,4 @@
-"""Codecs of values that have no parts of their own: numbers, texts, times, enums, literals, plain JSON."""
+"""Codecs of values without parts: numbers, strings, times, enums, literals, plain JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _none(value: Any) -> Any:
 
 
 def _float(value: Any) -> Any:
-    """Accept an int too, as type checkers do, but make it a float: equal values have equal JSON."""
+    """Convert an int to a float, so that equal values have equal JSON; type checkers accept ints too."""
     number = value if value.__class__ is float else _as_float(value)
     if not math.isfinite(number):
         raise CodecError.expected("a finite float (JSON has no other)", value)
@@ -62,13 +62,9 @@ def _as_float(value: Any) -> float:
 
 
 def plain_json(value: Any, *, tuples: bool = False) -> Any:
-    """Return `value` if it is JSON as it is and comes back the same.
+    """Return `value` if it is a JSON value, which is read back unchanged; raise `CodecError` if it is not.
 
-    With `tuples` a tuple may stand for a list, for values that need not come back the same.
-
-    Raises:
-        CodecError: it is not JSON.
-
+    With `tuples`, tuples are accepted too, although they are read back as lists.
     """
     if value is None or isinstance(value, str | int):
         return value
@@ -85,7 +81,7 @@ def plain_json(value: Any, *, tuples: bool = False) -> Any:
         raise CodecError.expected("plain JSON (None, bool, int, float, str, list, dict)", value)
     step: Any = None
     try:
-        for step, part in parts:  # noqa: B007 - the handler says where it stopped
+        for step, part in parts:  # noqa: B007 - the handler uses the step
             plain_json(part, tuples=tuples)
     except CodecError as error:
         error.under(f"[{short_repr(step)}]")
@@ -107,7 +103,7 @@ ANY: Final = Codec(
 
 
 def _text(kind: type, dump: Callable[[Any], str] = str, load: Callable[[str], Any] | None = None) -> Codec:
-    """Return the codec of a type whose values are written as text and read back from it."""
+    """Return the codec of a type whose values are stored as strings."""
     name, parse = kind.__name__, load or kind
 
     def encode(value: Any) -> str:
@@ -140,16 +136,14 @@ def _load_decimal(text: str) -> Decimal:
 
 
 def _dump_date(value: date) -> str:
-    if isinstance(value, datetime):  # a datetime is a date to isinstance, but would lose its time
+    if isinstance(value, datetime):  # an instance of date, but its time would be lost
         raise CodecError.expected("date", value)
     return value.isoformat()
 
 
 def _dump_time(value: time) -> str:
     if value.tzinfo is not None and value.utcoffset() is None:
-        raise CodecError.expected(
-            "a time with a fixed offset or none (this zone's depends on the date)", value
-        )
+        raise CodecError.expected("a time without a time zone, or with one of fixed offset", value)
     return value.isoformat()
 
 
@@ -168,7 +162,7 @@ _EXACT_LIMIT: Final = timedelta(seconds=2**33)  # beyond, a float does not tell 
 
 
 def _dump_seconds(value: Any) -> float:
-    """Return seconds: an int where there is no fraction, so that the common case is exact and short."""
+    """Return seconds; without a fraction as an int, which is exact and short."""
     if not isinstance(value, timedelta):
         raise CodecError.expected("timedelta", value)
     if not value.microseconds:
@@ -209,8 +203,8 @@ LEAVES: Final[Mapping[Any, Codec]] = {
 def path_codec(kind: type[PurePath]) -> Codec:
     """Return the codec of a path class.
 
-    A file name is bytes on POSIX. One that is not valid UTF-8 reaches Python with lone surrogates, which no
-    database takes as text, so it is stored in base64.
+    On POSIX a file name is bytes. If it is not UTF-8, its str has lone surrogates, which databases refuse. Then it
+    is stored in base64.
     """
 
     def encode(value: Any) -> Any:
@@ -244,7 +238,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def enum_codec(kind: type[enum.Enum]) -> Codec:
-    """Return the codec of an enum: by value if all values are str or int, else by name."""
+    """Return the codec of an enum: by value if all values are str or int, otherwise by name."""
     by_value = all(_is_scalar(member.value) for member in kind)
     load: Callable[[Any], Any] = kind if by_value else kind.__getitem__
     stored = [member.value if by_value else member.name for member in kind]
@@ -258,7 +252,7 @@ def enum_codec(kind: type[enum.Enum]) -> Codec:
 
     def decode(value: Any) -> Any:
         try:
-            if _is_scalar(value):  # True would be found as 1
+            if _is_scalar(value):  # `True` would match 1
                 return load(value)
         except (ValueError, KeyError):
             pass
@@ -267,21 +261,11 @@ def enum_codec(kind: type[enum.Enum]) -> Codec:
     return Codec(kind.__name__, frozenset(kinds), (kind,), encode, decode)
 
 
-_LITERAL_KINDS: Final[Mapping[type, JsonKind]] = {
-    str: "str",
-    int: "int",
-    bool: "bool",
-    type(None): "null",
-}
+_LITERAL_KINDS: Final[Mapping[type, JsonKind]] = {str: "str", int: "int", bool: "bool", type(None): "null"}
 
 
 def literal_codec(values: tuple[Any, ...]) -> Codec:
-    """Return the codec of ``Literal[...]`` of str, int, bool and None.
-
-    Raises:
-        CodecError: a value is of another type, such as an enum member.
-
-    """
+    """Return the codec of a ``Literal`` of str, int, bool and None; raise `CodecError` for other values."""
     for value in values:
         if value.__class__ not in _LITERAL_KINDS:
             raise CodecError(f"Literal[{value!r}] cannot be stored; use str, int, bool or None in a Literal")

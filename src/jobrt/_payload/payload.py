@@ -1,6 +1,6 @@
-"""Payloads: job values as JSON text, checked both ways.
+"""Payloads: values of a class as JSON text.
 
-The text of equal values is equal (keys sorted, no spaces), so that uniqueness can compare it.
+Equal values have equal text (keys sorted, no spaces), so that uniqueness can compare it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from jobrt._payload.records import codec_of_fields
 from jobrt.errors import InvalidJob, InvalidResult, UndecodablePayload
 
 RESULT_LIMIT: Final = 256 * 1024
-"""Bytes of UTF-8 that a job's result may take, by the contract."""
+"""Maximum size of a result in bytes of UTF-8."""
 
 
 @attrs.frozen(eq=False)
 class Payload:
-    """Stored form of the values of one job class.
+    """Conversion of the values of a class to JSON text and back.
 
     Args:
-        label: the class's name, for messages.
-        fields: in the order of the class.
-        encode: job value to JSON text; raises `InvalidJob` with the path of what does not fit.
-        decode: JSON text, or what `json.loads` makes of it, to job value; raises `UndecodablePayload` with
-            the path of each problem.
+        label: name of the class, for messages.
+        fields: fields in the order of the class.
+        encode: value to JSON text; raises `InvalidJob` with the path of an invalid part.
+        decode: JSON text or parsed JSON to value; raises `UndecodablePayload` with the path of each problem.
 
     """
 
@@ -41,12 +40,12 @@ class Payload:
     decode: Callable[[str | Mapping[str, Any]], Any]
 
     def parse(self, words: Mapping[str, str]) -> Any:
-        """Return the job whose fields are given as words, such as those of a command line.
+        """Return the value whose fields are words, for example of a command line.
 
-        A word is taken as it stands where its field takes a text, else read as JSON.
+        A word is used as a string if its field accepts that, and parsed as JSON otherwise.
 
         Raises:
-            UndecodablePayload: a word does not fit, a field is missing or unknown.
+            UndecodablePayload: a word is invalid, or a field is missing or unknown.
 
         """
         codecs = {field.name: field.codec for field in self.fields}
@@ -59,14 +58,10 @@ class Payload:
 
 
 def payload_of(cls: type, *, local: Mapping[str, Any]) -> Payload:
-    """Return how a job class's values are stored.
-
-    Args:
-        cls: the job class, an attrs class by now.
-        local: names of the functions around it.
+    """Return the payload of a job class, which is an attrs class; ``local`` has the names of functions around it.
 
     Raises:
-        CodecError: a field cannot be stored, or its default does not fit it.
+        CodecError: a field cannot be stored, or its default is invalid.
 
     """
     fields = fields_of(cls, Scope(codec_for, local))
@@ -83,7 +78,7 @@ def _check_default(field: Field) -> None:
         field.codec.encode(field.default)
     except CodecError as error:
         text = error.message("its default").removeprefix("its default: ")
-        raise CodecError(f"its default does not fit: {text}").under(f".{field.name}") from None
+        raise CodecError(f"its default is invalid: {text}").under(f".{field.name}") from None
 
 
 def _parse_word(word: str, codec: Codec) -> Any:
@@ -93,7 +88,7 @@ def _parse_word(word: str, codec: Codec) -> Any:
         try:
             return read_json(word)
         except ValueError:
-            pass  # then it is shown as it is
+            pass  # the message then shows the word
     return word
 
 
@@ -132,10 +127,10 @@ def _allow_tuples(value: Any) -> Any:
 
 
 def encode_json(value: Any, *, label: str) -> str:
-    """Return plain JSON as text, as a payload's is; `label` names it in messages. Tuples become lists.
+    """Return a JSON value as text like that of a payload; tuples become lists.
 
     Raises:
-        InvalidJob: it is not JSON, with the path of what is not.
+        InvalidJob: it is not JSON; the message has the path, which starts with ``label``.
 
     """
     return _encoder(_allow_tuples, label)(value)
@@ -145,10 +140,10 @@ _encode_result: Final = _encoder(_allow_tuples, "result")
 
 
 def encode_result(value: Any) -> str:
-    """Return what a job returned as JSON text. Tuples become lists.
+    """Return the result of a job as JSON text; tuples become lists.
 
     Raises:
-        InvalidResult: it is not JSON, or takes more than `RESULT_LIMIT` bytes.
+        InvalidResult: it is not JSON, or larger than `RESULT_LIMIT`.
 
     """
     try:
@@ -158,7 +153,7 @@ def encode_result(value: Any) -> str:
     size = len(text) if text.isascii() else len(text.encode())
     if size > RESULT_LIMIT:
         raise InvalidResult(
-            f"result: {size:,} bytes of JSON, but at most {RESULT_LIMIT:,} are kept; "
+            f"result: {size:,} bytes of JSON, but the limit is {RESULT_LIMIT:,}; "
             "store it elsewhere and return its location"
         )
     return text

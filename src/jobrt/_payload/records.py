@@ -1,4 +1,4 @@
-"""Codecs of values with named fields: attrs classes, dataclasses, named tuples, typed dicts, jobs."""
+"""Codecs of records, which have named fields: attrs classes, dataclasses, named tuples, typed dicts, jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OBJECT: Final[frozenset[JsonKind]] = frozenset({"object"})
 
 
 def record_codec(annotation: Any, scope: Scope) -> Codec:
-    """Return the codec of a record; one that contains itself gets a reference to the codec being made."""
+    """Return the codec of a record; in a record that contains itself, a reference to the unfinished codec."""
     origin = typing.get_origin(annotation) or annotation
     if annotation not in scope.records:
         scope.records[annotation] = None
@@ -36,7 +36,7 @@ def _types(origin: type) -> tuple[type, ...]:
 
 
 def codec_of_fields(cls: type, fields: list[Field]) -> Codec:
-    """Return the codec of a record whose fields are known already."""
+    """Return the codec of a record with these fields."""
     name = cls.__name__
     decoders = [(field, field.codec.decode) for field in fields]
     if not is_typeddict(cls):
@@ -69,11 +69,11 @@ def _encoder(cls: type, fields: Iterable[Field]) -> Callable[[Any], dict[str, An
 def _from_dict(
     expected: str, build: Callable[..., Any], converters: Iterable[tuple[Field, Callable[[Any], Any]]]
 ) -> Callable[[Any], Any]:
-    """Return a function that converts a dict field by field and calls `build` with the fields as keywords.
+    """Return a function that converts the fields of a dict and calls `build` with them as keywords.
 
-    It finds everything that is wrong: fields that do not fit, are missing, or are unknown.
+    Its error has all problems: invalid, missing and unknown fields.
     """
-    # Tuples: unpacking them is quicker than looking up four attributes of a field.
+    # Unpacking a tuple is faster than reading four attributes of a field.
     table = tuple((field.name, field.alias, field.required, convert) for field, convert in converters)
     known = {name for name, *_ in table}
 
@@ -90,14 +90,14 @@ def _from_dict(
                     errors.append(error.under(f".{name}"))
             elif required:
                 errors.append(CodecError("is missing").under(f".{name}"))
-        if len(arguments) != len(value):  # something did not fit, or is unknown
+        if len(arguments) != len(value):  # a field is invalid or unknown
             unknown = sorted(value.keys() - known, key=str)
             errors += [CodecError("is not a field of the class").under(f".{name}") for name in unknown]
         if errors:
             raise CodecError.all_of(errors)
         try:
             return build(**arguments)
-        except Exception as error:  # of a validator, a converter or a constructor, which may raise anything
+        except Exception as error:  # a validator, converter or constructor can raise anything
             raise CodecError(f"{type(error).__name__}: {error}") from error
 
     return convert_all

@@ -1,4 +1,4 @@
-"""Codecs of unions, with a tag only where the JSON would not tell which member it is."""
+"""Codecs of unions, with a tag only if the JSON does not determine the member."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KINDS: Final[Mapping[type, JsonKind]] = {
 }
 
 _Candidates: TypeAlias = tuple[Codec, ...]
-"""Members to try in turn; several only if all are plain."""
+"""Members to try in order; several only if all are plain."""
 
 
 def optional_codec(inner: Codec) -> Codec:
@@ -38,11 +38,11 @@ def optional_codec(inner: Codec) -> Codec:
 def union_codec(members: tuple[Codec, ...]) -> Codec:
     """Return the codec of a union.
 
-    A member goes without a tag if its JSON is the value itself (str, int, …), or if no other member has JSON
-    of its kind and it is not an object. All others are stored as ``{"tag": …}``, the tag being their name.
+    A member needs no tag if its JSON is the value itself (str, int, …), or if it is not an object and no other
+    member has JSON of its kind. All others are stored as ``{"tag": …}``, where the tag is the member's name.
 
     Raises:
-        CodecError: two members cannot be told apart.
+        CodecError: two members cannot be distinguished.
 
     """
     name = " | ".join(member.name for member in members)
@@ -50,15 +50,13 @@ def union_codec(members: tuple[Codec, ...]) -> Codec:
         if all(member.plain or member is ANY for member in members):
             return ANY
         raise CodecError(
-            f"Any in {name} is any JSON, so the other members cannot be recognized; leave it out"
+            f"Any in {name} matches any JSON, so the other members cannot be recognized; remove it"
         )
     by_type = _by_type(members)
     tags = {member: member.name.partition("[")[0] for member in members if _needs_tag(member, members)}
     by_tag = {tag: member for member, tag in tags.items()}
     if len(by_tag) != len(tags):
-        raise CodecError(
-            f"two members of {name} have the same name, which is the tag of both; rename one of them"
-        )
+        raise CodecError(f"two members of {name} have the same name and so the same tag; rename one of them")
     by_kind = _by_kind([member for member in members if member not in tags])
     kinds = frozenset[JsonKind](("object", *by_kind) if tags else by_kind)
     encode, decode = _encoder(name, by_type, tags), _decoder(name, by_kind, by_tag)
@@ -73,7 +71,7 @@ def _needs_tag(member: Codec, members: tuple[Codec, ...]) -> bool:
 
 
 def _by_type(members: tuple[Codec, ...]) -> dict[type, _Candidates]:
-    """Return which members may have made a value of a runtime type."""
+    """Return the members by the runtime type of a value."""
     found: dict[type, _Candidates] = {}
     for member in members:
         for kind in member.types:
@@ -81,8 +79,8 @@ def _by_type(members: tuple[Codec, ...]) -> dict[type, _Candidates]:
     for candidates in found.values():
         if len(candidates) > 1 and not all(member.plain for member in candidates):
             names = " and ".join(member.name for member in candidates)
-            raise CodecError(f"{names} cannot be told apart in a union; make one of them a class of its own")
-    if float in found:  # an int is good where a float is expected
+            raise CodecError(f"{names} cannot be distinguished in a union; define a class for one of them")
+    if float in found:  # an int is a valid float
         found.setdefault(int, found[float])
     return found
 
@@ -92,7 +90,7 @@ def _by_kind(untagged: list[Codec]) -> dict[JsonKind, _Candidates]:
     for member in untagged:
         for kind in member.json_kinds:
             found[kind] = (*found.get(kind, ()), member)
-    if "float" in found:  # PostgreSQL gives 1e20 back as an int
+    if "float" in found:  # PostgreSQL returns 1e20 as an int
         found.setdefault("int", found["float"])
     return found
 

@@ -1,18 +1,19 @@
-"""Job classes, job functions, and the table from names to their definitions.
+"""Job classes, job functions, and the registry of their definitions by name.
 
 ::
 
-    new_jobs        job value -> what the storage inserts
+    new_jobs        job value -> NewJob, which the storage inserts
     registry        name -> definition
     function_jobs   @app.job: function -> job class
     definition      Job: class -> definition
-    options         with_options, enqueue            settings   constants and options, checked
-    enqueueable     what type checkers know of results
+    options         options of enqueue and with_options
+    settings        checks of constants and options
+    enqueueable     types of results, for type checkers
 """
 
-from jobrt._payload.payload import RESULT_LIMIT, Payload, encode_json, encode_result
+from jobrt._payload.payload import encode_result
 from jobrt._registry.definition import Job, JobDefinition, definition_of
-from jobrt._registry.enqueueable import AnyJob, Enqueueable, JsonT, ResultT, Verdict
+from jobrt._registry.enqueueable import Enqueueable, JsonT, ResultT, Verdict
 from jobrt._registry.function_jobs import (
     FunctionCall,
     FunctionJob,
@@ -21,24 +22,12 @@ from jobrt._registry.function_jobs import (
     make_function_job,
 )
 from jobrt._registry.new_jobs import UpdateKeywords, changed_job, new_job, stored_options, tick_job
-from jobrt._registry.options import (
-    UNSET,
-    EnqueueKeywords,
-    EnqueueOptions,
-    JobWithOptions,
-    Unset,
-    enqueue_options,
-)
+from jobrt._registry.options import EnqueueKeywords, JobWithOptions
 from jobrt._registry.registry import Registry, take_apart
-from jobrt._registry.settings import RunIn, Timeout
 from jobrt.errors import UndecodablePayload
 
 __all__ = [
-    "RESULT_LIMIT",
-    "UNSET",
-    "AnyJob",
     "EnqueueKeywords",
-    "EnqueueOptions",
     "Enqueueable",
     "FunctionCall",
     "FunctionJob",
@@ -48,20 +37,14 @@ __all__ = [
     "JobKeywords",
     "JobWithOptions",
     "JsonT",
-    "Payload",
     "Registry",
     "ResultT",
-    "RunIn",
-    "Timeout",
     "UndecodablePayload",
-    "Unset",
     "UpdateKeywords",
     "Verdict",
     "changed_job",
     "definition_of",
-    "encode_json",
     "encode_result",
-    "enqueue_options",
     "make_function_job",
     "new_job",
     "stored_options",

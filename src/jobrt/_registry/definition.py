@@ -1,4 +1,4 @@
-"""Job classes, and their definitions: what the rest of jobrt knows of a class, as one value."""
+"""Job classes and their definitions."""
 
 from __future__ import annotations
 
@@ -51,25 +51,10 @@ _CONSTANTS: Final = frozenset(
 
 @attrs.frozen(kw_only=True, eq=False)
 class JobDefinition:
-    """What the runtime and the client know of a job class.
+    """Definition of a job class: its checked constants, and how its values are stored and run.
 
-    Args:
-        name: stored with each job.
-        queue: the queue of jobs that are enqueued without one.
-        priority: higher runs first.
-        max_attempts: runs in total; None for no limit.
-        max_concurrency: runs at once in one worker process; None for only the queue's limit.
-        timeout: seconds one attempt may take, or a function of the job's record; None for no limit.
-        backoff: a tenacity wait or a function of the job's record; None for the default.
-        retry: a tenacity predicate; None for every `Exception`.
-        unique: which other jobs count as the same; None for no such rule.
-        run_in: where `run` is executed.
-        job_class: the class itself.
-        run: ``run(job, ctx)``, a coroutine function for ``"trio"`` and ``"asyncio"``.
-        payload: the fields and how they are stored.
-        encode: job value to JSON text; raises `InvalidJob`.
-        decode: JSON text (or the dict it stands for) to job value; raises `UndecodablePayload`.
-
+    `Job` describes the constants. ``timeout`` is in seconds. ``run`` is called as ``run(job, ctx)``; it is a coroutine
+    function for ``"trio"`` and ``"asyncio"``. ``encode`` and ``decode`` are those of the payload.
     """
 
     name: str
@@ -91,26 +76,26 @@ class JobDefinition:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
 class Job(AnyJob):
-    """Base class for jobs. The annotated fields of a subclass are the payload, its method `run` does the work.
+    """Base class for jobs. The annotated fields of a subclass are the payload, and its method `run` does the work.
 
     A subclass becomes a frozen attrs class, in place. It defines ``run(self, ctx)``, as ``async def`` or ``def``.
 
     Class keywords:
 
-    * ``abstract=True``: the class is a base for jobs, not a job; so is every class without `run`.
+    * ``abstract=True``: the class is only a base class for jobs. A class without `run` is abstract too.
     * ``kw_only=True``: the fields are keyword-only.
 
-    Constants; all are optional, and all but ``NAME`` are inherited:
+    Constants are optional. All except ``NAME`` are inherited:
 
     =================== =================================================================== ================
     Constant            Meaning                                                             Default
     =================== =================================================================== ================
-    ``NAME``            name that is stored with each job                                   the class's name
+    ``NAME``            name that is stored with each job                                   name of the class
     ``QUEUE``           name of the queue                                                   ``"default"``
     ``PRIORITY``        higher runs first                                                   0
-    ``MAX_ATTEMPTS``    runs in total; None: no limit                                       5
-    ``MAX_CONCURRENCY`` runs at once in one worker process; None: only the queue's limit    None
-    ``TIMEOUT``         time limit of one attempt: seconds, a timedelta, a function of the  None
+    ``MAX_ATTEMPTS``    maximum number of attempts; None: no limit                          5
+    ``MAX_CONCURRENCY`` concurrent attempts in a worker process; None: the queue's limit    None
+    ``TIMEOUT``         time limit of an attempt: seconds, a timedelta, a function of the   None
                         job's record; None: no limit
     ``BACKOFF``         delay before the next attempt: a tenacity wait, a function of the   None
                         job's record; None: 2, 4, 8 … s, ±10 %, at most 7 days
@@ -127,7 +112,7 @@ class Job(AnyJob):
     MAX_ATTEMPTS: ClassVar[int | None] = 5
     MAX_CONCURRENCY: ClassVar[int | None] = None
     TIMEOUT: ClassVar[Timeout] = None
-    # Written out, not as `Backoff | None`: if the union is nested, mypy takes a function for a method.
+    # Not `Backoff | None`: in a nested union, mypy mistakes a function for a method.
     BACKOFF: ClassVar[wait_base | Callable[[JobRecord], timedelta | float] | None] = None
     RETRY: ClassVar[retry_base | Callable[[RetryCallState], bool] | None] = None
     UNIQUE: ClassVar[Unique | None] = None
@@ -149,19 +134,16 @@ class Job(AnyJob):
         cls.__jobrt_definition__ = _Pending({**settings, **run}, local)
         with contextlib.suppress(
             _NotYet
-        ):  # a name may be defined later in the module; the first use tries again
+        ):  # a name may be defined later in the module: the first use tries again
             definition_of(cls)
 
     if TYPE_CHECKING:  # at run time it would hide the `run` of a class that follows `Job` among the bases
 
         def run(self, ctx: Any, /) -> Any:
-            """Do the job, as ``async def`` or ``def``; a class without a `run` is abstract.
-
-            Args:
-                ctx: the attempt's `Context`.
+            """Do the job, as ``async def`` or ``def``; ``ctx`` is the `Context` of the attempt.
 
             Returns:
-                The job's result: any JSON value of at most 256 KiB; or `Snooze`, `Cancel`, `Discard` or `After`.
+                The result, any JSON value of up to 256 KiB; or `Snooze`, `Cancel`, `Discard` or `After`.
 
             """
 
@@ -174,10 +156,10 @@ class Job(AnyJob):
         def __jobrt_result__(self) -> Any: ...
 
     def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[Self]:
-        """Return this job with options of its own: queue, priority, schedule, tags and so on; see `Client.enqueue`.
+        """Return this job with its own options: queue, priority, schedule, tags and so on; see `Client.enqueue`.
 
         Raises:
-            InvalidJob: an option is unknown, or its value is wrong.
+            InvalidJob: an option is unknown or invalid.
 
         """
         return JobWithOptions(self, enqueue_options(type(self).__name__, options))
@@ -188,9 +170,9 @@ class Job(AnyJob):
 
 @attrs.frozen
 class _Pending:
-    """Definition whose annotations are still to be resolved.
+    """Definition whose annotations are not resolved yet.
 
-    ``settings`` are the checked constants; ``local`` holds the local names of the function that defines the class.
+    ``settings`` are the checked constants. ``local`` has the local names of the function that defines the class.
     """
 
     settings: dict[str, Any]
@@ -198,14 +180,14 @@ class _Pending:
 
 
 class _NotYet(InvalidJob):
-    """Raised if an annotation names something undefined; while the class is made, that is no error yet."""
+    """Raised when an annotation has an undefined name, which may be defined after the class."""
 
 
 def definition_of(job: type[Job] | Job) -> JobDefinition:
-    """Return the definition of a job class, or of a value's class.
+    """Return the definition of a job class, or of the class of a job value.
 
     Raises:
-        InvalidJob: the class is abstract, or an annotation names something that does not exist.
+        InvalidJob: the class is abstract, or an annotation cannot be resolved.
 
     """
     cls = job if isinstance(job, type) else type(job)
@@ -236,8 +218,8 @@ def _check_unique_fields(cls: type[Job], payload: Payload) -> None:
     for path in cls.UNIQUE.by if cls.UNIQUE else ():
         root, _, field = path.partition(".")
         if root == "args" and field and field not in names:
-            msg = f"{cls.__name__}.UNIQUE has {path!r}, but the fields are {', '.join(names) or 'none'}"
-            raise InvalidJob(msg)
+            fields = ", ".join(names) or "none"
+            raise InvalidJob(f"{cls.__name__}.UNIQUE has {path!r}, but the fields are {fields}")
 
 
 def _abstract(cls: type) -> str:
@@ -245,7 +227,7 @@ def _abstract(cls: type) -> str:
 
 
 def _make_abstract(cls: type[Job]) -> None:
-    """Make the constructor raise `InvalidJob`; subclasses get constructors of their own."""
+    """Make the constructor raise `InvalidJob`; subclasses get their own constructors."""
 
     def __init__(_self: object, *_args: object, **_kwargs: object) -> None:  # noqa: N807
         raise InvalidJob(_abstract(cls))
@@ -258,45 +240,45 @@ def _make_abstract(cls: type[Job]) -> None:
 
 
 def _make_attrs(cls: type[Job], *, kw_only: bool) -> None:
-    """Make a frozen attrs class of `cls`, in place."""
+    """Convert `cls` to a frozen attrs class, in place."""
     owner = cls.__name__
     if "__init__" in vars(cls):
-        msg = f"{owner}.__init__ is made from the fields: use defaults, converters or __attrs_post_init__ instead"
-        raise InvalidJob(msg)
+        raise InvalidJob(
+            f"{owner}.__init__ is generated: use defaults, converters or __attrs_post_init__ instead"
+        )
     for name in _CONSTANTS & own_annotations(cls).keys() - vars(cls).keys():
-        msg = f"{owner}.{name} is annotated but has no value: write {name} = …; it is a constant, not a field"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{owner}.{name} is a constant and not a field: write {name} = … to set its value")
     try:
         attrs.define(
             cls, slots=False, frozen=True, auto_attribs=True, kw_only=kw_only, field_transformer=_only_fields
         )
     except attrs.exceptions.UnannotatedAttributeError as error:
-        msg = f"{owner}: a field has no annotation ({error}); write name: type = attrs.field(…)"
-        raise InvalidJob(msg) from None
+        raise InvalidJob(
+            f"{owner}: a field has no annotation ({error}); write name: type = attrs.field(…)"
+        ) from None
 
 
 def _only_fields(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Return the fields of the payload, checked; a constant with an annotation is no field."""
+    """Check and return the fields of the payload; annotated constants are no fields."""
     kept = [field for field in fields if field.name not in _CONSTANTS]
     optional_seen = False
     for field in kept:
         label = f"{cls.__name__}.{field.name}"
         if field.name in _RESERVED or field.name.startswith("_"):
-            msg = f"{label}: a field cannot have this name: jobrt uses it, or it begins with an underscore"
-            raise InvalidJob(msg)
+            raise InvalidJob(
+                f"{label}: a field name must not start with an underscore, or be run or with_options"
+            )
         if type(field.default).__hash__ is None:
-            msg = (
+            raise InvalidJob(
                 f"{label}: the default {field.default!r} would be shared by all jobs; "
                 f"write attrs.field(factory={type(field.default).__name__})"
             )
-            raise InvalidJob(msg)
         positional = field.init and not field.kw_only
         if positional and optional_seen and field.default is attrs.NOTHING:
-            msg = (
-                f"{label} has no default but comes after fields that have one: give it a default, move it up, "
+            raise InvalidJob(
+                f"{label} has no default but follows fields that have one: add a default, move it up, "
                 f"or write class {cls.__name__}(…, kw_only=True)"
             )
-            raise InvalidJob(msg)
         optional_seen = optional_seen or (positional and field.default is not attrs.NOTHING)
     return kept
 
@@ -332,16 +314,15 @@ def _runner(cls: type[Job]) -> dict[str, Any] | None:
     if run is None or getattr(run, "__isabstractmethod__", False):
         return None
     if isinstance(run, staticmethod | classmethod) or not callable(run):
-        msg = f"{owner}.run must be a method: async def run(self, ctx), or def run(self, ctx)"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{owner}.run must be a method: async def run(self, ctx), or def run(self, ctx)")
     if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
-        msg = f"{owner}.run is a generator, so calling it would run nothing: use return, not yield"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{owner}.run is a generator, which a call does not run: use return and not yield")
     try:
         signature(run).bind(None, None)
     except TypeError:
-        msg = f"{owner}.run{signature(run)} cannot be called with a context: write run(self, ctx)"
-        raise InvalidJob(msg) from None
+        raise InvalidJob(
+            f"{owner}.run{signature(run)} does not accept a context: use run(self, ctx)"
+        ) from None
     return {"run": run, "run_in": _place(cls, is_async=inspect.iscoroutinefunction(run))}
 
 
@@ -352,9 +333,10 @@ def _place(cls: type[Job], *, is_async: bool) -> RunIn:
         return "trio" if is_async else "thread"
     if is_async != (cls.RUN_IN in {"trio", "asyncio"}):
         kind, places = ("async def", "'trio' or 'asyncio'") if is_async else ("def", "'thread' or 'process'")
-        msg = f"{owner}.RUN_IN is {cls.RUN_IN!r}, but run is {kind}: use {places}"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{owner}.RUN_IN is {cls.RUN_IN!r}, but run is {kind}: use {places}")
     if cls.RUN_IN == "process" and "<locals>" in cls.__qualname__:
-        msg = f"{owner}.RUN_IN is 'process', but a process cannot import {cls.__qualname__}: move it to module level"
-        raise InvalidJob(msg)
+        label = f"{owner}.RUN_IN is 'process'"
+        raise InvalidJob(
+            f"{label}, but a process cannot import {cls.__qualname__}: define it at module level"
+        )
     return cls.RUN_IN

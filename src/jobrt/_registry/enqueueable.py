@@ -1,19 +1,19 @@
-"""Types of what can be enqueued, from which a type checker learns what the job's `run` returns.
+"""Types from which a type checker infers the result of a job that is enqueued.
 
-A job's result type is written once, at ``run``. `Job.__jobrt_result__` and `JobWithOptions.__jobrt_result__` take it
-from there, and `Enqueueable` hands it on: to ``Client.enqueue``, and so to the handle. Nothing of this exists at run
-time but the names. ``design/decisions/007-typed-handles.md`` compares the alternatives.
+The result type of a job is the return type of its ``run``. `Job.__jobrt_result__` and
+`JobWithOptions.__jobrt_result__` have that type, and `Enqueueable` passes it to ``Client.enqueue`` and to the handle.
+At run time only the names exist. ``design/decisions/007-typed-handles.md`` compares the alternatives.
 
-Whatever enqueues has two signatures::
+Every function that enqueues has two signatures::
 
     @overload
     async def enqueue(self, job: Enqueueable[JsonT], ...) -> Handle[JsonT]: ...
     @overload
     async def enqueue(self, job: Enqueueable[ResultT | Verdict], ...) -> Handle[ResultT]: ...
 
-The second leaves the verdicts out: for ``str | Snooze`` the result is a ``str``. It would do alone, but mypy solves
-``ResultT | Verdict`` by a common base class: for ``str | int`` that is ``object``. So jobs without a verdict take the
-first, which no verdict fits.
+The second removes the verdicts: for ``str | Snooze`` the result is a ``str``. It would be enough, but mypy solves
+``ResultT | Verdict`` with a common base class, which for ``str | int`` is ``object``. So jobs without a verdict match
+the first, which excludes verdicts.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from jobrt._core.results import After, Cancel, Discard, Snooze
 
 Verdict: TypeAlias = After | Cancel | Discard | Snooze
-"""What `run` returns when the job is not to be completed: no result."""
+"""Value that `run` returns instead of a result, if the job is not completed."""
 
 ResultT = TypeVar("ResultT")
-"""What a job's `run` returns, verdicts left out."""
+"""Return type of `run` without verdicts."""
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 JsonT = TypeVar("JsonT", bound="str | float | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None")
-"""What a job's `run` returns that returns no verdict; a bool and an int are floats to type checkers."""
+"""Return type of a `run` that returns no verdict. To type checkers, a bool and an int are floats."""
 
 
 class Runs(Protocol[ResultT_co]):
-    """Anything with a ``run(ctx)``; for ``async def`` the result is a coroutine."""
+    """Object with a ``run(ctx)``; for ``async def`` the result is a coroutine."""
 
     def run(self, ctx: Any, /) -> ResultT_co:
         """Do the job."""
@@ -44,15 +44,15 @@ class Runs(Protocol[ResultT_co]):
 
 
 class Enqueueable(Protocol[ResultT_co]):
-    """A job value or a `JobWithOptions`, by the type that the job's `run` returns."""
+    """Job value or `JobWithOptions`, with the return type of the job's `run`."""
 
     def __jobrt_result__(self) -> ResultT_co:
-        """Name the type for type checkers; nobody calls it."""
+        """Declare the type for type checkers; never called."""
         ...
 
 
 class AnyJob:
-    """Common base of `Job` and `JobWithOptions`: the type that mypy finds for a list of both. Their results are Any."""
+    """Common base class of `Job` and `JobWithOptions`: the item type that mypy infers for a list of both."""
 
     __slots__ = ()
 

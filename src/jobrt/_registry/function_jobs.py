@@ -54,12 +54,12 @@ class JobDecorator(Protocol):
     """Type of the decorator that ``@app.job(...)`` returns."""
 
     def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> FunctionJob[P, R]:
-        """Make a function a job."""
+        """Convert a function to a job."""
         ...
 
 
 class FunctionCall(Job, Generic[R_co], abstract=True):
-    """Job value of a function job: the function with its arguments, to be called when the job runs."""
+    """Job value of a function job: the arguments for the function."""
 
     if TYPE_CHECKING:
 
@@ -69,9 +69,9 @@ class FunctionCall(Job, Generic[R_co], abstract=True):
 
 
 class FunctionJob(Generic[P, R_co]):
-    """Function that is also a job: ``resize.new(path=…)`` makes the job value, ``resize(ctx, …)`` calls the function.
+    """Function that is also a job: ``resize.new(path=…)`` returns the job value, ``resize(ctx, …)`` calls the function.
 
-    ``job_class`` is the job class that was made of it.
+    ``job_class`` is its job class.
     """
 
     job_class: type[FunctionCall[R_co]]
@@ -84,41 +84,40 @@ class FunctionJob(Generic[P, R_co]):
         self.job_class = job_class
 
     def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function, as if it were no job."""
+        """Call the function directly."""
         return self._function(ctx, *args, **kwargs)
 
     def new(self, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R_co]:
-        """Return the job value: the function with these arguments, to be enqueued."""
+        """Return the job value with these arguments."""
         return self.job_class(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<job function {self.job_class.__name__}>"
 
     def __reduce__(self) -> str:
-        """Pickle by name: a worker process imports the module and finds it."""
+        """Pickle by name: a worker process imports the module."""
         return self.job_class.__qualname__.removesuffix(".job_class")
 
 
 def make_function_job(
     function: Callable[Concatenate[Any, P], R], /, **options: Unpack[JobKeywords]
 ) -> FunctionJob[P, R]:
-    """Make a function a job.
+    """Convert a function to a job.
 
     Raises:
-        InvalidJob: a parameter cannot be a field, or an option is wrong.
+        InvalidJob: a parameter cannot be a field, or an option is unknown or invalid.
 
     """
     if not inspect.isfunction(function):
-        msg = (
-            f"{function!r} is not a function: @app.job decorates functions; job classes go into App(jobs=[…])"
+        raise InvalidJob(
+            f"{function!r} is not a function: use @app.job for functions, and App(jobs=[…]) for job classes"
         )
-        raise InvalidJob(msg)
     if not function.__name__.isidentifier():
-        msg = f"{function!r} has no name to store with its jobs: write it as def name(ctx, …)"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{function!r} has no name to store with its jobs: write it as def name(ctx, …)")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        msg = f"{function.__name__} is a generator, so calling it would run nothing: use return, not yield"
-        raise InvalidJob(msg)
+        raise InvalidJob(
+            f"{function.__name__} is a generator, which a call does not run: use return and not yield"
+        )
     return FunctionJob(function, _job_class(function, options))
 
 
@@ -141,8 +140,8 @@ def _job_class(function: types.FunctionType, options: JobKeywords) -> type[Funct
 def _constants(function: types.FunctionType, options: JobKeywords) -> dict[str, Any]:
     for name in options:
         if name not in JobKeywords.__annotations__:
-            msg = f"{function.__name__}: option {name} is unknown: there are {', '.join(JobKeywords.__annotations__)}"
-            raise InvalidJob(msg)
+            known = ", ".join(JobKeywords.__annotations__)
+            raise InvalidJob(f"{function.__name__}: option {name} is unknown; the options are {known}")
     return {name.upper(): value for name, value in options.items()}
 
 
@@ -156,7 +155,7 @@ def _run(function: types.FunctionType) -> Callable[[Any, Any], Any]:
         return function(ctx, **vars(self))
 
     chosen = run_async if inspect.iscoroutinefunction(function) else run
-    # A worker process finds it by this name, as it finds the class.
+    # A worker process finds the method by this name.
     chosen.__module__, chosen.__name__ = function.__module__, "run"
     chosen.__qualname__ = f"{function.__qualname__}.job_class.run"
     return chosen
@@ -168,12 +167,13 @@ def _repr(job: object) -> str:
 
 
 def _fields(function: types.FunctionType) -> dict[str, tuple[Any, Any]]:
-    """Return the annotation and the attrs field of each parameter but the first."""
+    """Return the annotation and the attrs field of each parameter after the first."""
     name = function.__name__
     parameters = list(signature(function).parameters.values())
     if not parameters or parameters[0].kind not in _CONTEXT_KINDS or parameters[0].annotation in _NO_CONTEXT:
-        msg = f"{name}{signature(function)}: the first parameter is the context: def {name}(ctx, …)"
-        raise InvalidJob(msg)
+        raise InvalidJob(
+            f"{name}{signature(function)}: the first parameter must be the context: {name}(ctx, …)"
+        )
     return {
         parameter.name: (parameter.annotation, _field(f"{name}.{parameter.name}", parameter))
         for parameter in parameters[1:]
@@ -188,13 +188,12 @@ _NO_CONTEXT: Final = frozenset(
 
 def _field(label: str, parameter: inspect.Parameter) -> Any:
     if parameter.kind not in {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}:
-        msg = f"{label} is {parameter.kind.description}: a job's fields have names, so write a parameter for each"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label} is {parameter.kind.description}: use a named parameter for each field")
     if parameter.annotation is inspect.Parameter.empty:
-        msg = f"{label} has no annotation, which decides how it is stored: write {parameter.name}: str, for example"
-        raise InvalidJob(msg)
+        raise InvalidJob(
+            f"{label} needs an annotation, because it is stored: for example {parameter.name}: str"
+        )
     default = attrs.NOTHING if parameter.default is inspect.Parameter.empty else parameter.default
     if type(default).__hash__ is None:
-        msg = f"{label}: the default {default!r} would be shared by all jobs; use None, or a tuple"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label}: the default {default!r} would be shared by all jobs; use None or a tuple")
     return attrs.field(default=default, kw_only=parameter.kind is inspect.Parameter.KEYWORD_ONLY)

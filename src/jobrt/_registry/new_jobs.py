@@ -1,4 +1,4 @@
-"""New jobs: what the storage inserts for a job value or a cron tick, and what it changes for an update."""
+"""Rows of jobs: what the storage inserts for a job value or a cron tick, and changes for an update."""
 
 from __future__ import annotations
 
@@ -26,29 +26,25 @@ if TYPE_CHECKING:
 
 
 class UpdateKeywords(ChangeKeywords, total=False):
-    """Keywords of `Client.update`: the options of `enqueue` but ``unique``, and the payload.
-
-    ``args``: a job value of the same class, or a dict of all its fields.
-    """
+    """Keywords of `Client.update`: options of `enqueue`, and the payload as a job value or a dict of all fields."""
 
     args: Job | Mapping[str, Any]
 
 
 def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKeywords]) -> NewJob:
-    """Return what the storage inserts for a job value; `given` options win over those of `job.with_options`.
+    """Return the row for a job value; `given` options replace those of `job.with_options`.
 
     Raises:
-        InvalidJob: a field or an option is wrong; the message names it.
-        UnknownJob: the registry has jobs, but not this class. An empty registry takes any: it is that of a program
-            that only enqueues.
+        InvalidJob: a field or an option is invalid; the message names it.
+        UnknownJob: the registry has jobs, but not this class. An empty registry, of a program that only enqueues,
+            accepts any class.
 
     """
     definition, value, options = take_apart(job)
     if definition.name not in registry and len(registry):
-        msg = (
-            f"{definition.name!r} is not a job of this app: add it to App(jobs=…), or no worker would run it"
+        raise UnknownJob(
+            f"{definition.name!r} is not a job of this app: add it to App(jobs=…), so that a worker can run it"
         )
-        raise UnknownJob(msg)
     if given:
         options = options.replaced_by(enqueue_options(definition.name, given))
     return _new(definition, definition.encode(value), options)
@@ -57,10 +53,10 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
 def tick_job(
     registry: Registry, name: str, *, args: Mapping[str, Any], options: Mapping[str, Any]
 ) -> NewJob | None:
-    """Return what the storage inserts for a cron tick, or None if the registry does not know the job's name.
+    """Return the row for a cron tick, or None if the registry does not have the job.
 
     Raises:
-        InvalidJob: the stored payload or an option no longer fits the job's class.
+        InvalidJob: the stored payload or an option is no longer valid for the job class.
 
     """
     try:
@@ -72,18 +68,18 @@ def tick_job(
 
 
 def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
-    """Return the options that a cron entry keeps for its jobs, as values that JSON can carry.
+    """Return the options that a cron entry stores for its jobs, as JSON values.
 
     Raises:
-        InvalidJob: an option makes no sense for a job that is enqueued again and again.
+        InvalidJob: an option is not possible for a job that is enqueued repeatedly.
 
     """
     if not isinstance(job, JobWithOptions):
         return {}
     options = job.options
     if options.schedule_at is not None or options.delay is not None or options.unique is not UNSET:
-        msg = f"{type(job.job).__name__}: a cron entry's job takes no schedule_at, schedule_in or unique"
-        raise InvalidJob(msg)
+        label = type(job.job).__name__
+        raise InvalidJob(f"{label}: the job of a cron entry takes no schedule_at, schedule_in or unique")
     stored: dict[str, Any] = {"timeout": options.timeout, "context": options.context}
     for name in ("queue", "priority", "max_attempts", "tags", "metadata"):
         value = getattr(options, name)
@@ -93,7 +89,7 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
 
 
 def _new(definition: JobDefinition, args: str, options: EnqueueOptions) -> NewJob:
-    if options is NO_OPTIONS and definition.unique is None:  # the usual case, in a third of the time
+    if options is NO_OPTIONS and definition.unique is None:  # the usual case, three times as fast
         return NewJob(definition.name, args, definition.queue, definition.priority, definition.max_attempts)
     queue = definition.queue if options.queue is UNSET else options.queue
     return NewJob(
@@ -121,24 +117,20 @@ def _unique(definition: JobDefinition, args: str, *, queue: str, options: Enqueu
 
 
 def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changes of `Client.update` as `JobStore.update` takes them.
+    """Return the keywords of `Client.update` as values for `JobStore.update`.
 
-    Args:
-        registry: the known jobs; a new payload of one of them is checked.
-        name: the job's name; None for jobs of any name, whose payload cannot be changed.
-        changes: the keywords of `Client.update`.
+    ``name`` is the name of the job, or None for several jobs, whose payload cannot be changed. If the registry has
+    the job, a new payload is checked.
 
     Raises:
-        InvalidJob: a value does not fit, or nothing is to be changed.
+        InvalidJob: a value is invalid, or there are no changes.
 
     """
     if not changes:
-        msg = "update: name at least one change"
-        raise InvalidJob(msg)
+        raise InvalidJob("update: use at least one keyword")
     given = {key: value for key, value in changes.items() if key != "args"}
     if "unique" in given:
-        msg = "update: a job's uniqueness cannot be changed"
-        raise InvalidJob(msg)
+        raise InvalidJob("update: the uniqueness of a job cannot be changed")
     options = enqueue_options(name or "update", given)  # type: ignore[arg-type]  # checked there
     changed = {key: getattr(options, _FIELD_OF.get(key, key)) for key in given}
     if "schedule_in" in changed:
@@ -153,14 +145,13 @@ _FIELD_OF = {"schedule_in": "delay", "metadata": "metadata_text"}
 
 def _changed_args(registry: Registry, name: str | None, args: Any) -> str:
     if name is None:
-        msg = "update: args can only be changed for one job, by its id"
-        raise InvalidJob(msg)
+        raise InvalidJob("update: args can only be changed for a single job, by its id")
     try:
         definition = registry.get(name)
     except UnknownJob:
         return json.dumps(args, sort_keys=True, separators=(",", ":"), allow_nan=False)
     value = definition.decode(args) if isinstance(args, dict) else args
     if not isinstance(value, definition.job_class):
-        msg = f"update: args is {args!r}: give a {definition.job_class.__name__} or a dict of its fields"
-        raise InvalidJob(msg)
+        name = definition.job_class.__name__
+        raise InvalidJob(f"update: args is {args!r}: use a {name} or a dict of its fields")
     return definition.encode(value)

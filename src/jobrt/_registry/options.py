@@ -1,4 +1,4 @@
-"""Options of one job value: what is decided when it is enqueued, instead of by its class."""
+"""Options of `enqueue` and `with_options`, which replace the settings of the job class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jobrt.errors import InvalidJob
 
 
 class Unset(enum.Enum):
-    """Type of `UNSET`, the value of an option that was not given, where None has a meaning of its own."""
+    """Type of `UNSET`, the value of an option that is not set; None can have a meaning of its own."""
 
     UNSET = "unset"
 
@@ -37,18 +37,7 @@ _Unset = Literal[Unset.UNSET]
 
 
 class ChangeKeywords(TypedDict, total=False):
-    """Options of `enqueue` that can also be changed later, while the job waits.
-
-    * ``queue``: the queue's name.
-    * ``priority``: higher runs first.
-    * ``max_attempts``: runs in total; None for no limit.
-    * ``timeout``: seconds or a timedelta for one attempt; None for that of the class.
-    * ``schedule_at``: when it is due, an aware datetime.
-    * ``schedule_in``: or in how many seconds (or a timedelta) from the database's now.
-    * ``tags``: texts to find it by.
-    * ``metadata``: a dict of plain JSON.
-    * ``context``: a text that says why the job exists.
-    """
+    """Options of `enqueue` that can be changed while the job waits; `Client.enqueue` describes them."""
 
     queue: str
     priority: int
@@ -62,19 +51,16 @@ class ChangeKeywords(TypedDict, total=False):
 
 
 class EnqueueKeywords(ChangeKeywords, total=False):
-    """Options of `enqueue` and `with_options`; the job's class decides about those left out.
-
-    * ``unique``: which other jobs count as the same; None for no such rule.
-    """
+    """Options of `enqueue` and `with_options`; `Client.enqueue` describes them."""
 
     unique: Unique | None
 
 
 @attrs.frozen(kw_only=True)
 class EnqueueOptions:
-    """Checked options; for one that is `UNSET` the job's class decides.
+    """Checked options; `UNSET` means the setting of the job class.
 
-    ``delay`` is the value of ``schedule_in``; ``timeout`` is in seconds; ``metadata_text`` is the metadata as JSON.
+    ``delay`` is the value of ``schedule_in``. ``timeout`` is in seconds. ``metadata_text`` is the metadata as JSON.
     """
 
     queue: str | _Unset = UNSET
@@ -90,7 +76,7 @@ class EnqueueOptions:
     unique: Unique | _Unset | None = UNSET
 
     def replaced_by(self, later: EnqueueOptions) -> EnqueueOptions:
-        """Return these options, replaced by those of `later` that are set."""
+        """Return these options with those that are set in `later` replaced."""
         given = {
             field.name: getattr(later, field.name)
             for field in attrs.fields(EnqueueOptions)
@@ -104,18 +90,17 @@ class EnqueueOptions:
 
 
 def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
-    """Return options, checked; `label` names the job in messages.
+    """Check options; `label` is the name of the job in messages.
 
     Raises:
-        InvalidJob: an option is unknown, or its value is wrong.
+        InvalidJob: an option is unknown or invalid.
 
     """
     checked: dict[str, Any] = {}
     for name, value in given.items():
         checked.update(_checked(f"{label}: option {name}", name, value))
     if checked.get("schedule_at") is not None and checked.get("delay") is not None:
-        msg = f"{label}: give schedule_at or schedule_in, not both"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label}: use schedule_at or schedule_in, not both")
     return EnqueueOptions(**checked)
 
 
@@ -132,38 +117,35 @@ def _checked(label: str, name: str, value: Any) -> dict[str, Any]:
         case "metadata":
             return _checked_metadata(label, value)
         case _:
-            msg = f"{label} is unknown: there are {', '.join(EnqueueKeywords.__annotations__)}"
-            raise InvalidJob(msg)
+            raise InvalidJob(
+                f"{label} is unknown; the options are {', '.join(EnqueueKeywords.__annotations__)}"
+            )
 
 
 def _checked_moment(label: str, value: object) -> datetime | None:
     if value is None or (isinstance(value, datetime) and value.utcoffset() is not None):
         return value
-    msg = f"{label} is {value!r}: give an aware datetime, such as datetime.now(UTC) + timedelta(hours=1)"
-    raise InvalidJob(msg)
+    raise InvalidJob(f"{label} is {value!r}: use an aware datetime, such as datetime.now(UTC)")
 
 
 def _checked_delay(label: str, value: object) -> timedelta:
-    seconds = checked_seconds(label, value, least="from zero up")
+    seconds = checked_seconds(label, value, zero=True)
     try:
         return timedelta(seconds=seconds)
     except OverflowError:
-        msg = f"{label} is {value!r}: that is after the year 9999"
-        raise InvalidJob(msg) from None
+        raise InvalidJob(f"{label} is {value!r}: this is after the year 9999") from None
 
 
 def _checked_tags(label: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        msg = f"{label} is {value!r}: give a list of strings"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label} is {value!r}: use a list of strings")
     tags = cast("Iterable[object]", value)
     return tuple(dict.fromkeys(checked_name(label, tag, what="tag") for tag in tags))
 
 
 def _checked_metadata(label: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        msg = f"{label} is {value!r}: give a dict of plain JSON"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label} is {value!r}: use a dict of plain JSON")
     return {"metadata": value, "metadata_text": encode_json(value, label=label)}
 
 
@@ -171,8 +153,7 @@ def _checked_context(label: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        msg = f"{label} is {value!r}: give a string that says why the job exists"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"{label} is {value!r}: use a string that says why the job exists")
     encode_json(value, label=label)  # refuses what no database can store
     return value
 
@@ -192,7 +173,7 @@ JobT_co = TypeVar("JobT_co", covariant=True)
 
 @attrs.frozen
 class JobWithOptions(AnyJob, Generic[JobT_co]):
-    """Job value with options of its own, to be passed to `enqueue` or `enqueue_many`."""
+    """Job value with its own options, for `enqueue` or `enqueue_many`."""
 
     job: JobT_co
     options: EnqueueOptions
@@ -202,10 +183,10 @@ class JobWithOptions(AnyJob, Generic[JobT_co]):
         def __jobrt_result__(self: JobWithOptions[Enqueueable[ResultT]]) -> ResultT: ...
 
     def with_options(self, **options: Unpack[EnqueueKeywords]) -> JobWithOptions[JobT_co]:
-        """Return the job with these options added; they replace options of the same name.
+        """Return the job with these options added; they replace earlier values.
 
         Raises:
-            InvalidJob: an option is unknown, or its value is wrong.
+            InvalidJob: an option is unknown or invalid.
 
         """
         later = enqueue_options(type(self.job).__name__, options)

@@ -16,35 +16,29 @@ from jobrt.errors import DuplicateJobName, InvalidJob, UnknownJob
 
 @attrs.define(eq=False)
 class Registry:
-    """Jobs that an app can enqueue and run, by name."""
+    """Jobs of an app by name."""
 
     by_name: dict[str, JobDefinition] = attrs.field(factory=dict[str, JobDefinition], init=False)
 
     def add(self, job: type[Job] | FunctionJob[Any, Any]) -> JobDefinition:
-        """Add a job class or a function job and return its definition; to add it twice changes nothing.
+        """Add a job class or a function job, and return its definition; adding it again changes nothing.
 
         Raises:
-            DuplicateJobName: another class has that name.
-            InvalidJob: it is not a job, is abstract, or has an annotation that cannot be resolved.
+            DuplicateJobName: another class has the same name.
+            InvalidJob: it is not a job, it is abstract, or an annotation cannot be resolved.
 
         """
         definition = definition_of(_job_class(job))
         known = self.by_name.setdefault(definition.name, definition)
         if known is not definition:
-            msg = (
-                f"two jobs are called {definition.name!r}: {_where(known)} and {_where(definition)}; "
-                "give one of them another NAME"
+            raise DuplicateJobName(
+                f"two jobs have the name {definition.name!r}: {_where(known)} and {_where(definition)}; "
+                "use another NAME for one of them"
             )
-            raise DuplicateJobName(msg)
         return definition
 
     def get(self, name: str) -> JobDefinition:
-        """Return the definition of that name.
-
-        Raises:
-            UnknownJob: there is none; the message suggests similar names.
-
-        """
+        """Return the definition of a job; raise `UnknownJob`, with similar names, if there is no such job."""
         try:
             return self.by_name[name]
         except KeyError:
@@ -53,12 +47,12 @@ class Registry:
     def _unknown(self, name: str) -> str:
         close = difflib.get_close_matches(name, self.by_name, n=3)
         if close:
-            return f"no job is called {name!r}; did you mean {' or '.join(map(repr, close))}?"
-        return f"no job is called {name!r}; there are: {', '.join(sorted(self.by_name)) or 'none'}"
+            return f"there is no job {name!r}; did you mean {' or '.join(map(repr, close))}?"
+        return f"there is no job {name!r}; the jobs are: {', '.join(sorted(self.by_name)) or 'none'}"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of the jobs, sorted."""
+        """Names of the jobs, sorted."""
         return tuple(sorted(self.by_name))
 
     def __contains__(self, name: object) -> bool:
@@ -81,8 +75,7 @@ def _job_class(job: object) -> type[Job]:
         if isinstance(job, Job)
         else "a jobrt.Job class or an @app.job function"
     )
-    msg = f"{job!r} cannot be registered: give {hint}"
-    raise InvalidJob(msg)
+    raise InvalidJob(f"{job!r} cannot be registered: use {hint}")
 
 
 def _where(definition: JobDefinition) -> str:
@@ -94,12 +87,7 @@ NO_OPTIONS = EnqueueOptions()
 
 
 def take_apart(job: object) -> tuple[JobDefinition, Job, EnqueueOptions]:
-    """Return the definition, the value and the options of a job that is to be enqueued.
-
-    Raises:
-        InvalidJob: it is not a job value; the message says what to write instead.
-
-    """
+    """Return definition, value and options of a job to enqueue; raise `InvalidJob` if it is not a job value."""
     if isinstance(job, Job):
         return definition_of(job), job, NO_OPTIONS
     if isinstance(job, JobWithOptions):
@@ -112,4 +100,4 @@ def _not_a_job(value: object) -> str:
         return f"{value!r} is not a job value: write {value.job_class.__name__}.new(…)"
     if isinstance(value, type) and issubclass(value, Job):
         return f"{value.__name__} is a class, not a job value: write {value.__name__}(…)"
-    return f"{value!r} is not a job value: make one with a jobrt.Job class, or with .new(…) of an @app.job function"
+    return f"{value!r} is not a job value: create one with a jobrt.Job class, or with .new(…) of an @app.job function"

@@ -3,8 +3,7 @@
 This package knows nothing of jobs::
 
     supervisor   Supervisor: the task that performs the decisions
-    child        function, options and latest task of a child
+    child        children: functions, options, latest tasks, slots
     records      immutable events and statistics
-    children     the children of a supervisor, with their slots
     decisions    pure functions, without Trio and clock
 """

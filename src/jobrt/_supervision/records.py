@@ -17,9 +17,8 @@ Each task of a child ends with exactly one `ChildStopped` or `ChildFailed`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 import attrs
 
@@ -158,35 +157,7 @@ class ChildStatistics:
 
     def to_dict(self) -> dict[str, object]:
         """Return the snapshot as JSON values, with times in ISO 8601."""
-        return {
-            "name": self.name,
-            "state": self.state.value,
-            "restart": self.restart,
-            "recent_restarts": self.recent_restarts,
-            "restarts": self.restarts,
-            "last_error": self.last_error,
-            "last_error_at": _iso(self.last_error_at),
-            "since": _iso(self.since),
-            "since_clock": self.since_clock,
-            "nested": None if self.nested is None else self.nested.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ChildStatistics:
-        """Return what `to_dict` gave. Raises `ValueError` or `LookupError` for anything else."""
-        nested = data["nested"]
-        return cls(
-            name=data["name"],
-            state=ServiceState(data["state"]),
-            restart=data["restart"],
-            recent_restarts=int(data["recent_restarts"]),
-            restarts=int(data["restarts"]),
-            last_error=data["last_error"],
-            last_error_at=_moment(data["last_error_at"]),
-            since=_moment(data["since"]),
-            since_clock=data["since_clock"],
-            nested=None if nested is None else SupervisorStatistics.from_dict(nested),
-        )
+        return _to_json(self)
 
 
 @attrs.frozen(kw_only=True)
@@ -199,28 +170,21 @@ class SupervisorStatistics:
     children: tuple[ChildStatistics, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """Return the whole tree as JSON values."""
-        return {
-            "name": self.name,
-            "strategy": self.strategy,
-            "state": self.state.value,
-            "children": [child.to_dict() for child in self.children],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> SupervisorStatistics:
-        """Return what `to_dict` gave. Raises `ValueError` or `LookupError` for anything else."""
-        return cls(
-            name=data["name"],
-            strategy=data["strategy"],
-            state=ServiceState(data["state"]),
-            children=tuple(map(ChildStatistics.from_dict, data["children"])),
-        )
+        """Return the whole tree as JSON values, with times in ISO 8601."""
+        return _to_json(self)
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+def _to_json(statistics: ChildStatistics | SupervisorStatistics) -> dict[str, object]:
+    return attrs.asdict(statistics, value_serializer=_as_json)
 
 
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def _as_json(_self: object, _field: object, value: object) -> object:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case ServiceState():
+            return value.value
+        case tuple():
+            return list(value)
+        case _:
+            return value

@@ -30,13 +30,13 @@ from jobrt._supervision.child import (
     BACKOFF,
     RETURNED,
     Child,
+    Children,
     Function,
     cancelled_part,
     check_options,
     log_event,
     name_of,
 )
-from jobrt._supervision.children import Children
 from jobrt._supervision.decisions import (
     Action,
     Consequence,

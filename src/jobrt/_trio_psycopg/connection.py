@@ -25,19 +25,6 @@ signature of each, so that a change in psycopg fails there and not in production
 `AsyncConnection._adapters`            set by ``connect(context=…)``
 `AsyncConnection._autocommit`          set by ``connect(autocommit=…)``
 `AsyncConnection._closed`              distinguishes ``close()`` from a lost connection
-`BaseConnection._commit_gen`           known by its code: ends a transaction
-`BaseConnection._rollback_gen`         the same
-`BaseConnection._tpc_finish_gen`       the same
-`BaseTransaction._exit_gen`            the same
-`BaseTransaction._enter_gen`           known by its code: always followed by the one above
-`BasePipeline._exit_gen`               known by its code: ends a pipeline
-`BaseCursor._stream_fetchone_gen`      known by its code: ``stream()`` reads on with it until the end
-`ServerCursorMixin._close_gen`         known by its code: ends a server-side cursor
-`BaseCopy._read_gen`                   known by its code: a step of COPY
-`BaseCopy._read_row_gen`               the same
-`BaseCopy._end_copy_out_gen`           the same, and its end
-`generators.copy_to`                   known by its code: a step of COPY
-`generators.copy_end`                  the same, and its end
 `generators.fetch`                     reading what a cancelled query leaves behind
 `generators.notifies`                  reading notifications
 =====================================  ==============================================================
@@ -71,13 +58,11 @@ from trio.lowlevel import (
 )
 
 from jobrt._trio_psycopg import protocol
-from jobrt._trio_psycopg.cancel import request_cancel
 from jobrt._trio_psycopg.errors import AllHostsFailed
 from jobrt._trio_psycopg.hosts import address_label, attempt, connect_timeout, resolve, split_hosts
 from jobrt._trio_psycopg.lock import ConnectionLock
-from jobrt._trio_psycopg.notifications import Notifications
 from jobrt._trio_psycopg.prepared import PreparedStatements
-from jobrt._trio_psycopg.socket import ready_now, wait_for_either
+from jobrt._trio_psycopg.socket import ready_now, request_cancel, wait_for_either
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -410,6 +395,26 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         """Collect what libpq has already read: the socket does not become readable for it again."""
         while (notification := self.pgconn.notifies()) and self.pgconn.notify_handler:
             self.pgconn.notify_handler(notification)
+
+
+class Notifications:
+    """Asynchronous iterator over the notifications of a connection, created by `TrioConnection.notifies`."""
+
+    def __init__(self, conn: TrioConnection[Any], *, timeout: float | None, stop_after: int | None) -> None:
+        self._conn = conn
+        self._deadline = math.inf if timeout is None else trio.current_time() + timeout
+        self._left = math.inf if stop_after is None else stop_after
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> psycopg.Notify:
+        if self._left > 0:
+            with trio.CancelScope(deadline=self._deadline):
+                await self._conn.wait_notified()
+                self._left -= 1
+                return self._conn.inbox.popleft()
+        raise StopAsyncIteration
 
 
 def _finish(pgconn: PGconn) -> None:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from psycopg.abc import ConnDict
 
 
-_DEFAULT_TIMEOUT: Final = (
-    130  # seconds; about the time after which Linux gives up a TCP connection without a reply
-)
+_DEFAULT_TIMEOUT: Final = 130  # seconds; about as long as Linux waits for a TCP connection
 _MIN_TIMEOUT: Final = 2  # seconds; as in libpq
 
 

@@ -96,11 +96,7 @@ def _too_slow(conn: TrioConnection[Any], seconds: float) -> StorageUnavailable:
 
 
 async def open_connection(
-    conninfo: str,
-    *,
-    seconds: float,
-    prepare_threshold: int | None = 5,
-    configure: Configure | None = None,
+    conninfo: str, *, seconds: float, prepare_threshold: int | None = 5, configure: Configure | None = None
 ) -> TrioConnection[tuple[Any, ...]]:
     """Open a connection with autocommit and configure it, within a time limit.
 

@@ -60,9 +60,8 @@ class PreparedStatements:
     def _execute(self, pgconn: PGconn, statement: bytes, texts: Sequence[Buffer | None]) -> PQGen[PGresult]:
         name = self._names.get(statement)
         if name is None:
-            name = b"jobrt_%d" % next(
-                self._numbers
-            )  # used only once, as a cancelled prepare may have succeeded
+            # The name is never used again, because a cancelled prepare may have succeeded.
+            name = b"jobrt_%d" % next(self._numbers)
             pgconn.send_prepare(name, statement)
             self._check((yield from generators.execute(pgconn)))
             self._names[statement] = name

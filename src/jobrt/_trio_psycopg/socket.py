@@ -1,4 +1,4 @@
-"""Readiness of a socket.
+"""Waiting for sockets: their readiness, and cancel requests over a socket of their own.
 
 Reading and writing are bits with the values of the standard library's `selectors`, which psycopg uses too.
 """
@@ -10,11 +10,15 @@ import sys
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
+import psycopg
 import trio
+from psycopg import pq
 from trio.lowlevel import checkpoint_if_cancelled, wait_readable, wait_writable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from psycopg.pq.abc import PGcancelConn, PGconn
 
 
 if sys.platform == "win32":
@@ -73,3 +77,27 @@ async def wait_for_either(fd: int) -> int:
         await checkpoint_if_cancelled()  # raises a single Cancelled instead of a group
         raise trio.ClosedResourceError from group
     return ready
+
+
+async def request_cancel(pgconn: PGconn) -> None:
+    """Send a cancel request over a connection of its own, and wait until the server has processed it.
+
+    Raises:
+        psycopg.OperationalError: the request could not be sent.
+    """
+    if psycopg.capabilities.has_cancel_safe():
+        await _send(pgconn.cancel_conn())
+    else:  # libpq before 17 has only a blocking call
+        await trio.to_thread.run_sync(pgconn.get_cancel().cancel, abandon_on_cancel=True)
+
+
+async def _send(request: PGcancelConn) -> None:
+    try:
+        request.start()
+        while (status := request.poll()) != pq.PollingStatus.OK:
+            if status == pq.PollingStatus.FAILED:
+                raise psycopg.OperationalError(f"the cancel request failed: {request.get_error_message()}")
+            wait = wait_readable if status == pq.PollingStatus.READING else wait_writable
+            await wait(request.socket)
+    finally:
+        request.finish()
