@@ -26,7 +26,7 @@ import psycopg
 import trio
 
 import jobrt
-from jobrt._storage.sqlite.rows import STATES
+from jobrt._storage.sqlite.states import STATES
 from tests.chaos.history import Deed, Ledger, Report, check, parse
 from tests.chaos.jobs import LEASE, Work
 
