@@ -26,8 +26,8 @@ import psycopg
 import trio
 
 import jobrt
-from jobrt._storage.sqlite.rows import STATES
-from tests.chaos.history import Fault, Report, Row, check, parse
+from jobrt._storage.sqlite.states import STATES
+from tests.chaos.history import Report, check, parse
 from tests.chaos.jobs import LEASE, Work
 
 if TYPE_CHECKING:

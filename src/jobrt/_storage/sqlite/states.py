@@ -19,10 +19,11 @@ __all__ = [
     "IS_WAITING",
     "RESCHEDULED",
     "SCHEDULED",
+    "STATES",
     "shown",
 ]
 
-_STATES: Final = (
+STATES: Final = (
     State.SCHEDULED,
     State.AVAILABLE,
     State.RETRYABLE,
@@ -31,8 +32,8 @@ _STATES: Final = (
     State.CANCELLED,
     State.DISCARDED,
 )
-CODES: Final = {state: code for code, state in enumerate(_STATES)}
-SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, _, _ = range(len(_STATES))
+CODES: Final = {state: code for code, state in enumerate(STATES)}
+SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, _, _ = range(len(STATES))
 
 IS_WAITING: Final = f"state < {EXECUTING}"
 IS_EXECUTING: Final = f"state = {EXECUTING}"
@@ -47,4 +48,4 @@ RESCHEDULED: Final = (
 
 def shown(code: int, schedule_at: int, now: int) -> State:
     """Return the state that people see: a scheduled job that is due is available."""
-    return State.AVAILABLE if code == SCHEDULED and schedule_at <= now else _STATES[code]
+    return State.AVAILABLE if code == SCHEDULED and schedule_at <= now else STATES[code]
