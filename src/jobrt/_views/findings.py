@@ -51,7 +51,7 @@ def examine(snapshot: Snapshot, *, names: Collection[str], now: datetime) -> Ite
     if alive:
         yield _fine(f"live workers: {len(alive)}")
     else:
-        yield _wrong("no worker is alive: start one with `python -m jobrt --app MODULE:ATTR worker`")
+        yield _wrong("no worker is alive: start a worker with `python -m jobrt --app MODULE:ATTR worker`")
     for worker in snapshot.workers:
         yield from examine_worker(worker, now)
     for queue in snapshot.queues:
@@ -111,7 +111,7 @@ def _examine_queue(queue: QueueStatus, alive: Iterable[WorkerRow]) -> Finding:
         return _fine(f"{name}: {due}, {queue.executing} running, {queue.scheduled} scheduled")
     if not serving:
         return _wrong(
-            f"{name}: {due}, but no live worker serves it: start one whose App(queues=…) includes it"
+            f"{name}: {due}, but no live worker serves it: start a worker whose App(queues=…) includes it"
         )
     free = sum(info.concurrency for info in serving) - queue.executing
     slots = count_in_words(free, "free slot") if free > 0 else "all slots are busy"
