@@ -264,6 +264,7 @@ def _bulk(
     @click.command(verb, help=f"{summary} Select them by id or by options.")
     @click.argument("ids", nargs=-1, type=int)
     @selection_options
+    @_add(options)
     @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
     @in_trio
     async def command(
@@ -286,7 +287,7 @@ def _bulk(
             click.echo(jobs_in_words(count))
         return int(bool(refused))
 
-    return _add(options)(command)  # type: ignore[no-any-return]  # click's decorators are untyped
+    return command
 
 
 async def _update(jobs: Client, job: int | Where, **options: Any) -> int:
