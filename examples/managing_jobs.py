@@ -9,7 +9,7 @@ import jobrt
 from jobrt import where
 
 app = jobrt.App("sqlite:///:memory:")
-one_per_five_minutes = jobrt.Unique(
+once_in_five_minutes = jobrt.Unique(
     by=("name",), within=300, states="all", on_conflict=jobrt.Replace("priority")
 )
 
@@ -23,7 +23,7 @@ async def simple(ctx: jobrt.Context, data: str) -> str | jobrt.Cancel:
     return jobrt.Cancel("nothing to do") if data == "…" else f"simple job running with {data!r}"
 
 
-@app.job(unique=one_per_five_minutes)
+@app.job(unique=once_in_five_minutes)
 async def unique_job(ctx: jobrt.Context) -> None:
     """Do nothing, at most once in five minutes."""
 
@@ -52,7 +52,9 @@ async def main() -> None:
         print("cancelled:", [job.cancel_reason for job in cancelled])
         print("dead letters:", [(job.id, job.attempts[-1].message) for job in await jobs.failed()])
 
-        await jobs.rerun(where.state("discarded"))  # all that match; jobs.rerun(broken.id) reruns one
+        await jobs.rerun(
+            where.state("discarded")
+        )  # all that match; jobs.rerun(broken.id) reruns a single job
         await jobs.update(broken.id, args=simple.new("repaired"))
         await app.drain()
         print(await broken.result())

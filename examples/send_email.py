@@ -35,9 +35,7 @@ class SendEmail(jobrt.Job):
     MAX_CONCURRENCY = 10
     TIMEOUT = 30
     BACKOFF = tenacity.wait_exponential(multiplier=0.05, max=60) + tenacity.wait_random(0, 0.01)
-    RETRY = tenacity.retry_if_exception_type(
-        OSError
-    )  # other errors, such as a wrong address, are not retried
+    RETRY = tenacity.retry_if_exception_type(OSError)  # a wrong address, for example, is not retried
     UNIQUE = jobrt.Unique(by=("name", "args"))
 
     to: str

@@ -29,7 +29,7 @@ async def sign_up(jobs: jobrt.Client, to: str) -> None:
 
 
 async def test_signing_up_reminds_after_an_hour() -> None:
-    """Signing up enqueues one job, which is due and runs after an hour."""
+    """Signing up enqueues a job, which is due and runs after an hour."""
     async with open_app(app) as (copy, jobs):
         await sign_up(jobs, "ada")
         (job,) = await assert_enqueued(jobs, job=remind, args={"to": "ada"}, tags=["sign-up"], count=1)

@@ -53,11 +53,11 @@ _MESSAGES: dict[type[e.Event], tuple[int, str]] = {
         "worker {0.worker} is stopping; running jobs: {0.running}, grace period: {0.grace:g} s",
     ),
 }
-"""Level and message of the events whose message has one form. `str.format` receives the event."""
+"""Level and message of events with a fixed message. `str.format` receives the event."""
 
 
 def log_event(event: e.Event) -> None:
-    """Log an event; subscribe it with ``app.events.subscribed(log_event)``. An idle worker's events log nothing."""
+    """Log an event. To log all events of an app, call ``app.events.subscribed(log_event)``."""
     log(event)
 
 
@@ -110,7 +110,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if "event" in record.__dict__:
-            # An event may have a `message` too, its error's. The line's own has that in it, and stays.
+            # An event's own `message` is left out: it is an error's, and the line's message contains it.
             fields = {"event": record.__dict__["event"], **record.__dict__.get("fields", {})}
             line |= {name: value for name, value in fields.items() if name not in line}
         if record.exc_info:

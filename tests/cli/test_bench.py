@@ -1,4 +1,4 @@
-"""`bench`: figures for people and programs, and nothing left behind, however it ends."""
+"""Tests of `bench`: its figures as text and JSON, and the removal of its data."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure for a moment only."""
+    """Short measurements."""
     monkeypatch.setattr(measure, "_ONE_BY_ONE_SECONDS", 0.1)
     monkeypatch.setattr(measure, "_STARTS", 10)
 
 
 def left_behind(url: str) -> list[str]:
-    """Return what is in a database, or in the folder of a file."""
+    """Return the schemas in a database, or the folders of benchmarks beside a file."""
     if url.startswith("sqlite"):
-        return sorted(one.name for one in Path(url.removeprefix("sqlite:///")).parent.glob("jobrt_bench*"))
+        return sorted(path.name for path in Path(url.removeprefix("sqlite:///")).parent.glob("jobrt_bench*"))
     with psycopg.connect(url) as conn:
         return [name for (name,) in conn.execute("select nspname from pg_namespace where nspname ~ '^jobrt'")]
 
 
 @pytest.mark.usefixtures("short")
 def test_it_measures_and_leaves_nothing(database_url: str, jobrt_command: Command) -> None:
-    """As JSON and as lines; what it did is said with what it was done on."""
+    """The JSON output contains the figures and the properties of the machine and the database."""
     done = jobrt_command("--url", database_url, "bench", "--jobs", "300", "--json")
     assert done.status == 0, done.err
     figures = json.loads(done.out)
@@ -56,16 +56,14 @@ def test_it_measures_and_leaves_nothing(database_url: str, jobrt_command: Comman
     }
     assert figures.pop("jobs") == 300
     assert len(figures) == 7
-    assert all(one > 0 for one in figures.values())
+    assert all(figure > 0 for figure in figures.values())
     assert figures["start_p50_ms"] <= figures["start_p95_ms"] <= figures["start_p99_ms"]
     assert left_behind(database_url) == []
 
 
 @pytest.mark.usefixtures("short")
-def test_lines_are_for_people(
-    sqlite_url: str, jobrt_command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that is switched off elsewhere is not: nothing would run."""
+def test_it_prints_lines(sqlite_url: str, jobrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe, each figure is a line. JOBRT_DISABLED does not disable the measured worker."""
     monkeypatch.setenv("JOBRT_DISABLED", "worker")
     out = jobrt_command("--url", sqlite_url, "bench", "--jobs", "100").out.splitlines()
     assert out[0] == "what\tfigure"
@@ -75,10 +73,10 @@ def test_lines_are_for_people(
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(
+def test_a_signal_ends_it(
     database_url: str, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:
-    """In the middle: something was made, and is removed."""
+    """After a signal, the data is removed and the exit status contains the signal."""
     process = start("--url", database_url, "bench")
     assert process.stderr is not None
     while "one by one" not in process.stderr.readline():
@@ -91,8 +89,8 @@ def test_a_signal_ends_it_in_order(
     assert left_behind(database_url) == []
 
 
-def take_the_jobs_away(url: str) -> None:
-    """Give their table another name, which needs one lock only and so cannot end in a deadlock."""
+def rename_job_table(url: str) -> None:
+    """Rename the table of jobs. This needs a single lock, so it cannot cause a deadlock."""
     (name,) = left_behind(url)
     if url.startswith("sqlite"):
         file = Path(url.removeprefix("sqlite:///")).parent / name / "jobs.db"
@@ -105,13 +103,13 @@ def take_the_jobs_away(url: str) -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize("part", ["one by one", "in bulk", "run", "starts"])
-def test_a_fault_ends_it(database_url: str, start: Callable[..., subprocess.Popen[str]], part: str) -> None:
-    """A worker waits until its database is right again; who measures is told, in one line, and nothing is left."""
+def test_an_error_ends_it(database_url: str, start: Callable[..., subprocess.Popen[str]], part: str) -> None:
+    """If a worker would wait for its database, `bench` fails with a line and removes its data."""
     process = start("--url", database_url, "bench", "--jobs", "20000")
     assert process.stderr is not None
     while process.stderr.readline() != f"measuring: {part}\n":
         assert process.poll() is None
-    take_the_jobs_away(database_url)
+    rename_job_table(database_url)
     out, err = process.communicate(timeout=50)
     assert (process.returncode, out) == (1, "")
     assert "run `python -m jobrt migrate`" in err.splitlines()[-1]
@@ -120,21 +118,23 @@ def test_a_fault_ends_it(database_url: str, start: Callable[..., subprocess.Pope
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("sqlite:///:memory:", "a database in memory is on no disk: name a file, sqlite:///FILE"),
         ("sqlite:///no/jobs.db", "no: cannot make a folder in it: No such file or directory"),
     ],
 )
-def test_where_it_cannot_be(shop: Path, jobrt_command: Command, url: str, said: str) -> None:
-    """One line and a status."""
+def test_an_unusable_database_is_refused(shop: Path, jobrt_command: Command, url: str, message: str) -> None:
+    """The last line names the problem, and the exit status is 1."""
     done = jobrt_command("--url", url, "bench")
     assert (done.status, done.out) == (1, "")
-    assert done.err.splitlines()[-1].endswith(said)
+    assert done.err.splitlines()[-1].endswith(message)
 
 
-def test_without_the_right_to_make_a_schema(private_postgres: Cluster, jobrt_command: Command) -> None:
-    """Who may not says so before anything is measured."""
+def test_a_user_without_the_right_to_create_a_schema_is_refused(
+    private_postgres: Cluster, jobrt_command: Command
+) -> None:
+    """The error is reported before anything is measured."""
     server = private_postgres.server
     server.execute("create role weak login")
     url = server.create_database("jobs")
@@ -143,8 +143,8 @@ def test_without_the_right_to_make_a_schema(private_postgres: Cluster, jobrt_com
     assert done.err.splitlines()[-1].endswith("permission denied for database jobs")
 
 
-async def test_what_cannot_be_removed_is_named(private_postgres: Cluster) -> None:
-    """With the statement that does it."""
+async def test_data_that_cannot_be_removed_is_named(private_postgres: Cluster) -> None:
+    """The error contains the statement that removes the schema."""
     url = private_postgres.server.url("postgres")
     await trio.to_thread.run_sync(private_postgres.stop)
     with pytest.raises(StorageError, match='remove it with: drop schema if exists "x" cascade'):

@@ -71,7 +71,9 @@ def test_processes_that_the_database_refuses_end_their_parent(few_rights: str, s
     assert 5 <= len(before) <= 10
 
 
-def test_rights_that_come_late_are_enough(few_rights: str, private_postgres: Cluster, start: Start) -> None:
+def test_rights_can_be_granted_during_retries(
+    few_rights: str, private_postgres: Cluster, start: Start
+) -> None:
     """A successful start resets the count of failures, and the processes can be stopped."""
     parent = start("worker", "--processes", "2")
     until(parent.stderr, "failed to start")
@@ -137,7 +139,7 @@ def test_an_application_that_broke_since_the_start_ends_the_parent(
     assert message in last
 
 
-def test_processes_that_were_up_are_started_again_however_often_they_die(shop: Path, start: Start) -> None:
+def test_processes_that_were_up_are_always_restarted(shop: Path, start: Start) -> None:
     """After a sixth death within half a minute, the parent waits ten seconds but does not give up."""
     parent = start("worker", "--processes", "2")
     up(parent)
@@ -152,7 +154,7 @@ def test_processes_that_were_up_are_started_again_however_often_they_die(shop: P
     ended(parent, 0)
 
 
-def test_a_process_whose_parent_has_died_says_itself_why_it_does_not_start(shop: Path) -> None:
+def test_a_process_without_a_parent_prints_its_error(shop: Path) -> None:
     """A process without a parent prints its error itself."""
     reading, writing = os.pipe()
     os.close(reading)

@@ -34,7 +34,7 @@ def test_enqueue_run_and_show(jobrt_command: Command) -> None:
     assert record["args"] == {"name": "bob", "times": 2}
 
 
-def test_a_value_that_looks_like_a_number_stays_text_where_text_is_wanted(jobrt_command: Command) -> None:
+def test_values_are_parsed_by_the_types_of_their_fields(jobrt_command: Command) -> None:
     """The type of the field decides how KEY=VALUE is parsed."""
     assert jobrt_command("enqueue", "hello", "name=3").status == 0
     assert json.loads(jobrt_command("show", "1", "--json").out)["args"] == {"name": "3", "times": 1}
@@ -95,7 +95,7 @@ def test_waiting_jobs_are_changed_by_id_and_by_filter(jobrt_command: Command) ->
     assert jobrt_command("update", "1").status == 2
 
 
-def test_each_of_several_ids_gets_an_answer(jobrt_command: Command) -> None:
+def test_each_refused_id_is_reported(jobrt_command: Command) -> None:
     """Valid jobs are changed. Each other id is reported in a line, and the exit status is 1."""
     jobrt_command("enqueue", "hello", "name=a")
     jobrt_command("enqueue", "hello", "name=b")
@@ -123,7 +123,7 @@ def test_queues_can_be_paused_resumed_and_scaled(jobrt_command: Command) -> None
     assert jobrt_command("queues", "scale", "mail", "0").status == 1
 
 
-def test_a_queue_that_nobody_knows_is_set_all_the_same_and_doubted(jobrt_command: Command) -> None:
+def test_changing_an_unknown_queue_warns(jobrt_command: Command) -> None:
     """The queue may be used later, or it may be a misspelling: the command warns and succeeds."""
     assert jobrt_command("queues", "pause", "mail").err == ""
     unknown = jobrt_command("queues", "pause", "mial")
@@ -139,14 +139,14 @@ def test_cron_shows_the_next_tick_and_can_be_paused(jobrt_command: Command) -> N
     assert jobrt_command("cron", "pause", "weekly").err == "jobrt: there is no cron entry 'weekly'\n"
 
 
-def test_doctor_says_why_nothing_runs(jobrt_command: Command) -> None:
+def test_doctor_reports_why_nothing_runs(jobrt_command: Command) -> None:
     """Each finding is one line with the remedy. The exit status is 1 for scripts."""
     jobrt_command("enqueue", "fail")
     jobrt_command("queues", "pause", "mail")
     found = jobrt_command("doctor")
     assert found.status == 1
     assert "queue mail is paused with 1 due job: resume it with `queues resume mail`" in found.out
-    assert "no worker is alive: start one with" in found.out
+    assert "no worker is alive: start a worker with" in found.out
 
 
 def test_manifest_lists_what_the_code_declares(jobrt_command: Command) -> None:
@@ -165,7 +165,7 @@ def test_migrate_check_prune_workers_and_top(jobrt_command: Command) -> None:
     assert jobrt_command("top", "--once").status == 0
 
 
-def test_a_result_too_large_fails_the_attempt_and_says_so(jobrt_command: Command) -> None:
+def test_a_result_that_is_too_large_fails_the_attempt(jobrt_command: Command) -> None:
     """The error message contains the limit."""
     jobrt_command("enqueue", "large")
     jobrt_command("worker", "--drain", "--quiet")
@@ -199,7 +199,7 @@ def test_a_result_too_large_fails_the_attempt_and_says_so(jobrt_command: Command
         (("cron", "pause", "weekly"), 1, "there is no cron entry 'weekly'"),
     ],
 )
-def test_bad_input_gets_one_clear_line_and_a_status(
+def test_invalid_input_is_reported_in_one_line(
     jobrt_command: Command, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
     """An error is one line that starts with ``jobrt:``, never a traceback."""
@@ -210,7 +210,7 @@ def test_bad_input_gets_one_clear_line_and_a_status(
     assert done.err.count("\n") == 1
 
 
-def test_a_file_that_is_no_database_and_a_newer_schema_are_named(jobrt_command: Command, shop: Path) -> None:
+def test_unusable_databases_are_reported_in_one_line(jobrt_command: Command, shop: Path) -> None:
     """Each error is one line that names the problem."""
     (shop / "note.txt").write_text("not a database, but long enough to look like one" * 50)
     done = jobrt_command("--url", f"sqlite:///{shop}/note.txt", "jobs")
@@ -249,7 +249,7 @@ def test_a_file_that_is_no_database_and_a_newer_schema_are_named(jobrt_command: 
         ),
     ],
 )
-def test_a_program_that_makes_no_sense_is_refused_in_one_line(
+def test_an_invalid_application_is_reported_in_one_line(
     jobrt_command: Command, shop: Path, source: str, message: str, request: pytest.FixtureRequest
 ) -> None:
     """An invalid program is refused before any job runs."""

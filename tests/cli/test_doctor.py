@@ -62,14 +62,14 @@ def _row(*, beat: float = 0.0, alive: bool = True, **info: Any) -> WorkerRow:
         ),
     ],
 )
-def test_what_is_wrong_with_a_worker(worker: dict[str, Any], message: str | None) -> None:
+def test_problems_of_a_worker(worker: dict[str, Any], message: str | None) -> None:
     """Each problem is one finding. A healthy worker has none."""
     found = list(examine_worker(_row(**worker), datetime.now(UTC)))
     assert [finding.wrong for finding in found] == [True] * (message is not None)
     assert all(message in finding.text for finding in found if message)
 
 
-def test_doctor_finds_a_database_that_cannot_be_used(jobrt_command: Command, shop: Path) -> None:
+def test_doctor_reports_an_unusable_database(jobrt_command: Command, shop: Path) -> None:
     """A database that cannot be used is a finding."""
     (shop / "shop.db").write_bytes(b"no database" * 200)
     found = jobrt_command("doctor")
@@ -92,7 +92,7 @@ async def _leave_jobs(url: str) -> None:
         await storage.workers.register("w1", lease=600, info=worker_info(**QUIET))
 
 
-def test_doctor_tells_why_due_jobs_wait(jobrt_command: Command, shop: Path) -> None:
+def test_doctor_reports_why_due_jobs_wait(jobrt_command: Command, shop: Path) -> None:
     """A paused queue and an undefined job name are problems. Due jobs beside free slots are not."""
     trio.run(_leave_jobs, f"sqlite:///{shop}/shop.db")
     found = jobrt_command("doctor")
@@ -150,6 +150,6 @@ def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch
         (90_000, "1 d 1 h"),
     ],
 )
-def test_lengths_of_time_in_words(seconds: float | None, text: str) -> None:
+def test_durations_in_words(seconds: float | None, text: str) -> None:
     """A duration has at most two units."""
     assert age(seconds) == text

@@ -143,9 +143,7 @@ def kill_and_cut(second: subprocess.Popen[str], start: Start) -> subprocess.Pope
     return fourth
 
 
-def test_a_long_job_outlives_whatever_is_done_to_it(
-    deployed: Path, start: Start, jobrt_command: Command
-) -> None:
+def test_a_long_job_survives_interruptions(deployed: Path, start: Start, jobrt_command: Command) -> None:
     """The job continues from its checkpoint after each interruption, and no step runs twice."""
     for part in (2, 4, 6):
         (deployed / f"hold.{part}").touch()

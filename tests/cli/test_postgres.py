@@ -68,7 +68,7 @@ def dead_port() -> Iterator[int]:
 # ---------------------------------------------------------------------- errors that waiting does not solve
 
 
-def test_a_wrong_password_is_said_in_one_line(private_postgres: Cluster, refused: Refused) -> None:
+def test_a_wrong_password_is_reported_in_one_line(private_postgres: Cluster, refused: Refused) -> None:
     """The line names the user and does not contain the password."""
     server = private_postgres.server
     server.execute("create role picky login password 'right'")
@@ -81,20 +81,20 @@ def test_a_wrong_password_is_said_in_one_line(private_postgres: Cluster, refused
         assert "gave up" not in line
 
 
-def test_an_unknown_database_is_said_in_one_line(postgres_url: str, refused: Refused) -> None:
+def test_an_unknown_database_is_reported_in_one_line(postgres_url: str, refused: Refused) -> None:
     """The command does not wait: the database will not appear by itself."""
     for line in refused(f"{postgres_url}_not"):
         assert "does not exist" in line
         assert "gave up" not in line
 
 
-def test_an_unmigrated_schema_is_said_in_one_line(postgres_url: str, refused: Refused) -> None:
+def test_an_unmigrated_schema_is_reported_in_one_line(postgres_url: str, refused: Refused) -> None:
     """The line contains the command that migrates the schema."""
     for line in refused(postgres_url):
         assert "run `python -m jobrt migrate`" in line
 
 
-def test_a_newer_schema_is_said_in_one_line(postgres_url: str, refused: Refused) -> None:
+def test_a_newer_schema_is_reported_in_one_line(postgres_url: str, refused: Refused) -> None:
     """The line says that the schema is newer and names the migration."""
     trio.run(jobrt.App(postgres_url).migrate)
     with psycopg.connect(postgres_url) as conn:
@@ -104,7 +104,7 @@ def test_a_newer_schema_is_said_in_one_line(postgres_url: str, refused: Refused)
         assert "9999_later" in line
 
 
-def test_missing_rights_are_said_in_one_line(
+def test_missing_rights_are_reported_in_one_line(
     private_postgres: Cluster, refused: Refused, jobrt_command: Command
 ) -> None:
     """The line names the schema, or the table, that the user may not use."""
@@ -126,7 +126,7 @@ def test_missing_rights_are_said_in_one_line(
 # ---------------------------------------------------------------------- errors that waiting may solve
 
 
-def test_an_unreachable_server_is_said_in_one_line(refused: Refused, dead_port: int) -> None:
+def test_an_unreachable_server_is_reported_in_one_line(refused: Refused, dead_port: int) -> None:
     """The line names the host and port of a refused connection, or the unknown host."""
     for line in refused(f"postgresql://postgres@127.0.0.1:{dead_port}/jobs"):
         assert f"127.0.0.1:{dead_port}" in line
@@ -135,7 +135,7 @@ def test_an_unreachable_server_is_said_in_one_line(refused: Refused, dead_port: 
         assert "no-such-host.invalid" in line
 
 
-def test_another_service_at_the_port_is_said_in_one_line(refused: Refused) -> None:
+def test_another_service_at_the_port_is_reported_in_one_line(refused: Refused) -> None:
     """A server that speaks another protocol is reported with its address."""
 
     class Stranger(socketserver.BaseRequestHandler):
@@ -184,7 +184,7 @@ def test_a_worker_gives_up_after_the_wait(down: Cluster, start: Start, processes
 
 @pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
-def test_without_a_wait_it_fails_at_once(down: Cluster, start: Start, processes: int) -> None:
+def test_without_a_wait_it_fails_immediately(down: Cluster, start: Start, processes: int) -> None:
     """With ``--wait 0`` there is only one line."""
     worker = start("worker", "--wait", "0", "--processes", str(processes))
     _, err = worker.communicate(timeout=50)
@@ -195,7 +195,7 @@ def test_without_a_wait_it_fails_at_once(down: Cluster, start: Start, processes:
 
 @pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_ends_the_wait_at_once(down: Cluster, start: Start, processes: int) -> None:
+def test_sigterm_ends_the_wait_immediately(down: Cluster, start: Start, processes: int) -> None:
     """The worker exits with status 0 and prints nothing more."""
     worker = start("worker", "--wait", "3600", "--processes", str(processes))
     until(worker.stderr, "retrying for 3600 s")

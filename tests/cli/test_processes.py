@@ -78,18 +78,18 @@ def test_a_second_signal_ends_the_grace(
     assert states(jobrt_command) == ["available"]
 
 
-def test_waiting_for_a_job_that_nobody_runs_says_so(
+def test_waiting_for_an_unserved_job_warns(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
     """The command warns and keeps waiting. When a worker runs the job, it prints the result."""
     waiting = start("enqueue", "hello", "name=you", "--wait")
-    assert "job 1 waits for one to start" in until(waiting.stderr, "no worker serves queue 'default'")
+    assert "job 1 waits until a worker does" in until(waiting.stderr, "no worker serves queue 'default'")
     jobrt_command("worker", "--drain", "--quiet")
     assert waiting.communicate(timeout=30)[0] == '"hello you"\n'
     assert waiting.returncode == 0
 
 
-def test_a_third_signal_ends_the_process_whatever_it_does(
+def test_a_third_signal_exits_immediately(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
     """A job that cannot be stopped stays executing until its lease expires."""
@@ -160,7 +160,7 @@ def test_a_frozen_workers_outcome_is_refused(
 
 
 @pytest.mark.slow
-def test_the_demo_killed_half_way_goes_on_and_reports_every_file_once(
+def test_a_killed_demo_continues_and_reports_every_file_once(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
     """The digests match sha256sum for all file names. Another run repeats nothing."""
@@ -189,7 +189,7 @@ def test_the_demo_killed_half_way_goes_on_and_reports_every_file_once(
     assert "302 files, 0 failed" in third.out
 
 
-def test_the_demos_report_is_there_when_it_says_so(shop: Path, jobrt_command: Callable[..., Result]) -> None:
+def test_a_complete_demo_is_not_repeated(shop: Path, jobrt_command: Callable[..., Result]) -> None:
     """A report that was deleted or overwritten is written again, without reading the files again."""
     for name in ("one", "two"):
         (shop / name).mkdir()
@@ -209,9 +209,7 @@ def test_the_demos_report_is_there_when_it_says_so(shop: Path, jobrt_command: Ca
 
 
 @pytest.mark.slow
-def test_a_file_that_the_demo_cannot_read_is_named_and_the_rest_goes_on(
-    shop: Path, jobrt_command: Callable[..., Result]
-) -> None:
+def test_the_demo_reports_unreadable_files(shop: Path, jobrt_command: Callable[..., Result]) -> None:
     """A file that no longer exists is tried three times, discarded, and reported in one line."""
     files = shop / "files"
     files.mkdir()

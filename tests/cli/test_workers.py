@@ -69,7 +69,7 @@ def test_top_shows_queues_and_trees_once(jobrt_command: Command, left: None) -> 
     assert "alive.1" in shown
 
 
-def test_doctor_names_the_dead_and_the_stuck(jobrt_command: Command, left: None) -> None:
+def test_doctor_reports_dead_workers_and_stuck_jobs(jobrt_command: Command, left: None) -> None:
     """Dead workers and stuck jobs are findings."""
     found = jobrt_command("doctor")
     assert found.status == 1
@@ -77,9 +77,7 @@ def test_doctor_names_the_dead_and_the_stuck(jobrt_command: Command, left: None)
     assert "stuck jobs in queue default: 1; see its log" in found.out
 
 
-def test_show_says_how_far_a_cancellation_is_and_what_the_watchdog_saw(
-    jobrt_command: Command, shop: Path
-) -> None:
+def test_show_reports_cancellation_phases_and_watchdog_notices(jobrt_command: Command, shop: Path) -> None:
     """The phase and the notices come from the row of the job's worker. Without a row, the phase is "requested"."""
     trio.run(_leave_a_stuck_job, f"sqlite:///{shop}/shop.db")
     shown = jobrt_command("show", "1").out
@@ -121,7 +119,7 @@ async def _leave_notices(url: str) -> None:
         await storage.workers.register("w", lease=600, info=worker_info(notices=notices))
 
 
-def test_doctor_tells_what_watchdogs_elsewhere_saw(jobrt_command: Command, shop: Path) -> None:
+def test_doctor_reports_watchdog_notices(jobrt_command: Command, shop: Path) -> None:
     """Each kind of notice is a sentence that says when and where."""
     trio.run(_leave_notices, f"sqlite:///{shop}/shop.db")
     found = jobrt_command("doctor")
@@ -136,7 +134,7 @@ def test_doctor_tells_what_watchdogs_elsewhere_saw(jobrt_command: Command, shop:
         assert notice in jobrt_command("workers").out
 
 
-def test_trees_are_drawn_whole_where_they_fit_and_briefly_where_not() -> None:
+def test_trees_are_shortened_if_they_do_not_fit() -> None:
     """A tree that does not fit omits children that are healthy and have no load."""
     child = {"state": "running", "restarts": 0, "recent_restarts": 0, "last_error": None, "nested": None}
     child["since"] = datetime.now(UTC).isoformat()

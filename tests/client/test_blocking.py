@@ -1,4 +1,4 @@
-"""A program without Trio waits for what it has enqueued, while a worker elsewhere runs it."""
+"""Tests of the blocking client: a thread enqueues jobs and waits for them, while a worker runs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Say(jobrt.Job):
-    """Return, fail, or cancel itself."""
+    """Job that returns a value, fails, or cancels itself."""
 
     MAX_ATTEMPTS = 1
 
@@ -31,11 +31,11 @@ class Say(jobrt.Job):
     async def run(self, ctx: jobrt.Context) -> object:
         if self.what == "fail":
             raise LookupError("no such address")
-        return jobrt.Cancel("not needed") if self.what == "cancel" else {"said": self.what}
+        return jobrt.Cancel("not needed") if self.what == "cancel" else {"text": self.what}
 
 
 async def beside_a_worker(url: str, program: Callable[[jobrt.blocking.Client], None]) -> None:
-    """Run a program in a thread, with a client of its own, while a worker serves the database."""
+    """Run a program in a thread with its own client, while a worker serves the database."""
 
     def run() -> None:
         with jobrt.blocking.Client(url, jobs=[Say]) as client:
@@ -49,28 +49,28 @@ async def beside_a_worker(url: str, program: Callable[[jobrt.blocking.Client], N
 
 
 def transaction(url: str) -> closing[sqlite3.Connection] | closing[psycopg.Connection]:
-    """Return a connection of the program's own, which begins a transaction by itself."""
+    """Return another connection, which begins a transaction implicitly."""
     if url.startswith("sqlite"):
         return closing(sqlite3.connect(url.removeprefix("sqlite:///")))
     return closing(psycopg.connect(url))
 
 
-async def test_results_come_back(database_url: str) -> None:
-    """What `run` returned; the record; another job's handle by its id."""
+async def test_a_handle_returns_the_result(database_url: str) -> None:
+    """A handle returns the result and the record. A handle can be created from a job id."""
 
     def program(jobs: jobrt.blocking.Client) -> None:
         first = jobs.enqueue(Say("hello"))
         many = jobs.enqueue_many([Say("a"), Say("b")])
-        assert first.result() == {"said": "hello"}
-        assert [one.result(timeout=40) for one in many] == [{"said": "a"}, {"said": "b"}]
+        assert first.result() == {"text": "hello"}
+        assert [handle.result(timeout=40) for handle in many] == [{"text": "a"}, {"text": "b"}]
         record = jobs.handle(first.id).wait()
         assert (record, record.state) == (jobs.get(first.id), jobrt.State.COMPLETED)
 
     await beside_a_worker(database_url, program)
 
 
-async def test_what_did_not_succeed_is_raised(database_url: str) -> None:
-    """The same errors as from a handle of the Trio client, with the record."""
+async def test_an_unsuccessful_job_raises(database_url: str) -> None:
+    """The exceptions are those of the Trio client's handle, with the record."""
 
     def program(jobs: jobrt.blocking.Client) -> None:
         with pytest.raises(errors.JobFailed, match="LookupError: no such address") as failed:
@@ -82,8 +82,8 @@ async def test_what_did_not_succeed_is_raised(database_url: str) -> None:
     await beside_a_worker(database_url, program)
 
 
-async def test_waiting_has_an_end(database_url: str) -> None:
-    """Nobody runs it: the job stays as it is. The last look is at the end of the time, not before."""
+async def test_waiting_has_a_timeout(database_url: str) -> None:
+    """After the timeout, the job is unchanged. The job is queried a last time when the time is over."""
     await jobrt.App(database_url).migrate()
     with jobrt.blocking.Client(database_url) as jobs:
         handle = jobs.enqueue(Say("hello"))
@@ -96,8 +96,8 @@ async def test_waiting_has_an_end(database_url: str) -> None:
         handle.wait()
 
 
-async def test_what_is_not_committed_is_not_there(database_url: str) -> None:
-    """And is waited for once it is."""
+async def test_an_uncommitted_job_is_not_found(database_url: str) -> None:
+    """After the commit, the job can be waited for."""
 
     def program(jobs: jobrt.blocking.Client) -> None:
         with transaction(database_url) as conn:
@@ -105,15 +105,15 @@ async def test_what_is_not_committed_is_not_there(database_url: str) -> None:
             with pytest.raises(errors.JobNotFound, match="its transaction is not committed"):
                 handle.wait()
             conn.commit()
-        assert handle.result() == {"said": "hello"}
+        assert handle.result() == {"text": "hello"}
         with pytest.raises(errors.JobNotFound):
             jobs.get(1 << 80)
 
     await beside_a_worker(database_url, program)
 
 
-async def test_a_database_that_goes_away_is_waited_for(private_postgres: Cluster) -> None:
-    """Until the time is over, if there is one; then it is said."""
+async def test_waiting_survives_an_unavailable_database(private_postgres: Cluster) -> None:
+    """With a timeout, the wait ends with an error. Without a timeout, it lasts until the job has run."""
     gone, back = threading.Event(), threading.Event()
 
     def restart() -> None:
@@ -128,7 +128,7 @@ async def test_a_database_that_goes_away_is_waited_for(private_postgres: Cluster
         with pytest.raises(errors.StorageUnavailable):
             handle.wait(timeout=0.1)
         gone.set()
-        assert handle.result() == {"said": "hello"}
+        assert handle.result() == {"text": "hello"}
         assert back.is_set()
 
     async with trio.open_nursery() as nursery:
@@ -139,7 +139,7 @@ async def test_a_database_that_goes_away_is_waited_for(private_postgres: Cluster
             gone.set()
 
 
-def test_a_database_in_memory_is_refused() -> None:
+def test_an_in_memory_database_is_refused() -> None:
     """No worker could find its jobs."""
     with pytest.raises(errors.StorageError, match="name a file"):
         jobrt.blocking.Client("sqlite:///:memory:")

@@ -64,7 +64,7 @@ def viewer(browser: Browser, start: Start) -> Iterator[Viewer]:
         yield Viewer(page, url, errors, process)
 
 
-def test_a_page_shows_a_job_end_without_being_loaded_again(viewer: Viewer, jobrt_command: Command) -> None:
+def test_a_page_refreshes_without_a_reload(viewer: Viewer, jobrt_command: Command) -> None:
     """The page shows the job's new state without a reload."""
     assert jobrt_command("enqueue", "hello", "name=ada").status == 0
     page = viewer.page
@@ -78,7 +78,7 @@ def test_a_page_shows_a_job_end_without_being_loaded_again(viewer: Viewer, jobrt
     assert viewer.errors == []
 
 
-def test_what_is_ticked_stays_ticked_when_jobs_come_in(viewer: Viewer, jobrt_command: Command) -> None:
+def test_selected_jobs_stay_selected_when_new_jobs_arrive(viewer: Viewer, jobrt_command: Command) -> None:
     """The selection survives a refresh, and an action applies to the selected jobs."""
     for name in ("ada", "bob"):
         assert jobrt_command("enqueue", "hello", f"name={name}", "--in", "1h").status == 0
@@ -99,7 +99,7 @@ def test_what_is_ticked_stays_ticked_when_jobs_come_in(viewer: Viewer, jobrt_com
     assert viewer.errors == []
 
 
-def test_what_somebody_types_marks_or_presses_is_not_replaced(viewer: Viewer, jobrt_command: Command) -> None:
+def test_parts_in_use_are_not_replaced(viewer: Viewer, jobrt_command: Command) -> None:
     """A part that is in use is not refreshed until the user is done. Other parts are."""
     assert jobrt_command("enqueue", "hello", "name=ada", "--in", "1h").status == 0
     page = viewer.page
@@ -132,7 +132,7 @@ def test_a_button_pauses_a_queue(viewer: Viewer, jobrt_command: Command) -> None
     assert viewer.errors == []
 
 
-def test_all_pages_obey_their_own_policy(viewer: Viewer, jobrt_command: Command) -> None:
+def test_all_pages_obey_their_security_policy(viewer: Viewer, jobrt_command: Command) -> None:
     """The content security policy blocks nothing on our pages, and blocks scripts that are added to them."""
     assert jobrt_command("enqueue", "hello", "name=<script>alert(1)</script>").status == 0
     for path in ("/", "/jobs", "/jobs/1", "/workers", "/cron", "/jobs/confirm?action=delete&id=1"):
@@ -146,7 +146,7 @@ def test_all_pages_obey_their_own_policy(viewer: Viewer, jobrt_command: Command)
     assert "Content Security Policy" in viewer.errors[0]
 
 
-def test_another_site_cannot_press_a_button(viewer: Viewer, jobrt_command: Command) -> None:
+def test_another_site_cannot_submit_a_form(viewer: Viewer, jobrt_command: Command) -> None:
     """A form on another site, sent by the operator's browser, is refused."""
     assert jobrt_command("enqueue", "hello", "name=ada", "--in", "1h").status == 0
     form = f"""<form method=post action="{viewer.url}/jobs/change"><input name=id value=1>
@@ -160,14 +160,14 @@ def test_another_site_cannot_press_a_button(viewer: Viewer, jobrt_command: Comma
     assert jobrt_command("show", "1").status == 0
 
 
-def test_a_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(
+def test_a_page_reports_an_unavailable_server_and_recovers(
     viewer: Viewer, start: Start, jobrt_command: Command
 ) -> None:
     """The page keeps its content, says that it is old, and refreshes when the server is back."""
     page = viewer.page
     page.goto(f"{viewer.url}/jobs")
     viewer.process.terminate()
-    page.get_by_text("The server does not answer.").wait_for()
+    page.get_by_text("The server does not respond.").wait_for()
     assert page.get_by_text("No job matches.").is_visible()
     assert jobrt_command("enqueue", "hello", "name=ada").status == 0
     address_of(start("dashboard", "--port", viewer.url.rpartition(":")[2]))

@@ -50,12 +50,12 @@ async def test_deleting_is_confirmed_on_a_page(database_url: str) -> None:
     assert "1 job deleted" in after.text
 
 
-async def test_several_that_are_ticked(database_url: str) -> None:
+async def test_an_action_applies_to_selected_jobs(database_url: str) -> None:
     """The preview shows five jobs and the number of others. The action applies to the selected ids."""
     async with serve(shop(database_url)) as board:
         ids = await scheduled(board, 8)
-        ticked = "&".join(f"id={job_id}" for job_id in ids[:7])
-        preview = await board.get(f"/jobs/confirm?action=cancel&{ticked}")
+        selected = "&".join(f"id={job_id}" for job_id in ids[:7])
+        preview = await board.get(f"/jobs/confirm?action=cancel&{selected}")
         done = await board.post("/jobs/change", id=ids[:7], action="cancel")
         states = [await board.state(job_id) for job_id in ids]
     assert "Cancel 7 jobs?" in preview.text
@@ -64,7 +64,7 @@ async def test_several_that_are_ticked(database_url: str) -> None:
     assert states == ["cancelled"] * 7 + ["scheduled"]
 
 
-async def test_all_that_match(database_url: str) -> None:
+async def test_an_action_applies_to_all_matching_jobs(database_url: str) -> None:
     """The preview counts the matching jobs. The action applies to the jobs that match when it runs."""
     app = shop(database_url)
     async with serve(app) as board:
@@ -88,7 +88,7 @@ async def test_all_that_match(database_url: str) -> None:
     assert deleted.headers["location"].endswith("count=61")
 
 
-async def test_those_that_refuse_are_named(database_url: str) -> None:
+async def test_refused_jobs_are_named(database_url: str) -> None:
     """Other jobs are changed. Each refusal is a line with its reason."""
     async with serve(shop(database_url)) as board:
         first, second = await scheduled(board, 2)
@@ -113,7 +113,9 @@ async def test_those_that_refuse_are_named(database_url: str) -> None:
         ({"action": "delete", "id": "1 or 1"}, "id is '1 or 1'"),
     ],
 )
-async def test_what_is_not_clear_is_not_done(database_url: str, fields: dict[str, str], message: str) -> None:
+async def test_an_unclear_request_changes_nothing(
+    database_url: str, fields: dict[str, str], message: str
+) -> None:
     """An unclear request gets status 400 and changes nothing."""
     async with serve(shop(database_url)) as board:
         await scheduled(board)
@@ -172,7 +174,7 @@ async def test_cron_entries_are_paused_and_resumed(database_url: str) -> None:
     assert ">paused<" in shown.text
 
 
-async def test_a_form_that_is_too_large_or_none_is_refused(sqlite_url: str) -> None:
+async def test_an_invalid_form_is_refused(sqlite_url: str) -> None:
     """A form that is too large gets status 413, a malformed one 400. A GET request gets 405."""
     async with serve(shop(sqlite_url)) as board:
         (job,) = await scheduled(board)

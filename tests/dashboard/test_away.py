@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.support.postgres import Cluster, Server
 
 
-async def test_pages_say_that_the_database_is_away_and_come_back(private_postgres: Cluster) -> None:
+async def test_pages_report_an_unavailable_database_and_recover(private_postgres: Cluster) -> None:
     """The status is 503. The page reloads itself, and the script gets one line. Actions change nothing."""
     app = shop(private_postgres.server.create_database("jobs"))
     async with serve(app) as board:
@@ -37,9 +37,7 @@ async def test_pages_say_that_the_database_is_away_and_come_back(private_postgre
     assert part.text.startswith("the database is unavailable: ")
 
 
-async def test_an_answer_that_takes_too_long_is_given_up(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_query_times_out(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page says how to narrow the filter. The server keeps serving other requests."""
     monkeypatch.setattr("jobrt.dashboard.site._VIEW_SECONDS", 0.3)
     app = shop(postgres_url)
@@ -54,7 +52,7 @@ async def test_an_answer_that_takes_too_long_is_given_up(
     assert "this took longer than" in page.text
 
 
-async def test_a_client_that_goes_away_takes_its_query_with_it(
+async def test_a_disconnect_cancels_the_query(
     postgres_url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A query for a page is cancelled immediately. An action is completed."""

@@ -20,7 +20,7 @@ TESTS = Path(__file__).with_name("in_a_browser.py")
 @pytest.mark.skipif(
     find_chromium() is None, reason="chromium is not installed here: apt-get install chromium"
 )
-def test_what_a_real_browser_makes_of_the_pages() -> None:
+def test_the_pages_in_a_real_browser() -> None:
     """All tests in `in_a_browser.py` pass."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", str(TESTS)]
     done = subprocess.run(

@@ -44,7 +44,7 @@ def read(url: str, **headers: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_tells_its_address_serves_and_ends_at_a_signal(
+def test_it_prints_its_address_and_stops_at_a_signal(
     start: Start, jobrt_command: Command, number: signal.Signals
 ) -> None:
     """The dashboard prints one line and exits with status 0. It needs no worker."""
@@ -58,7 +58,7 @@ def test_it_tells_its_address_serves_and_ends_at_a_signal(
     assert process.returncode == 0
 
 
-def test_a_signal_before_the_database_has_answered(start: Start) -> None:
+def test_a_signal_during_startup(start: Start) -> None:
     """A signal during startup stops the dashboard immediately."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -90,7 +90,7 @@ def test_a_port_that_is_taken(jobrt_command: Command) -> None:
     assert done.err.count("\n") == 1
 
 
-def test_a_host_that_is_not_ours(jobrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_of_another_machine(jobrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is the same for an address that is not this machine's, and for an unknown host name."""
     monkeypatch.setenv("JOBRT_DASHBOARD_PASSWORD", "x")
     for host in ("192.0.2.1", "no.such.host.invalid"):
@@ -99,7 +99,7 @@ def test_a_host_that_is_not_ours(jobrt_command: Command, monkeypatch: pytest.Mon
         assert done.err.startswith(f"jobrt: cannot listen on {host}, port 0: "), done.err
 
 
-def test_a_database_that_cannot_be_used(
+def test_an_unusable_database(
     jobrt_command: Command, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database without tables, or an unavailable one, is reported in one line with status 1."""
@@ -112,7 +112,7 @@ def test_a_database_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "jobs.example.com"])  # noqa: S104 - that is what is refused
-def test_others_get_in_only_with_a_password(jobrt_command: Command, host: str) -> None:
+def test_other_machines_need_a_password(jobrt_command: Command, host: str) -> None:
     """Without a password, allowing other machines is refused. The error names the remedy."""
     done = jobrt_command("dashboard", "--host", host, "--port", "0")
     assert (done.status, done.out) == (1, "")
@@ -132,7 +132,7 @@ def test_a_password_from_a_file(start: Start, shop: Path) -> None:
     assert read(f"http://127.0.0.1:{port}/", Authorization="Basic YTpzZXNhbWU=")[0] == 200
 
 
-def test_a_password_file_that_has_none(jobrt_command: Command, shop: Path) -> None:
+def test_a_password_file_without_a_password(jobrt_command: Command, shop: Path) -> None:
     """A missing or empty password file is an error."""
     missing = jobrt_command("dashboard", "--port", "0", "--password-file", "nowhere")
     (shop / "empty").write_text("\n")

@@ -62,7 +62,7 @@ def test_our_own_pages(headers: dict[str, str], same: bool) -> None:
     assert is_same_origin({"host": "localhost:8000", **headers}) is same
 
 
-async def test_another_name_is_not_answered(sqlite_url: str) -> None:
+async def test_an_unknown_host_name_is_refused(sqlite_url: str) -> None:
     """A site whose host name points to the dashboard cannot read its pages."""
     async with serve(shop(sqlite_url), hosts=["Jobs.example.com"]) as board:
         evil = await board.get("/jobs", host="evil.example.com:8000")
@@ -81,7 +81,7 @@ async def test_another_name_is_not_answered(sqlite_url: str) -> None:
         {"sec-fetch-site": "", "origin": ""},
     ],
 )
-async def test_no_other_site_presses_our_buttons(database_url: str, headers: dict[str, str]) -> None:
+async def test_forms_of_other_sites_are_refused(database_url: str, headers: dict[str, str]) -> None:
     """A form from another site gets status 403 and changes nothing."""
     app = shop(database_url)
     async with serve(app) as board:
@@ -116,7 +116,7 @@ async def test_a_password(sqlite_url: str) -> None:
     assert right.status == 200
 
 
-async def test_mounted_in_a_program_of_ones_own(database_url: str) -> None:
+async def test_the_dashboard_can_be_mounted(database_url: str) -> None:
     """Each link, form and redirect stays below the mount path. The program keeps its other pages."""
     app = shop(database_url)
     async with app.open_client() as jobs:

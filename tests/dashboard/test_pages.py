@@ -32,17 +32,17 @@ async def running(board: Board, nursery: trio.Nursery) -> jobrt.Worker:
     return worker
 
 
-async def test_the_overview_of_nothing(database_url: str) -> None:
+async def test_the_overview_of_an_empty_database(database_url: str) -> None:
     """Without workers and jobs, the overview says what is missing."""
     async with serve(shop(database_url)) as board:
         page = await board.get("/")
     assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert "no worker is alive: start one with `python -m jobrt --app MODULE:ATTR worker`" in page.text
+    assert "no worker is alive: start a worker with `python -m jobrt --app MODULE:ATTR worker`" in page.text
     assert "No queue has jobs" in page.text
     assert "No job is running." in page.text
 
 
-async def test_the_overview_of_something(database_url: str) -> None:
+async def test_the_overview_of_jobs(database_url: str) -> None:
     """The overview shows totals by state, queues, running jobs with their progress, and findings."""
     app = shop(database_url)
     async with serve(app) as board, trio.open_nursery() as nursery:
@@ -72,9 +72,7 @@ async def test_the_overview_of_something(database_url: str) -> None:
     assert "1 of 4" in text
 
 
-async def test_counts_go_no_further_than_ten_thousand(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_counts_stop_at_ten_thousand(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A larger count is shown as the limit and a plus sign."""
     for module in ("jobrt._views.findings", "jobrt.dashboard.pages", "jobrt.dashboard.render"):
         monkeypatch.setattr(f"{module}.COUNT_LIMIT", 3)
@@ -110,7 +108,7 @@ async def test_counts_go_no_further_than_ten_thousand(
         ("since=2020-01-01T00:00:00%2B02:00&queue=other", "2"),
     ],
 )
-async def test_jobs_are_picked_by_what_stands_in_the_url(database_url: str, query: str, found: str) -> None:
+async def test_the_url_selects_jobs(database_url: str, query: str, found: str) -> None:
     """The URL takes the options of `jobs` by the same names. All of them must match."""
     app = shop(database_url)
     async with serve(app) as board:
@@ -143,7 +141,7 @@ async def _enqueue_six(board: Board) -> None:
         ("order=best", "order is 'best': use newest or oldest"),
     ],
 )
-async def test_a_bad_filter_is_refused_in_a_line(database_url: str, query: str, message: str) -> None:
+async def test_an_invalid_filter_is_refused(database_url: str, query: str, message: str) -> None:
     """The status is 400. Ignoring the filter would show, or delete, too much."""
     async with serve(shop(database_url)) as board:
         page = await board.get(f"/jobs?{query}")
@@ -175,7 +173,7 @@ async def test_a_bad_filter_is_refused_in_a_line(database_url: str, query: str, 
         "done=delete&count=%C2%B2",
     ],
 )
-async def test_whatever_stands_in_a_url_gets_an_answer(database_url: str, query: str) -> None:
+async def test_any_url_gets_a_response(database_url: str, query: str) -> None:
     """Any query gets a page or an error with status 400, never a status 500."""
     async with serve(shop(database_url)) as board:
         page = await board.get(f"/jobs?{query}")
@@ -183,7 +181,7 @@ async def test_whatever_stands_in_a_url_gets_an_answer(database_url: str, query:
     assert {page.status, preview.status} <= {200, 400}, page.text
 
 
-async def test_a_fault_of_ours_is_a_plain_500(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_gets_status_500(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in a page does not affect the next request."""
 
     def fail(*_: object) -> None:
@@ -198,7 +196,7 @@ async def test_a_fault_of_ours_is_a_plain_500(sqlite_url: str, monkeypatch: pyte
     assert "secret" not in broken.text
 
 
-async def test_empty_fields_of_a_form_do_not_stay_in_the_url(sqlite_url: str) -> None:
+async def test_empty_form_fields_are_removed_from_the_url(sqlite_url: str) -> None:
     """The redirect keeps the other fields."""
     async with serve(shop(sqlite_url)) as board:
         page = await board.get("/jobs?state=available&queue=&name=a+b&since=")
@@ -313,7 +311,7 @@ async def test_cron_entries_with_their_ticks(database_url: str) -> None:
     assert "not stored yet" not in page
 
 
-async def test_what_is_not_there(database_url: str) -> None:
+async def test_missing_things_get_status_404(database_url: str) -> None:
     """An unknown job, page or file gets status 404 with a message."""
     async with serve(shop(database_url)) as board:
         answers = [
@@ -324,7 +322,7 @@ async def test_what_is_not_there(database_url: str) -> None:
     assert "there is no such page" in answers[1].text
 
 
-async def test_whatever_comes_from_the_database_is_shown_as_text(database_url: str) -> None:
+async def test_values_from_the_database_are_escaped(database_url: str) -> None:
     """No value from the database or the URL becomes HTML."""
     app = jobrt.App(database_url, queues={EVIL: 1}, name="w<script>", migrate=True)
 
@@ -369,7 +367,7 @@ async def test_whatever_comes_from_the_database_is_shown_as_text(database_url: s
         assert "&lt;script&gt;" in text, target
 
 
-async def test_the_pages_need_nothing_from_elsewhere_and_nothing_inline(sqlite_url: str) -> None:
+async def test_pages_have_no_external_or_inline_resources(sqlite_url: str) -> None:
     """Pages use only our three static files, and the content security policy forbids the rest."""
     async with serve(shop(sqlite_url)) as board:
         pages = [await board.get(path) for path in ("/", "/jobs", "/workers", "/cron", "/nowhere")]
@@ -390,7 +388,7 @@ async def test_the_pages_need_nothing_from_elsewhere_and_nothing_inline(sqlite_u
     assert all("immutable" in file.headers["cache-control"] for file in files)
 
 
-async def test_the_script_gets_the_live_parts_alone(sqlite_url: str) -> None:
+async def test_the_script_gets_only_the_live_parts(sqlite_url: str) -> None:
     """The script requests the page's own URL. It gets an error as a line of text."""
     async with serve(shop(sqlite_url)) as board:
         parts = await board.get("/jobs", x_jobrt_live="1")

@@ -23,7 +23,7 @@ def jobrt_settings() -> Mapping[str, Any]:
     return {"jobs": [Echo], "queues": {"default": 2}}
 
 
-async def test_an_app_and_a_client_and_events(
+async def test_fixtures(
     jobrt_app: jobrt.App, jobrt_client: jobrt.Client, jobrt_events: list[Event], autojump_clock: MockClock
 ) -> None:
     """The fixtures share one in-memory app with `jobrt_settings`. Scheduled jobs run in virtual time."""
@@ -35,14 +35,14 @@ async def test_an_app_and_a_client_and_events(
 
 
 @pytest.mark.jobrt(jobs=[Other], queues={"slow": 1})
-async def test_a_marker_takes_the_place_of_the_settings(jobrt_app: jobrt.App) -> None:
+async def test_a_marker_replaces_the_settings(jobrt_app: jobrt.App) -> None:
     """The marker replaces the settings for one test."""
     assert jobrt_app.registry.names == ("Other",)
     assert set(jobrt_app.queues) == {"default", "slow"}
 
 
 @pytest.mark.jobrt(shop)
-async def test_a_programs_own_app_is_copied(jobrt_app: jobrt.App, jobrt_client: jobrt.Client) -> None:
+async def test_an_app_is_copied(jobrt_app: jobrt.App, jobrt_client: jobrt.Client) -> None:
     """The copy has the jobs and queues of the app on an in-memory database."""
     assert jobrt_app is not shop
     assert jobrt_app.url == "sqlite:///:memory:"
@@ -51,14 +51,14 @@ async def test_a_programs_own_app_is_copied(jobrt_app: jobrt.App, jobrt_client: 
     await drain(jobrt_app)
 
 
-async def test_a_copy_takes_no_settings() -> None:
+async def test_a_copy_has_no_settings() -> None:
     """A copy uses the settings of the app."""
     with pytest.raises(TypeError, match="queues"):
         async with open_app(shop, queues={}):
             pass
 
 
-async def test_perform_runs_one_value_with_a_real_context() -> None:
+async def test_perform_runs_a_job_value() -> None:
     """`perform` returns what `run` returned, which may be a `Snooze`, and raises what `run` raised."""
 
     class Look(jobrt.Job):

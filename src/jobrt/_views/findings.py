@@ -16,11 +16,11 @@ from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
 from jobrt._views.words import age, count_in_words, notice_in_words, since
 
 COUNT_LIMIT: Final = 10_000
-"""Limit of counts of jobs that are only shown: counting up to here takes milliseconds."""
+"""Limit for counting jobs for display. Counting up to it takes milliseconds."""
 _LATE: Final = 0.5
 """Fraction of a lease without a heartbeat that is reported. A worker sends three heartbeats per lease."""
 _WAITING: Final = 60
-"""Seconds that a due job may wait beside free slots before it is reported: longer than a burst of jobs takes."""
+"""Seconds that a due job may wait while slots are free before it is reported: longer than a burst of jobs takes."""
 
 
 @attrs.frozen
@@ -33,7 +33,7 @@ class Finding:
 
 @attrs.frozen
 class Snapshot:
-    """Everything in the database but the jobs themselves."""
+    """Workers, queues and cron entries in the database."""
 
     workers: Sequence[WorkerRow]
     queues: Sequence[QueueStatus]
@@ -41,7 +41,7 @@ class Snapshot:
 
 
 async def take_snapshot(jobs: Client) -> Snapshot:
-    """Read the database; jobs of each kind are counted up to `COUNT_LIMIT`."""
+    """Read the workers, queues and cron entries. The jobs of a queue are counted up to `COUNT_LIMIT`."""
     return Snapshot(await jobs.workers(), await jobs.queues(limit=COUNT_LIMIT), await jobs.crons())
 
 
@@ -51,7 +51,7 @@ def examine(snapshot: Snapshot, *, names: Collection[str], now: datetime) -> Ite
     if alive:
         yield _fine(f"live workers: {len(alive)}")
     else:
-        yield _wrong("no worker is alive: start one with `python -m jobrt --app MODULE:ATTR worker`")
+        yield _wrong("no worker is alive: start a worker with `python -m jobrt --app MODULE:ATTR worker`")
     for worker in snapshot.workers:
         yield from examine_worker(worker, now)
     for queue in snapshot.queues:
@@ -71,7 +71,7 @@ def _wrong(text: str) -> Finding:
 
 
 def examine_worker(row: WorkerRow, now: datetime) -> Iterator[Finding]:
-    """Return what is wrong with a worker."""
+    """Return the problems of a worker."""
     worker = f"worker {row.id}"
     if not row.alive:
         yield _wrong(f"{worker} is dead: its jobs run again when another worker is running")
@@ -105,14 +105,13 @@ def _examine_queue(queue: QueueStatus, alive: Iterable[WorkerRow]) -> Finding:
     name, due = f"queue {queue.name}", count_in_words(queue.available, "due job", more=queue.more)
     serving = [row.info.queues[queue.name] for row in alive if queue.name in row.info.queues]
     if queue.paused:
-        text = f"{name} is paused with {due}: resume it with `queues resume {queue.name}`"
-        return Finding(bool(queue.available), text)
+        remedy = f"resume it with `queues resume {queue.name}`"
+        return Finding(bool(queue.available), f"{name} is paused with {due}: {remedy}")
     if not queue.available:
         return _fine(f"{name}: {due}, {queue.executing} running, {queue.scheduled} scheduled")
     if not serving:
-        return _wrong(
-            f"{name}: {due}, but no live worker serves it: start one whose App(queues=…) includes it"
-        )
+        remedy = "start a worker whose App(queues=…) includes it"
+        return _wrong(f"{name}: {due}, but no live worker serves it: {remedy}")
     free = sum(info.concurrency for info in serving) - queue.executing
     slots = count_in_words(free, "free slot") if free > 0 else "all slots are busy"
     late = (queue.oldest_due or 0) > _WAITING and free > 0
@@ -121,6 +120,5 @@ def _examine_queue(queue: QueueStatus, alive: Iterable[WorkerRow]) -> Finding:
 
 def _unknown_names(queue: QueueStatus, names: Collection[str]) -> Iterator[Finding]:
     for name in sorted(set(queue.names) - set(names)) if names else ():
-        yield _wrong(
-            f"queue {queue.name}: jobs named {name!r} are waiting, but this application does not define them"
-        )
+        waiting = f"queue {queue.name}: jobs named {name!r} are waiting"
+        yield _wrong(f"{waiting}, but this application does not define them")

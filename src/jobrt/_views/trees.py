@@ -17,7 +17,7 @@ _HEALTHY = frozenset({"running", "stopping", "stopped"})
 
 @attrs.frozen
 class TreeLine:
-    """One child of a tree, in words; ``last`` is true for the last of its siblings."""
+    """Child of a supervisor, in words; ``last`` is true for the last of its siblings."""
 
     depth: int
     last: bool
@@ -35,7 +35,7 @@ class TreeLine:
 
 
 def worker_condition(row: WorkerRow) -> str:
-    """Return ``alive``, or what is wrong with a worker."""
+    """Return ``alive``, or the problems of a worker."""
     info = row.info
     state = "alive" if row.alive else "dead, its jobs await rescue"
     if row.alive and info.stopping:
@@ -56,27 +56,27 @@ def headline(row: WorkerRow, now: datetime) -> str:
 
 def tree_lines(row: WorkerRow, now: datetime) -> Iterator[TreeLine]:
     """Return the children of a worker's tree, parents before their children; the top level has depth 1."""
-    return _walk(row, row.info.tree, depth=1, now=now)
+    return _walk(row.info, row.info.tree, depth=1, now=now)
 
 
 def _walk(
-    row: WorkerRow, tree: SupervisorStatistics | None, *, depth: int, now: datetime
+    info: WorkerInfo, tree: SupervisorStatistics | None, *, depth: int, now: datetime
 ) -> Iterator[TreeLine]:
     if tree is None:
         return
-    for number, child in enumerate(tree.children, 1):
-        recent = f" ({child.recent_restarts} recent)"
+    for child in tree.children:
+        restarts = f"{child.restarts} ({child.recent_restarts} recent)" if child.restarts else ""
         yield TreeLine(
-            depth,
-            number == len(tree.children),
-            child.name,
-            child.state,
-            "" if child.since is None else since(child.since, now),
-            _load(row.info, tree.name, child.name),
-            f"{child.restarts}{recent}" if child.restarts else "",
-            child.last_error or "",
+            depth=depth,
+            last=child is tree.children[-1],
+            name=child.name,
+            state=child.state,
+            since="" if child.since is None else since(child.since, now),
+            load=_load(info, tree.name, child.name),
+            restarts=restarts,
+            error=child.last_error or "",
         )
-        yield from _walk(row, child.nested, depth=depth + 1, now=now)
+        yield from _walk(info, child.nested, depth=depth + 1, now=now)
 
 
 def _load(info: WorkerInfo, parent: str, name: str) -> str:

@@ -21,7 +21,7 @@ _REASONS = {
     "uncancellable": "has ignored its cancellation for at least {seconds:.0f} s",
     "slow": "has run for at least {seconds:.0f} s, far longer than usual",
 }
-"""Texts for what the watchdog reports about a job."""
+"""Texts for the watchdog's notices about a job."""
 
 
 def age(seconds: float | None) -> str:
@@ -74,9 +74,8 @@ def notice_in_words(notice: Notice) -> str:
     ago = f" ({age(notice.ago)} ago)"
     if notice.what == "stalled":
         due, free = count_in_words(notice.due or 0, "due job"), count_in_words(notice.free or 0, "free slot")
-        return (
-            f"queue {notice.queue} had {due} and {free} but claimed nothing; its fetcher was restarted{ago}"
-        )
+        queue = f"queue {notice.queue} had {due} and {free} but claimed nothing"
+        return f"{queue}; its fetcher was restarted{ago}"
     seconds = notice.seconds or 0.0
     if notice.what == "blocking" and not notice.job:
         blocked = f"the event loop was blocked for {seconds:.1f} s while no job ran on it"

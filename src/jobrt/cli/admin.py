@@ -23,7 +23,7 @@ from jobrt.errors import JobrtError
 @click.option("--sql", is_flag=True, help="Only print the SQL statements (PostgreSQL).")
 @in_trio
 async def migrate(setting: Setting, check: bool, sql: bool) -> int:
-    """Migrate the database to the schema of this jobrt."""
+    """Migrate the database to the schema of this version of jobrt."""
     app = setting.app()
     if sql:
         click.echo(_migration_sql(app))
@@ -50,7 +50,7 @@ def _migration_sql(app: App) -> str:
     return migration_sql(app.schema)
 
 
-@click.command(short_help="Apply the application's retention now.")
+@click.command(short_help="Delete finished jobs that are not kept.")
 @in_trio
 async def prune(setting: Setting) -> None:
     """Delete finished jobs that the application's retention does not keep."""

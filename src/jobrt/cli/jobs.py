@@ -85,19 +85,26 @@ def _add(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     type=_parse_pair,
     multiple=True,
     metavar="KEY=VALUE",
+    callback=lambda _context, _option, pairs: dict(pairs),
     help="Metadata of the job. Repeatable.",
 )
 @click.option("--unique-key", help="Skip if an unfinished job with this name has this key.")
 @click.option("--wait", is_flag=True, help="Wait until the job ends and print its result.")
 @in_trio
 async def enqueue(
-    setting: Setting, name: str, fields: tuple[str, ...], payload: str | None, **options: Any
+    setting: Setting,
+    name: str,
+    fields: tuple[str, ...],
+    payload: str | None,
+    unique_key: str | None,
+    wait: bool,
+    **options: Any,
 ) -> int:
     """Enqueue the job NAME with the given fields and print its id."""
     app = setting.app_with_jobs()
-    wait, metadata, unique_key = (options.pop(name) for name in ("wait", "metadata", "unique_key"))
-    options |= {"metadata": dict(metadata) or None, "unique": unique_key and jobrt.Unique(key=unique_key)}
     value = _value(app.registry.get(name), fields, payload)
+    if unique_key is not None:
+        options["unique"] = jobrt.Unique(key=unique_key)
     async with app.open_client() as jobs:
         handle = await jobs.enqueue(value, **_given(options))
         if not wait:
@@ -108,8 +115,7 @@ async def enqueue(
     if record.state is jobrt.State.COMPLETED:
         print_json(record.result)
         return 0
-    last = record.attempts[-1] if record.attempts else None
-    reason = last.message if last else record.cancel_reason
+    reason = record.attempts[-1].message if record.attempts else record.cancel_reason
     click.echo(f"jobrt: job {record.id} is {record.state}: {reason}", err=True)
     return 1
 
@@ -117,7 +123,9 @@ async def enqueue(
 async def _warn_if_unserved(jobs: Client, job_id: int) -> None:
     queue = (await jobs.get(job_id)).queue
     if not any(row.alive and queue in row.info.queues for row in await jobs.workers()):
-        click.echo(f"jobrt: no worker serves queue {queue!r}; job {job_id} waits for one to start", err=True)
+        click.echo(
+            f"jobrt: no worker serves queue {queue!r}; job {job_id} waits until a worker does", err=True
+        )
 
 
 def _value(definition: JobDefinition, fields: tuple[str, ...], payload: str | None) -> Any:
@@ -125,7 +133,7 @@ def _value(definition: JobDefinition, fields: tuple[str, ...], payload: str | No
     if payload is None:
         return _from_fields(definition, fields)
     if fields:
-        msg = "KEY=VALUE and --json cannot be combined: use one of them"
+        msg = "KEY=VALUE and --json cannot be combined"
         raise click.UsageError(msg)
     try:
         decoded = json.loads(payload)
@@ -151,7 +159,8 @@ def _from_fields(definition: JobDefinition, fields: tuple[str, ...]) -> Any:
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value not in (None, ())}
+    """Return the options that were given: they are not None or empty."""
+    return {name: value for name, value in options.items() if value not in (None, (), {})}
 
 
 @click.command("jobs")
@@ -255,6 +264,7 @@ def _bulk(
     @click.command(verb, help=f"{summary} Select them by id or by options.")
     @click.argument("ids", nargs=-1, type=int)
     @selection_options
+    @_add(options)
     @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
     @in_trio
     async def command(
@@ -277,7 +287,7 @@ def _bulk(
             click.echo(jobs_in_words(count))
         return int(bool(refused))
 
-    return _add(options)(command)  # type: ignore[no-any-return]  # click's decorators are untyped
+    return command
 
 
 async def _update(jobs: Client, job: int | Where, **options: Any) -> int:

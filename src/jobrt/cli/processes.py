@@ -5,7 +5,7 @@ The parent reacts to the end of a process in one of two ways:
 * A process that was *up* has crashed or was killed. The parent always restarts it, sooner or later. A job that kills
   its process is discarded when its attempts are used up. Until then it must not stop the other processes.
 * A process that never came up cannot work: the application, its configuration or its permissions are wrong. The
-  parent gives up after a few tries in a row. A service manager notices a process that exits, not one that keeps trying.
+  parent gives up after a few tries in a row. A service manager notices an exit, but not endless retries.
 """
 
 from __future__ import annotations
@@ -104,9 +104,8 @@ class WorkerProcess:
         if report.up:
             return ProcessDied(f"worker process {process.pid} {end}")
         self.failures += 1
-        error = ProcessFailedToStart(
-            f"worker process {process.pid} failed to start: {report.error or f'it {end}'}"
-        )
+        reason = report.error or f"it {end}"
+        error = ProcessFailedToStart(f"worker process {process.pid} failed to start: {reason}")
         if self.failures >= _START_LIMIT:
             self.give_up(error)
         return error
@@ -127,9 +126,8 @@ class WorkerProcess:
                             await storage.workers.unregister(row.id)
                     await storage.workers.rescue()
             except JobrtError as error:  # another worker rescues them when the lease expires
-                click.echo(
-                    f"jobrt: jobs of process {pid} run again when its lease expires: {error}", err=True
-                )
+                message = f"jobrt: jobs of process {pid} run again when its lease expires: {error}"
+                click.echo(message, err=True)
 
 
 def _describe_end(returncode: int | None) -> str:
@@ -186,7 +184,7 @@ class Processes:
 
 
 def _log(event: SupervisionEvent) -> None:
-    """Log an event of the supervisor in one line, without a traceback, which would say nothing about a process."""
+    """Log an event of the supervisor in one line. A traceback would not show the cause in the process."""
     match event:
         case ChildRestarting():
             _logger.warning("%s; restarting in %.1f s", event.error, event.delay)
@@ -195,7 +193,7 @@ def _log(event: SupervisionEvent) -> None:
         case ChildStuck():
             log_event(event)
         case _:
-            pass  # a process reports itself that it is up, and it ends as requested when it is stopped
+            pass  # `_receive` logs that a process is up; a requested stop needs no message
 
 
 async def serve_processes(

@@ -27,7 +27,7 @@ class Setting:
     url: str | None
 
     def app(self) -> App:
-        """Return the application. Without an address, return one without jobs, for access to the database.
+        """Return the application. Without an address, return an application without jobs, to access the database.
 
         Raises:
             click.ClickException: the module or the attribute does not exist, or is not an application.
@@ -58,7 +58,7 @@ def _load(address: str) -> App:
     if not module_name or not attribute:
         msg = f"--app {address!r} is not MODULE:ATTR: write it as shop.jobs:app"
         raise click.UsageError(msg)
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - a text, as sys.path wants
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path needs a str
     try:
         module = importlib.import_module(module_name)
     except Exception as error:

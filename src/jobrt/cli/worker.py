@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from functools import partial
 
 import attrs
 import click
@@ -88,10 +89,10 @@ async def worker(
             await serve(app, queues=queues or None, grace=grace, wait=wait, drain=drain, reporter=reporter)
             return
         if drain:
-            msg = "--drain cannot be combined with --processes: use one of them"
+            msg = "--drain cannot be combined with --processes"
             raise click.UsageError(msg)
         arguments = [*setting.arguments(), "worker", f"--grace={grace}", f"--log-format={log_format}"]
-        # The parent has waited for the database. A process that starts later waits like those that run already.
+        # The parent has waited for the database. A process that is restarted later waits without a limit.
         arguments.append("--wait=inf")
         arguments += [f"--queue={name}" for name in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
         await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
@@ -130,7 +131,7 @@ async def serve(
                 await wait_for_database(app, seconds=wait)
                 verbose = logging.getLogger("jobrt").isEnabledFor(logging.DEBUG)
                 stack.enter_context(app.events.subscribed(log_event, routine=verbose))
-                handler.worker = await nursery.start(_run(app, queues))
+                handler.worker = await nursery.start(partial(app.run_worker, queues=queues))
             if handler.worker is not None:
                 reporter.up()
                 if handler.count:  # a signal came during startup
@@ -139,13 +140,6 @@ async def serve(
                     nursery.start_soon(_stop_when_idle, handler.worker, grace)
                 await handler.worker.stopped.wait()
             nursery.cancel_scope.cancel()
-
-
-def _run(app: App, queues: tuple[str, ...] | None):  # type: ignore[no-untyped-def]  # noqa: ANN202 - for nursery.start
-    async def run(*, task_status: trio.TaskStatus[Worker]) -> None:
-        await app.run_worker(queues=queues, task_status=task_status)
-
-    return run
 
 
 async def _stop_when_idle(worker: Worker, grace: float) -> None:

@@ -68,7 +68,7 @@ def _selected(selection: Selection) -> Where:
 
 
 async def _apply(jobs: Client, job: int | Where, *, action: str, reason: str) -> int:
-    """Apply an action to one job, or to all jobs that match a filter."""
+    """Apply an action to a job, or to all jobs that match a filter."""
     match action:
         case "cancel":
             return await jobs.cancel(job, reason)

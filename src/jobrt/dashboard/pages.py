@@ -1,4 +1,4 @@
-"""Pages that show something: the overview, the list of jobs, one job, the workers and the cron entries."""
+"""Pages of the dashboard: the overview, the list of jobs, a job, the workers and the cron entries."""
 
 from __future__ import annotations
 

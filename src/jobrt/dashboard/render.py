@@ -64,6 +64,7 @@ _FILTERS: Final[dict[str, Any]] = {
     "query": urlencode,
     "since": since,
 }
+_GLOBALS: Final[dict[str, Any]] = {"states": [state.value for state in State], "version": _VERSION}
 _TEMPLATES: Final = Environment(
     loader=PackageLoader("jobrt.dashboard"),
     autoescape=True,
@@ -72,7 +73,7 @@ _TEMPLATES: Final = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters.update(_FILTERS)
-_TEMPLATES.globals.update({"states": [state.value for state in State], "version": _VERSION})
+_TEMPLATES.globals.update(_GLOBALS)
 
 
 def root_of(request: Request) -> str:

@@ -36,10 +36,10 @@ async def open_app(
     ``async with open_app(jobs=[SendEmail]) as (app, jobs):``
 
     Args:
-        jobs: job classes and function jobs. Or an app, which is copied onto the in-memory database:
+        jobs: job classes and function jobs; or an app to copy onto the in-memory database:
             ``async with open_app(shop.app) as (app, jobs):``.
         start: start time of the database's clock.
-        settings: other arguments of `App`. A copy takes none.
+        settings: other arguments of `App`. They cannot be combined with an app to copy.
 
     Raises:
         TypeError: both an app and settings are given.
@@ -58,7 +58,7 @@ async def open_app(
 
 
 async def drain(app: App, queue: str | None = None) -> Counter[str]:
-    """Run all due jobs of the app's queues, or of one queue, including due jobs that these enqueue.
+    """Run all due jobs of the app's queues, or only of `queue`, including due jobs that these jobs enqueue.
 
     Returns the number of attempts by resulting state: ``Counter({"completed": 3, "retryable": 1})``.
     """
@@ -74,9 +74,9 @@ async def drain(app: App, queue: str | None = None) -> Counter[str]:
 
 
 async def perform(job: Job, *, state: Any = None) -> Any:
-    """Run one job value with a real ``ctx`` and return what its `run` returned, which may be a `Snooze`.
+    """Run a job value with a real ``ctx``; return the return value of its `run`, which may be a `Snooze`.
 
-    Jobs that it enqueues go into a separate in-memory database.
+    It enqueues jobs into an in-memory database of its own.
 
     Args:
         job: the value to run.

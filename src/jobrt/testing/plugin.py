@@ -53,8 +53,14 @@ async def jobrt_app(
     request: pytest.FixtureRequest, jobrt_settings: App | Mapping[str, Any]
 ) -> AsyncIterator[App]:
     """Open an app on a fresh in-memory database, with the settings of the marker ``jobrt`` or `jobrt_settings`."""
-    original, settings = _source(request, jobrt_settings)
-    opened = open_app(**settings) if original is None else open_app(original, **settings)
+    node: pytest.Item = request.node
+    marker = node.get_closest_marker("jobrt")
+    if marker is not None:
+        opened = open_app(*marker.args, **marker.kwargs)
+    elif isinstance(jobrt_settings, App):
+        opened = open_app(jobrt_settings)
+    else:
+        opened = open_app(**jobrt_settings)
     async with opened as (app, _):
         yield app
 
@@ -72,15 +78,3 @@ async def jobrt_events(jobrt_app: App) -> AsyncIterator[list[Event]]:
     events: list[Event] = []
     with jobrt_app.events.subscribed(events.append):
         yield events
-
-
-def _source(
-    request: pytest.FixtureRequest, settings: App | Mapping[str, Any]
-) -> tuple[App | None, dict[str, Any]]:
-    """Return the app to copy, or None, and the settings of a new app."""
-    node: pytest.Item = request.node
-    marker = node.get_closest_marker("jobrt")
-    if marker is not None:
-        (app,) = marker.args or (None,)
-        return app, dict(marker.kwargs)
-    return (settings, {}) if isinstance(settings, App) else (None, dict(settings))

@@ -65,7 +65,7 @@
       showBanner(response.ok ? "" : `${text} (The page shows the last known state.)`);
     } catch (error) {
       if (error.name === "AbortError") return;
-      showBanner("The server does not answer. Retrying. The page shows the last known state.");
+      showBanner("The server does not respond. Retrying. The page shows the last known state.");
     }
     schedule(Math.max(INTERVAL, 10 * (performance.now() - began)));
   };
@@ -81,12 +81,12 @@
   };
 
   const enhance = () => {
-    const all = document.getElementById("tick-all");
+    const all = document.getElementById("select-all");
     if (!all) return;
     const boxes = [...document.querySelectorAll("input[name=id][type=checkbox]")];
     const update = () => {
       const count = boxes.filter((box) => box.checked).length;
-      document.getElementById("ticked").textContent = count ? `Selected jobs (${count}):` : "Selected jobs:";
+      document.getElementById("selected").textContent = count ? `Selected jobs (${count}):` : "Selected jobs:";
       all.checked = count > 0 && count === boxes.length;
       all.indeterminate = count > 0 && count < boxes.length;
     };
