@@ -1,4 +1,4 @@
-"""The database of an app: opened by whoever needs it, shared where that is possible, awaited while it is away."""
+"""Database of an app: its settings and its open storage."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from jobrt._runtime.outage import Backoff, Outage
 from jobrt._storage.open import open_storage, parse_url
-from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -18,22 +16,21 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from jobrt._storage.contract import Storage
-    from jobrt.events import EventBus
 
 
 @attrs.define(eq=False)
 class Database:
-    """Address and settings of a database, and the storage that is open on it.
+    """URL and settings of a database, and its open storage.
 
     Args:
-        url: names the engine and the database; see `parse_url`.
-        schema: the PostgreSQL schema of the tables.
+        url: URL of engine and database, see `parse_url`.
+        schema: PostgreSQL schema of the tables.
         listen: whether workers are woken by LISTEN and NOTIFY.
-        migrate: whether opening it brings it up to date; None: only on SQLite.
-        clock: the clock that SQLite goes by (aware UTC datetimes), for tests; None: the machine's.
+        migrate: whether the database is migrated when it is opened; None: only SQLite.
+        clock: clock of SQLite (aware UTC datetimes), for tests; None: that of the machine.
 
     Raises:
-        StorageError: the URL names no database.
+        StorageError: the URL is invalid.
 
     """
 
@@ -49,24 +46,24 @@ class Database:
 
     @property
     def engine(self) -> str:
-        """Return ``"sqlite"`` or ``"postgres"``."""
+        """``"sqlite"`` or ``"postgres"``."""
         return parse_url(self.url).engine
 
     @property
     def migrates(self) -> bool:
-        """Return whether opening this database brings it up to date."""
+        """Whether the database is migrated when it is opened."""
         return self.engine == "sqlite" if self.migrate is None else self.migrate
 
     def at(self, url: str) -> Database:
-        """Return a database with these settings at another URL, and with the machine's clock."""
+        """Return a database with these settings at another URL, and with the clock of the machine."""
         return Database(url, self.schema, self.listen, self.migrate)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Storage]:
         """Open the storage.
 
-        On SQLite all users within a program share one. In memory there is no other way, and on a file they wake each
-        other at once. On PostgreSQL each has connections of its own, and a task that tends them.
+        On SQLite all users in a program share a storage: they need it for a database in memory, and on a file they
+        wake each other immediately. On PostgreSQL each has its own connections and a task for them.
         """
         opened = self._shared.open if self.engine == "sqlite" else self._open
         async with opened() as storage:
@@ -84,9 +81,9 @@ class Database:
 
 @attrs.define(eq=False)
 class _Shared:
-    """Storage that stays open while anybody in this program uses it.
+    """Storage that stays open while it has users.
 
-    It has no tasks of its own, since whoever closes it need not be who opened it.
+    It has no tasks, because the task that closes it can be another than the one that opened it.
     """
 
     open_new: Callable[[], AbstractAsyncContextManager[Storage]]
@@ -97,7 +94,7 @@ class _Shared:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Storage]:
-        """Open the storage, or share the open one; the last user closes it."""
+        """Open the storage, or share the open storage; the last user closes it."""
         async with self.lock:
             storage = self.storage
             if storage is None:
@@ -111,30 +108,3 @@ class _Shared:
             if not self.users:
                 self.storage = None
                 await self.stack.aclose()
-
-
-@asynccontextmanager
-async def await_storage(
-    open_ready: Callable[[], AbstractAsyncContextManager[Storage]], *, emit: EventBus
-) -> AsyncGenerator[Storage]:
-    """Open a storage, however long the database is away; report the outage and its end as events.
-
-    Args:
-        open_ready: opens the storage and checks its schema.
-        emit: gets `StorageDown` and `StorageUp`.
-
-    Raises:
-        SchemaError: the database is not migrated, or newer.
-        StorageError: waiting will not help: a wrong password, missing rights, an unknown database.
-
-    """
-    backoff = Backoff(Outage(emit))
-    async with AsyncExitStack() as stack:
-        storage: Storage | None = None
-        while storage is None:
-            try:
-                storage = await stack.enter_async_context(open_ready())
-            except StorageUnavailable as error:
-                await backoff.wait(error)
-        backoff.reset()
-        yield storage

@@ -1,4 +1,4 @@
-"""Applications: `App` knows the jobs, the queues and the database, and makes workers and clients for them."""
+"""`App`: the jobs, queues and database of an application, and its workers and clients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from jobrt._client import open_client
 from jobrt._core.cron import cron_entry
 from jobrt._core.keep import plan as prune_plan
 from jobrt._core.queues import Queue, as_queue
-from jobrt._database import Database, await_storage
+from jobrt._database import Database
 from jobrt._registry import Registry, make_function_job, new_job, stored_options, tick_job
 from jobrt._runtime.cron import declare
+from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
 from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
 from jobrt._runtime.worker import Worker
 from jobrt._storage.open import open_storage
-from jobrt.errors import InvalidSetting
+from jobrt.errors import InvalidSetting, StorageUnavailable
 from jobrt.events import EventBus
 
 if TYPE_CHECKING:
@@ -46,34 +47,33 @@ DEFAULT_URL = "sqlite:///jobrt.db"
 
 
 class App:
-    """Application: its jobs, queues and database, and whatever they need to run.
+    """Application: its jobs, queues and database, and how workers run them.
 
     Args:
         url: ``sqlite:///FILE``, ``sqlite:///:memory:`` or ``postgresql://…``; default ``JOBRT_URL``, then
             ``sqlite:///jobrt.db``.
-        jobs: job classes and function jobs. Functions decorated with `job` need not be named here.
-        queues: how each queue is served: its concurrency, or a `Queue`. ``"default"`` is always served, with a
-            concurrency of 10. Without any, so is every queue that a job names.
-        state: what jobs get as ``ctx.state``: a value, or a function that returns an async context manager, which is
-            entered in the worker's scope.
-        grace: seconds that running jobs have to end when the worker is asked to stop.
-        lease: seconds after which a silent worker counts as dead and its jobs run again.
+        jobs: job classes and function jobs; functions decorated with `job` are added automatically.
+        queues: the concurrency of each queue, or a `Queue` with more settings. The default is 10 for every queue
+            that a job has. The queue ``"default"`` is always included.
+        state: value of ``ctx.state``; or a function that returns an async context manager, which each worker enters.
+        grace: seconds for running jobs to end when a worker stops.
+        lease: seconds without a heartbeat after which a worker is considered dead and its jobs run again.
         keep: retention by state, ``{"completed": Keep(age=…)}``. By default completed jobs are kept for a day,
-            cancelled ones for a week, discarded ones for a month.
-        schema: the PostgreSQL schema of the tables.
-        listen: whether workers are woken by LISTEN and NOTIFY; turn it off behind a transaction pooler.
-        migrate: whether opening the database brings it up to date; by default only on SQLite.
-        name: the worker's name, for people; default the host's.
+            cancelled jobs for a week, discarded jobs for a month.
+        schema: PostgreSQL schema of the tables.
+        listen: whether workers are woken by LISTEN and NOTIFY; set it to False behind a transaction pooler.
+        migrate: whether the database is migrated when it is opened; by default only SQLite.
+        name: name of the workers, shown to users; by default the host name.
 
     Attributes:
-        events: distributes what happens to subscribers: ``with app.events.subscribed(subscriber):``.
-        registry: the jobs, by name.
-        crons: the cron entries declared in code, by name.
+        events: the event bus: ``with app.events.subscribed(subscriber):``.
+        registry: jobs by name.
+        crons: cron entries declared in code, by name.
 
     Raises:
-        InvalidSetting: a queue or a retention rule makes no sense; the message names it.
+        InvalidSetting: a queue or a retention rule is invalid; the message names it.
         DuplicateJobName: two jobs have the same name.
-        StorageError: the URL names no database.
+        StorageError: the URL is invalid.
 
     """
 
@@ -110,46 +110,46 @@ class App:
 
     @property
     def url(self) -> str:
-        """Return the database's URL."""
+        """URL of the database."""
         return self._database.url
 
     @property
     def schema(self) -> str:
-        """Return the PostgreSQL schema of the tables."""
+        """PostgreSQL schema of the tables."""
         return self._database.schema
 
     @property
     def listen(self) -> bool:
-        """Return whether workers are woken by LISTEN and NOTIFY."""
+        """Whether workers are woken by LISTEN and NOTIFY."""
         return self._database.listen
 
     def move_to(self, url: str) -> None:
-        """Use another database from now on; not while a client or worker is open."""
+        """Use another database from now on; only while no client or worker is open."""
         self._database.url = url
 
     def at(self, url: str) -> App:
         """Return an app with the same jobs, queues, state, cron entries and retention on another database.
 
-        For tests: ``app.at("sqlite:///:memory:")``. A job that is added to one of the two later is known to both.
+        For tests: ``app.at("sqlite:///:memory:")``. Both apps share jobs that are added later.
         """
         other = copy.copy(self)
-        other._database, other.events = self._database.at(url), EventBus()  # noqa: SLF001 - it is one of us
+        other._database, other.events = self._database.at(url), EventBus()  # noqa: SLF001 - of the same class
         return other
 
     def __repr__(self) -> str:
         return f"<jobrt.App {self._database.engine}, {len(self.registry)} jobs>"
 
-    # ------------------------------------------------------------------ defining
+    # ------------------------------------------------------------------ definitions
 
     @overload
     def job(self, function: Callable[Concatenate[Any, P], R], /) -> FunctionJob[P, R]: ...
     @overload
     def job(self, function: None = None, /, **options: Unpack[JobKeywords]) -> JobDecorator: ...
     def job(self, function: Any = None, /, **options: Any) -> Any:
-        """Make a function a job: ``@app.job`` or ``@app.job(max_attempts=3, …)``.
+        """Convert a function to a job: ``@app.job`` or ``@app.job(max_attempts=3, …)``.
 
-        The parameters after the first, ``ctx``, are the payload. ``resize.new(...)`` makes the job value,
-        ``resize(...)`` stays a plain call. The keywords are the constants of a job class in lower case.
+        The parameters after the first, ``ctx``, are the payload. ``resize.new(...)`` returns the job value, and
+        ``resize(...)`` is a plain call. The keywords are the constants of a job class in lower case.
 
         Raises:
             InvalidJob: the function cannot be a job; the message names the parameter.
@@ -174,18 +174,19 @@ class App:
         name: str | None = None,
         missed: Missed = "once",
     ) -> str:
-        """Add a cron entry and return its name: each tick enqueues one job, however many workers there are.
+        """Add a cron entry and return its name: each tick enqueues a single job, with any number of workers.
 
         Args:
-            expression: five fields, or six with seconds first, or ``@daily`` and the like.
-            job: the job value, with or without options.
-            timezone: the time zone of the expression.
-            name: the entry's name. By default it is made of job, schedule and payload, and so the same at every start.
-            missed: what becomes of ticks that passed while no worker ran: ``"skip"`` enqueues no job for them,
-                ``"once"`` one for all, ``"all"`` one for each.
+            expression: five fields, or six with seconds first, or an alias such as ``@daily``.
+            job: job value, with or without options.
+            timezone: time zone of the expression.
+            name: name of the entry. By default it consists of job, schedule and payload, and is the same at every
+                start.
+            missed: policy for ticks that passed while no worker ran: ``"skip"`` enqueues no job for them, ``"once"``
+                a job for all of them, ``"all"`` a job for each.
 
         Raises:
-            InvalidSetting: the expression has no tick (the message names the field), or the name is taken.
+            InvalidSetting: the expression is invalid (the message names the field), or the name is taken.
 
         """
         return self._add_cron(job, expression=expression, timezone=timezone, missed=missed, name=name)
@@ -198,36 +199,33 @@ class App:
         name: str | None = None,
         missed: Missed = "once",
     ) -> str:
-        """Add a cron entry that ticks every `interval` (seconds or a timedelta); else as `cron`."""
+        """Add a cron entry that ticks every `interval` (seconds or a timedelta); otherwise as `cron`."""
         return self._add_cron(job, interval=interval, missed=missed, name=name)
 
     def _add_cron(self, job: Job | JobWithOptions[Any], **schedule: Any) -> str:
         new = new_job(self.registry, job)
         entry = cron_entry(new.name, args=json.loads(new.args), options=stored_options(job), **schedule)
         if entry.name in self.crons:
-            raise InvalidSetting(f"there are two cron entries {entry.name!r}: give one of them another name")
+            raise InvalidSetting(
+                f"there are two cron entries {entry.name!r}: use another name for one of them"
+            )
         self.crons[entry.name] = entry
         return entry.name
 
     @property
     def queues(self) -> dict[str, Queue]:
-        """Return how each queue is served.
-
-        Raises:
-            InvalidSetting: the queue of a job is not configured; the message names the jobs.
-
-        """
+        """The queues with their settings; raises `InvalidSetting` if the queue of a job is missing."""
         if self._given_queues is None:
             return {name: Queue() for name in sorted({"default", *(job.queue for job in self.registry)})}
         queues = {"default": Queue(), **self._given_queues}
         check_queues({job.name: job for job in self.registry}, queues)
         return queues
 
-    # ------------------------------------------------------------------ using
+    # ------------------------------------------------------------------ clients and workers
 
     @asynccontextmanager
     async def open_client(self) -> AsyncGenerator[Client]:
-        """Open a client, to enqueue jobs, look at them and manage them.
+        """Open a client, which enqueues, queries and manages jobs.
 
         Raises:
             SchemaError: the database is not migrated, or newer.
@@ -242,7 +240,7 @@ class App:
 
     @asynccontextmanager
     async def open_storage(self) -> AsyncGenerator[Storage]:
-        """Open the storage, for a client or worker of this app; on SQLite they share one."""
+        """Open the storage for a client or worker; on SQLite they share it."""
         async with self._database.open() as storage:
             yield storage
 
@@ -256,20 +254,28 @@ class App:
 
     @asynccontextmanager
     async def await_storage(self) -> AsyncGenerator[Storage]:
-        """Open the storage and check its schema, however long the database is away.
+        """Open the storage and check its schema; wait while the database is unavailable.
 
-        `StorageDown` and `StorageUp` report the outage. To give up, cancel the scope around this.
+        `StorageDown` and `StorageUp` report the outage.
 
         Raises:
             SchemaError: the database is not migrated, or newer.
-            StorageError: waiting will not help: a wrong password, missing rights, an unknown database.
+            StorageError: waiting does not help: wrong password, no permission, unknown database.
 
         """
-        async with await_storage(self._open_ready, emit=self.events) as storage:
+        backoff = Backoff(Outage(self.events))
+        async with AsyncExitStack() as stack:
+            storage: Storage | None = None
+            while storage is None:
+                try:
+                    storage = await stack.enter_async_context(self._open_ready())
+                except StorageUnavailable as error:
+                    await backoff.wait(error)
+            backoff.reset()
             yield storage
 
     async def migrate(self) -> tuple[str, ...]:
-        """Bring the database up to date and return the names of the migrations that were applied."""
+        """Migrate the database, and return the names of the applied migrations."""
         async with self.open_storage() as storage:
             return await storage.schema.migrate()
 
@@ -281,17 +287,17 @@ class App:
     ) -> None:
         """Run a worker in the caller's nursery: ``worker = await nursery.start(app.run_worker)``.
 
-        It ends when ``worker.stop()`` is called. Cancelling the scope around it is a stop without grace. A database
-        that is away, at the start or later, is waited for; `StorageDown` and `StorageUp` report that.
+        It ends after ``worker.stop()``. Cancelling the scope around it stops it without grace. It waits while the
+        database is unavailable; `StorageDown` and `StorageUp` report that.
 
         Args:
-            queues: the queues to serve; default all.
-            task_status: gets the worker once it is registered and serves its queues.
+            queues: queues to serve; by default all.
+            task_status: gets the worker when it is registered and serves its queues.
 
         Raises:
-            InvalidSetting: the queue of a job is not configured; the message names the jobs.
+            InvalidSetting: the queue of a job is missing; the message names the jobs.
             SchemaError: the database is not migrated, or newer.
-            StorageError: waiting will not help: a wrong password, missing rights, an unknown database.
+            StorageError: waiting does not help: wrong password, no permission, unknown database.
 
         """
         plan = self._worker_plan(queues)
@@ -307,12 +313,7 @@ class App:
             await worker.run(task_status=task_status)
 
     async def drain(self, queue: str | None = None) -> None:
-        """Run a worker until no job is due in its queues, then stop it.
-
-        Args:
-            queue: the queue to serve; default all.
-
-        """
+        """Run a worker for a queue (by default all) until no job is due, and stop it."""
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(
                 lambda *, task_status: self.run_worker(
@@ -345,21 +346,21 @@ class App:
         return tick_job(self.registry, entry.job, args=entry.args, options=entry.options)
 
     def use_clock(self, clock: Callable[[], datetime]) -> None:
-        """Let SQLite go by this clock (aware UTC datetimes), for tests under virtual time."""
+        """Use this clock for SQLite (aware UTC datetimes), for tests with virtual time."""
         self._database.clock = clock
 
     async def perform(self, name: str, payload: Mapping[str, Any] | str) -> Any:
-        """Run a job in this task, without enqueueing it, and return what it returns.
+        """Run a job in this task without enqueueing it, and return its result.
 
-        Its checkpoints and steps last as long as the call. ``ctx.enqueue`` enqueues in this app's database.
+        Its checkpoints and steps are forgotten after the call. ``ctx.enqueue`` uses the database of this app.
 
         Args:
-            name: the job's name.
-            payload: its payload as it would be stored: a dict, or the JSON text of one.
+            name: name of the job.
+            payload: payload as it is stored: a dict, or its JSON text.
 
         Raises:
-            UnknownJob: the app has no job of that name.
-            UndecodablePayload: the payload does not fit; the message names the field.
+            UnknownJob: the app does not have this job.
+            UndecodablePayload: the payload is invalid; the message names the field.
             Exception: what the job raised.
 
         """
@@ -374,23 +375,23 @@ class App:
             return await perform(definition, text, scratch=scratch, state=state, client=client)
 
     async def declare_crons(self) -> None:
-        """Store the cron entries that the code declares, as a worker does when it starts."""
+        """Store the cron entries that are declared in code, as a worker does when it starts."""
         async with self.open_storage() as storage:
             await declare(storage.crons, storage.schema, tuple(self.crons.values()))
 
 
 def _seconds(name: str, value: float, *, least: float) -> float:
     if not value >= least:
-        raise InvalidSetting(f"App({name}={value!r}): give seconds, at least {least:g}")
+        raise InvalidSetting(f"App({name}={value!r}): use seconds, at least {least:g}")
     return float(value)
 
 
 def _switched_off() -> frozenset[str]:
-    """Return what ``JOBRT_DISABLED`` turns off in this process: ``worker``, ``cron``, or both with a comma between."""
+    """Return what ``JOBRT_DISABLED`` disables in this process: ``worker``, ``cron``, or both, with a comma."""
     disabled = {part.strip() for part in os.environ.get("JOBRT_DISABLED", "").split(",")} - {""}
     unknown = disabled - {"worker", "cron"}
     if unknown:
-        raise InvalidSetting(f"JOBRT_DISABLED has {', '.join(sorted(unknown))}: it may name worker and cron")
+        raise InvalidSetting(f"JOBRT_DISABLED has {', '.join(sorted(unknown))}: use worker, cron or both")
     return frozenset(disabled)
 
 

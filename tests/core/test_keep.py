@@ -102,7 +102,7 @@ def test_bad_job_name_is_refused(jobs: Any) -> None:
 
 def test_only_and_except_exclude_each_other() -> None:
     """`only` and `except_` cannot be used together."""
-    with pytest.raises(InvalidSetting, match="use only one of the two"):
+    with pytest.raises(InvalidSetting, match="use only one of them"):
         Keep(1, only="a", except_="b")
 
 

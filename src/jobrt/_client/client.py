@@ -210,8 +210,9 @@ class Client:
         if isinstance(job, int) and not waiting + running:
             record = await self.get(job)
             if record.state in FINAL:
-                msg = f"job {job} ({record.name}) is {record.state} already: there is nothing to cancel"
-                raise JobStateError(msg)
+                raise JobStateError(
+                    f"job {job} ({record.name}) is {record.state} already: there is nothing to cancel"
+                )
         return waiting + running
 
     async def rerun(self, job: int | Where) -> int:
@@ -226,9 +227,7 @@ class Client:
         """
         count = await self._storage.jobs.rerun(_filter(job))
         if isinstance(job, int) and not count:
-            record = await self.get(job)
-            msg = f"job {job} ({record.name}) is {record.state}: only a job that has ended can be run again"
-            raise JobStateError(msg)
+            raise _refused(await self.get(job), "only a job that has ended can be run again")
         return count
 
     async def update(self, job: int | Where, **changes: Unpack[UpdateKeywords]) -> int:
@@ -248,9 +247,7 @@ class Client:
         name = (await self.get(job)).name if isinstance(job, int) else None
         count = await self._storage.jobs.update(_filter(job), changed_job(self._registry, name, changes))
         if isinstance(job, int) and not count:
-            record = await self.get(job)
-            msg = f"job {job} ({record.name}) is {record.state}: only a waiting job can be changed"
-            raise JobStateError(msg)
+            raise _refused(await self.get(job), "only a waiting job can be changed")
         return count
 
     async def delete(self, job: int | Where) -> int:
@@ -307,7 +304,7 @@ class Client:
         """
         if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
             raise InvalidSetting(
-                f"queue {queue!r} cannot be scaled to {concurrency!r}: give a number above zero, or pause it"
+                f"queue {queue!r} cannot be scaled to {concurrency!r}: use a number above zero, or pause it"
             )
         await self._storage.queues.set(
             _queue_name(queue), concurrency="default" if concurrency is None else concurrency
@@ -435,6 +432,10 @@ def _queue_name(name: str) -> str:
 
 def _not_found(job_id: int) -> JobNotFound:
     return JobNotFound(f"there is no job {job_id}")
+
+
+def _refused(job: JobRecord, reason: str) -> JobStateError:
+    return JobStateError(f"job {job.id} ({job.name}) is {job.state}: {reason}")
 
 
 def _no_cron(name: str) -> CronNotFound:

@@ -118,16 +118,11 @@ class CronEntry:
 
     def spec(self) -> dict[str, Any]:
         """Return the fields to store as JSON; name, pause and anchor have columns of their own."""
-        return {
-            "job": self.job,
+        return {name: getattr(self, name) for name in _SPEC} | {
             "args": dict(self.args),
             "options": dict(self.options),
-            "expression": self.expression,
             "interval": None if self.interval is None else self.interval.total_seconds(),
-            "timezone": self.timezone,
-            "missed": self.missed,
             "since": None if self.since is None else self.since.isoformat(),
-            "declared": self.declared,
         }
 
     @classmethod
@@ -277,7 +272,6 @@ _SPEC: Final = ("job", "args", "options", "expression", "interval", "timezone", 
 
 
 def _check(entry: CronEntry) -> None:
-    """Refuse an entry with an invalid field, or one that would never tick."""
     if (entry.expression is None) == (entry.interval is None):
         raise InvalidSetting("use either a cron expression or an interval")
     for field in ("name", "job", "timezone", "expression"):
@@ -322,7 +316,6 @@ def _bounds(entry: CronEntry) -> list[datetime]:
 
 
 def _between(schedule: Schedule, after: datetime, *, until: datetime) -> Iterator[datetime]:
-    """Yield the ticks later than `after` and not later than `until`."""
     tick = schedule.after(after)
     while tick is not None and tick <= until:
         yield tick
@@ -330,12 +323,10 @@ def _between(schedule: Schedule, after: datetime, *, until: datetime) -> Iterato
 
 
 def _differ(entry: CronEntry, other: CronEntry) -> bool:
-    """Return whether two entries can have different ticks due."""
     return (entry.schedule, entry.missed) != (other.schedule, other.missed)
 
 
 def _canonical(value: object, *, of: str = "value") -> str:
-    """Return `value` as JSON; equal values give equal text."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

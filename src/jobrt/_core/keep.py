@@ -30,12 +30,10 @@ _MAX_AGE: Final = timedelta(days=36_525)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    """Return whether `value` is an int or a float, and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _age(value: timedelta | float | None) -> timedelta | None:
-    """Return an age, a timedelta or seconds, as a timedelta."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds is None:
         return None
@@ -45,7 +43,6 @@ def _age(value: timedelta | float | None) -> timedelta | None:
 
 
 def _count(value: int | None) -> int | None:
-    """Return `value` if it is a valid number of jobs."""
     if value is None or (_is_number(value) and isinstance(value, int) and value >= 0):
         return value
     raise InvalidSetting(f"Keep.count is {value!r}: use the number of jobs to keep of each name, 0 or more")
@@ -88,8 +85,7 @@ class Keep:
 
     def __attrs_post_init__(self) -> None:
         if self.only and self.except_:
-            msg = f"Keep(only={self.only!r}, except_={self.except_!r}): use only one of the two"
-            raise InvalidSetting(msg)
+            raise InvalidSetting("Keep has only= and except_=: use only one of them")
 
     @property
     def forever(self) -> bool:
@@ -176,13 +172,14 @@ def plan(
         if of_queue
     }
     of_app = {**_by_state("default", default_keep()), **_by_state("keep", keep or {})}
-    rules: list[PruneRule | None] = []
+    rules: list[PruneRule] = []
     for state, keeps in of_app.items():
         others = tuple(sorted(queue for queue, of_queue in of_queues.items() if state in of_queue))
-        rules += [_rule(state, item, except_queues=others) for item in keeps]
+        rules += [_rule(state, item, except_queues=others) for item in keeps if not item.forever]
     for queue, of_queue in of_queues.items():
-        rules += [_rule(state, item, queue=queue) for state, keeps in of_queue.items() for item in keeps]
-    return tuple(rule for rule in rules if rule is not None)
+        items = [(state, item) for state, keeps in of_queue.items() for item in keeps if not item.forever]
+        rules += [_rule(state, item, queue=queue) for state, item in items]
+    return tuple(rules)
 
 
 def _by_state(where: str, keep: Any) -> dict[State, tuple[Keep, ...]]:
@@ -192,8 +189,8 @@ def _by_state(where: str, keep: Any) -> dict[State, tuple[Keep, ...]]:
     checked: dict[State, tuple[Keep, ...]] = {}
     for state, value in cast("Mapping[str, object]", keep).items():
         if state not in FINAL:
-            msg = f"{where} has {state!r}: only finished jobs are pruned; use {', '.join(sorted(FINAL))}"
-            raise InvalidSetting(msg)
+            states = ", ".join(sorted(FINAL))
+            raise InvalidSetting(f"{where} has {state!r}: only finished jobs are pruned; use {states}")
         keeps = tuple(cast("Sequence[object]", value)) if isinstance(value, Sequence) else (value,)
         checked[State(state)] = tuple(item for item in keeps if isinstance(item, Keep))
         if len(checked[State(state)]) < len(keeps):
@@ -203,10 +200,7 @@ def _by_state(where: str, keep: Any) -> dict[State, tuple[Keep, ...]]:
 
 def _rule(
     state: State, keep: Keep, *, queue: str | None = None, except_queues: tuple[str, ...] = ()
-) -> PruneRule | None:
-    """Return the rule of a `Keep`, or None if all jobs are kept."""
-    if keep.forever:
-        return None
+) -> PruneRule:
     return PruneRule(
         state=state,
         age=keep.age,

@@ -18,26 +18,25 @@ def _delay(value: timedelta | float) -> timedelta:
         return value
     given: object = value
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise TypeError(f"Snooze.delay is {value!r}: give seconds or a timedelta")
+        raise TypeError(f"Snooze.delay is {value!r}: use seconds or a timedelta")
     return timedelta(seconds=value)
 
 
 def _not_negative(_self: object, _field: object, delay: timedelta) -> None:
     if delay < timedelta(0):
-        msg = f"Snooze.delay is {delay}: a job cannot be due in the past; use Snooze(0) to run it immediately"
-        raise ValueError(msg)
+        raise ValueError(f"Snooze.delay is {delay}: use Snooze(0) to run the job immediately")
 
 
 def _reason(_self: Any, _field: object, reason: object) -> None:
     if not isinstance(reason, str):
-        raise TypeError(f"{type(_self).__name__}.reason is {reason!r}: give a str, which is shown to users")
+        raise TypeError(f"{type(_self).__name__}.reason is {reason!r}: use a str, which is shown to users")
 
 
 def _ids(children: Iterable[Any]) -> tuple[int, ...]:
     ids = tuple(getattr(child, "id", child) for child in children)
     for child_id in ids:
         if isinstance(child_id, bool) or not isinstance(child_id, int):
-            raise TypeError(f"After has {child_id!r}: give handles, or ids of jobs")
+            raise TypeError(f"After has {child_id!r}: use handles or ids of jobs")
     return ids
 
 

@@ -129,7 +129,6 @@ def should_retry(predicate: RetryPredicate | None, *, attempt: int, error: BaseE
 
 
 def _limited(seconds: float, *, name: str) -> Delay:
-    """Return a delay of `seconds`, or of `MAX_DELAY` if that is less."""
     if seconds <= MAX_DELAY.total_seconds():
         return Delay(timedelta(seconds=seconds))
     return Delay(MAX_DELAY, f"BACKOFF of {name!r} is longer than ten years; ten years are used")
@@ -141,23 +140,13 @@ def _one_line(exception: Exception) -> str:
 
 
 def as_backoff(value: object, *, owner: str) -> Backoff | None:
-    """Check a ``BACKOFF`` and return it; `owner` is the name of the job class in the message.
-
-    Raises:
-        InvalidJob: it is neither a tenacity wait nor a plain function of one argument.
-
-    """
+    """Return a ``BACKOFF``; raise `InvalidJob` if it is neither a tenacity wait nor a function of one argument."""
     _check(value, wait_base, f"{owner}.BACKOFF", remedy=_BACKOFF_REMEDY)
     return cast("Backoff | None", value)
 
 
 def as_retry(value: object, *, owner: str) -> RetryPredicate | None:
-    """Check a ``RETRY`` and return it; `owner` is the name of the job class in the message.
-
-    Raises:
-        InvalidJob: it is neither a tenacity predicate nor a plain function of one argument.
-
-    """
+    """Return a ``RETRY``; raise `InvalidJob` if it is neither a tenacity predicate nor a function of one argument."""
     _check(value, retry_base, f"{owner}.RETRY", remedy=_RETRY_REMEDY)
     return cast("RetryPredicate | None", value)
 

@@ -184,8 +184,8 @@ def _fields(expression: str) -> list[str]:
         length = f"{len(expression)} characters, more than {_MAX_EXPRESSION_LENGTH}"
         raise InvalidSetting(f"{expression[:20]!r}… has {length}; use a shorter expression")
     if expression.strip().startswith("@") and expression.strip().lower() not in ALIASES:
-        msg = f"{expression!r} is not one of {', '.join(ALIASES)}; for an interval use App.every"
-        raise InvalidSetting(msg)
+        aliases = ", ".join(ALIASES)
+        raise InvalidSetting(f"{expression!r} is not one of {aliases}; for an interval use App.every")
     fields = ALIASES.get(expression.strip().lower(), expression).split()
     if len(fields) not in {5, 6}:
         raise InvalidSetting(
@@ -198,15 +198,14 @@ def _fields(expression: str) -> list[str]:
 
 
 def _check_field(expression: str, position: int, *, field: str) -> None:
-    """Refuse an invalid field."""
     fields = ["*"] * 6
     fields[position] = field
     try:
         CronSim(" ".join(fields), _wall(_LEAP_YEAR))
     except CronSimError:
         name, allowed = _FIELDS[position]
-        msg = f"{name} {field!r} in {expression!r}: use {allowed}, alone or with * , - /"
-        raise InvalidSetting(msg) from None
+        label = f"{name} {field!r} in {expression!r}"
+        raise InvalidSetting(f"{label}: use {allowed}, alone or with * , - /") from None
 
 
 def _zone(name: str) -> tzinfo:
@@ -220,12 +219,10 @@ def _zone(name: str) -> tzinfo:
         ValueError,
         OSError,
     ):  # unknown; a path outside the database; a folder of the database
-        msg = f"timezone {name!r} is unknown: use a name such as 'Europe/Berlin' or 'UTC'"
-        raise InvalidSetting(msg) from None
+        raise InvalidSetting(f"timezone {name!r} is unknown: use a name such as 'Europe/Berlin'") from None
 
 
 def _wall(local: datetime) -> datetime:
-    """Return the wall time of a local time, in whole seconds."""
     return local.replace(tzinfo=None, microsecond=0, fold=0)
 
 

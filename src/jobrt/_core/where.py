@@ -203,8 +203,7 @@ def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where
 def _time(column: TimeColumn, operator: Literal["<", ">", "="], moment: Moment) -> Where:
     if not isinstance(moment, timedelta) and (not isinstance(moment, datetime) or moment.tzinfo is None):
         problem = "has no time zone" if isinstance(moment, datetime) else "is not a time"
-        msg = f"where: {moment!r} {problem}; use an aware datetime, or a timedelta for 'that long ago'"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"where: {moment!r} {problem}; use an aware datetime, or a timedelta of the past")
     return Compare(column, operator, moment)
 
 

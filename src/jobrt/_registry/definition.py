@@ -33,21 +33,6 @@ from jobrt._registry.settings import (
 )
 from jobrt.errors import InvalidJob
 
-_CONSTANTS: Final = frozenset(
-    {
-        "NAME",
-        "QUEUE",
-        "PRIORITY",
-        "MAX_ATTEMPTS",
-        "MAX_CONCURRENCY",
-        "TIMEOUT",
-        "BACKOFF",
-        "RETRY",
-        "UNIQUE",
-        "RUN_IN",
-    }
-)
-
 
 @attrs.frozen(kw_only=True, eq=False)
 class JobDefinition:
@@ -283,6 +268,7 @@ def _only_fields(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
     return kept
 
 
+_CONSTANTS: Final = frozenset(name for name in own_annotations(Job) if name.isupper())
 _RESERVED: Final = frozenset({"run", "with_options"})
 
 

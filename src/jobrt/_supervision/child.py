@@ -131,12 +131,7 @@ class Status:
     used: bool = False
 
     def started(self, value: object = None) -> None:  # noqa: ARG002  # the value is not used
-        """Report that the child is up.
-
-        Raises:
-            RuntimeError: it was called before.
-
-        """
+        """Report that the child is up; raise `RuntimeError` if it was reported before."""
         if self.used:
             raise RuntimeError("called 'started' twice on the same task status")
         self.used = True
@@ -162,22 +157,15 @@ class Children:
         return self._by_name.get(child.name) is child
 
     def find(self, name: str) -> Child:
-        """Return the child with a name.
-
-        Raises:
-            LookupError: there is no such child.
-
-        """
+        """Return a child; raise `LookupError` if there is no child with this name."""
         if name not in self._by_name:
             raise LookupError(f"supervisor {self.supervisor!r} has no child {name!r}")
         return self._by_name[name]
 
     def new_name(self, name: str | None, *, default: str) -> str:
-        """Return the name for a new child: `name`, or else `default` with a number if that is taken.
+        """Return the name for a new child; without `name`, `default` with a number if that is taken.
 
-        Raises:
-            ValueError: `name` is taken.
-
+        Raises `ValueError` if `name` is taken.
         """
         if name in self._by_name:
             raise ValueError(f"supervisor {self.supervisor!r} already has a child {name!r}: use another name")
@@ -237,12 +225,7 @@ def name_of(function: Function) -> str:
 
 
 def check_options(restart: Restart, shutdown: float | None) -> None:
-    """Check the options of a child.
-
-    Raises:
-        ValueError: the restart type is unknown, or the limit is not above zero.
-
-    """
+    """Raise `ValueError` if the restart type is unknown, or the time is not above zero."""
     if restart not in get_args(Restart):
         raise ValueError(f"restart is {restart!r}: use {', '.join(get_args(Restart))}")
     if shutdown is not None and not shutdown > 0:

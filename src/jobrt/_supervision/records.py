@@ -1,17 +1,5 @@
 """Events and statistics of a supervisor.
 
-======================= =========================================================================
-event                   occurs when
-======================= =========================================================================
-`ChildStarted`          a child is up: it called ``started()``, or does not take ``task_status``
-`ChildStopped`          the task of a child ended without an error
-`ChildFailed`           the task of a child ended with an error, even while it was being stopped
-`ChildRestarting`       the child will be restarted after a delay
-`ChildSetAside`         the child failed too often, and is restarted after ``retry_interval``
-`ChildStuck`            the child was cancelled and did not end in time; its end is still awaited
-`SupervisorGaveUp`      there were too many restarts: `SupervisorFailed` follows when all have stopped
-======================= =========================================================================
-
 Each task of a child ends with exactly one `ChildStopped` or `ChildFailed`.
 """
 
@@ -27,7 +15,7 @@ from jobrt._supervision.decisions import Consequence, Decision, Restart, Service
 
 @attrs.frozen
 class ChildStarted:
-    """A child is up."""
+    """A child is up: it called ``started()``, or does not take ``task_status``."""
 
     supervisor: str
     child: str
@@ -43,7 +31,10 @@ class ChildStopped:
 
 @attrs.frozen
 class ChildFailed:
-    """The task of a child ended with an error; a group with a single error is replaced by that error."""
+    """The task of a child ended with an error, even while it was being stopped.
+
+    A group with a single error is replaced by that error.
+    """
 
     supervisor: str
     child: str
@@ -67,7 +58,7 @@ class ChildRestarting:
 
 @attrs.frozen
 class ChildSetAside:
-    """A child failed too often, and is restarted after ``delay`` seconds."""
+    """A child failed too often, and restarts after ``delay`` seconds, the ``retry_interval``."""
 
     supervisor: str
     child: str
@@ -77,7 +68,7 @@ class ChildSetAside:
 
 @attrs.frozen
 class ChildStuck:
-    """A child did not end within ``seconds`` after it was cancelled, because it blocks or ignores that."""
+    """A child did not end within ``seconds`` after it was cancelled; its end is still awaited."""
 
     supervisor: str
     child: str
@@ -86,7 +77,10 @@ class ChildStuck:
 
 @attrs.frozen
 class SupervisorGaveUp:
-    """A supervisor stops all children and fails. ``error`` is the last error, None if ``child`` returned."""
+    """There were too many restarts: `SupervisorFailed` follows when all children have stopped.
+
+    ``error`` is the last error; None means that ``child`` returned.
+    """
 
     supervisor: str
     child: str
