@@ -27,7 +27,7 @@ import trio
 
 import jobrt
 from jobrt._storage.sqlite.states import STATES
-from tests.chaos.history import Report, check, parse
+from tests.chaos.history import Fault, Report, Row, check, parse
 from tests.chaos.jobs import LEASE, Work
 
 if TYPE_CHECKING:
