@@ -321,8 +321,8 @@ class WorkerFenced(Event):
 class ActorRestarted(Event):
     """Actor of a worker that failed and restarts in ``delay`` seconds.
 
-    ``child`` is the name of the actor, ``supervisor`` that of its supervisor. ``restarts`` is the number of its restarts
-    within the supervisor's period; 0 if it failed too often and is set aside until then.
+    ``child`` is the name of the actor, ``supervisor`` that of its supervisor. ``restarts`` counts its restarts within
+    the supervisor's period; 0 if it failed too often and is set aside until then.
     """
 
     supervisor: str

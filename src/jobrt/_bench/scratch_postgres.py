@@ -11,7 +11,6 @@ from jobrt.errors import StorageError
 if TYPE_CHECKING:
     from jobrt._trio_psycopg import TrioConnection
 
-__all__ = ["about", "drop_schema"]
 
 _SECONDS: Final = 10.0
 _SETTINGS: Final = ("server_version", "synchronous_commit", "fsync", "wal_level")

@@ -14,7 +14,6 @@ from jobrt.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["about", "folder_beside"]
 
 _SYNCHRONOUS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
 

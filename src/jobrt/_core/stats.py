@@ -9,8 +9,6 @@ import attrs
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["Bucket"]
-
 
 @attrs.frozen(kw_only=True)
 class Bucket:

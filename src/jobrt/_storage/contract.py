@@ -30,26 +30,6 @@ if TYPE_CHECKING:
     from jobrt._core.worker_info import WorkerInfo
     from jobrt._storage.sql_files import SchemaStatus
 
-__all__ = [
-    "AttemptStore",
-    "CancelRequest",
-    "Changes",
-    "CronRow",
-    "CronStore",
-    "Exchange",
-    "Inserted",
-    "JobStore",
-    "QueueSettings",
-    "QueueStore",
-    "Rescued",
-    "SchemaStore",
-    "Storage",
-    "Wake",
-    "WakeSource",
-    "WorkerRow",
-    "WorkerStore",
-]
-
 
 class Inserted(NamedTuple):
     """What became of one `NewJob`: its id, or the id of the equal job that was there already."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._storage.contract import Inserted, Storage
 
-__all__ = ["Address", "BlockingJobs", "open_blocking", "open_storage", "parse_url"]
 
 _HOW = "use sqlite:///FILE, sqlite:///:memory: or postgresql://USER@HOST/DATABASE"
 

@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from importlib.resources.abc import Traversable
 
-__all__ = [
-    "Migration",
-    "SchemaStatus",
-    "load_migrations",
-    "load_statements",
-    "pending",
-    "status",
-    "unmigrated",
-]
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 _SHARED: Final = "shared/"

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.database import Database
     from jobrt._storage.postgres.waker import Waker
 
-__all__ = ["PostgresAttempts"]
 
 _CLAIM_SECONDS: Final = 20.0
 """Seconds that a claim may take. One that takes longer has a wrong plan or a lock before it: better to try again."""

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._storage.contract import Inserted
 
-__all__ = ["BlockingPostgres", "insert_async", "open_blocking"]
-
 
 @contextmanager
 def open_blocking(url: str, *, schema: str = "jobrt", listen: bool = True) -> Generator[BlockingPostgres]:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.names import Schema, Statement
     from jobrt._storage.postgres.rows import Row
 
-__all__ = ["Mark", "Marks", "Reply", "claim_values", "exchange_statement", "read_reply"]
 
 _BEFORE_ALL: Final[tuple[str, int]] = ("-infinity", 0)
 _OUTSIDE: Final = 1 << 40

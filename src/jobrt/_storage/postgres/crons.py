@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.waker import Waker
 
-__all__ = ["PostgresCrons"]
-
 
 @attrs.frozen
 class PostgresCrons:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.rows import Row
     from jobrt._trio_psycopg import TrioConnection
 
-__all__ = ["Database", "open_database"]
 
 T = TypeVar("T")
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import Outcome
     from jobrt._storage.postgres.session import Session
 
-__all__ = ["lock_families", "wait_for_children"]
-
 
 async def lock_families(session: Session, outcomes: Sequence[Outcome]) -> None:
     """Lock the jobs of outcomes and their children, if any has children; before the outcomes are written."""

@@ -13,18 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime, timedelta
 
-__all__ = [
-    "LARGEST_ID",
-    "boolean",
-    "booleans",
-    "clean",
-    "instant",
-    "interval",
-    "limit_text",
-    "numbers",
-    "seconds",
-    "texts",
-]
 
 _LONGEST_DELAY: Final = 3_155_760_000.0
 """Seconds: a century. Later times may be more than a timestamp can hold."""

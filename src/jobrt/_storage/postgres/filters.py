@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from jobrt._core.where import Where
 
-__all__ = ["Condition", "condition"]
 
 _WAITING_FOR_CHILDREN: Final = "9999-12-31 23:59:59.999999+00"
 _TIMES: Final = {

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import Outcome
     from jobrt._storage.postgres.session import Session
 
-__all__ = ["ended_values", "refused_of", "write"]
 
 # Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED

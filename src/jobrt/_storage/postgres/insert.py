@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.session import BlockingSession, Session
 
-__all__ = [
-    "Steps",
-    "drive",
-    "drive_sync",
-    "insert_one",
-    "insert_steps",
-    "one_statement",
-]
 
 _COPY_FROM: Final = 500
 """Jobs from which on COPY, with a round trip more, is quicker than one statement."""

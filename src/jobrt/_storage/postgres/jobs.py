@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.waker import Waker
 
-__all__ = ["PostgresJobs"]
-
 
 @attrs.frozen
 class PostgresJobs:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.rows import Row
     from jobrt._storage.postgres.session import Session
 
-__all__ = ["claim_in_turn", "take_turn"]
 
 _ABOVE_ALL: Final = 1 << 40
 """More than any priority."""

@@ -20,7 +20,6 @@ from jobrt.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Copy", "Run", "Schema", "Statement"]
 
 _FILES: Final = load_statements("jobrt._storage.postgres")
 

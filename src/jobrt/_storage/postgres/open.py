@@ -22,8 +22,6 @@ from jobrt._storage.postgres.workers import PostgresWorkers
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-__all__ = ["open_postgres"]
-
 
 @asynccontextmanager
 async def open_postgres(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from jobrt._core.where import Where
     from jobrt._storage.postgres.session import Session
 
-__all__ = ["delete", "prune"]
 
 _BATCH: Final = 10_000
 """Jobs to delete per statement: their ids travel to the client and back."""

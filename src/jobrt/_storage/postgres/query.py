@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from jobrt._core.where import Where
     from jobrt._storage.postgres.names import Schema
 
-__all__ = ["by_id", "listing"]
 
 _ORDERS: Final = {
     "id": "c.id",

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.session import Session
     from jobrt._storage.postgres.waker import Waker
 
-__all__ = ["PostgresQueues"]
-
 
 @attrs.frozen
 class PostgresQueues:

@@ -16,7 +16,6 @@ from jobrt._core.states import End, State
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Row", "aware", "claimed_jobs", "job_record"]
 
 _ATTEMPTS_KEPT: Final = 100
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.postgres.database import Database
 
-__all__ = ["PostgresSchema", "migration_sql"]
 
 _MIGRATIONS: Final = load_migrations("jobrt._storage.postgres")
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.rows import Row
     from jobrt._trio_psycopg.prepared import PreparedStatements
 
-__all__ = ["BlockingSession", "PreparedSession", "Session"]
-
 
 @attrs.define(eq=False)
 class Session:

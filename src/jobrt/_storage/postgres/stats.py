@@ -15,7 +15,6 @@ from jobrt._storage.postgres.encode import instant
 if TYPE_CHECKING:
     from jobrt._storage.postgres.session import Session
 
-__all__ = ["FAILED_ATTEMPTS", "stats"]
 
 FAILED_ATTEMPTS: Final = (
     "{{schema}}.attempt a join {jobs} j on j.id = a.job_id"

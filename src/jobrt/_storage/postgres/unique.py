@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from jobrt._core.unique import UniqueKey
     from jobrt._storage.postgres.rows import Row
 
-__all__ = ["Batch", "Place"]
-
 
 @attrs.frozen
 class Place:

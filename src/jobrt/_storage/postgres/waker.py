@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.postgres.database import Database
 
-__all__ = ["CONTROL", "InsertWake", "Waker"]
 
 CONTROL: Final = "c"
 

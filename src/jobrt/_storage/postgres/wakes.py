@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.database import Database
     from jobrt._trio_psycopg import TrioConnection
 
-__all__ = ["PostgresWakes"]
 
 _CONNECT_SECONDS: Final = 10.0
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jobrt._storage.postgres.session import Session
     from jobrt._storage.postgres.waker import Waker
 
-__all__ = ["PostgresWorkers"]
 
 _CRASHED: Final = "the worker died, or was cut off from the database for longer than its lease"
 _REFUSED_LIMIT: Final = 10_000

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from jobrt._storage.sqlite.database import Database
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["SqliteAttempts"]
-
 
 @attrs.frozen
 class SqliteAttempts:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import JobRecord, NewJob
     from jobrt._storage.contract import Inserted
 
-__all__ = ["BlockingSqlite", "open_blocking"]
 
 T = TypeVar("T")
 

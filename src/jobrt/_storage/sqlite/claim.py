@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["attempts_of", "claim", "next_due"]
 
 _Row: TypeAlias = "Sequence[Any]"
 

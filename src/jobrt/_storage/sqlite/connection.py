@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 from contextlib import contextmanager
 
-__all__ = ["BUSY", "MEMORY", "PATIENCE", "Busy", "connect", "pauses", "refusal", "rolled_back", "translated"]
-
 MEMORY: Final = ":memory:"
 
 # STRICT tables; RETURNING (3.35) and upserts are older.

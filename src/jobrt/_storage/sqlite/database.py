@@ -29,7 +29,6 @@ from jobrt.errors import StorageError, StorageUnavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-__all__ = ["Database", "open_database"]
 
 T = TypeVar("T")
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["release_parents", "wait_for_children"]
-
 
 def release_parents(tx: Transaction, ids: Sequence[int]) -> None:
     """Note that jobs are final or gone, and let those fall due that waited for nobody else."""

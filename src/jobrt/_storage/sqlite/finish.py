@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["finish", "record_attempt", "release_unknown"]
 
 # Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["Hub"]
 
 _OTHERS: Final = (Wake("jobs"), Wake("control"), Wake("finished"))
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jobrt._core.job import NewJob
     from jobrt._core.unique import UniqueKey
 
-__all__ = ["insert", "insert_joined", "join"]
 
 # Rows per statement. SQLite takes 32,766 parameters; beyond a hundred rows nothing is gained any more.
 _ROWS: Final = 128

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from datetime import datetime
 
-__all__ = ["open_sqlite"]
-
 
 @asynccontextmanager
 async def open_sqlite(

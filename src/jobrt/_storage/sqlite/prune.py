@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from jobrt._core.keep import PruneRule
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["prune", "remove"]
-
 
 def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
     """Delete what the rules let go, at most `limit` jobs; return how many."""

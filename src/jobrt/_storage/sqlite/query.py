@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jobrt._core.where import Where
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["count", "get", "query", "select", "states", "unfinished"]
 
 _FEW: Final = 10_000
 _ATTEMPTS_KEPT: Final = 100

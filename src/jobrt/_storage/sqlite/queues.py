@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jobrt._storage.sqlite.database import Database
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["SqliteQueues"]
 
 _Lane: TypeAlias = tuple[tuple[int, int, int | None, list[str]], tuple[int, int, int]]
 """Of one priority: the due jobs (available, retryable, the oldest's time, names), the later ones by state."""

@@ -14,19 +14,6 @@ from jobrt._storage.sqlite.states import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "FAR",
-    "LARGEST",
-    "SMALLEST",
-    "attempt_record",
-    "dumps",
-    "later",
-    "micros",
-    "moment",
-    "record",
-    "span",
-    "tags",
-]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

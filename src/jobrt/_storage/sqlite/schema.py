@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jobrt._storage.sqlite.database import Database
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["SqliteSchema", "migrate"]
 
 _MIGRATIONS: Final = load_migrations("jobrt._storage.sqlite")
 

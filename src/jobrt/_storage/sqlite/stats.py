@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["fold", "roll_up", "stats"]
 
 _HOUR: Final = 3_600_000_000
 _BY_THE_HOUR: Final = 400 * 24 * _HOUR

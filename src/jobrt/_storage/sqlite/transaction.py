@@ -13,7 +13,6 @@ from jobrt._storage.sql_files import load_statements
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["SQL", "Parameters", "Transaction"]
 
 SQL: Final = load_statements("jobrt._storage.sqlite")
 

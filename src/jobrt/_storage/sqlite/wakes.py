@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import Wake
     from jobrt._storage.sqlite.database import Database
 
-__all__ = ["SqliteWakes"]
 
 _POLL: Final = 0.02
 _IDLE_POLL: Final = 0.06

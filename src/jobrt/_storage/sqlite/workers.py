@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jobrt._storage.sqlite.database import Database
     from jobrt._storage.sqlite.transaction import Transaction
 
-__all__ = ["SqliteWorkers", "all_workers"]
 
 _PAGE: Final = 1000
 
