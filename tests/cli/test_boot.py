@@ -139,7 +139,7 @@ def test_an_application_that_broke_since_the_start_ends_the_parent(
     assert message in last
 
 
-def test_processes_that_were_up_are_always_restarted(shop: Path, start: Start) -> None:
+def test_processes_that_were_up_are_started_again_however_often_they_die(shop: Path, start: Start) -> None:
     """After a sixth death within half a minute, the parent waits ten seconds but does not give up."""
     parent = start("worker", "--processes", "2")
     up(parent)

@@ -95,7 +95,7 @@ def test_waiting_jobs_are_changed_by_id_and_by_filter(jobrt_command: Command) ->
     assert jobrt_command("update", "1").status == 2
 
 
-def test_each_refused_id_is_reported(jobrt_command: Command) -> None:
+def test_each_of_several_ids_gets_an_answer(jobrt_command: Command) -> None:
     """Valid jobs are changed. Each other id is reported in a line, and the exit status is 1."""
     jobrt_command("enqueue", "hello", "name=a")
     jobrt_command("enqueue", "hello", "name=b")
@@ -139,7 +139,7 @@ def test_cron_shows_the_next_tick_and_can_be_paused(jobrt_command: Command) -> N
     assert jobrt_command("cron", "pause", "weekly").err == "jobrt: there is no cron entry 'weekly'\n"
 
 
-def test_doctor_reports_why_nothing_runs(jobrt_command: Command) -> None:
+def test_doctor_says_why_nothing_runs(jobrt_command: Command) -> None:
     """Each finding is one line with the remedy. The exit status is 1 for scripts."""
     jobrt_command("enqueue", "fail")
     jobrt_command("queues", "pause", "mail")
@@ -199,7 +199,7 @@ def test_a_result_that_is_too_large_fails_the_attempt(jobrt_command: Command) ->
         (("cron", "pause", "weekly"), 1, "there is no cron entry 'weekly'"),
     ],
 )
-def test_invalid_input_is_reported_in_one_line(
+def test_bad_input_gets_one_clear_line_and_a_status(
     jobrt_command: Command, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
     """An error is one line that starts with ``jobrt:``, never a traceback."""

@@ -195,7 +195,7 @@ def test_without_a_wait_it_fails_immediately(down: Cluster, start: Start, proces
 
 @pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_ends_the_wait_immediately(down: Cluster, start: Start, processes: int) -> None:
+def test_sigterm_ends_the_wait_at_once(down: Cluster, start: Start, processes: int) -> None:
     """The worker exits with status 0 and prints nothing more."""
     worker = start("worker", "--wait", "3600", "--processes", str(processes))
     until(worker.stderr, "retrying for 3600 s")

@@ -89,7 +89,7 @@ def test_waiting_for_an_unserved_job_warns(
     assert waiting.returncode == 0
 
 
-def test_a_third_signal_exits_immediately(
+def test_a_third_signal_ends_the_process_whatever_it_does(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
     """A job that cannot be stopped stays executing until its lease expires."""

@@ -23,7 +23,7 @@ def jobrt_settings() -> Mapping[str, Any]:
     return {"jobs": [Echo], "queues": {"default": 2}}
 
 
-async def test_fixtures(
+async def test_an_app_and_a_client_and_events(
     jobrt_app: jobrt.App, jobrt_client: jobrt.Client, jobrt_events: list[Event], autojump_clock: MockClock
 ) -> None:
     """The fixtures share one in-memory app with `jobrt_settings`. Scheduled jobs run in virtual time."""
@@ -58,7 +58,7 @@ async def test_a_copy_has_no_settings() -> None:
             pass
 
 
-async def test_perform_runs_a_job_value() -> None:
+async def test_perform_runs_one_value_with_a_real_context() -> None:
     """`perform` returns what `run` returned, which may be a `Snooze`, and raises what `run` raised."""
 
     class Look(jobrt.Job):
