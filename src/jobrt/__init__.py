@@ -4,22 +4,22 @@
 
     cli · testing           the command line; tools for users' tests
     _demo · _bench · dashboard
-    _views                  what people are shown, as values and words
-    app                     App: settings; joins client and worker
-    _database               opens the storage, shares it, waits for it
+    _views                  values and words for the command line and the dashboard
+    app                     App: settings; connects client and worker
+    _database               settings of the database, and its open storage
     _runtime                Worker and its actors, Context
     _client                 Client, Handle                       blocking
     _storage                the contract, by roles · sqlite · postgres
-    _registry               Job: classes, options, names         events    what happened
+    _registry               Job: classes, options, names         events
     _core                   decisions: states, retry, uniqueness, filters, cron, limits
     _payload                Python values to JSON and back
-    _supervision            Supervisor                           _trio_psycopg   psycopg, driven by Trio
+    _supervision            Supervisor                           _trio_psycopg   psycopg for Trio
     backoff                 waits for BACKOFF
-    errors                  everything that is raised
-    _records                JobRecord, State: a job as the database holds it
+    errors                  all exceptions
+    _records                JobRecord, State
 
-Imports point down only. `jobrt.testing` and `jobrt.dashboard` are imported when somebody asks for them: most programs
-need neither.
+Imports point down only. `jobrt.testing` and `jobrt.dashboard` are imported at first use, because most programs need
+neither.
 """
 
 import importlib
@@ -124,7 +124,7 @@ __all__ = [
 ]
 
 _LATE = frozenset({"dashboard", "testing"})
-"""Modules that are not loaded with the package; the dashboard may not even be installed."""
+"""Modules that are imported at first use; the dashboard may not be installed."""
 
 if not TYPE_CHECKING:  # to type checkers, every name would exist
 

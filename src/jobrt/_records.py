@@ -1,6 +1,6 @@
-"""Records of jobs, as the database holds them.
+"""Records of jobs in the database.
 
-They stand below everything else in jobrt: errors carry them, and the state machine is about their states.
+This is the lowest layer, because errors have records as attributes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class State(StrEnum):
 
 
 class End(StrEnum):
-    """End of one attempt: how it came about."""
+    """Kind of end of an attempt."""
 
     FINISHED = "finished"
     FAILED = "failed"
@@ -43,7 +43,7 @@ class End(StrEnum):
 
 @attrs.frozen
 class Progress:
-    """Progress that a running job has reported: ``done`` of ``total``, in a unit of its own, and a note for people."""
+    """Progress that a running job reported: ``done`` of ``total`` in any unit, and a note for users."""
 
     done: float
     total: float | None = None
@@ -52,17 +52,17 @@ class Progress:
 
 @attrs.frozen
 class AttemptRecord:
-    """Record of one attempt that is over.
+    """Record of a finished attempt. Times are aware UTC datetimes.
 
     Args:
-        number: which attempt it was, from 1.
+        number: number of the attempt, from 1.
         end: how it ended.
-        started_at: when it began, an aware UTC datetime.
-        finished_at: when it ended, an aware UTC datetime.
-        worker: the id of the worker that ran it.
-        error_type: the name of the exception's class, if there was one.
-        message: the exception's text, or why the attempt was stopped.
-        traceback: the exception's traceback.
+        started_at: when it started.
+        finished_at: when it ended.
+        worker: id of the worker that ran it.
+        error_type: name of the exception's class; None without an exception.
+        message: text of the exception, or why the attempt was stopped.
+        traceback: traceback of the exception.
 
     """
 
@@ -78,30 +78,30 @@ class AttemptRecord:
 
 @attrs.frozen(kw_only=True)
 class JobRecord:
-    """Record of a job, as the database holds it. Times are aware UTC datetimes.
+    """Record of a job in the database. Times are aware UTC datetimes.
 
     Args:
-        id: the job's number in its database.
-        name: the name of its class.
-        queue: the name of its queue.
-        state: its state.
+        id: id of the job in its database.
+        name: name of the job class.
+        queue: name of the queue.
+        state: current state.
         priority: higher runs first.
-        attempt: how many attempts it has used, the running one included.
-        max_attempts: how many it has in total; None for no limit.
-        args: its payload, as JSON values.
-        metadata: what was given as ``metadata=``, as JSON values.
-        tags: what was given as ``tags=``.
-        context: why it exists, as given when it was enqueued.
+        attempt: number of attempts used, including a running one.
+        max_attempts: maximum number of attempts; None for no limit.
+        args: payload, as JSON values.
+        metadata: value of ``metadata=``, as JSON values.
+        tags: value of ``tags=``.
+        context: value of ``context=``: why the job exists.
         created_at: when it was enqueued.
-        schedule_at: when it is, or was, due.
-        started_at: when its latest attempt began.
+        schedule_at: when it is or was due.
+        started_at: when its latest attempt started.
         finished_at: when it became final.
-        worker: the id of the worker that runs it, or ran it last.
-        result: what its `run` returned, as a JSON value.
-        progress: what it reported last.
-        saved: its last checkpoint, as a JSON value.
-        cancel_reason: the text given with a request to cancel it.
-        attempts: the attempts that are over, oldest first; the newest hundred are kept.
+        worker: id of the worker that runs it or ran it last.
+        result: return value of `run`, as a JSON value.
+        progress: last reported progress.
+        saved: last checkpoint, as a JSON value.
+        cancel_reason: reason given with a cancel request.
+        attempts: finished attempts, oldest first, up to a hundred.
 
     """
 

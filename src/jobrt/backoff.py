@@ -27,7 +27,7 @@ Wait: TypeAlias = wait_base | Callable[[RetryCallState], float]
 """A tenacity wait: a function from the state of a call to seconds."""
 
 MAX_DELAY: Final = timedelta(days=3_650)
-"""Upper limit of any delay. tenacity's own limit, 146 thousand million years, does not fit into a datetime."""
+"""Upper limit of any delay. tenacity's own limit, 146 thousand million years, exceeds a datetime."""
 
 # Upper limit of the attempt number passed to tenacity. It computes base**attempt as an exact int; at 10**9 that
 # takes 125 MB.

@@ -1,7 +1,6 @@
-"""Events: what happened, as frozen records that a program can subscribe to.
+"""Events that a program can subscribe to, as frozen records.
 
-Events are public. jobrt's logs and the notices in the supervision tree are made of them; so can be metrics, traces and
-alerts::
+The logs of jobrt and the notices in the supervision tree are built from them. So can be metrics, traces and alerts::
 
     def on_event(event: jobrt.events.Event) -> None:
         if isinstance(event, jobrt.events.JobEnded) and event.state is jobrt.State.DISCARDED:
@@ -10,23 +9,22 @@ alerts::
     with app.events.subscribed(on_event):
         await app.run_worker()
 
-An event is emitted after what it reports, in the process where that happened: by the client that enqueued a job, by
-the worker that ran it. `jobrt.logs.log_event` is a subscriber that logs each event at the level that stands here.
+An event is emitted after what it reports, in the process where that happened. `jobrt.logs.log_event` is a subscriber
+that logs each event at the level in this table.
 
 ====================== ===================================================================== =====================
 Event                  Emitted when                                                          Log level
 ====================== ===================================================================== =====================
-`JobEnqueued`          a client's insert was committed; not for a transaction of the         DEBUG
-                       caller's
-`JobStarted`           an attempt begins                                                     DEBUG
+`JobEnqueued`          a client inserted jobs; not for inserts in the caller's transaction   DEBUG
+`JobStarted`           an attempt starts                                                     DEBUG
 `JobsClaimed`          a worker claimed jobs from a queue                                    DEBUG
 `JobEnded`             the outcome of an attempt was written                                 DEBUG, WARNING, ERROR
 `OutcomeRefused`       an outcome was refused, because another worker owns the job           WARNING
 `OutcomeLost`          an outcome cannot be written; the worker releases the job             ERROR
-`JobRescued`           a dead worker's job became due again, or ended for good               WARNING
+`JobRescued`           a job of a dead worker became due again, or final                     WARNING
 `JobStuck`             a job blocks the event loop, ignores its cancellation, or takes far   WARNING
                        longer than usual
-`JobCancelPhase`       a running job was asked to end, is still cleaning up, or is stuck     INFO
+`JobCancelPhase`       a running job was cancelled, is still cleaning up, or is stuck        INFO
 `QueueStalled`         a queue has due jobs and free slots, but its fetcher does not claim   ERROR
 `QueuePaused`          a worker learned that a queue was paused or resumed                   INFO
 `StorageDown`          the database became unavailable; once per outage                      ERROR
@@ -42,20 +40,20 @@ Event                  Emitted when                                             
 `NotifierDisconnected` the connection for wake-ups was lost; the worker polls                WARNING
 ====================== ===================================================================== =====================
 
-`JobEnded` is logged at DEBUG for a clean end, at ERROR for a job that is discarded, else at WARNING; `WorkerStopped` at
-WARNING if it has an error.
+`JobEnded` is logged at DEBUG for a clean end, at ERROR for a discarded job, and otherwise at WARNING. `WorkerStopped`
+is logged at WARNING if it has an error.
 
-The first three, and `JobEnded` with a clean end, are *routine*: every job causes them when all is well. A subscriber
-with ``routine=False`` does not get them.
+The first three, and `JobEnded` with a clean end, are *routine*: every successful job causes them. A subscriber with
+``routine=False`` does not get them.
 
-Fields that mean the same wherever they stand:
+Fields with the same meaning in all events:
 
-* ``id``, ``name``, ``queue``: the job's; ``ids``: those of several jobs, in input order.
-* ``attempt``: the attempt's number, from 1; ``lease``: the number of the claim. With the id it names an attempt.
-* ``end``: how the attempt ended; ``state``: the job's state after the event.
-* ``worker``: the worker's id.
+* ``id``, ``name``, ``queue``: those of the job; ``ids``: those of several jobs, in input order.
+* ``attempt``: number of the attempt, from 1; ``lease``: number of the claim. Id and lease identify an attempt.
+* ``end``: how the attempt ended; ``state``: state of the job after the event.
+* ``worker``: id of the worker.
 * ``seconds``, ``grace``, ``delay``: floats, in seconds.
-* ``error``: what went wrong, as text for people.
+* ``error``: description of the error for users.
 """
 
 from __future__ import annotations
@@ -108,9 +106,9 @@ class Event:
 
 @attrs.frozen
 class JobEnqueued(Event):
-    """Jobs of one name that a client inserted with one call.
+    """Jobs with the same name that a client inserted with one call.
 
-    ``duplicate`` is true if equal jobs were there already (`Unique`); the ids are then those jobs'.
+    ``duplicate`` is true if equal jobs already existed (`Unique`). Then the ids are those of the existing jobs.
     """
 
     name: str
@@ -121,7 +119,7 @@ class JobEnqueued(Event):
 
 @attrs.frozen
 class JobStarted(Event):
-    """Attempt that begins."""
+    """Attempt that starts."""
 
     id: int
     name: str
@@ -132,10 +130,10 @@ class JobStarted(Event):
 
 @attrs.frozen
 class JobEnded(Event):
-    """Attempt that is over and whose outcome is in the database.
+    """Finished attempt whose outcome is in the database.
 
-    ``seconds`` is how long `run` took. ``error_type`` is the name of the exception's class. ``message`` is its text, or
-    says why the attempt was stopped.
+    ``seconds`` is the run time. ``error_type`` is the name of the exception's class. ``message`` is its text, or why
+    the attempt was stopped.
     """
 
     id: int
@@ -151,9 +149,9 @@ class JobEnded(Event):
 
 @attrs.frozen
 class OutcomeLost(Event):
-    """Outcome that the database does not take, although it takes others; the job runs again.
+    """Outcome that the database refuses, although it accepts others; the job runs again.
 
-    ``end`` is None if the attempt never began.
+    ``end`` is None if the attempt never started.
     """
 
     id: int
@@ -175,7 +173,7 @@ class OutcomeRefused(Event):
 
 @attrs.frozen
 class JobRescued(Event):
-    """Job that was taken from a dead worker; it is due again or, as ``state`` says, ended for good."""
+    """Job of a dead worker that is due again or final, as ``state`` says."""
 
     id: int
     name: str
@@ -186,10 +184,10 @@ class JobRescued(Event):
 
 @attrs.frozen
 class JobStuck(Event):
-    """Running job that misbehaves; reported once per attempt and reason.
+    """Running job that blocks the event loop, ignores its cancellation or is slow; reported once per attempt.
 
-    ``why`` is ``"blocking"`` (the event loop), ``"uncancellable"`` or ``"slow"``. ``seconds`` is for how long: blocking
-    the loop, running on after its cancellation, or running at all. ``stack`` is where its code is, as a traceback.
+    ``why`` is ``"blocking"``, ``"uncancellable"`` or ``"slow"``, and ``seconds`` the time since the loop was blocked,
+    the job was cancelled, or it started. ``stack`` is a traceback of its code.
     """
 
     id: int
@@ -204,7 +202,7 @@ class JobCancelPhase(Event):
     """Progress of a cancel request for a running job.
 
     ``phase`` is ``"received"`` when its scope is cancelled, ``"cleaning"`` if it still runs half a second later, and
-    ``"stuck"`` if it still runs after five seconds. ``reason`` is the text given with the request.
+    ``"stuck"`` if it still runs after five seconds. ``reason`` is that of the request.
     """
 
     id: int
@@ -226,7 +224,7 @@ class JobsClaimed(Event):
 class QueueStalled(Event):
     """Queue with due jobs and free slots whose fetcher does not claim; the fetcher is restarted.
 
-    ``due`` is how many jobs are due, counted up to 1000; ``free`` is how many of the worker's slots are free.
+    ``due`` is the number of due jobs, counted up to 1000. ``free`` is the number of free slots of the worker.
     """
 
     queue: str
@@ -244,14 +242,14 @@ class QueuePaused(Event):
 
 @attrs.frozen
 class StorageDown(Event):
-    """Beginning of an outage: the database is unavailable, or takes no outcome at all."""
+    """Start of an outage: the database is unavailable, or accepts no outcome."""
 
     error: str
 
 
 @attrs.frozen
 class StorageUp(Event):
-    """End of an outage that took ``seconds``."""
+    """End of an outage that lasted ``seconds``."""
 
     seconds: float
 
@@ -270,7 +268,7 @@ class CronFired(Event):
 
 @attrs.frozen
 class CronFailed(Event):
-    """Cron entry ``name`` that cannot enqueue its job; the other entries go on."""
+    """Cron entry ``name`` that cannot enqueue its job; other entries continue."""
 
     name: str
     error: str
@@ -304,7 +302,7 @@ class WorkerStopping(Event):
 class WorkerStopped(Event):
     """Worker that has ended.
 
-    ``error`` is the first reason why it could not write all it had to; it is empty if there was none.
+    ``error`` is the first error for which it could not write everything, or empty.
     """
 
     worker: str
@@ -313,10 +311,7 @@ class WorkerStopped(Event):
 
 @attrs.frozen
 class WorkerFenced(Event):
-    """Worker that could not renew its lease in time and so cancelled its own jobs.
-
-    ``seconds`` is how long ago the lease was renewed last.
-    """
+    """Worker that could not renew its lease for ``seconds``, and so cancelled its own jobs."""
 
     worker: str
     seconds: float
@@ -324,10 +319,10 @@ class WorkerFenced(Event):
 
 @attrs.frozen
 class ActorRestarted(Event):
-    """Actor of a worker that failed and starts again in ``delay`` seconds.
+    """Actor of a worker that failed and restarts in ``delay`` seconds.
 
-    ``child`` is the actor's name, ``supervisor`` that of its supervisor. ``restarts`` counts its restarts within the
-    supervisor's period; it is 0 for an actor that failed too often and is set aside for the time of the delay.
+    ``child`` is the name of the actor, ``supervisor`` that of its supervisor. ``restarts`` counts its restarts within the
+    supervisor's period; it is 0 if the actor failed too often and is set aside until then.
     """
 
     supervisor: str
@@ -339,24 +334,24 @@ class ActorRestarted(Event):
 
 @attrs.frozen
 class NotifierDisconnected(Event):
-    """Worker that receives no wake-ups; it finds its jobs by polling."""
+    """Worker that gets no wake-ups and polls."""
 
     error: str
 
 
 Subscriber: TypeAlias = Callable[[Event], object]
-"""A function that is called with each event."""
+"""Function that is called with each event."""
 
 
 @attrs.define(eq=False)
 class EventBus:
-    """Distributor of events to the subscribers of an app: ``app.events``.
+    """Event bus of an app, ``app.events``: it passes events to the subscribers.
 
-    Subscribers are called in order, in the task and thread that emits. They must not block. The exception of a
-    subscriber is logged, and the others are still called: watching jobs must not break them.
+    Subscribers are called in order, in the task and thread that emits the event. They must not block. An exception
+    of a subscriber is logged, and the others are still called.
 
-    ``subscribers`` get every event, ``watchers`` all but the routine ones. To make routine events and the text for
-    them took a third of a no-op job's time; so ask for ``subscribers`` before making one.
+    ``subscribers`` get all events, ``watchers`` all except routine ones. Creating routine events took a third of the
+    time of an empty job. So check ``subscribers`` before you create one.
     """
 
     subscribers: tuple[Subscriber, ...] = ()
@@ -368,18 +363,12 @@ class EventBus:
         _deliver(self.watchers, event)
 
     def routine(self, event: Event) -> None:
-        """Emit a routine event: to the subscribers that want those."""
+        """Emit a routine event to the subscribers of routine events."""
         _deliver(self.subscribers, event)
 
     @contextmanager
     def subscribed(self, subscriber: Subscriber, *, routine: bool = True) -> Generator[None]:
-        """Call `subscriber` with each event, for the length of a ``with`` block.
-
-        Args:
-            subscriber: a function that does not block; what it returns is ignored.
-            routine: whether it gets routine events, too.
-
-        """
+        """Call `subscriber` with each event during a ``with`` block; `routine` includes routine events."""
         if routine:
             self.subscribers = (*self.subscribers, subscriber)
         else:
