@@ -51,7 +51,9 @@ def test_a_row_says_when_and_at_which_levels(name: str, when: str, levels: str) 
 @pytest.mark.parametrize("event", CLASSES, ids=lambda event: event.__name__)
 def test_an_event_is_a_frozen_record_that_says_what_it_is(event: type[events.Event]) -> None:
     """It cannot be changed, and its docstring explains each field that the module does not explain for all."""
-    common = set(re.findall(r"``(\w+)``", (events.__doc__ or "").partition("Fields that mean the same")[2]))
+    common = set(
+        re.findall(r"``(\w+)``", (events.__doc__ or "").partition("Fields with the same meaning")[2])
+    )
     assert event.__setattr__ is not object.__setattr__
     own = {field.name for field in attrs.fields(event)} - common
     text = inspect.getdoc(event) or ""

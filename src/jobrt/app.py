@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
@@ -315,11 +316,8 @@ class App:
     async def drain(self, queue: str | None = None) -> None:
         """Run a worker for a queue (by default all) until no job is due, and stop it."""
         async with trio.open_nursery() as nursery:
-            worker = await nursery.start(
-                lambda *, task_status: self.run_worker(
-                    queues=None if queue is None else [queue], task_status=task_status
-                )
-            )
+            queues = None if queue is None else [queue]
+            worker = await nursery.start(partial(self.run_worker, queues=queues))
             await worker.wait_idle()
             await worker.stop()
 

@@ -322,7 +322,7 @@ class ActorRestarted(Event):
     """Actor of a worker that failed and restarts in ``delay`` seconds.
 
     ``child`` is the name of the actor, ``supervisor`` that of its supervisor. ``restarts`` counts its restarts within
-    the supervisor's period; 0 if it failed too often and is set aside until then.
+    the supervisor's period; it is 0 if the actor failed too often and is set aside until then.
     """
 
     supervisor: str

@@ -107,6 +107,6 @@ def test_a_result_has_a_limit() -> None:
     assert len(encode_result("x" * (RESULT_LIMIT - 2))) == RESULT_LIMIT
     for value in ("x" * (RESULT_LIMIT - 1), "ä" * (RESULT_LIMIT // 2)):
         with pytest.raises(
-            InvalidResult, match=r"result: 262,14[56] bytes of JSON, but the limit is 262,144"
+            InvalidResult, match=r"result: 262,14[56] bytes of JSON, but at most 262,144 are allowed"
         ):
             encode_result(value)

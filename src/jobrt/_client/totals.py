@@ -98,13 +98,9 @@ def add_up(buckets: Iterable[Bucket], *, now: datetime) -> list[JobTotals]:
 
 def _sum(buckets: Iterable[Bucket]) -> Counts:
     found = list(buckets)
+    names = ("enqueued", "completed", "failed", "dead", "cancelled", "seconds")
     return Counts(
-        enqueued=sum(bucket.enqueued for bucket in found),
-        completed=sum(bucket.completed for bucket in found),
-        failed=sum(bucket.failed for bucket in found),
-        dead=sum(bucket.dead for bucket in found),
-        cancelled=sum(bucket.cancelled for bucket in found),
-        seconds=sum(bucket.seconds for bucket in found),
+        **{name: sum(getattr(bucket, name) for bucket in found) for name in names},
         histogram=tuple(
             map(sum, zip(*(bucket.histogram for bucket in found if bucket.histogram), strict=True))
         ),

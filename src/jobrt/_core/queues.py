@@ -57,12 +57,7 @@ class Queue:
 
 
 def as_queue(name: str, value: int | Queue) -> Queue:
-    """Return the settings for an item of ``queues={name: value}``.
-
-    Raises:
-        InvalidSetting: the value is neither a positive int nor a `Queue`; the message names the queue.
-
-    """
+    """Return the settings for an item of ``queues={name: value}``; raise `InvalidSetting`, with the name."""
     if isinstance(value, Queue):
         return value
     if isinstance(value, bool) or not isinstance(value, int):

@@ -105,8 +105,12 @@ def delay_for(
         problem = f"raised {_one_line(exception)}"
     else:
         seconds = seconds_of(value)
+        if seconds is not None and seconds > MAX_DELAY.total_seconds():
+            return Delay(
+                MAX_DELAY, f"BACKOFF of {record.name!r} is longer than ten years; ten years are used"
+            )
         if seconds is not None:
-            return _limited(seconds, name=record.name)
+            return Delay(timedelta(seconds=seconds))
         problem = f"returned {reprlib.repr(value)}, which is not a duration"
     default = default_delay(attempt, chance=chance)
     used = f"the default of {default.total_seconds():.3g} s is used"
@@ -126,12 +130,6 @@ def should_retry(predicate: RetryPredicate | None, *, attempt: int, error: BaseE
     except Exception as exception:  # noqa: BLE001  # as above
         warning = f"RETRY raised {_one_line(exception)}; the job is retried"
         return RetryDecision(retry=True, warning=warning)
-
-
-def _limited(seconds: float, *, name: str) -> Delay:
-    if seconds <= MAX_DELAY.total_seconds():
-        return Delay(timedelta(seconds=seconds))
-    return Delay(MAX_DELAY, f"BACKOFF of {name!r} is longer than ten years; ten years are used")
 
 
 def _one_line(exception: Exception) -> str:

@@ -153,7 +153,7 @@ def encode_result(value: Any) -> str:
     size = len(text) if text.isascii() else len(text.encode())
     if size > RESULT_LIMIT:
         raise InvalidResult(
-            f"result: {size:,} bytes of JSON, but the limit is {RESULT_LIMIT:,}; "
+            f"result: {size:,} bytes of JSON, but at most {RESULT_LIMIT:,} are allowed; "
             "store it elsewhere and return its location"
         )
     return text

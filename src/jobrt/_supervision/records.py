@@ -98,11 +98,6 @@ SupervisionEvent: TypeAlias = (
 )
 
 
-def end_event(supervisor: str, child: str, error: BaseException | None) -> SupervisionEvent:
-    """Return the event for the end of a task."""
-    return ChildStopped(supervisor, child) if error is None else ChildFailed(supervisor, child, error)
-
-
 def restart_event(
     supervisor: str, child: str, *, decision: Decision, recent_restarts: int, error: Exception | None
 ) -> SupervisionEvent | None:

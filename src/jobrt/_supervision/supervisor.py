@@ -50,11 +50,12 @@ from jobrt._supervision.decisions import (
     Strategy,
 )
 from jobrt._supervision.records import (
+    ChildFailed,
     ChildStarted,
+    ChildStopped,
     ChildStuck,
     SupervisionEvent,
     SupervisorStatistics,
-    end_event,
     restart_event,
 )
 from jobrt.backoff import CallState, Wait
@@ -404,7 +405,8 @@ class Supervisor:
         finally:  # the user's backoff may raise, but the end of the child is always reported
             if failure is not None:
                 child.record_error(decisions.describe(failure))
-            self._report(end_event(self.name, child.name, failure))
+            ended = (self.name, child.name)
+            self._report(ChildStopped(*ended) if failure is None else ChildFailed(*ended, failure))
         if failure is None and decision.consequence is not Consequence.NOTHING:
             child.record_error(RETURNED)
         recent = len(decision.slots[child.name].restarts_since(trio.current_time() - self.period))

@@ -31,8 +31,7 @@ _MIN_TIMEOUT: Final = 2  # seconds; as in libpq
 def describe(conninfo: str) -> str:
     """Return database, hosts and user of a conninfo for a message, without the password.
 
-    Raises:
-        psycopg.ProgrammingError: the conninfo is invalid.
+    Raises `psycopg.ProgrammingError` if the conninfo is invalid.
     """
     settings = _settings(conninfo_to_dict(conninfo))
     return address_label(
@@ -49,11 +48,7 @@ def address_label(database: str, user: str, *, host: str, port: str) -> str:
 
 
 def connect_timeout(params: ConnDict) -> float:
-    """Return the time limit for connecting to one address, in seconds.
-
-    Raises:
-        psycopg.ProgrammingError: the parameter is not an integer.
-    """
+    """Return the time limit for connecting to an address, in seconds; raise `psycopg.ProgrammingError` if invalid."""
     value = _settings(params).get("connect_timeout", "0")
     try:
         seconds = int(value)

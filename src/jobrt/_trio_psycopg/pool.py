@@ -367,11 +367,7 @@ class Pool:
 
 
 def place_of(conninfo: str) -> str:
-    """Return database, hosts and user of a conninfo for a message, without the password.
-
-    Raises:
-        StorageError: the conninfo is invalid.
-    """
+    """Return database, hosts and user of a conninfo for a message; raise `StorageError` if it is invalid."""
     try:
         return describe(conninfo)
     except psycopg.ProgrammingError as error:
