@@ -30,7 +30,7 @@ class Wakeup:
     Ringing never blocks. Hints that the waiter has not taken yet count as one.
     """
 
-    closed: bool = False
+    closed: trio.Event = attrs.Factory(trio.Event)
     _send: trio.MemorySendChannel[None] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[None] = attrs.field(init=False)
 
@@ -40,7 +40,7 @@ class Wakeup:
     def ring(self) -> None:
         """Wake the waiter, now or when it comes; do nothing once closed."""
         try:
-            if not self.closed:
+            if not self.closed.is_set():
                 self._send.send_nowait(None)
         except trio.WouldBlock:
             return
@@ -61,5 +61,5 @@ class Wakeup:
 
     def close(self) -> None:
         """Give no more hints: the waiter learns that this is the end."""
-        self.closed = True
+        self.closed.set()
         self._send.close()

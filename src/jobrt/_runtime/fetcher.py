@@ -6,8 +6,10 @@ claim, or the finding that the queue is paused.
 
 from __future__ import annotations
 
+from bisect import insort
 from contextlib import contextmanager
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, assert_never
 
 import attrs
@@ -31,10 +33,11 @@ from jobrt.errors import StorageError, StorageUnavailable
 from jobrt.events import JobsClaimed
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Generator, Iterator
 
     from jobrt._core.limits import Demand
-    from jobrt._runtime.messages import FetcherOrder, Returns, Settled, Work
+    from jobrt._runtime.messages import Batch, FetcherOrder, Returns, Settled, Work
     from jobrt._runtime.name_limits import QueueNames
     from jobrt._runtime.outage import Backoff
     from jobrt._runtime.outcomes import Outcomes, Settler
@@ -86,6 +89,7 @@ class Fetcher:
     ended: trio.Event = attrs.Factory(trio.Event)
     _large: Wakeup = attrs.Factory(Wakeup)
     _claims: dict[trio.CancelScope, Demand] = attrs.Factory(dict)
+    _closed: bool = False
     _looking: int = 0
     _look_ended: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _numbers: Iterator[int] = attrs.Factory(count)
@@ -132,16 +136,19 @@ class Fetcher:
                 pass
 
     async def _close(self) -> None:
-        """Claim no more: take back what has not begun, and tell the executors that nothing follows."""
+        """Take back what has not begun, and tell the executors that nothing follows."""
+        if self._closed:
+            return
         await self._withdraw(keep=0)
         while self._looking:
             await self._look_ended.park()
         self._return_unsent()
-        await self.channels.work.aclose()
+        self._closed = True
+        self.channels.work.close()
 
     async def _look(self) -> bool:
         """Look once; return whether it is worth claiming again at once."""
-        if self.channels.wake.closed:
+        if self.channels.wake.closed.is_set():
             return False
         self._looking += 1
         try:
@@ -179,12 +186,12 @@ class Fetcher:
                     self._accept(wanted, exchange)
         except StorageUnavailable as error:
             self.channels.wake.ring()  # whoever comes next reconciles what is unresolved
-            await self.backoff.wait(error)
+            await self.backoff.wait(error, until=self.channels.wake.closed)
             return True
         if exchange is None:  # given up at a stop, or to be tried again without the outcomes
             return not scope.cancelled_caught
         self.backoff.reset()
-        if self.ledger.paused or self.channels.wake.closed or self.claimant() != wanted.worker:
+        if self.ledger.paused or self.channels.wake.closed.is_set() or self.claimant() != wanted.worker:
             self._return_unsent()  # that has come about during the claim
         await self._send_unsent()
         if exchange.next_due is not None:
@@ -263,24 +270,14 @@ class Fetcher:
     # ------------------------------------------------------------------ executors
 
     async def _send_unsent(self) -> None:
-        """Hand claimed batches to the executors; a batch whose sending is cancelled is the next incarnation's."""
+        """Send claimed batches to the executors; the next incarnation sends those whose sending is cancelled."""
         unsent = self.ledger.unsent
         while unsent:
             batch = unsent.popleft()
             try:
                 self.channels.work.send_nowait(batch)
             except trio.WouldBlock:
-                unsent.appendleft(batch)
-                await self._send_first_unsent()
-
-    async def _send_first_unsent(self) -> None:
-        """Wait for room in the channel: the executors are down."""
-        batch = self.ledger.unsent.popleft()
-        try:
-            await self.channels.work.send(batch)
-        except BaseException:
-            self.ledger.unsent.appendleft(batch)
-            raise
+                await _send_or_put_back(batch, self.channels.work, unsent)
 
     def _return_unsent(self) -> None:
         """Give back claimed jobs that the executors have not got."""
@@ -356,3 +353,15 @@ class Fetcher:
         """Look once more for those who ask, when the last open job is settled: it may have left a job due."""
         if self._questions and self.ledger.idle:
             self.channels.wake.ring()
+
+
+async def _send_or_put_back(
+    batch: Batch, channel: trio.MemorySendChannel[Work], unsent: deque[Batch]
+) -> None:
+    """Wait for room in the channel: the executors are down."""
+    try:
+        await channel.send(batch)
+    except BaseException:
+        # Both claiming tasks may be cancelled here. The one with the later batch may be woken first.
+        insort(unsent, batch, key=attrgetter("number"))
+        raise

@@ -53,11 +53,13 @@ class Backoff:
     chance: Callable[[], float] = random.random
     failures: int = 0
 
-    async def wait(self, error: StorageError) -> None:
-        """Report the failure and sleep."""
+    async def wait(self, error: StorageError, *, until: trio.Event | None = None) -> None:
+        """Report the failure and sleep; end early when the event `until` is set."""
         self.outage.begin(error)
         self.failures += 1
-        await trio.sleep(_DELAY(CallState(attempt=self.failures, error=error, chance=self.chance)))
+        delay = _DELAY(CallState(attempt=self.failures, error=error, chance=self.chance))
+        with trio.move_on_after(delay):
+            await (trio.Event() if until is None else until).wait()
 
     def reset(self) -> None:
         """Note a success."""

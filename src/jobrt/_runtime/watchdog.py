@@ -158,7 +158,7 @@ class Watchdog:
         for name, queue in self.queues.items():
             ledger = queue.ledger
             cycles, since = self._cycles.get(name, (-1, now))
-            closed = queue.wake.closed
+            closed = queue.wake.closed.is_set()
             if cycles != ledger.cycles or ledger.paused or closed or ledger.held >= ledger.concurrency:
                 self._cycles[name] = ledger.cycles, now
             elif now - since > max(_STALLED_AT_LEAST, _STALLED_POLLS * ledger.settings.poll_interval):

@@ -75,7 +75,7 @@ class Worker:
     _grace: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _signed_off: trio.Event = attrs.Factory(trio.Event)
     _unsaid: str = ""
-    _tree_ended: bool = False
+    _tree_ended: trio.Event = attrs.Factory(trio.Event)
     _actors: Actors = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -133,6 +133,8 @@ class Worker:
     async def wait_idle(self) -> None:
         """Wait until this worker's queues have no due job that it could run, and all outcomes are written.
 
+        It also ends when the worker has stopped.
+
         Raises:
             StorageError: the storage takes no outcome at all, for a reason that waiting does not mend.
 
@@ -145,7 +147,12 @@ class Worker:
                 problem = await self._actors.completer.wait_ill()
                 nursery.cancel_scope.cancel()
 
+            async def watch_stop() -> None:
+                await self.stopped.wait()
+                nursery.cancel_scope.cancel()
+
             nursery.start_soon(watch_completer)
+            nursery.start_soon(watch_stop)
             await self._wait_until_all_idle()
             nursery.cancel_scope.cancel()
         if problem is not None:
@@ -161,6 +168,8 @@ class Worker:
             claimed = sum(answers)
 
     async def _ask_idle(self, queue: QueueActors) -> int:
+        if self.shutting_down.is_set():  # its fetcher may never receive another question
+            await self.stopped.wait()
         send, receive = trio.open_memory_channel[int](1)
         await queue.fetcher_orders.send(IdleQuestion(send))
         return await receive.receive()
@@ -218,7 +227,7 @@ class Worker:
             with trio.CancelScope(shield=True):
                 await self._actors.tree.run(task_status=task_status)
         finally:
-            self._tree_ended = True
+            self._tree_ended.set()
 
     async def _hurry_when_cancelled(self, scope: trio.CancelScope) -> None:
         """End the grace when the surrounding scope is cancelled while a stop is under way."""
@@ -237,8 +246,7 @@ class Worker:
         for queue in self.queues.values():
             queue.wake.close()
         async with trio.open_nursery() as nursery:
-            if self._tree_ended:
-                nursery.start_soon(self._actors.run_without_tree)
+            nursery.start_soon(self._run_without_tree)
             try:
                 await self._end_queues()
                 await self._sign_off()
@@ -246,6 +254,11 @@ class Worker:
                 self._signed_off.set()
                 self._actors.tree.stop()  # whatever went wrong before: nothing else would ever end it
             nursery.cancel_scope.cancel()
+
+    async def _run_without_tree(self) -> None:
+        """Run the actors on their own once the tree is gone: a `KeyboardInterrupt` in any of them ends it all."""
+        await self._tree_ended.wait()
+        await self._actors.run_without_tree()
 
     async def _end_queues(self) -> None:
         """Wait until every claimed job has come back, and cancel those that take longer than the grace."""
@@ -264,8 +277,8 @@ class Worker:
             while not queue.fetcher.ended.is_set():
                 with trio.move_on_after(_ACTOR_IS_DOWN) as waiting:
                     await queue.fetcher.ended.wait()
-                if waiting.cancelled_caught and not self._tree_ended:
-                    self._actors.restart_what_is_down(name)
+                if waiting.cancelled_caught and not self._tree_ended.is_set():
+                    self._actors.restart_queue(name)
 
     async def _order(self, order: ExecutorsOrder) -> None:
         for queue in self.queues.values():
@@ -283,6 +296,8 @@ class Worker:
 
     async def _write_outcomes(self) -> None:
         self._actors.completer.outcomes.arrived.close()
+        if not self._tree_ended.is_set():
+            self._actors.restart_completer()
         await self._actors.completer.ended.wait()
 
     async def _release(self, queue: str) -> None:
