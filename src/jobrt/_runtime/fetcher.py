@@ -321,8 +321,9 @@ class Fetcher:
 
     async def _receive_settled(self) -> None:
         async for message in self.channels.settled:
+            was_crowded = self.ledger.crowded
             self.ledger.settle(message.number, message.lost)
-            if message.lost:
+            if message.lost or was_crowded:
                 self.channels.wake.ring()
             self._look_again()
 
