@@ -1,4 +1,4 @@
-"""Outages: that the database cannot be used is a state of the worker, not a crash."""
+"""Outages of the database: a state of the worker, not a crash."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 _DELAY: Final = jittered(wait_exponential(multiplier=0.0375, max=3.75), relative=1 / 3)
-"""Up to 0.05 s after the first failure, doubling up to 5 s; never less than half of that, so that nobody spins."""
+"""Up to 0.05 s after the first failure, doubling up to 5 s, and never less than half of that."""
 
 
 @attrs.define(eq=False)
 class Outage:
-    """Whether the storage can be used, for the whole worker; its end and its beginning are one event each."""
+    """Whether the storage can be used, for the whole worker; begin and end are one event each."""
 
     emit: EventBus
     since: float | None = None
     error: str = ""
 
     def begin(self, error: StorageError) -> None:
-        """Note that a call failed because the storage is away, or takes nothing."""
+        """Note that a call failed because the storage cannot be used."""
         if self.since is None:
             self.since = trio.current_time()
             self.error = str(error)
