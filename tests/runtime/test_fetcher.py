@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from tests.runtime.test_fencing import Trouble, scene
 from tests.simulation.faulty import AppOn, Fault, FaultyStorage
 from trio.testing import MockClock
 
@@ -173,3 +174,25 @@ async def test_what_was_claimed_for_quick_jobs_is_given_back_when_slow_ones_foll
         await trio.sleep(4)
         assert executors.statistics().waiting < 10
         assert await here.client.count(where.state(State.EXECUTING)) < 30
+
+
+async def test_claims_go_on_when_the_outcomes_that_stopped_them_are_written(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """At once, not at the next poll."""
+    monkeypatch.setattr(ledger, "UNSETTLED_LIMIT", 3)
+    away = Trouble(frozenset({"exchange", "finish"}), Fault.REFUSED)
+    queues = {"default": jobrt.Queue(3, poll_interval=600)}
+    async with (
+        scene(away, [Quick], state=[], queues=queues) as here,
+        trio.open_nursery() as nursery,
+    ):
+        await here.client.enqueue_many([Quick(1.0) for _ in range(6)])
+        worker: jobrt.Worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(0.5)
+        away.on = True
+        await trio.sleep(10)
+        away.on = False
+        await trio.sleep(10)
+        assert await here.client.count(where.state(State.COMPLETED)) == 6
+        await worker.stop()

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from tests.runtime.test_fencing import scene
 from tests.simulation.faulty import Fault
 from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State
+from jobrt._runtime.channels import Channel
+from jobrt._runtime.completer import Completer
 from jobrt._runtime.executors import Executors
 from jobrt._runtime.fetcher import Fetcher
+from jobrt._runtime.ledger import Ledger
+from jobrt._runtime.messages import Batch
+from jobrt.events import ActorRestarted
 
 JOBS = 300
 
@@ -170,3 +177,64 @@ async def test_a_stop_ends_although_an_actor_is_down(
         assert trio.current_time() - began < 5
         records = await here.client.query()
     assert {(record.state, record.attempt) for record in records} == {(State.AVAILABLE, 0)}
+
+
+@pytest.mark.parametrize("actor", ["fetcher", "executors"])
+async def test_actors_that_are_restarted_while_they_stop_go_on_without_an_error(
+    actor: str, autojump_clock: MockClock
+) -> None:
+    """They find their channels closed, with a job still running."""
+    async with scene(lambda _name: None, [Count], state=[]) as here, trio.open_nursery() as nursery:
+        await here.client.enqueue(Count(5.0))
+        worker: jobrt.Worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(1)
+        worker.begin_stop(grace=10)
+        await trio.sleep(1)
+        worker.queues["default"].supervisor.restart_child(actor)
+        with trio.fail_after(10):
+            await worker.stopped.wait()
+        (record,) = await here.client.query()
+    assert record.state is (State.COMPLETED if actor == "fetcher" else State.AVAILABLE)
+    assert not [event for event in here.events if isinstance(event, ActorRestarted)]
+
+
+async def test_outcomes_are_written_at_a_stop_although_the_completer_is_set_aside(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A job that has ended does not run again."""
+    real = Completer.run
+    broken = False
+
+    async def run(self: Any, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        if broken:
+            raise _Bug
+        await real(self, task_status=task_status)
+
+    monkeypatch.setattr(Completer, "run", run)
+    async with scene(lambda _name: None, [Count], state=[]) as here, trio.open_nursery() as nursery:
+        await here.client.enqueue(Count(20.0))
+        worker: jobrt.Worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(1)
+        broken = True
+        worker._actors.tree.restart_child("completer")
+        await trio.sleep(15)
+        broken = False
+        await worker.stop(grace=10)
+        (record,) = await here.client.query()
+    assert record.state is State.COMPLETED
+
+
+async def test_batches_whose_sending_is_cancelled_keep_their_order() -> None:
+    """The executors tell by its number which batch they have not got."""
+    for _ in range(20):  # Trio wakes cancelled tasks in random order
+        channel = Channel[Any].open(0)
+        sender: Any = SimpleNamespace(
+            ledger=Ledger(jobrt.Queue(10)), channels=SimpleNamespace(work=channel.send)
+        )
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                sender.ledger.unsent.append(Batch(number, "worker", ()))
+                nursery.start_soon(Fetcher._send_unsent, sender)
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert [batch.number for batch in sender.ledger.unsent] == [0, 1, 2]

@@ -285,3 +285,61 @@ async def test_jobs_in_hand_of_a_stopped_worker_go_on_at_their_checkpoint_elsewh
         assert (await handle.wait()).state is State.COMPLETED
         await two.stop()
     assert seen == [("first", None), ("second", 5)]
+
+
+@pytest.mark.parametrize("moment", range(5))
+async def test_a_stop_does_not_wait_for_the_next_try_of_a_claim(
+    moment: int, autojump_clock: MockClock
+) -> None:
+    """When the database has been away for long, a claim is tried only every few seconds."""
+    away = Trouble(frozenset({"exchange", "finish", "beat", "changes", "lead", "unregister"}), Fault.REFUSED)
+    async with scene(away, [Sleep]) as here, trio.open_nursery() as nursery:
+        worker: jobrt.Worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(1)
+        away.on = True
+        await trio.sleep(20 + moment)
+        began = trio.current_time()
+        await worker.stop(grace=10)
+        assert trio.current_time() - began < 0.1
+
+
+async def test_an_interrupt_while_the_worker_stops_ends_it(autojump_clock: MockClock) -> None:
+    """What the other actors hold is given back, and outcomes are written, although the tree is gone."""
+
+    class Interrupted(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None:
+            await trio.sleep(3)
+            raise KeyboardInterrupt
+
+    async with scene(lambda _: None, [Sleep, Interrupted]) as here:
+        await here.client.enqueue_many([Sleep(), Sleep(2.5), Interrupted()])
+        with trio.fail_after(60), pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+            async with trio.open_nursery() as nursery:
+                worker = await nursery.start(here.app.run_worker)
+                await trio.sleep(1)
+                worker.begin_stop(grace=10)
+        assert await here.client.workers() == []
+        records = await here.client.query()
+    assert sorted(record.state for record in records) == ["available", "available", "completed"]
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_waiting_for_an_idle_worker_ends_with_the_worker(
+    running: bool, autojump_clock: MockClock
+) -> None:
+    """Whenever it was begun, and however often; the questions do not hold up the stop."""
+    queues = {"default": 1, "mail": 1}
+    async with scene(lambda _: None, [Sleep], queues=queues) as here, trio.open_nursery() as nursery:
+        worker: jobrt.Worker = await nursery.start(here.app.run_worker)
+        if running:
+            await here.client.enqueue(Sleep(30), queue="mail")
+        await trio.sleep(1)
+        nursery.start_soon(worker.wait_idle)
+        await trio.sleep(1)
+        with trio.fail_after(20):
+            worker.begin_stop(grace=5)
+            for _ in range(40):
+                with trio.move_on_after(0.1):
+                    await worker.wait_idle()
+            await worker.stopped.wait()
+            await worker.wait_idle()

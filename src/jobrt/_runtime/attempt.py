@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -15,7 +14,7 @@ from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.retry import delay_for, should_retry
 from jobrt._core.states import End, Transition
 from jobrt._registry import UndecodablePayload, encode_result
-from jobrt._runtime.context import Context, Services, record_of
+from jobrt._runtime.context import Context, Services, record_of, time_limit
 from jobrt._runtime.running import Running
 from jobrt.errors import InvalidJob, LeaseLost
 from jobrt.events import EventBus, JobStarted
@@ -26,12 +25,11 @@ if TYPE_CHECKING:
     from jobrt._core.job import Claimed
     from jobrt._registry import JobDefinition
 
+    Runner = Callable[[JobDefinition, Any, Context], Awaitable[Any]]
+
 
 _LAST_PROGRESS = 1.0
 """Seconds for writing the last progress of an attempt that has ended."""
-
-if TYPE_CHECKING:
-    Runner = Callable[[JobDefinition, Any, Context], Awaitable[Any]]
 
 
 @attrs.define(eq=False)
@@ -55,14 +53,14 @@ class AttemptRunner:
     async def run(self, running: Running) -> Outcome:
         """Run one attempt and return its outcome.
 
-        What this raises is on its way to a scope: a cancellation, alone or in a group with what came of it. If it was
-        that of the attempt's own scope, `stopped` gives the outcome; else `cut`.
+        It raises only on its way to a cancel scope: a cancellation, alone or in a group. After that of the attempt's
+        own scope, `stopped` returns the outcome; after any other, `cut`.
         """
         ctx = Context(running, self.services)
         definition = running.definition
         try:
             value = definition.decode(running.job.args)
-            limit = self._limit(running)
+            limit = time_limit(definition, running.job)
             if limit is not None:  # setting a deadline costs 6 µs, a quarter of what an attempt may cost
                 running.limited, running.scope.deadline = True, running.started + limit
         except UndecodablePayload as error:
@@ -90,16 +88,6 @@ class AttemptRunner:
         """Return the outcome of an attempt that somebody above it has ended: it is given back."""
         ended = classify(None, running.stop or Stop.SHUTDOWN, running.reason)
         return decide(running.job, ended, retry=True, delay=0.0)
-
-    def _limit(self, running: Running) -> float | None:
-        """Return the seconds that the attempt may take: the job's own, else its class's."""
-        if running.job.timeout is not None:
-            return running.job.timeout
-        limit = running.definition.timeout
-        if limit is None or isinstance(limit, (int, float)):
-            return limit
-        decided = limit(record_of(running.job))
-        return decided.total_seconds() if isinstance(decided, timedelta) else decided
 
     def _classify(self, running: Running, problem: BaseException | None) -> Ended:
         stop, reason = running.stop, running.reason

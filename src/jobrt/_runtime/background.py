@@ -1,4 +1,4 @@
-"""Lend attempts a nursery of the worker's: for delayed writes and for services that outlive one attempt."""
+"""Nursery of the worker for attempts: delayed writes, and services that outlive one attempt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Background:
-    """Own a nursery while the worker runs."""
+    """Owner of a nursery while the worker runs."""
 
     _nursery: trio.Nursery | None = None
 

@@ -1,4 +1,4 @@
-"""What actors talk through: memory channels, and wake-ups, which are hints that nobody waits to give."""
+"""Memory channels between actors, and wake-ups, which never block the sender."""
 
 from __future__ import annotations
 
@@ -19,18 +19,15 @@ class Channel(Generic[T]):
 
     @classmethod
     def open(cls, size: float) -> Channel[T]:
-        """Open a channel that holds so many messages that nobody has received yet."""
+        """Open a channel that buffers `size` messages."""
         return cls(*trio.open_memory_channel[T](size))
 
 
 @attrs.define(eq=False)
 class Wakeup:
-    """Memory channel of size one for hints to one waiter.
+    """Memory channel of size one that wakes one waiter; several rings before the waiter runs count as one."""
 
-    Ringing never blocks. Hints that the waiter has not taken yet count as one.
-    """
-
-    closed: bool = False
+    closed: trio.Event = attrs.Factory(trio.Event)
     _send: trio.MemorySendChannel[None] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[None] = attrs.field(init=False)
 
@@ -38,28 +35,28 @@ class Wakeup:
         self._send, self._receive = trio.open_memory_channel[None](1)
 
     def ring(self) -> None:
-        """Wake the waiter, now or when it comes; do nothing once closed."""
-        try:
-            if not self.closed:
+        """Wake the waiter, now or at its next wait; do nothing once closed."""
+        try:  # `suppress` would cost three calls, here and in `wait`
+            if not self.closed.is_set():
                 self._send.send_nowait(None)
         except trio.WouldBlock:
             return
 
     async def wait(self) -> None:
-        """Wait for a hint and take all there are.
+        """Wait for a ring and take all that are buffered.
 
         Raises:
-            trio.EndOfChannel: closed, and every hint was taken.
+            trio.EndOfChannel: closed, and every ring was taken.
 
         """
         await self._receive.receive()
-        try:  # two quick rings for a waiting task are two values: one is handed over, one is buffered
-            while True:
+        try:
+            while True:  # two quick rings for a waiting task are two values: one handed over, one buffered
                 self._receive.receive_nowait()
         except (trio.WouldBlock, trio.EndOfChannel):
             return
 
     def close(self) -> None:
-        """Give no more hints: the waiter learns that this is the end."""
-        self.closed = True
+        """End the channel; the waiter gets `trio.EndOfChannel`."""
+        self.closed.set()
         self._send.close()

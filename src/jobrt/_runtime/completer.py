@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from jobrt._core.attempts import unwritable
-from jobrt._core.job import JobRef
 from jobrt._core.retry import default_delay
 from jobrt._runtime.messages import OutcomeBatch, Report, Settled
 from jobrt.errors import StorageError, StorageUnavailable
@@ -18,6 +18,7 @@ from jobrt.errors import StorageError, StorageUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jobrt._core.job import JobRef
     from jobrt._runtime.outage import Backoff
     from jobrt._runtime.outcomes import Outcomes, Settler
     from jobrt._storage.contract import AttemptStore
@@ -29,14 +30,15 @@ _WINDOW = 0.005
 
 @attrs.define(eq=False, kw_only=True)
 class Completer:
-    """Write outcomes at once, or 5 ms after the last write; one write at a time.
+    """Actor that writes outcomes immediately, or 5 ms after its last write; one write at a time.
 
-    Nothing is dropped: while the storage is away outcomes stay here and in the channel, and fetchers claim no more.
+    No outcome is dropped. While the storage cannot be used, they stay here and in the channel, and fetchers stop
+    claiming.
 
-    When the storage refuses a batch with an error, each outcome is written by itself, so that the one at fault holds up
-    no other. That one is written as a failed attempt. If even that is refused while others are taken, it is lost:
-    nothing else would ever end it, and the worker could not stop. While *nothing* is taken it is the storage that
-    is ill, and all of them wait.
+    When the storage refuses a batch with an error, each outcome is written separately, so that one delays no other.
+    An outcome that is refused again is written as a failed attempt. If even that is refused while others are written,
+    it is lost: otherwise the job would never end and the worker could not stop. If *nothing* is written, the storage
+    is the cause, and all outcomes wait.
 
     At a stop ``outcomes.arrived`` is closed; ``ended`` is set when everything is written.
     """
@@ -46,21 +48,15 @@ class Completer:
     rejected: trio.MemoryReceiveChannel[OutcomeBatch]
     settler: Settler
     written: Callable[[], int]
-    """Returns how many outcomes the worker has settled, whoever wrote them."""
+    """Returns the number of outcomes that all writers of the worker have settled."""
     backoff: Backoff
     ended: trio.Event = attrs.Factory(trio.Event)
-    _in_hand: list[OutcomeBatch] = attrs.Factory(list)
-    _alone: list[_Alone] = attrs.Factory(list)
+    _batches: list[OutcomeBatch] = attrs.Factory(list)
+    _separate: list[_RejectedBatch] = attrs.Factory(list)
     _written_before: int | None = None
     _wrote_at: float = -math.inf
     _problem: StorageError | None = None
-    _ill: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
-
-    @property
-    def pending(self) -> int:
-        """How many outcomes wait here."""
-        waiting = [*self._in_hand, *(entry.batch for entry in self._alone)]
-        return sum(len(batch.reports) for batch in waiting)
+    _refusing: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write what no fetcher takes along, until cancelled."""
@@ -74,46 +70,44 @@ class Completer:
             self.ended.set()
             await trio.sleep_forever()
 
-    async def wait_ill(self) -> StorageError:
-        """Wait until the storage takes no outcome at all, and return the error."""
+    async def wait_refused(self) -> StorageError:
+        """Wait until the storage refuses every outcome, and return the error."""
         while self._problem is None:
-            await self._ill.park()
+            await self._refusing.park()
         return self._problem
 
     async def _write_all(self) -> None:
-        """Write until nothing waits."""
+        """Write until no outcome waits."""
         while True:
             self._receive_rejected()
-            if not self._in_hand and not self._alone and self.outcomes.empty:
+            if not self._batches and not self._separate and self.outcomes.empty:
                 return
-            # A checkpoint at least: the fetcher that has just got a free slot comes first, and takes them along.
+            # At least a checkpoint, so that a fetcher with a free slot runs first and writes them with its claim.
             await trio.sleep_until(self._wrote_at + _WINDOW)
-            self._in_hand = self._in_hand or self.outcomes.take()
-            if not self._in_hand and not self._alone:
+            self._batches = self._batches or self.outcomes.take()
+            if not self._batches and not self._separate:
                 continue
             self._wrote_at = trio.current_time()
             try:
                 await self._write_batches()
-                await self._write_alone()
+                await self._write_separately()
             except StorageUnavailable as error:
                 await self.backoff.wait(error)
-            except StorageError as error:  # it takes nothing at all; the next outcome may be another matter
+            except StorageError as error:  # it refuses everything; a later outcome may be accepted
                 self._problem = error
-                self._ill.unpark_all()
+                self._refusing.unpark_all()
                 await self.backoff.wait(error)
             else:
                 self._problem = None
 
     def _receive_rejected(self) -> None:
-        try:
+        with suppress(trio.WouldBlock):
             while True:
-                self._alone.append(_Alone(self.rejected.receive_nowait()))
-        except trio.WouldBlock:
-            return
+                self._separate.append(_RejectedBatch(self.rejected.receive_nowait()))
 
     async def _write_batches(self) -> None:
-        """Write the batches in hand together."""
-        batches = self._in_hand
+        """Write the current batches together."""
+        batches = self._batches
         if not batches:
             return
         outcomes = [report.outcome for batch in batches for report in batch.reports]
@@ -122,21 +116,21 @@ class Completer:
         except StorageUnavailable:
             raise
         except StorageError:
-            self._in_hand = []
-            self._alone += map(_Alone, batches)
+            self._batches = []
+            self._separate += map(_RejectedBatch, batches)
             return
-        self._in_hand = []
+        self._batches = []
         self.backoff.reset()
         self.settler.settle(batches, refused)
 
-    async def _write_alone(self) -> None:
-        """Write each outcome of refused batches by itself, and settle what is to become of those that cannot be."""
-        if not self._alone:
+    async def _write_separately(self) -> None:
+        """Write each outcome of refused batches separately; give up those that cannot be written."""
+        if not self._separate:
             return
         if self._written_before is None:
             self._written_before = self.written()
         problem: StorageError | None = None
-        for entry in list(self._alone):
+        for entry in list(self._separate):
             problem = await self._write_each(entry) or problem
             self._settle_if_done(entry)
         if problem is None:
@@ -144,23 +138,23 @@ class Completer:
             return
         if self.written() == self._written_before:
             raise problem
-        for entry in list(self._alone):
+        for entry in list(self._separate):
             entry.lose(self.settler)
             self._settle_if_done(entry)
 
-    async def _write_each(self, entry: _Alone) -> StorageError | None:
-        """Write the outcomes of a batch one by one; return an error of one that is not taken in any form."""
+    async def _write_each(self, entry: _RejectedBatch) -> StorageError | None:
+        """Write the outcomes of a batch separately; return an error of one that is refused in any form."""
         problem: StorageError | None = None
         for report in list(entry.waiting):
-            error = await self._write_one(report)
+            error = await self._write_report(report)
             if error is None:
                 entry.waiting.remove(report)
             else:
-                entry.errors[JobRef(report.job.id, report.job.lease)] = problem = error
+                entry.errors[report.ref] = problem = error
         return problem
 
-    async def _write_one(self, report: Report) -> StorageError | None:
-        """Write one outcome, else that it could not be written; return the error if neither is possible."""
+    async def _write_report(self, report: Report) -> StorageError | None:
+        """Write an outcome, or else a failed attempt in its place; return the error if both are refused."""
         outcome, job, seconds = report
         problem: StorageError | None = None
         for _ in range(2):
@@ -178,17 +172,17 @@ class Completer:
                 return None
         return problem
 
-    def _settle_if_done(self, entry: _Alone) -> None:
+    def _settle_if_done(self, entry: _RejectedBatch) -> None:
         if not entry.waiting:
-            self._alone.remove(entry)
+            self._separate.remove(entry)
             self.settler.settled[entry.batch.queue].send_nowait(
                 Settled(entry.batch.number, tuple(entry.lost))
             )
 
 
 @attrs.define(eq=False)
-class _Alone:
-    """Batch whose outcomes are written one by one."""
+class _RejectedBatch:
+    """Batch whose outcomes are written separately."""
 
     batch: OutcomeBatch
     waiting: list[Report] = attrs.field(init=False)
@@ -199,12 +193,8 @@ class _Alone:
         self.waiting = list(self.batch.reports)
 
     def lose(self, settler: Settler) -> None:
-        """Give up what is not taken in any form: its job is claimed again."""
-        for report in self.waiting:
-            ref = JobRef(report.job.id, report.job.lease)
-            if ref in self.errors:
-                settler.lose(report, self.errors[ref])
-                self.lost.append(ref)
-        self.waiting = [
-            report for report in self.waiting if JobRef(report.job.id, report.job.lease) not in self.lost
-        ]
+        """Give up the outcomes that are refused in any form; their jobs are claimed again."""
+        for report in [report for report in self.waiting if report.ref in self.errors]:
+            settler.lose(report, self.errors[report.ref])
+            self.lost.append(report.ref)
+            self.waiting.remove(report)

@@ -1,9 +1,10 @@
-"""Give a running job what it may ask for: `Context`, the `ctx` of `run(self, ctx)`."""
+"""`Context`, the `ctx` of `run(self, ctx)`: what an attempt may read and write."""
 
 from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import attrs
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from jobrt._client import Client, Handle
     from jobrt._core.job import Claimed
-    from jobrt._registry import Enqueueable, EnqueueKeywords, JsonT, ResultT, Verdict
+    from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
     from jobrt._runtime.running import Running
     from jobrt._storage.contract import AttemptStore
 
@@ -31,7 +32,7 @@ _PROGRESS_INTERVAL = 0.5
 
 @attrs.frozen
 class Services:
-    """What a worker lends each attempt: the app's state, writes to the database, a client, the shutdown event."""
+    """Services of a worker for its attempts: state, database writes, a client, the shutdown event."""
 
     state: Any
     attempts: AttemptStore
@@ -63,9 +64,18 @@ def record_of(job: Claimed) -> JobRecord:
     )
 
 
+def time_limit(definition: JobDefinition, job: Claimed) -> float | None:
+    """Return the seconds that an attempt may take: the job's own limit, else that of its class."""
+    if job.timeout is not None:
+        return job.timeout
+    limit = definition.timeout
+    decided = limit(record_of(job)) if callable(limit) else limit
+    return decided.total_seconds() if isinstance(decided, timedelta) else decided
+
+
 @attrs.define(eq=False)
 class Step:
-    """A named step of a job: do the work if `todo`, and set `value` to what later attempts shall find."""
+    """Named step of a job: do the work if `todo`, and set `value` for later attempts."""
 
     name: str
     todo: bool
@@ -74,9 +84,9 @@ class Step:
 
 @attrs.define(eq=False)
 class Context:
-    """What one attempt may ask for and tell.
+    """Context of one attempt: the stored job, the app's state, and writes about the attempt.
 
-    Everything that writes is fenced by the attempt's lease and raises `LeaseLost` when another worker owns the job.
+    All writes are fenced by the attempt's lease and raise `LeaseLost` when another worker owns the job.
     """
 
     _running: Running
@@ -157,7 +167,7 @@ class Context:
         self._saved = value
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Say how far the job is. Written at most twice a second, the newest value; costs nothing in between.
+        """Report how far the job is. Written at most twice a second, the newest value; costs nothing in between.
 
         May be called from a thread that Trio started. A write that fails because the database is away is skipped.
         """
@@ -176,7 +186,7 @@ class Context:
 
     @property
     def progress_due(self) -> bool:
-        """Say whether the newest progress has not been written yet."""
+        """Whether the newest progress has not been written yet."""
         return self._progress_due
 
     async def flush_progress(self) -> None:
@@ -186,7 +196,7 @@ class Context:
         self._progress_due = False
         self._progress_at = trio.current_time()
         text = json.dumps(attrs.asdict(self._progress))
-        with suppress(StorageError):  # progress is for people; the next one says more
+        with suppress(StorageError):  # progress is only for people; the next value replaces it
             await self._services.attempts.save(self._running.ref, progress=text)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Actor that learns what operators want and tells the queues."""
+"""Actor that reads the requests of operators and sends them to the queues."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class QueueControl:
-    """What a queue was told last, and the channels to tell it; ``concurrency`` is the configured one.
+    """Order channels of one queue, and what was sent last; ``concurrency`` is the configured one.
 
-    The orders are whole states, so none is sent to an actor that has not taken the last one: it is sent at the next
-    look. The channels then always have room for the worker's own orders.
+    Orders carry whole states. So none is sent while an actor has not received its last one: the next poll sends it.
+    The channels therefore always have room for the worker's own orders.
     """
 
     name: str
@@ -37,8 +37,8 @@ class QueueControl:
     cancels: tuple[CancelRequest, ...] = ()
     sent: Settings | None = None
 
-    def tell(self, cancels: tuple[CancelRequest, ...], settings: Settings) -> None:
-        """Send what is new."""
+    def send(self, cancels: tuple[CancelRequest, ...], settings: Settings) -> None:
+        """Send the orders that are new."""
         if self.fetcher.statistics().current_buffer_used or self.executors.statistics().current_buffer_used:
             return
         if cancels or self.cancels:  # a job may have arrived since they were sent
@@ -52,9 +52,9 @@ class QueueControl:
 
 @attrs.define(eq=False, kw_only=True)
 class Control:
-    """Learn what operators want: cancelled jobs, paused and scaled queues. At once when woken, else by looking.
+    """Actor that reads cancel requests, paused and scaled queues: when woken, else by polling.
 
-    Looks at every `interval` while jobs run (only they can be cancelled); each heartbeat brings the same news.
+    It polls at every `interval` while jobs run, since only they can be cancelled. Each heartbeat brings the same.
     """
 
     workers: WorkerStore
@@ -68,7 +68,7 @@ class Control:
     emit: EventBus
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Look until cancelled."""
+        """Read changes until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive_news)
             task_status.started()
@@ -78,9 +78,9 @@ class Control:
                     await self.wake.wait()
                 if scope.cancelled_caught and not self.busy():
                     continue
-                await self._look()
+                await self._poll()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         try:
             self._apply(await self.workers.changes(self.identity.id))
         except StorageUnavailable as error:
@@ -94,7 +94,7 @@ class Control:
             self._apply(changes)
 
     def _apply(self, changes: Changes) -> None:
-        """Tell each queue what operators asked for."""
+        """Send each queue its cancel requests and settings."""
         wanted = {settings.name: settings for settings in changes.queues}
         for name, queue in self.queues.items():
             found = wanted.get(name)
@@ -106,4 +106,4 @@ class Control:
             if settings.paused != queue.paused:
                 queue.paused = settings.paused
                 self.emit(QueuePaused(name, settings.paused))
-            queue.tell(changes.cancels, settings)
+            queue.send(changes.cancels, settings)

@@ -1,4 +1,4 @@
-"""Fire cron entries: one job per tick over the whole cluster, however many workers tick."""
+"""Actor that fires cron entries: one job per tick in the whole cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import CronStore, SchemaStore
 
 
-_LOOK_AGAIN = 15.0
+_RELOAD_INTERVAL = 15.0
 """Seconds after which the entries are read again: they can be changed at run time, by other processes."""
 
 
@@ -30,7 +30,7 @@ def _entry(row: CronRow) -> CronEntry:
 
 
 async def declare(crons: CronStore, schema: SchemaStore, entries: Sequence[CronEntry]) -> None:
-    """Store the entries declared in code; what was changed at run time since stays as `reconcile` says."""
+    """Store the entries declared in code; `reconcile` decides which changes at run time are kept."""
     if not entries:
         return
     stored = {row.name: row for row in await crons.all()}
@@ -44,12 +44,11 @@ async def declare(crons: CronStore, schema: SchemaStore, entries: Sequence[CronE
 
 @attrs.define(eq=False)
 class CronActor:
-    """Sleep until the next tick of any entry, and enqueue its job.
+    """Actor that sleeps until the next tick of any entry, and enqueues its job.
 
-    Every worker does so; the storage's constraint lets one of them succeed per tick. Whether a tick is due is judged by
-    the storage's clock. An entry that fails is told about and tried again; the others go on. An entry whose
-    job this app does
-    not know is left to workers that do, and one that this app's code no longer declares to those whose code does.
+    Every worker does so; a constraint of the storage lets one of them succeed per tick. The storage's clock decides
+    whether a tick is due. An entry that fails is reported and tried again, and does not delay the others. Entries
+    whose job this app does not know, or that its code no longer declares, are left to other workers.
     """
 
     crons: CronStore
@@ -62,7 +61,7 @@ class CronActor:
     _names: frozenset[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._names = frozenset(one.name for one in self.declared)
+        self._names = frozenset(entry.name for entry in self.declared)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Fire ticks until cancelled."""
@@ -81,20 +80,20 @@ class CronActor:
             await trio.sleep(pause)
 
     async def _round(self) -> float:
-        """Fire what is due; return seconds until it is worth looking again."""
+        """Fire due ticks; return the seconds until the next round."""
         rows = await self.crons.all()
         if not rows:
-            return _LOOK_AGAIN
+            return _RELOAD_INTERVAL
         now = await self.schema.now()
         waits = [await self._fire_due(row, now) for row in rows]
-        return min(_LOOK_AGAIN, *waits)
+        return min(_RELOAD_INTERVAL, *waits)
 
     async def _fire_due(self, row: CronRow, now: datetime) -> float:
         try:
             entry = _entry(row)
             job = None if orphaned(entry, self._names) else self.make_job(entry)
             if job is None:
-                return _LOOK_AGAIN
+                return _RELOAD_INTERVAL
             due = ticks_due(entry, last=row.last_tick, now=now)
             for tick in due:
                 await self._fire(entry, tick, job)
@@ -102,10 +101,10 @@ class CronActor:
         except StorageUnavailable:
             raise
         except JobrtError as error:
-            self._tell_failure(row.name, error)
-            return _LOOK_AGAIN
+            self._report_failure(row.name, error)
+            return _RELOAD_INTERVAL
         self._failed.pop(row.name, None)
-        return _LOOK_AGAIN if upcoming is None else max(0.001, (upcoming - now).total_seconds())
+        return _RELOAD_INTERVAL if upcoming is None else max(0.001, (upcoming - now).total_seconds())
 
     async def _fire(self, entry: CronEntry, tick: datetime, job: NewJob) -> None:
         job_id = await self.crons.fire(
@@ -114,8 +113,8 @@ class CronActor:
         if job_id is not None:
             self.emit(CronFired(entry.name, tick.isoformat(), job_id))
 
-    def _tell_failure(self, name: str, error: JobrtError) -> None:
-        """Tell once for each new error, not at every look."""
+    def _report_failure(self, name: str, error: JobrtError) -> None:
+        """Report each new error once, not in every round."""
         text = f"{type(error).__name__}: {error}"
         if self._failed.get(name) != text:
             self._failed[name] = text

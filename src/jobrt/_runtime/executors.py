@@ -1,4 +1,4 @@
-"""Actor that runs the claimed jobs of one queue, so many at once."""
+"""Actor that runs the claimed jobs of one queue."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 
 _CHECKPOINT_EVERY = 32
-"""Attempts that may run in a row without letting others run: a quick job need not contain a checkpoint."""
+"""Attempts of one task without a checkpoint: a quick job need not contain any."""
 _RETURN_LIMIT = 256
-"""Outcomes that one message carries; about what ten executors end between two passes of Trio's scheduler."""
+"""Outcomes in one message: about as many as ten tasks end between two passes of Trio's scheduler."""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,11 +55,11 @@ class ExecutorsChannels:
 
 @attrs.define(eq=False, kw_only=True)
 class Executors:
-    """Up to ``concurrency`` long-lived tasks that share an inbox of claimed jobs.
+    """Actor of up to ``concurrency`` long-lived tasks that share an inbox of claimed jobs.
 
-    Tasks are started when there is more work than idle tasks, and end when the queue is scaled down. Each job comes
-    back to the fetcher once: ended, cut, unstarted, or written by its own transaction. What has not been sent yet
-    outlives a restart, the running attempts do not: each leaves its outcome when it is cut.
+    Tasks are started when there is more work than idle tasks, and end when the queue is scaled down. Each job goes
+    back to the fetcher once: ended, cut, unstarted, or written by its own transaction. Inbox and outbox survive a
+    restart. Running attempts do not: each leaves its outcome when it is cut.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Executors:
     _all_sent: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run jobs until the fetcher closes ``work`` and every job has come back, and then wait to be cancelled."""
+        """Run jobs until the fetcher closes ``work`` and all jobs have been returned, then sleep until cancelled."""
         self._tasks = 0
         try:
             async with trio.open_nursery() as self._nursery:
@@ -109,11 +109,11 @@ class Executors:
         while self._holds_something():
             await self._all_sent.park()
         self._closed = True
-        await self.channels.returns.aclose()
+        self.channels.returns.close()
 
     def statistics(self) -> ExecutorsStatistics:
-        """Return how things are now."""
-        running = tuple(self._running.values())
+        """Return a snapshot."""
+        running = self.running
         return ExecutorsStatistics(
             concurrency=self.concurrency,
             running=running,
@@ -129,11 +129,11 @@ class Executors:
         return tuple(self._running.values())
 
     async def _resume(self) -> None:
-        """Go on after a restart: the fetcher looks whether a job was lost with the last incarnation."""
-        reported = [report.job for report in (*self._outbox, *self._written)]
-        await self.channels.returns.send(Holding(self._last_batch, (*self._inbox, *reported)))
+        """Continue after a restart: tell the fetcher which jobs were not lost."""
         if self._worker != self.claimant():  # the lease was lost meanwhile
             self._take(Withdraw(0))
+        reported = [report.job for report in (*self._outbox, *self._written)]
+        await self.channels.returns.send(Holding(self._last_batch, (*self._inbox, *reported)))
         self._start_tasks()
 
     def _holds_something(self) -> bool:
@@ -145,7 +145,7 @@ class Executors:
     def _take(self, message: Work) -> None:
         match message:
             case Batch():
-                # First, so that a batch which is lost here is missed after the restart.
+                # First, so that a batch which a bug loses here is missing in `Holding`.
                 self._last_batch, self._worker = message.number, message.worker
                 self._accept(message)
             case Withdraw(keep):
@@ -155,7 +155,7 @@ class Executors:
                 assert_never(message)
 
     def _accept(self, batch: Batch) -> None:
-        """Take over claimed jobs; those that are no longer ours, or cancelled meanwhile, go back unstarted."""
+        """Take over claimed jobs; return those unstarted that are cancelled or whose lease is lost."""
         if batch.worker != self.claimant() or self._stopped:
             for job in batch.jobs:
                 self._return_unstarted(job)
@@ -170,7 +170,7 @@ class Executors:
             self._start_tasks()
 
     def _start_tasks(self) -> None:
-        """Start as many tasks as there are slots and jobs for."""
+        """Start a task for each waiting job while there are free slots."""
         nursery = self._nursery
         if nursery is None:
             return
@@ -179,7 +179,7 @@ class Executors:
             nursery.start_soon(self._execute, name=f"executor of {self.name}")
 
     def _withdraw_cancelled(self) -> None:
-        """Return jobs that an operator has cancelled before they began; the storage then ends them as cancelled."""
+        """Return jobs that an operator has cancelled before their start; the storage ends them as cancelled."""
         for job in [job for job in self._inbox if JobRef(job.id, job.lease) in self._cancels]:
             self._inbox.remove(job)
             self._return_unstarted(job)
@@ -192,7 +192,7 @@ class Executors:
         self._to_send.unpark()
 
     async def _send_returns(self) -> None:
-        """Send what has ended, in batches: all that ended since the last pass of Trio's scheduler."""
+        """Send the outbox, in batches: what has ended since the last pass of Trio's scheduler."""
         while True:
             while not self._outbox and not self._written:
                 await self._to_send.park()
@@ -205,7 +205,7 @@ class Executors:
                 self._sending = False
 
     def _send_now(self) -> None:
-        """Send what has ended without another task, if there is room; for an executor that has nothing else to do."""
+        """Send the outbox from an executor's own task, if there is room: it has nothing else to do."""
         if self._sending:
             return
         message = self._message()
@@ -230,21 +230,21 @@ class Executors:
 
     async def _receive_orders(self) -> None:
         async for order in self.channels.orders:
-            self._obey(order)
+            self._follow(order)
 
-    def _obey(self, order: ExecutorsOrder) -> None:
+    def _follow(self, order: ExecutorsOrder) -> None:
         match order:
             case Cancels(requests):
                 self._cancels = {request.ref: request.reason for request in requests}
                 self._cancel_requested()
             case Resize(concurrency):
                 self.concurrency = concurrency
-                self._idle.unpark_all()  # executors beyond a lower concurrency end
+                self._idle.unpark_all()  # tasks beyond a lower concurrency end
                 self._start_tasks()
             case Fence(worker, reason):
-                if worker == self._worker:  # else it comes late: the jobs of that id are gone
+                if worker == self._worker:  # otherwise the jobs of that id are gone already
                     self._cancel_all(Stop.LEASE_LOST, reason)
-                    self._take(Withdraw(0))  # if this is written before the rescue, no attempt is used up
+                    self._take(Withdraw(0))  # no attempt is used up if this is written before the rescue
             case StopAll(stop, reason):
                 self._stopped = True  # a batch may still be on its way
                 self._cancel_all(stop, reason)
@@ -255,7 +255,7 @@ class Executors:
                 assert_never(order)
 
     def _cancel_requested(self) -> None:
-        """Cancel what operators want cancelled."""
+        """Cancel the jobs for which there is a request."""
         for ref, reason in self._cancels.items():
             attempt = self._running.get(ref)
             if attempt is not None and attempt.cancel(Stop.OPERATOR, reason):
@@ -268,7 +268,7 @@ class Executors:
             attempt.cancel(stop, reason)
 
     def _abandon(self, reason: str) -> None:
-        """Report what runs as interrupted: the process exits before it ends."""
+        """Report running attempts as interrupted: the process exits before they end."""
         for attempt in self._running.values():
             if not attempt.abandoned:
                 attempt.abandoned = True
@@ -277,7 +277,7 @@ class Executors:
     # ------------------------------------------------------------------ executing
 
     async def _execute(self) -> None:
-        """Run jobs as they come."""
+        """Run jobs of the inbox until there are more tasks than `concurrency`."""
         clean = copy_context()
         try:
             while self._tasks <= self.concurrency:
@@ -289,9 +289,9 @@ class Executors:
             self._tasks -= 1
 
     async def _burst(self, clean: Context) -> None:
-        """Run one job after another in a cancel scope, until there is none or one of them was cancelled.
+        """Run one job after another in one cancel scope, until the inbox is empty or an attempt was cancelled.
 
-        A scope costs 6 µs, a quarter of what an attempt may cost, and one that was not cancelled is as good as new.
+        A scope costs 6 µs, a quarter of the budget of an attempt. One that was not cancelled can be used again.
         """
         attempt: Running | None = None
         problem: BaseException | None = None
@@ -299,7 +299,6 @@ class Executors:
             with trio.CancelScope() as scope:
                 in_a_row, now, cancelled = 0, trio.current_time(), False
                 while self._inbox and not cancelled:
-                    # From here on the attempt can be cancelled.
                     attempt = self.runner.begin(self._inbox.popleft(), scope=scope, now=now)
                     self._running[attempt.ref] = attempt
                     now = self._end(attempt, await self.runner.run(attempt))
@@ -323,9 +322,9 @@ class Executors:
             await _restore(clean)
 
     def _end(self, attempt: Running, outcome: Outcome) -> float:
-        """Report the outcome and return the time; the scope goes on to the next attempt.
+        """Report the outcome and return the time.
 
-        Inlined as far as it reads well: this and `_burst` run once for each job.
+        This and `_burst` run once for each job, so they contain what would otherwise be helpers.
         """
         job = attempt.job
         attempt.over = now = self.runner.now()
@@ -351,17 +350,17 @@ class Executors:
 
 
 async def _restore(clean: Context) -> None:
-    """Let others run, and go on with the context variables as they were.
+    """Restore the task's context variables, and let other tasks run.
 
-    What an attempt has set cannot be unset without its tokens, so the task goes on in a fresh copy of the context it
-    began with; Trio uses that from the next step on.
+    Variables that an attempt has set cannot be reset without its tokens. So the task continues in a copy of its first
+    context, which Trio uses from the next step on.
     """
     trio.lowlevel.current_task().context = clean.copy()
     await trio.lowlevel.checkpoint()
 
 
 def _from_above(error: BaseException) -> bool:
-    """Return whether somebody above is being cancelled, or the program ends: that is not ours to swallow."""
+    """Return whether an outer scope is cancelled or the program ends; such an error must not be caught."""
     if isinstance(error, BaseExceptionGroup):
         return any(_from_above(inner) for inner in error.exceptions)
     return isinstance(error, (trio.Cancelled, KeyboardInterrupt, GeneratorExit))

@@ -1,13 +1,15 @@
 """Actor that claims jobs for one queue, writes outcomes along with its claims, and keeps the executors fed.
 
-What it knows is in its `Ledger`, which outlives a restart; what it decides are the ledger's methods. A *look* is one
-claim, or the finding that the queue is paused.
+Its state is in a `Ledger`, which survives a restart and makes the decisions. A *fetch* is one claim, or the finding
+that nothing may be claimed now.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from contextlib import contextmanager
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, assert_never
 
 import attrs
@@ -31,10 +33,11 @@ from jobrt.errors import StorageError, StorageUnavailable
 from jobrt.events import JobsClaimed
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Generator, Iterator
 
     from jobrt._core.limits import Demand
-    from jobrt._runtime.messages import FetcherOrder, Returns, Settled, Work
+    from jobrt._runtime.messages import Batch, FetcherOrder, Returns, Settled, Work
     from jobrt._runtime.name_limits import QueueNames
     from jobrt._runtime.outage import Backoff
     from jobrt._runtime.outcomes import Outcomes, Settler
@@ -53,24 +56,17 @@ class FetcherChannels:
     rejected: trio.MemorySendChannel[OutcomeBatch]
 
 
-@attrs.define
-class _Question:
-    """Question whether the queue is idle; a look counts once it began after this one's number."""
-
-    reply: trio.MemorySendChannel[int]
-    after: int
-
-
 @attrs.define(eq=False, kw_only=True)
 class Fetcher:
-    """Claim when woken, while there is room; hand batches to the executors; settle what was written along.
+    """Actor that claims when woken, while there is room, and sends batches to the executors.
 
-    One claim is under way at a time; at load, when a large one would not fill what is to be held, two: the database
-    works on one while the other's jobs travel. A claim whose reply was lost may have been committed: before the next
-    one, alone, the storage is told which claims are known, and gives the others back.
+    One claim runs at a time. Under load there are two, when a single large claim cannot fill the prefetch: the
+    database works on the second while the jobs of the first travel. A claim whose reply was lost may have been
+    committed. So before the next claim, with no other running, the storage gets the list of the known claims and
+    releases all others.
 
-    A stop travels by closing: ``wake`` is closed by the worker, ``work`` by this, ``returns`` by the executors; then
-    ``ended`` is set.
+    A stop travels by closing channels. The worker closes ``wake``, the fetcher ``work``, the executors ``returns``.
+    Then ``ended`` is set.
     """
 
     name: str
@@ -86,14 +82,16 @@ class Fetcher:
     ended: trio.Event = attrs.Factory(trio.Event)
     _large: Wakeup = attrs.Factory(Wakeup)
     _claims: dict[trio.CancelScope, Demand] = attrs.Factory(dict)
-    _looking: int = 0
-    _look_ended: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
+    _closed: bool = False
+    _fetching: int = 0
+    _fetch_ended: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _numbers: Iterator[int] = attrs.Factory(count)
-    _looks: int = 0
-    _questions: list[_Question] = attrs.Factory(list)
+    _fetches: int = 0
+    _questions: list[tuple[int, IdleQuestion]] = attrs.Factory(list)
+    """Questions whether the queue is idle, each with the number of the last fetch that began before it."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Claim until the worker closes ``wake``, wait until everything was returned, and then to be cancelled."""
+        """Claim until the worker closes ``wake``, wait until all jobs have come back, then sleep until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive_settled)
             nursery.start_soon(self._receive_orders)
@@ -101,7 +99,7 @@ class Fetcher:
             task_status.started()
             async with trio.open_nursery() as inner:
                 inner.start_soon(self._receive_returns)
-                await self._send_unsent()  # the last incarnation may have been cut here
+                await self._send_unsent()  # the previous incarnation may have been cancelled here
                 await self._claim_until_closed()
                 await self._close()
             nursery.cancel_scope.cancel()
@@ -119,44 +117,47 @@ class Fetcher:
                     await self.channels.wake.wait()
                 if poll.cancelled_caught:
                     await self._withdraw(keep=self.ledger.keep_at_poll(trio.current_time()))
-                while await self._look():
+                while await self._fetch():
                     pass
         except trio.EndOfChannel:
             return
 
     async def _claim_ahead(self) -> None:
-        """Have a second claim under way while the first is answered, as long as there is work for both."""
+        """Run a second claim beside the first, as long as there is work for both."""
         while True:
             await self._large.wait()
-            while self.ledger.wants_second_claim(trio.current_time()) and await self._look():
+            while self.ledger.wants_second_claim(trio.current_time()) and await self._fetch():
                 pass
 
     async def _close(self) -> None:
-        """Claim no more: take back what has not begun, and tell the executors that nothing follows."""
+        """Take back jobs that have not started, and close the channel to the executors."""
+        if self._closed:
+            return
         await self._withdraw(keep=0)
-        while self._looking:
-            await self._look_ended.park()
+        while self._fetching:
+            await self._fetch_ended.park()
         self._return_unsent()
-        await self.channels.work.aclose()
+        self._closed = True
+        self.channels.work.close()
 
-    async def _look(self) -> bool:
-        """Look once; return whether it is worth claiming again at once."""
-        if self.channels.wake.closed:
+    async def _fetch(self) -> bool:
+        """Claim once if possible; return whether to claim again immediately."""
+        if self.channels.wake.closed.is_set():
             return False
-        self._looking += 1
+        self._fetching += 1
         try:
             return await self._claim_if_possible()
         finally:
-            self._looking -= 1
-            self._look_ended.unpark_all()
+            self._fetching -= 1
+            self._fetch_ended.unpark_all()
 
     async def _claim_if_possible(self) -> bool:
-        self._looks += 1
-        look, was_idle = self._looks, self.ledger.idle
+        self._fetches += 1
+        number, was_idle = self._fetches, self.ledger.idle
         if self.ledger.paused:
             self.ledger.cycles += 1
             await self._withdraw(keep=0)
-            self._answer(look, idle=was_idle)
+            self._answer(number, idle=was_idle)
             return False
         worker = self.claimant()
         if worker is None or self.ledger.crowded:
@@ -165,12 +166,12 @@ class Fetcher:
         if wanted.limit > 0:  # before the claim: a slot that becomes free during it is not for this claim
             self.limits.note_claim(wanted)
         if wanted.empty:
-            self.ledger.cycles += 1  # for the watchdog: there is only nothing that may be claimed
-            self._answer(look, idle=was_idle and not self.names and not self.limits)
+            self.ledger.cycles += 1  # the watchdog sees that this actor is well: nothing may be claimed
+            self._answer(number, idle=was_idle and not self.names and not self.limits)
             return False
-        return await self._claim(wanted, look=look, was_idle=was_idle)
+        return await self._claim(wanted, number=number, was_idle=was_idle)
 
-    async def _claim(self, wanted: Demand, *, look: int, was_idle: bool) -> bool:
+    async def _claim(self, wanted: Demand, *, number: int, was_idle: bool) -> bool:
         exchange: Exchange | None = None
         try:
             with self._claiming(wanted) as scope:
@@ -178,19 +179,19 @@ class Fetcher:
                 if exchange is not None:
                     self._accept(wanted, exchange)
         except StorageUnavailable as error:
-            self.channels.wake.ring()  # whoever comes next reconciles what is unresolved
-            await self.backoff.wait(error)
+            self.channels.wake.ring()  # the next claim reconciles
+            await self.backoff.wait(error, until=self.channels.wake.closed)
             return True
-        if exchange is None:  # given up at a stop, or to be tried again without the outcomes
+        if exchange is None:  # cancelled at a stop, or to be tried again without the outcomes
             return not scope.cancelled_caught
         self.backoff.reset()
-        if self.ledger.paused or self.channels.wake.closed or self.claimant() != wanted.worker:
-            self._return_unsent()  # that has come about during the claim
+        if self.ledger.paused or self.channels.wake.closed.is_set() or self.claimant() != wanted.worker:
+            self._return_unsent()  # the state has changed during the claim
         await self._send_unsent()
         if exchange.next_due is not None:
             self.settler.announce(self.name, exchange.next_due)
-        self._answer(look, idle=was_idle and not exchange.jobs)
-        self._look_again()
+        self._answer(number, idle=was_idle and not exchange.jobs)
+        self._fetch_again()
         full = len(exchange.jobs) >= wanted.limit
         return full and self.ledger.wants_refill(trio.current_time())
 
@@ -206,7 +207,7 @@ class Fetcher:
 
     @contextmanager
     def _claiming(self, wanted: Demand) -> Generator[trio.CancelScope]:
-        """Count a claim in until its jobs were accepted, or it failed."""
+        """Count a claim until its jobs are accepted or it has failed."""
         self.limits.reserve(wanted)
         self.ledger.claiming += wanted.limit
         with trio.CancelScope() as scope:
@@ -217,10 +218,10 @@ class Fetcher:
                 del self._claims[scope]
                 self.ledger.claiming -= wanted.limit
                 self.limits.release(wanted)
-                self._look_ended.unpark_all()
+                self._fetch_ended.unpark_all()
 
     async def _exchange(self, wanted: Demand) -> Exchange | None:
-        """Claim, and write the outcomes that are there; return None if they were the reason why that failed."""
+        """Claim and write waiting outcomes; return None if the storage has refused both together."""
         if self.ledger.unresolved:
             await self._reconcile(wanted.worker)
         if wanted.limit == LARGEST_CLAIM and not wanted.clustered:
@@ -233,7 +234,7 @@ class Fetcher:
             self.ledger.unresolved += 1
             refused = isinstance(error, StorageError) and not isinstance(error, StorageUnavailable)
             for batch in batches:
-                if refused:  # one of them may be why, or the claim: the next one goes without outcomes
+                if refused:  # an outcome may be the cause, or the claim: try again without outcomes
                     self.channels.rejected.send_nowait(batch)
                 else:
                     self.outcomes.put(batch)
@@ -245,15 +246,15 @@ class Fetcher:
         return exchange
 
     async def _reconcile(self, worker: str) -> None:
-        """Have the storage give back what it holds for this worker and the worker does not know of."""
-        while len(self._claims) > 1:  # or the other claim's jobs would be given back as unknown
-            await self._look_ended.park()
+        """Have the storage release the jobs that it holds for this worker but the worker does not know."""
+        while len(self._claims) > 1:  # otherwise the other claim's jobs would be released as unknown
+            await self._fetch_ended.park()
         unresolved = self.ledger.unresolved
         await self.attempts.release_unknown(worker, self.name, self.ledger.known())
-        self.ledger.unresolved -= unresolved  # what came up meanwhile is for the next one
+        self.ledger.unresolved -= unresolved  # the next claim handles what has come up meanwhile
 
     def _accept(self, wanted: Demand, exchange: Exchange) -> None:
-        """Take over the jobs of a claim; without a checkpoint, so that they are never nobody's."""
+        """Take over the jobs of a claim, without a checkpoint, so that they always have an owner."""
         left_out = self.limits.note_claim(wanted, exchange.jobs)
         self.limits.take(exchange.jobs)
         self.ledger.accept(wanted, exchange.jobs, left_out=left_out, now=trio.current_time())
@@ -263,33 +264,23 @@ class Fetcher:
     # ------------------------------------------------------------------ executors
 
     async def _send_unsent(self) -> None:
-        """Hand claimed batches to the executors; a batch whose sending is cancelled is the next incarnation's."""
+        """Send claimed batches to the executors; the next incarnation sends those whose sending is cancelled."""
         unsent = self.ledger.unsent
         while unsent:
             batch = unsent.popleft()
             try:
                 self.channels.work.send_nowait(batch)
             except trio.WouldBlock:
-                unsent.appendleft(batch)
-                await self._send_first_unsent()
-
-    async def _send_first_unsent(self) -> None:
-        """Wait for room in the channel: the executors are down."""
-        batch = self.ledger.unsent.popleft()
-        try:
-            await self.channels.work.send(batch)
-        except BaseException:
-            self.ledger.unsent.appendleft(batch)
-            raise
+                await _send_or_put_back(batch, self.channels.work, unsent)
 
     def _return_unsent(self) -> None:
-        """Give back claimed jobs that the executors have not got."""
+        """Return claimed jobs that were not sent to the executors."""
         jobs = self.ledger.drop_unsent()
         if jobs:
             self._take_back(Returned(tuple(Report(unstarted(job), job, 0.0) for job in jobs), attempts=0))
 
     async def _withdraw(self, *, keep: int) -> None:
-        """Have the executors return the jobs that have not begun, except for the first `keep`."""
+        """Have the executors return the jobs that have not started, except for the first `keep`."""
         if self.ledger.held > keep:
             await self.channels.work.send(Withdraw(keep))
 
@@ -305,7 +296,7 @@ class Fetcher:
                     assert_never(message)
 
     def _take_back(self, message: Returned) -> None:
-        """Pass outcomes on to be written, and claim again if that is worth it."""
+        """Pass outcomes on to be written, and wake the claiming task if there is room for more."""
         batch = OutcomeBatch(self.name, next(self._numbers), message.reports) if message.reports else None
         self.ledger.take_back(batch, attempts=message.attempts)
         if message.written:
@@ -318,16 +309,17 @@ class Fetcher:
             self.outcomes.put(batch)
         if self.ledger.more and (limited or self.ledger.wants_refill(trio.current_time())):
             self.channels.wake.ring()
-        self._look_again()
+        self._fetch_again()
 
     # ------------------------------------------------------------------ orders and answers
 
     async def _receive_settled(self) -> None:
         async for message in self.channels.settled:
+            was_crowded = self.ledger.crowded
             self.ledger.settle(message.number, message.lost)
-            if message.lost:
+            if message.lost or was_crowded:
                 self.channels.wake.ring()
-            self._look_again()
+            self._fetch_again()
 
     async def _receive_orders(self) -> None:
         async for order in self.channels.orders:
@@ -335,8 +327,8 @@ class Fetcher:
                 case Settings():
                     self.ledger.apply(order)
                     self.channels.wake.ring()
-                case IdleQuestion(reply):
-                    self._questions.append(_Question(reply, self._looks))
+                case IdleQuestion():
+                    self._questions.append((self._fetches, order))
                     self.channels.wake.ring()
                 case CancelClaims(reason):
                     for scope in self._claims:
@@ -344,15 +336,28 @@ class Fetcher:
                 case _:
                     assert_never(order)
 
-    def _answer(self, look: int, *, idle: bool) -> None:
-        """Answer the questions asked before a look that found nothing while no job was open."""
+    def _answer(self, number: int, *, idle: bool) -> None:
+        """Answer the questions asked before a fetch that found nothing while no job was open."""
         if not idle:
             return
-        for question in [question for question in self._questions if question.after < look]:
-            question.reply.send_nowait(self.ledger.claimed)
-            self._questions.remove(question)
+        for after, question in self._questions:
+            if after < number:
+                question.reply.send_nowait(self.ledger.claimed)
+        self._questions = [entry for entry in self._questions if entry[0] >= number]
 
-    def _look_again(self) -> None:
-        """Look once more for those who ask, when the last open job is settled: it may have left a job due."""
+    def _fetch_again(self) -> None:
+        """Fetch for those who ask, when the last open job is settled: it may have left a due job."""
         if self._questions and self.ledger.idle:
             self.channels.wake.ring()
+
+
+async def _send_or_put_back(
+    batch: Batch, channel: trio.MemorySendChannel[Work], unsent: deque[Batch]
+) -> None:
+    """Wait for room in the channel: the executors are down."""
+    try:
+        await channel.send(batch)
+    except BaseException:
+        # Both claiming tasks may be cancelled here. The one with the later batch may be woken first.
+        insort(unsent, batch, key=attrgetter("number"))
+        raise

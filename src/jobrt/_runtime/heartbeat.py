@@ -1,7 +1,8 @@
-"""Actor that keeps the worker alive in the eyes of the others, and knows when it no longer is."""
+"""Actor that renews the worker's lease, and knows when it is lost."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
 
 
 _BEATS_PER_LEASE = 3
-_BREATH = 0.5
-"""Seconds between two beats, at least, however much there is to tell."""
+_SHORTEST_INTERVAL = 0.5
+"""Seconds between two beats at least, even when `beat_now` rings often."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Heartbeat:
-    """Renew the worker's lease three times per lease time; the last actor to stop.
+    """Actor that renews the worker's lease three times per lease time; the last one to stop.
 
-    The lease is trusted from *before* the last renewal that was answered, by the monotonic clock. When it has run
-    out, or the storage says that the worker is gone, the worker's jobs may already run elsewhere: a `Fence` has them
-    cancelled here, and the worker registers anew. Nothing is claimed in between.
+    By the monotonic clock, the lease runs from *before* the last renewal that was answered. When it has expired, or
+    the storage no longer knows the worker, the jobs may already run elsewhere. Then a `Fence` cancels them here, and
+    the worker registers under a new id. Nothing is claimed in between.
     """
 
     workers: WorkerStore
@@ -43,16 +44,21 @@ class Heartbeat:
     executors: Sequence[trio.MemorySendChannel[ExecutorsOrder]]
     fetchers: Sequence[Wakeup]
     news: trio.MemorySendChannel[Changes]
-    """Where what a beat brings goes: to `Control`, which looks by itself when this is full."""
+    """Channel to `Control` for the changes that a beat returns; they are dropped when it is full."""
     outage: Outage
     emit: EventBus
     beat_now: Wakeup
-    """Rung when people should learn at once what `info` returns."""
+    """Rung when operators should see a change of `info` immediately."""
     renewed: float = 0.0
     _registered: Wakeup = attrs.Factory(Wakeup)
 
     async def register(self) -> None:
-        """Make the worker known; raises `StorageUnavailable` if that is not possible now."""
+        """Register the worker under a new id.
+
+        Raises:
+            StorageUnavailable: the storage cannot be used now.
+
+        """
         began = trio.current_time()
         await self.workers.register(self.identity.renew(), lease=self.lease, info=self.info())
         self.renewed, self.identity.trusted = began, True
@@ -71,12 +77,12 @@ class Heartbeat:
                 if self.outage.since is not None:
                     await trio.sleep(interval / 5)
                     continue
-                await trio.sleep(min(_BREATH, interval))
-                with trio.move_on_after(interval - _BREATH):
+                await trio.sleep(min(_SHORTEST_INTERVAL, interval))
+                with trio.move_on_after(interval - _SHORTEST_INTERVAL):
                     await self.beat_now.wait()
 
     async def _guard(self) -> None:
-        """Fence when the lease runs out, whatever a beat waits for: to give up a silent connection takes seconds."""
+        """Fence when the lease expires, even while a beat waits for a silent connection."""
         while True:
             await trio.sleep_until(self.renewed + self.lease)
             if trio.current_time() >= self.renewed + self.lease:
@@ -85,7 +91,7 @@ class Heartbeat:
                 await self._registered.wait()
 
     async def _beat(self, limit: float) -> bool:
-        """Renew once, within `limit` seconds; say whether the storage knows us (or could not be asked)."""
+        """Renew once, within `limit` seconds; return False if the storage does not know the worker."""
         began = trio.current_time()
         changes = None
         try:
@@ -99,19 +105,14 @@ class Heartbeat:
             return True
         self.outage.over()
         if changes.known:
-            # A beat that was answered proves the lease from when it was asked for, if that was still in time.
+            # An answer proves the lease from the time of the request, if the lease had not expired by then.
             self.renewed = began if began <= self.renewed + self.lease else self.renewed
-            self._pass_on(changes)
+            with suppress(trio.WouldBlock):
+                self.news.send_nowait(changes)
         return changes.known
 
-    def _pass_on(self, changes: Changes) -> None:
-        try:
-            self.news.send_nowait(changes)
-        except trio.WouldBlock:
-            return
-
     async def _start_over(self) -> None:
-        """Cancel our own jobs and register under a new id, however long that takes."""
+        """Cancel the worker's jobs and register under a new id, however long that takes."""
         self._fence()
         while True:
             try:
@@ -121,20 +122,18 @@ class Heartbeat:
                 await trio.sleep(self.lease / 10)
             else:
                 self.outage.over()
-                for fetcher in self.fetchers:  # while the worker was nobody it claimed nothing
+                for fetcher in self.fetchers:  # without an id they have claimed nothing
                     fetcher.ring()
                 return
 
     def _fence(self) -> None:
-        """Cancel our own jobs, once."""
+        """Cancel the worker's jobs, once per lost lease."""
         if not self.identity.trusted:
             return
         self.identity.trusted = False
         late = trio.current_time() - self.renewed
         fence = Fence(self.identity.id, f"no heartbeat for {late:.1f} s, the lease is {self.lease:g} s")
         for executors in self.executors:
-            try:
+            with suppress(trio.WouldBlock):  # they are down, so nothing runs
                 executors.send_nowait(fence)
-            except trio.WouldBlock:  # they are down, so nothing runs
-                continue
         self.emit(WorkerFenced(self.identity.id, late))

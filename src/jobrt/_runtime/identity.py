@@ -20,15 +20,15 @@ class Identity:
     """Whether the storage knows the id and its lease has not run out."""
 
     def renew(self) -> str:
-        """Become somebody new: after a lost lease the old id's jobs belong to whoever rescues them."""
+        """Take a new id: after a lost lease the jobs of the old one belong to their rescuer."""
         self.id, self.trusted = self.make(), False
         return self.id
 
     def resign(self) -> None:
-        """Be nobody from now on: the heartbeat has ended."""
+        """Claim no more: the heartbeat has ended."""
         self.trusted = False
 
     @property
     def claimant(self) -> str | None:
-        """Return the id to claim jobs under; None while others would take them for a dead worker's."""
+        """Return the id to claim jobs under; None while the lease is not trusted."""
         return self.id if self.trusted else None

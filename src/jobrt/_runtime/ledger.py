@@ -1,4 +1,4 @@
-"""What a fetcher knows and decides: which claims are open, how much to claim, when to claim again.
+"""State and decisions of a fetcher: which claims are open, how much to claim, when to claim again.
 
 No clock, no Trio, no I/O: times are arguments.
 """
@@ -41,12 +41,12 @@ _BATCHES_ON_THE_WAY = 8
 
 @attrs.define(eq=False)
 class Ledger:
-    """State of one queue's fetcher; it outlives the fetcher's restarts.
+    """State of one queue's fetcher; it survives restarts of the fetcher.
 
-    A claimed job is *open* from the reply to its claim until its outcome is settled, wherever its message is. It is
-    *held* until the executors return it. ``more`` says that the database may hold due jobs for which the last claim
-    had no room. ``unresolved`` counts reasons to think that the database holds jobs for this worker of which it does
-    not know. ``cycles`` counts looks at the database, and those that had no room to look.
+    A claimed job is *open* from the reply to its claim until its outcome is settled. It is *held* until the executors
+    return it. ``more``: the database may have due jobs for which the last claim had no room. ``unresolved``: the
+    number of events after which the database may hold jobs for this worker that it does not know. ``cycles``: the
+    number of fetches, including those for which nothing could be claimed.
     """
 
     settings: Queue
@@ -90,32 +90,28 @@ class Ledger:
         elapsed, finished = now - self._measured_at, self.finished - self._measured
         if elapsed >= _SAMPLE_SECONDS or finished >= max(_SAMPLE_ATTEMPTS, self.concurrency):
             self._rate = finished / max(elapsed, _SAMPLE_SECONDS / 10)
-            self._restart_measuring(now)
+            self._measured_at, self._measured = now, self.finished
         return min(int(self._rate * _PREFETCH_WINDOW), _PREFETCH_LIMIT)
-
-    def _restart_measuring(self, now: float) -> None:
-        self._measured_at, self._measured = now, self.finished
 
     def room(self, now: float) -> int:
         """Return how many jobs more may be claimed now."""
         return self.concurrency + self.prefetch(now) - self.held - self.claiming
 
     def wants_refill(self, now: float) -> bool:
-        """Return whether half of the prefetched jobs are gone, and more may be had."""
+        """Return whether half of the prefetched jobs are gone and the database may have more."""
         return self.more and self.held - self.concurrency <= self.prefetch(now) // 2
 
     def wants_second_claim(self, now: float) -> bool:
-        """Return whether a second claim is worth it while a large one is under way.
+        """Return whether to run a second claim beside a large one.
 
-        Not while there are unresolved claims: they are reconciled when no other claim is under way.
+        Not while there are unresolved claims: they are reconciled when no other claim is running.
         """
         return self.more and not self.unresolved and self.room(now) >= LARGEST_CLAIM
 
     def keep_at_poll(self, now: float) -> int:
-        """Return how many jobs not begun to keep when nobody has woken the queue for a whole poll interval.
+        """Return how many unstarted jobs to keep after a poll interval without a wake-up.
 
-        The first jobs may have been quicker than those that followed them, or none ends any more: others may be free
-        for what is not wanted soon.
+        The first jobs may have been quicker than those after them. Other workers may have room for the rest.
         """
         keep = self.prefetch(now) if self.finished != self._finished_at_poll else 0
         self._finished_at_poll = self.finished
@@ -124,14 +120,14 @@ class Ledger:
     # ------------------------------------------------------------------ what happens to jobs
 
     def accept(self, demand: Demand, jobs: tuple[Claimed, ...], *, left_out: bool, now: float) -> None:
-        """Take over the jobs of a claim; the executors are to get them."""
+        """Take over the jobs of a claim as a batch to send."""
         had_nothing_to_do = not (self.more or self.held)
         self.more = len(jobs) >= demand.limit or demand.clustered or left_out
         self.cycles += 1
         if not jobs:
             return
-        if had_nothing_to_do:  # that time says nothing about how quick these will be
-            self._restart_measuring(now)
+        if had_nothing_to_do:  # the idle time says nothing about the rate
+            self._measured_at, self._measured = now, self.finished
         self._last_batch += 1
         batch = Batch(self._last_batch, demand.worker, jobs)
         self._recent.append(batch)
@@ -142,7 +138,7 @@ class Ledger:
             self._open[lease] = {job.id for job in jobs if job.lease == lease}
 
     def drop_unsent(self) -> list[Claimed]:
-        """Return the jobs of batches that the executors have not got, and are not to get."""
+        """Drop the batches that were not sent, and return their jobs."""
         jobs = [job for batch in self.unsent for job in batch.jobs]
         for batch in self.unsent:
             self._recent.remove(batch)
@@ -150,7 +146,7 @@ class Ledger:
         return jobs
 
     def take_back(self, batch: OutcomeBatch | None, *, attempts: int) -> None:
-        """Note a batch of outcomes that the executors returned, so many of them of ended attempts."""
+        """Note outcomes that the executors returned, of which `attempts` are of ended attempts."""
         self.finished += attempts
         if batch is not None:
             self.held -= len(batch.reports)
@@ -163,7 +159,7 @@ class Ledger:
         self._close([report.job for report in reports])
 
     def settle(self, number: int, lost: Sequence[JobRef] = ()) -> None:
-        """Note that a batch was written or refused; lost outcomes leave their jobs to be reconciled."""
+        """Note that a batch was written or refused; the jobs of lost outcomes are to be reconciled."""
         batch = self._returned.pop(number)
         self.unsettled -= len(batch.reports)
         self._close([report.job for report in batch.reports])
@@ -178,19 +174,19 @@ class Ledger:
                     del self._open[job.lease]
 
     def apply(self, settings: Settings) -> None:
-        """Take over what an operator has set."""
+        """Take over the settings of an operator."""
         self.paused, self.concurrency = settings.paused, settings.concurrency
 
     # ------------------------------------------------------------------ what is open
 
     def known(self) -> list[JobRef]:
-        """Return every claim that the worker knows of in this queue."""
+        """Return every open claim."""
         return [JobRef(job_id, lease) for lease, ids in self._open.items() for job_id in ids]
 
     def compare(self, holding: Holding) -> list[Claimed]:
-        """Return the jobs that restarted executors hold, or are about to.
+        """Return the jobs that restarted executors hold or will receive.
 
-        Jobs that were lost on the way between fetcher and executors are dropped: they are to be reconciled.
+        Open jobs that were lost between fetcher and executors are dropped and are to be reconciled.
         """
         late = [job for batch in self._recent if batch.number > holding.last_batch for job in batch.jobs]
         returned = [report.job for batch in self._returned.values() for report in batch.reports]

@@ -1,4 +1,4 @@
-"""Do what somebody has to do for all: rescue dead workers' jobs, prune finished ones."""
+"""Actor that rescues the jobs of dead workers and prunes finished jobs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ROLE = "maintenance"
 
 @attrs.define(eq=False)
 class Maintenance:
-    """Rescue and prune, on one worker at a time as a rule.
+    """Actor that rescues and prunes, normally on one worker at a time.
 
-    Leadership only saves work: a rescue and a pruning by two at once do no harm. Every call is bounded; a long
-    backlog is worked off in batches with checkpoints in between.
+    Leadership only saves work: two workers that rescue or prune at once do no harm. A long backlog is handled in
+    batches, with checkpoints between them.
     """
 
     workers: WorkerStore
@@ -43,7 +43,7 @@ class Maintenance:
     _pruned: float = float("-inf")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Look after the others until cancelled."""
+        """Rescue and prune until cancelled."""
         task_status.started()
         while True:
             try:

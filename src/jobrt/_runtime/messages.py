@@ -1,4 +1,4 @@
-"""What actors send each other: frozen values, a batch of jobs or outcomes in each.
+"""Messages between actors: frozen values, each with a batch of jobs or outcomes.
 
 ::
 
@@ -6,8 +6,8 @@
     executors ──returns──▶ fetcher   Returned · Holding
     control, heartbeat, worker ──orders──▶ executors        Cancels · Resize · Fence · StopAll · Abandon
     control, worker ──orders──▶ fetcher                     Settings · IdleQuestion · CancelClaims
-    fetcher ──outcomes──▶ whoever writes next               OutcomeBatch
-    whoever wrote ──settled──▶ fetcher of the queue         Settled
+    fetcher ──outcomes──▶ the next writer, of any queue     OutcomeBatch
+    writer ──settled──▶ fetcher of the queue                Settled
     fetchers, completer ──due──▶ scheduler                  Due
 
 Settings and cancels are whole states, not changes: the newest message makes those before it superfluous.
@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import attrs
 
+from jobrt._core.job import JobRef
+
 if TYPE_CHECKING:
     import trio
 
     from jobrt._core.attempts import Stop
-    from jobrt._core.job import Claimed, JobRef, Outcome
+    from jobrt._core.job import Claimed, Outcome
     from jobrt._storage.contract import CancelRequest
 
 
@@ -37,13 +39,15 @@ class Report(NamedTuple):
     job: Claimed
     seconds: float
 
-
-# ---------------------------------------------------------------------- work: fetcher to executors
+    @property
+    def ref(self) -> JobRef:
+        """The claim whose outcome this is."""
+        return JobRef(self.job.id, self.job.lease)
 
 
 @attrs.frozen
 class Batch:
-    """Jobs claimed in one go, under the worker id ``worker``; ``number`` grows by one with each batch."""
+    """Jobs of one claim by the worker id ``worker``; batches are numbered consecutively."""
 
     number: int
     worker: str
@@ -52,7 +56,7 @@ class Batch:
 
 @attrs.frozen
 class Withdraw:
-    """Request to return the jobs that have not begun, except for the first ``keep``."""
+    """Request to return the jobs that have not started, except for the first ``keep``."""
 
     keep: int
 
@@ -60,15 +64,12 @@ class Withdraw:
 Work: TypeAlias = Batch | Withdraw
 
 
-# ---------------------------------------------------------------------- returns: executors to fetcher
-
-
 @attrs.frozen
 class Returned:
     """Jobs that the executors no longer hold.
 
-    ``reports`` are to be written: ended attempts (``attempts`` of them), and jobs that were never begun.
-    ``written`` are outcomes that the job's own transaction has written.
+    ``reports`` are to be written: those of ended attempts (``attempts`` in number) and of unstarted jobs.
+    ``written`` were written by the job's own transaction.
     """
 
     reports: tuple[Report, ...]
@@ -78,16 +79,13 @@ class Returned:
 
 @attrs.frozen
 class Holding:
-    """What restarted executors hold: every job of batches up to ``last_batch`` that was not returned before."""
+    """Jobs that restarted executors hold: all jobs of batches up to ``last_batch`` that were not returned."""
 
     last_batch: int
     jobs: tuple[Claimed, ...]
 
 
 Returns: TypeAlias = Returned | Holding
-
-
-# ---------------------------------------------------------------------- orders
 
 
 @attrs.frozen
@@ -99,14 +97,14 @@ class Cancels:
 
 @attrs.frozen
 class Resize:
-    """How many jobs may run at once from now on."""
+    """New limit of jobs that run at once."""
 
     concurrency: int
 
 
 @attrs.frozen
 class Fence:
-    """The lease of the worker id ``worker`` is lost: its jobs may already run elsewhere."""
+    """Notice that the worker id ``worker`` has lost its lease: its jobs may already run elsewhere."""
 
     worker: str
     reason: str
@@ -122,7 +120,7 @@ class StopAll:
 
 @attrs.frozen
 class Abandon:
-    """The process exits at once: report running attempts as interrupted, although their code still runs."""
+    """Order to report running attempts as interrupted although their code still runs: the process exits."""
 
     reason: str
 
@@ -132,7 +130,7 @@ ExecutorsOrder: TypeAlias = Cancels | Resize | Fence | StopAll | Abandon
 
 @attrs.frozen
 class Settings:
-    """What an operator has set for the queue."""
+    """Settings of an operator for the queue."""
 
     paused: bool
     concurrency: int
@@ -140,9 +138,9 @@ class Settings:
 
 @attrs.frozen
 class IdleQuestion:
-    """Question when a look, begun after it came, finds no job while none is open.
+    """Question that is answered when the queue is idle: a later fetch finds no job while none is open.
 
-    The answer is how many jobs the queue has claimed in all.
+    The answer is the number of jobs that the queue has claimed so far.
     """
 
     reply: trio.MemorySendChannel[int]
@@ -150,7 +148,7 @@ class IdleQuestion:
 
 @attrs.frozen
 class CancelClaims:
-    """Order to give up claims under way: the worker stops, and the storage does not answer."""
+    """Order to cancel running claims: the worker stops and the storage does not answer."""
 
     reason: str
 
@@ -158,12 +156,9 @@ class CancelClaims:
 FetcherOrder: TypeAlias = Settings | IdleQuestion | CancelClaims
 
 
-# ---------------------------------------------------------------------- outcomes and due times
-
-
 @attrs.frozen
 class OutcomeBatch:
-    """Outcomes of one queue, written and settled together; ``number`` is the queue's own count."""
+    """Outcomes of one queue, written and settled together; each queue numbers its own batches."""
 
     queue: str
     number: int
@@ -172,7 +167,7 @@ class OutcomeBatch:
 
 @attrs.frozen
 class Settled:
-    """A batch whose outcomes were written or refused, except for the ``lost`` ones, which cannot be written."""
+    """Notice that a batch was written or refused, except for ``lost`` outcomes, which cannot be written."""
 
     number: int
     lost: tuple[JobRef, ...] = ()
@@ -180,7 +175,7 @@ class Settled:
 
 @attrs.frozen
 class Due:
-    """A job of the queue falls due in so many seconds."""
+    """Notice that a job of the queue becomes due in ``seconds``."""
 
     queue: str
     seconds: float

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 class NameLimits:
     """Slots of each job name that has a MAX_CONCURRENCY.
 
-    Its calls are synchronous, as those of `trio.CapacityLimiter`: between the check and the reservation there is no
-    checkpoint, so the limit is exact over all queues of the worker. Each queue's fetcher writes its own row.
+    The calls are synchronous, like those of `trio.CapacityLimiter`. Between check and reservation is no checkpoint, so
+    the limit is exact over all queues of the worker. Each queue's fetcher writes its own row.
     """
 
     limits: Mapping[str, int]
     rows: list[QueueNames] = attrs.Factory(list)
 
     def row(self, wake: Callable[[], None]) -> QueueNames:
-        """Add the row of a queue; `wake` is called when a slot becomes free that its last claim lacked."""
+        """Add the row of a queue; `wake` is called when a name that its last claim left out has a free slot."""
         self.rows.append(QueueNames(self, wake))
         return self.rows[-1]
 
@@ -53,10 +53,10 @@ class NameLimits:
 
 @attrs.define(eq=False)
 class QueueNames:
-    """Row of one queue: how many jobs of each limited name it holds, and how many its claims under way may bring.
+    """Counts of one queue: jobs of each limited name that it holds, and those that its running claims may return.
 
-    ``left_out`` are the names that its last claim could not ask for, or got as many of as it asked for: the database
-    may hold more of them.
+    ``left_out`` are the names of which the database may have more: the last claim could not ask for them, or got as
+    many as it asked for.
     """
 
     limits: NameLimits
@@ -69,11 +69,11 @@ class QueueNames:
         return bool(self.limits.limits)
 
     def reserve(self, demand: Demand) -> None:
-        """Count what a claim may bring while it is under way, so that no other queue asks for it."""
+        """Reserve the slots of a claim while it runs, so that no other queue asks for them."""
         self.reserved.update(dict(demand.capped))
 
     def release(self, demand: Demand) -> None:
-        """Undo the reservation of a claim that is over; its jobs are counted by `take`."""
+        """Release the reservation of a claim that has ended; `take` counts its jobs."""
         if demand.capped:
             self.reserved.subtract(dict(demand.capped))
             self.limits.freed([name for name, _ in demand.capped])
@@ -83,7 +83,7 @@ class QueueNames:
         self.held.update(job.name for job in jobs if job.name in self.limits.limits)
 
     def give(self, jobs: Iterable[Claimed]) -> bool:
-        """Count out jobs that no longer hold a slot; return whether any of them has a limit."""
+        """Free the slots of jobs that have come back; return whether there were any."""
         names = Counter(job.name for job in jobs if job.name in self.limits.limits)
         if names:
             self.held.subtract(names)
@@ -91,13 +91,13 @@ class QueueNames:
         return bool(names)
 
     def reset(self, jobs: Iterable[Claimed]) -> None:
-        """Count anew: these are the jobs that the queue holds."""
+        """Replace the counts: `jobs` are all jobs that the queue holds."""
         self.held.clear()
         self.take(jobs)
         self.limits.freed(self.limits.limits)
 
     def note_claim(self, demand: Demand, jobs: Iterable[Claimed] = ()) -> bool:
-        """Note which limited names a claim leaves out, or got in full; return whether there are any."""
+        """Update `left_out` for a claim and its jobs; return whether it has any names."""
         if not self:
             return False
         counts = Counter(job.name for job in jobs)

@@ -1,4 +1,4 @@
-"""What the watchdog reported lately, for the heartbeat to carry to people on other machines."""
+"""Recent reports of the watchdog, which the heartbeat stores for operators."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _SECONDS = 600.0
 _LIMIT = 20
 _FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
 _NOT_ITS_OWN = tuple(str(Path(file).parent) for file in (trio.__file__, __file__, os.__file__))
-"""Where nobody looks for what a job does: in Trio, in the actors that run it, in Python's library."""
+"""Directories that do not contain a job's own code: Trio, this package, Python's library."""
 
 
 @attrs.define(eq=False)
 class Notices:
-    """The watchdog's newest notices, one for each job (or queue) and reason; the heartbeat carries them."""
+    """Newest notices of the watchdog, one for each job (or queue) and reason."""
 
     emit: EventBus
     beat_now: Wakeup
     _kept: dict[tuple[str, int | str], tuple[float, Notice]] = attrs.Factory(dict)
 
     def observe(self, event: Event) -> None:
-        """Emit an event that people elsewhere should learn at once, too; remember it if it is the watchdog's."""
+        """Emit an event and send a heartbeat at once; keep it if it is a report of the watchdog."""
         self._note(event)
         self.beat_now.ring()
         self.emit(event)
@@ -52,7 +52,7 @@ class Notices:
             del self._kept[next(iter(self._kept))]
 
     def recent(self) -> tuple[Notice, ...]:
-        """Return them, the oldest first, each with the seconds since it was reported."""
+        """Return the notices, oldest first, each with the seconds since it was reported."""
         now = trio.current_time()
         return tuple(
             attrs.evolve(notice, ago=round(now - since, 1))

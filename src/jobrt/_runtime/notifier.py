@@ -1,4 +1,4 @@
-"""Actor that passes on the storage's wake-ups, and never trusts them."""
+"""Actor that passes on the storage's wake-ups."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False, kw_only=True)
 class Notifier:
-    """Listen on a connection of its own; whenever that (re)connects, wake everybody once.
+    """Actor that listens on a connection of its own, and wakes all queues whenever it (re)connects.
 
-    What was told while nobody listened is thereby looked for. Polling goes on in any case.
+    So wake-ups that were lost while it was disconnected do no harm. Polling continues in any case.
     """
 
     wakes: WakeSource

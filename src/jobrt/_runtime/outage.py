@@ -1,4 +1,4 @@
-"""Outages: that the database cannot be used is a state of the worker, not a crash."""
+"""Outages of the database: a state of the worker, not a crash."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 _DELAY: Final = jittered(wait_exponential(multiplier=0.0375, max=3.75), relative=1 / 3)
-"""Up to 0.05 s after the first failure, doubling up to 5 s; never less than half of that, so that nobody spins."""
+"""Up to 0.05 s after the first failure, doubling up to 5 s, and never less than half of that."""
 
 
 @attrs.define(eq=False)
 class Outage:
-    """Whether the storage can be used, for the whole worker; its end and its beginning are one event each."""
+    """Whether the storage can be used, for the whole worker; begin and end are one event each."""
 
     emit: EventBus
     since: float | None = None
     error: str = ""
 
     def begin(self, error: StorageError) -> None:
-        """Note that a call failed because the storage is away, or takes nothing."""
+        """Note that a call failed because the storage cannot be used."""
         if self.since is None:
             self.since = trio.current_time()
             self.error = str(error)
@@ -53,11 +53,13 @@ class Backoff:
     chance: Callable[[], float] = random.random
     failures: int = 0
 
-    async def wait(self, error: StorageError) -> None:
-        """Report the failure and sleep."""
+    async def wait(self, error: StorageError, *, until: trio.Event | None = None) -> None:
+        """Report the failure and sleep; end early when the event `until` is set."""
         self.outage.begin(error)
         self.failures += 1
-        await trio.sleep(_DELAY(CallState(attempt=self.failures, error=error, chance=self.chance)))
+        delay = _DELAY(CallState(attempt=self.failures, error=error, chance=self.chance))
+        with trio.move_on_after(delay):
+            await (trio.Event() if until is None else until).wait()
 
     def reset(self) -> None:
         """Note a success."""

@@ -1,14 +1,14 @@
-"""Outcomes on their way to the database: where they wait, and what follows when they were written."""
+"""Outcomes on their way to the database: the channel in which they wait, and what follows a write."""
 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from jobrt._core.job import JobRef
 from jobrt._core.states import EXECUTING_TO, End
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.messages import Due, OutcomeBatch, Settled
@@ -17,19 +17,20 @@ from jobrt.events import EventBus, JobEnded, OutcomeLost, OutcomeRefused
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from jobrt._core.job import JobRef
     from jobrt._runtime.messages import Report
 
 
 WRITE_LIMIT = 1000
-"""Outcomes that one write takes along; a batch that begins below it is taken whole."""
+"""Number of outcomes after which a write takes no further batch."""
 
 
 @attrs.define(eq=False)
 class Outcomes:
-    """Batches of outcomes that nobody is writing yet: a memory channel that whoever writes next receives from.
+    """Memory channel of outcome batches that wait for the next writer: a claiming fetcher or the completer.
 
-    A fetcher that claims takes them along; the completer writes what no fetcher takes. The channel has no limit,
-    since the end of a job that has run must not wait for room: fetchers stop claiming instead (`Ledger.crowded`).
+    The channel has no limit, because an ended job must not wait for room. Instead fetchers stop claiming
+    (`Ledger.crowded`).
     """
 
     arrived: Wakeup = attrs.Factory(Wakeup)
@@ -40,7 +41,7 @@ class Outcomes:
         self._send, self._receive = trio.open_memory_channel[OutcomeBatch](math.inf)
 
     def put(self, batch: OutcomeBatch) -> None:
-        """Have a batch written, now or after an outage."""
+        """Add a batch to be written."""
         self._send.send_nowait(batch)
         self.arrived.ring()
 
@@ -50,7 +51,7 @@ class Outcomes:
         return not self._receive.statistics().current_buffer_used
 
     def take(self) -> list[OutcomeBatch]:
-        """Receive about as many outcomes as one write should take; the writer settles them or puts them back."""
+        """Receive batches for one write; the writer settles them or puts them back."""
         batches: list[OutcomeBatch] = []
         count = 0
         try:
@@ -65,10 +66,7 @@ class Outcomes:
 
 @attrs.define(eq=False)
 class Settler:
-    """What one writer does about outcomes that it has written: events, due times, news for the queues' fetchers.
-
-    ``landed`` and ``refused`` count this writer's outcomes.
-    """
+    """Follow-up of one writer's writes: events, due times, `Settled` messages, and counts of outcomes."""
 
     emit: EventBus
     due: trio.MemorySendChannel[Due]
@@ -84,14 +82,14 @@ class Settler:
 
     def note(self, reports: Sequence[Report], refused: Collection[JobRef] = ()) -> None:
         """Count and report outcomes that were written, or refused because the lease was lost."""
-        own = {JobRef(report.job.id, report.job.lease) for report in reports} if refused else set[JobRef]()
+        own = {report.ref for report in reports} if refused else set()
         lost = own.intersection(refused)
         self.refused += len(lost)
         self.landed += len(reports) - len(lost)
         unusual = [report for report in reports if report.outcome.end is not End.FINISHED]
         for report in reports if lost or self.emit.subscribers else unusual:
-            self._tell(report, landed=not lost or JobRef(report.job.id, report.job.lease) not in lost)
-        # A retry or a snooze: nobody else knows when the queue has a job due again. The first one is enough.
+            self._emit_end(report, landed=not lost or report.ref not in lost)
+        # A retry or a snooze: no other actor knows when the job becomes due. The earliest time is enough.
         delays = [report.outcome.delay for report in unusual if report.outcome.delay]
         if delays:
             self.announce(reports[0].job.queue, min(delays))
@@ -102,15 +100,11 @@ class Settler:
         self.emit(OutcomeLost(job.id, job.name, job.lease, outcome.end, str(error)))
 
     def announce(self, queue: str, seconds: float) -> None:
-        """Tell the scheduler when a job of the queue falls due."""
-        try:
+        """Send the scheduler the time at which a job of the queue becomes due."""
+        with suppress(trio.WouldBlock):  # the scheduler is down: polling finds the job
             self.due.send_nowait(Due(queue, seconds))
-        except (
-            trio.WouldBlock
-        ):  # it is down; polling finds the job, and its next incarnation wakes every queue
-            return
 
-    def _tell(self, report: Report, *, landed: bool) -> None:
+    def _emit_end(self, report: Report, *, landed: bool) -> None:
         outcome, job, seconds = report
         end = outcome.end
         if end is None:
@@ -119,16 +113,5 @@ class Settler:
             self.emit(OutcomeRefused(job.id, job.name, job.lease, end))
             end = End.LEASE_LOST
         emit = self.emit.routine if end is End.FINISHED else self.emit
-        emit(
-            JobEnded(
-                job.id,
-                job.name,
-                job.queue,
-                job.attempt,
-                end,
-                EXECUTING_TO[outcome.event],
-                seconds,
-                outcome.error_type,
-                outcome.message,
-            )
-        )
+        state, error, text = EXECUTING_TO[outcome.event], outcome.error_type, outcome.message
+        emit(JobEnded(job.id, job.name, job.queue, job.attempt, end, state, seconds, error, text))

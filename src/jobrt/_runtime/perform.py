@@ -1,4 +1,4 @@
-"""Run one job here and now, without a worker: for tests, and for a stored payload that is to be run by hand."""
+"""Run a job without a worker: for tests, and for a stored payload by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobrt._core.job import NewJob
 from jobrt._core.limits import Demand
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._runtime.background import Background
-from jobrt._runtime.context import Context, Services, record_of
+from jobrt._runtime.context import Context, Services, time_limit
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.running import Running
 
@@ -55,14 +55,10 @@ async def perform(
     problem: Exception | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(background.run)
-        running = Running(
-            claimed,
-            definition,
-            trio.CancelScope(),
-            trio.current_time(),
-            trio.lowlevel.current_task(),
-        )
-        running.scope.deadline = running.started + _limit(definition, claimed)
+        task, now = trio.lowlevel.current_task(), trio.current_time()
+        running = Running(claimed, definition, trio.CancelScope(), now, task)
+        limit = time_limit(definition, claimed)
+        running.scope.deadline = math.inf if limit is None else running.started + limit
         services = Services(state, scratch.attempts, client, trio.Event(), background.later)
         runner = make_runners(threads=1, start=background.start)[definition.run_in]
         try:
@@ -83,10 +79,3 @@ async def _claim(definition: JobDefinition, args: str, scratch: Storage) -> Clai
     await scratch.jobs.insert([NewJob(name=definition.name, args=args, max_attempts=definition.max_attempts)])
     exchange = await scratch.attempts.exchange((), Demand(_WORKER, "default", 1, (definition.name,)))
     return exchange.jobs[0]
-
-
-def _limit(definition: JobDefinition, claimed: Claimed) -> float:
-    limit = definition.timeout(record_of(claimed)) if callable(definition.timeout) else definition.timeout
-    if limit is None:
-        return math.inf
-    return limit if isinstance(limit, (int, float)) else limit.total_seconds()

@@ -1,4 +1,4 @@
-"""Settle what a worker is to do, before it starts."""
+"""Settings of a worker, checked before it starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class WorkerPlan:
-    """What a worker is to do, settled before it starts."""
+    """Jobs, queues and limits of one worker."""
 
     definitions: Mapping[str, JobDefinition]
     queues: Mapping[str, Queue]
@@ -36,14 +36,14 @@ class WorkerPlan:
 def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, Queue]) -> None:
     """Raise `InvalidSetting` if a job's own queue is not served, naming the jobs of each such queue."""
     missing: dict[str, list[str]] = {}
-    for one in definitions.values():
-        if one.queue not in queues:
-            missing.setdefault(one.queue, []).append(one.name)
+    for definition in definitions.values():
+        if definition.queue not in queues:
+            missing.setdefault(definition.queue, []).append(definition.name)
     if missing:
-        said = "; ".join(
+        needs = "; ".join(
             f"queue {queue!r} is needed by {', '.join(names)}" for queue, names in missing.items()
         )
-        msg = f"{said}: add it to App(queues=...)"
+        msg = f"{needs}: add it to App(queues=...)"
         raise InvalidSetting(msg)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class DetachedContext:
-    """What a job in another process knows: its record and checkpoint. It cannot reach the worker from there."""
+    """Context of a job in another process: its record and checkpoint. It cannot reach the worker."""
 
     job: JobRecord
     saved: Any
@@ -50,7 +50,7 @@ async def _in_process(definition: JobDefinition, job: Any, ctx: Context) -> Any:
 
 
 def _leave_no_trace(run: Callable[..., Any], job: Any, context: DetachedContext) -> Any:
-    """Run in a process that will serve others: they find its current directory as it was."""
+    """Run a job, and restore the current directory for the next job of the process."""
     directory = WorkingDirectory()
     try:
         return run(job, context)
@@ -60,7 +60,7 @@ def _leave_no_trace(run: Callable[..., Any], job: Any, context: DetachedContext)
 
 @attrs.define(eq=False)
 class AsyncioLoop:
-    """Open one trio-asyncio loop per worker, when the first asyncio job comes, in the worker's own scope."""
+    """Loop of trio-asyncio, one per worker, opened for the first asyncio job."""
 
     start: Callable[..., Awaitable[Any]]
     _loop: Any = None
@@ -96,7 +96,7 @@ def make_runners(
     """Return how to run a job for each RUN_IN.
 
     Args:
-        threads: most threads at once: the sum of the queues' concurrency, so that no job waits for one.
+        threads: limit of threads at once: the sum of the queues' concurrency, so that no job waits for one.
         start: starts a service in the worker's scope and returns what it gave to ``started``.
 
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Running:
-    """An attempt under way: its job, its cancel scope, and why it was told to stop, if it was.
+    """Attempt under way: its job, its cancel scope, and why it was cancelled, if it was.
 
     The scope is the attempt's own while it runs; a scope that was not cancelled serves the executor's next
     attempt, too.
@@ -48,7 +48,7 @@ class Running:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the scope was cancelled. To ask the scope costs a look at the clock, so that is rarely done."""
+        """Whether the scope was cancelled. To ask the scope costs a call of the clock, so that is avoided."""
         return (self.limited or self.stop is not None) and self.scope.cancel_called
 
     def cancel(self, stop: Stop, reason: str) -> bool:
@@ -65,7 +65,7 @@ class Running:
 
 @attrs.frozen(kw_only=True)
 class ExecutorsStatistics:
-    """Executors of a queue as they were when asked.
+    """Snapshot of the executors of a queue.
 
     ``waiting`` counts claimed jobs that have not begun, ``finished`` ended attempts, ``names`` the running attempts of
     each job, ``durations`` how many attempts of each job have ended and how many seconds they took together.

@@ -1,4 +1,4 @@
-"""Actor that wakes each queue when its next delayed job falls due; there is no tick."""
+"""Actor that wakes each queue when its next delayed job becomes due, without polling."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 _EARLY = 0.001
-"""Seconds waited at least, so that two clocks that disagree a little cannot make a busy loop."""
+"""Shortest delay in seconds, so that two clocks that differ a little cannot cause a busy loop."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Scheduler:
-    """Sleep until the first due time that anybody announced, and wake that queue.
+    """Actor that sleeps until the first announced due time and wakes that queue.
 
-    Each claim that came back short announces when its queue's next job falls due, so one time per queue is enough: the
-    claim that follows the wake-up announces the next one. After a restart the times are unknown: every queue is woken.
+    One time per queue is enough, because the claim after the wake-up announces the next one. After a restart the times
+    are unknown, so every queue is woken.
     """
 
     queues: Mapping[str, Wakeup]

@@ -1,4 +1,4 @@
-"""Take leave of the storage: try every step, whatever became of those before, in a time that is bounded."""
+"""Last steps of a stop: each is tried, even if earlier ones failed, within a limit."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 _OUTCOMES = 0.75
-"""Of the time: what the first step, the outcomes, may take. One that is not written makes its job run again."""
+"""Share of the time for the first step, the outcomes: the job of an unwritten outcome runs again."""
 _RESERVE = 0.9
-"""Of the time that whoever waits for this has set: else they would hear nothing at all."""
+"""Share of the caller's time, so that the caller gets the error before its own limit."""
 
 
 async def sign_off(
     steps: Mapping[str, Callable[[], Awaitable[Any]]], *, seconds: float
 ) -> StorageError | None:
-    """Take all steps, the outcomes first; return the first error of the storage, if there was one.
+    """Run all steps, the outcomes first; return the first `StorageError`, if there was one.
 
-    A step that is quick leaves its time to those after it; one that gets no answer takes no more than its share.
+    The time that a quick step does not use is for those after it. A step without an answer takes only its share.
 
     Raises:
-        Exception: what went wrong that is not the storage's; all steps were tried before.
+        Exception: the first error that is no `StorageError`, after all steps were tried.
 
     """
     now = trio.current_time()

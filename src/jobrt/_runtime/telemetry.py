@@ -1,4 +1,4 @@
-"""What a worker tells about itself with its heartbeat, gathered from its actors."""
+"""`WorkerInfo` that a worker stores with its heartbeat, gathered from its actors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def worker_info(plan: WorkerPlan, actors: Actors, *, stopping: bool) -> WorkerInfo:
-    """Return how the worker is now."""
+    """Return the present state of the worker."""
     outage = actors.outage
     settlers = [actors.completer.settler, *(queue.fetcher.settler for queue in actors.queues.values())]
     return WorkerInfo(

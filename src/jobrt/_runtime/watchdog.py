@@ -33,13 +33,11 @@ if TYPE_CHECKING:
 
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0
-_STANDS_STILL = (
-    "the event loop stands still, with no job on it (a thread keeps Python busy, or others the machine),"
-)
+_BLOCKED_BY_NO_JOB = "no job, but a thread or another process, blocks the event loop"
 _CLEANING_AFTER = 0.5
-"""Seconds after its cancellation from which an attempt that goes on is taken to clean up."""
+"""Seconds after which a cancelled attempt that still runs is reported as cleaning up."""
 _STOP_LIMIT = 5.0
-"""Seconds after its cancellation in which an attempt is expected to end."""
+"""Seconds after its cancellation within which an attempt should end."""
 _SLOW_FACTOR = 10.0
 _SLOW_AT_LEAST = 60.0
 _SLOW_SAMPLES = 10
@@ -49,7 +47,7 @@ _STALLED_AT_LEAST = 10.0
 
 @attrs.frozen(kw_only=True)
 class Watched:
-    """A queue as the watchdog sees it, and how to restart its fetcher."""
+    """Queue to watch, and how to restart its fetcher."""
 
     ledger: Ledger
     wake: Wakeup
@@ -59,7 +57,7 @@ class Watched:
 
 @attrs.frozen
 class Mark:
-    """What was reported of an attempt: the reasons why it is stuck, and how far its cancellation has come."""
+    """Reports about one attempt: the reasons why it is stuck, and the phase of its cancellation."""
 
     reasons: frozenset[str] = frozenset()
     phase: str = "received"
@@ -67,10 +65,10 @@ class Mark:
 
 @attrs.define(eq=False, kw_only=True)
 class Watchdog:
-    """Look at every running attempt once a second, and from a thread at the event loop itself.
+    """Actor that checks every running attempt once a second, and from a thread the event loop itself.
 
-    It reports, with the stack, and repairs only one thing: a fetcher that has not looked for several polls although
-    jobs are due and slots are free is restarted.
+    It reports problems with the stack. It repairs only one: a fetcher is restarted if it has not claimed for several
+    poll intervals although jobs are due and slots are free.
     """
 
     jobs: JobStore
@@ -91,8 +89,8 @@ class Watchdog:
             try:
                 while True:
                     await trio.sleep(_INTERVAL)
-                    self._look_at_attempts()
-                    await self._look_at_queues()
+                    self._check_attempts()
+                    await self._check_queues()
             finally:
                 over.set()
 
@@ -104,7 +102,7 @@ class Watchdog:
         for queue in self.queues.values():
             yield from queue.statistics().running
 
-    def _look_at_attempts(self) -> None:
+    def _check_attempts(self) -> None:
         now, running = trio.current_time(), list(self._running())
         self._marks = {attempt.ref: self.mark(attempt.ref) for attempt in running}
         slow_after = self._slow_after()
@@ -119,7 +117,7 @@ class Watchdog:
                 self._cleaning(attempt)
 
     def _slow_after(self) -> dict[str, float]:
-        """Return, for each job with enough samples, the seconds beyond which an attempt is far past its usual time."""
+        """Return the seconds after which an attempt is slow, for each job with enough samples."""
         totals: dict[str, tuple[int, float]] = {}
         for queue in self.queues.values():
             for name, (count, seconds) in queue.statistics().durations.items():
@@ -132,7 +130,7 @@ class Watchdog:
         }
 
     def _cleaning(self, attempt: Running) -> None:
-        """Report once that a cancelled attempt goes on: it cleans up, one hopes."""
+        """Report once that a cancelled attempt still runs, presumably to clean up."""
         mark = self.mark(attempt.ref)
         if mark.phase == "received":
             self._marks[attempt.ref] = attrs.evolve(mark, phase="cleaning")
@@ -153,12 +151,12 @@ class Watchdog:
     def _report_phase(self, attempt: Running, phase: str) -> None:
         self.observe(JobCancelPhase(attempt.job.id, attempt.job.name, phase, attempt.reason))
 
-    async def _look_at_queues(self) -> None:
+    async def _check_queues(self) -> None:
         now = trio.current_time()
         for name, queue in self.queues.items():
             ledger = queue.ledger
             cycles, since = self._cycles.get(name, (-1, now))
-            closed = queue.wake.closed
+            closed = queue.wake.closed.is_set()
             if cycles != ledger.cycles or ledger.paused or closed or ledger.held >= ledger.concurrency:
                 self._cycles[name] = ledger.cycles, now
             elif now - since > max(_STALLED_AT_LEAST, _STALLED_POLLS * ledger.settings.poll_interval):
@@ -174,23 +172,21 @@ class Watchdog:
                 if count:
                     self.observe(QueueStalled(name, count, ledger.concurrency - ledger.held))
                     queue.restart_fetcher()
-        except (
-            StorageError
-        ) as error:  # away: then that is why nothing is claimed, and it is reported elsewhere
-            logging.getLogger("jobrt").debug("queue %s could not be looked at: %s", name, error)
+        except StorageError as error:  # an outage, which explains it and is reported elsewhere
+            logging.getLogger("jobrt").debug("queue %s could not be checked: %s", name, error)
 
 
 async def _in_thread(watch: Callable[[], None]) -> None:
-    """Run the watch until cancelled; it is told to end then, and does within microseconds, which nobody need await."""
+    """Run the watch until cancelled; then it ends by itself within microseconds."""
     await trio.to_thread.run_sync(watch, abandon_on_cancel=True)
 
 
 def stack_of(task: trio.lowlevel.Task) -> str:
-    """Return where a task, and the tasks it started, stand now."""
+    """Return the stacks of a task and of the tasks that it has started."""
     lines: list[str] = []
-    for one in _tree(task):
-        lines.append(f"task {one.name}:\n")
-        frames = [(frame, number) for frame, number in one.iter_await_frames()]
+    for child in _tree(task):
+        lines.append(f"task {child.name}:\n")
+        frames = [(frame, number) for frame, number in child.iter_await_frames()]
         lines += traceback.format_list(traceback.StackSummary.extract(iter(frames), capture_locals=False))
     return "".join(lines)
 
@@ -204,7 +200,7 @@ def _tree(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
 
 @attrs.define(eq=False)
 class _LoopWatch:
-    """Notice from a thread that the event loop does not turn, and say which job holds it."""
+    """Thread that notices when the event loop is blocked, and names the job that blocks it."""
 
     running: Any
     emit: Callable[[Event], object]
@@ -213,7 +209,7 @@ class _LoopWatch:
     loop_thread: int
 
     def watch(self) -> None:
-        """Probe the loop once a second until told to end."""
+        """Probe the loop once a second until `over` is set."""
         while not self.over.wait(_INTERVAL):
             turned = threading.Event()
             try:
@@ -224,13 +220,13 @@ class _LoopWatch:
                 self._report(turned)
 
     def _report(self, turned: threading.Event) -> None:
-        """Log at once (the loop cannot), and emit when the loop turns again."""
+        """Log immediately, since the loop cannot, and emit an event when the loop runs again."""
         began = time.monotonic() - _BLOCKED_AFTER
         frame = sys._current_frames().get(self.loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented for exactly this
         stack = "".join(traceback.format_stack(frame))
-        one = _owner(frame, list(self.running()))
-        name, job_id = (one.job.name, one.job.id) if one is not None else ("(no job)", 0)
-        what = f"job {name} {job_id} blocks the event loop" if one is not None else _STANDS_STILL
+        owner = _owner(frame, list(self.running()))
+        name, job_id = ("(no job)", 0) if owner is None else (owner.job.name, owner.job.id)
+        what = _BLOCKED_BY_NO_JOB if owner is None else f"job {name} {job_id} blocks the event loop"
         logging.getLogger("jobrt").warning("%s for more than %g s:\n%s", what, _BLOCKED_AFTER, stack)
         turned.wait()
         event = JobStuck(job_id, name, "blocking", time.monotonic() - began, stack)
@@ -245,7 +241,7 @@ def _owner(frame: Any, running: Iterable[Running]) -> Running | None:
         found = frame.f_locals.get("task") if frame.f_code.co_name == "unrolled_run" else None
         task = found if isinstance(found, trio.lowlevel.Task) else None
         frame = frame.f_back
-    by_task = {one.task: one for one in running}
+    by_task = {attempt.task: attempt for attempt in running}
     while task is not None and task not in by_task:
         task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
     return by_task.get(task) if task is not None else None

@@ -103,12 +103,6 @@ class QueueActors:
     fetcher_orders: trio.MemorySendChannel[FetcherOrder]
     executors_orders: trio.MemorySendChannel[ExecutorsOrder]
 
-    def restart_what_is_down(self) -> None:
-        """Start actors at once that wait for their restart after a crash."""
-        for child in self.supervisor.statistics().children:
-            if child.state in _DOWN:
-                self.supervisor.restart_child(child.name)
-
 
 @attrs.frozen(kw_only=True)
 class Actors:
@@ -138,13 +132,20 @@ class Actors:
                 nursery.start_soon(queue.fetcher.run)
             nursery.start_soon(self.completer.run)
 
-    def restart_what_is_down(self, queue: str) -> None:
-        """Start what serves a queue at once, if it waits for its restart after a crash."""
-        states = {child.name: child.state for child in self.queue_supervisors.statistics().children}
-        if states[queue] in _DOWN:
-            self.queue_supervisors.restart_child(queue)
-        else:
-            self.queues[queue].restart_what_is_down()
+    def restart_queue(self, name: str) -> None:
+        """Start those actors of a queue at once that wait for their restart after a crash."""
+        _restart_waiting(self.queue_supervisors, name)
+        _restart_waiting(self.queues[name].supervisor)
+
+    def restart_completer(self) -> None:
+        """Start the completer at once if it waits for its restart after a crash."""
+        _restart_waiting(self.tree, "completer")
+
+
+def _restart_waiting(supervisor: Supervisor, name: str | None = None) -> None:
+    for child in supervisor.statistics().children:
+        if child.state in _DOWN and name in {None, child.name}:
+            supervisor.restart_child(child.name)
 
 
 def wire(plan: WorkerPlan, environment: Environment) -> Actors:

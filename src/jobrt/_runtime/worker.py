@@ -1,9 +1,8 @@
 """Life of a worker: start, stop, idle.
 
-A stop is: claim no more, give back what nobody began, let running attempts have their grace, cancel them, write
-every outcome, sign off, and only then end the tree. Each arrow has a limit. The worker closes the queues' wake-ups; a
-fetcher then closes its channel to the executors, they close theirs when every job has come back, and the worker waits
-for that.
+A stop has these steps, each with a limit: claim no more, give back unstarted jobs, let running attempts have their
+grace, cancel them, write every outcome, sign off, end the tree. The worker closes the queues' wake-ups. A fetcher then
+closes its channel to the executors. They close theirs when every job has come back, and the worker waits for that.
 """
 
 from __future__ import annotations
@@ -42,15 +41,15 @@ if TYPE_CHECKING:
 
 
 _CLEANUP = 1.5
-"""Seconds that cancelled attempts have for their clean-up before the stop goes on without waiting politely.
+"""Seconds that cancelled attempts have for their clean-up before running claims are cancelled, too.
 
-With those for signing off it must stay below what a process has beyond its grace (`jobrt.cli.worker`): a claim
-that a locked database does not answer would else make a stop, in which nothing is wrong, end by force.
+Together with `_SIGN_OFF` it must stay below the time that a process has beyond its grace (`jobrt.cli.worker`).
+Otherwise a claim that waits for a locked database would make an ordinary stop end by force.
 """
 _SIGN_OFF = 2.0
 """Seconds for writing the last outcomes and signing off."""
 _RESERVE = 0.9
-"""Of the time that whoever calls `abandon` has set: it must learn what it leaves, whatever the storage does."""
+"""Share of the caller's time in `abandon`: it must return the stuck attempts before that is over."""
 _ACTOR_IS_DOWN = 1.0
 """Seconds after which an actor that is to end, but is down after a crash, is started again to do so."""
 
@@ -74,8 +73,8 @@ class Worker:
     stopped: trio.Event = attrs.Factory(trio.Event)
     _grace: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _signed_off: trio.Event = attrs.Factory(trio.Event)
-    _unsaid: str = ""
-    _tree_ended: bool = False
+    _sign_off_error: str = ""
+    _tree_ended: trio.Event = attrs.Factory(trio.Event)
     _actors: Actors = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -93,7 +92,7 @@ class Worker:
             ),
         )
 
-    # ------------------------------------------------------------------ what others may ask
+    # ------------------------------------------------------------------ public methods
 
     @property
     def id(self) -> str:
@@ -102,7 +101,7 @@ class Worker:
 
     @property
     def queues(self) -> Mapping[str, QueueActors]:
-        """Return the actors of each queue; for tests, which may look and not touch."""
+        """Return the actors of each queue; for tests, read-only."""
         return self._actors.queues
 
     def statistics(self) -> SupervisorStatistics:
@@ -110,7 +109,7 @@ class Worker:
         return self._actors.tree.statistics()
 
     def info(self) -> WorkerInfo:
-        """Return what the heartbeat tells the others about this worker."""
+        """Return what the heartbeat stores about this worker."""
         return worker_info(self.plan, self._actors, stopping=self.shutting_down.is_set())
 
     async def stop(self, *, grace: float | None = None) -> None:
@@ -133,8 +132,10 @@ class Worker:
     async def wait_idle(self) -> None:
         """Wait until this worker's queues have no due job that it could run, and all outcomes are written.
 
+        It also ends when the worker has stopped.
+
         Raises:
-            StorageError: the storage takes no outcome at all, for a reason that waiting does not mend.
+            StorageError: the storage refuses every outcome, for a reason other than an outage.
 
         """
         problem: StorageError | None = None
@@ -142,10 +143,15 @@ class Worker:
 
             async def watch_completer() -> None:
                 nonlocal problem
-                problem = await self._actors.completer.wait_ill()
+                problem = await self._actors.completer.wait_refused()
+                nursery.cancel_scope.cancel()
+
+            async def watch_stop() -> None:
+                await self.stopped.wait()
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch_completer)
+            nursery.start_soon(watch_stop)
             await self._wait_until_all_idle()
             nursery.cancel_scope.cancel()
         if problem is not None:
@@ -154,21 +160,23 @@ class Worker:
     async def _wait_until_all_idle(self) -> None:
         claimed = -1
         while True:
-            # What another queue claims meanwhile may enqueue for one that has answered: ask until all agree.
+            # A job of another queue may enqueue for one that has answered: ask until nothing was claimed.
             answers = [await self._ask_idle(queue) for queue in self.queues.values()]
             if sum(answers) == claimed:
                 return
             claimed = sum(answers)
 
     async def _ask_idle(self, queue: QueueActors) -> int:
+        if self.shutting_down.is_set():  # its fetcher may never receive another question
+            await self.stopped.wait()
         send, receive = trio.open_memory_channel[int](1)
         await queue.fetcher_orders.send(IdleQuestion(send))
         return await receive.receive()
 
     async def abandon(self) -> list[str]:
-        """Give attempts that do not end back to others, sign off, and return what they were.
+        """Give back attempts that do not end, sign off, and return their names and IDs.
 
-        Only for a process that exits right after: the code of those attempts is still running.
+        Only for a process that exits immediately afterwards: the code of those attempts still runs.
         """
         stuck = self._running()
         await self._order(Abandon("the worker exited before it ended"))
@@ -184,24 +192,24 @@ class Worker:
         await self._register()
         try:
             async with trio.open_nursery() as nursery:
-                with trio.CancelScope(shield=True):  # no actor waits for anything before it is up
+                with trio.CancelScope(shield=True):  # no actor waits for I/O before it is up
                     await nursery.start(self._shielded_tree)
                 self.emit(WorkerStarted(self.id, tuple(self.queues)))
                 task_status.started(self)
-                hurry = trio.CancelScope()
-                nursery.start_soon(self._hurry_when_cancelled, hurry)
+                grace_watch = trio.CancelScope()
+                nursery.start_soon(self._end_grace_when_cancelled, grace_watch)
                 try:
                     await self.shutting_down.wait()
                 finally:
                     with trio.CancelScope(shield=True):  # every step of the shutdown has its own limit
                         await self._shut_down(graceful=self.shutting_down.is_set())
-                    hurry.cancel()
+                    grace_watch.cancel()
         finally:
-            self.emit(WorkerStopped(self.id, self._unsaid))
+            self.emit(WorkerStopped(self.id, self._sign_off_error))
             self.stopped.set()
 
     async def _register(self) -> None:
-        """Register, however long the database is away."""
+        """Register, however long an outage takes."""
         backoff = Backoff(self._actors.outage)
         while True:
             try:
@@ -218,9 +226,9 @@ class Worker:
             with trio.CancelScope(shield=True):
                 await self._actors.tree.run(task_status=task_status)
         finally:
-            self._tree_ended = True
+            self._tree_ended.set()
 
-    async def _hurry_when_cancelled(self, scope: trio.CancelScope) -> None:
+    async def _end_grace_when_cancelled(self, scope: trio.CancelScope) -> None:
         """End the grace when the surrounding scope is cancelled while a stop is under way."""
         with scope:
             try:
@@ -237,15 +245,19 @@ class Worker:
         for queue in self.queues.values():
             queue.wake.close()
         async with trio.open_nursery() as nursery:
-            if self._tree_ended:
-                nursery.start_soon(self._actors.run_without_tree)
+            nursery.start_soon(self._run_without_tree)
             try:
                 await self._end_queues()
                 await self._sign_off()
             finally:
                 self._signed_off.set()
-                self._actors.tree.stop()  # whatever went wrong before: nothing else would ever end it
+                self._actors.tree.stop()  # after any error, too: nothing else would end it
             nursery.cancel_scope.cancel()
+
+    async def _run_without_tree(self) -> None:
+        """Run the actors on their own once the tree is gone: a `KeyboardInterrupt` in any of them ends it all."""
+        await self._tree_ended.wait()
+        await self._actors.run_without_tree()
 
     async def _end_queues(self) -> None:
         """Wait until every claimed job has come back, and cancel those that take longer than the grace."""
@@ -254,35 +266,37 @@ class Worker:
         await self._order(StopAll(Stop.SHUTDOWN, "the worker stopped"))
         with trio.move_on_after(_CLEANUP):
             await self._queues_ended()
-        for queue in self.queues.values():  # a storage that does not answer must not hold it
+        for queue in self.queues.values():  # a storage that does not answer must not delay the stop
             await queue.fetcher_orders.send(CancelClaims("the worker stopped"))
         await self._queues_ended()  # Trio cannot end an attempt that does not end: it holds the worker open
 
     async def _queues_ended(self) -> None:
-        """Wait until the queues' actors have ended; start those again that are down, for they must end in order."""
+        """Wait until the queues' actors have ended; restart those that are down, so that they end in order."""
         for name, queue in self.queues.items():
             while not queue.fetcher.ended.is_set():
                 with trio.move_on_after(_ACTOR_IS_DOWN) as waiting:
                     await queue.fetcher.ended.wait()
-                if waiting.cancelled_caught and not self._tree_ended:
-                    self._actors.restart_what_is_down(name)
+                if waiting.cancelled_caught and not self._tree_ended.is_set():
+                    self._actors.restart_queue(name)
 
     async def _order(self, order: ExecutorsOrder) -> None:
         for queue in self.queues.values():
             await queue.executors_orders.send(order)
 
     async def _sign_off(self) -> None:
-        """Write the last outcomes and leave nothing behind that carries this worker's name."""
-        # What could not be written goes back before the worker is gone, or its rescue would count an attempt.
+        """Write the last outcomes, and give up claims, leadership and registration."""
+        # Claims go back before the worker is unregistered; a rescue of its jobs would use up an attempt.
         steps: dict[str, Callable[[], Awaitable[Any]]] = {"outcomes": self._write_outcomes}
         steps |= {f"claims of {name}": partial(self._release, name) for name in self.queues}
         steps["leadership"] = self._actors.maintenance.resign
         steps["registration"] = lambda: self.storage.workers.unregister(self.id)
         error = await sign_off(steps, seconds=_SIGN_OFF)
-        self._unsaid = "" if error is None else str(error)
+        self._sign_off_error = "" if error is None else str(error)
 
     async def _write_outcomes(self) -> None:
         self._actors.completer.outcomes.arrived.close()
+        if not self._tree_ended.is_set():
+            self._actors.restart_completer()
         await self._actors.completer.ended.wait()
 
     async def _release(self, queue: str) -> None:
