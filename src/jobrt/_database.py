@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import datetime
 
 import attrs
 import trio
 
+from jobrt._storage.contract import Storage
 from jobrt._storage.open import open_storage, parse_url
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
-    from contextlib import AbstractAsyncContextManager
-    from datetime import datetime
-
-    from jobrt._storage.contract import Storage
 
 
 @attrs.define(eq=False)

@@ -5,40 +5,45 @@ from __future__ import annotations
 import copy
 import json
 import os
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 import trio
 
-from jobrt._client import open_client
-from jobrt._core.cron import cron_entry
+from jobrt._client import Client, open_client
+from jobrt._core.cron import CronEntry, Missed, cron_entry
+from jobrt._core.job import NewJob
+from jobrt._core.keep import KeepByState
 from jobrt._core.keep import plan as prune_plan
 from jobrt._core.queues import Queue, as_queue
 from jobrt._database import Database
-from jobrt._registry import Registry, make_function_job, new_job, stored_options, tick_job
+from jobrt._registry import (
+    FunctionJob,
+    Job,
+    JobDecorator,
+    JobKeywords,
+    JobWithOptions,
+    Registry,
+    make_function_job,
+    new_job,
+    stored_options,
+    tick_job,
+)
 from jobrt._runtime.cron import declare
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
 from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
 from jobrt._runtime.worker import Worker
+from jobrt._storage.contract import Storage
 from jobrt._storage.open import open_storage
 from jobrt.errors import InvalidSetting, StorageUnavailable
 from jobrt.events import EventBus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-    from datetime import datetime, timedelta
-    from typing import Concatenate, ParamSpec, TypeVar
-
-    from jobrt._client import Client
-    from jobrt._core.cron import CronEntry, Missed
-    from jobrt._core.job import NewJob
-    from jobrt._core.keep import KeepByState
-    from jobrt._registry import FunctionJob, Job, JobDecorator, JobKeywords, JobWithOptions
-    from jobrt._storage.contract import Storage
-
     P = ParamSpec("P")
     R = TypeVar("R")
 

@@ -59,16 +59,13 @@ Fields with the same meaning in all events:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
 from jobrt._records import End, State
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 __all__ = [
     "ActorRestarted",

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from secrets import token_hex
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from jobrt._storage.open import parse_url
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
 
 _REMOVE_SECONDS = 30.0
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from jobrt._storage.sqlite.connection import MEMORY, connect
 from jobrt.errors import StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
 
 _SYNCHRONOUS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
 

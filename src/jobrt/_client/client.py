@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from datetime import datetime, timedelta
+from typing import Any, Unpack, overload
 
 import attrs
 import trio
@@ -12,34 +14,28 @@ from jobrt._client.handle import Handle
 from jobrt._client.totals import ALL_TIME, JobTotals, add_up
 from jobrt._client.waiting import Waiting
 from jobrt._core import where as filters
-from jobrt._core.cron import CronEntry, edit
+from jobrt._core.cron import CronEntry, Missed, edit
+from jobrt._core.job import NewJob
+from jobrt._core.keep import PruneRule
+from jobrt._core.queues import QueueStatus
 from jobrt._core.states import FINAL
-from jobrt._registry import changed_job, new_job
+from jobrt._core.stats import Bucket
+from jobrt._core.where import Where
+from jobrt._records import JobRecord
+from jobrt._registry import (
+    Enqueueable,
+    EnqueueKeywords,
+    JsonT,
+    Registry,
+    ResultT,
+    UpdateKeywords,
+    Verdict,
+    changed_job,
+    new_job,
+)
+from jobrt._storage.contract import CronRow, Inserted, Storage, WorkerRow
 from jobrt.errors import CronNotFound, InvalidSetting, JobNotFound, JobStateError
 from jobrt.events import EventBus, JobEnqueued
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-    from datetime import datetime, timedelta
-
-    from jobrt._core.cron import Missed
-    from jobrt._core.job import NewJob
-    from jobrt._core.keep import PruneRule
-    from jobrt._core.queues import QueueStatus
-    from jobrt._core.stats import Bucket
-    from jobrt._core.where import Where
-    from jobrt._records import JobRecord
-    from jobrt._registry import (
-        Enqueueable,
-        EnqueueKeywords,
-        JsonT,
-        Registry,
-        ResultT,
-        UpdateKeywords,
-        Verdict,
-    )
-    from jobrt._storage.contract import CronRow, Inserted, Storage, WorkerRow
-
 
 _CHUNK = 10_000
 """Jobs per transaction of `enqueue_many`, which then lasts less than a second."""

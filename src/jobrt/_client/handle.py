@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 import attrs
 
 from jobrt._core.job import result_of
+from jobrt._records import JobRecord
 from jobrt.errors import JobNotFound
-
-if TYPE_CHECKING:
-    from jobrt._records import JobRecord
-
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 

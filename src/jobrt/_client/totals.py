@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from jobrt._core.stats import Bucket
-
+from jobrt._core.stats import Bucket
 
 ALL_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """A time before the first count."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import trio
 
 from jobrt._core.states import FINAL
+from jobrt._storage.contract import Storage, Wake
 from jobrt.errors import JobNotFound, StorageUnavailable
-
-if TYPE_CHECKING:
-    from jobrt._storage.contract import Storage, Wake
-
 
 _FINAL = frozenset(state.value for state in FINAL)
 _SHORTEST = 0.05

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import traceback as traceback_module
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import attrs
 
-from jobrt._core.job import Outcome, used_up
+from jobrt._core.job import Claimed, Outcome, used_up
 from jobrt._core.states import End, State, Transition, transition
-
-if TYPE_CHECKING:
-    from jobrt._core.job import Claimed
-
 
 _MESSAGE_LIMIT = 10_000
 _TRACEBACK_LIMIT = 50_000

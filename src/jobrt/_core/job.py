@@ -6,16 +6,13 @@ budget of an attempt is 25 µs. A named tuple from a database row takes 0.3 µs,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from jobrt._core.states import Transition
+from jobrt._core.unique import UniqueKey
 from jobrt._records import AttemptRecord, End, JobRecord, Progress, State
 from jobrt.errors import JobCancelled, JobDiscarded, JobFailed
-
-if TYPE_CHECKING:
-    from datetime import datetime, timedelta
-
-    from jobrt._core.unique import UniqueKey
 
 __all__ = [
     "AttemptRecord",

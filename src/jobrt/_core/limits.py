@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import attrs
 
+from jobrt._core.queues import Queue
 from jobrt._core.where import canonical
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jobrt._core.queues import Queue
 
 
 @attrs.frozen

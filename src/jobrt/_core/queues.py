@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
 from jobrt.errors import InvalidSetting
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def _positive(_self: object, field: attrs.Attribute[Any], value: float | None) -> None:

@@ -14,14 +14,12 @@ The rules:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from jobrt._records import End, State
 from jobrt.errors import InternalError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "ALL",

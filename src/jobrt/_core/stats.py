@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 import attrs
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 @attrs.frozen(kw_only=True)

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from jobrt._core.states import ALL, INCOMPLETE, UNSTARTED, State
 from jobrt.errors import InvalidJob
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
 
 _NAMED_STATES = {"unstarted": UNSTARTED, "incomplete": INCOMPLETE, "all": ALL}
 _REPLACEABLE = ("priority", "args", "metadata", "schedule_at", "max_attempts")

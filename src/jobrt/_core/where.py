@@ -11,16 +11,13 @@ import builtins
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import attrs
 
+from jobrt._core.job import JobRecord
 from jobrt._core.states import State
 from jobrt.errors import InvalidFilter
-
-if TYPE_CHECKING:
-    from jobrt._core.job import JobRecord
-
 
 Column = Literal["id", "name", "queue", "state", "worker"]
 TimeColumn = Literal["schedule_at", "created_at", "finished_at"]

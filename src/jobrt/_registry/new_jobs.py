@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from jobrt._core.job import NewJob
-from jobrt._core.unique import unique_key
+from jobrt._core.unique import Unique, UniqueKey, unique_key
 from jobrt._registry.definition import Job, JobDefinition
 from jobrt._registry.enqueueable import Enqueueable
 from jobrt._registry.options import (
@@ -20,9 +20,6 @@ from jobrt._registry.options import (
 )
 from jobrt._registry.registry import NO_OPTIONS, Registry, take_apart
 from jobrt.errors import InvalidJob, UnknownJob
-
-if TYPE_CHECKING:
-    from jobrt._core.unique import Unique, UniqueKey
 
 
 class UpdateKeywords(ChangeKeywords, total=False):

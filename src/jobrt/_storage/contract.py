@@ -11,24 +11,22 @@ an attempt names the job and the lease; one that does not match is refused, chan
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Protocol
 
 import attrs
 import trio
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
-    from datetime import datetime
-
-    from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome
-    from jobrt._core.keep import PruneRule
-    from jobrt._core.limits import Demand
-    from jobrt._core.queues import QueueStatus
-    from jobrt._core.stats import Bucket
-    from jobrt._core.where import Where
-    from jobrt._core.worker_info import WorkerInfo
-    from jobrt._storage.sql_files import SchemaStatus
+from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome
+from jobrt._core.keep import PruneRule
+from jobrt._core.limits import Demand
+from jobrt._core.queues import QueueStatus
+from jobrt._core.stats import Bucket
+from jobrt._core.where import Where
+from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.sql_files import SchemaStatus
 
 
 class Inserted(NamedTuple):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import datetime
+from typing import Protocol
 
 import attrs
 
+from jobrt._core.job import JobRecord, NewJob
+from jobrt._storage.contract import Inserted, Storage
 from jobrt.errors import StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from datetime import datetime
-
-    from jobrt._core.job import JobRecord, NewJob
-    from jobrt._storage.contract import Inserted, Storage
-
 
 _HOW = "use sqlite:///FILE, sqlite:///:memory: or postgresql://USER@HOST/DATABASE"
 

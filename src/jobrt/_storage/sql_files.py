@@ -9,17 +9,14 @@ decides.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from importlib.resources.abc import Traversable
+from typing import Final
 
 import attrs
 
 from jobrt.errors import SchemaError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from importlib.resources.abc import Traversable
-
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 _SHARED: Final = "shared/"

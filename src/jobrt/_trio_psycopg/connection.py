@@ -37,10 +37,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cached_property, partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import psycopg
 import trio
@@ -65,9 +66,6 @@ from jobrt._trio_psycopg.prepared import PreparedStatements
 from jobrt._trio_psycopg.socket import ready_now, request_cancel, wait_for_either
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
-    from typing import Self
-
     from psycopg.abc import RV, AdaptContext, ConnDict, ConnParam, PQGen
     from psycopg.pq.abc import PGconn
     from psycopg.rows import AsyncRowFactory

@@ -10,6 +10,7 @@ A ``service=`` in the string itself is left to libpq, which reads it while conne
 from __future__ import annotations
 
 import random
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +20,6 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from psycopg.abc import ConnDict
 
 

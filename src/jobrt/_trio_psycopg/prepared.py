@@ -8,6 +8,7 @@ reading the reply. This module uses only psycopg's protocol and adaptation, whic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +17,6 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import psycopg
     from psycopg.abc import Buffer, PQGen
     from psycopg.pq.abc import PGconn, PGresult

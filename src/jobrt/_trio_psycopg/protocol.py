@@ -26,6 +26,7 @@ socket is ready. They are identified by their code objects. This module uses the
 from __future__ import annotations
 
 from contextlib import suppress
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import psycopg
@@ -40,8 +41,6 @@ from psycopg.waiting import Ready, Wait
 from trio.lowlevel import wait_readable, wait_writable
 
 if TYPE_CHECKING:
-    from types import CodeType
-
     from psycopg.abc import RV, PQGen, PQGenConn
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 import sys
+from collections.abc import Awaitable, Callable
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from psycopg import pq
 from trio.lowlevel import checkpoint_if_cancelled, wait_readable, wait_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from psycopg.pq.abc import PGcancelConn, PGconn
 
 

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 import psycopg
 import trio
 
-from jobrt._core.job import Claimed, JobRef
+from jobrt._core.job import Claimed, JobRef, Outcome
+from jobrt._core.limits import Demand
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
-from jobrt._storage.postgres.database import CALL_SECONDS, retried
+from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
 from jobrt._storage.postgres.encode import clean, numbers
 from jobrt._storage.postgres.finish import ended_values, refused_of, write
 from jobrt._storage.postgres.limited_claim import claim_in_turn, take_turn
 from jobrt._storage.postgres.session import Session
+from jobrt._storage.postgres.waker import Waker
 from jobrt._trio_psycopg.errors import translate
 from jobrt._trio_psycopg.pool import call_deadline
 from jobrt.errors import LeaseLost
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
-
-    from jobrt._core.job import Outcome
-    from jobrt._core.limits import Demand
-    from jobrt._storage.postgres.database import Database
-    from jobrt._storage.postgres.waker import Waker
-
 
 _CLAIM_SECONDS: Final = 20.0
 """Seconds that a claim may take. One that takes longer has a wrong plan or a lock before it: better to try again."""

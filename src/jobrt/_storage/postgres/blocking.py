@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 
+from jobrt._core.job import JobRecord, NewJob
+from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.insert import drive, drive_sync, insert_steps
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.query import by_id
@@ -15,12 +18,6 @@ from jobrt._storage.postgres.session import BlockingSession, Session
 from jobrt._trio_psycopg.errors import translate
 from jobrt._trio_psycopg.pool import place_of
 from jobrt.errors import StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
-    from jobrt._core.job import JobRecord, NewJob
-    from jobrt._storage.contract import Inserted
 
 
 @contextmanager

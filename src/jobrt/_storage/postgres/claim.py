@@ -16,24 +16,19 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
+from jobrt._core.job import Claimed
+from jobrt._core.limits import Demand
 from jobrt._storage.postgres.encode import numbers, texts
-from jobrt._storage.postgres.rows import claimed_jobs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from jobrt._core.job import Claimed
-    from jobrt._core.limits import Demand
-    from jobrt._storage.postgres.names import Schema, Statement
-    from jobrt._storage.postgres.rows import Row
-
+from jobrt._storage.postgres.names import Schema, Statement
+from jobrt._storage.postgres.rows import Row, claimed_jobs
 
 _BEFORE_ALL: Final[tuple[str, int]] = ("-infinity", 0)
 _OUTSIDE: Final = 1 << 40

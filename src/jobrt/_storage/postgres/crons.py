@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 import attrs
 
+from jobrt._core.job import NewJob
 from jobrt._storage.contract import CronRow
+from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import boolean, instant
 from jobrt._storage.postgres.insert import drive, insert_steps
-from jobrt._storage.postgres.rows import aware
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from jobrt._core.job import NewJob
-    from jobrt._storage.postgres.database import Database
-    from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.waker import Waker
+from jobrt._storage.postgres.rows import Row, aware
+from jobrt._storage.postgres.waker import Waker
 
 
 @attrs.frozen

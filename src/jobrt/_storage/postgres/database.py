@@ -13,6 +13,7 @@ Behind a pooler in transaction mode (``listen=False``) the session is nobody's: 
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -21,15 +22,13 @@ import attrs
 import psycopg
 import trio
 
+from jobrt._storage.postgres.names import Schema, Statement
+from jobrt._storage.postgres.rows import Row
 from jobrt._storage.postgres.session import PreparedSession, Session
 from jobrt._trio_psycopg.pool import Call, Pool
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-
-    from jobrt._storage.postgres.names import Schema, Statement
-    from jobrt._storage.postgres.rows import Row
     from jobrt._trio_psycopg import TrioConnection
 
 

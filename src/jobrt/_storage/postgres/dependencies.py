@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from jobrt._core.job import Outcome
 from jobrt._storage.postgres.encode import numbers
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jobrt._core.job import Outcome
-    from jobrt._storage.postgres.session import Session
+from jobrt._storage.postgres.session import Session
 
 
 async def lock_families(session: Session, outcomes: Sequence[Outcome]) -> None:

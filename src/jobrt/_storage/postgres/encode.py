@@ -7,12 +7,9 @@ a join takes 0.1 µs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime, timedelta
-
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
 
 _LONGEST_DELAY: Final = 3_155_760_000.0
 """Seconds: a century. Later times may be more than a timestamp can hold."""

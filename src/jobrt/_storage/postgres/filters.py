@@ -8,21 +8,16 @@ they are from: only then can the planner tell that a partial index will do.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
 from jobrt._core.states import FINAL, State
-from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged
+from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged, Where
 from jobrt._storage.postgres.encode import LARGEST_ID, instant, numbers, texts
 from jobrt.errors import InvalidFilter
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from jobrt._core.where import Where
-
 
 _WAITING_FOR_CHILDREN: Final = "9999-12-31 23:59:59.999999+00"
 _TIMES: Final = {

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Sequence
+from typing import Final
 
-from jobrt._core.job import JobRef
+from jobrt._core.job import JobRef, Outcome
 from jobrt._core.states import EXECUTING_TO, FINAL, End, State, Transition
 from jobrt._storage.postgres.dependencies import lock_families, wait_for_children
 from jobrt._storage.postgres.encode import booleans, clean, numbers, seconds, texts
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from jobrt._core.job import Outcome
-    from jobrt._storage.postgres.session import Session
-
+from jobrt._storage.postgres.session import Session
 
 # Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED

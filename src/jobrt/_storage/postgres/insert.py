@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -19,15 +19,11 @@ from jobrt._core.job import NewJob
 from jobrt._core.states import State
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
-from jobrt._storage.postgres.names import Copy, Run
+from jobrt._storage.postgres.names import Copy, Run, Schema
+from jobrt._storage.postgres.rows import Row
+from jobrt._storage.postgres.session import BlockingSession, Session
 from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
-
-if TYPE_CHECKING:
-    from jobrt._storage.postgres.names import Schema
-    from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.session import BlockingSession, Session
-
 
 _COPY_FROM: Final = 500
 """Jobs from which on COPY, with a round trip more, is quicker than one statement."""

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 import psycopg
 import trio
 
+from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.keep import PruneRule
+from jobrt._core.stats import Bucket
+from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
-from jobrt._storage.postgres.database import retried
+from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import clean, instant, interval, limit_text, numbers, texts
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.prune import delete, prune
 from jobrt._storage.postgres.query import by_id, listing
-from jobrt._storage.postgres.rows import job_record
+from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.stats import stats
+from jobrt._storage.postgres.waker import Waker
 from jobrt._trio_psycopg.errors import translate
 from jobrt.errors import InvalidFilter, StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from jobrt._core.job import JobRecord, NewJob
-    from jobrt._core.keep import PruneRule
-    from jobrt._core.stats import Bucket
-    from jobrt._core.where import Where
-    from jobrt._storage.postgres.database import Database
-    from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.waker import Waker
 
 
 @attrs.frozen

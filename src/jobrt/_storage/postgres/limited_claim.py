@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from jobrt._core.job import Claimed
 from jobrt._core.limits import Demand, Room
 from jobrt._storage.postgres.encode import numbers, texts
-from jobrt._storage.postgres.rows import claimed_jobs
-
-if TYPE_CHECKING:
-    from jobrt._core.job import Claimed
-    from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.session import Session
-
+from jobrt._storage.postgres.rows import Row, claimed_jobs
+from jobrt._storage.postgres.session import Session
 
 _ABOVE_ALL: Final = 1 << 40
 """More than any priority."""

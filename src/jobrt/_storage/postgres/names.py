@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
 from jobrt._storage.sql_files import load_statements
 from jobrt.errors import StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
 
 _FILES: Final = load_statements("jobrt._storage.postgres")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -18,9 +18,6 @@ from jobrt._storage.postgres.schema import PostgresSchema
 from jobrt._storage.postgres.waker import Waker
 from jobrt._storage.postgres.wakes import PostgresWakes
 from jobrt._storage.postgres.workers import PostgresWorkers
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
 
 
 @asynccontextmanager

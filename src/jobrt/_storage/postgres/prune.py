@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
+from jobrt._core.keep import PruneRule
+from jobrt._core.where import Where
 from jobrt._storage.postgres.encode import interval, numbers, texts
 from jobrt._storage.postgres.filters import condition
+from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.stats import FAILED_ATTEMPTS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from jobrt._core.keep import PruneRule
-    from jobrt._core.where import Where
-    from jobrt._storage.postgres.session import Session
-
 
 _BATCH: Final = 10_000
 """Jobs to delete per statement: their ids travel to the client and back."""

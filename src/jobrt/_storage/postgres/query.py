@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from jobrt._core.where import Where
 from jobrt._storage.postgres.encode import LARGEST_ID, limit_text
 from jobrt._storage.postgres.filters import condition
-from jobrt._storage.postgres.names import Run
+from jobrt._storage.postgres.names import Run, Schema
 from jobrt.errors import InvalidFilter
-
-if TYPE_CHECKING:
-    from jobrt._core.where import Where
-    from jobrt._storage.postgres.names import Schema
-
 
 _ORDERS: Final = {
     "id": "c.id",

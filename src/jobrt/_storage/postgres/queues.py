@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import attrs
 
 from jobrt._core.queues import QueueStatus
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import boolean
-
-if TYPE_CHECKING:
-    from jobrt._storage.postgres.database import Database
-    from jobrt._storage.postgres.rows import Row
-    from jobrt._storage.postgres.session import Session
-    from jobrt._storage.postgres.waker import Waker
+from jobrt._storage.postgres.rows import Row
+from jobrt._storage.postgres.session import Session
+from jobrt._storage.postgres.waker import Waker
 
 
 @attrs.frozen

@@ -7,15 +7,12 @@ session's time zone, and some years fit no datetime in some zones.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from jobrt._core.job import AttemptRecord, Claimed, JobRecord, Progress
 from jobrt._core.states import End, State
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
 
 _ATTEMPTS_KEPT: Final = 100
 

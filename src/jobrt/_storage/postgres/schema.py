@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import UTC
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, datetime
+from typing import Final
 
 import attrs
 
+from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.sql_files import SchemaStatus, load_migrations, pending, status, unmigrated
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-    from datetime import datetime
-
-    from jobrt._storage.postgres.database import Database
-
 
 _MIGRATIONS: Final = load_migrations("jobrt._storage.postgres")
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from psycopg import AsyncRawCursor, RawCursor, pq
 
-from jobrt._storage.postgres.names import Run
+from jobrt._storage.postgres.names import Copy, Run, Schema, Statement
+from jobrt._storage.postgres.rows import Row
 
 if TYPE_CHECKING:
     import psycopg
 
-    from jobrt._storage.postgres.names import Copy, Schema, Statement
-    from jobrt._storage.postgres.rows import Row
     from jobrt._trio_psycopg.prepared import PreparedStatements
 
 

@@ -7,14 +7,11 @@ added to ``past`` when it goes.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from jobrt._core.stats import Bucket
 from jobrt._storage.postgres.encode import instant
-
-if TYPE_CHECKING:
-    from jobrt._storage.postgres.session import Session
-
+from jobrt._storage.postgres.session import Session
 
 FAILED_ATTEMPTS: Final = (
     "{{schema}}.attempt a join {jobs} j on j.id = a.job_id"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
+from jobrt._core.job import NewJob
 from jobrt._core.states import State
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jobrt._core.job import NewJob
-    from jobrt._core.unique import UniqueKey
-    from jobrt._storage.postgres.rows import Row
+from jobrt._core.unique import UniqueKey
+from jobrt._storage.postgres.rows import Row
 
 
 @attrs.frozen

@@ -8,21 +8,17 @@ together afterwards: with the first insert after its end, or, if none comes, by 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import attrs
 import trio
 
 from jobrt._storage.postgres.claim import Marks
+from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import texts
 from jobrt.errors import StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from jobrt._storage.postgres.database import Database
-
 
 CONTROL: Final = "c"
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
 
 from jobrt._storage.contract import Wake
+from jobrt._storage.postgres.claim import Marks
+from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.waker import CONTROL
 from jobrt._trio_psycopg.pool import call_deadline, open_connection, storage_errors
 from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from jobrt._storage.postgres.claim import Marks
-    from jobrt._storage.postgres.database import Database
     from jobrt._trio_psycopg import TrioConnection
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
@@ -12,14 +12,11 @@ from jobrt._core.job import JobRef
 from jobrt._core.states import State
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
+from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import numbers
+from jobrt._storage.postgres.session import Session
+from jobrt._storage.postgres.waker import Waker
 from jobrt.errors import StorageError, StorageUnavailable
-
-if TYPE_CHECKING:
-    from jobrt._storage.postgres.database import Database
-    from jobrt._storage.postgres.session import Session
-    from jobrt._storage.postgres.waker import Waker
-
 
 _CRASHED: Final = "the worker died, or was cut off from the database for longer than its lease"
 _REFUSED_LIMIT: Final = 10_000

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 import attrs
 
+from jobrt._core.job import JobRef, Outcome
+from jobrt._core.limits import Demand
 from jobrt._storage.contract import Exchange
 from jobrt._storage.sqlite.claim import claim, next_due
+from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown
-from jobrt._storage.sqlite.transaction import SQL
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import LeaseLost
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import AsyncGenerator, Mapping, Sequence
-
-    from jobrt._core.job import JobRef, Outcome
-    from jobrt._core.limits import Demand
-    from jobrt._storage.sqlite.database import Database
-    from jobrt._storage.sqlite.transaction import Transaction
 
 
 @attrs.frozen

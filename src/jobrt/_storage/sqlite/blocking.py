@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
+from jobrt._core.job import JobRecord, NewJob
+from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses, rolled_back, translated
 from jobrt._storage.sqlite.insert import insert, insert_joined, join
 from jobrt._storage.sqlite.query import get
@@ -18,14 +22,6 @@ from jobrt._storage.sqlite.rows import micros, moment
 from jobrt._storage.sqlite.schema import migrate
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt.errors import StorageUnavailable
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Generator, Sequence
-
-    from jobrt._core.job import JobRecord, NewJob
-    from jobrt._storage.contract import Inserted
-
 
 T = TypeVar("T")
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
 from jobrt._core.job import AttemptRecord, Claimed
 from jobrt._core.limits import Demand, Room, limit_key
 from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags
-from jobrt._storage.sqlite.transaction import SQL
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from jobrt._storage.sqlite.transaction import Transaction
-
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _Row: TypeAlias = "Sequence[Any]"
 

@@ -6,16 +6,13 @@ Nothing here knows Trio: `jobrt._storage.sqlite.blocking` uses it from plain thr
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from jobrt._storage.sqlite.filters import register_functions
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
-from contextlib import contextmanager
 
 MEMORY: Final = ":memory:"
 

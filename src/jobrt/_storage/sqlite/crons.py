@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
+from jobrt._core.job import NewJob
 from jobrt._storage.contract import CronRow
+from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.rows import dumps, micros, moment
-from jobrt._storage.sqlite.transaction import SQL
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from jobrt._core.job import NewJob
-    from jobrt._storage.sqlite.database import Database
-    from jobrt._storage.sqlite.transaction import Transaction
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 
 @attrs.frozen

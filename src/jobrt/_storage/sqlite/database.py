@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import trio
@@ -25,10 +25,6 @@ from jobrt._storage.sqlite.connection import MEMORY, PATIENCE, Busy, connect, pa
 from jobrt._storage.sqlite.hub import Hub
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt.errors import StorageError, StorageUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
 
 T = TypeVar("T")
 

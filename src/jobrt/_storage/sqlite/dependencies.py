@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from jobrt._storage.sqlite.rows import FAR, dumps
-from jobrt._storage.sqlite.transaction import SQL
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jobrt._storage.sqlite.transaction import Transaction
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 
 def release_parents(tx: Transaction, ids: Sequence[int]) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import attrs
 
@@ -18,11 +20,6 @@ from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or,
 from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps, micros, span
 from jobrt._storage.sqlite.states import CODES, IS_FINAL, IS_WAITING
 from jobrt.errors import InvalidFilter
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Sequence
-
 
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _EXACT: Final = 2**53

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -11,13 +12,7 @@ from jobrt._core.states import FINAL, End, State, Transition, transition
 from jobrt._storage.sqlite.dependencies import release_parents, wait_for_children
 from jobrt._storage.sqlite.rows import FAR, dumps, later
 from jobrt._storage.sqlite.states import CODES
-from jobrt._storage.sqlite.transaction import SQL
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from jobrt._storage.sqlite.transaction import Transaction
-
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 # Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED

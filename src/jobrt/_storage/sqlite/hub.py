@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
 from jobrt._storage.contract import Wake
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-
-    from jobrt._storage.sqlite.transaction import Transaction
-
+from jobrt._storage.sqlite.transaction import Transaction
 
 _OTHERS: Final = (Wake("jobs"), Wake("control"), Wake("finished"))
 

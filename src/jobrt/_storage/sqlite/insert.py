@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from jobrt._core.job import NewJob
 from jobrt._core.states import State
+from jobrt._core.unique import UniqueKey
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.connection import translated
 from jobrt._storage.sqlite.rows import FAR, SMALLEST, dumps, later, micros
 from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULED, shown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from jobrt._core.job import NewJob
-    from jobrt._core.unique import UniqueKey
-
 
 # Rows per statement. SQLite takes 32,766 parameters; beyond a hundred rows nothing is gained any more.
 _ROWS: Final = 128

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 import trio
 
+from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.keep import PruneRule
+from jobrt._core.stats import Bucket
+from jobrt._core.where import Where
+from jobrt._storage.contract import Inserted
+from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.dependencies import release_parents
 from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.insert import insert, insert_joined, join
@@ -16,20 +24,8 @@ from jobrt._storage.sqlite.query import count, get, query, select, states, unfin
 from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
 from jobrt._storage.sqlite.states import IS_EXECUTING, IS_FINAL, IS_WAITING, RESCHEDULED
 from jobrt._storage.sqlite.stats import stats
-from jobrt._storage.sqlite.transaction import SQL
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
-
-    from jobrt._core.job import JobRecord, NewJob
-    from jobrt._core.keep import PruneRule
-    from jobrt._core.stats import Bucket
-    from jobrt._core.where import Where
-    from jobrt._storage.contract import Inserted
-    from jobrt._storage.sqlite.database import Database
-    from jobrt._storage.sqlite.transaction import Transaction
 
 
 @attrs.frozen

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from os import PathLike, fspath
-from typing import TYPE_CHECKING
 
 from jobrt._storage.contract import Storage
 from jobrt._storage.sqlite.attempts import SqliteAttempts
@@ -18,10 +19,6 @@ from jobrt._storage.sqlite.rows import micros
 from jobrt._storage.sqlite.schema import SqliteSchema
 from jobrt._storage.sqlite.wakes import SqliteWakes
 from jobrt._storage.sqlite.workers import SqliteWorkers
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
-    from datetime import datetime
 
 
 @asynccontextmanager

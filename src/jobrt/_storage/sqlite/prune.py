@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
+from jobrt._core.keep import PruneRule
 from jobrt._storage.sqlite.dependencies import release_parents
 from jobrt._storage.sqlite.rows import LARGEST, dumps, span
 from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.stats import fold, roll_up
-from jobrt._storage.sqlite.transaction import SQL
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jobrt._core.keep import PruneRule
-    from jobrt._storage.sqlite.transaction import Transaction
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 
 def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:

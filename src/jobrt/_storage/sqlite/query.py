@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.states import FINAL, End
+from jobrt._core.where import Where
 from jobrt._storage.sqlite.claim import attempts_of
 from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.rows import attempt_record, dumps, record
 from jobrt._storage.sqlite.states import COMPLETED, shown
-from jobrt._storage.sqlite.transaction import SQL
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jobrt._core.where import Where
-    from jobrt._storage.sqlite.transaction import Transaction
-
 
 _FEW: Final = 10_000
 _ATTEMPTS_KEPT: Final = 100

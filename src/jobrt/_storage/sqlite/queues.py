@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from jobrt._core.queues import QueueStatus
-from jobrt._storage.sqlite.transaction import SQL
+from jobrt._storage.sqlite.database import Database
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt._storage.sqlite.workers import all_workers
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jobrt._storage.sqlite.database import Database
-    from jobrt._storage.sqlite.transaction import Transaction
-
 
 _Lane: TypeAlias = tuple[tuple[int, int, int | None, list[str]], tuple[int, int, int]]
 """Of one priority: the due jobs (available, retryable, the oldest's time, names), the later ones by state."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord, Progress
 from jobrt._core.states import End
 from jobrt._storage.sqlite.states import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 import trio
 
 from jobrt._storage.sql_files import SchemaStatus, load_migrations, pending, status, unmigrated
+from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.rows import moment
-from jobrt._storage.sqlite.transaction import SQL
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-
-    from jobrt._storage.sqlite.database import Database
-    from jobrt._storage.sqlite.transaction import Transaction
-
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _MIGRATIONS: Final = load_migrations("jobrt._storage.sqlite")
 

@@ -6,17 +6,12 @@ added to ``jobrt_rollup`` when it goes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from jobrt._core.stats import Bucket
 from jobrt._storage.sqlite.rows import dumps, moment
-from jobrt._storage.sqlite.transaction import SQL
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jobrt._storage.sqlite.transaction import Transaction
-
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _HOUR: Final = 3_600_000_000
 _BY_THE_HOUR: Final = 400 * 24 * _HOUR

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from jobrt._storage.sql_files import load_statements
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
 
 SQL: Final = load_statements("jobrt._storage.sqlite")
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 import attrs
 import trio
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from jobrt._storage.contract import Wake
-    from jobrt._storage.sqlite.database import Database
-
+from jobrt._storage.contract import Wake
+from jobrt._storage.sqlite.database import Database
 
 _POLL: Final = 0.02
 _IDLE_POLL: Final = 0.06

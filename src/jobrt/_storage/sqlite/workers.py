@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
@@ -14,18 +15,12 @@ from jobrt._core.job import JobRef
 from jobrt._core.states import End, State
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
+from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.dependencies import release_parents
 from jobrt._storage.sqlite.finish import record_attempt
 from jobrt._storage.sqlite.rows import dumps, later, moment
 from jobrt._storage.sqlite.states import CODES
-from jobrt._storage.sqlite.transaction import SQL
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from jobrt._storage.sqlite.database import Database
-    from jobrt._storage.sqlite.transaction import Transaction
-
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _PAGE: Final = 1000
 
