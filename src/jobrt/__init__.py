@@ -26,8 +26,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jobrt import backoff, blocking, errors, events
-from jobrt import dashboard as dashboard
-from jobrt import testing as testing
 from jobrt._client import Client, Handle
 from jobrt._core import where
 from jobrt._core.attempts import Stop
@@ -65,6 +63,10 @@ from jobrt.errors import (
     UndecodablePayload,
     UnknownJob,
 )
+
+if TYPE_CHECKING:
+    from jobrt import dashboard as dashboard
+    from jobrt import testing as testing
 
 __all__ = [
     "After",
