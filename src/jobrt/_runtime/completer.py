@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -101,9 +100,11 @@ class Completer:
                 self._problem = None
 
     def _receive_rejected(self) -> None:
-        with suppress(trio.WouldBlock):
+        try:
             while True:
                 self._separate.append(_RejectedBatch(self.rejected.receive_nowait()))
+        except trio.WouldBlock:
+            return
 
     async def _write_batches(self) -> None:
         """Write the current batches together."""

@@ -67,8 +67,8 @@ class Running:
 class ExecutorsStatistics:
     """Snapshot of the executors of a queue.
 
-    ``waiting`` counts claimed jobs that have not begun, ``finished`` ended attempts, ``names`` the running attempts of
-    each job, ``durations`` how many attempts of each job have ended and how many seconds they took together.
+    ``waiting``: claimed jobs that have not started. ``finished``: ended attempts. ``names``: the number of running
+    attempts of each job. ``durations``: the number of ended attempts of each job, and their seconds together.
     """
 
     concurrency: int

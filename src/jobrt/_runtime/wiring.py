@@ -1,13 +1,13 @@
-"""Wiring of a worker: the only place that knows all actors and makes all channels.
+"""Wiring of a worker: makes all actors and channels.
 
 ::
 
-    worker                    Supervisor, one for one; started in this order, stopped in the reverse one
+    worker                    Supervisor, one_for_one; started in this order, stopped in reverse order
     ├─ heartbeat              the last to stop
     ├─ background             progress writes, the asyncio loop
     ├─ control · notifier · scheduler · maintenance · cron
     ├─ completer
-    ├─ queues                 Supervisor: a queue that fails too often is marked, shown, tried again; the others go on
+    ├─ queues                 Supervisor: a queue that fails too often is restarted later; others continue
     │  └─ "mail"              Supervisor
     │     ├─ executors
     │     └─ fetcher
@@ -36,16 +36,8 @@ from jobrt._runtime.heartbeat import Heartbeat
 from jobrt._runtime.identity import Identity
 from jobrt._runtime.ledger import Ledger
 from jobrt._runtime.maintenance import Maintenance
-from jobrt._runtime.messages import (
-    Due,
-    ExecutorsOrder,
-    FetcherOrder,
-    OutcomeBatch,
-    Returns,
-    Settled,
-    Work,
-)
-from jobrt._runtime.name_limits import NameLimits, QueueNames
+from jobrt._runtime.messages import Due, ExecutorsOrder, FetcherOrder, OutcomeBatch, Returns, Settled, Work
+from jobrt._runtime.name_limits import NameLimits
 from jobrt._runtime.notices import Notices
 from jobrt._runtime.notifier import Notifier
 from jobrt._runtime.outage import Backoff, Outage
@@ -72,7 +64,7 @@ if TYPE_CHECKING:
 
 _CONTROL_INTERVAL = 1.0
 _BATCHES = 4
-"""Batches between fetcher and executors; a full channel means that the other side is down, and waits."""
+"""Batches between fetcher and executors; when the channel is full, the receiver is down."""
 _ORDERS = 16
 _DUE_TIMES = 256
 _DOWN = frozenset({ServiceState.WAITING, ServiceState.FAILED})
@@ -80,7 +72,7 @@ _DOWN = frozenset({ServiceState.WAITING, ServiceState.FAILED})
 
 @attrs.frozen(kw_only=True)
 class Environment:
-    """What a worker is given by its app."""
+    """Parts of the app that a worker uses."""
 
     storage: Storage
     state: Any
@@ -94,7 +86,7 @@ class Environment:
 
 @attrs.frozen(kw_only=True)
 class QueueActors:
-    """Actors of one queue, and the ends by which the worker gives them orders."""
+    """Actors of one queue, and the channels for orders to them."""
 
     fetcher: Fetcher
     executors: Executors
@@ -121,9 +113,9 @@ class Actors:
     queues: Mapping[str, QueueActors]
 
     async def run_without_tree(self) -> None:
-        """Run what a stop needs when the tree is gone: a `KeyboardInterrupt` in any actor ends it all.
+        """Run the actors that a stop needs, when a `KeyboardInterrupt` has ended the tree.
 
-        The actors keep what they hold, and find the channels closed: they end as in an orderly stop.
+        Their state has survived and their channels are closed, so they end as in an orderly stop.
         """
         self.identity.resign()
         async with trio.open_nursery() as nursery:
@@ -155,13 +147,12 @@ def wire(plan: WorkerPlan, environment: Environment) -> Actors:
 
 @attrs.frozen(kw_only=True)
 class _Wires:
-    """Channels of one queue, and its row of the limits by name.
+    """Channels of one queue.
 
     The worker holds all ends and the incarnations of actors borrow them, so the crash of an actor closes nothing.
     """
 
-    wake: Wakeup
-    names: QueueNames
+    wake: Wakeup = attrs.Factory(Wakeup)
     work: Channel[Work] = attrs.field(factory=lambda: Channel.open(_BATCHES))
     returns: Channel[Returns] = attrs.field(factory=lambda: Channel.open(_BATCHES))
     fetcher: Channel[FetcherOrder] = attrs.field(factory=lambda: Channel.open(_ORDERS))
@@ -169,16 +160,10 @@ class _Wires:
     # No more than there are batches of outcomes, which the ledger limits: a writer never waits for a queue.
     settled: Channel[Settled] = attrs.field(factory=lambda: Channel.open(math.inf))
 
-    @classmethod
-    def open(cls, limits: NameLimits) -> _Wires:
-        """Open the channels of one more queue."""
-        wake = Wakeup()
-        return cls(wake=wake, names=limits.row(wake.ring))
-
 
 @attrs.define(eq=False)
 class _Wiring:
-    """The parts that several actors share, while they are put together."""
+    """Builder of the actors, with the parts that several of them share."""
 
     plan: WorkerPlan
     environment: Environment
@@ -205,11 +190,12 @@ class _Wiring:
         limits = {name: definition.max_concurrency for name, definition in plan.definitions.items()}
         self.limits = NameLimits({name: limit for name, limit in limits.items() if limit is not None})
         self.queues = {} if "worker" in plan.switched_off else plan.queues
-        self.wires = {name: _Wires.open(self.limits) for name in self.queues}
+        self.wires = {name: _Wires() for name in self.queues}
 
     def actors(self) -> Actors:
         """Make all actors, and the tree that runs them."""
-        queues = self._queues()
+        runner = self._runner()
+        queues = {name: self._queue(name, runner) for name in self.queues}
         completer = self._completer()
         heartbeat, notifier, maintenance = self._heartbeat(), self._notifier(), self._maintenance()
         watchdog = self._watchdog(queues)
@@ -248,16 +234,12 @@ class _Wiring:
 
     # ------------------------------------------------------------------ one per queue
 
-    def _queues(self) -> dict[str, QueueActors]:
-        runner = self._runner()
-        return {name: self._queue(name, runner) for name in self.queues}
-
     def _queue(self, name: str, runner: AttemptRunner) -> QueueActors:
-        wires, concurrency = self.wires[name], self.queues[name].concurrency
+        wires = self.wires[name]
         fetcher = self._fetcher(name, wires)
         executors = Executors(
             name=name,
-            concurrency=concurrency,
+            concurrency=self.queues[name].concurrency,
             channels=ExecutorsChannels(
                 work=wires.work.receive, returns=wires.returns.send, orders=wires.executors.receive
             ),
@@ -282,7 +264,7 @@ class _Wiring:
             name=name,
             ledger=Ledger(self.queues[name]),
             names=tuple(sorted(self.plan.definitions.keys() - self.limits.limits.keys())),
-            limits=wires.names,
+            limits=self.limits.row(wires.wake.ring),
             channels=FetcherChannels(
                 wake=wires.wake,
                 work=wires.work.send,
@@ -425,7 +407,7 @@ class _Wiring:
         return self.identity.claimant
 
     def _supervision(self, event: SupervisionEvent) -> None:
-        """Report that an actor failed and starts again; its other comings and goings are in the statistics."""
+        """Report that an actor failed and is restarted; other changes are only in the statistics."""
         if isinstance(event, ChildRestarting | ChildSetAside):
             restarts = event.restarts if isinstance(event, ChildRestarting) else 0
             error = "" if event.error is None else describe(event.error)
