@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
 from jobrt._core.attempts import Ended, Stop, classify, decide
-from jobrt._core.job import Outcome
+from jobrt._core.job import Claimed, Outcome
 from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.retry import delay_for, should_retry
 from jobrt._core.states import End, Transition
-from jobrt._registry import UndecodablePayload, encode_result
+from jobrt._registry import JobDefinition, UndecodablePayload, encode_result
 from jobrt._runtime.context import Context, Services, record_of, time_limit
 from jobrt._runtime.running import Running
 from jobrt.errors import InvalidJob, LeaseLost
 from jobrt.events import EventBus, JobStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from jobrt._core.job import Claimed
-    from jobrt._registry import JobDefinition
-
     Runner = Callable[[JobDefinition, Any, Context], Awaitable[Any]]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 import trio
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 
 @attrs.define(eq=False)

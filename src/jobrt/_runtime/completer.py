@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import attrs
 import trio
 
 from jobrt._core.attempts import unwritable
+from jobrt._core.job import JobRef
 from jobrt._core.retry import default_delay
 from jobrt._runtime.messages import OutcomeBatch, Report, Settled
+from jobrt._runtime.outage import Backoff
+from jobrt._runtime.outcomes import Outcomes, Settler
+from jobrt._storage.contract import AttemptStore
 from jobrt.errors import StorageError, StorageUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from jobrt._core.job import JobRef
-    from jobrt._runtime.outage import Backoff
-    from jobrt._runtime.outcomes import Outcomes, Settler
-    from jobrt._storage.contract import AttemptStore
-
 
 _WINDOW = 0.005
 """Seconds between writes, in which outcomes gather; at load fetchers take them along long before."""

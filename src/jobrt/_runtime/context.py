@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import Any, Unpack, overload
 
 import attrs
 import trio
 
+from jobrt._client import Client, Handle
 from jobrt._core.attempts import Stop
-from jobrt._core.job import JobRecord, Outcome, Progress
+from jobrt._core.job import Claimed, JobRecord, Outcome, Progress
 from jobrt._core.states import End, State, Transition
 from jobrt._payload.payload import encode_result
+from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
+from jobrt._runtime.running import Running
+from jobrt._storage.contract import AttemptStore
 from jobrt.errors import InvalidJob, LeaseLost, StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
-
-    from jobrt._client import Client, Handle
-    from jobrt._core.job import Claimed
-    from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
-    from jobrt._runtime.running import Running
-    from jobrt._storage.contract import AttemptStore
-
 
 _PROGRESS_INTERVAL = 0.5
 """Seconds between two writes of a job's progress; the newest value is written."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import attrs
 import trio
 
-from jobrt._runtime.messages import Cancels, Resize, Settings
+from jobrt._runtime.channels import Wakeup
+from jobrt._runtime.identity import Identity
+from jobrt._runtime.messages import Cancels, ExecutorsOrder, FetcherOrder, Resize, Settings
+from jobrt._runtime.outage import Backoff
+from jobrt._storage.contract import CancelRequest, Changes, WorkerStore
 from jobrt.errors import StorageUnavailable
 from jobrt.events import EventBus, QueuePaused
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from jobrt._runtime.channels import Wakeup
-    from jobrt._runtime.identity import Identity
-    from jobrt._runtime.messages import ExecutorsOrder, FetcherOrder
-    from jobrt._runtime.outage import Backoff
-    from jobrt._storage.contract import CancelRequest, Changes, WorkerStore
 
 
 @attrs.define(eq=False)

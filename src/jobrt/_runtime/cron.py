@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import attrs
 import trio
 
 from jobrt._core.cron import CronEntry, next_tick, orphaned, reconcile, ticks_due
-from jobrt._storage.contract import CronRow
+from jobrt._core.job import NewJob
+from jobrt._runtime.outage import Backoff
+from jobrt._storage.contract import CronRow, CronStore, SchemaStore
 from jobrt.errors import JobrtError, StorageUnavailable
 from jobrt.events import CronFailed, CronFired, EventBus
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
-
-    from jobrt._core.job import NewJob
-    from jobrt._runtime.outage import Backoff
-    from jobrt._storage.contract import CronStore, SchemaStore
-
 
 _RELOAD_INTERVAL = 15.0
 """Seconds after which the entries are read again: they can be changed at run time, by other processes."""

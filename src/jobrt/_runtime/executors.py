@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 import attrs
 import trio
 
 from jobrt._core.attempts import Stop, interrupted, unstarted
-from jobrt._core.job import JobRef, Outcome
+from jobrt._core.job import Claimed, JobRef, Outcome
+from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.messages import (
     Abandon,
     Batch,
     Cancels,
+    ExecutorsOrder,
     Fence,
     Holding,
     Report,
     Resize,
     Returned,
+    Returns,
     StopAll,
     Withdraw,
+    Work,
 )
-from jobrt._runtime.running import ExecutorsStatistics
+from jobrt._runtime.running import ExecutorsStatistics, Running
 from jobrt._runtime.working_directory import WorkingDirectory
-from jobrt.events import JobCancelPhase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from jobrt._core.job import Claimed
-    from jobrt._runtime.attempt import AttemptRunner
-    from jobrt._runtime.messages import ExecutorsOrder, Returns, Work
-    from jobrt._runtime.running import Running
-    from jobrt.events import Event
-
+from jobrt.events import Event, JobCancelPhase
 
 _CHECKPOINT_EVERY = 32
 """Attempts of one task without a checkpoint: a quick job need not contain any."""

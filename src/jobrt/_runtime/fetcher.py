@@ -7,41 +7,41 @@ that nothing may be claimed now.
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import count
 from operator import attrgetter
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 import attrs
 import trio
 
 from jobrt._core.attempts import unstarted
-from jobrt._core.limits import demand
+from jobrt._core.limits import Demand, demand
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.ledger import LARGEST_CLAIM, Ledger
 from jobrt._runtime.messages import (
+    Batch,
     CancelClaims,
+    FetcherOrder,
     Holding,
     IdleQuestion,
     OutcomeBatch,
     Report,
     Returned,
+    Returns,
     Settings,
+    Settled,
     Withdraw,
+    Work,
 )
+from jobrt._runtime.name_limits import QueueNames
+from jobrt._runtime.outage import Backoff
+from jobrt._runtime.outcomes import Outcomes, Settler
+from jobrt._storage.contract import AttemptStore, Exchange
 from jobrt.errors import StorageError, StorageUnavailable
 from jobrt.events import JobsClaimed
-
-if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Callable, Generator, Iterator
-
-    from jobrt._core.limits import Demand
-    from jobrt._runtime.messages import Batch, FetcherOrder, Returns, Settled, Work
-    from jobrt._runtime.name_limits import QueueNames
-    from jobrt._runtime.outage import Backoff
-    from jobrt._runtime.outcomes import Outcomes, Settler
-    from jobrt._storage.contract import AttemptStore, Exchange
 
 
 @attrs.frozen(kw_only=True)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._runtime.channels import Wakeup
-from jobrt._runtime.messages import Fence
+from jobrt._runtime.identity import Identity
+from jobrt._runtime.messages import ExecutorsOrder, Fence
+from jobrt._runtime.outage import Outage
+from jobrt._storage.contract import Changes, WorkerStore
 from jobrt.errors import StorageUnavailable
 from jobrt.events import EventBus, WorkerFenced
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from jobrt._core.worker_info import WorkerInfo
-    from jobrt._runtime.identity import Identity
-    from jobrt._runtime.messages import ExecutorsOrder
-    from jobrt._runtime.outage import Outage
-    from jobrt._storage.contract import Changes, WorkerStore
-
 
 _BEATS_PER_LEASE = 3
 _SHORTEST_INTERVAL = 0.5

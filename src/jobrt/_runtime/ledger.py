@@ -6,21 +6,14 @@ No clock, no Trio, no I/O: times are arguments.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 import attrs
 
-from jobrt._core.job import JobRef
-from jobrt._runtime.messages import Batch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from jobrt._core.job import Claimed
-    from jobrt._core.limits import Demand
-    from jobrt._core.queues import Queue
-    from jobrt._runtime.messages import Holding, OutcomeBatch, Report, Settings
-
+from jobrt._core.job import Claimed, JobRef
+from jobrt._core.limits import Demand
+from jobrt._core.queues import Queue
+from jobrt._runtime.messages import Batch, Holding, OutcomeBatch, Report, Settings
 
 LARGEST_CLAIM = 1000
 UNSETTLED_LIMIT = 10_000

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
 
+from jobrt._core.keep import PruneRule
 from jobrt._core.states import State
+from jobrt._runtime.outage import Backoff
+from jobrt._storage.contract import JobStore, WorkerStore
 from jobrt.errors import StorageUnavailable
 from jobrt.events import EventBus, JobRescued, JobsPruned
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from jobrt._core.keep import PruneRule
-    from jobrt._runtime.outage import Backoff
-    from jobrt._storage.contract import JobStore, WorkerStore
-
 
 _BATCH = 1000
 _PRUNE_INTERVAL = 60.0

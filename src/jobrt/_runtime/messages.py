@@ -15,18 +15,14 @@ Settings and cancels are whole states, not changes: the newest message makes tho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import attrs
+import trio
 
-from jobrt._core.job import JobRef
-
-if TYPE_CHECKING:
-    import trio
-
-    from jobrt._core.attempts import Stop
-    from jobrt._core.job import Claimed, Outcome
-    from jobrt._storage.contract import CancelRequest
+from jobrt._core.attempts import Stop
+from jobrt._core.job import Claimed, JobRef, Outcome
+from jobrt._storage.contract import CancelRequest
 
 
 class Report(NamedTuple):

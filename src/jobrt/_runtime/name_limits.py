@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from jobrt._core.job import Claimed
-    from jobrt._core.limits import Demand
+from jobrt._core.job import Claimed
+from jobrt._core.limits import Demand
 
 
 @attrs.define(eq=False)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import attrs
 import trio
 
 from jobrt._core.attempts import only_leaf
-from jobrt._storage.contract import Wake
+from jobrt._runtime.channels import Wakeup
+from jobrt._runtime.outage import Backoff
+from jobrt._storage.contract import Wake, WakeSource
 from jobrt.errors import StorageUnavailable
 from jobrt.events import EventBus, NotifierDisconnected
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jobrt._runtime.channels import Wakeup
-    from jobrt._runtime.outage import Backoff
-    from jobrt._storage.contract import WakeSource
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 import attrs
 import trio
 from tenacity import wait_exponential
 
 from jobrt.backoff import CallState, jittered
+from jobrt.errors import StorageError
 from jobrt.events import EventBus, StorageDown, StorageUp
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from jobrt.errors import StorageError
-
 
 _DELAY: Final = jittered(wait_exponential(multiplier=0.0375, max=3.75), relative=1 / 3)
 """Up to 0.05 s after the first failure, doubling up to 5 s, and never less than half of that."""

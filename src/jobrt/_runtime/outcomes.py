@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from jobrt._core.job import JobRef
 from jobrt._core.states import EXECUTING_TO, End
 from jobrt._runtime.channels import Wakeup
-from jobrt._runtime.messages import Due, OutcomeBatch, Settled
+from jobrt._runtime.messages import Due, OutcomeBatch, Report, Settled
 from jobrt.events import EventBus, JobEnded, OutcomeLost, OutcomeRefused
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-
-    from jobrt._core.job import JobRef
-    from jobrt._runtime.messages import Report
-
 
 WRITE_LIMIT = 1000
 """Number of outcomes after which a write takes no further batch."""

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
-from jobrt._core.job import NewJob
+from jobrt._core.job import Claimed, NewJob
 from jobrt._core.limits import Demand
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._registry import JobDefinition
 from jobrt._runtime.background import Background
 from jobrt._runtime.context import Context, Services, time_limit
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.running import Running
-
-if TYPE_CHECKING:
-    from jobrt._core.job import Claimed
-    from jobrt._registry import JobDefinition
-    from jobrt._storage.contract import Storage
-
+from jobrt._storage.contract import Storage
 
 _WORKER = "perform"
 

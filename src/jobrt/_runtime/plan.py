@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from jobrt._core.cron import CronEntry
+from jobrt._core.keep import PruneRule
+from jobrt._core.queues import Queue
+from jobrt._registry import JobDefinition
 from jobrt.errors import InvalidSetting
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from jobrt._core.cron import CronEntry
-    from jobrt._core.keep import PruneRule
-    from jobrt._core.queues import Queue
-    from jobrt._registry import JobDefinition
 
 
 @attrs.frozen(kw_only=True)

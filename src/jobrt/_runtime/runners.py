@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import attrs
 import trio
 
+from jobrt._core.job import JobRecord
+from jobrt._registry import JobDefinition
+from jobrt._runtime.context import Context
 from jobrt._runtime.working_directory import WorkingDirectory
 from jobrt.errors import InvalidJob
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from jobrt._core.job import JobRecord
-    from jobrt._registry import JobDefinition
-    from jobrt._runtime.context import Context
 
 
 @attrs.frozen

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import attrs
 import trio
 
 from jobrt._core.attempts import Stop
-from jobrt._core.job import JobRef
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jobrt._core.job import Claimed
-    from jobrt._registry import JobDefinition
+from jobrt._core.job import Claimed, JobRef
+from jobrt._registry import JobDefinition
 
 
 @attrs.define(eq=False)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import attrs
 import trio
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jobrt._runtime.channels import Wakeup
-    from jobrt._runtime.messages import Due
-
+from jobrt._runtime.channels import Wakeup
+from jobrt._runtime.messages import Due
 
 _EARLY = 0.001
 """Shortest delay in seconds, so that two clocks that differ a little cannot cause a busy loop."""

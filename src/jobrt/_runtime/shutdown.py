@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import trio
 
 from jobrt.errors import StorageError, StorageUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
 
 _OUTCOMES = 0.75
 """Share of the time for the first step, the outcomes: the job of an unwritten outcome runs again."""

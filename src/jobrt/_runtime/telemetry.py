@@ -6,15 +6,12 @@ import os
 import platform
 import socket
 import sys
-from typing import TYPE_CHECKING
 
 from jobrt._core.attempts import Stop
 from jobrt._core.worker_info import QueueInfo, WorkerInfo
-
-if TYPE_CHECKING:
-    from jobrt._runtime.plan import WorkerPlan
-    from jobrt._runtime.watchdog import Watchdog
-    from jobrt._runtime.wiring import Actors, QueueActors
+from jobrt._runtime.plan import WorkerPlan
+from jobrt._runtime.watchdog import Watchdog
+from jobrt._runtime.wiring import Actors, QueueActors
 
 
 def worker_info(plan: WorkerPlan, actors: Actors, *, stopping: bool) -> WorkerInfo:

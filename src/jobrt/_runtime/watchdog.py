@@ -8,28 +8,24 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import trio
 
 from jobrt._core.attempts import Stop
+from jobrt._core.job import JobRef
 from jobrt._core.where import queue as in_queue
 from jobrt._core.where import scheduled_before, state
+from jobrt._runtime.channels import Wakeup
+from jobrt._runtime.ledger import Ledger
+from jobrt._runtime.running import ExecutorsStatistics, Running
+from jobrt._storage.contract import JobStore
 from jobrt.errors import StorageError
 from jobrt.events import Event, JobCancelPhase, JobStuck, QueueStalled
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from jobrt._core.job import JobRef
-    from jobrt._runtime.channels import Wakeup
-    from jobrt._runtime.ledger import Ledger
-    from jobrt._runtime.running import ExecutorsStatistics, Running
-    from jobrt._storage.contract import JobStore
-
 
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0

@@ -17,12 +17,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import trio
 
+from jobrt._core.cron import CronEntry
+from jobrt._core.job import NewJob
+from jobrt._core.queues import Queue
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.background import Background
 from jobrt._runtime.channels import Channel, Wakeup
@@ -42,25 +47,15 @@ from jobrt._runtime.notices import Notices
 from jobrt._runtime.notifier import Notifier
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.outcomes import Outcomes, Settler
+from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
 from jobrt._runtime.watchdog import Watchdog, Watched
-from jobrt._storage.contract import Changes
+from jobrt._storage.contract import Changes, Storage
 from jobrt._supervision.decisions import ServiceState, describe
 from jobrt._supervision.records import ChildRestarting, ChildSetAside, SupervisionEvent
 from jobrt._supervision.supervisor import Supervisor
 from jobrt.events import ActorRestarted, EventBus
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from jobrt._core.cron import CronEntry
-    from jobrt._core.job import NewJob
-    from jobrt._core.queues import Queue
-    from jobrt._core.worker_info import WorkerInfo
-    from jobrt._runtime.plan import WorkerPlan
-    from jobrt._storage.contract import Storage
-
 
 _CONTROL_INTERVAL = 1.0
 _BATCHES = 4

@@ -10,35 +10,28 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import trio
 
 from jobrt._core.attempts import Stop
-from jobrt._runtime.messages import Abandon, CancelClaims, IdleQuestion, StopAll
+from jobrt._core.cron import CronEntry
+from jobrt._core.job import NewJob
+from jobrt._core.worker_info import WorkerInfo
+from jobrt._runtime.messages import Abandon, CancelClaims, ExecutorsOrder, IdleQuestion, StopAll
 from jobrt._runtime.outage import Backoff
+from jobrt._runtime.plan import WorkerPlan
+from jobrt._runtime.running import Running
 from jobrt._runtime.shutdown import sign_off
 from jobrt._runtime.telemetry import worker_info
-from jobrt._runtime.wiring import Environment, wire
-from jobrt.errors import StorageUnavailable
+from jobrt._runtime.wiring import Actors, Environment, QueueActors, wire
+from jobrt._storage.contract import Storage
+from jobrt._supervision.records import SupervisorStatistics
+from jobrt.errors import StorageError, StorageUnavailable
 from jobrt.events import EventBus, WorkerStarted, WorkerStopped, WorkerStopping
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from jobrt._core.cron import CronEntry
-    from jobrt._core.job import NewJob
-    from jobrt._core.worker_info import WorkerInfo
-    from jobrt._runtime.messages import ExecutorsOrder
-    from jobrt._runtime.plan import WorkerPlan
-    from jobrt._runtime.running import Running
-    from jobrt._runtime.wiring import Actors, QueueActors
-    from jobrt._storage.contract import Storage
-    from jobrt._supervision.records import SupervisorStatistics
-    from jobrt.errors import StorageError
-
 
 _CLEANUP = 1.5
 """Seconds that cancelled attempts have for their clean-up before running claims are cancelled, too.
