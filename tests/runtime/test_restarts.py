@@ -22,6 +22,7 @@ from jobrt._runtime.executors import Executors
 from jobrt._runtime.fetcher import Fetcher
 from jobrt._runtime.ledger import Ledger
 from jobrt._runtime.messages import Batch
+from jobrt._runtime.name_limits import QueueNames
 from jobrt.events import ActorRestarted
 
 JOBS = 300
@@ -142,6 +143,35 @@ async def test_a_bug_in_the_executors_loses_no_job(
         await worker.stop()
     assert {(record.state, record.attempt) for record in records} == {(State.COMPLETED, 1)}
     assert calls > number
+
+
+async def test_a_bug_in_the_fetcher_after_a_claim_loses_no_job(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Jobs that it was given and did not take over are released before its next claim."""
+    calls = 0
+    real = QueueNames.take
+
+    def faulty(self: Any, jobs: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise _Bug
+        real(self, jobs)
+
+    monkeypatch.setattr(QueueNames, "take", faulty)
+    queues = {"default": jobrt.Queue(5, poll_interval=600)}
+    async with (
+        scene(lambda _name: None, [Count], state=[], queues=queues) as here,
+        trio.open_nursery() as nursery,
+    ):
+        await here.client.enqueue_many([Count(0.1) for _ in range(10)])
+        worker: jobrt.Worker = await nursery.start(here.app.run_worker)
+        with trio.fail_after(100):
+            await worker.wait_idle()
+        records = await here.client.query()
+        await worker.stop()
+    assert {(record.state, record.attempt) for record in records} == {(State.COMPLETED, 1)}
 
 
 @pytest.mark.parametrize("down", ["fetcher", "executors"])

@@ -541,7 +541,7 @@ async def test_a_result_too_large_fails_the_attempt_and_says_so(autojump_clock: 
     async with open_app(jobs=[Large]) as (app, jobs):
         handle = await jobs.enqueue(Large())
         await drain(app)
-        with pytest.raises(jobrt.JobFailed, match="limit is 262,144"):
+        with pytest.raises(jobrt.JobFailed, match="at most 262,144"):
             await handle.result()
 
 

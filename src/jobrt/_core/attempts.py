@@ -15,8 +15,9 @@ from jobrt._core.job import Claimed, Outcome, used_up
 from jobrt._core.states import End, State, Transition, transition
 
 _MESSAGE_LIMIT = 10_000
+"""Characters of a message that are kept."""
 _TRACEBACK_LIMIT = 50_000
-"""Characters kept: a traceback longer than this is a recursion, of which the end says enough."""
+"""Characters of a traceback that are kept. A longer one comes from a recursion, whose end is enough."""
 
 
 class Stop(StrEnum):
@@ -118,13 +119,13 @@ def interrupted(job: Claimed, reason: str) -> Outcome:
 
 
 def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float) -> Outcome:
-    """Return what is written instead of an outcome that the storage does not take, with nothing of it that may be why.
+    """Return the outcome to write instead of one that the storage refuses, without any of its texts.
 
-    A cancellation, a discard and a give-back stay what they are. Anything else is a failed attempt: what the job
-    returned cannot be kept, so it did not complete.
+    A cancellation, a discard and a give-back keep their event. Anything else becomes a failed attempt: the result
+    cannot be stored, so the job did not complete.
     """
     ended = "completion" if outcome.end is None else outcome.end.value
-    said = _clip(ascii(str(error))[1:-1], _MESSAGE_LIMIT)
+    reason = _clip(ascii(str(error))[1:-1], _MESSAGE_LIMIT)
     event, end, spent = outcome.event, outcome.end, outcome.spent
     if event not in {Transition.CANCEL, Transition.DISCARD, Transition.GIVE_BACK}:
         again = not used_up(job.attempt, job.max_attempts)
@@ -137,12 +138,12 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
         delay if event is Transition.RETRY else 0.0,
         spent,
         error_type=type(error).__name__,
-        message=f"its outcome ({ended}) could not be written: {said}",
+        message=f"its outcome ({ended}) could not be written: {reason}",
     )
 
 
 def state_after_crash(attempt: int, max_attempts: int | None, *, cancel_asked: bool) -> State:
-    """Return the state of a job whose worker died: the attempt counts, and an operator's wish to cancel is granted."""
+    """Return the state of a job whose worker died: the attempt counts, and a cancel request is granted."""
     last = Transition.DISCARD if used_up(attempt, max_attempts) else Transition.RETRY
     event = Transition.CANCEL if cancel_asked else last
     return transition(State.EXECUTING, event)

@@ -255,9 +255,13 @@ class Fetcher:
 
     def _accept(self, wanted: Demand, exchange: Exchange) -> None:
         """Take over the jobs of a claim, without a checkpoint, so that they always have an owner."""
-        left_out = self.limits.note_claim(wanted, exchange.jobs)
-        self.limits.take(exchange.jobs)
-        self.ledger.accept(wanted, exchange.jobs, left_out=left_out, now=trio.current_time())
+        try:
+            left_out = self.limits.note_claim(wanted, exchange.jobs)
+            self.limits.take(exchange.jobs)
+            self.ledger.accept(wanted, exchange.jobs, left_out=left_out, now=trio.current_time())
+        except BaseException:
+            self.ledger.unresolved += 1  # nobody knows these jobs: the next claim has them released
+            raise
         if exchange.jobs:
             self.settler.emit.routine(JobsClaimed(self.name, wanted.limit, len(exchange.jobs)))
 

@@ -63,7 +63,7 @@ class PostgresAttempts:
     async def _claim(
         self, session: Session, outcomes: Sequence[Outcome], demand: Demand, *, every: bool
     ) -> tuple[Reply, bool]:
-        """Run the statement; return its reply and whether to claim the rest once more, looking everywhere."""
+        """Run the statement; return its reply, and whether to claim the rest with `every` priority (`claim.py`)."""
         now = self._waker.marks.clock()
         mark = self._waker.marks.of(demand)
         full = every or mark.wants_full(now)
@@ -79,7 +79,7 @@ class PostgresAttempts:
         return reply, short and not every and mark.repeat(reply, full=full)
 
     async def _exchange_in_turn(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
-        """Do the same under limits over the cluster: what ends is counted out before what runs is counted."""
+        """Do the same under limits over the cluster. Outcomes are written first, so their slots are free."""
         refused: tuple[JobRef, ...] = ()
         woken: list[str] = []
         async with self._database.session() as session, session.conn.transaction():
@@ -137,10 +137,10 @@ class PostgresAttempts:
 
     @asynccontextmanager
     async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[Any]:
-        # The row is not locked meanwhile: neither a cancel request nor a rescue must wait for a job. The end is
-        # written under the lease, and if that is lost nothing is.
+        # The row is not locked meanwhile: neither a cancel request nor a rescue must wait for a job. The outcome is
+        # written under the lease. If the lease is lost, everything is rolled back.
         woken: list[str] = []
-        ours = True  # errors of the block's own come out as they are
+        in_block = False  # errors of the caller's block are raised unchanged
         async with self._database.plain.acquire() as conn:
             session = Session(conn, self._database.schema)
             try:
@@ -151,9 +151,9 @@ class PostgresAttempts:
                         )
                     if not held:
                         raise LeaseLost(f"job {ref.id} is no longer leased as {ref.lease}: nothing was begun")
-                    ours = False
+                    in_block = True
                     yield conn
-                    ours = True
+                    in_block = False
                     with call_deadline(conn, CALL_SECONDS):
                         refused, woken = await write(session, [outcome])
                     if refused:
@@ -161,7 +161,7 @@ class PostgresAttempts:
                             f"job {ref.id} is no longer leased as {ref.lease}: all was rolled back"
                         )
             except psycopg.Error as error:
-                if not ours:
+                if in_block:
                     raise
                 raise translate(error, conn.where, lost=conn.closed) from error
         self._waker.due_again(woken)

@@ -94,7 +94,7 @@ def _pages(tx: Transaction, demand: Demand, *, priority: int, room: Room) -> Ite
     """Yield due jobs in order, a page at a time, as long as there is room.
 
     One page is enough unless a limit passes jobs over. Names that are at their limit are left out of the
-    pages that follow, so that a thousand of their jobs at the head hide nobody. A key that is at its limit
+    pages that follow, so that a thousand of their jobs do not hide those behind them. A key that is at its limit
     cannot be left out, so then pages are larger.
     """
     place = (SMALLEST, 0)
