@@ -114,10 +114,9 @@ class Client:
     ) -> None:
         self._url = url or os.environ.get("JOBRT_URL") or "sqlite:///jobrt.db"
         if parse_url(self._url) == Address("sqlite", ":memory:"):
-            msg = (
+            raise StorageError(
                 "sqlite:///:memory: belongs to a single client, so no worker would find its jobs: name a file"
             )
-            raise StorageError(msg)
         self._schema = schema
         self._listen = listen
         self._registry = Registry()
@@ -178,8 +177,9 @@ class Client:
         """Return a job; raise `JobNotFound`."""
         record = self._opened().get(job_id)
         if record is None:
-            msg = f"there is no job {job_id}: it was deleted, pruned, or its transaction is not committed"
-            raise JobNotFound(msg)
+            raise JobNotFound(
+                f"there is no job {job_id}: it was deleted, pruned, or its transaction is not committed"
+            )
         return record
 
     def handle(self, job_id: int) -> Handle[Any]:
@@ -189,8 +189,7 @@ class Client:
     def wait(self, job_id: int, timeout: float | None = None) -> JobRecord:
         """Wait until a job is final; see `Handle.wait`."""
         if timeout is not None and math.isnan(timeout):
-            msg = "timeout is not a number: give seconds"
-            raise ValueError(msg)
+            raise ValueError("timeout is not a number: give seconds")
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         retrying = Retrying(
             retry=retry_if_exception_type((TimeoutError, StorageUnavailable)),
@@ -203,8 +202,7 @@ class Client:
     def _final(self, job_id: int) -> JobRecord:
         record = self.get(job_id)
         if record.state not in FINAL:
-            msg = f"job {job_id} ({record.name}) is still {record.state}; it continues"
-            raise TimeoutError(msg)
+            raise TimeoutError(f"job {job_id} ({record.name}) is still {record.state}; it continues")
         return record
 
     def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
@@ -214,8 +212,7 @@ class Client:
 
     def _opened(self) -> BlockingJobs:
         if self._storage is None:
-            msg = "the client is not open: use it as `with jobrt.blocking.Client(url) as jobs:`"
-            raise StorageError(msg)
+            raise StorageError("the client is not open: use it as `with jobrt.blocking.Client(url) as jobs:`")
         return self._storage
 
 

@@ -89,8 +89,7 @@ def transition(state: State, event: Transition) -> State:
     try:
         return TRANSITIONS[state, event]
     except KeyError:
-        msg = f"a job that is {state.value} cannot {event.value}"
-        raise InternalError(msg) from None
+        raise InternalError(f"a job that is {state.value} cannot {event.value}") from None
 
 
 def mermaid() -> str:

@@ -26,17 +26,18 @@ def _states(value: str | Iterable[str]) -> frozenset[State]:
     """Return the states that a word or a tuple of states names."""
     if isinstance(value, str):
         if value not in _NAMED_STATES:
-            msg = f"Unique.states is {value!r}: use 'unstarted', 'incomplete', 'all' or a tuple of states"
-            raise InvalidJob(msg)
+            raise InvalidJob(
+                f"Unique.states is {value!r}: use 'unstarted', 'incomplete', 'all' or a tuple of states"
+            )
         return _NAMED_STATES[value]
     try:
         states = frozenset(State(one) for one in value)
     except ValueError as error:
-        msg = f"Unique.states: {error}; the states are {', '.join(sorted(ALL))}"
-        raise InvalidJob(msg) from None
+        raise InvalidJob(f"Unique.states: {error}; the states are {', '.join(sorted(ALL))}") from None
     if not states:
-        msg = "Unique.states is empty, so nothing would ever be a duplicate: name at least one state"
-        raise InvalidJob(msg)
+        raise InvalidJob(
+            "Unique.states is empty, so nothing would ever be a duplicate: name at least one state"
+        )
     return states
 
 
@@ -54,12 +55,14 @@ class Replace:
     def __init__(self, *fields: str, when: str | Iterable[str] = "unstarted") -> None:
         unknown = [one for one in fields if one not in _REPLACEABLE]
         if unknown or not fields:
-            msg = f"Replace({', '.join(map(repr, fields))}): the fields are {', '.join(_REPLACEABLE)}"
-            raise InvalidJob(msg)
+            raise InvalidJob(
+                f"Replace({', '.join(map(repr, fields))}): the fields are {', '.join(_REPLACEABLE)}"
+            )
         states = _states(when)
         if not states <= UNSTARTED:
-            msg = "Replace.when: only waiting jobs can be changed (scheduled, available, retryable)"
-            raise InvalidJob(msg)
+            raise InvalidJob(
+                "Replace.when: only waiting jobs can be changed (scheduled, available, retryable)"
+            )
         self.__attrs_init__(fields, states)  # pyright: ignore[reportAttributeAccessIssue] - attrs makes it
 
 
@@ -68,18 +71,19 @@ def _checked_by(_self: object, _field: object, by: tuple[str, ...]) -> None:
         root, dot, field = one.partition(".")
         whole = not dot and root in {"name", "queue", "args"}
         if not (whole or (dot and field and root in {"args", "metadata"})):
-            msg = f"Unique.by has {one!r}: use 'name', 'queue', 'args', 'args.FIELD' or 'metadata.FIELD'"
-            raise InvalidJob(msg)
+            raise InvalidJob(
+                f"Unique.by has {one!r}: use 'name', 'queue', 'args', 'args.FIELD' or 'metadata.FIELD'"
+            )
     if not by:
-        msg = "Unique.by is empty: name what must be equal, or give a key"
-        raise InvalidJob(msg)
+        raise InvalidJob("Unique.by is empty: name what must be equal, or give a key")
 
 
 def _window(value: timedelta | float | None) -> timedelta | None:
     window = value if value is None or isinstance(value, timedelta) else timedelta(seconds=value)
     if window is not None and window <= timedelta(0):
-        msg = f"Unique.within is {value!r}: give seconds or a timedelta above zero, or None for no window"
-        raise InvalidJob(msg)
+        raise InvalidJob(
+            f"Unique.within is {value!r}: give seconds or a timedelta above zero, or None for no window"
+        )
     return window
 
 
@@ -144,8 +148,9 @@ def unique_key(
     try:
         text = json.dumps(compared, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
-        msg = f"Unique.key of {name}: {error}; use strings, numbers, booleans, lists and dicts"
-        raise InvalidJob(msg) from error
+        raise InvalidJob(
+            f"Unique.key of {name}: {error}; use strings, numbers, booleans, lists and dicts"
+        ) from error
     digest = hashlib.sha256(text.encode()).hexdigest()[:32]
     return UniqueKey(digest, unique.within, unique.states, unique.on_conflict)
 
@@ -155,6 +160,5 @@ def _pick(roots: Mapping[str, Any], path: str) -> list[Any]:
     if not dot:
         return [path, roots[root]]
     if root == "args" and field not in roots[root]:
-        msg = f"Unique.by has {path!r}, but {roots['name']} has no field {field!r}"
-        raise InvalidJob(msg)
+        raise InvalidJob(f"Unique.by has {path!r}, but {roots['name']} has no field {field!r}")
     return [path, roots[root].get(field)]

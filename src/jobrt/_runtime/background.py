@@ -32,8 +32,7 @@ class Background:
     async def start(self, service: Callable[..., Awaitable[Any]]) -> Any:
         """Start a service that lives as long as the worker, and return what it gave to ``started``."""
         if self._nursery is None:
-            msg = "the worker is stopping"
-            raise RuntimeError(msg)
+            raise RuntimeError("the worker is stopping")
         return await self._nursery.start(service)
 
 

@@ -242,13 +242,11 @@ class Context:
 
     def _lost(self) -> None:
         self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")
-        msg = f"job {self._running.job.id} ({self._running.job.name}): another worker owns it now"
-        raise LeaseLost(msg)
+        raise LeaseLost(f"job {self._running.job.id} ({self._running.job.name}): another worker owns it now")
 
 
 def _json(value: Any, what: str) -> str:
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        msg = f"{what}: {error}; use JSON values"
-        raise InvalidJob(msg) from error
+        raise InvalidJob(f"{what}: {error}; use JSON values") from error

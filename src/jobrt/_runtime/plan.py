@@ -39,8 +39,7 @@ def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, 
         needs = "; ".join(
             f"queue {queue!r} is needed by {', '.join(names)}" for queue, names in missing.items()
         )
-        msg = f"{needs}: add it to App(queues=...)"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(f"{needs}: add it to App(queues=...)")
 
 
 def choose_queues(queues: Mapping[str, Queue], wanted: Iterable[str] | None) -> Mapping[str, Queue]:
@@ -55,6 +54,7 @@ def choose_queues(queues: Mapping[str, Queue], wanted: Iterable[str] | None) -> 
     names = list(wanted)
     unknown = [name for name in names if name not in queues]
     if unknown:
-        msg = f"no queue {', '.join(map(repr, unknown))}: this app has {', '.join(map(repr, queues))}"
-        raise InvalidSetting(msg)
+        raise InvalidSetting(
+            f"no queue {', '.join(map(repr, unknown))}: this app has {', '.join(map(repr, queues))}"
+        )
     return {name: queues[name] for name in names}

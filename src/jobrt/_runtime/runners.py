@@ -40,8 +40,9 @@ async def _in_process(definition: JobDefinition, job: Any, ctx: Context) -> Any:
     try:
         import trio_parallel  # noqa: PLC0415 - an extra
     except ImportError as error:
-        msg = f'{definition.name}: RUN_IN = "process" needs trio-parallel: pip install "jobrt[process]"'
-        raise InvalidJob(msg) from error
+        raise InvalidJob(
+            f'{definition.name}: RUN_IN = "process" needs trio-parallel: pip install "jobrt[process]"'
+        ) from error
     detached = DetachedContext(ctx.job, ctx.saved)
     return await trio_parallel.run_sync(_leave_no_trace, definition.run, job, detached, kill_on_cancel=True)
 

@@ -89,11 +89,10 @@ def pending(known: Sequence[Migration], applied: Sequence[str], *, where: str) -
     found = status(known, applied)
     if found.newer:
         strange = ", ".join(sorted(set(applied) - {migration.name for migration in known}))
-        msg = (
+        raise SchemaError(
             f"{where} was made by a newer jobrt: it has migration {strange}, this one ends with"
             f" {known[-1].name}; upgrade jobrt, or use another database"
         )
-        raise SchemaError(msg)
     return tuple(migration for migration in known if migration.name in found.pending)
 
 

@@ -29,11 +29,9 @@ def parse_duration(text: str) -> timedelta:
     try:
         found = timedelta(seconds=float(number) * _UNITS[unit])
     except (ValueError, OverflowError):
-        msg = f"{text!r} is not a duration: use seconds, or 90s, 15m, 2h, 7d, 1w"
-        raise MalformedText(msg) from None
+        raise MalformedText(f"{text!r} is not a duration: use seconds, or 90s, 15m, 2h, 7d, 1w") from None
     if abs(found) > _DURATION_LIMIT:
-        msg = f"{text!r} is longer than a thousand years: use a shorter duration"
-        raise MalformedText(msg)
+        raise MalformedText(f"{text!r} is longer than a thousand years: use a shorter duration")
     return found
 
 
@@ -54,8 +52,7 @@ def parse_time(text: str, zone: tzinfo | None = None) -> datetime | timedelta:
 def _parse_field(text: str, option: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        msg = f"{option} {text!r} is malformed: write FIELD=VALUE"
-        raise MalformedText(msg)
+        raise MalformedText(f"{option} {text!r} is malformed: write FIELD=VALUE")
     try:
         return name, json.loads(value)
     except (json.JSONDecodeError, RecursionError):

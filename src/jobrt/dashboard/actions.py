@@ -57,13 +57,11 @@ def _unknown_action(action: str | None, known: Iterable[str]) -> InvalidFilter:
 
 def _selected(selection: Selection) -> Where:
     if selection.ids and selection.where is not None:
-        msg = "select jobs by id or by filters, not both"
-        raise InvalidFilter(msg)
+        raise InvalidFilter("select jobs by id or by filters, not both")
     if selection.ids:
         return where.id_in(selection.ids)
     if selection.where is None:
-        msg = "no jobs are selected: select some, or set a filter"
-        raise InvalidFilter(msg)
+        raise InvalidFilter("no jobs are selected: select some, or set a filter")
     return selection.where
 
 
@@ -140,5 +138,4 @@ async def _form(request: Request) -> list[tuple[str, str]]:
     try:
         return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=10_000)
     except ValueError:
-        msg = "the form is malformed: send it from a page of the dashboard"
-        raise InvalidFilter(msg) from None
+        raise InvalidFilter("the form is malformed: send it from a page of the dashboard") from None

@@ -68,8 +68,7 @@ async def job_list(site: Site, request: Request) -> Response:
     selection = parse_selection(pairs, also=("order", "after", "done", "count"))
     order = selection.rest.get("order", "newest")
     if order not in _ORDERS:
-        msg = f"order is {order!r}: use newest or oldest"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"order is {order!r}: use newest or oldest")
     after = parse_number("after", selection.rest["after"]) if "after" in selection.rest else None
     found = await site.jobs.query(
         selection.where, order_by=_ORDERS[order], limit=_PAGE_SIZE + 1, after=after, details=False

@@ -50,12 +50,10 @@ def parse_selection(
             found.setdefault(key, []).append(value)
     unknown = sorted(set(found) - {*FIELDS, *also} - ({"id"} if ids else set()))
     if unknown:
-        msg = f"unknown filter {unknown[0]!r}: use {', '.join(FIELDS)}"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"unknown filter {unknown[0]!r}: use {', '.join(FIELDS)}")
     for key, values in found.items():
         if len(values) > 1 and key not in {*REPEATABLE, "id"}:
-            msg = f"{key} is given twice: give it once"
-            raise InvalidFilter(msg)
+            raise InvalidFilter(f"{key} is given twice: give it once")
     filters = {key: tuple(found[key]) for key in FIELDS if key in found}
     job_ids = tuple(parse_number("id", text) for text in found.get("id", ()))
     rest = {key: found[key][0] for key in also if key in found}
@@ -65,6 +63,5 @@ def parse_selection(
 def parse_number(name: str, text: str) -> int:
     """Return a job id or another whole number above zero; raise `InvalidFilter`."""
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) <= _LARGEST):
-        msg = f"{name} is {text!r}: use a whole number above zero"
-        raise InvalidFilter(msg)
+        raise InvalidFilter(f"{name} is {text!r}: use a whole number above zero")
     return int(text)

@@ -84,7 +84,8 @@ async def _bind(host: str, port: int) -> Config:
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
-        msg = f"cannot listen on {host}, port {port}: {error.strerror or error}; use another --host or --port"
-        raise JobrtError(msg) from error
+        raise JobrtError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}; use another --host or --port"
+        ) from error
     config.bind = [f"fd://{listener.socket.detach()}" for listener in listeners]  # Hypercorn closes them
     return config

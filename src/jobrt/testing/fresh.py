@@ -47,8 +47,7 @@ async def open_app(
     """
     if isinstance(jobs, App):
         if settings:
-            msg = f"open_app(app) copies the app's settings: remove {', '.join(settings)}"
-            raise TypeError(msg)
+            raise TypeError(f"open_app(app) copies the app's settings: remove {', '.join(settings)}")
         app = jobs.at("sqlite:///:memory:")
     else:
         app = App("sqlite:///:memory:", jobs=jobs, **settings)

@@ -59,8 +59,7 @@ class Copy:
 
 def _checked(_self: object, _field: object, name: str) -> None:
     if not name or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
-        msg = f"schema={name!r}: give a name of 1 to {_LONGEST_NAME} bytes"
-        raise StorageError(msg)
+        raise StorageError(f"schema={name!r}: give a name of 1 to {_LONGEST_NAME} bytes")
 
 
 @attrs.frozen(cache_hash=True)  # it is hashed to find each statement
