@@ -3,8 +3,6 @@
 This is the lowest layer, because errors have records as attributes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum

@@ -8,8 +8,6 @@ Wrappers apply from the inside out. In ``bounded(jittered(w, relative=0.1), max=
 so the delay never exceeds 60 s.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from datetime import timedelta

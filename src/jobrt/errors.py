@@ -27,8 +27,6 @@
 `trio.Cancelled` is never wrapped.
 """
 
-from __future__ import annotations
-
 from jobrt._records import JobRecord
 
 __all__ = [

@@ -56,8 +56,6 @@ Fields with the same meaning in all events:
 * ``error``: description of the error for users.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager

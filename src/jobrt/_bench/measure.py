@@ -1,7 +1,5 @@
 """Measurements of enqueueing, running and starting jobs that do nothing, with client and worker in one process."""
 
-from __future__ import annotations
-
 import logging
 import os
 import platform

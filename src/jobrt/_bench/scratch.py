@@ -1,7 +1,5 @@
 """An empty place for jobs beside a database, for a while: to measure without touching anything."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from secrets import token_hex

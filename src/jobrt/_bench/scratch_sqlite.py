@@ -1,7 +1,5 @@
 """A folder for a while on the disk where a SQLite file is, and what SQLite is there."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 from collections.abc import Generator

@@ -1,7 +1,5 @@
 """Client of an app: it enqueues, queries and manages jobs."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Handles of jobs, which `enqueue` returns."""
 
-from __future__ import annotations
-
 from typing import Generic, Protocol, TypeVar, cast
 
 import attrs

@@ -1,7 +1,5 @@
 """Totals of the hourly counts in the database: for an hour, a day, a month and all time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Tasks of a client that wait for jobs: a single query covers all of them."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from typing import Any
 

@@ -4,8 +4,6 @@
 end into the `Outcome` that is written. Neither waits, looks at a clock, or draws a random number.
 """
 
-from __future__ import annotations
-
 import traceback as traceback_module
 from enum import StrEnum
 

@@ -16,8 +16,6 @@ These ticks are never due: ticks before the entry was stored, ticks before its s
 during a pause. All datetimes are aware, and results are in UTC.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Container, Iterator, Mapping

@@ -4,8 +4,6 @@
 budget of an attempt is 25 µs. A named tuple from a database row takes 0.3 µs, a frozen attrs class 2 µs.
 """
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 

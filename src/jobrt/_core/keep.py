@@ -14,8 +14,6 @@ deleted if it finished more than `age` ago and is not one of the newest `keep_at
 Only finished jobs (`jobrt._core.states.FINAL`) are pruned. No setting can delete other jobs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias, TypeGuard, cast

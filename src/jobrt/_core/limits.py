@@ -1,7 +1,5 @@
 """Decide how many jobs of which names a worker may claim now, and which of those that are due."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 They are not exceptions, because the attempt did not fail.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from datetime import timedelta

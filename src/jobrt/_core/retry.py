@@ -8,8 +8,6 @@ Both are user code, and they run while jobrt records a failure. They cannot make
 strategy raises or returns an invalid value, the default is used and the decision has a ``warning``.
 """
 
-from __future__ import annotations
-
 import inspect
 import reprlib
 import traceback

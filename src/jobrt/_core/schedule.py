@@ -20,8 +20,6 @@ ticks where the clocks change by half an hour (Lord Howe). Within a repeated hou
 start.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo

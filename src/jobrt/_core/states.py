@@ -12,8 +12,6 @@ The rules:
 `TRANSITIONS` is the whole table; the diagram in ``design/state-machine.md`` is drawn from it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final

@@ -1,7 +1,5 @@
 """What jobs did, counted by the hour."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import attrs

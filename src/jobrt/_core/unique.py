@@ -5,8 +5,6 @@ that digest stand in the way. The digest is stored with the job and is what the 
 compete only if they were enqueued with the same ``by`` (or ``key``) and equal values.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

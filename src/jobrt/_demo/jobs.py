@@ -1,7 +1,5 @@
 """Jobs of the demo: a job for each file, and a job for the report."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any, ClassVar

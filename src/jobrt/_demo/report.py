@@ -1,7 +1,5 @@
 """Report of the demo: totals, failed files, and a file of digests for ``sha256sum --check``."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Sequence

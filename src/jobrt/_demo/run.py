@@ -1,7 +1,5 @@
 """Run of the demo: enqueue a job for each file, then run a worker until the report is written."""
 
-from __future__ import annotations
-
 import os
 import stat
 import sysconfig

@@ -4,8 +4,6 @@ Annotations are resolved one by one and not class by class. So an error can name
 class constants and of `ctx` need not be resolvable.
 """
 
-from __future__ import annotations
-
 import inspect
 import sys
 import typing

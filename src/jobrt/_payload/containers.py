@@ -1,7 +1,5 @@
 """Codecs of lists, tuples, sets and dicts, from the codecs of their items."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Codecs by annotation; the only module that depends on all kinds of annotations."""
 
-from __future__ import annotations
-
 import enum
 import inspect
 import types

@@ -1,7 +1,5 @@
 """JSON as text: equal values have equal text, and both engines can store every value."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from json import encoder, scanner

@@ -1,7 +1,5 @@
 """Codecs of values without parts: numbers, strings, times, enums, literals, plain JSON."""
 
-from __future__ import annotations
-
 import base64
 import enum
 import math

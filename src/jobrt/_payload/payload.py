@@ -3,8 +3,6 @@
 Equal values have equal text (keys sorted, no spaces), so that uniqueness can compare it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 

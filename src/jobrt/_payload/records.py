@@ -1,7 +1,5 @@
 """Codecs of records, which have named fields: attrs classes, dataclasses, named tuples, typed dicts, jobs."""
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Final

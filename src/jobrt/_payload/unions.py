@@ -1,7 +1,5 @@
 """Codecs of unions, with a tag only if the JSON does not determine the member."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 

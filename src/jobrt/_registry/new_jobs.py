@@ -1,7 +1,5 @@
 """Rows of jobs: what the storage inserts for a job value or a cron tick, and changes for an update."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any, Unpack

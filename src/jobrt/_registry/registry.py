@@ -1,7 +1,5 @@
 """Registry of the jobs of an app, by name."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator
 from typing import Any

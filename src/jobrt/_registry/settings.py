@@ -4,8 +4,6 @@ Each function takes the full name of a setting, for messages, and its value. It 
 raises `InvalidJob`. The message says what to use instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias, cast, get_args

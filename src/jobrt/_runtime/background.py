@@ -1,7 +1,5 @@
 """Nursery of the worker for attempts: delayed writes, and services that outlive one attempt."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from typing import Any
 

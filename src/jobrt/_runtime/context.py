@@ -1,7 +1,5 @@
 """`Context`, the `ctx` of `run(self, ctx)`: what an attempt may read and write."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress

@@ -1,7 +1,5 @@
 """Actor that reads the requests of operators and sends them to the queues."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import attrs

@@ -1,7 +1,5 @@
 """Actor that fires cron entries: one job per tick in the whole cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Actor that runs the claimed jobs of one queue."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Its state is in a `Ledger`, which survives a restart and makes the decisions. A 
 that nothing may be claimed now.
 """
 
-from __future__ import annotations
-
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Generator, Iterator

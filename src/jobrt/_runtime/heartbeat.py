@@ -1,7 +1,5 @@
 """Actor that renews the worker's lease, and knows when it is lost."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """Id under which a worker claims jobs, and whether its lease is trusted."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import attrs

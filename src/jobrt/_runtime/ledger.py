@@ -3,8 +3,6 @@
 No clock, no Trio, no I/O: times are arguments.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Actor that rescues the jobs of dead workers and prunes finished jobs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import attrs

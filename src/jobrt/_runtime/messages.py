@@ -13,8 +13,6 @@
 Settings and cancels are whole states, not changes: the newest message makes those before it superfluous.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple, TypeAlias
 
 import attrs

@@ -1,7 +1,5 @@
 """Recent reports of the watchdog, which the heartbeat stores for operators."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

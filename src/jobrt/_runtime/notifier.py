@@ -1,7 +1,5 @@
 """Actor that passes on the storage's wake-ups."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import attrs

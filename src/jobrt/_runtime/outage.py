@@ -1,7 +1,5 @@
 """Outages of the database: a state of the worker, not a crash."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from typing import Final

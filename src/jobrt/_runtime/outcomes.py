@@ -1,7 +1,5 @@
 """Outcomes on their way to the database: the channel in which they wait, and what follows a write."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress

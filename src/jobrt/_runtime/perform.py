@@ -1,7 +1,5 @@
 """Run a job without a worker: for tests, and for a stored payload by hand."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

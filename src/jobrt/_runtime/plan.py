@@ -1,7 +1,5 @@
 """Settings of a worker, checked before it starts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs

@@ -1,7 +1,5 @@
 """Run a job's `run` where its RUN_IN says: in Trio, in a thread, in a process, under asyncio."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Attempts under way."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import attrs

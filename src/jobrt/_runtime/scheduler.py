@@ -1,7 +1,5 @@
 """Actor that wakes each queue when its next delayed job becomes due, without polling."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Last steps of a stop: each is tried, even if earlier ones failed, within a limit."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 

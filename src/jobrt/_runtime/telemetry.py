@@ -1,7 +1,5 @@
 """`WorkerInfo` that a worker stores with its heartbeat, gathered from its actors."""
 
-from __future__ import annotations
-
 import os
 import platform
 import socket

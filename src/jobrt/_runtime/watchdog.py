@@ -1,7 +1,5 @@
 """Actor that notices jobs that block the loop, do not stop or take far too long, and queues that stall."""
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

@@ -14,8 +14,6 @@
     └─ watchdog
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """The current directory, put back after jobs that change it."""
 
-from __future__ import annotations
-
 import logging
 import os
 

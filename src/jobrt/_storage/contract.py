@@ -9,8 +9,6 @@ A *claim* gives a job to a worker under a *lease*, a number that is never given 
 an attempt names the job and the lease; one that does not match is refused, changes nothing, and is reported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The one place that picks a storage engine: the one that a URL names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime

@@ -6,8 +6,6 @@ A migration is in ``<engine>/migrations/<number>_<name>.sql``. This module knows
 decides.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files

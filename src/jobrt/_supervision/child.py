@@ -1,7 +1,5 @@
 """Children of a supervisor with their slots, and the default logging of events."""
 
-from __future__ import annotations
-
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterator

@@ -15,8 +15,6 @@ of permanent errors (password, role, database, pg_hba.conf, TLS). Any other text
 counts as transient: a worker keeps trying, and shows the message.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

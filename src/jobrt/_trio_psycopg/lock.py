@@ -1,7 +1,5 @@
 """The lock of a PostgreSQL connection."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType

@@ -1,7 +1,5 @@
 """Parser of job filters as people write them: ``--since 15m --args to=a@b.c``, ``?since=15m&args=…``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo

@@ -1,7 +1,5 @@
 """Findings about why nothing is running, from the workers, queues and cron entries in the database."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final

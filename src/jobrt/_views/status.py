@@ -1,7 +1,5 @@
 """Status of queues, cron entries and running jobs, and operations on several jobs."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 

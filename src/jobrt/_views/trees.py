@@ -1,7 +1,5 @@
 """Lines of a worker's supervision tree."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Values as text."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 

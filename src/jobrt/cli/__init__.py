@@ -9,8 +9,6 @@
     output     tables, lines, JSON, progress
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The `migrate`, `prune`, `doctor` and `manifest` commands."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The `bench` command."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Generator

@@ -1,7 +1,5 @@
 """The `dashboard` command."""
 
-from __future__ import annotations
-
 import os
 from ipaddress import ip_address
 from pathlib import Path

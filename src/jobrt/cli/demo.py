@@ -1,7 +1,5 @@
 """The `demo` command: its progress and its report."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager

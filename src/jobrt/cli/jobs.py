@@ -1,7 +1,5 @@
 """The `enqueue`, `jobs`, `show`, `cancel`, `rerun`, `delete` and `update` commands."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime

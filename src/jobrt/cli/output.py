@@ -1,7 +1,5 @@
 """Output of commands: tables on a terminal, lines in a pipe, JSON for programs."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Sequence

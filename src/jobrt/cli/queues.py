@@ -1,7 +1,5 @@
 """The `queues` and `stats` commands."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any

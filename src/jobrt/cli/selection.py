@@ -1,7 +1,5 @@
 """Options that select jobs, shared by `jobs`, `cancel`, `rerun`, `delete` and `update`."""
 
-from __future__ import annotations
-
 import functools
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Application and database that a command works on."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import operator

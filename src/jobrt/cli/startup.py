@@ -9,8 +9,6 @@ The child has the writing end of a pipe. It writes one line and closes the pipe:
 Only the parent prints the report. Otherwise eight processes would print the same error eight times.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import subprocess

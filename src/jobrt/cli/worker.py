@@ -1,7 +1,5 @@
 """The `worker` command."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

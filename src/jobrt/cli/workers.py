@@ -1,7 +1,5 @@
 """The `workers` and `top` commands."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any

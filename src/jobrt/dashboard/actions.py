@@ -1,7 +1,5 @@
 """Actions behind the buttons, and the page that asks for confirmation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from functools import partial

@@ -9,8 +9,6 @@ It defends against three attacks:
 Why this is not Starlette's own middleware: `design/decisions/009-guard-formatter-backoff.md`.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

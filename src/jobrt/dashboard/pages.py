@@ -1,7 +1,5 @@
 """Pages of the dashboard: the overview, the list of jobs, a job, the workers and the cron entries."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Pages rendered from templates, and static files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from datetime import UTC, datetime

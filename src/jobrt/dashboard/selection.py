@@ -1,7 +1,5 @@
 """Selection of jobs in a URL or a form, with the same filter names as the command line."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC
 from typing import Final

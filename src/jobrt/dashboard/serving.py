@@ -1,7 +1,5 @@
 """Server for the dashboard alone, with Hypercorn."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial

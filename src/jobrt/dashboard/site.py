@@ -1,7 +1,5 @@
 """Routes of the dashboard, and its error pages."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus

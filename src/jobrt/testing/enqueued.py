@@ -1,7 +1,5 @@
 """Assertions about the jobs in the database."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Apps on in-memory databases, and functions that run their jobs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager

@@ -22,8 +22,6 @@ To use other settings in one test, mark it with ``@pytest.mark.jobrt(jobs=[…],
 ``@pytest.mark.jobrt(shop.app)``. The fixtures are async, so they need pytest-trio.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 

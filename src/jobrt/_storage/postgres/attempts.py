@@ -1,7 +1,5 @@
 """Attempts in PostgreSQL: claimed, ended, and what running jobs keep."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial

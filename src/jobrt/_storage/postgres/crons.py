@@ -1,7 +1,5 @@
 """Cron entries in PostgreSQL."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Jobs that wait for others. What follows when those are final or gone is a trigger of the database's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from jobrt._core.job import Outcome

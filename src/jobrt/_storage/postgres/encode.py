@@ -5,8 +5,6 @@ different types, so that one statement would be prepared many times over, and ta
 a join takes 0.1 µs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final

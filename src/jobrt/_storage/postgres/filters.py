@@ -5,8 +5,6 @@ must agree with is `jobrt._core.where.matches`. States stand in the SQL themselv
 they are from: only then can the planner tell that a partial index will do.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Attempts ended: what that makes of their jobs, and what stays on record."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Sequence
 from typing import Final

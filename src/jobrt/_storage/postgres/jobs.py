@@ -1,7 +1,5 @@
 """Jobs in PostgreSQL: enqueued, looked at, changed and deleted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial

@@ -1,7 +1,5 @@
 """Claims under limits over the cluster, exactly: claims of a queue take turns, and each counts what runs."""
 
-from __future__ import annotations
-
 from datetime import UTC
 from typing import Final
 

@@ -5,8 +5,6 @@ PostgreSQL's own ``$1`` form once, here, so that no driver has to look into it a
 (see `jobrt._storage.postgres.encode`) that the statement casts, so each statement has one prepared form.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Mapping

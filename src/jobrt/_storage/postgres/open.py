@@ -1,7 +1,5 @@
 """A PostgreSQL database opened."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 

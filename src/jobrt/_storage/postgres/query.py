@@ -1,7 +1,5 @@
 """Jobs looked at: the statements, apart from who runs them."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from jobrt._core.where import Where

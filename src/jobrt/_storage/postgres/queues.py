@@ -1,7 +1,5 @@
 """Queues in PostgreSQL."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from typing import Literal

@@ -4,8 +4,6 @@ Times are read as timestamps of UTC without a zone: what the driver makes of tho
 session's time zone, and some years fit no datetime in some zones.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

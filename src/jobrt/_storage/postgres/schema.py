@@ -1,7 +1,5 @@
 """The schema in PostgreSQL: which migrations it has, and the database's clock."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime

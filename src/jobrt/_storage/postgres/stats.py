@@ -4,8 +4,6 @@ Nothing is counted while jobs run: live rows are counted when somebody asks, and
 added to ``past`` when it goes.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any, Final
 

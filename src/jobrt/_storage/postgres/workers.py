@@ -1,7 +1,5 @@
 """Workers in PostgreSQL: who is alive, who leads, and what the dead leave behind."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC
 from typing import Final

@@ -1,7 +1,5 @@
 """Jobs in a SQLite file, or in memory: nothing to install, several processes on one machine."""
 
-from __future__ import annotations
-
 from jobrt._storage.sqlite.blocking import BlockingSqlite, open_blocking
 from jobrt._storage.sqlite.open import open_sqlite
 

@@ -1,7 +1,5 @@
 """Attempts in SQLite: claimed, ended, and what running jobs keep."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import AsyncGenerator, Mapping, Sequence

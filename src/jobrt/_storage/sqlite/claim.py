@@ -1,7 +1,5 @@
 """Jobs claimed: the part of `AttemptStore.exchange` that every attempt begins with."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -3,8 +3,6 @@
 Nothing here knows Trio: `jobrt._storage.sqlite.blocking` uses it from plain threads.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Jobs that wait for others, and what follows when those are final or gone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from jobrt._storage.sqlite.rows import FAR, dumps

@@ -4,8 +4,6 @@ Every value is a parameter, alternatives and what is negated stand in parenthese
 that ``NOT`` means what it does in Python.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sqlite3

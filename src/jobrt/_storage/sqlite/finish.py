@@ -1,7 +1,5 @@
 """Attempts ended: what that makes of their jobs, and what stays on record."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Listeners of one process, and the jobs whose end is awaited there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Final

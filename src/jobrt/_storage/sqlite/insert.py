@@ -1,7 +1,5 @@
 """Jobs inserted: for clients, cron and plain threads, in a transaction of ours or of a caller's."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import groupby

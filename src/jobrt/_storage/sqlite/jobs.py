@@ -1,7 +1,5 @@
 """Jobs in SQLite: enqueued, looked at, changed and deleted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial

@@ -1,7 +1,5 @@
 """A SQLite file opened, or a database in memory."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """Jobs that are deleted, and final ones that go as the retention rules say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

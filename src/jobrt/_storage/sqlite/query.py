@@ -1,7 +1,5 @@
 """Jobs looked at: one by its id, or those that match a filter, in order."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """Queues in SQLite."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias

@@ -1,7 +1,5 @@
 """Rows turned into values and back. Times are microseconds in the tables, and lists and payloads JSON texts."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta

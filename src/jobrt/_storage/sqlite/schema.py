@@ -1,7 +1,5 @@
 """The schema in SQLite: which migrations it has, and the storage's clock."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime

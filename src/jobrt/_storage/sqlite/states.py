@@ -4,8 +4,6 @@ Migration 1 has them in its partial indexes, and the files in ``sql/`` write the
 where it finds the same condition, as text.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from jobrt._core.states import State

@@ -4,8 +4,6 @@ Nothing is counted while jobs run: live rows are counted when somebody asks, and
 added to ``jobrt_rollup`` when it goes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """Wakes in SQLite: at once for what this process did, within a poll for what others did."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

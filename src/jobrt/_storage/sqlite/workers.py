@@ -1,7 +1,5 @@
 """Workers in SQLite: who is alive, who leads, and what the dead leave behind."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
