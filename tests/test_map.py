@@ -56,7 +56,9 @@ def test_pages_can_be_read(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_pages_name_files_that_exist(page: Path) -> None:
     """A path in backquotes that begins with a folder of the project or the package leads somewhere."""
-    paths = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|sql|html|css|js))`", page.read_text(encoding="utf-8"))
+    paths = re.findall(
+        r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|sql|html|css|js))`", page.read_text(encoding="utf-8")
+    )
     bases = [base for base in (ROOT, SOURCE) for path in paths if (base / path.split("/")[0]).is_dir()]
     lost = [
         path

@@ -18,9 +18,7 @@ MODULES = sorted(Path(str(files(jobrt))).rglob("*.py"))
 
 LONGEST_FILE = 500
 LONGEST_FUNCTION = 50
-LONGER_WITH_REASON = {
-    "logs.py:describe": "one match, with one line for each kind of event",
-}
+LONGER_WITH_REASON = {"logs.py:describe": "one match, with one line for each kind of event"}
 LOADED_LATE = {
     *("asyncio", "click", "hypercorn", "jinja2", "psycopg", "pytest", "rich", "starlette", "trio_asyncio"),
     *("jobrt.dashboard", "jobrt.testing"),

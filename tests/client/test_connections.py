@@ -77,10 +77,7 @@ async def test_a_plain_transaction_of_psycopg_decides(postgres_url: str) -> None
     """`conn=` of the blocking client: rolled back, nothing; committed, the job."""
 
     def enqueue() -> None:
-        with (
-            jobrt.blocking.Client(postgres_url, jobs=JOBS) as client,
-            psycopg.connect(postgres_url) as conn,
-        ):
+        with jobrt.blocking.Client(postgres_url, jobs=JOBS) as client, psycopg.connect(postgres_url) as conn:
             client.enqueue(Echo("rolled back"), conn=conn)
             conn.rollback()
             client.enqueue(Echo("committed"), conn=conn)

@@ -14,19 +14,7 @@ from jobrt._core.states import End, Transition
 if TYPE_CHECKING:
     from jobrt._storage.contract import Storage
 
-__all__ = [
-    "add",
-    "ask",
-    "claim",
-    "complete",
-    "end",
-    "job",
-    "look",
-    "next_due",
-    "ref",
-    "start",
-    "states",
-]
+__all__ = ["add", "ask", "claim", "complete", "end", "job", "look", "next_due", "ref", "start", "states"]
 
 _ENDS = {
     Transition.COMPLETE: End.FINISHED,

@@ -193,8 +193,7 @@ async def test_values_are_only_values(storage: Storage, evil: str) -> None:
     """Whatever stands in a name, a tag or a payload, a filter finds the jobs that have it, and no others."""
     await add(storage, job(), job(tags=("t",), args={"v": "w"}))
     (id,) = await add(
-        storage,
-        job(evil, args={"v": evil, "f" + evil: 1}, queue=evil, tags=(evil,), metadata={"v": [evil]}),
+        storage, job(evil, args={"v": evil, "f" + evil: 1}, queue=evil, tags=(evil,), metadata={"v": [evil]})
     )
     for filter in (
         where.name(evil),

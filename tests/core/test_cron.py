@@ -14,16 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobrt._core.cron import (
-    TOLERANCE,
-    CronEntry,
-    cron_entry,
-    edit,
-    next_tick,
-    orphaned,
-    reconcile,
-    ticks_due,
-)
+from jobrt._core.cron import TOLERANCE, CronEntry, cron_entry, edit, next_tick, orphaned, reconcile, ticks_due
 from jobrt.errors import InvalidJob, InvalidSetting
 
 SECOND = timedelta(seconds=1)

@@ -331,10 +331,7 @@ UNSUPPORTED: list[tuple[Any, str]] = [
     (type[int], "cannot be stored"),
     (3, "X.it: "),
     (Untyped, "X.it.a: has no annotation, so it cannot be stored"),
-    (
-        Literal[Color.RED],
-        "X.it: Literal[<Color.RED: 'red'>] cannot be stored; use str, int, bool or None",
-    ),
+    (Literal[Color.RED], "X.it: Literal[<Color.RED: 'red'>] cannot be stored; use str, int, bool or None"),
     (Literal[b"x"], "X.it: Literal[b'x'] cannot be stored"),
     (list[int] | list[str], "X.it: list[int] and list[str] cannot be distinguished in a union"),
     (Box[int] | Box[str], "X.it: Box and Box cannot be distinguished in a union"),

@@ -70,12 +70,7 @@ def test_later_options_win() -> None:
     second = first.with_options(priority=0, schedule_in=5, metadata={})
     assert second.job is first.job
     assert second.options == EnqueueOptions(
-        priority=0,
-        tags=("a",),
-        delay=timedelta(seconds=5),
-        metadata={},
-        max_attempts=None,
-        unique=None,
+        priority=0, tags=("a",), delay=timedelta(seconds=5), metadata={}, max_attempts=None, unique=None
     )
     assert second.with_options(schedule_at=NOW).options.delay is None
     assert second.with_options() == second

@@ -112,10 +112,7 @@ async def test_jobs_that_nobody_has_begun_use_up_no_attempt(autojump_clock: Mock
     """Claimed ahead and given up with the lease: unless a rescue is quicker, it is as if they were never claimed."""
     trouble = Trouble(frozenset({"beat", "rescue"}), Fault.REFUSED)
     queues = {"default": jobrt.Queue(2, poll_interval=3600)}
-    async with (
-        scene(trouble, [Long], state=[], queues=queues) as here,
-        trio.open_nursery() as nursery,
-    ):
+    async with scene(trouble, [Long], state=[], queues=queues) as here, trio.open_nursery() as nursery:
         quick = [Long(0.001 + 0.0001 * (n % 7)) for n in range(200)]
         await here.client.enqueue_many([*quick, Long(600), Long(600), *quick[:10]])
         worker = await nursery.start(here.app.run_worker)

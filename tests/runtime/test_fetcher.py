@@ -183,10 +183,7 @@ async def test_claims_go_on_when_the_outcomes_that_stopped_them_are_written(
     monkeypatch.setattr(ledger, "UNSETTLED_LIMIT", 3)
     away = Trouble(frozenset({"exchange", "finish"}), Fault.REFUSED)
     queues = {"default": jobrt.Queue(3, poll_interval=600)}
-    async with (
-        scene(away, [Quick], state=[], queues=queues) as here,
-        trio.open_nursery() as nursery,
-    ):
+    async with scene(away, [Quick], state=[], queues=queues) as here, trio.open_nursery() as nursery:
         await here.client.enqueue_many([Quick(1.0) for _ in range(6)])
         worker: jobrt.Worker = await nursery.start(here.app.run_worker)
         await trio.sleep(0.5)

@@ -59,10 +59,7 @@ async def test_a_job_that_holds_a_thread_past_the_lease_runs_once(mock_clock: Mo
     """The heartbeat is not the thread's affair: another worker that looks for the dead ones' jobs finds none."""
     state: dict[str, Any] = {"log": [], "go": threading.Event()}
     rescued: list[object] = []
-    async with (
-        scene(lambda _name: None, [Held], state=state) as here,
-        trio.open_nursery() as nursery,
-    ):
+    async with scene(lambda _name: None, [Held], state=state) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         other = await nursery.start(here.app.run_worker)
         handle = await here.client.enqueue(Held())

@@ -58,10 +58,7 @@ async def _run(seed: int, actors: list[str]) -> tuple[list[jobrt.JobRecord], Cou
     """Drain three hundred jobs while actors are restarted at random; return the records and how often each ran."""
     chance, ran = random.Random(seed), list[int]()
     queues = {"default": jobrt.Queue(20, poll_interval=600)}
-    async with (
-        scene(Late(chance), [Count], state=ran, queues=queues) as here,
-        trio.open_nursery() as nursery,
-    ):
+    async with scene(Late(chance), [Count], state=ran, queues=queues) as here, trio.open_nursery() as nursery:
         await here.client.enqueue_many([Count(chance.choice([0.0, 0.01, 0.3])) for _ in range(JOBS)])
         worker: jobrt.Worker = await nursery.start(here.app.run_worker)
         supervisor = worker.queues["default"].supervisor

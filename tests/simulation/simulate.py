@@ -244,10 +244,7 @@ async def _simulate(seed: int) -> Summary:
 
 async def _run_cluster(world: World, real: Storage) -> None:
     """Run the cluster with faults, then without."""
-    async with (
-        AppOn(real, jobs=JOBS, queues=QUEUES).open_client() as client,
-        trio.open_nursery() as nursery,
-    ):
+    async with AppOn(real, jobs=JOBS, queues=QUEUES).open_client() as client, trio.open_nursery() as nursery:
         faults = Chance(world.chance, rate=world.chance.choice([0.0, 0.05, 0.2]))
         steps = world.chance.choice([False, True])
         cluster = Cluster(world, real, faults, nursery, client, steps=steps)

@@ -41,13 +41,7 @@ class Demand:
 
 
 def demand(
-    worker: str,
-    queue: str,
-    *,
-    settings: Queue,
-    room: int,
-    names: tuple[str, ...],
-    free: Mapping[str, int],
+    worker: str, queue: str, *, settings: Queue, room: int, names: tuple[str, ...], free: Mapping[str, int]
 ) -> Demand:
     """Return what to ask for when there is `room` for so many jobs.
 

@@ -18,14 +18,7 @@ from jobrt._storage.contract import Storage
 _WORKER = "perform"
 
 
-async def perform(
-    definition: JobDefinition,
-    args: str,
-    *,
-    scratch: Storage,
-    state: Any,
-    client: Any,
-) -> Any:
+async def perform(definition: JobDefinition, args: str, *, scratch: Storage, state: Any, client: Any) -> Any:
     """Run a job's `run` with a real context and return what it returns, or raise what it raises.
 
     The attempt is one in `scratch`, a storage of its own: checkpoints, steps and progress work, and are gone with it.

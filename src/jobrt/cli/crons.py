@@ -71,10 +71,7 @@ _add_command(
     "--schedule", metavar="CRON", help="Cron expression of five or six fields, or a name such as @daily."
 )
 @click.option(
-    "--every",
-    type=parse_duration,
-    metavar="TIME",
-    help="Interval instead of a schedule: 90s, 15m, 2h, 7d.",
+    "--every", type=parse_duration, metavar="TIME", help="Interval instead of a schedule: 90s, 15m, 2h, 7d."
 )
 @click.option("--timezone", metavar="ZONE", help="Time zone of the schedule.")
 @click.option("--missed", type=click.Choice(["skip", "once", "all"]), help="What to do about missed ticks.")

@@ -14,15 +14,7 @@ from rich.table import Table
 
 import jobrt
 from jobrt._core.states import FINAL
-from jobrt._demo.run import (
-    DEFAULT_URL,
-    Prepared,
-    make_app,
-    prepare,
-    resolve_directory,
-    run,
-    standard_library,
-)
+from jobrt._demo.run import DEFAULT_URL, Prepared, make_app, prepare, resolve_directory, run, standard_library
 from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, console, print_json, progress_bars
 from jobrt.cli.setting import Setting, in_trio

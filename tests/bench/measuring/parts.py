@@ -113,10 +113,7 @@ def pulse(bench: Bench, who: Contestant, *, jobs: int, idle: float) -> Figures:
     It is measured from the call, and from its return, when the job is committed. The job may start before the return,
     so the second figure is better for clients that return late. Then measure the CPU of the idle worker.
     """
-    with (
-        bench.database(who) as database,
-        bench.working(who, database.url, jobs=jobs + WARM_UP) as worker,
-    ):
+    with bench.database(who) as database, bench.working(who, database.url, jobs=jobs + WARM_UP) as worker:
         times = bench.ask(who, "pulse", database.url, str(jobs))
         if not worker.until(lambda: worker.marks.all_begun(jobs), deadline=time.monotonic() + 60):
             raise MeasurementError("a job was not started within 60 s")

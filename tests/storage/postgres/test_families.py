@@ -84,10 +84,7 @@ async def test_batches_with_the_same_parents_in_opposite_orders_do_not_cross(
 
 
 async def test_who_cancels_a_parent_and_its_child_does_not_lose_the_childs_end(
-    storage: Storage,
-    another: Callable[..., Any],
-    admin: psycopg.Connection[Any],
-    postgres_url: str,
+    storage: Storage, another: Callable[..., Any], admin: psycopg.Connection[Any], postgres_url: str
 ) -> None:
     """It has the parent's row and wants the child's, and the child's end the reverse: one is undone and made again."""
     (parent,), (child,) = await family(storage, (0,))

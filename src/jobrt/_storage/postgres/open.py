@@ -20,11 +20,7 @@ from jobrt._storage.postgres.workers import PostgresWorkers
 
 @asynccontextmanager
 async def open_postgres(
-    url: str,
-    *,
-    schema: str = "jobrt",
-    listen: bool = True,
-    pool_size: int = 4,
+    url: str, *, schema: str = "jobrt", listen: bool = True, pool_size: int = 4
 ) -> AsyncGenerator[Storage]:
     """Keep jobs in a PostgreSQL database; connections are opened when they are wanted.
 

@@ -21,10 +21,7 @@ from jobrt._storage.sqlite.workers import SqliteWorkers
 
 @asynccontextmanager
 async def open_sqlite(
-    path: str | PathLike[str],
-    *,
-    clock: Callable[[], datetime] | None = None,
-    migrate: bool = True,
+    path: str | PathLike[str], *, clock: Callable[[], datetime] | None = None, migrate: bool = True
 ) -> AsyncGenerator[Storage]:
     """Open a file (made if need be), or ``":memory:"``, and close it when the block ends.
 
