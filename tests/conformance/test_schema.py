@@ -151,7 +151,7 @@ CALLS = {
     "steps": lambda s, c: s.attempts.steps(ref(c)),
     "save_step": lambda s, c: s.attempts.save_step(ref(c), "a", "1"),
     "register": lambda s, c: s.workers.register("w9", lease=30, info=WorkerInfo()),
-    "beat": lambda s, c: s.workers.beat("w1", lease=99, info={"new": 1}),
+    "beat": lambda s, c: s.workers.beat("w1", lease=99, info=WorkerInfo(landed=1)),
     "changes": lambda s, c: s.workers.changes("w1"),
     "unregister": lambda s, c: s.workers.unregister("w1"),
     "workers.all": lambda s, c: s.workers.all(),

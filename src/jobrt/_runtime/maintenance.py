@@ -17,7 +17,7 @@ _PRUNE_INTERVAL = 60.0
 ROLE = "maintenance"
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Maintenance:
     """Actor that rescues and prunes, normally on one worker at a time.
 

@@ -69,7 +69,15 @@ async def test_two_leaders_do_no_harm(
                 led.add(name)
                 return name
 
-            actor = Maintenance(engine, leads, 0.001, (), Backoff(Outage(EventBus())), emitter)
+            actor = Maintenance(
+                workers=engine.workers,
+                jobs=engine.jobs,
+                worker=leads,
+                interval=0.001,
+                rules=(),
+                backoff=Backoff(Outage(EventBus())),
+                emit=emitter,
+            )
             nursery.start_soon(actor.run)
         admin.execute("delete from jobrt.worker where id = 'dead'")
         with trio.fail_after(PATIENCE):
