@@ -66,6 +66,8 @@
     } catch (error) {
       if (error.name === "AbortError") return;
       showBanner("The server does not respond. Retrying. The page shows the last known state.");
+      schedule(INTERVAL); // how long a server took to go away says nothing about the next response
+      return;
     }
     schedule(Math.max(INTERVAL, 10 * (performance.now() - began)));
   };
