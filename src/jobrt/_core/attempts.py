@@ -54,7 +54,7 @@ def only_leaf(error: BaseException) -> BaseException:
 
 
 def classify(error: BaseException | None, stop: Stop | None, reason: str = "") -> Ended:
-    """Say how an attempt ended that did not return: it raised `error`, or was cancelled because of `stop`.
+    """Return how an attempt ended that did not return: it raised `error`, or was cancelled because of `stop`.
 
     A job that was told to stop and then raised something else (its clean-up failed) still ended because it was
     stopped; the error is kept as the record's message. `reason` says more about the stop: the operator's reason, the

@@ -104,7 +104,7 @@ class Outcome(NamedTuple):
 
 
 def used_up(attempt: int, max_attempts: int | None) -> bool:
-    """Say whether a job has no attempt left; `attempt` is the number of those it has had."""
+    """Return whether a job has no attempt left; `attempt` is the number of attempts it has used."""
     return max_attempts is not None and attempt >= max_attempts
 
 

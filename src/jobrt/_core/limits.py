@@ -31,12 +31,12 @@ class Demand:
 
     @property
     def empty(self) -> bool:
-        """Say whether there is nothing to ask for."""
+        """Return whether the claim asks for nothing."""
         return self.limit < 1 or not (self.names or self.capped)
 
     @property
     def clustered(self) -> bool:
-        """Say whether a limit over all workers holds, so that claims must take turns."""
+        """Return whether a limit over all workers holds, so that claims must take turns."""
         return self.cluster_limit is not None or self.per_key is not None
 
 
@@ -84,7 +84,7 @@ class Room:
 
     @property
     def chooses(self) -> bool:
-        """Say whether a due job may have to be passed over although there is room left."""
+        """Return whether a due job may have to be passed over although there is room left."""
         return bool(self._caps) or self._per_key is not None
 
     @property

@@ -1,4 +1,4 @@
-"""Say which states a job has and what may lead from one to the next.
+"""States of a job, and the transitions between them.
 
 The rules:
 

@@ -29,7 +29,7 @@ def _states(value: str | Iterable[str]) -> frozenset[State]:
             )
         return _NAMED_STATES[value]
     try:
-        states = frozenset(State(one) for one in value)
+        states = frozenset(State(name) for name in value)
     except ValueError as error:
         raise InvalidJob(f"Unique.states: {error}; the states are {', '.join(sorted(ALL))}") from None
     if not states:
@@ -41,7 +41,7 @@ def _states(value: str | Iterable[str]) -> frozenset[State]:
 
 @attrs.frozen(init=False)
 class Replace:
-    """Say which fields of the job found take the new job's values, and in which states.
+    """Fields of an existing job that take the new job's values, and the states in which they do.
 
     ``fields`` of ``"priority", "args", "metadata", "schedule_at", "max_attempts"``. Running and final
     jobs are never changed, so ``when`` is within scheduled, available, retryable.
@@ -51,7 +51,7 @@ class Replace:
     when: frozenset[State]
 
     def __init__(self, *fields: str, when: str | Iterable[str] = "unstarted") -> None:
-        unknown = [one for one in fields if one not in _REPLACEABLE]
+        unknown = [field for field in fields if field not in _REPLACEABLE]
         if unknown or not fields:
             raise InvalidJob(
                 f"Replace({', '.join(map(repr, fields))}): the fields are {', '.join(_REPLACEABLE)}"
@@ -65,12 +65,12 @@ class Replace:
 
 
 def _checked_by(_self: object, _field: object, by: tuple[str, ...]) -> None:
-    for one in by:
-        root, dot, field = one.partition(".")
+    for path in by:
+        root, dot, field = path.partition(".")
         whole = not dot and root in {"name", "queue", "args"}
         if not (whole or (dot and field and root in {"args", "metadata"})):
             raise InvalidJob(
-                f"Unique.by has {one!r}: use 'name', 'queue', 'args', 'args.FIELD' or 'metadata.FIELD'"
+                f"Unique.by has {path!r}: use 'name', 'queue', 'args', 'args.FIELD' or 'metadata.FIELD'"
             )
     if not by:
         raise InvalidJob("Unique.by is empty: name what must be equal, or give a key")
@@ -91,7 +91,7 @@ def _by(value: str | Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen
 class Unique:
-    """Say which jobs count as duplicates of the one that is enqueued.
+    """Rule for which jobs are duplicates of the one that is enqueued.
 
     Args:
         by: what must be equal: ``"name"``, ``"queue"``, ``"args"``, ``"args.FIELD"``, ``"metadata.FIELD"``.
@@ -122,7 +122,7 @@ class UniqueKey:
     replace: Replace | None
 
     def matches(self, state: State, age: float) -> bool:
-        """Say whether a job with this digest, in this state and so many seconds old, is the same one."""
+        """Return whether a job with this digest, state and age in seconds is a duplicate."""
         return state in self.states and (self.within is None or age < self.within.total_seconds())
 
     def replaced(self, state: State) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ def unique_key(
 
     """
     roots: dict[str, Any] = {"name": name, "queue": queue, "args": args, "metadata": metadata}
-    compared: Any = [_pick(roots, one) for one in unique.by]
+    compared: Any = [_pick(roots, path) for path in unique.by]
     if unique.key is not None:
         compared = ["key", name, unique.key]
     try:

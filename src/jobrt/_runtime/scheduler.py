@@ -35,7 +35,7 @@ class Scheduler:
                 self._note(await self.announced.receive())
 
     def _note(self, due: Due) -> None:
-        """Keep the earliest time of a queue."""
+        """Remember the earliest time of a queue."""
         at = trio.current_time() + max(due.seconds, _EARLY)
         self._due[due.queue] = min(at, self._due.get(due.queue, math.inf))
 

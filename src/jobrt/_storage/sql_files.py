@@ -71,7 +71,7 @@ def load_migrations(package: str) -> tuple[Migration, ...]:
 
 
 def status(known: Sequence[Migration], applied: Sequence[str]) -> SchemaStatus:
-    """Say which of the known migrations a database has and lacks, and whether it has others."""
+    """Return which of the known migrations a database has and lacks, and whether it has others."""
     names = [migration.name for migration in known]
     missing = tuple(name for name in names if name not in applied)
     return SchemaStatus(tuple(applied), missing, newer=not set(applied) <= set(names))

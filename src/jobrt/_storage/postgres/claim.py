@@ -82,14 +82,14 @@ class Mark:
     _from_beginning: dict[str, str | None] | None = attrs.field(init=False, default=None)
 
     def wants_full(self, now: float) -> bool:
-        """Say whether the next claim is to start from the beginning."""
+        """Return whether the next claim starts from the beginning."""
         age = now - self.full_at
         if self.cost <= _SLOW:
             return True
         return age >= self.cost * _FULL_SHARE and (self.asked or age >= _FULL_EVERY)
 
     def repeat(self, reply: Reply, *, full: bool) -> bool:
-        """Say whether a claim that came back short is to be made again, in full and for all priorities."""
+        """Return whether to repeat a claim that returned too few jobs, in full and for all priorities."""
         if full:
             return bool(reply.found)
         return self.cost <= _TOO_SLOW

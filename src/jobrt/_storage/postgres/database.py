@@ -86,7 +86,7 @@ class Database:
         return self.schema.channel if self.listening else None
 
     async def watch(self) -> None:
-        """Hold calls to their seconds, until cancelled."""
+        """End calls that exceed their time limit, until cancelled."""
         async with trio.open_nursery() as nursery:
             for pool in (self.hot, self.lease, self.plain):
                 nursery.start_soon(pool.watch)

@@ -87,7 +87,7 @@ def _joined(parts: Sequence[Where], word: str, *, empty: str, into: Condition) -
 
 
 def _storable(value: Any) -> bool:
-    """Say whether a text is one that PostgreSQL can hold; one that it cannot is in no row."""
+    """Return whether PostgreSQL can store a text. A text that it cannot store is in no row."""
     return (
         isinstance(value, str)
         and "\x00" not in value

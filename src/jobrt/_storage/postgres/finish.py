@@ -58,7 +58,7 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None
 
 
 def _is_clean(outcome: Outcome) -> bool:
-    """Say whether the hot row is all that has to be written."""
+    """Return whether only the job's own row is to be written."""
     return (
         outcome.event is _COMPLETE
         and outcome.end is _FINISHED

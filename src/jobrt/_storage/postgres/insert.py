@@ -36,7 +36,7 @@ Wake: TypeAlias = Callable[[str], "str | None"]
 
 
 def one_statement(jobs: Sequence[NewJob]) -> bool:
-    """Say whether a batch is stored by a single statement, which is a transaction by itself."""
+    """Return whether a batch is stored by a single statement, which is a transaction by itself."""
     return len(jobs) == 1 and jobs[0].unique is None
 
 
@@ -94,7 +94,7 @@ _NO_OPTIONS: Final = NewJob("", "")[_FIRST_OPTION:]
 
 
 def _is_plain(job: NewJob) -> bool:
-    """Say whether a job has no options: all but its five `_plain_fields` are as the table has them by default."""
+    """Return whether a job has no options: all but its five `_plain_fields` are as the table has them by default."""
     return job[_FIRST_OPTION:] == _NO_OPTIONS
 
 

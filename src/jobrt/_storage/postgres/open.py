@@ -22,7 +22,7 @@ from jobrt._storage.postgres.workers import PostgresWorkers
 async def open_postgres(
     url: str, *, schema: str = "jobrt", listen: bool = True, pool_size: int = 4
 ) -> AsyncGenerator[Storage]:
-    """Keep jobs in a PostgreSQL database; connections are opened when they are wanted.
+    """Open a storage in a PostgreSQL database; its connections are opened when they are needed.
 
     Args:
         url: a URL or conninfo, as libpq takes it.

@@ -111,7 +111,7 @@ class Database:
 
     @property
     def inline(self) -> bool:
-        """Say whether calls are made in the loop."""
+        """Return whether calls run in the event loop."""
         return self._threads is None
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
@@ -186,7 +186,7 @@ class Database:
         return held if held is not None and held.connection is connection else None
 
     def notice_others(self) -> None:
-        """Tell listeners if another connection has committed; 5 µs."""
+        """Notify listeners if another connection has committed. Takes 5 µs."""
         # While a thread of ours is writing nobody else can, and our transactions look for themselves.
         if not self._writing.locked():
             self._notice(self._version())
@@ -245,7 +245,7 @@ class Database:
             self.hub.others_committed()
 
     def _nested(self) -> bool:
-        """Say whether the running task is in a block of `hold`'s."""
+        """Return whether the current task is in a block of `hold`."""
         return self._held is not None and self._writing.statistics().owner is trio.lowlevel.current_task()
 
     def _check_held(self, connection: sqlite3.Connection, *, late: bool) -> None:

@@ -153,7 +153,7 @@ def register_functions(connection: sqlite3.Connection) -> None:
 
 
 def _json_equal(text: str, field: str | None, wanted: str) -> bool:
-    """Say whether a JSON text, or a field of it, equals a value in canonical form; no JSON equals nothing."""
+    """Return whether a JSON text, or a field of it, equals a value in canonical form; no JSON equals nothing."""
     try:
         found: Any = json.loads(text)
     except ValueError:

@@ -112,7 +112,7 @@ def _next_due(tx: Transaction, outcome: Outcome, *, state: State, held: _Held) -
 
 
 def _remember(tx: Transaction, outcome: Outcome, held: _Held) -> None:
-    """Keep the record of an attempt that was started."""
+    """Store the record of an attempt that has started."""
     if outcome.end is None:
         return
     attempt = (held.attempt, outcome.end.value, held.started_at, tx.now, held.worker)
@@ -121,7 +121,7 @@ def _remember(tx: Transaction, outcome: Outcome, held: _Held) -> None:
 
 
 def record_attempt(tx: Transaction, ref: JobRef, values: Sequence[Any]) -> None:
-    """Keep (number, end, started_at, finished_at, worker, error_type, message, traceback) of an attempt."""
+    """Store (number, end, started_at, finished_at, worker, error_type, message, traceback) of an attempt."""
     tx.run(SQL["attempts/record"], (*ref, *values))
     tx.run(SQL["attempts/record_trim"], {"id": ref.id})
 

@@ -29,7 +29,7 @@ class Hub:
             self._listeners.remove(deliver)
 
     def expect(self, ids: Iterable[int]) -> None:
-        """Tell of the end of these jobs."""
+        """Wake those who wait for the end of these jobs."""
         self._awaited.update(ids)
 
     def forget(self, ids: Iterable[int]) -> None:
@@ -37,7 +37,7 @@ class Hub:
         self._awaited.difference_update(ids)
 
     def committed(self, tx: Transaction) -> None:
-        """Tell what a transaction of ours did, now that it has committed."""
+        """Notify listeners of what a transaction of this storage did, after its commit."""
         for queue in sorted(tx.queues):  # the order of a set of texts differs from process to process
             self._deliver(Wake("jobs", queue))
         if tx.control:
@@ -47,7 +47,7 @@ class Hub:
             self._deliver(Wake("finished"))
 
     def others_committed(self) -> None:
-        """Tell that another connection wrote something; nobody knows what."""
+        """Notify listeners that another connection has written; it is unknown what."""
         for wake in _OTHERS:
             self._deliver(wake)
 

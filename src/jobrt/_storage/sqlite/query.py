@@ -56,7 +56,7 @@ def select(tx: Transaction, wanted: Condition, *, order: str = "id", limit: int 
 
 
 def _sorts_many(tx: Transaction, wanted: Condition, *, order: str) -> bool:
-    """Say whether SQLite would find very many jobs by an index of states, and sort them all for the first few.
+    """Return whether SQLite would find many jobs by an index of states, and sort them all to return a few.
 
     It keeps no statistics that could tell it. Few it may sort: the dead letters among millions that completed.
     """
@@ -69,7 +69,7 @@ def _sorts_many(tx: Transaction, wanted: Condition, *, order: str) -> bool:
 
 
 def _behind(column: str, *, down: bool, after: int) -> Condition:
-    """Say what comes after a job in an order in which rows without the value come last."""
+    """Return the condition for rows after a job, in an order in which rows without the value come last."""
     beyond = "<" if down else ">"
     if column == "id":
         return Condition(f"id {beyond} ?", (after,))

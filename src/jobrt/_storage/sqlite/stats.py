@@ -53,12 +53,12 @@ def _first_id(tx: Transaction, start: int) -> int:
 
 
 def roll_up(tx: Transaction, ids: Sequence[int]) -> None:
-    """Keep what jobs count for that are about to be deleted."""
+    """Add jobs that are about to be deleted to the stored counts."""
     tx.run(SQL["jobs/delete_roll_up"], {"ids": dumps(ids)})
 
 
 def fold(tx: Transaction) -> None:
-    """Keep counts of more than a year ago by the month: they are still part of all time, and take little room."""
+    """Store counts of more than a year ago by month. They are part of all time, and take little space."""
     before = {"before": tx.now - _BY_THE_HOUR}
     tx.run(SQL["jobs/prune_fold_months"], before)
     tx.run(SQL["jobs/prune_fold_hours"], before)
