@@ -39,7 +39,7 @@ class Exchange:
     """What `AttemptStore.exchange` did: the outcomes that were refused, and the jobs claimed, in order.
 
     ``next_due`` is seconds until the queue's first waiting job that is not yet due; ``None`` if there is
-    none, or if the claim came back full and nobody looked.
+    none, or if the claim was full and did not check.
     """
 
     refused: tuple[JobRef, ...]
@@ -68,8 +68,8 @@ class QueueSettings:
 class WorkerRow:
     """A worker as the others see it.
 
-    ``info`` is what it told with its last heartbeat. ``alive`` is judged by the storage's
-    clock when the row is read; a worker that is not alive has missed its lease and awaits rescue.
+    ``info`` is from its last heartbeat. ``alive`` is evaluated by the storage's clock when the row is
+    read. A worker that is not alive has missed its lease and awaits rescue.
     """
 
     id: str
@@ -161,7 +161,7 @@ class JobStore(Protocol):
         meets an uncommitted equal one waits for it. A job due now is ``available``, a later one ``scheduled``.
 
         With `conn`, a connection of the caller's in an open transaction, everything happens inside that:
-        rolled back, nothing was enqueued and nobody woken. Workers are woken after the commit, once per queue.
+        rolled back, nothing was enqueued and no worker is woken. Workers are woken after the commit, once per queue.
         """
         ...
 
@@ -266,8 +266,8 @@ class AttemptStore(Protocol):
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
         """Give back the queue's jobs that are leased to this worker but not among the `known`; return how many.
 
-        The reply to a claim may be lost although the claim was committed: nobody would ever run those jobs, and
-        no rescue would take them from a live worker. Their attempt is given back and leaves no record.
+        The reply to a claim may be lost although the claim was committed. Its jobs would never run, and no rescue
+        would take them from a live worker. Their attempt is given back and leaves no record.
         """
         ...
 

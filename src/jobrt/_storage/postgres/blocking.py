@@ -24,8 +24,8 @@ from jobrt.errors import StorageError
 def open_blocking(url: str, *, schema: str = "jobrt", listen: bool = True) -> Generator[BlockingPostgres]:
     """Use a database from one thread at a time; see `jobrt._storage.postgres.open_postgres`.
 
-    The connection is opened on first use, and again when it was lost. With ``listen=False`` nobody is notified and
-    nothing is prepared: behind a pooler in transaction mode the next statement may find another session.
+    The connection is opened on first use, and again when it was lost. With ``listen=False`` it notifies no worker and
+    prepares no statement: behind a pooler in transaction mode the next statement may find another session.
     """
     storage = BlockingPostgres(url, schema, listen=listen)
     try:
@@ -95,7 +95,7 @@ async def insert_async(
     """Insert jobs over a connection driven by asyncio, in its open transaction if there is one.
 
     Raises:
-        StorageError: the database said no.
+        StorageError: the database reported an error.
 
     """
     names = Schema(schema)

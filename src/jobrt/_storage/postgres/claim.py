@@ -1,6 +1,6 @@
 """Claims: where one starts to read (the low watermark of ``design/decisions/001``), and its statement.
 
-Dead entries of an index are removed only when nobody's snapshot is older. While a report or a dump holds one,
+Dead entries of an index are removed only when no snapshot is older. While a report or a dump holds one,
 a claim that starts at the beginning of its priority walks over every job that was claimed since. So each client
 remembers, for each queue and set of names it asks for, up to which key of which priority all is claimed, and
 starts there. What can lie below (a row that was committed late or handed back) is found by a *full* claim:

@@ -242,7 +242,7 @@ def _replacement(id: int, job: NewJob, fields: Sequence[str]) -> dict[str, str |
 
 @attrs.define
 class _Driven:
-    """Steps on their way: whoever iterates over them puts the rows that a step gave into `rows`."""
+    """Steps under way: the loop that iterates over them puts the rows of each step into `rows`."""
 
     _steps: Steps
     rows: Any = None  # what a generator is sent first

@@ -41,7 +41,7 @@ class Statement:
 
 @attrs.frozen
 class Run:
-    """A statement and its values, for whoever has a connection; as a step it is sent the rows."""
+    """A statement and its values, to run on any connection; as a step it receives the rows."""
 
     statement: Statement
     values: dict[str, str | None]

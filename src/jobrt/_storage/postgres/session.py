@@ -1,4 +1,4 @@
-"""Statements run over a connection: a psycopg one of whoever it may be, or one of our own."""
+"""Statements on a connection: the caller's own of psycopg, or one of the pool."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
     WAL with ``synchronous=FULL``: a commit that was reported survives a power cut. ``:memory:`` needs neither.
 
     Raises:
-        Busy: somebody else is just switching the file to WAL.
+        Busy: another connection is switching the file to WAL.
         StorageError: in one line, why this cannot be used.
 
     """

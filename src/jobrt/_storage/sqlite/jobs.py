@@ -74,7 +74,7 @@ class SqliteJobs:
         return await self._database.write(partial(prune, rules=rules, limit=limit))
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
-        # Noted first: an end between the look and the note would be told to nobody.
+        # First, since an end between the query and this would wake no waiter.
         self._database.hub.expect(ids)
         found = await self._database.read(partial(states, ids=ids))
         self._database.hub.forget(set(ids).difference(unfinished(found)))

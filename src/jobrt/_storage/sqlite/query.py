@@ -123,7 +123,7 @@ def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[Job
 
 
 def _with_clean(row: Sequence[Any], kept: Sequence[tuple[int, AttemptRecord]]) -> list[AttemptRecord]:
-    """Return a job's attempts: those with a record, and the clean last one that is told from the job's row."""
+    """Return a job's attempts: those with a record, and the clean last one, which is read from the job's row."""
     _id, state, _queue, _name, _priority, attempt, _max_attempts, _due, _created, lease, *rest = row
     worker, started, finished, *_ = rest
     attempts = [kept_record for _, kept_record in kept]

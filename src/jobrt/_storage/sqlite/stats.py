@@ -1,6 +1,6 @@
 """Counts of what happened, by hour, queue and name.
 
-Nothing is counted while jobs run: live rows are counted when somebody asks, and what a deleted job counted for is
+Nothing is counted while jobs run: live rows are counted on request, and what a deleted job counted for is
 added to ``jobrt_rollup`` when it goes.
 """
 

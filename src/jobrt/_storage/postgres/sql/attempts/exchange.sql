@@ -7,8 +7,8 @@
 -- The ids are collected into an array first. The form `from (select … limit …)` lets the planner run the
 -- selection once per row when statistics are stale.
 --
--- The claim asks for the outcomes, so that these are written first: they wait for row locks, in the order of ids, and
--- whoever holds them must not be waiting for a job that was claimed here a moment ago.
+-- The claim refers to the outcomes, so that they are written first. They wait for row locks, in the order of ids, and
+-- the holder of a lock must not wait for a job that this statement has just claimed.
 --
 -- The first row is about the call, the others are jobs in order. What has nothing to do in most calls is in parts
 -- that are left out of those: each node of a plan costs microseconds before it returns its first row.

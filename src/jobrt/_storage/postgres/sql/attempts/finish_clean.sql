@@ -1,10 +1,10 @@
 -- The outcomes of a batch in which every attempt ended clean and left no result: nothing but the hot rows.
 --
 -- Rows are addressed by primary key and lease alone. With the state in the condition the planner would take the
--- partial index on executing jobs, whose dead entries pile up while somebody holds an old snapshot.
+-- partial index on executing jobs, whose dead entries pile up while another session holds an old snapshot.
 --
--- Where others wait for one of the jobs, the trigger `settle` is told the whole batch: it runs once for each job, after
--- all are written, and has to lock at the first what it needs for all, in one order (decisions/005).
+-- If other jobs wait for one of these, the trigger `settle` gets the ids of the whole batch. It runs once for each job,
+-- after all are written, and its first run must take the locks for all of them, in one order (decisions/005).
 ended as (
     update {schema}.job j
        set state = 'completed', lease = -j.lease, finished_at = statement_timestamp(), cancel_reason = null

@@ -1,8 +1,8 @@
--- Ask for the end of these jobs to be told. Locked in the order of ids; one that ends meanwhile is not flagged,
--- and await_final_states.sql, whose snapshot is newer, sees it final.
+-- Request a notification when these jobs end. Rows are locked in the order of ids. A job that ends meanwhile is not
+-- flagged; await_final_states.sql has a newer snapshot and sees its final state.
 --
--- A claim that comes by while the lock is held skips the job, and nobody else would wake its queue again: so the
--- queues of jobs that could run are returned, to be woken once this is committed.
+-- A claim skips a job whose row is locked, and nothing else would wake its queue again. So the queues of jobs that
+-- could run are returned, to be woken after the commit.
 with flagged as (
     update {schema}.job j set flags = (j.flags | 2)::smallint
      where j.finished_at is null and j.flags & 2 = 0

@@ -1,5 +1,5 @@
--- Waiting jobs end at once; for running ones the wish is noted, and their worker told. Locked in the order of
--- ids, and judged by what they are once they are locked: one that is claimed meanwhile is asked, not ended.
+-- Waiting jobs end at once. For running ones a request is stored, and their workers are notified. Rows are locked in
+-- the order of ids, and their state is read after that: a job that is claimed meanwhile gets a request.
 with picked as (
     select c.id from {schema}.job c
      where c.state in ('scheduled', 'available', 'retryable', 'executing')

@@ -1,6 +1,6 @@
--- Whole records. What is not asked for is not looked up. A due scheduled job is shown as available; one that
--- waits for others is due when they end, for which people are shown the last time there is. A clean attempt
--- has no record: it is told from the row as long as that holds it (see rerun.sql).
+-- Whole records; details only if they are requested. A due scheduled job is shown as available. A job that waits for
+-- others is due when they end, which is shown as the last possible time. A clean attempt has no record: the row has
+-- its values until the job runs again (rerun.sql).
 select c.id, c.name, c.queue,
        case when c.state = 'scheduled' and c.schedule_at <= statement_timestamp() then 'available'
             else c.state::text end,

@@ -1,4 +1,4 @@
--- The clean end of a completed job is told from its row, which is about to forget it: now it becomes a record.
+-- The row of a completed job has the values of its clean last attempt. They are cleared here, so they get a record.
 with picked as (
     select c.id, c.lease, c.attempt, c.started_at, c.finished_at, c.worker,
            c.state = 'completed' and c.lease < 0 as clean

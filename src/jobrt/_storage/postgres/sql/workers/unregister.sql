@@ -1,2 +1,2 @@
--- Jobs it still holds are then nobody's, and the next rescue takes them.
+-- Jobs that it still holds then have no worker, and the next rescue takes them.
 delete from {schema}.worker w where w.id = :worker

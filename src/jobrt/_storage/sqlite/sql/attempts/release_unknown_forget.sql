@@ -1,2 +1,2 @@
--- Nobody ran that attempt, so nobody has anything to say about it: unlike an outcome's, its lease is forgotten.
+-- The attempt never ran, so no outcome can arrive for it: unlike after an outcome, the lease is cleared.
 UPDATE jobrt_job SET lease = NULL WHERE id IN (SELECT value FROM json_each(?));
