@@ -1,4 +1,4 @@
-"""One attempt of a job: decode, run, decide what its end means."""
+"""Runs of single attempts: decode the arguments, run the job, decide the outcome."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 _LAST_PROGRESS = 1.0
-"""Seconds for writing the last progress of an attempt that has ended."""
+"""Time limit in seconds for writing the last progress of an attempt that has ended."""
 
 
 @attrs.define(eq=False)
 class AttemptRunner:
-    """What runs the attempts of one worker; it has no state of its own."""
+    """Runner of the attempts of one worker; it has no state of its own."""
 
     definitions: Mapping[str, JobDefinition]
     runners: Mapping[str, Runner]
@@ -40,7 +40,7 @@ class AttemptRunner:
     chance: Callable[[], float] = random.random
 
     def begin(self, job: Claimed, *, scope: trio.CancelScope, now: float) -> Running:
-        """Return an attempt that begins in `scope`."""
+        """Return a new attempt that runs in `scope` and starts at the time `now`."""
         attempt = Running(job, self.definitions[job.name], scope, now, trio.lowlevel.current_task())
         if self.emit.subscribers:
             self.emit.routine(JobStarted(job.id, job.name, job.queue, job.attempt, job.lease))
@@ -49,8 +49,8 @@ class AttemptRunner:
     async def run(self, running: Running) -> Outcome:
         """Run one attempt and return its outcome.
 
-        It raises only on its way to a cancel scope: a cancellation, alone or in a group. After that of the attempt's
-        own scope, `stopped` returns the outcome; after any other, `cut`.
+        The only error that it raises is a cancellation, alone or in a group, which must reach its cancel scope.
+        If that scope is the attempt's own, `stopped` then returns the outcome; otherwise `cut` does.
         """
         ctx = Context(running, self.services)
         definition = running.definition
@@ -62,7 +62,7 @@ class AttemptRunner:
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
             return self._failed(running, ended)
-        except Exception as error:  # noqa: BLE001 - a TIMEOUT function of the user's
+        except Exception as error:  # noqa: BLE001 - the user's TIMEOUT function may raise anything
             return self._failed(running, classify(error, None))
         try:
             returned = await self.runners[definition.run_in](definition, value, ctx)
@@ -71,17 +71,17 @@ class AttemptRunner:
         else:
             outcome = self._returned(running, returned)
         if ctx.progress_due:
-            # A cancellation must not undo that it has ended.
+            # Shielded: the attempt has ended, so a cancellation must not replace its outcome.
             with trio.move_on_after(_LAST_PROGRESS, shield=True):
                 await ctx.flush_progress()
         return outcome
 
     def stopped(self, running: Running, problem: BaseException | None) -> Outcome:
-        """Return the outcome of an attempt that its scope has ended; `problem` is what came of that, if anything."""
+        """Return the outcome of an attempt whose scope was cancelled; `problem` is what it then raised, if anything."""
         return self._failed(running, self._classify(running, problem))
 
     def cut(self, running: Running) -> Outcome:
-        """Return the outcome of an attempt that somebody above it has ended: it is given back."""
+        """Return the outcome of an attempt that an outer scope has cancelled: its job is released."""
         ended = classify(None, running.stop or Stop.SHUTDOWN, running.reason)
         return decide(running.job, ended, retry=True, delay=0.0)
 
@@ -95,7 +95,7 @@ class AttemptRunner:
         return classify(problem, stop, reason)
 
     def _returned(self, running: Running, value: Any) -> Outcome:
-        """Return what the value that `run` returned means."""
+        """Return the outcome for the value that `run` returned."""
         job = running.job
         match value:
             case None:
@@ -121,7 +121,7 @@ class AttemptRunner:
                     return self._failed(running, classify(error, None))
 
     def _failed(self, running: Running, ended: Ended) -> Outcome:
-        """Ask the job's RETRY and BACKOFF, and decide."""
+        """Return the outcome of a failed or stopped attempt; after a failure, RETRY and BACKOFF decide."""
         definition, job = running.definition, running.job
         if ended.end not in {End.FAILED, End.TIMED_OUT, End.UNDECODABLE}:
             return decide(job, ended, retry=True, delay=0.0)

@@ -1,4 +1,4 @@
-"""Actor that writes the outcomes that no fetcher takes along with a claim."""
+"""Actor that writes the outcomes that no fetcher writes along with a claim."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from jobrt._storage.contract import AttemptStore
 from jobrt.errors import StorageError, StorageUnavailable
 
 _WINDOW = 0.005
-"""Seconds between writes, in which outcomes gather; at load fetchers take them along long before."""
+"""Seconds between writes, in which outcomes gather. Under load fetchers write them with their claims long before."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Completer:
     """Actor that writes outcomes immediately, or 5 ms after its last write; one write at a time.
 
-    No outcome is dropped. While the storage cannot be used, they stay here and in the channel, and fetchers stop
+    No outcome is dropped. While the storage is unavailable, they stay here and in the channel, and fetchers stop
     claiming.
 
     When the storage refuses a batch with an error, each outcome is written separately, so that one delays no other.
-    An outcome that is refused again is written as a failed attempt. If even that is refused while others are written,
-    it is lost: otherwise the job would never end and the worker could not stop. If *nothing* is written, the storage
-    is the cause, and all outcomes wait.
+    An outcome that is refused again is written as a failed attempt. If that is also refused while other outcomes are
+    written, it is lost: otherwise the job would never end and the worker could not stop. If *nothing* is written, the
+    storage is the cause, and all outcomes wait.
 
     At a stop ``outcomes.arrived`` is closed; ``ended`` is set when everything is written.
     """
@@ -53,7 +53,7 @@ class Completer:
     _refusing: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write what no fetcher takes along, until cancelled."""
+        """Write the outcomes that no fetcher writes, until cancelled."""
         task_status.started()
         try:
             while True:
@@ -71,7 +71,7 @@ class Completer:
         return self._problem
 
     async def _write_all(self) -> None:
-        """Write until no outcome waits."""
+        """Write until no outcome is waiting."""
         while True:
             self._receive_rejected()
             if not self._batches and not self._separate and self.outcomes.empty:
@@ -87,7 +87,7 @@ class Completer:
                 await self._write_separately()
             except StorageUnavailable as error:
                 await self.backoff.wait(error)
-            except StorageError as error:  # it refuses everything; a later outcome may be accepted
+            except StorageError as error:  # the storage refuses everything; a later outcome may be accepted
                 self._problem = error
                 self._refusing.unpark_all()
                 await self.backoff.wait(error)
@@ -120,7 +120,7 @@ class Completer:
         self.settler.settle(batches, refused)
 
     async def _write_separately(self) -> None:
-        """Write each outcome of refused batches separately; give up those that cannot be written."""
+        """Write each outcome of refused batches separately; discard those that cannot be written."""
         if not self._separate:
             return
         if self._written_before is None:
@@ -139,7 +139,7 @@ class Completer:
             self._settle_if_done(entry)
 
     async def _write_each(self, entry: _RejectedBatch) -> StorageError | None:
-        """Write the outcomes of a batch separately; return an error of one that is refused in any form."""
+        """Write the outcomes of a batch separately; return an error if one is refused in any form."""
         problem: StorageError | None = None
         for report in list(entry.waiting):
             error = await self._write_report(report)
@@ -150,7 +150,7 @@ class Completer:
         return problem
 
     async def _write_report(self, report: Report) -> StorageError | None:
-        """Write an outcome, or else a failed attempt in its place; return the error if both are refused."""
+        """Write an outcome, or a failed attempt if the outcome is refused; return the error if both are refused."""
         outcome, job, seconds = report
         problem: StorageError | None = None
         for _ in range(2):
@@ -189,7 +189,7 @@ class _RejectedBatch:
         self.waiting = list(self.batch.reports)
 
     def lose(self, settler: Settler) -> None:
-        """Give up the outcomes that are refused in any form; their jobs are claimed again."""
+        """Discard the outcomes that are refused in any form; their jobs are claimed again."""
         for report in [report for report in self.waiting if report.ref in self.errors]:
             settler.lose(report, self.errors[report.ref])
             self.lost.append(report.ref)

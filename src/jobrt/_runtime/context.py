@@ -20,12 +20,12 @@ from jobrt._storage.contract import AttemptStore
 from jobrt.errors import InvalidJob, LeaseLost, StorageError
 
 _PROGRESS_INTERVAL = 0.5
-"""Seconds between two writes of a job's progress; the newest value is written."""
+"""Minimum seconds between two writes of a job's progress; the newest value is written."""
 
 
 @attrs.frozen
 class Services:
-    """Services of a worker for its attempts: state, database writes, a client, the shutdown event."""
+    """Services of a worker for its attempts: the app's state, database writes, a client, the shutdown event."""
 
     state: Any
     attempts: AttemptStore
@@ -35,7 +35,7 @@ class Services:
 
 
 def record_of(job: Claimed) -> JobRecord:
-    """Return a claimed job as the public record."""
+    """Return the public record of a claimed job."""
     return JobRecord(
         id=job.id,
         name=job.name,
@@ -58,7 +58,7 @@ def record_of(job: Claimed) -> JobRecord:
 
 
 def time_limit(definition: JobDefinition, job: Claimed) -> float | None:
-    """Return the seconds that an attempt may take: the job's own limit, else that of its class."""
+    """Return the time limit of an attempt in seconds: the job's own, else that of its class."""
     if job.timeout is not None:
         return job.timeout
     limit = definition.timeout
@@ -68,7 +68,7 @@ def time_limit(definition: JobDefinition, job: Claimed) -> float | None:
 
 @attrs.define(eq=False)
 class Step:
-    """Named step of a job: do the work if `todo`, and set `value` for later attempts."""
+    """Named step of a job: if `todo` is set, do the work and store its `value` for later attempts."""
 
     name: str
     todo: bool
@@ -110,12 +110,12 @@ class Context:
 
     @property
     def shutting_down(self) -> trio.Event:
-        """Return the event that is set when the worker stops: a long job saves a checkpoint and returns."""
+        """Return the event that is set when the worker stops, so that a long job can save a checkpoint and return."""
         return self._services.shutting_down
 
     @property
     def cancelled(self) -> tuple[Stop, str] | None:
-        """Return why this attempt is told to stop (timeout, operator, shutdown, lease lost) and the words, or None."""
+        """Return why the attempt was cancelled (timeout, operator, shutdown, lease lost) and the reason; else None."""
         running = self._running
         if running.stop is not None:
             return running.stop, running.reason
@@ -130,7 +130,7 @@ class Context:
 
     @property
     def client(self) -> Client:
-        """Return the worker's `Client`, for everything about other jobs: ``await ctx.client.get(id)``."""
+        """Return the worker's `Client`, for work with other jobs: ``await ctx.client.get(id)``."""
         return self._services.client
 
     @overload
@@ -160,9 +160,9 @@ class Context:
         self._saved = value
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Report how far the job is. Written at most twice a second, the newest value; costs nothing in between.
+        """Report how far the job is. At most twice a second the newest value is written; other calls cost nothing.
 
-        May be called from a thread that Trio started. A write that fails because the database is away is skipped.
+        May be called from a thread that Trio started. If the database is unavailable, the write is skipped.
         """
         self._progress = Progress(done, total, note)
         if self._progress_due:
@@ -189,15 +189,15 @@ class Context:
         self._progress_due = False
         self._progress_at = trio.current_time()
         text = json.dumps(attrs.asdict(self._progress))
-        with suppress(StorageError):  # progress is only for people; the next value replaces it
+        with suppress(StorageError):  # progress is only shown to people, and the next value replaces it
             await self._services.attempts.save(self._running.ref, progress=text)
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncGenerator[Step]:
-        """Do a named step once over all attempts: ``async with ctx.step("x") as step: if step.todo: step.value = …``.
+        """Run a named step once over all attempts: ``async with ctx.step("x") as step: if step.todo: step.value = …``.
 
-        The value (JSON) is stored when the block ends without an error; a later attempt finds ``todo`` False and
-        the value there. A block that raises stores nothing.
+        The value (JSON) is stored when the block ends without an error; a later attempt gets it, with
+        ``todo`` False. A block that raises stores nothing.
 
         Raises:
             LeaseLost: another worker owns the job; nothing was stored.
@@ -217,11 +217,11 @@ class Context:
 
     @asynccontextmanager
     async def transaction(self, *, result: Any = None) -> AsyncGenerator[Any]:
-        """Open a database transaction that also completes this job: all of it commits, or none of it.
+        """Open a database transaction that also completes this job: both commit, or neither does.
 
         Yields the driver's connection (psycopg's, driven by Trio, or ``sqlite3``'s). Use it for the job's own writes
         and, as ``conn=``, for jobs to enqueue. After the block the job is completed with `result`; what `run`
-        returns later is ignored. Keep it short on SQLite: it holds the one write lock.
+        returns later is ignored. On SQLite keep the block short: it holds the only write lock.
 
         Raises:
             LeaseLost: another worker owns the job; everything is rolled back.

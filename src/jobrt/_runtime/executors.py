@@ -32,9 +32,9 @@ from jobrt._runtime.working_directory import WorkingDirectory
 from jobrt.events import Event, JobCancelPhase
 
 _CHECKPOINT_EVERY = 32
-"""Attempts of one task without a checkpoint: a quick job need not contain any."""
+"""Attempts that a task runs between two checkpoints of its own; a quick job may contain none."""
 _RETURN_LIMIT = 256
-"""Outcomes in one message: about as many as ten tasks end between two passes of Trio's scheduler."""
+"""Maximum outcomes in one message: about as many as ten tasks produce in one pass of Trio's scheduler."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,9 +50,9 @@ class ExecutorsChannels:
 class Executors:
     """Actor of up to ``concurrency`` long-lived tasks that share an inbox of claimed jobs.
 
-    Tasks are started when there is more work than idle tasks, and end when the queue is scaled down. Each job goes
-    back to the fetcher once: ended, cut, unstarted, or written by its own transaction. Inbox and outbox survive a
-    restart. Running attempts do not: each leaves its outcome when it is cut.
+    Tasks are started when there is more work than idle tasks, and end when the queue is scaled down. Each job is
+    returned to the fetcher once: ended, interrupted, unstarted, or written by its own transaction. Inbox and outbox
+    survive a restart. Running attempts do not: a restart cancels them, and each leaves its outcome in the outbox.
     """
 
     name: str
@@ -118,12 +118,12 @@ class Executors:
 
     @property
     def running(self) -> tuple[Running, ...]:
-        """The attempts under way."""
+        """The running attempts."""
         return tuple(self._running.values())
 
     async def _resume(self) -> None:
-        """Continue after a restart: tell the fetcher which jobs were not lost."""
-        if self._worker != self.claimant():  # the lease was lost meanwhile
+        """Continue after a restart: report to the fetcher which jobs were not lost."""
+        if self._worker != self.claimant():  # the lease was lost in the meantime
             self._take(Withdraw(0))
         reported = [report.job for report in (*self._outbox, *self._written)]
         await self.channels.returns.send(Holding(self._last_batch, (*self._inbox, *reported)))
@@ -138,7 +138,7 @@ class Executors:
     def _take(self, message: Work) -> None:
         match message:
             case Batch():
-                # First, so that a batch which a bug loses here is missing in `Holding`.
+                # Set first: if a bug loses the batch after this line, its jobs are missing from `Holding` and so found.
                 self._last_batch, self._worker = message.number, message.worker
                 self._accept(message)
             case Withdraw(keep):
@@ -148,7 +148,7 @@ class Executors:
                 assert_never(message)
 
     def _accept(self, batch: Batch) -> None:
-        """Take over claimed jobs; return those unstarted that are cancelled or whose lease is lost."""
+        """Accept claimed jobs; return those that are cancelled, or whose lease is lost, without starting them."""
         if batch.worker != self.claimant() or self._stopped:
             for job in batch.jobs:
                 self._return_unstarted(job)
@@ -185,7 +185,7 @@ class Executors:
         self._to_send.unpark()
 
     async def _send_returns(self) -> None:
-        """Send the outbox, in batches: what has ended since the last pass of Trio's scheduler."""
+        """Send the outbox in batches: the jobs that have ended since the last pass of Trio's scheduler."""
         while True:
             while not self._outbox and not self._written:
                 await self._to_send.park()
@@ -198,7 +198,7 @@ class Executors:
                 self._sending = False
 
     def _send_now(self) -> None:
-        """Send the outbox from an executor's own task, if there is room: it has nothing else to do."""
+        """Send the outbox from an executor's own task, which has nothing else to do, if the channel has room."""
         if self._sending:
             return
         message = self._message()
@@ -235,11 +235,11 @@ class Executors:
                 self._idle.unpark_all()  # tasks beyond a lower concurrency end
                 self._start_tasks()
             case Fence(worker, reason):
-                if worker == self._worker:  # otherwise the jobs of that id are gone already
+                if worker == self._worker:  # otherwise the executors hold no job of that worker id any more
                     self._cancel_all(Stop.LEASE_LOST, reason)
-                    self._take(Withdraw(0))  # no attempt is used up if this is written before the rescue
+                    self._take(Withdraw(0))  # written before the rescue, this uses up no attempt
             case StopAll(stop, reason):
-                self._stopped = True  # a batch may still be on its way
+                self._stopped = True  # a batch may still be in the channel
                 self._cancel_all(stop, reason)
                 self._take(Withdraw(0))
             case Abandon(reason):
@@ -248,7 +248,7 @@ class Executors:
                 assert_never(order)
 
     def _cancel_requested(self) -> None:
-        """Cancel the jobs for which there is a request."""
+        """Cancel the running jobs, and return the waiting ones, for which there is a cancel request."""
         for ref, reason in self._cancels.items():
             attempt = self._running.get(ref)
             if attempt is not None and attempt.cancel(Stop.OPERATOR, reason):
@@ -270,7 +270,7 @@ class Executors:
     # ------------------------------------------------------------------ executing
 
     async def _execute(self) -> None:
-        """Run jobs of the inbox until there are more tasks than `concurrency`."""
+        """Run jobs from the inbox until there are more tasks than `concurrency`."""
         clean = copy_context()
         try:
             while self._tasks <= self.concurrency:
@@ -317,7 +317,7 @@ class Executors:
     def _end(self, attempt: Running, outcome: Outcome) -> float:
         """Report the outcome and return the time.
 
-        This and `_burst` run once for each job, so they contain what would otherwise be helpers.
+        This and `_burst` run once for each job. For speed they contain code that would otherwise be in functions.
         """
         job = attempt.job
         attempt.over = now = self.runner.now()
@@ -345,8 +345,8 @@ class Executors:
 async def _restore(clean: Context) -> None:
     """Restore the task's context variables, and let other tasks run.
 
-    Variables that an attempt has set cannot be reset without its tokens. So the task continues in a copy of its first
-    context, which Trio uses from the next step on.
+    The variables that an attempt has set cannot be reset without its tokens. So the task continues in a copy of its
+    first context. Trio uses the copy once the task has yielded, hence the checkpoint.
     """
     trio.lowlevel.current_task().context = clean.copy()
     await trio.lowlevel.checkpoint()

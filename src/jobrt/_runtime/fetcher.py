@@ -56,15 +56,15 @@ class FetcherChannels:
 
 @attrs.define(eq=False, kw_only=True)
 class Fetcher:
-    """Actor that claims when woken, while there is room, and sends batches to the executors.
+    """Actor that claims jobs when woken, while there is room, and sends them to the executors in batches.
 
-    One claim runs at a time. Under load there are two, when a single large claim cannot fill the prefetch: the
-    database works on the second while the jobs of the first travel. A claim whose reply was lost may have been
-    committed. So before the next claim, with no other running, the storage gets the list of the known claims and
+    One claim runs at a time. Under load, when a single large claim cannot fill the prefetch, there are two: the
+    database works on the second while the jobs of the first are transferred. A claim whose reply was lost may have
+    been committed. So before the next claim, while no other runs, the storage gets the list of the known claims and
     releases all others.
 
-    A stop travels by closing channels. The worker closes ``wake``, the fetcher ``work``, the executors ``returns``.
-    Then ``ended`` is set.
+    A stop is passed on by closing channels. The worker closes ``wake``, the fetcher ``work``, the executors
+    ``returns``. Then ``ended`` is set.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Fetcher:
     _numbers: Iterator[int] = attrs.Factory(count)
     _fetches: int = 0
     _questions: list[tuple[int, IdleQuestion]] = attrs.Factory(list)
-    """Questions whether the queue is idle, each with the number of the last fetch that began before it."""
+    """Open questions whether the queue is idle, each with the number of the last fetch that began before it."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Claim until the worker closes ``wake``, wait until all jobs have come back, then sleep until cancelled."""
@@ -97,7 +97,7 @@ class Fetcher:
             task_status.started()
             async with trio.open_nursery() as inner:
                 inner.start_soon(self._receive_returns)
-                await self._send_unsent()  # the previous incarnation may have been cancelled here
+                await self._send_unsent()  # a restart may have cancelled the previous run of this actor here
                 await self._claim_until_closed()
                 await self._close()
             nursery.cancel_scope.cancel()
@@ -121,7 +121,7 @@ class Fetcher:
             return
 
     async def _claim_ahead(self) -> None:
-        """Run a second claim beside the first, as long as there is work for both."""
+        """Run a second claim at the same time as the first, as long as there is work for both."""
         while True:
             await self._large.wait()
             while self.ledger.wants_second_claim(trio.current_time()) and await self._fetch():
@@ -161,10 +161,10 @@ class Fetcher:
         if worker is None or self.ledger.crowded:
             return False
         wanted = self._demand(worker)
-        if wanted.limit > 0:  # before the claim: a slot that becomes free during it is not for this claim
+        if wanted.limit > 0:  # before the claim, which must not count slots that become free during it
             self.limits.note_claim(wanted)
         if wanted.empty:
-            self.ledger.cycles += 1  # the watchdog sees that this actor is well: nothing may be claimed
+            self.ledger.cycles += 1  # nothing may be claimed, but the watchdog must see activity
             self._answer(number, idle=was_idle and not self.names and not self.limits)
             return False
         return await self._claim(wanted, number=number, was_idle=was_idle)
@@ -180,7 +180,7 @@ class Fetcher:
             self.channels.wake.ring()  # the next claim reconciles
             await self.backoff.wait(error, until=self.channels.wake.closed)
             return True
-        if exchange is None:  # cancelled at a stop, or to be tried again without the outcomes
+        if exchange is None:  # cancelled by a stop, or to be repeated without the outcomes
             return not scope.cancelled_caught
         self.backoff.reset()
         if self.ledger.paused or self.channels.wake.closed.is_set() or self.claimant() != wanted.worker:
@@ -219,7 +219,7 @@ class Fetcher:
                 self._fetch_ended.unpark_all()
 
     async def _exchange(self, wanted: Demand) -> Exchange | None:
-        """Claim and write waiting outcomes; return None if the storage has refused both together."""
+        """Claim, and write the waiting outcomes with it; return None if the storage has refused both together."""
         if self.ledger.unresolved:
             await self._reconcile(wanted.worker)
         if wanted.limit == LARGEST_CLAIM and not wanted.clustered:
@@ -232,7 +232,7 @@ class Fetcher:
             self.ledger.unresolved += 1
             refused = isinstance(error, StorageError) and not isinstance(error, StorageUnavailable)
             for batch in batches:
-                if refused:  # an outcome may be the cause, or the claim: try again without outcomes
+                if refused:  # the cause may be an outcome or the claim: repeat it without outcomes
                     self.channels.rejected.send_nowait(batch)
                 else:
                     self.outcomes.put(batch)
@@ -244,21 +244,21 @@ class Fetcher:
         return exchange
 
     async def _reconcile(self, worker: str) -> None:
-        """Have the storage release the jobs that it holds for this worker but the worker does not know."""
+        """Let the storage release the jobs that are leased to this worker but unknown to it."""
         while len(self._claims) > 1:  # otherwise the other claim's jobs would be released as unknown
             await self._fetch_ended.park()
         unresolved = self.ledger.unresolved
         await self.attempts.release_unknown(worker, self.name, self.ledger.known())
-        self.ledger.unresolved -= unresolved  # the next claim handles what has come up meanwhile
+        self.ledger.unresolved -= unresolved  # what was added in the meantime is left to the next claim
 
     def _accept(self, wanted: Demand, exchange: Exchange) -> None:
-        """Take over the jobs of a claim, without a checkpoint, so that they always have an owner."""
+        """Accept the jobs of a claim. There is no checkpoint in between, so they always have an owner."""
         try:
             left_out = self.limits.note_claim(wanted, exchange.jobs)
             self.limits.take(exchange.jobs)
             self.ledger.accept(wanted, exchange.jobs, left_out=left_out, now=trio.current_time())
         except BaseException:
-            self.ledger.unresolved += 1  # nobody knows these jobs: the next claim has them released
+            self.ledger.unresolved += 1  # no actor knows of these jobs, so the next claim releases them
             raise
         if exchange.jobs:
             self.settler.emit.routine(JobsClaimed(self.name, wanted.limit, len(exchange.jobs)))
@@ -266,7 +266,7 @@ class Fetcher:
     # ------------------------------------------------------------------ executors
 
     async def _send_unsent(self) -> None:
-        """Send claimed batches to the executors; the next incarnation sends those whose sending is cancelled."""
+        """Send claimed batches to the executors; after a restart, send those whose sending was cancelled."""
         unsent = self.ledger.unsent
         while unsent:
             batch = unsent.popleft()
@@ -282,7 +282,7 @@ class Fetcher:
             self._take_back(Returned(tuple(Report(unstarted(job), job, 0.0) for job in jobs), attempts=0))
 
     async def _withdraw(self, *, keep: int) -> None:
-        """Have the executors return the jobs that have not started, except for the first `keep`."""
+        """Ask the executors to return the jobs that have not started, except for the first `keep`."""
         if self.ledger.held > keep:
             await self.channels.work.send(Withdraw(keep))
 
@@ -298,7 +298,7 @@ class Fetcher:
                     assert_never(message)
 
     def _take_back(self, message: Returned) -> None:
-        """Pass outcomes on to be written, and wake the claiming task if there is room for more."""
+        """Pass outcomes on to the writers, and wake the claiming task if there is room for more jobs."""
         batch = OutcomeBatch(self.name, next(self._numbers), message.reports) if message.reports else None
         self.ledger.take_back(batch, attempts=message.attempts)
         if message.written:
@@ -339,7 +339,7 @@ class Fetcher:
                     assert_never(order)
 
     def _answer(self, number: int, *, idle: bool) -> None:
-        """Answer the questions asked before a fetch that found nothing while no job was open."""
+        """Answer the questions that were asked before the fetch `number`, which found nothing while no job was open."""
         if not idle:
             return
         for after, question in self._questions:
@@ -348,7 +348,7 @@ class Fetcher:
         self._questions = [entry for entry in self._questions if entry[0] >= number]
 
     def _fetch_again(self) -> None:
-        """Fetch for those who ask, when the last open job is settled: it may have left a due job."""
+        """Fetch again for open questions when the last open job is settled: it may have left a due job."""
         if self._questions and self.ledger.idle:
             self.channels.wake.ring()
 
@@ -356,10 +356,10 @@ class Fetcher:
 async def _send_or_put_back(
     batch: Batch, channel: trio.MemorySendChannel[Work], unsent: deque[Batch]
 ) -> None:
-    """Wait for room in the channel: the executors are down."""
+    """Send a batch once the channel has room, which it lacks while the executors are down."""
     try:
         await channel.send(batch)
     except BaseException:
-        # Both claiming tasks may be cancelled here. The one with the later batch may be woken first.
+        # Sorted in: both claiming tasks may be cancelled here, and the one with the later batch may be woken first.
         insort(unsent, batch, key=attrgetter("number"))
         raise

@@ -15,19 +15,19 @@ from jobrt._runtime.messages import Batch, Holding, OutcomeBatch, Report, Settin
 
 LARGEST_CLAIM = 1000
 UNSETTLED_LIMIT = 10_000
-"""Outcomes of a queue that may wait to be written before it claims no more."""
+"""Outcomes of a queue that may wait to be written; at this number it stops claiming."""
 _PREFETCH_LIMIT = 4000
 _PREFETCH_WINDOW = 0.1
-"""Seconds of work to hold beyond the free slots: nothing for slow jobs, thousands for no-ops.
+"""Seconds of work to hold beyond the free slots: no job if jobs are slow, thousands if they are no-ops.
 
-A claim of a thousand takes 15 ms beside a busy worker. It begins when half of this is left, so that the executors
-never wait for it: with 2,000 jobs as the limit they were out of work half of the time.
+A claim of a thousand jobs takes 15 ms while the worker is busy. It begins when half of this is left, so that the
+executors never wait for it. With a limit of 2,000 jobs they had no work half of the time.
 """
 _SAMPLE_SECONDS = 0.01
 _SAMPLE_ATTEMPTS = 10
-"""What makes a sample of the rate: so many seconds, or so many attempts if all slots have had one."""
+"""Size of a sample of the rate: this many seconds, or this many attempts if every slot has finished one."""
 _BATCHES_ON_THE_WAY = 8
-"""More batches than can be between fetcher and executors: the channel's four, and one for each claim."""
+"""More than the batches that can be between fetcher and executors: the channel's four, and one for each claim."""
 
 
 @attrs.define(eq=False)
@@ -36,8 +36,8 @@ class Ledger:
 
     A claimed job is *open* from the reply to its claim until its outcome is settled. It is *held* until the executors
     return it. ``more``: the database may have due jobs for which the last claim had no room. ``unresolved``: the
-    number of events after which the database may hold jobs for this worker that it does not know. ``cycles``: the
-    number of fetches, including those for which nothing could be claimed.
+    number of events after which the database may hold jobs for this worker that are unknown to the worker.
+    ``cycles``: the number of fetches, including those for which nothing could be claimed.
     """
 
     settings: Queue
@@ -85,7 +85,7 @@ class Ledger:
         return min(int(self._rate * _PREFETCH_WINDOW), _PREFETCH_LIMIT)
 
     def room(self, now: float) -> int:
-        """Return how many jobs more may be claimed now."""
+        """Return how many more jobs may be claimed now."""
         return self.concurrency + self.prefetch(now) - self.held - self.claiming
 
     def wants_refill(self, now: float) -> bool:
@@ -95,23 +95,23 @@ class Ledger:
     def wants_second_claim(self, now: float) -> bool:
         """Return whether to run a second claim beside a large one.
 
-        Not while there are unresolved claims: they are reconciled when no other claim is running.
+        Never while there are unresolved claims: they are reconciled only when no other claim is running.
         """
         return self.more and not self.unresolved and self.room(now) >= LARGEST_CLAIM
 
     def keep_at_poll(self, now: float) -> int:
         """Return how many unstarted jobs to keep after a poll interval without a wake-up.
 
-        The first jobs may have been quicker than those after them. Other workers may have room for the rest.
+        The first jobs of a batch may have been quicker than those after them. Other workers may have room for the rest.
         """
         keep = self.prefetch(now) if self.finished != self._finished_at_poll else 0
         self._finished_at_poll = self.finished
         return keep
 
-    # ------------------------------------------------------------------ what happens to jobs
+    # ------------------------------------------------------------------ life of a claimed job
 
     def accept(self, demand: Demand, jobs: tuple[Claimed, ...], *, left_out: bool, now: float) -> None:
-        """Take over the jobs of a claim as a batch to send."""
+        """Accept the jobs of a claim as a batch to send."""
         had_nothing_to_do = not (self.more or self.held)
         self.more = len(jobs) >= demand.limit or demand.clustered or left_out
         self.cycles += 1
@@ -137,7 +137,7 @@ class Ledger:
         return jobs
 
     def take_back(self, batch: OutcomeBatch | None, *, attempts: int) -> None:
-        """Note outcomes that the executors returned, of which `attempts` are of ended attempts."""
+        """Note outcomes that the executors returned; `attempts` of them belong to ended attempts."""
         self.finished += attempts
         if batch is not None:
             self.held -= len(batch.reports)
@@ -145,12 +145,12 @@ class Ledger:
             self._returned[batch.number] = batch
 
     def take_written(self, reports: Sequence[Report]) -> None:
-        """Note outcomes that the jobs' own transactions have written."""
+        """Note outcomes that were written by the jobs' own transactions."""
         self.held -= len(reports)
         self._close([report.job for report in reports])
 
     def settle(self, number: int, lost: Sequence[JobRef] = ()) -> None:
-        """Note that a batch was written or refused; the jobs of lost outcomes are to be reconciled."""
+        """Note that a batch was written or refused; the jobs of lost outcomes must be reconciled."""
         batch = self._returned.pop(number)
         self.unsettled -= len(batch.reports)
         self._close([report.job for report in batch.reports])
@@ -159,16 +159,16 @@ class Ledger:
     def _close(self, jobs: Iterable[Claimed | JobRef]) -> None:
         for job in jobs:
             ids = self._open.get(job.lease)
-            if ids is not None:  # else it was lost on the way when the executors restarted
+            if ids is not None:  # else the job was lost between fetcher and executors at a restart
                 ids.discard(job.id)
                 if not ids:
                     del self._open[job.lease]
 
     def apply(self, settings: Settings) -> None:
-        """Take over the settings of an operator."""
+        """Apply the settings of an operator."""
         self.paused, self.concurrency = settings.paused, settings.concurrency
 
-    # ------------------------------------------------------------------ what is open
+    # ------------------------------------------------------------------ open claims
 
     def known(self) -> list[JobRef]:
         """Return every open claim."""
@@ -177,7 +177,7 @@ class Ledger:
     def compare(self, holding: Holding) -> list[Claimed]:
         """Return the jobs that restarted executors hold or will receive.
 
-        Open jobs that were lost between fetcher and executors are dropped and are to be reconciled.
+        Open jobs that were lost between fetcher and executors are dropped and must be reconciled.
         """
         late = [job for batch in self._recent if batch.number > holding.last_batch for job in batch.jobs]
         returned = [report.job for batch in self._returned.values() for report in batch.reports]

@@ -1,4 +1,4 @@
-"""Run a job's `run` where its RUN_IN says: in Trio, in a thread, in a process, under asyncio."""
+"""Runners of a job's `run`, one for each RUN_IN: in Trio, in a thread, in a process, under asyncio."""
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,14 +29,14 @@ async def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Any:
 async def _in_thread(
     definition: JobDefinition, job: Any, ctx: Context, *, limiter: trio.CapacityLimiter
 ) -> Any:
-    """Run in a thread; it stops where it calls `trio.from_thread.check_cancelled`."""
+    """Run in a thread; a cancelled job stops where it calls `trio.from_thread.check_cancelled`."""
     return await trio.to_thread.run_sync(definition.run, job, ctx, limiter=limiter)
 
 
 async def _in_process(definition: JobDefinition, job: Any, ctx: Context) -> Any:
     """Run in a worker process that is killed when the attempt is cancelled."""
     try:
-        import trio_parallel  # noqa: PLC0415 - an extra
+        import trio_parallel  # noqa: PLC0415 - an optional dependency
     except ImportError as error:
         raise InvalidJob(
             f'{definition.name}: RUN_IN = "process" needs trio-parallel: pip install "jobrt[process]"'
@@ -56,15 +56,15 @@ def _leave_no_trace(run: Callable[..., Any], job: Any, context: DetachedContext)
 
 @attrs.define(eq=False)
 class AsyncioLoop:
-    """Loop of trio-asyncio, one per worker, opened for the first asyncio job."""
+    """Event loop of trio-asyncio, one per worker, opened for the first asyncio job."""
 
     start: Callable[..., Awaitable[Any]]
     _loop: Any = None
     _opening: trio.Lock = attrs.Factory(trio.Lock)
 
     async def run(self, definition: JobDefinition, job: Any, ctx: Context) -> Any:
-        """Run an asyncio coroutine; when the attempt is cancelled it gets its ``CancelledError``."""
-        import trio_asyncio  # noqa: PLC0415 - imported only by apps with asyncio jobs: it changes asyncio's policy
+        """Run an asyncio coroutine; if the attempt is cancelled, asyncio raises ``CancelledError`` in it."""
+        import trio_asyncio  # noqa: PLC0415 - imported only for asyncio jobs: it changes asyncio's policy
 
         async with self._opening:
             if self._loop is None:
@@ -89,11 +89,11 @@ class AsyncioLoop:
 def make_runners(
     *, threads: int, start: Callable[..., Awaitable[Any]]
 ) -> Mapping[str, Callable[[JobDefinition, Any, Context], Awaitable[Any]]]:
-    """Return how to run a job for each RUN_IN.
+    """Return the function that runs a job, for each RUN_IN.
 
     Args:
-        threads: limit of threads at once: the sum of the queues' concurrency, so that no job waits for one.
-        start: starts a service in the worker's scope and returns what it gave to ``started``.
+        threads: limit of threads in use: the sum of the queues' concurrency, so that no job waits for a thread.
+        start: starts a service in the worker's scope and returns the value that it passed to ``started``.
 
     """
     limiter = trio.CapacityLimiter(threads)
