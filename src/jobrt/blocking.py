@@ -189,7 +189,7 @@ class Client:
     def wait(self, job_id: int, timeout: float | None = None) -> JobRecord:
         """Wait until a job is final; see `Handle.wait`."""
         if timeout is not None and math.isnan(timeout):
-            raise ValueError("timeout is not a number: give seconds")
+            raise ValueError("timeout is not a number: use seconds")
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         retrying = Retrying(
             retry=retry_if_exception_type((TimeoutError, StorageUnavailable)),

@@ -111,7 +111,7 @@ async def test_whatever_step_of_signing_off_fails_the_others_are_taken(
         assert await here.client.count(where.state("available")) == 1
     (stopped,) = [event for event in here.events if isinstance(event, WorkerStopped)]
     tried_again = call == "finish"  # until its time is over
-    said = f"{call} is refused" if fault is Fault.REFUSED and not tried_again else "not done within"
+    said = f"{call} is refused" if fault is Fault.REFUSED and not tried_again else "timed out after"
     assert said in stopped.error
 
 

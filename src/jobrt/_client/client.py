@@ -112,7 +112,7 @@ class Client:
     ) -> list[Handle[Any]]:
         """Insert any number of jobs with few statements, and return their handles in input order.
 
-        Without `conn`, up to ten thousand jobs share a transaction.
+        Without `conn`, each transaction inserts up to ten thousand jobs.
 
         Raises:
             InvalidJob: a value is invalid; the message names the field. No job was stored.
@@ -387,15 +387,15 @@ class Client:
 async def open_client(
     storage: Storage, registry: Registry, *, rules: Sequence[PruneRule], emit: EventBus
 ) -> AsyncGenerator[Client]:
-    """Open a client for a block, with a nursery for the task that queries the jobs it waits for.
+    """Open a client for a block; its nursery runs the task that polls the jobs for which callers wait.
 
-    An exception of the block propagates as it is, and not in a group.
+    An exception that the block raises propagates unchanged and not in a group.
 
     Args:
         storage: an open storage.
         registry: the jobs that may be enqueued; empty: any.
         rules: retention rules that `Client.prune` applies.
-        emit: gets `JobEnqueued`.
+        emit: event bus that receives `JobEnqueued`.
 
     """
     raised: BaseException | None = None

@@ -1,7 +1,7 @@
-"""Decide what the end of an attempt means for its job.
+"""Decisions about what the end of an attempt means for its job.
 
-`classify` tells which end it was from what `run` did and from who cancelled it, if anybody. `decide` turns that
-end into the `Outcome` that is written. Neither waits, looks at a clock, or draws a random number.
+`classify` determines the kind of end from the error that `run` raised and from the reason of a cancellation. `decide`
+converts it to the `Outcome` that is written. Neither waits, reads a clock, or uses random numbers.
 """
 
 import traceback as traceback_module
@@ -13,13 +13,13 @@ from jobrt._core.job import Claimed, Outcome, used_up
 from jobrt._core.states import End, State, Transition, transition
 
 _MESSAGE_LIMIT = 10_000
-"""Characters of a message that are kept."""
+"""Maximum characters of a stored message."""
 _TRACEBACK_LIMIT = 50_000
-"""Characters of a traceback that are kept. A longer one comes from a recursion, whose end is enough."""
+"""Maximum characters of a stored traceback. A longer one comes from a recursion, of which the end is enough."""
 
 
 class Stop(StrEnum):
-    """Why a running attempt was cancelled by jobrt."""
+    """Reason why jobrt cancelled a running attempt."""
 
     OPERATOR = "operator"
     TIMEOUT = "timeout"
@@ -29,7 +29,7 @@ class Stop(StrEnum):
 
 @attrs.frozen
 class Ended:
-    """How an attempt ended, with what is recorded of an error."""
+    """End of an attempt, and the recorded details of an error."""
 
     end: End
     error_type: str | None = None
@@ -47,18 +47,17 @@ _END_OF_STOP = {
 
 
 def only_leaf(error: BaseException) -> BaseException:
-    """Return the single exception that a group, or a group of groups, holds; else the error itself."""
+    """Return the only exception in a group or in nested groups; else the error itself."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def classify(error: BaseException | None, stop: Stop | None, reason: str = "") -> Ended:
-    """Return how an attempt ended that did not return: it raised `error`, or was cancelled because of `stop`.
+    """Return the end of an attempt that did not return: it raised `error`, or was cancelled because of `stop`.
 
-    A job that was told to stop and then raised something else (its clean-up failed) still ended because it was
-    stopped; the error is kept as the record's message. `reason` says more about the stop: the operator's reason, the
-    time limit.
+    If a cancelled job then raised another error (its clean-up failed), it still ended because it was cancelled. The
+    error is recorded in the message. `reason` describes the stop: the operator's reason, or the time limit.
     """
     if error is None:
         assert stop is not None  # noqa: S101 - only a stop can end an attempt with neither result nor error
@@ -76,17 +75,17 @@ def _clip(text: str, limit: int) -> str:
     text = text.encode(
         "utf-8", "backslashreplace"
     ).decode()  # a file name that is not UTF-8 has half surrogate pairs
-    return text if len(text) <= limit else f"… {len(text) - limit} characters left out …\n{text[-limit:]}"
+    return text if len(text) <= limit else f"… {len(text) - limit} characters omitted …\n{text[-limit:]}"
 
 
 def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
-    """Return what follows for a job whose attempt did not end clean.
+    """Return the outcome of an attempt that was not successful.
 
     Args:
-        job: as claimed; its `attempt` is the one that ended.
-        ended: how.
-        retry: whether the job's RETRY predicate wants another try.
-        delay: seconds of backoff, if there is another try.
+        job: the job as claimed; its `attempt` is the one that ended.
+        ended: how the attempt ended.
+        retry: whether the job's RETRY predicate allows another attempt.
+        delay: seconds of backoff before another attempt.
 
     """
     match ended.end:
@@ -112,14 +111,14 @@ def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
 
 
 def interrupted(job: Claimed, reason: str) -> Outcome:
-    """Give back a job whose attempt was cut by a shutdown."""
+    """Return the outcome that releases a job whose attempt was interrupted by a shutdown."""
     return Outcome(job.id, job.lease, Transition.GIVE_BACK, End.INTERRUPTED, spent=False, message=reason)
 
 
 def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float) -> Outcome:
     """Return the outcome to write instead of one that the storage refuses, without any of its texts.
 
-    A cancellation, a discard and a give-back keep their event. Anything else becomes a failed attempt: the result
+    A cancellation, a discard and a release keep their event. Anything else becomes a failed attempt: the result
     cannot be stored, so the job did not complete.
     """
     ended = "completion" if outcome.end is None else outcome.end.value
@@ -141,12 +140,12 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
 
 
 def state_after_crash(attempt: int, max_attempts: int | None, *, cancel_asked: bool) -> State:
-    """Return the state of a job whose worker died: the attempt counts, and a cancel request is granted."""
+    """Return the state of a job whose worker died: the attempt counts, and a cancel request takes effect."""
     last = Transition.DISCARD if used_up(attempt, max_attempts) else Transition.RETRY
     event = Transition.CANCEL if cancel_asked else last
     return transition(State.EXECUTING, event)
 
 
 def unstarted(job: Claimed) -> Outcome:
-    """Give back a job that was claimed and never begun."""
+    """Return the outcome that releases a job that was claimed and never started."""
     return Outcome(job.id, job.lease, Transition.GIVE_BACK, None, spent=False)

@@ -190,7 +190,7 @@ def cron_entry(
 def next_tick(entry: CronEntry, after: datetime) -> datetime | None:
     """Return the first tick of `entry` later than `after`; None if it is paused.
 
-    An interval entry that is not stored has no anchor: its next tick is one interval after `after`.
+    An interval entry that is not stored has no anchor, so its next tick is one interval after `after`.
     """
     after = _utc(after)
     if entry.paused:
@@ -244,8 +244,8 @@ def edit(entry: CronEntry, *, now: datetime, **changes: Any) -> CronEntry:
 def reconcile(declared: CronEntry, stored: CronEntry | None, *, now: datetime) -> CronEntry:
     """Return the entry to store when an app starts that declares `declared`.
 
-    While the declaration is the one that was stored, the stored entry stays, with its changes at run time: a
-    restart does not undo them. A changed declaration replaces it, except for a pause.
+    If the declaration has not changed since it was stored, the stored entry is kept with its changes at run time: a
+    restart does not undo them. A changed declaration replaces the entry, except for a pause.
     """
     declaration = attrs.evolve(declared, declared=declared.fingerprint)
     if stored is None:

@@ -1,4 +1,4 @@
-"""A job as enqueued, as claimed, as ended and as stored.
+"""Forms of a job: as enqueued, as claimed, as ended and as stored.
 
 `NewJob`, `Claimed` and `Outcome` are named tuples and not attrs classes. One of each is created per job, and the
 budget of an attempt is 25 µs. A named tuple from a database row takes 0.3 µs, a frozen attrs class 2 µs.
@@ -87,7 +87,7 @@ class Outcome(NamedTuple):
     ``delay`` is the time in seconds until a retried or snoozed job is due again. ``spent`` is false if the attempt
     does not count towards ``max_attempts``. ``result`` is JSON text. ``children`` are ids of the jobs to wait for
     (`After`): the job is due when all of them are final. A successful attempt has no message, and needs no row of
-    its own. ``end`` is ``None`` for a claimed job that was given back before it started: it leaves no record.
+    its own. ``end`` is ``None`` for a claimed job that was released before it started: it leaves no record.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""Decide how many jobs of which names a worker may claim now, and which of those that are due."""
+"""Decisions about what a worker may claim now: how many jobs of which names, and which of the due jobs."""
 
 import json
 from collections import Counter
@@ -14,10 +14,11 @@ from jobrt._core.where import canonical
 
 @attrs.frozen
 class Demand:
-    """What one claim asks for.
+    """Request of one claim.
 
-    ``limit`` jobs at most from ``queue``, in order of priority (higher first), due time, id: any number
-    of the ``names``, and of each name in ``capped`` at most its number. ``names`` excludes the capped ones.
+    It asks for at most ``limit`` jobs from ``queue``, ordered by priority (higher first), due time and id. There may be
+    any number of jobs of the ``names``. For each name in ``capped``, its number is the maximum. ``names`` excludes the
+    capped names.
     """
 
     worker: str
@@ -31,26 +32,26 @@ class Demand:
 
     @property
     def empty(self) -> bool:
-        """Return whether the claim asks for nothing."""
+        """Whether the claim asks for no job."""
         return self.limit < 1 or not (self.names or self.capped)
 
     @property
     def clustered(self) -> bool:
-        """Return whether a limit over all workers holds, so that claims must take turns."""
+        """Whether the queue has a limit for all workers, so that claims must run one after the other."""
         return self.cluster_limit is not None or self.per_key is not None
 
 
 def demand(
     worker: str, queue: str, *, settings: Queue, room: int, names: tuple[str, ...], free: Mapping[str, int]
 ) -> Demand:
-    """Return what to ask for when there is `room` for so many jobs.
+    """Return the demand of a worker that has room for `room` jobs.
 
     Args:
-        worker: who claims.
-        queue: where from.
-        settings: the queue's limits over the cluster.
-        room: jobs that can be taken over now, prefetch included.
-        names: names without a limit of their own.
+        worker: id of the worker that claims.
+        queue: name of the queue.
+        settings: settings of the queue, with its limits for the whole cluster.
+        room: number of jobs that can be accepted now, prefetch included.
+        names: job names without a MAX_CONCURRENCY.
         free: for each name with a MAX_CONCURRENCY, how many more may be claimed (below one: none).
 
     """
@@ -68,9 +69,9 @@ def demand(
 
 
 class Room:
-    """What one claim may still take: in all, of each capped name, and of each key.
+    """Number of jobs that one claim may still take: in total, of each capped name, and of each key.
 
-    `running` is the number of the queue's running jobs by key. Only limits over the cluster count them.
+    `running` has the numbers of the queue's running jobs by key. Only limits for the whole cluster need it.
     """
 
     def __init__(self, demand: Demand, running: Mapping[str, int] | None = None) -> None:
@@ -84,22 +85,22 @@ class Room:
 
     @property
     def chooses(self) -> bool:
-        """Return whether a due job may have to be passed over although there is room left."""
+        """Whether a due job may have to be skipped although there is room left."""
         return bool(self._caps) or self._per_key is not None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that may still be taken."""
+        """The names of which jobs may still be taken."""
         return self._names + tuple(name for name, cap in self._caps.items() if cap > 0)
 
     @property
     def full_keys(self) -> list[str]:
-        """The keys of which nothing more may be taken."""
+        """The keys of which no more jobs may be taken."""
         limit = self._per_key
         return [] if limit is None else [key for key, number in self._running.items() if number >= limit]
 
     def take(self, name: str, key: str) -> bool:
-        """Count a due job in if there is room for it; say whether there was."""
+        """Take a due job if there is room for it; return whether it was taken."""
         if self.left < 1 or self._caps.get(name, 1) < 1:
             return False
         if self._per_key is not None:
@@ -113,9 +114,9 @@ class Room:
 
 
 def limit_key(path: str | None, name: str, *, args: str, metadata: str) -> str:
-    """Return what a job is counted by: text in which equal values are equal.
+    """Return the key by which a job is counted: a text that is the same for equal values.
 
-    A field that is missing counts as null, and so does every field of what is no JSON.
+    A missing field counts as null, and so does every field of invalid JSON.
     """
     root, _, field = (path or "name").partition(".")
     if root == "name":

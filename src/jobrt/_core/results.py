@@ -1,4 +1,4 @@
-"""Values that `run` returns for a job that is not to be ``completed``.
+"""Values that `run` returns to end an attempt other than as ``completed``.
 
 They are not exceptions, because the attempt did not fail.
 """

@@ -54,7 +54,7 @@ class Delay:
 
 @attrs.frozen
 class RetryDecision:
-    """Decision whether to retry, true if `retry` is; `warning` says what was wrong with the ``RETRY``."""
+    """Decision whether to retry, with the truth value of `retry`; `warning` says what was wrong with the ``RETRY``."""
 
     retry: bool
     warning: str | None = None
@@ -66,7 +66,7 @@ class RetryDecision:
 def default_delay(attempt: int, *, chance: Callable[[], float]) -> timedelta:
     """Return the default delay after attempt number `attempt`: 2, 4, 8, 16 … s, ±10 %, at most seven days.
 
-    The limit is applied before the jitter and again after it. So late attempts still spread, over the last
+    The limit is applied before the jitter and again after it. So late attempts are still spread, over the last
     tenth of the week.
 
     Args:

@@ -3,13 +3,13 @@
 The rules:
 
 1. A job is *waiting* (``scheduled``, ``available``, ``retryable``), *executing*, or *final*.
-2. Only a claim makes a job executing, and only its owner, named by the lease, ends that attempt. A dead
-   owner's jobs are ended by a rescue, which is the owner's ``crash`` told by somebody else.
-3. ``scheduled`` becomes ``available`` when its time comes. That is the clock's doing, not a write: a row
-   is read as available as soon as it is due, so a million due jobs cost nothing.
-4. A final job stays as it is until somebody asks for a rerun.
+2. Only a claim makes a job executing, and only its owner, identified by the lease, ends that attempt. If the
+   owner dies, a rescue ends the attempt in its place.
+3. ``scheduled`` becomes ``available`` when the job becomes due. This is not a write: a row is read as available
+   as soon as it is due, so a million jobs that become due cost nothing.
+4. A final job does not change until a rerun is requested.
 
-`TRANSITIONS` is the whole table; the diagram in ``design/state-machine.md`` is drawn from it.
+`TRANSITIONS` is the whole table. The diagram in ``design/state-machine.md`` is generated from it.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class Transition(StrEnum):
-    """What happens to a job."""
+    """Event that changes the state of a job."""
 
     FALL_DUE = "fall_due"
     CLAIM = "claim"
@@ -79,11 +79,11 @@ TRANSITIONS: Final[Mapping[tuple[State, Transition], State]] = {
 EXECUTING_TO: Final[Mapping[Transition, State]] = {
     event: after for (before, event), after in TRANSITIONS.items() if before is State.EXECUTING
 }
-"""Where each end of an attempt leads."""
+"""State after each event that ends an attempt."""
 
 
 def transition(state: State, event: Transition) -> State:
-    """Return the state that `event` leads to; raise `InternalError` for a pair the table lacks."""
+    """Return the state that `event` leads to; raise `InternalError` for a pair that is not in the table."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:
@@ -91,7 +91,7 @@ def transition(state: State, event: Transition) -> State:
 
 
 def mermaid() -> str:
-    """Draw the table as a Mermaid state diagram, one line per transition."""
+    """Return the table as a Mermaid state diagram, one line per transition."""
     lines = ["stateDiagram-v2", "    [*] --> scheduled: enqueue later", "    [*] --> available: enqueue"]
     lines += [f"    {a.value} --> {b.value}: {event.value}" for (a, event), b in TRANSITIONS.items()]
     return "\n".join(lines) + "\n"

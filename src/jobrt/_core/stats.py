@@ -1,4 +1,4 @@
-"""What jobs did, counted by the hour."""
+"""Statistics of jobs by the hour."""
 
 from datetime import datetime
 
@@ -7,10 +7,11 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Bucket:
-    """How many jobs of one name did what in one hour (UTC).
+    """Numbers for the jobs of one name in one queue and one hour (UTC).
 
-    ``failed`` counts attempts, the rest jobs. ``seconds`` is the run time of completed jobs in all;
-    ``histogram[i]`` counts those of less than 0.001 * 4**i seconds (twelve buckets, the last takes the rest).
+    ``failed`` counts attempts, the others count jobs. ``seconds`` is the total run time of completed jobs.
+    ``histogram[i]`` counts the completed jobs that ran less than 0.001 * 4**i seconds, and not less than the bucket
+    before. There are twelve buckets; the last has no upper bound.
     """
 
     hour: datetime

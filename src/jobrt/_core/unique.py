@@ -1,8 +1,8 @@
-"""Decide when two jobs count as the same one.
+"""Decisions about when two jobs are duplicates.
 
-A uniqueness is a *digest* of chosen values plus a rule (`states`, `within`) about which stored jobs with
-that digest stand in the way. The digest is stored with the job and is what the database locks on, so jobs
-compete only if they were enqueued with the same ``by`` (or ``key``) and equal values.
+Uniqueness consists of a *digest* of chosen values and of a rule (`states`, `within`) that says which stored jobs with
+this digest are duplicates. The digest is stored with the job, and the database locks on it. So jobs compete only if
+they were enqueued with the same ``by`` (or ``key``) and equal values.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _REPLACEABLE = ("priority", "args", "metadata", "schedule_at", "max_attempts")
 
 
 def _states(value: str | Iterable[str]) -> frozenset[State]:
-    """Return the states that a word or a tuple of states names."""
+    """Return the states for a word such as ``"all"`` or for a tuple of states."""
     if isinstance(value, str):
         if value not in _NAMED_STATES:
             raise InvalidJob(
@@ -34,17 +34,17 @@ def _states(value: str | Iterable[str]) -> frozenset[State]:
         raise InvalidJob(f"Unique.states: {error}; the states are {', '.join(sorted(ALL))}") from None
     if not states:
         raise InvalidJob(
-            "Unique.states is empty, so nothing would ever be a duplicate: name at least one state"
+            "Unique.states is empty, so no job would ever be a duplicate: use at least one state"
         )
     return states
 
 
 @attrs.frozen(init=False)
 class Replace:
-    """Fields of an existing job that take the new job's values, and the states in which they do.
+    """Fields of an existing job that are replaced by the new job's values, and the states in which they are.
 
-    ``fields`` of ``"priority", "args", "metadata", "schedule_at", "max_attempts"``. Running and final
-    jobs are never changed, so ``when`` is within scheduled, available, retryable.
+    The ``fields`` are any of ``"priority"``, ``"args"``, ``"metadata"``, ``"schedule_at"``, ``"max_attempts"``. Running
+    and final jobs are never changed, so ``when`` may only have scheduled, available and retryable.
     """
 
     fields: tuple[str, ...]
@@ -59,7 +59,7 @@ class Replace:
         states = _states(when)
         if not states <= UNSTARTED:
             raise InvalidJob(
-                "Replace.when: only waiting jobs can be changed (scheduled, available, retryable)"
+                "Replace.when: only waiting jobs can be changed; use scheduled, available, retryable"
             )
         self.__attrs_init__(fields, states)  # pyright: ignore[reportAttributeAccessIssue] - attrs makes it
 
@@ -73,14 +73,14 @@ def _checked_by(_self: object, _field: object, by: tuple[str, ...]) -> None:
                 f"Unique.by has {path!r}: use 'name', 'queue', 'args', 'args.FIELD' or 'metadata.FIELD'"
             )
     if not by:
-        raise InvalidJob("Unique.by is empty: name what must be equal, or give a key")
+        raise InvalidJob("Unique.by is empty: use the fields that must be equal, or a key")
 
 
 def _window(value: timedelta | float | None) -> timedelta | None:
     window = value if value is None or isinstance(value, timedelta) else timedelta(seconds=value)
     if window is not None and window <= timedelta(0):
         raise InvalidJob(
-            f"Unique.within is {value!r}: give seconds or a timedelta above zero, or None for no window"
+            f"Unique.within is {value!r}: use seconds or a timedelta above zero, or None for no window"
         )
     return window
 
@@ -94,11 +94,11 @@ class Unique:
     """Rule for which jobs are duplicates of the one that is enqueued.
 
     Args:
-        by: what must be equal: ``"name"``, ``"queue"``, ``"args"``, ``"args.FIELD"``, ``"metadata.FIELD"``.
-        key: any JSON value of your own, compared (with the job's name) instead of ``by``.
-        within: only jobs created within this window (seconds or timedelta, sliding, the database's clock).
-        states: ``"unstarted"``, ``"incomplete"``, ``"all"`` or states: which stored jobs count.
-        on_conflict: what to change in the job found; nothing by default.
+        by: fields that must be equal: ``"name"``, ``"queue"``, ``"args"``, ``"args.FIELD"``, ``"metadata.FIELD"``.
+        key: any JSON value; it is compared, with the job's name, instead of ``by``.
+        within: only stored jobs younger than this (seconds or a timedelta, by the database's clock) count.
+        states: states in which stored jobs count: ``"unstarted"``, ``"incomplete"``, ``"all"`` or a tuple of states.
+        on_conflict: fields to replace in the duplicate that is found; none by default.
 
     """
 
@@ -111,7 +111,7 @@ class Unique:
 
 @attrs.frozen
 class UniqueKey:
-    """A `Unique` applied to one job: what the storage compares and locks on.
+    """`Unique` applied to one job: the values that the storage compares and locks on.
 
     ``digest`` is 32 hexadecimal digits (128 bits of SHA-256).
     """
@@ -126,14 +126,14 @@ class UniqueKey:
         return state in self.states and (self.within is None or age < self.within.total_seconds())
 
     def replaced(self, state: State) -> tuple[str, ...]:
-        """Return the fields that the job found takes from the new one, if it is in this state."""
+        """Return the fields of a duplicate in this state that are replaced by the new job's values."""
         return self.replace.fields if self.replace is not None and state in self.replace.when else ()
 
 
 def unique_key(
     unique: Unique, *, name: str, queue: str, args: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> UniqueKey:
-    """Return what `unique` means for a job with these values.
+    """Return the `UniqueKey` of a job with these values.
 
     Raises:
         InvalidJob: ``by`` names a field that the job does not have, or the key is not JSON.

@@ -261,7 +261,7 @@ def _within(column: TimeColumn, window: timedelta) -> Where:
 
 
 def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:
-    """Return whether the filter matches a record at `now`. The SQL of the engines must give the same result."""
+    """Return whether the filter matches a record at `now`. The SQL of the engines must have the same result."""
     match where:
         case Everything():
             return True

@@ -22,9 +22,10 @@ _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 class QueueInfo:
     """Queue as served by one worker.
 
-    ``running`` is the number of running attempts, ``claimed`` of jobs that the worker holds and has not started, and
-    ``finished`` of attempts since the start of the worker. ``stuck`` has the ids of jobs that the watchdog reported.
-    ``cancelling`` has the phase of each job's cancellation: ``"received"``, ``"cleaning"`` or ``"stuck"``.
+    ``running`` is the number of running attempts. ``claimed`` is the number of jobs that the worker holds and has not
+    started. ``finished`` is the number of attempts that have ended since the start of the worker. ``stuck`` has the ids
+    of jobs that the watchdog reported. ``cancelling`` has the phase of each job's cancellation: ``"received"``,
+    ``"cleaning"`` or ``"stuck"``.
     """
 
     concurrency: int = 0
@@ -93,7 +94,7 @@ class WorkerInfo:
     def from_json(cls, text: str) -> WorkerInfo:
         """Return a stored description, perhaps of another version of jobrt: unknown keys are ignored.
 
-        Malformed JSON gives the defaults, so that one bad row does not hide the other workers.
+        For malformed JSON the defaults are returned, so that one bad row does not hide the other workers.
         """
         try:
             return typing.cast("WorkerInfo", _read(cls, json.loads(text)))
@@ -115,7 +116,7 @@ def _read(kind: Any, value: Any) -> Any:
         return kind(**{name: _read(part, value[name]) for name, part in known.items()})
     arguments = typing.get_args(kind)
     match typing.get_origin(kind):
-        case types.UnionType:  # of a type and None
+        case types.UnionType:  # a type or None
             return None if value is None else _read(arguments[0], value)
         case origin if origin is Mapping:
             return {_read(arguments[0], key): _read(arguments[1], item) for key, item in value.items()}

@@ -23,12 +23,12 @@ class Background:
             self._nursery = None
 
     def later(self, seconds: float, function: Callable[[], Awaitable[None]]) -> None:
-        """Call `function` in so many seconds, unless the worker stops first."""
+        """Call `function` after `seconds`, unless the worker stops first."""
         if self._nursery is not None:
             self._nursery.start_soon(_later, seconds, function)
 
     async def start(self, service: Callable[..., Awaitable[Any]]) -> Any:
-        """Start a service that lives as long as the worker, and return what it gave to ``started``."""
+        """Start a service that runs as long as the worker, and return the value that it passed to ``started``."""
         if self._nursery is None:
             raise RuntimeError("the worker is stopping")
         return await self._nursery.start(service)

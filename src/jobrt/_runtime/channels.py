@@ -36,27 +36,27 @@ class Wakeup:
 
     def ring(self) -> None:
         """Wake the waiter, now or at its next wait; do nothing once closed."""
-        try:  # `suppress` would cost three calls, here and in `wait`
+        try:  # `suppress` would cost three calls more, here and in `wait`
             if not self.closed.is_set():
                 self._send.send_nowait(None)
         except trio.WouldBlock:
             return
 
     async def wait(self) -> None:
-        """Wait for a ring and take all that are buffered.
+        """Wait for a ring and discard further ones that are buffered.
 
         Raises:
-            trio.EndOfChannel: closed, and every ring was taken.
+            trio.EndOfChannel: the channel is closed, and every ring was received.
 
         """
         await self._receive.receive()
         try:
-            while True:  # two quick rings for a waiting task are two values: one handed over, one buffered
+            while True:  # a second ring may be buffered while the first wakes this task
                 self._receive.receive_nowait()
         except (trio.WouldBlock, trio.EndOfChannel):
             return
 
     def close(self) -> None:
-        """End the channel; the waiter gets `trio.EndOfChannel`."""
+        """Close the channel; `wait` then raises `trio.EndOfChannel`."""
         self.closed.set()
         self._send.close()

@@ -16,10 +16,10 @@ from jobrt.events import EventBus, QueuePaused
 
 @attrs.define(eq=False)
 class QueueControl:
-    """Order channels of one queue, and what was sent last; ``concurrency`` is the configured one.
+    """Order channels of one queue, and the orders sent last; ``concurrency`` is the configured one.
 
-    Orders carry whole states. So none is sent while an actor has not received its last one: the next poll sends it.
-    The channels therefore always have room for the worker's own orders.
+    Each order contains the whole state. So while an actor has not received the last one, no other is sent, and the
+    next poll sends the newest. The channels therefore always have room for the worker's own orders.
     """
 
     name: str
@@ -31,10 +31,10 @@ class QueueControl:
     sent: Settings | None = None
 
     def send(self, cancels: tuple[CancelRequest, ...], settings: Settings) -> None:
-        """Send the orders that are new."""
+        """Send the orders that have changed."""
         if self.fetcher.statistics().current_buffer_used or self.executors.statistics().current_buffer_used:
             return
-        if cancels or self.cancels:  # a job may have arrived since they were sent
+        if cancels or self.cancels:  # sent again even if unchanged: a job may have arrived since
             self.executors.send_nowait(Cancels(cancels))
             self.cancels = cancels
         if settings != self.sent:
@@ -45,9 +45,10 @@ class QueueControl:
 
 @attrs.define(eq=False, kw_only=True)
 class Control:
-    """Actor that reads cancel requests, paused and scaled queues: when woken, else by polling.
+    """Actor that reads cancel requests and the settings of queues: when woken, else by polling.
 
-    It polls at every `interval` while jobs run, since only they can be cancelled. Each heartbeat brings the same.
+    It polls at every `interval` only while the worker holds jobs, since only they can be cancelled. Each heartbeat
+    returns the same changes.
     """
 
     workers: WorkerStore

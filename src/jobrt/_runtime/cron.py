@@ -14,7 +14,7 @@ from jobrt.errors import JobrtError, StorageUnavailable
 from jobrt.events import CronFailed, CronFired, EventBus
 
 _RELOAD_INTERVAL = 15.0
-"""Seconds after which the entries are read again: they can be changed at run time, by other processes."""
+"""Seconds after which the entries are read again: other processes can change them at run time."""
 
 
 def _entry(row: CronRow) -> CronEntry:
@@ -38,8 +38,8 @@ async def declare(crons: CronStore, schema: SchemaStore, entries: Sequence[CronE
 class CronActor:
     """Actor that sleeps until the next tick of any entry, and enqueues its job.
 
-    Every worker does so; a constraint of the storage lets one of them succeed per tick. The storage's clock decides
-    whether a tick is due. An entry that fails is reported and tried again, and does not delay the others. Entries
+    Every worker does so; a constraint of the database lets only one of them succeed per tick. The database's clock
+    decides whether a tick is due. An entry that fails is reported and retried, and does not delay the others. Entries
     whose job this app does not know, or that its code no longer declares, are left to other workers.
     """
 

@@ -1,4 +1,4 @@
-"""Actor that renews the worker's lease, and knows when it is lost."""
+"""Actor that renews the worker's lease, and notices when it is lost."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,16 +17,16 @@ from jobrt.events import EventBus, WorkerFenced
 
 _BEATS_PER_LEASE = 3
 _SHORTEST_INTERVAL = 0.5
-"""Seconds between two beats at least, even when `beat_now` rings often."""
+"""Minimum seconds between two beats, even if `beat_now` rings often."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Heartbeat:
-    """Actor that renews the worker's lease three times per lease time; the last one to stop.
+    """Actor that renews the worker's lease three times per lease time; the last actor to stop.
 
-    By the monotonic clock, the lease runs from *before* the last renewal that was answered. When it has expired, or
-    the storage no longer knows the worker, the jobs may already run elsewhere. Then a `Fence` cancels them here, and
-    the worker registers under a new id. Nothing is claimed in between.
+    By the monotonic clock, the lease starts *before* the request of the last renewal that was answered. When it has
+    expired, or the storage no longer knows the worker, the jobs may already run elsewhere. Then a `Fence` cancels
+    them here, and the worker registers under a new id. Nothing is claimed in between.
     """
 
     workers: WorkerStore
@@ -48,7 +48,7 @@ class Heartbeat:
         """Register the worker under a new id.
 
         Raises:
-            StorageUnavailable: the storage cannot be used now.
+            StorageUnavailable: the database is unavailable.
 
         """
         began = trio.current_time()
@@ -74,7 +74,7 @@ class Heartbeat:
                     await self.beat_now.wait()
 
     async def _guard(self) -> None:
-        """Fence when the lease expires, even while a beat waits for a silent connection."""
+        """Fence the jobs when the lease expires, even while a beat waits on a connection that does not respond."""
         while True:
             await trio.sleep_until(self.renewed + self.lease)
             if trio.current_time() >= self.renewed + self.lease:
@@ -83,7 +83,7 @@ class Heartbeat:
                 await self._registered.wait()
 
     async def _beat(self, limit: float) -> bool:
-        """Renew once, within `limit` seconds; return False if the storage does not know the worker."""
+        """Renew the lease once, within `limit` seconds; return False if the storage does not know the worker."""
         began = trio.current_time()
         changes = None
         try:
@@ -93,11 +93,11 @@ class Heartbeat:
             self.outage.begin(error)
             return True
         if changes is None:
-            self.outage.begin(StorageUnavailable(f"no answer to a heartbeat within {limit:g} s"))
+            self.outage.begin(StorageUnavailable(f"no reply to a heartbeat within {limit:g} s"))
             return True
         self.outage.over()
         if changes.known:
-            # An answer proves the lease from the time of the request, if the lease had not expired by then.
+            # A reply proves the lease from the time of the request on, if the lease had not expired by then.
             self.renewed = began if began <= self.renewed + self.lease else self.renewed
             with suppress(trio.WouldBlock):
                 self.news.send_nowait(changes)
@@ -114,7 +114,7 @@ class Heartbeat:
                 await trio.sleep(self.lease / 10)
             else:
                 self.outage.over()
-                for fetcher in self.fetchers:  # without an id they have claimed nothing
+                for fetcher in self.fetchers:  # without a trusted id they have claimed nothing
                     fetcher.ring()
                 return
 
@@ -126,6 +126,6 @@ class Heartbeat:
         late = trio.current_time() - self.renewed
         fence = Fence(self.identity.id, f"no heartbeat for {late:.1f} s, the lease is {self.lease:g} s")
         for executors in self.executors:
-            with suppress(trio.WouldBlock):  # they are down, so nothing runs
+            with suppress(trio.WouldBlock):  # the channel is full because they are down, so nothing runs
                 executors.send_nowait(fence)
         self.emit(WorkerFenced(self.identity.id, late))

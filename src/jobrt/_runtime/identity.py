@@ -12,15 +12,15 @@ class Identity:
     make: Callable[[], str]
     id: str = ""
     trusted: bool = False
-    """Whether the storage knows the id and its lease has not run out."""
+    """Whether the storage knows the id and its lease has not expired."""
 
     def renew(self) -> str:
-        """Take a new id: after a lost lease the jobs of the old one belong to their rescuer."""
+        """Take a new id: after a lost lease, the jobs of the old id belong to the worker that rescued them."""
         self.id, self.trusted = self.make(), False
         return self.id
 
     def resign(self) -> None:
-        """Claim no more: the heartbeat has ended."""
+        """Stop claiming, because the heartbeat has ended."""
         self.trusted = False
 
     @property

@@ -21,7 +21,7 @@ ROLE = "maintenance"
 class Maintenance:
     """Actor that rescues and prunes, normally on one worker at a time.
 
-    Leadership only saves work: two workers that rescue or prune at once do no harm. A long backlog is handled in
+    Leadership only saves work: two workers may safely rescue or prune at the same time. A long backlog is handled in
     batches, with checkpoints between them.
     """
 
@@ -74,7 +74,7 @@ class Maintenance:
         return count
 
     async def resign(self) -> None:
-        """Let another worker lead at once."""
+        """Give up leadership, so that another worker can lead immediately."""
         if self.term is not None:
             self.term = None
             await self.workers.resign(ROLE, self.worker())

@@ -10,7 +10,7 @@
     writer ──settled──▶ fetcher of the queue                Settled
     fetchers, completer ──due──▶ scheduler                  Due
 
-Settings and cancels are whole states, not changes: the newest message makes those before it superfluous.
+Settings and Cancels contain the whole state and not changes, so the newest message replaces those before it.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -26,7 +26,7 @@ from jobrt._storage.contract import CancelRequest
 class Report(NamedTuple):
     """Outcome of one claimed job on its way to the database.
 
-    ``seconds`` is how long `run` took. A named tuple, since one is made for each job.
+    ``seconds`` is the run time. It is a named tuple because one is created for each job.
     """
 
     outcome: Outcome
@@ -35,7 +35,7 @@ class Report(NamedTuple):
 
     @property
     def ref(self) -> JobRef:
-        """The claim whose outcome this is."""
+        """The claim to which the outcome belongs."""
         return JobRef(self.job.id, self.job.lease)
 
 
@@ -91,7 +91,7 @@ class Cancels:
 
 @attrs.frozen
 class Resize:
-    """New limit of jobs that run at once."""
+    """New maximum number of concurrent attempts."""
 
     concurrency: int
 
@@ -114,7 +114,7 @@ class StopAll:
 
 @attrs.frozen
 class Abandon:
-    """Order to report running attempts as interrupted although their code still runs: the process exits."""
+    """Order to report running attempts as interrupted although their code still runs, because the process exits."""
 
     reason: str
 
@@ -124,7 +124,7 @@ ExecutorsOrder: TypeAlias = Cancels | Resize | Fence | StopAll | Abandon
 
 @attrs.frozen
 class Settings:
-    """Settings of an operator for the queue."""
+    """Settings of a queue, as changed by an operator."""
 
     paused: bool
     concurrency: int
@@ -142,7 +142,7 @@ class IdleQuestion:
 
 @attrs.frozen
 class CancelClaims:
-    """Order to cancel running claims: the worker stops and the storage does not answer."""
+    """Order to cancel running claims, because the worker stops and the storage does not respond."""
 
     reason: str
 
@@ -161,7 +161,7 @@ class OutcomeBatch:
 
 @attrs.frozen
 class Settled:
-    """Notice that a batch was written or refused, except for ``lost`` outcomes, which cannot be written."""
+    """Notice that all outcomes of a batch were written or refused, except the ``lost``, which cannot be written."""
 
     number: int
     lost: tuple[JobRef, ...] = ()

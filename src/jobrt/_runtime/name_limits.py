@@ -1,4 +1,4 @@
-"""MAX_CONCURRENCY, kept over all queues of a worker."""
+"""Enforcement of MAX_CONCURRENCY over all queues of a worker."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jobrt._core.limits import Demand
 class NameLimits:
     """Slots of each job name that has a MAX_CONCURRENCY.
 
-    The calls are synchronous, like those of `trio.CapacityLimiter`. Between check and reservation is no checkpoint, so
-    the limit is exact over all queues of the worker. Each queue's fetcher writes its own row.
+    The methods are synchronous. Between check and reservation there is no checkpoint, so the limit is exact over all
+    queues of the worker. Each queue's fetcher writes its own row.
     """
 
     limits: Mapping[str, int]
@@ -50,10 +50,10 @@ class NameLimits:
 
 @attrs.define(eq=False)
 class QueueNames:
-    """Counts of one queue: jobs of each limited name that it holds, and those that its running claims may return.
+    """Counts of one queue by limited name: jobs that it holds, and jobs that its running claims may return.
 
-    ``left_out`` are the names of which the database may have more: the last claim could not ask for them, or got as
-    many as it asked for.
+    ``left_out`` has the names of which the database may have more jobs. The last claim could not ask for such a name,
+    or received as many jobs as it had asked for.
     """
 
     limits: NameLimits
@@ -80,7 +80,7 @@ class QueueNames:
         self.held.update(job.name for job in jobs if job.name in self.limits.limits)
 
     def give(self, jobs: Iterable[Claimed]) -> bool:
-        """Free the slots of jobs that have come back; return whether there were any."""
+        """Free the slots of jobs that the executors returned; return whether there were any."""
         names = Counter(job.name for job in jobs if job.name in self.limits.limits)
         if names:
             self.held.subtract(names)
@@ -94,7 +94,7 @@ class QueueNames:
         self.limits.freed(self.limits.limits)
 
     def note_claim(self, demand: Demand, jobs: Iterable[Claimed] = ()) -> bool:
-        """Update `left_out` for a claim and its jobs; return whether it has any names."""
+        """Update `left_out` for a claim and its jobs; return whether `left_out` has any names."""
         if not self:
             return False
         counts = Counter(job.name for job in jobs)

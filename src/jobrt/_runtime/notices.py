@@ -12,7 +12,7 @@ from jobrt._runtime.channels import Wakeup
 from jobrt.events import Event, EventBus, JobStuck, QueueStalled
 
 _SECONDS = 600.0
-"""How long a notice is shown."""
+"""Seconds for which a notice is shown."""
 _LIMIT = 20
 _FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
 _NOT_ITS_OWN = tuple(str(Path(file).parent) for file in (trio.__file__, __file__, os.__file__))
@@ -28,7 +28,7 @@ class Notices:
     _kept: dict[tuple[str, int | str], tuple[float, Notice]] = attrs.Factory(dict)
 
     def observe(self, event: Event) -> None:
-        """Emit an event and send a heartbeat at once; keep it if it is a report of the watchdog."""
+        """Emit an event and send a heartbeat immediately; keep the event if it is a report of the watchdog."""
         self._note(event)
         self.beat_now.ring()
         self.emit(event)
@@ -60,7 +60,7 @@ class Notices:
 
 
 def place(stack: str) -> str:
-    """Return the innermost line of a stack that is the job's own: ``shop.py:12 in run``."""
+    """Return the innermost line of the job's own code in a stack: ``shop.py:12 in run``."""
     frames = _FRAME.findall(stack)
     own = [frame for frame in frames if _is_own(frame[0])] or frames
     if not own:

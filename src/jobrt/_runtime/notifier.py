@@ -1,4 +1,4 @@
-"""Actor that passes on the storage's wake-ups."""
+"""Actor that passes on wake-ups from the database."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from jobrt.events import EventBus, NotifierDisconnected
 
 @attrs.define(eq=False, kw_only=True)
 class Notifier:
-    """Actor that listens on a connection of its own, and wakes all queues whenever it (re)connects.
+    """Actor that listens on its own connection, and wakes all queues whenever it (re)connects.
 
     So wake-ups that were lost while it was disconnected do no harm. Polling continues in any case.
     """
@@ -50,7 +50,7 @@ class Notifier:
                     queue.ring()
 
     def _lost(self, error: str) -> None:
-        """Report the loss once, however often connecting fails."""
+        """Report the disconnection once, however often reconnecting fails."""
         self.disconnected = True
         if not self._reported:
             self._reported = True

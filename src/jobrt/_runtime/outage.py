@@ -13,19 +13,19 @@ from jobrt.errors import StorageError
 from jobrt.events import EventBus, StorageDown, StorageUp
 
 _DELAY: Final = jittered(wait_exponential(multiplier=0.0375, max=3.75), relative=1 / 3)
-"""Up to 0.05 s after the first failure, doubling up to 5 s, and never less than half of that."""
+"""Delay after a failure: at most 0.05 s after the first, doubling up to 5 s, and at least half of that."""
 
 
 @attrs.define(eq=False)
 class Outage:
-    """Whether the storage can be used, for the whole worker; begin and end are one event each."""
+    """Outage state of the database, shared by the whole worker; its begin and its end each emit one event."""
 
     emit: EventBus
     since: float | None = None
     error: str = ""
 
     def begin(self, error: StorageError) -> None:
-        """Note that a call failed because the storage cannot be used."""
+        """Note that a call failed because the database is unavailable."""
         if self.since is None:
             self.since = trio.current_time()
             self.error = str(error)
@@ -41,7 +41,7 @@ class Outage:
 
 @attrs.define(eq=False)
 class Backoff:
-    """Delays after failures of one actor in a row: 0.05 s doubling to 5 s, the upper half at random."""
+    """Delays after consecutive failures of one actor: 0.05 s, doubling to 5 s; the upper half is random."""
 
     outage: Outage
     chance: Callable[[], float] = random.random

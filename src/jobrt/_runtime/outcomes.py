@@ -1,4 +1,4 @@
-"""Outcomes on their way to the database: the channel in which they wait, and what follows a write."""
+"""Outcomes to be written to the database: the channel in which they wait, and the work after a write."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,14 +14,14 @@ from jobrt._runtime.messages import Due, OutcomeBatch, Report, Settled
 from jobrt.events import EventBus, JobEnded, OutcomeLost, OutcomeRefused
 
 WRITE_LIMIT = 1000
-"""Number of outcomes after which a write takes no further batch."""
+"""Number of outcomes from which on a write takes no further batch."""
 
 
 @attrs.define(eq=False)
 class Outcomes:
     """Memory channel of outcome batches that wait for the next writer: a claiming fetcher or the completer.
 
-    The channel has no limit, because an ended job must not wait for room. Instead fetchers stop claiming
+    The channel is unbounded, because an ended job must not wait for room. Instead fetchers stop claiming
     (`Ledger.crowded`).
     """
 
@@ -39,7 +39,7 @@ class Outcomes:
 
     @property
     def empty(self) -> bool:
-        """Whether no outcome waits."""
+        """Whether no outcome is waiting."""
         return not self._receive.statistics().current_buffer_used
 
     def take(self) -> list[OutcomeBatch]:
@@ -81,7 +81,7 @@ class Settler:
         unusual = [report for report in reports if report.outcome.end is not End.FINISHED]
         for report in reports if lost or self.emit.subscribers else unusual:
             self._emit_end(report, landed=not lost or report.ref not in lost)
-        # A retry or a snooze: no other actor knows when the job becomes due. The earliest time is enough.
+        # The scheduler cannot know otherwise when a retried or snoozed job becomes due. The earliest time is enough.
         delays = [report.outcome.delay for report in unusual if report.outcome.delay]
         if delays:
             self.announce(reports[0].job.queue, min(delays))

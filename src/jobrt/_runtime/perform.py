@@ -1,4 +1,4 @@
-"""Run a job without a worker: for tests, and for a stored payload by hand."""
+"""Runs of a job without a worker: in tests, or by hand with a stored payload."""
 
 import math
 from typing import Any
@@ -21,19 +21,20 @@ _WORKER = "perform"
 async def perform(definition: JobDefinition, args: str, *, scratch: Storage, state: Any, client: Any) -> Any:
     """Run a job's `run` with a real context and return what it returns, or raise what it raises.
 
-    The attempt is one in `scratch`, a storage of its own: checkpoints, steps and progress work, and are gone with it.
+    The attempt is recorded in `scratch`, a storage for this call alone: checkpoints, steps and progress work, and are
+    deleted with it.
 
     Args:
-        definition: which job.
-        args: its payload, a JSON text.
-        scratch: where the attempt is recorded.
-        state: what ``ctx.state`` is.
-        client: what ``ctx.client`` is, and where ``ctx.enqueue`` enqueues.
+        definition: the job.
+        args: its payload as JSON text.
+        scratch: storage in which the attempt is recorded.
+        state: value of ``ctx.state``.
+        client: value of ``ctx.client``, with which ``ctx.enqueue`` enqueues.
 
     Raises:
         UndecodablePayload: the payload does not fit the class.
         trio.TooSlowError: the job's TIMEOUT passed.
-        Exception: what `run` raised, as it is.
+        Exception: the exception that `run` raised, unchanged.
 
     """
     job = definition.decode(args)

@@ -24,11 +24,11 @@ class WorkerPlan:
     name: str | None = None
     version: str = ""
     switched_off: frozenset[str] = frozenset()
-    """Of ``worker`` (claims nothing) and ``cron``: what the environment has disabled."""
+    """Parts that the environment has disabled: ``worker`` (it claims nothing), ``cron``."""
 
 
 def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, Queue]) -> None:
-    """Raise `InvalidSetting` if a job's own queue is not served, naming the jobs of each such queue."""
+    """Raise `InvalidSetting` if the queue of a job is not configured; the message names its jobs."""
     missing: dict[str, list[str]] = {}
     for definition in definitions.values():
         if definition.queue not in queues:
@@ -41,10 +41,10 @@ def check_queues(definitions: Mapping[str, JobDefinition], queues: Mapping[str, 
 
 
 def choose_queues(queues: Mapping[str, Queue], wanted: Iterable[str] | None) -> Mapping[str, Queue]:
-    """Return those of an app's queues that a worker shall serve, all if `wanted` is None.
+    """Return the queues of an app that a worker is to serve; all if `wanted` is None.
 
     Raises:
-        InvalidSetting: the app has no such queue; names those it has.
+        InvalidSetting: the app has no such queue; the message names those that it has.
 
     """
     if wanted is None:

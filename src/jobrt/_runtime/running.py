@@ -1,4 +1,4 @@
-"""Attempts under way."""
+"""Running attempts."""
 
 from collections.abc import Mapping
 
@@ -12,10 +12,10 @@ from jobrt._registry import JobDefinition
 
 @attrs.define(eq=False)
 class Running:
-    """Attempt under way: its job, its cancel scope, and why it was cancelled, if it was.
+    """Running attempt: its job, its cancel scope, and why it was cancelled, if it was.
 
-    The scope is the attempt's own while it runs; a scope that was not cancelled serves the executor's next
-    attempt, too.
+    While the attempt runs, the scope belongs to it alone. If the scope was not cancelled, the executor uses it again
+    for the next attempt.
     """
 
     job: Claimed
@@ -31,7 +31,7 @@ class Running:
     completed: bool = False
     """Its own transaction has written the outcome."""
     abandoned: bool = False
-    """The process is about to exit: its end was reported already."""
+    """The process is about to exit, and the attempt was already reported as interrupted."""
     over: float | None = None
     ref: JobRef = attrs.field(init=False)
     """The claim, for fenced writes."""
@@ -41,13 +41,13 @@ class Running:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the scope was cancelled. To ask the scope costs a call of the clock, so that is avoided."""
+        """Whether the scope was cancelled. The scope is asked only if necessary, because that reads the clock."""
         return (self.limited or self.stop is not None) and self.scope.cancel_called
 
     def cancel(self, stop: Stop, reason: str) -> bool:
-        """Cancel the attempt; the first reason given is the one recorded. Return whether this was the first.
+        """Cancel the attempt; return whether this was the first cancellation, whose reason is the one recorded.
 
-        Once it is over this does nothing: the scope may be another attempt's by then.
+        After the end of the attempt this does nothing: the scope may belong to another attempt by then.
         """
         if self.stop is not None or self.over is not None:
             return False
@@ -61,7 +61,7 @@ class ExecutorsStatistics:
     """Snapshot of the executors of a queue.
 
     ``waiting``: claimed jobs that have not started. ``finished``: ended attempts. ``names``: the number of running
-    attempts of each job. ``durations``: the number of ended attempts of each job, and their seconds together.
+    attempts of each job. ``durations``: the number of ended attempts of each job, and the sum of their seconds.
     """
 
     concurrency: int

@@ -10,14 +10,14 @@ from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.messages import Due
 
 _EARLY = 0.001
-"""Shortest delay in seconds, so that two clocks that differ a little cannot cause a busy loop."""
+"""Minimum delay in seconds, so that a small difference between two clocks cannot cause a busy loop."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Scheduler:
-    """Actor that sleeps until the first announced due time and wakes that queue.
+    """Actor that sleeps until the earliest announced due time and wakes that queue.
 
-    One time per queue is enough, because the claim after the wake-up announces the next one. After a restart the times
+    One time per queue is enough, because the claim after the wake-up announces the next time. After a restart the times
     are unknown, so every queue is woken.
     """
 

@@ -1,4 +1,4 @@
-"""Last steps of a stop: each is tried, even if earlier ones failed, within a limit."""
+"""Last steps of a stop. Each is tried, even if earlier ones failed, and has a time limit."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -8,9 +8,9 @@ import trio
 from jobrt.errors import StorageError, StorageUnavailable
 
 _OUTCOMES = 0.75
-"""Share of the time for the first step, the outcomes: the job of an unwritten outcome runs again."""
+"""Share of the time for the first step, writing outcomes: the job of an unwritten outcome runs again."""
 _RESERVE = 0.9
-"""Share of the caller's time, so that the caller gets the error before its own limit."""
+"""Share of the caller's time that is used, so that the caller gets the error before its own limit."""
 
 
 async def sign_off(
@@ -18,10 +18,10 @@ async def sign_off(
 ) -> StorageError | None:
     """Run all steps, the outcomes first; return the first `StorageError`, if there was one.
 
-    The time that a quick step does not use is for those after it. A step without an answer takes only its share.
+    Time that a quick step does not use is left to those after it. A step that gets no reply takes only its share.
 
     Raises:
-        Exception: the first error that is no `StorageError`, after all steps were tried.
+        Exception: the first error that is not a `StorageError`; it is raised after all steps were tried.
 
     """
     now = trio.current_time()
@@ -33,10 +33,10 @@ async def sign_off(
         with trio.move_on_after(limit) as scope:
             try:
                 await step()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other steps come first
+            except Exception as error:  # noqa: BLE001 - raised after the other steps, whatever it is
                 errors.append(error)
         if scope.cancelled_caught:
-            errors.append(StorageUnavailable(f"{name}: not done within {limit:.1f} s"))
+            errors.append(StorageUnavailable(f"{name}: timed out after {limit:.1f} s"))
     return _first(errors)
 
 

@@ -1,4 +1,4 @@
-"""`WorkerInfo` that a worker stores with its heartbeat, gathered from its actors."""
+"""The `WorkerInfo` that a worker stores with its heartbeat, collected from its actors."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from jobrt._runtime.wiring import Actors, QueueActors
 
 
 def worker_info(plan: WorkerPlan, actors: Actors, *, stopping: bool) -> WorkerInfo:
-    """Return the present state of the worker."""
+    """Return the current state of the worker."""
     outage = actors.outage
     settlers = [actors.completer.settler, *(queue.fetcher.settler for queue in actors.queues.values())]
     return WorkerInfo(

@@ -1,4 +1,4 @@
-"""Actor that notices jobs that block the loop, do not stop or take far too long, and queues that stall."""
+"""Actor that detects jobs that block the event loop, do not stop or take too long, and queues that stall."""
 
 import logging
 import math
@@ -27,7 +27,7 @@ from jobrt.events import Event, JobCancelPhase, JobStuck, QueueStalled
 
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0
-_BLOCKED_BY_NO_JOB = "no job, but a thread or another process, blocks the event loop"
+_BLOCKED_BY_NO_JOB = "a thread or another process, not a job, blocks the event loop"
 _CLEANING_AFTER = 0.5
 """Seconds after which a cancelled attempt that still runs is reported as cleaning up."""
 _STOP_LIMIT = 5.0
@@ -59,10 +59,10 @@ class Mark:
 
 @attrs.define(eq=False, kw_only=True)
 class Watchdog:
-    """Actor that checks every running attempt once a second, and from a thread the event loop itself.
+    """Actor that checks every running attempt once a second, and the event loop from a thread.
 
-    It reports problems with the stack. It repairs only one: a fetcher is restarted if it has not claimed for several
-    poll intervals although jobs are due and slots are free.
+    It reports problems with the stack, and repairs only one. A fetcher that has not claimed for several poll intervals,
+    although jobs are due and slots are free, is restarted.
     """
 
     jobs: JobStore
@@ -89,7 +89,7 @@ class Watchdog:
                 over.set()
 
     def mark(self, ref: JobRef) -> Mark:
-        """Return what was reported of an attempt."""
+        """Return what was reported about an attempt."""
         return self._marks.get(ref, Mark())
 
     def _running(self) -> Iterator[Running]:
@@ -166,12 +166,12 @@ class Watchdog:
                 if count:
                     self.observe(QueueStalled(name, count, ledger.concurrency - ledger.held))
                     queue.restart_fetcher()
-        except StorageError as error:  # an outage, which explains it and is reported elsewhere
+        except StorageError as error:  # an outage explains the stall, and is reported elsewhere
             logging.getLogger("jobrt").debug("queue %s could not be checked: %s", name, error)
 
 
 async def _in_thread(watch: Callable[[], None]) -> None:
-    """Run the watch until cancelled; then it ends by itself within microseconds."""
+    """Run `watch` in a thread until cancelled; the abandoned thread ends by itself within microseconds."""
     await trio.to_thread.run_sync(watch, abandon_on_cancel=True)
 
 
@@ -194,7 +194,7 @@ def _tree(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
 
 @attrs.define(eq=False)
 class _LoopWatch:
-    """Thread that notices when the event loop is blocked, and names the job that blocks it."""
+    """Thread that detects that the event loop is blocked, and reports the job that blocks it."""
 
     running: Any
     emit: Callable[[Event], object]
@@ -214,7 +214,7 @@ class _LoopWatch:
                 self._report(turned)
 
     def _report(self, turned: threading.Event) -> None:
-        """Log immediately, since the loop cannot, and emit an event when the loop runs again."""
+        """Log immediately, which the blocked loop cannot do, and emit an event when the loop runs again."""
         began = time.monotonic() - _BLOCKED_AFTER
         frame = sys._current_frames().get(self.loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented for exactly this
         stack = "".join(traceback.format_stack(frame))
@@ -229,7 +229,7 @@ class _LoopWatch:
 
 
 def _owner(frame: Any, running: Iterable[Running]) -> Running | None:
-    """Return the attempt whose task, or a task below it, is being stepped in this thread."""
+    """Return the attempt whose task, or a descendant of it, is running in the thread with this stack frame."""
     task = None
     while frame is not None and task is None:
         found = frame.f_locals.get("task") if frame.f_code.co_name == "unrolled_run" else None

@@ -1,4 +1,4 @@
-"""Wiring of a worker: makes all actors and channels.
+"""Wiring of a worker, which creates all actors and channels.
 
 ::
 
@@ -57,7 +57,7 @@ from jobrt.events import ActorRestarted, EventBus
 
 _CONTROL_INTERVAL = 1.0
 _BATCHES = 4
-"""Batches between fetcher and executors; when the channel is full, the receiver is down."""
+"""Size of the channels between fetcher and executors, in batches; when one is full, its receiver is down."""
 _ORDERS = 16
 _DUE_TIMES = 256
 _DOWN = frozenset({ServiceState.WAITING, ServiceState.FAILED})
@@ -106,9 +106,9 @@ class Actors:
     queues: Mapping[str, QueueActors]
 
     async def run_without_tree(self) -> None:
-        """Run the actors that a stop needs, when a `KeyboardInterrupt` has ended the tree.
+        """Run the actors that a stop needs, after a `KeyboardInterrupt` has ended the tree.
 
-        Their state has survived and their channels are closed, so they end as in an orderly stop.
+        Their state has survived and their channels are closed, so they end as in an ordinary stop.
         """
         self.identity.resign()
         async with trio.open_nursery() as nursery:
@@ -118,12 +118,12 @@ class Actors:
             nursery.start_soon(self.completer.run)
 
     def restart_queue(self, name: str) -> None:
-        """Start those actors of a queue at once that wait for their restart after a crash."""
+        """Restart immediately those actors of a queue that are waiting for their restart after a crash."""
         _restart_waiting(self.queue_supervisors, name)
         _restart_waiting(self.queues[name].supervisor)
 
     def restart_completer(self) -> None:
-        """Start the completer at once if it waits for its restart after a crash."""
+        """Restart the completer immediately if it is waiting for its restart after a crash."""
         _restart_waiting(self.tree, "completer")
 
 
@@ -134,7 +134,7 @@ def _restart_waiting(supervisor: Supervisor, name: str | None = None) -> None:
 
 
 def wire(plan: WorkerPlan, environment: Environment) -> Actors:
-    """Make the actors of a worker and join them by channels."""
+    """Create the actors of a worker and connect them by channels."""
     return _Wiring(plan, environment).actors()
 
 
@@ -142,7 +142,7 @@ def wire(plan: WorkerPlan, environment: Environment) -> Actors:
 class _Wires:
     """Channels of one queue.
 
-    The worker holds all ends and the incarnations of actors borrow them, so the crash of an actor closes nothing.
+    The worker keeps all ends open, and a restarted actor uses the same ends. So the crash of an actor closes nothing.
     """
 
     wake: Wakeup = attrs.Factory(Wakeup)
@@ -150,13 +150,13 @@ class _Wires:
     returns: Channel[Returns] = attrs.field(factory=lambda: Channel.open(_BATCHES))
     fetcher: Channel[FetcherOrder] = attrs.field(factory=lambda: Channel.open(_ORDERS))
     executors: Channel[ExecutorsOrder] = attrs.field(factory=lambda: Channel.open(_ORDERS))
-    # No more than there are batches of outcomes, which the ledger limits: a writer never waits for a queue.
+    # There is at most one message per batch of outcomes, and the ledger limits these. So a writer never waits here.
     settled: Channel[Settled] = attrs.field(factory=lambda: Channel.open(math.inf))
 
 
 @attrs.define(eq=False)
 class _Wiring:
-    """Builder of the actors, with the parts that several of them share."""
+    """Builder of the actors, with the parts that they share."""
 
     plan: WorkerPlan
     environment: Environment
@@ -186,7 +186,7 @@ class _Wiring:
         self.wires = {name: _Wires() for name in self.queues}
 
     def actors(self) -> Actors:
-        """Make all actors, and the tree that runs them."""
+        """Create all actors, and the tree that runs them."""
         runner = self._runner()
         queues = {name: self._queue(name, runner) for name in self.queues}
         completer = self._completer()

@@ -1,8 +1,9 @@
 """Life of a worker: start, stop, idle.
 
-A stop has these steps, each with a limit: claim no more, give back unstarted jobs, let running attempts have their
-grace, cancel them, write every outcome, sign off, end the tree. The worker closes the queues' wake-ups. A fetcher then
-closes its channel to the executors. They close theirs when every job has come back, and the worker waits for that.
+A stop has these steps, each with a time limit: stop claiming, release unstarted jobs, wait for running attempts during
+the grace, cancel them, write every outcome, sign off, end the tree. The worker closes the queues' wake-ups. Each
+fetcher then closes its channel to the executors. They close theirs when they have returned every job, and the worker
+waits for that.
 """
 
 from __future__ import annotations
@@ -34,27 +35,27 @@ from jobrt.errors import StorageError, StorageUnavailable
 from jobrt.events import EventBus, WorkerStarted, WorkerStopped, WorkerStopping
 
 _CLEANUP = 1.5
-"""Seconds that cancelled attempts have for their clean-up before running claims are cancelled, too.
+"""Seconds that cancelled attempts have for their clean-up, before running claims are also cancelled.
 
-Together with `_SIGN_OFF` it must stay below the time that a process has beyond its grace (`jobrt.cli.worker`).
-Otherwise a claim that waits for a locked database would make an ordinary stop end by force.
+Together with `_SIGN_OFF` it must be less than the time that a process has beyond its grace (`jobrt.cli.worker`).
+Otherwise a claim that waits for a locked database would turn an ordinary stop into a forced one.
 """
 _SIGN_OFF = 2.0
 """Seconds for writing the last outcomes and signing off."""
 _RESERVE = 0.9
-"""Share of the caller's time in `abandon`: it must return the stuck attempts before that is over."""
+"""Share of the caller's time that `abandon` uses: it must return the stuck attempts before that time is over."""
 _ACTOR_IS_DOWN = 1.0
-"""Seconds after which an actor that is to end, but is down after a crash, is started again to do so."""
+"""Seconds after which an actor that is down after a crash is restarted, so that it can end in order."""
 
 
 def _new_worker_id(name: str | None) -> str:
-    """Return ``host.pid.random``: for people to recognize, and unique per registration."""
+    """Return ``host.pid.random``, which people can recognize and which is unique per registration."""
     return f"{name or socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
 
 
 @attrs.define(eq=False)
 class Worker:
-    """A running worker. Made by ``App.run_worker``, which is started in a nursery and hands it out."""
+    """A running worker. Created by ``App.run_worker``, which passes it to ``task_status.started``."""
 
     plan: WorkerPlan
     storage: Storage
@@ -89,7 +90,7 @@ class Worker:
 
     @property
     def id(self) -> str:
-        """Return the id under which the worker is registered now."""
+        """Return the id under which the worker is currently registered."""
         return self._actors.identity.id
 
     @property
@@ -98,7 +99,7 @@ class Worker:
         return self._actors.queues
 
     def statistics(self) -> SupervisorStatistics:
-        """Return the supervision tree as it is now."""
+        """Return the current state of the supervision tree."""
         return self._actors.tree.statistics()
 
     def info(self) -> WorkerInfo:
@@ -106,15 +107,15 @@ class Worker:
         return worker_info(self.plan, self._actors, stopping=self.shutting_down.is_set())
 
     async def stop(self, *, grace: float | None = None) -> None:
-        """Stop: claim nothing new, give running jobs `grace` seconds (default: the app's), then cancel them.
+        """Stop: claim no more, let running jobs continue for `grace` seconds (default: the app's), then cancel them.
 
-        Returns when the worker is gone, all outcomes written. Calling it again can only shorten the grace.
+        Returns when all outcomes are written and the worker has ended. Another call can only shorten the grace.
         """
         self.begin_stop(grace=grace)
         await self.stopped.wait()
 
     def begin_stop(self, *, grace: float | None = None) -> None:
-        """Do as `stop`, without waiting."""
+        """Begin to stop as `stop` does, without waiting for the end."""
         deadline = trio.current_time() + (self.plan.grace if grace is None else grace)
         self._grace.deadline = min(self._grace.deadline, deadline)
         if not self.shutting_down.is_set():
@@ -153,21 +154,21 @@ class Worker:
     async def _wait_until_all_idle(self) -> None:
         claimed = -1
         while True:
-            # A job of another queue may enqueue for one that has answered: ask until nothing was claimed.
+            # A job may enqueue into another queue that has already answered. So ask until nothing more was claimed.
             answers = [await self._ask_idle(queue) for queue in self.queues.values()]
             if sum(answers) == claimed:
                 return
             claimed = sum(answers)
 
     async def _ask_idle(self, queue: QueueActors) -> int:
-        if self.shutting_down.is_set():  # its fetcher may never receive another question
+        if self.shutting_down.is_set():  # the fetcher may never receive another question
             await self.stopped.wait()
         send, receive = trio.open_memory_channel[int](1)
         await queue.fetcher_orders.send(IdleQuestion(send))
         return await receive.receive()
 
     async def abandon(self) -> list[str]:
-        """Give back attempts that do not end, sign off, and return their names and IDs.
+        """Release the jobs of attempts that do not end, sign off, and return their names and ids.
 
         Only for a process that exits immediately afterwards: the code of those attempts still runs.
         """
@@ -185,7 +186,7 @@ class Worker:
         await self._register()
         try:
             async with trio.open_nursery() as nursery:
-                with trio.CancelScope(shield=True):  # no actor waits for I/O before it is up
+                with trio.CancelScope(shield=True):  # short: no actor waits for I/O before it has started
                     await nursery.start(self._shielded_tree)
                 self.emit(WorkerStarted(self.id, tuple(self.queues)))
                 task_status.started(self)
@@ -202,7 +203,7 @@ class Worker:
             self.stopped.set()
 
     async def _register(self) -> None:
-        """Register, however long an outage takes."""
+        """Register the worker, however long an outage takes."""
         backoff = Backoff(self._actors.outage)
         while True:
             try:
@@ -214,7 +215,7 @@ class Worker:
                 return
 
     async def _shielded_tree(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the tree where a cancellation from outside does not reach it: the shutdown ends it, in order."""
+        """Run the tree shielded from cancellation by an outer scope: the shutdown ends it in order."""
         try:
             with trio.CancelScope(shield=True):
                 await self._actors.tree.run(task_status=task_status)
@@ -222,7 +223,7 @@ class Worker:
             self._tree_ended.set()
 
     async def _end_grace_when_cancelled(self, scope: trio.CancelScope) -> None:
-        """End the grace when the surrounding scope is cancelled while a stop is under way."""
+        """End the grace when the surrounding scope is cancelled during a stop."""
         with scope:
             try:
                 await trio.sleep_forever()
@@ -244,16 +245,16 @@ class Worker:
                 await self._sign_off()
             finally:
                 self._signed_off.set()
-                self._actors.tree.stop()  # after any error, too: nothing else would end it
+                self._actors.tree.stop()  # also after an error, because nothing else would end the tree
             nursery.cancel_scope.cancel()
 
     async def _run_without_tree(self) -> None:
-        """Run the actors on their own once the tree is gone: a `KeyboardInterrupt` in any of them ends it all."""
+        """Run the actors without the tree once it has ended, as a `KeyboardInterrupt` in any of them makes it do."""
         await self._tree_ended.wait()
         await self._actors.run_without_tree()
 
     async def _end_queues(self) -> None:
-        """Wait until every claimed job has come back, and cancel those that take longer than the grace."""
+        """Wait until the executors have returned every job, and cancel those that take longer than the grace."""
         with self._grace:
             await self._queues_ended()
         await self._order(StopAll(Stop.SHUTDOWN, "the worker stopped"))
@@ -261,7 +262,7 @@ class Worker:
             await self._queues_ended()
         for queue in self.queues.values():  # a storage that does not answer must not delay the stop
             await queue.fetcher_orders.send(CancelClaims("the worker stopped"))
-        await self._queues_ended()  # Trio cannot end an attempt that does not end: it holds the worker open
+        await self._queues_ended()  # no limit: Trio cannot end an attempt that ignores its cancellation
 
     async def _queues_ended(self) -> None:
         """Wait until the queues' actors have ended; restart those that are down, so that they end in order."""
@@ -277,8 +278,8 @@ class Worker:
             await queue.executors_orders.send(order)
 
     async def _sign_off(self) -> None:
-        """Write the last outcomes, and give up claims, leadership and registration."""
-        # Claims go back before the worker is unregistered; a rescue of its jobs would use up an attempt.
+        """Write the last outcomes, and release claims, leadership and registration."""
+        # Claims are released before the worker is unregistered, because a rescue of its jobs would use up an attempt.
         steps: dict[str, Callable[[], Awaitable[Any]]] = {"outcomes": self._write_outcomes}
         steps |= {f"claims of {name}": partial(self._release, name) for name in self.queues}
         steps["leadership"] = self._actors.maintenance.resign

@@ -1,4 +1,4 @@
-"""The current directory, put back after jobs that change it."""
+"""The current directory, restored after jobs that change it."""
 
 import logging
 import os
@@ -10,22 +10,22 @@ _logger = logging.getLogger("jobrt")
 
 def _current() -> str | None:
     try:
-        return os.getcwd()  # noqa: PTH109 - asked after each attempt: a Path costs as much again
+        return os.getcwd()  # noqa: PTH109 - called after each attempt, and a Path doubles the cost
     except OSError:
-        return None  # it was deleted under us, as deployments do
+        return None  # the directory was deleted, as deployments do
 
 
 @attrs.define(eq=False)
 class WorkingDirectory:
-    """The directory of the process when this was made.
+    """Current directory of the process when this object was created.
 
-    The directory belongs to the whole process, so jobs that run at once share it. The next job finds it unchanged.
+    The directory belongs to the whole process, so concurrent jobs share it. It is restored for the next job.
     """
 
     path: str | None = attrs.Factory(_current)
 
     def restore(self) -> None:
-        """Return to it if a job has left it. Costs half a microsecond."""
+        """Change back to the directory if a job has left it. Costs half a microsecond."""
         if self.path is None or _current() == self.path:
             return
         try:

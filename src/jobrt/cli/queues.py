@@ -45,7 +45,7 @@ async def _show(setting: Setting, as_json: bool) -> None:
         if as_json:
             print_json(await jobs.queues())
         else:
-            print_rows(COLUMNS, await queue_rows(jobs), empty="no queue has jobs")
+            print_rows(COLUMNS, await queue_rows(jobs), empty="no queue has jobs or workers")
 
 
 async def _change(
