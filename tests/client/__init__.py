@@ -1,1 +1,1 @@
-"""Enqueueing and managing, through an app."""
+"""Tests of enqueueing and managing jobs through an app."""

@@ -1,4 +1,4 @@
-"""Enqueueing inside somebody else's transaction, and from programs without Trio."""
+"""Enqueueing inside a transaction of the caller, and from programs without Trio."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def app_of(url: str) -> jobrt.App:
-    """Return an app on a database that is migrated."""
+    """Return an app on a migrated database."""
     return jobrt.App(url, jobs=JOBS, migrate=True)
 
 
 async def args_of(client: Client) -> list[object]:
-    """Return the payloads that are there, oldest first."""
+    """Return the stored payloads, oldest first."""
     return [one.args["value"] for one in await client.query(order_by="id")]
 
 
 async def test_a_sqlite3_transaction_decides(sqlite_url: str) -> None:
-    """Rolled back, nothing was enqueued; committed, it was, beside the caller's own rows."""
+    """After a rollback there is no job. After a commit the job is stored with the caller's own rows."""
     with trio.fail_after(20):
         async with app_of(sqlite_url).open_client() as jobs:
             path = sqlite_url.removeprefix("sqlite:///")
@@ -46,7 +46,7 @@ async def test_a_sqlite3_transaction_decides(sqlite_url: str) -> None:
 
 
 async def test_a_plain_program_enqueues(database_url: str) -> None:
-    """`jobrt.blocking` needs no Trio; its jobs are run by the app's workers, duplicates are told."""
+    """`jobrt.blocking` needs no Trio. The app's workers run its jobs, and duplicates are marked."""
     app = app_of(database_url)
 
     def enqueue() -> list[jobrt.blocking.Enqueued]:
@@ -68,13 +68,13 @@ async def test_a_plain_program_enqueues(database_url: str) -> None:
 
 
 def test_a_client_that_is_not_open_says_so(sqlite_url: str) -> None:
-    """With what to write instead."""
+    """The error message says what to write instead."""
     with pytest.raises(jobrt.StorageError, match=r"with jobrt\.blocking\.Client"):
         jobrt.blocking.Client(sqlite_url).enqueue(Echo())
 
 
 async def test_a_plain_transaction_of_psycopg_decides(postgres_url: str) -> None:
-    """`conn=` of the blocking client: rolled back, nothing; committed, the job."""
+    """With `conn=` of the blocking client, a rollback removes the job and a commit keeps it."""
 
     def enqueue() -> None:
         with jobrt.blocking.Client(postgres_url, jobs=JOBS) as client, psycopg.connect(postgres_url) as conn:
@@ -90,7 +90,7 @@ async def test_a_plain_transaction_of_psycopg_decides(postgres_url: str) -> None
 
 
 async def test_an_asyncio_program_enqueues(postgres_url: str) -> None:
-    """`enqueue_async` over psycopg's `AsyncConnection`, in its open transaction or in one of its own."""
+    """`enqueue_async` uses psycopg's `AsyncConnection`, in its open transaction or in a new one."""
 
     async def enqueue() -> jobrt.blocking.Enqueued:
         async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as conn:
@@ -109,7 +109,7 @@ async def test_an_asyncio_program_enqueues(postgres_url: str) -> None:
 
 
 async def test_an_asyncio_program_enqueues_many(postgres_url: str) -> None:
-    """`enqueue_many_async`: ids in input order, duplicates told, in the transaction that is open."""
+    """`enqueue_many_async` returns ids in input order and marks duplicates, in the open transaction."""
 
     async def enqueue() -> list[list[jobrt.blocking.Enqueued]]:
         async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as conn:

@@ -24,7 +24,7 @@ EVERY_MINUTE = "* * * * *"
 
 @asynccontextmanager
 async def working(app: jobrt.App, *, workers: int = 1) -> AsyncIterator[None]:
-    """Run workers for the length of a block."""
+    """Run workers during a block."""
     async with trio.open_nursery() as nursery:
         started = [await nursery.start(app.run_worker) for _ in range(workers)]
         yield
@@ -33,7 +33,7 @@ async def working(app: jobrt.App, *, workers: int = 1) -> AsyncIterator[None]:
 
 
 async def test_three_workers_make_one_job_of_a_tick(autojump_clock: MockClock) -> None:
-    """However many tick."""
+    """There is one job per tick, however many workers fire it."""
     async with open_app(jobs=[Echo]) as (app, jobs):
         app.cron(EVERY_MINUTE, Echo("tick"), name="minutely")
         async with working(app, workers=3):
@@ -44,7 +44,7 @@ async def test_three_workers_make_one_job_of_a_tick(autojump_clock: MockClock) -
 
 
 async def test_a_restart_neither_repeats_nor_loses_a_tick(autojump_clock: MockClock) -> None:
-    """The last tick is stored: two starts within a minute add nothing, and one after it makes up for it."""
+    """The last tick is stored. Two starts within a minute add no job, and a later one fires the missed tick."""
     async with open_app(jobs=[Echo]) as (app, jobs):
         app.cron(EVERY_MINUTE, Echo("tick"))
         async with working(app):
@@ -64,7 +64,7 @@ async def test_a_restart_neither_repeats_nor_loses_a_tick(autojump_clock: MockCl
 async def test_missed_ticks_are_skipped_made_up_for_once_or_all(
     autojump_clock: MockClock, missed: str, jobs_made: int
 ) -> None:
-    """Ten hours without a worker, on the half hour: what that means is the entry's to say."""
+    """No worker runs for ten hours. The entry's `missed` decides how many ticks are fired."""
     start = datetime(2030, 1, 1, 0, 0, tzinfo=UTC)
     async with open_app(jobs=[Echo], start=start) as (app, jobs):
         app.cron("0 * * * *", Echo("tick"), missed=missed)  # type: ignore[arg-type]  # parametrized
@@ -78,7 +78,7 @@ async def test_missed_ticks_are_skipped_made_up_for_once_or_all(
 
 
 async def test_a_paused_entry_does_not_tick_nor_make_up_for_it(autojump_clock: MockClock) -> None:
-    """Not even where all missed ticks are wanted: while it was paused none were."""
+    """This holds even with ``missed="all"``: ticks during a pause are never due."""
     async with open_app(jobs=[Echo]) as (app, jobs):
         app.cron(EVERY_MINUTE, Echo("tick"), name="minutely", missed="all")
         async with working(app):
@@ -94,7 +94,7 @@ async def test_a_paused_entry_does_not_tick_nor_make_up_for_it(autojump_clock: M
 
 
 async def test_a_change_at_run_time_holds_over_restarts_until_code_changes(autojump_clock: MockClock) -> None:
-    """What an operator said is not undone by a restart, and does not outlast a deployment."""
+    """A restart does not undo an operator's change. A changed declaration in code does."""
     async with open_app(jobs=[Echo]) as (app, jobs):
         app.cron(EVERY_MINUTE, Echo("tick"), name="entry")
         async with working(app):
@@ -118,7 +118,7 @@ async def test_a_change_at_run_time_holds_over_restarts_until_code_changes(autoj
 
 
 async def test_an_entry_that_code_no_longer_has_does_not_tick(autojump_clock: MockClock) -> None:
-    """A schedule that is changed in code is another entry by default; the older one must not tick beside it."""
+    """By default a changed schedule is another entry. The old entry must not also tick."""
     async with open_app(jobs=[Echo]) as (app, jobs):
         app.cron(EVERY_MINUTE, Echo("tick"))
         async with working(app):
@@ -131,24 +131,24 @@ async def test_an_entry_that_code_no_longer_has_does_not_tick(autojump_clock: Mo
 
 
 async def test_one_broken_entry_does_not_stop_the_others(autojump_clock: MockClock) -> None:
-    """It is told about once; the rest goes on ticking."""
+    """It is reported once, and the others continue to tick."""
     from jobrt._storage.contract import CronRow
     from jobrt.events import CronFailed
 
-    told: list[object] = []
+    reported: list[object] = []
     async with open_app(jobs=[Echo]) as (app, jobs):
         app.cron(EVERY_MINUTE, Echo("tick"), name="good")
         async with app.open_storage() as storage:
             await storage.crons.put(CronRow(name="a bad one", spec={"job": "Echo", "expression": "nonsense"}))
-        with app.events.subscribed(lambda event: isinstance(event, CronFailed) and told.append(event)):
+        with app.events.subscribed(lambda event: isinstance(event, CronFailed) and reported.append(event)):
             async with working(app):
                 await trio.sleep(130)
         assert await jobs.count() == 3
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
 async def test_a_thousand_failing_ticks_and_then_a_good_one(autojump_clock: MockClock) -> None:
-    """An outage that long is caught up with as the entry says, and wears nothing out: it goes on ticking."""
+    """After such a long outage, missed ticks are fired as the entry says, and it continues to tick."""
     trouble = Trouble(frozenset({"crons.fire"}), Fault.REFUSED, on=True)
     async with scene(trouble, [Echo], queues={"default": jobrt.Queue(1, poll_interval=600)}) as here:
         here.app.cron("* * * * * *", Echo("tick"), missed="once")
@@ -166,7 +166,7 @@ async def test_a_thousand_failing_ticks_and_then_a_good_one(autojump_clock: Mock
 
 
 async def test_a_slow_job_of_a_short_interval_does_not_pile_up_when_unique(autojump_clock: MockClock) -> None:
-    """One runs or waits; ticks in between find it there."""
+    """One job runs or waits. The ticks meanwhile are duplicates of it."""
 
     class Slow(jobrt.Job):
         UNIQUE = jobrt.Unique(by=("name",))
@@ -182,7 +182,7 @@ async def test_a_slow_job_of_a_short_interval_does_not_pile_up_when_unique(autoj
 
 
 async def test_a_job_far_past_its_usual_time_is_told_with_its_stack(autojump_clock: MockClock) -> None:
-    """It "is taking long": once, after ten runs that say what is usual."""
+    """It is reported as slow once, after ten runs that establish the usual time."""
     from jobrt.events import JobStuck
 
     class Sleep(jobrt.Job):
@@ -191,15 +191,15 @@ async def test_a_job_far_past_its_usual_time_is_told_with_its_stack(autojump_clo
         async def run(self, ctx: jobrt.Context) -> None:
             await trio.sleep(self.seconds)
 
-    told: list[JobStuck] = []
+    reported: list[JobStuck] = []
     app = jobrt.App("sqlite:///:memory:", jobs=[Sleep])
     set_clock(app)
     async with app.open_client() as jobs:
         await jobs.enqueue_many(Sleep(1.0) for _ in range(10))
-        with app.events.subscribed(lambda event: isinstance(event, JobStuck) and told.append(event)):
+        with app.events.subscribed(lambda event: isinstance(event, JobStuck) and reported.append(event)):
             async with working(app):
                 await trio.sleep(30)
                 late = await jobs.enqueue(Sleep(300.0))
                 await late.wait()
-    assert [(one.id, one.why) for one in told] == [(late.id, "slow")]
-    assert "run" in told[0].stack
+    assert [(one.id, one.why) for one in reported] == [(late.id, "slow")]
+    assert "run" in reported[0].stack

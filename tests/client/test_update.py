@@ -1,4 +1,4 @@
-"""What `Client.update` refuses, and what a cron entry keeps for its jobs."""
+"""Changes that `Client.update` refuses, and options that a cron entry stores for its jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.parity.jobs import Echo, Other
 async def test_changes_that_make_no_sense(
     changes: dict[str, Any], said: str, autojump_clock: MockClock
 ) -> None:
-    """They are refused, with the reason, and the job is as it was."""
+    """They are refused with the reason, and the job does not change."""
     async with open_app(jobs=[Echo, Other]) as (_, jobs):
         handle = await jobs.enqueue(Echo(1))
         before = await jobs.get(handle.id)
@@ -38,7 +38,7 @@ async def test_changes_that_make_no_sense(
 
 
 async def test_payloads_are_changed_one_by_one(autojump_clock: MockClock) -> None:
-    """By a value or its fields; for many jobs at once it is refused, as they may be of different classes."""
+    """A payload is replaced by a value or by fields. For many jobs this is refused, as their classes may differ."""
     async with open_app(jobs=[Echo]) as (_, jobs):
         handle = await jobs.enqueue(Echo(1))
         await jobs.update(handle.id, args=Echo(2), schedule_in=timedelta(hours=1), metadata={"by": "me"})
@@ -49,7 +49,7 @@ async def test_payloads_are_changed_one_by_one(autojump_clock: MockClock) -> Non
 
 
 async def test_a_job_that_this_app_does_not_know_takes_any_payload(autojump_clock: MockClock) -> None:
-    """Nobody here can check it; whoever runs it will."""
+    """This app cannot check the payload; the worker that runs the job will."""
     async with open_app(jobs=[]) as (_, jobs):
         handle = await jobs.enqueue(Echo(1))
         await jobs.update(handle.id, args={"other": [2]})
@@ -57,7 +57,7 @@ async def test_a_job_that_this_app_does_not_know_takes_any_payload(autojump_cloc
 
 
 def test_a_cron_entry_takes_no_time_and_no_uniqueness() -> None:
-    """The clock decides when, and each tick is one job already."""
+    """The schedule decides when, and each tick already makes one job."""
     for options in ({"schedule_in": 5}, {"unique": jobrt.Unique()}):
         with pytest.raises(InvalidJob, match="takes no schedule_at, schedule_in or unique"):
             stored_options(Echo(1).with_options(**options))

@@ -1,4 +1,4 @@
-"""Waiting for results."""
+"""Waiting for the results of jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.parity.jobs import Echo
 
 
 async def test_results_of_ended_jobs_can_be_had_one_after_the_other(autojump_clock: MockClock) -> None:
-    """Who begins to wait while the last look ends is not forgotten."""
+    """A wait that begins while the last query ends is not forgotten."""
     async with open_app(jobs=[Echo]) as (app, jobs):
         handles = await jobs.enqueue_many(Echo(number) for number in range(20))
         await drain(app)
@@ -20,19 +20,19 @@ async def test_results_of_ended_jobs_can_be_had_one_after_the_other(autojump_clo
 
 
 async def test_a_job_that_is_deleted_while_somebody_waits(autojump_clock: MockClock) -> None:
-    """It is told apart from a job that ended."""
+    """The wait ends with another error than for a job that ended."""
     async with open_app(jobs=[Echo]) as (_, jobs), trio.open_nursery() as nursery:
         handle = await jobs.enqueue(Echo())
-        told: list[bool] = []
+        not_found: list[bool] = []
 
         async def wait() -> None:
             try:
                 await handle.wait()
             except jobrt.JobNotFound:
-                told.append(True)
+                not_found.append(True)
 
         nursery.start_soon(wait)
         await trio.sleep(1)
         await jobs.delete(handle.id)
         await trio.sleep(5)
-        assert told == [True]
+        assert not_found == [True]

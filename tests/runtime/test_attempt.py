@@ -1,4 +1,4 @@
-"""Ends of an attempt that no ordinary job has."""
+"""Unusual ends of an attempt."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def _broken(record: jobrt.JobRecord) -> float:
 
 
 class NoLimit(jobrt.Job):
-    """Have a limit that cannot be told."""
+    """Job whose TIMEOUT function raises."""
 
     TIMEOUT = _broken
     MAX_ATTEMPTS = 1
 
     async def run(self, ctx: jobrt.Context) -> None:
-        """Be never run."""
+        """Never run."""
 
 
 class Limited(jobrt.Job):
-    """Take longer than the function allows."""
+    """Job that runs longer than its TIMEOUT function allows."""
 
     TIMEOUT = lambda record: timedelta(seconds=record.args["seconds"])  # noqa: E731
     MAX_ATTEMPTS = 1
@@ -41,14 +41,14 @@ class Limited(jobrt.Job):
 
 
 class Interrupted(jobrt.Job):
-    """Be there when somebody presses Ctrl-C."""
+    """Job during which Ctrl-C is pressed."""
 
     async def run(self, ctx: jobrt.Context) -> None:
         raise KeyboardInterrupt
 
 
 async def test_a_time_limit_that_cannot_be_told_fails_the_attempt(autojump_clock: MockClock) -> None:
-    """What the function raises is the error; the job's code is not run, the worker goes on."""
+    """The attempt fails with the error of the function. The job's code is not run, and the worker continues."""
     async with open_app(jobs=[NoLimit]) as (app, jobs):
         handle = await jobs.enqueue(NoLimit())
         assert await drain(app) == {"discarded": 1}
@@ -58,7 +58,7 @@ async def test_a_time_limit_that_cannot_be_told_fails_the_attempt(autojump_clock
 
 
 async def test_a_time_limit_may_be_decided_by_the_record(autojump_clock: MockClock) -> None:
-    """A function of it that returns a timedelta; `perform` holds to it too, and raises no group."""
+    """A function of the record may return a timedelta. `perform` also applies it, and raises no group."""
     async with open_app(jobs=[Limited]) as (app, jobs):
         handle = await jobs.enqueue(Limited(3.0))
         began = trio.current_time()
@@ -73,7 +73,7 @@ async def test_a_time_limit_may_be_decided_by_the_record(autojump_clock: MockClo
 async def test_an_interrupt_in_a_job_ends_the_worker_and_gives_the_job_back(
     autojump_clock: MockClock,
 ) -> None:
-    """It is meant for the program: no attempt is used up, and nothing stays leased."""
+    """The interrupt is meant for the program: no attempt is used up, and no job stays leased."""
     async with scene(lambda _: None, [Interrupted]) as here:
         handle = await here.client.enqueue(Interrupted())
         with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):

@@ -1,4 +1,4 @@
-"""Cancelling a job: with a reason, wherever it is, and one of two racing ends wins whole."""
+"""Cancellation of a job with a reason, in every state; of two racing ends, exactly one is recorded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobrt.events import JobCancelPhase
 
 
 class Sleep(jobrt.Job):
-    """Sleep, and keep how it was told to stop."""
+    """Job that sleeps, and stores why it was cancelled."""
 
     seconds: float = 3600.0
 
@@ -30,12 +30,12 @@ class Sleep(jobrt.Job):
         return "slept"
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["by a wake-up", "by looking"])
-async def test_a_running_job_is_cancelled_within_a_second(told: bool, autojump_clock: MockClock) -> None:
-    """At once when the worker is told, within its look otherwise; the reason reaches the job and its record."""
+@pytest.mark.parametrize("notified", [True, False], ids=["by a wake-up", "by polling"])
+async def test_a_running_job_is_cancelled_within_a_second(notified: bool, autojump_clock: MockClock) -> None:
+    """Immediately after a wake-up, otherwise at the next poll. The job and its record have the reason."""
     saw: list[Any] = []
     async with scene(lambda _: None, [Sleep], state=saw) as here, trio.open_nursery() as nursery:
-        here.app._storage.lose_wake = lambda: not told
+        here.app._storage.lose_wake = lambda: not notified
         worker = await nursery.start(here.app.run_worker)
         handle = await here.client.enqueue(Sleep())
         while not worker.queues["default"].executors.running:
@@ -43,7 +43,7 @@ async def test_a_running_job_is_cancelled_within_a_second(told: bool, autojump_c
         began = trio.current_time()
         await here.client.cancel(handle.id, "changed my mind")
         record = await handle.wait()
-        assert trio.current_time() - began <= (0.05 if told else 1.1) + 0.05
+        assert trio.current_time() - began <= (0.05 if notified else 1.1) + 0.05
         await worker.stop()
     assert saw == [(jobrt.Stop.OPERATOR, "changed my mind")]
     assert (record.state, record.cancel_reason) == (State.CANCELLED, "changed my mind")
@@ -51,7 +51,7 @@ async def test_a_running_job_is_cancelled_within_a_second(told: bool, autojump_c
 
 
 async def test_the_reasons_to_stop_are_told_apart(autojump_clock: MockClock) -> None:
-    """A time limit, an operator and a shutdown: in `ctx` and in the attempt's record."""
+    """Time limit, operator and shutdown are distinguished in `ctx` and in the attempt's record."""
 
     class Limited(Sleep):
         TIMEOUT = 5
@@ -75,9 +75,10 @@ async def test_the_reasons_to_stop_are_told_apart(autojump_clock: MockClock) -> 
 
 
 async def test_the_phases_of_a_cancellation_are_told(autojump_clock: MockClock) -> None:
-    """Received when the job's scope is cancelled, cleaning up when it goes on, stuck when it does not end.
+    """A cancellation has the phases received, cleaning and stuck.
 
-    People elsewhere are told within a second, by a heartbeat that does not wait for its turn.
+    It is received when the job's scope is cancelled, cleaning while the job continues, and stuck if the job does not
+    end. An extra heartbeat makes each phase visible in the database within a second.
     """
 
     class Deaf(jobrt.Job):
@@ -92,12 +93,12 @@ async def test_the_phases_of_a_cancellation_are_told(autojump_clock: MockClock) 
         await trio.sleep(1)
         await here.client.cancel(handle.id, "no")
         assert (await here.client.get(handle.id)).cancel_reason == "no"
-        told = []
+        phases_seen = []
         for _ in range(10):
             await trio.sleep(1)
             (row,) = await here.client.workers()
-            told.append(row.info.queues["default"].cancelling[handle.id])
-        assert told == ["received", *["cleaning"] * 5, *["stuck"] * 4]
+            phases_seen.append(row.info.queues["default"].cancelling[handle.id])
+        assert phases_seen == ["received", *["cleaning"] * 5, *["stuck"] * 4]
         await handle.wait()
         await worker.stop()
     phases = [one.phase for one in here.events if isinstance(one, JobCancelPhase)]
@@ -107,7 +108,7 @@ async def test_the_phases_of_a_cancellation_are_told(autojump_clock: MockClock) 
 async def test_a_job_that_completes_although_it_was_cancelled_has_completed(
     autojump_clock: MockClock,
 ) -> None:
-    """One of the two ends wins, whole: state, result and no reason."""
+    """Only one of the two ends is recorded: the state and the result, without a cancel reason."""
 
     class Late(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> str:
@@ -129,7 +130,7 @@ async def test_a_job_that_completes_although_it_was_cancelled_has_completed(
 async def test_a_cancellation_that_races_with_the_end_leaves_one_of_them(
     after: float, autojump_clock: MockClock
 ) -> None:
-    """Before and after the outcome is written: cancelled without a result, or completed with one."""
+    """Before or after the outcome is written, the job is cancelled without a result, or completed with one."""
     async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         handle = await here.client.enqueue(Sleep(1))
@@ -145,7 +146,7 @@ async def test_a_cancellation_that_races_with_the_end_leaves_one_of_them(
 async def test_cancelling_works_while_the_queue_is_paused_and_every_slot_is_busy(
     autojump_clock: MockClock,
 ) -> None:
-    """Control goes by the fetchers."""
+    """Cancel requests do not go through the fetchers."""
     async with scene(lambda _: None, [Sleep], queues={"default": 1}) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         busy, waiting = await here.client.enqueue_many([Sleep(), Sleep()])
@@ -162,7 +163,7 @@ async def test_cancelling_works_while_the_queue_is_paused_and_every_slot_is_busy
 async def test_a_claimed_job_that_nobody_has_begun_is_cancelled_without_being_run(
     autojump_clock: MockClock,
 ) -> None:
-    """A fast queue holds jobs in hand; a cancelled one of these ends without an attempt."""
+    """A worker holds claimed jobs that have not started. If one is cancelled, it ends without an attempt."""
     trouble = Trouble(frozenset({"exchange"}), Fault.ANSWERED_LATE, 2.0)
     async with scene(trouble, [Sleep]) as here, trio.open_nursery() as nursery:
         trouble.on = True
@@ -177,7 +178,7 @@ async def test_a_claimed_job_that_nobody_has_begun_is_cancelled_without_being_ru
 
 
 async def test_a_job_deleted_while_it_runs_is_gone_and_the_worker_goes_on(autojump_clock: MockClock) -> None:
-    """Its outcome is refused; nothing is stuck."""
+    """Its outcome is refused, and the worker continues."""
     async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         gone = await here.client.enqueue(Sleep(2))
@@ -190,7 +191,7 @@ async def test_a_job_deleted_while_it_runs_is_gone_and_the_worker_goes_on(autoju
 
 
 async def test_a_running_job_cannot_be_rerun(autojump_clock: MockClock) -> None:
-    """It is refused, and the job goes on."""
+    """The rerun is refused, and the job continues."""
     async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         handle = await here.client.enqueue(Sleep(2))
@@ -202,7 +203,7 @@ async def test_a_running_job_cannot_be_rerun(autojump_clock: MockClock) -> None:
 
 
 async def test_cleaning_up_under_a_shield_is_waited_for(autojump_clock: MockClock) -> None:
-    """The outcome is written when the clean-up has ended, and the slot is held until then."""
+    """The outcome is written when the clean-up has ended. The job holds its slot until then."""
     tidied: list[float] = []
 
     class Tidy(jobrt.Job):

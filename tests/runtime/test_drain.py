@@ -1,4 +1,4 @@
-"""When a worker counts as idle, and `App.drain` as done: not before a look that has seen everything."""
+"""When a worker is idle and `App.drain` returns: only after a claim that has seen every job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobrt._storage.sqlite import open_sqlite
 
 
 class Again(jobrt.Job):
-    """Fail twice; due again at once each time."""
+    """Job that fails twice, and is due again immediately each time."""
 
     BACKOFF = tenacity.wait_none()
 
@@ -27,7 +27,7 @@ class Again(jobrt.Job):
 
 
 class Crossing:
-    """Have every outcome written late, and the queue look once more meanwhile, whose answer takes longer still."""
+    """Decider that delays every outcome, and starts a claim meanwhile whose reply takes even longer."""
 
     def __init__(self) -> None:
         self.app: Any = None
@@ -45,7 +45,7 @@ class Crossing:
 async def test_a_look_that_was_under_way_does_not_make_a_worker_idle(
     cross: bool, autojump_clock: MockClock
 ) -> None:
-    """A claim that began before an outcome was written cannot have seen the retry: the worker looks again."""
+    """A claim that began before an outcome was written cannot have seen the retry, so the worker claims again."""
     began = trio.current_time()
 
     def clock() -> datetime:

@@ -1,4 +1,4 @@
-"""Every kind of call that the runtime and a job make may fail or lose its reply, on both engines."""
+"""Every kind of storage call by the runtime or by a job may fail or lose its reply, on both engines."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ CALLS = [
     "steps",
     "transaction",
 ]
-"""All but `unregister`: after a lost reply to `resign` nobody asks for it, and the lease runs out instead."""
+"""All calls but `unregister`, which is not made after a lost reply to `resign`: the lease expires instead."""
 LEASE = 3.0
 
 
 class Stubborn(jobrt.Job):
-    """Be tried again until it works."""
+    """Base class of jobs that are retried until they succeed."""
 
     MAX_ATTEMPTS = 20
     BACKOFF = tenacity.wait_fixed(0.1)
 
 
 class Careful(Stubborn):
-    """Tell progress, do a step, save a checkpoint, and take long enough to be looked after."""
+    """Job that reports progress, runs a step, saves a checkpoint, and runs long enough for a heartbeat."""
 
     async def run(self, ctx: jobrt.Context) -> Any:
         ctx.progress(1, 2)
@@ -67,7 +67,7 @@ class Careful(Stubborn):
 
 
 class Exact(Stubborn):
-    """Write and complete in one transaction."""
+    """Job that writes and completes in one transaction."""
 
     async def run(self, ctx: jobrt.Context) -> None:
         async with ctx.transaction(result=1) as conn:
@@ -75,7 +75,7 @@ class Exact(Stubborn):
 
 
 class Parent(Stubborn):
-    """Enqueue a child and wait for its end."""
+    """Job that enqueues a child and waits for its end."""
 
     async def run(self, ctx: jobrt.Context) -> Any:
         await (await ctx.enqueue(Child())).wait()
@@ -83,14 +83,14 @@ class Parent(Stubborn):
 
 
 class Child(Stubborn):
-    """Succeed."""
+    """Job that succeeds."""
 
     async def run(self, ctx: jobrt.Context) -> int:
         return 1
 
 
 class Tick(Stubborn):
-    """Be enqueued by the clock."""
+    """Job that is enqueued by a cron entry."""
 
     async def run(self, ctx: jobrt.Context) -> int:
         return 1
@@ -98,14 +98,14 @@ class Tick(Stubborn):
 
 @attrs.define(eq=False)
 class First:
-    """Spoil the first calls of some names, each with the next of some faults."""
+    """Decider of faults in the first calls of some names, one fault after the other."""
 
     names: frozenset[str]
     faults: tuple[Fault | None, ...]
     calls: Counter[str] = attrs.Factory(Counter)
 
     def __call__(self, name: str) -> tuple[Fault, float] | None:
-        """Say what happens to the next call."""
+        """Return the fault of the next call and its seconds, or None."""
         self.calls[name] += 1
         if name not in self.names or self.calls[name] > len(self.faults):
             return None
@@ -114,7 +114,7 @@ class First:
 
 
 async def _make_table(storage: Any) -> None:
-    """Have a table for what `Exact` writes."""
+    """Create the table to which `Exact` writes."""
 
     class Make(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
@@ -128,7 +128,7 @@ async def _make_table(storage: Any) -> None:
 
 
 async def _run(real: Any, decide: First) -> list[Event]:
-    """Run the jobs to their end while some calls are spoilt, hold them to what is promised, and return the events."""
+    """Run the jobs to their end while some calls have faults, check the guarantees, and return the events."""
     jobs = [Careful, Exact, Parent, Child, Tick]
     keep = {"completed": jobrt.Keep(age=0, only=[Tick])}
     app = AppOn(FaultyStorage(real, decide), jobs=jobs, queues={"default": 4}, lease=LEASE, keep=keep)
@@ -170,7 +170,10 @@ async def _count(real: Any) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 async def test_the_first_calls_of_each_kind_may_go_wrong(call: str, autojump_clock: MockClock) -> None:
-    """Refused, or its reply lost or late, the first time or the second: nothing is lost, doubled or restarted."""
+    """The first or second call is refused, or its reply is lost or late.
+
+    No job is lost or doubled, and no actor restarted.
+    """
     faults: list[tuple[Fault | None, ...]] = [
         (one,) for one in (Fault.REFUSED, Fault.REPLY_LOST, Fault.ANSWERED_LATE)
     ]
@@ -191,7 +194,7 @@ async def test_the_first_calls_of_each_kind_may_go_wrong(call: str, autojump_clo
 
 @pytest.mark.slow
 async def test_all_of_them_may_go_wrong_in_one_run(database_url: str) -> None:
-    """On each engine: the reply to the first call of each kind is lost, and the second call is refused."""
+    """On each engine, the reply to the first call of each kind is lost, and the second call is refused."""
     decide = First(frozenset(CALLS), (Fault.REPLY_LOST, Fault.REFUSED))
     with trio.fail_after(60):
         async with jobrt.App(database_url, jobs=[], migrate=True).open_storage() as real:

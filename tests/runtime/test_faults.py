@@ -1,4 +1,4 @@
-"""Whatever call to the storage goes wrong, and however, every job ends as it should, and the worker lives on."""
+"""With any fault in any storage call, every job ends as it should, and the worker continues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RAN: Counter[str] = Counter()
 
 
 class Plain(jobrt.Job):
-    """Succeed."""
+    """Job that succeeds."""
 
     async def run(self, ctx: jobrt.Context) -> str:
         RAN["Plain"] += 1
@@ -30,7 +30,7 @@ class Plain(jobrt.Job):
 
 
 class Flaky(jobrt.Job):
-    """Fail once."""
+    """Job that fails once."""
 
     BACKOFF = tenacity.wait_fixed(1)
 
@@ -42,7 +42,7 @@ class Flaky(jobrt.Job):
 
 
 class Sleepy(jobrt.Job):
-    """Snooze once."""
+    """Job that snoozes once."""
 
     async def run(self, ctx: jobrt.Context) -> Any:
         RAN["Sleepy"] += 1
@@ -50,7 +50,7 @@ class Sleepy(jobrt.Job):
 
 
 class Endless(jobrt.Job):
-    """Run into the time limit, once."""
+    """Job that exceeds its time limit once."""
 
     TIMEOUT = 1
     MAX_ATTEMPTS = 1
@@ -61,7 +61,7 @@ class Endless(jobrt.Job):
 
 
 class Careful(jobrt.Job):
-    """Save a checkpoint and a step."""
+    """Job that saves a checkpoint and a step."""
 
     BACKOFF = tenacity.wait_fixed(1)
     MAX_ATTEMPTS = 9
@@ -76,7 +76,7 @@ class Careful(jobrt.Job):
 
 
 class Exact(jobrt.Job):
-    """Write and complete in one transaction."""
+    """Job that writes and completes in one transaction."""
 
     BACKOFF = tenacity.wait_fixed(1)
     MAX_ATTEMPTS = 9
@@ -87,7 +87,7 @@ class Exact(jobrt.Job):
 
 
 class Parent(jobrt.Job):
-    """Wait for two children."""
+    """Job that waits for two children."""
 
     async def run(self, ctx: jobrt.Context) -> Any:
         RAN["Parent"] += 1
@@ -111,7 +111,7 @@ RUNS = {"Plain": 3, "Flaky": 2, "Sleepy": 2, "Endless": 1, "Parent": 2}
 
 @attrs.define
 class Seen:
-    """What a run showed."""
+    """Observations of a run."""
 
     records: list[jobrt.JobRecord]
     written: list[int]
@@ -121,7 +121,7 @@ class Seen:
 
 
 async def _run(decide: Nth) -> Seen:
-    """Run the jobs with one call spoilt, to the end."""
+    """Run the jobs to their end, with a fault in one call."""
     RAN.clear()
     began = trio.current_time()
 
@@ -149,7 +149,7 @@ async def _run(decide: Nth) -> Seen:
 
 
 def _check(seen: Seen, fault: Fault) -> None:
-    """Hold the run to what must be true whatever went wrong."""
+    """Check what must hold whatever the fault was."""
     for record in seen.records:
         ends = Counter(one.end for one in record.attempts)
         if record.name == "Endless":
@@ -172,7 +172,7 @@ def _check(seen: Seen, fault: Fault) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", list(Fault))
 async def test_any_one_call_may_go_wrong(fault: Fault, autojump_clock: MockClock) -> None:
-    """Each job ends as it should, each attempt is recorded once, nothing stays leased, no restart is used up."""
+    """Each job ends as it should, each attempt is recorded once, no job stays leased, no actor is restarted."""
     number = 0
     while True:
         number += 1

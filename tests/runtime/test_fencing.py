@@ -1,4 +1,4 @@
-"""A worker that cannot renew its lease gives its jobs up by itself, in time, and goes on as somebody new."""
+"""A worker that cannot renew its lease gives up its jobs in time, and continues under a new id."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEASE = 30.0
 
 @attrs.define(eq=False)
 class Trouble:
-    """Spoil all calls of some names while it is on."""
+    """Decider of a fault in all calls of some names while it is on."""
 
     names: frozenset[str]
     fault: Fault
@@ -35,13 +35,13 @@ class Trouble:
     on: bool = False
 
     def __call__(self, name: str) -> tuple[Fault, float] | None:
-        """Say what happens to the next call."""
+        """Return the fault of the next call and its seconds, or None."""
         return (self.fault, self.seconds) if self.on and name in self.names else None
 
 
 @attrs.define(eq=False)
 class Scene:
-    """One app whose worker's storage can be spoilt, and one client whose storage is sound."""
+    """An app whose worker has a faulty storage, and a client whose storage has no faults."""
 
     app: AppOn
     client: Any
@@ -51,7 +51,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(trouble: Any, jobs: list[Any], **settings: Any) -> AsyncIterator[Scene]:
-    """Open both on one database in memory."""
+    """Open an app and a client on one in-memory database."""
     began = trio.current_time()
 
     def clock() -> datetime:
@@ -66,7 +66,7 @@ async def scene(trouble: Any, jobs: list[Any], **settings: Any) -> AsyncIterator
 
 
 class Long(jobrt.Job):
-    """Sleep; note how it began and ended."""
+    """Job that sleeps, and records its begin and end."""
 
     seconds: float
 
@@ -86,7 +86,10 @@ class Long(jobrt.Job):
 async def test_a_worker_whose_heartbeats_fail_fences_itself_before_others_take_over(
     autojump_clock: MockClock, fault: Fault, seconds: float
 ) -> None:
-    """Failing, hanging or without answer: at the end of the lease the job is cancelled, and the worker comes back."""
+    """If heartbeats fail, hang or get no reply, the job is cancelled at the end of the lease.
+
+    The worker then registers again.
+    """
     trouble = Trouble(frozenset({"beat"}), fault, seconds)
     log: list[Any] = []
     async with scene(trouble, [Long], state=log) as here, trio.open_nursery() as nursery:
@@ -109,7 +112,7 @@ async def test_a_worker_whose_heartbeats_fail_fences_itself_before_others_take_o
 
 
 async def test_jobs_that_nobody_has_begun_use_up_no_attempt(autojump_clock: MockClock) -> None:
-    """Claimed ahead and given up with the lease: unless a rescue is quicker, it is as if they were never claimed."""
+    """Claimed jobs that are given up with the lease lose no attempt, unless a rescue comes first."""
     trouble = Trouble(frozenset({"beat", "rescue"}), Fault.REFUSED)
     queues = {"default": jobrt.Queue(2, poll_interval=3600)}
     async with scene(trouble, [Long], state=[], queues=queues) as here, trio.open_nursery() as nursery:
@@ -118,7 +121,7 @@ async def test_jobs_that_nobody_has_begun_use_up_no_attempt(autojump_clock: Mock
         worker = await nursery.start(here.app.run_worker)
         await trio.sleep(5)
         ahead = [job.id for job in worker.queues["default"].executors._inbox]
-        assert ahead, "the worker holds nothing that it has not begun"
+        assert ahead, "the worker holds no unstarted job"
         trouble.on = True
         await trio.sleep(LEASE + 10)
         trouble.on = False
@@ -129,7 +132,7 @@ async def test_jobs_that_nobody_has_begun_use_up_no_attempt(autojump_clock: Mock
 
 
 async def test_while_it_cannot_register_again_it_claims_nothing(autojump_clock: MockClock) -> None:
-    """What it claimed under a name that nobody knows would be rescued, and run twice, at once."""
+    """Jobs claimed under an unknown id would be rescued immediately, and run twice at a time."""
     trouble = Trouble(frozenset({"beat", "register"}), Fault.REFUSED)
     log: list[Any] = []
     async with scene(trouble, [Long], state=log) as here, trio.open_nursery() as nursery:
@@ -146,7 +149,7 @@ async def test_while_it_cannot_register_again_it_claims_nothing(autojump_clock: 
 
 
 async def test_a_stale_outcome_is_refused_and_the_row_unchanged(autojump_clock: MockClock) -> None:
-    """A job that shields itself past the loss of its lease cannot undo what another worker has made of it."""
+    """A job that is shielded when its lease is lost cannot change what another worker has written."""
 
     class Stubborn(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> str:
@@ -178,7 +181,7 @@ async def test_a_stale_outcome_is_refused_and_the_row_unchanged(autojump_clock: 
 async def test_a_job_claimed_again_while_its_old_attempt_cleans_up_harms_nobody(
     autojump_clock: MockClock,
 ) -> None:
-    """One worker may hold two attempts of a job, the older one without a lease; each is counted out by itself."""
+    """A worker may hold two attempts of a job, of which the older has lost its lease. Each is counted separately."""
     ends: list[str] = []
 
     class Tidy(jobrt.Job):
@@ -210,7 +213,7 @@ async def test_a_job_claimed_again_while_its_old_attempt_cleans_up_harms_nobody(
 
 
 async def test_a_job_ten_times_longer_than_the_lease_runs_once(autojump_clock: MockClock) -> None:
-    """A live worker keeps it, also from another one that looks for dead ones' jobs."""
+    """A live worker keeps its job, even if another worker rescues the jobs of dead workers."""
     log: list[Any] = []
     async with scene(lambda _: None, [Long], state=log) as here, trio.open_nursery() as nursery:
         one = await nursery.start(here.app.run_worker)
@@ -224,7 +227,7 @@ async def test_a_job_ten_times_longer_than_the_lease_runs_once(autojump_clock: M
 
 
 async def test_a_drain_that_outlasts_the_lease_keeps_the_job(autojump_clock: MockClock) -> None:
-    """The heartbeat is the last to stop."""
+    """The heartbeat is the last actor to stop."""
     log: list[Any] = []
     async with scene(lambda _: None, [Long], state=log) as here, trio.open_nursery() as nursery:
         one = await nursery.start(here.app.run_worker)
@@ -240,7 +243,7 @@ async def test_a_drain_that_outlasts_the_lease_keeps_the_job(autojump_clock: Moc
 async def test_a_claim_that_commits_as_its_caller_is_cancelled_is_given_back(
     autojump_clock: MockClock,
 ) -> None:
-    """The fetcher restarted in that moment asks for what it does not know of; the job runs, once, soon."""
+    """The fetcher that is then restarted has unknown jobs released, so the job runs once and soon."""
     log: list[Any] = []
     trouble = Trouble(frozenset({"exchange"}), Fault.CANCELLED_AFTER)
     async with scene(trouble, [Long], state=log) as here, trio.open_nursery() as nursery:
@@ -261,7 +264,7 @@ async def test_a_claim_that_commits_as_its_caller_is_cancelled_is_given_back(
 async def test_every_write_about_an_attempt_is_refused_after_the_lease_is_lost(
     autojump_clock: MockClock,
 ) -> None:
-    """Checkpoint, step and transaction raise `LeaseLost`, store nothing, and the attempt ends as such."""
+    """Checkpoint, step and transaction raise `LeaseLost` and store nothing. The attempt ends as ``lease_lost``."""
     raised: list[str] = []
 
     class Writer(jobrt.Job):

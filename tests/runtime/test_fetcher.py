@@ -1,4 +1,4 @@
-"""Claiming ahead: two claims at load, what becomes of lost replies meanwhile, and what was too much."""
+"""Prefetching: two claims under load, lost replies to one of them, and the release of unneeded jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANY = 60
 
 
 class Quick(jobrt.Job):
-    """Do nothing, or sleep."""
+    """Job that does nothing, or sleeps."""
 
     seconds: float = 0.0
 
@@ -34,7 +34,7 @@ class Quick(jobrt.Job):
 
 @attrs.define(eq=False)
 class Claims:
-    """Answer every claim late, and do to the chosen one what is to be done to it."""
+    """Decider that delays the reply to every claim, and adds a fault to a chosen one."""
 
     number: int = 0
     fault: Fault | None = None
@@ -45,7 +45,7 @@ class Claims:
     seconds: float = 1.0
 
     def decide(self, name: str) -> tuple[Fault, float] | None:
-        """Say what happens to the next call."""
+        """Return the fault of the next call and its seconds, or None."""
         if name != "exchange" or self.hurry:
             return None
         self.calls += 1
@@ -56,7 +56,7 @@ class Claims:
 
 @attrs.define(eq=False)
 class CountingStorage(FaultyStorage):
-    """Count the claims that are under way."""
+    """Storage that counts the claims that are running."""
 
     claims: Claims = attrs.field(kw_only=True)
 
@@ -73,7 +73,7 @@ class CountingStorage(FaultyStorage):
 
 @attrs.frozen
 class Scene:
-    """A worker that has ended everything, and what ran."""
+    """A worker that has finished all jobs, and the list of what ran."""
 
     worker: jobrt.Worker
     client: jobrt.Client
@@ -82,7 +82,7 @@ class Scene:
 
 @asynccontextmanager
 async def working(claims: Claims, *jobs: Quick, concurrency: int = 10) -> AsyncIterator[Scene]:
-    """Run a worker on a storage whose claims are slow."""
+    """Run a worker on a storage with slow claims."""
     ran: list[int] = []
     async with open_sqlite(":memory:") as real:
         storage = CountingStorage(real, claims.decide, claims=claims)
@@ -96,14 +96,14 @@ async def working(claims: Claims, *jobs: Quick, concurrency: int = 10) -> AsyncI
 
 @pytest.fixture
 def small_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten jobs are a large claim."""
+    """Make ten jobs a large claim."""
     monkeypatch.setattr(fetcher, "LARGEST_CLAIM", 10)
     monkeypatch.setattr(ledger, "LARGEST_CLAIM", 10)
 
 
 @pytest.mark.usefixtures("small_claims")
 async def test_at_load_two_claims_are_under_way(autojump_clock: MockClock) -> None:
-    """One is answered while the database works on the other; never more than two."""
+    """The database works on one claim while the other's reply is processed. There are never more than two."""
     claims = Claims()
     async with working(claims, *[Quick()] * MANY) as here:
         await here.worker.wait_idle()
@@ -112,7 +112,7 @@ async def test_at_load_two_claims_are_under_way(autojump_clock: MockClock) -> No
 
 
 async def test_one_slot_prefetches_too(autojump_clock: MockClock) -> None:
-    """What it finishes is counted from claim to claim, although it holds nothing when each is answered."""
+    """The rate is measured from claim to claim, even if no job is held when a reply comes."""
     claims = Claims(seconds=0.003)
     async with working(claims, *[Quick()] * 200, concurrency=1) as here:
         await here.worker.wait_idle()
@@ -121,7 +121,7 @@ async def test_one_slot_prefetches_too(autojump_clock: MockClock) -> None:
 
 
 async def test_without_load_there_is_one_claim_at_a_time(autojump_clock: MockClock) -> None:
-    """A second one would take jobs that others could run now."""
+    """A second claim would take jobs that other workers could run now."""
     claims = Claims()
     async with working(claims, *[Quick()] * MANY) as here:
         await here.worker.wait_idle()
@@ -134,7 +134,7 @@ async def test_without_load_there_is_one_claim_at_a_time(autojump_clock: MockClo
 async def test_whatever_becomes_of_one_of_two_claims_each_job_runs_once(
     fault: Fault, number: int, autojump_clock: MockClock
 ) -> None:
-    """Jobs of a reply that was lost are given back, and those of the other claim are not."""
+    """The jobs of a lost reply are released. Those of the other claim are not."""
     claims = Claims(number, fault)
     async with working(claims, *[Quick()] * MANY) as here:
         await here.worker.wait_idle()
@@ -147,7 +147,7 @@ async def test_whatever_becomes_of_one_of_two_claims_each_job_runs_once(
 
 @pytest.mark.usefixtures("small_claims")
 async def test_a_stop_ends_both_claims(autojump_clock: MockClock) -> None:
-    """However long they would take; what they may have claimed is given back."""
+    """The claims are cancelled even if they would take long, and the jobs they may have claimed are released."""
     claims = Claims()
     async with working(claims, *[Quick()] * MANY) as here:
         with trio.fail_after(60):
@@ -163,7 +163,7 @@ async def test_a_stop_ends_both_claims(autojump_clock: MockClock) -> None:
 async def test_what_was_claimed_for_quick_jobs_is_given_back_when_slow_ones_follow(
     autojump_clock: MockClock,
 ) -> None:
-    """Others may be free for it; what is wanted soon stays."""
+    """Other workers may have free slots for these jobs. The jobs that are needed soon are kept."""
     claims = Claims()
     async with working(claims, *[Quick()] * 10, *[Quick(0.7)] * 500) as here:
         with trio.fail_after(60):
@@ -179,7 +179,7 @@ async def test_what_was_claimed_for_quick_jobs_is_given_back_when_slow_ones_foll
 async def test_claims_go_on_when_the_outcomes_that_stopped_them_are_written(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """At once, not at the next poll."""
+    """They continue immediately, not at the next poll."""
     monkeypatch.setattr(ledger, "UNSETTLED_LIMIT", 3)
     away = Trouble(frozenset({"exchange", "finish"}), Fault.REFUSED)
     queues = {"default": jobrt.Queue(3, poll_interval=600)}

@@ -1,4 +1,4 @@
-"""A worker with nothing to do asks little of the database; one that works for a day keeps nothing of it."""
+"""An idle worker makes few queries; a worker that runs for a day keeps no memory of it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from jobrt import State, where
 
 HOUR = 3600
 HOURS = int(os.environ.get("JOBRT_SOAK_HOURS", "1"))
-"""How many virtual hours the soak takes: one by default, 24 for the whole day (some minutes of CPU)."""
+"""Virtual hours of the soak test: one by default, 24 for a whole day (some minutes of CPU)."""
 
 
 class Step(jobrt.Job):
-    """Fail now and then, snooze now and then, and enqueue another."""
+    """Job that sometimes fails, sometimes snoozes, and enqueues another."""
 
     BACKOFF = tenacity.wait_fixed(30)
     number: int
@@ -45,7 +45,7 @@ class Step(jobrt.Job):
 async def test_an_idle_worker_asks_seldom_says_nothing_and_takes_no_time(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In an hour: under three queries a second with two queues, no line of info, under 1 % of a core."""
+    """With two queues: under three queries a second, no log line of level INFO, and under 1 % of a core."""
     asked: Counter[str] = Counter()
 
     def count(name: str) -> None:
@@ -82,7 +82,7 @@ def _held(root: psutil.Process) -> dict[str, int]:
 
 @pytest.mark.slow
 async def test_a_day_of_work_leaves_nothing_behind(autojump_clock: MockClock) -> None:
-    """Objects, tasks, files and threads are as many at the end as after twenty minutes; all jobs ended."""
+    """At the end there are as many objects, tasks, files and threads as after twenty minutes. All jobs have ended."""
     process, samples = psutil.Process(), list[dict[str, int]]()
     async with scene(
         lambda _name: None,

@@ -1,4 +1,4 @@
-"""What one job or queue does stays with it: the next attempt, the other queues and the lease do not notice."""
+"""A job or queue does not affect later attempts, other queues or the lease."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from jobrt.events import JobRescued
 
 
 class Wander(jobrt.Job):
-    """Say where one is, and go elsewhere."""
+    """Job that returns the current directory, and changes it."""
 
     to: str
 
     async def run(self, ctx: jobrt.Context) -> str:
-        here = os.getcwd()  # noqa: PTH109 - what is compared is a text
+        here = os.getcwd()  # noqa: PTH109 - it is compared with a str
         os.chdir(self.to)
         return here
 
@@ -33,7 +33,7 @@ class Wander(jobrt.Job):
 async def test_a_current_directory_of_one_attempt_never_reaches_the_next(
     autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queues: dict[str, int]
 ) -> None:
-    """Whatever a job does to it, the next one begins where the worker was started."""
+    """Each job starts in the directory in which the worker was started."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -46,7 +46,7 @@ async def test_a_current_directory_of_one_attempt_never_reaches_the_next(
 
 
 class Held(jobrt.Job):
-    """Hold a thread until told to let go; note each run."""
+    """Job that blocks a thread until it is released, and records each run."""
 
     def run(self, ctx: jobrt.Context) -> str:
         log: list[int] = ctx.state["log"]
@@ -56,7 +56,7 @@ class Held(jobrt.Job):
 
 
 async def test_a_job_that_holds_a_thread_past_the_lease_runs_once(mock_clock: MockClock) -> None:
-    """The heartbeat is not the thread's affair: another worker that looks for the dead ones' jobs finds none."""
+    """The heartbeat does not depend on the thread, so another worker finds no job to rescue."""
     state: dict[str, Any] = {"log": [], "go": threading.Event()}
     rescued: list[object] = []
     async with scene(lambda _name: None, [Held], state=state) as here, trio.open_nursery() as nursery:
@@ -80,7 +80,10 @@ async def test_a_job_that_holds_a_thread_past_the_lease_runs_once(mock_clock: Mo
 
 
 async def test_a_queue_whose_claims_fail_for_a_bug_leaves_the_others_alone(autojump_clock: MockClock) -> None:
-    """Its supervisor restarts it, sets it aside and tries again; a neighbour's jobs run, and the worker lives on."""
+    """Its supervisor restarts it, sets it aside, and retries later.
+
+    Jobs of other queues run, and the worker continues.
+    """
 
     class Work(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> str:

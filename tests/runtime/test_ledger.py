@@ -1,4 +1,4 @@
-"""What a fetcher decides: how much to claim and when, and which claims it still answers for."""
+"""Decisions of a fetcher: how much to claim, when to claim, and which claims are still open."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def job(job_id: int, lease: int = 1) -> Claimed:
-    """Return a job claimed under a lease."""
+    """Return a claimed job with a lease."""
     return Claimed(job_id, lease, "Work", "mail", 0, 1, 5, None, "{}", "{}", (), None, NOW, NOW, NOW)
 
 
 def demand(limit: int) -> Demand:
-    """Return a claim for so many jobs."""
+    """Return the demand of a claim with this limit."""
     return Demand("worker", "mail", limit, ("Work",))
 
 
 def batch(number: int, *jobs: Claimed) -> OutcomeBatch:
-    """Return the outcomes of jobs that have completed."""
+    """Return a batch with the outcomes of completed jobs."""
     return OutcomeBatch("mail", number, tuple(Report(Outcome(job.id, job.lease), job, 0.0) for job in jobs))
 
 
 def claim(ledger: Ledger, *jobs: Claimed, limit: int | None = None, now: float = 0.0) -> None:
-    """Have the ledger take over the jobs of a claim, for just as many unless it asked for more."""
+    """Let the ledger accept the jobs of a claim, whose limit is their number by default."""
     ledger.accept(demand(len(jobs) if limit is None else limit), jobs, left_out=False, now=now)
 
 
 def test_a_claim_leaves_room_for_what_the_executors_do_not_hold() -> None:
-    """Outcomes give the room back, not the writing of them."""
+    """Room becomes free when a job is returned, not when its outcome is written."""
     ledger = Ledger(Queue(3))
     assert ledger.room(0.0) == 3
     claim(ledger, job(1), job(2))
@@ -51,7 +51,7 @@ def test_a_claim_leaves_room_for_what_the_executors_do_not_hold() -> None:
 
 
 def test_quick_jobs_are_prefetched() -> None:
-    """A tenth of a second of work is held beyond the slots, four thousand jobs at the most."""
+    """A tenth of a second of work is held beyond the slots, at most four thousand jobs."""
     ledger = Ledger(Queue(10))
     ledger.prefetch(0.0)
     ledger.finished += 1000
@@ -61,7 +61,7 @@ def test_quick_jobs_are_prefetched() -> None:
 
 
 def test_a_refill_is_wanted_when_half_of_the_prefetched_jobs_are_gone() -> None:
-    """If the last claim came back full; else nobody knows of any job that is due."""
+    """Only if the last claim was full. Otherwise no due job is known."""
     ledger = Ledger(Queue(10))
     claim(ledger, *map(job, range(12)))
     assert ledger.more
@@ -73,7 +73,7 @@ def test_a_refill_is_wanted_when_half_of_the_prefetched_jobs_are_gone() -> None:
 
 
 def test_a_second_claim_is_for_a_large_demand_without_doubt() -> None:
-    """Unresolved claims are reconciled when no other claim is under way."""
+    """Unresolved claims are reconciled while no other claim is running, so they exclude a second claim."""
     ledger = Ledger(Queue(LARGEST_CLAIM))
     ledger.more = True
     assert ledger.wants_second_claim(0.0)
@@ -82,7 +82,7 @@ def test_a_second_claim_is_for_a_large_demand_without_doubt() -> None:
 
 
 def test_ten_thousand_outcomes_stop_the_claims() -> None:
-    """What is settled counts no more."""
+    """Settled outcomes no longer count."""
     ledger = Ledger(Queue(10))
     jobs = [job(number) for number in range(UNSETTLED_LIMIT)]
     claim(ledger, *jobs)
@@ -94,7 +94,7 @@ def test_ten_thousand_outcomes_stop_the_claims() -> None:
 
 
 def test_what_is_not_wanted_soon_is_given_back_at_the_poll() -> None:
-    """Everything, if no attempt has ended since the last one; else what the queue finishes in a tenth of a second."""
+    """All jobs if no attempt has ended since the last poll, else those beyond a tenth of a second of work."""
     ledger = Ledger(Queue(10))
     ledger.prefetch(0.0)
     ledger.finished += 1000
@@ -103,14 +103,14 @@ def test_what_is_not_wanted_soon_is_given_back_at_the_poll() -> None:
 
 
 def test_operators_settings_replace_those_before() -> None:
-    """They are whole states."""
+    """Each message contains all settings."""
     ledger = Ledger(Queue(10))
     ledger.apply(Settings(paused=True, concurrency=3))
     assert (ledger.paused, ledger.concurrency) == (True, 3)
 
 
 def test_an_outcome_that_is_lost_leaves_its_job_to_be_reconciled() -> None:
-    """The storage then gives the job back, since the worker does not know of it."""
+    """The storage then releases the job, because the worker does not know it."""
     ledger = Ledger(Queue(10))
     claim(ledger, job(1), job(2))
     ledger.take_back(batch(0, job(1), job(2)), attempts=2)
@@ -119,7 +119,7 @@ def test_an_outcome_that_is_lost_leaves_its_job_to_be_reconciled() -> None:
 
 
 def test_outcomes_that_the_jobs_have_written_are_settled() -> None:
-    """Their transaction has completed the job."""
+    """The job's own transaction has completed it."""
     ledger = Ledger(Queue(10))
     claim(ledger, job(1))
     ledger.take_back(None, attempts=1)
@@ -129,7 +129,7 @@ def test_outcomes_that_the_jobs_have_written_are_settled() -> None:
 
 
 def test_jobs_lost_between_fetcher_and_executors_are_found() -> None:
-    """By what restarted executors hold; batches still on their way, and outcomes still to be written, are not lost."""
+    """Restarted executors report what they hold. Batches in the channel and unwritten outcomes are not lost."""
     ledger = Ledger(Queue(10))
     claim(ledger, job(1), job(2), job(3))
     ledger.take_back(batch(0, job(1)), attempts=1)
@@ -141,7 +141,7 @@ def test_jobs_lost_between_fetcher_and_executors_are_found() -> None:
 
 
 def test_a_comparison_that_finds_everything_changes_nothing() -> None:
-    """A restart alone is no reason to doubt."""
+    """After a restart that lost no job, there is nothing to reconcile."""
     ledger = Ledger(Queue(10))
     claim(ledger, job(1))
     ledger.compare(Holding(1, (job(1),)))
@@ -149,7 +149,7 @@ def test_a_comparison_that_finds_everything_changes_nothing() -> None:
 
 
 def test_batches_that_were_not_sent_are_given_back() -> None:
-    """They are no longer on their way to the executors."""
+    """They no longer count as being in the channel to the executors."""
     ledger = Ledger(Queue(10))
     claim(ledger, job(1), job(2))
     assert [each.id for each in ledger.drop_unsent()] == [1, 2]
@@ -159,7 +159,7 @@ def test_batches_that_were_not_sent_are_given_back() -> None:
 
 @given(st.data())
 def test_every_claim_is_known_from_reply_to_settlement(data: st.DataObject) -> None:
-    """Whatever the order of claims, returns and writes; `held` is never too low."""
+    """This holds for any order of claims, returns and writes. `held` is never too low."""
     ledger = Ledger(Queue(10))
     ids, numbers = count(), count()
     at_executors: list[Claimed] = []
@@ -188,7 +188,7 @@ def test_every_claim_is_known_from_reply_to_settlement(data: st.DataObject) -> N
 
 @pytest.mark.parametrize("clustered", [True, False])
 def test_claims_in_turn_always_leave_a_reason_to_look_again(clustered: bool) -> None:
-    """A limit over the cluster may have kept back what is due, however few came."""
+    """With a limit for the cluster, due jobs may have been left out, however few were claimed."""
     ledger = Ledger(Queue(10, cluster_limit=1))
     wanted = Demand("worker", "mail", 10, ("Work",), cluster_limit=1 if clustered else None)
     ledger.accept(wanted, (), left_out=False, now=0.0)

@@ -1,4 +1,4 @@
-"""The database goes away: a state, not a crash; everything resumes, and every outcome is written once."""
+"""Outages of the database: nothing crashes, everything resumes, and every outcome is written once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EVERYTHING = frozenset(
 
 
 class Work(jobrt.Job):
-    """Take a while."""
+    """Job that takes some time."""
 
     seconds: float = 5.0
 
@@ -52,7 +52,7 @@ class Work(jobrt.Job):
 async def test_outcomes_wait_for_the_database_and_are_written_once(
     fault: Fault, autojump_clock: MockClock
 ) -> None:
-    """Shorter than the lease: jobs that end meanwhile run once, and no restart is used up."""
+    """After an outage shorter than the lease, jobs that ended meanwhile have run once, and no actor was restarted."""
     ran: list[int] = []
     away = Trouble(EVERYTHING, fault)
     async with scene(away, [Work], state=ran, queues={"default": 4}) as here, trio.open_nursery() as nursery:
@@ -72,7 +72,7 @@ async def test_outcomes_wait_for_the_database_and_are_written_once(
 
 
 async def test_an_outage_of_an_hour_ends_in_work_within_seconds(autojump_clock: MockClock) -> None:
-    """Longer than the lease: the worker gives its jobs up, comes back under a new name, and does them all."""
+    """After an outage longer than the lease, the worker gives up its jobs, registers again, and runs them all."""
     away = Trouble(EVERYTHING, Fault.REFUSED)
     async with scene(away, [Work], queues={"default": 4}) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
@@ -98,7 +98,7 @@ async def test_an_outage_of_an_hour_ends_in_work_within_seconds(autojump_clock: 
 
 
 async def test_an_outage_is_told_once_when_it_comes_and_once_when_it_goes(autojump_clock: MockClock) -> None:
-    """However many actors meet it, however often: no flood."""
+    """It is reported once at its begin and once at its end, however many actors notice it and however often."""
     away = Trouble(EVERYTHING, Fault.REFUSED)
     async with scene(away, [Work]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
@@ -110,12 +110,12 @@ async def test_an_outage_is_told_once_when_it_comes_and_once_when_it_goes(autoju
         await trio.sleep(30)
         assert worker.info().outage is None
         await worker.stop()
-    told = [type(one) for one in here.events if isinstance(one, StorageDown | StorageUp)]
-    assert told == [StorageDown, StorageUp]
+    kinds = [type(one) for one in here.events if isinstance(one, StorageDown | StorageUp)]
+    assert kinds == [StorageDown, StorageUp]
 
 
 async def test_that_wake_ups_are_lost_is_told_once(autojump_clock: MockClock) -> None:
-    """However often listening is tried in vain; jobs are found by polling."""
+    """It is reported once, however often listening fails. Jobs are found by polling."""
     deaf = Trouble(frozenset({"listen"}), Fault.REFUSED, on=True)
     async with scene(deaf, [Work]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
@@ -128,7 +128,7 @@ async def test_that_wake_ups_are_lost_is_told_once(autojump_clock: MockClock) ->
 
 @pytest.mark.parametrize("call", sorted(EVERYTHING))
 async def test_any_one_actor_may_be_without_database(call: str, autojump_clock: MockClock) -> None:
-    """The one call that fails for five minutes ends in itself: afterwards all jobs are done, nobody restarted."""
+    """One kind of call fails for five minutes. Afterwards all jobs are done, and no actor was restarted."""
     away = Trouble(frozenset({call}), Fault.REFUSED)
     async with scene(away, [Work], queues={"default": 4}) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
@@ -146,7 +146,7 @@ async def test_any_one_actor_may_be_without_database(call: str, autojump_clock: 
 
 
 async def test_a_worker_starts_when_the_database_comes(autojump_clock: MockClock) -> None:
-    """It waits for it, and can be cancelled while it does."""
+    """It waits for the database, and can be cancelled while it waits."""
     away = Trouble(frozenset({"register"}), Fault.REFUSED, on=True)
     async with scene(away, [Work]) as here:
         with trio.move_on_after(100) as given_up:

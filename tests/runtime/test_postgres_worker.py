@@ -1,7 +1,7 @@
-"""A worker on a real PostgreSQL: woken at once, and alive whatever becomes of the database.
+"""A worker on a real PostgreSQL server: it is woken immediately, and survives every failure of the database.
 
-Nothing here waits for time to pass. Who must not rely on polling polls once a minute, and the test fails long
-before that.
+No test waits for time to pass. Workers that must not rely on polling poll once a minute, and the test fails long before
+that.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Event)
 
 SELDOM = Queue(4, poll_interval=60)
-"""Serves a queue that is looked at within the test only if somebody says that there is something."""
+"""Queue that during the test is claimed from only after a notification."""
 
 OTHERS = (
     "select pg_terminate_backend(pid) from pg_stat_activity"
@@ -51,7 +51,7 @@ LISTENERS = f"{OTHERS} and query ilike '%listen%'"
 
 @attrs.define(eq=False)
 class Heard:
-    """Keep an app's events, and wait for some."""
+    """Events of an app, some of which a test waits for."""
 
     events: list[Event] = attrs.Factory(list)
     _more: trio.Event = attrs.Factory(trio.Event)
@@ -73,7 +73,7 @@ class Heard:
 
 @attrs.define(eq=False)
 class Site:
-    """A worker, what it says, and a client that shares nothing with it but the database."""
+    """A worker, its events, and a client that shares only the database with it."""
 
     app: jobrt.App
     worker: jobrt.Worker
@@ -82,7 +82,7 @@ class Site:
 
 
 async def run_sql(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """Run a statement on a connection of its own, beside everything else."""
+    """Run a statement on a separate connection."""
 
     def run() -> list[tuple[Any, ...]]:
         with psycopg.connect(url, autocommit=True, connect_timeout=20) as conn:
@@ -99,7 +99,7 @@ def make_app(url: str, *jobs: type[jobrt.Job], lease: float = 60, **queues: Queu
 
 @asynccontextmanager
 async def site(app: jobrt.App, *, around: str | None = None) -> AsyncIterator[Site]:
-    """Run a worker; the client goes ``around`` whatever is in the worker's way to the database."""
+    """Run a worker, and a client at the URL `around` if a proxy is between the worker and the database."""
     jobs = [one.job_class for one in app.registry]
     other = jobrt.App(around or app.url, jobs=jobs, queues=app.queues, migrate=True)
     heard = Heard()
@@ -113,13 +113,13 @@ async def site(app: jobrt.App, *, around: str | None = None) -> AsyncIterator[Si
 
 
 def restarts(statistics: jobrt.SupervisorStatistics | None) -> int:
-    """Add up the restarts in a tree."""
+    """Return the total number of restarts in a tree."""
     children = statistics.children if statistics else ()
     return sum(child.restarts + restarts(child.nested) for child in children)
 
 
 class Echo(jobrt.Job):
-    """Return what it was given."""
+    """Job that returns its argument."""
 
     value: int = 0
 
@@ -134,14 +134,14 @@ cancelled: dict[str, Any] = {}
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
-    """Forget the gates of the last test."""
+    """Remove the gates of the last test."""
     yield
     for one in (gates, begun, cancelled):
         one.clear()
 
 
 class Gate(jobrt.Job):
-    """Say that it began, and wait to be let through; when it runs again it just returns."""
+    """Job that reports its begin and waits at a gate. When it runs again, it only returns."""
 
     name: str = "gate"
 
@@ -158,7 +158,7 @@ class Gate(jobrt.Job):
 
 
 async def until_begun(name: str = "gate") -> None:
-    """Wait until a job has come to the gate."""
+    """Wait until a job has reached the gate."""
     await begun.setdefault(name, trio.Event()).wait()
 
 
@@ -167,11 +167,11 @@ def let_through(name: str = "gate") -> None:
     gates.setdefault(name, trio.Event()).set()
 
 
-# ---------------------------------------------------------------------- woken at once
+# ---------------------------------------------------------------------- wake-ups
 
 
 async def test_a_job_enqueued_elsewhere_runs_at_once(postgres_url: str) -> None:
-    """LISTEN wakes the worker; so does an end that somebody waits for."""
+    """LISTEN wakes the worker. It also wakes a client that waits for the end of a job."""
     with trio.fail_after(40):
         async with site(make_app(postgres_url, Echo)) as here:
             for number in range(10):
@@ -180,7 +180,7 @@ async def test_a_job_enqueued_elsewhere_runs_at_once(postgres_url: str) -> None:
 
 
 async def test_a_delayed_job_runs_when_it_is_due(postgres_url: str) -> None:
-    """The worker is told of it when it is enqueued, and sleeps until then: no poll is needed."""
+    """The worker is notified when it is enqueued, and sleeps until it is due. No poll is needed."""
     with trio.fail_after(40):
         async with site(make_app(postgres_url, Echo)) as here:
             record = await (await here.jobs.enqueue(Echo(1), schedule_in=0.2)).wait()
@@ -191,7 +191,7 @@ async def test_a_delayed_job_runs_when_it_is_due(postgres_url: str) -> None:
 async def test_a_cancel_request_from_elsewhere_reaches_the_running_job_at_once(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NOTIFY carries it: neither the poll for requests nor a heartbeat comes within the test."""
+    """NOTIFY carries it: during the test there is no poll for requests and no heartbeat."""
     monkeypatch.setattr(wiring, "_CONTROL_INTERVAL", 600.0)
     first, second = (make_app(postgres_url, Gate, lease=600) for _ in range(2))
     with trio.fail_after(40):
@@ -208,7 +208,7 @@ async def test_a_cancel_request_from_elsewhere_reaches_the_running_job_at_once(
 
 
 async def test_whoever_waits_for_a_job_wakes_its_queue(postgres_url: str) -> None:
-    """To ask for a job's end locks its row for a moment; a claim that skips it then must come again."""
+    """A query for a job's end locks its row for a moment. A claim that skipped the row must be repeated."""
     app = make_app(postgres_url, Echo)
     heard = trio.Event()
 
@@ -229,7 +229,7 @@ async def test_whoever_waits_for_a_job_wakes_its_queue(postgres_url: str) -> Non
 async def test_a_job_enqueued_after_the_listening_backend_was_killed_starts_within_seconds(
     postgres_url: str,
 ) -> None:
-    """However often it happens: the worker listens anew, and looks once when it does."""
+    """However often it is killed, the worker listens again, and claims once when it does."""
     with trio.fail_after(50):
         async with site(make_app(postgres_url, Echo)) as here:
             for number in range(KILLS):
@@ -240,12 +240,15 @@ async def test_a_job_enqueued_after_the_listening_backend_was_killed_starts_with
             assert restarts(here.worker.statistics()) == 0
 
 
-# ---------------------------------------------------------------------- the database going away
+# ---------------------------------------------------------------------- outages
 
 
 @pytest.mark.slow
 async def test_a_worker_waits_for_its_server_at_the_start(private_postgres: Cluster) -> None:
-    """As long as it takes, and says so; a database that is not migrated is an error, which waiting would not mend."""
+    """It waits for any time, and reports it.
+
+    A database that is not migrated is an error, because waiting would not help.
+    """
     server = private_postgres.server
     url, empty = server.create_database("jobs"), server.create_database("empty")
     await jobrt.App(url).migrate()
@@ -270,7 +273,10 @@ async def test_a_worker_waits_for_its_server_at_the_start(private_postgres: Clus
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_a_worker_outlives_its_server(private_postgres: Cluster, how: str) -> None:
-    """What ended meanwhile is written once when it is back, and jobs go on; an outage restarts nothing."""
+    """Outcomes of jobs that ended meanwhile are written once when it is back, and jobs continue.
+
+    No actor is restarted.
+    """
     url = private_postgres.server.create_database("jobs")
     with trio.fail_after(55):
         async with site(make_app(url, Gate, Echo)) as here:
@@ -288,7 +294,7 @@ async def test_a_worker_outlives_its_server(private_postgres: Cluster, how: str)
             record = await gate.wait()
             assert (record.result, [one.end for one in record.attempts]) == ("through", [End.FINISHED])
             assert await (await here.jobs.enqueue(Echo(2))).result() == 2
-            while len(here.heard.of(JobEnded)) < 2:  # the client may hear of the end before the worker does
+            while len(here.heard.of(JobEnded)) < 2:  # the client may see the end before its event
                 await trio.lowlevel.checkpoint()
             assert here.worker.info().refused == 0
             assert restarts(here.worker.statistics()) == 0
@@ -296,7 +302,7 @@ async def test_a_worker_outlives_its_server(private_postgres: Cluster, how: str)
 
 @pytest.mark.slow
 async def test_every_job_runs_once_in_a_storm_of_terminated_backends(postgres_url: str) -> None:
-    """All connections are cut again and again, in the middle of claims and outcomes: nothing is lost or doubled."""
+    """All connections are terminated repeatedly, during claims and outcomes. No job is lost or doubled."""
     runs: Counter[int] = Counter()
 
     class Stormy(jobrt.Job):
@@ -305,7 +311,7 @@ async def test_every_job_runs_once_in_a_storm_of_terminated_backends(postgres_ur
         async def run(self, ctx: jobrt.Context) -> None:
             runs[self.number] += 1
             if self.number % 25 == 0:
-                with suppress(psycopg.OperationalError):  # two of them may cut each other
+                with suppress(psycopg.OperationalError):  # two of them may terminate each other
                     await run_sql(postgres_url, OTHERS)
 
     with trio.fail_after(55):
@@ -322,7 +328,7 @@ async def test_every_job_runs_once_in_a_storm_of_terminated_backends(postgres_ur
 
 
 async def look_at_all(url: str) -> dict[tuple[str, int], int]:
-    """Count jobs by state and attempt."""
+    """Return the number of jobs by state and attempt."""
     rows = await run_sql(url, "select state::text, attempt, count(*) from jobrt.job group by 1, 2")
     return {(state, attempt): count for state, attempt, count in rows}
 
@@ -332,7 +338,10 @@ async def look_at_all(url: str) -> dict[tuple[str, int], int]:
 async def test_a_worker_behind_a_silent_network_fences_itself_and_recovers(
     postgres_url: str, then: str
 ) -> None:
-    """No packet is refused and none arrives: the heartbeat's own limit tells. The job runs again under a new lease."""
+    """Packets are lost without an error, so the heartbeat's time limit detects it.
+
+    The job runs again under a new lease.
+    """
     host, port = psycopg.conninfo.conninfo_to_dict(postgres_url)["host"], 0
     port = int(psycopg.conninfo.conninfo_to_dict(postgres_url)["port"])
     with trio.fail_after(55):
@@ -355,7 +364,7 @@ async def test_a_worker_behind_a_silent_network_fences_itself_and_recovers(
                 assert lost in {
                     End.LEASE_LOST,
                     End.CRASHED,
-                }  # told by the worker itself, or by who rescued the job
+                }  # reported by the worker itself, or by the one that rescued the job
                 assert finished is End.FINISHED
                 assert cancelled["gate"][0] is jobrt.Stop.LEASE_LOST
                 assert [one.worker == first for one in record.attempts] == [True, False]
@@ -364,7 +373,7 @@ async def test_a_worker_behind_a_silent_network_fences_itself_and_recovers(
 
 
 async def until_refused(jobs: jobrt.Client) -> None:
-    """Try to enqueue until that is refused for want of connections; one that dies meanwhile says something else."""
+    """Enqueue until there are too many connections. A connection that dies meanwhile raises another error."""
     said = ""
     while "too many connections" not in said:
         with pytest.raises(jobrt.StorageUnavailable) as caught:
@@ -374,7 +383,7 @@ async def until_refused(jobs: jobrt.Client) -> None:
 
 @pytest.mark.slow
 async def test_a_worker_waits_while_the_server_takes_no_more_connections(private_postgres: Cluster) -> None:
-    """Too many connections is an outage like others; when there is room the worker goes on."""
+    """Too many connections are an outage like any other. When there is room, the worker continues."""
     server = private_postgres.server
     server.execute("create role few login")
     owned = server.create_database("jobs")
@@ -394,7 +403,10 @@ async def test_a_worker_waits_while_the_server_takes_no_more_connections(private
 
 
 async def test_a_worker_waits_while_its_database_is_read_only(postgres_url: str) -> None:
-    """A standby takes no writes: an outage like others. What ended meanwhile is written when it is a primary again."""
+    """A standby accepts no writes, which is an outage like any other.
+
+    Outcomes are written when it is a primary again.
+    """
     (name,) = (await run_sql(postgres_url, "select current_database()"))[0]
     read_only = f"alter database {name} set default_transaction_read_only"
     with trio.fail_after(50):
@@ -420,7 +432,7 @@ async def test_a_worker_waits_while_its_database_is_read_only(postgres_url: str)
 
 
 async def test_a_cluster_limit_of_one_holds_over_two_workers(postgres_url: str) -> None:
-    """Each job goes to the database and back while it runs, and never meets another."""
+    """Each job queries the database while it runs, and never finds another one running."""
     inside = 0
     most = 0
 

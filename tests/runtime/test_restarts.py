@@ -1,4 +1,4 @@
-"""Fetchers and executors that are restarted at any moment lose no job and complete none twice."""
+"""If fetchers and executors are restarted at any moment, no job is lost, and none completes twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JOBS = 300
 
 
 class Count(jobrt.Job):
-    """Count a run, after a moment."""
+    """Job that takes a moment and counts its run."""
 
     MAX_ATTEMPTS = 3
     MAX_CONCURRENCY = 15
@@ -43,7 +43,7 @@ class Count(jobrt.Job):
 
 
 class Late:
-    """Answer each call late, by a random time, so that restarts come at any moment of it."""
+    """Decider that delays each reply by a random time, so that a restart can come at any moment of a call."""
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
@@ -55,7 +55,7 @@ class Late:
 
 
 async def _run(seed: int, actors: list[str]) -> tuple[list[jobrt.JobRecord], Counter[int]]:
-    """Drain three hundred jobs while actors are restarted at random; return the records and how often each ran."""
+    """Drain three hundred jobs while actors are restarted at random; return the records and the runs of each."""
     chance, ran = random.Random(seed), list[int]()
     queues = {"default": jobrt.Queue(20, poll_interval=600)}
     async with scene(Late(chance), [Count], state=ran, queues=queues) as here, trio.open_nursery() as nursery:
@@ -79,7 +79,7 @@ async def _run(seed: int, actors: list[str]) -> tuple[list[jobrt.JobRecord], Cou
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_a_fetcher_may_be_restarted_at_any_moment(seed: int, autojump_clock: MockClock) -> None:
-    """Each job runs once: what it claimed and what came back are in its ledger, or in the channels."""
+    """Each job runs once, because claimed and returned jobs are in the ledger or in the channels."""
     records, ran = await _run(seed, ["fetcher"])
     assert {(record.state, record.attempt) for record in records} == {(State.COMPLETED, 1)}
     assert sorted(ran.values()) == [1] * JOBS
@@ -87,7 +87,7 @@ async def test_a_fetcher_may_be_restarted_at_any_moment(seed: int, autojump_cloc
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_executors_may_be_restarted_at_any_moment(seed: int, autojump_clock: MockClock) -> None:
-    """What ran is given back and runs again, no attempt used; everything else runs once."""
+    """Running jobs are released and run again without using an attempt. All others run once."""
     records, ran = await _run(seed, ["executors"])
     assert {(record.state, record.attempt) for record in records} == {(State.COMPLETED, 1)}
     interrupted = Counter(
@@ -98,7 +98,7 @@ async def test_executors_may_be_restarted_at_any_moment(seed: int, autojump_cloc
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_both_may_be_restarted_at_any_moment(seed: int, autojump_clock: MockClock) -> None:
-    """In any order: each job completes once."""
+    """In any order of restarts, each job completes once."""
     records, _ = await _run(seed, ["fetcher", "executors"])
     assert {(record.state, record.attempt) for record in records} == {(State.COMPLETED, 1)}
     ends = Counter(attempt.end for record in records for attempt in record.attempts)
@@ -114,7 +114,7 @@ class _Bug(Exception):
 async def test_a_bug_in_the_executors_loses_no_job(
     handler: str, number: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """A message that was received and not stored is missed when they come up again: its jobs are reconciled."""
+    """After their restart, a message that was received and not stored is missing. So its jobs are reconciled."""
     calls = 0
     real: Any = getattr(Executors, handler)
 
@@ -145,7 +145,7 @@ async def test_a_bug_in_the_executors_loses_no_job(
 async def test_a_bug_in_the_fetcher_after_a_claim_loses_no_job(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """Jobs that it was given and did not take over are released before its next claim."""
+    """Jobs that it claimed and did not accept are released before its next claim."""
     calls = 0
     real = QueueNames.take
 
@@ -175,7 +175,7 @@ async def test_a_bug_in_the_fetcher_after_a_claim_loses_no_job(
 async def test_a_stop_ends_although_an_actor_is_down(
     down: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """It is started again to end in order, and gives back what it holds."""
+    """The actor is restarted so that it ends in order, and it returns the jobs that it holds."""
     actor: Any = {"fetcher": Fetcher, "executors": Executors}[down]
     real = actor.run
     broken = False
@@ -210,7 +210,7 @@ async def test_a_stop_ends_although_an_actor_is_down(
 async def test_actors_that_are_restarted_while_they_stop_go_on_without_an_error(
     actor: str, autojump_clock: MockClock
 ) -> None:
-    """They find their channels closed, with a job still running."""
+    """They find their channels closed while a job is still running."""
     async with scene(lambda _name: None, [Count], state=[]) as here, trio.open_nursery() as nursery:
         await here.client.enqueue(Count(5.0))
         worker: jobrt.Worker = await nursery.start(here.app.run_worker)
@@ -252,7 +252,7 @@ async def test_outcomes_are_written_at_a_stop_although_the_completer_is_set_asid
 
 
 async def test_batches_whose_sending_is_cancelled_keep_their_order() -> None:
-    """The executors tell by its number which batch they have not got."""
+    """The executors report the number of the last batch that they received, so batches must be in order."""
     for _ in range(20):  # Trio wakes cancelled tasks in random order
         channel = Channel[Any].open(0)
         sender: Any = SimpleNamespace(

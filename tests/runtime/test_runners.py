@@ -1,4 +1,4 @@
-"""Jobs that run in threads, in processes and under asyncio: each is stopped in the way that it can be."""
+"""Jobs in threads, in processes and under asyncio; each kind is stopped in its own way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobrt.testing import open_app
 
 
 class InThread(jobrt.Job):
-    """Wait in a thread until cancelled."""
+    """Job that waits in a thread until cancelled."""
 
     RUN_IN = "thread"
 
@@ -38,7 +38,7 @@ class InThread(jobrt.Job):
 
 
 class Answer(jobrt.Job):
-    """Return from a thread where it ran."""
+    """Job that returns whether it ran outside the main thread."""
 
     RUN_IN = "thread"
 
@@ -47,7 +47,7 @@ class Answer(jobrt.Job):
 
 
 class Killed(jobrt.Job):
-    """Wait in a process for longer than anybody has patience."""
+    """Job that waits in a process for longer than any test."""
 
     RUN_IN = "process"
     TIMEOUT = 1.5
@@ -58,7 +58,7 @@ class Killed(jobrt.Job):
 
 
 class Marked(jobrt.Job):
-    """Write which process it is, and wait."""
+    """Job that writes its process id, and waits."""
 
     RUN_IN = "process"
     file: str
@@ -69,7 +69,7 @@ class Marked(jobrt.Job):
 
 
 class Elsewhere(jobrt.Job):
-    """Return from a process which one it was, and what it knew."""
+    """Job that returns its process id and what it found in its context."""
 
     RUN_IN = "process"
 
@@ -78,7 +78,7 @@ class Elsewhere(jobrt.Job):
 
 
 class InAsyncio(jobrt.Job):
-    """Wait under asyncio until cancelled."""
+    """Job that waits under asyncio until cancelled."""
 
     RUN_IN = "asyncio"
 
@@ -92,7 +92,7 @@ class InAsyncio(jobrt.Job):
 
 
 class Gathering(jobrt.Job):
-    """Use what asyncio has."""
+    """Job that uses asyncio's own functions."""
 
     RUN_IN = "asyncio"
 
@@ -105,7 +105,7 @@ class Gathering(jobrt.Job):
 
 
 class Raising(jobrt.Job):
-    """Raise, under asyncio or in Trio, what a nested task was cancelled with."""
+    """Job that raises the cancellation of a nested task, under asyncio or in Trio."""
 
     RUN_IN = "asyncio"
     MAX_ATTEMPTS = 1
@@ -118,7 +118,7 @@ class Raising(jobrt.Job):
 
 
 class Exiting(jobrt.Job):
-    """Raise what no job should."""
+    """Job that raises an exception that no job should raise."""
 
     MAX_ATTEMPTS = 1
     what: str
@@ -133,7 +133,7 @@ class Exiting(jobrt.Job):
 
 
 async def test_a_job_in_a_thread_stops_where_it_asks() -> None:
-    """`check_cancelled` raises there; the attempt says why, and what the thread told of its progress is kept."""
+    """`check_cancelled` raises in the thread. The attempt has the reason, and the reported progress is kept."""
     state: list[Any] = []
     with trio.fail_after(50):
         async with open_app(jobs=[InThread], state=state) as (app, jobs), working(app):
@@ -149,14 +149,14 @@ async def test_a_job_in_a_thread_stops_where_it_asks() -> None:
 
 
 async def test_a_thread_returns_a_result() -> None:
-    """It ran in another thread."""
+    """The job ran in another thread."""
     with trio.fail_after(50):
         async with open_app(jobs=[Answer]) as (app, jobs), working(app):
             assert await (await jobs.enqueue(Answer())).result() is True
 
 
 async def test_as_many_threads_run_as_the_queues_have_slots() -> None:
-    """No job waits for a thread: all sixty of sixty slots meet at a barrier, more than Trio's usual forty."""
+    """No job waits for a thread: sixty jobs in sixty slots meet at a barrier. Trio's default limit is forty."""
     barrier = threading.Barrier(60, timeout=50)
 
     class Meet(jobrt.Job):
@@ -174,7 +174,7 @@ async def test_as_many_threads_run_as_the_queues_have_slots() -> None:
 @pytest.mark.process
 @pytest.mark.slow
 async def test_a_process_is_killed_at_its_time_limit_and_the_next_one_serves() -> None:
-    """The attempt has timed out although the code never looks up; then a job's result comes from another process."""
+    """The attempt times out although the code never checks for it. The next job runs in another process."""
     pytest.importorskip("trio_parallel")
     with trio.fail_after(45):
         async with open_app(jobs=[Killed, Elsewhere]) as (app, jobs), working(app):
@@ -203,7 +203,7 @@ async def test_a_process_is_killed_when_an_operator_cancels_its_job(tmp_path: Pa
 
 
 async def test_an_asyncio_job_gets_its_cancelled_error() -> None:
-    """And the reason is in `ctx`."""
+    """`ctx` has the reason."""
     state: list[Any] = []
     with trio.fail_after(50):
         async with open_app(jobs=[InAsyncio], state=state) as (app, jobs), working(app):
@@ -217,7 +217,7 @@ async def test_an_asyncio_job_gets_its_cancelled_error() -> None:
 
 
 async def test_asyncio_jobs_share_a_loop_and_return_results() -> None:
-    """Several at once; `gather` and all works."""
+    """Several run concurrently, and `gather` works."""
     with trio.fail_after(50):
         async with open_app(jobs=[Gathering]) as (app, jobs), working(app):
             handles = await jobs.enqueue_many([Gathering() for _ in range(5)])
@@ -225,7 +225,7 @@ async def test_asyncio_jobs_share_a_loop_and_return_results() -> None:
 
 
 async def test_a_cancelled_error_of_the_jobs_own_is_a_failure() -> None:
-    """It is nobody's cancellation of the attempt, and the worker lives on."""
+    """It is not a cancellation of the attempt, and the worker continues."""
     with trio.fail_after(50):
         async with open_app(jobs=[Raising, Gathering]) as (app, jobs), working(app):
             record = await (await jobs.enqueue(Raising())).wait()
@@ -235,7 +235,7 @@ async def test_a_cancelled_error_of_the_jobs_own_is_a_failure() -> None:
 
 @pytest.mark.parametrize("what", ["SystemExit", "CancelledError", "BaseException"])
 async def test_a_job_cannot_end_the_worker_by_what_it_raises(what: str, autojump_clock: MockClock) -> None:
-    """It fails, as with any other error, and its neighbours go on."""
+    """It fails as with any other error, and the other jobs continue."""
     restarted: list[Any] = []
     async with open_app(jobs=[Exiting]) as (app, jobs):
         with app.events.subscribed(

@@ -1,4 +1,4 @@
-"""A worker stops within its grace and five seconds, in whatever phase it is, and leaves nothing behind."""
+"""In every phase, a worker stops within its grace and five seconds, and no job stays claimed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobrt.events import WorkerStopped
 
 
 class Sleep(jobrt.Job):
-    """Sleep so many seconds."""
+    """Job that sleeps for some seconds."""
 
     seconds: float = 3600.0
 
@@ -26,7 +26,7 @@ class Sleep(jobrt.Job):
 
 
 class Deaf(jobrt.Job):
-    """Do not let a cancellation in for so many seconds."""
+    """Job that shields itself from cancellation for some seconds."""
 
     seconds: float
 
@@ -38,7 +38,7 @@ class Deaf(jobrt.Job):
 @pytest.mark.parametrize("phase", ["starting", "idle", "draining", "burst", "database away"])
 @pytest.mark.parametrize("way", ["stop", "cancel"])
 async def test_a_stop_is_bounded_in_every_phase(phase: str, way: str, autojump_clock: MockClock) -> None:
-    """By grace and five seconds; with a database nothing stays claimed and no worker stays registered."""
+    """The bound is the grace and five seconds. With a database, no job stays claimed and no worker registered."""
     grace = 10.0 if way == "stop" else 0.0
     away = Trouble(frozenset({"exchange", "finish", "beat", "changes", "lead", "unregister"}), Fault.REFUSED)
     async with scene(away, [Sleep], queues={"default": 3}) as here:
@@ -69,7 +69,7 @@ async def test_a_stop_is_bounded_in_every_phase(phase: str, way: str, autojump_c
 async def test_a_storage_that_does_not_answer_does_not_hold_a_stop(
     call: str, autojump_clock: MockClock
 ) -> None:
-    """A call that hangs is given up within the limits of the stop."""
+    """A call that hangs is abandoned within the time limits of the stop."""
 
     class Chatty(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
@@ -96,7 +96,7 @@ async def test_a_storage_that_does_not_answer_does_not_hold_a_stop(
 async def test_whatever_step_of_signing_off_fails_the_others_are_taken(
     call: str, fault: Fault, autojump_clock: MockClock
 ) -> None:
-    """Nobody takes the worker for one that lives, its job is free at once, and the event says what went wrong."""
+    """The worker does not count as alive, its job is available immediately, and the event has the error."""
     trouble = Trouble(frozenset({call}), fault, 1e6)
     async with scene(trouble, [Sleep], queues={"default": 3, "mail": 1}) as here:
         async with trio.open_nursery() as nursery:
@@ -118,7 +118,7 @@ async def test_whatever_step_of_signing_off_fails_the_others_are_taken(
 async def test_a_fault_that_is_not_the_storages_travels_on_when_all_is_signed_off(
     autojump_clock: MockClock,
 ) -> None:
-    """A bug in one step hides in no event, and does not keep the worker registered."""
+    """A bug in one step is raised, and does not keep the worker registered."""
 
     def buggy(name: str) -> None:
         if name == "release_unknown":
@@ -133,7 +133,7 @@ async def test_a_fault_that_is_not_the_storages_travels_on_when_all_is_signed_of
 
 
 async def test_outcomes_that_the_stop_brings_about_are_written_once(autojump_clock: MockClock) -> None:
-    """What was cut is available again, with an interrupted attempt that counts as none; what ended is completed."""
+    """Interrupted jobs become available, with an attempt that does not count. Jobs that ended are completed."""
     async with scene(lambda _: None, [Sleep], queues={"default": 4}) as here:
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(here.app.run_worker)
@@ -153,7 +153,7 @@ async def test_outcomes_that_the_stop_brings_about_are_written_once(autojump_clo
 
 
 async def test_a_worker_that_is_cancelled_while_it_starts_ends(autojump_clock: MockClock) -> None:
-    """Also when its actors are being started, which no cancellation reaches: nothing stays registered."""
+    """It ends even while its actors start, which is shielded. It does not stay registered."""
     async with scene(lambda _: None, [Sleep]) as here:
         with trio.fail_after(60), trio.CancelScope() as scope:
             here.app._storage.watch = lambda name, *_: scope.cancel() if name == "register" else None
@@ -163,7 +163,7 @@ async def test_a_worker_that_is_cancelled_while_it_starts_ends(autojump_clock: M
 
 
 async def test_stopping_twice_takes_the_shorter_grace(autojump_clock: MockClock) -> None:
-    """A second call can only shorten the first one's; both return when the worker is gone."""
+    """A second call can only shorten the grace of the first. Both return when the worker has ended."""
     async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         await here.client.enqueue(Sleep())
@@ -176,7 +176,7 @@ async def test_stopping_twice_takes_the_shorter_grace(autojump_clock: MockClock)
 
 
 async def test_cancelling_the_scope_around_it_ends_the_grace_of_a_stop(autojump_clock: MockClock) -> None:
-    """As a second signal does: the rest is a stop without grace."""
+    """Like a second signal, it turns the rest into a stop without grace."""
     async with scene(lambda _: None, [Sleep]) as here:
         handle = await here.client.enqueue(Sleep())
         async with trio.open_nursery() as nursery:
@@ -193,7 +193,7 @@ async def test_cancelling_the_scope_around_it_ends_the_grace_of_a_stop(autojump_
 async def test_a_job_that_swallows_its_cancellation_and_returns_has_completed(
     autojump_clock: MockClock,
 ) -> None:
-    """What it returned counts: its work is done, and running it again would do it twice."""
+    """Its result counts: the work is done, and another run would do it twice."""
 
     class Thorough(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> Any:
@@ -210,7 +210,7 @@ async def test_a_job_that_swallows_its_cancellation_and_returns_has_completed(
 
 
 async def test_a_deaf_job_holds_the_worker_open_and_the_heartbeat_with_it(autojump_clock: MockClock) -> None:
-    """Trio cannot end it; as long as it runs nobody else runs it, however long past grace and lease that is."""
+    """Trio cannot end the job. While it runs, no other worker runs it, even long after grace and lease."""
     async with scene(lambda _: None, [Deaf]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         handle = await here.client.enqueue(Deaf(200))
@@ -226,7 +226,7 @@ async def test_a_deaf_job_holds_the_worker_open_and_the_heartbeat_with_it(autoju
 
 
 async def test_a_process_about_to_exit_abandons_what_does_not_end(autojump_clock: MockClock) -> None:
-    """It is reported as interrupted, given back and named, and the worker signs off."""
+    """The job is reported as interrupted, released and named, and the worker signs off."""
     async with scene(lambda _: None, [Deaf]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         handle = await here.client.enqueue(Deaf(50))
@@ -244,7 +244,7 @@ async def test_a_process_about_to_exit_abandons_what_does_not_end(autojump_clock
 async def test_a_process_about_to_exit_is_told_what_it_leaves_though_the_database_is_away(
     autojump_clock: MockClock,
 ) -> None:
-    """Within the limit that it sets: nothing is raised that would keep it from exiting."""
+    """The answer comes within the caller's time limit. No exception keeps the process from exiting."""
     away = Trouble(frozenset({"finish", "exchange", "release_unknown", "unregister"}), Fault.SLOW, 1e6)
     async with scene(away, [Deaf]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
@@ -262,7 +262,7 @@ async def test_a_process_about_to_exit_is_told_what_it_leaves_though_the_databas
 async def test_jobs_in_hand_of_a_stopped_worker_go_on_at_their_checkpoint_elsewhere(
     autojump_clock: MockClock,
 ) -> None:
-    """Within a second: the next worker is woken by the give-back."""
+    """They continue within a second, because the release wakes the next worker."""
     seen: list[tuple[str, Any]] = []
 
     class Resuming(jobrt.Job):
@@ -291,7 +291,7 @@ async def test_jobs_in_hand_of_a_stopped_worker_go_on_at_their_checkpoint_elsewh
 async def test_a_stop_does_not_wait_for_the_next_try_of_a_claim(
     moment: int, autojump_clock: MockClock
 ) -> None:
-    """When the database has been away for long, a claim is tried only every few seconds."""
+    """During a long outage, a claim is repeated only every few seconds."""
     away = Trouble(frozenset({"exchange", "finish", "beat", "changes", "lead", "unregister"}), Fault.REFUSED)
     async with scene(away, [Sleep]) as here, trio.open_nursery() as nursery:
         worker: jobrt.Worker = await nursery.start(here.app.run_worker)
@@ -304,7 +304,7 @@ async def test_a_stop_does_not_wait_for_the_next_try_of_a_claim(
 
 
 async def test_an_interrupt_while_the_worker_stops_ends_it(autojump_clock: MockClock) -> None:
-    """What the other actors hold is given back, and outcomes are written, although the tree is gone."""
+    """The other actors release their jobs, and outcomes are written, although the tree has ended."""
 
     class Interrupted(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
@@ -327,7 +327,7 @@ async def test_an_interrupt_while_the_worker_stops_ends_it(autojump_clock: MockC
 async def test_waiting_for_an_idle_worker_ends_with_the_worker(
     running: bool, autojump_clock: MockClock
 ) -> None:
-    """Whenever it was begun, and however often; the questions do not hold up the stop."""
+    """Any number of waits, begun at any time, end with it. They do not delay the stop."""
     queues = {"default": 1, "mail": 1}
     async with scene(lambda _: None, [Sleep], queues=queues) as here, trio.open_nursery() as nursery:
         worker: jobrt.Worker = await nursery.start(here.app.run_worker)

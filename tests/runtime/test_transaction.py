@@ -1,4 +1,4 @@
-"""`ctx.transaction`: the job's own writes, the jobs it enqueues and its completion commit together, or not at all."""
+"""`ctx.transaction`: the job's writes, the jobs that it enqueues and its completion commit together, or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE = "create table if not exists payments (job bigint, amount bigint)"
 
 
 async def execute(conn: Any, sql: str, *values: Any) -> Any:
-    """Execute on either engine's connection, and return the first row if there is one."""
+    """Execute a statement on the connection of either engine, and return the first row if there is one."""
     done = (
         conn.execute(sql, values)
         if hasattr(conn, "total_changes")
@@ -35,14 +35,14 @@ async def execute(conn: Any, sql: str, *values: Any) -> Any:
 
 
 class Child(jobrt.Job):
-    """Be enqueued by another."""
+    """Job that is enqueued by another job."""
 
     async def run(self, ctx: jobrt.Context) -> str:
         return "child"
 
 
 class Setup(jobrt.Job):
-    """Make the table."""
+    """Job that creates the table."""
 
     async def run(self, ctx: jobrt.Context) -> None:
         async with ctx.transaction() as conn:
@@ -50,7 +50,7 @@ class Setup(jobrt.Job):
 
 
 class Pay(jobrt.Job):
-    """Write, enqueue, complete; then do as told."""
+    """Job that writes, enqueues and completes, and then raises if it should."""
 
     BACKOFF = tenacity.wait_fixed(0.01)
     then: str = ""
@@ -67,7 +67,7 @@ class Pay(jobrt.Job):
 
 
 class Count(jobrt.Job):
-    """Return how many payments there are."""
+    """Job that returns the number of payments."""
 
     async def run(self, ctx: jobrt.Context) -> Any:
         async with ctx.transaction() as conn:
@@ -87,7 +87,7 @@ async def opened(url: str) -> AsyncIterator[tuple[jobrt.App, Any, list[int]]]:
 
 @pytest.mark.parametrize("then", ["", "raise inside", "raise after"])
 async def test_writes_children_and_completion_commit_together(database_url: str, then: str) -> None:
-    """Once, whether `run` raises inside (all is rolled back, and done by the next attempt) or after the block."""
+    """They commit once. If `run` raises inside the block, all is rolled back and the next attempt repeats it."""
     async with opened(database_url) as (_, jobs, counts):
         handle = await jobs.enqueue(Pay(then))
         record = await handle.wait()
@@ -101,7 +101,7 @@ async def test_writes_children_and_completion_commit_together(database_url: str,
 
 
 async def test_a_stale_lease_rolls_all_of_it_back(database_url: str) -> None:
-    """The job was deleted while its block was open, or before: `LeaseLost`, and nothing was written."""
+    """If the job was deleted before or during the block, `LeaseLost` is raised, and nothing is written."""
     raised: list[str] = []
 
     class Late(jobrt.Job):
@@ -133,7 +133,7 @@ async def test_a_stale_lease_rolls_all_of_it_back(database_url: str) -> None:
 async def test_text_that_a_database_cannot_hold_holds_nothing_up(
     database_url: str, text: str, place: str
 ) -> None:
-    """An outcome that can never be written must not keep the others from being written, nor its own job claimed."""
+    """An outcome that cannot be written does not keep others from being written, nor its job claimed."""
 
     class Odd(jobrt.Job):
         MAX_ATTEMPTS = 1
@@ -162,7 +162,7 @@ async def test_text_that_a_database_cannot_hold_holds_nothing_up(
 async def test_after_children_that_are_final_already_the_parent_goes_on_at_once(
     autojump_clock: MockClock,
 ) -> None:
-    """There is nothing to wait for."""
+    """There is no child to wait for."""
 
     class Parent(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> Any:

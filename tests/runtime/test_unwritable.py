@@ -1,4 +1,4 @@
-"""An outcome that the storage does not take holds up no other, and its job does not stay claimed."""
+"""An outcome that the storage refuses delays no other, and its job does not stay claimed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Work(jobrt.Job):
-    """Return what is asked."""
+    """Job that returns the value asked for."""
 
     MAX_ATTEMPTS = 2
 
@@ -36,7 +36,7 @@ class Work(jobrt.Job):
 
 @attrs.define(eq=False)
 class Picky:
-    """Attempts of a storage that takes no batch with an outcome that `refuses` says it does not take."""
+    """Attempt store that refuses each batch with an outcome for which `refuses` returns true."""
 
     real: Any
     refuses: Any
@@ -50,7 +50,7 @@ class Picky:
         return await self.real.exchange(outcomes, demand)
 
     async def finish(self, outcomes: Any) -> Any:
-        await trio.lowlevel.checkpoint()  # as a database answers: others run meanwhile
+        await trio.lowlevel.checkpoint()  # like a real database: other tasks run meanwhile
         self._look(outcomes)
         return await self.real.finish(outcomes)
 
@@ -69,7 +69,7 @@ def _poisonous(outcome: Any) -> bool:
 
 
 async def test_it_ends_as_a_failed_attempt_that_says_so(autojump_clock: MockClock) -> None:
-    """The others of its batch are written as they are; no actor is restarted; the worker stops in time."""
+    """The other outcomes of its batch are written unchanged, no actor is restarted, and the worker stops in time."""
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
         here.app._storage = _picky(here.app._storage, _poisonous)
         handles = await here.client.enqueue_many([Work("poison"), *[Work() for _ in range(10)]])
@@ -88,7 +88,7 @@ async def test_it_ends_as_a_failed_attempt_that_says_so(autojump_clock: MockCloc
 
 
 async def test_a_job_that_cancelled_itself_stays_cancelled(autojump_clock: MockClock) -> None:
-    """Only the words are lost."""
+    """Only its text is lost."""
     async with scene(lambda _: None, [Work]) as here, trio.open_nursery() as nursery:
         here.app._storage = _picky(here.app._storage, _poisonous)
         handle = await here.client.enqueue(Work("cancel"))
@@ -102,13 +102,16 @@ async def test_a_job_that_cancelled_itself_stays_cancelled(autojump_clock: MockC
 
 @pytest.mark.parametrize("others", [True, False])
 async def test_what_cannot_be_written_at_all_is_let_go(others: bool, autojump_clock: MockClock) -> None:
-    """With others that are written after it, it is told and claimed again; the worker stops in time in any case."""
+    """If later outcomes are written, it is reported, and its job is claimed again.
+
+    In any case the worker stops in time.
+    """
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
         bad = await here.client.enqueue(Work("poison"))
         here.app._storage = _picky(here.app._storage, lambda outcome: outcome.id == bad.id)
         worker = await nursery.start(here.app.run_worker)
         await trio.sleep(5)
-        assert [one for one in here.events if isinstance(one, OutcomeLost)] == [], "the storage may be ill"
+        assert [one for one in here.events if isinstance(one, OutcomeLost)] == [], "storage may be the cause"
         good = [await here.client.enqueue(Work()) for _ in range(3 * others)]
         await trio.sleep(15)
         for one in good:
@@ -127,7 +130,7 @@ async def test_what_cannot_be_written_at_all_is_let_go(others: bool, autojump_cl
 
 
 async def test_a_storage_that_takes_nothing_loses_nothing(autojump_clock: MockClock) -> None:
-    """A right that was revoked for a minute: what was returned meanwhile is written, and each job ran once."""
+    """A permission is revoked for a minute. Outcomes of that minute are written later, and each job ran once."""
     ill = True
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
         here.app._storage = _picky(here.app._storage, lambda _: ill)
@@ -142,7 +145,7 @@ async def test_a_storage_that_takes_nothing_loses_nothing(autojump_clock: MockCl
 
 
 async def test_several_write_one_by_one_at_once(autojump_clock: MockClock) -> None:
-    """The worker, and whoever waits for it: each is told what the storage says, whoever took the last outcome."""
+    """The worker and each waiting caller get the storage's error, whichever of them took the last outcome."""
     ill, said = True, []
 
     async def wait_idle(worker: Worker) -> None:

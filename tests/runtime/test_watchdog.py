@@ -1,4 +1,4 @@
-"""What should not happen is noticed and named: blocked loops, deaf jobs, slow ones, fetchers that stall."""
+"""The watchdog reports blocked event loops, jobs that ignore their cancellation, slow jobs, and stalled fetchers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobrt.events import JobStuck, QueueStalled
 
 
 class Quick(jobrt.Job):
-    """Sleep."""
+    """Job that sleeps."""
 
     seconds: float = 1.0
 
@@ -28,7 +28,7 @@ class Quick(jobrt.Job):
 
 
 class Deaf(jobrt.Job):
-    """Ignore the time limit for a while, in a child of its own."""
+    """Job whose child task ignores the time limit for a while."""
 
     TIMEOUT = 2
     MAX_ATTEMPTS = 1
@@ -38,7 +38,7 @@ class Deaf(jobrt.Job):
             nursery.start_soon(self.a_child_that_does_not_listen)
 
     async def a_child_that_does_not_listen(self) -> None:
-        """Shield against everybody."""
+        """Shield from cancellation."""
         with trio.CancelScope(shield=True):
             await trio.sleep(30)
 
@@ -46,7 +46,7 @@ class Deaf(jobrt.Job):
 async def test_a_job_that_does_not_end_when_it_is_cancelled_is_named_with_its_stack(
     autojump_clock: MockClock,
 ) -> None:
-    """Once, five seconds after; the stack shows the child that holds it, the worker's row where that stands."""
+    """It is reported once, after five seconds. The stack shows the child task, and the worker's row the source line."""
     async with scene(lambda _: None, [Deaf]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         handle = await here.client.enqueue(Deaf())
@@ -65,7 +65,10 @@ async def test_a_job_that_does_not_end_when_it_is_cancelled_is_named_with_its_st
 
 
 async def test_a_job_far_past_its_usual_time_is_named(autojump_clock: MockClock) -> None:
-    """Ten times the mean of what came before, and at least a minute; one that is a little late is not."""
+    """That is ten times the mean of earlier runs, and at least a minute.
+
+    A job that is a little late is not reported.
+    """
     async with scene(lambda _: None, [Quick]) as here, trio.open_nursery() as nursery:
         worker = await nursery.start(here.app.run_worker)
         for one in await here.client.enqueue_many([Quick(8) for _ in range(12)]):
@@ -74,17 +77,17 @@ async def test_a_job_far_past_its_usual_time_is_named(autojump_clock: MockClock)
         await late.wait()
         assert [one for one in here.events if isinstance(one, JobStuck)] == []
         await far.wait()
-        told = worker.info().notices
+        notices = worker.info().notices
         await trio.sleep(601)
         assert worker.info().notices == ()
         await worker.stop()
     (stuck,) = [one for one in here.events if isinstance(one, JobStuck)]
     assert (stuck.id, stuck.why) == (far.id, "slow")
-    assert [(notice.what, notice.job) for notice in told] == [("slow", far.id)]
+    assert [(notice.what, notice.job) for notice in notices] == [("slow", far.id)]
 
 
 async def test_a_claim_that_hangs_is_noticed_and_its_fetcher_restarted(autojump_clock: MockClock) -> None:
-    """Due jobs, free slots and no look for several polls: it repairs itself, and the job runs."""
+    """Jobs are due, slots are free, and no claim ends for several polls. After the restart the job runs."""
     trouble = Trouble(frozenset({"exchange"}), Fault.SLOW, 1e6)
     queues = {"default": jobrt.Queue(concurrency=5, poll_interval=1.0)}
     async with scene(trouble, [Quick], queues=queues) as here, trio.open_nursery() as nursery:
@@ -104,7 +107,7 @@ async def test_a_claim_that_hangs_is_noticed_and_its_fetcher_restarted(autojump_
 
 
 async def test_a_queue_that_waits_for_a_limit_is_not_taken_for_stalled(autojump_clock: MockClock) -> None:
-    """Free slots that no name may use are nothing to repair."""
+    """Free slots that no job name may use are not a stall."""
 
     class Alone(Quick):
         MAX_CONCURRENCY = 1
@@ -123,7 +126,7 @@ async def test_a_queue_that_waits_for_a_limit_is_not_taken_for_stalled(autojump_
 async def test_a_job_that_blocks_the_event_loop_is_named_while_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The thread that watches logs job and stack at once; the event follows when the loop turns again."""
+    """The watching thread logs job and stack immediately. The event follows when the loop runs again."""
     monkeypatch.setattr(watchdog, "_BLOCKED_AFTER", 1.0)
     said = threading.Event()
 
@@ -147,16 +150,16 @@ async def test_a_job_that_blocks_the_event_loop_is_named_while_it_does(
                 worker = await nursery.start(here.app.run_worker)
                 handle = await here.client.enqueue(Blocking())
                 assert await handle.result() is True
-                while not (told := [notice for notice in worker.info().notices if notice.job]):
+                while not (found := [notice for notice in worker.info().notices if notice.job]):
                     await trio.sleep(0.01)
                 await worker.stop()
     finally:
         logging.getLogger("jobrt").removeHandler(handler)
-    # A busy machine may hold up the loop as well; that is told of no job.
+    # A busy machine may also block the loop; that report names no job.
     stuck, *_ = [one for one in here.events if isinstance(one, JobStuck) and one.id]
     assert (stuck.id, stuck.name, stuck.why) == (handle.id, "Blocking", "blocking")
     assert "hold_everything_up" in stuck.stack
     assert stuck.seconds >= 1.0
-    notice, *_ = told
+    notice, *_ = found
     assert (notice.what, notice.job) == ("blocking", handle.id)
     assert "in hold_everything_up" in notice.at

@@ -1,4 +1,4 @@
-"""What a worker does with jobs, from enqueue to the record: in memory, under virtual time."""
+"""Jobs in a worker, from enqueueing to the record: in memory, under virtual time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def working(app: jobrt.App) -> AsyncIterator[jobrt.Worker]:
-    """Run a worker for the length of a block."""
+    """Run a worker during a block."""
     async with trio.open_nursery() as nursery:
         worker = await nursery.start(app.run_worker)
         yield worker
@@ -32,7 +32,7 @@ async def working(app: jobrt.App) -> AsyncIterator[jobrt.Worker]:
 
 
 class Echo(jobrt.Job):
-    """Return what it was given."""
+    """Job that returns its argument."""
 
     value: Any
 
@@ -41,7 +41,7 @@ class Echo(jobrt.Job):
 
 
 class Fail(jobrt.Job):
-    """Fail as often as told, then succeed."""
+    """Job that fails the given number of times, and then succeeds."""
 
     times: int = 10**9
 
@@ -52,7 +52,7 @@ class Fail(jobrt.Job):
 
 
 class Sleep(jobrt.Job):
-    """Sleep so many seconds."""
+    """Job that sleeps for some seconds."""
 
     seconds: float = 3600.0
 
@@ -62,7 +62,7 @@ class Sleep(jobrt.Job):
 
 
 async def test_a_job_runs_and_its_result_is_kept(autojump_clock: MockClock) -> None:
-    """The path of every job: enqueue, claim, run, complete, read."""
+    """Every job is enqueued, claimed, run, completed and can be read."""
     async with open_app(jobs=[Echo]) as (app, jobs):
         handle = await jobs.enqueue(Echo({"a": [1, 2.5, None]}), tags=["t"], context="why not")
         assert await drain(app) == Counter(completed=1)
@@ -79,7 +79,7 @@ async def test_a_job_runs_and_its_result_is_kept(autojump_clock: MockClock) -> N
 
 
 async def test_a_failed_attempt_is_retried_after_its_backoff(autojump_clock: MockClock) -> None:
-    """Each failure is recorded; the next attempt starts when the backoff is over and not before."""
+    """Each failure is recorded. The next attempt starts when the backoff is over, and not before."""
     started: list[float] = []
 
     class Flaky(jobrt.Job):
@@ -105,7 +105,7 @@ async def test_a_failed_attempt_is_retried_after_its_backoff(autojump_clock: Moc
 async def test_a_job_without_attempts_left_is_discarded_and_keeps_every_error(
     autojump_clock: MockClock,
 ) -> None:
-    """The dead letter has payload and all errors, and `result` raises with the last one."""
+    """The record has the payload and all errors. `result` raises with the last one."""
     async with open_app(jobs=[Fail]) as (app, jobs), working(app):
         handle = await jobs.enqueue(Fail(), max_attempts=3)
         with pytest.raises(jobrt.JobFailed, match="attempt 3") as raised:
@@ -115,7 +115,7 @@ async def test_a_job_without_attempts_left_is_discarded_and_keeps_every_error(
 
 
 async def test_max_attempts_none_retries_for_ever(autojump_clock: MockClock) -> None:
-    """A job without a limit is still trying after more failures than the default allows."""
+    """A job without a limit is still retried after more failures than the default allows."""
     async with open_app(jobs=[Fail]) as (app, jobs), working(app):
         handle = await jobs.enqueue(Fail(7), max_attempts=None)
         assert await handle.result() == "at last"
@@ -124,7 +124,7 @@ async def test_max_attempts_none_retries_for_ever(autojump_clock: MockClock) -> 
 async def test_a_job_that_outlives_its_timeout_is_cancelled_and_the_attempt_timed_out(
     autojump_clock: MockClock,
 ) -> None:
-    """The scope is cancelled at the deadline: the first copy never runs on beside a second."""
+    """The scope is cancelled at the deadline, so two attempts never run at a time."""
     alive = 0
 
     class Slow(jobrt.Job):
@@ -147,14 +147,14 @@ async def test_a_job_that_outlives_its_timeout_is_cancelled_and_the_attempt_time
 
 
 async def test_the_timeout_of_one_enqueue_wins_over_the_class(autojump_clock: MockClock) -> None:
-    """`timeout=` at enqueue."""
+    """`timeout=` of `enqueue` replaces the TIMEOUT of the class."""
     async with open_app(jobs=[Sleep]) as (app, jobs), working(app):
         record = await (await jobs.enqueue(Sleep(), timeout=timedelta(seconds=2), max_attempts=1)).wait()
     assert record.attempts[0].end is End.TIMED_OUT
 
 
 async def test_retry_says_no_and_the_job_is_discarded_at_once(autojump_clock: MockClock) -> None:
-    """Any tenacity predicate over the exception."""
+    """RETRY may be any tenacity predicate of the exception."""
 
     class Picky(jobrt.Job):
         RETRY = tenacity.retry_if_not_exception_type(LookupError)
@@ -174,7 +174,7 @@ async def test_retry_says_no_and_the_job_is_discarded_at_once(autojump_clock: Mo
     [(jobrt.Cancel("no need"), State.CANCELLED), (jobrt.Discard("hopeless"), State.DISCARDED)],
 )
 async def test_a_job_may_end_itself(autojump_clock: MockClock, returned: Any, state: State) -> None:
-    """`Cancel` and `Discard` are values that `run` returns, with a reason that is kept."""
+    """`run` may return `Cancel` and `Discard`, with a reason that is stored."""
 
     class Decide(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> Any:
@@ -189,7 +189,7 @@ async def test_a_job_may_end_itself(autojump_clock: MockClock, returned: Any, st
 
 
 async def test_a_snoozed_job_runs_again_later_and_uses_up_no_attempt(autojump_clock: MockClock) -> None:
-    """`Snooze` gives the attempt back; a job with one attempt can snooze for ever."""
+    """A job with a single attempt can snooze any number of times."""
     runs: list[float] = []
 
     class Poll(jobrt.Job):
@@ -209,7 +209,7 @@ async def test_a_snoozed_job_runs_again_later_and_uses_up_no_attempt(autojump_cl
 
 
 async def test_a_scheduled_job_runs_when_it_is_due_not_before(autojump_clock: MockClock) -> None:
-    """The scheduler wakes exactly then, although the poll interval is an hour."""
+    """The scheduler wakes the queue exactly then, although the poll interval is an hour."""
     begun: list[float] = []
 
     class Note(jobrt.Job):
@@ -228,7 +228,7 @@ async def test_a_scheduled_job_runs_when_it_is_due_not_before(autojump_clock: Mo
 async def test_a_retry_and_a_snooze_are_due_when_they_say_however_seldom_the_queue_is_polled(
     autojump_clock: MockClock,
 ) -> None:
-    """Whoever writes such an end tells the scheduler; the queue's hourly look is not waited for."""
+    """The writer of such an outcome sends the due time to the scheduler, so the hourly poll is not needed."""
     begun: list[float] = []
 
     class Again(jobrt.Job):
@@ -247,7 +247,7 @@ async def test_a_retry_and_a_snooze_are_due_when_they_say_however_seldom_the_que
 
 
 async def test_queue_concurrency_and_max_concurrency_are_never_exceeded(autojump_clock: MockClock) -> None:
-    """Two limits at once: of the queue in this worker, and of one job name."""
+    """Both limits hold at the same time: that of the queue in this worker, and that of a job name."""
     running: Counter[str] = Counter()
     most: Counter[str] = Counter()
 
@@ -277,7 +277,7 @@ async def test_queue_concurrency_and_max_concurrency_are_never_exceeded(autojump
 
 
 async def test_max_concurrency_holds_over_the_queues_of_a_worker(autojump_clock: MockClock) -> None:
-    """Two fetchers that claim at the same moment do not each take what is free."""
+    """Two fetchers that claim at the same moment do not both take the free slots."""
     running = most = 0
 
     class Few(jobrt.Job):
@@ -302,7 +302,7 @@ async def test_max_concurrency_holds_over_the_queues_of_a_worker(autojump_clock:
 async def test_a_slot_of_a_capped_name_is_free_for_every_queue_at_once(
     alone: bool, autojump_clock: MockClock
 ) -> None:
-    """No queue waits for its next look, an hour later, because another one had the slot."""
+    """If another queue had the slot, a queue does not wait for its next poll, an hour later."""
 
     class Few(jobrt.Job):
         MAX_CONCURRENCY = 1
@@ -325,7 +325,7 @@ async def test_a_slot_of_a_capped_name_is_free_for_every_queue_at_once(
 
 
 async def test_a_capped_name_does_not_hold_up_the_others(autojump_clock: MockClock) -> None:
-    """A hundred waiting jobs of a busy name at the head of the queue leave the other names' slots usable."""
+    """A hundred waiting jobs of a name at its limit do not keep jobs of other names from running."""
     ended: list[str] = []
 
     class Capped(jobrt.Job):
@@ -348,7 +348,7 @@ async def test_a_capped_name_does_not_hold_up_the_others(autojump_clock: MockClo
 
 
 async def test_cancelling_a_running_job_ends_its_scope_and_its_children(autojump_clock: MockClock) -> None:
-    """The children that `run` started in a nursery end with it, and the reason is recorded."""
+    """The child tasks that `run` started in a nursery are also cancelled, and the reason is recorded."""
     ended = []
     begun = trio.Event()
 
@@ -378,7 +378,7 @@ async def test_cancelling_a_running_job_ends_its_scope_and_its_children(autojump
 
 
 async def test_cancelling_a_waiting_job_means_that_it_never_runs(autojump_clock: MockClock) -> None:
-    """And a final one says that there is nothing to cancel."""
+    """For a final job, an error says that it cannot be cancelled."""
     async with open_app(jobs=[Echo]) as (app, jobs):
         handle = await jobs.enqueue(Echo(1))
         await jobs.cancel(handle.id, "no")
@@ -390,7 +390,7 @@ async def test_cancelling_a_waiting_job_means_that_it_never_runs(autojump_clock:
 
 
 async def test_rerun_gives_a_finished_job_one_more_attempt(autojump_clock: MockClock) -> None:
-    """A dead letter runs again; a running job is refused."""
+    """A discarded job runs again. For a running job, the rerun is refused."""
     async with open_app(jobs=[Fail]) as (app, jobs):
         handle = await jobs.enqueue(Fail(1), max_attempts=1)
         assert await drain(app) == Counter(discarded=1)
@@ -405,7 +405,7 @@ async def test_rerun_gives_a_finished_job_one_more_attempt(autojump_clock: MockC
 async def test_a_graceful_stop_lets_running_jobs_finish_and_claims_nothing_new(
     autojump_clock: MockClock,
 ) -> None:
-    """They see `shutting_down`, have the grace, and their outcomes are written before the worker is gone."""
+    """They see `shutting_down` and have the grace. Their outcomes are written before the worker ends."""
     saw: list[bool] = []
     begun = trio.Event()
 
@@ -432,7 +432,7 @@ async def test_a_graceful_stop_lets_running_jobs_finish_and_claims_nothing_new(
 async def test_what_outlasts_the_grace_is_interrupted_and_uses_up_no_attempt(
     autojump_clock: MockClock,
 ) -> None:
-    """Cut jobs are available at once, and their record says why."""
+    """Interrupted jobs become available immediately, and their record has the reason."""
     begun = trio.Event()
 
     class Endless(jobrt.Job):
@@ -456,7 +456,7 @@ async def test_what_outlasts_the_grace_is_interrupted_and_uses_up_no_attempt(
 async def test_cancelling_the_scope_around_the_worker_is_a_stop_without_grace(
     autojump_clock: MockClock,
 ) -> None:
-    """The bounded clean-up still happens: outcomes are written, the worker signs off."""
+    """The bounded clean-up still happens: outcomes are written, and the worker signs off."""
     begun = trio.Event()
 
     class Endless(jobrt.Job):
@@ -476,7 +476,7 @@ async def test_cancelling_the_scope_around_the_worker_is_a_stop_without_grace(
 
 
 async def test_context_variables_of_one_attempt_never_reach_the_next(autojump_clock: MockClock) -> None:
-    """The same executor task runs both."""
+    """Both attempts run in the same executor task."""
     seen: list[str] = []
     color: ContextVar[str] = ContextVar("color", default="none")
 
@@ -494,7 +494,7 @@ async def test_context_variables_of_one_attempt_never_reach_the_next(autojump_cl
 
 
 async def test_an_undecodable_payload_is_a_typed_failure_with_the_path(autojump_clock: MockClock) -> None:
-    """It is retried as the job's class says, then discarded: never stuck."""
+    """The job is retried as its class says, and then discarded."""
 
     class Narrow(jobrt.Job):
         NAME = "Shape"
@@ -518,7 +518,7 @@ async def test_an_undecodable_payload_is_a_typed_failure_with_the_path(autojump_
 
 
 async def test_unknown_names_are_left_alone(autojump_clock: MockClock) -> None:
-    """Another program's job stays available, and does not make the worker spin."""
+    """The job of another program stays available, and causes no busy loop in the worker."""
     async with open_app(jobs=[Echo]) as (app, jobs):
         async with app.open_storage() as storage:
             from jobrt._core.job import NewJob
@@ -530,7 +530,7 @@ async def test_unknown_names_are_left_alone(autojump_clock: MockClock) -> None:
 
 
 async def test_a_result_too_large_fails_the_attempt_and_says_so(autojump_clock: MockClock) -> None:
-    """At most 256 KiB."""
+    """A result may have at most 256 KiB."""
 
     class Large(jobrt.Job):
         MAX_ATTEMPTS = 1
@@ -546,7 +546,7 @@ async def test_a_result_too_large_fails_the_attempt_and_says_so(autojump_clock: 
 
 
 async def test_a_checkpoint_and_steps_survive_attempts(autojump_clock: MockClock) -> None:
-    """The next attempt finds what the last one saved, and a step's work is done once."""
+    """The next attempt finds what the last one saved, and a step is run once."""
     work: list[str] = []
 
     class Long(jobrt.Job):
@@ -571,7 +571,7 @@ async def test_a_checkpoint_and_steps_survive_attempts(autojump_clock: MockClock
 
 
 async def test_progress_is_seen_while_the_job_runs_and_after(autojump_clock: MockClock) -> None:
-    """Throttled, the newest value wins, and the last one is there at the end."""
+    """Writes are limited in rate, the newest value is written, and the last one is kept at the end."""
     halfway, go_on = trio.Event(), trio.Event()
 
     class Count(jobrt.Job):
@@ -592,7 +592,7 @@ async def test_progress_is_seen_while_the_job_runs_and_after(autojump_clock: Moc
 
 
 async def test_a_parent_waits_for_its_children_without_holding_a_slot(autojump_clock: MockClock) -> None:
-    """`After` frees the only slot for the children, and the parent runs again when the last has ended."""
+    """`After` frees the only slot for the children. The parent runs again when the last child has ended."""
 
     class Child(jobrt.Job):
         number: int
@@ -616,7 +616,7 @@ async def test_a_parent_waits_for_its_children_without_holding_a_slot(autojump_c
 
 
 async def test_pausing_a_queue_holds_its_jobs_and_no_other_queue(autojump_clock: MockClock) -> None:
-    """Resumed, they run."""
+    """After it is resumed, its jobs run."""
     async with open_app(jobs=[Echo], queues={"mail": 2}) as (app, jobs), working(app):
         await jobs.pause("mail")
         held = await jobs.enqueue(Echo(1), queue="mail")
@@ -629,7 +629,7 @@ async def test_pausing_a_queue_holds_its_jobs_and_no_other_queue(autojump_clock:
 
 
 async def test_cancelling_works_while_every_slot_is_busy(autojump_clock: MockClock) -> None:
-    """Control does not go through the fetcher."""
+    """Cancel requests do not go through the fetcher."""
     async with open_app(jobs=[Sleep], queues={"default": 1}) as (app, jobs), working(app):
         busy = await jobs.enqueue(Sleep())
         waiting = await jobs.enqueue(Sleep())

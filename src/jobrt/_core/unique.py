@@ -34,7 +34,7 @@ def _states(value: str | Iterable[str]) -> frozenset[State]:
         raise InvalidJob(f"Unique.states: {error}; the states are {', '.join(sorted(ALL))}") from None
     if not states:
         raise InvalidJob(
-            "Unique.states is empty, so no job would ever be a duplicate: use at least one state"
+            "Unique.states is empty, so no job would ever be a duplicate: name at least one state"
         )
     return states
 
