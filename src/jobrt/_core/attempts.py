@@ -94,8 +94,8 @@ def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
         case End.INTERRUPTED | End.LEASE_LOST:
             event, spent = Transition.GIVE_BACK, False
         case _:
-            again = retry and not used_up(job.attempt, job.max_attempts)
-            event, spent = (Transition.RETRY if again else Transition.DISCARD), True
+            retries = retry and not used_up(job.attempt, job.max_attempts)
+            event, spent = (Transition.RETRY if retries else Transition.DISCARD), True
     return Outcome(
         job.id,
         job.lease,
@@ -125,8 +125,8 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
     reason = _clip(ascii(str(error))[1:-1], _MESSAGE_LIMIT)
     event, end, spent = outcome.event, outcome.end, outcome.spent
     if event not in {Transition.CANCEL, Transition.DISCARD, Transition.GIVE_BACK}:
-        again = not used_up(job.attempt, job.max_attempts)
-        event, end, spent = (Transition.RETRY if again else Transition.DISCARD), End.FAILED, True
+        retries = not used_up(job.attempt, job.max_attempts)
+        event, end, spent = (Transition.RETRY if retries else Transition.DISCARD), End.FAILED, True
     return Outcome(
         job.id,
         job.lease,

@@ -14,8 +14,8 @@ import attrs
 def _delay(value: timedelta | float) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    given: object = value
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+    number: object = value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
         raise TypeError(f"Snooze.delay is {value!r}: use seconds or a timedelta")
     return timedelta(seconds=value)
 

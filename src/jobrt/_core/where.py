@@ -184,12 +184,12 @@ def metadata(field_or_value: Any, value: Any = _UNSET) -> Where:
 
 
 def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where:
-    whole = second is _UNSET
-    if whole and not isinstance(first, Mapping):
+    is_document = second is _UNSET
+    if is_document and not isinstance(first, Mapping):
         raise InvalidFilter(f"where.{column}({first!r}): use a dict, or a field and a value")
-    if not whole and (not isinstance(first, str) or not all(first.split("."))):
+    if not is_document and (not isinstance(first, str) or not all(first.split("."))):
         raise InvalidFilter(f"where.{column}({first!r}, …): use a field name, or names joined by dots")
-    filter = JsonEquals(column, first if isinstance(first, str) else None, first if whole else second)
+    filter = JsonEquals(column, first if isinstance(first, str) else None, first if is_document else second)
     try:
         json.dumps(filter.value, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ _SECONDS = 600.0
 """Seconds for which a notice is shown."""
 _LIMIT = 20
 _FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
-_NOT_ITS_OWN = tuple(str(Path(file).parent) for file in (trio.__file__, __file__, os.__file__))
+_NOT_JOB_CODE = tuple(str(Path(file).parent) for file in (trio.__file__, __file__, os.__file__))
 """Directories that do not contain a job's own code: Trio, this package, Python's library."""
 
 
@@ -62,13 +62,13 @@ class Notices:
 def place(stack: str) -> str:
     """Return the innermost line of the job's own code in a stack: ``shop.py:12 in run``."""
     frames = _FRAME.findall(stack)
-    own = [frame for frame in frames if _is_own(frame[0])] or frames
+    own = [frame for frame in frames if _is_job_code(frame[0])] or frames
     if not own:
         return ""
     file, line, function = own[-1]
     return f"{Path(file).name}:{line} in {function}"
 
 
-def _is_own(file: str) -> bool:
-    installed = "site-packages" in file and not file.startswith(_NOT_ITS_OWN[:2])
-    return installed or not file.startswith(_NOT_ITS_OWN)
+def _is_job_code(file: str) -> bool:
+    installed = "site-packages" in file and not file.startswith(_NOT_JOB_CODE[:2])
+    return installed or not file.startswith(_NOT_JOB_CODE)

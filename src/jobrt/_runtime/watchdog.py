@@ -205,15 +205,15 @@ class _LoopWatch:
     def watch(self) -> None:
         """Probe the loop once a second until `over` is set."""
         while not self.over.wait(_INTERVAL):
-            turned = threading.Event()
+            responded = threading.Event()
             try:
-                self.token.run_sync_soon(turned.set)
+                self.token.run_sync_soon(responded.set)
             except trio.RunFinishedError:
                 return
-            if not turned.wait(_BLOCKED_AFTER):
-                self._report(turned)
+            if not responded.wait(_BLOCKED_AFTER):
+                self._report(responded)
 
-    def _report(self, turned: threading.Event) -> None:
+    def _report(self, responded: threading.Event) -> None:
         """Log immediately, which the blocked loop cannot do, and emit an event when the loop runs again."""
         began = time.monotonic() - _BLOCKED_AFTER
         frame = sys._current_frames().get(self.loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented for exactly this
@@ -222,7 +222,7 @@ class _LoopWatch:
         name, job_id = ("(no job)", 0) if owner is None else (owner.job.name, owner.job.id)
         what = _BLOCKED_BY_NO_JOB if owner is None else f"job {name} {job_id} blocks the event loop"
         logging.getLogger("jobrt").warning("%s for more than %g s:\n%s", what, _BLOCKED_AFTER, stack)
-        turned.wait()
+        responded.wait()
         event = JobStuck(job_id, name, "blocking", time.monotonic() - began, stack)
         with suppress(trio.RunFinishedError):
             self.token.run_sync_soon(self.emit, event)

@@ -44,7 +44,7 @@ _SIGN_OFF = 2.0
 """Seconds for writing the last outcomes and signing off."""
 _RESERVE = 0.9
 """Share of the caller's time that `abandon` uses: it must return the stuck attempts before that time is over."""
-_ACTOR_IS_DOWN = 1.0
+_RESTART_AFTER = 1.0
 """Seconds after which an actor that is down after a crash is restarted, so that it can end in order."""
 
 
@@ -256,19 +256,19 @@ class Worker:
     async def _end_queues(self) -> None:
         """Wait until the executors have returned every job, and cancel those that take longer than the grace."""
         with self._grace:
-            await self._queues_ended()
+            await self._wait_until_queues_ended()
         await self._order(StopAll(Stop.SHUTDOWN, "the worker stopped"))
         with trio.move_on_after(_CLEANUP):
-            await self._queues_ended()
+            await self._wait_until_queues_ended()
         for queue in self.queues.values():  # a storage that does not answer must not delay the stop
             await queue.fetcher_orders.send(CancelClaims("the worker stopped"))
-        await self._queues_ended()  # no limit: Trio cannot end an attempt that ignores its cancellation
+        await self._wait_until_queues_ended()  # no limit: Trio cannot kill an attempt
 
-    async def _queues_ended(self) -> None:
+    async def _wait_until_queues_ended(self) -> None:
         """Wait until the queues' actors have ended; restart those that are down, so that they end in order."""
         for name, queue in self.queues.items():
             while not queue.fetcher.ended.is_set():
-                with trio.move_on_after(_ACTOR_IS_DOWN) as waiting:
+                with trio.move_on_after(_RESTART_AFTER) as waiting:
                     await queue.fetcher.ended.wait()
                 if waiting.cancelled_caught and not self._tree_ended.is_set():
                     self._actors.restart_queue(name)
