@@ -1,8 +1,8 @@
-"""What a storage does, role by role; ``tests/conformance`` holds every engine to these words.
+"""Interface of a storage, role by role; ``tests/conformance`` checks every engine against it.
 
 All times are judged by the storage's own clock: callers pass delays, or aware datetimes to be compared with
-that clock. Every method is a checkpoint and is all-or-nothing: when it raises (cancellation included) either
-nothing happened or, for a lost reply to a commit, asking again is safe. Every method may raise
+that clock. Every method is a checkpoint and is all-or-nothing: if it raises (cancellation included), nothing
+happened. The exception is a commit whose reply was lost: then repeating the call is safe. Every method may raise
 `StorageUnavailable` (transient) or `StorageError`.
 
 A *claim* gives a job to a worker under a *lease*, a number that is never given out twice. Every write about
@@ -28,7 +28,7 @@ from jobrt._storage.sql_files import SchemaStatus
 
 
 class Inserted(NamedTuple):
-    """What became of one `NewJob`: its id, or the id of the equal job that was there already."""
+    """Result for one `NewJob`: its id, or the id of the equal job that already existed."""
 
     id: int
     duplicate: bool = False
@@ -36,9 +36,9 @@ class Inserted(NamedTuple):
 
 @attrs.frozen
 class Exchange:
-    """What `AttemptStore.exchange` did: the outcomes that were refused, and the jobs claimed, in order.
+    """Result of `AttemptStore.exchange`: the outcomes that were refused, and the jobs claimed, in order.
 
-    ``next_due`` is seconds until the queue's first waiting job that is not yet due; ``None`` if there is
+    ``next_due`` is the number of seconds until the queue's first waiting job that is not yet due; ``None`` if there is
     none, or if the claim was full and did not check.
     """
 
@@ -49,7 +49,7 @@ class Exchange:
 
 @attrs.frozen
 class CancelRequest:
-    """An operator's wish to cancel a job that a worker is running."""
+    """An operator's request to cancel a job that a worker is running."""
 
     ref: JobRef
     reason: str
@@ -57,7 +57,7 @@ class CancelRequest:
 
 @attrs.frozen
 class QueueSettings:
-    """What an operator has set for a queue; ``concurrency`` ``None`` leaves it as configured."""
+    """An operator's settings for a queue; ``concurrency`` None means as configured."""
 
     name: str
     paused: bool = False
@@ -66,7 +66,7 @@ class QueueSettings:
 
 @attrs.frozen(kw_only=True)
 class WorkerRow:
-    """A worker as the others see it.
+    """A worker as other processes see it.
 
     ``info`` is from its last heartbeat. ``alive`` is evaluated by the storage's clock when the row is
     read. A worker that is not alive has missed its lease and awaits rescue.
@@ -82,7 +82,7 @@ class WorkerRow:
 
 @attrs.frozen
 class Changes:
-    """News for a worker: whether it is registered, which jobs to cancel, and the settings of queues."""
+    """Updates for a worker: whether it is registered, which jobs to cancel, and the settings of queues."""
 
     known: bool
     cancels: tuple[CancelRequest, ...]
@@ -102,7 +102,7 @@ class Rescued:
 
 @attrs.frozen
 class Wake:
-    """A hint that there may be something to do; hints may be lost, doubled or late.
+    """A hint that there may be something to do; hints may be lost, duplicated or late.
 
     ``"jobs"``: the queue has a new job (``None``: any may have one); ``"control"``: cancel requests or
     queue settings changed; ``"finished"``: an awaited job is final.
@@ -114,7 +114,7 @@ class Wake:
 
 @attrs.frozen(kw_only=True)
 class CronRow:
-    """A cron entry as stored; ``spec`` is JSON-able (what ticks, and the job that a tick enqueues)."""
+    """A cron entry as stored; ``spec`` is JSON-able (the schedule, and the job that a tick enqueues)."""
 
     name: str
     spec: Mapping[str, Any]
@@ -124,14 +124,14 @@ class CronRow:
 
 
 class SchemaStore(Protocol):
-    """The tables: which migrations they have, and the clock that all times are judged by."""
+    """The tables, their migrations, and the clock that judges all times."""
 
     async def status(self) -> SchemaStatus:
         """Return which migrations are applied and pending. Never raises `SchemaError`."""
         ...
 
     async def migrate(self) -> tuple[str, ...]:
-        """Apply what is pending, each migration in a transaction, and return the names.
+        """Apply the pending migrations, each in a transaction, and return their names.
 
         Safe from many processes at once and while workers run.
 
@@ -146,27 +146,27 @@ class SchemaStore(Protocol):
         ...
 
     async def now(self) -> datetime:
-        """Return the time by the storage's clock, aware, UTC."""
+        """Return the time of the storage's clock, as an aware datetime in UTC."""
         ...
 
 
 class JobStore(Protocol):
-    """Jobs as clients and operators use them: enqueued, looked at, changed and deleted."""
+    """Jobs as clients and operators use them: enqueue, read, change and delete."""
 
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
-        """Store jobs, in one transaction, and return what became of each, in input order.
+        """Store jobs, in one transaction, and return the result for each, in input order.
 
-        A job with a `UniqueKey` is not inserted if one with its digest stands in the way; duplicates within
-        the batch count too. Under any number of concurrent callers exactly one row is made: an insert that
+        A job with a `UniqueKey` is not inserted if a job with the same digest counts as its duplicate. Duplicates
+        within the batch count too. Any number of concurrent callers create exactly one row: an insert that
         meets an uncommitted equal one waits for it. A job due now is ``available``, a later one ``scheduled``.
 
-        With `conn`, a connection of the caller's in an open transaction, everything happens inside that:
+        `conn` is a connection of the caller with an open transaction. Then everything happens inside it: if it is
         rolled back, nothing was enqueued and no worker is woken. Workers are woken after the commit, once per queue.
         """
         ...
 
     async def get(self, job_id: int) -> JobRecord | None:
-        """Return a job with everything known of it, or None."""
+        """Return a job with all its details, or None."""
         ...
 
     async def query(
@@ -181,7 +181,7 @@ class JobStore(Protocol):
         """Return the jobs that match.
 
         ``order_by`` is ``id, schedule_at, created_at, finished_at`` or ``priority``, with a ``-`` first for
-        descending; ids break ties the same way, rows without the time come last. ``after`` continues behind
+        descending. Ids break ties in the same direction; rows without the time come last. ``after`` continues after
         the job with that id. ``details=False`` leaves out attempts, results, progress and checkpoints.
         """
         ...
@@ -191,22 +191,23 @@ class JobStore(Protocol):
         ...
 
     async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
-        """Cancel waiting jobs, ask for running ones to be cancelled; return both numbers.
+        """Cancel waiting jobs, request it for running ones, and return both numbers.
 
-        Final jobs, and running ones already asked for, are left alone. ``cancel_reason`` is `reason` at once.
+        Final jobs, and running ones that already have a request, are unchanged. ``cancel_reason`` becomes `reason`
+        immediately.
         """
         ...
 
     async def rerun(self, where: Where, *, limit: int | None = None) -> int:
-        """Make final jobs available now, with one more attempt if theirs are used up; return how many.
+        """Make final jobs available now, with one more attempt if all are used up; return how many.
 
         Result, cancel reason and finish time are cleared; attempts, checkpoint and steps stay. Jobs that are not
-        final are left alone.
+        final are unchanged.
         """
         ...
 
     async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
-        """Change waiting jobs and return how many; running and final ones are left alone.
+        """Change waiting jobs and return how many; running and final ones are unchanged.
 
         Keys: queue, priority, max_attempts, schedule_at (aware datetime), delay (timedelta), args, metadata (JSON
         texts), tags, context, timeout (seconds).
@@ -224,14 +225,14 @@ class JobStore(Protocol):
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
         """Return each job's state (None: no such job).
 
-        Asks for a ``finished`` wake at the end of those that are not final.
+        Also requests a ``finished`` wake for when the others become final.
         """
         ...
 
     async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
-        """Return counts by hour, queue and name since a time, jobs deleted meanwhile included.
+        """Return counts by hour, queue and name since a time, including jobs that have been deleted since.
 
-        What those counted for more than 400 days ago may be added up by the month, in its first hour: nothing is lost.
+        Counts of deleted jobs that are older than 400 days may be summed by month, in its first hour. No count is lost.
         """
         ...
 
@@ -249,25 +250,25 @@ class AttemptStore(Protocol):
         ...
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
-        """Write how attempts ended, in one transaction, and return the refused ones.
+        """Write the outcomes of attempts, in one transaction, and return the refused ones.
 
-        Refused are outcomes whose job is gone or no longer has that lease. An outcome that was written before
-        (its reply was lost) counts as landed and changes nothing. An attempt that did not end clean leaves
-        an attempt record; the newest hundred are kept. Results are stored apart.
+        An outcome is refused if its job is gone or no longer has that lease. An outcome that was written before
+        (its reply was lost) counts as accepted and changes nothing. An attempt that did not end cleanly leaves
+        an attempt record; the newest hundred are kept. Results are stored separately.
 
-        If an operator has asked to cancel the job meanwhile, retry, snooze and give-back become ``cancelled``
-        with the operator's reason; a completion or discard stays what it is, and forgets the reason. A cancel
-        outcome's message is the cancel reason. A job whose outcome names children is ``scheduled`` and falls
-        due when the last of them is final. Whoever awaits a job that is now final is woken, and so are queues
-        whose jobs are due again at once.
+        If an operator has requested to cancel the job meanwhile, retry, snooze and give-back become ``cancelled``
+        with the operator's reason. A completion or discard is unchanged, and the reason is cleared. The message of
+        a cancel outcome is the cancel reason. A job whose outcome names children is ``scheduled``, and becomes
+        due when the last of them is final. Waiters for jobs that are now final are woken, and so are queues
+        whose jobs are due again immediately.
         """
         ...
 
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
-        """Give back the queue's jobs that are leased to this worker but not among the `known`; return how many.
+        """Release the queue's jobs that are leased to this worker but not among the `known`; return how many.
 
         The reply to a claim may be lost although the claim was committed. Its jobs would never run, and no rescue
-        would take them from a live worker. Their attempt is given back and leaves no record.
+        would take them from a live worker. Their attempt does not count and leaves no record.
         """
         ...
 
@@ -280,7 +281,7 @@ class AttemptStore(Protocol):
         ...
 
     async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
-        """Store a finished step; False if the lease is lost. A step stored before stays as it was."""
+        """Store a finished step; False if the lease is lost. A step that is already stored is unchanged."""
         ...
 
     def transaction(self, ref: JobRef, outcome: Outcome) -> AbstractAsyncContextManager[Any]:
@@ -296,22 +297,22 @@ class AttemptStore(Protocol):
 
 
 class WorkerStore(Protocol):
-    """Workers, the rescue of what dead ones leave behind, and who leads."""
+    """Workers, the rescue of jobs whose worker died, and leadership."""
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
-        """Add a worker. It counts as dead after `lease` seconds without a beat."""
+        """Add a worker. It counts as dead after `lease` seconds without a heartbeat."""
         ...
 
     async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
-        """Renew a worker and return the news for it. One that is gone or expired stays so (not ``known``)."""
+        """Renew a worker's lease and return its updates. A removed or expired worker stays so (not ``known``)."""
         ...
 
     async def changes(self, worker: str) -> Changes:
-        """Return the news for a worker without renewing it."""
+        """Return the updates for a worker without renewing its lease."""
         ...
 
     async def unregister(self, worker: str) -> None:
-        """Remove a worker that stops; jobs it still holds can be rescued at once."""
+        """Remove a worker that stops; jobs that it still holds can be rescued immediately."""
         ...
 
     async def all(self) -> tuple[WorkerRow, ...]:
@@ -321,9 +322,9 @@ class WorkerStore(Protocol):
     async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
         """End, as ``crashed``, the attempts of workers that are dead or gone; at most `limit`.
 
-        The attempt counts. The job is ``retryable`` and due at once, its priority and due time kept;
-        ``discarded`` if its attempts are used up; ``cancelled`` if an operator had asked for that. Each job on
-        its own terms: one that cannot be handled does not block the rest. Dead workers are then removed.
+        The attempt counts. The job is ``retryable`` and due immediately, its priority and due time kept;
+        ``discarded`` if its attempts are used up; ``cancelled`` if an operator had requested that. Jobs are
+        independent: one that cannot be handled does not block the rest. Dead workers are then removed.
         """
         ...
 
@@ -335,25 +336,25 @@ class WorkerStore(Protocol):
         ...
 
     async def resign(self, role: str, worker: str) -> None:
-        """Give up a leadership so that another can take it at once."""
+        """Give up a leadership so that another worker can take it immediately."""
         ...
 
 
 class QueueStore(Protocol):
-    """Queues: their settings, and what waits in them."""
+    """Queues: their settings, and the jobs waiting in them."""
 
     async def all(self, *, limit: int | None = None) -> tuple[QueueStatus, ...]:
         """Return every queue that has settings or unfinished jobs, by name.
 
-        With `limit`, so many due jobs of each priority are counted, and as many that wait for their time; and the due
-        ones are named.
+        With `limit`, at most that many due jobs of each priority are counted, and at most that many future ones. The
+        names of the due ones are included.
         """
         ...
 
     async def set(
         self, name: str, *, paused: bool | None = None, concurrency: int | Literal["default"] | None = None
     ) -> None:
-        """Change a queue's settings (None: leave as it is) and wake all workers to learn of it."""
+        """Change a queue's settings (None: no change) and wake all workers to read them."""
         ...
 
 
@@ -361,9 +362,9 @@ class CronStore(Protocol):
     """Cron entries and their ticks."""
 
     async def put(self, row: CronRow) -> CronRow:
-        """Add an entry or change its spec, and return what is stored.
+        """Add an entry or change its spec, and return the stored entry.
 
-        ``paused`` and ``last_tick`` of one that was there stay.
+        ``paused`` and ``last_tick`` of an existing entry are unchanged.
         """
         ...
 
@@ -384,8 +385,8 @@ class CronStore(Protocol):
     async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
         """Enqueue one tick's job and return its id; None if that tick or a later one has been fired.
 
-        A job of None only marks the tick as passed (returns None). One job per tick over the whole cluster, by
-        a constraint.
+        If `job` is None, the tick is only marked as passed, and None is returned. The database guarantees one job per
+        tick in the whole cluster.
         """
         ...
 
@@ -399,10 +400,10 @@ class WakeSource(Protocol):
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Deliver hints until cancelled; started once it listens.
+        """Deliver hints until cancelled; call ``task_status.started()`` once it listens.
 
         Raises:
-            StorageUnavailable: the connection is lost; call again, and act as if every hint had come.
+            StorageUnavailable: the connection is lost; call again, and act as if every hint had been delivered.
 
         """
         ...

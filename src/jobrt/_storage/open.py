@@ -1,4 +1,4 @@
-"""The one place that picks a storage engine: the one that a URL names."""
+"""The only place that chooses a storage engine, by the URL."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -16,19 +16,19 @@ _HOW = "use sqlite:///FILE, sqlite:///:memory: or postgresql://USER@HOST/DATABAS
 
 @attrs.frozen
 class Address:
-    """Where the jobs are: the engine, and the file (``:memory:`` too) or conninfo for it."""
+    """Location of a database: the engine, and its file (or ``:memory:``) or conninfo."""
 
     engine: str
     target: str
 
 
 def parse_url(url: str) -> Address:
-    """Return what a URL names.
+    """Return the engine and location that a URL names.
 
     ``sqlite:///jobs.db`` is a relative path, ``sqlite:////var/jobs.db`` an absolute one.
 
     Raises:
-        StorageError: it names no engine of ours; says which there are.
+        StorageError: the URL does not name a supported engine; the message lists the URLs that work.
 
     """
     scheme, sep, rest = url.partition("://")
@@ -42,7 +42,7 @@ def parse_url(url: str) -> Address:
 
 
 def _masked(url: str) -> str:
-    """Return the URL without what may be a password."""
+    """Return the URL without the part that may hold a password."""
     head, at, tail = url.rpartition("@")
     return f"{head.partition('://')[0]}://…@{tail}" if at else url
 
@@ -55,7 +55,7 @@ def open_storage(
     migrate: bool = True,
     clock: Callable[[], datetime] | None = None,
 ) -> AbstractAsyncContextManager[Storage]:
-    """Return a context manager that opens the storage a URL names, for Trio.
+    """Return a context manager that opens the storage at a URL, for Trio.
 
     Args:
         url: see `parse_url`.
@@ -76,21 +76,21 @@ def open_storage(
 
 
 class BlockingJobs(Protocol):
-    """Jobs for programs without Trio, in one thread at a time; the methods mean what those of `JobStore` do."""
+    """Jobs for programs without Trio, in one thread at a time; the methods correspond to those of `JobStore`."""
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
-        """Store jobs, in a transaction of their own or in the caller's, and return what became of each."""
+        """Store jobs, in a new transaction or in the caller's, and return the result for each."""
         ...
 
     def get(self, job_id: int) -> JobRecord | None:
-        """Return a job with everything known of it, or None."""
+        """Return a job with all its details, or None."""
         ...
 
 
 def open_blocking(
     url: str, *, schema: str = "jobrt", listen: bool = True
 ) -> AbstractContextManager[BlockingJobs]:
-    """Return a context manager that opens the storage a URL names, for programs without Trio; as `open_storage`."""
+    """Return a context manager that opens the storage at a URL, for programs without Trio; see `open_storage`."""
     address = parse_url(url)
     if address.engine == "sqlite":
         from jobrt._storage.sqlite.blocking import open_blocking as open_sqlite  # noqa: PLC0415 - as above

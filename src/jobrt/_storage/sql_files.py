@@ -1,9 +1,9 @@
-"""The packaged ``.sql`` files, and which migrations a database lacks.
+"""Loading of the packaged ``.sql`` files, and the choice of migrations to apply.
 
-A statement stands alone in ``<engine>/sql/<role>/<method>.sql``, or ``<method>_<part>.sql`` if the method has several,
-with a comment that says why it has its shape. ``<engine>/sql/shared/<part>.sql`` stands for ``{part}`` in any of them.
-A migration is in ``<engine>/migrations/<number>_<name>.sql``. This module knows no driver: the engines do what it
-decides.
+Each statement has a file, ``<engine>/sql/<role>/<method>.sql``, or ``<method>_<part>.sql`` if the method has several.
+A comment in it gives the reasons for its form. ``<engine>/sql/shared/<part>.sql`` replaces ``{part}`` in any of them.
+A migration is in ``<engine>/migrations/<number>_<name>.sql``. This module uses no driver: the engines carry out what
+it decides.
 """
 
 import re
@@ -43,14 +43,14 @@ def _read(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _without_comments(text: str) -> str:
-    """Drop the comment lines: they are for people, and would be sent or parsed each time."""
+    """Remove the comment lines, which would otherwise be sent or parsed with every call."""
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
     return "\n".join(lines).strip().removesuffix(";")
 
 
 @attrs.frozen
 class Migration:
-    """One step of the schema; names sort in the order in which the steps are taken."""
+    """One step of the schema; migrations are applied in the order of their names."""
 
     name: str
     sql: str
@@ -58,7 +58,7 @@ class Migration:
 
 @attrs.frozen
 class SchemaStatus:
-    """Migrations that a database has and lacks; ``newer`` if it has some that this jobrt does not know."""
+    """Applied and pending migrations of a database; ``newer`` if it has some that this jobrt does not know."""
 
     applied: tuple[str, ...]
     pending: tuple[str, ...]
@@ -71,7 +71,7 @@ def load_migrations(package: str) -> tuple[Migration, ...]:
 
 
 def status(known: Sequence[Migration], applied: Sequence[str]) -> SchemaStatus:
-    """Return which of the known migrations a database has and lacks, and whether it has others."""
+    """Return which known migrations are applied and pending, and whether the database has others."""
     names = [migration.name for migration in known]
     missing = tuple(name for name in names if name not in applied)
     return SchemaStatus(tuple(applied), missing, newer=not set(applied) <= set(names))
@@ -86,16 +86,16 @@ def pending(known: Sequence[Migration], applied: Sequence[str], *, where: str) -
     """
     found = status(known, applied)
     if found.newer:
-        strange = ", ".join(sorted(set(applied) - {migration.name for migration in known}))
+        unknown = ", ".join(sorted(set(applied) - {migration.name for migration in known}))
         raise SchemaError(
-            f"{where} was made by a newer jobrt: it has migration {strange}, this one ends with"
+            f"{where} was made by a newer jobrt: it has migration {unknown}, this one ends with"
             f" {known[-1].name}; upgrade jobrt, or use another database"
         )
     return tuple(migration for migration in known if migration.name in found.pending)
 
 
 def unmigrated(known: Sequence[Migration], applied: Sequence[str], *, where: str) -> SchemaError | None:
-    """Return the error that says what is wrong with the schema and what to do, or None if it is right."""
+    """Return an error with the cause and the remedy if the schema is not up to date, or None if it is."""
     try:
         missing = pending(known, applied, where=where)
     except SchemaError as error:
