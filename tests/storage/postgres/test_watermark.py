@@ -24,7 +24,7 @@ PAST = timedelta(hours=-1)
 
 
 class Time:
-    """The clock that says when a full claim is due; it goes only when told to."""
+    """A clock for the time of full claims; it moves only when the test moves it."""
 
     now = 1000.0
 
@@ -35,12 +35,12 @@ class Time:
 
 @pytest.fixture
 def time(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Let every full claim count as slow, so that the others begin at the mark, and hold its clock."""
+    """Treat every full claim as slow, so that the others start at the watermark, and stop its clock."""
     monkeypatch.setattr(claims, "_SLOW", -1.0)
     monkeypatch.setattr(claims, "_TOO_SLOW", -1.0)
     monkeypatch.setattr(claims, "_FULL_SHARE", 0)
     clock = Time()
-    storage.jobs._waker.marks.clock = clock
+    storage.jobs._waker.watermarks.clock = clock
     return clock
 
 
@@ -56,7 +56,7 @@ async def old(storage: Storage, admin: psycopg.Connection[Any], number: int, **o
 async def test_a_drain_in_batches_is_in_order_and_whole(
     storage: Storage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
-    """Claim after claim goes on where the last ended."""
+    """Each claim continues where the previous one ended."""
     ids = await old(storage, admin, 25)
     got: list[int] = []
     while batch := await claim(storage, limit=4):
@@ -65,7 +65,7 @@ async def test_a_drain_in_batches_is_in_order_and_whole(
 
 
 async def test_claims_begin_at_the_mark(storage: Storage, admin: psycopg.Connection[Any], time: Time) -> None:
-    """A row behind the mark is not seen before the next full claim: that is how the dead ones are not walked over."""
+    """A row below the watermark is not seen before the next full claim: that is how dead entries are not scanned."""
     ids = await old(storage, admin, 10)
     assert await claim(storage, limit=4) == ids[:4]
     (late,) = await old(storage, admin, 1)
@@ -94,7 +94,7 @@ async def test_a_row_committed_late_is_claimed_within_a_second(
 async def test_a_higher_priority_that_arrives_in_a_drain_is_next(
     storage: Storage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
-    """Whatever the mark says of one priority, those above it are looked at first, known or not."""
+    """Whatever the watermark of one priority, higher priorities are read first, known or not."""
     ids = await old(storage, admin, 10)
     assert await claim(storage, limit=2) == ids[:2]
     (high,) = await add(storage, job(priority=5))
@@ -106,8 +106,8 @@ async def test_a_higher_priority_that_arrives_in_a_drain_is_next(
 
 
 async def test_several_new_priorities_at_once_keep_the_order(storage: Storage) -> None:
-    """Only the first of them is found with the known ones; nothing below is taken before the rest are looked for."""
-    storage.jobs._waker.marks.clock = Time()
+    """Only the first of them is found with the known ones; nothing below it is claimed before the rest are searched."""
+    storage.jobs._waker.watermarks.clock = Time()
     known = await add(storage, *(job() for _ in range(4)))
     assert await claim(storage, limit=1) == known[:1]
     low, high, below = await add(storage, job(priority=5), job(priority=9), job(priority=-5))
@@ -118,7 +118,7 @@ async def test_several_new_priorities_at_once_keep_the_order(storage: Storage) -
 async def test_our_own_hand_backs_are_claimed_at_once(
     storage: Storage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
-    """A job that we give back, or retry without delay, lies behind the mark; we know, and look."""
+    """A job that this client gives back, or retries without delay, is below the watermark; the next claim finds it."""
     ids = await old(storage, admin, 10)
     first: tuple[Claimed, ...] = (await storage.attempts.exchange((), ask(limit=4))).jobs
     back = end(first[1], event=Transition.GIVE_BACK, end=None, spent=False)
@@ -133,7 +133,7 @@ async def test_our_own_hand_backs_are_claimed_at_once(
 async def test_a_rerun_and_an_update_are_claimed_at_once(
     storage: Storage, admin: psycopg.Connection[Any], time: Time
 ) -> None:
-    """What an operator makes due through us is not overlooked either."""
+    """Jobs that an operator makes due through this client are not overlooked either."""
     ids = await old(storage, admin, 10)
     first = (await storage.attempts.exchange((), ask(limit=4))).jobs
     await storage.attempts.finish([end(one) for one in first])
@@ -144,7 +144,7 @@ async def test_a_rerun_and_an_update_are_claimed_at_once(
 async def test_a_wake_up_asks_for_a_full_claim(
     storage: Storage, another: Any, admin: psycopg.Connection[Any], time: Time
 ) -> None:
-    """Another client's hand-back is told with a wake-up, and found by the next claim."""
+    """A job that another client gives back sends a wake-up, and the next claim finds it."""
     ids = await old(storage, admin, 10)
     first = (await storage.attempts.exchange((), ask(limit=4))).jobs
     woken = trio.Event()
@@ -176,7 +176,7 @@ async def test_a_capped_name_is_not_passed_by_others(
 async def test_a_known_priority_is_claimed_by_one_statement(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only what is new costs a second look, and only once, though the queue is empty in between."""
+    """Only new priorities need a second claim, and only once, even if the queue is empty in between."""
     ran: list[str] = []
     run = PreparedSession.run
 

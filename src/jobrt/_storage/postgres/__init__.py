@@ -4,11 +4,11 @@
 
     open ─ schema  jobs  attempts  workers  queues  crons  wakes      the roles of `jobrt._storage.contract`
      ├─ insert  query  prune  stats  claim  limited_claim  finish  dependencies  filters
-     │                                                                what to ask for, and what the answers mean
-     ├─ waker                                                         hints sent
-     └─ database ─ session                                            connections, deadlines, races
-         └─ names  rows  encode                                       names and statements, values both ways
-             └─ sql/  migrations/                                     one statement per file, and why it is so
+     │                                                                statements, and the meaning of their rows
+     ├─ waker                                                         notifications
+     └─ database ─ session                                            connections, deadlines, retries
+         └─ names  rows  encode                                       names and statements, conversion of values
+             └─ sql/  migrations/                                     one statement per file, with its reasons
 """
 
 from jobrt._storage.postgres.open import open_postgres

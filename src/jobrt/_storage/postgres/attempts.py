@@ -1,4 +1,4 @@
-"""Attempts in PostgreSQL: claimed, ended, and what running jobs keep."""
+"""Attempts in PostgreSQL: claims, outcomes, and what running jobs save."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ from jobrt._trio_psycopg.pool import call_deadline
 from jobrt.errors import LeaseLost
 
 _CLAIM_SECONDS: Final = 20.0
-"""Seconds that a claim may take. One that takes longer has a wrong plan or a lock before it: better to try again."""
+"""Seconds that a claim may take. A longer one has a bad plan or waits for a lock, so it is better to try again."""
 
 
 @attrs.frozen
@@ -41,43 +41,47 @@ class PostgresAttempts:
             return Exchange(await self.finish(outcomes), ())
         if demand.clustered:
             return await retried(partial(self._exchange_in_turn, outcomes, demand))
-        if any(outcome.children for outcome in outcomes):  # rare, and a transaction of several statements
+        if any(
+            outcome.children for outcome in outcomes
+        ):  # rare, and needs a transaction of several statements
             refused = await self.finish(outcomes)
             return attrs.evolve(await self.exchange((), demand), refused=refused)
         return await retried(partial(self._exchange, outcomes, demand))
 
     async def _exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         async with self._database.session(seconds=_CLAIM_SECONDS) as session:
-            reply, repeat = await self._claim(session, outcomes, demand, every=False)
+            reply, incomplete = await self._claim(session, outcomes, demand, all_priorities=False)
             refused = await refused_of(session, outcomes, landed=reply.landed)
             jobs, next_due = reply.jobs, reply.next_due
-            if repeat:
-                again, _ = await self._claim(session, (), _rest(demand, jobs), every=True)
-                jobs = tuple(sorted([*jobs, *again.jobs], key=_order))
-                next_due = again.next_due
+            if incomplete:
+                rest, _ = await self._claim(session, (), _remaining(demand, jobs), all_priorities=True)
+                jobs = tuple(sorted([*jobs, *rest.jobs], key=_order))
+                next_due = rest.next_due
         self._waker.due_again(reply.woken)
         return Exchange(refused, jobs, next_due)
 
     async def _claim(
-        self, session: Session, outcomes: Sequence[Outcome], demand: Demand, *, every: bool
+        self, session: Session, outcomes: Sequence[Outcome], demand: Demand, *, all_priorities: bool
     ) -> tuple[Reply, bool]:
-        """Run the statement; return its reply, and whether to claim the rest with `every` priority (`claim.py`)."""
-        now = self._waker.marks.clock()
-        mark = self._waker.marks.of(demand)
-        full = every or mark.wants_full(now)
+        """Run the statement; return its reply, and whether to claim the rest from `all_priorities` (see claim.py)."""
+        now = self._waker.watermarks.clock()
+        watermark = self._waker.watermarks.of(demand)
+        full = all_priorities or watermark.needs_full(now)
         if full:
-            mark.forget(now)
+            watermark.forget(now)
         ended, values = ended_values(outcomes)
-        statement = exchange_statement(session.schema, ended=ended, capped=bool(demand.capped), every=every)
-        values |= claim_values(demand) | mark.start(full=full, every=every)
+        statement = exchange_statement(
+            session.schema, ended=ended, capped=bool(demand.capped), all_priorities=all_priorities
+        )
+        values |= claim_values(demand) | watermark.start(full=full, all_priorities=all_priorities)
         rows = await session.run(statement, **values)
-        reply = read_reply(rows, queue=demand.queue, ended=len(outcomes), marks=self._waker.marks)
-        mark.learn(demand, reply, full=full, every=every, now=now)
+        reply = read_reply(rows, queue=demand.queue, ended=len(outcomes), watermarks=self._waker.watermarks)
+        watermark.learn(demand, reply, full=full, all_priorities=all_priorities, now=now)
         short = len(reply.jobs) < demand.limit
-        return reply, short and not every and mark.repeat(reply, full=full)
+        return reply, short and not all_priorities and watermark.repeat(reply, full=full)
 
     async def _exchange_in_turn(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
-        """Do the same under limits over the cluster. Outcomes are written first, so their slots are free."""
+        """Exchange under cluster-wide limits. Outcomes are written first, which frees their slots."""
         refused: tuple[JobRef, ...] = ()
         woken: list[str] = []
         async with self._database.session() as session, session.conn.transaction():
@@ -116,7 +120,7 @@ class PostgresAttempts:
             self._waker.due_again([queue])
         return len(rows)
 
-    # ------------------------------------------------------------------ while it runs
+    # ------------------------------------------------------------------ running jobs
 
     async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
         rows = await self._database.fetch(
@@ -148,7 +152,9 @@ class PostgresAttempts:
                             "attempts/transaction_held", id=str(ref.id), lease=str(ref.lease)
                         )
                     if not held:
-                        raise LeaseLost(f"job {ref.id} is no longer leased as {ref.lease}: nothing was begun")
+                        raise LeaseLost(
+                            f"job {ref.id} is no longer leased as {ref.lease}: the transaction was not started"
+                        )
                     in_block = True
                     yield conn
                     in_block = False
@@ -156,7 +162,7 @@ class PostgresAttempts:
                         refused, woken = await write(session, [outcome])
                     if refused:
                         raise LeaseLost(
-                            f"job {ref.id} is no longer leased as {ref.lease}: all was rolled back"
+                            f"job {ref.id} is no longer leased as {ref.lease}: the transaction was rolled back"
                         )
             except psycopg.Error as error:
                 if in_block:
@@ -165,8 +171,8 @@ class PostgresAttempts:
         self._waker.due_again(woken)
 
 
-def _rest(demand: Demand, jobs: Sequence[Claimed]) -> Demand:
-    """Return what is still asked for when these jobs were claimed."""
+def _remaining(demand: Demand, jobs: Sequence[Claimed]) -> Demand:
+    """Return the part of a demand that remains after these jobs were claimed."""
     left = ((name, cap - sum(job.name == name for job in jobs)) for name, cap in demand.capped)
     capped = tuple((name, cap) for name, cap in left if cap > 0)
     return attrs.evolve(demand, limit=demand.limit - len(jobs), capped=capped)

@@ -24,8 +24,8 @@ from jobrt.errors import StorageError
 def open_blocking(url: str, *, schema: str = "jobrt", listen: bool = True) -> Generator[BlockingPostgres]:
     """Use a database from one thread at a time; see `jobrt._storage.postgres.open_postgres`.
 
-    The connection is opened on first use, and again when it was lost. With ``listen=False`` it notifies no worker and
-    prepares no statement: behind a pooler in transaction mode the next statement may find another session.
+    The connection is opened on first use, and reopened after it was lost. With ``listen=False`` it notifies no worker
+    and prepares no statement: behind a pooler in transaction mode the next statement may run in another session.
     """
     storage = BlockingPostgres(url, schema, listen=listen)
     try:
@@ -49,7 +49,7 @@ class BlockingPostgres:
         if conn is None:
             return self._insert_own(jobs)
         if not isinstance(conn, psycopg.Connection):
-            raise StorageError(f"conn= wants a psycopg.Connection, not a {type(conn).__qualname__}")
+            raise StorageError(f"conn is a {type(conn).__qualname__}: pass a psycopg.Connection")
         try:
             return drive_sync(BlockingSession(conn), self._steps(jobs))
         except psycopg.Error as error:

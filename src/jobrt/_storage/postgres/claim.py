@@ -1,14 +1,14 @@
-"""Claims: where one starts to read (the low watermark of ``design/decisions/001``), and its statement.
+"""The claim statement, and where it starts to read: the low watermark of ``design/decisions/001``.
 
-Dead entries of an index are removed only when no snapshot is older. While a report or a dump holds one,
-a claim that starts at the beginning of its priority walks over every job that was claimed since. So each client
-remembers, for each queue and set of names it asks for, up to which key of which priority all is claimed, and
-starts there. What can lie below (a row that was committed late or handed back) is found by a *full* claim:
+Dead index entries are removed only when no snapshot is older than they are. While a report or a dump holds one,
+a claim that starts at the beginning of its priority scans every job that was claimed since. So each client
+remembers, for each queue and set of names, the key up to which all jobs of a priority are claimed. It starts
+there. Jobs below that key (committed late, or released) are found by a *full* claim, which starts at the beginning:
 
-* while full claims are quick, all are full: there is nothing to save;
-* one that comes back short is repeated in full at once, unless full claims have become really slow;
-* hand-backs of our own, and wake-ups, ask for a full claim;
-* and there is one every second, or every twenty times what the last one took if that is more.
+* While full claims are quick, all claims are full: nothing would be saved.
+* A claim that returns too few jobs is repeated in full immediately, unless full claims have become very slow.
+* Jobs that this client releases, and wake-ups, request a full claim.
+* There is a full claim every second, or after twenty times the duration of the last one if that is longer.
 """
 
 from __future__ import annotations
@@ -35,58 +35,59 @@ _OUTSIDE: Final = 1 << 40
 """More than any priority."""
 
 _OVERLAP: Final = timedelta(seconds=0.1)
-"""How far behind the present a claim starts at least: what is being committed now may be that old."""
+"""Least distance of a starting point from now: jobs that are being committed now may be that old."""
 
 _FULL_EVERY: Final = 1.0
-"""Seconds between full claims, at least while they are quick."""
+"""Seconds between full claims that were not requested; more if they are slow, see `_FULL_SHARE`."""
 
 _FORGET_EVERY: Final = 60.0
-"""Seconds after which priorities are looked for anew. One whose jobs are gone costs each claim a look into the index,
-microseconds; one that was forgotten costs the next claim, on an idle worker, a second statement: a millisecond."""
+"""Seconds after which the known priorities are discarded and searched again. A priority without jobs costs each claim
+an index probe: microseconds. A discarded one costs the next claim, on an idle worker, a second statement: a
+millisecond."""
 
 _FULL_SHARE: Final = 20
-"""A full claim may take one part in so many of the time."""
+"""Full claims may take at most this fraction of the time: one part in twenty."""
 
 _SLOW: Final = 0.005
-"""Seconds above which a full claim is worth saving: five times what it takes to claim from a clean index."""
+"""Seconds above which full claims are worth avoiding: five times the duration of a claim on a clean index."""
 
 _PER_JOB: Final = 0.00003
-"""Seconds that each job claimed or ended takes by itself, until a client has seen its database do better."""
+"""Seconds for each job claimed or ended, until a client has measured a lower value."""
 
 _LARGE: Final = 100
-"""Jobs from which on a claim shows what each takes; there is half a millisecond of other things in it."""
+"""Jobs that a claim needs to measure the time per job: its fixed cost is half a millisecond."""
 
 _TOO_SLOW: Final = 0.05
-"""Seconds above which not even a claim that came back short is repeated in full at once."""
+"""Seconds above which a claim that returned too few jobs is not repeated in full immediately."""
 
 _LEVELS_KEPT: Final = 64
-"""Priorities to remember for one set of names."""
+"""Priorities remembered for one set of names."""
 
-_MARKS_KEPT: Final = 256
+_WATERMARKS_KEPT: Final = 256
 
 Key = tuple[str, int]
 
 
 @attrs.define(eq=False)
-class Mark:
-    """What is known of a queue for one set of names: per scan, by priority, the key up to which all is claimed.
+class Watermark:
+    """Starting points in a queue for one set of names: per scan, by priority, the key up to which all is claimed.
 
-    The priorities spare each claim the search for them; the keys are used only while full claims are slow.
+    Known priorities save each claim the search for them. The keys are used only while full claims are slow.
     """
 
     levels: list[dict[int, Key]]
     full_at: float = -1e9
     cost: float = 0.0
-    asked: bool = False
+    full_requested: bool = False
     known_since: float = -1e9
     _from_beginning: dict[str, str | None] | None = attrs.field(init=False, default=None)
 
-    def wants_full(self, now: float) -> bool:
+    def needs_full(self, now: float) -> bool:
         """Return whether the next claim starts from the beginning."""
         age = now - self.full_at
         if self.cost <= _SLOW:
             return True
-        return age >= self.cost * _FULL_SHARE and (self.asked or age >= _FULL_EVERY)
+        return age >= self.cost * _FULL_SHARE and (self.full_requested or age >= _FULL_EVERY)
 
     def repeat(self, reply: Reply, *, full: bool) -> bool:
         """Return whether to repeat a claim that returned too few jobs, in full and for all priorities."""
@@ -94,9 +95,9 @@ class Mark:
             return bool(reply.found)
         return self.cost <= _TOO_SLOW
 
-    def start(self, *, full: bool, every: bool = False) -> dict[str, str | None]:
-        """Return the parameters that say from where to read; with `every`, as if no priority were known."""
-        if every:
+    def start(self, *, full: bool, all_priorities: bool = False) -> dict[str, str | None]:
+        """Return the parameters for the starting points; with `all_priorities`, as if no priority were known."""
+        if all_priorities:
             return _parameters([{} for _ in self.levels])
         if not full:
             return _parameters(self.levels)
@@ -105,21 +106,19 @@ class Mark:
         return self._from_beginning
 
     def forget(self, now: float) -> None:
-        """Forget priorities now and then, as one whose jobs are gone costs every claim a look."""
+        """Discard the known priorities from time to time: one without jobs costs every claim an index probe."""
         if now - self.known_since >= _FORGET_EVERY:
             self.known_since, self._from_beginning = now, None
             for levels in self.levels:
                 levels.clear()
 
-    def learn(self, demand: Demand, reply: Reply, *, full: bool, every: bool, now: float) -> None:
-        """Remember what a claim has shown; `every` if it looked at all priorities."""
+    def learn(self, demand: Demand, reply: Reply, *, full: bool, all_priorities: bool, now: float) -> None:
+        """Update the starting points from a reply; `all_priorities`: whether the claim searched all of them."""
         if full:
-            self.full_at, self.asked, self.cost = now, False, reply.cost
+            self.full_at, self.full_requested, self.cost = now, False, reply.cost
         if reply.found:
             self._from_beginning = None
-        if (
-            full and reply.cost <= _SLOW
-        ):  # then so is the next: that there are these priorities is all to know
+        if full and reply.cost <= _SLOW:  # the next claim is full too, and needs only the priorities
             for scan, priority in reply.found:
                 self.levels[scan - 1][priority] = _BEFORE_ALL
             self._bound()
@@ -130,7 +129,7 @@ class Mark:
             found = [priority for number, priority in reply.found if number == scan]
             for priority in {*known, *found} if full else found:
                 known[priority] = _BEFORE_ALL
-            lowest = max(found) if found and not every else -_OUTSIDE
+            lowest = max(found) if found and not all_priorities else -_OUTSIDE
             if not (len(jobs) < limit and len(reply.jobs) < demand.limit):
                 lowest = max(lowest, jobs[-1].priority) if jobs else _OUTSIDE
             known.update(dict.fromkeys([priority for priority in known if priority >= lowest], recent))
@@ -177,7 +176,7 @@ def _order(key: Key) -> tuple[datetime, int]:
 
 
 def _by_scan(demand: Demand, jobs: Sequence[Claimed]) -> list[tuple[int, list[Claimed]]]:
-    """Return each scan's limit and the jobs that it gave, in order."""
+    """Return each scan's limit and the jobs that it returned, in order."""
     if not demand.capped:
         return [(demand.limit, list(jobs))]
     capped = dict(demand.capped)
@@ -189,60 +188,61 @@ def _by_scan(demand: Demand, jobs: Sequence[Claimed]) -> list[tuple[int, list[Cl
 
 
 @attrs.define(eq=False)
-class Marks:
-    """The marks of one client."""
+class Watermarks:
+    """Watermarks of one client."""
 
     clock: Callable[[], float] = time.monotonic
     _per_job: float = _PER_JOB
-    _marks: OrderedDict[Any, Mark] = attrs.field(factory=OrderedDict)
+    _watermarks: OrderedDict[Any, Watermark] = attrs.field(factory=OrderedDict)
 
-    def of(self, demand: Demand) -> Mark:
-        """Return the mark for what is asked, a new one if there is none."""
+    def of(self, demand: Demand) -> Watermark:
+        """Return the watermark for a demand, a new one if there is none."""
         key = (demand.queue, demand.names, tuple(name for name, _ in demand.capped))
-        mark = self._marks.get(key)
-        if mark is None:
+        watermark = self._watermarks.get(key)
+        if watermark is None:
             scans = bool(demand.names) + len(demand.capped)
-            mark = self._marks[key] = Mark([{} for _ in range(scans)])
-            if len(self._marks) > _MARKS_KEPT:
-                self._marks.popitem(last=False)
-        return mark
+            watermark = self._watermarks[key] = Watermark([{} for _ in range(scans)])
+            if len(self._watermarks) > _WATERMARKS_KEPT:
+                self._watermarks.popitem(last=False)
+        return watermark
 
-    def beyond_the_work(self, seconds: float, *, jobs: int) -> float:
-        """Return the seconds that a claim took besides what `jobs` claimed and ended must take: the least seen so far.
+    def overhead(self, seconds: float, *, jobs: int) -> float:
+        """Return the seconds that a claim took beyond the work on its `jobs` (claimed and ended).
 
-        With a number for all machines, a quick one would walk over dead entries for tens of milliseconds unnoticed.
+        That work is estimated by the least time per job measured so far. With a constant for all machines, a fast
+        machine could scan dead entries for tens of milliseconds unnoticed.
         """
         if jobs >= _LARGE:
             self._per_job = min(self._per_job, seconds / jobs)
         return seconds - self._per_job * jobs
 
-    def doubt(self, queue: str | None = None) -> None:
-        """Let the next claim from a queue, or from any, be full: something may lie below the marks."""
-        for key, mark in self._marks.items():
+    def request_full(self, queue: str | None = None) -> None:
+        """Make the next claim from a queue, or from any, a full one: jobs may lie below the watermarks."""
+        for key, watermark in self._watermarks.items():
             if queue is None or key[0] == queue:
-                mark.asked = True
+                watermark.full_requested = True
 
 
 @attrs.frozen
 class Reply:
-    """What an exchange statement returned: its first row and the rows of jobs.
+    """Result of an exchange statement: its first row and the rows of jobs.
 
-    ``landed`` are the claims whose outcomes landed, or None if all did.
+    ``landed`` are the (id, lease) pairs whose outcomes were written, or None if all were.
     """
 
     landed: frozenset[tuple[int, int]] | None
     jobs: tuple[Claimed, ...]
     now: datetime
     cost: float
-    """Seconds that the statement took besides the work on its jobs."""
+    """Seconds that the statement took beyond the work on its jobs."""
     found: tuple[tuple[int, int], ...]
-    """Priorities that were not known, with the scan."""
+    """(scan, priority) of priorities that were not known before."""
     woken: tuple[str, ...]
     next_due: float | None
 
 
-def read_reply(rows: Sequence[Row], *, queue: str, ended: int, marks: Marks) -> Reply:
-    """Return what the rows mean; `ended` outcomes were sent along, which took some of the time."""
+def read_reply(rows: Sequence[Row], *, queue: str, ended: int, watermarks: Watermarks) -> Reply:
+    """Return the reply in these rows; the statement also wrote `ended` outcomes, which took part of the time."""
     landed, _, _, _, _, _, cost, written, _, found, next_due, now, _, woken, _ = rows[0]
     now = now.replace(tzinfo=UTC)
     jobs = claimed_jobs(rows[1:], queue=queue, started_at=now)
@@ -250,7 +250,7 @@ def read_reply(rows: Sequence[Row], *, queue: str, ended: int, marks: Marks) -> 
         landed=None if landed == ended else frozenset(map(tuple, json.loads(written or "[]"))),
         jobs=jobs,
         now=now,
-        cost=marks.beyond_the_work(cost, jobs=len(jobs) + ended),
+        cost=watermarks.overhead(cost, jobs=len(jobs) + ended),
         found=tuple(
             (int(scan), int(priority)) for scan, _, priority in (text.partition(":") for text in found or ())
         ),
@@ -260,7 +260,7 @@ def read_reply(rows: Sequence[Row], *, queue: str, ended: int, marks: Marks) -> 
 
 
 def claim_values(demand: Demand) -> dict[str, str | None]:
-    """Return the parameters that say what is asked for."""
+    """Return the parameters for a demand."""
     scans = [*([(None, demand.limit)] if demand.names else []), *demand.capped]
     return {
         "worker": demand.worker,
@@ -273,22 +273,22 @@ def claim_values(demand: Demand) -> dict[str, str | None]:
 
 
 @lru_cache(maxsize=256)
-def exchange_statement(schema: Schema, *, ended: str, capped: bool, every: bool) -> Statement:
+def exchange_statement(schema: Schema, *, ended: str, capped: bool, all_priorities: bool) -> Statement:
     """Return the statement with the parts that this call needs, and no others.
 
     Args:
-        schema: whose names it is to have.
+        schema: the schema whose names to insert.
         ended: the part that writes the outcomes.
-        capped: whether names with a cap are asked for.
-        every: whether to look for all priorities, and not only for the first new one.
+        capped: whether the demand has names with a cap.
+        all_priorities: whether to search all priorities, or only the first unknown one.
 
     """
     mixed = ended == "attempts/finish_mixed"
     return schema.statement(
         "attempts/exchange",
-        recursive="recursive" if every else "",
+        recursive="recursive" if all_priorities else "",
         ended=ended,
-        found="attempts/exchange_found_all" if every else "attempts/exchange_found_first",
+        found="attempts/exchange_found_all" if all_priorities else "attempts/exchange_found_first",
         picked="attempts/exchange_picked_several" if capped else "attempts/exchange_picked_one",
         next_due="attempts/exchange_next_due_with_ended" if mixed else "shared/next_due_of_queue",
         woken="attempts/exchange_woken" if mixed else "null",

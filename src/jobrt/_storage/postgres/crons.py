@@ -48,8 +48,8 @@ class PostgresCrons:
     async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
         with self._waker.insert() as wake:
             async with self._database.session() as session, session.conn.transaction():
-                ours = await session.fetch("crons/fire", name=name, tick=instant(tick))
-                if not ours or job is None:
+                fired = await session.fetch("crons/fire", name=name, tick=instant(tick))
+                if not fired or job is None:
                     return None
                 (inserted,) = await drive(session, insert_steps(session.schema, [job], wake=wake))
         return inserted.id

@@ -1,14 +1,15 @@
-"""Connections to the database: which one a statement runs on, for how long, and what is tried again.
+"""Connection pools, time limits of calls, and retries after deadlocks.
 
-Three pools, because three kinds of work must not wait for each other and want different planning:
+There are three pools, because three kinds of work must not wait for each other and need different query plans:
 
-``hot``    what workers do all the time, in few short statements. Where the session is ours alone its settings
-           keep each statement on the plan that it was written for, whatever the statistics say.
-``lease``  what keeps a worker alive in the eyes of others, and its leadership: one connection, planned as ``hot``.
-           However many queues claim, and however slow their claims are, a heartbeat does not queue behind them.
-``plain``  what people and jobs do: listings, bulk changes, `AttemptStore.transaction`. Settings are the user's.
+``hot``    The frequent, short statements of workers. On a dedicated session, settings keep each statement on the
+           plan that it was written for, whatever the statistics say.
+``lease``  Heartbeats, leadership and worker registration: one connection, with the settings of ``hot``.
+           However many queues claim, and however slow their claims are, a heartbeat does not wait for them.
+``plain``  Calls of people and jobs: listings, bulk changes, `AttemptStore.transaction`. It has the user's settings.
 
-Behind a pooler in transaction mode (``listen=False``) the session is nobody's: no settings, no prepared statements.
+A session is *dedicated* if it serves this client alone. Behind a pooler in transaction mode (``listen=False``) it is
+shared with other clients: no settings, no prepared statements.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ BULK_SECONDS: Final = 600.0
 _RACES: Final = frozenset({"40001", "40P01"})
 _TRIES: Final = 4
 
-# A plan is made once and used for ever. One made while the table was small would read it whole, and be kept
-# until the statistics are renewed, a minute and a million rows later: so the ways that do not scale are closed.
+# A plan is made once and kept. One made while the table was small would scan the whole table. It would be kept
+# until the statistics are renewed, a minute and a million rows later. So plans that do not scale are disabled.
 _SETTINGS: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -58,15 +59,17 @@ _SETTINGS: Final = {
 
 @attrs.define(eq=False)
 class SessionCall(Call):
-    """A session lent for one call."""
+    """Context manager for a session that is used for one call."""
 
     _schema: Schema
-    _ours: bool
+    _dedicated: bool
 
-    async def __aenter__(self) -> Session:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # around what it lends
+    async def __aenter__(self) -> Session:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # wraps the connection
         conn = await self.begin()
         return (
-            PreparedSession(conn, self._schema, conn.prepared) if self._ours else Session(conn, self._schema)
+            PreparedSession(conn, self._schema, conn.prepared)
+            if self._dedicated
+            else Session(conn, self._schema)
         )
 
 
@@ -82,22 +85,22 @@ class Database:
 
     @property
     def channel(self) -> str | None:
-        """Return the channel to notify on, or None if nobody can listen."""
+        """Return the channel for notifications, or None behind a pooler."""
         return self.schema.channel if self.listening else None
 
     async def watch(self) -> None:
-        """End calls that exceed their time limit, until cancelled."""
+        """End calls that exceed their time limit; runs until cancelled."""
         async with trio.open_nursery() as nursery:
             for pool in (self.hot, self.lease, self.plain):
                 nursery.start_soon(pool.watch)
 
-    def session(self, *, seconds: float = CALL_SECONDS, keeping: bool = False) -> SessionCall:
-        """Lend a connection for one of a worker's calls; `keeping`: for one that keeps its lease."""
-        pool = self.lease if keeping else self.hot
+    def session(self, *, seconds: float = CALL_SECONDS, for_lease: bool = False) -> SessionCall:
+        """Return a session for one of a worker's calls, from the `lease` pool if `for_lease`."""
+        pool = self.lease if for_lease else self.hot
         return SessionCall(pool, seconds, self.schema, self.listening)
 
     async def bulk(self, work: Callable[[Session], Awaitable[T]]) -> T:
-        """Do a listing or a bulk change in a transaction, on the connections for people; again if it lost a race."""
+        """Run a listing or a bulk change in a transaction, from the `plain` pool; retry after a deadlock."""
 
         async def run() -> T:
             async with self.plain.call(BULK_SECONDS) as conn, conn.transaction():
@@ -106,15 +109,15 @@ class Database:
         return await retried(run)
 
     async def bulk_run(self, statement: Statement, /, **values: str | None) -> list[Row]:
-        """Do as `bulk` with a single statement, and return its rows."""
+        """Run a single statement as `bulk` does, and return its rows."""
         return await self.bulk(lambda session: session.run(statement, **values))
 
     async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
-        """Run one statement as a worker's call, and again if it lost a race."""
+        """Run one statement as a worker's call; retry after a deadlock."""
         return await retried(partial(self._fetch_from, self.hot, name, values))
 
-    async def keep(self, name: str, /, **values: str | None) -> list[Row]:
-        """Do as `fetch`, on the connection of what keeps leases."""
+    async def fetch_for_lease(self, name: str, /, **values: str | None) -> list[Row]:
+        """Run one statement as `fetch` does, from the `lease` pool."""
         return await retried(partial(self._fetch_from, self.lease, name, values))
 
     async def _fetch_from(self, pool: Pool, name: str, values: Mapping[str, str | None]) -> list[Row]:
@@ -123,7 +126,7 @@ class Database:
 
 
 async def retried(call: Callable[[], Awaitable[T]]) -> T:
-    """Call, and call again when the database undid it to end a deadlock: it did nothing then."""
+    """Call, and repeat the call if the database rolled it back to end a deadlock: it had no effect then."""
     for _ in range(_TRIES - 1):
         try:
             return await call()
@@ -134,10 +137,10 @@ async def retried(call: Callable[[], Awaitable[T]]) -> T:
     return await call()
 
 
-async def _configure(conn: TrioConnection[Any], *, ours: bool) -> None:
-    # Said with each BEGIN, so it holds behind a pooler as well, whatever the database's default is.
+async def _configure(conn: TrioConnection[Any], *, dedicated: bool) -> None:
+    # Sent with each BEGIN, so it also works behind a pooler, whatever the database's default is.
     await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
-    if not ours:
+    if not dedicated:
         return
     settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
     await conn.execute(f"select {settings}".encode())
@@ -147,13 +150,15 @@ async def _configure(conn: TrioConnection[Any], *, ours: bool) -> None:
 async def open_database(
     url: str, *, schema: Schema, listening: bool, pool_size: int
 ) -> AsyncGenerator[Database]:
-    """Make the pools; connections are opened when they are wanted."""
+    """Create the pools; connections are opened when they are needed."""
     prepare = 5 if listening else None
-    hot_pool = partial(Pool, url, prepare_threshold=prepare, configure=partial(_configure, ours=listening))
+    hot_pool = partial(
+        Pool, url, prepare_threshold=prepare, configure=partial(_configure, dedicated=listening)
+    )
     async with (
         hot_pool(max_size=pool_size) as hot,
         hot_pool(max_size=1) as lease,
-        # Jobs may hold these as long as they like, so there are more, and one waits for them longer.
+        # Jobs may hold these for any length of time, so there are more of them, with a longer acquire timeout.
         Pool(url, max_size=4 * pool_size, acquire_timeout=60.0, prepare_threshold=prepare) as plain,
     ):
         yield Database(schema, hot, lease, plain, listening)

@@ -1,4 +1,4 @@
-"""Jobs that wait for others. What follows when those are final or gone is a trigger of the database's."""
+"""Jobs that wait for other jobs. A database trigger makes them due when those are final or gone."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from jobrt._storage.postgres.session import Session
 
 
 async def lock_families(session: Session, outcomes: Sequence[Outcome]) -> None:
-    """Lock the jobs of outcomes and their children, if any has children; before the outcomes are written."""
+    """Lock the jobs of outcomes, and their children if there are any. Call it before writing the outcomes."""
     children = {child for outcome in outcomes for child in outcome.children}
     if children:
         ids = sorted(children | {outcome.id for outcome in outcomes})
@@ -16,9 +16,9 @@ async def lock_families(session: Session, outcomes: Sequence[Outcome]) -> None:
 
 
 async def wait_for_children(session: Session, outcomes: Sequence[Outcome]) -> list[str]:
-    """Let the jobs of outcomes with children wait for those; in the transaction that wrote the outcomes.
+    """Make the jobs of outcomes with children wait for them, in the transaction that wrote the outcomes.
 
-    Returns the queues to wake: of jobs that have nothing to wait for, and of children that could run.
+    Returns the queues to wake: those of jobs that have nothing to wait for, and those of children that could run.
     """
     due: list[str] = []
     for outcome in outcomes:

@@ -1,8 +1,8 @@
-"""Parameters written as PostgreSQL's texts.
+"""Parameters in PostgreSQL's text format.
 
-Every parameter is a text that the statement casts. The driver's own conversions give integers of different size
-different types, so that one statement would be prepared many times over, and take 0.5 µs per array element;
-a join takes 0.1 µs.
+Every parameter is a text that the statement casts. The driver's own conversions give integers of different sizes
+different types, so one statement would be prepared many times. They also take 0.5 µs per array element; a join
+takes 0.1 µs.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _LONGEST_DELAY: Final = 3_155_760_000.0
 """Seconds: a century. Later times may be more than a timestamp can hold."""
 
 LARGEST_ID: Final = (1 << 63) - 1
-"""What a bigint holds at most."""
+"""Largest value of a bigint."""
 
 
 def numbers(values: Iterable[float | None]) -> str:
@@ -41,7 +41,7 @@ def _quoted(value: str) -> str:
 
 
 def clean(value: str | None) -> str | None:
-    """Return a message or traceback without what PostgreSQL's texts cannot hold: NUL and lone surrogates."""
+    """Return a text without the characters that PostgreSQL cannot store: NUL and lone surrogates."""
     if value is None or (value.isascii() and "\x00" not in value):
         return value
     return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
@@ -58,7 +58,7 @@ def interval(value: timedelta) -> str:
 
 
 def limit_text(value: int | None) -> str | None:
-    """Return what a LIMIT takes: no more than a bigint holds, and no less than none."""
+    """Return a value for LIMIT, between zero and the largest bigint."""
     return None if value is None else str(min(max(value, 0), LARGEST_ID))
 
 

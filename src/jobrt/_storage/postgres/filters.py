@@ -1,8 +1,8 @@
-"""Filters as SQL: every value a parameter, every combination in parentheses, never null.
+"""Filters as SQL: every value is a parameter, every combination has parentheses, and no condition is null.
 
-A condition that could be null would vanish under ``not``, so what can be missing is handled first. What it
-must agree with is `jobrt._core.where.matches`. States stand in the SQL themselves, as literals of the closed set that
-they are from: only then can the planner tell that a partial index will do.
+The negation of null is null, so columns that can be null are handled first. The SQL must agree with
+`jobrt._core.where.matches`. States are literals in the SQL, from a closed set: only then can the planner see that a
+partial index applies.
 """
 
 import json
@@ -43,7 +43,7 @@ def condition(where: Where) -> Condition:
     """Return the SQL for a filter.
 
     Raises:
-        InvalidFilter: it is none.
+        InvalidFilter: this is not a filter.
 
     """
     found = Condition()
@@ -110,7 +110,7 @@ def _states(states: Sequence[State]) -> str:
     if live := stored - FINAL:
         parts.append(f"c.state in ({_literals(live)})")
     if final := stored & FINAL:
-        # True of each of them, and what the index of finished jobs is made for: dead letters are few among millions.
+        # Always true of final jobs. It lets the planner use the index of finished jobs: dead letters are rare.
         parts.append(f"c.state in ({_literals(final)}) and c.finished_at is not null")
     if split:
         operator = ">" if State.SCHEDULED in wanted else "<="

@@ -1,4 +1,4 @@
-"""Attempts ended: what that makes of their jobs, and what stays on record."""
+"""Outcomes of attempts: the new state of their jobs, and the attempt records."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -10,7 +10,7 @@ from jobrt._storage.postgres.dependencies import lock_families, wait_for_childre
 from jobrt._storage.postgres.encode import booleans, clean, numbers, seconds, texts
 from jobrt._storage.postgres.session import Session
 
-# Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
+# Looking up an enum member costs more than the comparison, and this runs for every attempt.
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
 
 _DELAYED: Final = frozenset({Transition.RETRY, Transition.SNOOZE})
@@ -29,7 +29,7 @@ async def write(session: Session, outcomes: Sequence[Outcome]) -> tuple[tuple[Jo
 
 
 def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None]]:
-    """Return the file and the parameters for a batch, its rows in the order of ids so that writers never cross."""
+    """Return the file and the parameters for a batch, with rows in order of ids so that writers do not deadlock."""
     outcomes = sorted(outcomes)
     if not outcomes:
         return "attempts/finish_none", {}
@@ -58,7 +58,7 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None
 
 
 def _is_clean(outcome: Outcome) -> bool:
-    """Return whether only the job's own row is to be written."""
+    """Return whether only the job's own row has to be written."""
     return (
         outcome.event is _COMPLETE
         and outcome.end is _FINISHED
@@ -72,7 +72,7 @@ def _state(outcome: Outcome) -> State:
 
 
 def _ending(outcome: Outcome) -> End | None:
-    """Return the end to be recorded, or None where the job's own row shows it or there is nothing to record."""
+    """Return the end to record, or None if the job's own row shows it or there is nothing to record."""
     shown = outcome.event is _COMPLETE and outcome.end is _FINISHED and not outcome.children
     return None if shown else outcome.end
 
@@ -80,7 +80,7 @@ def _ending(outcome: Outcome) -> End | None:
 async def refused_of(
     session: Session, outcomes: Sequence[Outcome], *, landed: Collection[tuple[int, int]] | None
 ) -> tuple[JobRef, ...]:
-    """Return the outcomes that were refused; `landed` are those that were not, None for all."""
+    """Return the outcomes that were refused; `landed` are the accepted ones, or None if all were accepted."""
     if landed is None:
         return ()
     refs = [JobRef(outcome.id, outcome.lease) for outcome in outcomes]

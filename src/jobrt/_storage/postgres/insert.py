@@ -1,8 +1,8 @@
-"""Jobs inserted: the statements, apart from who runs them.
+"""Insertion of jobs: the statements, separate from the connection that runs them.
 
-`insert_steps` is a generator of steps that is sent the rows that each gives. Trio and asyncio drive it with
-`drive`, plain psycopg with `drive_sync`, over their own connection or a caller's; so there is one description of
-how jobs are stored, and none of it is written twice.
+`insert_steps` is a generator of statements; it receives the rows that each one returns. Trio and asyncio run it with
+`drive`, plain psycopg with `drive_sync`, on their own connection or a caller's. So the sequence of statements is
+written only once.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -24,15 +24,15 @@ from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
 
 _COPY_FROM: Final = 500
-"""Jobs from which on COPY, with a round trip more, is quicker than one statement."""
+"""Number of jobs from which COPY, with one more round trip, is faster than one statement."""
 
 _BLOCK: Final = 1000
-"""Rows of COPY formatted at a time: about 200 kB, and a millisecond between turns for others."""
+"""Rows of COPY formatted at a time: about 200 kB, so other tasks run every millisecond."""
 
 
 Steps: TypeAlias = Generator[Run | Copy, "list[Row]", tuple[Inserted, ...]]
 Wake: TypeAlias = Callable[[str], "str | None"]
-"""Given a queue that has a new job due: the channel to notify at once, or None."""
+"""Function that returns the channel to notify now for a queue with a new due job, or None."""
 
 
 def one_statement(jobs: Sequence[NewJob]) -> bool:
@@ -41,7 +41,7 @@ def one_statement(jobs: Sequence[NewJob]) -> bool:
 
 
 def insert_steps(schema: Schema, jobs: Sequence[NewJob], *, wake: Wake) -> Steps:
-    """Return the steps that store `jobs`; all of them belong in one transaction."""
+    """Return the steps that store `jobs`; run all of them in one transaction."""
     if one_statement(jobs):
         return _insert_one(schema, jobs[0], wake)
     if any(job.unique for job in jobs):
@@ -50,7 +50,7 @@ def insert_steps(schema: Schema, jobs: Sequence[NewJob], *, wake: Wake) -> Steps
 
 
 def insert_one(schema: Schema, job: NewJob, *, wake: Wake) -> Run:
-    """Return the statement that stores a single job that is not unique; its row has the id."""
+    """Return the statement that stores a single job that is not unique; it returns the id."""
     plain = _is_plain(job)
     values = _plain_fields(job) if plain else _fields(job)
     values["channel"] = wake(job.queue)
@@ -75,7 +75,7 @@ def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
         ids, now = rows[0]
         if all(map(_is_plain, jobs)):
             yield Copy(schema.statement("jobs/insert_copy_plain"), _plain_blocks(jobs, ids))
-        else:  # in one COPY with the others: all are due at the same moment, and so stay in order
+        else:  # all in one COPY: then all are due at the same time, and stay in order
             yield Copy(schema.statement("jobs/insert_copy"), _blocks(jobs, ids, now=now))
     yield from _notify(schema, {job.queue for job in jobs}, wake)
     return tuple(map(Inserted, ids))
@@ -94,7 +94,7 @@ _NO_OPTIONS: Final = NewJob("", "")[_FIRST_OPTION:]
 
 
 def _is_plain(job: NewJob) -> bool:
-    """Return whether a job has no options: all but its five `_plain_fields` are as the table has them by default."""
+    """Return whether a job has no options: all but its five `_plain_fields` are the table's defaults."""
     return job[_FIRST_OPTION:] == _NO_OPTIONS
 
 
@@ -128,25 +128,25 @@ _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "
 
 
 def _plain_blocks(jobs: Sequence[NewJob], ids: Sequence[int]) -> Iterable[str]:
-    """Format rows without options for COPY. They differ in little but id and args: the rest is made once."""
+    """Format rows without options for COPY. They differ mostly in id and args; the rest is cached."""
     for start in range(0, len(jobs), _BLOCK):
         part = slice(start, start + _BLOCK)
         yield "".join(
             [
-                f"{id}{_between(job.priority, job.max_attempts, job.queue, job.name)}{_cell(job.args)}\n"
+                f"{id}{_middle(job.priority, job.max_attempts, job.queue, job.name)}{_cell(job.args)}\n"
                 for id, job in zip(ids[part], jobs[part], strict=True)
             ]
         )
 
 
 @lru_cache(maxsize=256)
-def _between(priority: int, max_attempts: int | None, queue: str, name: str) -> str:  # noqa: PLR0917 - by keyword the cache costs more
+def _middle(priority: int, max_attempts: int | None, queue: str, name: str) -> str:  # noqa: PLR0917 - by keyword the cache costs more
     limit = "\\N" if max_attempts is None else max_attempts
     return f"\t{priority}\t{limit}\t{_cell(queue)}\t{_cell(name)}\t"
 
 
 def _blocks(jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime) -> Iterable[str]:
-    """Format rows for COPY, as text: half the time that the driver takes for it."""
+    """Format rows for COPY as text, in half the time that the driver takes."""
     at = now.isoformat() + "+00"
     for start in range(0, len(jobs), _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -194,7 +194,7 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     batch = Batch.of(rows, now=now)
     for job in jobs:
         batch.add(job)
-    for id, job, fields in sorted(batch.replaced, key=itemgetter(0)):  # so that writers never cross
+    for id, job, fields in sorted(batch.replaced, key=itemgetter(0)):  # so that writers do not deadlock
         changed = yield Run(schema.statement("jobs/insert_unique_replace"), _replacement(id, job, fields))
         if changed and changed[0][1]:
             yield from _notify(schema, [changed[0][0]], wake)
@@ -204,19 +204,19 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
     return tuple(
         Inserted(place.id, duplicate=True)
         if place.id is not None
-        else made[place.new]._replace(duplicate=place.again)
+        else made[place.new]._replace(duplicate=place.duplicate)
         for place in batch.places
     )
 
 
 def _lock(schema: Schema, digests: Sequence[str]) -> Generator[Run | Copy, list[Row], datetime]:
-    # In the order of the keys, or two batches could wait for each other.
+    # In the order of the keys, or two batches could deadlock.
     keys = sorted(int(digest[:16], 16) - (1 << 63) for digest in digests)
     rows = yield Run(schema.statement("jobs/insert_unique_lock"), {"keys": numbers(keys)})
     if rows[0][1] not in {"read committed", "read uncommitted"}:
         raise StorageError(
-            f"a unique job cannot be enqueued in a {rows[0][1]} transaction, which does not see what others have"
-            " just committed: use READ COMMITTED, or enqueue outside the transaction"
+            f"a unique job cannot be enqueued in a {rows[0][1]} transaction, which does not see recent commits"
+            ": use READ COMMITTED, or enqueue outside the transaction"
         )
     now: datetime = rows[0][2]
     return now.replace(tzinfo=UTC)
@@ -237,15 +237,15 @@ def _replacement(id: int, job: NewJob, fields: Sequence[str]) -> dict[str, str |
     }
 
 
-# ---------------------------------------------------------------------- who drives
+# ---------------------------------------------------------------------- running the steps
 
 
 @attrs.define
 class _Driven:
-    """Steps under way: the loop that iterates over them puts the rows of each step into `rows`."""
+    """Iterator over steps; the loop puts the rows of each step into `rows`."""
 
     _steps: Steps
-    rows: Any = None  # what a generator is sent first
+    rows: Any = None  # a generator must be sent None first
     inserted: tuple[Inserted, ...] = ()
 
     def __iter__(self) -> Iterator[Run | Copy]:
@@ -257,16 +257,16 @@ class _Driven:
 
 
 async def drive(session: Session, steps: Steps) -> tuple[Inserted, ...]:
-    """Carry out steps in a session."""
+    """Run steps in a session."""
     driven = _Driven(steps)
     for step in driven:
-        driven.rows = await session.carry_out(step)
+        driven.rows = await session.run_step(step)
     return driven.inserted
 
 
 def drive_sync(session: BlockingSession, steps: Steps) -> tuple[Inserted, ...]:
-    """Carry out steps in a session of plain psycopg."""
+    """Run steps in a session of plain psycopg."""
     driven = _Driven(steps)
     for step in driven:
-        driven.rows = session.carry_out(step)
+        driven.rows = session.run_step(step)
     return driven.inserted

@@ -1,4 +1,4 @@
-"""Jobs in PostgreSQL: enqueued, looked at, changed and deleted."""
+"""Jobs in PostgreSQL: enqueue, read, change and delete."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -48,11 +48,11 @@ class PostgresJobs:
         else:
             inserted = await retried(partial(self._insert, jobs))
         if any(job.schedule_at for job in jobs):
-            self._waker.marks.doubt()  # a time in the past lies below what was claimed since
+            self._waker.watermarks.request_full()  # a due time in the past lies below the watermark
         return inserted
 
     async def _insert_one(self, job: NewJob) -> tuple[Inserted, ...]:
-        """Store one job: what most callers wait for, so by the shortest way. It waits for no lock of another's."""
+        """Store one job without a transaction block. Most calls are of this kind, and wait for no other's lock."""
         with self._waker.insert() as wake:
             run = insert_one(self._database.schema, job, wake=wake)
             async with self._database.session() as session:
@@ -67,14 +67,16 @@ class PostgresJobs:
 
     async def _insert_with(self, conn: object, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         if not isinstance(conn, psycopg.AsyncConnection):
-            raise StorageError(f"conn is a {type(conn).__name__}: give a psycopg connection that Trio drives")
+            raise StorageError(
+                f"conn is a {type(conn).__name__}: pass a psycopg connection that runs on Trio"
+            )
         steps = insert_steps(self._database.schema, jobs, wake=self._waker.in_transaction)
         try:
             return await drive(Session(conn, self._database.schema), steps)
         except psycopg.Error as error:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
 
-    # ------------------------------------------------------------------ look
+    # ------------------------------------------------------------------ read
 
     async def get(self, job_id: int) -> JobRecord | None:
         look = by_id(self._database.schema, job_id)
@@ -169,7 +171,7 @@ _DUE_BY: Final = {
 
 
 def _assignments(changes: Mapping[str, Any]) -> str:
-    """Return what an update sets."""
+    """Return the SET clause of an update."""
     unknown = sorted(set(changes) - set(_SETS) - set(_DUE_BY))
     if unknown:
         raise InvalidFilter(

@@ -1,4 +1,4 @@
-"""Claims under limits over the cluster, exactly: claims of a queue take turns, and each counts what runs."""
+"""Claims under exact cluster-wide limits: claims of a queue run one at a time, and each counts the running jobs."""
 
 from datetime import UTC
 from typing import Final
@@ -13,16 +13,16 @@ _ABOVE_ALL: Final = 1 << 40
 """More than any priority."""
 
 _PAGE: Final = 100
-"""Candidates to look at in one go, at least."""
+"""Least number of candidates to read per statement."""
 
 
 async def take_turn(session: Session, demand: Demand) -> None:
-    """Wait until no other claim of this queue is under way; until the end of the transaction."""
+    """Lock out other claims of this queue until the end of the transaction; wait for a running one."""
     await session.fetch("attempts/exchange_limited_lock", name=f"{session.schema.name} {demand.queue}")
 
 
 async def claim_in_turn(session: Session, demand: Demand) -> tuple[tuple[Claimed, ...], float | None]:
-    """Claim as the limits allow; return the jobs, and the seconds until the next if there was room for more."""
+    """Claim as the limits allow; return the jobs, and the seconds until the next one if more could be claimed."""
     now = (await session.fetch("schema/now"))[0][0].replace(tzinfo=UTC)
     rows: list[Row] = []
     if ids := await _choose(session, demand):

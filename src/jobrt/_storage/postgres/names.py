@@ -1,7 +1,7 @@
-"""Names in PostgreSQL: the schema and what is in it, the channel, and the statements with these names.
+"""Names in PostgreSQL: the schema, its channel, and the statements with these names inserted.
 
-A statement in ``sql/`` is written with ``:name`` for a parameter and ``{schema}`` before every table. It becomes
-PostgreSQL's own ``$1`` form once, here, so that no driver has to look into it again; parameters are texts
+A statement in ``sql/`` is written with ``:name`` for a parameter and ``{schema}`` before every table. It is
+converted once to PostgreSQL's own ``$1`` form, so that no driver has to parse it again. Parameters are texts
 (see `jobrt._storage.postgres.encode`) that the statement casts, so each statement has one prepared form.
 """
 
@@ -19,7 +19,7 @@ from jobrt.errors import StorageError
 _FILES: Final = load_statements("jobrt._storage.postgres")
 
 _LONGEST_NAME: Final = 63
-"""Bytes of an identifier, or a channel; PostgreSQL cuts longer identifiers off and refuses longer channels."""
+"""Bytes of an identifier or a channel; PostgreSQL truncates longer identifiers and rejects longer channels."""
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
@@ -49,7 +49,7 @@ class Run:
 
 @attrs.frozen
 class Copy:
-    """Rows for a COPY statement; as a step it is sent an empty list."""
+    """Rows for a COPY statement; as a step it receives an empty list."""
 
     statement: Statement
     blocks: Iterable[str]
@@ -57,15 +57,15 @@ class Copy:
 
 def _checked(_self: object, _field: object, name: str) -> None:
     if not name or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
-        raise StorageError(f"schema={name!r}: give a name of 1 to {_LONGEST_NAME} bytes")
+        raise StorageError(f"schema={name!r} is not a valid name: use 1 to {_LONGEST_NAME} bytes without NUL")
 
 
-@attrs.frozen(cache_hash=True)  # it is hashed to find each statement
+@attrs.frozen(cache_hash=True)  # each statement is found by its hash
 class Schema:
     """The PostgreSQL schema that holds the tables; any name that PostgreSQL allows.
 
     Raises:
-        StorageError: it does not allow that name.
+        StorageError: PostgreSQL does not allow that name.
 
     """
 
@@ -85,7 +85,7 @@ class Schema:
         return name
 
     def fill(self, text: str) -> str:
-        """Put this schema's names into a text."""
+        """Replace the placeholders of a text by this schema's names."""
         names = {
             "schema": self.quoted,
             "literal": self.quoted.replace("'", "''"),
@@ -94,7 +94,7 @@ class Schema:
         return _PLACEHOLDER.sub(lambda found: names.get(found[1], found[0]), text)
 
     def statement(self, name: str, **parts: str) -> Statement:
-        """Return the statement of a file; ``parts`` name files to put in for ``{part}``, or are texts."""
+        """Return the statement of a file; each of ``parts`` is a file or a text to insert for ``{part}``."""
         return _statement(self, name, tuple(sorted(parts.items())))
 
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL database opened."""
+"""Opening of a PostgreSQL database."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -26,14 +26,14 @@ async def open_postgres(
 
     Args:
         url: a URL or conninfo, as libpq takes it.
-        schema: the schema for the tables; `SchemaStore.migrate` makes it.
-        listen: whether sessions are ours, so that LISTEN and prepared statements work; False behind a pooler in
-            transaction mode.
+        schema: the schema for the tables; `SchemaStore.migrate` creates it.
+        listen: whether sessions are dedicated, so that LISTEN and prepared statements work; False behind a pooler
+            in transaction mode.
         pool_size: connections for workers' calls. Listings, and jobs that use `AttemptStore.transaction`, have up to
-            four times as many; heartbeats have one, and so has listening.
+            four times as many; heartbeats and listening have one each.
 
     Raises:
-        StorageError: the schema's name is impossible, or the URL makes no sense.
+        StorageError: the schema's name or the URL is invalid.
 
     """
     async with open_database(url, schema=Schema(schema), listening=listen, pool_size=pool_size) as database:
@@ -51,9 +51,9 @@ async def open_postgres(
                     workers=PostgresWorkers(database, waker),
                     queues=PostgresQueues(database, waker),
                     crons=PostgresCrons(database, waker),
-                    wakes=PostgresWakes(database, url, waker.marks),
+                    wakes=PostgresWakes(database, url, waker.watermarks),
                 )
-            except BaseException as error:  # noqa: BLE001 - raised again below: a nursery would make a group of it
+            except BaseException as error:  # noqa: BLE001 - raised again below: a nursery would wrap it in a group
                 raised = error
             nursery.cancel_scope.cancel()
         if raised is not None:

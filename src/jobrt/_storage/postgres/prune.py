@@ -1,4 +1,4 @@
-"""Jobs that are deleted, and final ones that go as the retention rules say."""
+"""Deletion of jobs, by a filter or by the retention rules."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -11,7 +11,7 @@ from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.stats import FAILED_ATTEMPTS
 
 _BATCH: Final = 10_000
-"""Jobs to delete per statement: their ids travel to the client and back."""
+"""Jobs to delete per statement: their ids are sent to the client and back."""
 
 _LARGEST_INTEGER: Final = (1 << 31) - 1
 
@@ -30,7 +30,7 @@ async def delete(session: Session, *, where: Where, limit: int | None) -> int:
 
 
 async def prune(session: Session, *, rules: Sequence[PruneRule], limit: int) -> int:
-    """Delete what the rules let go, at most `limit`; return how many."""
+    """Delete the jobs that the rules no longer keep, at most `limit`; return how many."""
     done = 0
     for rule in rules:
         if done >= limit:
@@ -38,7 +38,7 @@ async def prune(session: Session, *, rules: Sequence[PruneRule], limit: int) -> 
         values = {**_covered(rule), "limit": str(limit - done)}
         ids = [row[0] for row in await session.fetch("jobs/prune_find", **values)]
         if ids:
-            # What is locked stays for another time: to wait for it, with the jobs of other rules locked, might cross.
+            # Locked jobs are left for the next time. Waiting for them, with jobs of other rules locked, could deadlock.
             chosen = {"ids": numbers(ids)}
             where = "c.id = any(:ids::bigint[])"
             done += len(await _remove(session, where, values=chosen, limit=len(ids), locked="skip locked"))
@@ -62,7 +62,7 @@ def _covered(rule: PruneRule) -> dict[str, str | None]:
 async def _remove(
     session: Session, where: str, *, values: Mapping[str, str | None], limit: int, locked: str
 ) -> list[int]:
-    """Delete jobs, with all that belongs to them but what they count for; return their ids."""
+    """Delete jobs and all their rows, but keep their counts for statistics; return their ids."""
     statement = session.schema.statement(
         "jobs/delete",
         where=where,

@@ -1,4 +1,4 @@
-"""Jobs looked at: the statements, apart from who runs them."""
+"""Queries for jobs: the statements, separate from the connection that runs them."""
 
 from typing import Final
 
@@ -21,7 +21,7 @@ _DETAILS: Final = {True: "true", False: "false"}
 def by_id(schema: Schema, job_id: int) -> Run:
     """Return the statement that finds a job; its row is for `job_record`."""
     if not -LARGEST_ID <= job_id <= LARGEST_ID:
-        job_id = 0  # which no job has: a larger number is no bigint
+        job_id = 0  # no job has it; the number does not fit a bigint
     statement = schema.statement("jobs/query", where="c.id = :id::bigint", details="true")
     return Run(statement, {"id": str(job_id)})
 
@@ -29,7 +29,7 @@ def by_id(schema: Schema, job_id: int) -> Run:
 def listing(
     schema: Schema, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
 ) -> Run:
-    """Return the statement that lists the jobs that match, in order, behind the one with the id `after`."""
+    """Return the statement that lists the jobs that match, in order, after the one with the id `after`."""
     column, backward = order_by.removeprefix("-"), order_by.startswith("-")
     if column not in _ORDERS:
         raise InvalidFilter(f"order_by={order_by!r}: use {', '.join(_ORDERS)}, with a - first for descending")
@@ -51,7 +51,7 @@ def _behind(column: str, key: str, *, backward: bool) -> str:
     less = "<" if backward else ">"
     if column == "id":
         return f"c.id {less} :after::bigint"
-    at = f"(select {key} from {{schema}}.job c where c.id = :after::bigint)"  # noqa: S608 - of our own names
+    at = f"(select {key} from {{schema}}.job c where c.id = :after::bigint)"  # noqa: S608 - constants of this module
     same = f"c.id {less} :after::bigint"
     return (
         f"(case when {at} is null then {key} is null and {same}"

@@ -1,6 +1,6 @@
-"""Rows turned into values.
+"""Conversion of rows to values.
 
-Times are read as timestamps of UTC without a zone: what the driver makes of those with one depends on the
+Times are read as UTC timestamps without a time zone. With a time zone, the driver's result depends on the
 session's time zone, and some years fit no datetime in some zones.
 """
 
@@ -23,7 +23,7 @@ def aware(moment: datetime | None) -> datetime | None:
 
 
 def claimed_jobs(rows: Sequence[Row], *, queue: str, started_at: datetime) -> tuple[Claimed, ...]:
-    """Return the jobs of a claim; what they have in common is not in the rows."""
+    """Return the jobs of a claim; values that they share are not in the rows."""
     utc = UTC
     return tuple(
         [
@@ -82,12 +82,12 @@ def _parsed(text: str) -> datetime:
 
 
 def job_record(row: Row) -> JobRecord:
-    """Return a job as jobs/query.sql reads it."""
+    """Return the job in a row of jobs/query.sql."""
     id, name, queue, state, priority, attempt, max_attempts, args, metadata, tags, context, *rest = row
     created_at, schedule_at, started_at, finished_at, worker, cancel_reason, *rest = rest
     result, progress, saved, attempts, clean = rest
     records = () if attempts is None else _attempts(attempts)
-    if clean:  # it has no record of its own
+    if clean:  # the last attempt has no record
         ran = (started_at.replace(tzinfo=UTC), finished_at.replace(tzinfo=UTC), worker)
         last = AttemptRecord(attempt, End.FINISHED, *ran)
         records = (*records, last)[-_ATTEMPTS_KEPT:]
@@ -117,7 +117,7 @@ def job_record(row: Row) -> JobRecord:
 
 
 def _object(text: str | None) -> Mapping[str, Any]:
-    """Return a stored payload; one that is no JSON object is shown as it is, or it could not be looked at."""
+    """Return a stored payload; one that is not a JSON object is wrapped, so that the job can still be shown."""
     try:
         found = json.loads(text or "{}")
     except ValueError:

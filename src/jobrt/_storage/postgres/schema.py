@@ -14,9 +14,9 @@ from jobrt._storage.sql_files import SchemaStatus, load_migrations, pending, sta
 
 _MIGRATIONS: Final = load_migrations("jobrt._storage.postgres")
 
-_LOOK_SECONDS: Final = 30.0
+_READ_SECONDS: Final = 30.0
 _MIGRATE_SECONDS: Final = 600.0
-"""Seconds that migrating may take, the wait for others who do included."""
+"""Seconds that migrating may take, including the wait for other processes that migrate."""
 
 
 @attrs.frozen
@@ -26,7 +26,7 @@ class PostgresSchema:
     _database: Database
 
     async def status(self) -> SchemaStatus:
-        async with self._session(_LOOK_SECONDS) as session:
+        async with self._session(_READ_SECONDS) as session:
             return status(_MIGRATIONS, await _applied(session))
 
     async def migrate(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class PostgresSchema:
         return tuple(done)
 
     async def check(self) -> None:
-        async with self._session(_LOOK_SECONDS) as session:
+        async with self._session(_READ_SECONDS) as session:
             applied = await _applied(session)
         error = unmigrated(_MIGRATIONS, applied, where=_place(session))
         if error is not None:
@@ -58,7 +58,7 @@ def _place(session: Session) -> str:
 
 
 async def _applied(session: Session) -> tuple[str, ...]:
-    """Return the migrations that the schema has; none if there is no such schema."""
+    """Return the applied migrations; none if the schema does not exist."""
     ((exists,),) = await session.fetch("schema/status_exists", table=f"{session.schema.quoted}.migration")
     return tuple(name for (name,) in await session.fetch("schema/status_applied")) if exists else ()
 
@@ -79,7 +79,7 @@ async def _migrate_next(session: Session) -> str | None:
 
 
 def migration_sql(schema: str = "jobrt") -> str:
-    """Return all that `migrate` would run in an empty database, for people who run such things themselves."""
+    """Return the SQL that `migrate` runs in an empty database, for people who apply migrations themselves."""
     names = Schema(schema)
     made = [f"{names.statement(f'schema/migrate_{part}').text.decode()};\n" for part in ("schema", "table")]
     for migration in _MIGRATIONS:

@@ -1,4 +1,4 @@
-"""Statements on a connection: the caller's own of psycopg, or one of the pool."""
+"""Statements on a connection: a caller's psycopg connection, or one of the pool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Session:
-    """A connection for a while, and the names of one schema. Trio drives the connection, or asyncio."""
+    """A connection in use, and the names of one schema. The connection runs on Trio or asyncio."""
 
     conn: psycopg.AsyncConnection[Any]
     schema: Schema
@@ -34,8 +34,8 @@ class Session:
         result = cursor.pgresult  # `description` would make an object for every column
         return await cursor.fetchall() if result and result.nfields else []
 
-    async def carry_out(self, step: Run | Copy) -> list[Row]:
-        """Run a statement and return its rows, or send rows to one."""
+    async def run_step(self, step: Run | Copy) -> list[Row]:
+        """Run a statement and return its rows, or send rows to a COPY."""
         if isinstance(step, Run):
             return await self.run(step.statement, **step.values)
         async with self._cursor().copy(step.statement.text) as copy:
@@ -51,7 +51,7 @@ class Session:
 
 @attrs.define(eq=False)
 class PreparedSession(Session):
-    """A session on a connection of our own, where statements stay prepared."""
+    """A dedicated session, where statements stay prepared."""
 
     prepared: PreparedStatements
 
@@ -70,8 +70,8 @@ class BlockingSession:
         """Run a statement and return its rows."""
         return self._cursor().execute(statement.text, statement.arguments(values)).fetchall()
 
-    def carry_out(self, step: Run | Copy) -> list[Row]:
-        """Run a statement and return its rows, or send rows to one."""
+    def run_step(self, step: Run | Copy) -> list[Row]:
+        """Run a statement and return its rows, or send rows to a COPY."""
         if isinstance(step, Run):
             return self.run(step.statement, **step.values)
         with self._cursor().copy(step.statement.text) as copy:

@@ -1,7 +1,7 @@
-"""Counts of what happened, by hour, queue and name.
+"""Statistics by hour, queue and name.
 
-Nothing is counted while jobs run: live rows are counted on request, and what a deleted job counted for is
-added to ``past`` when it goes.
+No counter is updated while jobs run: live rows are counted on request. When a job is deleted, its counts are
+added to the table ``past``.
 """
 
 from datetime import UTC, datetime
@@ -15,11 +15,11 @@ FAILED_ATTEMPTS: Final = (
     "{{schema}}.attempt a join {jobs} j on j.id = a.job_id"
     " where a.\"end\" in ('failed', 'timed_out', 'crashed', 'undecodable')"
 )
-"""What counts as a failed attempt of some jobs, as SQL."""
+"""SQL for the failed attempts of some jobs."""
 
 
 async def stats(session: Session, *, since: datetime) -> tuple[Bucket, ...]:
-    """Return counts since the beginning of the hour of `since`."""
+    """Return counts from the start of the hour of `since`."""
     statement = session.schema.statement(
         "jobs/stats",
         enqueued="(select * from {schema}.job where id >= :first::bigint and created_at >= :since::timestamptz)",

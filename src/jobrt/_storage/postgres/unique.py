@@ -1,4 +1,4 @@
-"""Which jobs of a batch are new, among those that are stored and those before them in the batch."""
+"""Which jobs of a batch are new, compared with stored jobs and with earlier jobs of the batch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from jobrt._storage.postgres.rows import Row
 
 @attrs.frozen
 class Place:
-    """What becomes of one job of the input: the id of a stored one, or an index into the new ones."""
+    """Result for one job of the input: the id of a stored job, or an index into the new ones."""
 
     id: int | None = None
     new: int = 0
-    again: bool = False
+    duplicate: bool = False
 
 
 @attrs.define
 class _Stored:
-    """A stored job with a digest of the batch; its state as it will be after the replacements so far."""
+    """A stored job whose digest is in the batch; its state is the one after the replacements so far."""
 
     id: int
     digest: str
@@ -36,7 +36,7 @@ class _Stored:
 
 @attrs.define
 class Batch:
-    """What is to be done with jobs, taken in the order of the input; `now` is the database's time."""
+    """Plan for a batch of jobs, built in input order; `now` is the database's time."""
 
     _stored: list[_Stored]
     _now: datetime
@@ -47,11 +47,11 @@ class Batch:
 
     @classmethod
     def of(cls, rows: Sequence[Row], *, now: datetime) -> Batch:
-        """Begin with the stored jobs, oldest first, as jobs/insert_unique_find.sql reads them."""
+        """Start with the stored jobs, oldest first, as jobs/insert_unique_find.sql returns them."""
         return cls([_Stored(*row) for row in rows], now)
 
     def add(self, job: NewJob) -> None:
-        """Find a place for the next job of the input."""
+        """Add the next job of the input."""
         rule = job.unique
         if rule is None:
             self._append(job)
@@ -59,7 +59,7 @@ class Batch:
             self.places.append(Place(id=found.id))
             self._replace_stored(found, job, rule)
         elif (index := self._find_new(rule)) is not None:
-            self.places.append(Place(new=index, again=True))
+            self.places.append(Place(new=index, duplicate=True))
             self._replace_new(index, job, rule)
         else:
             self._by_digest.setdefault(rule.digest, []).append(len(self.new))

@@ -1,8 +1,8 @@
-"""Hints sent to workers: not too often, and never not at all.
+"""Hints sent to workers: rate-limited, but never dropped.
 
-A transaction that notifies takes a lock of the whole database at its commit. So a client notifies each queue at most
-every five milliseconds. The first job of a burst notifies with its insert. What comes within the interval is sent
-together afterwards: with the first insert after its end, or, if none comes, by a task of the storage's own.
+A transaction that notifies locks the whole database at its commit. So a client notifies each queue at most once
+every five milliseconds. The first job of a burst notifies with its insert. Later hints within the interval are sent
+together after it: with the next insert, or, if there is none, by a background task of the storage.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, Self
 import attrs
 import trio
 
-from jobrt._storage.postgres.claim import Marks
+from jobrt._storage.postgres.claim import Watermarks
 from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import texts
 from jobrt.errors import StorageError
@@ -26,17 +26,17 @@ _INTERVAL: Final = 0.005
 """Seconds between notifications for one queue."""
 
 _SLACK: Final = 0.001
-"""Seconds that the task leaves to the next insert, where a notification costs nothing; here it costs a round trip."""
+"""Seconds that the task waits for another insert. With an insert a notification is free; here it costs a round trip."""
 
 _QUEUES_REMEMBERED: Final = 1000
 
 
 @attrs.define(eq=False)
 class InsertWake:
-    """Wakes of one insert: sent with it where that is due, else once the block, and so the insert, has ended.
+    """Wakes of one insert: sent with it where that is due, otherwise after the block, when the insert has ended.
 
-    Not before, or workers would look and find nothing. If the block fails all are sent, for jobs that came before,
-    and for the insert's own, as it may have been committed after all.
+    If they were sent earlier, workers would find nothing. If the block fails, all are sent: for jobs enqueued before,
+    and for this insert, which may have been committed after all.
     """
 
     waker: Waker
@@ -60,19 +60,19 @@ class Waker:
     """Sender of wakes for one client."""
 
     database: Database
-    marks: Marks = attrs.field(init=False, factory=Marks)
+    watermarks: Watermarks = attrs.field(init=False, factory=Watermarks)
     _sent_at: dict[str, float] = attrs.field(init=False, factory=dict)
     _pending: set[str] = attrs.field(init=False, factory=set)
     _wanted: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def insert(self) -> InsertWake:
-        """Return what decides which queues an insert of ours notifies itself."""
+        """Return the wakes for one insert of this client."""
         return InsertWake(self)
 
     def channel_if_due(self, queue: str) -> str | None:
         """Return the channel if this queue may be notified now, and count it as notified.
 
-        The caller's notification also serves the jobs that are pending: they were committed before.
+        The caller's notification also covers the pending hints: their jobs were committed before.
         """
         payload = f"j:{queue}"
         if not (self.database.listening and self._due(payload)):
@@ -82,21 +82,21 @@ class Waker:
         return self.database.channel
 
     def in_transaction(self, _queue: str) -> str | None:
-        """Return the channel for an insert in a caller's transaction, which alone knows when it commits."""
+        """Return the channel for an insert in a caller's transaction, whose commit time is unknown here."""
         return self.database.channel
 
     def later(self, queues: Iterable[str]) -> None:
-        """Notify queues, from the background, that they have jobs."""
+        """Notify queues in the background that they have jobs."""
         self._add(f"j:{queue}" for queue in queues)
 
     def due_again(self, queues: Collection[str]) -> None:
-        """Notify queues of due jobs that are not new; for us these may lie below the marks."""
+        """Notify queues of due jobs that are not new; they may lie below this client's watermarks."""
         for queue in queues:
-            self.marks.doubt(queue)
+            self.watermarks.request_full(queue)
         self.later(queues)
 
     def control(self) -> None:
-        """Notify workers, from the background, of cancel requests or settings."""
+        """Notify workers in the background of cancel requests or settings."""
         self._add([CONTROL])
 
     def _add(self, payloads: Iterable[str]) -> None:
@@ -109,7 +109,7 @@ class Waker:
         return trio.current_time() - self._sent_at.get(payload, -math.inf) >= _INTERVAL
 
     def _pause(self) -> float:
-        """Return the seconds until something that is pending is to be sent; inserts may send it before."""
+        """Return the seconds until a pending hint must be sent; an insert may send it earlier."""
         last = min((self._sent_at.get(payload, -math.inf) for payload in self._pending), default=-math.inf)
         return last + _INTERVAL + _SLACK - trio.current_time()
 
@@ -119,7 +119,7 @@ class Waker:
         self._sent_at[payload] = trio.current_time()
 
     async def run(self) -> None:
-        """Send what is pending, when it is time to, until cancelled; then send what is left."""
+        """Send pending hints when they are due, until cancelled; then send the rest."""
         try:
             while True:
                 await self._wanted.wait()
@@ -138,12 +138,14 @@ class Waker:
             return
         for payload in payloads:
             self._note(payload)
-        # Workers also poll; and the connection that they listen on is lost too, most likely.
+        # An error is ignored: workers also poll, and most likely their own connection is lost too.
         try:
             with suppress(StorageError):
                 await self.database.fetch(
                     "wakes/notify", channel=self.database.channel, payloads=texts(payloads)
                 )
         except trio.Cancelled:
-            self._pending.update(payloads)  # a client that closes: `run` sends them in the end, twice perhaps
+            self._pending.update(
+                payloads
+            )  # the client is closing: `run` sends them at the end, perhaps twice
             raise

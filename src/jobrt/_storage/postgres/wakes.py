@@ -1,4 +1,4 @@
-"""Wakes in PostgreSQL: heard on a connection of its own, whose silence is noticed."""
+"""Wakes in PostgreSQL: received on a separate connection, which is checked regularly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from jobrt._storage.contract import Wake
-from jobrt._storage.postgres.claim import Marks
+from jobrt._storage.postgres.claim import Watermarks
 from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.waker import CONTROL
 from jobrt._trio_psycopg.pool import call_deadline, open_connection, storage_errors
@@ -22,22 +22,23 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS: Final = 10.0
 
 _PING_EVERY: Final = 10.0
-"""Seconds. A connection whose other end vanished stays open for hours; only asking shows it."""
+"""Seconds. A connection whose other end vanished stays open for hours; only a query detects it."""
 
 _PING_SECONDS: Final = 5.0
 
 _UNREAD_SECONDS: Final = 60.0
-"""Seconds that the server may be unable to send. It sends notifications in a transaction, so a stopped process that
-does not read would hold back vacuum for as long as it is stopped; its connection is cut instead, and made again."""
+"""Seconds that the server may be unable to send. The server sends notifications in a transaction, so a stopped process
+that does not read would hold back vacuum while it is stopped. Instead the server drops the connection, and the client
+reconnects."""
 
 
 @attrs.frozen
 class PostgresWakes:
-    """Implementation of `WakeSource`; hears nothing where LISTEN is not to be had."""
+    """Implementation of `WakeSource`; delivers nothing where LISTEN is not available."""
 
     _database: Database
     _url: str = attrs.field(repr=False)  # may hold a password
-    _marks: Marks
+    _watermarks: Watermarks
 
     async def listen(
         self,
@@ -57,17 +58,17 @@ class PostgresWakes:
             while True:
                 with storage_errors(conn):
                     async for notification in conn.notifies(timeout=_PING_EVERY):
-                        self._pass_on(notification.payload, deliver)
+                        self._deliver(notification.payload, deliver)
                 await _ping(conn, channel)
         finally:
             conn.abort()
             await trio.lowlevel.checkpoint_if_cancelled()
 
-    def _pass_on(self, payload: str, deliver: Callable[[Wake], None]) -> None:
-        """Deliver what a payload means; one that is not understood is a later jobrt's."""
+    def _deliver(self, payload: str, deliver: Callable[[Wake], None]) -> None:
+        """Deliver the wake for a payload; an unknown payload is from a newer jobrt and is ignored."""
         if payload.startswith("j:"):
             queue = payload[2:]
-            self._marks.doubt(queue)
+            self._watermarks.request_full(queue)
             deliver(Wake("jobs", queue))
         elif payload == CONTROL:
             deliver(Wake("control"))

@@ -1,4 +1,4 @@
-"""Workers in PostgreSQL: who is alive, who leads, and what the dead leave behind."""
+"""Workers in PostgreSQL: heartbeats, leadership, and the rescue of jobs whose worker died."""
 
 import json
 from datetime import UTC
@@ -27,15 +27,15 @@ class PostgresWorkers:
     _database: Database
     _waker: Waker
     _refused: set[int] = attrs.field(init=False, factory=set)
-    """Jobs that the database would not let go: they are rescued last, so that they hold up no others."""
+    """Jobs whose rescue the database refused: they are retried last, so that they do not block the others."""
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
-        await self._database.keep(
+        await self._database.fetch_for_lease(
             "workers/register", worker=worker, lease=str(lease), info=json.dumps(info.to_dict())
         )
 
     async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
-        async with self._database.session(keeping=True) as session:
+        async with self._database.session(for_lease=True) as session:
             await session.fetch(
                 "workers/beat", worker=worker, lease=str(lease), info=json.dumps(info.to_dict())
             )
@@ -46,7 +46,7 @@ class PostgresWorkers:
             return await _changes(session, worker)
 
     async def unregister(self, worker: str) -> None:
-        await self._database.keep("workers/unregister", worker=worker)
+        await self._database.fetch_for_lease("workers/unregister", worker=worker)
 
     async def all(self) -> tuple[WorkerRow, ...]:
         return tuple(
@@ -72,13 +72,13 @@ class PostgresWorkers:
             if len(ids) < room:
                 break
         if not rescued:
-            self._refused.clear()  # whatever was wrong with them may have been put right
+            self._refused.clear()  # the cause may have been fixed
         await self._database.fetch("workers/rescue_clean")
         self._waker.due_again({job.queue for job in rescued if job.state == State.RETRYABLE})
         return tuple(rescued)
 
     async def _end(self, ids: list[int]) -> list[Rescued]:
-        """End a batch; if the database refuses it, each half by itself, down to the job that is at fault."""
+        """End a batch; if the database refuses it, end each half separately, down to the job that is the cause."""
         if not ids:
             return []
         try:
@@ -95,11 +95,13 @@ class PostgresWorkers:
         return [Rescued(*row) for row in rows]
 
     async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
-        rows = await self._database.keep("workers/lead", role=role, worker=worker, seconds=str(seconds))
+        rows = await self._database.fetch_for_lease(
+            "workers/lead", role=role, worker=worker, seconds=str(seconds)
+        )
         return rows[0][0] if rows else None
 
     async def resign(self, role: str, worker: str) -> None:
-        await self._database.keep("workers/resign", role=role, worker=worker)
+        await self._database.fetch_for_lease("workers/resign", role=role, worker=worker)
 
 
 async def _changes(session: Session, worker: str) -> Changes:
