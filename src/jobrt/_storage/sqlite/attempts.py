@@ -1,4 +1,4 @@
-"""Attempts in SQLite: claimed, ended, and what running jobs keep."""
+"""Attempts in SQLite: claims, outcomes, and what running jobs save."""
 
 import json
 import sqlite3
@@ -86,5 +86,5 @@ def _held(tx: Transaction, ref: JobRef) -> bool:
 
 def _lost(ref: JobRef) -> LeaseLost:
     return LeaseLost(
-        f"job {ref.id} is no longer this attempt's: it was rescued, cancelled or deleted meanwhile"
+        f"job {ref.id} no longer belongs to this attempt: it was rescued, cancelled or deleted meanwhile"
     )

@@ -1,4 +1,4 @@
-"""A SQLite file for programs without Trio: threads and scripts, also inside a transaction of their own."""
+"""A SQLite file for programs without Trio, such as threads and scripts; also inside a caller's transaction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_blocking(
 ) -> Generator[BlockingSqlite]:
     """Open a file for one thread at a time; see `jobrt._storage.sqlite.open_sqlite`."""
     place = fspath(path)
-    connection = _patiently(partial(connect, place))
+    connection = _retried(partial(connect, place))
     try:
         storage = BlockingSqlite(place, connection, clock or partial(datetime.now, UTC))
         storage.write(partial(migrate, place=place))
@@ -62,8 +62,8 @@ class BlockingSqlite:
         return self.write(partial(get, job_id=job_id), begin="BEGIN")
 
     def write(self, work: Callable[[Transaction], T], *, begin: str = "BEGIN IMMEDIATE") -> T:
-        """Run one of this engine's functions in a transaction, waiting for the lock at most half a minute."""
-        result: T = _patiently(partial(self._transact, work, begin))
+        """Run one of this engine's functions in a transaction, waiting for the lock at most `PATIENCE` seconds."""
+        result: T = _retried(partial(self._transact, work, begin))
         return result
 
     def _transact(self, work: Callable[[Transaction], T], begin: str) -> T:
@@ -74,8 +74,8 @@ class BlockingSqlite:
         return result
 
 
-def _patiently(call: Callable[[], Any]) -> Any:
-    """Call until it is not refused for a lock."""
+def _retried(call: Callable[[], Any]) -> Any:
+    """Call, and repeat the call while the database is locked, for at most `PATIENCE` seconds."""
     deadline = time.monotonic() + PATIENCE
     for pause in pauses():
         try:

@@ -1,4 +1,4 @@
-"""Jobs claimed: the part of `AttemptStore.exchange` that every attempt begins with."""
+"""Claims in SQLite: the second part of `AttemptStore.exchange`."""
 
 import json
 from collections import Counter
@@ -14,14 +14,14 @@ _Row: TypeAlias = "Sequence[Any]"
 
 _KEY_PAGE: Final = 100
 
-# The columns of attempts/exchange_page.sql that are used by position.
-_ID, _NAME, _ARGS, _METADATA, _DUE, _EXTRA = 0, 1, 6, 7, 11, 12
+# The columns of attempts/exchange_page.sql that are used by position. The last one is `extra` in the table.
+_ID, _NAME, _ARGS, _METADATA, _DUE, _HAS_HISTORY = 0, 1, 6, 7, 11, 12
 
 
 def claim(tx: Transaction, demand: Demand) -> tuple[Claimed, ...]:
     """Lease due jobs to a worker, in order of priority, due time, id.
 
-    The transaction must hold the write lock, so that what is found is still there when it is taken.
+    The transaction must hold the write lock, so that the jobs found are still waiting when they are leased.
     """
     if demand.empty or tx.value(SQL["attempts/exchange_paused"], (demand.queue,)):
         return ()
@@ -34,19 +34,19 @@ def claim(tx: Transaction, demand: Demand) -> tuple[Claimed, ...]:
         SQL["attempts/exchange_take"], {"lease": lease, "worker": demand.worker, "now": tx.now, "ids": ids}
     )
     jobs = _claimed(rows, lease=lease, queue=demand.queue, now=tx.now)
-    again = [row[_ID] for row in rows if row[_EXTRA]]
-    return tuple(_with_past(tx, jobs, ids=again) if again else jobs)
+    run_before = [row[_ID] for row in rows if row[_HAS_HISTORY]]
+    return tuple(_with_history(tx, jobs, ids=run_before) if run_before else jobs)
 
 
 def next_due(tx: Transaction, queue: str) -> float | None:
-    """Return the seconds until the queue's first job that is not yet due, if there is one."""
+    """Return the seconds until the queue's first future job is due, or None if there is none."""
     text = tx.value(SQL["attempts/exchange_next_due"], {"queues": dumps([queue]), "now": tx.now, "far": FAR})
     due = json.loads(text).get(queue)
     return None if due is None else (due - tx.now) / 1e6
 
 
 def _found(tx: Transaction, demand: Demand) -> list[_Row]:
-    """Return the rows to take: as many as the demand and its limits allow."""
+    """Return the rows of the jobs to claim: as many as the demand and its limits allow."""
     room = Room(demand, _running(tx, demand) if demand.clustered else None)
     rows: list[_Row] = []
     for priority in _priorities(tx, demand.queue):
@@ -58,7 +58,7 @@ def _found(tx: Transaction, demand: Demand) -> list[_Row]:
 
 
 def _running(tx: Transaction, demand: Demand) -> Counter[str]:
-    """Return the numbers of the queue's running jobs by key."""
+    """Return the number of the queue's running jobs for each key."""
     running = tx.array(SQL["attempts/exchange_running"], (demand.queue,))
     return Counter(
         limit_key(demand.key, name, args=args, metadata=metadata) for name, args, metadata in running
@@ -66,7 +66,7 @@ def _running(tx: Transaction, demand: Demand) -> Counter[str]:
 
 
 def _admitted(page: Sequence[_Row], demand: Demand, room: Room) -> Sequence[_Row]:
-    """Return the jobs of a page for which there is room, and count them in."""
+    """Return the jobs of a page for which there is room, and count them."""
     if not room.chooses:
         room.left -= len(page)
         return page
@@ -91,19 +91,19 @@ def _priorities(tx: Transaction, queue: str) -> Iterator[int]:
 def _pages(tx: Transaction, demand: Demand, *, priority: int, room: Room) -> Iterator[list[_Row]]:
     """Yield due jobs in order, a page at a time, as long as there is room.
 
-    One page is enough unless a limit passes jobs over. Names that are at their limit are left out of the
-    pages that follow, so that a thousand of their jobs do not hide those behind them. A key that is at its limit
-    cannot be left out, so then pages are larger.
+    One page is enough unless a limit skips jobs. Names that are at their limit are excluded from the
+    following pages, so that a thousand of their jobs do not hide the jobs after them. A key that is at its limit
+    cannot be excluded, so with a limit per key the pages are larger.
     """
-    place = (SMALLEST, 0)
+    last = (SMALLEST, 0)
     while room.left and (names := room.names):
         size = room.left if demand.per_key is None else max(room.left, _KEY_PAGE)
         parameters = {
             "queue": demand.queue,
             "priority": priority,
             "now": tx.now,
-            "after_at": place[0],
-            "after_id": place[1],
+            "after_at": last[0],
+            "after_id": last[1],
             "names": dumps(names),
             "limit": size,
         }
@@ -111,11 +111,11 @@ def _pages(tx: Transaction, demand: Demand, *, priority: int, room: Room) -> Ite
         yield page
         if len(page) < size:
             return
-        place = (page[-1][_DUE], page[-1][_ID])
+        last = (page[-1][_DUE], page[-1][_ID])
 
 
 def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, now: int) -> list[Claimed]:
-    """Return the jobs as the worker gets them, but for what earlier attempts left."""
+    """Return the jobs for the worker, still without checkpoint, progress and earlier attempts."""
     started_at = moment(now)
     jobs: list[Claimed] = []
     for row in rows:
@@ -132,7 +132,7 @@ def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, now: int) -> list[
             context,
             created,
             due,
-            _extra,
+            _has_history,
         ) = row
         claimed = Claimed(
             job_id,
@@ -155,21 +155,21 @@ def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, now: int) -> list[
     return jobs
 
 
-def _with_past(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int]) -> list[Claimed]:
-    """Add checkpoint, progress and attempts to the jobs of these ids, which were run before."""
+def _with_history(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int]) -> list[Claimed]:
+    """Add checkpoint, progress and attempts to the jobs with these ids, which have run before."""
     rows = tx.array(SQL["attempts/exchange_details"], (dumps(ids),))
     kept = {job_id: (saved, progress) for job_id, saved, progress in rows}
     attempts = attempts_of(tx, ids)
-    full: list[Claimed] = []
+    complete: list[Claimed] = []
     for job in jobs:
         saved, progress = kept.get(job.id, (None, None))
         records = tuple(record for _, record in attempts.get(job.id, ()))
-        full.append(job._replace(saved=saved, progress=progress, attempts=records))
-    return full
+        complete.append(job._replace(saved=saved, progress=progress, attempts=records))
+    return complete
 
 
 def attempts_of(tx: Transaction, ids: Sequence[int]) -> dict[int, list[tuple[int, AttemptRecord]]]:
-    """Return the attempts that have records, with their leases, oldest first, by job."""
+    """Return the attempt records with their leases, oldest first, by job."""
     found: dict[int, list[tuple[int, AttemptRecord]]] = {}
     for job_id, *attempt, lease in tx.array(SQL["attempts/records"], (dumps(ids),)):
         found.setdefault(job_id, []).append((lease, attempt_record(attempt)))

@@ -1,6 +1,6 @@
-"""SQLite connections as jobrt needs them, and its errors in one line.
+"""SQLite connections with the settings that jobrt needs, and its errors in one line.
 
-Nothing here knows Trio: `jobrt._storage.sqlite.blocking` uses it from plain threads.
+This module does not use Trio: `jobrt._storage.sqlite.blocking` calls it from plain threads.
 """
 
 import sqlite3
@@ -14,14 +14,14 @@ from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 
 MEMORY: Final = ":memory:"
 
-# STRICT tables; RETURNING (3.35) and upserts are older.
+# 3.37 added STRICT tables. RETURNING (3.35) and upserts are older.
 _NEEDED: Final = (3, 37, 0)
 
 BUSY: Final = 0.2
-"""Seconds that SQLite itself waits for a lock; longer waits are the caller's, who can be cancelled meanwhile."""
+"""Seconds that SQLite itself waits for a lock. Callers do the rest of the waiting, so that it can be cancelled."""
 
 PATIENCE: Final = 30.0
-"""Seconds to wait for a lock in all, before it is an error."""
+"""Total seconds to wait for a lock before an error is raised."""
 
 _BUSY_CODES: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _TRANSIENT: Final = {
@@ -31,7 +31,7 @@ _TRANSIENT: Final = {
     sqlite3.SQLITE_PROTOCOL: "the file is locked in a way that SQLite does not understand",
     sqlite3.SQLITE_INTERRUPT: "the call was interrupted",
 }
-_LASTING: Final = {
+_PERMANENT: Final = {
     sqlite3.SQLITE_NOTADB: "the file is not a SQLite database",
     sqlite3.SQLITE_CORRUPT: "the database is damaged; restore it, or try sqlite3's .recover",
     sqlite3.SQLITE_READONLY: "the file or its folder cannot be written",
@@ -41,18 +41,18 @@ _LASTING: Final = {
 
 
 class Busy(StorageUnavailable):
-    """Raised when another connection holds the lock: nothing was done, so the call can be made again."""
+    """Raised when another connection holds the lock: nothing was done, so the call can be repeated."""
 
 
 def refusal(error: sqlite3.Error, place: str) -> StorageError:
-    """Return the error of ours that tells of the driver's; `place` names the file."""
+    """Return the jobrt error for an error of the driver; `place` names the file."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in _BUSY_CODES:
         return Busy(f"{place}: the database is locked by another connection")
     if code in _TRANSIENT:
         return StorageUnavailable(f"{place}: {_TRANSIENT[code]} ({error})")
-    if code in _LASTING:
-        return StorageError(f"{place}: {_LASTING[code]}")
+    if code in _PERMANENT:
+        return StorageError(f"{place}: {_PERMANENT[code]}")
     if "no such table: jobrt_" in str(error) or "no such column" in str(error):
         return SchemaError(f"{place}: {error}: run `python -m jobrt migrate`")
     return StorageError(f"{place}: {error}")
@@ -60,7 +60,7 @@ def refusal(error: sqlite3.Error, place: str) -> StorageError:
 
 @contextmanager
 def translated(place: str) -> Generator[None]:
-    """Turn the driver's errors into ours, the driver's as ``__cause__``."""
+    """Convert the driver's errors to jobrt's, with the original as ``__cause__``."""
     try:
         yield
     except sqlite3.Error as error:
@@ -69,7 +69,7 @@ def translated(place: str) -> Generator[None]:
 
 @contextmanager
 def rolled_back(connection: sqlite3.Connection) -> Generator[None]:
-    """Roll back whatever is open when the block raises; some errors, a full disk for one, did so before."""
+    """Roll back an open transaction if the block raises. Some errors, such as a full disk, have already done so."""
     try:
         yield
     except BaseException:
@@ -79,7 +79,7 @@ def rolled_back(connection: sqlite3.Connection) -> Generator[None]:
 
 
 def pauses() -> Iterator[float]:
-    """Yield the seconds between tries for a lock, on top of what SQLite waits itself."""
+    """Yield the seconds between attempts to get a lock, in addition to SQLite's own wait."""
     pause = 0.005
     while True:
         yield pause
@@ -87,13 +87,13 @@ def pauses() -> Iterator[float]:
 
 
 def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open the file, which may be used from any thread but by one at a time.
+    """Open the file; the connection may be used from any thread, but only by one at a time.
 
     WAL with ``synchronous=FULL``: a commit that was reported survives a power cut. ``:memory:`` needs neither.
 
     Raises:
         Busy: another connection is switching the file to WAL.
-        StorageError: in one line, why this cannot be used.
+        StorageError: the file cannot be used; the message says why, in one line.
 
     """
     _check_place(path)
@@ -122,7 +122,7 @@ def _prepare(connection: sqlite3.Connection, *, memory: bool, read_only: bool) -
 
 
 def _check_place(path: str) -> None:
-    """Find out ahead what SQLite would only call "unable to open database file"."""
+    """Raise a clear error where SQLite would only say "unable to open database file"."""
     if sqlite3.sqlite_version_info < _NEEDED:
         needed = ".".join(map(str, _NEEDED))
         raise StorageError(f"this Python has SQLite {sqlite3.sqlite_version}, jobrt needs {needed} or newer")
@@ -130,6 +130,6 @@ def _check_place(path: str) -> None:
         return
     file = Path(path)
     if file.is_dir():
-        raise StorageError(f"{path}: is a folder; name a file in it")
+        raise StorageError(f"{path} is a folder; use the path of a file")
     if not file.parent.is_dir():
         raise StorageError(f"{path}: there is no folder {file.parent}; create it first")

@@ -1,12 +1,12 @@
-"""Transactions run for Trio: a file's in threads, those of ``:memory:`` in the loop.
+"""Transactions for Trio: in threads for a file, in the event loop for ``:memory:``.
 
-A file has one writing thread at a time (SQLite has one writer anyway, and the others would wait in threads) and
-a connection of its own for reading, so that a long listing never holds up a claim. ``:memory:`` is one
-connection, used in the loop: nothing in it waits, so everything works in virtual time.
+A file has one writing thread at a time: SQLite allows one writer, and others would wait in threads. A separate
+connection is for reading, so that a long listing never delays a claim. ``:memory:`` has one connection, used in the
+event loop: its calls never wait, so everything works in virtual time.
 
 Calls are all-or-nothing under cancellation, because a thread is never abandoned: Trio raises `Cancelled`
-before the thread starts, or at the caller's next checkpoint after it was handed the result. A thread that reads is
-stopped at once: nobody waits for what it finds, others wait for the connection.
+before the thread starts, or at the caller's next checkpoint after it got the result. A thread that reads is
+interrupted at once: its result is not needed, and others wait for the connection.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from jobrt.errors import StorageError, StorageUnavailable
 T = TypeVar("T")
 
 _HELD: Final = 10.0
-"""Seconds that a job's own transaction may stay open: no heartbeat gets through meanwhile."""
+"""Seconds that a job's own transaction may stay open: no heartbeat can be written meanwhile."""
 
 _STEPS: Final = 500_000
-"""Steps of SQLite's machine, some 10 to 50 ms, between two looks whether a reader's caller is still there. It takes
-the interpreter to look, for which a thread may have to wait five milliseconds."""
+"""Steps of SQLite's virtual machine, some 10 to 50 ms, between checks whether a reader's caller was cancelled. A check
+needs the GIL, for which a thread may have to wait five milliseconds."""
 
 
-async def _patiently(call: Callable[[], Any]) -> Any:
-    """Await `call` until it is not refused for a lock; waiting can be cancelled."""
+async def _retried(call: Callable[[], Any]) -> Any:
+    """Await `call`, and repeat it while the database is locked. Waiting can be cancelled."""
     deadline = trio.current_time() + PATIENCE
     for pause in pauses():
         try:
@@ -54,17 +54,17 @@ async def open_database(path: str, micros: Callable[[], int]) -> AsyncGenerator[
     """Open a file, or ``:memory:``, and close it when the block ends.
 
     Raises:
-        StorageError: in one line, why it cannot be used.
+        StorageError: the file cannot be used; the message says why, in one line.
 
     """
-    # Threads of our own: Trio's may all be taken by jobs that run in threads.
+    # A separate limiter: jobs that run in threads may use up Trio's default one.
     threads = None if path == MEMORY else trio.CapacityLimiter(2)
-    writer = await _patiently(partial(_run, partial(connect, path), threads))
+    writer = await _retried(partial(_run, partial(connect, path), threads))
     reader = writer
     try:
         if threads is not None:
-            reader = await _patiently(partial(_run, partial(connect, path, read_only=True), threads))
-            reader.set_progress_handler(_unwanted, _STEPS)
+            reader = await _retried(partial(_run, partial(connect, path, read_only=True), threads))
+            reader.set_progress_handler(_caller_cancelled, _STEPS)
         yield Database(path, micros, threads=threads, writer=writer, reader=reader)
     finally:
         with trio.CancelScope(shield=True):
@@ -73,12 +73,12 @@ async def open_database(path: str, micros: Callable[[], int]) -> AsyncGenerator[
 
 
 async def _run(call: Callable[[], T], threads: trio.CapacityLimiter | None) -> T:
-    """Call in the loop, or in a thread that is waited for whatever happens."""
+    """Call in the event loop, or in a thread that is never abandoned."""
     return call() if threads is None else await trio.to_thread.run_sync(call, limiter=threads)
 
 
-def _unwanted() -> bool:
-    """Say, in a thread, whether its caller has been cancelled."""
+def _caller_cancelled() -> bool:
+    """Return whether this thread's caller has been cancelled."""
     try:
         trio.from_thread.check_cancelled()
     except trio.Cancelled:
@@ -88,7 +88,7 @@ def _unwanted() -> bool:
 
 @attrs.define(eq=False)
 class Database:
-    """A database that is open in this process; use `write`, `read` and `hold`, whose work is plain functions."""
+    """A database that is open in this process. `write`, `read` and `hold` run plain functions in transactions."""
 
     path: str
     micros: Callable[[], int]
@@ -118,17 +118,17 @@ class Database:
         """Run `work` in a transaction that holds the write lock from the start.
 
         Raises:
-            StorageUnavailable: the lock could not be had, or the disk is full; nothing was done.
+            StorageUnavailable: the lock was not available in time, or the disk is full; nothing was done.
 
         """
-        result: T = await _patiently(partial(self._write, work))
+        result: T = await _retried(partial(self._write, work))
         return result
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         if self._nested():
             raise StorageError(
-                f"{self.path}: this task has a transaction open, and a second one would wait for it for ever:"
-                " enqueue with conn=, do the rest before or after the block"
+                f"{self.path}: this task has a transaction open, and a second one would wait for it forever:"
+                " enqueue with conn=, and do the rest before or after the block"
             )
         async with self._writing:
             call = partial(self._transact, self._writer, work, now=self.micros())
@@ -138,26 +138,26 @@ class Database:
         return result
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` on a snapshot; nothing that it does is kept."""
-        result: T = await _patiently(partial(self._read, work))
+        """Run `work` on a snapshot; it cannot write."""
+        result: T = await _retried(partial(self._read, work))
         return result
 
     async def _read(self, work: Callable[[Transaction], T]) -> T:
-        if self.inline and self._nested():  # on a file this would be another connection
+        if self.inline and self._nested():  # with a file, the reader is another connection
             await trio.lowlevel.checkpoint()
             return work(Transaction(self._reader, self.micros()))
         async with self._reading:
             try:
-                return await self._call(partial(self._look, work, now=self.micros()))
+                return await self._call(partial(self._transact_read, work, now=self.micros()))
             except StorageUnavailable:
-                await trio.lowlevel.checkpoint_if_cancelled()  # then it was stopped for that
+                await trio.lowlevel.checkpoint_if_cancelled()  # the call was interrupted for that reason
                 raise
 
     @asynccontextmanager
     async def hold(
         self, enter: Callable[[Transaction], None], leave: Callable[[Transaction], None]
     ) -> AsyncGenerator[sqlite3.Connection]:
-        """Open a transaction for somebody else's writes, between ours; it is kept only if nothing raises.
+        """Open a transaction for a caller's writes; `enter` and `leave` run at its ends. Commit only if nothing raises.
 
         Raises:
             StorageError: the block took too long, or ended the transaction itself.
@@ -167,7 +167,7 @@ class Database:
             connection = self._writer if self.inline else await self._call(partial(connect, self.path))
             try:
                 with rolled_back(connection):
-                    tx = await _patiently(partial(self._call, partial(self._enter, connection, enter)))
+                    tx = await _retried(partial(self._call, partial(self._enter, connection, enter)))
                     self._held = tx
                     with trio.move_on_after(_HELD) as scope:
                         yield connection
@@ -175,7 +175,7 @@ class Database:
                     await self._call(partial(self._leave, tx, leave))
             finally:
                 self._held = None
-                connection.row_factory = None  # for the next one, if it is ours
+                connection.row_factory = None  # the caller may have changed it, and the writer is used again
                 if not self.inline:
                     connection.close()
             self.hub.committed(tx)
@@ -187,11 +187,11 @@ class Database:
 
     def notice_others(self) -> None:
         """Notify listeners if another connection has committed. Takes 5 µs."""
-        # While a thread of ours is writing nobody else can, and our transactions look for themselves.
+        # While this process writes, no other can. Its own transactions read the version themselves.
         if not self._writing.locked():
             self._notice(self._version())
 
-    # ------------------------------------------------------------------ in a thread, for files
+    # ------------------------------------------------------------------ run in a thread, for files
 
     def _transact(
         self, connection: sqlite3.Connection, work: Callable[[Transaction], T], *, now: int
@@ -205,7 +205,7 @@ class Database:
             connection.execute("COMMIT")
         return result, tx, version
 
-    def _look(self, work: Callable[[Transaction], T], *, now: int) -> T:
+    def _transact_read(self, work: Callable[[Transaction], T], *, now: int) -> T:
         self._check_process()
         with translated(self.path), rolled_back(self._reader):
             self._reader.execute("BEGIN")
@@ -233,7 +233,7 @@ class Database:
         return await _run(call, self._threads)
 
     def _version(self) -> int:
-        """Return a number that changes when another connection commits, and not when the writer's own does."""
+        """Return a number that changes when another connection commits, but not when the writer does."""
         with translated(self.path):
             (version,) = self._writer.execute("PRAGMA data_version").fetchone()
         return int(version)
@@ -251,17 +251,17 @@ class Database:
     def _check_held(self, connection: sqlite3.Connection, *, late: bool) -> None:
         if late:
             raise StorageError(
-                f"{self.path}: a transaction was open for more than {_HELD:.0f} seconds, in which nobody else"
-                " can write; it was rolled back: do the slow part before it"
+                f"{self.path}: a transaction was open for more than {_HELD:.0f} seconds, which blocks all"
+                " other writers; it was rolled back: do the slow part before the transaction"
             )
         if not connection.in_transaction:
             raise StorageError(
-                f"{self.path}: the block ended the transaction itself; leave commit and rollback to it"
+                f"{self.path}: the block ended the transaction; do not commit or roll back inside the block"
             )
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise StorageError(
-                f"{self.path}: was opened before a fork, and SQLite connections do not survive one: open the"
-                " storage in the process that uses it"
+                f"{self.path}: the storage was opened before a fork, and SQLite connections do not survive one:"
+                " open it in the process that uses it"
             )

@@ -1,4 +1,4 @@
-"""Jobs that wait for others, and what follows when those are final or gone."""
+"""Jobs that wait for other jobs, and their release when those are final or gone."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 
 def release_parents(tx: Transaction, ids: Sequence[int]) -> None:
-    """Note that jobs are final or gone, and let those fall due that waited for nobody else."""
+    """Record that jobs are final or gone, and make jobs due that waited only for them."""
     if not ids:
         return
     tx.ended += ids
@@ -21,5 +21,5 @@ def release_parents(tx: Transaction, ids: Sequence[int]) -> None:
 
 
 def wait_for_children(tx: Transaction, job_id: int, children: Sequence[int]) -> bool:
-    """Let a job wait for others; False if all of them are over already."""
+    """Make a job wait for others; False if all of them are already final or gone."""
     return tx.run(SQL["attempts/wait_for_children"], {"job": job_id, "children": dumps(children)}) > 0

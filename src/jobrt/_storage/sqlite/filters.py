@@ -1,7 +1,7 @@
-"""Filters as SQL that means what `jobrt._core.where.matches` says.
+"""Filters as SQL with the same meaning as `jobrt._core.where.matches`.
 
-Every value is a parameter, alternatives and what is negated stand in parentheses, and no part is ever NULL, so
-that ``NOT`` means what it does in Python.
+Every value is a parameter. Alternatives and negated parts have parentheses. No part is ever NULL, so that ``NOT``
+means the same as in Python.
 """
 
 import json
@@ -36,10 +36,10 @@ _TRUE, _FALSE = Condition("1"), Condition("0")
 
 
 def condition(where: Where, now: int) -> Condition:
-    """Return the expression over `jobrt_job` that a filter means at `now`.
+    """Return the expression over `jobrt_job` for a filter at the time `now`.
 
     Raises:
-        InvalidFilter: this is no filter.
+        InvalidFilter: this is not a filter.
 
     """
     match where:
@@ -69,11 +69,11 @@ def condition(where: Where, now: int) -> Condition:
 
 
 def _joined(word: str, parts: Sequence[Condition], nothing: Condition) -> Condition:
-    """Join with AND or OR; what others do with the result needs no further parentheses.
+    """Join with AND or OR; the result needs no further parentheses.
 
-    SQLite refuses expressions a thousand levels deep, and a chain of so many parts is one: long ones are joined by
-    halves. Its parser also remembers no more than a hundred tokens: with the longest part first, there is one
-    token to remember for each level at which AND and OR alternate, and it manages about eighty of those.
+    SQLite rejects expressions that are a thousand levels deep, and a chain of so many parts is one. So long chains
+    are joined by halves. Its parser stack also holds only a hundred tokens. With the longest part first, each level
+    at which AND and OR alternate needs one token, and about eighty levels fit.
     """
     if len(parts) < 2:  # noqa: PLR2004 - one part needs no joining
         return parts[0] if parts else nothing
@@ -89,7 +89,7 @@ def _joined(word: str, parts: Sequence[Condition], nothing: Condition) -> Condit
 
 
 def _state(state: State, now: int) -> Condition:
-    """Compare states as people see them; the bounds on `state` name the partial index that has such jobs."""
+    """Compare states as users see them; the bounds on `state` match the condition of a partial index."""
     number = f"state = {CODES[state]}"
     match state:
         case State.SCHEDULED:
@@ -108,8 +108,8 @@ def _state(state: State, now: int) -> Condition:
 def _in(column: str, values: Sequence[Any]) -> Condition:
     if len(values) == 1 and (isinstance(values[0], str) or SMALLEST <= values[0] <= LARGEST):
         return Condition(f"({column} IS NOT NULL AND {column} = ?)", (values[0],))
-    # As one parameter, because a statement can have no more than 32,766.
-    sql = f"({column} IS NOT NULL AND {column} IN (SELECT value FROM json_each(?)))"  # noqa: S608 - a name of ours
+    # One parameter for all values, because a statement can have at most 32,766.
+    sql = f"({column} IS NOT NULL AND {column} IN (SELECT value FROM json_each(?)))"  # noqa: S608 - the column name is a constant
     return Condition(sql, (dumps(values),))
 
 
@@ -118,9 +118,9 @@ def _tagged(tag: str) -> Condition:
 
 
 def _json(where: JsonEquals) -> Condition:
-    """Compare JSON values by a function of ours, after SQLite has sorted out most of what is different.
+    """Compare JSON values with `_json_equal`, after SQLite has excluded most unequal ones.
 
-    SQLite alone cannot say it: it takes true for 1, cuts texts at NUL, and rounds what Python does not.
+    SQLite alone cannot decide: it treats true as 1, cuts texts at NUL, and rounds numbers that Python does not.
     """
     column, field = where.column, where.field
     exact = Condition(f"jobrt_json_equal({column}, ?, ?)", (field, canonical(where.value)))
@@ -129,13 +129,13 @@ def _json(where: JsonEquals) -> Condition:
         return exact
     sql, values = quick
     path = "$." + ".".join(f'"{step}"' for step in field.split("."))
-    # CASE, because AND does not promise to look at its left side first, and json_extract raises for what is no JSON.
+    # CASE, because AND need not evaluate its left side first, and json_extract raises for invalid JSON.
     maybe = f"(CASE WHEN json_valid({column}) THEN {sql.format(f'{column}, ?')} END IS TRUE)"
     return Condition(f"({maybe} AND {exact.sql})", (path, *values, *exact.values))
 
 
 def _quick(value: Any) -> tuple[str, tuple[Any, ...]] | None:
-    """Return a test that SQLite can make by itself and that every equal value passes, if there is one."""
+    """Return a test in plain SQL that every equal value passes, or None if there is no such test."""
     match value:
         case None | True | False:
             return "json_type({}) = ?", (json.dumps(value),)
@@ -148,12 +148,12 @@ def _quick(value: Any) -> tuple[str, tuple[Any, ...]] | None:
 
 
 def register_functions(connection: sqlite3.Connection) -> None:
-    """Give a connection the functions that filters use."""
+    """Register the functions that filters use."""
     connection.create_function("jobrt_json_equal", 3, _json_equal, deterministic=True)
 
 
 def _json_equal(text: str, field: str | None, wanted: str) -> bool:
-    """Return whether a JSON text, or a field of it, equals a value in canonical form; no JSON equals nothing."""
+    """Return whether a JSON text, or a field of it, equals a value in canonical form; invalid JSON equals nothing."""
     try:
         found: Any = json.loads(text)
     except ValueError:

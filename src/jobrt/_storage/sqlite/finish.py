@@ -1,4 +1,4 @@
-"""Attempts ended: what that makes of their jobs, and what stays on record."""
+"""Outcomes of attempts: the new state of their jobs, and the attempt records."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from jobrt._storage.sqlite.rows import FAR, dumps, later
 from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
-# Looking up a member of an enum costs more than the comparison, and this is asked of every attempt.
+# Looking up an enum member costs more than the comparison, and this runs for every attempt.
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
 
 
@@ -21,7 +21,7 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
     clean: dict[int, Outcome] = {}
     others: list[Outcome] = []
     for outcome in outcomes:
-        # The same job twice in a batch can only be a slip; the second one is judged by itself.
+        # The same job twice in a batch can only be a mistake; the second outcome is handled separately.
         if outcome.event is _COMPLETE and outcome.end is _FINISHED and outcome.id not in clean:
             clean[outcome.id] = outcome
         else:
@@ -32,7 +32,7 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
 
 
 def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
-    """Complete jobs that ended well, all with one statement, and return the refused ones."""
+    """Complete jobs whose attempts ended cleanly, all with one statement, and return the refused ones."""
     refs = dumps({job_id: outcome.lease for job_id, outcome in outcomes.items()})
     landed: Iterable[int] = outcomes
     if tx.run(SQL["attempts/finish_clean"], {"now": tx.now, "refs": refs}) < len(outcomes):
@@ -48,7 +48,7 @@ def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
 
 @attrs.frozen
 class _Held:
-    """What is stored of a job whose attempt ends."""
+    """Stored values of a job whose attempt ends."""
 
     queue: str
     attempt: int
@@ -90,20 +90,20 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
 
 
 def _next_state(outcome: Outcome, held: _Held) -> State:
-    """Return the state that follows; an operator's wish to cancel comes before another try."""
+    """Return the next state; an operator's cancel request takes precedence over another attempt."""
     unfinished = outcome.event in {Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK}
     event = Transition.CANCEL if unfinished and held.cancel_reason is not None else outcome.event
     return transition(State.EXECUTING, event)
 
 
 def _reason(outcome: Outcome, held: _Held) -> str | None:
-    """Return why the job is cancelled: what the attempt says, if it was its own decision, or the operator's reason."""
+    """Return the cancel reason: the attempt's message if it cancelled the job itself, or the operator's reason."""
     own = outcome.message if outcome.event is Transition.CANCEL else None
     return own or held.cancel_reason
 
 
 def _next_due(tx: Transaction, outcome: Outcome, *, state: State, held: _Held) -> int:
-    """Return when the job is due next; one that is given back or final keeps its time."""
+    """Return when the job is due next; a job that is given back or final keeps its time."""
     if state not in {State.RETRYABLE, State.SCHEDULED}:
         return held.schedule_at
     if outcome.children and wait_for_children(tx, outcome.id, outcome.children):
@@ -127,7 +127,7 @@ def record_attempt(tx: Transaction, ref: JobRef, values: Sequence[Any]) -> None:
 
 
 def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]) -> int:
-    """Give back what is leased to a worker that does not know of it; see `AttemptStore.release_unknown`."""
+    """Give back jobs leased to a worker that does not know of them; see `AttemptStore.release_unknown`."""
     leased = tx.array(SQL["attempts/release_unknown"], {"worker": worker, "queue": queue})
     known_refs = set(known)
     lost = [JobRef(*ref) for ref in leased if JobRef(*ref) not in known_refs]

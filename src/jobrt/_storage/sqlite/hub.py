@@ -14,7 +14,7 @@ _OTHERS: Final = (Wake("jobs"), Wake("control"), Wake("finished"))
 
 @attrs.define(eq=False)
 class Hub:
-    """Who listens, and which ends are awaited; used in the event loop only."""
+    """Registry of listeners and awaited jobs; used in the event loop only."""
 
     _listeners: list[Callable[[Wake], None]] = attrs.field(factory=list["Callable[[Wake], None]"])
     _awaited: set[int] = attrs.field(factory=set[int])
@@ -29,15 +29,15 @@ class Hub:
             self._listeners.remove(deliver)
 
     def expect(self, ids: Iterable[int]) -> None:
-        """Wake those who wait for the end of these jobs."""
+        """Deliver a ``finished`` wake when one of these jobs ends."""
         self._awaited.update(ids)
 
     def forget(self, ids: Iterable[int]) -> None:
-        """Do not tell of these: they have ended, or never were."""
+        """Stop expecting these jobs: they have ended or do not exist."""
         self._awaited.difference_update(ids)
 
     def committed(self, tx: Transaction) -> None:
-        """Notify listeners of what a transaction of this storage did, after its commit."""
+        """Notify listeners of the changes of a transaction of this storage, after its commit."""
         for queue in sorted(tx.queues):  # the order of a set of texts differs from process to process
             self._deliver(Wake("jobs", queue))
         if tx.control:
@@ -47,7 +47,7 @@ class Hub:
             self._deliver(Wake("finished"))
 
     def others_committed(self) -> None:
-        """Notify listeners that another connection has written; it is unknown what."""
+        """Notify listeners that another connection has written; what it wrote is unknown."""
         for wake in _OTHERS:
             self._deliver(wake)
 

@@ -1,4 +1,4 @@
-"""Jobs inserted: for clients, cron and plain threads, in a transaction of ours or of a caller's."""
+"""Insertion of jobs for clients, cron and plain threads, in a new transaction or in a caller's."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULE
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import StorageError
 
-# Rows per statement. SQLite takes 32,766 parameters; beyond a hundred rows nothing is gained any more.
+# Rows per statement. SQLite allows 32,766 parameters; more than a hundred rows bring no further gain.
 _ROWS: Final = 128
 
-_CALLERS: Final = "the connection given as conn"
+_CALLER_CONN: Final = "the connection given as conn"
 
 _HEAD, _, _ROW = SQL["jobs/insert"].partition("VALUES")
 
-# What `Replace` may change, as SQL.
+# SQL for the fields that `Replace` may change.
 _REPLACED: Final = {
     "priority": "priority = :priority",
     "args": "args = :args",
@@ -33,9 +33,9 @@ _REPLACED: Final = {
 
 
 def insert(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-    """Insert jobs in the order given and return what became of each.
+    """Insert jobs in the given order and return the result for each.
 
-    The transaction must hold the write lock: uniqueness and consecutive ids rest on it.
+    The transaction must hold the write lock: uniqueness and consecutive ids depend on it.
     """
     done: list[Inserted] = []
     for unique, run in groupby(jobs, key=lambda job: job.unique is not None):
@@ -47,8 +47,8 @@ def insert(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
 
 
 def insert_joined(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-    """Insert all of the jobs or, if something is wrong with one, none; the caller's own writes stay."""
-    with translated(_CALLERS):
+    """Insert all of the jobs, or none if one fails; the caller's own writes are kept."""
+    with translated(_CALLER_CONN):
         tx.run("SAVEPOINT jobrt_insert")
         try:
             tx.run(SQL["jobs/insert_lock"])
@@ -61,23 +61,23 @@ def insert_joined(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ..
 
 
 def join(connection: object, now: int) -> Transaction:
-    """Return the caller's open transaction as one of ours.
+    """Return a `Transaction` for the caller's open transaction.
 
-    A connection that opens transactions by itself (sqlite3's default) gets one opened here. Other processes see the
-    caller's commit by themselves.
+    If the connection opens transactions implicitly (sqlite3's default), one is opened here. Other processes notice the
+    caller's commit when they poll.
 
     Raises:
-        StorageError: this is no sqlite3 connection, or one in autocommit mode without a transaction.
+        StorageError: this is not a sqlite3 connection, or it is in autocommit mode without a transaction.
         StorageUnavailable: another connection holds the write lock for longer than the connection's timeout.
 
     """
     if not isinstance(connection, sqlite3.Connection):
         kind = type(connection).__qualname__
-        raise StorageError(f"conn= wants a sqlite3.Connection to the app's own database file, not a {kind}")
+        raise StorageError(f"conn is a {kind}: pass a sqlite3.Connection to the database file of the jobs")
     if not connection.in_transaction:
         if connection.isolation_level is None:
-            raise StorageError("conn= wants a connection in a transaction: execute BEGIN IMMEDIATE first")
-        with translated(_CALLERS):
+            raise StorageError("conn has no open transaction: execute BEGIN IMMEDIATE first")
+        with translated(_CALLER_CONN):
             connection.execute("BEGIN IMMEDIATE")
     return Transaction(connection, now)
 
@@ -85,7 +85,7 @@ def join(connection: object, now: int) -> Transaction:
 def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
     """Insert jobs that cannot be duplicates.
 
-    AUTOINCREMENT gives consecutive ids within a transaction, so the last one tells them all.
+    AUTOINCREMENT gives consecutive ids within a transaction, so the last id determines the others.
     """
     done: list[Inserted] = []
     for start in range(0, len(jobs), _ROWS):
@@ -123,9 +123,9 @@ def _due(job: NewJob, now: int) -> int:
 
 
 def _insert_unique(tx: Transaction, job: NewJob) -> Inserted:
-    """Insert a job unless an equal one stands in the way; change that one if the job says so."""
+    """Insert a job unless a duplicate is stored; change that one if the job's rule says so."""
     unique = job.unique
-    assert unique is not None  # noqa: S101 - for the type checkers; `insert` has sorted them
+    assert unique is not None  # noqa: S101 - for the type checkers; `insert` has checked it
     found = _equal(tx, unique)
     if found is None:
         return _insert_all(tx, [job])[0]
@@ -145,9 +145,9 @@ def _equal(tx: Transaction, unique: UniqueKey) -> int | None:
 
 
 def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[int, State, int, int]]:
-    """Yield the numbers to look for, what they stand for, and the first and last due time for which they do.
+    """Yield (stored state number, state that it counts as, first and last due time for which it does).
 
-    Stored as scheduled, a job counts as available once it is due.
+    A job that is stored as scheduled counts as available once it is due.
     """
     for state in states - {State.SCHEDULED}:
         yield CODES[state], state, SMALLEST, FAR
@@ -163,7 +163,7 @@ def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[int, State, int
 
 
 def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> None:
-    """Give the job found the new job's values, if its state (as people see it) allows that."""
+    """Copy the new job's values to the stored one, if its state (as users see it) allows that."""
     row = tx.row(SQL["jobs/insert_equal_state"], (found,)) if unique.replace else None
     fields = unique.replaced(shown(row[0], row[1], tx.now)) if row else ()
     if not row or not fields:
@@ -178,5 +178,5 @@ def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> 
         "max_attempts": job.max_attempts,
         "schedule_at": _due(job, tx.now),
     }
-    tx.run(f"UPDATE jobrt_job SET {changes} WHERE id = :id", values)  # noqa: S608 - texts of ours, above
+    tx.run(f"UPDATE jobrt_job SET {changes} WHERE id = :id", values)  # noqa: S608 - constants above
     tx.queues.add(row[2])

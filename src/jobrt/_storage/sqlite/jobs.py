@@ -1,4 +1,4 @@
-"""Jobs in SQLite: enqueued, looked at, changed and deleted."""
+"""Jobs in SQLite: enqueue, read, change and delete."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -36,7 +36,7 @@ class SqliteJobs:
         if conn is None:
             return await self._database.write(partial(insert, jobs=jobs))
         await trio.lowlevel.checkpoint()
-        # A transaction opened by `transaction` wakes by itself; any other one is seen, after its commit, by the poll.
+        # A transaction opened by `transaction` sends its own wakes. Others are noticed by the poll, after their commit.
         tx = self._database.joined(conn) or join(conn, self._database.micros())
         return insert_joined(tx, jobs)
 
@@ -74,7 +74,7 @@ class SqliteJobs:
         return await self._database.write(partial(prune, rules=rules, limit=limit))
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
-        # First, since an end between the query and this would wake no waiter.
+        # First: a job that ended between the query and this call would wake no waiter.
         self._database.hub.expect(ids)
         found = await self._database.read(partial(states, ids=ids))
         self._database.hub.forget(set(ids).difference(unfinished(found)))
@@ -87,11 +87,11 @@ class SqliteJobs:
 def _cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:
     ids = _chosen(tx, where, f"{IS_WAITING} OR ({IS_EXECUTING} AND cancel_reason IS NULL)", limit=limit)
     new = {"ids": dumps(ids), "reason": reason, "now": tx.now}
-    asked = tx.run(SQL["jobs/cancel_running"], new)
+    requested = tx.run(SQL["jobs/cancel_running"], new)
     cancelled = tx.rows(SQL["jobs/cancel_waiting"], new)
     release_parents(tx, [job_id for (job_id,) in cancelled])
-    tx.control = tx.control or asked > 0
-    return len(cancelled), asked
+    tx.control = tx.control or requested > 0
+    return len(cancelled), requested
 
 
 def _rerun(tx: Transaction, where: Where, *, limit: int | None) -> int:
@@ -118,7 +118,7 @@ _PLAIN: Final = ("queue", "priority", "max_attempts", "args", "metadata", "conte
 
 
 def _assignments(tx: Transaction, changes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return what an update sets."""
+    """Return the SET clause of an update, and its parameters."""
     sets: list[str] = []
     values: dict[str, Any] = {}
     for key, value in changes.items():
@@ -134,7 +134,7 @@ def _assignments(tx: Transaction, changes: Mapping[str, Any]) -> tuple[str, dict
             values["schedule_at"] = min(due, FAR - 1)
         else:
             fields = ", ".join((*_PLAIN, "tags", "schedule_at", "delay"))
-            raise InvalidFilter(f"{key!r} is nothing that update can change: use {fields}")
+            raise InvalidFilter(f"update: {key} cannot be changed; use {fields}")
     return ", ".join(sets), values
 
 
@@ -145,6 +145,6 @@ def _delete(tx: Transaction, where: Where, *, limit: int | None) -> int:
 
 
 def _chosen(tx: Transaction, where: Where, also: str, *, limit: int | None) -> list[int]:
-    """Return the ids of jobs that match and that the operation is about."""
+    """Return the ids of jobs that match and satisfy the SQL condition `also`."""
     wanted = condition(where, tx.now)
     return select(tx, Condition(f"({wanted.sql}) AND ({also})", wanted.values), limit=limit)

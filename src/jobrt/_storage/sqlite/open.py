@@ -1,4 +1,4 @@
-"""A SQLite file opened, or a database in memory."""
+"""Opening of a SQLite file, or of a database in memory."""
 
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -23,16 +23,16 @@ from jobrt._storage.sqlite.workers import SqliteWorkers
 async def open_sqlite(
     path: str | PathLike[str], *, clock: Callable[[], datetime] | None = None, migrate: bool = True
 ) -> AsyncGenerator[Storage]:
-    """Open a file (made if need be), or ``":memory:"``, and close it when the block ends.
+    """Open a file (created if necessary), or ``":memory:"``, and close it when the block ends.
 
     Args:
-        path: where; its folder must exist.
-        clock: tells the time instead of the system's clock; called in the event loop.
-        migrate: bring the tables to this jobrt's schema.
+        path: the file; its folder must exist.
+        clock: replacement for the system's clock; called in the event loop.
+        migrate: whether to migrate the tables to this jobrt's schema.
 
     Raises:
         SchemaError: the file was made by a newer jobrt.
-        StorageError: in one line, why the file cannot be used.
+        StorageError: the file cannot be used; the message says why, in one line.
 
     """
     now = _system_clock if clock is None else partial(_clock_micros, clock)

@@ -1,4 +1,4 @@
-"""Jobs that are deleted, and final ones that go as the retention rules say."""
+"""Deletion of jobs, by a filter or by the retention rules."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 
 def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
-    """Delete what the rules let go, at most `limit` jobs; return how many."""
+    """Delete the jobs that the rules no longer keep, at most `limit`; return how many."""
     gone: set[int] = set()
     for rule in rules:
         for name in _names(tx, rule):
@@ -26,7 +26,7 @@ def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
 
 
 def remove(tx: Transaction, ids: Sequence[int]) -> None:
-    """Delete these jobs, with all that belongs to them but what they count for."""
+    """Delete these jobs and all their rows, but keep their counts for statistics."""
     if ids:
         roll_up(tx, ids)
         tx.run(SQL["jobs/delete"], (dumps(ids),))
@@ -34,7 +34,7 @@ def remove(tx: Transaction, ids: Sequence[int]) -> None:
 
 
 def _names(tx: Transaction, rule: PruneRule) -> list[str]:
-    """Return the names that have jobs which the rule may cover."""
+    """Return the job names that the rule covers."""
     found: list[str] = tx.array(SQL["jobs/prune_names"], {"state": CODES[rule.state]})
     return [name for name in found if (not rule.only or name in rule.only) and name not in rule.except_]
 

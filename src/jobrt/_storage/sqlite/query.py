@@ -1,4 +1,4 @@
-"""Jobs looked at: one by its id, or those that match a filter, in order."""
+"""Queries for jobs: one by its id, or those that match a filter, in order."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,7 +19,7 @@ _ORDERS: Final = ("id", "schedule_at", "created_at", "finished_at", "priority")
 
 
 def get(tx: Transaction, job_id: int) -> JobRecord | None:
-    """Return a job with everything known of it."""
+    """Return a job with all its details, or None."""
     found = _records(tx, [job_id], details=True)
     return found[0] if found else None
 
@@ -30,9 +30,7 @@ def query(
     """Return the jobs that match, in order."""
     column = order_by.removeprefix("-")
     if column not in _ORDERS or order_by not in {column, f"-{column}"}:
-        raise InvalidFilter(
-            f"order_by is {order_by!r}: use {', '.join(_ORDERS)}, or one of them with a - before it"
-        )
+        raise InvalidFilter(f"order_by={order_by!r}: use {', '.join(_ORDERS)}, with a - first for descending")
     down = order_by.startswith("-")
     wanted = condition(where, tx.now)
     if after is not None:
@@ -47,29 +45,27 @@ def select(tx: Transaction, wanted: Condition, *, order: str = "id", limit: int 
     """Return the ids of the jobs for which a condition holds."""
     table = "jobrt_job"
     if limit is not None and order.startswith("id") and _sorts_many(tx, wanted, order=order):
-        table = (
-            "jobrt_job NOT INDEXED"  # in the order of ids, where there is one that matches every now and then
-        )
+        table = "jobrt_job NOT INDEXED"  # scan in the order of ids: many jobs match, so it ends soon
     chosen = f"SELECT id FROM {table} WHERE {wanted.sql} ORDER BY {order} LIMIT ?"  # noqa: S608 - all values are parameters
-    sql = f"SELECT json_group_array(id) FROM ({chosen})"  # noqa: S608 - the same
+    sql = f"SELECT json_group_array(id) FROM ({chosen})"  # noqa: S608 - as above
     return tx.array(sql, (*wanted.values, -1 if limit is None else limit))
 
 
 def _sorts_many(tx: Transaction, wanted: Condition, *, order: str) -> bool:
     """Return whether SQLite would find many jobs by an index of states, and sort them all to return a few.
 
-    It keeps no statistics that could tell it. Few it may sort: the dead letters among millions that completed.
+    SQLite has no statistics to decide this. Sorting a few is fine, such as the dead letters among millions of jobs.
     """
     chosen = f"FROM jobrt_job WHERE {wanted.sql}"
     plan = tx.rows(f"EXPLAIN QUERY PLAN SELECT id {chosen} ORDER BY {order}", wanted.values)
     if not any("TEMP B-TREE" in row[3] for row in plan):
         return False
-    counted = f"SELECT count(*) FROM (SELECT 1 {chosen} LIMIT {_FEW})"  # noqa: S608 - the same
+    counted = f"SELECT count(*) FROM (SELECT 1 {chosen} LIMIT {_FEW})"  # noqa: S608 - as above
     return bool(tx.value(counted, wanted.values) >= _FEW)
 
 
 def _behind(column: str, *, down: bool, after: int) -> Condition:
-    """Return the condition for rows after a job, in an order in which rows without the value come last."""
+    """Return the condition for rows after a job, in the order where rows without a value come last."""
     beyond = "<" if down else ">"
     if column == "id":
         return Condition(f"id {beyond} ?", (after,))
@@ -91,7 +87,7 @@ def count(tx: Transaction, where: Where, *, limit: int | None) -> int:
 
 
 def states(tx: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
-    """Return the state of each job, None for those that there are not."""
+    """Return the state of each job, None for jobs that do not exist."""
     found = {
         job_id: shown(code, due, tx.now).value
         for job_id, code, due in tx.array(SQL["jobs/await_final"], (dumps(ids),))
@@ -100,12 +96,12 @@ def states(tx: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
 
 
 def unfinished(states: dict[int, str | None]) -> list[int]:
-    """Return the jobs whose end is still to come."""
+    """Return the ids of the jobs that are not final."""
     return [job_id for job_id, state in states.items() if state is not None and state not in FINAL]
 
 
 def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[JobRecord, ...]:
-    """Return jobs in the order of their ids here."""
+    """Return jobs in the order of `ids`."""
     rows = tx.array(SQL["jobs/query"], (dumps(ids),))
     if not details:
         return tuple(record(row, now=tx.now) for row in rows)
@@ -123,7 +119,7 @@ def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[Job
 
 
 def _with_clean(row: Sequence[Any], kept: Sequence[tuple[int, AttemptRecord]]) -> list[AttemptRecord]:
-    """Return a job's attempts: those with a record, and the clean last one, which is read from the job's row."""
+    """Return a job's attempts: those with a record, and a clean last one, which the job's own row holds."""
     _id, state, _queue, _name, _priority, attempt, _max_attempts, _due, _created, lease, *rest = row
     worker, started, finished, *_ = rest
     attempts = [kept_record for _, kept_record in kept]

@@ -12,7 +12,7 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt._storage.sqlite.workers import all_workers
 
 _Lane: TypeAlias = tuple[tuple[int, int, int | None, list[str]], tuple[int, int, int]]
-"""Of one priority: the due jobs (available, retryable, the oldest's time, names), the later ones by state."""
+"""Waiting jobs of one priority: due ones (available, retryable, oldest due time, names), future ones by state."""
 
 
 @attrs.frozen
@@ -61,7 +61,7 @@ def _all(tx: Transaction, *, limit: int | None) -> tuple[QueueStatus, ...]:
 
 
 def _waiting(lanes: Sequence[_Lane], *, now: int, limit: int | None) -> dict[str, Any]:
-    """Return what is known of a queue's waiting jobs from those of each priority."""
+    """Return the status fields for a queue's waiting jobs, summed over its priorities."""
     oldest = min((due[2] for due, _ in lanes if due[2] is not None), default=None)
     counted = [number for due, later in lanes for number in (due[0] + due[1], sum(later))]
     return {

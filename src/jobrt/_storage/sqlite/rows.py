@@ -1,4 +1,4 @@
-"""Rows turned into values and back. Times are microseconds in the tables, and lists and payloads JSON texts."""
+"""Conversion of rows to values and back. Tables hold times as microseconds, and lists and payloads as JSON texts."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -19,12 +19,12 @@ FAR: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 SMALLEST: Final = -(2**63)
 LARGEST: Final = 2**63 - 1
-"""The integers that SQLite can hold."""
+"""The largest and smallest (`SMALLEST`) integer that SQLite can hold."""
 
 
 @lru_cache(maxsize=1024)  # jobs of one batch share their times
 def moment(value: int) -> datetime:
-    """Return the time that is so many microseconds after 1970."""
+    """Return the time for a number of microseconds since 1970."""
     return _EPOCH + timedelta(microseconds=value)
 
 
@@ -46,7 +46,7 @@ def later(now: int, delay: timedelta | float) -> int:
 
 
 dumps: Final = json.JSONEncoder(separators=(",", ":")).encode
-"""Encoder of short JSON. There is one for all: making one costs as much as encoding a dozen ids."""
+"""Encoder of compact JSON. It is shared: creating one costs as much as encoding a dozen ids."""
 
 
 def tags(text: str) -> tuple[str, ...]:

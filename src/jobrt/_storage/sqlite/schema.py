@@ -28,7 +28,7 @@ class SqliteSchema:
 
     async def migrate(self) -> tuple[str, ...]:
         found = await self.status()
-        if not found.pending and not found.newer:  # only read, so a locked file opens at once
+        if not found.pending and not found.newer:  # only reads, so a locked file opens immediately
             return ()
         return await self._database.write(partial(migrate, place=self._database.path))
 
@@ -50,10 +50,10 @@ def _applied(tx: Transaction) -> tuple[str, ...]:
 
 
 def migrate(tx: Transaction, place: str) -> tuple[str, ...]:
-    """Apply what is pending and return the names.
+    """Apply the pending migrations and return their names.
 
-    The transaction holds the write lock, so of many processes one applies and the others find it done. SQLite's
-    schema changes are transactional: all pending steps land together, or none.
+    The transaction holds the write lock: of many processes one applies them, and the others find nothing pending.
+    Schema changes are transactional in SQLite: all pending steps are committed together, or none.
 
     Raises:
         SchemaError: the file was made by a newer jobrt.
@@ -70,7 +70,7 @@ def migrate(tx: Transaction, place: str) -> tuple[str, ...]:
 
 
 def _statements(text: str) -> Iterator[str]:
-    """Split at the semicolons that end a statement: ``executescript`` would commit first."""
+    """Yield the statements of a script one by one: ``executescript`` would commit first."""
     statement = ""
     for line in text.splitlines(keepends=True):
         statement += line

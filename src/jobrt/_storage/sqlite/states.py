@@ -1,7 +1,7 @@
-"""The numbers that stand for states in SQLite's tables, and conditions on them.
+"""Numbers of the states in SQLite's tables, and conditions on them.
 
-Migration 1 has them in its partial indexes, and the files in ``sql/`` write them out: SQLite takes such an index only
-where it finds the same condition, as text.
+The partial indexes of migration 1 and the files in ``sql/`` contain the same conditions as text: SQLite uses such an
+index only for a query with the same condition.
 """
 
 from typing import Final
@@ -41,9 +41,9 @@ RESCHEDULED: Final = (
     f"schedule_at = :schedule_at, state = CASE WHEN state = {RETRYABLE} THEN {RETRYABLE}"
     f" WHEN :schedule_at > :now THEN {SCHEDULED} ELSE {AVAILABLE} END"
 )
-"""Another due time for a waiting job. One put off is scheduled again; what waits for its retry stays retryable."""
+"""SQL that sets a waiting job's due time and its state. A job that waits for a retry stays retryable."""
 
 
 def shown(code: int, schedule_at: int, now: int) -> State:
-    """Return the state that people see: a scheduled job that is due is available."""
+    """Return the state that users see: a scheduled job that is due is available."""
     return State.AVAILABLE if code == SCHEDULED and schedule_at <= now else STATES[code]

@@ -1,7 +1,7 @@
-"""Counts of what happened, by hour, queue and name.
+"""Statistics by hour, queue and name.
 
-Nothing is counted while jobs run: live rows are counted on request, and what a deleted job counted for is
-added to ``jobrt_rollup`` when it goes.
+No counter is updated while jobs run: live rows are counted on request. When a job is deleted, its counts are
+added to the table ``jobrt_rollup``.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 _HOUR: Final = 3_600_000_000
 _BY_THE_HOUR: Final = 400 * 24 * _HOUR
 _BUCKETS: Final = 12
-# Transactions take their time before they wait for the lock, so ids and times may disagree by that long.
+# Transactions read the time before they wait for the lock, so the order of ids and times may differ by that wait.
 _DISORDER: Final = 60_000_000
 
 
 def stats(tx: Transaction, *, since: int) -> tuple[Bucket, ...]:
-    """Return counts since the beginning of the hour of `since`."""
+    """Return counts from the start of the hour of `since`."""
     start = since - since % _HOUR
     found: dict[tuple[int, str, str], dict[str, Any]] = {}
-    for hour, queue, name, kind, place, number, run_time in tx.array(
+    for hour, queue, name, kind, bucket, number, run_time in tx.array(
         SQL["jobs/stats"], {"since": start, "first": _first_id(tx, start - _DISORDER)}
     ):
         counts = found.setdefault((hour, queue, name), {"histogram": [0] * _BUCKETS})
         counts[kind] = counts.get(kind, 0) + number
         counts["seconds"] = counts.get("seconds", 0.0) + run_time / 1e6
-        if place >= 0:
-            counts["histogram"][place] += number
+        if bucket >= 0:
+            counts["histogram"][bucket] += number
     return tuple(
         _bucket(hour, queue, name, **counts) for (hour, queue, name), counts in sorted(found.items())
     )
@@ -40,7 +40,7 @@ def _bucket(hour: int, queue: str, name: str, *, histogram: Sequence[int], **num
 
 
 def _first_id(tx: Transaction, start: int) -> int:
-    """Return the first id created since, by halving: ids grow with time, which saves an index on it."""
+    """Return the first id created since `start`, by binary search: ids grow with time, so no index on it is needed."""
     low, high = 0, (tx.value(SQL["jobs/stats_last"]) or 0) + 1
     while low < high:
         middle = (low + high) // 2
@@ -53,12 +53,12 @@ def _first_id(tx: Transaction, start: int) -> int:
 
 
 def roll_up(tx: Transaction, ids: Sequence[int]) -> None:
-    """Add jobs that are about to be deleted to the stored counts."""
+    """Add the counts of jobs that are about to be deleted to the stored ones."""
     tx.run(SQL["jobs/delete_roll_up"], {"ids": dumps(ids)})
 
 
 def fold(tx: Transaction) -> None:
-    """Store counts of more than a year ago by month. They are part of all time, and take little space."""
+    """Sum stored counts older than 400 days by month, so that they take little space."""
     before = {"before": tx.now - _BY_THE_HOUR}
     tx.run(SQL["jobs/prune_fold_months"], before)
     tx.run(SQL["jobs/prune_fold_hours"], before)

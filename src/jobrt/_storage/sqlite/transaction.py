@@ -1,4 +1,4 @@
-"""One transaction: its connection, its time, and whom to wake when it has committed."""
+"""One transaction: its connection, its time, and the wakes to send after its commit."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ Parameters: TypeAlias = "Mapping[str, Any] | Sequence[Any]"
 
 def _cursor(self: Transaction) -> sqlite3.Cursor:
     cursor = self.connection.cursor()
-    cursor.row_factory = None  # a caller's connection may make dicts of its rows; ours are tuples
+    cursor.row_factory = None  # a caller's connection may return dicts; here rows must be tuples
     return cursor
 
 
 @attrs.define(eq=False)
 class Transaction:
-    """What the functions of this engine work in; they neither begin nor commit.
+    """Open transaction in which the functions of this engine work; they neither begin nor commit it.
 
-    Rows come back as *one* JSON text wherever there may be many: sqlite3 lets go of the interpreter at each
-    row, and in a busy program a thread waits up to five milliseconds until it has it back. With a row at a
-    time, a claim of a hundred jobs was seen to take three times as long.
+    Where there may be many rows, they are returned as *one* JSON text: sqlite3 releases the GIL at each row, and in a
+    busy program a thread waits up to five milliseconds to get it back. With one row at a time, a claim of a hundred
+    jobs took three times as long.
 
     Args:
-        connection: where, with a transaction open.
-        now: the time of everything in it, microseconds.
-        queues: queues with jobs to claim since.
-        control: whether workers have something to learn of (cancel requests, queue settings).
-        ended: ids of jobs that are final now, or gone.
+        connection: the connection, with a transaction open.
+        now: the time for everything in the transaction, in microseconds.
+        queues: queues that have new jobs to claim.
+        control: whether workers must be woken for cancel requests or queue settings.
+        ended: ids of jobs that are now final or gone.
 
     """
 
@@ -65,10 +65,10 @@ class Transaction:
         return None if found is None else found[0]
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement that has few."""
+        """Return all rows of a statement that returns only a few."""
         return self._cursor.execute(sql, parameters).fetchall()
 
     def array(self, sql: str, parameters: Parameters = ()) -> list[Any]:
-        """Return what a statement that gives one JSON array holds."""
+        """Return the elements of the JSON array that a statement returns."""
         found: list[Any] = json.loads(self.value(sql, parameters))
         return found

@@ -1,4 +1,4 @@
-"""Wakes in SQLite: at once for what this process did, within a poll for what others did."""
+"""Wakes in SQLite: immediate for changes by this process, by polling for changes by others."""
 
 from collections.abc import Callable
 from typing import Final
@@ -12,9 +12,9 @@ from jobrt._storage.sqlite.database import Database
 _POLL: Final = 0.02
 _IDLE_POLL: Final = 0.06
 _IDLE: Final = 2.0
-"""Seconds between checks whether another connection has written; more when none has for some seconds.
+"""Seconds without a foreign write after which `_IDLE_POLL` replaces `_POLL`, the seconds between checks for one.
 
-A check costs 5 µs, but waking up for it, in an idle program, some 150; so this is 0.25 % of a core.
+A check costs 5 µs, but waking up for it costs some 150 µs in an idle program; so polling takes 0.25 % of a core.
 """
 
 
@@ -33,7 +33,7 @@ class SqliteWakes:
         database = self._database
         with database.hub.listening(deliver):
             task_status.started()
-            if database.inline:  # nobody else can write to it
+            if database.inline:  # no other process can write to it
                 await trio.sleep_forever()
             while True:
                 idle = trio.current_time() - database.noticed_at > _IDLE

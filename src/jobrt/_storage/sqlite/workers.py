@@ -1,4 +1,4 @@
-"""Workers in SQLite: who is alive, who leads, and what the dead leave behind."""
+"""Workers in SQLite: heartbeats, leadership, and the rescue of jobs whose worker died."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -98,8 +98,8 @@ def all_workers(tx: Transaction) -> tuple[WorkerRow, ...]:
 
 
 def _lead(tx: Transaction, role: str, *, worker: str, seconds: float) -> int | None:
-    wish = {"role": role, "worker": worker, "now": tx.now, "expires_at": later(tx.now, seconds)}
-    term: int | None = tx.value(SQL["workers/lead"], wish)
+    request = {"role": role, "worker": worker, "now": tx.now, "expires_at": later(tx.now, seconds)}
+    term: int | None = tx.value(SQL["workers/lead"], request)
     return term
 
 
@@ -111,7 +111,7 @@ def _rescue(tx: Transaction, *, limit: int) -> tuple[Rescued, ...]:
     for orphan in _orphans(tx):
         if len(rescued) == limit:
             break
-        # A job that the database refuses to change (damaged, or a trigger of somebody's) is passed over.
+        # A job that the database refuses to change (a damaged row, or a foreign trigger) is skipped.
         with suppress(sqlite3.IntegrityError, sqlite3.DataError):
             rescued.append(_end(tx, orphan))
     release_parents(tx, [job.id for job in rescued if job.state != State.RETRYABLE])
@@ -138,8 +138,7 @@ class _Orphan:
     @property
     def state(self) -> State:
         """The state after the rescue."""
-        asked = self.cancel_reason is not None
-        return state_after_crash(self.attempt, self.max_attempts, cancel_asked=asked)
+        return state_after_crash(self.attempt, self.max_attempts, cancel_asked=self.cancel_reason is not None)
 
 
 def _orphans(tx: Transaction) -> Iterator[_Orphan]:
@@ -150,7 +149,7 @@ def _orphans(tx: Transaction) -> Iterator[_Orphan]:
 
 
 def _end(tx: Transaction, orphan: _Orphan) -> Rescued:
-    """End one job's attempt, wholly or not at all."""
+    """End one job's attempt, completely or not at all."""
     tx.run("SAVEPOINT jobrt_rescue")
     try:
         new = {
