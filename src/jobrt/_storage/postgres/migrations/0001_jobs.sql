@@ -1,22 +1,22 @@
--- {schema} is the quoted name of the schema; {literal} is the same for use between single quotes; {channel} is
--- the literal name of the channel on which workers are woken.
+-- {schema} is the quoted name of the schema; {literal} is the same for use inside single quotes; {channel} is
+-- the channel on which workers are woken, as a literal.
 
 create type {schema}.job_state as enum (
     'scheduled', 'available', 'retryable', 'executing', 'completed', 'cancelled', 'discarded'
 );
 
 create sequence {schema}.job_id;
--- One number per claim, shared by the batch. Numbers are never given out twice, which is all that a fence needs.
+-- One number per claim, shared by its jobs. A number is never used twice, which is all that a fencing token needs.
 create sequence {schema}.lease;
 create sequence {schema}.term;
 
--- The hot row. It is written three times (enqueued, claimed, ended), each time whole, so it holds what those
--- three need and nothing else; columns stand by alignment. A job that was never in trouble has no other row.
+-- The hot row. It is written three times (enqueued, claimed, ended), each time as a whole. So it holds only
+-- what those three need. Columns are ordered by alignment. A job without errors, results or saved state has no other row.
 --   args, metadata: JSON texts. Not jsonb, which cannot hold \u0000, lone surrogates or 1e300 as they were given.
---   lease: of the running attempt; negated when its outcome was written; null after any other change of state.
---   records: how many attempt records were ever written.
---   The defaults of times and state are for COPY: a column that it need not read is a third of a microsecond.
---   flags: 1 = has a checkpoint or progress, 2 = somebody awaits its end, 4 = some job waits for it.
+--   lease: that of the running attempt; negated when its outcome is written; null after any other change of state.
+--   records: number of attempt records written so far.
+--   The defaults of times and state are for COPY: each column that it need not read saves a third of a microsecond.
+--   flags: 1 = has a checkpoint or progress, 2 = a caller awaits its end, 4 = another job waits for it.
 create table {schema}.job (
     id            bigint not null default nextval('{literal}.job_id'),
     lease         bigint,
@@ -42,9 +42,9 @@ create table {schema}.job (
     cancel_reason text,
     primary key (id)
 ) with (
-    -- A third of each page is left for the versions that the claim and the outcome write: 56 k instead of 50 k jobs/s.
+    -- A third of each page is free for the row versions of claim and outcome: 56 k instead of 50 k jobs/s.
     fillfactor = 70,
-    -- Dead versions slow down every claim, so vacuum comes early and is not held back.
+    -- Dead versions slow down every claim, so vacuum starts early and is hardly throttled.
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 1000,
     autovacuum_analyze_scale_factor = 0.05,
@@ -55,23 +55,23 @@ create table {schema}.job (
 );
 alter sequence {schema}.job_id owned by {schema}.job.id;
 
--- What a claim reads, in the order in which it takes: fixed queue and priority, then a range of the rest.
+-- For claims, in claim order: queue and priority are fixed, the rest is a range.
 create index job_waiting on {schema}.job (queue, priority desc, schedule_at, id)
     where state in ('scheduled', 'available', 'retryable');
--- When is the next job due? Jobs enqueued to run at once, by far the most, are never in here.
+-- For the time of the next due job. Jobs enqueued to run immediately, by far the most, are never in it.
 create index job_due on {schema}.job (queue, schedule_at) where state in ('scheduled', 'retryable');
--- Who runs what: rescue, limits over the cluster, claims whose reply was lost.
+-- Running jobs: for rescue, cluster-wide limits, and claims whose reply was lost.
 create index job_executing on {schema}.job (queue, worker) where state = 'executing';
--- What workers must be told to cancel; nearly always empty.
+-- Cancel requests for running jobs; nearly always empty.
 create index job_to_cancel on {schema}.job (worker) where state = 'executing' and cancel_reason is not null;
 create index job_digest on {schema}.job (digest) where digest is not null;
--- For pruning and statistics, which go from name to name. Entries come in order, to few places of the index.
+-- For pruning and statistics, which skip from name to name. Entries are added in order, at few places of the index.
 create index job_finished on {schema}.job (state, name, finished_at) where finished_at is not null;
 
--- The tables below do not refer to job by foreign keys: those cost four index look-ups for every job that pruning
--- deletes, most of which have nothing there. Who deletes jobs deletes these rows too.
+-- The tables below have no foreign keys to job: those would cost four index probes for every job that pruning deletes,
+-- and most jobs have no rows there. A statement that deletes jobs must delete these rows too.
 
--- Attempts that are over and did not end clean, or were followed by others.
+-- Finished attempts that did not end cleanly, or were followed by others.
 create table {schema}.attempt (
     job_id      bigint not null,
     lease       bigint not null,
@@ -87,7 +87,7 @@ create table {schema}.attempt (
 );
 create index attempt_finished on {schema}.attempt using brin (finished_at);
 
--- What is large or rarely read. JSON texts.
+-- Values that are large or rarely read, as JSON texts.
 create table {schema}.detail (
     job_id   bigint primary key,
     result   text,
@@ -102,7 +102,7 @@ create table {schema}.step (
     primary key (job_id, name)
 );
 
--- `parent` waits (scheduled, due at infinity) until the last of its rows here is gone.
+-- `parent` waits (scheduled, due at infinity) until its last row here is deleted.
 create table {schema}.dependency (
     child  bigint not null,
     parent bigint not null,
@@ -139,8 +139,8 @@ create table {schema}.cron (
     created_at timestamptz not null default statement_timestamp()
 );
 
--- What deleted jobs had done, so that statistics outlive them. Rows are added by each deletion, and added up when
--- they are read and, now and then, by pruning: rows that are added to in place would be fought over.
+-- Counts of deleted jobs, so that statistics include them. Each deletion inserts rows. They are summed when they are
+-- read and, from time to time, by pruning. Updating rows in place would make deletions wait for each other.
 create table {schema}.past (
     hour      timestamptz not null,
     queue     text not null,
@@ -155,8 +155,8 @@ create table {schema}.past (
 );
 create index past_hour on {schema}.past (hour, queue, name);
 
--- Tells those who wait for a job that it is final, or gone. A trigger, because that must happen in the same
--- transaction whatever ended the job, and because its condition costs next to nothing for jobs nobody waits for.
+-- Notifies callers and jobs that wait for a job when it is final or gone. It is a trigger, because this must happen in
+-- the same transaction, whatever ended the job. Its condition costs almost nothing for jobs without waiters.
 create function {schema}.settle() returns trigger language plpgsql as $$
 declare
     ended bigint[];
@@ -167,9 +167,10 @@ begin
         perform pg_notify({channel}, 'f');
     end if;
     if old.flags & 4 <> 0 then
-        -- Two children that end at the same time take turns, so that the second sees the first gone. Not by the
-        -- parent's row, which only the last of them locks: all others lock rows in the order of ids. A batch takes
-        -- the turns of all its parents at its first child, in one order: child by child, two batches would cross.
+        -- Two children that end at the same time run one after the other, so that the second sees the first gone.
+        -- An advisory lock ensures this, not the parent's row: other statements lock rows in the order of ids, and
+        -- only the last child locks the parent. A batch locks all its parents at its first child, in one order:
+        -- if it locked them child by child, two batches could deadlock.
         ended := nullif(current_setting('jobrt.ended', true), '')::bigint[];
         for waiting in
             select distinct d.parent from {schema}.dependency d where d.child = any(ended || old.id) order by d.parent
@@ -200,8 +201,8 @@ create trigger settle_gone after delete on {schema}.job for each row
     when (old.flags & 6 <> 0 and old.finished_at is null)
     execute function {schema}.settle();
 
--- Payloads are texts, which a filter has to read as JSON. What jsonb cannot hold is replaced, which may make
--- unlike values equal but no row unreadable; a text that is no JSON is null and matches nothing.
+-- Payloads are texts, which a filter has to read as JSON. Characters that jsonb cannot hold are replaced. So different
+-- values may compare as equal, but every row can be read. A text that is not JSON gives null and matches nothing.
 create function {schema}.as_json(given text) returns jsonb language plpgsql immutable strict parallel safe as $$
 begin
     return given::jsonb;

@@ -1,13 +1,13 @@
 -- Names begin with jobrt_ because an application may keep its own tables in the same file: that is what makes
 -- "exactly once inside one database" possible. Times are microseconds since 1970 UTC.
 --
--- jobrt_job is the one table that every attempt writes. `state` is a number, ordered so that "waiting" is
--- state < 3 and "final" is state > 3: a partial index is evaluated on each insert, and with states as words
--- that alone halved the rate of inserts.
+-- jobrt_job is the only table that every attempt writes. `state` is a number, ordered so that "waiting" is
+-- state < 3 and "final" is state > 3. The conditions of partial indexes are evaluated on each insert; with states as
+-- texts that alone halved the rate of inserts.
 --     0 scheduled  1 available  2 retryable  3 executing  4 completed  5 cancelled  6 discarded
--- What is short and hot comes first in the row, because SQLite decodes a row from its beginning.
+-- Short and frequently used columns come first, because SQLite decodes a row from its beginning.
 CREATE TABLE jobrt_job (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- AUTOINCREMENT: the id of a deleted job is never given out again
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- AUTOINCREMENT: the id of a deleted job is never used again
     state INTEGER NOT NULL,
     queue TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -16,11 +16,11 @@ CREATE TABLE jobrt_job (
     max_attempts INTEGER,
     schedule_at INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
-    lease INTEGER,                         -- the claim's number while executing; negated when its outcome landed
+    lease INTEGER,                         -- the claim's number while executing; negated when its outcome is written
     worker TEXT,
     started_at INTEGER,
     finished_at INTEGER,
-    extra INTEGER NOT NULL DEFAULT 0,      -- 1: a claim has to look for attempts, checkpoint and progress
+    extra INTEGER NOT NULL DEFAULT 0,      -- 1: a claim must read attempts, checkpoint and progress
     timeout REAL,
     digest TEXT,
     cancel_reason TEXT,
@@ -30,15 +30,15 @@ CREATE TABLE jobrt_job (
     metadata TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 
--- The claim's order. It ends with name and state so that jobs nobody may claim, and counts, need no row.
+-- Claim order. Name and state are included so that skipping jobs, and counting them, needs no row access.
 CREATE INDEX jobrt_job_waiting ON jobrt_job (queue, priority DESC, schedule_at, id, name, state) WHERE state < 3;
--- Rescue, limits over the cluster, cancel requests.
+-- For rescue, cluster-wide limits and cancel requests.
 CREATE INDEX jobrt_job_executing ON jobrt_job (worker, queue) WHERE state = 3;
--- Retention, statistics, listings of what is over.
+-- For retention, statistics and listings of final jobs.
 CREATE INDEX jobrt_job_final ON jobrt_job (state, name, finished_at) WHERE state > 3;
 CREATE INDEX jobrt_job_digest ON jobrt_job (digest, state) WHERE digest IS NOT NULL;
 
--- Attempts that did not end clean. A clean one is told from the job's own row.
+-- Attempts that did not end cleanly. The job's own row holds a clean last attempt.
 CREATE TABLE jobrt_attempt (
     job_id INTEGER NOT NULL REFERENCES jobrt_job ON DELETE CASCADE,
     lease INTEGER NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE jobrt_attempt (
 ) STRICT;
 CREATE INDEX jobrt_attempt_finished ON jobrt_attempt (finished_at);
 
--- What is large or rarely read.
+-- Values that are large or rarely read.
 CREATE TABLE jobrt_detail (
     job_id INTEGER PRIMARY KEY REFERENCES jobrt_job ON DELETE CASCADE,
     result TEXT,
@@ -69,7 +69,7 @@ CREATE TABLE jobrt_step (
     PRIMARY KEY (job_id, name)
 ) STRICT;
 
--- Who waits for whom: the job is due when it has no row here any more.
+-- Children that jobs wait for: a job is due when it has no more rows here.
 CREATE TABLE jobrt_dependency (
     child_id INTEGER NOT NULL,
     job_id INTEGER NOT NULL REFERENCES jobrt_job ON DELETE CASCADE,
@@ -106,8 +106,8 @@ CREATE TABLE jobrt_cron (
     created_at INTEGER NOT NULL
 ) STRICT;
 
--- What deleted jobs counted for; live ones are counted when somebody asks. `kind` is a field of Bucket, `bucket`
--- the place in the histogram (completed jobs; otherwise -1).
+-- Counts of deleted jobs; existing ones are counted on request. `kind` is a field of Bucket; `bucket` is the class in
+-- the histogram (completed jobs; otherwise -1).
 CREATE TABLE jobrt_rollup (
     hour INTEGER NOT NULL,
     queue TEXT NOT NULL,
@@ -119,6 +119,6 @@ CREATE TABLE jobrt_rollup (
     PRIMARY KEY (hour, queue, name, kind, bucket)
 ) STRICT, WITHOUT ROWID;
 
--- The number of the last claim. One row.
+-- The lease of the last claim. One row.
 CREATE TABLE jobrt_lease (last INTEGER NOT NULL) STRICT;
 INSERT INTO jobrt_lease VALUES (0);

@@ -1,17 +1,17 @@
 -- Write outcomes and claim new jobs in one statement: one round trip and one commit for both.
 --
 -- The claim fixes queue and priority and ranges over (schedule_at, id), so it reads due rows only, however many
--- future ones there are. `level` says which priorities there are and from where to read in each: `seen_*` are
--- those that the client knows (decisions/001), `found` those in the gaps between.
+-- future ones there are. `level` lists the priorities and the starting point in each: `seen_*` are
+-- those that the client knows (decisions/001), `found` are those in the gaps between them.
 --
 -- The ids are collected into an array first. The form `from (select … limit …)` lets the planner run the
 -- selection once per row when statistics are stale.
 --
--- The claim refers to the outcomes, so that they are written first. They wait for row locks, in the order of ids, and
--- the holder of a lock must not wait for a job that this statement has just claimed.
+-- The claim refers to the outcomes, so that they are written first. They wait for row locks, in the order of ids. The
+-- holder of a lock must not wait for a job that this statement has just claimed: that would be a deadlock.
 --
--- The first row is about the call, the others are jobs in order. What has nothing to do in most calls is in parts
--- that are left out of those: each node of a plan costs microseconds before it returns its first row.
+-- The first row is about the call; the others are jobs in order. Parts that most calls do not need are left out of
+-- those calls: each node of a plan costs microseconds before it returns its first row.
 with {recursive} {ended},
 {found},
 {picked},

@@ -1,4 +1,4 @@
--- All priorities with waiting jobs, by skipping from one to the next.
+-- All priorities with waiting jobs, by skip scan.
 found (scan, low, priority) as (
     {highest_in_gap}
     union all

@@ -1,8 +1,9 @@
--- The highest priority with waiting jobs in each gap between those that are known.
+-- The highest priority with waiting jobs in each gap between the known ones.
 found (scan, low, priority) as (
     {highest_in_gap}
 ),
--- There may be others between one that was found and the next known one, so nothing below it is for this claim.
+-- There may be more priorities between a found one and the next known one. So this claim reads nothing below a found
+-- one.
 level (scan, priority, at, id) as (
     select k.* from unnest(:seen_scan::integer[], :seen_priority::integer[], :seen_at::timestamptz[],
                            :seen_id::bigint[]) k(scan, priority, at, id)

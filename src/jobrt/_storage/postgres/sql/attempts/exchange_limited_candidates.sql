@@ -1,5 +1,5 @@
--- Due jobs in the order of claims, behind a place in it, without those whose key has no room. From priority to
--- priority as in exchange_found_all.sql, so that future jobs are not walked over.
+-- Due jobs in claim order, after a position in it, except those whose key has no room. Goes from priority to priority
+-- as in exchange_found_all.sql, so that future jobs are not scanned.
 with recursive level (priority) as (
     select (select j.priority from {schema}.job j
              where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')

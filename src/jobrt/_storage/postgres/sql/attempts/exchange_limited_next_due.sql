@@ -1,4 +1,4 @@
--- One probe of the index per queue.
+-- One index probe per queue.
 select q.name, extract(epoch from d.schedule_at - statement_timestamp())::double precision
   from unnest(:queues::text[]) q(name)
  cross join lateral (

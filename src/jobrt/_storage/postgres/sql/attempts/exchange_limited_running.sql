@@ -1,4 +1,4 @@
--- What runs of this queue, by key. The running jobs of a limited queue are few, by definition.
+-- The running jobs of this queue, counted by key. A limited queue has few running jobs, by definition.
 select coalesce({limit_key}, 'null'), count(*)
   from {schema}.job j where j.queue = :queue and j.state = 'executing'
  group by 1

@@ -1,4 +1,4 @@
--- Claim the jobs that were chosen. Somebody else may have changed one since: it is passed over.
+-- Claim the chosen jobs. Another transaction may have changed one since then: that one is skipped.
 with claimed as (
     update {schema}.job j
        set state = 'executing', lease = (select nextval('{literal}.lease')), worker = :worker,

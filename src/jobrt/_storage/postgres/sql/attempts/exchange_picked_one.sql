@@ -1,4 +1,4 @@
--- One scan, for all the names at once. The levels are taken in turn until the limit is reached: no more rows are
+-- One scan for all names together. The levels are read in order until the limit is reached, so no more rows are
 -- locked than are claimed.
 picked as (
     select p.id

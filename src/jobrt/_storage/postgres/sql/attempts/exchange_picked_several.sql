@@ -1,4 +1,5 @@
--- One scan for the names without a cap and one for each name that has one, up to the cap; then the first of them all.
+-- One scan for the names without a cap, and one for each name with a cap, up to that cap. The first jobs of all scans
+-- are claimed.
 picked as (
     select k.id
       from unnest(:scan_name::text[], :scan_limit::integer[]) with ordinality s(name, most, scan)

@@ -1,15 +1,16 @@
--- The outcomes of a batch in which every attempt ended clean and left no result: nothing but the hot rows.
+-- The outcomes of a batch in which every attempt ended clean and left no result: only hot rows are written.
 --
 -- Rows are addressed by primary key and lease alone. With the state in the condition the planner would take the
 -- partial index on executing jobs, whose dead entries pile up while another session holds an old snapshot.
 --
--- If other jobs wait for one of these, the trigger `settle` gets the ids of the whole batch. It runs once for each job,
--- after all are written, and its first run must take the locks for all of them, in one order (decisions/005).
+-- If other jobs wait for one of these, the trigger `settle` gets the ids of the whole batch. It runs once for each
+-- job, after all rows are written. Its first run must take the locks for the whole batch, in one order
+-- (decisions/005).
 ended as (
     update {schema}.job j
        set state = 'completed', lease = -j.lease, finished_at = statement_timestamp(), cancel_reason = null
       from unnest(:ids::bigint[], :leases::bigint[]) o(id, lease)
      where j.id = o.id and j.lease = o.lease and o.lease > 0
     returning j.id, o.lease, null::timestamptz as due_at, j.queue,
-              case when j.flags & 4 <> 0 then set_config('jobrt.ended', :ids::text, true) end as told
+              case when j.flags & 4 <> 0 then set_config('jobrt.ended', :ids::text, true) end as batch_ids
 )

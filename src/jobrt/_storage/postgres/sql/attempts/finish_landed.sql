@@ -1,4 +1,4 @@
--- Of outcomes that were neither written by a statement nor in its snapshot, those that are written now: the first
+-- Of outcomes that were not written by a statement, and not in its snapshot, those that are written now. The first
 -- sending, whose reply was lost, may have been committed while the second one waited for it.
 select j.id, -j.lease
   from unnest(:ids::bigint[], :leases::bigint[]) o(id, lease)

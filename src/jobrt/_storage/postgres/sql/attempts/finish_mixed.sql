@@ -1,6 +1,8 @@
--- The outcomes of any batch: hot rows and `told` as in finish_clean.sql, and side rows by inserts for those that need them.
+-- The outcomes of any batch: hot rows and `batch_ids` as in finish_clean.sql, and inserts into other tables where
+-- needed.
 --
--- A request to cancel turns whatever would run again into cancelled. `due` is null where the due time stays.
+-- A cancel request turns every outcome that would run the job again into cancelled. `delay` is null if the due time
+-- is unchanged.
 ended as (
     update {schema}.job j
        set state = case when o.final or j.cancel_reason is null then o.state else 'cancelled' end,
@@ -22,7 +24,7 @@ ended as (
     returning j.id, case when j.finished_at is null then j.schedule_at end as due_at, j.queue,
               o.lease, j.attempt + o.unspent as number, o.ending, j.started_at, j.worker,
               o.error_type, o.message, o.traceback, o.result, j.records,
-              case when j.flags & 4 <> 0 then set_config('jobrt.ended', :ids::text, true) end as told
+              case when j.flags & 4 <> 0 then set_config('jobrt.ended', :ids::text, true) end as batch_ids
 ),
 recorded as (
     insert into {schema}.attempt

@@ -1,7 +1,8 @@
--- Let a job wait for children: flag those that are not final, under their row locks (finish_lock_families.sql has them
--- already), and note them down. A child that ends meanwhile either sees the flag or is seen to be final here.
+-- Make a job wait for children: flag those that are not final, under their row locks (finish_lock_families.sql holds
+-- them already), and record them. A child that ends meanwhile either sees the flag or is found to be final here.
 --
--- Returns the queues of children that could run: a claim that came by has skipped them, as in jobs/await_final_flag.sql.
+-- Returns the queues of children that could run: a concurrent claim has skipped them, as in
+-- jobs/await_final_flag.sql.
 with parent as (
     select j.id from {schema}.job j
      where j.id = :parent::bigint and j.lease = -(:lease::bigint)

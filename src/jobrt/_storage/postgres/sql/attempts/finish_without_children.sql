@@ -1,5 +1,5 @@
--- A job whose children are all final or gone has nothing to wait for. A statement of its own, to see what the
--- one before has noted down.
+-- A job whose children are all final or gone has nothing to wait for. A separate statement, so that it sees the rows
+-- that the previous one has inserted.
 update {schema}.job j set schedule_at = statement_timestamp()
  where j.id = :parent::bigint and j.state = 'scheduled' and j.schedule_at = 'infinity'
    and not exists (select from {schema}.dependency d where d.parent = j.id)

@@ -1,4 +1,4 @@
--- Give back what a lost reply has left with a worker that does not know of it: as if never claimed.
+-- Release jobs that a claim with a lost reply has leased to a worker that does not know of them, as if never claimed.
 with picked as (
     select j.id from {schema}.job j
      where j.queue = :queue and j.worker = :worker and j.state = 'executing'

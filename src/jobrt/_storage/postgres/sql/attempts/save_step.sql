@@ -1,4 +1,4 @@
--- The first value stays: a step that two attempts have finished has one result. Locked as in save.sql.
+-- The first value is kept: a step that two attempts have finished has one result. Locked as in save.sql.
 with held as (
     select j.id from {schema}.job j
      where j.id = :id::bigint and j.lease = :lease::bigint and j.lease > 0

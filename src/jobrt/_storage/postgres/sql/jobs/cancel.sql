@@ -1,5 +1,5 @@
--- Waiting jobs end at once. For running ones a request is stored, and their workers are notified. Rows are locked in
--- the order of ids, and their state is read after that: a job that is claimed meanwhile gets a request.
+-- Waiting jobs end immediately. For running ones a request is stored, and their workers are notified. Rows are locked
+-- in the order of ids, and their state is read after that: a job that is claimed meanwhile gets a request.
 with picked as (
     select c.id from {schema}.job c
      where c.state in ('scheduled', 'available', 'retryable', 'executing')

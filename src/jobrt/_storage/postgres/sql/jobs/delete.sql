@@ -1,5 +1,5 @@
--- Delete jobs and add what they did to what is past. Their side rows go in a statement of its own, which sees
--- also those that were written while this one waited for a row lock.
+-- Delete jobs and add their counts to `past`. A separate statement deletes their side rows: it also sees those that
+-- were written while this one waited for a row lock.
 with picked as (
     select c.id from {schema}.job c where {where} order by c.id limit :limit::bigint
        for update {locked}

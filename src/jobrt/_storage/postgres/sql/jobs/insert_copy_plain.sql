@@ -1,2 +1,2 @@
--- Jobs that are due at once and have no options of their own: as most are, in bulk. The rest are the table's defaults.
+-- Jobs that are due now and have no options, which is the usual bulk insert. Other columns get the table's defaults.
 copy {schema}.job (id, priority, max_attempts, queue, name, args) from stdin

@@ -1,4 +1,4 @@
--- Some jobs, in input order: ids are drawn in the order of the input, so in the order of ids they are that again.
+-- Several jobs. Ids are assigned in input order, so ordering by id returns them in input order.
 with given as materialized (
     select nextval('{literal}.job_id') as id,
            coalesce(o.schedule_at, statement_timestamp() + make_interval(secs => o.delay)) as due_at, o.*

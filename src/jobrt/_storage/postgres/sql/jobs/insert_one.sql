@@ -1,4 +1,4 @@
--- One job, its wake-up along with it: a single round trip.
+-- One job and its wake-up in a single round trip.
 insert into {schema}.job
        (schedule_at, created_at, timeout, priority, max_attempts, state, digest,
         queue, name, args, metadata, tags, context)

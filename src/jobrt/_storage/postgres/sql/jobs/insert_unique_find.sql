@@ -1,4 +1,4 @@
--- Stored jobs with these digests, oldest first, as a rule must see them.
+-- Stored jobs with these digests, oldest first, with the values that uniqueness rules need.
 select j.id, replace(j.digest::text, '-', ''),
        case when j.state = 'scheduled' and j.schedule_at <= statement_timestamp() then 'available'
             else j.state::text end,

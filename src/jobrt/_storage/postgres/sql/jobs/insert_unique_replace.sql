@@ -1,4 +1,5 @@
--- Change a waiting job found by uniqueness; a field that is null stays. Its state follows its due time.
+-- Change the waiting job that a uniqueness rule found. A field that is null is unchanged. The state follows the due
+-- time.
 update {schema}.job j
    set priority = coalesce(:priority::integer, j.priority),
        max_attempts = case when :set_max_attempts::boolean then :max_attempts::integer else j.max_attempts end,

@@ -1,5 +1,5 @@
--- Final jobs that one rule lets go. From name to name by skipping through the index; for each, behind its newest
--- ones that are to stay, the oldest first. What stays is never read, save the few newest that are counted.
+-- Final jobs that one rule no longer keeps. Names are found by skip scan. For each name the rows older than the
+-- newest kept ones are read, oldest first. Kept jobs are not read, except the few newest that are counted.
 with recursive known (name) as (
     (select j.name from {schema}.job j
       where j.state = :state::{schema}.job_state and j.finished_at is not null order by j.name limit 1)

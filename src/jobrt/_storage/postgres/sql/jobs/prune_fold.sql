@@ -1,5 +1,5 @@
--- Fold rows of hours that are over, so that there is one per hour, queue and name again; of more than a year ago, one
--- per month, at its first hour, which grows by little in all time.
+-- Sum the rows of hours that are over, so that there is one per hour, queue and name again. Rows older than 400 days
+-- are summed by month, at its first hour, so the table grows slowly.
 with many as (
     select p.hour, p.queue, p.name from {schema}.past p
      where p.hour < statement_timestamp() - interval '2 hours'

@@ -1,4 +1,4 @@
--- The row of a completed job has the values of its clean last attempt. They are cleared here, so they get a record.
+-- The row of a completed job holds the values of its clean last attempt. They are cleared here, so they get a record.
 with picked as (
     select c.id, c.lease, c.attempt, c.started_at, c.finished_at, c.worker,
            c.state = 'completed' and c.lease < 0 as clean

@@ -1,4 +1,4 @@
--- What the jobs that are there did, and what those that are gone had done.
+-- The counts of existing jobs and those of deleted ones.
 select s.hour at time zone 'UTC', s.queue, s.name, sum(s.enqueued)::bigint, sum(s.completed)::bigint,
        sum(s.failed)::bigint, sum(s.dead)::bigint, sum(s.cancelled)::bigint, sum(s.seconds)::double precision,
        array[sum(s.histogram[1]), sum(s.histogram[2]), sum(s.histogram[3]), sum(s.histogram[4]), sum(s.histogram[5]),

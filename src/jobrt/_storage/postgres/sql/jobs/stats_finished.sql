@@ -1,5 +1,5 @@
--- Final jobs that ended since a time. From state and name to state and name by skipping through the index, because
--- only PostgreSQL 18 does so by itself when it is asked for a time; `offset 0` keeps each step a look into the index.
+-- Final jobs that ended since a time, by skip scan over state and name. Only PostgreSQL 18 does a skip scan by itself
+-- for a condition on the time. `offset 0` keeps each step an index probe.
 (with recursive known (state, name) as (
      (select j.state, j.name from {schema}.job j where j.finished_at is not null order by j.state, j.name limit 1)
      union all

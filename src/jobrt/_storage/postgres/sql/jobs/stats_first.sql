@@ -1,5 +1,5 @@
--- About the first id that was given out since a time, by halving: ids grow with the time of creation, and there is
--- no index on that, which every insert would have to pay for.
+-- Approximately the first id that was created since a time, by binary search: ids grow with the creation time. An
+-- index on that time would slow down every insert.
 with recursive half (low, high, step) as (
     select (select min(j.id) from {schema}.job j), (select max(j.id) + 1 from {schema}.job j), 0
     union all
@@ -11,5 +11,5 @@ with recursive half (low, high, step) as (
                           where j.id >= h.low + (h.high - h.low) / 2 order by j.id limit 1) m
      where h.low < h.high and h.step < 70
 )
--- Ids of transactions that overlap may be out of order by as many as are enqueued meanwhile.
+-- The margin: ids of concurrent transactions may be out of order by as many jobs as are enqueued meanwhile.
 select h.low - 100000 from half h order by h.step desc limit 1

@@ -1,4 +1,5 @@
--- Waiting jobs only. A new due time decides between scheduled and available; what waits for a retry goes on so.
+-- Waiting jobs only. A new due time decides between scheduled and available; a job that waits for a retry stays
+-- retryable.
 with picked as (
     select c.id from {schema}.job c
      where c.state in ('scheduled', 'available', 'retryable') and ({where})

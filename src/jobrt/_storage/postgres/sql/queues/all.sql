@@ -1,4 +1,4 @@
--- Unfinished jobs are in two partial indexes, so finished ones are not read.
+-- Two partial indexes contain the unfinished jobs, so finished ones are not read.
 with recursive {waiting},
 running as (
     select j.queue, count(*) as executing from {schema}.job j where j.state = 'executing' group by j.queue

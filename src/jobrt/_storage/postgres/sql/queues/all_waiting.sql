@@ -1,4 +1,4 @@
--- All that waits, in whatever order is quickest.
+-- All waiting jobs, in whatever order is fastest.
 waiting as (
     select j.queue,
            count(*) filter (where j.state = 'available' or j.state = 'scheduled'

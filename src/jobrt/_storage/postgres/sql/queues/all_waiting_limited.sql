@@ -1,5 +1,5 @@
--- What waits is found by skip-scan, by queue and priority, and counted in the order of the index, those that are due and
--- the later ones apart, no further than asked.
+-- Waiting jobs by queue and priority, found by skip scan. They are counted in index order, due and future ones
+-- separately, up to the limit.
 known (queue) as (
     (select j.queue from {schema}.job j
       where j.state in ('scheduled', 'available', 'retryable') order by j.queue limit 1)

@@ -1,2 +1,2 @@
--- Who comes at the same time waits, and then finds it done.
+-- Other processes that migrate wait here, and then find nothing pending.
 select pg_advisory_xact_lock(hashtextextended('jobrt migrates ' || :name, 0))

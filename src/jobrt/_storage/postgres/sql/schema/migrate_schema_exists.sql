@@ -1,2 +1,2 @@
--- `create schema if not exists` would need the right to create schemas all the same.
+-- `create schema if not exists` needs the right to create schemas even if the schema exists.
 select 1 from pg_namespace where nspname = :name

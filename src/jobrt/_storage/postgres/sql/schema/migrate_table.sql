@@ -1,2 +1,2 @@
--- Apart from the migrations, because it has to be there before the first of them can be noted.
+-- Not part of a migration, because the table must exist before the first one can be recorded.
 create table if not exists {schema}.migration (name text primary key, applied_at timestamptz not null default now())

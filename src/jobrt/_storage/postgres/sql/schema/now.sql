@@ -1,2 +1,2 @@
--- The clock by which everything is judged: the time of the statement, as now() would be that of a caller's transaction.
+-- The clock for all times: the time of the statement. now() would be the start of a caller's transaction.
 select statement_timestamp() at time zone 'UTC'

@@ -1,2 +1,2 @@
--- Asked before anything else of a database that may be empty.
+-- Runs before all other statements, on a database that may be empty.
 select to_regclass(:table) is not null

@@ -1,4 +1,4 @@
--- The jobs of a claim, in order, with what is known of their past where there is any.
+-- The jobs of a claim, in order, with checkpoint, progress and attempt records if they have any.
 select c.id, c.lease, c.name, c.priority, c.attempt, c.max_attempts, c.timeout, c.args, c.metadata, c.tags,
        c.context, c.created_at at time zone 'UTC', c.schedule_at at time zone 'UTC',
        case when c.flags & 1 <> 0 then

@@ -1,4 +1,5 @@
--- What these jobs did, by hour, queue and name. Twelve classes of run time, each four times as wide as the last.
+-- Counts of these jobs by hour, queue and name. The histogram has twelve classes of run time, each four times as wide
+-- as the one before.
 select x.hour, x.queue, x.name, sum(x.enqueued) as enqueued, sum(x.completed) as completed, sum(x.failed) as failed,
        sum(x.dead) as dead, sum(x.cancelled) as cancelled, sum(x.seconds) as seconds,
        array[count(*) filter (where x.class = 0), count(*) filter (where x.class = 1),

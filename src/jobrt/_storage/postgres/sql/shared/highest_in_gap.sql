@@ -1,4 +1,4 @@
--- The highest priority with waiting jobs in each gap between those that are known: one look into the index.
+-- The highest priority with waiting jobs in each gap between the known ones: one index probe per gap.
 select g.scan, g.low,
        (select j.priority from {schema}.job j
          where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')

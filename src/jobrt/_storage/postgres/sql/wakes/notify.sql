@@ -1,2 +1,2 @@
--- Duplicates within one transaction are dropped by PostgreSQL itself.
+-- PostgreSQL itself removes duplicates within one transaction.
 select pg_notify(:channel, p) from unnest(:payloads::text[]) p

@@ -1,4 +1,4 @@
--- Everything a worker must know, in one row; the index on requests to cancel is nearly always empty.
+-- All updates for a worker, in one row. The index on cancel requests is nearly always empty.
 select exists (select from {schema}.worker w where w.id = :worker and w.expires_at > statement_timestamp()),
        (select json_agg(json_build_array(j.id, j.lease, j.cancel_reason) order by j.id)::text
           from {schema}.job j

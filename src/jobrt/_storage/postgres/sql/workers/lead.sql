@@ -1,4 +1,4 @@
--- Take or renew. The term comes from a sequence, so it grows with each change, whatever happens to the row.
+-- Take or renew. The term comes from a sequence, so it grows with each change of leader, whatever happens to the row.
 insert into {schema}.leader as l (role, worker, term, expires_at)
 values (:role, :worker, nextval('{literal}.term'),
         clock_timestamp() + make_interval(secs => :seconds::double precision))

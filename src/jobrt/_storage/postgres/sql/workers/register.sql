@@ -1,4 +1,4 @@
--- Asked again after a lost reply it is the same registration.
+-- Repeating the call after a lost reply has no further effect.
 insert into {schema}.worker (id, started_at, beat_at, expires_at, info)
 values (:worker, statement_timestamp(), statement_timestamp(),
         statement_timestamp() + make_interval(secs => :lease::double precision), :info)

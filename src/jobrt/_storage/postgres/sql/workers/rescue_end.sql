@@ -1,5 +1,5 @@
--- End these attempts as crashed, if they still are whose they were. The lease becomes null: whatever the dead
--- worker may still have to say is refused. A row without a start is damaged, which is no reason to keep it running.
+-- End these attempts as crashed, if the worker still holds the jobs. The lease becomes null, so later outcomes from
+-- the dead worker are refused. A row without a start time is damaged, but is rescued as well.
 with picked as (
     select j.id, j.lease, j.attempt, j.started_at, j.worker from {schema}.job j
      where j.id = any(:ids::bigint[]) and j.state = 'executing'

@@ -1,5 +1,5 @@
--- Jobs of workers that are dead or gone, by id. From one worker of a queue to the next by skipping through the
--- index, so that what the living run is never read.
+-- Jobs of workers that are dead or gone, by id. A skip scan visits each worker of each queue, so the running jobs of
+-- live workers are not read.
 with recursive holder (queue, worker) as (
     (select j.queue, j.worker from {schema}.job j where j.state = 'executing' order by j.queue, j.worker limit 1)
     union all

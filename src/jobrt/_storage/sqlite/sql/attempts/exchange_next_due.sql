@@ -1,6 +1,6 @@
--- The first job that is not yet due, for each queue that has one. Per queue and priority it is the first index
--- entry behind now; priorities are found by skipping from one to the next. A job that waits for its children
--- has the last due time there is, which is no time to wake for.
+-- The first job that is not yet due, for each queue that has one. For each queue and priority it is the first index
+-- entry after now; a skip scan finds the priorities. A job that waits for its children has the largest due time, for
+-- which no worker must wake up.
 WITH RECURSIVE
 lane (queue, priority) AS (
     SELECT wanted.value, (

@@ -1,6 +1,6 @@
--- Due jobs of one queue and priority, in order, behind a place. Queue and priority are fixed and due time and id
--- are a range of the index, so that future jobs are never walked over; name is in the index, so that jobs that
--- this worker does not know are passed over without reading their rows. One JSON text: see transaction.py.
+-- Due jobs of one queue and priority, in order, after a position. Queue and priority are fixed, and due time and id
+-- are a range of the index, so that future jobs are not scanned. The index contains the name, so that jobs that
+-- this worker does not know are skipped without reading their rows. One JSON text: see transaction.py.
 SELECT json_group_array(json_array(
     id, name, priority, attempt, max_attempts, timeout, args, metadata, tags, context, created_at, schedule_at, extra
 ))

@@ -1,4 +1,4 @@
--- Results are large or small, and read once if ever: apart from the hot row.
+-- Results may be large and are rarely read, so they are not in the hot row.
 INSERT INTO jobrt_detail (job_id, result)
 SELECT jobrt_job.id, json_extract(outcome.value, '$[2]') FROM json_each(:results) AS outcome
 JOIN jobrt_job ON jobrt_job.id = json_extract(outcome.value, '$[0]')

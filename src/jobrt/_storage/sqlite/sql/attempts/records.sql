@@ -1,4 +1,4 @@
--- Oldest first: leases grow.
+-- Oldest first, because leases grow.
 SELECT json_group_array(json_array(
     job_id, number, "end", started_at, finished_at, worker, error_type, message, traceback, lease
 ))

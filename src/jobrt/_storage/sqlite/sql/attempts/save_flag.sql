@@ -1,2 +1,2 @@
--- Also the fence: no row, no lease.
+-- Also checks the lease: no row means that it is lost.
 UPDATE jobrt_job SET extra = 1 WHERE id = :id AND lease = :lease;

@@ -1,3 +1,3 @@
--- A request: the worker learns of it, and its outcome decides. The first reason stands.
+-- Only a request: the worker receives it, and the job's outcome decides. The first reason is kept.
 UPDATE jobrt_job SET cancel_reason = :reason
 WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 3;

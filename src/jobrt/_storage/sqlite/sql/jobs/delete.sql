@@ -1,2 +1,2 @@
--- Attempts, details, steps and dependencies go by their foreign keys.
+-- Foreign keys delete attempts, details, steps and dependencies.
 DELETE FROM jobrt_job WHERE id IN (SELECT value FROM json_each(?));

@@ -1,4 +1,4 @@
--- Before jobs are deleted, add what they count for to what is kept of their like; see stats.sql.
+-- Before jobs are deleted, add their counts to the stored ones; see stats.sql.
 INSERT INTO jobrt_rollup (hour, queue, name, kind, bucket, number, run_time)
 SELECT hour, queue, name, kind, bucket, count(*), sum(run_time) FROM (
     SELECT created_at - created_at % 3600000000 AS hour, queue, name, 'enqueued' AS kind, -1 AS bucket, 0 AS run_time

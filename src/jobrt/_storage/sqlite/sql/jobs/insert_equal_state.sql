@@ -1,2 +1,2 @@
--- What decides whether the equal job that was found may be changed.
+-- The values that decide whether the stored duplicate may be changed.
 SELECT state, schedule_at, queue FROM jobrt_job WHERE id = ?;

@@ -1,4 +1,4 @@
--- Add what was counted by the hour long ago to the first hour of its month; `prune_fold_hours` then deletes the hours.
+-- Add old hourly counts to the first hour of their month; `prune_fold_hours` then deletes the hours.
 INSERT INTO jobrt_rollup (hour, queue, name, kind, bucket, number, run_time)
 SELECT month, queue, name, kind, bucket, sum(number), sum(run_time) FROM (
     SELECT CAST(strftime('%s', hour / 1000000, 'unixepoch', 'start of month') AS INTEGER) * 1000000 AS month, *

@@ -1,4 +1,4 @@
--- The names of final jobs of a state, skipping from one to the next: a probe each, however many jobs there are.
+-- The names of final jobs of a state, by skip scan: one index probe per name, however many jobs there are.
 WITH RECURSIVE found (name) AS (
     SELECT min(name) FROM jobrt_job WHERE state > 3 AND state = :state
     UNION ALL

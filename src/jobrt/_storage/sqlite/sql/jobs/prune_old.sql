@@ -1,4 +1,5 @@
--- What a rule covers and does not keep: old enough, and older than the newest that stay. A range of the index.
+-- The jobs that a rule covers and does not keep: old enough, and older than the newest kept ones. A range of the
+-- index.
 SELECT json_group_array(id) FROM (
     SELECT id FROM jobrt_job INDEXED BY jobrt_job_final
     WHERE state > 3 AND state = :state AND name = :name

@@ -1,4 +1,4 @@
--- Jobs by id, in the order of the ids given; the columns are those of rows.py.
+-- Jobs by id, in the order of the given ids; rows.py reads these columns.
 SELECT json_group_array(json_array(
     id, state, queue, name, priority, attempt, max_attempts, schedule_at, created_at, lease, worker, started_at,
     finished_at, cancel_reason, context, tags, args, metadata

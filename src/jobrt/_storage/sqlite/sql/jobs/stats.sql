@@ -1,6 +1,6 @@
--- What live rows and rolled-up ones count for, in one shape: hour, queue, name, kind, place in the histogram.
--- Jobs enqueued since are a range of ids (:first), final ones of the index by state, name and time: names are found
--- by skipping from one to the next. Hours are whole, so that rolled-up and live ones are about the same time.
+-- Counts of existing jobs and rolled-up ones, in the same columns: hour, queue, name, kind, class in the histogram.
+-- Jobs enqueued since are a range of ids (:first). Final jobs are found by the index on state, name and time, with a
+-- skip scan over the names. Hours are whole, so that both kinds of rows cover the same time.
 WITH RECURSIVE
 kinds (code, called) AS (
     SELECT final.value, (SELECT min(job.name) FROM jobrt_job AS job WHERE job.state > 3 AND job.state = final.value)

@@ -1,6 +1,6 @@
--- What waits, by queue and priority: found by skip-scan, and counted from the index in its order, those that are due
--- and the later ones apart, no further than asked. A due scheduled job is available; the oldest is the longest due,
--- whatever it waits for.
+-- Waiting jobs by queue and priority, found by skip scan. They are counted in index order, due and future ones
+-- separately, up to the limit. A due scheduled job counts as available. The oldest is the one with the earliest due
+-- time, in any waiting state.
 WITH RECURSIVE
 known (queue) AS (
     SELECT * FROM (

@@ -1,2 +1,2 @@
--- Asked before anything else of a file that may be empty, or an application's own.
+-- Runs before all other statements, on a file that may be empty, or belong to an application.
 SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'jobrt_migration';

@@ -1,5 +1,5 @@
--- What the end of a job counts for: hour, queue, name, kind, place in the histogram of run times (each four times as
--- wide as the last), run time.
+-- The counts for the end of a job: hour, queue, name, kind, class in the histogram of run times (each class is four
+-- times as wide as the one before), run time.
 finished_at - finished_at % 3600000000, queue, name,
 CASE state WHEN 4 THEN 'completed' WHEN 5 THEN 'cancelled' ELSE 'dead' END,
 CASE

@@ -1,3 +1,3 @@
--- One that has expired stays so: its jobs may have been rescued already.
+-- An expired worker stays expired: its jobs may have been rescued already.
 UPDATE jobrt_worker SET beat_at = :now, expires_at = :expires_at, info = :info
 WHERE id = :id AND expires_at > :now;

@@ -1,4 +1,4 @@
--- Running jobs whose worker is dead or gone, in order of id, behind one. The index holds running jobs only.
+-- Running jobs whose worker is dead or gone, by id, after a given one. The index contains only running jobs.
 SELECT json_group_array(json_array(
     id, name, queue, worker, lease, attempt, max_attempts, schedule_at, started_at, cancel_reason
 ))
