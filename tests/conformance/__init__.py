@@ -1,1 +1,1 @@
-"""Hold every storage engine to the words of the `Storage` protocol; see design/testing-storage.md."""
+"""Tests of every storage engine against the `Storage` protocol; see design/testing-storage.md."""

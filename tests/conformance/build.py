@@ -1,4 +1,4 @@
-"""Make what the tests need in few words: jobs, demands, outcomes, and the everyday sequences of calls."""
+"""Short helpers for the tests: jobs, demands, outcomes, and common sequences of calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ENDS = {
 
 
 def job(name: str = "send", args: Any = None, **options: Any) -> NewJob:
-    """Make a job on its way in; `args` and ``metadata`` are JSON values here."""
+    """Make a new job; `args` and ``metadata`` are JSON values here."""
     if "metadata" in options:
         options["metadata"] = json.dumps(options["metadata"])
     return NewJob(name=name, args=json.dumps({} if args is None else args), **options)
@@ -46,7 +46,7 @@ def ref(claimed: Claimed) -> JobRef:
 
 
 def end(claimed: Claimed | JobRef, event: Transition = Transition.COMPLETE, **fields: Any) -> Outcome:
-    """Make an attempt's outcome; snoozed and given-back attempts are not counted, as the worker has it."""
+    """Make an attempt's outcome; as in the worker, snoozed and given-back attempts are not counted."""
     fields.setdefault("end", _ENDS[event])
     fields.setdefault("spent", event not in {Transition.SNOOZE, Transition.GIVE_BACK})
     return Outcome(claimed.id, claimed.lease, event, **fields)
@@ -83,7 +83,7 @@ async def next_due(storage: Storage, *queues: str) -> dict[str, float]:
 
 
 async def look(storage: Storage, job_id: int) -> JobRecord:
-    """Return a job that must be there."""
+    """Return a job that must exist."""
     record = await storage.jobs.get(job_id)
     assert record is not None, f"job {job_id} is gone"
     return record

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from tests.support.postgres import Server
 
 ENGINES = ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
-if "JOBRT_TEST_PGBOUNCER" in os.environ:  # once more through a pooler: for whoever works on that
+if "JOBRT_TEST_PGBOUNCER" in os.environ:  # also through a pooler, for work on pooler support
     ENGINES.append(pytest.param("pgbouncer", marks=pytest.mark.postgres))
 
 
 @pytest.fixture(scope="session")
 def migrated(postgres_server: Server) -> Iterator[str]:
-    """The name of a migrated database: copying it is quicker than migrating one for every test."""
+    """The name of a migrated database: copying it is faster than migrating one for every test."""
     name = f"jobrt_test_{uuid4().hex}"
     try:
         url = postgres_server.create_database(name)
@@ -66,7 +66,7 @@ def unopened(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     if request.param == "postgres":
         return Postgres(url)
     if request.module.__name__.endswith("test_listen") or "wakes" in request.node.name:
-        pytest.skip("behind a pooler nobody can listen")
+        pytest.skip("LISTEN does not work behind a pooler")
     return Pooled(url, through(request.getfixturevalue("pgbouncer_port"), url))
 
 
@@ -97,9 +97,9 @@ async def open_in(stack: AsyncExitStack, engine: Engine) -> None:
 
 @pytest.fixture
 def shareable(unopened: Engine) -> None:
-    """Leave out databases that nobody else can open."""
+    """Skip databases that another process cannot open."""
     if not unopened.shareable:
-        pytest.skip("nobody else can open a database in memory")
+        pytest.skip("another process cannot open a database in memory")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Let plain functions, such as Hypothesis calls, wait for coroutines in the task that drives them.
+"""Support for plain functions (Hypothesis calls them) that wait for coroutines in the surrounding task.
 
 The functions run in a greenlet (trio-asyncio needs that package anyway). A thread would do as well, but handing over
 between threads takes milliseconds on a busy machine, and the state machine does it ten thousand times.

@@ -130,7 +130,7 @@ async def populate(engine: Engine) -> None:
 
 
 def filters(population: Sequence[JobRecord]) -> st.SearchStrategy[Where]:
-    """Draw filters of every kind, nested in every way, that have something to find in the population."""
+    """Draw filters of every kind, nested in every way, that can match jobs of the population."""
     leaves = st.one_of(
         _columns([one.id for one in population]),
         _tagged(),

@@ -1,4 +1,4 @@
-"""Give each conformance test an engine: its storage, a clock that can be moved, and a way in behind its back.
+"""Engines for the conformance tests: a storage, a clock that can be moved, and direct access to the database.
 
 No product code knows of any of this. SQLite takes its clock as a parameter. PostgreSQL has only its own, so time is
 moved on by setting back every time that is stored, which comes to the same; tests therefore compare times with each
@@ -32,7 +32,7 @@ PATIENCE: Final = 20
 
 @attrs.define(eq=False)
 class Clock:
-    """A clock that goes only when told to."""
+    """A clock that moves only when the test moves it."""
 
     now: datetime = START
 
@@ -43,7 +43,7 @@ class Clock:
 
 @attrs.frozen
 class Caller:
-    """A connection of the application's own, with a transaction open in it."""
+    """An application's own connection, with an open transaction."""
 
     conn: Any
     execute: Callable[[str], Any]
@@ -52,12 +52,12 @@ class Caller:
 
 
 class Engine(ABC):
-    """One database of one kind, seen by a first process through `storage`."""
+    """One database of one engine; the first process uses it through `storage`."""
 
     name: str
     storage: Storage
     shareable: bool = True
-    """Whether other processes, and callers with connections of their own, can get at the database."""
+    """Whether other processes, and callers with their own connections, can open the database."""
 
     @abstractmethod
     def open(self) -> AbstractAsyncContextManager[Storage]:
@@ -69,7 +69,7 @@ class Engine(ABC):
 
     @abstractmethod
     async def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement, behind the storage's back and committed at once, and return its rows."""
+        """Run a statement directly on the database, commit it, and return its rows."""
 
     @abstractmethod
     def caller(self) -> AbstractAsyncContextManager[Caller]:
@@ -81,7 +81,7 @@ class Engine(ABC):
 
     @abstractmethod
     async def refuse(self, operation: str, condition: str) -> None:
-        """Let the database refuse to `insert` or `update` rows of the job table for which `condition` holds."""
+        """Make the database refuse to `insert` or `update` rows of the job table for which `condition` holds."""
 
     async def table(self, *columns: str) -> str:
         """Return the name of the one table that has these columns."""
@@ -101,7 +101,7 @@ class Engine(ABC):
 
 
 class _AnySqlite(Engine):
-    """What files and memory have in common."""
+    """Base class for SQLite in files and in memory."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -144,7 +144,7 @@ class Memory(_AnySqlite):
 
     @asynccontextmanager
     async def caller(self) -> AsyncGenerator[Caller]:
-        raise NotImplementedError("nobody else can open a database in memory")
+        raise NotImplementedError("another process cannot open a database in memory")
         yield
 
 
@@ -189,7 +189,7 @@ class Sqlite(_AnySqlite):
 
 
 class Postgres(Engine):
-    """A PostgreSQL database with a schema of ours."""
+    """A PostgreSQL database with jobrt's schema."""
 
     name = "postgres"
 
@@ -262,7 +262,7 @@ class Postgres(Engine):
 
 
 class Pooled(Postgres):
-    """The same, with PgBouncer in transaction mode before it; who comes behind the storage's back goes around."""
+    """The same behind PgBouncer in transaction mode; direct access bypasses the pooler."""
 
     def __init__(self, url: str, pooled: str) -> None:
         super().__init__(url)

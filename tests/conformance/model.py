@@ -1,4 +1,4 @@
-"""Say in plain Python what a storage does: a dict of jobs, changed by the transition table alone.
+"""Model of a storage in plain Python: a dict of jobs, changed only by the transition table.
 
 Time is a number. Delays and steps of time are multiples of fifty seconds that never meet (see `test_machine`), so that
 the real clock of a database, which goes on by milliseconds, decides nothing that the model would decide otherwise.
@@ -30,7 +30,7 @@ def _seconds(delay: timedelta | None) -> float:
 
 @attrs.define(eq=False)
 class ModelJob:
-    """A job as the model knows it."""
+    """A job in the model."""
 
     id: int
     name: str
@@ -45,22 +45,22 @@ class ModelJob:
     worker: str | None = None
     lease: int | None = None
     landed: int | None = None
-    """The lease whose outcome was the last thing that happened."""
+    """The lease whose outcome was the last change."""
     ended: set[int] = attrs.field(factory=set)
-    """The leases whose outcomes were written, ever."""
+    """All leases whose outcomes were written."""
     asked: bool = False
     cancel_reason: str | None = None
     finished: float | None = None
     ends: list[tuple[int, End]] = attrs.field(factory=list)
 
     def at(self, now: float) -> State:
-        """Return the state as it is read at that time."""
+        """Return the state that a reader sees at that time."""
         if self.state is State.SCHEDULED and self.due <= now:
             return transition(self.state, Transition.FALL_DUE)
         return self.state
 
     def claimable(self, now: float) -> bool:
-        """Say whether a worker may have it."""
+        """Return whether a worker may claim it."""
         return self.state in UNSTARTED and self.due <= now
 
     def put_off(self, due: float, now: float) -> None:
@@ -110,7 +110,7 @@ class Model:
     # -------------------------------------------------------------- enqueue
 
     def equal(self, key: UniqueKey) -> set[int]:
-        """Return the jobs that stand in the way of a new one with this key."""
+        """Return the jobs that count as duplicates of a new one with this key."""
         oldest = self.now - _seconds(key.within) if key.within else float("-inf")
         return {
             one.id
@@ -134,7 +134,7 @@ class Model:
         )
 
     def replace(self, id: int, new: NewJob) -> None:
-        """Change the job found as the duplicate's rule says."""
+        """Change the stored job as the new job's rule says."""
         found, rule = self.jobs[id], new.unique.replace if new.unique else None
         if rule is None or found.at(self.now) not in rule.when:
             return
@@ -146,7 +146,7 @@ class Model:
     # -------------------------------------------------------------- attempts
 
     def due(self, demand: Demand, *, taken: Collection[int] = ()) -> list[int]:
-        """Return what a claim must give, in order, if its first look had `taken` already and it looked again."""
+        """Return the jobs a claim must return, in order; `taken` are those of its first statement if it ran two."""
         if demand.queue in self.paused:
             return []
         here = [one for one in self.jobs.values() if one.queue == demand.queue and one.claimable(self.now)]
@@ -160,7 +160,7 @@ class Model:
         return [one.id for one in here if one.id in found]
 
     def claim(self, claimed: Claimed, worker: str) -> None:
-        """Give a job to a worker."""
+        """Lease a job to a worker."""
         one = self.jobs[claimed.id]
         one.state = transition(one.at(self.now), Transition.CLAIM)
         one.attempt += 1

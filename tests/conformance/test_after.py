@@ -1,4 +1,4 @@
-"""Jobs that wait for their children: due when the last of them is final, whatever became of it."""
+"""Jobs that wait for their children: due when the last of them is final, in any final state."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_parent_waits_for_its_children(engine: Engine) -> None:
     "event", [Transition.COMPLETE, Transition.DISCARD, Transition.CANCEL], ids=lambda event: event.value
 )
 async def test_every_final_state_counts(storage: Storage, event: Transition) -> None:
-    """The parent learns of failures by looking; it is not left waiting."""
+    """The parent becomes due and can read the failure; it does not wait forever."""
     child = await start(storage)
     parent = await _wait_for(storage, child.id)
     await storage.attempts.finish([end(child, event)])
@@ -60,7 +60,7 @@ async def test_every_final_state_counts(storage: Storage, event: Transition) -> 
 
 
 async def test_a_child_that_is_retried_is_not_final(storage: Storage) -> None:
-    """Retry, snooze and give-back go on."""
+    """After retry, snooze and give-back the child is not final, so the parent still waits."""
     child = await start(storage, job(max_attempts=None))
     parent = await _wait_for(storage, child.id)
     for event in (Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK):
@@ -72,7 +72,7 @@ async def test_a_child_that_is_retried_is_not_final(storage: Storage) -> None:
 
 
 async def test_children_that_ended_before(storage: Storage) -> None:
-    """Final, or gone, when the parent begins to wait: they do not count any more."""
+    """Children that are final or gone when the parent begins to wait do not count."""
     done, gone, running = await start(storage), await start(storage), await start(storage)
     await complete(storage, done)
     await storage.jobs.delete(where.id(gone.id))
@@ -83,7 +83,7 @@ async def test_children_that_ended_before(storage: Storage) -> None:
 
 
 async def test_all_children_ended_before(storage: Storage) -> None:
-    """There is nothing to wait for: the parent is due at once."""
+    """There is nothing to wait for: the parent is due immediately."""
     done = await start(storage)
     await complete(storage, done)
     parent = await _wait_for(storage, done.id, 10**9)
@@ -92,7 +92,7 @@ async def test_all_children_ended_before(storage: Storage) -> None:
 
 
 async def test_a_child_that_ends_in_the_same_batch(storage: Storage) -> None:
-    """Whichever comes first in it."""
+    """The result does not depend on the order within the batch."""
     for first in (0, 1):
         child = await start(storage)
         parent = await start(storage, PARENT)
@@ -120,7 +120,7 @@ async def test_a_child_may_end_otherwise(storage: Storage, how: str) -> None:
 
 
 async def test_a_child_pruned_later_is_no_matter(storage: Storage) -> None:
-    """It was final before it went; the count is not confused by its going."""
+    """It was final before the deletion, so the deletion does not change the count."""
     done, running = await start(storage), await start(storage)
     parent = await _wait_for(storage, done.id, running.id)
     await complete(storage, done)
@@ -179,7 +179,7 @@ async def test_a_parent_cancelled_while_it_waits(storage: Storage) -> None:
 
 
 async def test_a_parent_deleted_while_it_waits(storage: Storage) -> None:
-    """Its children do not mind."""
+    """Its children run on as before."""
     child = await start(storage)
     parent = await _wait_for(storage, child.id)
     await storage.jobs.delete(where.id(parent.id))
@@ -202,7 +202,7 @@ async def test_waiting_uses_up_no_attempt_if_the_outcome_says_so(storage: Storag
 
 
 async def test_the_same_outcome_again(storage: Storage) -> None:
-    """After a lost reply: landed, and the parent waits for the same children still."""
+    """After a lost reply the outcome is accepted, and the parent still waits for the same children."""
     child = await start(storage)
     parent = await start(storage, PARENT)
     outcome = end(parent, Transition.SNOOZE, children=(child.id,))
@@ -215,7 +215,7 @@ async def test_the_same_outcome_again(storage: Storage) -> None:
 
 
 async def test_the_last_child_wakes_the_parents_queue(storage: Storage) -> None:
-    """Nobody has to poll for it."""
+    """The parent's queue is woken, so no worker has to poll."""
     children = [await start(storage) for _ in range(2)]
     await _wait_for(storage, *(one.id for one in children))
     async with listening(storage) as ear:
@@ -237,7 +237,7 @@ async def test_a_parent_that_was_to_be_cancelled_does_not_wait(storage: Storage)
 
 
 async def test_next_due_does_not_count_on_children(storage: Storage) -> None:
-    """A job that waits for others has no time; nobody should sleep until then."""
+    """A job that waits for others has no due time, so it does not count for the next due time."""
     child = await start(storage)
     await _wait_for(storage, child.id)
     assert await next_due(storage, "parents") == {}

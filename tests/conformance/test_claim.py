@@ -27,7 +27,7 @@ async def test_nothing_to_claim(storage: Storage) -> None:
 
 
 async def test_a_claimed_job_is_as_it_was_enqueued(storage: Storage) -> None:
-    """A claim carries all that an attempt needs; a first attempt has no past."""
+    """A claim has all values that an attempt needs; a first attempt has no history."""
     await add(
         storage,
         job(
@@ -67,7 +67,7 @@ async def test_a_claim_makes_the_job_executing(engine: Engine) -> None:
 
 
 async def test_a_claimed_job_is_not_claimed_again(storage: Storage) -> None:
-    """One owner at a time, whoever asks."""
+    """A job has one owner at a time, whichever worker claims."""
     await start(storage)
     assert await claim(storage) == ()
     assert await claim(storage, worker="w2") == ()
@@ -107,7 +107,7 @@ async def test_a_limit_is_not_exceeded(storage: Storage) -> None:
     ids=["no room", "no names", "neither"],
 )
 async def test_an_empty_demand_claims_nothing(storage: Storage, demand: Demand) -> None:
-    """Without room or names nothing is claimed."""
+    """With no limit left, or without names, nothing is claimed."""
     (id,) = await add(storage, job())
     assert (await storage.attempts.exchange((), demand)).jobs == ()
     assert (await look(storage, id)).state is State.AVAILABLE
@@ -120,7 +120,7 @@ async def test_other_queues_are_left_alone(storage: Storage) -> None:
 
 
 async def test_unknown_names_are_left_alone(storage: Storage) -> None:
-    """Jobs that nobody here can run stay, and stand in nobody's way."""
+    """Jobs that no worker here can run are left, and do not block others."""
     unknown, known = await add(storage, job("strange", priority=9), job("send"))
     assert [one.id for one in await claim(storage, "send", limit=1)] == [known]
     record = await look(storage, unknown)
@@ -135,7 +135,7 @@ async def test_many_unknown_jobs_ahead_do_not_hide_a_known_one(storage: Storage)
 
 
 async def test_future_jobs_are_not_claimed(engine: Engine) -> None:
-    """A job is claimed when its time has come, not before."""
+    """A job is claimed when it is due, not before."""
     storage = engine.storage
     (id,) = await add(storage, job(delay=timedelta(seconds=60), priority=9))
     assert await claim(storage) == ()
@@ -146,7 +146,7 @@ async def test_future_jobs_are_not_claimed(engine: Engine) -> None:
 
 
 async def test_a_claim_says_when_the_next_job_is_due(storage: Storage) -> None:
-    """A claim that did not come back full tells how long to wait for the queue's first future job."""
+    """A claim below its limit returns the seconds until the queue's first future job is due."""
     await add(storage, job(), job(delay=HOUR), job(delay=2 * HOUR), job(queue="other", delay=SECOND))
     exchange = await storage.attempts.exchange((), ask())
     assert len(exchange.jobs) == 1
@@ -154,7 +154,7 @@ async def test_a_claim_says_when_the_next_job_is_due(storage: Storage) -> None:
 
 
 async def test_without_future_jobs_there_is_no_next(storage: Storage) -> None:
-    """What is claimed, or finished, is not waited for."""
+    """Claimed and finished jobs do not count for the next due time."""
     await complete(storage, await start(storage))
     await add(storage, job())
     assert (await storage.attempts.exchange((), ask())).next_due is None
@@ -176,7 +176,7 @@ async def test_leases_are_never_given_out_twice(engine: Engine) -> None:
 
 
 async def test_leases_are_never_given_out_twice_over_a_restart(engine: Engine, shareable: None) -> None:
-    """A process that starts anew does not begin again with old numbers."""
+    """A restarted process does not reuse old numbers."""
     async with engine.open() as other:
         first = await start(other)
         await other.jobs.delete(where.everything())
@@ -185,7 +185,7 @@ async def test_leases_are_never_given_out_twice_over_a_restart(engine: Engine, s
 
 
 async def test_a_capped_name_gets_no_more_than_its_number(storage: Storage) -> None:
-    """Of each capped name at most so many; the others fill the rest, in order."""
+    """Each capped name gets at most its cap; the other names fill the rest, in order."""
     order = ["a", "a", "b", "a", "c", "b", "a", "c"]
     ids = await add(storage, *(job(name) for name in order))
     got = await claim(storage, "c", capped=(("a", 2), ("b", 1)))
@@ -200,14 +200,14 @@ async def test_capped_names_share_the_limit(storage: Storage) -> None:
 
 
 async def test_only_capped_names(storage: Storage) -> None:
-    """A demand may have capped names alone, and what is not named is left."""
+    """A demand may have only capped names; other names are not claimed."""
     ids = await add(storage, job("x"), job("a", priority=1), job("a", priority=2), job("a", priority=3))
     got = await claim(storage, capped=(("a", 2),))
     assert [one.id for one in got] == [ids[3], ids[2]]
 
 
 async def test_many_jobs_of_a_full_name_do_not_hide_the_others(storage: Storage) -> None:
-    """A name at its cap does not take up the room of others behind it."""
+    """A name at its cap does not use up the limit for other names."""
     await add(storage, *(job("slow", priority=9) for _ in range(500)))
     (quick,) = await add(storage, job("quick"))
     got = await claim(storage, "quick", capped=(("slow", 1),), limit=5)
@@ -216,7 +216,7 @@ async def test_many_jobs_of_a_full_name_do_not_hide_the_others(storage: Storage)
 
 
 async def test_a_paused_queue_gives_nothing(storage: Storage) -> None:
-    """Pausing holds for every worker; resuming lets the jobs go in order."""
+    """A pause applies to every worker; after resuming, jobs are claimed in order."""
     (id,) = await add(storage, job())
     await storage.queues.set("default", paused=True)
     assert await claim(storage) == ()
@@ -225,7 +225,7 @@ async def test_a_paused_queue_gives_nothing(storage: Storage) -> None:
 
 
 async def test_a_paused_queue_still_takes_outcomes(storage: Storage) -> None:
-    """What runs when a queue is paused may end."""
+    """Jobs that run when a queue is paused may finish."""
     claimed = await start(storage)
     await add(storage, job())
     await storage.queues.set("default", paused=True)
@@ -243,7 +243,7 @@ async def test_pausing_one_queue_leaves_the_others(storage: Storage) -> None:
 
 
 async def test_outcomes_and_a_claim_travel_together(storage: Storage) -> None:
-    """One call writes what ended, says what was refused, and claims what is due."""
+    """One call writes outcomes, returns the refused ones, and claims due jobs."""
     first, second = await start(storage), await start(storage)
     (waiting,) = await add(storage, job())
     stale = JobRef(second.id, second.lease + 1000)
@@ -262,7 +262,7 @@ async def test_outcomes_without_a_claim(storage: Storage) -> None:
 
 
 async def test_a_job_whose_outcome_travels_may_be_claimed_by_the_same_call(storage: Storage) -> None:
-    """A job given back is free: it may come back at once or with the next claim, but it is not lost."""
+    """A job given back is available: this claim or the next one returns it, and it is not lost."""
     claimed = await start(storage)
     exchange = await storage.attempts.exchange([end(claimed, Transition.GIVE_BACK)], ask())
     again = exchange.jobs or await claim(storage)
@@ -271,7 +271,7 @@ async def test_a_job_whose_outcome_travels_may_be_claimed_by_the_same_call(stora
 
 
 async def test_a_retried_job_keeps_its_priority(engine: Engine) -> None:
-    """When its delay is over it goes before jobs of lower priority that waited all the time."""
+    """When its delay is over it precedes jobs of lower priority that waited all the time."""
     storage = engine.storage
     claimed = await start(storage, job(priority=5))
     await storage.attempts.finish([end(claimed, Transition.RETRY, delay=60.0, message="no")])
@@ -291,7 +291,7 @@ async def test_a_rescued_job_keeps_its_place(engine: Engine) -> None:
 
 
 async def test_a_job_given_back_keeps_its_place(storage: Storage) -> None:
-    """A job that a stopping worker gives back is first in its line again."""
+    """A job that a stopping worker gives back is first in the order again."""
     claimed = await start(storage)
     await add(storage, job(), job())
     await storage.attempts.finish([end(claimed, Transition.GIVE_BACK, end=None)])
@@ -317,7 +317,7 @@ async def test_a_second_attempt_knows_the_first(storage: Storage) -> None:
 
 
 async def test_the_past_goes_to_the_right_job(storage: Storage) -> None:
-    """In a batch of new and old jobs each has its own past and no other's."""
+    """In a batch of new and old jobs each has its own history."""
     await add(storage, *(job(args={"n": n}) for n in range(6)))
     old = [one for one in await claim(storage) if json.loads(one.args)["n"] % 2]
     others = [one for one in await storage.jobs.query(where.state("executing")) if one.args["n"] % 2 == 0]
@@ -333,7 +333,7 @@ async def test_the_past_goes_to_the_right_job(storage: Storage) -> None:
 
 
 async def test_many_workers_drain_a_queue_each_job_once(engine: Engine) -> None:
-    """Claims that race never give a job to two, never lose one, and never give one out before its betters."""
+    """Concurrent claims never return a job twice, never lose one, and never return one out of order."""
     number, done = 300, []
 
     async def work(storage: Storage, worker: str) -> None:
@@ -352,7 +352,7 @@ async def test_many_workers_drain_a_queue_each_job_once(engine: Engine) -> None:
 
 
 async def test_release_unknown_gives_back_what_nobody_heard_of(storage: Storage) -> None:
-    """After a lost reply to a claim its jobs are free again, without a record and without an attempt."""
+    """After a lost reply to a claim its jobs are available again, without a record or a counted attempt."""
     heard, lost = await start(storage), await start(storage)
     assert await storage.attempts.release_unknown("w1", "default", [ref(heard)]) == 1
     assert await states(storage) == ["executing", "available"]
@@ -363,7 +363,7 @@ async def test_release_unknown_gives_back_what_nobody_heard_of(storage: Storage)
 
 
 async def test_release_unknown_touches_one_queue_of_one_worker(storage: Storage) -> None:
-    """Other workers' jobs and other queues' stay; asking again does nothing."""
+    """Jobs of other workers and other queues are unchanged; repeating the call does nothing."""
     await start(storage, job(queue="a"), worker="w1")
     await start(storage, job(queue="b"), worker="w1")
     await start(storage, job(queue="a"), worker="w2")
@@ -373,7 +373,7 @@ async def test_release_unknown_touches_one_queue_of_one_worker(storage: Storage)
 
 
 async def test_release_unknown_goes_by_the_lease(storage: Storage) -> None:
-    """Knowing an older claim of the job is not knowing this one; the released lease is refused afterwards."""
+    """An older known lease of the job does not protect this one; the released lease is refused afterwards."""
     first = await start(storage)
     await storage.attempts.finish([end(first, Transition.GIVE_BACK, end=None)])
     (second,) = await claim(storage)
@@ -382,7 +382,7 @@ async def test_release_unknown_goes_by_the_lease(storage: Storage) -> None:
 
 
 async def test_release_unknown_honours_a_cancel_request(storage: Storage) -> None:
-    """As for any job given back: one that an operator has asked to cancel becomes cancelled."""
+    """As for any job given back: one with a cancel request becomes cancelled."""
     claimed = await start(storage)
     await storage.jobs.cancel(where.id(claimed.id), "enough")
     await storage.attempts.release_unknown("w1", "default", [])
@@ -391,7 +391,7 @@ async def test_release_unknown_honours_a_cancel_request(storage: Storage) -> Non
 
 
 async def test_a_cancelled_claim_leaves_nothing_executing(engine: Engine) -> None:
-    """A claim cancelled at whatever moment is told apart: nothing was claimed, or asking gives it back."""
+    """A claim cancelled at any moment has claimed nothing, or `release_unknown` gives its jobs back."""
     storage = engine.storage
     await storage.workers.register("w1", lease=30, info=WorkerInfo())
     await add(storage, *(job() for _ in range(5)))

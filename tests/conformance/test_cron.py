@@ -1,4 +1,4 @@
-"""Cron entries: stored once, and one job per tick over the whole cluster."""
+"""Cron entries: stored once, and one job per tick in the whole cluster."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_entries_are_listed_by_name(storage: Storage) -> None:
 
 
 async def test_putting_again_changes_the_spec_only(storage: Storage) -> None:
-    """A worker that starts brings the code's spec and keeps the operator's pause and the last tick."""
+    """A worker that starts stores the code's spec and keeps the operator's pause and the last tick."""
     first = await _put(storage)
     await storage.crons.set("nightly", paused=True)
     await storage.crons.fire("nightly", TICK, job())
@@ -64,7 +64,7 @@ async def test_putting_again_changes_the_spec_only(storage: Storage) -> None:
 
 
 async def test_changing_an_entry(storage: Storage) -> None:
-    """What is not named stays; False when there is no such entry."""
+    """Values that are not given are unchanged; False if there is no such entry."""
     await _put(storage)
     assert await storage.crons.set("nightly", paused=True)
     assert await storage.crons.set("nightly", spec={"a": 1})
@@ -84,7 +84,7 @@ async def test_removing_an_entry(storage: Storage) -> None:
 
 
 async def test_a_tick_enqueues_its_job(storage: Storage) -> None:
-    """As given, due at once, and the tick is remembered."""
+    """The job is stored as given, due immediately, and the tick is recorded."""
     await _put(storage)
     id = await storage.crons.fire("nightly", TICK, job("nightly", {"a": 1}, priority=3, queue="q"))
     assert id is not None
@@ -96,7 +96,7 @@ async def test_a_tick_enqueues_its_job(storage: Storage) -> None:
 
 
 async def test_a_tick_fires_once(storage: Storage) -> None:
-    """The same tick again enqueues nothing, not even after its job is gone; nor does an older one."""
+    """The same tick again enqueues nothing, even after its job is deleted; neither does an older one."""
     await _put(storage)
     assert await storage.crons.fire("nightly", TICK, job()) is not None
     assert await storage.crons.fire("nightly", TICK, job()) is None
@@ -176,7 +176,7 @@ async def test_many_workers_at_one_tick(engine: Engine) -> None:
 
 
 async def test_a_tick_whose_job_is_refused_did_not_happen(engine: Engine) -> None:
-    """Tick and job are one transaction: fired again when the database is well, it enqueues."""
+    """Tick and job are one transaction: fired again when the database works, it enqueues."""
     await _put(engine.storage)
     await engine.refuse("insert", "new.name = 'poison'")
     with pytest.raises(StorageError):
@@ -186,7 +186,7 @@ async def test_a_tick_whose_job_is_refused_did_not_happen(engine: Engine) -> Non
 
 
 async def test_the_last_tick_survives_restarts(engine: Engine, shareable: None) -> None:
-    """A process that starts anew neither repeats nor loses a tick."""
+    """A restarted process neither repeats nor loses a tick."""
     async with engine.open() as other:
         await _put(other)
         assert await other.crons.fire("nightly", TICK, job()) is not None

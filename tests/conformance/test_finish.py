@@ -1,4 +1,4 @@
-"""`AttemptStore.finish`: what an attempt's end makes of its job, and what stays on record."""
+"""`AttemptStore.finish`: the new state of the job, and the attempt records."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_any_json_can_be_a_result(storage: Storage, text: str) -> None:
 
 
 async def test_a_failed_attempt_waits_for_its_backoff(engine: Engine) -> None:
-    """A retry is due `delay` seconds from the database's now, and says what went wrong."""
+    """A retry is due `delay` seconds after the database's time, and its record has the error."""
     storage = engine.storage
     claimed = await start(storage)
     before = await storage.schema.now()
@@ -95,7 +95,7 @@ async def test_a_snoozed_attempt_is_not_counted(engine: Engine) -> None:
 
 
 async def test_an_interrupted_attempt_is_given_back(storage: Storage) -> None:
-    """It is available at once, with the attempt back and a record of why it was cut."""
+    """It is available immediately; the attempt is not counted, and a record has the reason."""
     claimed = await start(storage, job(priority=4))
     await storage.attempts.finish([end(claimed, Transition.GIVE_BACK, message="shutdown")])
     record = await look(storage, claimed.id)
@@ -113,7 +113,7 @@ async def test_a_job_never_started_leaves_no_record(storage: Storage) -> None:
 
 
 async def test_a_discarded_job(storage: Storage) -> None:
-    """The dead letter keeps its payload, its place in time, and the error."""
+    """The dead letter keeps its payload, its times and the error."""
     claimed = await start(storage, job(args={"a": 1}))
     await storage.attempts.finish(
         [end(claimed, Transition.DISCARD, error_type="E", message="m", traceback="t")]
@@ -139,7 +139,7 @@ async def test_a_job_that_cancels_itself(storage: Storage) -> None:
     "ended", [one for one in End if one not in {End.FINISHED, End.LEASE_LOST}], ids=lambda one: one.value
 )
 async def test_every_end_is_recorded_as_it_was(storage: Storage, ended: End) -> None:
-    """The record says what the worker said."""
+    """The record has the worker's message."""
     claimed = await start(storage)
     await storage.attempts.finish([end(claimed, Transition.RETRY, end=ended, message="m")])
     assert [one.end for one in (await look(storage, claimed.id)).attempts] == [ended]
@@ -166,7 +166,7 @@ async def test_attempts_are_kept_oldest_first(storage: Storage) -> None:
 
 
 async def test_the_newest_hundred_attempts_are_kept(storage: Storage) -> None:
-    """A job that fails for ever does not fill the disk."""
+    """A job that fails forever does not fill the disk."""
     (id,) = await add(storage, job(max_attempts=None))
     for _ in range(105):
         (claimed,) = await claim(storage)
@@ -178,7 +178,7 @@ async def test_the_newest_hundred_attempts_are_kept(storage: Storage) -> None:
 
 
 async def test_a_success_after_failures_is_a_success(storage: Storage) -> None:
-    """What failed before does not colour the end."""
+    """Earlier failures do not change the final state."""
     first = await start(storage)
     await storage.attempts.finish([end(first, Transition.RETRY, message="no")])
     (second,) = await claim(storage)
@@ -229,7 +229,7 @@ async def test_a_large_batch(storage: Storage) -> None:
 
 
 async def test_refused_and_landed_in_one_batch(storage: Storage) -> None:
-    """A stale outcome is reported and takes no other along."""
+    """A stale outcome is reported and does not affect the others."""
     good, gone, stale = await start(storage), await start(storage), await start(storage)
     await storage.jobs.delete(where.id(gone.id))
     wrong = JobRef(stale.id, stale.lease + 1000)
@@ -251,7 +251,7 @@ async def test_a_refused_write_leaves_all_outcomes_unwritten(engine: Engine) -> 
 
 @pytest.mark.parametrize("event", _STATES, ids=lambda event: event.value)
 async def test_the_same_outcome_again_counts_as_landed(engine: Engine, event: Transition) -> None:
-    """Its reply was lost, so the worker asks again: not refused, and not one byte changes."""
+    """The reply was lost, so the worker sends it again: it is not refused, and not one byte changes."""
     storage = engine.storage
     claimed = await start(storage)
     outcome = end(
@@ -271,7 +271,7 @@ async def test_the_same_outcome_again_counts_as_landed(engine: Engine, event: Tr
 async def test_another_outcome_under_the_same_lease_changes_nothing(
     engine: Engine, event: Transition
 ) -> None:
-    """The first outcome stands."""
+    """The first outcome is kept."""
     storage = engine.storage
     claimed = await start(storage)
     await complete(storage, claimed, result="1")
@@ -281,7 +281,7 @@ async def test_another_outcome_under_the_same_lease_changes_nothing(
 
 
 async def test_landed_and_new_outcomes_in_one_batch(storage: Storage) -> None:
-    """A batch that is sent again with more in it lands once."""
+    """A batch that is sent again with more outcomes is written only once."""
     first, second = await start(storage), await start(storage)
     await complete(storage, first)
     assert await storage.attempts.finish([end(first), end(second)]) == ()
@@ -303,7 +303,7 @@ async def test_landed_and_new_outcomes_in_one_batch(storage: Storage) -> None:
 async def test_an_operators_cancel_meets_an_outcome(
     storage: Storage, event: Transition, state: State
 ) -> None:
-    """What would run again is cancelled with the operator's reason; what has ended stays what it is."""
+    """A job that would run again is cancelled with the operator's reason; a final outcome is unchanged."""
     claimed = await start(storage)
     assert await storage.jobs.cancel(where.id(claimed.id), "operator says so") == (0, 1)
     await storage.attempts.finish([end(claimed, event, delay=60.0, message="attempt's own")])
@@ -318,7 +318,7 @@ async def test_an_operators_cancel_meets_an_outcome(
 
 
 async def test_a_job_given_back_unstarted_honours_a_cancel(storage: Storage) -> None:
-    """A claimed job that was cancelled before it began does not come back."""
+    """A claimed job that was cancelled before it began does not run again."""
     claimed = await start(storage)
     await storage.jobs.cancel(where.id(claimed.id), "enough")
     await storage.attempts.finish([end(claimed, Transition.GIVE_BACK, end=None)])
@@ -340,7 +340,7 @@ async def test_a_completion_forgets_the_request_to_cancel(storage: Storage) -> N
 
 @pytest.mark.parametrize("event", _STATES, ids=lambda event: event.value)
 async def test_finished_at_is_set_for_final_states_only(storage: Storage, event: Transition) -> None:
-    """A job that goes on has not finished."""
+    """A job that will run again has no finish time."""
     claimed = await start(storage)
     await storage.attempts.finish([end(claimed, event)])
     record = await look(storage, claimed.id)
@@ -357,7 +357,7 @@ async def test_details_survive_the_end(storage: Storage) -> None:
 
 
 async def test_attempts_beyond_the_maximum_are_the_workers_affair(storage: Storage) -> None:
-    """The storage writes what it is told: whether a failure is the last one is decided above it."""
+    """The storage writes the given outcome: its callers decide whether a failure is the last one."""
     claimed = await start(storage, job(max_attempts=1))
     await storage.attempts.finish([end(claimed, Transition.RETRY)])
     (again,) = await claim(storage)
@@ -366,7 +366,7 @@ async def test_attempts_beyond_the_maximum_are_the_workers_affair(storage: Stora
 
 @pytest.mark.parametrize("delay", [0.0, 0.001, 1e9])
 async def test_delays_of_any_length(storage: Storage, delay: Any) -> None:
-    """From nothing to thirty years."""
+    """Delays from zero to thirty years work."""
     claimed = await start(storage)
     before = await storage.schema.now()
     await storage.attempts.finish([end(claimed, Transition.RETRY, delay=delay)])

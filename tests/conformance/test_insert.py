@@ -129,7 +129,7 @@ async def test_defaults(storage: Storage) -> None:
 
 @pytest.mark.parametrize("max_attempts", [1, 20, None])
 async def test_the_number_of_attempts_may_be_unlimited(storage: Storage, max_attempts: int | None) -> None:
-    """None, no limit, is told from a number."""
+    """None, no limit, differs from every number."""
     (id,) = await add(storage, job(max_attempts=max_attempts))
     assert (await look(storage, id)).max_attempts == max_attempts
 
@@ -178,7 +178,7 @@ async def test_a_delay_is_from_the_databases_now(
 
 
 async def test_a_negative_delay_is_due_at_once(storage: Storage) -> None:
-    """It is no mistake: whoever computed it was a little late."""
+    """A due time in the past is allowed: the caller computed it a little late."""
     (id,) = await add(storage, job(delay=timedelta(seconds=-5)))
     assert [one.id for one in await claim(storage)] == [id]
 
@@ -197,14 +197,14 @@ async def test_a_time_is_kept_to_the_microsecond_whatever_its_zone(
 
 @pytest.mark.parametrize("year", [1, 1969, 9999])
 async def test_any_year_can_be_a_due_time(storage: Storage, year: int) -> None:
-    """Times before 1970 and far in the future are times like others."""
+    """Times before 1970 and far in the future work like others."""
     moment = datetime(year, 6, 30, 23, 59, 59, 999_999, tzinfo=UTC)
     (id,) = await add(storage, job(schedule_at=moment))
     assert (await look(storage, id)).schedule_at == moment
 
 
 async def test_scheduled_becomes_available_when_its_time_comes(engine: Engine) -> None:
-    """Nobody has to write anything: a due job reads, filters and counts as available."""
+    """Without any write, a due job reads, filters and counts as available."""
     storage = engine.storage
     (id,) = await add(storage, job(delay=timedelta(seconds=60)))
     await engine.advance(59)
@@ -218,7 +218,7 @@ async def test_scheduled_becomes_available_when_its_time_comes(engine: Engine) -
 
 
 async def test_now_is_the_storages_clock(engine: Engine) -> None:
-    """`SchemaStore.now` is aware, UTC, and what new jobs are stamped with."""
+    """`SchemaStore.now` is aware, in UTC, and the creation time of new jobs."""
     storage = engine.storage
     before = await storage.schema.now()
     (id,) = await add(storage, job())
@@ -293,7 +293,7 @@ async def test_a_callers_transaction_decides(engine: Engine, shareable: None) ->
 
 
 async def test_rolled_back_with_the_caller_nothing_was_enqueued(engine: Engine, shareable: None) -> None:
-    """A caller that rolls back enqueued nothing, and takes nothing else along."""
+    """A caller that rolls back has enqueued nothing, and nothing else is affected."""
     kept = await add(engine.storage, job())
     async with engine.caller() as caller:
         await engine.storage.jobs.insert([job(args={"n": n}) for n in range(3)], conn=caller.conn)

@@ -1,4 +1,4 @@
-"""The fence: every write about an attempt names its lease, and one that does not match changes nothing."""
+"""Fencing: every write about an attempt names its lease, and one with another lease changes nothing."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ ENDED = [_completed_and_rerun, _snoozed_and_claimed]
 
 @pytest.fixture(params=LOST, ids=lambda lost: lost.__name__.strip("_"))
 async def lost(request: pytest.FixtureRequest, storage: Storage) -> JobRef:
-    """A lease that was lost, each time in another way."""
+    """A lost lease, for each way to lose one."""
     how: Losing = request.param
     claimed = await start(storage)
     await how(storage, claimed)
@@ -87,9 +87,9 @@ async def lost(request: pytest.FixtureRequest, storage: Storage) -> JobRef:
 
 @pytest.fixture
 def answers(request: pytest.FixtureRequest, lost: JobRef) -> tuple[tuple[JobRef, ...], ...]:
-    """What may be answered to an outcome under the lost lease.
+    """Allowed results for an outcome under the lost lease.
 
-    An attempt that ended before its job went on had its outcome written: told again it may count as landed.
+    An attempt that ended before its job continued had its outcome written: repeated, it may count as accepted.
     """
     ended = request.node.callspec.params["lost"] in ENDED
     return ((lost,), ()) if ended else ((lost,),)
@@ -161,7 +161,7 @@ async def test_an_attempt_that_ended_cannot_save(engine: Engine, event: Transiti
 
 
 async def test_a_lease_belongs_to_one_job(storage: Storage) -> None:
-    """Another job's lease, even from the same claim, opens nothing."""
+    """Another job's lease, even from the same claim, is refused."""
     a, b = await add(storage, job(), job(delay=None))
     first, second = await claim(storage)
     assert (first.id, second.id) == (a, b)
@@ -174,7 +174,7 @@ async def test_a_lease_belongs_to_one_job(storage: Storage) -> None:
 
 
 async def test_a_worker_that_slept_past_its_lease_is_fenced(engine: Engine) -> None:
-    """Stopped, rescued, run by another, continued: the other's outcome stands, the sleeper's is refused."""
+    """A worker is stopped, its job rescued and run by another: the other's outcome is kept, its own is refused."""
     storage = engine.storage
     await storage.workers.register("sleeper", lease=30, info=WorkerInfo())
     slept = await start(storage, worker="sleeper")
@@ -197,7 +197,7 @@ async def test_a_worker_that_slept_past_its_lease_is_fenced(engine: Engine) -> N
 
 
 async def test_cancel_and_completion_race(engine: Engine) -> None:
-    """Whoever is first, the job ends completed and whole, and an acknowledged request was made while it ran."""
+    """In either order, the job is completed and intact, and an accepted request was made while it ran."""
     async with engine.open() as other:
         for _ in range(10):
             claimed = await start(engine.storage)
@@ -218,7 +218,7 @@ async def test_cancel_and_completion_race(engine: Engine) -> None:
 
 
 async def test_cancel_and_claim_race(engine: Engine) -> None:
-    """A job is either cancelled while it waits or asked for while it runs; never both, never neither."""
+    """A job is either cancelled while it waits or gets a request while it runs; never both, never neither."""
     async with engine.open() as other:
         for _ in range(10):
             (id,) = await add(engine.storage, job())
@@ -243,7 +243,7 @@ async def test_cancel_and_claim_race(engine: Engine) -> None:
 
 
 async def test_rescue_and_completion_race(engine: Engine) -> None:
-    """Either the outcome is refused and the job waits again, or it landed and there was nothing to rescue."""
+    """Either the outcome is refused and the job waits again, or it was accepted and there was nothing to rescue."""
     async with engine.open() as other:
         for _ in range(10):
             claimed = await start(engine.storage)

@@ -1,4 +1,4 @@
-"""Limits over the cluster: exact under claims that race, and never leaking a place."""
+"""Cluster-wide limits: exact under concurrent claims, and no slot is ever lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PER_TENANT = {"key": "args.tenant", "per_key": 2}
 
 
 async def test_a_cluster_limit_counts_all_workers(storage: Storage) -> None:
-    """What others run of the queue counts; one place freed is one claim more."""
+    """Jobs that other workers run count; one freed slot allows one more claim."""
     await add(storage, *(job() for _ in range(9)))
     first = await claim(storage, worker="w1", limit=2, cluster_limit=3)
     assert len(first) == 2
@@ -50,14 +50,14 @@ async def test_a_cluster_limit_counts_names_that_are_not_asked_for(storage: Stor
 
 
 async def test_a_limit_below_what_runs_claims_nothing(storage: Storage) -> None:
-    """A limit that was lowered holds from now on; nothing breaks."""
+    """A lowered limit applies to the next claim; running jobs may exceed it."""
     await add(storage, *(job() for _ in range(6)))
     assert len(await claim(storage, limit=4)) == 4
     assert await claim(storage, cluster_limit=2) == ()
 
 
 async def test_outcomes_make_room_in_the_same_call(storage: Storage) -> None:
-    """What ends in a call frees its place for that call's claim, or for the next; the limit holds."""
+    """Outcomes in a call free their slots for that call's claim, or for the next; the limit holds."""
     claimed = await start(storage)
     await add(storage, job(), job())
     exchange = await storage.attempts.exchange([end(claimed)], ask(cluster_limit=1))
@@ -67,7 +67,7 @@ async def test_outcomes_make_room_in_the_same_call(storage: Storage) -> None:
 
 @pytest.mark.parametrize("how", ["rescue", "delete", "cancel", "retry", "give back"])
 async def test_no_way_out_leaks_a_place(storage: Storage, how: str) -> None:
-    """However an attempt ends, its place is free again, and once."""
+    """However an attempt ends, its slot is freed exactly once."""
     claimed = await start(storage)
     await add(storage, job("next"), job("next"))
     assert await claim(storage, "next", cluster_limit=1) == ()
@@ -87,7 +87,7 @@ async def test_no_way_out_leaks_a_place(storage: Storage, how: str) -> None:
 
 
 async def test_a_limit_per_key(storage: Storage) -> None:
-    """Of each key at most so many at once; the others go ahead, in order."""
+    """Each key has at most its limit running; jobs of other keys are claimed, in order."""
     tenants = ["a", "a", "a", "b", "a", "c", "b", "b"]
     ids = await add(storage, *(job(args={"tenant": one}) for one in tenants))
     first = await claim(storage, **PER_TENANT)
@@ -132,7 +132,7 @@ async def test_keys_that_look_alike_are_different(storage: Storage, values: tupl
 
 
 async def test_both_limits_at_once(storage: Storage) -> None:
-    """Per key and over all: neither is exceeded."""
+    """With limits per key and in total, neither is exceeded."""
     await add(storage, *(job(args={"tenant": n % 4}) for n in range(16)))
     got = await claim(storage, cluster_limit=5, **PER_TENANT)
     assert len(got) == 5
@@ -148,7 +148,7 @@ async def test_capped_names_and_cluster_limits_together(storage: Storage) -> Non
 
 @pytest.mark.parametrize("limits", [{"cluster_limit": 3}, PER_TENANT], ids=["over all", "per key"])
 async def test_racing_claims_never_exceed_a_limit(engine: Engine, limits: dict[str, Any]) -> None:
-    """Many tasks of two processes claim and finish at once: at no moment do more run than may."""
+    """Many tasks of two processes claim and finish at once: the limit is never exceeded."""
     running: Counter[Any] = Counter()
     done: list[int] = []
 

@@ -24,13 +24,13 @@ MINUTE = timedelta(minutes=1)
 
 @attrs.define(eq=False)
 class Ear:
-    """Hear hints, and wait for them without polling."""
+    """A listener that records hints, and waits for them without polling."""
 
     heard: list[Wake] = attrs.field(factory=list)
     rang: trio.Event = attrs.field(factory=trio.Event)
 
     def deliver(self, wake: Wake) -> None:
-        """Take a hint; this is what a storage calls."""
+        """Record a hint; the storage calls this."""
         self.heard.append(wake)
         self.rang.set()
 
@@ -43,7 +43,7 @@ class Ear:
         self.heard.clear()
 
     async def all_until(self, marker: str, storage: Storage) -> list[Wake]:
-        """Enqueue a last job in a queue of its own, and return what was heard before its hint came."""
+        """Enqueue a last job in a separate queue, and return the hints that came before its hint."""
         await storage.jobs.insert([job(queue=marker)])
         with trio.fail_after(PATIENCE):
             while not any(one.queue == marker for one in self.heard):
@@ -67,19 +67,19 @@ async def listening(storage: Storage) -> AsyncGenerator[Ear]:
 
 @pytest.fixture
 async def ear(storage: Storage) -> AsyncGenerator[Ear]:
-    """An ear at the storage under test."""
+    """A listener on the storage under test."""
     async with listening(storage) as ear:
         yield ear
 
 
 async def test_a_new_job_wakes_its_queue(storage: Storage, ear: Ear) -> None:
-    """At once, by the queue's name."""
+    """The hint comes immediately and names the queue."""
     await storage.jobs.insert([job(queue="mail")])
     await ear.until("jobs", "mail")
 
 
 async def test_a_new_job_wakes_other_processes(engine: Engine) -> None:
-    """Whoever listens on the same database hears it."""
+    """Every listener on the same database gets the hint."""
     async with engine.open() as other, listening(other) as ear:
         for _ in range(3):
             await engine.storage.jobs.insert([job(queue="mail")])
@@ -87,7 +87,7 @@ async def test_a_new_job_wakes_other_processes(engine: Engine) -> None:
 
 
 async def test_everybody_is_woken(engine: Engine) -> None:
-    """Two listeners of one storage both hear it."""
+    """Two listeners of one storage both get the hint."""
     async with listening(engine.storage) as first, listening(engine.storage) as second:
         await engine.storage.jobs.insert([job()])
         await first.until("jobs", "default")
@@ -95,7 +95,7 @@ async def test_everybody_is_woken(engine: Engine) -> None:
 
 
 async def test_a_batch_wakes_each_queue_once(storage: Storage, ear: Ear) -> None:
-    """Never once per job."""
+    """One hint per queue, not one per job."""
     await storage.jobs.insert([job(queue=f"q{n % 3}") for n in range(300)])
     heard = await ear.all_until("marker", storage)
     names = [one.queue for one in heard if one.kind == "jobs" and one.queue is not None]
@@ -104,7 +104,7 @@ async def test_a_batch_wakes_each_queue_once(storage: Storage, ear: Ear) -> None
 
 
 async def test_a_duplicate_wakes_nobody_by_name(storage: Storage, ear: Ear) -> None:
-    """A job that was there already is no new job."""
+    """A duplicate is not a new job."""
     from tests.conformance.test_unique import unique
 
     await storage.jobs.insert([unique(job(queue="a"))])
@@ -115,7 +115,7 @@ async def test_a_duplicate_wakes_nobody_by_name(storage: Storage, ear: Ear) -> N
 
 
 async def test_a_caller_wakes_after_the_commit(engine: Engine, shareable: None) -> None:
-    """Not before it; that the hint came after it is seen by the job being there."""
+    """The hint comes after the commit: the job can be read when it arrives."""
     async with engine.open() as other, listening(other) as ear, engine.caller() as caller:
         (inserted,) = await engine.storage.jobs.insert([job(queue="mail")], conn=caller.conn)
         for _ in range(100):
@@ -127,7 +127,7 @@ async def test_a_caller_wakes_after_the_commit(engine: Engine, shareable: None) 
 
 
 async def test_a_caller_that_rolls_back_wakes_nobody(engine: Engine, shareable: None) -> None:
-    """Nothing was enqueued, so nobody is told of it."""
+    """Nothing was enqueued, so no hint is sent."""
     async with listening(engine.storage) as ear:
         async with engine.caller() as caller:
             await engine.storage.jobs.insert([job(queue="mail")], conn=caller.conn)
@@ -147,7 +147,7 @@ async def test_jobs_due_again_at_once_wake_their_queue(storage: Storage, ear: Ea
 
 
 async def test_rescued_and_rerun_jobs_wake_their_queue(storage: Storage, ear: Ear) -> None:
-    """They are due at once, and nobody else would say so."""
+    """They are due immediately, and no other call would send a hint."""
     claimed = await start(storage, job(queue="mail"))
     await ear.all_until("first", storage)
     assert len(await storage.workers.rescue()) == 1
@@ -159,7 +159,7 @@ async def test_rescued_and_rerun_jobs_wake_their_queue(storage: Storage, ear: Ea
 
 
 async def test_a_resumed_queue_is_woken(storage: Storage, ear: Ear) -> None:
-    """All workers learn of a change of settings."""
+    """All workers get a hint when settings change."""
     await storage.queues.set("mail", paused=True)
     await ear.until("control")
     await storage.queues.set("mail", paused=False)
@@ -183,7 +183,7 @@ async def test_who_closes_at_once_has_told(engine: Engine) -> None:
 
 
 async def test_a_request_to_cancel_wakes(engine: Engine) -> None:
-    """The worker that runs the job learns of it, in whichever process it is."""
+    """The worker that runs the job gets a hint, in whichever process it is."""
     claimed = await start(engine.storage)
     async with engine.open() as other, listening(other) as ear:
         await engine.storage.jobs.cancel(where.id(claimed.id), "enough")
@@ -195,7 +195,7 @@ async def test_a_request_to_cancel_wakes(engine: Engine) -> None:
     "event", [Transition.COMPLETE, Transition.DISCARD, Transition.CANCEL], ids=lambda event: event.value
 )
 async def test_an_awaited_job_wakes_when_it_is_final(engine: Engine, event: Transition) -> None:
-    """Who awaits a job is told of its end."""
+    """A caller that awaits a job gets a hint when it ends."""
     claimed = await start(engine.storage)
     async with engine.open() as other, listening(other) as ear:
         assert await other.jobs.await_final([claimed.id]) == {claimed.id: "executing"}
@@ -217,7 +217,7 @@ async def test_an_awaited_job_that_is_cancelled_while_it_waits(storage: Storage,
 
 
 async def test_an_awaited_job_whose_worker_died_at_its_last_attempt(storage: Storage, ear: Ear) -> None:
-    """The rescue ends it, and tells."""
+    """The rescue ends the job and sends the hint."""
     claimed = await start(storage, job(max_attempts=1))
     await storage.jobs.await_final([claimed.id])
     assert [one.state for one in await storage.workers.rescue()] == ["discarded"]
@@ -225,7 +225,7 @@ async def test_an_awaited_job_whose_worker_died_at_its_last_attempt(storage: Sto
 
 
 async def test_an_awaited_job_that_is_retried_first(storage: Storage, ear: Ear) -> None:
-    """The wish to be told lasts over attempts."""
+    """The request for a hint lasts over several attempts."""
     from tests.conformance.build import claim
 
     first = await start(storage)
@@ -236,7 +236,7 @@ async def test_an_awaited_job_that_is_retried_first(storage: Storage, ear: Ear) 
 
 
 async def test_an_awaited_job_that_is_deleted(storage: Storage, ear: Ear) -> None:
-    """Nobody waits for ever for a job that is gone."""
+    """A deleted job sends a hint, so no caller waits forever."""
     (id,) = await add(storage, job())
     await storage.jobs.await_final([id])
     await storage.jobs.delete(where.id(id))
@@ -265,7 +265,7 @@ async def test_who_stops_listening_is_not_called(storage: Storage) -> None:
 
 
 async def test_a_listener_that_went_deaf_says_so(engine: Engine) -> None:
-    """When its connection is cut `listen` raises; called again, it hears."""
+    """When its connection is cut `listen` raises; called again, it works."""
     if engine.name != "postgres":
         pytest.skip("a file cannot be cut off")
     with trio.fail_after(PATIENCE):
@@ -282,7 +282,7 @@ async def test_a_listener_that_went_deaf_says_so(engine: Engine) -> None:
 
 
 async def _insert_patiently(storage: Storage, new: NewJob) -> None:
-    """Insert although connections that were cut may still lie in the pool."""
+    """Insert although the pool may still hold closed connections."""
     for _ in range(20):
         try:
             await storage.jobs.insert([new])
@@ -319,7 +319,7 @@ async def test_next_due_looks_past_what_is_due(engine: Engine) -> None:
 
 
 async def test_next_due_counts_retries_and_snoozes(storage: Storage) -> None:
-    """Whatever waits for its time."""
+    """Scheduled and retryable jobs both count."""
     for event, queue in ((Transition.RETRY, "a"), (Transition.SNOOZE, "b")):
         claimed = await start(storage, job(queue=queue))
         await storage.attempts.finish([end(claimed, event, delay=600.0)])
@@ -328,7 +328,7 @@ async def test_next_due_counts_retries_and_snoozes(storage: Storage) -> None:
 
 
 async def test_next_due_counts_neither_running_nor_final_jobs(storage: Storage) -> None:
-    """Nobody waits for them."""
+    """They do not count for the next due time."""
     (id,) = await add(storage, job(delay=MINUTE))
     await storage.jobs.cancel(where.id(id), "enough")
     await start(storage)

@@ -1,4 +1,4 @@
-"""Any sequence of calls: after each, every job is as a small model in Python says."""
+"""Random sequences of calls: after each call, every job agrees with a small model in Python."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ WORKERS, QUEUES, NAMES = ("w1", "w2"), ("q1", "q2"), ("a", "b")
 EXAMPLES = {"memory": 50, "sqlite": 10, "postgres": 8}
 STEPS = 50
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
-"""A failure is made small in memory alone: elsewhere that takes longer than a test may."""
+"""Failures are minimized only in memory: with other engines that takes longer than a test may."""
 FOR_EVER = 1e8
 MOMENT = 0.001
-"""Seconds between two calls where the clock does not go by itself."""
+"""Seconds between two calls, for a clock that does not move by itself."""
 
 # Time moves on by multiples of 100 s and everything that time decides ends at odd multiples of 50 s.
 advances = st.sampled_from([100.0, 200.0, 1000.0])
@@ -72,7 +72,7 @@ replaces = st.sampled_from(
 
 @st.composite
 def new_jobs(draw: st.DrawFn) -> NewJob:
-    """Draw a job on its way in, unique or not."""
+    """Draw a new job, unique or not."""
     name, key = draw(st.sampled_from(NAMES)), draw(keys)
     unique = None
     if key is not None:
@@ -90,7 +90,7 @@ def new_jobs(draw: st.DrawFn) -> NewJob:
 
 
 class StorageMachine(RuleBasedStateMachine):
-    """Do the same to a storage and to the model."""
+    """The same calls to a storage and to the model."""
 
     engine: ClassVar[Engine]
 
@@ -160,7 +160,7 @@ class StorageMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(one.lease for one in self.model.jobs.values()))
     @rule(worker=st.sampled_from(WORKERS))
     def die(self, worker: str) -> None:
-        """Let a worker be gone, rescue its jobs, and start another under its name."""
+        """Remove a worker, rescue its jobs, and start another with the same name."""
         storage = self.engine.storage
         self.call(storage.workers.unregister, worker)
         rescued = self.call(storage.workers.rescue)
@@ -175,7 +175,7 @@ class StorageMachine(RuleBasedStateMachine):
         delay=st.none() | delays,
     )
     def manage(self, what: str, numbers: list[int], priority: int | None, delay: float | None) -> None:
-        """Do as an operator does."""
+        """Make an operator's calls."""
         match what:
             case "cancel":
                 self.cancel(self.some(numbers, lambda one: one.state in UNSTARTED))
@@ -287,7 +287,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.take(result.jobs, demand.worker)
 
     def take(self, claimed: tuple[Claimed, ...], worker: str) -> None:
-        """Note what was claimed; no lease may come twice."""
+        """Record the claimed jobs; no lease may occur twice."""
         for one in claimed:
             assert JobRef(one.id, one.lease) not in self.claims
             self.claims.append(JobRef(one.id, one.lease))

@@ -40,7 +40,7 @@ async def one_of_each(storage: Storage) -> dict[State, int]:
 
 
 async def test_cancel_takes_waiting_jobs_and_asks_running_ones(storage: Storage) -> None:
-    """Both numbers are told; final jobs are left alone; the reason is there at once."""
+    """Both numbers are returned; final jobs are unchanged; the reason is set immediately."""
     ids = await one_of_each(storage)
     final = {state: await look(storage, ids[state]) for state in FINAL}
     assert await storage.jobs.cancel(EVERYTHING, "enough") == (3, 1)
@@ -62,7 +62,7 @@ async def test_cancel_leaves_no_attempt_record(storage: Storage) -> None:
 
 
 async def test_asking_twice_changes_nothing(storage: Storage) -> None:
-    """Running jobs that were asked for already are not counted again, and keep the first reason."""
+    """Running jobs with a request are not counted again, and keep the first reason."""
     claimed = await start(storage)
     assert await storage.jobs.cancel(where.id(claimed.id), "first") == (0, 1)
     assert await storage.jobs.cancel(where.id(claimed.id), "second") == (0, 0)
@@ -70,7 +70,7 @@ async def test_asking_twice_changes_nothing(storage: Storage) -> None:
 
 
 async def test_a_cancelled_job_is_not_claimed(storage: Storage) -> None:
-    """It is out of the queue."""
+    """A cancelled job is not claimed."""
     await add(storage, job())
     await storage.jobs.cancel(EVERYTHING, "enough")
     assert await claim(storage) == ()
@@ -87,7 +87,7 @@ async def test_cancel_up_to_a_limit(storage: Storage) -> None:
 
 
 async def test_cancel_while_the_queue_is_paused(storage: Storage) -> None:
-    """Pausing is about claims alone."""
+    """A pause affects only claims."""
     claimed = await start(storage)
     await add(storage, job())
     await storage.queues.set("default", paused=True)
@@ -100,7 +100,7 @@ async def test_cancel_while_the_queue_is_paused(storage: Storage) -> None:
 
 
 async def test_rerun_makes_final_jobs_available(engine: Engine) -> None:
-    """Final jobs are due at once; all others are left alone, running ones too."""
+    """Final jobs are due immediately; all others are unchanged, running ones too."""
     storage = engine.storage
     ids = await one_of_each(storage)
     others = {state: await look(storage, ids[state]) for state in ALL - FINAL}
@@ -122,7 +122,7 @@ async def test_rerun_makes_final_jobs_available(engine: Engine) -> None:
 async def test_rerun_gives_one_more_attempt(
     storage: Storage, used: int, allowed: int | None, then: int | None
 ) -> None:
-    """Only if none is left; the attempts used stay counted."""
+    """An attempt is added only if none is left; the used ones stay counted."""
     (id,) = await add(storage, job(max_attempts=allowed))
     for n in range(used):
         (claimed,) = await claim(storage)
@@ -226,7 +226,7 @@ async def test_a_job_moves_to_another_queue(storage: Storage) -> None:
 
 
 async def test_update_of_the_timeout(storage: Storage) -> None:
-    """In seconds, or None to leave it to the job class."""
+    """A timeout is in seconds, or None to use the job class's."""
     ids = await add(storage, job(), job(timeout=3.0))
     await storage.jobs.update(where.id(ids[0]), {"timeout": 1.5})
     await storage.jobs.update(where.id(ids[1]), {"timeout": None})
@@ -250,7 +250,7 @@ async def test_a_job_is_put_off(storage: Storage, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["delay", "schedule_at"])
 async def test_a_job_is_brought_forward(storage: Storage, how: str) -> None:
-    """A job put to now, or to the past, can be claimed at once."""
+    """A job moved to now, or to the past, can be claimed immediately."""
     scheduled, available = await add(storage, job(delay=MINUTE), job())
     past = await storage.schema.now() - MINUTE
     changes = {"delay": timedelta(0)} if how == "delay" else {"schedule_at": past}
@@ -277,7 +277,7 @@ async def test_update_and_claim_race(engine: Engine) -> None:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(take, taken)
                     nursery.start_soon(change, id, changed)
-            if not taken:  # a claim passes over what somebody else is writing
+            if not taken:  # a claim skips rows that another transaction is writing
                 await take(taken)
             assert json.loads(taken[0].args) == ({"new": 1} if changed == [1] else {})
             assert (await look(engine.storage, id)).args == json.loads(taken[0].args)
@@ -287,7 +287,7 @@ async def test_update_and_claim_race(engine: Engine) -> None:
 
 
 async def test_delete_takes_jobs_of_all_states(storage: Storage) -> None:
-    """And all that belongs to them; others stay."""
+    """Jobs and all their rows are deleted; other jobs are unchanged."""
     await one_of_each(storage)
     (kept,) = await add(storage, job("kept"))
     assert await storage.jobs.delete(where.name("send")) == 7
@@ -345,15 +345,15 @@ async def test_delete_up_to_a_limit(storage: Storage) -> None:
 
 
 async def test_await_final_tells_each_jobs_state(storage: Storage) -> None:
-    """As it is now; None for jobs that there are not."""
+    """The current state is returned; None for jobs that do not exist."""
     ids = await one_of_each(storage)
-    told = await storage.jobs.await_final([*ids.values(), 10**9])
-    assert told == {**{id: state.value for state, id in ids.items()}, 10**9: None}
+    states = await storage.jobs.await_final([*ids.values(), 10**9])
+    assert states == {**{id: state.value for state, id in ids.items()}, 10**9: None}
     assert await storage.jobs.await_final([]) == {}
 
 
 async def test_awaiting_changes_nothing_about_the_job(storage: Storage) -> None:
-    """To be awaited is not part of a job's record."""
+    """Awaiting a job does not change its record."""
     ids = await one_of_each(storage)
     before = await storage.jobs.query(EVERYTHING)
     await storage.jobs.await_final(list(ids.values()))
@@ -414,7 +414,7 @@ async def test_a_queue_shows_how_long_its_oldest_waits(engine: Engine) -> None:
 
 
 async def test_queues_are_counted_no_further_than_asked(engine: Engine) -> None:
-    """Of each priority so many due jobs and so many later ones; it is told that there are more, not how many."""
+    """Counts up to the limit for each priority, due and future; the result says that there are more, not how many."""
     storage = engine.storage
     later = [job(name="later", delay=MINUTE) for _ in range(5)]
     await add(storage, *(job(priority=number % 2) for number in range(7)), *later, job(queue="few"))
@@ -436,7 +436,7 @@ async def test_queues_name_their_due_jobs(engine: Engine) -> None:
 
 
 async def test_settings_change_one_at_a_time(storage: Storage) -> None:
-    """What is not named stays as it is."""
+    """Settings that are not given are unchanged."""
     await storage.queues.set("a", paused=True)
     await storage.queues.set("a", concurrency=3)
     assert await storage.queues.all() == (QueueStatus(name="a", paused=True, concurrency=3),)

@@ -1,4 +1,4 @@
-"""`JobStore.prune`: final jobs go as the rules say, and live ones never do."""
+"""`JobStore.prune`: final jobs are deleted as the rules say, and live ones never are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOUR = timedelta(hours=1)
 
 
 def rule(state: State = State.COMPLETED, **options: Any) -> PruneRule:
-    """Make a rule; without options everything of its state goes."""
+    """Make a rule; without options all jobs of its state are deleted."""
     return PruneRule(state=state, **options)
 
 
@@ -45,14 +45,14 @@ async def _left(storage: Storage) -> list[int]:
 
 
 async def test_no_rules(storage: Storage) -> None:
-    """Nothing goes without a rule."""
+    """Nothing is deleted without a rule."""
     await complete(storage, await start(storage))
     assert await storage.jobs.prune([]) == 0
     assert await states(storage) == ["completed"]
 
 
 async def test_live_jobs_are_never_touched(storage: Storage) -> None:
-    """The most radical rules for all final states leave every live job."""
+    """Rules that delete all final jobs keep every live job."""
     ids = await one_of_each(storage)
     assert await storage.jobs.prune([rule(state) for state in FINAL]) == 3
     assert set(await _left(storage)) == {id for state, id in ids.items() if state not in FINAL}
@@ -67,7 +67,7 @@ async def test_each_state_has_its_rules(storage: Storage) -> None:
 
 
 async def test_by_age(engine: Engine) -> None:
-    """What finished longer ago than the age goes; when it was created does not matter."""
+    """Jobs that finished longer ago than the age are deleted; their creation time does not matter."""
     storage = engine.storage
     late = await start(storage)
     (old,) = await _completed(engine, "send")
@@ -106,7 +106,7 @@ async def test_of_those_finished_at_one_moment_exactly_so_many_stay(storage: Sto
 
 
 async def test_keeping_none_keeps_none(engine: Engine) -> None:
-    """0 is 0, not 1."""
+    """`keep_at_least=0` keeps no job, not one."""
     await _completed(engine, "a", "b", "a")
     assert await engine.storage.jobs.prune([rule(keep_at_least=0)]) == 3
 
@@ -170,7 +170,7 @@ async def test_the_limit_is_for_all_rules_together(storage: Storage) -> None:
 
 
 async def test_a_rerun_job_is_not_pruned(storage: Storage) -> None:
-    """It is live again."""
+    """A job that was rerun is live again."""
     claimed = await start(storage)
     await complete(storage, claimed)
     await storage.jobs.rerun(where.id(claimed.id))

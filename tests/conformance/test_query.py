@@ -1,4 +1,4 @@
-"""`JobStore.query` and `count`: the engines' SQL means what `where.matches` says."""
+"""`JobStore.query` and `count`: the engines' SQL agrees with `where.matches`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_everything_and_nothing(storage: Storage) -> None:
 
 
 async def test_and_or_not_stand_in_parentheses(storage: Storage) -> None:
-    """`a & (b | c)` leaks no other jobs, `~(a | b)` negates both, `~(a & b)` neither alone."""
+    """`a & (b | c)` returns no other jobs, `~(a | b)` negates both, `~(a & b)` neither alone."""
     a, b, both, none = await add(
         storage, job("x", tags=("a",)), job("x", tags=("b",)), job("y", tags=("a", "b")), job("y")
     )
@@ -137,7 +137,7 @@ OTHER: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("stored", "wanted"), [*SAME, *((b, a) for a, b in SAME)], ids=repr)
 async def test_equal_json_is_found(storage: Storage, stored: Any, wanted: Any) -> None:
-    """Numbers are equal by value and objects whatever the order of their keys; at any depth."""
+    """Numbers are equal by value, and objects in any order of keys, at any depth."""
     (id,) = await add(storage, job(args={"v": stored}, metadata={"x": {"y": stored}}))
     assert await _found(storage, where.args("v", wanted)) == [id]
     assert await _found(storage, where.args({"v": wanted})) == [id]
@@ -190,7 +190,7 @@ EVIL = [
 
 @pytest.mark.parametrize("evil", EVIL)
 async def test_values_are_only_values(storage: Storage, evil: str) -> None:
-    """Whatever stands in a name, a tag or a payload, a filter finds the jobs that have it, and no others."""
+    """Whatever a name, a tag or a payload contains, a filter finds the jobs that have it, and no others."""
     await add(storage, job(), job(tags=("t",), args={"v": "w"}))
     (id,) = await add(
         storage, job(evil, args={"v": evil, "f" + evil: 1}, queue=evil, tags=(evil,), metadata={"v": [evil]})
@@ -305,7 +305,7 @@ async def test_the_newest_come_first(storage: Storage) -> None:
 
 
 async def test_pages_of_a_filter(storage: Storage) -> None:
-    """`after` and `limit` go by what the filter lets through."""
+    """`after` and `limit` apply to the jobs that match the filter."""
     ids = await add(storage, *(job("send" if n % 2 else "other") for n in range(10)))
     page = await storage.jobs.query(where.name("send"), order_by="id", limit=2, after=ids[3])
     assert [one.id for one in page] == [ids[5], ids[7]]
@@ -319,7 +319,7 @@ async def test_an_order_that_is_none_is_refused(storage: Storage) -> None:
 
 
 async def test_a_count_that_need_not_be_exact(storage: Storage) -> None:
-    """At most `most`: who wants to know whether there are more than a hundred need not count a million."""
+    """The count stops at `limit`: a check for more than a hundred need not count a million."""
     await add(storage, *(job() for _ in range(5)))
     assert await storage.jobs.count(where.everything(), limit=3) == 3
     assert await storage.jobs.count(where.everything(), limit=5) == 5

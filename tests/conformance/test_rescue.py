@@ -1,4 +1,4 @@
-"""`WorkerStore.rescue`: the jobs of dead workers run again, and those of the living are left to them."""
+"""`WorkerStore.rescue`: the jobs of dead workers run again, and those of live workers are unchanged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def _alive(storage: Storage, worker: str = "w1", **options: object) -> Cla
 
 
 async def test_nothing_to_rescue(storage: Storage) -> None:
-    """No workers, no jobs, waiting jobs, final jobs: nobody is rescued."""
+    """No workers, no jobs, waiting jobs, final jobs: nothing is rescued."""
     assert await storage.workers.rescue() == ()
     await complete(storage, await start(storage))
     await add(storage, job())
@@ -66,7 +66,7 @@ async def test_a_rescued_job_can_still_succeed(engine: Engine) -> None:
 
 
 async def test_a_live_workers_job_is_never_rescued(engine: Engine) -> None:
-    """However long the job runs: as long as the worker beats, its jobs are its own."""
+    """However long a job runs: while its worker sends heartbeats, it is not rescued."""
     storage = engine.storage
     claimed = await _alive(storage)
     for _ in range(10):
@@ -90,7 +90,7 @@ async def test_only_the_dead_workers_jobs(engine: Engine) -> None:
 
 
 async def test_each_worker_has_its_own_lease_time(engine: Engine) -> None:
-    """A worker is dead by the time that it asked for, not by anybody else's."""
+    """Each worker's own lease time decides whether it is dead."""
     storage = engine.storage
     await storage.workers.register("short", lease=5, info=WorkerInfo())
     await storage.workers.register("long", lease=500, info=WorkerInfo())
@@ -101,20 +101,20 @@ async def test_each_worker_has_its_own_lease_time(engine: Engine) -> None:
 
 
 async def test_a_worker_that_was_never_registered_is_gone(storage: Storage) -> None:
-    """A job whose worker has no row belongs to nobody."""
+    """A job whose worker has no row is rescued."""
     claimed = await start(storage, worker="nobody")
     assert [(one.id, one.worker) for one in await storage.workers.rescue()] == [(claimed.id, "nobody")]
 
 
 async def test_unregistered_means_rescuable_at_once(storage: Storage) -> None:
-    """A worker that left without its jobs does not make them wait for the lease."""
+    """Jobs of a worker that has unregistered do not wait for the end of its lease."""
     claimed = await _alive(storage)
     await storage.workers.unregister("w1")
     assert [one.id for one in await storage.workers.rescue()] == [claimed.id]
 
 
 async def test_the_same_worker_started_anew_is_another(storage: Storage) -> None:
-    """A new start has a new id, so what the old one held is rescued while the new one lives."""
+    """A restarted worker has a new id, so the old one's jobs are rescued while the new one is alive."""
     old = await _alive(storage, "host.1.aaaa")
     new = await _alive(storage, "host.1.bbbb")
     await storage.workers.unregister("host.1.aaaa")
@@ -160,7 +160,7 @@ async def test_a_job_that_kills_its_process_is_discarded_in_the_end(
 
 
 async def test_a_job_without_a_maximum_is_never_discarded(storage: Storage) -> None:
-    """None means for ever, crashes too."""
+    """None means no limit, for crashes too."""
     await add(storage, job(max_attempts=None))
     for _ in range(7):
         assert len(await claim(storage)) == 1
@@ -168,7 +168,7 @@ async def test_a_job_without_a_maximum_is_never_discarded(storage: Storage) -> N
 
 
 async def test_a_maximum_lowered_meanwhile_ends_at_the_next_crash(storage: Storage) -> None:
-    """More attempts than allowed are as used up as exactly as many."""
+    """A job with more attempts than allowed has used them up, too."""
     (id,) = await add(storage, job(max_attempts=None))
     for _ in range(3):
         await claim(storage)
@@ -179,7 +179,7 @@ async def test_a_maximum_lowered_meanwhile_ends_at_the_next_crash(storage: Stora
 
 
 async def test_a_dead_workers_job_that_was_to_be_cancelled(storage: Storage) -> None:
-    """The operator's wish is carried out: cancelled, with the reason, crash on record, request done."""
+    """The operator's request is carried out: cancelled, with the reason, crash on record, request cleared."""
     claimed = await start(storage)
     assert await storage.jobs.cancel(where.id(claimed.id), "enough") == (0, 1)
     assert [one.state for one in await storage.workers.rescue()] == ["cancelled"]
@@ -263,7 +263,7 @@ async def test_a_payload_that_is_no_longer_json_is_rescued_too(engine: Engine, c
 
 
 async def test_a_row_that_has_lost_its_start_is_rescued_too(engine: Engine) -> None:
-    """No job runs for ever because of what is missing in its row; the record then begins where it ends."""
+    """A job is rescued even if its row lacks values; the record's start is then the same as its end."""
     storage = engine.storage
     ids = await add(storage, *(job() for _ in range(3)))
     await claim(storage)
@@ -294,7 +294,7 @@ async def test_two_rescuers_rescue_each_job_once(engine: Engine) -> None:
 
 
 async def test_a_rescue_and_the_late_beat_of_the_dead(engine: Engine) -> None:
-    """Once its jobs are taken a worker stays dead, so that it learns of it."""
+    """Once its jobs are rescued a worker stays dead, so that its next heartbeat reports it."""
     storage = engine.storage
     await _alive(storage)
     await engine.advance(LEASE + 1)

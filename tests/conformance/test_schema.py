@@ -1,4 +1,4 @@
-"""Migrations, clocks and session settings: what a storage stands on."""
+"""Migrations, clocks and session settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conformance.test_manage import one_of_each
 
 
 async def test_the_engine_is_named(engine: Engine) -> None:
-    """A storage says what it is."""
+    """A storage names its engine."""
     assert engine.storage.engine == ("postgres" if engine.name == "postgres" else "sqlite")
 
 
@@ -31,7 +31,7 @@ async def test_a_migrated_database(storage: Storage) -> None:
 
 
 async def test_migrating_again_does_nothing(engine: Engine) -> None:
-    """There is nothing to apply, and jobs stay."""
+    """There is nothing to apply, and jobs are kept."""
     ids = await one_of_each(engine.storage)
     before = await engine.everything()
     assert await engine.storage.schema.migrate() == ()
@@ -96,7 +96,7 @@ async def test_many_migrate_at_once(bare: Engine) -> None:
 
 
 async def test_a_schema_that_is_newer_is_refused(engine: Engine) -> None:
-    """A database that a later jobrt has migrated is left alone, and the error says so."""
+    """A database that a later jobrt has migrated is not changed, and the error says so."""
     storage = engine.storage
     await _add_a_migration(engine)
     status = await storage.schema.status()
@@ -120,7 +120,7 @@ async def test_a_file_that_is_newer_is_not_opened(engine: Engine) -> None:
 
 
 async def _add_a_migration(engine: Engine) -> None:
-    """Let the database look as if a later jobrt had migrated it: copy the newest row, with a later name."""
+    """Make the database look as if a later jobrt had migrated it: copy the newest row, with a later name."""
     (table,) = [name for name in await engine.tables() if "migration" in name]
     columns = (await engine.tables())[table]
     key = "version" if "version" in columns else "name"

@@ -26,7 +26,7 @@ async def _all(storage: Storage) -> tuple[Bucket, ...]:
 
 
 async def _sums(storage: Storage, name: str = "send") -> tuple[int, int, int, int, int]:
-    """Add up enqueued, completed, failed, dead, cancelled over all hours."""
+    """Sum enqueued, completed, failed, dead and cancelled over all hours."""
     found = [one for one in await _all(storage) if one.name == name]
     return (
         sum(one.enqueued for one in found),
@@ -38,7 +38,7 @@ async def _sums(storage: Storage, name: str = "send") -> tuple[int, int, int, in
 
 
 async def _life(storage: Storage) -> None:
-    """Enqueue eight jobs: two complete, one after a failure; one is dead, two are cancelled; three go on."""
+    """Enqueue eight jobs: two complete, one after a failure; one is dead, two are cancelled; three are unfinished."""
     await add(storage, *(job() for _ in range(7)), job(delay=DAY))
     claimed = await claim(storage)
     events = [Transition.COMPLETE, Transition.RETRY, Transition.DISCARD, Transition.CANCEL, Transition.SNOOZE]
@@ -67,7 +67,7 @@ async def test_every_kind_is_counted(storage: Storage) -> None:
 
 @pytest.mark.parametrize("how", ["delete", "prune"])
 async def test_jobs_that_are_gone_still_count(storage: Storage, how: str) -> None:
-    """Counting goes by what happened, not by what is left."""
+    """Counts include deleted jobs."""
     await _life(storage)
     if how == "delete":
         await storage.jobs.delete(where.everything())
@@ -168,7 +168,7 @@ async def test_run_times_of_jobs_that_are_gone(engine: Engine) -> None:
 
 
 async def test_all_time_is_all_time(engine: Engine) -> None:
-    """What was counted years ago, and rolled up, is kept by the month, and never lost however often is pruned."""
+    """Counts from years ago are kept by month, and never lost, however often jobs are pruned."""
     storage = engine.storage
     rules = [PruneRule(state=state) for state in FINAL]
     for _ in range(5):
@@ -198,7 +198,7 @@ async def test_crashes_are_failures(storage: Storage) -> None:
 
 
 async def test_since_any_zone(storage: Storage) -> None:
-    """A time is a time."""
+    """Times with different zones give the same result."""
     from datetime import timezone
 
     await add(storage, job())

@@ -19,7 +19,7 @@ from tests.conformance.harness import PATIENCE, Engine
 
 @pytest.fixture
 async def orders(engine: Engine) -> None:
-    """A table of the application's."""
+    """A table of the application."""
     await engine.execute("create table orders (n integer)")
 
 
@@ -35,7 +35,7 @@ async def _orders(engine: Engine) -> list[int]:
 
 
 async def test_writes_and_completion_commit_together(engine: Engine, orders: None) -> None:
-    """At the end of the block both are there."""
+    """At the end of the block both are committed."""
     storage = engine.storage
     claimed = await start(storage)
     async with storage.attempts.transaction(ref(claimed), end(claimed, result='"done"')) as conn:
@@ -88,7 +88,7 @@ async def test_a_cancelled_block_rolls_back(engine: Engine, orders: None) -> Non
 
 
 async def test_a_statement_that_the_database_refuses(engine: Engine, orders: None) -> None:
-    """The driver's own error comes out; nothing was written; the storage goes on."""
+    """The driver's own error is raised; nothing was written; the storage still works."""
     storage = engine.storage
     claimed = await start(storage)
     with pytest.raises(Exception, match=r"no_such_table"):
@@ -111,7 +111,7 @@ async def test_a_lease_lost_before_the_block(engine: Engine, orders: None) -> No
 
 
 async def test_a_lease_lost_during_the_block(engine: Engine, orders: None) -> None:
-    """However it came to be lost, the block's writes are rolled back and the owner is told."""
+    """However the lease was lost, the block's writes are rolled back and `LeaseLost` is raised."""
     storage = engine.storage
     claimed, table = await start(storage), await engine.job_table()
     with pytest.raises(LeaseLost):
@@ -144,7 +144,7 @@ async def test_a_rescue_during_the_block(engine: Engine, orders: None, shareable
 
 
 async def test_any_outcome_can_be_the_end(engine: Engine, orders: None) -> None:
-    """A block may end in a retry, too, and its writes stay."""
+    """A block may also end in a retry, and its writes are kept."""
     storage = engine.storage
     claimed = await start(storage)
     async with storage.attempts.transaction(
@@ -157,7 +157,7 @@ async def test_any_outcome_can_be_the_end(engine: Engine, orders: None) -> None:
 
 
 async def test_a_job_enqueued_in_the_block(engine: Engine) -> None:
-    """The block's connection can carry inserts: they are there when it commits, and not when it does not."""
+    """The block's connection can be used for inserts: they are stored if it commits, and otherwise not."""
     storage = engine.storage
     first, second = await start(storage), await start(storage)
     async with storage.attempts.transaction(ref(first), end(first)) as conn:
@@ -180,7 +180,7 @@ async def test_the_outcome_of_the_block_counts_as_landed(storage: Storage) -> No
 
 
 async def test_other_calls_go_on_beside_a_block(engine: Engine, orders: None) -> None:
-    """Reading beside an open block works; writing waits for its end at most."""
+    """Reading during an open block works; writing waits for its end at most."""
     storage = engine.storage
     claimed, waiting = await start(storage), (await add(storage, job("other")))[0]
     done: list[int] = []
@@ -206,7 +206,7 @@ async def test_other_calls_go_on_beside_a_block(engine: Engine, orders: None) ->
 
 
 async def test_two_blocks_at_once(engine: Engine, orders: None) -> None:
-    """Each is a transaction of its own; they may have to take turns."""
+    """Each block is a separate transaction; they may have to wait for each other."""
     storage = engine.storage
     jobs = [await start(storage) for _ in range(4)]
 
@@ -247,7 +247,7 @@ async def test_progress_is_seen_while_the_job_runs(storage: Storage) -> None:
 
 
 async def test_progress_and_checkpoint_do_not_touch_each_other(storage: Storage) -> None:
-    """What is not given stays as it was."""
+    """Values that are not given are unchanged."""
     claimed = await start(storage)
     await storage.attempts.save(ref(claimed), saved='{"page": 1}')
     await storage.attempts.save(ref(claimed), progress='{"done": 1, "total": 2, "note": ""}')
@@ -270,7 +270,7 @@ async def test_any_json_can_be_a_checkpoint(storage: Storage, text: str) -> None
 
 
 async def test_saving_nothing(storage: Storage) -> None:
-    """It still tells whether the lease is held."""
+    """The call still returns whether the lease is held."""
     claimed = await start(storage)
     assert await storage.attempts.save(ref(claimed)) is True
     await storage.workers.rescue()
@@ -291,7 +291,7 @@ async def test_steps_are_kept_by_name(storage: Storage) -> None:
 
 
 async def test_a_finished_step_stays_as_it_was(storage: Storage) -> None:
-    """Stored again, by the same attempt or by a later one, the first value stands and nothing is refused."""
+    """Stored again, by the same attempt or by a later one, the first value is kept and nothing is refused."""
     claimed = await start(storage)
     assert await storage.attempts.save_step(ref(claimed), "fetch", "1")
     assert await storage.attempts.save_step(ref(claimed), "fetch", "2")

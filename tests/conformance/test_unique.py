@@ -83,7 +83,7 @@ async def test_duplicates_within_a_batch(storage: Storage, new: NewJob) -> None:
 
 
 async def test_concurrent_enqueuers_make_one_row(engine: Engine, new: NewJob) -> None:
-    """Whatever the rule: many tasks of two processes at once, one row, one id for all, one of them its maker."""
+    """For every rule, many tasks of two processes at once: one row, one id for all, and one of them created it."""
     results: list[Inserted] = []
 
     async def enqueue(storage: Storage) -> None:
@@ -100,7 +100,7 @@ async def test_concurrent_enqueuers_make_one_row(engine: Engine, new: NewJob) ->
 
 
 async def test_concurrent_batches_do_not_deadlock(engine: Engine) -> None:
-    """Batches with the same keys in opposite order get along, and make each job once."""
+    """Batches with the same keys in opposite order do not deadlock, and create each job once."""
     jobs = [unique(job(args={"n": n})) for n in range(30)]
     results: list[Inserted] = []
 
@@ -118,7 +118,7 @@ async def test_concurrent_batches_do_not_deadlock(engine: Engine) -> None:
 
 
 async def test_different_values_are_different_jobs(storage: Storage) -> None:
-    """Jobs that differ in what the rule compares do not meet; jobs that differ elsewhere do."""
+    """Jobs that differ in what the rule compares are not duplicates; jobs that differ elsewhere are."""
     a = unique(job(args={"user": 1, "n": 1}), by="args.user")
     b = unique(job(args={"user": 2, "n": 1}), by="args.user")
     c = unique(job(args={"user": 1, "n": 2}), by="args.user")
@@ -163,7 +163,7 @@ async def test_states_say_who_is_in_the_way(storage: Storage, state: State, rule
 
 
 async def test_a_due_scheduled_job_counts_as_available(engine: Engine) -> None:
-    """Once its time has come, a rule for scheduled jobs does not see it and one for available jobs does."""
+    """Once it is due, a rule for scheduled jobs does not match it and one for available jobs does."""
     storage = engine.storage
     id = await _at(storage, unique(), State.SCHEDULED)
     await engine.advance(61)
@@ -178,7 +178,7 @@ async def test_the_new_jobs_rule_decides(storage: Storage) -> None:
 
 
 async def test_of_several_one_is_found(storage: Storage) -> None:
-    """A rule for few states lets equal jobs be; whichever is found later is one of those that count."""
+    """A rule for few states allows equal jobs; the one found later is in one of those states."""
     done = await _at(storage, unique(), State.COMPLETED)
     running = await _at(storage, unique(states=("available",)), State.EXECUTING)
     assert await storage.jobs.insert([unique(states=("executing",))]) == (Inserted(running, duplicate=True),)
@@ -186,7 +186,7 @@ async def test_of_several_one_is_found(storage: Storage) -> None:
 
 
 async def test_a_window_slides(engine: Engine) -> None:
-    """Within it an equal job is in the way; once it was created longer ago it is not."""
+    """Within the window an equal job is a duplicate; once it is older it is not."""
     storage = engine.storage
     (first,) = await add(storage, unique())
     await engine.advance(58)
@@ -209,14 +209,14 @@ async def test_a_window_holds_after_the_job_has_started(engine: Engine, state: S
 
 
 async def test_no_window_means_for_ever(engine: Engine) -> None:
-    """Without a window an equal job is in the way however old it is."""
+    """Without a window an equal job is a duplicate, however old it is."""
     await add(engine.storage, unique())
     await engine.advance(10 * 365 * 86_400)
     assert (await engine.storage.jobs.insert([unique()]))[0].duplicate
 
 
 async def test_a_deleted_job_is_in_nobodys_way(storage: Storage) -> None:
-    """What is gone does not block."""
+    """A deleted job does not block."""
     await add(storage, unique(states="all"))
     await storage.jobs.delete(where.everything())
     assert not (await storage.jobs.insert([unique(states="all")]))[0].duplicate
@@ -226,14 +226,14 @@ async def test_a_deleted_job_is_in_nobodys_way(storage: Storage) -> None:
     "event", [Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK], ids=lambda one: one.value
 )
 async def test_a_job_is_never_in_its_own_way(storage: Storage, event: Transition) -> None:
-    """Retry, snooze and give-back of a unique job always land, and its key still holds."""
+    """Retry, snooze and give-back of a unique job are always accepted, and its key still blocks."""
     claimed = await start(storage, unique(states="unstarted"))
     assert await storage.attempts.finish([end(claimed, event)]) == ()
     assert (await claim(storage))[0].id == claimed.id
 
 
 async def test_a_rescued_job_is_not_in_its_own_way(storage: Storage) -> None:
-    """Even when an equal one was enqueued while it ran, both go on."""
+    """Even if an equal one was enqueued while it ran, both continue."""
     claimed = await start(storage, unique(states="unstarted"))
     (second,) = await storage.jobs.insert([unique(states="unstarted")])
     assert not second.duplicate
@@ -350,7 +350,7 @@ async def test_a_duplicate_inside_a_transaction_lets_none_in(engine: Engine, sha
 
 
 async def test_twice_in_one_transaction(engine: Engine, shareable: None) -> None:
-    """A caller meets its own uncommitted job, and does not wait for itself."""
+    """A caller finds its own uncommitted job, and does not wait for itself."""
     async with engine.caller() as caller:
         with trio.fail_after(PATIENCE):
             (first,) = await engine.storage.jobs.insert([unique()], conn=caller.conn)
@@ -404,7 +404,7 @@ async def test_replace_several_fields(storage: Storage) -> None:
 
 
 async def test_replace_may_make_a_job_due_now(storage: Storage) -> None:
-    """A new job that is due now makes the scheduled one due now, in its new place in line."""
+    """A new job that is due now makes the scheduled one due now, in its new place in the order."""
     (id,) = await add(storage, unique(job(delay=MINUTE)))
     await storage.jobs.insert([unique(on_conflict=Replace("schedule_at"))])
     assert (await look(storage, id)).state is State.AVAILABLE
@@ -438,7 +438,7 @@ async def test_replace_only_when_the_state_allows(storage: Storage, state: State
 
 
 async def test_replace_within_a_batch(storage: Storage) -> None:
-    """The last of several equal jobs in a batch has the last word."""
+    """The values of the last of several equal jobs in a batch are kept."""
     rule = partial(unique, by="name", on_conflict=Replace("priority", "args"))
     results = await storage.jobs.insert([rule(job(args={"n": n}, priority=n)) for n in range(4)])
     assert [one.duplicate for one in results] == [False, True, True, True]
@@ -447,7 +447,7 @@ async def test_replace_within_a_batch(storage: Storage) -> None:
 
 
 async def test_replacements_in_a_batch_are_judged_one_after_the_other(storage: Storage) -> None:
-    """A job that the first of two has put off is scheduled for the second."""
+    """A job that the first of two has postponed is scheduled for the second."""
     (id,) = await add(storage, unique())
     put_off = unique(job(delay=MINUTE), on_conflict=Replace("schedule_at"))
     raised = unique(job(priority=9), on_conflict=Replace("priority", when=("scheduled",)))

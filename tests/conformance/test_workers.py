@@ -1,4 +1,4 @@
-"""Workers: registered, beating, gone; what they are told; and who leads."""
+"""Workers: registration, heartbeats, removal, updates and leadership."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_workers_are_listed_by_id(storage: Storage) -> None:
 
 
 async def test_a_beat_renews(engine: Engine) -> None:
-    """A worker that beats lives on, with its latest info; when it started does not change."""
+    """A heartbeat keeps a worker alive and updates its info; its start time does not change."""
     storage = engine.storage
     await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     for n in range(5):
@@ -62,7 +62,7 @@ async def test_a_beat_renews(engine: Engine) -> None:
 
 
 async def test_a_beat_may_change_the_lease_time(engine: Engine) -> None:
-    """Each beat says how long it is good for."""
+    """Each heartbeat sets the length of the lease."""
     storage = engine.storage
     await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await storage.workers.beat("w1", lease=1000, info=WorkerInfo())
@@ -71,7 +71,7 @@ async def test_a_beat_may_change_the_lease_time(engine: Engine) -> None:
 
 
 async def test_an_expired_worker_stays_expired(engine: Engine) -> None:
-    """Its jobs may be somebody else's by now: a late beat is told so and changes nothing."""
+    """Its jobs may belong to another worker by now: a late heartbeat returns that and changes nothing."""
     storage = engine.storage
     await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await engine.advance(LEASE + 1)
@@ -81,7 +81,7 @@ async def test_an_expired_worker_stays_expired(engine: Engine) -> None:
 
 
 async def test_a_worker_that_is_gone_stays_gone(storage: Storage) -> None:
-    """A beat does not register."""
+    """A heartbeat does not register a worker."""
     assert not (await storage.workers.beat("w1", lease=LEASE, info=WorkerInfo())).known
     await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await storage.workers.unregister("w1")
@@ -91,7 +91,7 @@ async def test_a_worker_that_is_gone_stays_gone(storage: Storage) -> None:
 
 
 async def test_unregistering_twice(storage: Storage) -> None:
-    """Asked again after a lost reply it does nothing."""
+    """Repeated after a lost reply, the call does nothing."""
     await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await storage.workers.register("w2", lease=LEASE, info=WorkerInfo())
     await storage.workers.unregister("w1")
@@ -100,14 +100,14 @@ async def test_unregistering_twice(storage: Storage) -> None:
 
 
 async def test_registering_twice(storage: Storage) -> None:
-    """Asked again after a lost reply it counts as registered."""
+    """Repeated after a lost reply, the call succeeds."""
     await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await storage.workers.register("w1", lease=LEASE, info=INFO)
     assert [(one.id, one.alive) for one in await storage.workers.all()] == [("w1", True)]
 
 
 async def test_changes_do_not_renew(engine: Engine) -> None:
-    """To ask is not to beat."""
+    """`changes` does not renew the lease."""
     storage = engine.storage
     await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await engine.advance(LEASE - 1)
@@ -117,7 +117,7 @@ async def test_changes_do_not_renew(engine: Engine) -> None:
 
 
 async def test_a_worker_is_told_what_to_cancel(storage: Storage) -> None:
-    """Its own running jobs that somebody wants cancelled, by beat and by asking, until they have ended."""
+    """`beat` and `changes` return cancel requests for its own running jobs, until those have ended."""
     await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await storage.workers.register("w2", lease=LEASE, info=WorkerInfo())
     mine, quiet = await start(storage), await start(storage)
@@ -143,7 +143,7 @@ async def test_a_cancel_request_ends_with_the_attempt(storage: Storage) -> None:
 
 
 async def test_a_worker_is_told_what_queues_are_set_to(storage: Storage) -> None:
-    """All that an operator has set, by beat and by asking; queues without settings are not mentioned."""
+    """`beat` and `changes` return all settings of operators; queues without settings are not included."""
     await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
     await start(storage, job(queue="plain"))
     await storage.queues.set("a", paused=True)
@@ -158,7 +158,7 @@ async def test_a_worker_is_told_what_queues_are_set_to(storage: Storage) -> None
 
 
 async def test_one_leads(storage: Storage) -> None:
-    """The first takes the role; others are told no; the leader renews and keeps its term."""
+    """The first takes the role; others get None; the leader renews and keeps its term."""
     term = await storage.workers.lead("maintenance", "w1", seconds=10)
     assert term is not None
     assert await storage.workers.lead("maintenance", "w2", seconds=10) is None
@@ -172,7 +172,7 @@ async def test_roles_are_independent(storage: Storage) -> None:
 
 
 async def test_a_leader_that_does_not_renew_is_replaced(engine: Engine) -> None:
-    """When its time is over another takes the role, under a higher term, and the first learns of it."""
+    """After its time another takes the role, with a higher term, and the first one's renewal returns None."""
     storage = engine.storage
     first = await storage.workers.lead("cron", "w1", seconds=10)
     await engine.advance(9)
@@ -186,7 +186,7 @@ async def test_a_leader_that_does_not_renew_is_replaced(engine: Engine) -> None:
 
 
 async def test_renewing_lengthens(engine: Engine) -> None:
-    """Each renewal is good for its own time."""
+    """Each renewal sets its own time limit."""
     storage = engine.storage
     for _ in range(3):
         assert await storage.workers.lead("cron", "w1", seconds=100) is not None
@@ -205,7 +205,7 @@ async def test_a_leader_that_resigns_is_replaced_at_once(storage: Storage) -> No
 
 
 async def test_only_the_leader_can_resign(storage: Storage) -> None:
-    """Others' resignations, and those of roles that nobody has, do nothing."""
+    """Resignations by other workers, and from roles without a leader, do nothing."""
     await storage.workers.resign("cron", "w1")
     term = await storage.workers.lead("cron", "w1", seconds=10)
     await storage.workers.resign("cron", "w2")
@@ -230,7 +230,7 @@ async def test_terms_never_go_down(engine: Engine) -> None:
 
 
 async def test_one_of_many_candidates_wins(engine: Engine) -> None:
-    """Candidates that race: one leader."""
+    """Concurrent candidates get one leader."""
     terms: list[int | None] = []
 
     async def stand(storage: Storage, worker: str) -> None:

@@ -1,1 +1,1 @@
-"""Hold the storages to what only they do; what they share is in `tests/conformance`."""
+"""Tests of behaviour specific to one storage engine; shared behaviour is tested in `tests/conformance`."""

@@ -1,1 +1,1 @@
-"""What PostgreSQL alone does: plans, locks, sessions, wake-ups, names."""
+"""Tests specific to PostgreSQL: plans, locks, sessions, wake-ups, names."""

@@ -12,12 +12,12 @@ __all__ = ["add", "ask", "claim", "end", "job"]
 
 
 def job(name: str = "a", **options: Any) -> NewJob:
-    """Make a job on its way in."""
+    """Make a new job."""
     return NewJob(name=name, args="{}", **options)
 
 
 def ask(*names: str, limit: int = 1000, queue: str = "default", worker: str = "w1", **more: Any) -> Demand:
-    """Ask for jobs of these names, ``a`` if none is given."""
+    """Make a demand for jobs of these names, ``a`` if none is given."""
     return Demand(worker, queue, limit, names or ("a",), **more)
 
 

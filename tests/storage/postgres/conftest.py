@@ -1,4 +1,4 @@
-"""Open storages on a database of the test's own, with ways to look behind them."""
+"""Fixtures for storages on a separate database, with direct access to it."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def another(postgres_url: str) -> Callable[..., AbstractAsyncContextManager[Stor
 
 @pytest.fixture
 def admin(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection of somebody else's, which commits each statement."""
+    """A separate connection, which commits each statement."""
     with psycopg.connect(postgres_url, autocommit=True) as conn:
         yield conn

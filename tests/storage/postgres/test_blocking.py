@@ -31,7 +31,7 @@ def blocking(storage: Storage, postgres_url: str) -> Iterator[BlockingPostgres]:
 
 
 async def _check(storage: Storage, ids: list[int]) -> None:
-    """Hold what was stored against what was given."""
+    """Compare the stored jobs with the given ones."""
     records = await storage.jobs.query(where.everything(), order_by="id")
     assert [one.id for one in records] == ids
     assert {one.context for one in records} == {"a\tb\n\\c"}
@@ -57,7 +57,7 @@ async def test_many_at_once_from_asyncio(storage: Storage, postgres_url: str) ->
 
 
 async def test_a_refusal_from_asyncio_is_an_error_of_ours(storage: Storage, postgres_url: str) -> None:
-    """Not psycopg's, which is its cause."""
+    """The error is jobrt's; psycopg's is its cause."""
 
     async def insert() -> None:
         async with await psycopg.AsyncConnection.connect(postgres_url) as conn:
@@ -71,7 +71,7 @@ async def test_a_refusal_from_asyncio_is_an_error_of_ours(storage: Storage, post
 async def test_a_connection_that_was_lost_is_opened_again(
     blocking: BlockingPostgres, storage: Storage, admin: psycopg.Connection[Any]
 ) -> None:
-    """The call that finds out fails, as nobody knows what became of it; the next one works."""
+    """The call that notices it fails, because its effect is unknown; the next one works."""
     (first,) = blocking.insert([job()])
     assert blocking._conn is not None
     admin.execute("select pg_terminate_backend(%s)", [blocking._conn.info.backend_pid])
@@ -101,7 +101,7 @@ async def test_in_the_callers_transaction(
 
 
 async def test_a_server_that_is_not_there() -> None:
-    """Said as everywhere else: who cannot be reached where, in one line, without the password."""
+    """The error says what cannot be reached and where, in one line, without the password."""
     with (
         open_blocking("postgresql://me:secret@127.0.0.1:1/x") as nowhere,
         pytest.raises(
@@ -114,14 +114,14 @@ async def test_a_server_that_is_not_there() -> None:
 
 
 def test_an_address_that_makes_no_sense() -> None:
-    """Said at once."""
+    """The error is raised immediately."""
     url = "postgresql://me:secret@localhost/x?nonsense=1"
     with pytest.raises(StorageError, match="cannot be understood"), open_blocking(url):
         pytest.fail("it was opened")
 
 
 async def test_a_database_that_is_not_migrated(postgres_url: str) -> None:
-    """With the remedy."""
+    """The error names the remedy."""
     with (
         open_blocking(postgres_url, schema="elsewhere") as empty,
         pytest.raises(SchemaError, match=r"^PostgreSQL .*elsewhere.*; run `python -m jobrt migrate`$"),

@@ -38,7 +38,7 @@ async def family(storage: Storage, *children_of: Sequence[int]) -> tuple[list[Cl
 
 
 async def until_waiting(admin: psycopg.Connection[Any], count: int) -> None:
-    """Return when so many sessions wait for a lock."""
+    """Return when this many sessions wait for a lock."""
     asked = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with trio.fail_after(PATIENCE):
         while admin.execute(asked).fetchall() != [(count,)]:
@@ -61,7 +61,7 @@ async def test_batches_with_the_same_parents_in_opposite_orders_do_not_cross(
     admin: psycopg.Connection[Any],
     postgres_url: str,
 ) -> None:
-    """Each takes the turns of all its parents at once: a deadlock, which here nobody would undo, does not arise."""
+    """Each batch locks all its parents at once: a deadlock, which nothing would end here, does not arise."""
     parents, (first, second, third, fourth) = await family(storage, (0, 3), (1, 2))
     admin.execute(f"alter database {admin.info.dbname} set deadlock_timeout = '1h'".encode())
     async with another() as one, another() as other:
@@ -86,7 +86,7 @@ async def test_batches_with_the_same_parents_in_opposite_orders_do_not_cross(
 async def test_who_cancels_a_parent_and_its_child_does_not_lose_the_childs_end(
     storage: Storage, another: Callable[..., Any], admin: psycopg.Connection[Any], postgres_url: str
 ) -> None:
-    """It has the parent's row and wants the child's, and the child's end the reverse: one is undone and made again."""
+    """It holds the parent's row and needs the child's, the child's end the reverse: one is rolled back and repeated."""
     (parent,), (child,) = await family(storage, (0,))
     async with another() as other:
         with psycopg.connect(postgres_url) as gate, trio.fail_after(PATIENCE):

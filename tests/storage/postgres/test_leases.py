@@ -1,4 +1,4 @@
-"""What keeps a worker alive in the eyes of others, and who leads: on a connection of its own, and two do no harm."""
+"""Heartbeats and leadership use a separate connection, and two leaders at once do no harm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 async def test_heartbeats_and_leadership_do_not_queue_behind_claims(storage: Storage) -> None:
-    """All connections for claims, and all for listings, are taken: the lease is renewed, and the leader leads."""
+    """All connections for claims and listings are in use: the lease is renewed, and the leader keeps its role."""
     database = storage.jobs._database
     async with AsyncExitStack() as stack:
         for pool in (database.hot, database.plain):
@@ -47,7 +47,7 @@ async def test_heartbeats_and_leadership_do_not_queue_behind_claims(storage: Sto
 async def test_two_leaders_do_no_harm(
     storage: Storage, another: Callable[..., Any], admin: psycopg.Connection[Any]
 ) -> None:
-    """Leadership is stolen all the time, so that both lead: each dead worker's job is rescued once, with one record."""
+    """Leadership is taken over repeatedly, so both lead: each dead worker's job is rescued once, with one record."""
     jobs = 500
     rescued: Counter[int] = Counter()
     led: set[str] = set()

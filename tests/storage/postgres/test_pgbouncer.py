@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, with ``listen=False``: no session is ours, and everything works by polling.
+"""Behind PgBouncer in transaction mode, with ``listen=False``: sessions are shared, and everything works by polling.
 
 The conformance suite runs through it too when ``JOBRT_TEST_PGBOUNCER`` is set.
 """
@@ -27,13 +27,13 @@ begun: dict[str, trio.Event] = {}
 
 @pytest.fixture(autouse=True)
 def clean() -> None:
-    """Forget what the last test's jobs did."""
+    """Clear the records of the previous test's jobs."""
     for one in (inside, together, begun):
         one.clear()
 
 
 class Echo(jobrt.Job):
-    """Return what it was given; once for each value, if asked."""
+    """Return the given value; unique per value, if requested."""
 
     value: int = 0
 
@@ -73,7 +73,7 @@ class Endless(jobrt.Job):
 
 
 def make_app(url: str) -> jobrt.App:
-    """Return an app that knows that a pooler is in between; each worker and client has connections of its own."""
+    """Return an app configured for a pooler; each worker and client has its own connections."""
     queues = {"default": Queue(8, poll_interval=0.05), "one": Queue(4, cluster_limit=1, poll_interval=0.05)}
     return jobrt.App(
         url, jobs=[Echo, Alone, Book, Endless], queues=queues, listen=False, lease=60, grace=0, migrate=True
@@ -131,7 +131,7 @@ async def test_unique_jobs_under_concurrent_clients(pgbouncer_url: str) -> None:
 
 
 async def test_a_limit_over_the_cluster(pgbouncer_url: str) -> None:
-    """Claims of the queue take turns by a lock that ends with their transaction."""
+    """A lock that ends with the transaction serializes the claims of the queue."""
     async with workers(pgbouncer_url, 2) as (jobs, _):
         handles = await jobs.enqueue_many([Alone(number) for number in range(30)])
         for handle in handles:
@@ -140,7 +140,7 @@ async def test_a_limit_over_the_cluster(pgbouncer_url: str) -> None:
 
 
 async def test_transactions_of_jobs(pgbouncer_url: str, postgres_server: Server, postgres_url: str) -> None:
-    """What a job writes and its end commit together, on whichever server session the transaction got."""
+    """A job's writes and its outcome commit together, on whichever server session the transaction uses."""
     postgres_server.execute("create table book (text text)", url=postgres_url)
     async with workers(pgbouncer_url, 1) as (jobs, _):
         for handle in await jobs.enqueue_many([Book(f"page {number}") for number in range(20)]):
@@ -149,7 +149,7 @@ async def test_transactions_of_jobs(pgbouncer_url: str, postgres_server: Server,
 
 
 async def test_a_running_job_is_cancelled(pgbouncer_url: str) -> None:
-    """The worker finds the request when it looks."""
+    """The worker finds the request when it polls."""
     async with workers(pgbouncer_url, 1) as (jobs, _):
         handle = await jobs.enqueue(Endless())
         await begun.setdefault("endless", trio.Event()).wait()
@@ -159,7 +159,7 @@ async def test_a_running_job_is_cancelled(pgbouncer_url: str) -> None:
 
 
 async def test_callers_without_trio(pgbouncer_url: str) -> None:
-    """Their connection prepares nothing either: twenty statements find any session."""
+    """Their connection prepares nothing either: twenty statements work on any session."""
     async with workers(pgbouncer_url, 1) as (jobs, _):
 
         def enqueue() -> list[int]:

@@ -1,4 +1,4 @@
-"""Query plans at a million rows: what is read is what is wanted, and nothing is read whole."""
+"""Query plans at a million rows: only wanted rows are read, and no table or index completely."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def conn(million: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 class Plan:
-    """What a statement has done."""
+    """Execution plan of a statement, with its counts."""
 
     def __init__(self, nodes: list[dict[str, Any]]) -> None:
         self.nodes = nodes
 
     @property
     def whole_reads(self) -> list[str]:
-        """Relations that were read from end to end."""
+        """Relations that were read completely."""
         return [node["Relation Name"] for node in self.nodes if node["Node Type"] == "Seq Scan"]
 
     @property
@@ -98,7 +98,7 @@ class Plan:
 
     @property
     def removed(self) -> float:
-        """Rows that were read and not wanted."""
+        """Rows that were read and filtered out."""
         return sum(
             node.get(f"Rows Removed by {why}", 0) * node["Actual Loops"]
             for node in self.nodes
@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def locked(self) -> int:
-        """Rows that were locked; the plan tells an average over loops."""
+        """Rows that were locked; the plan shows an average over loops."""
         return round(
             sum(
                 node["Actual Rows"] * node["Actual Loops"]
@@ -118,12 +118,12 @@ class Plan:
 
     @property
     def pages(self) -> int:
-        """Pages that were looked at, over all."""
+        """Total number of pages read."""
         return int(self.nodes[0]["Shared Hit Blocks"] + self.nodes[0]["Shared Read Blocks"])
 
 
 def explain(conn: psycopg.Connection[Any], statement: Statement, *, hot: bool, **values: str | None) -> Plan:
-    """Run a statement as the storage does, and return what it did."""
+    """Run a statement as the storage does, and return its plan."""
     for name, value in _SETTINGS.items() if hot else ():
         conn.execute(f"set local {name} = '{value}'".encode())
     with psycopg.RawCursor(conn) as cursor:
@@ -143,7 +143,7 @@ def explain(conn: psycopg.Connection[Any], statement: Statement, *, hot: bool, *
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Statement, dict[str, Any], bool]]:
-    """Note what statements storages run."""
+    """Record the statements that storages run."""
     ran: list[tuple[Statement, dict[str, Any], bool]] = []
 
     def spy(kind: type[Session]) -> None:
@@ -214,7 +214,7 @@ def test_a_claim_of_capped_names_locks_no_more_than_the_caps(plans: Any) -> None
 
 
 def test_a_limited_claim_ranges_over_due_jobs(plans: Any) -> None:
-    """Limits over the cluster do not make it walk over future jobs either."""
+    """With cluster-wide limits, future jobs are not scanned either."""
     demand = ask(*(f"job{n}" for n in range(7)), limit=10, cluster_limit=5_000, key="args.n", per_key=5)
     for plan in plans(lambda storage: storage.attempts.exchange((), demand)):
         assert plan.whole_reads == []
@@ -249,7 +249,7 @@ def test_finishing_goes_by_primary_key(plans: Any) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_small_calls_are_small(plans: Any, name: str, call: Any, pages: int) -> None:
-    """What is called all the time looks at a few pages, whatever the size of the table."""
+    """Frequent statements read a few pages, whatever the size of the table."""
     for plan in plans(call):
         assert "job" not in plan.whole_reads
         assert plan.pages < pages
@@ -268,7 +268,7 @@ def test_the_next_due_job_is_the_first_of_an_index(conn: psycopg.Connection[Any]
 
 
 def test_pruning_reads_what_goes(plans: Any) -> None:
-    """The oldest by name, behind the newest that stay; not the 690 thousand that stay."""
+    """Reads the oldest by name, after the newest that are kept, and not the 690 thousand that are kept."""
     rules = [
         PruneRule(state=State.COMPLETED, keep_at_least=10),
         PruneRule(state=State.DISCARDED, queue="mail"),
@@ -290,7 +290,7 @@ def test_listing_by_id_stops_at_the_limit(conn: psycopg.Connection[Any]) -> None
 
 
 def test_counting_waiting_jobs_uses_their_index(conn: psycopg.Connection[Any]) -> None:
-    """States stand in the statement as literals, so that a partial index is known to do."""
+    """States are literals in the statement, so that the planner can use a partial index."""
     found = condition(where.state("available") & where.queue("mail"))
     plan = explain(
         conn, SCHEMA.statement("jobs/count", where=found.text), hot=False, **found.values, limit=None
@@ -300,7 +300,7 @@ def test_counting_waiting_jobs_uses_their_index(conn: psycopg.Connection[Any]) -
 
 @pytest.mark.parametrize("statement", ["jobs", "count"])
 def test_few_finished_jobs_are_found_among_many(conn: psycopg.Connection[Any], statement: str) -> None:
-    """Who asks for dead letters, of which there are none, does not read the millions that completed."""
+    """A query for dead letters, of which there are none, does not read the millions of completed jobs."""
     found = condition(where.state("cancelled"))
     jobs = SCHEMA.statement("jobs/query", where=f"{found.text} order by c.id desc limit 50", details="false")
     count = SCHEMA.statement("jobs/count", where=found.text)

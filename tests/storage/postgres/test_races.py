@@ -36,7 +36,7 @@ EVENTS = [
 
 
 class Fuzz:
-    """Does what workers, clients and operators do, at random, and notes which outcomes landed."""
+    """Random calls of workers, clients and operators, with a record of the accepted outcomes."""
 
     def __init__(self, storage: Storage, seed: int, name: str) -> None:
         self.storage = storage
@@ -45,7 +45,7 @@ class Fuzz:
         self.held: list[Claimed] = []
 
     async def run(self, rounds: int) -> None:
-        """Do a number of things."""
+        """Make a number of random calls."""
         for _ in range(rounds):
             await self.chance.choice(
                 [self.work, self.work, self.work, self.enqueue, self.operate, self.parent]
@@ -123,7 +123,7 @@ class Fuzz:
 async def test_everything_at_once_and_no_deadlock_is_seen(
     storage: Storage, another: Callable[..., Any], admin: psycopg.Connection[Any]
 ) -> None:
-    """Sixteen connections do all kinds of things to the same few rows: none fails, and no job is left in between."""
+    """Sixteen connections make all kinds of calls on the same few rows: none fails, and no job is left half-changed."""
     names = [f"w{n}" for n in range(16)]
     for name in names:
         await storage.workers.register(name, lease=1000, info=WorkerInfo())
@@ -151,7 +151,7 @@ async def test_everything_at_once_and_no_deadlock_is_seen(
 
 
 async def test_a_call_that_loses_a_deadlock_is_made_again() -> None:
-    """The database undid it, so it did nothing; the caller never hears of it, unless it happens all the time."""
+    """The database rolled it back, so it had no effect; the caller sees an error only if it happens repeatedly."""
     calls = 0
 
     async def call() -> str:
@@ -232,7 +232,7 @@ _TABLES = "jobrt.job, jobrt.worker, jobrt.queue, jobrt.leader, jobrt.cron, jobrt
 
 
 async def _kill_the_one_that_waits(admin: psycopg.Connection[Any], failed: trio.Event) -> None:
-    """Kill whoever waits for the lock, as soon as somebody does."""
+    """Kill the session that waits for the lock, as soon as there is one."""
     while not failed.is_set():
         await trio.lowlevel.checkpoint()
         killed = admin.execute(

@@ -25,7 +25,7 @@ NAMES = ["jobrt", 'we"ird', "o'hare", "UPPER case", "sch{schema}ema", "dollar $1
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None:
-    """Whatever PostgreSQL takes as a name, jobs live in it, are woken there, and every statement finds it."""
+    """Any name that PostgreSQL allows works for storing jobs, for waking workers, and for every statement."""
     heard = trio.Event()
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url, schema=name) as storage, trio.open_nursery() as nursery:
@@ -80,7 +80,7 @@ async def test_the_printed_sql_is_what_migrating_does(
 
 
 async def test_twenty_migrate_at_once(postgres_url: str) -> None:
-    """One of them applies each migration; the others find it done; nobody fails."""
+    """One of them applies each migration; the others find nothing pending; none fails."""
     done: list[tuple[str, ...]] = []
 
     async def migrate() -> None:
@@ -98,7 +98,7 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
 async def test_migrating_where_the_schema_is_there_already(
     postgres_url: str, admin: psycopg.Connection[Any]
 ) -> None:
-    """An administrator may have made the schema, and kept the right to make others."""
+    """An administrator may have created the schema, and kept the right to create others."""
     admin.execute("create schema jobrt")
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url) as storage:
@@ -107,7 +107,7 @@ async def test_migrating_where_the_schema_is_there_already(
 
 @pytest.fixture
 def stranger(postgres_server: Server, postgres_url: str) -> Iterator[str]:
-    """How somebody with no rights connects to the database."""
+    """The URL of a role without rights on the database."""
     name = f"jobrt_test_{uuid4().hex[:8]}"
     postgres_server.execute(f"create role {name} login password 'secret'")
     try:
@@ -118,7 +118,7 @@ def stranger(postgres_server: Server, postgres_url: str) -> Iterator[str]:
 
 
 async def test_without_the_right_to_create_one_clear_line(stranger: str) -> None:
-    """Migrating without rights says what is not permitted, and that is not worth trying again."""
+    """Migrating without rights raises an error that says what is not permitted, and that is not transient."""
     with trio.fail_after(PATIENCE):
         async with open_postgres(stranger) as storage:
             with pytest.raises(StorageError, match="permission denied for database") as caught:
@@ -129,14 +129,14 @@ async def test_without_the_right_to_create_one_clear_line(stranger: str) -> None
 
 
 async def test_without_rights_on_the_tables_one_clear_line(storage: Any, stranger: str) -> None:
-    """The same for somebody who may not read."""
+    """The same for a role that may not read."""
     async with open_postgres(stranger) as other:
         with pytest.raises(StorageError, match="permission denied for schema jobrt"):
             await other.jobs.insert([job()])
 
 
 async def test_unmigrated_is_said_by_every_call(postgres_url: str) -> None:
-    """Not only `check_schema` says it: whoever goes ahead without learns it from the first call."""
+    """Not only `check_schema` reports it: without that check, the first call does."""
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url) as storage:
             with pytest.raises(SchemaError, match="run `python -m jobrt migrate`"):

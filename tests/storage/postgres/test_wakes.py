@@ -1,4 +1,4 @@
-"""NOTIFY: how often, in whose transaction, and on a connection that may have gone deaf."""
+"""NOTIFY: how often, in whose transaction, and on a connection that may be dead."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.support.tcp_proxy import TcpProxy, open_proxy
 
 
 class Ear:
-    """A connection of the test's own that listens; it hears what the server sends, and nothing is debounced."""
+    """A separate connection that listens; it receives everything that the server sends, without rate limit."""
 
     def __init__(self, conn: TrioConnection[Any]) -> None:
         self.conn = conn
 
     async def heard(self) -> Counter[str]:
-        """Return what came until now: the server delivers in order, so up to a note of our own."""
+        """Return the notifications so far: the server delivers in order, so read until a marker sent here."""
         async with await TrioConnection.connect(self.conn.info.dsn, autocommit=True) as other:
             await other.execute("notify \"jobrt.jobrt\", 'end'")
         found: Counter[str] = Counter()
@@ -44,7 +44,7 @@ class Ear:
 
 @pytest.fixture
 async def ear(storage: Storage, postgres_url: str) -> AsyncIterator[Ear]:
-    """Somebody who listens."""
+    """A separate listener on the database."""
     conn = await TrioConnection.connect(postgres_url, autocommit=True)
     await conn.execute('listen "jobrt.jobrt"')
     yield Ear(conn)
@@ -52,7 +52,7 @@ async def ear(storage: Storage, postgres_url: str) -> AsyncIterator[Ear]:
 
 
 async def test_one_per_queue_however_many_jobs(storage: Storage, ear: Ear) -> None:
-    """A batch tells each of its queues once, whichever way it is stored."""
+    """A batch notifies each of its queues once, whichever way it is stored."""
     await add(storage, *(job(queue=f"q{n % 2}") for n in range(20)))
     assert await ear.heard() == {"j:q0": 1, "j:q1": 1}
     await add(storage, *(job(queue=f"r{n % 2}") for n in range(2000)))
@@ -60,7 +60,7 @@ async def test_one_per_queue_however_many_jobs(storage: Storage, ear: Ear) -> No
 
 
 async def test_a_burst_is_told_twice(storage: Storage, ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first job of a burst is told at once, all that come within the interval once together."""
+    """The first job of a burst notifies immediately; later ones within the interval notify once, together."""
     sleeping, wake = trio.Event(), trio.Event()
 
     async def sleep(_seconds: float) -> None:
@@ -107,7 +107,7 @@ async def test_a_duplicate_wakes_nobody(storage: Storage, ear: Ear) -> None:
 
 
 async def test_clean_ends_wake_nobody(storage: Storage, ear: Ear) -> None:
-    """What nobody waits for is not told."""
+    """The end of a job that is not awaited is not notified."""
     await add(storage, *(job() for _ in range(5)))
     claimed = (await storage.attempts.exchange((), ask())).jobs
     await ear.heard()
@@ -132,7 +132,7 @@ async def test_an_awaited_end_is_told_once(storage: Storage, ear: Ear) -> None:
 async def test_without_listen_nobody_is_notified(
     storage: Storage, ear: Ear, another: Callable[..., Any], postgres_url: str
 ) -> None:
-    """Behind a pooler nobody could hear, so nobody is told."""
+    """Behind a pooler LISTEN does not work, so nothing is notified."""
     async with another(listen=False) as quiet:
         await add(quiet, job())
         await add(quiet, *(job() for _ in range(600)))
@@ -154,7 +154,7 @@ async def test_without_listen_listening_waits(another: Callable[..., Any]) -> No
 
 
 async def test_who_listens_never_holds_back_vacuum(storage: Storage) -> None:
-    """However much is told meanwhile: it has no transaction open, no snapshot, and the server keeps no news for it."""
+    """However many notifications come: it has no open transaction or snapshot, and the server queues nothing for it."""
     own = "select count(*), count(backend_xid), count(backend_xmin), count(xact_start) from pg_stat_activity"
     listening = (
         f"{own} where datname = current_database() and pid <> pg_backend_pid() and query ilike '%listen%'"
@@ -177,7 +177,7 @@ async def test_who_listens_never_holds_back_vacuum(storage: Storage) -> None:
 async def test_without_listen_nothing_is_left_in_the_session(
     storage: Storage, another: Callable[..., Any]
 ) -> None:
-    """Behind a pooler the next transaction is somebody else's: no settings, prepared statements or session locks."""
+    """Behind a pooler the next transaction is another client's: no settings, prepared statements or session locks."""
     async with another(listen=False, pool_size=1) as quiet:
         await add(quiet, job(), job())
         for _ in range(10):
@@ -216,7 +216,7 @@ async def test_unlisten_behind_our_back_is_noticed(
 async def test_a_killed_connection_is_noticed_at_once(
     storage: Storage, admin: psycopg.Connection[Any]
 ) -> None:
-    """The server says goodbye, and that is heard without a ping; listening again works."""
+    """A connection that the server closes is noticed without a ping; listening again works."""
     heard: list[Wake] = []
     for _ in range(3):
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
@@ -230,7 +230,7 @@ async def test_a_killed_connection_is_noticed_at_once(
 
 @pytest.fixture
 async def proxy(postgres_url: str) -> AsyncIterator[TcpProxy]:
-    """What stands between a storage and the server."""
+    """A proxy between a storage and the server."""
     address = psycopg.conninfo.conninfo_to_dict(postgres_url)
     async with open_proxy(str(address["host"]), int(address["port"] or 5432)) as found:
         yield found
@@ -297,7 +297,7 @@ class PlainNursery:
 
 
 async def test_a_server_that_cannot_be_reached(postgres_url: str) -> None:
-    """Listening where nobody answers says so."""
+    """Listening at an address without a server raises a clear error."""
     async with open_postgres("postgresql://postgres@127.0.0.1:1/nothing") as storage:
         with trio.fail_after(PATIENCE), pytest.raises(StorageUnavailable):
             await storage.wakes.listen(lambda _wake: None)
@@ -306,7 +306,7 @@ async def test_a_server_that_cannot_be_reached(postgres_url: str) -> None:
 async def test_the_next_insert_tells_of_those_before(
     storage: Storage, ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was put off needs no message of its own when another insert is due to tell its queue."""
+    """A delayed hint needs no message of its own if another insert is due to notify its queue."""
     ticks = iter(range(100))
     monkeypatch.setattr(trio, "current_time", lambda: float(next(ticks)))
     monkeypatch.setattr(waker_module, "_INTERVAL", 3.5)
@@ -324,7 +324,7 @@ async def test_the_next_insert_tells_of_those_before(
 
 
 async def test_an_insert_that_fails_tells_of_those_before(storage: Storage) -> None:
-    """Its message may be lost, and theirs with it; and it may have been committed after all."""
+    """Its message may be lost, and the pending ones with it; and it may have been committed after all."""
     waker = storage.jobs._waker
     with pytest.raises(StorageUnavailable), waker.insert() as insert:
         assert insert("default") is not None
@@ -335,7 +335,7 @@ async def test_an_insert_that_fails_tells_of_those_before(storage: Storage) -> N
 async def test_a_call_that_takes_too_long_is_ended(
     storage: Storage, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The storage itself holds its calls to their seconds: the statement ends in the server, the next call works."""
+    """The storage enforces the time limit of its calls: the server ends the statement, and the next call works."""
     monkeypatch.setattr("jobrt._trio_psycopg.pool._WATCH_EVERY", 0.001)
     async with open_postgres(postgres_url) as watched:
         with trio.fail_after(PATIENCE):

@@ -42,14 +42,14 @@ class Locked:
         assert self._held.wait(PATIENCE)
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         self._release.set()
         self._thread.join(PATIENCE)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[Locked]:
-    """Hold the write lock of a file from another thread until told, or to the end of the block."""
+    """Hold the write lock of a file from another thread until `release`, or to the end of the block."""
     lock = Locked(path)
     lock.take()
     try:
@@ -60,7 +60,7 @@ def locked(path: Path) -> Iterator[Locked]:
 
 @contextmanager
 def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run another Python process on some code, its input and output line by line; it is gone after the block."""
+    """Run code in another Python process, with line-based input and output; it is ended after the block."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdin=subprocess.PIPE,

@@ -24,13 +24,13 @@ NOW = datetime(2031, 5, 14, 9, 26, 53, 589_793, tzinfo=UTC)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that is not there yet."""
+    """The path of a file that does not exist yet."""
     return tmp_path / "jobs.db"
 
 
 @pytest.fixture
 def storage(path: Path) -> Iterator[BlockingSqlite]:
-    """The file, opened by a thread of its own."""
+    """The file, opened in a separate thread."""
     with open_blocking(path, clock=lambda: NOW) as storage:
         yield storage
 
@@ -42,7 +42,7 @@ def _count(path: Path) -> int:
 
 
 def test_insert_and_look(storage: BlockingSqlite) -> None:
-    """Jobs go in, and can be looked at, without an event loop."""
+    """Jobs can be inserted and read without an event loop."""
     first, second = storage.insert([job(args={"n": 1}), job()])
     record = storage.get(first.id)
     assert record is not None
@@ -52,7 +52,7 @@ def test_insert_and_look(storage: BlockingSqlite) -> None:
 
 @pytest.mark.parametrize("isolation", ["", "IMMEDIATE", "EXCLUSIVE"])
 def test_a_connection_that_begins_by_itself(storage: BlockingSqlite, path: Path, isolation: str) -> None:
-    """With sqlite3's default settings nothing has to be begun; committing is the caller's affair."""
+    """With sqlite3's default settings the caller need not begin a transaction, only commit it."""
     with closing(sqlite3.connect(path, isolation_level=isolation)) as connection:
         storage.insert([job()], conn=connection)
         assert _count(path) == 0
@@ -63,7 +63,7 @@ def test_a_connection_that_begins_by_itself(storage: BlockingSqlite, path: Path,
 
 
 def test_a_connection_without_a_transaction(storage: BlockingSqlite, path: Path) -> None:
-    """In autocommit mode a job could not be rolled back, so that is refused, with the remedy."""
+    """In autocommit mode a job could not be rolled back, so it is refused with an error that names the remedy."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         with pytest.raises(StorageError, match="BEGIN IMMEDIATE"):
             storage.insert([job()], conn=connection)
@@ -74,7 +74,7 @@ def test_a_connection_without_a_transaction(storage: BlockingSqlite, path: Path)
 
 
 def test_other_connections_are_refused(storage: BlockingSqlite) -> None:
-    """What it is instead is named; a file without jobrt's tables says what to run."""
+    """The error names the given type; for a file without jobrt's tables it says what to run."""
     with pytest.raises(StorageError, match="not a object"):
         storage.insert([job()], conn=object())
     with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(SchemaError, match="migrate"):
@@ -82,7 +82,7 @@ def test_other_connections_are_refused(storage: BlockingSqlite) -> None:
 
 
 def test_the_callers_rows_are_the_callers(storage: BlockingSqlite, path: Path) -> None:
-    """A connection that makes something else of its rows can carry inserts, unique ones too."""
+    """A connection with another row factory works for inserts, including unique jobs."""
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = lambda cursor, row: dict(
             zip((one[0] for one in cursor.description), row, strict=True)
@@ -94,7 +94,7 @@ def test_the_callers_rows_are_the_callers(storage: BlockingSqlite, path: Path) -
 
 
 def test_a_job_that_is_refused_takes_only_itself_along(storage: BlockingSqlite, path: Path) -> None:
-    """All of a batch or none of it; what the caller has written before stays."""
+    """All of a batch is inserted or none; the caller's earlier writes are kept."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("create table mine (n)")
         connection.execute(
@@ -111,7 +111,7 @@ def test_a_job_that_is_refused_takes_only_itself_along(storage: BlockingSqlite, 
 
 
 def test_a_snapshot_that_is_old_is_refused(storage: BlockingSqlite, path: Path) -> None:
-    """A transaction that read before somebody else wrote cannot write any more; SQLite says so, and so do we."""
+    """A transaction that read before another connection wrote can no longer write; SQLite's error is passed on."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("begin")
         connection.execute("select count(*) from jobrt_job").fetchone()
@@ -123,7 +123,7 @@ def test_a_snapshot_that_is_old_is_refused(storage: BlockingSqlite, path: Path) 
 
 
 def test_a_lock_is_waited_for(storage: BlockingSqlite, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the other one lets go."""
+    """It waits until the other one releases the lock."""
     with locked(path) as lock:
         monkeypatch.setattr(blocking.time, "sleep", lambda _seconds: lock.release())
         storage.insert([job()])
@@ -131,7 +131,7 @@ def test_a_lock_is_waited_for(storage: BlockingSqlite, path: Path, monkeypatch: 
 
 
 def test_patience_ends(storage: BlockingSqlite, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But not for ever."""
+    """It does not wait forever."""
     monkeypatch.setattr(blocking, "PATIENCE", 0.0)
     with locked(path), pytest.raises(StorageUnavailable, match="locked"):
         storage.insert([job()])

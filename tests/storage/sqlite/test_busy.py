@@ -1,4 +1,4 @@
-"""A lock that somebody else holds delays writers, and loses nothing."""
+"""A lock held by another connection delays writers, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that is not there yet."""
+    """The path of a file that does not exist yet."""
     return tmp_path / "jobs.db"
 
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
-    """An event that is set once a call has been refused for a lock and waits to try again."""
+    """An event that is set when a call has met a lock and waits to try again."""
     event = trio.Event()
 
-    def told() -> Iterator[float]:
+    def signalled() -> Iterator[float]:
         pauses = connection.pauses()
         yield next(pauses)
         event.set()  # the pause after the first one is asked for when the first try was in vain
         yield from pauses
 
-    monkeypatch.setattr(database, "pauses", told)
+    monkeypatch.setattr(database, "pauses", signalled)
     return event
 
 
 async def test_an_outcome_waits_for_the_lock(path: Path, refused: trio.Event) -> None:
-    """However long another program holds it, the outcome is written once, when it lets go."""
+    """However long another program holds it, the outcome is written once, after the release."""
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
             claimed = await start(storage)
@@ -65,7 +65,7 @@ async def _finish(storage: Storage, outcome: Outcome) -> None:
 
 
 async def test_waiting_can_be_cancelled(path: Path, refused: trio.Event) -> None:
-    """Who waits for the lock can be cancelled, and then nothing was done."""
+    """A call that waits for the lock can be cancelled, and then nothing was done."""
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
             with locked(path):
@@ -77,7 +77,7 @@ async def test_waiting_can_be_cancelled(path: Path, refused: trio.Event) -> None
 
 
 async def test_patience_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the end it is an error, which names the file and the time, and trying again later can help."""
+    """After the time limit a transient error is raised, which names the file and the time."""
     monkeypatch.setattr(database, "PATIENCE", 0.0)
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
@@ -87,7 +87,7 @@ async def test_patience_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_reading_does_not_wait_for_writers(path: Path) -> None:
-    """A lock held by somebody else is none of a reader's business."""
+    """A lock held by another connection does not affect readers."""
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
             (inserted,) = await storage.jobs.insert([job()])
@@ -129,7 +129,7 @@ async def test_a_transaction_waits_for_the_lock(path: Path, refused: trio.Event)
 async def test_a_transaction_held_too_long_is_rolled_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody else can write meanwhile, heartbeats included: the error says so and the attempt is still owned."""
+    """All other writes are blocked meanwhile, even heartbeats: the error says so, and the attempt is still owned."""
     monkeypatch.setattr(database, "_HELD", 0.0)
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
@@ -148,7 +148,7 @@ async def test_a_transaction_held_too_long_is_rolled_back(
 
 
 async def test_calls_within_a_block(path: Path) -> None:
-    """In its own block a task can read, and is told that it cannot write but through the block's connection."""
+    """Inside its own block a task can read. Writing without the block's connection raises an error."""
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
             claimed = await start(storage)
@@ -174,7 +174,7 @@ async def test_a_block_that_commits_itself_is_told_so(path: Path) -> None:
 
 
 async def test_a_claim_that_is_cancelled_in_the_thread_is_handed_over(path: Path) -> None:
-    """Cancelled while the thread commits, the claim is returned all the same: it is not lost."""
+    """A claim that is cancelled while the thread commits is still returned: it is not lost."""
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
             await storage.jobs.insert([job()])
@@ -197,7 +197,7 @@ def _during_the_next_claim(storage: Storage, call: Callable[[], None]) -> None:
 
 
 async def test_a_query_ends_when_nobody_waits_for_it(path: Path) -> None:
-    """Cancelled, it stops in the middle instead of keeping the connection that others read by; those read on."""
+    """A cancelled reader stops in the middle and releases the connection; other readers continue."""
 
     def read_for_ever(tx: Transaction) -> None:
         trio.from_thread.run_sync(begun.set)

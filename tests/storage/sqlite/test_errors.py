@@ -1,4 +1,4 @@
-"""What cannot be used is refused in one line that names the file and the reason."""
+"""Files that cannot be used: the error is one line that names the file and the reason."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def _refused(path: Path) -> str:
 
 
 async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
-    """Some other file is left as it is."""
+    """A file of another kind is not changed."""
     path = tmp_path / "notes.txt"
     path.write_text("nothing but text\n" * 1000)
     assert "not a SQLite database" in await _refused(path)
@@ -43,12 +43,12 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 
 async def test_a_folder(tmp_path: Path) -> None:
-    """A folder is no file."""
+    """A folder is rejected."""
     assert "is a folder" in await _refused(tmp_path)
 
 
 async def test_a_missing_folder(tmp_path: Path) -> None:
-    """Folders are not made; the one that is missing is named."""
+    """Folders are not created; the error names the missing one."""
     assert f"no folder {tmp_path / 'missing'}" in await _refused(tmp_path / "missing" / "jobs.db")
 
 
@@ -90,7 +90,7 @@ async def test_tables_that_are_missing(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_file(tmp_path: Path) -> None:
-    """Damage is called damage."""
+    """The error says that the file is damaged."""
     path = tmp_path / "jobs.db"
     with open_blocking(path) as storage:
         storage.insert([job() for _ in range(100)])
@@ -136,7 +136,7 @@ def test_an_old_sqlite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_what_may_pass_by_itself(code: int, transient: bool) -> None:
-    """Extended codes count as the plain ones; only what can get better is called unavailable."""
+    """Extended codes are treated as the plain ones; only transient errors are `StorageUnavailable`."""
     error = sqlite3.OperationalError("some words of SQLite's")
     error.sqlite_errorcode = code
     assert isinstance(refusal(error, "jobs.db"), StorageUnavailable) is transient

@@ -30,7 +30,7 @@ START = datetime(2031, 5, 14, tzinfo=UTC)
 
 @pytest.fixture
 async def storage() -> AsyncGenerator[Storage]:
-    """A database in memory whose clock is Trio's; pytest-trio wants to see the test ask for that one itself."""
+    """A database in memory with Trio's clock; pytest-trio requires that the test itself requests the clock fixture."""
     begun = trio.current_time()
     async with open_sqlite(
         ":memory:", clock=lambda: START + timedelta(seconds=trio.current_time() - begun)
@@ -58,7 +58,7 @@ async def test_jobs_fall_due_in_virtual_time(autojump_clock: MockClock, storage:
 
 
 async def test_listening_does_not_keep_time_from_passing(autojump_clock: MockClock, storage: Storage) -> None:
-    """Nobody else can write to it, so there is nothing to look for: the clock jumps over the whole wait."""
+    """No other process can write to it, so nothing is polled: the clock jumps over the whole wait."""
     heard: list[Wake] = []
     async with trio.open_nursery() as nursery:
         await nursery.start(storage.wakes.listen, heard.append)
@@ -71,7 +71,7 @@ async def test_listening_does_not_keep_time_from_passing(autojump_clock: MockClo
 
 
 async def test_others_wait_for_a_transaction(autojump_clock: MockClock, storage: Storage) -> None:
-    """There is one connection: calls wait until the block that has it is over."""
+    """There is one connection: calls wait until the block that uses it ends."""
     claimed = await start(storage)
     done = trio.Event()
 
@@ -100,7 +100,7 @@ async def test_a_transaction_held_too_long(autojump_clock: MockClock, storage: S
 
 
 async def test_calls_within_a_block(autojump_clock: MockClock, storage: Storage) -> None:
-    """In its own block a task can read, and is told that it cannot write but through the block's connection."""
+    """Inside its own block a task can read. Writing without the block's connection raises an error."""
     claimed = await start(storage)
     async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
         assert (await look(storage, claimed.id)).state is State.EXECUTING
@@ -130,7 +130,7 @@ async def test_a_job_enqueued_in_a_transaction_wakes_when_it_commits(
 
 
 async def test_a_blocks_row_factory_is_its_own(autojump_clock: MockClock, storage: Storage) -> None:
-    """What a block does to the connection is undone for the next one."""
+    """Changes that a block makes to the connection are reset for the next one."""
     claimed = await start(storage)
     async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
         conn.row_factory = lambda _cursor, row: {"row": row}

@@ -1,4 +1,4 @@
-"""The hot statements use the index that was made for them, and walk no more of it than they need."""
+"""Frequent statements use the index made for them, and scan no more of it than necessary."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transaction]:
 
 
 def plan(tx: Transaction, sql: str) -> str:
-    """Return what SQLite is going to do, a line per step; parameters have no values yet."""
+    """Return SQLite's query plan, a line per step; parameters have no values yet."""
     named = dict.fromkeys(re.findall(r":(\w+)", sql))
     parameters = named or [None] * sql.count("?")
     return "\n".join(row[3] for row in tx.rows(f"EXPLAIN QUERY PLAN {sql}", parameters))
@@ -77,7 +77,7 @@ SEARCHES = {
 
 @pytest.mark.parametrize(("name", "wanted"), SEARCHES.items(), ids=SEARCHES)
 def test_the_index_is_used(tx: Transaction, name: str, wanted: str) -> None:
-    """Each statement finds its rows as it was meant to."""
+    """Each statement has the intended plan."""
     assert wanted in plan(tx, SQL[name])
 
 
@@ -98,7 +98,7 @@ def test_nothing_is_sorted(tx: Transaction, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name in SQL if not name.startswith("shared/")))
 def test_no_statement_reads_the_whole_table(tx: Transaction, name: str) -> None:
-    """Whatever is asked, the millions of final jobs are not walked through."""
+    """Whatever the filter, the millions of final jobs are not scanned."""
     steps = [
         line for line in plan(tx, SQL[name]).splitlines() if re.match(r"SCAN (jobrt_)?(job|attempt)\b", line)
     ]
@@ -111,7 +111,7 @@ def test_no_statement_reads_the_whole_table(tx: Transaction, name: str) -> None:
 def test_the_first_of_many_are_found_without_sorting_them_all(
     tx: Transaction, monkeypatch: pytest.MonkeyPatch, found: str, sorts: bool
 ) -> None:
-    """Nine thousand completed jobs are walked through by id; of dead letters there are few, and their index is used."""
+    """Nine thousand completed jobs are scanned by id; dead letters are few, so their index is used."""
     monkeypatch.setattr(query, "_FEW", 1000)
     said: list[str] = []
     array = Transaction.array

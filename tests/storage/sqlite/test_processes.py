@@ -1,4 +1,4 @@
-"""Several processes work on one file: nothing is lost, doubled or damaged, whoever dies when."""
+"""Several processes work on one file: nothing is lost, duplicated or damaged, whichever process dies."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ trio.run(main, sys.argv[1])
 """
 
 
-def _told(process: subprocess.Popen[str]) -> str:
+def _read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
@@ -104,7 +104,7 @@ async def test_processes_share_the_work(tmp_path: Path) -> None:
     done: list[int] = []
     with python(DRAIN, path, "w1") as one, python(DRAIN, path, "w2") as two:
         for process in (one, two):
-            assert _told(process) == "ready"
+            assert _read_line(process) == "ready"
         for process in (one, two):
             _tell(process)
         for process in (one, two):
@@ -117,17 +117,17 @@ async def test_processes_share_the_work(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("lines", [1, 4, 9])
 async def test_killed_between_or_within_commits(tmp_path: Path, lines: int) -> None:
-    """After SIGKILL the file is sound, what was reported done is done, and a rescue makes the rest due again."""
+    """After SIGKILL the file is intact, jobs reported as done are done, and a rescue makes the rest due again."""
     path = tmp_path / "jobs.db"
     ids = await _fill(path, 3000)
     with python(DRAIN, path, "w1") as process:
-        assert _told(process) == "ready"
+        assert _read_line(process) == "ready"
         _tell(process)
-        told = [_told(process) for _ in range(lines)]
+        output = [_read_line(process) for _ in range(lines)]
         process.send_signal(signal.SIGKILL)
         assert process.stdout is not None
-        told += process.stdout.read().splitlines()  # `communicate` would pass over what was read ahead
-    done = [int(one) for line in told for one in line.split()]
+        output += process.stdout.read().splitlines()  # `communicate` would pass over what was read ahead
+    done = [int(one) for line in output for one in line.split()]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
         assert connection.execute("pragma foreign_key_check").fetchall() == []
@@ -145,7 +145,7 @@ async def test_killed_between_or_within_commits(tmp_path: Path, lines: int) -> N
 
 
 async def test_another_process_wakes_this_one(tmp_path: Path) -> None:
-    """A commit made elsewhere is heard, as news that may be of any kind; a commit of our own, by its name only."""
+    """A commit elsewhere delivers wakes of every kind; a commit of this process delivers only its own kind."""
     path = tmp_path / "jobs.db"
     heard: list[Wake] = []
     rang = trio.Event()
@@ -161,7 +161,7 @@ async def test_another_process_wakes_this_one(tmp_path: Path) -> None:
             await storage.jobs.insert([job()])
             assert heard == [Wake("jobs", "default")]
             with python(INSERT, path) as process:  # it ends when its input does
-                assert await trio.to_thread.run_sync(_told, process) == "ready"
+                assert await trio.to_thread.run_sync(_read_line, process) == "ready"
                 heard.clear()
                 _tell(process)
                 await rang.wait()
@@ -192,7 +192,7 @@ def test_twenty_open_a_new_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     with python(OPEN, path) as one, python(OPEN, path) as two, python(OPEN, path) as three:
         for process in (one, two, three):
-            assert _told(process) == "ready"
+            assert _read_line(process) == "ready"
         for process in (one, two, three):
             _tell(process)
         for process in (one, two, three):
@@ -203,7 +203,7 @@ def test_twenty_open_a_new_file_at_once(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 async def test_a_forked_child_cannot_use_it(tmp_path: Path) -> None:
-    """The child is told so; the file, and the parent, are unharmed."""
+    """The child gets an error; the file and the parent are unharmed."""
     with trio.fail_after(PATIENCE):
         async with open_sqlite(tmp_path / "jobs.db") as storage:
             pid = os.fork()
