@@ -185,7 +185,7 @@ def plans(million: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_claim_reads_what_it_claims(plans: Any) -> None:
     """A hundred jobs out of a hundred thousand due ones: their index entries, rows and a few pages more.
 
-    The 150 thousand future jobs of a higher priority are not walked over.
+    The 150 thousand future jobs of a higher priority are not scanned.
     """
     claims = plans(
         lambda storage: storage.attempts.exchange((), ask(*(f"job{n}" for n in range(7)), limit=100))

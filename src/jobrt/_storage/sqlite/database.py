@@ -256,7 +256,7 @@ class Database:
             )
         if not connection.in_transaction:
             raise StorageError(
-                f"{self.path}: the block ended the transaction; do not commit or roll back inside the block"
+                f"{self.path}: the block ended the transaction itself; do not commit or roll back inside the block"
             )
 
     def _check_process(self) -> None:
