@@ -53,7 +53,7 @@ def _parse_field(text: str, option: str) -> tuple[str, Any]:
         raise MalformedText(f"{option} {text!r} is malformed: write FIELD=VALUE")
     try:
         return name, json.loads(value)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or a number with thousands of digits
         return name, value
 
 

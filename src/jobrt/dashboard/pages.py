@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -95,7 +96,11 @@ def _done(rest: Mapping[str, str]) -> str | None:
 
 async def job(site: Site, request: Request) -> Response:
     """Return a job's page; raise `JobNotFound`."""
-    record = await site.jobs.get(request.path_params["id"])
+    try:
+        number = parse_number("id", request.path_params["id"])
+    except InvalidFilter:
+        raise HTTPException(404) from None
+    record = await site.jobs.get(number)
     running = record.state is State.EXECUTING
     found = await site.jobs.workers() if running else []
     return site.page(
