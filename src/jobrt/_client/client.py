@@ -15,9 +15,10 @@ from jobrt._core import where as filters
 from jobrt._core.cron import CronEntry, Missed, edit
 from jobrt._core.job import NewJob
 from jobrt._core.keep import PruneRule
-from jobrt._core.queues import QueueStatus
+from jobrt._core.queues import QueueStatus, checked_queue_name
 from jobrt._core.states import FINAL
 from jobrt._core.stats import Bucket
+from jobrt._core.text import is_storable
 from jobrt._core.where import Where
 from jobrt._records import JobRecord
 from jobrt._registry import (
@@ -283,11 +284,11 @@ class Client:
 
     async def pause(self, queue: str) -> None:
         """Pause a queue: workers claim no jobs from it until it is resumed. Running jobs continue."""
-        await self._storage.queues.set(_queue_name(queue), paused=True)
+        await self._storage.queues.set(checked_queue_name(queue), paused=True)
 
     async def resume(self, queue: str) -> None:
         """Resume a queue: workers claim jobs from it again."""
-        await self._storage.queues.set(_queue_name(queue), paused=False)
+        await self._storage.queues.set(checked_queue_name(queue), paused=False)
 
     async def scale(self, queue: str, concurrency: int | None) -> None:
         """Set how many jobs of a queue each worker runs at once; None restores the setting of the worker's app.
@@ -301,7 +302,7 @@ class Client:
                 f"queue {queue!r} cannot be scaled to {concurrency!r}: use a number above zero, or pause it"
             )
         await self._storage.queues.set(
-            _queue_name(queue), concurrency="default" if concurrency is None else concurrency
+            checked_queue_name(queue), concurrency="default" if concurrency is None else concurrency
         )
 
     async def workers(self) -> list[WorkerRow]:
@@ -358,7 +359,7 @@ class Client:
 
         A worker whose code declares the entry adds it again when it starts.
         """
-        if not await self._storage.crons.delete(name):
+        if not is_storable(name) or not await self._storage.crons.delete(name):
             raise _no_cron(name)
 
     async def _edit_cron(self, name: str, **changes: Any) -> None:
@@ -416,12 +417,6 @@ async def open_client(
 
 def _filter(job: int | Where) -> Where:
     return filters.id(job) if isinstance(job, int) else job
-
-
-def _queue_name(name: str) -> str:
-    if not name:
-        raise InvalidSetting("the name of a queue is empty")
-    return name
 
 
 def _not_found(job_id: int) -> JobNotFound:

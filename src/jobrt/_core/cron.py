@@ -29,6 +29,7 @@ import attrs
 from attrs.converters import optional
 
 from jobrt._core.schedule import Interval, Schedule, wall_clock
+from jobrt._core.text import why_no_key
 from jobrt.errors import InvalidJob, InvalidSetting
 
 Missed: TypeAlias = Literal["skip", "once", "all"]
@@ -276,6 +277,8 @@ def _check(entry: CronEntry) -> None:
         value: object = getattr(entry, field)
         if value is not None and not (isinstance(value, str) and 0 < len(value) <= _MAX_TEXT_LENGTH):
             raise InvalidSetting(f"{field} is {value!r}: use a string of 1 to {_MAX_TEXT_LENGTH} characters")
+        if isinstance(value, str) and (problem := why_no_key(value)):
+            raise InvalidSetting(f"{field} is {value!r}: it {problem}; use another")
     for field in ("args", "options"):
         payload: object = getattr(entry, field)
         if not isinstance(payload, Mapping):

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from jobrt._core.text import why_no_key
 from jobrt.errors import InvalidSetting
 
 
@@ -54,8 +55,18 @@ class Queue:
         return self.cluster_limit is not None or self.per_key is not None
 
 
+def checked_queue_name(name: str) -> str:
+    """Return the name of a queue; raise `InvalidSetting` if no queue can have it."""
+    if not name:
+        raise InvalidSetting("the name of a queue is empty")
+    if problem := why_no_key(name):
+        raise InvalidSetting(f"queue {name!r}: the name {problem}; no queue is called that")
+    return name
+
+
 def as_queue(name: str, value: int | Queue) -> Queue:
     """Return the settings for an item of ``queues={name: value}``; raise `InvalidSetting`, with the name."""
+    checked_queue_name(name)
     if isinstance(value, Queue):
         return value
     if isinstance(value, bool) or not isinstance(value, int):

@@ -7,16 +7,20 @@ engines with it. A timedelta means *that long ago*, by the database's clock.
 
 from __future__ import annotations
 
+import base64
 import builtins
 import json
+import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePath
 from typing import Any, Literal
 
 import attrs
 
 from jobrt._core.job import JobRecord
 from jobrt._core.states import State
+from jobrt._core.text import is_storable
 from jobrt.errors import InvalidFilter
 
 Column = Literal["id", "name", "queue", "state", "worker"]
@@ -173,7 +177,8 @@ _UNSET: Any = builtins.object()
 def args(field_or_value: Any, value: Any = _UNSET) -> Where:
     """Match jobs whose payload equals a dict; with ``args(field, value)``, jobs whose field has the value.
 
-    A dotted field such as ``"address.city"`` is a field of a nested value.
+    A dotted field such as ``"address.city"`` is a field of a nested value. Values are JSON; a path may be given as it
+    is, and is compared as it is stored.
     """
     return _json("args", field_or_value, value)
 
@@ -189,12 +194,19 @@ def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where
         raise InvalidFilter(f"where.{column}({first!r}): use a dict, or a field and a value")
     if not is_document and (not isinstance(first, str) or not all(first.split("."))):
         raise InvalidFilter(f"where.{column}({first!r}, …): use a field name, or names joined by dots")
-    filter = JsonEquals(column, first if isinstance(first, str) else None, first if is_document else second)
     try:
-        json.dumps(filter.value, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(first if whole else second, allow_nan=False, default=_stored)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidFilter(f"where.{column}: {error}; compare with JSON values") from error
-    return filter
+    return JsonEquals(column, first if isinstance(first, str) else None, json.loads(text))
+
+
+def _stored(value: object) -> Any:
+    """Return a path as a payload has it: one that is not Unicode in base64."""
+    if not isinstance(value, PurePath):
+        raise TypeError(f"a {type(value).__name__} is not JSON")
+    text = str(value)
+    return text if is_storable(text) else {"base64": base64.b64encode(os.fsencode(text)).decode("ascii")}
 
 
 def _time(column: TimeColumn, operator: Literal["<", ">", "="], moment: Moment) -> Where:

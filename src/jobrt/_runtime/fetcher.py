@@ -38,7 +38,7 @@ from jobrt._runtime.name_limits import QueueNames
 from jobrt._runtime.outage import Backoff
 from jobrt._runtime.outcomes import Outcomes, Settler
 from jobrt._storage.contract import AttemptStore, Exchange
-from jobrt.errors import StorageError, StorageUnavailable
+from jobrt.errors import StorageUnavailable
 from jobrt.events import JobsClaimed
 
 
@@ -230,7 +230,7 @@ class Fetcher:
             exchange = await self.attempts.exchange([report.outcome for report in reports], wanted)
         except BaseException as error:
             self.ledger.unresolved += 1
-            refused = isinstance(error, StorageError) and not isinstance(error, StorageUnavailable)
+            refused = isinstance(error, Exception) and not isinstance(error, StorageUnavailable)
             for batch in batches:
                 if refused:  # the cause may be an outcome or the claim: repeat it without outcomes
                     self.channels.rejected.send_nowait(batch)

@@ -9,7 +9,6 @@ import trio
 from tenacity import wait_exponential
 
 from jobrt.backoff import CallState, jittered
-from jobrt.errors import StorageError
 from jobrt.events import EventBus, StorageDown, StorageUp
 
 _DELAY: Final = jittered(wait_exponential(multiplier=0.0375, max=3.75), relative=1 / 3)
@@ -24,11 +23,11 @@ class Outage:
     since: float | None = None
     error: str = ""
 
-    def begin(self, error: StorageError) -> None:
-        """Note that a call failed because the database is unavailable."""
+    def begin(self, error: Exception) -> None:
+        """Note that a call failed because the storage cannot be used."""
         if self.since is None:
             self.since = trio.current_time()
-            self.error = str(error)
+            self.error = str(error) or type(error).__name__
             self.emit(StorageDown(self.error))
 
     def over(self) -> None:
@@ -47,7 +46,7 @@ class Backoff:
     chance: Callable[[], float] = random.random
     failures: int = 0
 
-    async def wait(self, error: StorageError, *, until: trio.Event | None = None) -> None:
+    async def wait(self, error: Exception, *, until: trio.Event | None = None) -> None:
         """Report the failure and sleep; end early when the event `until` is set."""
         self.outage.begin(error)
         self.failures += 1

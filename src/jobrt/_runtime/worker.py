@@ -21,6 +21,7 @@ import trio
 from jobrt._core.attempts import Stop
 from jobrt._core.cron import CronEntry
 from jobrt._core.job import NewJob
+from jobrt._core.text import storable
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._runtime.messages import Abandon, CancelClaims, ExecutorsOrder, IdleQuestion, StopAll
 from jobrt._runtime.outage import Backoff
@@ -31,7 +32,7 @@ from jobrt._runtime.telemetry import worker_info
 from jobrt._runtime.wiring import Actors, Environment, QueueActors, wire
 from jobrt._storage.contract import Storage
 from jobrt._supervision.records import SupervisorStatistics
-from jobrt.errors import StorageError, StorageUnavailable
+from jobrt.errors import StorageUnavailable
 from jobrt.events import EventBus, WorkerStarted, WorkerStopped, WorkerStopping
 
 _CLEANUP = 1.5
@@ -49,8 +50,9 @@ _RESTART_AFTER = 1.0
 
 
 def _new_worker_id(name: str | None) -> str:
-    """Return ``host.pid.random``, which people can recognize and which is unique per registration."""
-    return f"{name or socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    """Return ``host.pid.random``: for people to recognize, and unique per registration."""
+    host = storable(name or socket.gethostname())
+    return f"{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
 
 
 @attrs.define(eq=False)
@@ -129,10 +131,11 @@ class Worker:
         It also ends when the worker has stopped.
 
         Raises:
-            StorageError: the storage refuses every outcome, for a reason other than an outage.
+            Exception: the storage refuses every outcome, for a reason other than an outage; most often a
+                `StorageError`.
 
         """
-        problem: StorageError | None = None
+        problem: Exception | None = None
         async with trio.open_nursery() as nursery:
 
             async def watch_completer() -> None:

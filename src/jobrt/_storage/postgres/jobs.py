@@ -12,10 +12,11 @@ import trio
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
 from jobrt._core.stats import Bucket
+from jobrt._core.text import clipped
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.database import Database, retried
-from jobrt._storage.postgres.encode import clean, instant, interval, limit_text, numbers, texts
+from jobrt._storage.postgres.encode import instant, interval, limit_text, numbers, texts
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.prune import delete, prune
@@ -114,7 +115,7 @@ class PostgresJobs:
     # ------------------------------------------------------------------ change
 
     async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
-        rows = await self._run("jobs/cancel", where, reason=clean(reason), limit=limit_text(limit))
+        rows = await self._run("jobs/cancel", where, reason=clipped(reason), limit=limit_text(limit))
         waiting, running = rows[0]
         if running:
             self._waker.control()

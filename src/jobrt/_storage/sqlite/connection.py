@@ -65,6 +65,8 @@ def translated(place: str) -> Generator[None]:
         yield
     except sqlite3.Error as error:
         raise refusal(error, place) from error
+    except UnicodeEncodeError as error:
+        raise StorageError(f"{place}: a text cannot be stored: {error}") from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import trio
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
 from jobrt._core.stats import Bucket
+from jobrt._core.text import clipped
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.database import Database
@@ -86,8 +87,8 @@ class SqliteJobs:
 
 def _cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:
     ids = _chosen(tx, where, f"{IS_WAITING} OR ({IS_EXECUTING} AND cancel_reason IS NULL)", limit=limit)
-    new = {"ids": dumps(ids), "reason": reason, "now": tx.now}
-    requested = tx.run(SQL["jobs/cancel_running"], new)
+    new = {"ids": dumps(ids), "reason": clipped(reason), "now": tx.now}
+    asked = tx.run(SQL["jobs/cancel_running"], new)
     cancelled = tx.rows(SQL["jobs/cancel_waiting"], new)
     release_parents(tx, [job_id for (job_id,) in cancelled])
     tx.control = tx.control or requested > 0
