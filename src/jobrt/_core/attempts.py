@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import attrs
 
+from jobrt._core.interrupt import leaves_of
 from jobrt._core.job import Claimed, Outcome, used_up
 from jobrt._core.states import End, State, Transition, transition
 from jobrt._core.text import clipped, describe, message_of, type_name
@@ -43,10 +44,7 @@ _END_OF_STOP = {
 
 def only_leaf(error: BaseException) -> BaseException:
     """Return the single exception that a group, or a group of groups, holds; else the error itself."""
-    while issubclass(type(error), BaseExceptionGroup):  # a class of a user's may lie about its instances
-        leaves: tuple[BaseException, ...] = BaseExceptionGroup.exceptions.__get__(error)
-        if len(leaves) != 1:
-            break
+    while len(leaves := leaves_of(error)) == 1:
         (error,) = leaves
     return error
 

@@ -2,6 +2,16 @@
 
 import signal
 from types import TracebackType
+from typing import Any, Final, cast
+
+
+_exceptions: Final[Any] = BaseExceptionGroup.exceptions
+
+
+def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the exceptions of a group, or nothing; a user's class has no say in it."""
+    is_group = issubclass(type(error), BaseExceptionGroup)
+    return cast("tuple[BaseException, ...]", _exceptions.__get__(error)) if is_group else ()
 
 
 def from_signal(error: BaseException) -> bool:
@@ -16,11 +26,9 @@ def from_signal(error: BaseException) -> bool:
 
 
 def _raised_in(error: BaseException, code: object) -> bool:
-    kind = type(error)
-    if issubclass(kind, BaseExceptionGroup):
-        leaves: tuple[BaseException, ...] = BaseExceptionGroup.exceptions.__get__(error)
+    if leaves := leaves_of(error):
         return any(_raised_in(leaf, code) for leaf in leaves)
-    return issubclass(kind, KeyboardInterrupt) and _has_frame(error.__traceback__, code)
+    return issubclass(type(error), KeyboardInterrupt) and _has_frame(error.__traceback__, code)
 
 
 def _has_frame(trace: TracebackType | None, code: object) -> bool:

@@ -122,4 +122,4 @@ def _text(make: Callable[[], str], otherwise: str) -> str:
         if from_signal(problem):
             raise
         return otherwise
-    return str.__str__(found) if issubclass(type(found), str) else otherwise  # type: ignore[arg-type]
+    return str.__str__(found) if issubclass(type(found), str) else otherwise

@@ -29,10 +29,10 @@ class Completer:
     No outcome is dropped. While the storage is unavailable, they stay here and in the channel, and fetchers stop
     claiming.
 
-    When the storage refuses a batch with an error, whichever it is, each outcome is written separately, so that one delays no other.
-    An outcome that is refused again is written as a failed attempt. If even that is refused while others are written,
-    it is lost: otherwise the job would never end and the worker could not stop. If *nothing* is written, the storage
-    is the cause, and all outcomes wait.
+    When the storage refuses a batch, with whatever error, each outcome is written separately, so that one delays no
+    other. An outcome that is refused again is written as a failed attempt. If even that is refused while others are
+    written, it is lost: otherwise the job would never end and the worker could not stop. If *nothing* is written, the
+    storage is the cause, and all outcomes wait.
 
     At a stop ``outcomes.arrived`` is closed; ``ended`` is set when everything is written.
     """
@@ -88,10 +88,9 @@ class Completer:
             except StorageUnavailable as error:
                 await self.backoff.wait(error)
             except _Refused as refused:  # everything is; a later outcome may be accepted
-                error = refused.error
-                self._problem = error
+                self._problem = refused.error
                 self._refusing.unpark_all()
-                await self.backoff.wait(error)
+                await self.backoff.wait(refused.error)
             else:
                 self._problem = None
 

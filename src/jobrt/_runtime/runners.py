@@ -55,35 +55,18 @@ def _leave_no_trace(run: Callable[..., Any], job: Any, context: DetachedContext)
 
 
 @attrs.define(eq=False)
-class AsyncioLoop:
-    """Event loop of trio-asyncio, one per worker, opened for the first asyncio job."""
+class _InAsyncio:
+    """Runner of asyncio jobs: one loop for each worker, made for the first of them."""
 
     start: Callable[..., Awaitable[Any]]
     _loop: Any = None
-    _opening: trio.Lock = attrs.Factory(trio.Lock)
 
-    async def run(self, definition: JobDefinition, job: Any, ctx: Context) -> Any:
-        """Run an asyncio coroutine; if the attempt is cancelled, asyncio raises ``CancelledError`` in it."""
-        import trio_asyncio  # noqa: PLC0415 - imported only for asyncio jobs: it changes asyncio's policy
+    async def __call__(self, definition: JobDefinition, job: Any, ctx: Context) -> Any:
+        if self._loop is None:
+            from jobrt._runtime.asyncio_loop import AsyncioLoop  # noqa: PLC0415 - it changes asyncio's policy
 
-        async with self._opening:
-            if self._loop is None:
-                self._loop = await self.start(self._serve)
-        token = trio_asyncio.current_loop.set(self._loop)
-        try:
-            return await trio_asyncio.aio_as_trio(definition.run)(job, ctx)
-        finally:
-            trio_asyncio.current_loop.reset(token)
-
-    async def _serve(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
-        import trio_asyncio  # noqa: PLC0415 - see above
-
-        try:
-            async with trio_asyncio.open_loop() as loop:
-                task_status.started(loop)
-                await trio.sleep_forever()
-        finally:
-            self._loop = None
+            self._loop = AsyncioLoop(self.start)
+        return await self._loop.run(definition.run, job, ctx)
 
 
 def make_runners(
@@ -101,5 +84,5 @@ def make_runners(
         "trio": _in_trio,
         "thread": functools.partial(_in_thread, limiter=limiter),
         "process": _in_process,
-        "asyncio": AsyncioLoop(start).run,
+        "asyncio": _InAsyncio(start),
     }
