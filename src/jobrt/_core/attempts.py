@@ -11,7 +11,7 @@ import attrs
 from jobrt._core.interrupt import leaves_of
 from jobrt._core.job import Claimed, Outcome, used_up
 from jobrt._core.states import End, State, Transition, transition
-from jobrt._core.text import clipped, describe, message_of, type_name
+from jobrt._core.text import Described, clipped, describe, message_of, type_name
 
 
 class Stop(StrEnum):
@@ -60,6 +60,8 @@ def classify(error: BaseException | None, stop: Stop | None, reason: str = "") -
         return Ended(_END_OF_STOP[stop], message=clipped(reason or stop.value))
     leaf = only_leaf(error)
     what = describe(leaf)
+    if type(leaf) is Described and leaf.original is not None:
+        leaf = leaf.original
     if stop is None:
         return Ended(End.FAILED, what.error_type, what.message, what.traceback, leaf)
     message = f"{clipped(reason or stop.value)} (while stopping: {what.message})"

@@ -4,7 +4,6 @@ import signal
 from types import TracebackType
 from typing import Any, Final, cast
 
-
 _exceptions: Final[Any] = BaseExceptionGroup.exceptions
 
 

@@ -74,8 +74,22 @@ class Description:
     traceback: str
 
 
+class Described(Exception):
+    """Exception that stands for one raised in another process, with its description, made there.
+
+    ``original`` is that exception, if it could be brought here.
+    """
+
+    def __init__(self, description: Description, original: BaseException | None = None) -> None:
+        super().__init__(f"{description.error_type}: {description.message}")
+        self.description = description
+        self.original = original
+
+
 def describe(error: BaseException) -> Description:
     """Return what is recorded of an exception; it raises nothing, whatever the exception's class does."""
+    if type(error) is Described:
+        return error.description
     name = type_name(error)
     message = message_of(error)
     trace = _text(lambda: "".join(traceback.format_exception(error)), "") or _bare_traceback(error, name)

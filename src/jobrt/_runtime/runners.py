@@ -1,25 +1,16 @@
 """Runners of a job's `run`, one for each RUN_IN: in Trio, in a thread, in a process, under asyncio."""
 
 import functools
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
 import trio
 
-from jobrt._core.job import JobRecord
 from jobrt._registry import JobDefinition
 from jobrt._runtime.context import Context
-from jobrt._runtime.working_directory import WorkingDirectory
-from jobrt.errors import InvalidJob
-
-
-@attrs.frozen
-class DetachedContext:
-    """Context of a job in another process: its record and checkpoint. It cannot reach the worker."""
-
-    job: JobRecord
-    saved: Any
+from jobrt._runtime.process_jobs import run_in_process
 
 
 async def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Any:
@@ -29,29 +20,17 @@ async def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Any:
 async def _in_thread(
     definition: JobDefinition, job: Any, ctx: Context, *, limiter: trio.CapacityLimiter
 ) -> Any:
-    """Run in a thread; a cancelled job stops where it calls `trio.from_thread.check_cancelled`."""
-    return await trio.to_thread.run_sync(definition.run, job, ctx, limiter=limiter)
+    """Run in a thread; it stops where it calls ``ctx`` or `trio.from_thread.check_cancelled`."""
+    return await trio.to_thread.run_sync(_noting, definition.run, job, ctx, limiter=limiter)
 
 
-async def _in_process(definition: JobDefinition, job: Any, ctx: Context) -> Any:
-    """Run in a worker process that is killed when the attempt is cancelled."""
+def _noting(run: Callable[..., Any], job: Any, ctx: Context) -> Any:
+    """Run a job, and tell meanwhile in which thread: the watchdog shows its stack."""
+    ctx.note_thread(threading.get_ident())
     try:
-        import trio_parallel  # noqa: PLC0415 - an optional dependency
-    except ImportError as error:
-        raise InvalidJob(
-            f'{definition.name}: RUN_IN = "process" needs trio-parallel: pip install "jobrt[process]"'
-        ) from error
-    detached = DetachedContext(ctx.job, ctx.saved)
-    return await trio_parallel.run_sync(_leave_no_trace, definition.run, job, detached, kill_on_cancel=True)
-
-
-def _leave_no_trace(run: Callable[..., Any], job: Any, context: DetachedContext) -> Any:
-    """Run a job, and restore the current directory for the next job of the process."""
-    directory = WorkingDirectory()
-    try:
-        return run(job, context)
+        return run(job, ctx)
     finally:
-        directory.restore()
+        ctx.note_thread(None)
 
 
 @attrs.define(eq=False)
@@ -83,6 +62,6 @@ def make_runners(
     return {
         "trio": _in_trio,
         "thread": functools.partial(_in_thread, limiter=limiter),
-        "process": _in_process,
+        "process": run_in_process,
         "asyncio": _InAsyncio(start),
     }

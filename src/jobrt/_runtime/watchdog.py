@@ -137,7 +137,7 @@ class Watchdog:
             return
         self._marks[attempt.ref] = attrs.evolve(mark, reasons=mark.reasons | {why})
         job = attempt.job
-        self.observe(JobStuck(job.id, job.name, why, seconds, stack_of(attempt.task)))
+        self.observe(JobStuck(job.id, job.name, why, seconds, _code_of(attempt)))
         if attempt.stop is Stop.OPERATOR and why == "uncancellable":
             self._marks[attempt.ref] = attrs.evolve(self.mark(attempt.ref), phase="stuck")
             self._report_phase(attempt, "stuck")
@@ -173,6 +173,13 @@ class Watchdog:
 async def _in_thread(watch: Callable[[], None]) -> None:
     """Run `watch` in a thread until cancelled; the abandoned thread ends by itself within microseconds."""
     await trio.to_thread.run_sync(watch, abandon_on_cancel=True)
+
+
+def _code_of(attempt: Running) -> str:
+    """Return the stack of an attempt's code: that of its thread, if it runs in one."""
+    frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented for exactly this
+    frame = None if attempt.thread is None else frames.get(attempt.thread)
+    return stack_of(attempt.task) if frame is None else "".join(traceback.format_stack(frame))
 
 
 def stack_of(task: trio.lowlevel.Task) -> str:
