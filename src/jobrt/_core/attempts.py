@@ -11,7 +11,7 @@ import attrs
 from jobrt._core.interrupt import leaves_of
 from jobrt._core.job import Claimed, Outcome, used_up
 from jobrt._core.states import End, State, Transition, transition
-from jobrt._core.text import Described, clipped, describe, message_of, type_name
+from jobrt._core.text import REASON_LIMIT, Described, clipped, describe, message_of, type_name
 
 
 class Stop(StrEnum):
@@ -112,7 +112,7 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
     cannot be stored, so the job did not complete.
     """
     ended = "completion" if outcome.end is None else outcome.end.value
-    reason = clipped(ascii(message_of(error))[1:-1])
+    reason = ascii(message_of(error)[-REASON_LIMIT:])[1:-1][-REASON_LIMIT:]
     event, end, spent = outcome.event, outcome.end, outcome.spent
     if event not in {Transition.CANCEL, Transition.DISCARD, Transition.GIVE_BACK}:
         retries = not used_up(job.attempt, job.max_attempts)

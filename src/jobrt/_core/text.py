@@ -93,13 +93,13 @@ def describe(error: BaseException) -> Description:
     name = type_name(error)
     message = message_of(error)
     trace = _text(lambda: "".join(traceback.format_exception(error)), "") or _bare_traceback(error, name)
-    return Description(clipped(name, _TYPE_LIMIT), clipped(message), clipped(trace, TRACEBACK_LIMIT))
+    return Description(name, clipped(message), clipped(trace, TRACEBACK_LIMIT))
 
 
 def type_name(error: BaseException) -> str:
     """Return the qualified name of an exception's class, whatever its metaclass says."""
     found: str = type.__dict__["__qualname__"].__get__(type(error))
-    return clipped(found, _TYPE_LIMIT)
+    return storable(found[:_TYPE_LIMIT])
 
 
 def message_of(error: BaseException) -> str:
@@ -110,9 +110,8 @@ def message_of(error: BaseException) -> str:
 
 def in_one_line(error: BaseException) -> str:
     """Return an exception's type and message in one line of at most 500 characters; it raises nothing."""
-    name = type_name(error)
-    message = " ".join(_text(lambda: str(error), "str() failed")[:_LINE_LIMIT].split())
-    return storable(f"{name}: {message}" if message else name)[:_LINE_LIMIT]
+    name, message = type_name(error), _text(lambda: str(error), "str() failed")[:_LINE_LIMIT]
+    return storable(" ".join((f"{name}: {message}" if message else name).split()))[:_LINE_LIMIT]
 
 
 def shown(value: object) -> str:

@@ -109,7 +109,9 @@ class _Call:
     async def _stop_when_cancelled(self) -> None:
         try:
             await trio.sleep_forever()
-        except trio.Cancelled:  # not raised again: how the job ends counts, and `_unpacked` looks when it was stopped
+        except (
+            trio.Cancelled
+        ):  # not raised again: how the job ends counts, and `_unpacked` looks when it was stopped
             if not self.over.is_set():
                 with trio.move_on_after(_GRACE, shield=True):
                     if await self.link.tell_cancelled():
