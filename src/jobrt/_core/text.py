@@ -46,11 +46,12 @@ def storable(text: str) -> str:
 
 
 def clipped(text: str, limit: int = REASON_LIMIT) -> str:
-    """Return a storable text of about `limit` characters; of a longer one the end is kept."""
+    """Return a storable text of at most `limit` characters; of a longer one the end is kept, and that is said."""
     text = str.__str__(text)
-    if len(text) > limit:
-        text = f"… {len(text) - limit} characters left out …\n{text[-limit:]}"
-    return storable(text)
+    escaped = storable(text[-limit:])  # of a text of megabytes only what may be kept
+    kept = escaped[-limit:]
+    left_out = len(text[:-limit]) + len(escaped) - len(kept)
+    return f"… {left_out} characters left out …\n{kept}" if left_out else kept
 
 
 def why_no_key(text: str) -> str | None:
