@@ -43,7 +43,7 @@ _END_OF_STOP = {
 
 
 def only_leaf(error: BaseException) -> BaseException:
-    """Return the single exception that a group, or a group of groups, holds; else the error itself."""
+    """Return the only exception in a group or in nested groups; else the error itself."""
     while len(leaves := leaves_of(error)) == 1:
         (error,) = leaves
     return error

@@ -195,7 +195,7 @@ def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where
     if not is_document and (not isinstance(first, str) or not all(first.split("."))):
         raise InvalidFilter(f"where.{column}({first!r}, …): use a field name, or names joined by dots")
     try:
-        text = json.dumps(first if whole else second, allow_nan=False, default=_stored)
+        text = json.dumps(first if is_document else second, allow_nan=False, default=_stored)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidFilter(f"where.{column}: {error}; compare with JSON values") from error
     return JsonEquals(column, first if isinstance(first, str) else None, json.loads(text))

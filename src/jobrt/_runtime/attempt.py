@@ -51,8 +51,8 @@ class AttemptRunner:
     async def run(self, running: Running) -> Outcome:
         """Run one attempt and return its outcome.
 
-        It raises what no scope is to be left by: a cancellation, or what else is no `Exception`. If a scope above the
-        attempt is cancelled, `cut` returns the outcome, else `stopped`.
+        It raises a cancellation, or another `BaseException` of the job. If a scope outside of the attempt is cancelled,
+        `cut` then returns the outcome; otherwise `stopped` does.
         """
         ctx = Context(running, self.services)
         definition = running.definition
@@ -64,7 +64,7 @@ class AttemptRunner:
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
             return self._failed(running, ended)
-        except BaseException as error:  # a TIMEOUT function of the user's
+        except BaseException as error:  # the user's TIMEOUT function may raise anything
             if from_signal(error):
                 raise
             return self._failed(running, classify(error, None))
@@ -130,7 +130,7 @@ class AttemptRunner:
                     return self._failed(running, classify(error, None))
 
     def _failed(self, running: Running, ended: Ended) -> Outcome:
-        """Ask the job's RETRY and BACKOFF, and decide."""
+        """Return the outcome of a failed or stopped attempt; after a failure, RETRY and BACKOFF decide."""
         job = running.job
         try:
             return self._decided(running, ended)

@@ -30,7 +30,7 @@ class Completer:
     claiming.
 
     When the storage refuses a batch, with whatever error, each outcome is written separately, so that one delays no
-    other. An outcome that is refused again is written as a failed attempt. If even that is refused while others are
+    other. An outcome that is refused again is written as a failed attempt. If that is also refused while other outcomes are
     written, it is lost: otherwise the job would never end and the worker could not stop. If *nothing* is written, the
     storage is the cause, and all outcomes wait.
 
@@ -87,7 +87,7 @@ class Completer:
                 await self._write_separately()
             except StorageUnavailable as error:
                 await self.backoff.wait(error)
-            except _Refused as refused:  # everything is; a later outcome may be accepted
+            except _Refused as refused:  # the storage refuses everything; a later outcome may be accepted
                 self._problem = refused.error
                 self._refusing.unpark_all()
                 await self.backoff.wait(refused.error)
@@ -139,7 +139,7 @@ class Completer:
             self._settle_if_done(entry)
 
     async def _write_each(self, entry: _RejectedBatch) -> Exception | None:
-        """Write the outcomes of a batch separately; return an error of one that is refused in any form."""
+        """Write the outcomes of a batch separately; return an error if one is refused in any form."""
         problem: Exception | None = None
         for report in list(entry.waiting):
             error = await self._write_report(report)
@@ -150,7 +150,7 @@ class Completer:
         return problem
 
     async def _write_report(self, report: Report) -> Exception | None:
-        """Write an outcome, or else a failed attempt in its place; return the error if both are refused."""
+        """Write an outcome, or a failed attempt if the outcome is refused; return the error if both are refused."""
         outcome, job, seconds = report
         problem: Exception | None = None
         for _ in range(2):

@@ -24,7 +24,7 @@ class Outage:
     error: str = ""
 
     def begin(self, error: Exception) -> None:
-        """Note that a call failed because the storage cannot be used."""
+        """Note that a call failed because the database is unavailable."""
         if self.since is None:
             self.since = trio.current_time()
             self.error = str(error) or type(error).__name__

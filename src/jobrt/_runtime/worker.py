@@ -50,7 +50,7 @@ _RESTART_AFTER = 1.0
 
 
 def _new_worker_id(name: str | None) -> str:
-    """Return ``host.pid.random``: for people to recognize, and unique per registration."""
+    """Return ``host.pid.random``, which people can recognize and which is unique per registration."""
     host = storable(name or socket.gethostname())
     return f"{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
 

@@ -98,7 +98,7 @@ def _next_state(outcome: Outcome, held: _Held) -> State:
 
 
 def _reason(outcome: Outcome, held: _Held) -> str | None:
-    """Return why the job is cancelled: what the attempt says, if it was its own decision, or the operator's reason."""
+    """Return the cancel reason: the attempt's message if it cancelled the job itself, or the operator's reason."""
     own = _said(outcome.message) if outcome.event is Transition.CANCEL else None
     return own or held.cancel_reason
 

@@ -88,7 +88,7 @@ class SqliteJobs:
 def _cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:
     ids = _chosen(tx, where, f"{IS_WAITING} OR ({IS_EXECUTING} AND cancel_reason IS NULL)", limit=limit)
     new = {"ids": dumps(ids), "reason": clipped(reason), "now": tx.now}
-    asked = tx.run(SQL["jobs/cancel_running"], new)
+    requested = tx.run(SQL["jobs/cancel_running"], new)
     cancelled = tx.rows(SQL["jobs/cancel_waiting"], new)
     release_parents(tx, [job_id for (job_id,) in cancelled])
     tx.control = tx.control or requested > 0
