@@ -155,7 +155,8 @@ async def test_a_storage_that_takes_nothing_loses_nothing(autojump_clock: MockCl
     assert {(one.state, one.attempt, one.result) for one in records} == {(State.COMPLETED, 1, "fine")}
 
 
-async def test_several_write_one_by_one_at_once(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("error", [StorageError("no room"), TypeError("no room")], ids=["its own", "a bug"])
+async def test_several_write_one_by_one_at_once(error: Exception, autojump_clock: MockClock) -> None:
     """The worker and each waiting caller get the storage's error, whichever of them took the last outcome."""
     ill, said = True, []
 
@@ -165,7 +166,7 @@ async def test_several_write_one_by_one_at_once(autojump_clock: MockClock) -> No
         said.append(caught.value)
 
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
-        here.app._storage = _picky(here.app._storage, lambda _: ill)
+        here.app._storage = _picky(here.app._storage, lambda _: ill, error=error)
         handles = await here.client.enqueue_many([Work() for _ in range(3)])
         worker = await nursery.start(here.app.run_worker)
         await trio.sleep(20)

@@ -3,25 +3,33 @@
 import json
 import math
 import operator
-from typing import Any
+from typing import Any, cast
 
 from jobrt._core.job import Progress
-from jobrt._core.text import clipped, shown, why_no_key
+from jobrt._core.text import clipped, is_storable, shown, why_no_key
 from jobrt.errors import InvalidJob
 
 _NOTE_LIMIT = 1000
 """Characters of a note about progress that are kept."""
+_FAR = 2.0**63
+"""Size of numbers that need no second look."""
 
 
 def checked_progress(job: str, done: object, *, total: object, note: object) -> Progress:
     """Return a progress that can be stored; raise `InvalidJob` for values that are no numbers, or no text."""
     if not isinstance(note, str):
         raise InvalidJob(f"{job}: ctx.progress: note is {shown(note)}: use a string")
-    return Progress(
-        _number(done, f"{job}: ctx.progress: done"),
-        None if total is None else _number(total, f"{job}: ctx.progress: total"),
-        clipped(note, _NOTE_LIMIT),
-    )
+    if len(note) > _NOTE_LIMIT or not is_storable(note):
+        note = clipped(note, _NOTE_LIMIT)
+    if not (_is_plain(done) and (total is None or _is_plain(total))):
+        done = _number(done, f"{job}: ctx.progress: done")
+        total = None if total is None else _number(total, f"{job}: ctx.progress: total")
+    return Progress(cast("float", done), cast("float | None", total), note)
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether a value is a finite number of Python's own, as nearly all are: progress is to cost little."""
+    return (type(value) is int or type(value) is float) and -_FAR < value < _FAR
 
 
 def _number(value: Any, label: str) -> float:

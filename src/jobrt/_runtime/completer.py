@@ -12,11 +12,12 @@ import trio
 from jobrt._core.attempts import unwritable
 from jobrt._core.job import JobRef
 from jobrt._core.retry import default_delay
+from jobrt._core.text import in_one_line
 from jobrt._runtime.messages import OutcomeBatch, Report, Settled
 from jobrt._runtime.outage import Backoff
 from jobrt._runtime.outcomes import Outcomes, Settler
 from jobrt._storage.contract import AttemptStore
-from jobrt.errors import StorageUnavailable
+from jobrt.errors import StorageError, StorageUnavailable
 
 _WINDOW = 0.005
 """Seconds between writes, in which outcomes gather. Under load fetchers write them with their claims long before."""
@@ -30,7 +31,7 @@ class Completer:
     claiming.
 
     When the storage refuses a batch, with whatever error, each outcome is written separately, so that one delays no
-    other. An outcome that is refused again is written as a failed attempt. If that is also refused while other outcomes are
+    other. An outcome that is refused again is written as a failed attempt. If that is also refused while others are
     written, it is lost: otherwise the job would never end and the worker could not stop. If *nothing* is written, the
     storage is the cause, and all outcomes wait.
 
@@ -64,11 +65,15 @@ class Completer:
             self.ended.set()
             await trio.sleep_forever()
 
-    async def wait_refused(self) -> Exception:
+    async def wait_refused(self) -> StorageError:
         """Wait until the storage refuses every outcome, and return the error."""
         while self._problem is None:
             await self._refusing.park()
-        return self._problem
+        if isinstance(self._problem, StorageError):
+            return self._problem
+        error = StorageError(f"no outcome can be written: {in_one_line(self._problem)}")
+        error.__cause__ = self._problem
+        return error
 
     async def _write_all(self) -> None:
         """Write until no outcome is waiting."""

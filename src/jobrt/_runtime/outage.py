@@ -8,6 +8,7 @@ import attrs
 import trio
 from tenacity import wait_exponential
 
+from jobrt._core.text import message_of
 from jobrt.backoff import CallState, jittered
 from jobrt.events import EventBus, StorageDown, StorageUp
 
@@ -27,7 +28,7 @@ class Outage:
         """Note that a call failed because the database is unavailable."""
         if self.since is None:
             self.since = trio.current_time()
-            self.error = str(error) or type(error).__name__
+            self.error = message_of(error)
             self.emit(StorageDown(self.error))
 
     def over(self) -> None:

@@ -32,7 +32,7 @@ from jobrt._runtime.telemetry import worker_info
 from jobrt._runtime.wiring import Actors, Environment, QueueActors, wire
 from jobrt._storage.contract import Storage
 from jobrt._supervision.records import SupervisorStatistics
-from jobrt.errors import StorageUnavailable
+from jobrt.errors import StorageError, StorageUnavailable
 from jobrt.events import EventBus, WorkerStarted, WorkerStopped, WorkerStopping
 
 _CLEANUP = 1.5
@@ -131,11 +131,10 @@ class Worker:
         It also ends when the worker has stopped.
 
         Raises:
-            Exception: the storage refuses every outcome, for a reason other than an outage; most often a
-                `StorageError`.
+            StorageError: the storage refuses every outcome, for a reason other than an outage.
 
         """
-        problem: Exception | None = None
+        problem: StorageError | None = None
         async with trio.open_nursery() as nursery:
 
             async def watch_completer() -> None:

@@ -194,7 +194,7 @@ class JobStore(Protocol):
         """Cancel waiting jobs, request it for running ones, and return both numbers.
 
         Final jobs, and running ones that already have a request, are unchanged. ``cancel_reason`` becomes `reason`
-        immediately.
+        immediately, storable and clipped (`jobrt._core.text`).
         """
         ...
 
@@ -254,7 +254,8 @@ class AttemptStore(Protocol):
 
         An outcome is refused if its job is gone or no longer has that lease. An outcome that was written before
         (its reply was lost) counts as accepted and changes nothing. An attempt that did not end cleanly leaves
-        an attempt record; the newest hundred are kept. Results are stored separately.
+        an attempt record; the newest hundred are kept. Its texts are made storable (`jobrt._core.text`). Results are
+        stored separately.
 
         If an operator has requested to cancel the job meanwhile, retry, snooze and give-back become ``cancelled``
         with the operator's reason. A completion or discard is unchanged, and the reason is cleared. The message of
