@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, ove
 import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
 
+from jobrt._core.database_url import Address, parse_url
 from jobrt._core.job import NewJob, result_of
 from jobrt._core.states import FINAL
 from jobrt._records import JobRecord
@@ -30,7 +31,7 @@ from jobrt._registry import (
     Verdict,
     new_job,
 )
-from jobrt._storage.open import Address, BlockingJobs, open_blocking, parse_url
+from jobrt._storage.open import BlockingJobs, open_blocking
 from jobrt.errors import JobNotFound, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:

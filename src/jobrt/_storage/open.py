@@ -5,46 +5,9 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-import attrs
-
+from jobrt._core.database_url import parse_url
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._storage.contract import Inserted, Storage
-from jobrt.errors import StorageError
-
-_HOW = "use sqlite:///FILE, sqlite:///:memory: or postgresql://USER@HOST/DATABASE"
-
-
-@attrs.frozen
-class Address:
-    """Location of a database: the engine, and its file (or ``:memory:``) or conninfo."""
-
-    engine: str
-    target: str
-
-
-def parse_url(url: str) -> Address:
-    """Return the engine and location that a URL names.
-
-    ``sqlite:///jobs.db`` is a relative path, ``sqlite:////var/jobs.db`` an absolute one.
-
-    Raises:
-        StorageError: the URL does not name a supported engine; the message lists the URLs that work.
-
-    """
-    scheme, sep, rest = url.partition("://")
-    if sep and scheme == "sqlite":
-        path = rest.removeprefix("/")
-        if path:
-            return Address("sqlite", path)
-    if sep and scheme in {"postgresql", "postgres"}:
-        return Address("postgres", url)
-    raise StorageError(f"{_masked(url)!r} is not a database URL: {_HOW}")
-
-
-def _masked(url: str) -> str:
-    """Return the URL without the part that may hold a password."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.partition('://')[0]}://…@{tail}" if at else url
 
 
 def open_storage(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from jobrt._core.database_url import migrate_remedy
 from jobrt._storage.sqlite.filters import register_functions
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 
@@ -54,8 +55,13 @@ def refusal(error: sqlite3.Error, place: str) -> StorageError:
     if code in _PERMANENT:
         return StorageError(f"{place}: {_PERMANENT[code]}")
     if "no such table: jobrt_" in str(error) or "no such column" in str(error):
-        return SchemaError(f"{place}: {error}: run `python -m jobrt migrate`")
+        return SchemaError(f"{place}: {error}: {remedy_for(place)}")
     return StorageError(f"{place}: {error}")
+
+
+def remedy_for(place: str) -> str:
+    """Return the remedy for a file that is not migrated, with an absolute path: a relative one may name another file."""
+    return migrate_remedy(f"sqlite:///{place if place == MEMORY else Path(place).absolute()}")
 
 
 @contextmanager

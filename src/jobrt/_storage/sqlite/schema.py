@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from jobrt._storage.sql_files import SchemaStatus, load_migrations, pending, status, unmigrated
+from jobrt._storage.sqlite.connection import remedy_for
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.rows import moment
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -34,7 +35,8 @@ class SqliteSchema:
 
     async def check(self) -> None:
         applied = await self._database.read(_applied)
-        error = unmigrated(_MIGRATIONS, applied, where=self._database.path)
+        place = self._database.path
+        error = unmigrated(_MIGRATIONS, applied, where=place, remedy=remedy_for(place))
         if error is not None:
             raise error
 
