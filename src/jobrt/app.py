@@ -133,6 +133,10 @@ class App:
         """Use another database from now on; only while no client or worker is open."""
         self._database.url = url
 
+    def leave_schema(self) -> None:
+        """Do not migrate the database when it is opened, for commands that only look at it."""
+        self._database.migrate = False
+
     def at(self, url: str) -> App:
         """Return an app with the same jobs, queues, state, cron entries and retention on another database.
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import attrs
 import psutil
 import pytest
+import trio
 
+import jobrt
 from jobrt.cli import main
 
 if TYPE_CHECKING:
@@ -83,7 +85,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JOBRT_APP", "shop:app")
-    monkeypatch.setenv("JOBRT_URL", f"sqlite:///{tmp_path}/shop.db")
+    url = f"sqlite:///{tmp_path}/shop.db"
+    monkeypatch.setenv("JOBRT_URL", url)
+    trio.run(jobrt.App(url).migrate)  # commands that only look make no database
     monkeypatch.delitem(sys.modules, "shop", raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
     return tmp_path

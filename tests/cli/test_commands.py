@@ -192,7 +192,7 @@ def test_a_result_that_is_too_large_fails_the_attempt(jobrt_command: Command) ->
         (("demo", "no-such-folder"), 1, "no-such-folder"),
         (("worker", "--queue", "post"), 1, "no queue 'post'"),
         (("--url", "mysql://x/y", "jobs"), 1, "not a database URL"),
-        (("--url", "sqlite:////no/such/folder/x.db", "jobs"), 1, "/no/such/folder"),
+        (("--url", "sqlite:////no/such/folder/x.db", "jobs"), 1, "there is no database /no/such/folder/x.db"),
         (("frobnicate",), 2, "frobnicate"),
         (("jobs", "--limit", "-1"), 2, "--limit"),
         (("worker", "--drain", "--grace", "-1"), 2, "--grace"),
@@ -217,7 +217,7 @@ def test_unusable_databases_are_reported_in_one_line(jobrt_command: Command, sho
     assert done.status == 1
     assert "note.txt" in done.err
     url = f"sqlite:///{shop}/new.db"
-    assert jobrt_command("--url", url, "jobs").status == 0
+    assert jobrt_command("--url", url, "migrate").status == 0
     with sqlite3.connect(shop / "new.db") as conn:
         conn.execute(
             "insert into jobrt_migration select '9999_future', applied_at from jobrt_migration limit 1"

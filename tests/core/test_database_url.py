@@ -37,12 +37,12 @@ def test_urls_of_both_engines(url: str, engine: str, target: str | None) -> None
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("jobs.db", "'jobs.db' cannot be used as a database URL: use sqlite:///FILE"),
-        ("sqlite://", "'sqlite://' cannot be used"),
-        ("mysql://u:S3cr1t@h/d", "mysql://… cannot be used"),
-        ("u:S3cr1t@h/d", "the text cannot be used"),
-        ("host=h password=S3cr1t", "the text cannot be used"),
-        ("postgresql:/u:S3cr1t@h/d", "the text cannot be used"),
+        ("jobs.db", "'jobs.db' is not a database URL: use sqlite:///FILE"),
+        ("sqlite://", "'sqlite://' is not"),
+        ("mysql://u:S3cr1t@h/d", "mysql://… is not"),
+        ("u:S3cr1t@h/d", "the text is not"),
+        ("host=h password=S3cr1t", "the text is not"),
+        ("postgresql:/u:S3cr1t@h/d", "the text is not"),
         ("postgresql://u:a/S3cr1t@h/d", "it has an @ too many: write @ : / ?"),
         ("postgresql://u:a@S3cr1t@h/d", "it has an @ too many"),
         ("postgresql://u:S3cr1t", "a port is not a number"),

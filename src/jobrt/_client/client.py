@@ -61,6 +61,10 @@ class Client:
         """The jobs of the app, by name."""
         return self._registry
 
+    async def now(self) -> datetime:
+        """Return the time by the database's clock, by which all times of jobs are judged."""
+        return await self._storage.schema.now()
+
     # ------------------------------------------------------------------ enqueue
 
     @overload

@@ -46,7 +46,7 @@ def parse_url(url: str) -> Address:
     address = _parse(url)
     if isinstance(address, Address):
         return address
-    raise StorageError(f"{safe_url(url)} cannot be used as a database URL: {address}")
+    raise StorageError(f"{safe_url(url)} is not a database URL: {address}")
 
 
 def _parse(url: str) -> Address | str:

@@ -12,7 +12,7 @@ from jobrt._client import Client
 from jobrt._core.where import Where
 from jobrt._views import filters
 from jobrt._views.words import jobs_in_words
-from jobrt.cli.output import print_jobs
+from jobrt.cli.output import print_jobs, say
 
 T = TypeVar("T")
 
@@ -66,14 +66,14 @@ async def confirm(jobs: Client, where: Where, *, verb: str, yes: bool) -> bool:
     """
     count = await jobs.count(where)
     if not count:
-        click.echo("no job matches", err=True)
+        say("no job matches", err=True)
         return False
     if yes:
         return True
     first = await jobs.query(where, order_by="id", limit=5, details=False)
-    print_jobs(first)
+    print_jobs(first, now=await jobs.now())
     if count > len(first):
-        click.echo(f"… and {count - len(first)} more")
+        say(f"… and {count - len(first)} more")
     if not sys.stdin.isatty():
         msg = f"this would {verb} {jobs_in_words(count)}: add --yes to confirm"
         raise click.UsageError(msg)

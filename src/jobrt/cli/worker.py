@@ -80,7 +80,7 @@ async def worker(
     """
     prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
     with report_startup(report) as reporter:
-        app = setting.app_with_jobs()
+        app = setting.app_with_jobs(create=True)
         choose_queues(app.queues, queues or None)  # report a wrong name before waiting for anything
         grace = app.grace if grace is None else grace
         if processes == 1:
@@ -89,11 +89,13 @@ async def worker(
         if drain:
             msg = "--drain cannot be combined with --processes"
             raise click.UsageError(msg)
-        arguments = [*setting.arguments(), "worker", f"--grace={grace}", f"--log-format={log_format}"]
+        arguments = ["worker", f"--grace={grace}", f"--log-format={log_format}"]
         # The parent has waited for the database. A process that is restarted later waits without a limit.
         arguments.append("--wait=inf")
         arguments += [f"--queue={name}" for name in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
-        await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
+        with setting.handed_over() as given:
+            arguments = [*given, *arguments]
+            await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
 
 
 def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:

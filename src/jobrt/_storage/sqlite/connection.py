@@ -60,7 +60,7 @@ def refusal(error: sqlite3.Error, place: str) -> StorageError:
 
 
 def remedy_for(place: str) -> str:
-    """Return the remedy for a file that is not migrated, with an absolute path: a relative one may name another file."""
+    """Return the remedy for a file that is not migrated. Its path is absolute: a relative one may name another file."""
     return migrate_remedy(f"sqlite:///{place if place == MEMORY else Path(place).absolute()}")
 
 
