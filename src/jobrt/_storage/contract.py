@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import attrs
 import trio
 
+from jobrt._core.health import QueueLoad, Vitals
 from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.limits import Demand
@@ -392,6 +393,32 @@ class CronStore(Protocol):
         ...
 
 
+class HealthStore(Protocol):
+    """The database itself, for people who ask why nothing runs."""
+
+    async def try_write(self, *, seconds: float) -> None:
+        """Write to the tables in a transaction that is rolled back.
+
+        Raises:
+            StorageUnavailable: they are locked for longer than `seconds` (the message says by whom, if that is
+                known), or the disk is full.
+            StorageError: they cannot be written.
+
+        """
+        ...
+
+    async def vitals(self) -> Vitals:
+        """Return the state of the database and its disk."""
+        ...
+
+    async def queue_load(self, queue: str, *, key: str | None, limit: int) -> QueueLoad:
+        """Return the running jobs of a queue and at most `limit` of its due jobs, by name and by `key`.
+
+        `key` is that of `Queue`; without one all keys are equal.
+        """
+        ...
+
+
 class WakeSource(Protocol):
     """Hints that there may be something to do."""
 
@@ -421,4 +448,5 @@ class Storage:
     workers: WorkerStore
     queues: QueueStore
     crons: CronStore
+    health: HealthStore
     wakes: WakeSource

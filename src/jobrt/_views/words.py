@@ -41,6 +41,16 @@ def age(seconds: float | None) -> str:
     return f"{seconds:.1f} s"
 
 
+def size(count: int) -> str:
+    """Return a number of bytes: ``12 B``, ``3.4 MiB``."""
+    value, units = float(count), ("B", "KiB", "MiB", "GiB", "TiB")
+    for unit in units[:-1]:
+        if value < 1024:  # noqa: PLR2004 - the definition of the units
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} {units[-1]}"
+
+
 def since(moment: datetime, now: datetime) -> str:
     """Return how long ago a moment was."""
     return age(max(0.0, (now - moment).total_seconds()))

@@ -3,7 +3,7 @@
 ::
 
     __init__   the command group, and how errors are printed
-    worker · demo · jobs · queues · crons · workers · admin · bench · dashboard      the commands, by topic
+    worker · demo · jobs · queues · crons · workers · doctor · admin · bench · dashboard      the commands, by topic
     processes  several worker processes under one parent      startup    waiting for the database, startup reports
     selection  options that select jobs                       setting    --app and --url
     output     tables, lines, JSON, progress
@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from jobrt._core.attempts import only_leaf
-from jobrt.cli import admin, bench, crons, dashboard, demo, jobs, queues, worker, workers
+from jobrt.cli import admin, bench, crons, dashboard, demo, doctor, jobs, queues, worker, workers
 from jobrt.cli.output import in_one_line, warn
 from jobrt.cli.setting import Setting
 
@@ -75,7 +75,7 @@ def cli(context: click.Context, app: str | None, url: str | None) -> None:
     context.obj = Setting.from_options(app, url)
 
 
-for _module in (worker, demo, jobs, queues, crons, workers, admin, bench, dashboard):
+for _module in (worker, demo, jobs, queues, crons, workers, doctor, admin, bench, dashboard):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

@@ -1,17 +1,14 @@
-"""The `migrate`, `prune`, `doctor` and `manifest` commands."""
+"""The `migrate`, `prune` and `manifest` commands."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import click
 
-from jobrt._views.findings import Finding, examine, take_snapshot
 from jobrt._views.words import jobs_in_words
 from jobrt.app import App
 from jobrt.cli.output import JSON_OPTION, print_json, print_lines, print_rows, say
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.errors import JobrtError
 
 
 @click.command()
@@ -58,28 +55,6 @@ async def prune(setting: Setting) -> None:
         say(f"{jobs_in_words(await jobs.prune())} deleted")
 
 
-@click.command(short_help="Find out why nothing is running.")
-@JSON_OPTION
-@in_trio
-async def doctor(setting: Setting, as_json: bool) -> int:
-    """Find out why nothing is running. Exit with status 1 if something is wrong."""
-    app = setting.app()
-    try:
-        async with app.open_client() as jobs:
-            snapshot = await take_snapshot(jobs)
-        database = app.url.rpartition("@")[2]
-        findings = [Finding(wrong=False, text=f"the database {database} is available and up to date")]
-        findings += examine(snapshot, names=app.registry.names, now=datetime.now(UTC))
-    except JobrtError as error:
-        findings = [Finding(wrong=True, text=f"the database cannot be used: {error}")]
-    if as_json:
-        print_json(findings)
-    else:
-        for finding in findings:
-            click.echo(f"{'!!' if finding.wrong else 'ok'}  {finding.text}")
-    return int(any(finding.wrong for finding in findings))
-
-
 @click.command()
 @JSON_OPTION
 @click.pass_obj
@@ -118,4 +93,4 @@ def _job(definition: Any) -> dict[str, Any]:
     }
 
 
-COMMANDS = (migrate, prune, doctor, manifest)
+COMMANDS = (migrate, prune, manifest)

@@ -53,7 +53,7 @@ class Setting:
         app = App(self.url) if self.address is None else _load(self.address)
         if self.address is not None and self.url is not None:
             app.move_to(self.url)
-        if not create and (missing := _missing_file(app.url)):
+        if not create and (missing := missing_file(app.url)):
             msg = f"there is no database {missing}: check --url and JOBRT_URL, or make it: {self.remedy(app)}"
             raise click.ClickException(msg)
         return app
@@ -85,7 +85,7 @@ class Setting:
         return self.app(create=create)
 
 
-def _missing_file(url: str) -> str | None:
+def missing_file(url: str) -> str | None:
     """Return the path of a SQLite file that does not exist."""
     address = parse_url(url)
     if address.engine != "sqlite" or address.target == ":memory:" or os.path.lexists(address.target):

@@ -32,11 +32,11 @@ async def overview(site: Site, request: Request) -> Response:
     """Return the overview page: problems, jobs by state, queues and running jobs."""
     snapshot = await take_snapshot(site.jobs)
     running = await site.jobs.query(where.state("executing"), order_by="schedule_at", limit=_RUNNING_LIMIT)
-    phases, now = cancel_phases(snapshot.workers), datetime.now(UTC)
+    phases = cancel_phases(snapshot.workers)
     return site.page(
         request,
         "overview.html",
-        findings=list(examine(snapshot, names=site.app.registry.names, now=now)),
+        findings=list(examine(snapshot, names=site.app.registry.names)),
         totals=await _totals(site.jobs, snapshot.queues),
         queues=view_queues(snapshot.queues, snapshot.workers),
         running=[(record, cancel_phase(record, phases)) for record in running],

@@ -11,6 +11,7 @@ from jobrt._storage.contract import Storage
 from jobrt._storage.sqlite.attempts import SqliteAttempts
 from jobrt._storage.sqlite.crons import SqliteCrons
 from jobrt._storage.sqlite.database import open_database
+from jobrt._storage.sqlite.health import SqliteHealth
 from jobrt._storage.sqlite.jobs import SqliteJobs
 from jobrt._storage.sqlite.queues import SqliteQueues
 from jobrt._storage.sqlite.rows import micros
@@ -48,6 +49,7 @@ async def open_sqlite(
             workers=SqliteWorkers(database),
             queues=SqliteQueues(database),
             crons=SqliteCrons(database),
+            health=SqliteHealth(database),
             wakes=SqliteWakes(database),
         )
 
