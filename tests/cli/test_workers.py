@@ -156,7 +156,10 @@ def test_trees_are_folded_if_they_do_not_fit() -> None:
         alive=True,
         info=worker_info(**info),
     )
-    whole, brief = _printed(draw_trees([row], now=now, whole=True, height=7)), _printed(draw_trees([row], now=now, whole=True, height=6))
+    whole, brief = (
+        _printed(draw_trees([row], now=now, whole=True, height=7)),
+        _printed(draw_trees([row], now=now, whole=True, height=6)),
+    )
     assert "│  └─ mail" in "\n".join(whole)
     assert "fetcher" in "\n".join(whole)
     assert "1 of 3 slots, 2 claimed, 9 done" in "\n".join(whole)
