@@ -46,9 +46,9 @@ def size(count: int) -> str:
     value, units = float(count), ("B", "KiB", "MiB", "GiB", "TiB")
     for unit in units[:-1]:
         if value < 1024:  # noqa: PLR2004 - the definition of the units
-            return f"{value:.3g} {unit}"
+            return f"{value:.4g} {unit}"
         value /= 1024
-    return f"{value:.3g} {units[-1]}"
+    return f"{value:.4g} {units[-1]}"
 
 
 def since(moment: datetime, now: datetime) -> str:
