@@ -67,10 +67,18 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+class _Console(Console):
+    """Console that lets `main` deal with a closed pipe, instead of exiting with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error again."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Return a console, on which brackets and colons in a text mean nothing. In a pipe no line is wrapped."""
     width = None if on_terminal() else _PIPE_WIDTH
-    return Console(highlight=False, markup=False, emoji=False, width=width)
+    return _Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def progress_bars(*columns: ProgressColumn, transient: bool = False) -> Progress | None:
