@@ -106,6 +106,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 130
     except _ReaderGone:
         raise
+    except BaseExceptionGroup as group:
+        if isinstance(only_leaf(group), KeyboardInterrupt):
+            return 130
+        if not isinstance(group, Exception):
+            raise
+        return _print_error(group)
     except Exception as error:  # noqa: BLE001 - the last place where an error can become one clear line
         return _print_error(error)
     return status if isinstance(status, int) else 0

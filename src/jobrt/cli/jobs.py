@@ -18,7 +18,7 @@ from jobrt._storage.contract import WorkerRow
 from jobrt._views.status import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
 from jobrt._views.words import age, jobs_in_words, user_frames
 from jobrt.cli.output import JSON_OPTION, console, jsonable, local_time, print_jobs, print_json, say, warn
-from jobrt.cli.selection import confirm, parse_duration, selection_options
+from jobrt.cli.selection import ID, INT, confirm, parse_duration, selection_options
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import JobrtError
 
@@ -44,8 +44,8 @@ def _parse_pair(text: str) -> tuple[str, Any]:
 
 
 _CHANGES = (
-    click.option("--priority", type=int, help="Priority of the job. Higher priorities run first."),
-    click.option("--max-attempts", type=int, help="Maximum number of attempts, including the first."),
+    click.option("--priority", type=INT, help="Priority of the job. Higher priorities run first."),
+    click.option("--max-attempts", type=INT, help="Maximum number of attempts, including the first."),
     click.option("--timeout", type=parse_duration, metavar="TIME", help="Time limit of an attempt: 30s, 5m."),
     click.option(
         "--in",
@@ -184,9 +184,13 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 @click.command("jobs")
 @selection_options
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Maximum number of jobs."
+    "--limit",
+    type=click.IntRange(0, (1 << 31) - 1),
+    default=50,
+    show_default=True,
+    help="Maximum number of jobs.",
 )
-@click.option("--after", type=int, metavar="ID", help="Start after this job ID.")
+@click.option("--after", type=ID, metavar="ID", help="Start after this job ID.")
 @click.option(
     "--order-by",
     metavar="FIELD",
@@ -220,7 +224,7 @@ async def list_jobs(
 
 
 @click.command()
-@click.argument("job_id", type=int)
+@click.argument("job_id", type=ID)
 @JSON_OPTION
 @in_trio
 async def show(setting: Setting, job_id: int, as_json: bool) -> None:
@@ -286,7 +290,7 @@ def _bulk(
     """Return a command that applies an operation to jobs, selected by id or by options."""
 
     @click.command(verb, help=f"{summary} Select them by id or by options.")
-    @click.argument("ids", nargs=-1, type=int)
+    @click.argument("ids", nargs=-1, type=ID)
     @selection_options
     @_add(options)
     @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")

@@ -6,7 +6,7 @@ Other commands print by these functions only. They escape all text, because name
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,23 +24,43 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from jobrt._core.attempts import only_leaf
 from jobrt._core.escape import printable, printable_json
 from jobrt._core.job import JobRecord
 from jobrt._views.words import attempt_in_words, due_in_words
 from jobrt.errors import JobrtError
 
 _PIPE_WIDTH = 1000
+_LINE_LIMIT = 1000
+"""Characters of an error that are printed. An argument that it quotes can be of any length."""
+_QUOTE_LIMIT = 100
 _ARGS_WIDTH = 60
 _JOB_COLUMNS = ("id", "name", "queue", "state", "priority", "attempt", "due", "args")
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error as one line; an unexpected error with its type and how to see its traceback."""
-    error = only_leaf(error)
+    """Return an error as one line; an unexpected error with its type and how to see its traceback.
+
+    Of a group, the line has the different errors in it.
+    """
+    lines = dict.fromkeys(_line(leaf) for leaf in _leaves(error))
+    return "; ".join(lines)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"{printable(repr(error.object[:_QUOTE_LIMIT]))} is not valid text: it has bytes that are not UTF-8"
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
     line = printable(" ".join(message.split()))
+    line = line if len(line) <= _LINE_LIMIT else f"{line[: _LINE_LIMIT - 1]}…"
     if isinstance(error, JobrtError | click.ClickException):
         return line
     return f"{type(error).__name__}: {line} (set JOBRT_DEBUG=1 to see the traceback)"

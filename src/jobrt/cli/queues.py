@@ -1,6 +1,7 @@
 """The `queues` and `stats` commands."""
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -87,7 +88,7 @@ async def scale(setting: Setting, queue: str, concurrency: str) -> None:
 
     CONCURRENCY is a number, or "default" for the application's setting.
     """
-    if concurrency != "default" and not concurrency.isdecimal():
+    if concurrency != "default" and not re.fullmatch("[0-9]{1,9}", concurrency):
         msg = f"CONCURRENCY is {concurrency!r}: use a number above zero, or default"
         raise click.BadParameter(msg)
     number = None if concurrency == "default" else int(concurrency)

@@ -1,6 +1,7 @@
 """Options that select jobs, shared by `jobs`, `cancel`, `rerun`, `delete` and `update`."""
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -27,6 +28,23 @@ def _parse(parser: Callable[..., T], *args: Any, **options: Any) -> T:
         return parser(*args, **options)
     except filters.MalformedText as error:
         raise click.BadParameter(str(error)) from None
+
+
+class Seconds(click.FloatRange):
+    """Type of an option in seconds. Unlike `click.FloatRange` it refuses ``nan``, which no timer understands."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; raise `click.BadParameter`."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
+
+
+ID = click.IntRange(1, (1 << 63) - 1)
+"""Type of job ids: what both databases store."""
+INT = click.IntRange(-(1 << 31), (1 << 31) - 1)
+"""Type of numbers that both databases store in four bytes."""
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from jobrt._runtime.plan import choose_queues
 from jobrt._runtime.worker import Worker
 from jobrt.app import App
 from jobrt.cli.processes import serve_processes
+from jobrt.cli.selection import Seconds
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.startup import REPORT_OPTION, StartupReporter, report_startup, wait_for_database
 from jobrt.logs import JsonFormatter, log_event
@@ -28,17 +29,21 @@ _CLEANUP_SECONDS = 4.0
 @click.option("--queue", "queues", multiple=True, help="Serve only this queue. Repeatable.")
 @click.option(
     "--grace",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     metavar="SECONDS",
     show_default="the application's grace",
     help="How long running jobs may take to finish when the worker stops.",
 )
 @click.option(
-    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Number of worker processes."
+    "--processes",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Number of worker processes.",
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

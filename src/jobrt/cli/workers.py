@@ -21,6 +21,7 @@ from jobrt._views.trees import TreeLine, headline, load_of_queues, problem_lines
 from jobrt._views.words import age, notice_in_words, progress_in_words
 from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json, say
 from jobrt.cli.queues import COLUMNS, queue_rows
+from jobrt.cli.selection import Seconds
 from jobrt.cli.setting import Setting, in_trio
 
 _RUNNING_LIMIT = 15
@@ -105,7 +106,7 @@ def _draw_lines(lines: Sequence[TreeLine], *, whole: bool) -> Table:
 @click.option("--once", is_flag=True, help="Print once and exit.")
 @click.option(
     "--every",
-    type=click.FloatRange(0.1),
+    type=Seconds(0.1),
     metavar="SECONDS",
     default=1.0,
     show_default=True,
