@@ -101,7 +101,7 @@ def examine(
     if alive:
         yield _fine(f"{count_in_words(len(alive), 'worker')} {'is' if len(alive) == 1 else 'are'} alive")
     else:
-        yield _wrong(f"no worker is alive: start one with {command}")
+        yield _wrong(f"no worker is alive: start a worker with {command}")
     for worker in snapshot.workers:
         yield from examine_worker(worker, snapshot.now)
     for queue in snapshot.queues:
