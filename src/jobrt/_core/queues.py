@@ -32,7 +32,8 @@ class Queue:
         concurrency: maximum number of concurrent attempts in a worker process.
         cluster_limit: maximum number of concurrent attempts in all workers; ``None`` for no limit.
         key: field that `per_key` counts by: ``"name"``, ``"args.FIELD"`` or ``"metadata.FIELD"``.
-        per_key: maximum number of concurrent attempts with the same key, in all workers.
+        per_key: maximum number of concurrent attempts with the same key, in all workers. All jobs without the field
+            of `key` share one key.
         poll_interval: seconds between polls of the database when no notification arrives.
         keep: retention of this queue's jobs, by state; ``None`` for the retention of the app.
 
