@@ -23,8 +23,7 @@ async def migrate(setting: Setting, check: bool, sql: bool) -> int:
     if sql:
         print_lines(_migration_sql(app).splitlines())
         return 0
-    if check:
-        app.leave_schema()
+    app.leave_schema()  # or a SQLite file is migrated before it is looked at
     async with app.open_storage() as storage:
         if check:
             status = await storage.schema.status()

@@ -18,7 +18,7 @@ from jobrt._storage.contract import WorkerRow
 from jobrt._views.status import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
 from jobrt._views.words import age, jobs_in_words, user_frames
 from jobrt.cli.output import JSON_OPTION, console, jsonable, local_time, print_jobs, print_json, say, warn
-from jobrt.cli.selection import ID, INT, confirm, parse_duration, selection_options
+from jobrt.cli.selection import COUNT, ID, INT, confirm, parse_duration, selection_options
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import JobrtError
 
@@ -183,13 +183,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 @click.command("jobs")
 @selection_options
-@click.option(
-    "--limit",
-    type=click.IntRange(0, (1 << 31) - 1),
-    default=50,
-    show_default=True,
-    help="Maximum number of jobs.",
-)
+@click.option("--limit", type=COUNT, default=50, show_default=True, help="Maximum number of jobs.")
 @click.option("--after", type=ID, metavar="ID", help="Start after this job ID.")
 @click.option(
     "--order-by",

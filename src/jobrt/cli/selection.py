@@ -41,10 +41,30 @@ class Seconds(click.FloatRange):
         return number
 
 
-ID = click.IntRange(1, (1 << 63) - 1)
+class Number(click.ParamType):
+    """Type of whole numbers in a range. The help does not show the range, which is that of the databases."""
+
+    name = "integer"
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; raise `click.BadParameter`."""
+        try:
+            number = int(value)
+        except ValueError:  # also thousands of digits
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        if not self.least <= number <= self.most:
+            self.fail(f"{number} is not a number from {self.least} to {self.most}", param, ctx)
+        return number
+
+
+ID = Number(1, (1 << 63) - 1)
 """Type of job ids: what both databases store."""
-INT = click.IntRange(-(1 << 31), (1 << 31) - 1)
+INT = Number(-(1 << 31), (1 << 31) - 1)
 """Type of numbers that both databases store in four bytes."""
+COUNT = Number(0, (1 << 31) - 1)
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
