@@ -1,7 +1,7 @@
 """Client of an app: it enqueues, queries and manages jobs."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Unpack, overload
 
@@ -130,6 +130,25 @@ class Client:
         if not new:
             await trio.lowlevel.checkpoint()
         return handles
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction for the program's own rows and, as ``conn=``, for jobs to enqueue.
+
+        ``async with jobs.transaction() as conn: await conn.execute(…); await jobs.enqueue(job, conn=conn)``
+
+        The end of the block commits, an exception rolls back. The connection is psycopg's asynchronous one, driven by
+        Trio, or one with the same methods for SQLite: ``cur = await conn.execute(sql, params)``, ``await
+        cur.fetchall()``. ``%s`` and ``%(name)s`` are placeholders on both; on SQLite ``?`` and ``:name`` as well, and
+        ``conn.raw`` is the connection of ``sqlite3``.
+
+        Keep it short on SQLite: nobody else can write meanwhile. It is rolled back after a quarter of the shortest
+        lease of the workers, and after 10 s at most.
+
+        Raises:
+            StorageError: the block took too long, or the database refused the commit.
+
+        """
+        return self._storage.jobs.transaction()
 
     async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         inserted = await self._storage.jobs.insert(new, conn=conn)

@@ -248,12 +248,18 @@ class Context:
     async def transaction(self, *, result: Any = None) -> AsyncGenerator[Any]:
         """Open a database transaction that also completes this job: both commit, or neither does.
 
-        Yields the driver's connection (psycopg's, driven by Trio, or ``sqlite3``'s). Use it for the job's own writes
-        and, as ``conn=``, for jobs to enqueue. After the block the job is completed with `result`; what `run`
-        returns later is ignored. On SQLite keep the block short: it holds the only write lock.
+        Yields psycopg's connection, driven by Trio, or one with the same methods for SQLite: ``cur = await
+        conn.execute(sql, params)``, ``await cur.fetchall()``. ``%s`` and ``%(name)s`` are placeholders on both; on
+        SQLite ``?`` and ``:name`` as well, and ``conn.raw`` is the connection of ``sqlite3``. Use it for the job's own
+        writes and, as ``conn=``, for jobs to enqueue. After the block the job is completed with `result`; what `run`
+        returns later is ignored.
+
+        Keep it short on SQLite: nobody else can write meanwhile. It is rolled back after a quarter of the shortest
+        lease of the workers, and after 10 s at most.
 
         Raises:
             LeaseLost: another worker owns the job; everything is rolled back.
+            StorageError: on SQLite, the block took too long; everything is rolled back.
 
         """
         job = self._running.job

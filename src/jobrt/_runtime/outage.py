@@ -9,6 +9,8 @@ import trio
 from tenacity import wait_exponential
 
 from jobrt._core.text import message_of
+from jobrt._runtime.channels import Wakeup
+from jobrt._storage.contract import DatabaseReplaced
 from jobrt.backoff import CallState, jittered
 from jobrt.events import EventBus, StorageDown, StorageUp
 
@@ -23,9 +25,13 @@ class Outage:
     emit: EventBus
     since: float | None = None
     error: str = ""
+    replaced: Wakeup = attrs.Factory(Wakeup)
+    """Rung when another database has taken the place of the one that was open, which does not know the worker."""
 
     def begin(self, error: Exception) -> None:
         """Note that a call failed because the database is unavailable."""
+        if isinstance(error, DatabaseReplaced):
+            self.replaced.ring()
         if self.since is None:
             self.since = trio.current_time()
             self.error = message_of(error)

@@ -26,6 +26,11 @@ from jobrt._core.stats import Bucket
 from jobrt._core.where import Where
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.sql_files import SchemaStatus
+from jobrt.errors import StorageUnavailable
+
+
+class DatabaseReplaced(StorageUnavailable):
+    """Raised once when another database is found in place of the one that was open; workers register anew in it."""
 
 
 class Inserted(NamedTuple):
@@ -166,6 +171,14 @@ class JobStore(Protocol):
         """
         ...
 
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction of the program's own and yield its connection, which has psycopg's asynchronous methods.
+
+        At the end of the block it commits; an exception rolls it back. Jobs that were inserted with the connection
+        as `conn` are part of it. On SQLite it is limited in time, as is `AttemptStore.transaction`.
+        """
+        ...
+
     async def get(self, job_id: int) -> JobRecord | None:
         """Return a job with all its details, or None."""
         ...
@@ -287,12 +300,14 @@ class AttemptStore(Protocol):
         ...
 
     def transaction(self, ref: JobRef, outcome: Outcome) -> AbstractAsyncContextManager[Any]:
-        """Open a transaction under the lease and yield the driver's connection.
+        """Open a transaction under the lease and yield its connection, which has psycopg's asynchronous methods.
 
-        At the end of the block the outcome is written and everything commits together.
+        At the end of the block the outcome is written and everything commits together. On SQLite nobody else can
+        write meanwhile. So it may stay open for a quarter of the shortest lease of any live worker, and at most 10 s.
 
         Raises:
             LeaseLost: on entry or on exit; everything written in the block is rolled back.
+            StorageError: on SQLite, the block took too long; everything written in it is rolled back.
 
         """
         ...

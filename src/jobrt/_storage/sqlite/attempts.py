@@ -1,21 +1,22 @@
 """Attempts in SQLite: claims, outcomes, and what running jobs save."""
 
 import json
-import sqlite3
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
+import trio
 
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.limits import Demand
 from jobrt._storage.contract import Exchange
+from jobrt._storage.sqlite.async_connection import AsyncConnection
 from jobrt._storage.sqlite.claim import claim, next_due
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
-from jobrt.errors import LeaseLost
+from jobrt.errors import LeaseLost, StorageUnavailable
 
 
 @attrs.frozen
@@ -25,6 +26,10 @@ class SqliteAttempts:
     _database: Database
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+        registered = self._database.registered
+        if registered is not None and not demand.empty and demand.worker not in registered:
+            await trio.lowlevel.checkpoint()
+            raise StorageUnavailable(f"worker {demand.worker} has not registered in the new database yet")
         return await self._database.write(partial(_exchange, outcomes=outcomes, demand=demand))
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
@@ -43,7 +48,7 @@ class SqliteAttempts:
         return await self._database.write(partial(_save_step, ref=ref, name=name, value=value))
 
     @asynccontextmanager
-    async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[sqlite3.Connection]:
+    async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[AsyncConnection]:
         def enter(tx: Transaction) -> None:
             if not _held(tx, ref):
                 raise _lost(ref)

@@ -19,7 +19,7 @@ from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses, ro
 from jobrt._storage.sqlite.insert import insert, insert_joined, join
 from jobrt._storage.sqlite.query import get
 from jobrt._storage.sqlite.rows import micros, moment
-from jobrt._storage.sqlite.schema import migrate
+from jobrt._storage.sqlite.schema import migrate, outdated
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt.errors import StorageUnavailable
 
@@ -35,7 +35,8 @@ def open_blocking(
     connection = _retried(partial(connect, place))
     try:
         storage = BlockingSqlite(place, connection, clock or partial(datetime.now, UTC))
-        storage.write(partial(migrate, place=place))
+        if storage.write(outdated, begin="BEGIN"):  # so a file that this thread has locked opens at once
+            storage.write(partial(migrate, place=place))
         yield storage
     finally:
         connection.close()

@@ -15,7 +15,7 @@ from jobrt._storage.sqlite.health import SqliteHealth
 from jobrt._storage.sqlite.jobs import SqliteJobs
 from jobrt._storage.sqlite.queues import SqliteQueues
 from jobrt._storage.sqlite.rows import micros
-from jobrt._storage.sqlite.schema import SqliteSchema
+from jobrt._storage.sqlite.schema import SqliteSchema, check
 from jobrt._storage.sqlite.wakes import SqliteWakes
 from jobrt._storage.sqlite.workers import SqliteWorkers
 
@@ -41,6 +41,7 @@ async def open_sqlite(
         schema = SqliteSchema(database)
         if migrate:
             await schema.migrate()
+        database.approve = partial(check, place=database.path)
         yield Storage(
             engine="sqlite",
             schema=schema,

@@ -34,11 +34,7 @@ class SqliteSchema:
         return await self._database.write(partial(migrate, place=self._database.path))
 
     async def check(self) -> None:
-        applied = await self._database.read(_applied)
-        place = self._database.path
-        error = unmigrated(_MIGRATIONS, applied, where=place, remedy=remedy_for(place))
-        if error is not None:
-            raise error
+        await self._database.read(partial(check, place=self._database.path))
 
     async def now(self) -> datetime:
         await trio.lowlevel.checkpoint()
@@ -49,6 +45,19 @@ def _applied(tx: Transaction) -> tuple[str, ...]:
     if not tx.value(SQL["schema/status_exists"]):
         return ()
     return tuple(tx.array(SQL["schema/status_applied"]))
+
+
+def check(tx: Transaction, place: str) -> None:
+    """Raise `SchemaError` unless the tables are exactly those of this jobrt."""
+    error = unmigrated(_MIGRATIONS, _applied(tx), where=place, remedy=remedy_for(place))
+    if error is not None:
+        raise error
+
+
+def outdated(tx: Transaction) -> bool:
+    """Return whether `migrate` has something to do, or to refuse."""
+    found = status(_MIGRATIONS, _applied(tx))
+    return bool(found.pending or found.newer)
 
 
 def migrate(tx: Transaction, place: str) -> tuple[str, ...]:
