@@ -11,7 +11,7 @@ from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.identity import Identity
 from jobrt._runtime.messages import ExecutorsOrder, Fence
 from jobrt._runtime.outage import Outage
-from jobrt._storage.contract import Changes, WorkerStore
+from jobrt._storage.contract import Changes, DatabaseReplaced, WorkerStore
 from jobrt.errors import StorageUnavailable
 from jobrt.events import EventBus, WorkerFenced
 
@@ -67,7 +67,8 @@ class Heartbeat:
                 if not known or not self.identity.trusted or trio.current_time() > self.renewed + self.lease:
                     await self._start_over("" if known else "the database does not know this worker any more")
                 if self.outage.since is not None:
-                    await trio.sleep(interval / 5)
+                    with trio.move_on_after(interval / 5):
+                        await self.outage.replaced.wait()
                     continue
                 await trio.sleep(min(_SHORTEST_INTERVAL, interval))
                 with trio.move_on_after(interval - _SHORTEST_INTERVAL):
@@ -89,6 +90,9 @@ class Heartbeat:
         try:
             with trio.move_on_after(limit):
                 changes = await self.workers.beat(self.identity.id, lease=self.lease, info=self.info())
+        except DatabaseReplaced as error:
+            self.outage.begin(error)
+            return False
         except StorageUnavailable as error:
             self.outage.begin(error)
             return True

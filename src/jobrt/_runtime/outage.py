@@ -25,12 +25,15 @@ class Outage:
     emit: EventBus
     since: float | None = None
     error: str = ""
+    beat_now: Wakeup = attrs.Factory(Wakeup)
+    """Rung when another database has taken the place of the open one: it does not know the worker."""
     replaced: Wakeup = attrs.Factory(Wakeup)
-    """Rung when another database has taken the place of the one that was open, which does not know the worker."""
+    """Rung with `beat_now`, for the heartbeat while it waits for the end of an outage."""
 
     def begin(self, error: Exception) -> None:
         """Note that a call failed because the database is unavailable."""
         if isinstance(error, DatabaseReplaced):
+            self.beat_now.ring()
             self.replaced.ring()
         if self.since is None:
             self.since = trio.current_time()

@@ -145,8 +145,7 @@ async def test_workers_claim_in_the_new_file_when_they_have_registered(path: Pat
             with pytest.raises(DatabaseReplaced):
                 await storage.jobs.insert([job()])
             await storage.jobs.insert([job()])
-            with pytest.raises(StorageUnavailable, match="worker w1 has not registered"):
-                await storage.attempts.exchange([], ask())
+            assert (await storage.attempts.exchange([], ask())).jobs == ()
             assert (await storage.workers.beat("w1", lease=30.0, info=worker_info())).known is False
             await storage.workers.register("w2", lease=30.0, info=worker_info())
             assert len((await storage.attempts.exchange([], ask(worker="w2"))).jobs) == 1

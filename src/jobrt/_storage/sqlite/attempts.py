@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
-import trio
 
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.limits import Demand
@@ -16,7 +15,7 @@ from jobrt._storage.sqlite.claim import claim, next_due
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
-from jobrt.errors import LeaseLost, StorageUnavailable
+from jobrt.errors import LeaseLost
 
 
 @attrs.frozen
@@ -27,9 +26,9 @@ class SqliteAttempts:
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         registered = self._database.registered
-        if registered is not None and not demand.empty and demand.worker not in registered:
-            await trio.lowlevel.checkpoint()
-            raise StorageUnavailable(f"worker {demand.worker} has not registered in the new database yet")
+        if registered is not None and demand.worker not in registered:
+            # Others would take its jobs for those of a dead worker.
+            demand = attrs.evolve(demand, limit=0)
         return await self._database.write(partial(_exchange, outcomes=outcomes, demand=demand))
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:

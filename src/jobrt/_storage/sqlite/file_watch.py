@@ -102,7 +102,7 @@ def _beside(path: str) -> tuple[str, str]:
 def _gone(path: str) -> FileGone:
     return FileGone(
         f"{path}: the file was deleted or moved while it was open, and nothing was done: put it back, or make a new one"
-        " with `python -m jobrt migrate`"
+        f" with `python -m jobrt --url sqlite:///{path} migrate`"
     )
 
 
