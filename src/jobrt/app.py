@@ -42,6 +42,7 @@ from jobrt._storage.contract import Storage
 from jobrt._storage.open import open_storage
 from jobrt.errors import InvalidSetting, StorageUnavailable
 from jobrt.events import EventBus
+from jobrt.logs import log_event, logs_routine_events
 
 if TYPE_CHECKING:
     P = ParamSpec("P")
@@ -300,6 +301,8 @@ class App:
         It ends after ``worker.stop()``. Cancelling the scope around it stops it without grace. It waits while the
         database is unavailable; `StorageDown` and `StorageUp` report that.
 
+        The app's events are logged to the logger ``jobrt`` meanwhile. Handlers and levels are the program's.
+
         Args:
             queues: queues to serve; by default all.
             task_status: gets the worker when it is registered and serves its queues.
@@ -312,6 +315,7 @@ class App:
         """
         plan = self._worker_plan(queues)
         async with AsyncExitStack() as stack:
+            stack.enter_context(self.events.subscribed(log_event, routine=logs_routine_events()))
             storage = await stack.enter_async_context(self.await_storage())
             state = await self._enter_state(stack)
             client = await stack.enter_async_context(

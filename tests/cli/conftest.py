@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -99,18 +99,26 @@ def jobrt_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
-        logger = logging.getLogger("jobrt")
-        handlers = logger.handlers[:]
-        try:
+        with own_logging():
             status = main(list(arguments))
-        finally:
-            logger.handlers[:] = (
-                handlers  # the worker's handler would keep writing to the stderr of this test
-            )
         out, err = capsys.readouterr()
         return Result(status, out, err)
 
     return run
+
+
+@contextmanager
+def own_logging() -> Iterator[None]:
+    """Hide the handlers of pytest, and undo what the command sets up: its handler writes to this test's stderr."""
+    root, logger = logging.getLogger(), logging.getLogger("jobrt")
+    before = root.handlers[:], root.level, logger.level
+    root.handlers[:] = []
+    try:
+        yield
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        logger.setLevel(before[2])
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from jobrt._runtime.running import ExecutorsStatistics, Running
 from jobrt._storage.contract import JobStore
 from jobrt.errors import StorageError
 from jobrt.events import Event, JobCancelPhase, JobStuck, QueueStalled
+from jobrt.logs import log
 
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0
@@ -228,7 +229,8 @@ class _LoopWatch:
         owner = _owner(frame, list(self.running()))
         name, job_id = ("(no job)", 0) if owner is None else (owner.job.name, owner.job.id)
         what = _BLOCKED_BY_NO_JOB if owner is None else f"job {name} {job_id} blocks the event loop"
-        logging.getLogger("jobrt").warning("%s for more than %g s:\n%s", what, _BLOCKED_AFTER, stack)
+        now = JobStuck(job_id, name, "blocking", _BLOCKED_AFTER, stack)
+        log(now, message=f"{what} for more than {_BLOCKED_AFTER:g} s")
         responded.wait()
         event = JobStuck(job_id, name, "blocking", time.monotonic() - began, stack)
         with suppress(trio.RunFinishedError):

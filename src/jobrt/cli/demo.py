@@ -1,5 +1,6 @@
 """The `demo` command: its progress and its report."""
 
+import logging
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -46,7 +47,8 @@ async def demo(setting: Setting, directory: Path | None, output: Path, again: bo
 
     You can kill it at any time. When you start it again, it continues.
     """
-    prepare_process(verbose=False, quiet=True, log_format="text")
+    prepare_process(verbose=False, quiet=True, log_format=None)
+    logging.getLogger("jobrt").setLevel(logging.CRITICAL)  # the report names what failed
     root = _resolve(directory or standard_library())
     app = make_app(setting.url or os.environ.get("JOBRT_URL") or DEFAULT_URL)
     async with app.open_client() as jobs:

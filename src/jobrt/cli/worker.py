@@ -1,6 +1,5 @@
 """The `worker` command."""
 
-import logging
 import os
 import signal
 import sys
@@ -15,11 +14,11 @@ import trio
 from jobrt._runtime.plan import choose_queues
 from jobrt._runtime.worker import Worker
 from jobrt.app import App
+from jobrt.cli.log import set_up_logging
 from jobrt.cli.processes import serve_processes
 from jobrt.cli.selection import Seconds
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.startup import REPORT_OPTION, StartupReporter, report_startup, wait_for_database
-from jobrt.logs import JsonFormatter, log_event
 
 _CLEANUP_SECONDS = 4.0
 """Seconds after the grace period until attempts that do not end are reported and the process exits."""
@@ -55,9 +54,8 @@ _CLEANUP_SECONDS = 4.0
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Format of log lines.",
+    show_default="text",
+    help="Format of log lines, unless the application sets up logging.",
 )
 @REPORT_OPTION
 @in_trio
@@ -70,7 +68,7 @@ async def worker(
     drain: bool,
     verbose: bool,
     quiet: bool,
-    log_format: str,
+    log_format: str | None,
     report: int | None,
 ) -> None:
     """Run jobs until stopped by a signal.
@@ -83,9 +81,9 @@ async def worker(
     With --processes, a worker process that dies is restarted. If a process fails to start five times in a row, all
     processes stop.
     """
-    prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
     with report_startup(report) as reporter:
         app = setting.app_with_jobs(create=True)
+        prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
         choose_queues(app.queues, queues or None)  # report a wrong name before waiting for anything
         grace = app.grace if grace is None else grace
         if processes == 1:
@@ -94,7 +92,8 @@ async def worker(
         if drain:
             msg = "--drain cannot be combined with --processes"
             raise click.UsageError(msg)
-        arguments = ["worker", f"--grace={grace}", f"--log-format={log_format}"]
+        arguments = ["worker", f"--grace={grace}"]
+        arguments += [] if log_format is None else [f"--log-format={log_format}"]
         # The parent has waited for the database. A process that is restarted later waits without a limit.
         arguments.append("--wait=inf")
         arguments += [f"--queue={name}" for name in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
@@ -103,17 +102,12 @@ async def worker(
             await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
 
 
-def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
-    """Log to stderr and switch threads often, as suits a process that only runs jobs."""
-    handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+def prepare_process(*, verbose: bool, quiet: bool, log_format: str | None) -> None:
+    """Set up logging and switch threads often, as suits a process that only runs jobs."""
+    set_up_logging(verbose=verbose, quiet=quiet, log_format=log_format)
     # By default, Python lets a busy thread run for 5 ms. With a few jobs in threads, the event loop would wait
     # that long each time it becomes ready to run.
     sys.setswitchinterval(0.0005)
-    logger = logging.getLogger("jobrt")
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
 async def serve(
@@ -134,8 +128,6 @@ async def serve(
             nursery.start_soon(handler.run, signals)
             with starting:
                 await wait_for_database(app, seconds=wait)
-                verbose = logging.getLogger("jobrt").isEnabledFor(logging.DEBUG)
-                stack.enter_context(app.events.subscribed(log_event, routine=verbose))
                 handler.worker = await nursery.start(partial(app.run_worker, queues=queues))
             if handler.worker is not None:
                 reporter.up()
