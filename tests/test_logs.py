@@ -51,6 +51,7 @@ MESSAGES: list[tuple[e.Event, int, str]] = [
     (e.WorkerStopping("w1", 30.0, 2), logging.INFO, "running jobs: 2, grace period: 30 s"),
     (e.WorkerStopped("w1"), logging.INFO, "has stopped"),
     (e.WorkerStopped("w1", "no rights"), logging.WARNING, "its shutdown was incomplete: no rights"),
+    (e.WorkerStopped("w1", threads=("a", "b")), logging.WARNING, "are still running: a, b"),
     (e.WorkerFenced("w1", 31.0), logging.ERROR, "could not renew its lease for 31.0 s"),
     (e.ActorRestarted("worker", "cron", "boom", 0.5, 1), logging.ERROR, "cron failed (boom), restarting in 0.5 s"),
     (e.NotifierDisconnected("gone"), logging.WARNING, "polling instead: gone"),

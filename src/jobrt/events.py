@@ -41,7 +41,7 @@ Event                  Emitted when                                             
 ====================== ===================================================================== =====================
 
 `JobEnded` is logged at DEBUG for a clean end, at ERROR for a discarded job, and otherwise at WARNING. `WorkerStopped`
-is logged at WARNING if it has an error.
+is logged at WARNING if it has an error or threads.
 
 The first three, and `JobEnded` with a clean end, are *routine*: every successful job causes them. A subscriber with
 ``routine=False`` does not get them. A worker logs them if the logger is enabled for DEBUG when the worker starts.
@@ -298,11 +298,13 @@ class WorkerStopping(Event):
 class WorkerStopped(Event):
     """Worker that has ended.
 
-    ``error`` is the first error for which it could not write everything, or empty.
+    ``error`` is the first error for which it could not write everything, or empty. ``threads`` are the names of
+    threads that were started while it ran and keep the process from ending.
     """
 
     worker: str
     error: str = ""
+    threads: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -51,7 +51,6 @@ _MESSAGES: dict[type[e.Event], tuple[int, str]] = {
         logging.ERROR,
         "worker {0.worker} could not renew its lease for {0.seconds:.1f} s and cancelled its jobs",
     ),
-    e.WorkerStopped: (logging.INFO, "worker {0.worker} has stopped"),
     e.WorkerStopping: (
         logging.INFO,
         "worker {0.worker} is stopping; running jobs: {0.running}, grace period: {0.grace:g} s",
@@ -125,14 +124,23 @@ def describe(event: e.Event) -> tuple[int, str]:
         case e.WorkerStarted():
             serving = ", ".join(map(printable, event.queues)) or "no queues"
             return logging.INFO, f"worker {texts.worker} is up, serving {serving}"
-        case e.WorkerStopped(error=error) if error:
-            message = f"worker {texts.worker} has stopped, but its shutdown was incomplete: {texts.error}"
-            return logging.WARNING, message
+        case e.WorkerStopped():
+            return _describe_stop(event)
         case _ if type(event) in _MESSAGES:
             level, message = _MESSAGES[type(event)]
             return level, message.format(texts)
         case _:
             return logging.INFO, printable(repr(event))
+
+
+def _describe_stop(event: e.WorkerStopped) -> tuple[int, str]:
+    message = f"worker {printable(event.worker)} has stopped"
+    if event.error:
+        message += f", but its shutdown was incomplete: {printable(event.error)}"
+    if event.threads:
+        names = ", ".join(map(printable, event.threads))
+        message += f"; threads that were started meanwhile are still running: {names}"
+    return logging.WARNING if event.error or event.threads else logging.INFO, message
 
 
 def _describe_end(event: e.JobEnded) -> tuple[int, str]:

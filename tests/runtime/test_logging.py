@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 import jobrt
+from jobrt._runtime.threads import threads_left
+from jobrt.events import Event, WorkerStopped
 from jobrt.logs import log_event
 from jobrt.testing import drain, open_app
 
@@ -69,3 +73,37 @@ async def test_routine_events_are_logged_for_those_who_ask(
         await jobs.enqueue(Lost())
         await drain(app)
     assert bool(said(caplog, "attempt 1 started")) is (level == logging.DEBUG)
+
+
+async def test_threads_that_a_job_left_are_named(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They would keep the program from ending. Threads that end with it, or were there before, are not named."""
+    over = threading.Event()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="pool")
+    events: list[Event] = []
+
+    class Leaves(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None:
+            threading.Thread(target=over.wait, name="exporter").start()
+            threading.Thread(target=over.wait, name="daemon", daemon=True).start()
+            pool.submit(str).result()
+            with trio.fail_after(60):  # virtual seconds, until the pool's thread waits for work
+                while any(name.startswith("pool") for name in threads_left()):
+                    await trio.sleep(0.001)
+
+    before = threading.Thread(target=over.wait, name="before")
+    before.start()
+    try:
+        async with open_app(jobs=[Leaves]) as (app, jobs):
+            await jobs.enqueue(Leaves())
+            with app.events.subscribed(events.append):
+                await drain(app)
+    finally:
+        over.set()
+        pool.shutdown()
+    (stopped,) = [event for event in events if isinstance(event, WorkerStopped)]
+    assert stopped.threads == ("exporter",)
+    (record,) = said(caplog, "has stopped")
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().endswith("are still running: exporter")

@@ -5,6 +5,8 @@
     __init__   the command group, and how errors are printed
     worker · demo · jobs · queues · crons · workers · doctor · admin · bench · dashboard      the commands, by topic
     processes  several worker processes under one parent      startup    waiting for the database, startup reports
+    signals    signals to stop, heard by a thread             guard      kills a worker that cannot end itself
+    ending     the end of the process, in time                log        logging of the `worker` command
     selection  options that select jobs                       setting    --app and --url
     output     tables, lines, JSON, progress
 """
@@ -14,16 +16,16 @@ import os
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from jobrt._core.attempts import only_leaf
-from jobrt.cli import admin, bench, crons, dashboard, demo, doctor, jobs, queues, worker, workers
+from jobrt.cli import admin, bench, crons, dashboard, demo, doctor, ending, jobs, queues, worker, workers
 from jobrt.cli.output import in_one_line, warn
 from jobrt.cli.setting import Setting
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
 class _ReaderGone(Exception):
@@ -78,6 +80,11 @@ def cli(context: click.Context, app: str | None, url: str | None) -> None:
 for _module in (worker, demo, jobs, queues, crons, workers, doctor, admin, bench, dashboard):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
+
+
+def run() -> NoReturn:
+    """Run a command as this process, and end the process."""
+    ending.run(main)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
