@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -75,6 +77,17 @@ class Elsewhere(jobrt.Job):
 
     def run(self, ctx: Any) -> Any:
         return [os.getpid(), ctx.job.attempt, ctx.saved]
+
+
+class Environment(jobrt.Job):
+    """Job that returns the variables of its process, and those of a program that it starts."""
+
+    RUN_IN = "process"
+
+    def run(self, ctx: Any) -> Any:
+        program = [sys.executable, "-c", "import os; print(*os.environ)"]
+        started = subprocess.run(program, check=True, capture_output=True, text=True)
+        return [list(os.environ), started.stdout.split()]
 
 
 class InAsyncio(jobrt.Job):
@@ -200,6 +213,22 @@ async def test_a_process_is_killed_when_an_operator_cancels_its_job(tmp_path: Pa
             record = await handle.wait()
     assert [(one.end, one.message) for one in record.attempts] == [(End.CANCELLED, "enough")]
     assert not psutil.pid_exists(int(await file.read_text()))
+
+
+@pytest.mark.process
+@pytest.mark.slow
+async def test_a_process_has_the_environment_without_the_databases_url(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program that a job starts does not inherit the password of the jobs' database."""
+    pytest.importorskip("trio_parallel")
+    monkeypatch.setenv("JOBRT_URL", "postgresql://jobs:s3cret@localhost/jobs")
+    with trio.fail_after(45):
+        async with open_app(jobs=[Killed, Environment]) as (app, jobs), working(app):
+            await (await jobs.enqueue(Killed())).wait()  # its successor is a new process
+            for found in await (await jobs.enqueue(Environment())).result():
+                assert "PATH" in found
+                assert "JOBRT_URL" not in found
 
 
 async def test_an_asyncio_job_gets_its_cancelled_error() -> None:

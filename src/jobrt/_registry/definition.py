@@ -89,6 +89,8 @@ class Job(AnyJob):
     ``RUN_IN``          ``"trio"``, ``"thread"``, ``"process"`` or ``"asyncio"``; None:     None
                         ``"trio"`` for ``async def``, ``"thread"`` for ``def``
     =================== =================================================================== ================
+
+    A job in a process has the environment of the worker, without ``JOBRT_URL``: it may have a password.
     """
 
     NAME: ClassVar[str]

@@ -9,6 +9,7 @@ Nothing here needs Trio. Messages are JSON, one a line::
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import select
 import socket
@@ -68,8 +69,13 @@ class WasStopped:
 def run(
     function: Callable[..., Any], job: Any, context: tuple[JobRecord, Place]
 ) -> Returned | Raised | WasStopped:
-    """Run a job in this process; the next job finds the current directory as it was."""
+    """Run a job in this process; the next job finds the current directory as it was.
+
+    The process has the worker's environment, but for the URL of the jobs' database, which may have a password: the
+    job reaches the worker through its context, and programs that it starts inherit the environment.
+    """
     record, place = context
+    os.environ.pop("JOBRT_URL", None)
     directory, link = WorkingDirectory(), Link(place)
     try:
         value = function(job, ProcessContext(record, link))
