@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import signal
 import socket
 import threading
@@ -105,6 +106,29 @@ async def test_signals_are_heard_and_handlers_put_back() -> None:
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
         os.kill(os.getpid(), signal.SIGUSR1)
         assert await anext(others) == signal.SIGUSR1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+async def test_a_signal_to_a_forked_process_is_not_the_workers() -> None:
+    """A job may fork, as `multiprocessing` does, and terminate its process. The worker goes on."""
+    stop = StopSignals(grace=1000)
+    with trio.fail_after(60), stop.listening(guarded=False):
+        forked, ready = os.pipe()
+        child = os.fork()
+        if not child:
+            os.write(ready, b"!")
+            select.select([], [], [], 20)
+            os._exit(1)
+        await trio.to_thread.run_sync(os.read, forked, 1)
+        os.kill(child, signal.SIGTERM)
+        os.close(forked)
+        os.close(ready)
+        status = await trio.to_thread.run_sync(os.waitpid, child, 0)
+        assert os.WTERMSIG(status[1]) == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGINT)
+        assert await stop.wait() == 1
+        assert count_stops(peek(stop._sockets[0]) or b"") == 1
 
 
 async def test_a_parents_requests_and_signals_are_not_added_up(

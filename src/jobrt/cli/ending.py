@@ -95,8 +95,12 @@ def _log_within(seconds: float, message: str) -> None:
         _flush()
 
     thread = threading.Thread(target=log, daemon=True)
-    thread.start()
-    thread.join(seconds)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is ending, and starts no threads any more
+        log()
+    else:
+        thread.join(seconds)
 
 
 def _flush() -> None:

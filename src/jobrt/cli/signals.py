@@ -11,6 +11,7 @@ Rejected: `signal.sigwait` in a thread. The signals must then be blocked in all 
 start inherit that: they could not be terminated.
 """
 
+import logging
 import math
 import os
 import select
@@ -33,6 +34,7 @@ from jobrt.cli import ending, guard
 
 _INTERVAL = 0.05
 """Seconds between two looks after the first signal."""
+_logger = logging.getLogger("jobrt")
 _NO_SIGNAL = b"\0"
 """Number that ends the thread; no signal has it."""
 
@@ -74,9 +76,11 @@ class StopSignals:
         keeper = _start_guard(received, self.grace) if guarded else None
         thread = threading.Thread(target=self._listen, name="jobrt signals", daemon=True)
         thread.start()
+        _active.append(self)
         try:
             yield
         finally:
+            _active.remove(self)
             signal.set_wakeup_fd(trios, warn_on_full_buffer=False)
             self._ended.set()
             if ending.owns_process():
@@ -164,10 +168,33 @@ def _start_guard(received: socket.socket, grace: float) -> subprocess.Popen[byte
     if os.name != "posix" or getattr(sys, "frozen", False):
         return None
     arguments = [str(received.fileno()), repr(grace), str(os.getpid())]
-    return subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-I", "-S", guard.__file__, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=(received.fileno(),),
-        start_new_session=True,  # a terminal's Ctrl-C is not for it
-    )
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-I", "-S", guard.__file__, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(received.fileno(),),
+            start_new_session=True,  # a terminal's Ctrl-C is not for it
+        )
+    except OSError as error:  # too many processes, for instance: the worker can do without
+        _logger.warning(
+            "no guard was started, so a job that stops all Python code holds the process: %s", error
+        )
+        return None
+
+
+_active: list[StopSignals] = []
+
+
+def _leave_signals_in_fork() -> None:
+    """Give a forked process Python's usual reaction: it is not the worker, and would write to the worker's socket."""
+    if not _active:
+        return
+    _active.clear()
+    signal.set_wakeup_fd(-1)
+    for number in guard.STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_signals_in_fork)
