@@ -41,20 +41,15 @@ class Seconds(click.FloatRange):
         return number
 
 
-class Number(click.ParamType):
+class Number(click.types.IntParamType):
     """Type of whole numbers in a range. The help does not show the range, which is that of the databases."""
-
-    name = "integer"
 
     def __init__(self, least: int, most: int) -> None:
         self.least, self.most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number; raise `click.BadParameter`."""
-        try:
-            number = int(value)
-        except ValueError:  # also thousands of digits
-            self.fail(f"{value!r} is not a whole number", param, ctx)
+        number = super().convert(value, param, ctx)
         if not self.least <= number <= self.most:
             self.fail(f"{number} is not a number from {self.least} to {self.most}", param, ctx)
         return number
