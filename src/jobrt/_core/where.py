@@ -194,8 +194,11 @@ def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where
         raise InvalidFilter(f"where.{column}({first!r}): use a dict, or a field and a value")
     if not is_document and (not isinstance(first, str) or not all(first.split("."))):
         raise InvalidFilter(f"where.{column}({first!r}, …): use a field name, or names joined by dots")
+    value = first if is_document else second
+    if isinstance(value, str) and not is_storable(value):
+        value = PurePath(value)  # a file's name, as an operator types it
     try:
-        text = json.dumps(first if is_document else second, allow_nan=False, default=_stored)
+        text = json.dumps(value, allow_nan=False, default=_stored)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidFilter(f"where.{column}: {error}; compare with JSON values") from error
     return JsonEquals(column, first if isinstance(first, str) else None, json.loads(text))
@@ -206,7 +209,12 @@ def _stored(value: object) -> Any:
     if not isinstance(value, PurePath):
         raise TypeError(f"a {type(value).__name__} is not JSON")
     text = str(value)
-    return text if is_storable(text) else {"base64": base64.b64encode(os.fsencode(text)).decode("ascii")}
+    if is_storable(text):
+        return text
+    try:
+        return {"base64": base64.b64encode(os.fsencode(text)).decode("ascii")}
+    except UnicodeEncodeError:  # no file has this name
+        return text
 
 
 def _time(column: TimeColumn, operator: Literal["<", ">", "="], moment: Moment) -> Where:
