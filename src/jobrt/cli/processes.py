@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
-import click
 import trio
 
 from jobrt._supervision.child import log_event
@@ -27,6 +26,7 @@ from jobrt._supervision.records import ChildRestarting, ChildSetAside, ChildStuc
 from jobrt._supervision.supervisor import Supervisor
 from jobrt.app import App
 from jobrt.cli.guard import EXIT_SECONDS
+from jobrt.cli.output import warn
 from jobrt.cli.signals import StopSignals
 from jobrt.cli.startup import ChildLink, start_process, wait_for_database
 from jobrt.errors import JobrtError
@@ -148,8 +148,7 @@ class WorkerProcess:
                             await storage.workers.unregister(row.id)
                     await storage.workers.rescue()
             except JobrtError as error:  # another worker rescues them when the lease expires
-                message = f"jobrt: jobs of process {pid} run again when its lease expires: {error}"
-                click.echo(message, err=True)
+                warn(f"jobs of process {pid} run again when its lease expires: {error}")
 
 
 def _describe_end(returncode: int | None) -> str:
