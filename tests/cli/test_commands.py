@@ -197,7 +197,7 @@ def test_a_result_that_is_too_large_fails_the_attempt(jobrt_command: Command) ->
         (("demo", "no-such-folder"), 1, "no-such-folder"),
         (("worker", "--queue", "post"), 1, "no queue 'post'"),
         (("--url", "mysql://x/y", "jobs"), 1, "not a database URL"),
-        (("--url", "sqlite:////no/such/folder/x.db", "jobs"), 1, "there is no database /no/such/folder/x.db"),
+        (("--url", "sqlite:////no/such/folder/x.db", "jobs"), 1, "there is no folder /no/such/folder"),
         (("frobnicate",), 2, "frobnicate"),
         (("jobs", "--limit", "-1"), 2, "--limit"),
         (("worker", "--drain", "--grace", "-1"), 2, "--grace"),
@@ -215,16 +215,9 @@ def test_bad_input_gets_one_clear_line_and_a_status(
     assert done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "jobs", "show 1", "cancel 1", "rerun 1", "delete 1", "update 1 --priority 1", "queues",
-        "queues pause default", "cron", "cron pause nightly", "workers", "top --once", "stats", "doctor", "prune",
-        "migrate --check",
-    ],
-)  # fmt: skip
-def test_looking_makes_no_database(jobrt_command: Command, shop: Path, command: str) -> None:
-    """At a path where nothing is, a command says so in one line with the command that makes a database."""
+@pytest.mark.parametrize("command", ["doctor", "migrate --check"])
+def test_asking_makes_no_database(jobrt_command: Command, shop: Path, command: str) -> None:
+    """At a path where nothing is, one line says so and names the command that makes a database."""
     url = f"sqlite:///{shop}/none.db"
     done = jobrt_command("--url", url, *command.split())
     printed = done.out + done.err

@@ -59,7 +59,7 @@ async def prune(setting: Setting) -> None:
 @click.pass_obj
 def manifest(setting: Setting, as_json: bool) -> None:
     """List the jobs and cron entries that the application declares."""
-    app = setting.app_with_jobs(create=True)
+    app = setting.app_with_jobs()
     if as_json:
         crons = [{"name": entry.name, **entry.spec()} for entry in app.crons.values()]
         queues = {name: attrs.asdict(queue) for name, queue in app.queues.items()}

@@ -35,7 +35,7 @@ async def bench(setting: Setting, number: int, as_json: bool) -> int:
     is committed.
     """
     os.environ.pop("JOBRT_DISABLED", None)  # it disables other workers, not the measured worker
-    app = setting.app(create=True)
+    app = setting.app()
     stopped_by = 0
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:

@@ -43,7 +43,7 @@ async def doctor(setting: Setting, as_json: bool) -> int:
 
 
 async def _examine(setting: Setting) -> AsyncIterator[Finding]:
-    app = setting.app(create=True)  # a missing database is a finding
+    app = setting.app()  # a missing database is a finding
     if (missing := missing_file(app.url)) is not None:
         yield Finding(wrong=True, text=f"there is no database {missing}: {setting.remedy(app)}")
         return

@@ -111,7 +111,7 @@ async def enqueue(
 
     With --output json, print an object with the id and whether the job is a duplicate, or after --wait the job.
     """
-    app = setting.app_with_jobs(create=True)
+    app = setting.app_with_jobs()
     value = _value(app.registry.get(name), fields, payload)
     if unique_key is not None:
         options["unique"] = jobrt.Unique(key=unique_key)

@@ -39,11 +39,12 @@ class Setting:
         handed_over = os.environ.pop(_HANDED_OVER, None)  # processes that jobs start must not inherit it
         return cls(address, url if handed_over is None else handed_over)
 
-    def app(self, *, create: bool = False) -> App:
+    def app(self, *, create: bool = True) -> App:
         """Return the application. Without an address, return an application without jobs, to access the database.
 
         Args:
-            create: whether the command makes the file of a database that does not exist yet.
+            create: whether the file of a database that does not exist yet is made, as everywhere; False for a command
+                that only asks what is there.
 
         Raises:
             click.ClickException: the module or the attribute does not exist, or is not an application; or there is no
@@ -77,12 +78,12 @@ class Setting:
         finally:
             os.environ.pop(_HANDED_OVER, None)
 
-    def app_with_jobs(self, *, create: bool = False) -> App:
+    def app_with_jobs(self) -> App:
         """Return the application; raise `click.UsageError` if no address was given."""
         if self.address is None:
             msg = "no application given: pass --app MODULE:ATTR or set JOBRT_APP"
             raise click.UsageError(msg)
-        return self.app(create=create)
+        return self.app()
 
 
 def missing_file(url: str) -> str | None:

@@ -92,7 +92,7 @@ async def worker(
     processes stop. Not on Windows.
     """
     with report_startup(child=child) as reporter:
-        app = setting.app_with_jobs(create=True)
+        app = setting.app_with_jobs()
         prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
         choose_queues(app.queues, queues or None)  # report a wrong name before waiting for anything
         grace = app.grace if grace is None else grace
