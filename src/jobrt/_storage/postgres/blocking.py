@@ -10,11 +10,12 @@ import psycopg
 
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._storage.contract import Inserted
-from jobrt._storage.postgres.insert import drive, drive_sync, insert_steps
+from jobrt._storage.postgres.insert import insert_steps
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.query import by_id
 from jobrt._storage.postgres.rows import job_record
 from jobrt._storage.postgres.session import BlockingSession, Session
+from jobrt._storage.postgres.steps import drive, drive_sync
 from jobrt._trio_psycopg.errors import translate
 from jobrt._trio_psycopg.pool import place_of
 from jobrt.errors import StorageError

@@ -49,6 +49,12 @@ def _applied(tx: Transaction) -> tuple[str, ...]:
     return tuple(tx.array(SQL["schema/status_applied"]))
 
 
+def is_current(tx: Transaction) -> bool:
+    """Return whether there is nothing to migrate."""
+    found = status(_MIGRATIONS, _applied(tx))
+    return not found.pending and not found.newer
+
+
 def migrate(tx: Transaction, place: str) -> tuple[str, ...]:
     """Apply the pending migrations and return their names.
 
