@@ -409,7 +409,7 @@ def test_a_name_that_never_comes_is_an_error_when_needed() -> None:
         (
             "TIMEOUT",
             0,
-            "X.TIMEOUT is 0: use seconds or a timedelta, above zero, a function of the job's record",
+            "X.TIMEOUT is 0: use seconds or a timedelta, above zero and at most a century, a function of the job's ",
         ),
         ("TIMEOUT", -0.5, "X.TIMEOUT is -0.5"),
         ("TIMEOUT", float("nan"), "X.TIMEOUT is nan"),

@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from jobrt._client import Client, Handle
+from jobrt._core.arguments import checked_name, checked_number, checked_text
 from jobrt._core.attempts import Stop
 from jobrt._core.job import Claimed, JobRecord, Outcome, Progress
 from jobrt._core.states import End, State, Transition
@@ -164,7 +165,11 @@ class Context:
 
         May be called from a thread that Trio started. If the database is unavailable, the write is skipped.
         """
-        self._progress = Progress(done, total, note)
+        self._progress = Progress(
+            checked_number("ctx.progress: done", done),
+            None if total is None else checked_number("ctx.progress: total", total),
+            checked_text("ctx.progress: note", note),
+        )
         if self._progress_due:
             return
         self._progress_due = True
@@ -203,6 +208,7 @@ class Context:
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
+        checked_name("ctx.step: name", name)
         if self._steps is None:
             self._steps = dict(await self._services.attempts.steps(self._running.ref))
         if name in self._steps:

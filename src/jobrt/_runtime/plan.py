@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from jobrt._core.arguments import checked_names, did_you_mean
 from jobrt._core.cron import CronEntry
 from jobrt._core.keep import PruneRule
 from jobrt._core.queues import Queue
@@ -49,10 +50,11 @@ def choose_queues(queues: Mapping[str, Queue], wanted: Iterable[str] | None) -> 
     """
     if wanted is None:
         return queues
-    names = list(wanted)
+    names = checked_names("run_worker: queues", wanted)
     unknown = [name for name in names if name not in queues]
     if unknown:
+        hint = did_you_mean(unknown[0], queues)
         raise InvalidSetting(
-            f"no queue {', '.join(map(repr, unknown))}: this app has {', '.join(map(repr, queues))}"
+            f"run_worker: queues: this app has no queue {', '.join(map(repr, unknown))}: {hint}"
         )
     return {name: queues[name] for name in names}

@@ -1,5 +1,6 @@
 """The only place that chooses a storage engine, by the URL."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
@@ -7,9 +8,10 @@ from typing import Protocol
 
 import attrs
 
+from jobrt._core.arguments import shown
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._storage.contract import Inserted, Storage
-from jobrt.errors import StorageError
+from jobrt.errors import InvalidSetting, StorageError
 
 _HOW = "use sqlite:///FILE, sqlite:///:memory: or postgresql://USER@HOST/DATABASE"
 
@@ -20,6 +22,18 @@ class Address:
 
     engine: str
     target: str
+
+
+DEFAULT_URL = "sqlite:///jobrt.db"
+
+
+def database_url(url: str | None) -> str:
+    """Return the URL that was given; by default ``JOBRT_URL``, if it is not empty, then a file in this folder."""
+    if url is None:
+        return os.environ.get("JOBRT_URL") or DEFAULT_URL
+    if isinstance(url, str) and url:
+        return url
+    raise InvalidSetting(f"url is {shown(url)}: {_HOW}, or None for JOBRT_URL")
 
 
 def parse_url(url: str) -> Address:
@@ -33,7 +47,11 @@ def parse_url(url: str) -> Address:
     """
     scheme, sep, rest = url.partition("://")
     if sep and scheme == "sqlite":
-        path = rest.removeprefix("/")
+        path, question_mark, _ = rest.removeprefix("/").partition("?")
+        if question_mark:
+            raise StorageError(
+                f"{url!r}: a SQLite URL takes no options after a question mark: use sqlite:///{path}"
+            )
         if path:
             return Address("sqlite", path)
     if sep and scheme in {"postgresql", "postgres"}:
