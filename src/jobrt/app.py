@@ -132,7 +132,7 @@ class App:
 
     def move_to(self, url: str) -> None:
         """Use another database from now on; only while no client or worker is open."""
-        self._database.url = database_url(url)
+        self._database.url = checked_text("move_to: url", url)
 
     def at(self, url: str) -> App:
         """Return an app with the same jobs, queues, state, cron entries and retention on another database.
@@ -140,7 +140,7 @@ class App:
         For tests: ``app.at("sqlite:///:memory:")``. Both apps share jobs that are added later.
         """
         other = copy.copy(self)
-        other._database, other.events = self._database.at(database_url(url)), EventBus()  # noqa: SLF001 - of the same class
+        other._database, other.events = self._database.at(checked_text("at: url", url)), EventBus()  # noqa: SLF001 - of the same class
         return other
 
     def __repr__(self) -> str:
@@ -320,8 +320,11 @@ class App:
 
     async def drain(self, queue: str | None = None) -> None:
         """Run a worker for a queue (by default all) until no job is due, and stop it."""
+        queues = None if queue is None else [checked_name("drain: queue", queue)]
+        self._worker_plan(
+            queues
+        )  # raises here, and not in the nursery, for a queue that the app does not have
         async with trio.open_nursery() as nursery:
-            queues = None if queue is None else [checked_name("drain: queue", queue)]
             worker = await nursery.start(partial(self.run_worker, queues=queues))
             await worker.wait_idle()
             await worker.stop()

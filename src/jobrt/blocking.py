@@ -33,6 +33,7 @@ from jobrt._registry import (
     Verdict,
     changed_job,
     new_job,
+    new_jobs,
     registry_of,
 )
 from jobrt._storage.open import Address, BlockingJobs, database_url, open_blocking, parse_url
@@ -198,7 +199,7 @@ class Client:
     ) -> list[Handle[ResultT]]: ...
     def enqueue_many(self, jobs: Iterable[Enqueueable[Any]], *, conn: object = None) -> list[Handle[Any]]:
         """Insert any number of jobs in one transaction and return their handles in input order."""
-        return self._insert([new_job(self._registry, job) for job in jobs], conn)
+        return self._insert(new_jobs(self._registry, jobs), conn)
 
     # ------------------------------------------------------------------ query
 
@@ -365,7 +366,7 @@ async def enqueue_many_async(
     conn: psycopg.AsyncConnection[Any], jobs: Iterable[Enqueueable[Any]], *, schema: str = "jobrt"
 ) -> list[Enqueued]:
     """Insert any number of jobs in one transaction, as `enqueue_async` does; return them in input order."""
-    new = [new_job(Registry(), job) for job in jobs]
+    new = new_jobs(Registry(), jobs)
     return await _insert_async(conn, new, schema=schema) if new else []
 
 

@@ -39,6 +39,7 @@ from jobrt._registry import (
     Verdict,
     changed_job,
     new_job,
+    new_jobs,
 )
 from jobrt._storage.contract import CronRow, Inserted, Storage, WorkerRow
 from jobrt.errors import CronNotFound
@@ -141,7 +142,7 @@ class Client:
             InvalidJob: a value is invalid; the message names the field. No job was stored.
 
         """
-        new = [new_job(self._registry, job) for job in jobs]
+        new = new_jobs(self._registry, jobs)
         handles: list[Handle[Any]] = []
         for start in range(0, len(new), _CHUNK):
             handles += await self._insert(new[start : start + _CHUNK], conn)
@@ -383,7 +384,8 @@ class Client:
 
         A worker whose code declares the entry adds it again when it starts.
         """
-        if not await self._storage.crons.delete(checked_text("delete_cron: name", name)):
+        checked_text("delete_cron: name", name)
+        if "\0" in name or not await self._storage.crons.delete(name):
             raise _no_cron(name)
 
     async def _edit_cron(self, name: str, **changes: Any) -> None:

@@ -55,10 +55,15 @@ def is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def clamped(value: int) -> int:
+    """Return the nearest number that a database can store. No job has the largest or the smallest one as its id."""
+    return max(-_INT64, min(value, _INT64 - 1))
+
+
 def checked_id(label: str, value: object) -> int:
-    """Return the id of a job."""
+    """Return the id of a job, a number that the databases can store."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return clamped(value)
     raise refused(label, value, use="the id of a job, an int", error=InvalidFilter)
 
 
@@ -73,7 +78,7 @@ def checked_limit(label: str, value: object) -> int | None:
 
 def checked_place(label: str, value: object) -> int | None:
     """Return the id of the last job of a page, None for the first page."""
-    return None if value is None else max(-_INT64, min(checked_id(label, value), _INT64 - 1))
+    return None if value is None else checked_id(label, value)
 
 
 def checked_count(label: str, value: object, *, least: int, error: type[JobrtError] = InvalidSetting) -> int:
@@ -166,7 +171,7 @@ def checked_wait(label: str, value: object) -> float:
     """Return the seconds to wait; None is without limit, and zero or less is not at all."""
     if value is None:
         return math.inf
-    if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:  # noqa: PLR0124 - NaN
         return min(max(value, 0.0), LONGEST.total_seconds())
     raise refused(label, value, use="seconds, or None for no limit", error=InvalidSetting)
 

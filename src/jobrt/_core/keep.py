@@ -156,7 +156,7 @@ def plan(
         for queue, of_queue in (queues or {}).items()
         if of_queue
     }
-    of_app = {**_by_state("default", default_keep()), **_by_state("keep", keep or {})}
+    of_app = {**_by_state("default", default_keep()), **_by_state("keep", {} if keep is None else keep)}
     rules: list[PruneRule] = []
     for state, keeps in of_app.items():
         others = tuple(sorted(queue for queue, of_queue in of_queues.items() if state in of_queue))

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from jobrt._core.arguments import checked_duration, checked_text, is_int, refused
+from jobrt._core.arguments import checked_duration, checked_text, clamped, is_int, refused
 from jobrt.errors import InvalidResult
 
 
@@ -30,7 +30,7 @@ def _ids(children: Iterable[Any]) -> tuple[int, ...]:
     for child_id in ids:
         if not is_int(child_id):
             raise refused("After.children", child_id, use=remedy, error=InvalidResult)
-    return ids
+    return tuple(map(clamped, ids))
 
 
 @attrs.frozen

@@ -46,8 +46,8 @@ class Registry:
     def _unknown(self, name: str) -> str:
         close = difflib.get_close_matches(name, self.by_name, n=3)
         if close:
-            return f"there is no job {name!r}; did you mean {' or '.join(map(repr, close))}?"
-        return f"there is no job {name!r}; the jobs are: {', '.join(sorted(self.by_name)) or 'none'}"
+            return f"there is no job {shown(name)}; did you mean {' or '.join(map(repr, close))}?"
+        return f"there is no job {shown(name)}; the jobs are: {', '.join(sorted(self.by_name)) or 'none'}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,7 +70,10 @@ def registry_of(label: str, jobs: object) -> Registry:
         raise refused(label, jobs, use="a list of job classes and function jobs", error=InvalidJob)
     registry = Registry()
     for job in jobs:
-        registry.add(job)
+        try:
+            registry.add(job)
+        except InvalidJob as error:
+            raise InvalidJob(f"{label}: {error}") from None
     return registry
 
 

@@ -57,7 +57,7 @@ def parse_url(url: str) -> Address:
             return Address("sqlite", path)
     if sep and scheme in {"postgresql", "postgres"}:
         return Address("postgres", url)
-    raise StorageError(f"{_masked(url)!r} is not a database URL: {_HOW}")
+    raise StorageError(f"{shown(_masked(url))} is not a database URL: {_HOW}")
 
 
 def _masked(url: str) -> str:
