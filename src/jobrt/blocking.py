@@ -136,6 +136,7 @@ class Client:
         self._registry = registry_of("Client: jobs", jobs)
         self._lock = threading.RLock()
         self._storage: BlockingJobs | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
         self._blocks = 0
         self._closed = False
 
@@ -160,9 +161,10 @@ class Client:
         The end of the outermost ``with`` block does it too. A new ``with`` block opens the client again.
         """
         with self._lock:
-            storage, self._storage, self._closed = self._storage, None, True
-        if storage is not None:
-            storage.close()
+            self._storage, self._closed = None, True
+            close = self._finalizer
+        if close is not None:
+            close()
 
     @overload
     def enqueue(
@@ -338,7 +340,8 @@ class Client:
                 )
             if self._storage is None:
                 self._storage = open_blocking(self._url, schema=self._schema, listen=self._listen)
-                weakref.finalize(self, self._storage.close)  # at the end of the process at the latest
+                # At the end of the process at the latest.
+                self._finalizer = weakref.finalize(self, self._storage.close)
             return self._storage
 
 

@@ -68,6 +68,13 @@ async def test_a_refusal_from_asyncio_is_an_error_of_ours(storage: Storage, post
     await trio.to_thread.run_sync(asyncio.run, insert())
 
 
+async def test_only_a_connection_of_asyncio_is_taken(postgres_url: str) -> None:
+    """Anything else is refused by its type."""
+    for wrong in (None, "conn", 3):
+        with pytest.raises(StorageError, match=r"pass a psycopg\.AsyncConnection"):
+            await insert_async(wrong, [job()], schema="jobrt")  # type: ignore[arg-type]
+
+
 async def test_a_connection_that_was_lost_is_opened_again(
     blocking: BlockingPostgres, storage: Storage, admin: psycopg.Connection[Any]
 ) -> None:

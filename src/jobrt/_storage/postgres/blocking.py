@@ -185,6 +185,8 @@ async def insert_async(
         StorageError: the database reported an error.
 
     """
+    if not isinstance(conn, psycopg.AsyncConnection):
+        raise StorageError(f"conn is a {type(conn).__qualname__}: pass a psycopg.AsyncConnection")
     names = Schema(schema)
     try:
         async with conn.transaction():
