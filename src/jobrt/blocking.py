@@ -209,7 +209,7 @@ class Client:
         """Return a job; raise `JobNotFound`."""
         record = self._opened().get(checked_id("get: job_id", job_id))
         if record is None:
-            raise not_found(job_id)
+            raise not_found(job_id, ": it was deleted, pruned, or its transaction is not committed")
         return record
 
     def query(

@@ -325,7 +325,7 @@ def blocking_calls(url: str) -> None:
 async def test_workers_refuse_queues_that_are_none(app: jobrt.App) -> None:
     """The letters of a string are no queues."""
     for bad in [value for value in BAD if value not in (None, [], (), {}, set())]:
-        with pytest.raises((errors.InvalidSetting, TypeError), match="queues"):
+        with pytest.raises((errors.InvalidSetting, TypeError), match="queue"):
             await app.run_worker(queues=bad)
         if not isinstance(bad, str):
             with pytest.raises(errors.InvalidSetting, match="queue"):

@@ -75,11 +75,9 @@ def listing(where: object, *, order_by: object, limit: object, after: object, de
     )
 
 
-def not_found(job_id: int) -> JobNotFound:
+def not_found(job_id: int, reason: str = "") -> JobNotFound:
     """Return the error for an id that no job has."""
-    return JobNotFound(
-        f"there is no job {shown(job_id)}: it was deleted, pruned, or its transaction is not committed"
-    )
+    return JobNotFound(f"there is no job {shown(job_id)}{reason}")
 
 
 def check_cancelled(job: JobRecord) -> None:

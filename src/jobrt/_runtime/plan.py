@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from jobrt._core.arguments import checked_names, did_you_mean
+from jobrt._core.arguments import checked_names, nearest
 from jobrt._core.cron import CronEntry
 from jobrt._core.keep import PruneRule
 from jobrt._core.queues import Queue
@@ -53,8 +53,7 @@ def choose_queues(queues: Mapping[str, Queue], wanted: Iterable[str] | None) -> 
     names = checked_names("run_worker: queues", wanted)
     unknown = [name for name in names if name not in queues]
     if unknown:
-        hint = did_you_mean(unknown[0], queues)
-        raise InvalidSetting(
-            f"run_worker: queues: this app has no queue {', '.join(map(repr, unknown))}: {hint}"
-        )
+        close = nearest(unknown[0], queues)
+        hint = f"did you mean {close!r}?" if close else f"this app has {', '.join(map(repr, queues))}"
+        raise InvalidSetting(f"no queue {', '.join(map(repr, unknown))}: {hint}")
     return {name: queues[name] for name in names}
