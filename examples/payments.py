@@ -25,7 +25,7 @@ class ProcessPayment(jobrt.Job):
     async def run(self, ctx: jobrt.Context) -> str:
         """Write the payment, enqueue the receipt and complete the job, all or nothing."""
         async with ctx.transaction(result="booked") as conn:
-            conn.execute("INSERT INTO payments VALUES (?, ?)", (self.user_id, self.amount_cents))
+            await conn.execute("INSERT INTO payments VALUES (?, ?)", (self.user_id, self.amount_cents))
             await ctx.enqueue(SendReceipt(self.user_id), conn=conn)
             if ctx.job.attempt == 1:
                 msg = "power failure just before the commit"

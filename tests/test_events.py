@@ -93,3 +93,18 @@ def test_a_subscriber_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture)
         app.events(events.JobsPruned(3))
     assert seen == [events.JobsPruned(3)]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_a_function_subscribed_twice_is_called_once() -> None:
+    """Two workers of an app subscribe the same function. It stays subscribed until the last of them has ended."""
+    seen: list[events.Event] = []
+    note = seen.append
+    bus = events.EventBus()
+    with bus.subscribed(note, routine=False):
+        with bus.subscribed(note), bus.subscribed(note, routine=False):
+            bus(events.StorageUp(1.0))
+            bus.routine(events.StorageUp(2.0))
+        bus(events.StorageUp(3.0))
+        bus.routine(events.StorageUp(4.0))
+    bus(events.StorageUp(5.0))
+    assert seen == [events.StorageUp(1.0), events.StorageUp(2.0), events.StorageUp(3.0)]

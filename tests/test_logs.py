@@ -7,10 +7,13 @@ import logging
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobrt import events as e
+from jobrt._core.escape import printable
 from jobrt._core.states import End, State
-from jobrt.logs import JsonFormatter, describe, log_event
+from jobrt.logs import JsonFormatter, TextFormatter, describe, log_event
 from tests.test_events import table
 
 _DONE = e.JobEnded(1, "send", "mail", 2, End.FINISHED, State.COMPLETED, 0.5)
@@ -33,7 +36,7 @@ MESSAGES: list[tuple[e.Event, int, str]] = [
     (e.OutcomeLost(1, "send", 9, End.FINISHED, "no"), logging.ERROR, "cannot write the outcome: no"),
     (e.OutcomeRefused(1, "send", 9, End.FINISHED), logging.WARNING, "was refused: the lease was lost"),
     (e.JobRescued(1, "send", "mail", "w1", State.RETRYABLE), logging.WARNING, "worker w1 is dead"),
-    (e.JobStuck(1, "send", "blocking", 7.4, "at home"), logging.WARNING, "stuck (blocking, 7 s):\nat home"),
+    (e.JobStuck(1, "send", "blocking", 7.4, "at home"), logging.WARNING, "send 1 is stuck (blocking, 7 s)"),
     (e.JobCancelPhase(1, "send", "received", "no"), logging.INFO, "cancel received: no"),
     (e.QueueStalled("mail", 5, 2), logging.ERROR, "5 due jobs and 2 free slots but no claim"),
     (e.QueuePaused("mail", paused=True), logging.INFO, "queue mail: paused"),
@@ -48,6 +51,7 @@ MESSAGES: list[tuple[e.Event, int, str]] = [
     (e.WorkerStopping("w1", 30.0, 2), logging.INFO, "running jobs: 2, grace period: 30 s"),
     (e.WorkerStopped("w1"), logging.INFO, "has stopped"),
     (e.WorkerStopped("w1", "no rights"), logging.WARNING, "its shutdown was incomplete: no rights"),
+    (e.WorkerStopped("w1", threads=("a", "b")), logging.WARNING, "are still running: a, b"),
     (e.WorkerFenced("w1", 31.0), logging.ERROR, "could not renew its lease for 31.0 s"),
     (e.ActorRestarted("worker", "cron", "boom", 0.5, 1), logging.ERROR, "cron failed (boom), restarting in 0.5 s"),
     (e.NotifierDisconnected("gone"), logging.WARNING, "polling instead: gone"),
@@ -99,3 +103,49 @@ def test_a_line_of_json_has_the_fields(caplog: pytest.LogCaptureFixture) -> None
     line = json.loads(JsonFormatter().format(record))
     assert line["message"] == "it failed"
     assert line["traceback"].endswith("OSError: no")
+
+
+TEXTS = st.text(st.characters(codec=None)) | st.just(
+    "\x1b]0;t\x07\r\n2026-01-01 00:00:00,000 INFO forged \udc80"
+)
+
+
+@given(event=st.sampled_from([event for event, _, _ in MESSAGES]), text=TEXTS)
+def test_a_message_is_one_printable_line(event: e.Event, text: str) -> None:
+    """Whatever stands in the texts of an event, its message is safe for every formatter."""
+    texts = {
+        field.name: text for field in attrs.fields(type(event)) if type(getattr(event, field.name)) is str
+    }
+    _, message = describe(attrs.evolve(event, **texts))
+    assert message == printable(message)
+
+
+@given(TEXTS, TEXTS, TEXTS)
+def test_a_text_record_is_one_line_and_indented_ones(name: str, message: str, error: str) -> None:
+    """A message or an error of several lines cannot forge a record, and no control character is written."""
+    raised = ValueError, ValueError(error), None
+    record = logging.LogRecord(name, logging.INFO, __file__, 1, "%s", (message,), raised, sinfo=message)
+    first, *others = TextFormatter().format(record).split("\n")
+    assert f" INFO {printable(name)}: " in first
+    assert all(line.startswith("    ") and line == printable(line) for line in others)
+
+
+def test_a_failed_attempt_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """Any formatter appends it, indented and without control characters. JSON has it as it is."""
+    trace = "Traceback (most recent call last):\n  File \x1b[2J\nValueError: a\nb"
+    failed = attrs.evolve(_DONE, end=End.FAILED, error_type="ValueError", message="a\nb", traceback=trace)
+    log_event(failed)
+    (record,) = caplog.records
+    indented = "    Traceback (most recent call last):\n      File \\x1b[2J\n    ValueError: a\n    b"
+    assert logging.Formatter("%(message)s").format(record) == f"{describe(failed)[1]}\n{indented}"
+    assert TextFormatter().format(record).endswith(f"{describe(failed)[1]}\n{indented}")
+    assert json.loads(JsonFormatter().format(record))["traceback"] == trace
+
+
+def test_records_of_other_loggers_are_shown_with_their_name() -> None:
+    """A program's own records appear beside those of jobrt, also those that another handler has formatted."""
+    record = logging.LogRecord("shop", logging.INFO, __file__, 1, "sold %d", (3,), None)
+    record.exc_text = "Traceback:\nforged"
+    assert TextFormatter().format(record).endswith(" INFO shop: sold 3\n    Traceback:\n    forged")
+    line = json.loads(JsonFormatter().format(record))
+    assert (line["logger"], line["message"]) == ("shop", "sold 3")

@@ -1,8 +1,6 @@
 """Entry point of ``python -m jobrt``."""
 
-import sys
-
-from jobrt.cli import main
+from jobrt.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -9,8 +9,9 @@ from datetime import datetime
 import attrs
 import trio
 
+from jobrt._core.database_url import parse_url
 from jobrt._storage.contract import Storage
-from jobrt._storage.open import open_storage, parse_url
+from jobrt._storage.open import open_storage
 
 
 @attrs.define(eq=False)

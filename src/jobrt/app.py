@@ -44,6 +44,7 @@ from jobrt._storage.contract import Storage
 from jobrt._storage.open import database_url, open_storage
 from jobrt.errors import InvalidJob, InvalidSetting, StorageUnavailable
 from jobrt.events import EventBus
+from jobrt.logs import log_event, logs_routine_events
 
 if TYPE_CHECKING:
     P = ParamSpec("P")
@@ -133,6 +134,10 @@ class App:
     def move_to(self, url: str) -> None:
         """Use another database from now on; only while no client or worker is open."""
         self._database.url = checked_text("move_to: url", url)
+
+    def leave_schema(self) -> None:
+        """Do not migrate the database when it is opened, for commands that only look at it."""
+        self._database.migrate = False
 
     def at(self, url: str) -> App:
         """Return an app with the same jobs, queues, state, cron entries and retention on another database.
@@ -298,6 +303,8 @@ class App:
         It ends after ``worker.stop()``. Cancelling the scope around it stops it without grace. It waits while the
         database is unavailable; `StorageDown` and `StorageUp` report that.
 
+        The app's events are logged to the logger ``jobrt`` meanwhile. Handlers and levels are the program's.
+
         Args:
             queues: queues to serve; by default all.
             task_status: gets the worker when it is registered and serves its queues.
@@ -310,6 +317,7 @@ class App:
         """
         plan = self._worker_plan(queues)
         async with AsyncExitStack() as stack:
+            stack.enter_context(self.events.subscribed(log_event, routine=logs_routine_events()))
             storage = await stack.enter_async_context(self.await_storage())
             state = await self._enter_state(stack)
             client = await stack.enter_async_context(self._client(storage))

@@ -16,6 +16,7 @@ import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
 
 from jobrt._core.arguments import checked_flag, checked_id, checked_limit, checked_text, checked_wait
+from jobrt._core.database_url import Address, parse_url
 from jobrt._core.job import NewJob, result_of
 from jobrt._core.manage import check_cancelled, chosen, listing, not_found, not_rerun, not_updated, target
 from jobrt._core.states import FINAL
@@ -36,7 +37,7 @@ from jobrt._registry import (
     new_jobs,
     registry_of,
 )
-from jobrt._storage.open import Address, BlockingJobs, database_url, open_blocking, parse_url
+from jobrt._storage.open import BlockingJobs, database_url, open_blocking
 from jobrt.errors import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:

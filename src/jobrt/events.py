@@ -9,8 +9,8 @@ The logs of jobrt and the notices in the supervision tree are built from them. S
     with app.events.subscribed(on_event):
         await app.run_worker()
 
-An event is emitted after what it reports, in the process where that happened. `jobrt.logs.log_event` is a subscriber
-that logs each event at the level in this table.
+An event is emitted after what it reports, in the process where that happened. A worker logs each event to the logger
+``jobrt``, at the level in this table. It is a subscriber itself: `jobrt.logs.log_event`.
 
 ====================== ===================================================================== =====================
 Event                  Emitted when                                                          Log level
@@ -41,10 +41,10 @@ Event                  Emitted when                                             
 ====================== ===================================================================== =====================
 
 `JobEnded` is logged at DEBUG for a clean end, at ERROR for a discarded job, and otherwise at WARNING. `WorkerStopped`
-is logged at WARNING if it has an error.
+is logged at WARNING if it has an error or threads.
 
 The first three, and `JobEnded` with a clean end, are *routine*: every successful job causes them. A subscriber with
-``routine=False`` does not get them.
+``routine=False`` does not get them. A worker logs them if the logger is enabled for DEBUG when the worker starts.
 
 Fields with the same meaning in all events:
 
@@ -128,7 +128,7 @@ class JobEnded(Event):
     """Finished attempt whose outcome is in the database.
 
     ``seconds`` is the run time. ``error_type`` is the name of the exception's class. ``message`` is its text, or why
-    the attempt was stopped.
+    the attempt was stopped. ``traceback`` is the exception's traceback, as text.
     """
 
     id: int
@@ -140,6 +140,7 @@ class JobEnded(Event):
     seconds: float
     error_type: str | None = None
     message: str | None = None
+    traceback: str | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen
@@ -297,11 +298,13 @@ class WorkerStopping(Event):
 class WorkerStopped(Event):
     """Worker that has ended.
 
-    ``error`` is the first error for which it could not write everything, or empty.
+    ``error`` is the first error for which it could not write everything, or empty. ``threads`` are the names of
+    threads that were started while it ran and keep the process from ending.
     """
 
     worker: str
     error: str = ""
+    threads: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -343,7 +346,8 @@ class EventBus:
     """Event bus of an app, ``app.events``: it passes events to the subscribers.
 
     Subscribers are called in order, in the task and thread that emits the event. They must not block. An exception
-    of a subscriber is logged, and the others are still called.
+    of a subscriber is logged, and the others are still called. A function that was subscribed more than once is
+    called once for an event.
 
     ``subscribers`` get all events, ``watchers`` all except routine ones. Creating routine events took a third of the
     time of an empty job. So check ``subscribers`` before you create one.
@@ -354,8 +358,7 @@ class EventBus:
 
     def __call__(self, event: Event) -> None:
         """Emit an event to all subscribers."""
-        _deliver(self.subscribers, event)
-        _deliver(self.watchers, event)
+        _deliver((*self.subscribers, *self.watchers), event)
 
     def routine(self, event: Event) -> None:
         """Emit a routine event to the subscribers of routine events."""
@@ -371,11 +374,23 @@ class EventBus:
         try:
             yield
         finally:
-            self.subscribers = tuple(other for other in self.subscribers if other is not subscriber)
-            self.watchers = tuple(other for other in self.watchers if other is not subscriber)
+            if routine:
+                self.subscribers = _without(self.subscribers, subscriber)
+            else:
+                self.watchers = _without(self.watchers, subscriber)
+
+
+def _without(subscribers: tuple[Subscriber, ...], subscriber: Subscriber) -> tuple[Subscriber, ...]:
+    """Remove a subscriber once: two workers of an app have the same subscriber for the log."""
+    for index, other in enumerate(subscribers):
+        if other is subscriber:
+            return subscribers[:index] + subscribers[index + 1 :]
+    return subscribers
 
 
 def _deliver(subscribers: tuple[Subscriber, ...], event: Event) -> None:
+    if len(subscribers) > 1:
+        subscribers = tuple({id(subscriber): subscriber for subscriber in subscribers}.values())
     for subscriber in subscribers:
         try:
             subscriber(event)

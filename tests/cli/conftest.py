@@ -6,13 +6,15 @@ import logging
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import attrs
 import psutil
 import pytest
+import trio
 
+import jobrt
 from jobrt.cli import main
 
 if TYPE_CHECKING:
@@ -83,7 +85,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JOBRT_APP", "shop:app")
-    monkeypatch.setenv("JOBRT_URL", f"sqlite:///{tmp_path}/shop.db")
+    url = f"sqlite:///{tmp_path}/shop.db"
+    monkeypatch.setenv("JOBRT_URL", url)
+    trio.run(jobrt.App(url).migrate)  # commands that only look make no database
     monkeypatch.delitem(sys.modules, "shop", raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
     return tmp_path
@@ -95,18 +99,26 @@ def jobrt_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
-        logger = logging.getLogger("jobrt")
-        handlers = logger.handlers[:]
-        try:
+        with own_logging():
             status = main(list(arguments))
-        finally:
-            logger.handlers[:] = (
-                handlers  # the worker's handler would keep writing to the stderr of this test
-            )
         out, err = capsys.readouterr()
         return Result(status, out, err)
 
     return run
+
+
+@contextmanager
+def own_logging() -> Iterator[None]:
+    """Hide the handlers of pytest, and undo what the command sets up: its handler writes to this test's stderr."""
+    root, logger = logging.getLogger(), logging.getLogger("jobrt")
+    before = root.handlers[:], root.level, logger.level
+    root.handlers[:] = []
+    try:
+        yield
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        logger.setLevel(before[2])
 
 
 @pytest.fixture

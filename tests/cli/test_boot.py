@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -155,11 +155,11 @@ def test_processes_that_were_up_are_started_again_however_often_they_die(shop: P
 
 
 def test_a_process_without_a_parent_prints_its_error(shop: Path) -> None:
-    """A process without a parent prints its error itself."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    command = [sys.executable, "-m", "jobrt", "worker", "--queue=nowhere", f"--report={writing}"]
-    orphan = subprocess.run(command, pass_fds=(writing,), capture_output=True, text=True, check=False)
-    os.close(writing)
+    """A process whose parent has died prints its error itself."""
+    ours, theirs = socket.socketpair()
+    ours.close()
+    command = [sys.executable, "-m", "jobrt", "worker", "--queue=nowhere", "--child"]
+    with theirs:
+        orphan = subprocess.run(command, stdin=theirs, capture_output=True, text=True, check=False)
     assert (orphan.returncode, orphan.stderr.count("\n")) == (1, 1)
     assert orphan.stderr.startswith("jobrt: no queue 'nowhere'")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+
+from jobrt._views.words import user_frames
+from jobrt.cli.output import in_one_line
+from jobrt.errors import JobrtError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +197,7 @@ def test_a_result_that_is_too_large_fails_the_attempt(jobrt_command: Command) ->
         (("demo", "no-such-folder"), 1, "no-such-folder"),
         (("worker", "--queue", "post"), 1, "no queue 'post'"),
         (("--url", "mysql://x/y", "jobs"), 1, "not a database URL"),
-        (("--url", "sqlite:////no/such/folder/x.db", "jobs"), 1, "/no/such/folder"),
+        (("--url", "sqlite:////no/such/folder/x.db", "jobs"), 1, "there is no database /no/such/folder/x.db"),
         (("frobnicate",), 2, "frobnicate"),
         (("jobs", "--limit", "-1"), 2, "--limit"),
         (("worker", "--drain", "--grace", "-1"), 2, "--grace"),
@@ -210,6 +215,76 @@ def test_bad_input_gets_one_clear_line_and_a_status(
     assert done.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "jobs", "show 1", "cancel 1", "rerun 1", "delete 1", "update 1 --priority 1", "queues",
+        "queues pause default", "cron", "cron pause nightly", "workers", "top --once", "stats", "doctor", "prune",
+        "migrate --check",
+    ],
+)  # fmt: skip
+def test_looking_makes_no_database(jobrt_command: Command, shop: Path, command: str) -> None:
+    """At a path where nothing is, a command says so in one line with the command that makes a database."""
+    url = f"sqlite:///{shop}/none.db"
+    done = jobrt_command("--url", url, *command.split())
+    printed = done.out + done.err
+    assert done.status == 1
+    assert printed.count("\n") == 1
+    assert f"there is no database {shop}/none.db" in printed
+    assert f"run `python -m jobrt --url {url} migrate`" in printed
+    assert not (shop / "none.db").exists()
+
+
+def test_a_check_migrates_nothing(jobrt_command: Command, shop: Path) -> None:
+    """`migrate --check` and `doctor` make no tables. Their hint names the application as it was given."""
+    (shop / "shop.db").unlink()
+    (shop / "shop.db").touch()
+    checked = jobrt_command("migrate", "--check")
+    assert (checked.status, checked.out.splitlines()[0].split()[1:]) == (1, ["pending"])
+    told = jobrt_command("doctor")
+    assert told.status == 1
+    assert "lacks migration 0001_first" in told.out
+    assert told.out.endswith(": run `python -m jobrt --app shop:app migrate`\n")
+    with closing(sqlite3.connect(shop / "shop.db")) as conn:
+        assert conn.execute("select count(*) from sqlite_master").fetchone() == (0,)
+
+
+def test_enqueue_prints_json(jobrt_command: Command) -> None:
+    """``--json`` is the payload of `enqueue`, so ``--output json`` is the format of its output."""
+    arguments = ("enqueue", "hello", "--json", '{"name": "x"}', "--unique-key", "k", "--output", "json")
+    assert json.loads(jobrt_command(*arguments).out) == {"id": 1, "duplicate": False}
+    assert json.loads(jobrt_command(*arguments).out) == {"id": 1, "duplicate": True}
+
+
+def test_a_traceback_begins_with_the_frames_of_the_job(jobrt_command: Command) -> None:
+    """Frames of jobrt before them are the same in every traceback."""
+    jobrt_command("enqueue", "fail")
+    jobrt_command("worker", "--drain", "--quiet")
+    lines = jobrt_command("show", "1").out.splitlines()
+    first = lines[lines.index("    Traceback (most recent call last):") + 1]
+    assert "shop.py" in first
+    assert user_frames("no traceback") == "no traceback"
+
+
+def test_only_waiting_jobs_are_due(jobrt_command: Command) -> None:
+    """A job that has ended is due no more."""
+    jobrt_command("enqueue", "hello", "name=x")
+    jobrt_command("enqueue", "hello", "name=y", "--in", "1h")
+    jobrt_command("cancel", "1")
+    lines = [line.split("\t") for line in jobrt_command("jobs").out.splitlines()]
+    due = lines[0].index("due")
+    assert lines[1][due].startswith("in 59 min")
+    assert lines[2][due] == "-"
+
+
+def test_an_error_in_a_group_is_one_line() -> None:
+    """Of a group, each different error is printed once, without its frame of lines."""
+    group = ExceptionGroup(
+        "several", [JobrtError("a\nb"), ExceptionGroup("more", [JobrtError("a b"), KeyError("c")])]
+    )
+    assert in_one_line(group) == "a b; KeyError: 'c' (set JOBRT_DEBUG=1 to see the traceback)"
+
+
 def test_unusable_databases_are_reported_in_one_line(jobrt_command: Command, shop: Path) -> None:
     """Each error is one line that names the problem."""
     (shop / "note.txt").write_text("not a database, but long enough to look like one" * 50)
@@ -217,7 +292,8 @@ def test_unusable_databases_are_reported_in_one_line(jobrt_command: Command, sho
     assert done.status == 1
     assert "note.txt" in done.err
     url = f"sqlite:///{shop}/new.db"
-    assert jobrt_command("--url", url, "jobs").status == 0
+    assert jobrt_command("--url", url, "migrate").out.startswith("applied 0001_first")
+    assert jobrt_command("--url", url, "migrate").out == "up to date\n"
     with sqlite3.connect(shop / "new.db") as conn:
         conn.execute(
             "insert into jobrt_migration select '9999_future', applied_at from jobrt_migration limit 1"

@@ -134,8 +134,8 @@ def test_doctor_reports_watchdog_notices(jobrt_command: Command, shop: Path) -> 
         assert notice in jobrt_command("workers").out
 
 
-def test_trees_are_shortened_if_they_do_not_fit() -> None:
-    """A tree that does not fit omits children that are healthy and have no load."""
+def test_trees_are_folded_if_they_do_not_fit() -> None:
+    """A folded tree is a line with the load of the queues, and the children that need attention."""
     child = {"state": "running", "restarts": 0, "recent_restarts": 0, "last_error": None, "nested": None}
     child["since"] = datetime.now(UTC).isoformat()
     queue = {"concurrency": 3, "running": 1, "claimed": 2, "finished": 9, "paused": False, "stuck": []}
@@ -156,11 +156,15 @@ def test_trees_are_shortened_if_they_do_not_fit() -> None:
         alive=True,
         info=worker_info(**info),
     )
-    whole, brief = _printed(draw_trees([row], height=7)), _printed(draw_trees([row], height=6))
+    whole, brief = (
+        _printed(draw_trees([row], now=now, whole=True, height=7)),
+        _printed(draw_trees([row], now=now, whole=True, height=6)),
+    )
     assert "│  └─ mail" in "\n".join(whole)
     assert "fetcher" in "\n".join(whole)
-    assert "fetcher" not in "\n".join(brief)
-    assert "1 of 3 slots, 2 claimed, 9 done" in "\n".join(brief)
+    assert "1 of 3 slots, 2 claimed, 9 done" in "\n".join(whole)
+    assert brief[1:2] == ["   mail 1 of 3"]
+    assert len(brief) == 3
     assert "restarts 2 (1 recent)  OSError: no" in "\n".join(brief)
 
 

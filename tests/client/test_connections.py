@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -41,6 +41,25 @@ async def test_a_sqlite3_transaction_decides(sqlite_url: str) -> None:
                     await jobs.enqueue(Echo(value), conn=conn)
                     conn.execute(end)
                 assert conn.execute("SELECT count(*) FROM orders").fetchone() == (1,)
+            assert await args_of(jobs) == ["committed"]
+
+
+async def test_a_clients_transaction_decides(database_url: str) -> None:
+    """`Client.transaction`: the same program keeps its rows and its jobs together on both engines."""
+    with trio.fail_after(20):
+        async with app_of(database_url).open_client() as jobs:
+            async with jobs.transaction() as conn:
+                await conn.execute("CREATE TABLE orders (id integer)")
+            for value in ("rolled back", "committed"):
+                with suppress(ZeroDivisionError):
+                    async with jobs.transaction() as conn:
+                        await conn.execute("INSERT INTO orders VALUES (%s)", (1,))
+                        await jobs.enqueue(Echo(value), conn=conn)
+                        if value == "rolled back":
+                            raise ZeroDivisionError
+            async with jobs.transaction() as conn:
+                cursor = await conn.execute("SELECT count(*) FROM orders")
+                assert await cursor.fetchone() == (1,)
             assert await args_of(jobs) == ["committed"]
 
 

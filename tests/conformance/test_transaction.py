@@ -1,4 +1,4 @@
-"""`AttemptStore.transaction`, progress, checkpoints and steps: what an attempt writes while it runs."""
+"""What an attempt or a program writes: transactions, progress, checkpoints and steps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import trio
+from psycopg.adapt import Dumper, Loader
+from psycopg.pq import Format
 
 from jobrt._core import where
 from jobrt._core.job import JobRef, Progress
 from jobrt._core.states import End, State, Transition
-from jobrt._storage.contract import Storage
+from jobrt._core.unique import Replace, UniqueKey
+from jobrt._storage.contract import Inserted, Storage, Wake
 from jobrt.errors import LeaseLost
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
 from tests.conformance.harness import PATIENCE, Engine
@@ -24,10 +27,8 @@ async def orders(engine: Engine) -> None:
 
 
 async def _run(conn: Any, statement: str) -> None:
-    """Run a statement on the driver's connection, whichever driver it is."""
-    result = conn.execute(statement)
-    if hasattr(result, "__await__"):
-        await result
+    """Run a statement on the block's connection."""
+    await conn.execute(statement)
 
 
 async def _orders(engine: Engine) -> list[int]:
@@ -230,6 +231,168 @@ async def test_two_blocks_at_once(engine: Engine, orders: None) -> None:
 async def _finish_before(nursery: trio.Nursery, run: Any, n: int) -> None:
     """Run one block; all but the failing one are done before that begins, so that it cancels none of them."""
     await run(n)
+
+
+# ------------------------------------------------------------------ the program's own transactions
+
+
+async def test_a_programs_rows_and_jobs_commit_together(engine: Engine, orders: None) -> None:
+    """A block that ends keeps both, one that raises neither."""
+    storage = engine.storage
+    async with storage.jobs.transaction() as conn:
+        await _run(conn, "insert into orders values (1)")
+        (made,) = await storage.jobs.insert([job()], conn=conn)
+    with pytest.raises(ZeroDivisionError):
+        async with storage.jobs.transaction() as conn:
+            await _run(conn, "insert into orders values (2)")
+            await storage.jobs.insert([job()], conn=conn)
+            raise ZeroDivisionError
+    assert await _orders(engine) == [1]
+    assert [one.id for one in await storage.jobs.query(where.everything())] == [made.id]
+
+
+async def test_jobs_of_a_programs_transaction_wake_at_its_end(engine: Engine) -> None:
+    """Nobody is woken for a job that may never be there."""
+    storage = engine.storage
+    heard: list[Wake] = []
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(storage.wakes.listen, heard.append)
+            async with storage.jobs.transaction() as conn:
+                await storage.jobs.insert([job(queue="mail")], conn=conn)
+                assert heard == []
+            while not any(wake.kind == "jobs" and wake.queue in {"mail", None} for wake in heard):
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_cancelled_programs_transaction_is_rolled_back(engine: Engine, orders: None) -> None:
+    """Cancelled, it leaves nothing, and the storage goes on."""
+    with trio.CancelScope() as scope:
+        async with engine.storage.jobs.transaction() as conn:
+            await _run(conn, "insert into orders values (1)")
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert await _orders(engine) == []
+    await add(engine.storage, job())
+
+
+# ------------------------------------------------------------------ the connection
+
+
+async def test_the_connection_is_psycopgs_on_every_engine(storage: Storage) -> None:
+    """The same lines run on both: execute, the three ways to fetch, iteration, cursors, counts."""
+    async with storage.jobs.transaction() as conn:
+        await conn.execute("create table item (n integer, name varchar)")
+        cursor = await conn.execute("insert into item values (%s, %s)", (1, "one"))
+        assert (cursor.rowcount, cursor.description) == (1, None)
+        async with conn.cursor() as cursor:
+            await cursor.executemany("insert into item values (%s, %s)", [(2, "two"), (3, "100%"), (4, None)])
+            assert cursor.rowcount == 3
+            done = await cursor.execute(
+                "select n, name from item where n > %(least)s order by n", {"least": 1}
+            )
+            assert done is cursor
+            assert [column[0] for column in cursor.description or ()] == ["n", "name"]
+            assert cursor.rowcount == 3
+            assert await cursor.fetchone() == (2, "two")
+            assert await cursor.fetchmany(1) == [(3, "100%")]
+            assert await cursor.fetchall() == [(4, None)]
+            assert await cursor.fetchone() is None
+            assert await cursor.fetchall() == []
+        found = [n async for (n,) in await conn.execute("select n from item order by n")]
+        assert found == [1, 2, 3, 4]
+        changed = await conn.execute("update item set name = 'x' where n > 2 returning n")
+        assert (sorted(await changed.fetchall()), changed.rowcount) == ([(3,), (4,)], 2)
+        assert (await conn.execute("delete from item")).rowcount == 4
+
+
+async def test_a_savepoint_in_a_block(engine: Engine, orders: None) -> None:
+    """A part of a block can fail, and the rest of it stays."""
+    async with engine.storage.jobs.transaction() as conn:
+        await _run(conn, "insert into orders values (1)")
+        with pytest.raises(ZeroDivisionError):
+            async with conn.transaction():
+                await _run(conn, "insert into orders values (2)")
+                raise ZeroDivisionError
+        async with conn.transaction():
+            await _run(conn, "insert into orders values (3)")
+    assert await _orders(engine) == [1, 3]
+
+
+def _unreadable(*_: Any) -> Any:
+    """Stand for a row factory of a program's own; it is not for rows of the storage's."""
+    raise AssertionError("this row is not the program's")
+
+
+class _TextLoader(Loader):
+    """Loader of a program's own."""
+
+    def load(self, data: Any) -> Any:
+        return _unreadable(data)
+
+
+class _BinaryLoader(_TextLoader):
+    """The same for the other format."""
+
+    format = Format.BINARY
+
+
+class _Dumper(Dumper):
+    """Dumper of a program's own."""
+
+    def dump(self, obj: Any) -> Any:
+        return _unreadable(obj)
+
+
+def _set_adapters(conn: Any) -> None:
+    """Have psycopg read and write values on this connection as no statement of ours could bear it."""
+    for name in ("bool", "text", "varchar", "int4", "int8", "timestamptz", "jsonb"):
+        conn.adapters.register_loader(name, _TextLoader)
+        conn.adapters.register_loader(name, _BinaryLoader)
+    conn.adapters.register_dumper(str, _Dumper)
+
+
+async def test_what_a_block_sets_on_its_connection_is_for_its_own_rows(engine: Engine) -> None:
+    """Jobs are enqueued, and the outcome is written, whatever the block makes of rows and texts."""
+    storage = engine.storage
+    claimed = await start(storage)
+    unique = UniqueKey("0" * 32, None, frozenset({State.AVAILABLE}), Replace("priority"))
+    async with storage.attempts.transaction(ref(claimed), end(claimed, result="1")) as conn:
+        conn.row_factory = _unreadable
+        if hasattr(conn, "raw"):
+            conn.raw.text_factory = _unreadable
+        else:
+            _set_adapters(conn)
+        first = await storage.jobs.insert([job(unique=unique), job(), job()], conn=conn)
+        again = await storage.jobs.insert([job(unique=unique, priority=7)], conn=conn)
+        await storage.jobs.insert([job()], conn=conn)
+    assert again == (Inserted(first[0].id, duplicate=True),)
+    assert (await look(storage, first[0].id)).priority == 7
+    assert (await look(storage, claimed.id)).state is State.COMPLETED
+    assert len(await storage.jobs.query(where.everything())) == 5
+
+
+async def test_what_a_caller_sets_on_its_connection_is_for_its_own_rows(
+    engine: Engine, shareable: None
+) -> None:
+    """The same with a connection that the program opened itself; and what it set stays set."""
+    unique = UniqueKey("0" * 32, None, frozenset({State.AVAILABLE}), Replace("priority"))
+    async with engine.caller() as caller:
+        conn = caller.conn
+        conn.row_factory = _unreadable
+        if engine.name == "sqlite":
+            conn.text_factory = bytes
+        else:
+            _set_adapters(conn)
+        first = await engine.storage.jobs.insert([job(unique=unique), job()], conn=conn)
+        again = await engine.storage.jobs.insert([job(unique=unique, priority=7)], conn=conn)
+        assert conn.row_factory is _unreadable
+        assert getattr(conn, "text_factory", bytes) is bytes
+        await caller.commit()
+    assert again == (Inserted(first[0].id, duplicate=True),)
+    assert (await look(engine.storage, first[0].id)).priority == 7
 
 
 # ------------------------------------------------------------------ progress, checkpoint

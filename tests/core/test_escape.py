@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobrt._core.escape import printable, printable_lines
+from jobrt._core.escape import printable, printable_json, printable_lines
 
 TEXTS = st.text(st.characters(codec=None))
 
@@ -54,3 +55,11 @@ def test_every_line_after_the_first_is_indented(text: str) -> None:
 def test_lines_keep_their_order_and_lose_their_tabs() -> None:
     """Line breaks of Windows count as one, and those at the end are left out."""
     assert printable_lines("one\r\ntwo\tx\n\nfour\n") == "one\n    two x\n    \n    four"
+
+
+@given(st.recursive(TEXTS | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)))
+def test_printable_json_has_the_same_meaning(value: object) -> None:
+    """JSON stays JSON: the value is the same, and nothing unsafe but line breaks between values is left."""
+    text = printable_json(json.dumps(value, ensure_ascii=False, indent=2))
+    assert json.loads(text) == value
+    assert printable(text.replace("\n", "")) == text.replace("\n", "")

@@ -347,16 +347,15 @@ def test_any_returned_value_gives_a_usable_delay(value: Any) -> None:
     assert decided.warning or decided.wait == returned
 
 
-def test_exit_is_not_caught() -> None:
-    """Only an `Exception` of a backoff or predicate is caught; KeyboardInterrupt propagates."""
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, BaseException])
+def test_whatever_a_strategy_raises_is_a_warning(kind: type[BaseException]) -> None:
+    """It was to be asked about a failure, which is recorded in any case."""
 
     def stop(_: object) -> Any:
-        raise KeyboardInterrupt
+        raise kind("from a strategy")
 
-    with pytest.raises(KeyboardInterrupt):
-        delay(stop)
-    with pytest.raises(KeyboardInterrupt):
-        should_retry(stop, attempt=1, error=ValueError())
+    assert f"raised {kind.__name__}: from a strategy" in str(delay(stop).warning)
+    assert should_retry(stop, attempt=1, error=ValueError()).retry
 
 
 # ------------------------------------------------------------------ RETRY
@@ -369,7 +368,7 @@ NOT_KEY = tenacity.retry_if_not_exception_type(KeyError)
     ("predicate", "error", "expected"),
     [
         pytest.param(None, ValueError(), True, id="default"),
-        pytest.param(None, SystemExit(), False, id="default-exit"),
+        pytest.param(None, SystemExit(), True, id="default-exit"),
         pytest.param(OS, TimeoutError(), True, id="subclass"),
         pytest.param(OS, ValueError(), False, id="other"),
         pytest.param(NOT_KEY, KeyError(), False, id="not"),
@@ -389,7 +388,7 @@ NOT_KEY = tenacity.retry_if_not_exception_type(KeyError)
     ],
 )
 def test_predicates(predicate: Any, error: BaseException, expected: bool) -> None:
-    """Any tenacity predicate decides; without one every Exception is retried."""
+    """Any tenacity predicate decides; without one every failure is retried."""
     decision = should_retry(predicate, attempt=2, error=error)
     assert decision == RetryDecision(expected)
     assert bool(decision) is expected

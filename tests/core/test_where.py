@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import PurePath
 from typing import Any
 
 import attrs
@@ -189,3 +191,12 @@ def test_malformed_filters_are_refused(make: Any, message: str) -> None:
     """An invalid filter is refused when it is created, with a remedy."""
     with pytest.raises(InvalidFilter, match=message):
         make()
+
+
+def test_a_path_is_compared_as_payloads_store_it() -> None:
+    """A path is its text. If that is not Unicode, it is the base64 of its bytes, also inside of other values."""
+    assert where.args("path", PurePath("/srv/a")) == where.args("path", "/srv/a")
+    odd = os.fsdecode(b"caf\xe9")
+    stored = {"base64": "Y2Fm6Q=="}
+    assert where.args("path", odd) == where.args("path", PurePath(odd)) == where.args("path", stored)
+    assert where.args({"paths": [PurePath(odd)]}) == where.args({"paths": [stored]})

@@ -106,7 +106,7 @@ def test_an_unusable_database(
     unmigrated = jobrt_command("--url", postgres_url, "dashboard", "--port", "0")
     away = jobrt_command("--url", "postgresql://postgres@127.0.0.1:1/jobs", "dashboard", "--port", "0")
     assert (unmigrated.status, away.status) == (1, 1)
-    assert "python -m jobrt migrate" in unmigrated.err
+    assert " migrate`" in unmigrated.err
     assert "cannot connect" in away.err
     assert (unmigrated.err.count("\n"), away.err.count("\n")) == (1, 1)
 

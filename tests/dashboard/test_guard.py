@@ -6,12 +6,16 @@ import base64
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.routing import Mount
 
 import jobrt
 import jobrt.dashboard
-from jobrt.dashboard.guard import is_known_host, is_same_origin
+from jobrt.dashboard.guard import has_password, is_known_host, is_same_origin
+from jobrt.dashboard.logins import FailedLogins
 from tests.dashboard.serving import Board, serve, serve_pages, shop, value
 
 
@@ -62,6 +66,23 @@ def test_our_own_pages(headers: dict[str, str], same: bool) -> None:
     assert is_same_origin({"host": "localhost:8000", **headers}) is same
 
 
+@pytest.mark.parametrize(
+    ("origin", "scheme", "forwarded", "same"),
+    [
+        ("https://jobs", "https", "", True),
+        ("http://jobs", "https", "", False),
+        ("http://jobs", "http", "https", False),
+        ("https://jobs", "http", "https", True),
+        ("https://jobs", "http", "", True),  # a proxy that adds TLS and does not say so
+        ("ftp://jobs", "http", "", False),
+    ],
+)
+def test_a_page_without_tls_is_another_site(origin: str, scheme: str, forwarded: str, same: bool) -> None:
+    """Where the dashboard is served with TLS, a page of the same host that came without is not trusted."""
+    headers = {"host": "jobs", "origin": origin, "x-forwarded-proto": forwarded}
+    assert is_same_origin(headers, scheme) is same
+
+
 async def test_an_unknown_host_name_is_refused(sqlite_url: str) -> None:
     """A site whose host name points to the dashboard cannot read its pages."""
     async with serve(shop(sqlite_url), hosts=["Jobs.example.com"]) as board:
@@ -93,27 +114,75 @@ async def test_forms_of_other_sites_are_refused(database_url: str, headers: dict
     assert (refused.status, paused.status) == (403, 403)
 
 
+def basic(text: str) -> str:
+    """Return an Authorization header."""
+    return "Basic " + base64.b64encode(text.encode()).decode()
+
+
+async def test_failed_logins_are_slowed_down_and_logged(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After three failures in a row the next login is not looked at for a while, not even a right one."""
+    async with serve(shop(sqlite_url), password="sesame") as board:
+        failed = [await board.get("/", authorization=basic(f"ada:no{number}")) for number in range(4)]
+        asked = await board.get("/")
+        blocked = await board.get("/", authorization=basic("ada:sesame"))
+    assert [answer.status for answer in failed] == [401] * 4
+    assert (asked.status, blocked.status) == (401, 429)
+    assert 1 <= int(blocked.headers["retry-after"]) <= 30
+    lines = [record.getMessage() for record in caplog.records if record.name == "jobrt.dashboard"]
+    assert lines[-1].startswith("failed login from 127.0.0.1 (4 in a row; the next is refused for 1 s)")
+    assert not any("no3" in line for line in lines)
+
+
+def test_the_wait_of_an_address() -> None:
+    """It doubles up to half a minute, ends with a success, and concerns one address or IPv6 network only."""
+    now = [0.0]
+    logins = FailedLogins(clock=lambda: now[0])
+    waits = []
+    for _ in range(10):
+        logins.note_failure("192.0.2.1")
+        waits.append(logins.seconds_to_wait("192.0.2.1"))
+    assert waits == [0, 0, 0, 1, 2, 4, 8, 16, 30, 30]
+    assert logins.seconds_to_wait("192.0.2.2") == 0
+    now[0] += 30
+    assert logins.seconds_to_wait("192.0.2.1") == 0
+    logins.note_success("192.0.2.1")
+    logins.note_failure("192.0.2.1")
+    assert logins.seconds_to_wait("192.0.2.1") == 0
+    for number in range(4):
+        logins.note_failure(f"2001:db8::{number}")
+    assert logins.seconds_to_wait("2001:db8::ffff") == 1
+    for number in range(1100):
+        logins.note_failure(f"10.0.{number // 256}.{number % 256}")
+    assert logins.seconds_to_wait("2001:db8::1") == 0  # forgotten: the number of addresses is bounded
+
+
 async def test_a_password(sqlite_url: str) -> None:
     """Without the password, every request gets status 401. Any user name is accepted."""
-
-    def basic(text: str) -> str:
-        return "Basic " + base64.b64encode(text.encode()).decode()
-
     async with serve(shop(sqlite_url), password="sesame:1") as board:
         answers = [
             await board.get("/"),
             await board.get("/static/dashboard.js"),
             await board.get("/", authorization=basic("ada:wrong")),
-            await board.get("/", authorization=basic("sesame:1")),
-            await board.get("/", authorization="Basic !!!"),
-            await board.get("/", authorization="Bearer sesame:1"),
             await board.post("/queues/change", queue="default", action="pause"),
         ]
         right = await board.get("/", authorization=basic("ada:sesame:1"))
         assert await board.jobs.queues() == []
-    assert [answer.status for answer in answers] == [401] * 7
+    assert [answer.status for answer in answers] == [401] * 4
     assert answers[0].headers["www-authenticate"] == 'Basic realm="jobrt", charset="UTF-8"'
     assert right.status == 200
+
+
+@given(
+    st.binary(max_size=20)
+    | st.sampled_from([b"Basic", b"Bearer c2VzYW1lOjE=", b"Basic \xff\xfe", b"Basic !!!"])
+)
+def test_odd_credentials_are_wrong_ones(value: bytes) -> None:
+    """No header but one with the password lets anybody in, and none raises."""
+    headers = [(b"authorization", value), (b"authorization", b"Basic " + value)]
+    for header in headers:
+        assert not has_password(Headers(raw=[header]), "sesame:1")
 
 
 async def test_the_dashboard_can_be_mounted(database_url: str) -> None:

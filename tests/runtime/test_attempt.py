@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import timedelta
 
 import pytest
@@ -43,8 +44,18 @@ class Limited(jobrt.Job):
 class Interrupted(jobrt.Job):
     """Job during which Ctrl-C is pressed."""
 
+    in_a_child: bool = False
+
     async def run(self, ctx: jobrt.Context) -> None:
-        raise KeyboardInterrupt
+        if not self.in_a_child:
+            signal.raise_signal(signal.SIGINT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.child)
+            await trio.sleep_forever()
+
+    async def child(self) -> None:
+        """Be what runs at that moment."""
+        signal.raise_signal(signal.SIGINT)
 
 
 async def test_a_time_limit_that_cannot_be_told_fails_the_attempt(autojump_clock: MockClock) -> None:
@@ -70,12 +81,13 @@ async def test_a_time_limit_may_be_decided_by_the_record(autojump_clock: MockClo
             await perform(Limited(3.0))
 
 
+@pytest.mark.parametrize("in_a_child", [False, True])
 async def test_an_interrupt_in_a_job_ends_the_worker_and_gives_the_job_back(
-    autojump_clock: MockClock,
+    in_a_child: bool, autojump_clock: MockClock
 ) -> None:
     """The interrupt is meant for the program: no attempt is used up, and no job stays leased."""
     async with scene(lambda _: None, [Interrupted]) as here:
-        handle = await here.client.enqueue(Interrupted())
+        handle = await here.client.enqueue(Interrupted(in_a_child))
         with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
             await here.app.run_worker()
         record = await here.client.get(handle.id)

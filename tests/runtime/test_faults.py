@@ -83,7 +83,7 @@ class Exact(jobrt.Job):
 
     async def run(self, ctx: jobrt.Context) -> None:
         async with ctx.transaction(result="done") as conn:
-            conn.execute("insert into written values (?)", (ctx.job.id,))
+            await conn.execute("insert into written values (?)", (ctx.job.id,))
 
 
 class Parent(jobrt.Job):

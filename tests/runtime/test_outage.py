@@ -161,3 +161,21 @@ async def test_a_worker_starts_when_the_database_comes(autojump_clock: MockClock
                 record = await handle.wait()
             await here.app.worker.stop()
     assert [one.end for one in record.attempts] == [End.FINISHED]
+
+
+async def test_a_worker_tells_that_its_claims_fail(autojump_clock: MockClock) -> None:
+    """Its heartbeat carries the error of the last claim and since when claims fail, until a claim succeeds."""
+    away = Trouble(frozenset({"exchange"}), Fault.REFUSED)
+    async with scene(away, [Work]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        await trio.sleep(1)
+        assert worker.info().queues["default"].claim_error is None
+        away.on = True
+        await trio.sleep(60)
+        told = worker.info().queues["default"]
+        assert (told.claim_error or "").startswith("StorageUnavailable: ")
+        assert 50 < told.claim_failing < 60
+        away.on = False
+        await trio.sleep(30)
+        assert worker.info().queues["default"].claim_error is None
+        await worker.stop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -75,6 +77,17 @@ class Elsewhere(jobrt.Job):
 
     def run(self, ctx: Any) -> Any:
         return [os.getpid(), ctx.job.attempt, ctx.saved]
+
+
+class Environment(jobrt.Job):
+    """Job that returns the variables of its process, and those of a program that it starts."""
+
+    RUN_IN = "process"
+
+    def run(self, ctx: Any) -> Any:
+        program = [sys.executable, "-c", "import os; print(*os.environ)"]
+        started = subprocess.run(program, check=True, capture_output=True, text=True)
+        return [list(os.environ), started.stdout.split()]
 
 
 class InAsyncio(jobrt.Job):
@@ -202,6 +215,22 @@ async def test_a_process_is_killed_when_an_operator_cancels_its_job(tmp_path: Pa
     assert not psutil.pid_exists(int(await file.read_text()))
 
 
+@pytest.mark.process
+@pytest.mark.slow
+async def test_a_process_has_the_environment_without_the_databases_url(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program that a job starts does not inherit the password of the jobs' database."""
+    pytest.importorskip("trio_parallel")
+    monkeypatch.setenv("JOBRT_URL", "postgresql://jobs:s3cret@localhost/jobs")
+    with trio.fail_after(45):
+        async with open_app(jobs=[Killed, Environment]) as (app, jobs), working(app):
+            await (await jobs.enqueue(Killed())).wait()  # its successor is a new process
+            for found in await (await jobs.enqueue(Environment())).result():
+                assert "PATH" in found
+                assert "JOBRT_URL" not in found
+
+
 async def test_an_asyncio_job_gets_its_cancelled_error() -> None:
     """`ctx` has the reason."""
     state: list[Any] = []
@@ -246,3 +275,64 @@ async def test_a_job_cannot_end_the_worker_by_what_it_raises(what: str, autojump
     assert (record.state, [one.end for one in record.attempts]) == (State.DISCARDED, [End.FAILED])
     assert record.attempts[0].error_type == what
     assert restarted == []
+
+
+class Calling(jobrt.Job):
+    """Call `ctx` in a thread until that stops it."""
+
+    MAX_ATTEMPTS = 1
+    way: str
+
+    def run(self, ctx: jobrt.Context) -> None:
+        while True:
+            time.sleep(0.001)
+            if self.way == "progress":
+                ctx.progress(1)
+            elif self.way == "checkpoint":
+                ctx.checkpoint({"at": 1})
+            else:
+                trio.from_thread.run(ctx.checkpoint, {"at": 1})
+
+
+@pytest.mark.parametrize("way", ["progress", "checkpoint", "from_thread"])
+@pytest.mark.parametrize("stop", ["timeout", "operator"])
+async def test_a_thread_stops_where_it_calls_ctx(way: str, stop: str) -> None:
+    """At its time limit and when it is cancelled; a checkpoint is a plain call there."""
+    with trio.fail_after(50):
+        async with open_app(jobs=[Calling]) as (app, jobs), working(app):
+            handle = await jobs.enqueue(Calling(way), timeout=0.2 if stop == "timeout" else None)
+            if stop == "operator":
+                while (record := await jobs.get(handle.id)).progress is None and record.saved is None:
+                    await trio.sleep(0.005)
+                await jobs.cancel(handle.id, "enough")
+            record = await handle.wait()
+    (attempt,) = record.attempts
+    assert attempt.end is (End.TIMED_OUT if stop == "timeout" else End.CANCELLED)
+    assert record.saved == (None if way == "progress" else {"at": 1})
+
+
+class Saying(jobrt.Job):
+    """Say something of the progress that is no progress."""
+
+    MAX_ATTEMPTS = 1
+    what: str
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        wrong: dict[str, Any] = {
+            "nan": float("nan"),
+            "text": "much",
+            "huge": 10**400,
+            "none": None,
+            "object": object(),
+        }
+        ctx.progress(wrong[self.what], 10)
+
+
+@pytest.mark.parametrize("what", ["nan", "text", "huge", "none", "object"])
+async def test_a_progress_that_is_no_number_fails_its_job_alone(what: str, autojump_clock: MockClock) -> None:
+    """It is refused where it is said, by name, and not when it is written: that would harm others."""
+    async with open_app(jobs=[Saying, Exiting]) as (app, jobs), working(app):
+        record = await (await jobs.enqueue(Saying(what))).wait()
+    (attempt,) = record.attempts
+    assert (attempt.end, attempt.error_type) == (End.FAILED, "InvalidJob")
+    assert attempt.message.startswith("Saying: ctx.progress: done is ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -309,7 +310,7 @@ async def test_an_interrupt_while_the_worker_stops_ends_it(autojump_clock: MockC
     class Interrupted(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
             await trio.sleep(3)
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     async with scene(lambda _: None, [Sleep, Interrupted]) as here:
         await here.client.enqueue_many([Sleep(), Sleep(2.5), Interrupted()])

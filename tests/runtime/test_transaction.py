@@ -22,16 +22,9 @@ TABLE = "create table if not exists payments (job bigint, amount bigint)"
 
 
 async def execute(conn: Any, sql: str, *values: Any) -> Any:
-    """Execute a statement on the connection of either engine, and return the first row if there is one."""
-    done = (
-        conn.execute(sql, values)
-        if hasattr(conn, "total_changes")
-        else await conn.execute(sql.replace("?", "%s"), values)
-    )
-    if done.description is None:
-        return None
-    row = done.fetchone()
-    return await row if hasattr(row, "__await__") else row
+    """Execute with the placeholders of the engine, and return the first row if there is one."""
+    cursor = await conn.execute(sql if hasattr(conn, "raw") else sql.replace("?", "%s"), values)
+    return None if cursor.description is None else await cursor.fetchone()
 
 
 class Child(jobrt.Job):

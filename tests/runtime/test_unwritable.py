@@ -40,6 +40,7 @@ class Picky:
 
     real: Any
     refuses: Any
+    error: Exception = attrs.Factory(lambda: StorageError("no room for \x00 and \ud800"))
     calls: int = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -57,21 +58,31 @@ class Picky:
     def _look(self, outcomes: Any) -> None:
         self.calls += 1
         if any(self.refuses(one) for one in outcomes):
-            raise StorageError("no room for \x00 and \ud800")
+            raise self.error
 
 
-def _picky(storage: Any, refuses: Any) -> Any:
-    return Replaced(storage, attempts=Picky(storage.attempts, refuses))
+def _picky(storage: Any, refuses: Any, **more: Any) -> Any:
+    return Replaced(storage, attempts=Picky(storage.attempts, refuses, **more))
 
 
 def _poisonous(outcome: Any) -> bool:
     return "poison" in (outcome.result or "") or outcome.message == "poison"
 
 
-async def test_it_ends_as_a_failed_attempt_that_says_so(autojump_clock: MockClock) -> None:
-    """The other outcomes of its batch are written unchanged, no actor is restarted, and the worker stops in time."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageError("no room for \x00 and \ud800"),
+        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+        TypeError("a driver's own"),
+        RecursionError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_it_ends_as_a_failed_attempt_that_says_so(error: Exception, autojump_clock: MockClock) -> None:
+    """The others of its batch are written as they are, whatever the storage raises; no actor is restarted."""
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
-        here.app._storage = _picky(here.app._storage, _poisonous)
+        here.app._storage = _picky(here.app._storage, _poisonous, error=error)
         handles = await here.client.enqueue_many([Work("poison"), *[Work() for _ in range(10)]])
         worker = await nursery.start(here.app.run_worker)
         with trio.fail_after(30):
@@ -81,8 +92,8 @@ async def test_it_ends_as_a_failed_attempt_that_says_so(autojump_clock: MockCloc
     assert {(one.state, one.attempt) for one in good} == {(State.COMPLETED, 1)}
     assert bad.state is State.DISCARDED
     assert [one.end for one in bad.attempts] == [End.FAILED, End.FAILED]
-    assert bad.attempts[0].error_type == "StorageError"
-    said = r"its outcome (finished) could not be written: no room for \x00 and \ud800"
+    assert bad.attempts[0].error_type == type(error).__name__
+    said = f"its outcome (finished) could not be written: {ascii(str(error))[1:-1] or type(error).__name__}"
     assert bad.attempts[0].message == said
     assert [one for one in here.events if isinstance(one, ActorRestarted)] == []
 
@@ -144,7 +155,8 @@ async def test_a_storage_that_takes_nothing_loses_nothing(autojump_clock: MockCl
     assert {(one.state, one.attempt, one.result) for one in records} == {(State.COMPLETED, 1, "fine")}
 
 
-async def test_several_write_one_by_one_at_once(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("error", [StorageError("no room"), TypeError("no room")], ids=["its own", "a bug"])
+async def test_several_write_one_by_one_at_once(error: Exception, autojump_clock: MockClock) -> None:
     """The worker and each waiting caller get the storage's error, whichever of them took the last outcome."""
     ill, said = True, []
 
@@ -154,7 +166,7 @@ async def test_several_write_one_by_one_at_once(autojump_clock: MockClock) -> No
         said.append(caught.value)
 
     async with scene(lambda _: None, [Work], queues={"default": 20}) as here, trio.open_nursery() as nursery:
-        here.app._storage = _picky(here.app._storage, lambda _: ill)
+        here.app._storage = _picky(here.app._storage, lambda _: ill, error=error)
         handles = await here.client.enqueue_many([Work() for _ in range(3)])
         worker = await nursery.start(here.app.run_worker)
         await trio.sleep(20)

@@ -163,3 +163,41 @@ async def test_a_job_that_blocks_the_event_loop_is_named_while_it_does(
     notice, *_ = found
     assert (notice.what, notice.job) == ("blocking", handle.id)
     assert "in hold_everything_up" in notice.at
+
+
+class Absorbed(jobrt.Job):
+    """Hold a thread past the time limit, and look up nowhere."""
+
+    TIMEOUT = 2
+    MAX_ATTEMPTS = 1
+
+    def run(self, ctx: jobrt.Context) -> None:
+        self.in_deep_thought(ctx.state)
+
+    def in_deep_thought(self, state: dict[str, threading.Event]) -> None:
+        """Wait for the test."""
+        state["began"].set()
+        state["go"].wait(60)
+
+
+async def test_a_thread_that_ignores_its_time_limit_is_named_with_its_own_stack(
+    mock_clock: MockClock,
+) -> None:
+    """Five seconds after the limit; the stack is that of the thread, and not of the task that waits for it."""
+    state = {"began": threading.Event(), "go": threading.Event()}
+    async with scene(lambda _: None, [Absorbed], state=state) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Absorbed())
+        while not state["began"].is_set():
+            await trio.testing.wait_all_tasks_blocked(0.001)
+            mock_clock.jump(0.01)
+        for _ in range(10):
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+        (stuck,) = [one for one in here.events if isinstance(one, JobStuck)]
+        state["go"].set()
+        mock_clock.autojump_threshold = 0.01
+        await handle.wait()
+        await worker.stop()
+    assert (stuck.id, stuck.name, stuck.why) == (handle.id, "Absorbed", "uncancellable")
+    assert "in_deep_thought" in stuck.stack

@@ -88,7 +88,7 @@ class Exact(Simulated):
 
     async def work(self, ctx: jobrt.Context) -> Any:
         async with ctx.transaction(result="ok") as conn:
-            conn.execute("insert into written values (?)", (ctx.job.id,))
+            await conn.execute("insert into written values (?)", (ctx.job.id,))
         if ctx.state.world.chance.random() < 0.3:
             raise OSError("after the commit")
         return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import jobrt
-from jobrt._storage.open import DEFAULT_URL, database_url, parse_url
+from jobrt._core.database_url import parse_url
+from jobrt._storage.open import DEFAULT_URL, database_url
 from jobrt.errors import InvalidSetting, StorageError
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ROLES", "Replaced", "RoleProxy", "call_name"]
 
-ROLES = ("schema", "jobs", "attempts", "workers", "queues", "crons", "wakes")
+ROLES = ("schema", "jobs", "attempts", "workers", "queues", "crons", "health", "wakes")
 
 _EVERYDAY = frozenset({"all", "delete", "fire", "put", "set"})
 """Methods that more than one role has, or that say nothing without it."""

@@ -7,7 +7,7 @@ from secrets import token_hex
 import attrs
 import trio
 
-from jobrt._storage.open import parse_url
+from jobrt._core.database_url import parse_url
 
 _REMOVE_SECONDS = 30.0
 

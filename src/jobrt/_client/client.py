@@ -1,6 +1,7 @@
 """Client of an app: it enqueues, queries and manages jobs."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Never, Unpack, cast, overload
 
@@ -27,6 +28,7 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.manage import check_cancelled, chosen, listing, not_found, not_rerun, not_updated, target
 from jobrt._core.queues import QueueStatus
 from jobrt._core.stats import Bucket
+from jobrt._core.text import is_storable
 from jobrt._core.where import Where
 from jobrt._records import JobRecord
 from jobrt._registry import (
@@ -83,6 +85,10 @@ class Client:
     def registry(self) -> Registry:
         """The jobs of the app, by name."""
         return self._registry
+
+    async def now(self) -> datetime:
+        """Return the time by the database's clock, by which all times of jobs are judged."""
+        return await self._storage.schema.now()
 
     # ------------------------------------------------------------------ enqueue
 
@@ -149,6 +155,25 @@ class Client:
         if not new:
             await trio.lowlevel.checkpoint()
         return handles
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction for the program's own rows and, as ``conn=``, for jobs to enqueue.
+
+        ``async with jobs.transaction() as conn: await conn.execute(…); await jobs.enqueue(job, conn=conn)``
+
+        The end of the block commits, an exception rolls back. The connection is psycopg's asynchronous one, driven by
+        Trio, or one with the same methods for SQLite: ``cur = await conn.execute(sql, params)``, ``await
+        cur.fetchall()``. ``%s`` and ``%(name)s`` are placeholders on both; on SQLite ``?`` and ``:name`` as well, and
+        ``conn.raw`` is the connection of ``sqlite3``.
+
+        Keep it short on SQLite: nobody else can write meanwhile. It is rolled back after a quarter of the shortest
+        lease of the workers, and after 10 s at most.
+
+        Raises:
+            StorageError: the block took too long, or the database refused the commit.
+
+        """
+        return self._storage.jobs.transaction()
 
     async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         if self._queues is not None:
@@ -385,7 +410,7 @@ class Client:
         A worker whose code declares the entry adds it again when it starts.
         """
         checked_text("delete_cron: name", name)
-        if "\0" in name or not await self._storage.crons.delete(name):
+        if not is_storable(name) or not await self._storage.crons.delete(name):
             raise _no_cron(name)
 
     async def _edit_cron(self, name: str, **changes: Any) -> None:

@@ -4,18 +4,14 @@
 converts it to the `Outcome` that is written. Neither waits, reads a clock, or uses random numbers.
 """
 
-import traceback as traceback_module
 from enum import StrEnum
 
 import attrs
 
+from jobrt._core.interrupt import leaves_of
 from jobrt._core.job import Claimed, Outcome, used_up
 from jobrt._core.states import End, State, Transition, transition
-
-_MESSAGE_LIMIT = 10_000
-"""Maximum characters of a stored message."""
-_TRACEBACK_LIMIT = 50_000
-"""Maximum characters of a stored traceback. A longer one comes from a recursion, of which the end is enough."""
+from jobrt._core.text import REASON_LIMIT, Described, clipped, describe, message_of, type_name
 
 
 class Stop(StrEnum):
@@ -48,8 +44,8 @@ _END_OF_STOP = {
 
 def only_leaf(error: BaseException) -> BaseException:
     """Return the only exception in a group or in nested groups; else the error itself."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while len(leaves := leaves_of(error)) == 1:
+        (error,) = leaves
     return error
 
 
@@ -61,21 +57,15 @@ def classify(error: BaseException | None, stop: Stop | None, reason: str = "") -
     """
     if error is None:
         assert stop is not None  # noqa: S101 - only a stop can end an attempt with neither result nor error
-        return Ended(_END_OF_STOP[stop], message=reason or stop.value)
+        return Ended(_END_OF_STOP[stop], message=clipped(reason or stop.value))
     leaf = only_leaf(error)
-    text = _clip(str(leaf) or type(leaf).__name__, _MESSAGE_LIMIT)
-    trace = _clip("".join(traceback_module.format_exception(leaf)), _TRACEBACK_LIMIT)
+    what = describe(leaf)
+    if type(leaf) is Described and leaf.original is not None:
+        leaf = leaf.original
     if stop is None:
-        return Ended(End.FAILED, type(leaf).__qualname__, text, trace, leaf)
-    message = f"{reason or stop.value} (while stopping: {text})"
-    return Ended(_END_OF_STOP[stop], type(leaf).__qualname__, message, trace, leaf)
-
-
-def _clip(text: str, limit: int) -> str:
-    text = text.encode(
-        "utf-8", "backslashreplace"
-    ).decode()  # a file name that is not UTF-8 has half surrogate pairs
-    return text if len(text) <= limit else f"… {len(text) - limit} characters omitted …\n{text[-limit:]}"
+        return Ended(End.FAILED, what.error_type, what.message, what.traceback, leaf)
+    message = f"{clipped(reason or stop.value)} (while stopping: {what.message})"
+    return Ended(_END_OF_STOP[stop], what.error_type, message, what.traceback, leaf)
 
 
 def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
@@ -122,7 +112,7 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
     cannot be stored, so the job did not complete.
     """
     ended = "completion" if outcome.end is None else outcome.end.value
-    reason = _clip(ascii(str(error))[1:-1], _MESSAGE_LIMIT)
+    reason = ascii(message_of(error)[-REASON_LIMIT:])[1:-1][-REASON_LIMIT:]
     event, end, spent = outcome.event, outcome.end, outcome.spent
     if event not in {Transition.CANCEL, Transition.DISCARD, Transition.GIVE_BACK}:
         retries = not used_up(job.attempt, job.max_attempts)
@@ -134,7 +124,7 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
         end,
         delay if event is Transition.RETRY else 0.0,
         spent,
-        error_type=type(error).__name__,
+        error_type=type_name(error),
         message=f"its outcome ({ended}) could not be written: {reason}",
     )
 

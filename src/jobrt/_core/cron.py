@@ -30,6 +30,7 @@ from attrs.converters import optional
 
 from jobrt._core.arguments import refused, shown
 from jobrt._core.schedule import Interval, Schedule, wall_clock
+from jobrt._core.text import why_no_key
 from jobrt.errors import InvalidJob, InvalidSetting
 
 Missed: TypeAlias = Literal["skip", "once", "all"]
@@ -280,6 +281,8 @@ def _check(entry: CronEntry) -> None:
             raise refused(
                 field, value, use=f"a string of 1 to {_MAX_TEXT_LENGTH} characters", error=InvalidSetting
             )
+        if isinstance(value, str) and (problem := why_no_key(value)):
+            raise InvalidSetting(f"{field} is {shown(value)}: it {problem}; use another")
     for field in ("args", "options"):
         payload: object = getattr(entry, field)
         if not isinstance(payload, Mapping):

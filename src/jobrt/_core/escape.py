@@ -27,6 +27,11 @@ def _escape(match: re.Match[str]) -> str:
     return match.group().encode("unicode_escape").decode("ascii")
 
 
+def printable_json(text: str) -> str:
+    r"""Return JSON with the same meaning, in which what is unsafe to print is escaped as in ``\u009b``."""
+    return _UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
+
+
 def printable_lines(text: str, *, indent: str = "    ") -> str:
     """Return a text of several lines, each printable, and each after the first indented.
 

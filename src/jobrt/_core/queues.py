@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from jobrt._core.arguments import checked_count, checked_duration, checked_name, refused
+from jobrt._core.text import why_no_key
 from jobrt.errors import InvalidSetting
 
 
@@ -47,7 +48,8 @@ class Queue:
         concurrency: maximum number of concurrent attempts in a worker process.
         cluster_limit: maximum number of concurrent attempts in all workers; ``None`` for no limit.
         key: field that `per_key` counts by: ``"name"``, ``"args.FIELD"`` or ``"metadata.FIELD"``.
-        per_key: maximum number of concurrent attempts with the same key, in all workers.
+        per_key: maximum number of concurrent attempts with the same key, in all workers. All jobs without the field
+            of `key` share one key.
         poll_interval: seconds between polls of the database when no notification arrives.
         keep: retention of this queue's jobs, by state; ``None`` for the retention of the app.
 
@@ -68,6 +70,15 @@ class Queue:
     def clustered(self) -> bool:
         """Whether the queue has a limit for all workers. Workers then claim one after the other."""
         return self.cluster_limit is not None or self.per_key is not None
+
+
+def checked_queue_name(name: str) -> str:
+    """Return the name of a queue; raise `InvalidSetting` if no queue can have it."""
+    if not name:
+        raise InvalidSetting("the name of a queue is empty")
+    if problem := why_no_key(name):
+        raise InvalidSetting(f"queue {name!r}: the name {problem}; no queue is called that")
+    return name
 
 
 def as_queue(name: str, value: int | Queue) -> Queue:

@@ -9,8 +9,6 @@ strategy raises or returns an invalid value, the default is used and the decisio
 """
 
 import inspect
-import reprlib
-import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, TypeAlias, cast
@@ -20,7 +18,9 @@ from tenacity import RetryCallState
 from tenacity.retry import retry_base
 from tenacity.wait import wait_base
 
+from jobrt._core.interrupt import from_signal
 from jobrt._core.job import JobRecord
+from jobrt._core.text import in_one_line, shown
 from jobrt.backoff import MAX_DELAY, CallState, seconds_of
 from jobrt.errors import InvalidJob
 
@@ -99,17 +99,19 @@ def delay_for(
             value: object = backoff(CallState(record, attempt=attempt, error=error, chance=chance))
         else:
             value = backoff(record)
-    except Exception as exception:  # noqa: BLE001  # user code: the failure must be recorded whatever it raises
-        problem = f"raised {_one_line(exception)}"
-    else:
         seconds = seconds_of(value)
+    except BaseException as exception:  # user code: the failure must be recorded whatever it raises
+        if from_signal(exception):
+            raise
+        problem = f"raised {in_one_line(exception)}"
+    else:
         if seconds is not None and seconds > MAX_DELAY.total_seconds():
             return Delay(
                 MAX_DELAY, f"BACKOFF of {record.name!r} is longer than ten years; ten years are used"
             )
         if seconds is not None:
             return Delay(timedelta(seconds=seconds))
-        problem = f"returned {reprlib.repr(value)}, which is not a duration"
+        problem = f"returned {shown(value)}, which is not a duration"
     default = default_delay(attempt, chance=chance)
     used = f"the default of {default.total_seconds():.3g} s is used"
     return Delay(default, f"BACKOFF of {record.name!r} {problem}; {used}")
@@ -118,21 +120,19 @@ def delay_for(
 def should_retry(predicate: RetryPredicate | None, *, attempt: int, error: BaseException) -> RetryDecision:
     """Decide whether a job that failed with `error` is retried.
 
-    Without a predicate every `Exception` is retried. If the predicate raises, the job is retried, with a warning:
-    an unnecessary attempt costs less than a job that is lost because of a bug in its predicate.
+    Without a predicate every failure is retried, that of a `SystemExit` or `KeyboardInterrupt` too. If the predicate
+    raises, the job is retried, with a warning: an unnecessary attempt costs less than a job that is lost because of a
+    bug in its predicate.
     """
     if predicate is None:
-        return RetryDecision(isinstance(error, Exception))
+        return RetryDecision(retry=True)
     try:
         return RetryDecision(bool(predicate(CallState(attempt=attempt, error=error))))
-    except Exception as exception:  # noqa: BLE001  # as above
-        warning = f"RETRY raised {_one_line(exception)}; the job is retried"
+    except BaseException as exception:  # as above
+        if from_signal(exception):
+            raise
+        warning = f"RETRY raised {in_one_line(exception)}; the job is retried"
         return RetryDecision(retry=True, warning=warning)
-
-
-def _one_line(exception: Exception) -> str:
-    """Return type and message in at most 500 characters, even if ``__str__`` of the exception raises."""
-    return " ".join("".join(traceback.format_exception_only(exception)).split())[:500]
 
 
 def as_backoff(value: object, *, owner: str) -> Backoff | None:

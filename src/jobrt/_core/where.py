@@ -7,10 +7,13 @@ engines with it. A timedelta means *that long ago*, by the database's clock.
 
 from __future__ import annotations
 
+import base64
 import builtins
 import json
+import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePath
 from typing import Any, Literal
 
 import attrs
@@ -18,6 +21,7 @@ import attrs
 from jobrt._core.arguments import checked_id, checked_moment, checked_text, refused, shown
 from jobrt._core.job import JobRecord
 from jobrt._core.states import State
+from jobrt._core.text import is_storable
 from jobrt.errors import InvalidFilter
 
 Column = Literal["id", "name", "queue", "state", "worker"]
@@ -187,7 +191,8 @@ _UNSET: Any = builtins.object()
 def args(field_or_value: Any, value: Any = _UNSET) -> Where:
     """Match jobs whose payload equals a dict; with ``args(field, value)``, jobs whose field has the value.
 
-    A dotted field such as ``"address.city"`` is a field of a nested value.
+    A dotted field such as ``"address.city"`` is a field of a nested value. Values are JSON; a path may be given as it
+    is, and is compared as it is stored.
     """
     return _json("args", field_or_value, value)
 
@@ -198,17 +203,25 @@ def metadata(field_or_value: Any, value: Any = _UNSET) -> Where:
 
 
 def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where:
-    whole, label = second is _UNSET, f"where.{column}: field_or_value"
-    if whole and not isinstance(first, Mapping):
+    is_document, label = second is _UNSET, f"where.{column}: field_or_value"
+    if is_document and not isinstance(first, Mapping):
         raise refused(label, first, use="a dict, or a field and a value", error=InvalidFilter)
-    if not whole and (not isinstance(first, str) or not all(first.split("."))):
+    if not is_document and (not isinstance(first, str) or not all(first.split("."))):
         raise refused(label, first, use="a field name, or names joined by dots", error=InvalidFilter)
-    filter = JsonEquals(column, first if isinstance(first, str) else None, first if whole else second)
     try:
-        canonical(json.loads(json.dumps(filter.value, allow_nan=False)))
+        value = json.loads(json.dumps(first if is_document else second, allow_nan=False, default=_stored))
+        canonical(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidFilter(f"where.{column}: value: {error}; compare with JSON values") from error
-    return filter
+    return JsonEquals(column, first if isinstance(first, str) else None, value)
+
+
+def _stored(value: object) -> Any:
+    """Return a path as a payload has it: one that is not Unicode in base64."""
+    if not isinstance(value, PurePath):
+        raise TypeError(f"a {type(value).__name__} is not JSON")
+    text = str(value)
+    return text if is_storable(text) else {"base64": base64.b64encode(os.fsencode(text)).decode("ascii")}
 
 
 _LONGEST_AGO = timedelta(days=365_250)

@@ -25,7 +25,8 @@ class QueueInfo:
     ``running`` is the number of running attempts. ``claimed`` is the number of jobs that the worker holds and has not
     started. ``finished`` is the number of attempts that have ended since the start of the worker. ``stuck`` has the ids
     of jobs that the watchdog reported. ``cancelling`` has the phase of each job's cancellation: ``"received"``,
-    ``"cleaning"`` or ``"stuck"``.
+    ``"cleaning"`` or ``"stuck"``. ``claim_error`` is the error of the last claim, if claims have failed for
+    ``claim_failing`` seconds. ``cluster_limit``, ``key`` and ``per_key`` are settings of the queue.
     """
 
     concurrency: int = 0
@@ -35,6 +36,11 @@ class QueueInfo:
     paused: bool = False
     stuck: tuple[int, ...] = ()
     cancelling: Mapping[int, str] = attrs.Factory(dict)
+    claim_error: str | None = None
+    claim_failing: float = 0.0
+    cluster_limit: int | None = None
+    key: str | None = None
+    per_key: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +68,8 @@ class WorkerInfo:
 
     ``disconnected`` is true if no wake-ups arrive. ``outage`` is the error if the database is unavailable.
     ``pending_outcomes``, ``landed`` and ``refused`` are numbers of outcomes: to be written, written, and refused
-    because the lease was lost.
+    because the lease was lost. ``clock`` is the time by the clock of the worker's machine. ``limits`` has the
+    MAX_CONCURRENCY of each job that has one.
     """
 
     host: str = ""
@@ -80,11 +87,13 @@ class WorkerInfo:
     refused: int = 0
     queues: Mapping[str, QueueInfo] = attrs.Factory(dict)
     notices: tuple[Notice, ...] = ()
+    clock: datetime | None = None
+    limits: Mapping[str, int] = attrs.Factory(dict)
     tree: SupervisorStatistics | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as JSON values."""
-        data = attrs.asdict(attrs.evolve(self, tree=None), value_serializer=_with_text_keys)
+        data = attrs.asdict(attrs.evolve(self, tree=None), value_serializer=_serialized)
         data["notices"] = [
             {key: value for key, value in notice.items() if value is not None} for notice in data["notices"]
         ]
@@ -102,7 +111,9 @@ class WorkerInfo:
             return cls()
 
 
-def _with_text_keys(_self: object, _field: object, value: Any) -> Any:
+def _serialized(_self: object, _field: object, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
     return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
 
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+import secrets
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import jobrt
 
@@ -43,9 +45,8 @@ def summarize(counted: Counted) -> dict[str, Any]:
 
 def write_digests(output: Path, counted: Counted) -> str:
     """Write the digests of all completed files, atomically; return the digest of the written file."""
-    part = output.with_name(f"{output.name}.part")
     digest = hashlib.sha256()
-    with part.open("wb") as file:
+    with _new_file_beside(output) as (file, part):
         for path, record in counted:
             if record.state is jobrt.State.COMPLETED:
                 line = sha256_line(record.result["sha256"], path)
@@ -53,8 +54,24 @@ def write_digests(output: Path, counted: Counted) -> str:
                 file.write(line)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(output)
+        part.replace(output)
     return digest.hexdigest()
+
+
+@contextmanager
+def _new_file_beside(output: Path) -> Generator[tuple[BinaryIO, Path]]:
+    """Provide a new file in the same folder, and remove it if the block raises.
+
+    Its name cannot be guessed, and it is created or the call fails: a link that somebody has put there is never
+    followed. The mode is that of any new file, so the report can be read by those who can read other files.
+    """
+    part = output.with_name(f".{output.name}.{secrets.token_hex(8)}.part")
+    with part.open("xb") as file:
+        try:
+            yield file, part
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def is_written(output: Path, record: jobrt.JobRecord) -> bool:

@@ -85,11 +85,13 @@ class Job(AnyJob):
                         job's record; None: no limit
     ``BACKOFF``         delay before the next attempt: a tenacity wait, a function of the   None
                         job's record; None: 2, 4, 8 … s, ±10 %, at most 7 days
-    ``RETRY``           a tenacity predicate over the exception; None: every `Exception`    None
+    ``RETRY``           a tenacity predicate over the exception; None: every failure        None
     ``UNIQUE``          a `Unique`; None: equal jobs are different jobs                     None
     ``RUN_IN``          ``"trio"``, ``"thread"``, ``"process"`` or ``"asyncio"``; None:     None
                         ``"trio"`` for ``async def``, ``"thread"`` for ``def``
     =================== =================================================================== ================
+
+    A job in a process has the environment of the worker, without ``JOBRT_URL``: it may have a password.
     """
 
     NAME: ClassVar[str]

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 from jobrt._core.arguments import refused
 from jobrt._core.job import NewJob
 from jobrt._core.unique import Unique, UniqueKey, unique_key
+from jobrt._payload.payload import encode_json
 from jobrt._registry.definition import Job, JobDefinition
 from jobrt._registry.enqueueable import Enqueueable
 from jobrt._registry.options import (
@@ -152,7 +153,7 @@ def _changed_args(registry: Registry, name: str | None, args: Any) -> str:
     try:
         definition = registry.get(name)
     except UnknownJob:
-        return json.dumps(args, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return encode_json(args, label="update: args")
     value = definition.decode(args) if isinstance(args, dict) else args
     if not isinstance(value, definition.job_class):
         name = definition.job_class.__name__

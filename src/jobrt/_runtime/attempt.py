@@ -10,10 +10,12 @@ import attrs
 import trio
 
 from jobrt._core.attempts import Ended, Stop, classify, decide
+from jobrt._core.interrupt import from_signal
 from jobrt._core.job import Claimed, Outcome
 from jobrt._core.results import After, Cancel, Discard, Snooze
-from jobrt._core.retry import delay_for, should_retry
+from jobrt._core.retry import default_delay, delay_for, should_retry
 from jobrt._core.states import End, Transition
+from jobrt._core.text import clipped, in_one_line
 from jobrt._registry import JobDefinition, UndecodablePayload, encode_result
 from jobrt._runtime.after import checked_after
 from jobrt._runtime.context import Context, Services, record_of, time_limit
@@ -50,8 +52,8 @@ class AttemptRunner:
     async def run(self, running: Running) -> Outcome:
         """Run one attempt and return its outcome.
 
-        The only error that it raises is a cancellation, alone or in a group, which must reach its cancel scope.
-        If that scope is the attempt's own, `stopped` then returns the outcome; otherwise `cut` does.
+        It raises a cancellation, or another `BaseException` of the job. If a scope outside of the attempt is cancelled,
+        `cut` then returns the outcome; otherwise `stopped` does.
         """
         ctx = Context(running, self.services)
         definition = running.definition
@@ -63,7 +65,9 @@ class AttemptRunner:
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
             return self._failed(running, ended)
-        except Exception as error:  # noqa: BLE001 - the user's TIMEOUT function may raise anything
+        except BaseException as error:  # the user's TIMEOUT function may raise anything
+            if from_signal(error):
+                raise
             return self._failed(running, classify(error, None))
         try:
             returned = await self.runners[definition.run_in](definition, value, ctx)
@@ -111,11 +115,16 @@ class AttemptRunner:
                     job.id, job.lease, Transition.SNOOZE, End.SNOOZED, spent=False, children=children
                 )
             case Cancel(reason):
-                return Outcome(job.id, job.lease, Transition.CANCEL, End.CANCELLED, message=reason)
+                return Outcome(job.id, job.lease, Transition.CANCEL, End.CANCELLED, message=clipped(reason))
             case Discard(reason):
                 error_type = "Discard"
                 return Outcome(
-                    job.id, job.lease, Transition.DISCARD, End.FAILED, error_type=error_type, message=reason
+                    job.id,
+                    job.lease,
+                    Transition.DISCARD,
+                    End.FAILED,
+                    error_type=error_type,
+                    message=clipped(reason),
                 )
             case _:
                 try:
@@ -132,10 +141,24 @@ class AttemptRunner:
 
     def _failed(self, running: Running, ended: Ended) -> Outcome:
         """Return the outcome of a failed or stopped attempt; after a failure, RETRY and BACKOFF decide."""
+        job = running.job
+        try:
+            return self._decided(running, ended)
+        except BaseException as error:  # an attempt without an outcome would hold its job for ever
+            if from_signal(error):
+                raise
+            ended = attrs.evolve(
+                ended, message=f"{ended.message}; to decide on a retry failed: {in_one_line(error)}"
+            )
+            delay = default_delay(job.attempt, chance=self.chance).total_seconds()
+            return decide(job, ended, retry=True, delay=delay)
+
+    def _decided(self, running: Running, ended: Ended) -> Outcome:
         definition, job = running.definition, running.job
         if ended.end not in {End.FAILED, End.TIMED_OUT, End.UNDECODABLE}:
             return decide(job, ended, retry=True, delay=0.0)
-        error = ended.error if isinstance(ended.error, Exception) else TimeoutError(ended.message)
+        timed_out = ended.end is End.TIMED_OUT and not isinstance(ended.error, Exception)
+        error = TimeoutError(ended.message) if timed_out or ended.error is None else ended.error
         answer = should_retry(definition.retry, attempt=job.attempt, error=error)
         delay = delay_for(
             definition.backoff, attempt=job.attempt, error=error, record=record_of(job), chance=self.chance

@@ -12,6 +12,7 @@ import trio
 from jobrt._core.attempts import unwritable
 from jobrt._core.job import JobRef
 from jobrt._core.retry import default_delay
+from jobrt._core.text import in_one_line
 from jobrt._runtime.messages import OutcomeBatch, Report, Settled
 from jobrt._runtime.outage import Backoff
 from jobrt._runtime.outcomes import Outcomes, Settler
@@ -29,8 +30,8 @@ class Completer:
     No outcome is dropped. While the storage is unavailable, they stay here and in the channel, and fetchers stop
     claiming.
 
-    When the storage refuses a batch with an error, each outcome is written separately, so that one delays no other.
-    An outcome that is refused again is written as a failed attempt. If that is also refused while other outcomes are
+    When the storage refuses a batch, with whatever error, each outcome is written separately, so that one delays no
+    other. An outcome that is refused again is written as a failed attempt. If that is also refused while others are
     written, it is lost: otherwise the job would never end and the worker could not stop. If *nothing* is written, the
     storage is the cause, and all outcomes wait.
 
@@ -49,7 +50,7 @@ class Completer:
     _separate: list[_RejectedBatch] = attrs.Factory(list)
     _written_before: int | None = None
     _wrote_at: float = -math.inf
-    _problem: StorageError | None = None
+    _problem: Exception | None = None
     _refusing: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -68,7 +69,11 @@ class Completer:
         """Wait until the storage refuses every outcome, and return the error."""
         while self._problem is None:
             await self._refusing.park()
-        return self._problem
+        if isinstance(self._problem, StorageError):
+            return self._problem
+        error = StorageError(f"no outcome can be written: {in_one_line(self._problem)}")
+        error.__cause__ = self._problem
+        return error
 
     async def _write_all(self) -> None:
         """Write until no outcome is waiting."""
@@ -87,10 +92,10 @@ class Completer:
                 await self._write_separately()
             except StorageUnavailable as error:
                 await self.backoff.wait(error)
-            except StorageError as error:  # the storage refuses everything; a later outcome may be accepted
-                self._problem = error
+            except _Refused as refused:  # the storage refuses everything; a later outcome may be accepted
+                self._problem = refused.error
                 self._refusing.unpark_all()
-                await self.backoff.wait(error)
+                await self.backoff.wait(refused.error)
             else:
                 self._problem = None
 
@@ -111,7 +116,7 @@ class Completer:
             refused = await self.attempts.finish(outcomes)
         except StorageUnavailable:
             raise
-        except StorageError:
+        except Exception:  # noqa: BLE001 - one outcome may be the cause; it shows when they are written separately
             self._batches = []
             self._separate += map(_RejectedBatch, batches)
             return
@@ -125,7 +130,7 @@ class Completer:
             return
         if self._written_before is None:
             self._written_before = self.written()
-        problem: StorageError | None = None
+        problem: Exception | None = None
         for entry in list(self._separate):
             problem = await self._write_each(entry) or problem
             self._settle_if_done(entry)
@@ -133,14 +138,14 @@ class Completer:
             self._written_before = None
             return
         if self.written() == self._written_before:
-            raise problem
+            raise _Refused(problem)
         for entry in list(self._separate):
             entry.lose(self.settler)
             self._settle_if_done(entry)
 
-    async def _write_each(self, entry: _RejectedBatch) -> StorageError | None:
+    async def _write_each(self, entry: _RejectedBatch) -> Exception | None:
         """Write the outcomes of a batch separately; return an error if one is refused in any form."""
-        problem: StorageError | None = None
+        problem: Exception | None = None
         for report in list(entry.waiting):
             error = await self._write_report(report)
             if error is None:
@@ -149,16 +154,16 @@ class Completer:
                 entry.errors[report.ref] = problem = error
         return problem
 
-    async def _write_report(self, report: Report) -> StorageError | None:
+    async def _write_report(self, report: Report) -> Exception | None:
         """Write an outcome, or a failed attempt if the outcome is refused; return the error if both are refused."""
         outcome, job, seconds = report
-        problem: StorageError | None = None
+        problem: Exception | None = None
         for _ in range(2):
             try:
                 refused = await self.attempts.finish([outcome])
             except StorageUnavailable:
                 raise
-            except StorageError as error:
+            except Exception as error:  # noqa: BLE001 - the driver's or a bug's: this outcome cannot be written
                 problem = error
                 delay = default_delay(job.attempt, chance=random.random).total_seconds()
                 outcome = unwritable(outcome, job, error=error, delay=delay)
@@ -176,13 +181,21 @@ class Completer:
             )
 
 
+class _Refused(Exception):
+    """Raised when no outcome can be written, in any form."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @attrs.define(eq=False)
 class _RejectedBatch:
     """Batch whose outcomes are written separately."""
 
     batch: OutcomeBatch
     waiting: list[Report] = attrs.field(init=False)
-    errors: dict[JobRef, StorageError] = attrs.Factory(dict)
+    errors: dict[JobRef, Exception] = attrs.Factory(dict)
     lost: list[JobRef] = attrs.Factory(list)
 
     def __attrs_post_init__(self) -> None:

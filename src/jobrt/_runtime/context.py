@@ -1,8 +1,9 @@
 """`Context`, the `ctx` of `run(self, ctx)`: what an attempt may read and write."""
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Unpack, overload
 
@@ -10,15 +11,17 @@ import attrs
 import trio
 
 from jobrt._client import Client, Handle
-from jobrt._core.arguments import checked_name, checked_number, checked_text
 from jobrt._core.attempts import Stop
 from jobrt._core.job import Claimed, JobRecord, Outcome, Progress
 from jobrt._core.states import End, State, Transition
 from jobrt._payload.payload import encode_result
 from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
+from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
 from jobrt._runtime.running import Running
 from jobrt._storage.contract import AttemptStore
-from jobrt.errors import InvalidJob, LeaseLost, StorageError
+from jobrt.errors import LeaseLost, StorageError
+
+_logger = logging.getLogger("jobrt")
 
 _PROGRESS_INTERVAL = 0.5
 """Minimum seconds between two writes of a job's progress; the newest value is written."""
@@ -148,37 +151,52 @@ class Context:
         """Enqueue another job and return its handle; the arguments are those of `Client.enqueue`."""
         return await self._services.client.enqueue(job, conn=conn, **options)
 
-    async def checkpoint(self, value: Any) -> None:
+    def checkpoint(self, value: Any) -> Awaitable[None]:
         """Store `value` (JSON) durably: a later attempt finds it in `saved`.
+
+        In a thread it is a plain call, and stops an attempt that is cancelled or out of time; elsewhere await it.
 
         Raises:
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
-        text = _json(value, f"{self._running.job.name}: ctx.checkpoint")
+        if trio.lowlevel.in_trio_run():
+            return self._checkpoint(value)
+        trio.from_thread.check_cancelled()
+        trio.from_thread.run(self._checkpoint, value)
+        return _Done()
+
+    async def _checkpoint(self, value: Any) -> None:
+        await self.store_checkpoint(checkpoint_text(self._running.job.name, value))
+        self._saved = value
+
+    async def store_checkpoint(self, text: str) -> None:
+        """Store a checkpoint that is JSON text already."""
         if not await self._services.attempts.save(self._running.ref, saved=text):
             self._lost()
-        self._saved = value
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the job is. At most twice a second the newest value is written; other calls cost nothing.
 
-        May be called from a thread that Trio started. If the database is unavailable, the write is skipped.
+        In a thread that Trio started, it also stops an attempt that is cancelled or out of time: it raises
+        `trio.Cancelled`. A write that fails because the database is away is skipped.
+
+        Raises:
+            InvalidJob: `done` or `total` is no finite number, or `note` no string.
+
         """
-        self._progress = Progress(
-            checked_number("ctx.progress: done", done),
-            None if total is None else checked_number("ctx.progress: total", total),
-            checked_text("ctx.progress: note", note),
-        )
-        if self._progress_due:
-            return
-        self._progress_due = True
-        if trio.lowlevel.in_trio_run():
-            self._schedule_progress()
-        else:
-            trio.from_thread.run_sync(self._schedule_progress)
+        self._progress = checked_progress(self._running.job.name, done, total=total, note=note)
+        in_trio = trio.lowlevel.in_trio_run()
+        if not self._progress_due:
+            if in_trio:
+                self._schedule_progress()
+            else:
+                trio.from_thread.run_sync(self._schedule_progress)
+        if not in_trio:
+            trio.from_thread.check_cancelled()
 
     def _schedule_progress(self) -> None:
+        self._progress_due = True
         wait = max(0.0, self._progress_at + _PROGRESS_INTERVAL - trio.current_time())
         self._services.later(wait, self.flush_progress)
 
@@ -194,8 +212,12 @@ class Context:
         self._progress_due = False
         self._progress_at = trio.current_time()
         text = json.dumps(attrs.asdict(self._progress))
-        with suppress(StorageError):  # progress is only shown to people, and the next value replaces it
+        try:
             await self._services.attempts.save(self._running.ref, progress=text)
+        except StorageError:
+            pass  # progress is only for people; the next value replaces it
+        except Exception:  # a bug, which is not to fail a job that did its work
+            _logger.exception("job %d: its progress could not be written", self._running.job.id)
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncGenerator[Step]:
@@ -205,10 +227,11 @@ class Context:
         ``todo`` False. A block that raises stores nothing.
 
         Raises:
+            InvalidJob: the name cannot be stored, or the value is not JSON.
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
-        checked_name("ctx.step: name", name)
+        checked_step(self._running.job.name, name)
         if self._steps is None:
             self._steps = dict(await self._services.attempts.steps(self._running.ref))
         if name in self._steps:
@@ -216,7 +239,7 @@ class Context:
             return
         step = Step(name, todo=True)
         yield step
-        text = _json(step.value, f"{self._running.job.name}: step {name!r}")
+        text = json_text(step.value, f"{self._running.job.name}: step {name!r}")
         if not await self._services.attempts.save_step(self._running.ref, name, text):
             self._lost()
         self._steps[name] = text
@@ -225,12 +248,18 @@ class Context:
     async def transaction(self, *, result: Any = None) -> AsyncGenerator[Any]:
         """Open a database transaction that also completes this job: both commit, or neither does.
 
-        Yields the driver's connection (psycopg's, driven by Trio, or ``sqlite3``'s). Use it for the job's own writes
-        and, as ``conn=``, for jobs to enqueue. After the block the job is completed with `result`; what `run`
-        returns later is ignored. On SQLite keep the block short: it holds the only write lock.
+        Yields psycopg's connection, driven by Trio, or one with the same methods for SQLite: ``cur = await
+        conn.execute(sql, params)``, ``await cur.fetchall()``. ``%s`` and ``%(name)s`` are placeholders on both; on
+        SQLite ``?`` and ``:name`` as well, and ``conn.raw`` is the connection of ``sqlite3``. Use it for the job's own
+        writes and, as ``conn=``, for jobs to enqueue. After the block the job is completed with `result`; what `run`
+        returns later is ignored.
+
+        Keep it short on SQLite: nobody else can write meanwhile. It is rolled back after a quarter of the shortest
+        lease of the workers, and after 10 s at most.
 
         Raises:
             LeaseLost: another worker owns the job; everything is rolled back.
+            StorageError: on SQLite, the block took too long; everything is rolled back.
 
         """
         job = self._running.job
@@ -244,13 +273,17 @@ class Context:
             raise
         self._running.completed = True
 
+    def note_thread(self, ident: int | None) -> None:
+        """Note the thread in which the job runs, for the watchdog."""
+        self._running.thread = ident
+
     def _lost(self) -> None:
         self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")
         raise LeaseLost(f"job {self._running.job.id} ({self._running.job.name}): another worker owns it now")
 
 
-def _json(value: Any, what: str) -> str:
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
-        raise InvalidJob(f"{what}: {error}; use JSON values") from error
+class _Done:
+    """What a call from a thread returns, which has waited already: nothing is left to be awaited."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()

@@ -4,12 +4,13 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import assert_never
+from typing import NoReturn, assert_never
 
 import attrs
 import trio
 
 from jobrt._core.attempts import Stop, interrupted, unstarted
+from jobrt._core.interrupt import from_signal
 from jobrt._core.job import Claimed, JobRef, Outcome
 from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.messages import (
@@ -303,11 +304,11 @@ class Executors:
                         await _restore(clean)
                         now = trio.current_time()
         except BaseException as error:
-            if attempt is None:
+            if attempt is None or trio.lowlevel.current_task() is not attempt.task:  # the coroutine is closed
                 raise
             if _from_above(error):
                 self._end(attempt, self.runner.cut(attempt))
-                raise
+                await _raise_again(error)
             problem = error
         if attempt is not None:
             self.directory.restore()
@@ -353,7 +354,16 @@ async def _restore(clean: Context) -> None:
 
 
 def _from_above(error: BaseException) -> bool:
-    """Return whether an outer scope is cancelled or the program ends; such an error must not be caught."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(_from_above(inner) for inner in error.exceptions)
-    return isinstance(error, (trio.Cancelled, KeyboardInterrupt, GeneratorExit))
+    """Return whether a scope around the executor is cancelled, or a person has interrupted the program.
+
+    Nothing else ends more than the attempt: a job may raise what it likes. The types do not tell, but the scopes do,
+    and the handler of SIGINT.
+    """
+    return trio.current_effective_deadline() == -math.inf or from_signal(error)
+
+
+async def _raise_again(error: BaseException) -> NoReturn:
+    """Raise what came from above: the person's interrupt, or Trio's own `Cancelled` instead of anything of the job."""
+    if not from_signal(error):
+        await trio.lowlevel.checkpoint_if_cancelled()
+    raise error

@@ -38,7 +38,8 @@ from jobrt._runtime.name_limits import QueueNames
 from jobrt._runtime.outage import Backoff
 from jobrt._runtime.outcomes import Outcomes, Settler
 from jobrt._storage.contract import AttemptStore, Exchange
-from jobrt.errors import StorageError, StorageUnavailable
+from jobrt._supervision.decisions import describe
+from jobrt.errors import StorageUnavailable
 from jobrt.events import JobsClaimed
 
 
@@ -176,13 +177,17 @@ class Fetcher:
                 exchange = await self._exchange(wanted)
                 if exchange is not None:
                     self._accept(wanted, exchange)
-        except StorageUnavailable as error:
+        except Exception as error:
+            self.ledger.note_failure(describe(error), trio.current_time())
+            if not isinstance(error, StorageUnavailable):
+                raise
             self.channels.wake.ring()  # the next claim reconciles
             await self.backoff.wait(error, until=self.channels.wake.closed)
             return True
         if exchange is None:  # cancelled by a stop, or to be repeated without the outcomes
             return not scope.cancelled_caught
         self.backoff.reset()
+        self.ledger.claim_failure = None
         if self.ledger.paused or self.channels.wake.closed.is_set() or self.claimant() != wanted.worker:
             self._return_unsent()  # the state has changed during the claim
         await self._send_unsent()
@@ -230,7 +235,7 @@ class Fetcher:
             exchange = await self.attempts.exchange([report.outcome for report in reports], wanted)
         except BaseException as error:
             self.ledger.unresolved += 1
-            refused = isinstance(error, StorageError) and not isinstance(error, StorageUnavailable)
+            refused = isinstance(error, Exception) and not isinstance(error, StorageUnavailable)
             for batch in batches:
                 if refused:  # the cause may be an outcome or the claim: repeat it without outcomes
                     self.channels.rejected.send_nowait(batch)

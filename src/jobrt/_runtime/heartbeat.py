@@ -11,7 +11,7 @@ from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.identity import Identity
 from jobrt._runtime.messages import ExecutorsOrder, Fence
 from jobrt._runtime.outage import Outage
-from jobrt._storage.contract import Changes, WorkerStore
+from jobrt._storage.contract import Changes, DatabaseReplaced, WorkerStore
 from jobrt.errors import StorageUnavailable
 from jobrt.events import EventBus, WorkerFenced
 
@@ -65,9 +65,10 @@ class Heartbeat:
             while True:
                 known = await self._beat(interval)
                 if not known or not self.identity.trusted or trio.current_time() > self.renewed + self.lease:
-                    await self._start_over()
+                    await self._start_over("" if known else "the database does not know this worker any more")
                 if self.outage.since is not None:
-                    await trio.sleep(interval / 5)
+                    with trio.move_on_after(interval / 5):
+                        await self.outage.replaced.wait()
                     continue
                 await trio.sleep(min(_SHORTEST_INTERVAL, interval))
                 with trio.move_on_after(interval - _SHORTEST_INTERVAL):
@@ -89,6 +90,9 @@ class Heartbeat:
         try:
             with trio.move_on_after(limit):
                 changes = await self.workers.beat(self.identity.id, lease=self.lease, info=self.info())
+        except DatabaseReplaced as error:
+            self.outage.begin(error)
+            return False
         except StorageUnavailable as error:
             self.outage.begin(error)
             return True
@@ -103,9 +107,9 @@ class Heartbeat:
                 self.news.send_nowait(changes)
         return changes.known
 
-    async def _start_over(self) -> None:
+    async def _start_over(self, reason: str) -> None:
         """Cancel the worker's jobs and register under a new id, however long that takes."""
-        self._fence()
+        self._fence(reason)
         while True:
             try:
                 await self.register()
@@ -118,13 +122,14 @@ class Heartbeat:
                     fetcher.ring()
                 return
 
-    def _fence(self) -> None:
+    def _fence(self, reason: str = "") -> None:
         """Cancel the worker's jobs, once per lost lease."""
         if not self.identity.trusted:
             return
         self.identity.trusted = False
         late = trio.current_time() - self.renewed
-        fence = Fence(self.identity.id, f"no heartbeat for {late:.1f} s, the lease is {self.lease:g} s")
+        reason = reason or f"no heartbeat for {late:.1f} s, the lease is {self.lease:g} s"
+        fence = Fence(self.identity.id, reason)
         for executors in self.executors:
             with suppress(trio.WouldBlock):  # the channel is full because they are down, so nothing runs
                 executors.send_nowait(fence)

@@ -30,6 +30,14 @@ _BATCHES_ON_THE_WAY = 8
 """More than the batches that can be between fetcher and executors: the channel's four, and one for each claim."""
 
 
+@attrs.frozen
+class ClaimFailure:
+    """Error of the last claim, and the time of the first claim in a row that failed."""
+
+    error: str
+    since: float
+
+
 @attrs.define(eq=False)
 class Ledger:
     """State of one queue's fetcher; it survives restarts of the fetcher.
@@ -50,6 +58,7 @@ class Ledger:
     cycles: int = 0
     claimed: int = 0
     finished: int = 0
+    claim_failure: ClaimFailure | None = None
     unsettled: int = 0
     unsent: deque[Batch] = attrs.Factory(deque[Batch])
     _open: dict[int, set[int]] = attrs.Factory(dict[int, set[int]])
@@ -63,6 +72,11 @@ class Ledger:
 
     def __attrs_post_init__(self) -> None:
         self.concurrency = self.settings.concurrency
+
+    def note_failure(self, error: str, now: float) -> None:
+        """Note that a claim has failed; a claim that succeeds sets `claim_failure` to None."""
+        failure = self.claim_failure
+        self.claim_failure = ClaimFailure(error, now if failure is None else failure.since)
 
     # ------------------------------------------------------------------ how much to claim
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from jobrt._core.text import storable
 from jobrt._core.worker_info import Notice
 from jobrt._runtime.channels import Wakeup
 from jobrt.events import Event, EventBus, JobStuck, QueueStalled
@@ -66,7 +67,7 @@ def place(stack: str) -> str:
     if not own:
         return ""
     file, line, function = own[-1]
-    return f"{Path(file).name}:{line} in {function}"
+    return storable(f"{Path(file).name}:{line} in {function}")
 
 
 def _is_job_code(file: str) -> bool:

@@ -8,8 +8,10 @@ import attrs
 import trio
 from tenacity import wait_exponential
 
+from jobrt._core.text import message_of
+from jobrt._runtime.channels import Wakeup
+from jobrt._storage.contract import DatabaseReplaced
 from jobrt.backoff import CallState, jittered
-from jobrt.errors import StorageError
 from jobrt.events import EventBus, StorageDown, StorageUp
 
 _DELAY: Final = jittered(wait_exponential(multiplier=0.0375, max=3.75), relative=1 / 3)
@@ -23,12 +25,19 @@ class Outage:
     emit: EventBus
     since: float | None = None
     error: str = ""
+    beat_now: Wakeup = attrs.Factory(Wakeup)
+    """Rung when another database has taken the place of the open one: it does not know the worker."""
+    replaced: Wakeup = attrs.Factory(Wakeup)
+    """Rung with `beat_now`, for the heartbeat while it waits for the end of an outage."""
 
-    def begin(self, error: StorageError) -> None:
+    def begin(self, error: Exception) -> None:
         """Note that a call failed because the database is unavailable."""
+        if isinstance(error, DatabaseReplaced):
+            self.beat_now.ring()
+            self.replaced.ring()
         if self.since is None:
             self.since = trio.current_time()
-            self.error = str(error)
+            self.error = message_of(error)
             self.emit(StorageDown(self.error))
 
     def over(self) -> None:
@@ -47,7 +56,7 @@ class Backoff:
     chance: Callable[[], float] = random.random
     failures: int = 0
 
-    async def wait(self, error: StorageError, *, until: trio.Event | None = None) -> None:
+    async def wait(self, error: Exception, *, until: trio.Event | None = None) -> None:
         """Report the failure and sleep; end early when the event `until` is set."""
         self.outage.begin(error)
         self.failures += 1

@@ -106,4 +106,5 @@ class Settler:
             end = End.LEASE_LOST
         emit = self.emit.routine if end is End.FINISHED else self.emit
         state, error, text = EXECUTING_TO[outcome.event], outcome.error_type, outcome.message
-        emit(JobEnded(job.id, job.name, job.queue, job.attempt, end, state, seconds, error, text))
+        trace = outcome.traceback
+        emit(JobEnded(job.id, job.name, job.queue, job.attempt, end, state, seconds, error, text, trace))

@@ -7,6 +7,7 @@ import trio
 
 from jobrt._core.job import Claimed, NewJob
 from jobrt._core.limits import Demand
+from jobrt._core.text import Described
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._registry import JobDefinition
 from jobrt._runtime.background import Background
@@ -40,7 +41,7 @@ async def perform(definition: JobDefinition, args: str, *, scratch: Storage, sta
     job = definition.decode(args)
     claimed = await _claim(definition, args, scratch)
     background = Background()
-    problem: Exception | None = None
+    problem: BaseException | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(background.run)
         task, now = trio.lowlevel.current_task(), trio.current_time()
@@ -52,6 +53,8 @@ async def perform(definition: JobDefinition, args: str, *, scratch: Storage, sta
         try:
             with running.scope:
                 return await runner(definition, job, Context(running, services))
+        except Described as error:
+            problem = error.original or error
         except Exception as error:  # noqa: BLE001 - raised below, where no nursery wraps it in a group
             problem = error
         finally:

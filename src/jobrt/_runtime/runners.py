@@ -1,25 +1,16 @@
 """Runners of a job's `run`, one for each RUN_IN: in Trio, in a thread, in a process, under asyncio."""
 
 import functools
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
 import trio
 
-from jobrt._core.job import JobRecord
 from jobrt._registry import JobDefinition
 from jobrt._runtime.context import Context
-from jobrt._runtime.working_directory import WorkingDirectory
-from jobrt.errors import InvalidJob
-
-
-@attrs.frozen
-class DetachedContext:
-    """Context of a job in another process: its record and checkpoint. It cannot reach the worker."""
-
-    job: JobRecord
-    saved: Any
+from jobrt._runtime.process_jobs import run_in_process
 
 
 async def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Any:
@@ -29,61 +20,32 @@ async def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Any:
 async def _in_thread(
     definition: JobDefinition, job: Any, ctx: Context, *, limiter: trio.CapacityLimiter
 ) -> Any:
-    """Run in a thread; a cancelled job stops where it calls `trio.from_thread.check_cancelled`."""
-    return await trio.to_thread.run_sync(definition.run, job, ctx, limiter=limiter)
+    """Run in a thread; it stops where it calls ``ctx`` or `trio.from_thread.check_cancelled`."""
+    return await trio.to_thread.run_sync(_noting, definition.run, job, ctx, limiter=limiter)
 
 
-async def _in_process(definition: JobDefinition, job: Any, ctx: Context) -> Any:
-    """Run in a worker process that is killed when the attempt is cancelled."""
+def _noting(run: Callable[..., Any], job: Any, ctx: Context) -> Any:
+    """Run a job, and tell meanwhile in which thread: the watchdog shows its stack."""
+    ctx.note_thread(threading.get_ident())
     try:
-        import trio_parallel  # noqa: PLC0415 - an optional dependency
-    except ImportError as error:
-        raise InvalidJob(
-            f'{definition.name}: RUN_IN = "process" needs trio-parallel: pip install "jobrt[process]"'
-        ) from error
-    detached = DetachedContext(ctx.job, ctx.saved)
-    return await trio_parallel.run_sync(_leave_no_trace, definition.run, job, detached, kill_on_cancel=True)
-
-
-def _leave_no_trace(run: Callable[..., Any], job: Any, context: DetachedContext) -> Any:
-    """Run a job, and restore the current directory for the next job of the process."""
-    directory = WorkingDirectory()
-    try:
-        return run(job, context)
+        return run(job, ctx)
     finally:
-        directory.restore()
+        ctx.note_thread(None)
 
 
 @attrs.define(eq=False)
-class AsyncioLoop:
-    """Event loop of trio-asyncio, one per worker, opened for the first asyncio job."""
+class _InAsyncio:
+    """Runner of asyncio jobs: one loop for each worker, made for the first of them."""
 
     start: Callable[..., Awaitable[Any]]
     _loop: Any = None
-    _opening: trio.Lock = attrs.Factory(trio.Lock)
 
-    async def run(self, definition: JobDefinition, job: Any, ctx: Context) -> Any:
-        """Run an asyncio coroutine; if the attempt is cancelled, asyncio raises ``CancelledError`` in it."""
-        import trio_asyncio  # noqa: PLC0415 - imported only for asyncio jobs: it changes asyncio's policy
+    async def __call__(self, definition: JobDefinition, job: Any, ctx: Context) -> Any:
+        if self._loop is None:
+            from jobrt._runtime.asyncio_loop import AsyncioLoop  # noqa: PLC0415 - it changes asyncio's policy
 
-        async with self._opening:
-            if self._loop is None:
-                self._loop = await self.start(self._serve)
-        token = trio_asyncio.current_loop.set(self._loop)
-        try:
-            return await trio_asyncio.aio_as_trio(definition.run)(job, ctx)
-        finally:
-            trio_asyncio.current_loop.reset(token)
-
-    async def _serve(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
-        import trio_asyncio  # noqa: PLC0415 - see above
-
-        try:
-            async with trio_asyncio.open_loop() as loop:
-                task_status.started(loop)
-                await trio.sleep_forever()
-        finally:
-            self._loop = None
+            self._loop = AsyncioLoop(self.start)
+        return await self._loop.run(definition.run, job, ctx)
 
 
 def make_runners(
@@ -100,6 +62,6 @@ def make_runners(
     return {
         "trio": _in_trio,
         "thread": functools.partial(_in_thread, limiter=limiter),
-        "process": _in_process,
-        "asyncio": AsyncioLoop(start).run,
+        "process": run_in_process,
+        "asyncio": _InAsyncio(start),
     }

@@ -33,6 +33,8 @@ class Running:
     abandoned: bool = False
     """The process is about to exit, and the attempt was already reported as interrupted."""
     over: float | None = None
+    thread: int | None = None
+    """Identifier of the thread that runs the job's code, if it does not run in the event loop."""
     ref: JobRef = attrs.field(init=False)
     """The claim, for fenced writes."""
 

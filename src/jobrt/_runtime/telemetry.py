@@ -4,6 +4,9 @@ import os
 import platform
 import socket
 import sys
+from datetime import UTC, datetime
+
+import trio
 
 from jobrt._core.attempts import Stop
 from jobrt._core.worker_info import QueueInfo, WorkerInfo
@@ -32,19 +35,32 @@ def worker_info(plan: WorkerPlan, actors: Actors, *, stopping: bool) -> WorkerIn
         refused=sum(settler.refused for settler in settlers),
         queues={name: _queue_info(queue, actors.watchdog) for name, queue in actors.queues.items()},
         notices=actors.notices.recent(),
+        clock=datetime.now(UTC),
+        limits={
+            name: definition.max_concurrency
+            for name, definition in plan.definitions.items()
+            if definition.max_concurrency is not None
+        },
         tree=actors.tree.statistics(),
     )
 
 
 def _queue_info(queue: QueueActors, watchdog: Watchdog) -> QueueInfo:
     statistics = queue.executors.statistics()
+    ledger = queue.fetcher.ledger
+    failure, settings = ledger.claim_failure, ledger.settings
     marks = [(attempt, watchdog.mark(attempt.ref)) for attempt in statistics.running]
     return QueueInfo(
         concurrency=statistics.concurrency,
         running=len(statistics.running),
         claimed=statistics.waiting,
         finished=statistics.finished,
-        paused=queue.fetcher.ledger.paused,
+        paused=ledger.paused,
         stuck=tuple(attempt.job.id for attempt, mark in marks if mark.reasons),
+        claim_error=None if failure is None else failure.error,
+        claim_failing=0.0 if failure is None else trio.current_time() - failure.since,
+        cluster_limit=settings.cluster_limit,
+        key=settings.key,
+        per_key=settings.per_key,
         cancelling={attempt.job.id: mark.phase for attempt, mark in marks if attempt.stop is Stop.OPERATOR},
     )

@@ -24,6 +24,7 @@ from jobrt._runtime.running import ExecutorsStatistics, Running
 from jobrt._storage.contract import JobStore
 from jobrt.errors import StorageError
 from jobrt.events import Event, JobCancelPhase, JobStuck, QueueStalled
+from jobrt.logs import log
 
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0
@@ -137,7 +138,7 @@ class Watchdog:
             return
         self._marks[attempt.ref] = attrs.evolve(mark, reasons=mark.reasons | {why})
         job = attempt.job
-        self.observe(JobStuck(job.id, job.name, why, seconds, stack_of(attempt.task)))
+        self.observe(JobStuck(job.id, job.name, why, seconds, _code_of(attempt)))
         if attempt.stop is Stop.OPERATOR and why == "uncancellable":
             self._marks[attempt.ref] = attrs.evolve(self.mark(attempt.ref), phase="stuck")
             self._report_phase(attempt, "stuck")
@@ -173,6 +174,13 @@ class Watchdog:
 async def _in_thread(watch: Callable[[], None]) -> None:
     """Run `watch` in a thread until cancelled; the abandoned thread ends by itself within microseconds."""
     await trio.to_thread.run_sync(watch, abandon_on_cancel=True)
+
+
+def _code_of(attempt: Running) -> str:
+    """Return the stack of an attempt's code: that of its thread, if it runs in one."""
+    frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented for exactly this
+    frame = None if attempt.thread is None else frames.get(attempt.thread)
+    return stack_of(attempt.task) if frame is None else "".join(traceback.format_stack(frame))
 
 
 def stack_of(task: trio.lowlevel.Task) -> str:
@@ -221,7 +229,8 @@ class _LoopWatch:
         owner = _owner(frame, list(self.running()))
         name, job_id = ("(no job)", 0) if owner is None else (owner.job.name, owner.job.id)
         what = _BLOCKED_BY_NO_JOB if owner is None else f"job {name} {job_id} blocks the event loop"
-        logging.getLogger("jobrt").warning("%s for more than %g s:\n%s", what, _BLOCKED_AFTER, stack)
+        now = JobStuck(job_id, name, "blocking", _BLOCKED_AFTER, stack)
+        log(now, message=f"{what} for more than {_BLOCKED_AFTER:g} s")
         responded.wait()
         event = JobStuck(job_id, name, "blocking", time.monotonic() - began, stack)
         with suppress(trio.RunFinishedError):

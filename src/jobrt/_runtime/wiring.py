@@ -177,7 +177,7 @@ class _Wiring:
 
     def __attrs_post_init__(self) -> None:
         environment, plan = self.environment, self.plan
-        self.outage = Outage(environment.emit)
+        self.outage = Outage(environment.emit, beat_now=self.beat_now)
         self.identity = Identity(environment.new_id)
         self.notices = Notices(environment.emit, self.beat_now)
         limits = {name: definition.max_concurrency for name, definition in plan.definitions.items()}

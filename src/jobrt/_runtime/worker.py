@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -21,6 +22,7 @@ import trio
 from jobrt._core.attempts import Stop
 from jobrt._core.cron import CronEntry
 from jobrt._core.job import NewJob
+from jobrt._core.text import storable
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._runtime.messages import Abandon, CancelClaims, ExecutorsOrder, IdleQuestion, StopAll
 from jobrt._runtime.outage import Backoff
@@ -28,6 +30,7 @@ from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.running import Running
 from jobrt._runtime.shutdown import sign_off
 from jobrt._runtime.telemetry import worker_info
+from jobrt._runtime.threads import threads_left
 from jobrt._runtime.wiring import Actors, Environment, QueueActors, wire
 from jobrt._storage.contract import Storage
 from jobrt._supervision.records import SupervisorStatistics
@@ -50,7 +53,8 @@ _RESTART_AFTER = 1.0
 
 def _new_worker_id(name: str | None) -> str:
     """Return ``host.pid.random``, which people can recognize and which is unique per registration."""
-    return f"{name or socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    host = storable(name or socket.gethostname())
+    return f"{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
 
 
 @attrs.define(eq=False)
@@ -120,7 +124,7 @@ class Worker:
         self._grace.deadline = min(self._grace.deadline, deadline)
         if not self.shutting_down.is_set():
             left = max(0.0, self._grace.deadline - trio.current_time())
-            self.emit(WorkerStopping(self.id, left, len(self._running())))
+            self.emit(WorkerStopping(self.id, round(left, 3), len(self._running())))
             self.shutting_down.set()
 
     async def wait_idle(self) -> None:
@@ -167,23 +171,28 @@ class Worker:
         await queue.fetcher_orders.send(IdleQuestion(send))
         return await receive.receive()
 
+    def unfinished(self) -> tuple[str, ...]:
+        """Return the names and IDs of the running jobs."""
+        return tuple(f"{attempt.job.name} {attempt.job.id}" for attempt in self._running())
+
     async def abandon(self) -> list[str]:
         """Release the jobs of attempts that do not end, sign off, and return their names and ids.
 
         Only for a process that exits immediately afterwards: the code of those attempts still runs.
         """
-        stuck = self._running()
+        stuck = self.unfinished()
         await self._order(Abandon("the worker exited before it ended"))
         now = trio.current_time()
         with trio.move_on_at(now + _RESERVE * (trio.current_effective_deadline() - now)):
             await self._signed_off.wait()
-        return [f"{attempt.job.name} {attempt.job.id}" for attempt in stuck]
+        return list(stuck)
 
     # ------------------------------------------------------------------ running
 
     async def run(self, *, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is called or the surrounding scope is cancelled, which is a stop without grace."""
         await self._register()
+        threads = frozenset(threading.enumerate())
         try:
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope(shield=True):  # short: no actor waits for I/O before it has started
@@ -199,7 +208,7 @@ class Worker:
                         await self._shut_down(graceful=self.shutting_down.is_set())
                     grace_watch.cancel()
         finally:
-            self.emit(WorkerStopped(self.id, self._sign_off_error))
+            self.emit(WorkerStopped(self.id, self._sign_off_error, threads_left(threads)))
             self.stopped.set()
 
     async def _register(self) -> None:

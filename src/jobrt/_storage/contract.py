@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import attrs
 import trio
 
+from jobrt._core.health import QueueLoad, Vitals
 from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.limits import Demand
@@ -25,6 +26,11 @@ from jobrt._core.stats import Bucket
 from jobrt._core.where import Where
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.sql_files import SchemaStatus
+from jobrt.errors import StorageUnavailable
+
+
+class DatabaseReplaced(StorageUnavailable):
+    """Raised once when another database is found in place of the one that was open; workers register anew in it."""
 
 
 class Inserted(NamedTuple):
@@ -165,6 +171,14 @@ class JobStore(Protocol):
         """
         ...
 
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction of the program's own and yield its connection, which has psycopg's asynchronous methods.
+
+        At the end of the block it commits; an exception rolls it back. Jobs that were inserted with the connection
+        as `conn` are part of it. On SQLite it is limited in time, as is `AttemptStore.transaction`.
+        """
+        ...
+
     async def get(self, job_id: int) -> JobRecord | None:
         """Return a job with all its details, or None."""
         ...
@@ -194,7 +208,7 @@ class JobStore(Protocol):
         """Cancel waiting jobs, request it for running ones, and return both numbers.
 
         Final jobs, and running ones that already have a request, are unchanged. ``cancel_reason`` becomes `reason`
-        immediately.
+        immediately, storable and clipped (`jobrt._core.text`).
         """
         ...
 
@@ -254,7 +268,8 @@ class AttemptStore(Protocol):
 
         An outcome is refused if its job is gone or no longer has that lease. An outcome that was written before
         (its reply was lost) counts as accepted and changes nothing. An attempt that did not end cleanly leaves
-        an attempt record; the newest hundred are kept. Results are stored separately.
+        an attempt record; the newest hundred are kept. Its texts are made storable (`jobrt._core.text`). Results are
+        stored separately.
 
         If an operator has requested to cancel the job meanwhile, retry, snooze and give-back become ``cancelled``
         with the operator's reason. A completion or discard is unchanged, and the reason is cleared. The message of
@@ -285,12 +300,14 @@ class AttemptStore(Protocol):
         ...
 
     def transaction(self, ref: JobRef, outcome: Outcome) -> AbstractAsyncContextManager[Any]:
-        """Open a transaction under the lease and yield the driver's connection.
+        """Open a transaction under the lease and yield its connection, which has psycopg's asynchronous methods.
 
-        At the end of the block the outcome is written and everything commits together.
+        At the end of the block the outcome is written and everything commits together. On SQLite nobody else can
+        write meanwhile. So it may stay open for a quarter of the shortest lease of any live worker, and at most 10 s.
 
         Raises:
             LeaseLost: on entry or on exit; everything written in the block is rolled back.
+            StorageError: on SQLite, the block took too long; everything written in it is rolled back.
 
         """
         ...
@@ -391,6 +408,32 @@ class CronStore(Protocol):
         ...
 
 
+class HealthStore(Protocol):
+    """The database itself, for people who ask why nothing runs."""
+
+    async def try_write(self, *, seconds: float) -> None:
+        """Write to the tables in a transaction that is rolled back.
+
+        Raises:
+            StorageUnavailable: they are locked for longer than `seconds` (the message says by whom, if that is
+                known), or the disk is full.
+            StorageError: they cannot be written.
+
+        """
+        ...
+
+    async def vitals(self) -> Vitals:
+        """Return the state of the database and its disk."""
+        ...
+
+    async def queue_load(self, queue: str, *, key: str | None, limit: int) -> QueueLoad:
+        """Return the running jobs of a queue and at most `limit` of its due jobs, by name and by `key`.
+
+        `key` is that of `Queue`; without one all keys are equal.
+        """
+        ...
+
+
 class WakeSource(Protocol):
     """Hints that there may be something to do."""
 
@@ -420,4 +463,5 @@ class Storage:
     workers: WorkerStore
     queues: QueueStore
     crons: CronStore
+    health: HealthStore
     wakes: WakeSource

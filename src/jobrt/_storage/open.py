@@ -6,24 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-import attrs
-
 from jobrt._core.arguments import shown
+from jobrt._core.database_url import parse_url
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted, Storage
-from jobrt.errors import InvalidSetting, StorageError
-
-_HOW = "use sqlite:///FILE, sqlite:///:memory: or postgresql://USER@HOST/DATABASE"
-
-
-@attrs.frozen
-class Address:
-    """Location of a database: the engine, and its file (or ``:memory:``) or conninfo."""
-
-    engine: str
-    target: str
-
+from jobrt.errors import InvalidSetting
 
 DEFAULT_URL = "sqlite:///jobrt.db"
 
@@ -34,36 +22,8 @@ def database_url(url: str | None) -> str:
         return os.environ.get("JOBRT_URL") or DEFAULT_URL
     if isinstance(url, str) and url:
         return url
-    raise InvalidSetting(f"url is {shown(url)}: {_HOW}, or None for JOBRT_URL")
-
-
-def parse_url(url: str) -> Address:
-    """Return the engine and location that a URL names.
-
-    ``sqlite:///jobs.db`` is a relative path, ``sqlite:////var/jobs.db`` an absolute one.
-
-    Raises:
-        StorageError: the URL does not name a supported engine; the message lists the URLs that work.
-
-    """
-    scheme, sep, rest = url.partition("://")
-    if sep and scheme == "sqlite":
-        path, question_mark, _ = rest.removeprefix("/").partition("?")
-        if question_mark:
-            raise StorageError(
-                f"{url!r}: a SQLite URL takes no options after a question mark: use sqlite:///{path}"
-            )
-        if path:
-            return Address("sqlite", path)
-    if sep and scheme in {"postgresql", "postgres"}:
-        return Address("postgres", url)
-    raise StorageError(f"{shown(_masked(url))} is not a database URL: {_HOW}")
-
-
-def _masked(url: str) -> str:
-    """Return the URL without the part that may hold a password."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.partition('://')[0]}://…@{tail}" if at else url
+    how = "use sqlite:///FILE or postgresql://USER@HOST/DATABASE, or None for JOBRT_URL"
+    raise InvalidSetting(f"url is {shown(url)}: {how}")
 
 
 def open_storage(

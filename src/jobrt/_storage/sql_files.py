@@ -94,7 +94,17 @@ def pending(known: Sequence[Migration], applied: Sequence[str], *, where: str) -
     return tuple(migration for migration in known if migration.name in found.pending)
 
 
-def unmigrated(known: Sequence[Migration], applied: Sequence[str], *, where: str) -> SchemaError | None:
+class Unmigrated(SchemaError):
+    """Raised when a database lacks migrations; ``problem`` is the message without the remedy."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}: {remedy}")
+        self.problem = problem
+
+
+def unmigrated(
+    known: Sequence[Migration], applied: Sequence[str], *, where: str, remedy: str
+) -> SchemaError | None:
     """Return an error with the cause and the remedy if the schema is not up to date, or None if it is."""
     try:
         missing = pending(known, applied, where=where)
@@ -103,4 +113,4 @@ def unmigrated(known: Sequence[Migration], applied: Sequence[str], *, where: str
     if not missing:
         return None
     names = ", ".join(migration.name for migration in missing)
-    return SchemaError(f"{where} lacks migration {names}: run `python -m jobrt migrate`")
+    return Unmigrated(f"{where} lacks migration {names}", remedy)

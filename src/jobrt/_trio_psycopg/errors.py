@@ -64,7 +64,7 @@ def translate(error: psycopg.Error, where: str, *, lost: bool = False) -> Storag
     """
     message = f"{where}: {one_line(error)}"
     if error.sqlstate in _SCHEMA_STATES:
-        return SchemaError(f"{message}; run `python -m jobrt migrate`")
+        return SchemaError(f"{message}; migrate this database")
     if _is_transient(error, lost=lost):
         return StorageUnavailable(message)
     return StorageError(message)

@@ -151,6 +151,8 @@ class Call:
                 if pool.is_overdue(conn):
                     raise _too_slow(conn, self._seconds) from error
                 raise _translated(conn, error) from error
+            if isinstance(error, UnicodeEncodeError):
+                raise StorageError(f"{conn.where}: a text cannot be stored: {error}") from error
         finally:
             pool.release(conn)
 

@@ -44,7 +44,10 @@ def parse_time(text: str, zone: tzinfo | None = None) -> datetime | timedelta:
         return parse_duration(text)
     if found.tzinfo is None and zone is not None:
         found = found.replace(tzinfo=zone)
-    return found if found.tzinfo is not None else found.astimezone(UTC)
+    try:
+        return found if found.tzinfo is not None else found.astimezone(UTC)
+    except (OSError, OverflowError, ValueError):
+        raise MalformedText(f"{text!r} is too far away: use a time between the years 2 and 9998") from None
 
 
 def _parse_field(text: str, option: str) -> tuple[str, Any]:
@@ -53,7 +56,7 @@ def _parse_field(text: str, option: str) -> tuple[str, Any]:
         raise MalformedText(f"{option} {text!r} is malformed: write FIELD=VALUE")
     try:
         return name, json.loads(value)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or a number with thousands of digits
         return name, value
 
 

@@ -5,11 +5,13 @@ from datetime import datetime
 
 import attrs
 
-from jobrt._core.worker_info import WorkerInfo
+from jobrt._core.worker_info import QueueInfo, WorkerInfo
 from jobrt._storage.contract import WorkerRow
 from jobrt._supervision.records import SupervisorStatistics
 from jobrt._views.words import count_in_words, since
 
+_QUEUE_LIMIT = 8
+"""Queues in the line of a worker."""
 _HEALTHY = frozenset({"running", "stopping", "stopped"})
 
 
@@ -55,6 +57,27 @@ def headline(row: WorkerRow, now: datetime) -> str:
 def tree_lines(row: WorkerRow, now: datetime) -> Iterator[TreeLine]:
     """Return the children of a worker's tree, parents before their children; the top level has depth 1."""
     return _walk(row.info, row.info.tree, depth=1, now=now)
+
+
+def problem_lines(row: WorkerRow, now: datetime) -> list[TreeLine]:
+    """Return the children that need attention, each below its supervisors."""
+    lines, kept, depth = list(tree_lines(row, now)), list[TreeLine](), 0
+    for line in reversed(lines):  # a supervisor stands before its children
+        if line.unhealthy or line.depth < depth:
+            kept.append(line)
+            depth = line.depth
+    return kept[::-1]
+
+
+def load_of_queues(row: WorkerRow) -> str:
+    """Return the load of a worker's queues in one line: ``mail 2 of 10, reports paused``."""
+    words = [f"{name} {_short_load(queue)}" for name, queue in sorted(row.info.queues.items())]
+    more = [f"and {len(words) - _QUEUE_LIMIT} more queues"] if len(words) > _QUEUE_LIMIT else []
+    return ", ".join(words[:_QUEUE_LIMIT] + more) or "no queues"
+
+
+def _short_load(queue: QueueInfo) -> str:
+    return "paused" if queue.paused else f"{queue.running} of {queue.concurrency}"
 
 
 def _walk(

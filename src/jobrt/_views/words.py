@@ -1,9 +1,11 @@
 """Values as text."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
 from jobrt._core.job import JobRecord, Progress
+from jobrt._core.states import UNSTARTED
 from jobrt._core.worker_info import Notice
 
 PHASES: Mapping[str | None, str] = {
@@ -13,6 +15,11 @@ PHASES: Mapping[str | None, str] = {
     "stuck": "stuck: the job does not stop",
 }
 """Texts for the phases of cancelling a running job."""
+
+_OUR_FRAMES = re.compile(
+    r'(?:  File "[^"\n]*[/\\]jobrt[/\\](?:_[a-z]+[/\\])?[a-z_]+\.py", line \d+, in .*\n(?:    .*\n)*)*'
+)
+"""Frames of jobrt, each with its source line and marks."""
 
 _REASONS = {
     "blocking": "blocked the event loop for {seconds:.1f} s",
@@ -34,6 +41,16 @@ def age(seconds: float | None) -> str:
     return f"{seconds:.1f} s"
 
 
+def size(count: int) -> str:
+    """Return a number of bytes: ``12 B``, ``3.4 MiB``."""
+    value, units = float(count), ("B", "KiB", "MiB", "GiB", "TiB")
+    for unit in units[:-1]:
+        if value < 1024:  # noqa: PLR2004 - the definition of the units
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} {units[-1]}"
+
+
 def since(moment: datetime, now: datetime) -> str:
     """Return how long ago a moment was."""
     return age(max(0.0, (now - moment).total_seconds()))
@@ -50,7 +67,9 @@ def jobs_in_words(count: int) -> str:
 
 
 def due_in_words(job: JobRecord, now: datetime) -> str:
-    """Return how long a job has been due, or ``in`` how long it will be due."""
+    """Return how long a waiting job has been due, or ``in`` how long it will be due; ``-`` for other jobs."""
+    if job.state not in UNSTARTED:
+        return "-"
     ahead = (job.schedule_at - now).total_seconds()
     return f"in {age(ahead)}" if ahead > 0 else age(-ahead)
 
@@ -58,6 +77,19 @@ def due_in_words(job: JobRecord, now: datetime) -> str:
 def attempt_in_words(job: JobRecord) -> str:
     """Return the attempt number and its limit: ``2/5``, ``2/∞``."""
     return f"{job.attempt}/{'∞' if job.max_attempts is None else job.max_attempts}"
+
+
+def user_frames(traceback: str) -> str:
+    """Return a traceback without the frames of jobrt before the first of other code.
+
+    They lead from the worker to the job and are the same in every traceback. If there are only frames of jobrt, the
+    traceback is returned as it is.
+    """
+    head, separator, rest = traceback.partition("Traceback (most recent call last):\n")
+    ours = _OUR_FRAMES.match(rest)
+    if head or not separator or ours is None or not rest[ours.end() :].startswith("  File "):
+        return traceback
+    return separator + rest[ours.end() :]
 
 
 def progress_in_words(progress: Progress) -> str:

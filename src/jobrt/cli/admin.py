@@ -1,17 +1,14 @@
-"""The `migrate`, `prune`, `doctor` and `manifest` commands."""
+"""The `migrate`, `prune` and `manifest` commands."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import click
 
-from jobrt._views.findings import Finding, examine, take_snapshot
 from jobrt._views.words import jobs_in_words
 from jobrt.app import App
-from jobrt.cli.output import JSON_OPTION, print_json, print_rows
+from jobrt.cli.output import JSON_OPTION, print_json, print_lines, print_rows, say
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.errors import JobrtError
 
 
 @click.command()
@@ -22,20 +19,21 @@ from jobrt.errors import JobrtError
 @in_trio
 async def migrate(setting: Setting, check: bool, sql: bool) -> int:
     """Migrate the database to the schema of this version of jobrt."""
-    app = setting.app()
+    app = setting.app(create=not (check or sql))
     if sql:
-        click.echo(_migration_sql(app))
+        print_lines(_migration_sql(app).splitlines())
         return 0
+    app.leave_schema()  # or a SQLite file is migrated before it is looked at
     async with app.open_storage() as storage:
         if check:
             status = await storage.schema.status()
             outdated = bool(status.pending or status.newer)
             state = "newer than this jobrt" if status.newer else f"{len(status.pending)} pending"
             lines = [state if outdated else "up to date", *(f"  {name}" for name in status.pending)]
-            click.echo("\n".join(lines))
+            print_lines(lines)
             return int(outdated)
         applied = await storage.schema.migrate()
-    click.echo("\n".join(f"applied {name}" for name in applied) or "up to date")
+    print_lines([f"applied {name}" for name in applied] or ["up to date"])
     return 0
 
 
@@ -53,29 +51,7 @@ def _migration_sql(app: App) -> str:
 async def prune(setting: Setting) -> None:
     """Delete finished jobs that the application's retention does not keep."""
     async with setting.app().open_client() as jobs:
-        click.echo(f"{jobs_in_words(await jobs.prune())} deleted")
-
-
-@click.command(short_help="Find out why nothing is running.")
-@JSON_OPTION
-@in_trio
-async def doctor(setting: Setting, as_json: bool) -> int:
-    """Find out why nothing is running. Exit with status 1 if something is wrong."""
-    app = setting.app()
-    try:
-        async with app.open_client() as jobs:
-            snapshot = await take_snapshot(jobs)
-        database = app.url.rpartition("@")[2]
-        findings = [Finding(wrong=False, text=f"the database {database} is available and up to date")]
-        findings += examine(snapshot, names=app.registry.names, now=datetime.now(UTC))
-    except JobrtError as error:
-        findings = [Finding(wrong=True, text=f"the database cannot be used: {error}")]
-    if as_json:
-        print_json(findings)
-    else:
-        for finding in findings:
-            click.echo(f"{'!!' if finding.wrong else 'ok'}  {finding.text}")
-    return int(any(finding.wrong for finding in findings))
+        say(f"{jobs_in_words(await jobs.prune())} deleted")
 
 
 @click.command()
@@ -83,7 +59,7 @@ async def doctor(setting: Setting, as_json: bool) -> int:
 @click.pass_obj
 def manifest(setting: Setting, as_json: bool) -> None:
     """List the jobs and cron entries that the application declares."""
-    app = setting.app_with_jobs()
+    app = setting.app_with_jobs(create=True)
     if as_json:
         crons = [{"name": entry.name, **entry.spec()} for entry in app.crons.values()]
         queues = {name: attrs.asdict(queue) for name, queue in app.queues.items()}
@@ -116,4 +92,4 @@ def _job(definition: Any) -> dict[str, Any]:
     }
 
 
-COMMANDS = (migrate, prune, doctor, manifest)
+COMMANDS = (migrate, prune, manifest)

@@ -11,7 +11,7 @@ import trio
 
 from jobrt._bench.measure import Advance, Figures, describe_machine, measure
 from jobrt._bench.scratch import open_scratch
-from jobrt.cli.output import JSON_OPTION, print_json, print_rows, progress_bars
+from jobrt.cli.output import JSON_OPTION, print_json, print_rows, progress_bars, say
 from jobrt.cli.setting import Setting, in_trio
 
 
@@ -35,7 +35,7 @@ async def bench(setting: Setting, number: int, as_json: bool) -> int:
     is committed.
     """
     os.environ.pop("JOBRT_DISABLED", None)  # it disables other workers, not the measured worker
-    app = setting.app()
+    app = setting.app(create=True)
     stopped_by = 0
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -55,7 +55,7 @@ async def bench(setting: Setting, number: int, as_json: bool) -> int:
             else:
                 print_rows(("what", "figure"), [*_rows(figures), *about.items()], empty="")
     if stopped_by:
-        click.echo("interrupted; all data of the measurement is removed", err=True)
+        say("interrupted; all data of the measurement is removed", err=True)
     return stopped_by and 128 + stopped_by
 
 
@@ -76,7 +76,7 @@ def _progress(what: str, total: int | None) -> Generator[Advance]:
     """Show the progress of one measurement: a bar on a terminal, a line in a pipe."""
     bars = progress_bars(transient=True)
     if bars is None:
-        click.echo(f"measuring: {what}", err=True)
+        say(f"measuring: {what}", err=True)
         yield lambda _: None
         return
     with bars:

@@ -1,7 +1,7 @@
 """The `cron` commands."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 import click
@@ -9,15 +9,15 @@ import click
 from jobrt._client import Client
 from jobrt._storage.contract import CronRow
 from jobrt._views.status import view_cron
-from jobrt.cli.output import JSON_OPTION, print_json, print_rows
+from jobrt.cli.output import JSON_OPTION, print_json, print_rows, say
 from jobrt.cli.selection import parse_duration
 from jobrt.cli.setting import Setting, in_trio
 
 _COLUMNS = ("name", "job", "schedule", "last", "next", "missed")
 
 
-def _row(row: CronRow) -> list[object]:
-    entry = view_cron(row, datetime.now(UTC))
+def _row(row: CronRow, *, now: datetime) -> list[object]:
+    entry = view_cron(row, now)
     schedule = f"invalid: {entry.error}" if entry.error else entry.schedule
     missed = "paused" if entry.paused else entry.missed
     return [entry.name, entry.job, schedule, entry.last, entry.upcoming, missed]
@@ -37,11 +37,11 @@ async def _show(setting: Setting, as_json: bool) -> None:
     app = setting.app()
     async with app.open_client() as jobs:
         await app.declare_crons()
-        rows = await jobs.crons()
+        rows, now = await jobs.crons(), await jobs.now()
     if as_json:
         print_json(rows)
     else:
-        print_rows(_COLUMNS, map(_row, rows), empty="no cron entries")
+        print_rows(_COLUMNS, [_row(row, now=now) for row in rows], empty="no cron entries")
 
 
 def _add_command(
@@ -55,7 +55,7 @@ def _add_command(
     async def command(setting: Setting, name: str) -> None:
         async with setting.app().open_client() as jobs:
             await change(jobs, name)
-        click.echo(f"cron entry {name} is {done}")
+        say(f"cron entry {name} is {done}")
 
 
 _add_command("pause", Client.pause_cron, done="paused")
@@ -91,7 +91,7 @@ async def change(
         raise click.UsageError(msg)
     async with setting.app().open_client() as jobs:
         await jobs.update_cron(name, expression=schedule, interval=every, timezone=timezone, missed=missed)
-    click.echo(f"cron entry {name} is changed")
+    say(f"cron entry {name} is changed")
 
 
 COMMANDS = (cron,)

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from jobrt.cli.output import say
 from jobrt.cli.setting import Setting, in_trio
 
 _PASSWORD: Final = "JOBRT_DASHBOARD_PASSWORD"  # noqa: S105 - the name of a variable
@@ -64,7 +65,7 @@ async def dashboard(
         setting.app(),
         host=host,
         port=port,
-        on_ready=lambda address: click.echo(f"dashboard at {address} (press Ctrl-C to stop)"),
+        on_ready=lambda address: say(f"dashboard at {address} (press Ctrl-C to stop)"),
         hosts=(host, *hosts),
         password=password,
         read_only=read_only,

@@ -1,5 +1,6 @@
 """The `demo` command: its progress and its report."""
 
+import logging
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 import jobrt
+from jobrt._core.escape import printable
 from jobrt._core.states import FINAL
 from jobrt._demo.run import DEFAULT_URL, Prepared, make_app, prepare, resolve_directory, run, standard_library
 from jobrt._views.words import age
-from jobrt.cli.output import JSON_OPTION, console, print_json, progress_bars
+from jobrt.cli.output import JSON_OPTION, console, print_json, progress_bars, say
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.worker import prepare_process
 from jobrt.events import Event, JobEnded
@@ -45,7 +47,8 @@ async def demo(setting: Setting, directory: Path | None, output: Path, again: bo
 
     You can kill it at any time. When you start it again, it continues.
     """
-    prepare_process(verbose=False, quiet=True, log_format="text")
+    prepare_process(verbose=False, quiet=True, log_format=None)
+    logging.getLogger("jobrt").setLevel(logging.CRITICAL)  # the report names what failed
     root = _resolve(directory or standard_library())
     app = make_app(setting.url or os.environ.get("JOBRT_URL") or DEFAULT_URL)
     async with app.open_client() as jobs:
@@ -66,22 +69,22 @@ def _resolve(directory: Path) -> str:
 
 
 def _print_skipped(error: OSError) -> None:
-    click.echo(f"skipped: {error}", err=True)
+    say(f"skipped: {error}", err=True)
 
 
 def _print_prepared(root: str, prepared: Prepared) -> None:
     if prepared.complete:
-        click.echo("already done; pass --again to start over", err=True)
+        say("already done; pass --again to start over", err=True)
         return
     known = prepared.known
     earlier = f"; {prepared.done} of {known} files from earlier runs are done" if known else ""
-    click.echo(f"{root}: {prepared.added} files enqueued{earlier}", err=True)
+    say(f"{root}: {prepared.added} files enqueued{earlier}", err=True)
 
 
 @contextmanager
 def _progress(prepared: Prepared) -> Generator[Callable[[Event], None]]:
     """Provide a subscriber that shows progress: bars on a terminal, lines in a pipe."""
-    bars = progress_bars(TextColumn("{task.fields[note]}"))
+    bars = progress_bars(TextColumn("{task.fields[note]}", markup=False))
     if bars is None:
         yield _PlainProgress(prepared.total, prepared.done)
         return
@@ -105,7 +108,7 @@ class _PlainProgress:
         now = trio.current_time()
         if now - self.last >= _PLAIN_INTERVAL or self.done == self.total:
             self.last = now
-            click.echo(f"files: {self.done} of {self.total}, {age(now - self.started)}", err=True)
+            say(f"files: {self.done} of {self.total}, {age(now - self.started)}", err=True)
 
 
 class _BarProgress:
@@ -139,11 +142,11 @@ def _print_report(record: jobrt.JobRecord, output: Path, *, as_json: bool) -> No
     for name in _COUNTS:
         table.add_column(name, justify="right")
     for row in [*report["kinds"], {"kind": "all", **report["total"]}]:
-        table.add_row(row["kind"], *[f"{row[name]:,}" for name in _COUNTS])
+        table.add_row(printable(row["kind"]), *[f"{row[name]:,}" for name in _COUNTS])
     console().print(table)
     for failure in report["failed"]:
-        click.echo(f"failed: {failure['path']}: {failure['reason']}")
-    click.echo(f"{report['total']['files']} files, {report['failed_count']} failed; digests are in {output}")
+        say(f"failed: {failure['path']}: {failure['reason']}")
+    say(f"{report['total']['files']} files, {report['failed_count']} failed; digests are in {output}")
 
 
 COMMANDS = (demo,)

@@ -1,23 +1,24 @@
 """The `enqueue`, `jobs`, `show`, `cancel`, `rerun`, `delete` and `update` commands."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial, reduce
 from typing import Any
 
 import click
-from rich.markup import escape
+from rich.text import Text
 
 import jobrt
 from jobrt._client import Client
+from jobrt._core.escape import printable, printable_lines
 from jobrt._core.where import Where
 from jobrt._registry import JobDefinition
 from jobrt._storage.contract import WorkerRow
 from jobrt._views.status import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
-from jobrt._views.words import age, jobs_in_words
-from jobrt.cli.output import JSON_OPTION, console, jsonable, local_time, print_jobs, print_json
-from jobrt.cli.selection import confirm, parse_duration, selection_options
+from jobrt._views.words import age, jobs_in_words, user_frames
+from jobrt.cli.output import JSON_OPTION, console, jsonable, local_time, print_jobs, print_json, say, warn
+from jobrt.cli.selection import COUNT, ID, INT, confirm, parse_duration, selection_options
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import JobrtError
 
@@ -25,10 +26,10 @@ from jobrt.errors import JobrtError
 def _parse_time(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found if found.tzinfo is not None else found.astimezone()
+    except (OSError, OverflowError, ValueError):
         msg = f"{text!r} is not a time: write it as 2030-01-31T12:00:00+01:00"
         raise click.BadParameter(msg) from None
-    return found if found.tzinfo is not None else found.astimezone()
 
 
 def _parse_pair(text: str) -> tuple[str, Any]:
@@ -38,13 +39,13 @@ def _parse_pair(text: str) -> tuple[str, Any]:
         raise click.BadParameter(msg)
     try:
         return key, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also a number of thousands of digits
         return key, value
 
 
 _CHANGES = (
-    click.option("--priority", type=int, help="Priority of the job. Higher priorities run first."),
-    click.option("--max-attempts", type=int, help="Maximum number of attempts, including the first."),
+    click.option("--priority", type=INT, help="Priority of the job. Higher priorities run first."),
+    click.option("--max-attempts", type=INT, help="Maximum number of attempts, including the first."),
     click.option("--timeout", type=parse_duration, metavar="TIME", help="Time limit of an attempt: 30s, 5m."),
     click.option(
         "--in",
@@ -88,6 +89,13 @@ def _add(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
 )
 @click.option("--unique-key", help="Skip if an unfinished job with this name has this key.")
 @click.option("--wait", is_flag=True, help="Wait until the job ends and print its result.")
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of the output; --json is the payload here.",
+)
 @in_trio
 async def enqueue(
     setting: Setting,
@@ -96,34 +104,46 @@ async def enqueue(
     payload: str | None,
     unique_key: str | None,
     wait: bool,
+    output: str,
     **options: Any,
 ) -> int:
-    """Enqueue the job NAME with the given fields and print its id."""
-    app = setting.app_with_jobs()
+    """Enqueue the job NAME with the given fields and print its id.
+
+    With --output json, print an object with the id and whether the job is a duplicate, or after --wait the job.
+    """
+    app = setting.app_with_jobs(create=True)
     value = _value(app.registry.get(name), fields, payload)
     if unique_key is not None:
         options["unique"] = jobrt.Unique(key=unique_key)
     async with app.open_client() as jobs:
         handle = await jobs.enqueue(value, **_given(options))
         if not wait:
-            click.echo(f"{handle.id}" + (" (already enqueued)" if handle.duplicate else ""))
+            _print_enqueued(handle, as_json=output == "json")
             return 0
         await _warn_if_unserved(jobs, handle.id)
         record = await handle.wait()
+    if output == "json":
+        print_json(record)
+        return int(record.state is not jobrt.State.COMPLETED)
     if record.state is jobrt.State.COMPLETED:
         print_json(record.result)
         return 0
     reason = record.attempts[-1].message if record.attempts else record.cancel_reason
-    click.echo(f"jobrt: job {record.id} is {record.state}: {reason}", err=True)
+    warn(f"job {record.id} is {record.state}: {reason}")
     return 1
+
+
+def _print_enqueued(handle: jobrt.Handle[Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": handle.id, "duplicate": handle.duplicate})
+    else:
+        say(f"{handle.id}" + (" (already enqueued)" if handle.duplicate else ""))
 
 
 async def _warn_if_unserved(jobs: Client, job_id: int) -> None:
     queue = (await jobs.get(job_id)).queue
     if not any(row.alive and queue in row.info.queues for row in await jobs.workers()):
-        click.echo(
-            f"jobrt: no worker serves queue {queue!r}; job {job_id} waits until a worker does", err=True
-        )
+        warn(f"no worker serves queue {queue!r}; job {job_id} waits until a worker does")
 
 
 def _value(definition: JobDefinition, fields: tuple[str, ...], payload: str | None) -> Any:
@@ -135,7 +155,7 @@ def _value(definition: JobDefinition, fields: tuple[str, ...], payload: str | No
         raise click.UsageError(msg)
     try:
         decoded = json.loads(payload)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"--json is not valid JSON: {error}"
         raise click.ClickException(msg) from None
     if not isinstance(decoded, dict):
@@ -163,10 +183,8 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 @click.command("jobs")
 @selection_options
-@click.option(
-    "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Maximum number of jobs."
-)
-@click.option("--after", type=int, metavar="ID", help="Start after this job ID.")
+@click.option("--limit", type=COUNT, default=50, show_default=True, help="Maximum number of jobs.")
+@click.option("--after", type=ID, metavar="ID", help="Start after this job ID.")
 @click.option(
     "--order-by",
     metavar="FIELD",
@@ -189,17 +207,18 @@ async def list_jobs(
     """List jobs, newest first."""
     async with setting.app().open_client() as jobs:
         if only_count:
-            click.echo(await jobs.count(where))
+            say(await jobs.count(where))
             return
         found = await jobs.query(where, order_by=order_by, limit=limit, after=after, details=as_json)
+        now = await jobs.now()
     if as_json:
         print_json(found)
     else:
-        print_jobs(found)
+        print_jobs(found, now=now)
 
 
 @click.command()
-@click.argument("job_id", type=int)
+@click.argument("job_id", type=ID)
 @JSON_OPTION
 @in_trio
 async def show(setting: Setting, job_id: int, as_json: bool) -> None:
@@ -211,18 +230,23 @@ async def show(setting: Setting, job_id: int, as_json: bool) -> None:
         print_json(job)
         return
     out = console()
-    out.print(f"[bold]job {job.id}[/]  {escape(job.name)}  [bold]{job.state}[/]", soft_wrap=True)
-    for name, value in [*_facts(job), *reported]:
-        out.print(f"  {name:<12} {escape(value)}", soft_wrap=True)
+    heading = ((f"job {job.id}", "bold"), f"  {printable(job.name)}  ", (job.state.value, "bold"))
+    out.print(Text.assemble(*heading), soft_wrap=True)
+    lines = [f"  {name:<12} {printable(value)}" for name, value in [*_facts(job), *reported]]
     for attempt in job.attempts:
-        took = age((attempt.finished_at - attempt.started_at).total_seconds())
-        started = f"{local_time(attempt.started_at)}, {took}, {attempt.worker}"
-        out.print(escape(f"attempt {attempt.number}  {attempt.end}  {started}"), soft_wrap=True)
-        error_type = f"{attempt.error_type}: " if attempt.error_type else ""
-        if attempt.message or error_type:
-            out.print(f"  {escape(error_type + (attempt.message or ''))}", soft_wrap=True)
-        for trace_line in (attempt.traceback or "").rstrip().splitlines():
-            out.print(f"    {escape(trace_line)}", soft_wrap=True)
+        lines += _attempt_lines(attempt)
+    out.print("\n".join(lines), soft_wrap=True)
+
+
+def _attempt_lines(attempt: jobrt.AttemptRecord) -> Iterator[str]:
+    took = age((attempt.finished_at - attempt.started_at).total_seconds())
+    started = f"{local_time(attempt.started_at)}, {took}, {attempt.worker}"
+    yield printable(f"attempt {attempt.number}  {attempt.end}  {started}")
+    error_type = f"{attempt.error_type}: " if attempt.error_type else ""
+    if attempt.message or error_type:
+        yield f"  {printable_lines(error_type + (attempt.message or ''))}"
+    if attempt.traceback:
+        yield f"    {printable_lines(user_frames(attempt.traceback))}"
 
 
 def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
@@ -260,7 +284,7 @@ def _bulk(
     """Return a command that applies an operation to jobs, selected by id or by options."""
 
     @click.command(verb, help=f"{summary} Select them by id or by options.")
-    @click.argument("ids", nargs=-1, type=int)
+    @click.argument("ids", nargs=-1, type=ID)
     @selection_options
     @_add(options)
     @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -280,9 +304,9 @@ def _bulk(
             else:
                 count = await operation(jobs, where, **options)
         for error in refused:
-            click.echo(f"jobrt: {error}", err=True)
+            warn(str(error))
         if count or not refused:
-            click.echo(jobs_in_words(count))
+            say(jobs_in_words(count))
         return int(bool(refused))
 
     return command

@@ -1,9 +1,13 @@
-"""Output of commands: tables on a terminal, lines in a pipe, JSON for programs."""
+"""Output of commands: tables on a terminal, lines in a pipe, JSON for programs.
+
+Other commands print by these functions only. They escape all text, because names, errors and payloads come from others.
+"""
 
 import json
+import math
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -20,25 +24,62 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from jobrt._core.attempts import only_leaf
+from jobrt._core.escape import printable, printable_json
 from jobrt._core.job import JobRecord
 from jobrt._views.words import attempt_in_words, due_in_words
 from jobrt.errors import JobrtError
 
 _PIPE_WIDTH = 1000
+_LINE_LIMIT = 1000
+"""Characters of an error that are printed. An argument that it quotes can be of any length."""
+_QUOTE_LIMIT = 100
 _ARGS_WIDTH = 60
 _JOB_COLUMNS = ("id", "name", "queue", "state", "priority", "attempt", "due", "args")
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error as one line; an unexpected error with its type and how to see its traceback."""
-    error = only_leaf(error)
+    """Return an error as one line; an unexpected error with its type and how to see its traceback.
+
+    Of a group, the line has the different errors in it.
+    """
+    lines = dict.fromkeys(_line(leaf) for leaf in _leaves(error))
+    return "; ".join(lines)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"{printable(repr(error.object[:_QUOTE_LIMIT]))} is not valid text: it has bytes that are not UTF-8"
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
+    line = line if len(line) <= _LINE_LIMIT else f"{line[: _LINE_LIMIT - 1]}…"
     if isinstance(error, JobrtError | click.ClickException):
         return line
     return f"{type(error).__name__}: {line} (set JOBRT_DEBUG=1 to see the traceback)"
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print a line; what is unsafe to print is escaped."""
+    click.echo(printable(str(text)), err=err)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print several lines."""
+    for line in lines:
+        say(line)
+
+
+def warn(text: str) -> None:
+    """Print a line for the user to standard error."""
+    say(f"jobrt: {text}", err=True)
 
 
 def on_terminal() -> bool:
@@ -46,16 +87,30 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+class _Console(Console):
+    """Console that lets `main` deal with a closed pipe, instead of exiting with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error again."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
-    """Return a console for tables. In a pipe it is so wide that no line is wrapped."""
-    return Console(highlight=False, width=None if on_terminal() else _PIPE_WIDTH)
+    """Return a console, on which brackets and colons in a text mean nothing. In a pipe no line is wrapped."""
+    width = None if on_terminal() else _PIPE_WIDTH
+    return _Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def progress_bars(*columns: ProgressColumn, transient: bool = False) -> Progress | None:
     """Return progress bars with additional columns, or None if standard output or error is not a terminal."""
     if not (on_terminal() and sys.stderr.isatty()):
         return None
-    usual = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    usual = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     return Progress(*usual, *columns, transient=transient)
 
 
@@ -67,12 +122,15 @@ def jsonable(value: Any) -> Any:
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such numbers
     return value.isoformat() if isinstance(value, datetime) else value
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(jsonable(value), indent=2 if on_terminal() else None, ensure_ascii=False))
+    text = json.dumps(jsonable(value), indent=2 if on_terminal() else None, ensure_ascii=False, default=str)
+    click.echo(printable_json(text))
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
@@ -80,10 +138,10 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     rows = [[_text(cell) for cell in row] for row in rows]
     if not on_terminal():
         for row in [list(columns), *rows]:
-            click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+            click.echo("\t".join(row))
         return
     if not rows:
-        click.echo(empty)
+        say(empty)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
@@ -96,21 +154,26 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
 def _text(cell: Any) -> str:
     if cell is None:
         return "-"
-    return local_time(cell) if isinstance(cell, datetime) else str(cell)
+    return local_time(cell) if isinstance(cell, datetime) else printable(str(cell))
 
 
 def local_time(moment: datetime | None) -> str:
-    """Return a time in this machine's time zone, to the second."""
-    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Return a time in this machine's time zone, to the second; in UTC if it is too far away for that."""
+    if moment is None:
+        return "-"
+    try:
+        return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OSError, OverflowError, ValueError):
+        return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def print_jobs(jobs: Iterable[JobRecord]) -> None:
-    """Print a table of jobs."""
-    print_rows(_JOB_COLUMNS, [_job_row(job) for job in jobs], empty="no job matches")
+def print_jobs(jobs: Iterable[JobRecord], *, now: datetime) -> None:
+    """Print a table of jobs; `now` is the time by the database's clock."""
+    print_rows(_JOB_COLUMNS, [_job_row(job, now) for job in jobs], empty="no job matches")
 
 
-def _job_row(job: JobRecord) -> list[Any]:
-    due, attempts = due_in_words(job, datetime.now(UTC)), attempt_in_words(job)
+def _job_row(job: JobRecord, now: datetime) -> list[Any]:
+    due, attempts = due_in_words(job, now), attempt_in_words(job)
     args = json.dumps(job.args, ensure_ascii=False)
     shown = args if len(args) <= _ARGS_WIDTH else f"{args[: _ARGS_WIDTH - 3]}…"
     return [job.id, job.name, job.queue, job.state.value, job.priority, attempts, due, shown]

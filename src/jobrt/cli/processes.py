@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -27,11 +26,15 @@ from jobrt._supervision.child import log_event
 from jobrt._supervision.records import ChildRestarting, ChildSetAside, ChildStuck, SupervisionEvent
 from jobrt._supervision.supervisor import Supervisor
 from jobrt.app import App
-from jobrt.cli.startup import StartupReport, start_process, wait_for_database
+from jobrt.cli.guard import EXIT_SECONDS
+from jobrt.cli.signals import StopSignals
+from jobrt.cli.startup import ChildLink, start_process, wait_for_database
 from jobrt.errors import JobrtError
 
-_EXIT_SECONDS: Final = 6.0
-"""Seconds that a process may take to exit after the grace period. Its own limit is five."""
+_EXIT_SECONDS: Final = EXIT_SECONDS + 0.2
+"""Seconds that a process may take to exit after the grace period, before it is killed: more than its own limit."""
+_PARENT_SECONDS: Final = EXIT_SECONDS + 0.4
+"""Seconds that the parent may take to exit after the grace period: less than five."""
 _RELEASE_SECONDS: Final = 10.0
 """Time limit for releasing the jobs of a dead process."""
 _REPORT_SECONDS: Final = 1.0
@@ -61,7 +64,10 @@ class WorkerProcess:
     command: Sequence[str]
     give_up: Callable[[ProcessFailedToStart], None]
     process: trio.Process | None = None
+    link: ChildLink | None = None
     stopping: bool = False
+    left_jobs: bool = False
+    """It was asked to stop, and had to be killed or to leave jobs."""
     failures: int = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -71,15 +77,20 @@ class WorkerProcess:
             ProcessDied: the process ended although it was not asked to stop.
 
         """
-        self.process, report = await start_process(self.command)
+        self.process, self.link = process, link = await start_process(self.command)
         task_status.started()  # from now on it can be stopped, long before it is up
-        await self._wait(self.process, report)
-        if self.process.returncode != 0 and not report.error:  # a process that reports an error has no jobs
-            await self._release_jobs(self.process.pid)
+        try:
+            await self._wait(process, link)
+        finally:
+            self.link = None
+            link.close()
+            if process.returncode != 0 and not link.error:  # a process that reports an error has no jobs
+                self.left_jobs = self.stopping
+                await self._release_jobs(process.pid)
         if not self.stopping:
-            raise self._failure(self.process, report)
+            raise self._failure(process, link)
 
-    async def _wait(self, process: trio.Process, report: StartupReport) -> None:
+    async def _wait(self, process: trio.Process, report: ChildLink) -> None:
         """Receive the startup report and wait until the process ends; kill it if cancelled."""
         try:
             async with trio.open_nursery() as nursery:
@@ -88,17 +99,17 @@ class WorkerProcess:
                 nursery.cancel_scope.deadline = trio.current_time() + _REPORT_SECONDS
         finally:
             if process.returncode is None:
-                process.kill()
+                self.kill_late()
                 with trio.CancelScope(shield=True):
                     await process.wait()  # short, since it was killed
 
-    async def _receive(self, process: trio.Process, report: StartupReport) -> None:
+    async def _receive(self, process: trio.Process, report: ChildLink) -> None:
         await report.receive()
         if report.up:
             self.failures = 0
             _logger.info("worker process %d is up", process.pid)
 
-    def _failure(self, process: trio.Process, report: StartupReport) -> ProcessDied:
+    def _failure(self, process: trio.Process, report: ChildLink) -> ProcessDied:
         """Return the error for a process that ended; give up if it failed to start too often."""
         end = _describe_end(process.returncode)
         if report.up:
@@ -110,11 +121,22 @@ class WorkerProcess:
             self.give_up(error)
         return error
 
-    def send(self, number: int) -> None:
-        """Send a signal to the process."""
+    def request_stop(self, count: int) -> None:
+        """Tell the process that there were so many requests to stop."""
         self.stopping = True
+        if self.link is not None:
+            self.link.request_stop(count)
+
+    def kill(self) -> None:
+        """Kill the process, from any thread."""
         if self.process is not None and self.process.returncode is None:
-            self.process.send_signal(number)
+            self.process.kill()
+
+    def kill_late(self) -> None:
+        """Kill the process if it has not ended in time."""
+        if self.process is not None and self.process.returncode is None:
+            _logger.error("worker process %d did not end in time and is killed", self.process.pid)
+            self.process.kill()
 
     async def _release_jobs(self, pid: int) -> None:
         """Make a dead process's jobs due immediately. Its parent is the first to know that it died."""
@@ -154,7 +176,7 @@ class Processes:
         for number in range(count):
             worker = WorkerProcess(app, command, processes.give_up)
             processes.workers.append(worker)
-            stop = functools.partial(worker.send, signal.SIGTERM)
+            stop = functools.partial(worker.request_stop, 1)
             supervisor.add(worker.run, name=f"process {number}", shutdown=shutdown, stop=stop)
         return processes
 
@@ -177,10 +199,18 @@ class Processes:
             msg = f"gave up after {_START_LIMIT} tries: {self.failure}; fix the cause and restart"
             raise JobrtError(msg) from self.failure
 
-    def send(self, number: int) -> None:
-        """Send a signal to all processes."""
+    async def end_grace(self) -> None:
+        """End the grace period of all processes, and kill those that do not exit then."""
         for worker in self.workers:
-            worker.send(number)
+            worker.request_stop(2)
+        await trio.sleep(_EXIT_SECONDS)
+        for worker in self.workers:
+            worker.kill_late()
+
+    def kill(self) -> None:
+        """Kill all processes, from any thread."""
+        for worker in self.workers:
+            worker.kill()
 
 
 def _log(event: SupervisionEvent) -> None:
@@ -198,10 +228,11 @@ def _log(event: SupervisionEvent) -> None:
 
 async def serve_processes(
     app: App, count: int, *, arguments: Sequence[str], grace: float, wait: float
-) -> None:
-    """Run `count` workers, each in its own process, until a signal stops them.
+) -> int:
+    """Run `count` workers, each in its own process, until a signal stops them; return the exit status.
 
     The first signal stops the processes gracefully. The second ends the grace period. The third kills the processes.
+    The status is 1 if a process did not end in time.
 
     Raises:
         StorageUnavailable: the database is still unavailable after `wait` seconds, so no process was started.
@@ -210,7 +241,8 @@ async def serve_processes(
     """
     command = [sys.executable, "-m", "jobrt", *arguments]
     processes = Processes.create(app, command, count=count, shutdown=grace + _EXIT_SECONDS)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    signals = StopSignals(grace=grace, seconds=_PARENT_SECONDS, at_exit=processes.kill)
+    with signals.listening(guarded=False):  # only the code of jobs can need a guard
         async with trio.open_nursery() as nursery:
             starting = trio.CancelScope()
             nursery.start_soon(_handle_signals, signals, starting, processes)
@@ -219,20 +251,14 @@ async def serve_processes(
             if not starting.cancel_called:
                 await processes.run()
             nursery.cancel_scope.cancel()
+    return int(any(worker.left_jobs for worker in processes.workers))
 
 
-async def _handle_signals(
-    signals: AsyncIterator[int], starting: trio.CancelScope, processes: Processes
-) -> None:
-    count = 0
-    async for _ in signals:
-        count += 1
-        match count:
-            case 1:
+async def _handle_signals(signals: StopSignals, starting: trio.CancelScope, processes: Processes) -> None:
+    async with trio.open_nursery() as nursery:
+        while True:
+            if await signals.wait() == 1:
                 starting.cancel()
                 processes.supervisor.stop()
-            case 2:
-                processes.send(signal.SIGTERM)
-            case _:
-                processes.send(signal.SIGKILL)
-                os._exit(1)
+            else:  # the second; at the third, the thread of `signals` kills the processes and exits
+                nursery.start_soon(processes.end_grace)

@@ -1,6 +1,7 @@
 """The `queues` and `stats` commands."""
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from jobrt._client import Client, JobTotals
 from jobrt._views.status import view_queues
 from jobrt._views.words import age
-from jobrt.cli.output import JSON_OPTION, print_json, print_rows
+from jobrt.cli.output import JSON_OPTION, print_json, print_rows, say, warn
 from jobrt.cli.setting import Setting, in_trio
 
 COLUMNS = ("queue", "due", "oldest", "scheduled", "retryable", "running", "workers", "slots", "state")
@@ -57,9 +58,9 @@ async def _change(
         known = {*app.queues, *(status.name for status in await jobs.queues())}
         known.update(name for row in await jobs.workers() for name in row.info.queues)
         if queue not in known:
-            click.echo(f"jobrt: warning: no job, worker or application uses queue {queue!r} yet", err=True)
+            warn(f"warning: no job, worker or application uses queue {queue!r} yet")
         await change(jobs, queue)
-    click.echo(f"queue {queue} is {done}")
+    say(f"queue {queue} is {done}")
 
 
 @queues.command()
@@ -87,7 +88,7 @@ async def scale(setting: Setting, queue: str, concurrency: str) -> None:
 
     CONCURRENCY is a number, or "default" for the application's setting.
     """
-    if concurrency != "default" and not concurrency.isdecimal():
+    if concurrency != "default" and not re.fullmatch("[0-9]{1,9}", concurrency):
         msg = f"CONCURRENCY is {concurrency!r}: use a number above zero, or default"
         raise click.BadParameter(msg)
     number = None if concurrency == "default" else int(concurrency)

@@ -1,6 +1,7 @@
 """Options that select jobs, shared by `jobs`, `cancel`, `rerun`, `delete` and `update`."""
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,7 @@ from jobrt._client import Client
 from jobrt._core.where import Where
 from jobrt._views import filters
 from jobrt._views.words import jobs_in_words
-from jobrt.cli.output import print_jobs
+from jobrt.cli.output import print_jobs, say
 
 T = TypeVar("T")
 
@@ -27,6 +28,38 @@ def _parse(parser: Callable[..., T], *args: Any, **options: Any) -> T:
         return parser(*args, **options)
     except filters.MalformedText as error:
         raise click.BadParameter(str(error)) from None
+
+
+class Seconds(click.FloatRange):
+    """Type of an option in seconds. Unlike `click.FloatRange` it refuses ``nan``, which no timer understands."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; raise `click.BadParameter`."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
+
+
+class Number(click.types.IntParamType):
+    """Type of whole numbers in a range. The help does not show the range, which is that of the databases."""
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; raise `click.BadParameter`."""
+        number = super().convert(value, param, ctx)
+        if not self.least <= number <= self.most:
+            self.fail(f"{number} is not a number from {self.least} to {self.most}", param, ctx)
+        return number
+
+
+ID = Number(1, (1 << 63) - 1)
+"""Type of job ids: what both databases store."""
+INT = Number(-(1 << 31), (1 << 31) - 1)
+"""Type of numbers that both databases store in four bytes."""
+COUNT = Number(0, (1 << 31) - 1)
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,14 +99,14 @@ async def confirm(jobs: Client, where: Where, *, verb: str, yes: bool) -> bool:
     """
     count = await jobs.count(where)
     if not count:
-        click.echo("no job matches", err=True)
+        say("no job matches", err=True)
         return False
     if yes:
         return True
     first = await jobs.query(where, order_by="id", limit=5, details=False)
-    print_jobs(first)
+    print_jobs(first, now=await jobs.now())
     if count > len(first):
-        click.echo(f"… and {count - len(first)} more")
+        say(f"… and {count - len(first)} more")
     if not sys.stdin.isatty():
         msg = f"this would {verb} {jobs_in_words(count)}: add --yes to confirm"
         raise click.UsageError(msg)

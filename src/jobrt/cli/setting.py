@@ -1,20 +1,29 @@
 """Application and database that a command works on."""
 
+from __future__ import annotations
+
 import functools
 import importlib
 import operator
 import os
+import shlex
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import attrs
 import click
 import trio
 
+from jobrt._core.attempts import only_leaf
+from jobrt._core.database_url import migrate_remedy, parse_url
+from jobrt._storage.sql_files import Unmigrated
 from jobrt.app import App
 
 R = TypeVar("R")
+_HANDED_OVER = "JOBRT_URL_OF_PARENT"
+"""Variable in which a parent process passes its ``--url``."""
 
 
 @attrs.frozen
@@ -22,33 +31,66 @@ class Setting:
     """Values of ``--app`` (``address``) and ``--url``."""
 
     address: str | None
-    url: str | None
+    url: str | None = attrs.field(repr=False)  # may have a password
 
-    def app(self) -> App:
+    @classmethod
+    def from_options(cls, address: str | None, url: str | None) -> Setting:
+        """Return the setting that was typed, or that a parent process has handed over."""
+        handed_over = os.environ.pop(_HANDED_OVER, None)  # processes that jobs start must not inherit it
+        return cls(address, url if handed_over is None else handed_over)
+
+    def app(self, *, create: bool = False) -> App:
         """Return the application. Without an address, return an application without jobs, to access the database.
 
+        Args:
+            create: whether the command makes the file of a database that does not exist yet.
+
         Raises:
-            click.ClickException: the module or the attribute does not exist, or is not an application.
+            click.ClickException: the module or the attribute does not exist, or is not an application; or there is no
+                database.
 
         """
-        if self.address is None:
-            return App(self.url)
-        app = _load(self.address)
-        if self.url is not None:
+        app = App(self.url) if self.address is None else _load(self.address)
+        if self.address is not None and self.url is not None:
             app.move_to(self.url)
+        if not create and (missing := missing_file(app.url)):
+            msg = f"there is no database {missing}: check --url and JOBRT_URL, or make it: {self.remedy(app)}"
+            raise click.ClickException(msg)
         return app
 
-    def arguments(self) -> list[str]:
-        """Return the arguments that pass this setting to another process."""
-        given = {"--app": self.address, "--url": self.url}
-        return [f"{option}={value}" for option, value in given.items() if value is not None]
+    def remedy(self, app: App) -> str:
+        """Return the command that migrates the database of this setting, to be typed as it is."""
+        if self.address is None or self.url is not None:
+            return migrate_remedy(app.url)
+        return f"run `python -m jobrt --app {shlex.quote(self.address)} migrate`"
 
-    def app_with_jobs(self) -> App:
+    @contextmanager
+    def handed_over(self) -> Generator[list[str]]:
+        """Provide the arguments that pass this setting to child processes that are started in the block.
+
+        The URL may have a password, and other users of the machine can read arguments. So it is in the environment.
+        """
+        if self.url is not None:
+            os.environ[_HANDED_OVER] = self.url
+        try:
+            yield [] if self.address is None else [f"--app={self.address}"]
+        finally:
+            os.environ.pop(_HANDED_OVER, None)
+
+    def app_with_jobs(self, *, create: bool = False) -> App:
         """Return the application; raise `click.UsageError` if no address was given."""
         if self.address is None:
             msg = "no application given: pass --app MODULE:ATTR or set JOBRT_APP"
             raise click.UsageError(msg)
-        return self.app()
+        return self.app(create=create)
+
+
+def missing_file(url: str) -> str | None:
+    """Return the path of a SQLite file that does not exist."""
+    address = parse_url(url)
+    if address.engine != "sqlite" or address.target == ":memory:" or os.path.lexists(address.target):
+        return None
+    return address.target
 
 
 def _load(address: str) -> App:
@@ -81,7 +123,14 @@ def in_trio(function: Callable[..., Awaitable[R]]) -> Callable[..., R]:
 
     @click.pass_obj
     @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> R:
-        return trio.run(functools.partial(function, *args, **kwargs))
+    def run(setting: Setting, /, *args: Any, **kwargs: Any) -> R:
+        try:
+            return trio.run(functools.partial(function, setting, *args, **kwargs))
+        except Exception as raised:
+            error = only_leaf(raised)
+            if not isinstance(error, Unmigrated) or setting.address is None or setting.url is not None:
+                raise
+            msg = f"{error.problem}: {setting.remedy(setting.app())}"
+            raise click.ClickException(msg) from error
 
     return run

@@ -1,19 +1,24 @@
-"""Startup of a worker process: waiting for the database, and the report to the parent process.
+"""Startup of a worker process: waiting for the database, and the link to the parent process.
 
-The child has the writing end of a pipe. It writes one line and closes the pipe::
+The link is a socket, which the child gets as its standard input. The child sends a line::
 
     up            the worker is registered and serves its queues
     not up: …     the worker failed to start, and why
     (nothing)     the process ended before it could report
 
 Only the parent prints the report. Otherwise eight processes would print the same error eight times.
+
+Later the parent sends a byte for each request to stop. It sends no signals: service managers and terminals send
+theirs to all processes, so that a child would count each twice. When the parent dies, the link ends, and that is a
+request to stop.
 """
 
 import math
 import os
-import subprocess
+import socket
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -29,8 +34,7 @@ from jobrt.logs import log, log_event
 _UP: Final = "up"
 _NOT_UP: Final = "not up: "
 
-REPORT_OPTION = click.option("--report", type=int, hidden=True, help="File descriptor of the parent's pipe.")
-"""Descriptor of the pipe. An environment variable would be inherited by the processes that jobs start."""
+CHILD_OPTION = click.option("--child", is_flag=True, hidden=True, help="Standard input is the parent's link.")
 
 
 @attrs.define(eq=False)
@@ -77,7 +81,8 @@ async def wait_for_database(app: App, *, seconds: float) -> None:
 class StartupReporter:
     """Sender of one startup report to the parent, if there is a parent."""
 
-    pipe: int | None
+    parent: socket.socket | None = None
+    _reported: bool = False
 
     def up(self) -> None:
         """Report that the worker is up. From now on, this process prints its errors itself."""
@@ -88,24 +93,20 @@ class StartupReporter:
         return self._send(_NOT_UP + in_one_line(error))
 
     def _send(self, text: str) -> bool:
-        pipe, self.pipe = self.pipe, None
-        if pipe is None:
+        if self.parent is None or self._reported:
             return False
+        self._reported = True
         try:
-            os.write(pipe, f"{text}\n".encode())  # fits into an empty pipe, so it does not block
-        except BrokenPipeError:  # the parent has died
+            self.parent.send(f"{text}\n".encode(errors="replace"))  # the link is empty, so it does not block
+        except OSError:  # the parent has died
             return False
-        finally:
-            os.close(pipe)
         return True
 
 
 @contextmanager
-def report_startup(pipe: int | None) -> Generator[StartupReporter]:
+def report_startup(*, child: bool) -> Generator[StartupReporter]:
     """Provide a reporter. An error before ``up()`` is reported to the parent instead of being printed."""
-    if pipe is not None:
-        os.set_inheritable(pipe, False)  # noqa: FBT003 - processes that jobs start would keep it open
-    reporter = StartupReporter(pipe)
+    reporter = _take_link() if child else StartupReporter()
     try:
         yield reporter
     except Exception as error:
@@ -114,43 +115,69 @@ def report_startup(pipe: int | None) -> Generator[StartupReporter]:
         raise
 
 
+def _take_link() -> StartupReporter:
+    """Move the link away from standard input, where the processes that jobs start would inherit it."""
+    link = socket.socket(fileno=os.dup(0))
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    link.settimeout(0)
+    return StartupReporter(link)
+
+
 # ---------------------------------------------------------------------- in the parent
 
 
 @attrs.define(eq=False)
-class StartupReport:
-    """Report of a worker process: it is up, it failed with an error, or nothing was received yet."""
+class ChildLink:
+    """Link to a worker process, with its report: it is up, it failed with an error, or nothing was received yet."""
 
-    pipe: trio.abc.ReceiveStream
+    _socket: socket.socket
+    _requests: int = 0
     up: bool = False
     error: str = ""
 
     async def receive(self) -> None:
-        """Wait for the report or the end of the pipe.
+        """Wait for the report, or for the end of the link.
 
-        The pipe stays open as long as any process that was forked meanwhile holds its writing end.
+        The link stays open as long as any process that was forked meanwhile holds its other end.
         """
         received = b""
-        async with self.pipe:
-            while not received.endswith(b"\n") and (chunk := await self.pipe.receive_some()):
-                received += chunk
+        while not received.endswith(b"\n"):
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                chunk = self._socket.recv(4096)
+            except ConnectionResetError:  # the process has ended with a request unread
+                chunk = b""
+            if not chunk:
+                break
+            received += chunk
         text = received.decode(errors="replace").rstrip("\n")
         self.up = text == _UP
         if text.startswith(_NOT_UP):
             self.error = text.removeprefix(_NOT_UP)
 
+    def request_stop(self, count: int) -> None:
+        """Tell the process that there were so many requests to stop."""
+        new, self._requests = max(0, count - self._requests), max(count, self._requests)
+        with suppress(OSError):  # the process has ended
+            self._socket.send(b"\n" * new)
 
-async def start_process(command: Sequence[str]) -> tuple[trio.Process, StartupReport]:
-    """Start a worker process with a pipe for its startup report."""
-    reading, writing = os.pipe()
-    report = StartupReport(trio.lowlevel.FdStream(reading))
+    def close(self) -> None:
+        """Close the link, which stops the process."""
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+
+async def start_process(command: Sequence[str]) -> tuple[trio.Process, ChildLink]:
+    """Start a worker process with a link to it."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0)
+    link = ChildLink(ours)
     try:
-        process = await trio.lowlevel.open_process(
-            [*command, f"--report={writing}"], stdin=subprocess.DEVNULL, pass_fds=(writing,)
-        )
+        process = await trio.lowlevel.open_process([*command, "--child"], stdin=theirs)
     except BaseException:
-        await trio.aclose_forcefully(report.pipe)
+        link.close()
         raise
     finally:
-        os.close(writing)
-    return process, report
+        theirs.close()
+    return process, link

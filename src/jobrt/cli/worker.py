@@ -1,11 +1,8 @@
 """The `worker` command."""
 
-import logging
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import Sequence
 from functools import partial
 
 import attrs
@@ -15,30 +12,43 @@ import trio
 from jobrt._runtime.plan import choose_queues
 from jobrt._runtime.worker import Worker
 from jobrt.app import App
+from jobrt.cli.ending import exit_now
+from jobrt.cli.log import set_up_logging
 from jobrt.cli.processes import serve_processes
+from jobrt.cli.selection import Seconds
 from jobrt.cli.setting import Setting, in_trio
-from jobrt.cli.startup import REPORT_OPTION, StartupReporter, report_startup, wait_for_database
-from jobrt.logs import JsonFormatter, log_event
+from jobrt.cli.signals import StopSignals
+from jobrt.cli.startup import CHILD_OPTION, StartupReporter, report_startup, wait_for_database
 
-_CLEANUP_SECONDS = 4.0
-"""Seconds after the grace period until attempts that do not end are reported and the process exits."""
+_CLEANUP_SECONDS = 3.9
+"""Seconds after the grace period until attempts that do not end are reported and the process exits.
+
+An orderly stop takes at most 3.5 (`jobrt._runtime.worker`). The process is gone after `jobrt.cli.guard.EXIT_SECONDS`.
+"""
+_ON_POSIX = os.name == "posix"
+_ABANDON_SECONDS = 0.4
+"""Seconds for giving back the jobs of attempts that do not end."""
 
 
 @click.command()
 @click.option("--queue", "queues", multiple=True, help="Serve only this queue. Repeatable.")
 @click.option(
     "--grace",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     metavar="SECONDS",
     show_default="the application's grace",
     help="How long running jobs may take to finish when the worker stops.",
 )
 @click.option(
-    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Number of worker processes."
+    "--processes",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Number of worker processes.",
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
@@ -50,11 +60,10 @@ _CLEANUP_SECONDS = 4.0
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Format of log lines.",
+    show_default="text",
+    help="Format of log lines, unless the application sets up logging.",
 )
-@REPORT_OPTION
+@CHILD_OPTION
 @in_trio
 async def worker(
     setting: Setting,
@@ -65,48 +74,53 @@ async def worker(
     drain: bool,
     verbose: bool,
     quiet: bool,
-    log_format: str,
-    report: int | None,
-) -> None:
+    log_format: str | None,
+    child: bool,
+) -> int:
     """Run jobs until stopped by a signal.
 
     If the database becomes unavailable later, the worker waits until it is available again.
 
     SIGTERM or SIGINT stops the worker gracefully: running jobs have the grace period to finish. A second signal
-    ends the grace period. A third signal exits immediately.
+    ends the grace period. A third signal exits immediately. Whatever jobs do, the process is gone five seconds after
+    the grace period.
+
+    The exit status is 0 after a stop, 1 if something had to be left or failed, and 137 if the process was killed
+    because no Python code could run in it.
 
     With --processes, a worker process that dies is restarted. If a process fails to start five times in a row, all
-    processes stop.
+    processes stop. Not on Windows.
     """
-    prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
-    with report_startup(report) as reporter:
-        app = setting.app_with_jobs()
+    with report_startup(child=child) as reporter:
+        app = setting.app_with_jobs(create=True)
+        prepare_process(verbose=verbose, quiet=quiet, log_format=log_format)
         choose_queues(app.queues, queues or None)  # report a wrong name before waiting for anything
         grace = app.grace if grace is None else grace
         if processes == 1:
             await serve(app, queues=queues or None, grace=grace, wait=wait, drain=drain, reporter=reporter)
-            return
+            return 0
         if drain:
             msg = "--drain cannot be combined with --processes"
             raise click.UsageError(msg)
-        arguments = [*setting.arguments(), "worker", f"--grace={grace}", f"--log-format={log_format}"]
+        if not _ON_POSIX:
+            msg = f"--processes {processes} needs POSIX: on Windows, start the worker command several times"
+            raise click.UsageError(msg)
+        arguments = ["worker", f"--grace={grace}"]
+        arguments += [] if log_format is None else [f"--log-format={log_format}"]
         # The parent has waited for the database. A process that is restarted later waits without a limit.
         arguments.append("--wait=inf")
         arguments += [f"--queue={name}" for name in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
-        await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
+        with setting.handed_over() as given:
+            arguments = [*given, *arguments]
+            return await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
 
 
-def prepare_process(*, verbose: bool, quiet: bool, log_format: str) -> None:
-    """Log to stderr and switch threads often, as suits a process that only runs jobs."""
-    handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+def prepare_process(*, verbose: bool, quiet: bool, log_format: str | None) -> None:
+    """Set up logging and switch threads often, as suits a process that only runs jobs."""
+    set_up_logging(verbose=verbose, quiet=quiet, log_format=log_format)
     # By default, Python lets a busy thread run for 5 ms. With a few jobs in threads, the event loop would wait
     # that long each time it becomes ready to run.
     sys.setswitchinterval(0.0005)
-    logger = logging.getLogger("jobrt")
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
 async def serve(
@@ -119,25 +133,22 @@ async def serve(
     reporter: StartupReporter,
 ) -> None:
     """Run a worker until a signal stops it; raise if the database is still unavailable after `wait` seconds."""
-    with ExitStack() as stack:
-        signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
-        async with trio.open_nursery() as nursery:
-            starting = trio.CancelScope()
-            handler = SignalHandler(grace, starting)
-            nursery.start_soon(handler.run, signals)
-            with starting:
-                await wait_for_database(app, seconds=wait)
-                verbose = logging.getLogger("jobrt").isEnabledFor(logging.DEBUG)
-                stack.enter_context(app.events.subscribed(log_event, routine=verbose))
-                handler.worker = await nursery.start(partial(app.run_worker, queues=queues))
-            if handler.worker is not None:
-                reporter.up()
-                if handler.count:  # a signal came during startup
-                    handler.worker.begin_stop(grace=grace)
-                if drain:
-                    nursery.start_soon(_stop_when_idle, handler.worker, grace)
-                await handler.worker.stopped.wait()
-            nursery.cancel_scope.cancel()
+    stop = Stop(grace)
+    signals = StopSignals(grace=grace, left=stop.jobs_left, parent=reporter.parent)
+    with signals.listening(guarded=reporter.parent is None):  # a parent kills its processes itself
+        async with trio.open_nursery() as hearing:
+            hearing.start_soon(stop.run, signals)
+            async with trio.open_nursery() as nursery:  # ends when the app's state is closed, too
+                with stop.starting:
+                    await wait_for_database(app, seconds=wait)
+                    stop.worker = await nursery.start(partial(app.run_worker, queues=queues))
+                if stop.worker is not None:
+                    reporter.up()
+                    if stop.count:  # a signal came during startup
+                        stop.worker.begin_stop(grace=grace)
+                    if drain:
+                        nursery.start_soon(_stop_when_idle, stop.worker, grace)
+            hearing.cancel_scope.cancel()
 
 
 async def _stop_when_idle(worker: Worker, grace: float) -> None:
@@ -146,28 +157,22 @@ async def _stop_when_idle(worker: Worker, grace: float) -> None:
 
 
 @attrs.define(eq=False)
-class SignalHandler:
-    """Reaction to signals: the first stops the worker, the second ends the grace period, the third exits."""
+class Stop:
+    """Reaction to requests to stop: the first stops the worker, the second ends the grace period."""
 
     grace: float
-    starting: trio.CancelScope
+    starting: trio.CancelScope = attrs.Factory(trio.CancelScope)
     worker: Worker | None = None
     count: int = 0
 
-    async def run(self, signals: AsyncIterator[int]) -> None:
-        """Handle signals until cancelled."""
+    async def run(self, signals: StopSignals) -> None:
+        """Handle requests until cancelled."""
         async with trio.open_nursery() as nursery:
-            async for _ in signals:
-                self.count += 1
-                match self.count:
-                    case 1:
-                        self._stop(self.grace)
-                        nursery.start_soon(self._exit_after, self.grace + _CLEANUP_SECONDS)
-                    case 2:
-                        self._stop(0.0)
-                        nursery.start_soon(self._exit_after, _CLEANUP_SECONDS)
-                    case _:
-                        os._exit(1)
+            while True:
+                self.count = await signals.wait()
+                grace = self.grace if self.count == 1 else 0.0
+                self._stop(grace)
+                nursery.start_soon(self._exit_after, grace + _CLEANUP_SECONDS)
 
     def _stop(self, grace: float) -> None:
         if self.worker is None:
@@ -175,15 +180,24 @@ class SignalHandler:
         else:
             self.worker.begin_stop(grace=grace)
 
+    def jobs_left(self) -> tuple[str, ...]:
+        """Return the names and IDs of the running jobs, from any thread."""
+        if self.worker is None:
+            return ()
+        try:
+            return self.worker.unfinished()
+        except RuntimeError:  # the loop changed the attempts meanwhile
+            return ("some",)
+
     async def _exit_after(self, seconds: float) -> None:
         """Exit if attempts still run after some seconds: Trio cannot end their tasks, but the process can exit."""
         await trio.sleep(seconds)
-        click.echo(f"jobrt: the worker did not stop within {seconds:g} s of the signal; exiting", err=True)
+        jobs: Sequence[str] = ()
         if self.worker is not None:
-            with trio.move_on_after(1.0):
-                for name in await self.worker.abandon():
-                    click.echo(f"jobrt: {name} did not stop; it is available to other workers", err=True)
-        os._exit(1)
+            jobs = self.worker.unfinished()
+            with trio.move_on_after(_ABANDON_SECONDS):
+                await self.worker.abandon()
+        exit_now(1, f"exiting, because the worker did not stop within {seconds:g} s of the signal", jobs=jobs)
 
 
 COMMANDS = (worker,)

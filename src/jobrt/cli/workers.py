@@ -1,54 +1,66 @@
 """The `workers` and `top` commands."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
 import trio
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 import jobrt
 from jobrt._client import Client
+from jobrt._core.escape import printable
 from jobrt._storage.contract import WorkerRow
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.status import cancel_phase, cancel_phases
-from jobrt._views.trees import headline, tree_lines
+from jobrt._views.trees import TreeLine, headline, load_of_queues, problem_lines, tree_lines
 from jobrt._views.words import age, notice_in_words, progress_in_words
-from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json
+from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json, say
 from jobrt.cli.queues import COLUMNS, queue_rows
+from jobrt.cli.selection import Seconds
 from jobrt.cli.setting import Setting, in_trio
 
 _RUNNING_LIMIT = 15
 
 
-@click.command(short_help="Show the supervision tree of each worker.")
+_TREE_OPTION = click.option(
+    "--tree", is_flag=True, help="Show the whole supervision trees. By default, only what needs attention."
+)
+
+
+@click.command(short_help="Show the workers, and what is wrong with them.")
+@_TREE_OPTION
 @JSON_OPTION
 @in_trio
-async def workers(setting: Setting, as_json: bool) -> None:
-    """Show the supervision tree of each worker: states, restarts, last errors."""
+async def workers(setting: Setting, tree: bool, as_json: bool) -> None:
+    """Show each worker: its condition, its load, and those actors that failed or need attention.
+
+    With --tree, show all actors of its supervision tree: states, restarts, last errors.
+    """
     async with setting.app().open_client() as jobs:
-        found = await jobs.workers()
+        found, now = await jobs.workers(), await jobs.now()
     if as_json:
         print_json(found)
     elif not found:
-        click.echo("no worker is registered")
+        say("no worker is registered")
     elif on_terminal():
-        console().print(draw_trees(found))
+        console().print(draw_trees(found, now=now, whole=tree))
     else:
         for row in found:
-            for line in _plain_lines(row):
-                click.echo(line)
+            for line in _plain_lines(row, now=now, whole=tree):
+                say(line)
 
 
-def _plain_lines(row: WorkerRow) -> Iterator[str]:
-    """Return a worker's tree as lines for a pipe."""
-    yield headline(row, datetime.now(UTC))
-    for line in tree_lines(row, datetime.now(UTC)):
+def _plain_lines(row: WorkerRow, *, now: datetime, whole: bool) -> Iterator[str]:
+    """Return a worker as lines for a pipe."""
+    yield headline(row, now)
+    if not whole:
+        yield f"  {load_of_queues(row)}"
+    for line in tree_lines(row, now) if whole else problem_lines(row, now):
         words = [line.name, line.state, line.load]
         words += [f"restarts {line.restarts}"] * bool(line.restarts)
         words += [f"last error: {line.error}"] * bool(line.error)
@@ -58,81 +70,90 @@ def _plain_lines(row: WorkerRow) -> Iterator[str]:
         yield f"  watchdog: {notice_in_words(notice)}"
 
 
-def draw_trees(rows: Sequence[WorkerRow], *, height: int | None = None) -> Group:
-    """Draw the trees for a terminal. If they exceed `height` lines, omit children that are healthy and have no load."""
-    size = sum(1 + sum(1 for _ in tree_lines(row, datetime.now(UTC))) for row in rows)
-    brief = height is not None and size > height
-    return Group(*(part for row in rows for part in _draw_tree(row, brief=brief)))
+def draw_trees(rows: Sequence[WorkerRow], *, now: datetime, whole: bool, height: int | None = None) -> Group:
+    """Draw the workers for a terminal; with their whole trees if asked, and if these fit into `height` lines."""
+    size = sum(1 + sum(1 for _ in tree_lines(row, now)) for row in rows)
+    whole = whole and (height is None or size <= height)
+    return Group(*(part for row in rows for part in _draw_tree(row, now=now, whole=whole)))
 
 
-def _draw_tree(row: WorkerRow, *, brief: bool) -> Iterator[Text | Table]:
-    yield Text(headline(row, datetime.now(UTC)), style="bold" if row.alive else "bold red")
+def _draw_tree(row: WorkerRow, *, now: datetime, whole: bool) -> Iterator[Text | Table]:
+    yield Text(printable(headline(row, now)), style="bold" if row.alive else "bold red")
+    if not whole:
+        yield Text(printable(f"   {load_of_queues(row)}"))
+    lines = list(tree_lines(row, now)) if whole else problem_lines(row, now)
+    if lines:
+        yield _draw_lines(lines, whole=whole)
+    for notice in row.info.notices:
+        yield Text(printable(f"   ! {notice_in_words(notice)}"), style="yellow")
+
+
+def _draw_lines(lines: Sequence[TreeLine], *, whole: bool) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     open_at: dict[int, bool] = {}
-    for line in tree_lines(row, datetime.now(UTC)):
-        if brief and not line.unhealthy and not line.load:
-            continue
+    for line in lines:
         open_at[line.depth] = not line.last
         guide = "".join("│  " if open_at.get(depth) else "   " for depth in range(1, line.depth))
-        guide = "   " * line.depth if brief else guide + ("└─ " if line.last else "├─ ")
+        guide = guide + ("└─ " if line.last else "├─ ") if whole else "   " * line.depth
         error = f"{'restarts ' + line.restarts if line.restarts else ''}  {line.error}".strip()
         style = "red" if line.unhealthy else "" if line.load else "dim"
-        table.add_row(guide + line.name, line.state, line.since, line.load, error, style=style)
-    yield table
-    for notice in row.info.notices:
-        yield Text(f"   ! {notice_in_words(notice)}", style="yellow")
+        cells = (guide + line.name, line.state, line.since, line.load, error)
+        table.add_row(*[Text(printable(cell)) for cell in cells], style=style)
+    return table
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="Print once and exit.")
 @click.option(
     "--every",
-    type=click.FloatRange(0.1),
+    type=Seconds(0.1),
     metavar="SECONDS",
     default=1.0,
     show_default=True,
     help="Time between updates.",
 )
+@_TREE_OPTION
 @in_trio
-async def top(setting: Setting, once: bool, every: float) -> None:
+async def top(setting: Setting, once: bool, every: float, tree: bool) -> None:
     """Watch queues, running jobs and workers. Press Ctrl-C to exit."""
     async with setting.app().open_client() as jobs:
         if once or not on_terminal():
-            console().print(await _draw(jobs))
+            console().print(await _draw(jobs, tree=tree))
             return
-        first = await _draw(jobs, height=console().size.height)
+        first = await _draw(jobs, tree=tree, height=console().size.height)
         with Live(first, console=console(), screen=True, auto_refresh=False) as live:
             while True:
                 await trio.sleep(every)
-                live.update(await _draw(jobs, height=console().size.height), refresh=True)
+                live.update(await _draw(jobs, tree=tree, height=console().size.height), refresh=True)
 
 
-async def _draw(jobs: Client, *, height: int | None = None) -> Group:
-    """Draw all tables, and the workers' trees in what remains of `height` lines."""
+async def _draw(jobs: Client, *, tree: bool, height: int | None = None) -> Group:
+    """Draw all tables, and the workers in what remains of `height` lines."""
+    now = await jobs.now()
     running = await jobs.query(jobrt.where.state("executing"), order_by="schedule_at", limit=_RUNNING_LIMIT)
     found, queues = await jobs.workers(), await queue_rows(jobs, limit=COUNT_LIMIT)
     left = None if height is None else height - len(queues) - len(running) - 4
-    trees = draw_trees(found, height=left)
-    return Group(_queue_table(queues), "", _running_table(running, cancel_phases(found)), "", trees)
+    trees = draw_trees(found, now=now, whole=tree, height=left)
+    running_table = _running_table(running, cancel_phases(found), now=now)
+    return Group(_queue_table(queues), "", running_table, "", trees)
 
 
 def _queue_table(rows: list[list[Any]]) -> Table:
     table = Table(*COLUMNS, box=None, header_style="bold")
     for row in rows:
-        table.add_row(*[escape(str(cell)) for cell in row])
+        table.add_row(*[Text(printable(str(cell))) for cell in row])
     return table
 
 
-def _running_table(running: list[jobrt.JobRecord], phases: Mapping[int, str]) -> Table:
+def _running_table(running: list[jobrt.JobRecord], phases: Mapping[int, str], *, now: datetime) -> Table:
     table = Table("id", "running job", "queue", "attempt", "for", "progress", box=None, header_style="bold")
-    now = datetime.now(UTC)
     for job in running:
         since = age((now - job.started_at).total_seconds()) if job.started_at else "-"
         progress = progress_in_words(job.progress) if job.progress is not None else ""
         if phase := cancel_phase(job, phases):
             progress += f"  cancelling: {phase}"
         cells = (str(job.id), job.name, job.queue, str(job.attempt), since, progress)
-        table.add_row(*map(escape, cells))
+        table.add_row(*[Text(printable(cell)) for cell in cells])
     return table
 
 

@@ -2,9 +2,10 @@
 
 ::
 
-    serving    the server of ``python -m jobrt dashboard``
+    serving    the server of ``python -m jobrt dashboard``; connection: one client of it
     site       `asgi`: routes and error pages
     guard      access control and security headers; cancels a request when the browser disconnects
+    logins     failed logins, slowed down
     pages      the pages                     actions   what their buttons do
     selection  filters in URLs               render    templates and static files
 

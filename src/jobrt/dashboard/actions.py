@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
+import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -23,6 +24,7 @@ DONE: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run ag
 """Result of each action on jobs, in words."""
 _FORM_LIMIT: Final = 200_000
 """Bytes of a form: enough for a thousand ids, or for a long payload as a filter."""
+_FORM_SECONDS: Final = 10.0
 _PREVIEW_LIMIT: Final = 5
 
 
@@ -126,13 +128,16 @@ async def change_cron(site: Site, request: Request) -> Response:
 
 
 async def _form(request: Request) -> list[tuple[str, str]]:
-    """Return the fields of a submitted form."""
+    """Return the fields of a submitted form, which must arrive within a time limit."""
     body = b""
-    async with aclosing(request.stream()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > _FORM_LIMIT:
-                raise HTTPException(413, f"the form is too large: the limit is {_FORM_LIMIT:,} bytes")
+    with trio.move_on_after(_FORM_SECONDS) as scope:
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > _FORM_LIMIT:
+                    raise HTTPException(413, f"the form is too large: the limit is {_FORM_LIMIT:,} bytes")
+    if scope.cancelled_caught:
+        raise HTTPException(408, f"the form did not arrive within {_FORM_SECONDS:g} s: nothing was changed")
     try:
         return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=10_000)
     except ValueError:

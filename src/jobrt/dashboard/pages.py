@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -31,11 +32,11 @@ async def overview(site: Site, request: Request) -> Response:
     """Return the overview page: problems, jobs by state, queues and running jobs."""
     snapshot = await take_snapshot(site.jobs)
     running = await site.jobs.query(where.state("executing"), order_by="schedule_at", limit=_RUNNING_LIMIT)
-    phases, now = cancel_phases(snapshot.workers), datetime.now(UTC)
+    phases = cancel_phases(snapshot.workers)
     return site.page(
         request,
         "overview.html",
-        findings=list(examine(snapshot, names=site.app.registry.names, now=now)),
+        findings=list(examine(snapshot, names=site.app.registry.names)),
         totals=await _totals(site.jobs, snapshot.queues),
         queues=view_queues(snapshot.queues, snapshot.workers),
         running=[(record, cancel_phase(record, phases)) for record in running],
@@ -95,7 +96,11 @@ def _done(rest: Mapping[str, str]) -> str | None:
 
 async def job(site: Site, request: Request) -> Response:
     """Return a job's page; raise `JobNotFound`."""
-    record = await site.jobs.get(request.path_params["id"])
+    try:
+        number = parse_number("id", request.path_params["id"])
+    except InvalidFilter:
+        raise HTTPException(404) from None
+    record = await site.jobs.get(number)
     running = record.state is State.EXECUTING
     found = await site.jobs.workers() if running else []
     return site.page(

@@ -11,6 +11,9 @@ from jobrt._views.filters import FIELDS, REPEATABLE, build_filter
 from jobrt.errors import InvalidFilter
 
 _LARGEST: Final = 2**63 - 1
+_DIGITS: Final = len(str(_LARGEST))
+_SHOWN: Final = 40
+"""Characters of a wrong value that an error quotes."""
 
 
 @attrs.frozen
@@ -60,6 +63,7 @@ def parse_selection(
 
 def parse_number(name: str, text: str) -> int:
     """Return a job id or another whole number above zero; raise `InvalidFilter`."""
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) <= _LARGEST):
-        raise InvalidFilter(f"{name} is {text!r}: use a whole number above zero")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS and 0 < int(text) <= _LARGEST):
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        raise InvalidFilter(f"{name} is {shown!r}: use a whole number above zero")
     return int(text)

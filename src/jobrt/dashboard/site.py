@@ -1,5 +1,7 @@
 """Routes of the dashboard, and its error pages."""
 
+import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus
@@ -7,6 +9,7 @@ from typing import Final
 
 import trio
 from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -14,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from jobrt._client import Client
+from jobrt._core.escape import printable
 from jobrt.app import App
 from jobrt.dashboard import pages
 from jobrt.dashboard.actions import change_cron, change_jobs, change_queue, confirm
@@ -24,6 +28,7 @@ from jobrt.errors import (
     InvalidFilter,
     InvalidSetting,
     JobNotFound,
+    JobrtError,
     JobStateError,
     StorageError,
     StorageUnavailable,
@@ -41,6 +46,17 @@ _STATUS: Final[dict[type[Exception], int]] = {
     StorageError: 500,
     trio.TooSlowError: 503,
 }
+
+_log = logging.getLogger("jobrt.dashboard")
+
+
+class _Digits(StringConvertor):
+    """Number in a path, as text: it may have more digits than Python converts."""
+
+    regex = "[0-9]+"
+
+
+register_url_convertor("digits", _Digits())
 
 
 def asgi(
@@ -63,34 +79,38 @@ def asgi(
 
     """
     site = Site(app, jobs, read_only)
-    view = partial(_view, site)
+    view, change = partial(_endpoint, site, limit=_VIEW_SECONDS), partial(_endpoint, site, limit=math.inf)
     routes = Starlette(
         routes=[
             Route("/", view(pages.overview)),
             Route("/jobs", view(pages.job_list)),
             Route("/jobs/confirm", view(confirm)),
-            Route("/jobs/change", partial(change_jobs, site), methods=["POST"]),
-            Route("/jobs/{id:int}", view(pages.job)),
-            Route("/queues/change", partial(change_queue, site), methods=["POST"]),
+            Route("/jobs/change", change(change_jobs), methods=["POST"]),
+            Route("/jobs/{id:digits}", view(pages.job)),
+            Route("/queues/change", change(change_queue), methods=["POST"]),
             Route("/workers", view(pages.workers)),
             Route("/cron", view(pages.crons)),
-            Route("/cron/change", partial(change_cron, site), methods=["POST"]),
+            Route("/cron/change", change(change_cron), methods=["POST"]),
             Route("/static/{name}", static_file),
         ],
-        exception_handlers={
-            HTTPException: partial(_refused, site),
-            **{kind: partial(_failed, site) for kind in _STATUS},
-        },
+        exception_handlers={HTTPException: partial(_refused, site)},
     )
     return Guard(routes, frozenset(name.lower() for name in hosts), password, read_only)
 
 
-def _view(
-    site: Site, page: Callable[[Site, Request], Awaitable[Response]]
+def _endpoint(
+    site: Site, page: Callable[[Site, Request], Awaitable[Response]], *, limit: float
 ) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of a page. Every error becomes a page here, so none is without a line in the log."""
+
     async def endpoint(request: Request) -> Response:
-        with trio.fail_after(_VIEW_SECONDS):
-            return await page(site, request)
+        try:
+            with trio.fail_after(limit):
+                return await page(site, request)
+        except HTTPException:
+            raise
+        except Exception as error:  # noqa: BLE001 - a page that fails must not end the server
+            return _failed(site, request, error)
 
     return endpoint
 
@@ -103,8 +123,8 @@ async def _refused(site: Site, request: Request, error: Exception) -> Response:
     return _problem(site, request, message=message, status=status)
 
 
-async def _failed(site: Site, request: Request, error: Exception) -> Response:
-    status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+def _failed(site: Site, request: Request, error: Exception) -> Response:
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
     title, message = "", str(error)
     if isinstance(error, trio.TooSlowError):
         title = "Query timed out"
@@ -112,6 +132,12 @@ async def _failed(site: Site, request: Request, error: Exception) -> Response:
         message = f"this took longer than {_VIEW_SECONDS:g} s: {remedy}"
     elif isinstance(error, StorageUnavailable):
         title, message = "Database unavailable", f"the database is unavailable: {error}"
+    elif not isinstance(error, JobrtError):
+        message = f"the page failed with {type(error).__name__}: the log of the dashboard says more"
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        expected = isinstance(error, (JobrtError, trio.TooSlowError))
+        text = printable(f"{request.method} {request.url.path} failed: {message}")
+        _log.error("%s", text, exc_info=None if expected else error)
     return _problem(site, request, message=message, status=status, title=title)
 
 

@@ -139,6 +139,6 @@ async def test_a_database_that_is_not_migrated(postgres_url: str) -> None:
     """The error names the remedy."""
     with (
         open_blocking(postgres_url, schema="elsewhere") as empty,
-        pytest.raises(SchemaError, match=r"^PostgreSQL .*elsewhere.*; run `python -m jobrt migrate`$"),
+        pytest.raises(SchemaError, match=r"^PostgreSQL .*elsewhere.*; migrate this database$"),
     ):
         empty.insert([job()])

@@ -139,7 +139,7 @@ async def test_unmigrated_is_said_by_every_call(postgres_url: str) -> None:
     """Not only `check_schema` reports it: without that check, the first call does."""
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url) as storage:
-            with pytest.raises(SchemaError, match="run `python -m jobrt migrate`"):
+            with pytest.raises(SchemaError, match=r"run `python -m jobrt --url .* migrate`"):
                 await storage.schema.check()
             for call in (
                 storage.jobs.insert([job()]),

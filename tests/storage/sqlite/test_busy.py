@@ -12,7 +12,8 @@ import trio
 
 from jobrt._core.job import Outcome
 from jobrt._core.states import State
-from jobrt._storage.sqlite import connection, database, open_sqlite
+from jobrt._core.unique import Replace, UniqueKey
+from jobrt._storage.sqlite import connection, database, held, open_blocking, open_sqlite
 from jobrt._storage.sqlite.database import open_database
 from jobrt.errors import StorageError, StorageUnavailable
 from tests.conformance.build import ask, claim, job, look, ref, start
@@ -122,7 +123,7 @@ async def test_a_transaction_waits_for_the_lock(path: Path, refused: trio.Event)
                     async with storage.attempts.transaction(
                         ref(claimed), Outcome(claimed.id, claimed.lease)
                     ) as conn:
-                        conn.execute("create table mine (n)")
+                        await conn.execute("create table mine (n)")
             assert (await look(storage, claimed.id)).state is State.COMPLETED
 
 
@@ -130,7 +131,7 @@ async def test_a_transaction_held_too_long_is_rolled_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All other writes are blocked meanwhile, even heartbeats: the error says so, and the attempt is still owned."""
-    monkeypatch.setattr(database, "_HELD", 0.0)
+    monkeypatch.setattr(held, "LONGEST", 0.0)
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
             claimed = await start(storage)
@@ -138,7 +139,7 @@ async def test_a_transaction_held_too_long_is_rolled_back(
                 async with storage.attempts.transaction(
                     ref(claimed), Outcome(claimed.id, claimed.lease)
                 ) as conn:
-                    conn.execute("create table mine (n)")
+                    await conn.execute("create table mine (n)")
                     await trio.sleep_forever()
             with closing(sqlite3.connect(path)) as other:
                 assert other.execute("select count(*) from sqlite_schema where name = 'mine'").fetchone() == (
@@ -169,7 +170,7 @@ async def test_a_block_that_commits_itself_is_told_so(path: Path) -> None:
                 async with storage.attempts.transaction(
                     ref(claimed), Outcome(claimed.id, claimed.lease)
                 ) as conn:
-                    conn.commit()
+                    conn.raw.commit()
             assert (await look(storage, claimed.id)).state is State.EXECUTING
 
 
@@ -211,3 +212,40 @@ async def test_a_query_ends_when_nobody_waits_for_it(path: Path) -> None:
                 await begun.wait()
                 nursery.cancel_scope.cancel()
             assert await opened.read(lambda tx: tx.value("SELECT 7")) == 7
+
+
+async def test_a_file_opens_in_a_transaction_of_the_same_thread(path: Path) -> None:
+    """There is nothing to write, so the thread does not wait for itself; and its connection carries jobs."""
+    with open_blocking(path):
+        pass
+    with closing(sqlite3.connect(path)) as mine:
+        mine.execute("create table mine (n)")
+        mine.execute("insert into mine values (1)")
+        with open_blocking(path) as storage:
+            storage.insert([job()], conn=mine)
+        with trio.fail_after(PATIENCE):
+            async with open_sqlite(path) as opened:
+                await opened.jobs.insert([job()], conn=mine)
+                mine.commit()
+                assert len(await claim(opened)) == 2
+
+
+async def test_values_that_a_caller_converts_are_not_ours(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Converters for declared types apply to the caller's own rows."""
+
+    def convert(_: bytes) -> object:
+        raise AssertionError("this value is not the caller's")
+
+    unique = UniqueKey("0" * 32, None, frozenset({State.AVAILABLE}), Replace("priority"))
+    for name in ("INTEGER", "TEXT"):
+        monkeypatch.setitem(sqlite3.converters, name, convert)
+    with trio.fail_after(PATIENCE):
+        async with open_sqlite(path) as storage:
+            with closing(sqlite3.connect(path, detect_types=sqlite3.PARSE_DECLTYPES)) as mine:
+                (made,) = await storage.jobs.insert([job(unique=unique)], conn=mine)
+                (again,) = await storage.jobs.insert([job(unique=unique, priority=7)], conn=mine)
+                mine.commit()
+            assert (again.id, again.duplicate) == (made.id, True)
+            assert (await look(storage, made.id)).priority == 7

@@ -81,7 +81,7 @@ async def test_a_newer_schema(tmp_path: Path) -> None:
 async def test_tables_that_are_missing(tmp_path: Path) -> None:
     """Opened without migrating, an empty file says what to run."""
     async with open_sqlite(tmp_path / "jobs.db", migrate=False) as storage:
-        with pytest.raises(SchemaError, match="jobrt migrate"):
+        with pytest.raises(SchemaError, match=r"--url sqlite:.* migrate`"):
             await storage.jobs.insert([job()])
         with pytest.raises(SchemaError, match="0001_first"):
             await storage.schema.check()

@@ -13,7 +13,7 @@ import trio.testing
 from jobrt._core.job import Outcome
 from jobrt._core.states import State
 from jobrt._storage.contract import Wake
-from jobrt._storage.sqlite import database, open_sqlite
+from jobrt._storage.sqlite import held, open_sqlite
 from jobrt.errors import StorageError
 from tests.conformance.build import ask, claim, job, look, ref, start
 
@@ -84,7 +84,7 @@ async def test_others_wait_for_a_transaction(autojump_clock: MockClock, storage:
             nursery.start_soon(insert)
             await trio.testing.wait_all_tasks_blocked()
             assert not done.is_set()
-            conn.execute("create table mine (n)")
+            await conn.execute("create table mine (n)")
         await done.wait()
 
 
@@ -95,7 +95,7 @@ async def test_a_transaction_held_too_long(autojump_clock: MockClock, storage: S
     with pytest.raises(StorageError, match="open for more than 10 seconds"):
         async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)):
             await trio.sleep_forever()
-    assert trio.current_time() - begun == database._HELD
+    assert trio.current_time() - begun == held.LONGEST
     assert await storage.attempts.finish([Outcome(claimed.id, claimed.lease)]) == ()
 
 
@@ -134,6 +134,6 @@ async def test_a_blocks_row_factory_is_its_own(autojump_clock: MockClock, storag
     claimed = await start(storage)
     async with storage.attempts.transaction(ref(claimed), Outcome(claimed.id, claimed.lease)) as conn:
         conn.row_factory = lambda _cursor, row: {"row": row}
-        conn.execute("create table mine (n)")
+        await conn.execute("create table mine (n)")
     assert len(await storage.jobs.insert([job()])) == 1
     assert storage.jobs._database._version() > 0

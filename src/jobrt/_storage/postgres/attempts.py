@@ -14,7 +14,7 @@ from jobrt._core.limits import Demand
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
-from jobrt._storage.postgres.encode import clean, numbers
+from jobrt._storage.postgres.encode import numbers
 from jobrt._storage.postgres.finish import ended_values, refused_of, write
 from jobrt._storage.postgres.limited_claim import claim_in_turn, take_turn
 from jobrt._storage.postgres.session import Session
@@ -133,7 +133,7 @@ class PostgresAttempts:
 
     async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
         rows = await self._database.fetch(
-            "attempts/save_step", id=str(ref.id), lease=str(ref.lease), name=clean(name), value=value
+            "attempts/save_step", id=str(ref.id), lease=str(ref.lease), name=name, value=value
         )
         return bool(rows)
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from jobrt._core.text import clipped
 from jobrt._core.where import Where
-from jobrt._storage.postgres.encode import clean, instant, interval, limit_text, texts
+from jobrt._storage.postgres.encode import instant, interval, limit_text, texts
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt.errors import InvalidFilter
@@ -18,7 +19,7 @@ def count(schema: Schema, where: Where, *, limit: int | None) -> Run:
 
 def cancel(schema: Schema, where: Where, *, reason: str, limit: int | None) -> Run:
     """Return the statement that cancels jobs; its row has the numbers of waiting and running ones."""
-    return _run(schema, "jobs/cancel", where, reason=clean(reason), limit=limit_text(limit))
+    return _run(schema, "jobs/cancel", where, reason=clipped(reason), limit=limit_text(limit))
 
 
 def rerun(schema: Schema, where: Where, *, limit: int | None) -> Run:

@@ -40,13 +40,6 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def clean(value: str | None) -> str | None:
-    """Return a text without the characters that PostgreSQL cannot store: NUL and lone surrogates."""
-    if value is None or (value.isascii() and "\x00" not in value):
-        return value
-    return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-
-
 def instant(moment: datetime | None) -> str | None:
     """Return an aware time."""
     return None if moment is None else moment.isoformat()

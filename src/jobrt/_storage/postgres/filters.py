@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from jobrt._core.states import FINAL, State
+from jobrt._core.text import is_storable
 from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged, Where
 from jobrt._storage.postgres.encode import LARGEST_ID, instant, numbers, texts
 from jobrt.errors import InvalidFilter
@@ -87,12 +88,8 @@ def _joined(parts: Sequence[Where], word: str, *, empty: str, into: Condition) -
 
 
 def _storable(value: Any) -> bool:
-    """Return whether PostgreSQL can store a text. A text that it cannot store is in no row."""
-    return (
-        isinstance(value, str)
-        and "\x00" not in value
-        and not any("\ud800" <= character <= "\udfff" for character in value)
-    )
+    """Return whether a value is a text that can be stored. Any other is in no row."""
+    return isinstance(value, str) and is_storable(value)
 
 
 def _member(column: str, values: Sequence[Any], into: Condition) -> str:
@@ -123,10 +120,10 @@ def _literals(states: Iterable[State]) -> str:
 
 
 def _json(where: JsonEquals, into: Condition) -> str:
-    # `->` with a text takes fields of objects only, where `#>` would also index arrays.
-    path = "".join(f" -> {into.bind(step)}::text" for step in (where.field or "").split(".") if where.field)
     if where.field and not _storable(where.field):
         return "(false)"
+    # `->` with a text takes fields of objects only, where `#>` would also index arrays.
+    path = "".join(f" -> {into.bind(step)}::text" for step in (where.field or "").split(".") if where.field)
     found = f"{{schema}}.as_json(coalesce(c.{where.column}, '{{}}')){path}"
     wanted = f"{{schema}}.as_json({into.bind(json.dumps(where.value))})"
     return f"(coalesce({found} = {wanted}, false))"

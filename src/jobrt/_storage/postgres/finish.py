@@ -6,8 +6,9 @@ from typing import Final
 
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.states import EXECUTING_TO, FINAL, End, State, Transition
+from jobrt._core.text import storable
 from jobrt._storage.postgres.dependencies import lock_families, wait_for_children
-from jobrt._storage.postgres.encode import booleans, clean, numbers, seconds, texts
+from jobrt._storage.postgres.encode import booleans, numbers, seconds, texts
 from jobrt._storage.postgres.session import Session
 
 # Looking up an enum member costs more than the comparison, and this runs for every attempt.
@@ -50,11 +51,15 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None
             [seconds(outcome.delay) if outcome.event in _DELAYED else None for outcome in outcomes]
         ),
         "endings": texts([_ending(outcome) for outcome in outcomes]),
-        "error_types": texts([clean(outcome.error_type) for outcome in outcomes]),
-        "messages": texts([clean(outcome.message) for outcome in outcomes]),
-        "tracebacks": texts([clean(outcome.traceback) for outcome in outcomes]),
+        "error_types": texts([_said(outcome.error_type) for outcome in outcomes]),
+        "messages": texts([_said(outcome.message) for outcome in outcomes]),
+        "tracebacks": texts([_said(outcome.traceback) for outcome in outcomes]),
         "results": texts([outcome.result for outcome in outcomes]),
     }
+
+
+def _said(text: str | None) -> str | None:
+    return None if text is None else storable(text)
 
 
 def _is_clean(outcome: Outcome) -> bool:

@@ -1,6 +1,7 @@
 """Jobs in PostgreSQL: enqueue, read, change and delete."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -77,6 +78,20 @@ class PostgresJobs:
             return await drive(Session(conn, self._database.schema), steps)
         except psycopg.Error as error:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Any]:
+        in_block = False  # errors of the caller's block are raised unchanged
+        async with self._database.plain.acquire() as conn:
+            try:
+                async with conn.transaction():
+                    in_block = True
+                    yield conn
+                    in_block = False
+            except psycopg.Error as error:
+                if in_block:
+                    raise
+                raise translate(error, conn.where, lost=conn.closed) from error
 
     # ------------------------------------------------------------------ read
 

@@ -9,6 +9,7 @@ from jobrt._storage.contract import Storage
 from jobrt._storage.postgres.attempts import PostgresAttempts
 from jobrt._storage.postgres.crons import PostgresCrons
 from jobrt._storage.postgres.database import open_database
+from jobrt._storage.postgres.health import PostgresHealth
 from jobrt._storage.postgres.jobs import PostgresJobs
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.queues import PostgresQueues
@@ -51,6 +52,7 @@ async def open_postgres(
                     workers=PostgresWorkers(database, waker),
                     queues=PostgresQueues(database, waker),
                     crons=PostgresCrons(database, waker),
+                    health=PostgresHealth(database),
                     wakes=PostgresWakes(database, url, waker.watermarks),
                 )
             except BaseException as error:  # noqa: BLE001 - raised again below: a nursery would wrap it in a group

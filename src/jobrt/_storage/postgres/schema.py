@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from jobrt._core.database_url import migrate_remedy
 from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.session import Session
@@ -39,7 +40,8 @@ class PostgresSchema:
     async def check(self) -> None:
         async with self._session(_READ_SECONDS) as session:
             applied = await _applied(session)
-        error = unmigrated(_MIGRATIONS, applied, where=_place(session))
+        remedy = migrate_remedy(self._database.plain.conninfo, self._database.schema.name)
+        error = unmigrated(_MIGRATIONS, applied, where=_place(session), remedy=remedy)
         if error is not None:
             raise error
 

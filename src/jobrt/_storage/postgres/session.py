@@ -6,6 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from psycopg import AsyncRawCursor, RawCursor, pq
+from psycopg.adapt import AdaptersMap
+from psycopg.postgres import register_default_adapters, register_default_types
+from psycopg.rows import tuple_row
+from psycopg.types import TypesRegistry
+from psycopg.types.array import register_all_arrays
 
 from jobrt._storage.postgres.names import Copy, Run, Schema, Statement
 from jobrt._storage.postgres.rows import Row
@@ -14,6 +19,35 @@ if TYPE_CHECKING:
     import psycopg
 
     from jobrt._trio_psycopg.prepared import PreparedStatements
+
+
+def _plain_adapters() -> AdaptersMap:
+    """Return psycopg's own adapters, without those that a program has registered."""
+    types = TypesRegistry()
+    register_default_types(types)
+    adapters = AdaptersMap(types=types)
+    register_default_adapters(adapters)
+    register_all_arrays(adapters)
+    return adapters
+
+
+_ADAPTERS = _plain_adapters()
+
+
+class _AsyncCursor(AsyncRawCursor[Row]):
+    """Cursor for statements of ours on any connection: what a caller has registered there does not apply."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _ADAPTERS
+
+
+class _Cursor(RawCursor[Row]):
+    """As `_AsyncCursor`, for plain psycopg."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _ADAPTERS
 
 
 @attrs.define(eq=False)
@@ -43,8 +77,8 @@ class Session:
                 await copy.write(block)
         return []
 
-    def _cursor(self) -> AsyncRawCursor[Any]:
-        cursor = AsyncRawCursor(self.conn)
+    def _cursor(self) -> _AsyncCursor:
+        cursor = _AsyncCursor(self.conn, row_factory=tuple_row)
         cursor.format = pq.Format.BINARY
         return cursor
 
@@ -80,7 +114,7 @@ class BlockingSession:
                 copy.write(block)
         return []
 
-    def _cursor(self) -> RawCursor[Any]:
-        cursor = RawCursor(self.conn)
+    def _cursor(self) -> _Cursor:
+        cursor = _Cursor(self.conn, row_factory=tuple_row)
         cursor.format = pq.Format.BINARY
         return cursor

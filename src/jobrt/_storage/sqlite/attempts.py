@@ -1,7 +1,6 @@
 """Attempts in SQLite: claims, outcomes, and what running jobs save."""
 
 import json
-import sqlite3
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,6 +10,7 @@ import attrs
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.limits import Demand
 from jobrt._storage.contract import Exchange
+from jobrt._storage.sqlite.async_connection import AsyncConnection
 from jobrt._storage.sqlite.claim import claim, next_due
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown
@@ -25,6 +25,10 @@ class SqliteAttempts:
     _database: Database
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+        registered = self._database.registered
+        if registered is not None and demand.worker not in registered:
+            # Others would take its jobs for those of a dead worker.
+            demand = attrs.evolve(demand, limit=0)
         return await self._database.write(partial(_exchange, outcomes=outcomes, demand=demand))
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
@@ -43,7 +47,7 @@ class SqliteAttempts:
         return await self._database.write(partial(_save_step, ref=ref, name=name, value=value))
 
     @asynccontextmanager
-    async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[sqlite3.Connection]:
+    async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[AsyncConnection]:
         def enter(tx: Transaction) -> None:
             if not _held(tx, ref):
                 raise _lost(ref)

@@ -24,7 +24,7 @@ from jobrt._storage.sqlite.insert import insert, insert_joined, join
 from jobrt._storage.sqlite.own_transactions import open_transaction
 from jobrt._storage.sqlite.query import count, get, query
 from jobrt._storage.sqlite.rows import micros, moment
-from jobrt._storage.sqlite.schema import is_current, migrate
+from jobrt._storage.sqlite.schema import migrate, outdated
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt.errors import StorageUnavailable
 
@@ -139,7 +139,7 @@ def _connect(path: str, clock: Callable[[], datetime]) -> _Opened:
     try:
         transact = partial(_transact, connection, place=path, clock=clock)
         # Only read, if there is nothing to migrate: another connection may hold the lock for long.
-        if not _retried(partial(transact, is_current, begin="BEGIN"), path):
+        if _retried(partial(transact, outdated, begin="BEGIN"), path):
             _retried(partial(transact, partial(migrate, place=path), begin="BEGIN IMMEDIATE"), path)
         return _Opened(connection, _identity(path))
     except BaseException:

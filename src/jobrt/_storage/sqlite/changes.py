@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from jobrt._core.text import clipped
 from jobrt._core.where import Where
 from jobrt._storage.sqlite.dependencies import release_parents
 from jobrt._storage.sqlite.filters import Condition, condition
@@ -17,7 +18,7 @@ from jobrt.errors import InvalidFilter
 def cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:
     """Cancel waiting jobs and request it of running ones; see `JobStore.cancel`."""
     ids = _chosen(tx, where, f"{IS_WAITING} OR ({IS_EXECUTING} AND cancel_reason IS NULL)", limit=limit)
-    new = {"ids": dumps(ids), "reason": reason, "now": tx.now}
+    new = {"ids": dumps(ids), "reason": clipped(reason), "now": tx.now}
     requested = tx.run(SQL["jobs/cancel_running"], new)
     cancelled = tx.rows(SQL["jobs/cancel_waiting"], new)
     release_parents(tx, [job_id for (job_id,) in cancelled])

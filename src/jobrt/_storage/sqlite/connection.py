@@ -3,12 +3,14 @@
 This module does not use Trio: `jobrt._storage.sqlite.blocking` calls it from plain threads.
 """
 
+import os
 import sqlite3
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from jobrt._core.database_url import migrate_remedy
 from jobrt._storage.sqlite.filters import register_functions
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 
@@ -22,6 +24,12 @@ BUSY: Final = 0.2
 
 PATIENCE: Final = 30.0
 """Total seconds to wait for a lock before an error is raised."""
+
+_LONGEST_PAUSE: Final = 0.05
+"""Seconds. With SQLite's own pauses this is less than `turns.GAP`, so no such gap is missed."""
+
+_LOG_LIMIT: Final = 4 * 2**20
+"""Bytes that the write-ahead log keeps of its file when it begins anew. It is cut by hand at four times as many."""
 
 _BUSY_CODES: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _TRANSIENT: Final = {
@@ -48,14 +56,19 @@ def refusal(error: sqlite3.Error, place: str) -> StorageError:
     """Return the jobrt error for an error of the driver; `place` names the file."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in _BUSY_CODES:
-        return Busy(f"{place}: the database is locked by another connection")
+        return Busy(f"{place}: the database is locked by another connection (of this program or another one)")
     if code in _TRANSIENT:
         return StorageUnavailable(f"{place}: {_TRANSIENT[code]} ({error})")
     if code in _PERMANENT:
         return StorageError(f"{place}: {_PERMANENT[code]}")
     if "no such table: jobrt_" in str(error) or "no such column" in str(error):
-        return SchemaError(f"{place}: {error}: run `python -m jobrt migrate`")
+        return SchemaError(f"{place}: {error}: {remedy_for(place)}")
     return StorageError(f"{place}: {error}")
+
+
+def remedy_for(place: str) -> str:
+    """Return the remedy for a file that is not migrated. Its path is absolute: a relative one may name another file."""
+    return migrate_remedy(f"sqlite:///{place if place == MEMORY else Path(place).absolute()}")
 
 
 @contextmanager
@@ -65,6 +78,8 @@ def translated(place: str) -> Generator[None]:
         yield
     except sqlite3.Error as error:
         raise refusal(error, place) from error
+    except UnicodeEncodeError as error:
+        raise StorageError(f"{place}: a text cannot be stored: {error}") from error
 
 
 @contextmanager
@@ -83,7 +98,7 @@ def pauses() -> Iterator[float]:
     pause = 0.005
     while True:
         yield pause
-        pause = min(pause * 2, 0.25)
+        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
@@ -97,6 +112,8 @@ def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
 
     """
     _check_place(path)
+    if path != MEMORY and not read_only:
+        _create(path)
     with translated(path):
         connection = sqlite3.connect(
             path, timeout=BUSY, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -117,8 +134,32 @@ def _prepare(connection: sqlite3.Connection, *, memory: bool, read_only: bool) -
         if mode != "wal":
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}").fetchone()
     if read_only:
         connection.execute("PRAGMA query_only = ON")
+
+
+def _create(path: str) -> None:
+    """Create the file unless it is there. SQLite would let every user of the machine read what jobs are given.
+
+    The umask may allow or refuse the group. SQLite gives the files beside it the same permissions. A failure is left
+    for SQLite to report.
+    """
+    with suppress(OSError):
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o660))
+
+
+def shorten_log(path: str) -> None:
+    """Copy the write-ahead log into the database and empty it, if it is long.
+
+    First as far as that hinders nobody; then the rest, while writers wait. If readers need the log, it stays.
+    """
+    log = Path(f"{os.path.realpath(path)}-wal")
+    if not log.exists() or log.stat().st_size < 4 * _LOG_LIMIT:
+        return
+    with translated(path), closing(connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def _check_place(path: str) -> None:

@@ -7,33 +7,45 @@ event loop: its calls never wait, so everything works in virtual time.
 Calls are all-or-nothing under cancellation, because a thread is never abandoned: Trio raises `Cancelled`
 before the thread starts, or at the caller's next checkpoint after it got the result. A thread that reads is
 interrupted at once: its result is not needed, and others wait for the connection.
+
+The database is the file that the path names. Each call checks that this is still the open one.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import Any, Final, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import attrs
 import trio
 
-from jobrt._storage.sqlite.connection import MEMORY, PATIENCE, Busy, connect, pauses, rolled_back, translated
+from jobrt._storage.contract import DatabaseReplaced
+from jobrt._storage.sqlite.async_connection import AsyncConnection
+from jobrt._storage.sqlite.connection import (
+    MEMORY,
+    PATIENCE,
+    Busy,
+    connect,
+    pauses,
+    refusal,
+    rolled_back,
+    shorten_log,
+    translated,
+)
+from jobrt._storage.sqlite.file_watch import FileWatch, unusable
+from jobrt._storage.sqlite.held import Held, Patience, reset, time_limit, too_long, undo, version_of
 from jobrt._storage.sqlite.hub import Hub
+from jobrt._storage.sqlite.threads import run, stop_with_caller
 from jobrt._storage.sqlite.transaction import Transaction
+from jobrt._storage.sqlite.turns import GAP, Pacing, TurnLock
 from jobrt.errors import StorageError, StorageUnavailable
 
 T = TypeVar("T")
-
-_HELD: Final = 10.0
-"""Seconds that a job's own transaction may stay open: no heartbeat can be written meanwhile."""
-
-_STEPS: Final = 500_000
-"""Steps of SQLite's virtual machine, some 10 to 50 ms, between checks whether a reader's caller was cancelled. A check
-needs the GIL, for which a thread may have to wait five milliseconds."""
 
 
 async def _retried(call: Callable[[], Any]) -> Any:
@@ -57,33 +69,35 @@ async def open_database(path: str, micros: Callable[[], int]) -> AsyncGenerator[
         StorageError: the file cannot be used; the message says why, in one line.
 
     """
-    # A separate limiter: jobs that run in threads may use up Trio's default one.
-    threads = None if path == MEMORY else trio.CapacityLimiter(2)
-    writer = await _retried(partial(_run, partial(connect, path), threads))
-    reader = writer
+    if path == MEMORY:
+        connection = connect(path)
+        try:
+            yield Database(path, micros, threads=None, writer=connection, reader=connection, watch=None)
+        finally:
+            connection.close()
+        return
+    # A separate limiter: jobs that run in threads may use up Trio's default one. The third thread shortens the log.
+    threads = trio.CapacityLimiter(3)
+    file = str(Path(path).absolute())  # noqa: ASYNC240 - touches no file
+    writer, reader, watch = await _retried(partial(run, partial(_open_file, file), threads))
+    database = Database(path, micros, threads=threads, writer=writer, reader=reader, watch=watch)
     try:
-        if threads is not None:
-            reader = await _retried(partial(_run, partial(connect, path, read_only=True), threads))
-            reader.set_progress_handler(_caller_cancelled, _STEPS)
-        yield Database(path, micros, threads=threads, writer=writer, reader=reader)
+        yield database
     finally:
         with trio.CancelScope(shield=True):
-            for connection in {reader, writer}:
-                await _run(connection.close, threads)
+            await run(database.close, threads)
 
 
-async def _run(call: Callable[[], T], threads: trio.CapacityLimiter | None) -> T:
-    """Call in the event loop, or in a thread that is never abandoned."""
-    return call() if threads is None else await trio.to_thread.run_sync(call, limiter=threads)
-
-
-def _caller_cancelled() -> bool:
-    """Return whether this thread's caller has been cancelled."""
+def _open_file(file: str) -> tuple[sqlite3.Connection, sqlite3.Connection, FileWatch]:
+    """Open a file to write and to read."""
+    writer = connect(file)
     try:
-        trio.from_thread.check_cancelled()
-    except trio.Cancelled:
-        return True
-    return False
+        reader = connect(file, read_only=True)
+    except BaseException:
+        writer.close()
+        raise
+    stop_with_caller(reader)
+    return writer, reader, FileWatch.of(file)
 
 
 @attrs.define(eq=False)
@@ -96,10 +110,18 @@ class Database:
     _threads: trio.CapacityLimiter | None = attrs.field(kw_only=True, alias="threads")
     _writer: sqlite3.Connection = attrs.field(kw_only=True, alias="writer")
     _reader: sqlite3.Connection = attrs.field(kw_only=True, alias="reader")
-    _writing: trio.Lock = attrs.field(factory=trio.Lock, init=False)
-    _reading: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _watch: FileWatch | None = attrs.field(kw_only=True, alias="watch")
+    _writing: TurnLock = attrs.field(factory=TurnLock, init=False)
+    _reading: TurnLock = attrs.field(factory=TurnLock, init=False)
+    _holding: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    """Order of the held transactions of this process."""
+    _pacing: Pacing = attrs.field(factory=Pacing, init=False)
     _process: int = attrs.field(factory=os.getpid, init=False)
-    _held: Transaction | None = attrs.field(default=None, init=False)
+    _held: Held | None = attrs.field(default=None, init=False)
+    approve: Callable[[Transaction], None] = attrs.field(default=lambda _tx: None, init=False)
+    """Raises unless a file that has taken the place of the open one can be used."""
+    registered: set[str] | None = attrs.field(default=None, init=False)
+    """Workers that have registered since the file was replaced; None while it has not been. Others claim nothing."""
     noticed_at: float = attrs.field(factory=trio.current_time, init=False)
     """When another connection was last seen to have committed."""
     _seen: int = attrs.field(init=False)
@@ -114,76 +136,205 @@ class Database:
         """Return whether calls run in the event loop."""
         return self._threads is None
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, urgent: bool = False) -> T:
         """Run `work` in a transaction that holds the write lock from the start.
 
         Raises:
             StorageUnavailable: the lock was not available in time, or the disk is full; nothing was done.
 
         """
-        result: T = await _retried(partial(self._write, work))
+        try:
+            result: T = await _retried(partial(self._write, work, urgent=urgent))
+        except DatabaseReplaced as error:
+            raise await self._follow(error) from error
         return result
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
-        if self._nested():
-            raise StorageError(
-                f"{self.path}: this task has a transaction open, and a second one would wait for it forever:"
-                " enqueue with conn=, and do the rest before or after the block"
-            )
-        async with self._writing:
+    async def _write(self, work: Callable[[Transaction], T], *, urgent: bool) -> T:
+        self._refuse_nested()
+        await self._writing.acquire(urgent=urgent)
+        try:
             call = partial(self._transact, self._writer, work, now=self.micros())
             result, tx, version = await self._call(call)
             self._notice(version)
             self.hub.committed(tx)
+        finally:
+            self._writing.release()
         return result
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on a snapshot; it cannot write."""
-        result: T = await _retried(partial(self._read, work))
+        try:
+            result: T = await _retried(partial(self._read, work))
+        except DatabaseReplaced as error:
+            raise await self._follow(error) from error
         return result
 
     async def _read(self, work: Callable[[Transaction], T]) -> T:
         if self.inline and self._nested():  # with a file, the reader is another connection
             await trio.lowlevel.checkpoint()
             return work(Transaction(self._reader, self.micros()))
-        async with self._reading:
-            try:
-                return await self._call(partial(self._transact_read, work, now=self.micros()))
-            except StorageUnavailable:
-                await trio.lowlevel.checkpoint_if_cancelled()  # the call was interrupted for that reason
-                raise
+        await self._reading.acquire()
+        try:
+            return await self._call(partial(self._transact_read, work, now=self.micros()))
+        except StorageUnavailable:
+            await trio.lowlevel.checkpoint_if_cancelled()  # the call was interrupted for that reason
+            raise
+        finally:
+            self._reading.release()
+
+    # ------------------------------------------------------------------ transactions for callers
 
     @asynccontextmanager
     async def hold(
-        self, enter: Callable[[Transaction], None], leave: Callable[[Transaction], None]
-    ) -> AsyncGenerator[sqlite3.Connection]:
+        self,
+        enter: Callable[[Transaction], None] = lambda _tx: None,
+        leave: Callable[[Transaction], None] = lambda _tx: None,
+    ) -> AsyncGenerator[AsyncConnection]:
         """Open a transaction for a caller's writes; `enter` and `leave` run at its ends. Commit only if nothing raises.
 
         Raises:
             StorageError: the block took too long, or ended the transaction itself.
 
         """
-        async with self._writing:
-            connection = self._writer if self.inline else await self._call(partial(connect, self.path))
+        self._refuse_nested()
+        async with self._holding:
+            raw = self._writer if self.inline else await self._connect_held()
             try:
-                with rolled_back(connection):
-                    tx = await _retried(partial(self._call, partial(self._enter, connection, enter)))
-                    self._held = tx
-                    with trio.move_on_after(_HELD) as scope:
-                        yield connection
-                    self._check_held(connection, late=scope.cancelled_caught)
+                tx, limit = await self._begin_held(raw, enter)
+                began = trio.current_time()
+                try:
+                    async with self._block(tx, limit) as conn:
+                        yield conn
                     await self._call(partial(self._leave, tx, leave))
+                finally:
+                    if self.inline or raw.in_transaction:
+                        with trio.CancelScope(shield=True):
+                            await self._call(partial(undo, raw))
+                    self._held = None
+                    self._pacing.ended(began=began, now=trio.current_time())
+                    self._writing.release()
             finally:
-                self._held = None
-                connection.row_factory = None  # the caller may have changed it, and the writer is used again
                 if not self.inline:
-                    connection.close()
-            self.hub.committed(tx)
+                    raw.close()
+        self.hub.committed(tx)
 
-    def joined(self, connection: object) -> Transaction | None:
+    async def _connect_held(self) -> sqlite3.Connection:
+        try:
+            return await self._call(self._open_held)
+        except DatabaseReplaced as error:
+            raise await self._follow(error) from error
+
+    def _open_held(self) -> sqlite3.Connection:
+        """Open a connection that a block can change as it likes."""
+        self._check_file()  # otherwise SQLite might create a file in its place
+        connection = connect(self._file)
+        stop_with_caller(connection)
+        return connection
+
+    async def _begin_held(
+        self, raw: sqlite3.Connection, enter: Callable[[Transaction], None]
+    ) -> tuple[Transaction, float]:
+        """Take the turn and the file's lock; return the transaction, and the seconds that it may stay open.
+
+        Who was refused waits, once the lock is free, for as long as it takes others to get in.
+        """
+        patience = Patience()
+        refused = False
+        for pause in pauses():
+            if not self.inline:
+                await trio.sleep_until(self._pacing.free_until)
+            await self._writing.acquire()
+            try:
+                begun = await self._call(partial(self._enter, raw, enter, probe=refused))
+            except Busy as error:
+                self._writing.release()
+                patience.refuse(error, await self._call(partial(version_of, raw)))
+                refused = True
+                await trio.sleep(pause)
+            except BaseException:
+                self._writing.release()
+                raise
+            else:
+                if begun is not None:
+                    return begun
+                self._writing.release()
+                refused = False
+                await trio.sleep(GAP)
+        raise AssertionError  # pragma: no cover - pauses never end
+
+    @asynccontextmanager
+    async def _block(self, tx: Transaction, limit: float) -> AsyncGenerator[AsyncConnection]:
+        """Lend the connection for a while."""
+        conn = AsyncConnection(tx.connection, self._call)
+        self._held = Held(conn, tx)
+        try:
+            with trio.move_on_after(limit) as scope:
+                yield conn
+        finally:
+            with trio.CancelScope(shield=True):
+                await conn.end()
+        if scope.cancelled_caught:
+            raise too_long(self.path, limit)
+
+    def joined(self, connection: object) -> Held | None:
         """Return the transaction that `hold` has open on this connection."""
         held = self._held
-        return held if held is not None and held.connection is connection else None
+        return held if held and (connection is held.conn or connection is held.conn.raw) else None
+
+    # ------------------------------------------------------------------ the file
+
+    async def _follow(self, error: DatabaseReplaced) -> DatabaseReplaced:
+        """Open the file that has taken the place of the open one, and return what to raise.
+
+        Raises:
+            StorageUnavailable: it cannot be used.
+
+        """
+        await self._writing.acquire(urgent=True)
+        try:
+            await self._reading.acquire()
+            try:
+                await self._call(self._reopen)
+            finally:
+                self._reading.release()
+        finally:
+            self._writing.release()
+        return DatabaseReplaced(f"{error}; that one is open now, so try again")
+
+    def _reopen(self) -> None:
+        watch = self._watch
+        if watch is None or not watch.replaced():
+            return  # somebody else has been here, or it was moved back
+        if left := watch.left_behind():
+            raise StorageUnavailable(
+                f"{self.path}: another file has taken the place of the one that was open, but {' and '.join(left)}"
+                " still belong to that one, and would damage the new one: stop all programs that use the database,"
+                " delete them, and start again"
+            )
+        try:
+            writer, reader, new = _open_file(self._file)
+        except StorageError as error:
+            raise unusable(error) from error
+        try:
+            self.approve(Transaction(reader, self.micros()))
+        except StorageError as error:
+            writer.close()
+            reader.close()
+            raise unusable(error) from error
+        self.close()  # SQLite leaves alone what belongs to the new file
+        self._writer, self._reader, self._watch = writer, reader, new
+        self.registered = set()
+
+    async def shorten_log(self) -> None:
+        """Cut the write-ahead log if it is long. If that fails, for example beside a long reader, it stays."""
+        if self._watch is not None:
+            with suppress(StorageUnavailable):  # whoever writes next reports a full disk
+                await self._call(partial(shorten_log, self._file))
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in {self._reader, self._writer}:
+            connection.close()
 
     def notice_others(self) -> None:
         """Notify listeners if another connection has committed. Takes 5 µs."""
@@ -197,40 +348,74 @@ class Database:
         self, connection: sqlite3.Connection, work: Callable[[Transaction], T], *, now: int
     ) -> tuple[T, Transaction, int]:
         self._check_process()
-        with translated(self.path), rolled_back(connection):
+        with self._explained(), rolled_back(connection):
             connection.execute("BEGIN IMMEDIATE")
             tx = Transaction(connection, now)
             version: int = tx.value("PRAGMA data_version")
             result = work(tx)
+            self._check_file()
             connection.execute("COMMIT")
         return result, tx, version
 
     def _transact_read(self, work: Callable[[Transaction], T], *, now: int) -> T:
         self._check_process()
-        with translated(self.path), rolled_back(self._reader):
+        with self._explained(), rolled_back(self._reader):
             self._reader.execute("BEGIN")
             result = work(Transaction(self._reader, now))
             self._reader.execute("COMMIT")
+            self._check_file()
         return result
 
-    def _enter(self, connection: sqlite3.Connection, enter: Callable[[Transaction], None]) -> Transaction:
+    def _enter(
+        self, connection: sqlite3.Connection, enter: Callable[[Transaction], None], *, probe: bool
+    ) -> tuple[Transaction, float] | None:
+        """Begin; with `probe` only find out whether that could be done."""
         self._check_process()
-        with translated(self.path):
+        with self._explained(), rolled_back(connection):
             connection.execute("BEGIN IMMEDIATE")
+            if probe:
+                connection.execute("ROLLBACK")
+                return None
+            self._check_file()
             tx = Transaction(connection, self.micros())
             enter(tx)
-        return tx
+            limit = time_limit(tx)
+        return tx, limit
 
     def _leave(self, tx: Transaction, leave: Callable[[Transaction], None]) -> None:
-        with translated(self.path):
+        if not tx.connection.in_transaction:
+            raise StorageError(
+                f"{self.path}: the block ended the transaction itself; do not commit or roll back inside the block"
+            )
+        with self._explained():
+            reset(tx.connection)
             tx.now = self.micros()
             leave(tx)
+            self._check_file()
             tx.connection.execute("COMMIT")
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        """Turn the driver's errors into ours. If the file is not the open one any more, tell that first."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._check_file()
+            raise refusal(error, self.path) from error
+
+    def _check_file(self) -> None:
+        if self._watch is not None:
+            self._watch.check()
 
     # ------------------------------------------------------------------ helpers
 
     async def _call(self, call: Callable[[], T]) -> T:
-        return await _run(call, self._threads)
+        return await run(call, self._threads)
+
+    @property
+    def _file(self) -> str:
+        """The path as it was when the file was opened, whatever the working directory is now."""
+        return self.path if self._watch is None else self._watch.path
 
     def _version(self) -> int:
         """Return a number that changes when another connection commits, but not when the writer does."""
@@ -246,17 +431,13 @@ class Database:
 
     def _nested(self) -> bool:
         """Return whether the current task is in a block of `hold`."""
-        return self._held is not None and self._writing.statistics().owner is trio.lowlevel.current_task()
+        return self._held is not None and self._writing.owner is trio.lowlevel.current_task()
 
-    def _check_held(self, connection: sqlite3.Connection, *, late: bool) -> None:
-        if late:
+    def _refuse_nested(self) -> None:
+        if self._nested():
             raise StorageError(
-                f"{self.path}: a transaction was open for more than {_HELD:.0f} seconds, which blocks all"
-                " other writers; it was rolled back: do the slow part before the transaction"
-            )
-        if not connection.in_transaction:
-            raise StorageError(
-                f"{self.path}: the block ended the transaction itself; do not commit or roll back inside the block"
+                f"{self.path}: this task has a transaction open, and a second one would wait for it forever:"
+                " enqueue with conn=, and do the rest before or after the block"
             )
 
     def _check_process(self) -> None:

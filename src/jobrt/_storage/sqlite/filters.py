@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import attrs
 
 from jobrt._core.states import State
+from jobrt._core.text import is_storable
 from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged, Where, canonical
 from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps, micros, span
 from jobrt._storage.sqlite.states import CODES, IS_FINAL, IS_WAITING
@@ -106,6 +107,7 @@ def _state(state: State, now: int) -> Condition:
 
 
 def _in(column: str, values: Sequence[Any]) -> Condition:
+    values = [value for value in values if not isinstance(value, str) or is_storable(value)]
     if len(values) == 1 and (isinstance(values[0], str) or SMALLEST <= values[0] <= LARGEST):
         return Condition(f"({column} IS NOT NULL AND {column} = ?)", (values[0],))
     # One parameter for all values, because a statement can have at most 32,766.
@@ -114,6 +116,8 @@ def _in(column: str, values: Sequence[Any]) -> Condition:
 
 
 def _tagged(tag: str) -> Condition:
+    if not is_storable(tag):  # then no row has it
+        return _FALSE
     return Condition("EXISTS (SELECT 1 FROM json_each(tags) AS tag WHERE tag.value = ?)", (tag,))
 
 
@@ -123,6 +127,8 @@ def _json(where: JsonEquals) -> Condition:
     SQLite alone cannot decide: it treats true as 1, cuts texts at NUL, and rounds numbers that Python does not.
     """
     column, field = where.column, where.field
+    if field is not None and not is_storable(field):
+        return _FALSE
     exact = Condition(f"jobrt_json_equal({column}, ?, ?)", (field, canonical(where.value)))
     quick = _quick(where.value)
     if field is None or quick is None or not _PLAIN_PATH.fullmatch(field):
@@ -141,7 +147,7 @@ def _quick(value: Any) -> tuple[str, tuple[Any, ...]] | None:
             return "json_type({}) = ?", (json.dumps(value),)
         case int() if abs(value) < _EXACT:
             return "json_extract({}) = ?", (value,)
-        case str() if "\0" not in value:
+        case str() if is_storable(value):
             return "json_extract({}) = ?", (value,)
         case _:
             return None

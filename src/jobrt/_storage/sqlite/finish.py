@@ -7,6 +7,7 @@ import attrs
 
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.states import FINAL, End, State, Transition, transition
+from jobrt._core.text import storable
 from jobrt._storage.sqlite.dependencies import release_parents, wait_for_children
 from jobrt._storage.sqlite.rows import FAR, dumps, later
 from jobrt._storage.sqlite.states import CODES
@@ -98,7 +99,7 @@ def _next_state(outcome: Outcome, held: _Held) -> State:
 
 def _reason(outcome: Outcome, held: _Held) -> str | None:
     """Return the cancel reason: the attempt's message if it cancelled the job itself, or the operator's reason."""
-    own = outcome.message if outcome.event is Transition.CANCEL else None
+    own = _said(outcome.message) if outcome.event is Transition.CANCEL else None
     return own or held.cancel_reason
 
 
@@ -116,8 +117,12 @@ def _remember(tx: Transaction, outcome: Outcome, held: _Held) -> None:
     if outcome.end is None:
         return
     attempt = (held.attempt, outcome.end.value, held.started_at, tx.now, held.worker)
-    error = (outcome.error_type, outcome.message, outcome.traceback)
+    error = (_said(outcome.error_type), _said(outcome.message), _said(outcome.traceback))
     record_attempt(tx, JobRef(outcome.id, outcome.lease), (*attempt, *error))
+
+
+def _said(text: str | None) -> str | None:
+    return None if text is None else storable(text)
 
 
 def record_attempt(tx: Transaction, ref: JobRef, values: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.connection import translated
 from jobrt._storage.sqlite.rows import FAR, SMALLEST, dumps, later, micros
 from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULED, shown
-from jobrt._storage.sqlite.transaction import SQL, Transaction
+from jobrt._storage.sqlite.transaction import SQL, Transaction, plain_texts
 from jobrt.errors import StorageError
 
 # Rows per statement. SQLite allows 32,766 parameters; more than a hundred rows bring no further gain.
@@ -48,7 +48,7 @@ def insert(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
 
 def insert_joined(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
     """Insert all of the jobs, or none if one fails; the caller's own writes are kept."""
-    with translated(_CALLER_CONN):
+    with translated(_CALLER_CONN), plain_texts(tx.connection):
         tx.run("SAVEPOINT jobrt_insert")
         try:
             tx.run(SQL["jobs/insert_lock"])
@@ -75,7 +75,8 @@ def join(connection: object, now: int) -> Transaction:
         kind = type(connection).__qualname__
         raise StorageError(f"conn is a {kind}: pass a sqlite3.Connection to the database file of the jobs")
     if not connection.in_transaction:
-        if connection.isolation_level is None:
+        autocommit = getattr(connection, "autocommit", None) is True  # new in Python 3.12
+        if autocommit or connection.isolation_level is None:
             raise StorageError("conn has no open transaction: execute BEGIN IMMEDIATE first")
         with translated(_CALLER_CONN):
             connection.execute("BEGIN IMMEDIATE")

@@ -1,6 +1,7 @@
 """Jobs in SQLite: enqueue, read, change and delete."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.stats import Bucket
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
+from jobrt._storage.sqlite.async_connection import AsyncConnection
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.insert import insert, insert_joined, join
@@ -31,10 +33,18 @@ class SqliteJobs:
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is None:
             return await self._database.write(partial(insert, jobs=jobs))
+        held = self._database.joined(conn)
+        if held is not None:
+            return await held.conn.call(lambda _raw: insert_joined(held.tx, jobs))
+        # A transaction opened by `hold` sends its own wakes. Others are noticed by the poll, after their commit.
+        now = self._database.micros()
+        if isinstance(conn, AsyncConnection):  # of another app
+            return await conn.call(lambda raw: insert_joined(join(raw, now), jobs))
         await trio.lowlevel.checkpoint()
-        # A transaction opened by `transaction` sends its own wakes. Others are noticed by the poll, after their commit.
-        tx = self._database.joined(conn) or join(conn, self._database.micros())
-        return insert_joined(tx, jobs)
+        return insert_joined(join(conn, now), jobs)
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return self._database.hold()
 
     async def get(self, job_id: int) -> JobRecord | None:
         return await self._database.read(partial(get, job_id=job_id))

@@ -11,10 +11,11 @@ from jobrt._storage.contract import Storage
 from jobrt._storage.sqlite.attempts import SqliteAttempts
 from jobrt._storage.sqlite.crons import SqliteCrons
 from jobrt._storage.sqlite.database import open_database
+from jobrt._storage.sqlite.health import SqliteHealth
 from jobrt._storage.sqlite.jobs import SqliteJobs
 from jobrt._storage.sqlite.queues import SqliteQueues
 from jobrt._storage.sqlite.rows import micros
-from jobrt._storage.sqlite.schema import SqliteSchema
+from jobrt._storage.sqlite.schema import SqliteSchema, check
 from jobrt._storage.sqlite.wakes import SqliteWakes
 from jobrt._storage.sqlite.workers import SqliteWorkers
 
@@ -40,6 +41,7 @@ async def open_sqlite(
         schema = SqliteSchema(database)
         if migrate:
             await schema.migrate()
+        database.approve = partial(check, place=database.path)
         yield Storage(
             engine="sqlite",
             schema=schema,
@@ -48,6 +50,7 @@ async def open_sqlite(
             workers=SqliteWorkers(database),
             queues=SqliteQueues(database),
             crons=SqliteCrons(database),
+            health=SqliteHealth(database),
             wakes=SqliteWakes(database),
         )
 

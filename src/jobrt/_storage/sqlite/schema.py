@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from jobrt._storage.sql_files import SchemaStatus, load_migrations, pending, status, unmigrated
+from jobrt._storage.sqlite.connection import remedy_for
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.rows import moment
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -33,10 +34,7 @@ class SqliteSchema:
         return await self._database.write(partial(migrate, place=self._database.path))
 
     async def check(self) -> None:
-        applied = await self._database.read(_applied)
-        error = unmigrated(_MIGRATIONS, applied, where=self._database.path)
-        if error is not None:
-            raise error
+        await self._database.read(partial(check, place=self._database.path))
 
     async def now(self) -> datetime:
         await trio.lowlevel.checkpoint()
@@ -49,10 +47,17 @@ def _applied(tx: Transaction) -> tuple[str, ...]:
     return tuple(tx.array(SQL["schema/status_applied"]))
 
 
-def is_current(tx: Transaction) -> bool:
-    """Return whether there is nothing to migrate."""
+def check(tx: Transaction, place: str) -> None:
+    """Raise `SchemaError` unless the tables are exactly those of this jobrt."""
+    error = unmigrated(_MIGRATIONS, _applied(tx), where=place, remedy=remedy_for(place))
+    if error is not None:
+        raise error
+
+
+def outdated(tx: Transaction) -> bool:
+    """Return whether `migrate` has something to do, or to refuse."""
     found = status(_MIGRATIONS, _applied(tx))
-    return not found.pending and not found.newer
+    return bool(found.pending or found.newer)
 
 
 def migrate(tx: Transaction, place: str) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -20,6 +21,17 @@ def _cursor(self: Transaction) -> sqlite3.Cursor:
     cursor = self.connection.cursor()
     cursor.row_factory = None  # a caller's connection may return dicts; here rows must be tuples
     return cursor
+
+
+@contextmanager
+def plain_texts(connection: sqlite3.Connection) -> Generator[None]:
+    """Get texts as ``str`` in the block, whatever a caller's connection makes of them."""
+    factory = connection.text_factory
+    connection.text_factory = str
+    try:
+        yield
+    finally:
+        connection.text_factory = factory
 
 
 @attrs.define(eq=False)

@@ -30,10 +30,12 @@ class SqliteWorkers:
     _database: Database
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
-        await self._database.write(partial(_register, worker=worker, lease=lease, info=info))
+        await self._database.write(partial(_register, worker=worker, lease=lease, info=info), urgent=True)
+        if self._database.registered is not None:
+            self._database.registered.add(worker)
 
     async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
-        return await self._database.write(partial(_beat, worker=worker, lease=lease, info=info))
+        return await self._database.write(partial(_beat, worker=worker, lease=lease, info=info), urgent=True)
 
     async def changes(self, worker: str) -> Changes:
         return await self._database.read(partial(_changes, worker=worker))
@@ -45,7 +47,9 @@ class SqliteWorkers:
         return await self._database.read(all_workers)
 
     async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
-        return await self._database.write(partial(_rescue, limit=limit))
+        rescued = await self._database.write(partial(_rescue, limit=limit))
+        await self._database.shorten_log()  # here, because one worker calls this every few seconds
+        return rescued
 
     async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
         return await self._database.write(partial(_lead, role=role, worker=worker, seconds=seconds))

@@ -1,0 +1,86 @@
+"""Limits that hold back the due jobs of a queue, in words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from jobrt._core.health import QueueLoad
+from jobrt._core.queues import QueueStatus
+from jobrt._core.worker_info import QueueInfo
+from jobrt._storage.contract import WorkerRow
+from jobrt._views.words import count_in_words
+
+_KEYS_SHOWN: Final = 3
+_MISSING: Final = "null"
+"""Key of jobs without the field of the key; see `jobrt._core.limits.limit_key`."""
+
+
+@attrs.frozen(kw_only=True)
+class QueueLimits:
+    """Limits of a queue, as its live workers report them.
+
+    ``slots`` and ``names`` (MAX_CONCURRENCY by job name) are sums over the workers that serve the queue.
+    """
+
+    slots: int = 0
+    cluster_limit: int | None = None
+    key: str | None = None
+    per_key: int | None = None
+    names: Mapping[str, int] = attrs.Factory(dict)
+
+
+def limits_of(queue: str, serving: Sequence[WorkerRow]) -> QueueLimits:
+    """Return the limits of a queue; `serving` are the live workers with this queue."""
+    infos = [row.info.queues[queue] for row in serving]
+    limited = {name for row in serving for name in row.info.limits}
+    names = {
+        name: sum(row.info.limits[name] for row in serving)
+        for name in limited
+        if all(name in row.info.limits for row in serving)
+    }
+    slots = sum(info.concurrency for info in infos)
+    first = infos[0] if infos else QueueInfo()
+    return QueueLimits(
+        slots=slots, cluster_limit=first.cluster_limit, key=first.key, per_key=first.per_key, names=names
+    )
+
+
+def blocking_limits(status: QueueStatus, limits: QueueLimits, load: QueueLoad) -> list[str]:
+    """Return the limits because of which no due job can start now; empty if one could.
+
+    Only a sample of the due jobs is known. A limit that holds all of them is reported, although jobs behind them may
+    be free.
+    """
+    total = sum(load.running.values())
+    if limits.cluster_limit is not None and total >= limits.cluster_limit:
+        return [f"cluster_limit={limits.cluster_limit} is reached: {total} run in all workers"]
+    if max(status.executing, total) >= limits.slots:
+        return [f"all {count_in_words(limits.slots, 'slot')} are busy (concurrency)"]
+    return _limits_of_jobs(limits, load)
+
+
+def _limits_of_jobs(limits: QueueLimits, load: QueueLoad) -> list[str]:
+    """Return the limits by key and by name if they hold every known due job."""
+    keys, names = load.running_keys(), load.running_names()
+    full_keys = {key for key, count in keys.items() if limits.per_key is not None and count >= limits.per_key}
+    full_names = {name for name, limit in limits.names.items() if names[name] >= limit}
+    if not load.due or any(name not in full_names and key not in full_keys for name, key in load.due):
+        return []
+    held_keys = sorted({key for _, key in load.due} & full_keys)
+    held_names = sorted({name for name, key in load.due if key not in full_keys})
+    return [*_keys_in_words(limits, held_keys), *_names_in_words(limits, held_names)]
+
+
+def _keys_in_words(limits: QueueLimits, keys: Sequence[str]) -> Iterator[str]:
+    if not keys:
+        return
+    shown = ", ".join(keys[:_KEYS_SHOWN])
+    more = f" and {len(keys) - _KEYS_SHOWN} more" if len(keys) > _KEYS_SHOWN else ""
+    note = " (all jobs without this field share the key null)" if _MISSING in keys else ""
+    yield f"per_key={limits.per_key} holds the due jobs with the key {limits.key} = {shown}{more}{note}"
+
+
+def _names_in_words(limits: QueueLimits, names: Sequence[str]) -> Iterator[str]:
+    for name in names[:_KEYS_SHOWN]:
+        yield f"MAX_CONCURRENCY holds the due jobs named {name!r}: {limits.names[name]} run"

@@ -1,0 +1,109 @@
+"""End of the process of a command: whatever threads its jobs have left, it ends in time and with its exit status."""
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import attrs
+
+from jobrt._core.escape import printable
+from jobrt._runtime.threads import threads_left
+
+_LOG_SECONDS = 0.2
+"""Time limit for the last line. A full pipe, or a lock that a blocked thread holds, must not keep the process."""
+_THREADS_SECONDS = 1.0
+"""Seconds for threads to end by themselves."""
+_EXIT_SECONDS = 4.0
+"""Seconds for functions that run at the exit, such as exporters that send their last data."""
+_INTERVAL = 0.02
+
+_logger = logging.getLogger("jobrt")
+
+
+@attrs.define(eq=False)
+class _Process:
+    """State of the process: whether it ends with the command, and since when jobs have run in it."""
+
+    own: bool = False
+    exit_by: float | None = None
+
+
+_process = _Process()
+
+
+def owns_process() -> bool:
+    """Return whether the process ends with the command; a test calls commands in a process that goes on."""
+    return _process.own
+
+
+def expect_exit_by(moment: float) -> None:
+    """Note that jobs have run in this process, and when it must be gone (`time.monotonic`)."""
+    _process.exit_by = min(moment, time.monotonic() + _EXIT_SECONDS)
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a command as this process, and end the process with the status that it returns.
+
+    If jobs have run, the process does not wait for the threads that they have left.
+    """
+    _process.own = True
+    status = main()
+    if _process.exit_by is not None:
+        _end_in_time(status, exit_by=_process.exit_by)
+    sys.exit(status)
+
+
+def _end_in_time(status: int, *, exit_by: float) -> None:
+    """Return if nothing keeps the process from ending; otherwise say what does, and exit."""
+    watch = threading.Thread(target=_exit_later, args=(status, exit_by), name="jobrt exit", daemon=True)
+    watch.start()
+    if left := _wait_for_threads(min(exit_by, time.monotonic() + _THREADS_SECONDS)):
+        _log_within(_LOG_SECONDS, f"exiting although threads are still running: {', '.join(left)}")
+        # As at any exit: it flushes logs and exporters.
+        atexit._run_exitfuncs()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no public way
+        _flush()
+        os._exit(status)
+
+
+def _wait_for_threads(deadline: float) -> Sequence[str]:
+    while (left := threads_left()) and time.monotonic() < deadline:
+        time.sleep(_INTERVAL)
+    return left
+
+
+def _exit_later(status: int, moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+    exit_now(status, "exiting although functions that run at the exit have not returned")
+
+
+def exit_now(status: int, message: str, *, jobs: Sequence[str] = ()) -> NoReturn:
+    """Log one line and exit, from any thread and whatever the other threads do."""
+    names = ", ".join(map(printable, jobs))
+    left = f"; jobs left, which run again at the latest when the lease expires: {names}" if jobs else ""
+    _log_within(_LOG_SECONDS, message + left)
+    os._exit(status)
+
+
+def _log_within(seconds: float, message: str) -> None:
+    def log() -> None:
+        _logger.error(message)
+        _flush()
+
+    thread = threading.Thread(target=log, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is ending, and starts no threads any more
+        log()
+    else:
+        thread.join(seconds)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
