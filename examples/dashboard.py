@@ -8,11 +8,13 @@ It needs ``pip install 'jobrt[dashboard]'``. Run it with ``python examples/dashb
 
 import re
 from functools import partial
+from typing import cast
 from urllib.request import urlopen
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
+from hypercorn.typing import Framework
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -49,7 +51,8 @@ async def main() -> None:
     async with app.open_client() as jobs, trio.open_nursery() as nursery:
         dashboard = jobrt.dashboard.asgi(app, jobs, read_only=True)
         pages = Starlette(routes=[Route("/", home), Mount("/jobs", dashboard)])
-        server = partial(serve, pages, config, shutdown_trigger=stopping.wait)
+        framework = cast("Framework", pages)  # Starlette and Hypercorn type the messages of ASGI differently
+        server = partial(serve, framework, config, shutdown_trigger=stopping.wait)
         (address,) = await nursery.start(server)
         worker = await nursery.start(app.run_worker)
         handle = await jobs.enqueue(greet.new(name="ada"))

@@ -19,7 +19,7 @@ class Settings:
 
 def backoff(job: jobrt.JobRecord) -> float:
     """Return a longer wait for larger numbers. A backoff can depend on the payload."""
-    return 0.01 * job.args["first"]
+    return 0.01 * int(job.args["first"])
 
 
 class Adding(jobrt.Job):

@@ -22,7 +22,7 @@ class ProcessPayment(jobrt.Job):
     user_id: int
     amount_cents: int
 
-    async def run(self, ctx: jobrt.Context) -> None:
+    async def run(self, ctx: jobrt.Context) -> str:
         """Write the payment, enqueue the receipt and complete the job, all or nothing."""
         async with ctx.transaction(result="booked") as conn:
             await conn.execute("INSERT INTO payments VALUES (?, ?)", (self.user_id, self.amount_cents))
@@ -30,6 +30,7 @@ class ProcessPayment(jobrt.Job):
             if ctx.job.attempt == 1:
                 msg = "power failure just before the commit"
                 raise OSError(msg)
+        return "booked"
 
 
 class SendReceipt(jobrt.Job):

@@ -8,13 +8,14 @@ It needs ``pip install starlette "hypercorn[trio]"``. Run it with ``python examp
 
 import json
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from urllib.request import Request as Call
 from urllib.request import urlopen
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
+from hypercorn.typing import Framework
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -76,7 +77,10 @@ async def main() -> None:
     async with worker_app.open_client() as jobs, trio.open_nursery() as nursery:
         web_app.state.jobs = jobs
         worker = await nursery.start(worker_app.run_worker)
-        server = partial(serve, web_app, config, shutdown_trigger=stopping.wait)
+        framework = cast(
+            "Framework", web_app
+        )  # Starlette and Hypercorn type the messages of ASGI differently
+        server = partial(serve, framework, config, shutdown_trigger=stopping.wait)
         (address,) = await nursery.start(server)
         ordered = await ask("POST", f"{address}/reports/ada")
         print("ordered job", ordered["id"])

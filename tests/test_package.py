@@ -149,7 +149,7 @@ def test_this_machines_clock_decides_nothing() -> None:
         "_supervision/child.py",
         "_runtime/telemetry.py",  # tells it to people, who compare it with the database's
         "cli/doctor.py",  # compares it
-        "_registry/options.py",  # names it in a message
+        "_core/arguments.py",  # names it in a message
     }
     reads = re.compile(r"datetime\.now|utcnow|\btime\.time|time_ns|date\.today")
     found = {module_id(path) for path in MODULES if reads.search(path.read_text(encoding="utf-8"))}

@@ -6,15 +6,16 @@ import copy
 import json
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, cast, overload
 
 import trio
 
 from jobrt._client import Client, open_client
+from jobrt._core.arguments import checked_flag, checked_name, checked_seconds, checked_text, refused
 from jobrt._core.cron import CronEntry, Missed, cron_entry
 from jobrt._core.job import NewJob
 from jobrt._core.keep import KeepByState
@@ -30,6 +31,7 @@ from jobrt._registry import (
     Registry,
     make_function_job,
     new_job,
+    registry_of,
     stored_options,
     tick_job,
 )
@@ -39,8 +41,8 @@ from jobrt._runtime.perform import perform
 from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
 from jobrt._runtime.worker import Worker
 from jobrt._storage.contract import Storage
-from jobrt._storage.open import open_storage
-from jobrt.errors import InvalidSetting, StorageUnavailable
+from jobrt._storage.open import database_url, open_storage
+from jobrt.errors import InvalidJob, InvalidSetting, StorageUnavailable
 from jobrt.events import EventBus
 from jobrt.logs import log_event, logs_routine_events
 
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 __all__ = ["App"]
-
-DEFAULT_URL = "sqlite:///jobrt.db"
 
 
 class App:
@@ -100,20 +100,21 @@ class App:
         name: str | None = None,
     ) -> None:
         self._database = Database(
-            url or os.environ.get("JOBRT_URL") or DEFAULT_URL, schema=schema, listen=listen, migrate=migrate
+            database_url(url),
+            schema=checked_text("App: schema", schema),
+            listen=checked_flag("App: listen", listen),
+            migrate=None if migrate is None else checked_flag("App: migrate", migrate),
         )
-        self.name = name
-        self.grace: float = _seconds("grace", grace, least=0.0)
-        self.lease: float = _seconds("lease", lease, least=0.1)
-        self.registry: Registry = Registry()
+        self.name = None if name is None else checked_name("App: name", name)
+        self.grace: float = checked_seconds("App: grace", grace, least=0.0)
+        self.lease: float = checked_seconds("App: lease", lease, least=0.1)
+        self.registry: Registry = registry_of("App: jobs", jobs)
         self.events: EventBus = EventBus()
         self.crons: dict[str, CronEntry] = {}
         self._state = state
-        self._given_queues = None if queues is None else {n: as_queue(n, q) for n, q in queues.items()}
+        self._given_queues = None if queues is None else _queues(queues)
         self._keep = keep
         self._rules = prune_plan(keep, queues={n: q.keep for n, q in (self._given_queues or {}).items()})
-        for job in jobs:
-            self.registry.add(job)
 
     @property
     def url(self) -> str:
@@ -132,7 +133,7 @@ class App:
 
     def move_to(self, url: str) -> None:
         """Use another database from now on; only while no client or worker is open."""
-        self._database.url = url
+        self._database.url = checked_text("move_to: url", url)
 
     def leave_schema(self) -> None:
         """Do not migrate the database when it is opened, for commands that only look at it."""
@@ -144,7 +145,7 @@ class App:
         For tests: ``app.at("sqlite:///:memory:")``. Both apps share jobs that are added later.
         """
         other = copy.copy(self)
-        other._database, other.events = self._database.at(url), EventBus()  # noqa: SLF001 - of the same class
+        other._database, other.events = self._database.at(checked_text("at: url", url)), EventBus()  # noqa: SLF001 - of the same class
         return other
 
     def __repr__(self) -> str:
@@ -243,11 +244,12 @@ class App:
             StorageError: the database cannot be used.
 
         """
-        async with (
-            self._open_ready() as storage,
-            open_client(storage, self.registry, rules=self._rules, emit=self.events) as client,
-        ):
+        async with self._open_ready() as storage, self._client(storage) as client:
             yield client
+
+    def _client(self, storage: Storage) -> AbstractAsyncContextManager[Client]:
+        queues = None if self._given_queues is None else frozenset({"default", *self._given_queues})
+        return open_client(storage, self.registry, rules=self._rules, emit=self.events, queues=queues)
 
     @asynccontextmanager
     async def open_storage(self) -> AsyncGenerator[Storage]:
@@ -318,9 +320,7 @@ class App:
             stack.enter_context(self.events.subscribed(log_event, routine=logs_routine_events()))
             storage = await stack.enter_async_context(self.await_storage())
             state = await self._enter_state(stack)
-            client = await stack.enter_async_context(
-                open_client(storage, self.registry, rules=self._rules, emit=self.events)
-            )
+            client = await stack.enter_async_context(self._client(storage))
             worker = Worker(
                 plan, storage, state, client=client, make_cron_job=self._tick_job, emit=self.events
             )
@@ -328,8 +328,11 @@ class App:
 
     async def drain(self, queue: str | None = None) -> None:
         """Run a worker for a queue (by default all) until no job is due, and stop it."""
+        queues = None if queue is None else [checked_name("drain: queue", queue)]
+        self._worker_plan(
+            queues
+        )  # raises here, and not in the nursery, for a queue that the app does not have
         async with trio.open_nursery() as nursery:
-            queues = None if queue is None else [queue]
             worker = await nursery.start(partial(self.run_worker, queues=queues))
             await worker.wait_idle()
             await worker.stop()
@@ -358,6 +361,13 @@ class App:
 
     def use_clock(self, clock: Callable[[], datetime]) -> None:
         """Use this clock for SQLite (aware UTC datetimes), for tests with virtual time."""
+        if not callable(clock):
+            raise refused(
+                "use_clock: clock",
+                clock,
+                use="a function that returns an aware datetime",
+                error=InvalidSetting,
+            )
         self._database.clock = clock
 
     async def perform(self, name: str, payload: Mapping[str, Any] | str) -> Any:
@@ -375,7 +385,11 @@ class App:
             Exception: what the job raised.
 
         """
-        definition = self.registry.get(name)
+        definition = self.registry.get(checked_text("perform: name", name))
+        if not isinstance(payload, str | Mapping):
+            raise refused(
+                "perform: payload", payload, use="a dict of the fields, or its JSON text", error=InvalidJob
+            )
         text = payload if isinstance(payload, str) else json.dumps(dict(payload))
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(self.open_client())
@@ -391,10 +405,13 @@ class App:
             await declare(storage.crons, storage.schema, tuple(self.crons.values()))
 
 
-def _seconds(name: str, value: float, *, least: float) -> float:
-    if not value >= least:
-        raise InvalidSetting(f"App({name}={value!r}): use seconds, at least {least:g}")
-    return float(value)
+def _queues(given: object) -> dict[str, Queue]:
+    if not isinstance(given, Mapping):
+        raise refused(
+            "App: queues", given, use="a mapping from a name to an int or a jobrt.Queue", error=InvalidSetting
+        )
+    queues = cast("Mapping[str, int | Queue]", given)
+    return {name: as_queue(name, queue) for name, queue in queues.items()}
 
 
 def _switched_off() -> frozenset[str]:

@@ -5,20 +5,22 @@ They execute the same statements as the Trio client, over plain ``sqlite3`` and 
 
 from __future__ import annotations
 
-import math
-import os
+import threading
 import time
+import weakref
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
 import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
 
+from jobrt._core.arguments import checked_flag, checked_id, checked_limit, checked_text, checked_wait
 from jobrt._core.database_url import Address, parse_url
 from jobrt._core.job import NewJob, result_of
+from jobrt._core.manage import check_cancelled, chosen, listing, not_found, not_rerun, not_updated, target
 from jobrt._core.states import FINAL
+from jobrt._core.where import Where
 from jobrt._records import JobRecord
 from jobrt._registry import (
     Enqueueable,
@@ -28,11 +30,15 @@ from jobrt._registry import (
     JsonT,
     Registry,
     ResultT,
+    UpdateKeywords,
     Verdict,
+    changed_job,
     new_job,
+    new_jobs,
+    registry_of,
 )
-from jobrt._storage.open import BlockingJobs, open_blocking
-from jobrt.errors import JobNotFound, StorageError, StorageUnavailable
+from jobrt._storage.open import BlockingJobs, database_url, open_blocking
+from jobrt.errors import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
     import psycopg
@@ -41,6 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Enqueued", "Handle", "enqueue_async", "enqueue_many_async"]
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+_BATCH = 1000
+"""Jobs per statement of `delete`, so that it does not hold many locks for long."""
 
 _PAUSES = wait_exponential(multiplier=0.01, max=1.0)
 """Seconds between two queries of a job. They double, because a job that has run for long will probably run on."""
@@ -56,7 +65,7 @@ class Enqueued:
 
 @attrs.frozen
 class Handle(Enqueued, Generic[ResultT_co]):
-    """Job that can be waited for while its `Client` is open; the type parameter is the type of its result."""
+    """Job that can be waited for until its `Client` is closed; the type parameter is the type of its result."""
 
     _client: Client = attrs.field(alias="client", repr=False, eq=False, kw_only=True)
 
@@ -69,7 +78,7 @@ class Handle(Enqueued, Generic[ResultT_co]):
             TimeoutError: the job is not final yet; it continues.
             JobNotFound: the job was deleted, or the transaction that enqueued it is not committed.
             StorageUnavailable: the database was unavailable when the time was over.
-            ValueError: `timeout` is not a number.
+            InvalidSetting: `timeout` is not a number.
 
         """
         return self._client.wait(self.id, timeout)
@@ -90,9 +99,13 @@ class Handle(Enqueued, Generic[ResultT_co]):
 
 
 class Client:
-    """Client without Trio, for one thread at a time.
+    """Client without Trio, for all threads of a process.
 
     ``with jobrt.blocking.Client(url) as jobs: jobs.enqueue(SendEmail(to="a@example.com")).result()``
+
+    A web application creates one in a module and uses it in every request, without ``with``. The first call opens the
+    database, and the end of the process closes it. Each call borrows a connection of its own, at most ten at a time.
+    After a fork, the child opens connections of its own and leaves the parent's alone.
 
     Args:
         url: the database, as for `App`; default ``JOBRT_URL``, then ``sqlite:///jobrt.db``.
@@ -101,6 +114,7 @@ class Client:
         listen: whether workers are woken by NOTIFY; turn it off behind a transaction pooler.
 
     Raises:
+        InvalidSetting: an argument is invalid.
         StorageError: the URL is invalid, or of an in-memory database, in which no worker would find the jobs.
 
     """
@@ -113,29 +127,45 @@ class Client:
         schema: str = "jobrt",
         listen: bool = True,
     ) -> None:
-        self._url = url or os.environ.get("JOBRT_URL") or "sqlite:///jobrt.db"
+        self._url = database_url(url)
         if parse_url(self._url) == Address("sqlite", ":memory:"):
             raise StorageError(
                 "sqlite:///:memory: belongs to a single client, so no worker would find its jobs: name a file"
             )
-        self._schema = schema
-        self._listen = listen
-        self._registry = Registry()
-        for job in jobs:
-            self._registry.add(job)
-        self._stack = ExitStack()
+        self._schema = checked_text("Client: schema", schema)
+        self._listen = checked_flag("Client: listen", listen)
+        self._registry = registry_of("Client: jobs", jobs)
+        self._lock = threading.RLock()
         self._storage: BlockingJobs | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._blocks = 0
+        self._closed = False
 
     def __enter__(self) -> Self:
-        opening = open_blocking(self._url, schema=self._schema, listen=self._listen)
-        self._storage = self._stack.enter_context(opening)
+        with self._lock:
+            self._closed = False
+            self._opened().open()
+            self._blocks += 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._storage = None
-        self._stack.close()
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                self.close()
+
+    def close(self) -> None:
+        """Close all connections; those in use, when their calls have ended. Later calls raise `StorageError`.
+
+        The end of the outermost ``with`` block does it too. A new ``with`` block opens the client again.
+        """
+        with self._lock:
+            self._storage, self._closed = None, True
+            close = self._finalizer
+        if close is not None:
+            close()
 
     @overload
     def enqueue(
@@ -172,26 +202,115 @@ class Client:
     ) -> list[Handle[ResultT]]: ...
     def enqueue_many(self, jobs: Iterable[Enqueueable[Any]], *, conn: object = None) -> list[Handle[Any]]:
         """Insert any number of jobs in one transaction and return their handles in input order."""
-        return self._insert([new_job(self._registry, job) for job in jobs], conn)
+        return self._insert(new_jobs(self._registry, jobs), conn)
+
+    # ------------------------------------------------------------------ query
 
     def get(self, job_id: int) -> JobRecord:
         """Return a job; raise `JobNotFound`."""
-        record = self._opened().get(job_id)
+        record = self._opened().get(checked_id("get: job_id", job_id))
         if record is None:
-            raise JobNotFound(
-                f"there is no job {job_id}: it was deleted, pruned, or its transaction is not committed"
-            )
+            raise not_found(job_id, ": it was deleted, pruned, or its transaction is not committed")
         return record
+
+    def query(
+        self,
+        where: Where | None = None,
+        *,
+        order_by: str = "-id",
+        limit: int | None = 100,
+        after: int | None = None,
+        details: bool = True,
+    ) -> list[JobRecord]:
+        """Return the records of the jobs that match, by default the newest first; see the Trio client's `query`."""
+        look = listing(where, order_by=order_by, limit=limit, after=after, details=details)
+        found = self._opened().query(
+            look.where, order_by=look.order_by, limit=look.limit, after=look.after, details=look.details
+        )
+        return list(found)
+
+    def count(self, where: Where | None = None, *, limit: int | None = None) -> int:
+        """Return how many jobs match; counting stops at `limit`, which keeps it fast."""
+        wanted, limit = chosen("count", where), checked_limit("count: limit", limit)
+        return self._opened().count(wanted, limit=limit)
+
+    # ------------------------------------------------------------------ manage
+
+    def cancel(self, job: int | Where, reason: str = "") -> int:
+        """Cancel a job by its id, or all jobs that match a filter, and return how many.
+
+        Waiting jobs are cancelled in the database, and running jobs by their workers.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id is already final.
+
+        """
+        where, reason = target("cancel", job), checked_text("cancel: reason", reason)
+        waiting, running = self._opened().cancel(where, reason)
+        if isinstance(job, int) and not waiting + running:
+            check_cancelled(self.get(job))
+        return waiting + running
+
+    def rerun(self, job: int | Where) -> int:
+        """Run a final job again by its id, or all final jobs that match a filter, and return how many.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id is not final.
+
+        """
+        count = self._opened().rerun(target("rerun", job))
+        if isinstance(job, int) and not count:
+            raise not_rerun(self.get(job))
+        return count
+
+    def update(self, job: int | Where, **changes: Unpack[UpdateKeywords]) -> int:
+        """Change a waiting job by its id, or all waiting jobs that match a filter, and return how many.
+
+        Args:
+            job: the job's id, or a filter.
+            changes: the same as those of the Trio client's `update`.
+
+        Raises:
+            InvalidJob: a value is invalid, or there are no changes.
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id is running or final.
+
+        """
+        where = target("update", job)
+        name = self.get(job).name if isinstance(job, int) else None
+        count = self._opened().update(where, changed_job(self._registry, name, changes))
+        if isinstance(job, int) and not count:
+            raise not_updated(self.get(job))
+        return count
+
+    def delete(self, job: int | Where) -> int:
+        """Delete a job by its id, or all jobs that match a filter, and return how many.
+
+        Running jobs are deleted too: they continue, and their outcome is refused. Raises `JobNotFound` if there is
+        no job with this id.
+        """
+        where, total = target("delete", job), 0
+        while True:
+            count = self._opened().delete(where, limit=_BATCH)
+            total += count
+            if count < _BATCH:
+                break
+        if isinstance(job, int) and not total:
+            raise not_found(job)
+        return total
+
+    # ------------------------------------------------------------------ wait
 
     def handle(self, job_id: int) -> Handle[Any]:
         """Return a handle for a job id, whether or not the job exists."""
-        return Handle(job_id, client=self)
+        return Handle(checked_id("handle: job_id", job_id), client=self)
 
     def wait(self, job_id: int, timeout: float | None = None) -> JobRecord:
         """Wait until a job is final; see `Handle.wait`."""
-        if timeout is not None and math.isnan(timeout):
-            raise ValueError("timeout is not a number: use seconds")
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        checked_id("wait: job_id", job_id)
+        deadline = time.monotonic() + checked_wait("wait: timeout", timeout)
         retrying = Retrying(
             retry=retry_if_exception_type((TimeoutError, StorageUnavailable)),
             wait=lambda state: min(_PAUSES(state), max(0.0, deadline - time.monotonic())),
@@ -212,9 +331,19 @@ class Client:
         return [Handle(row.id, row.duplicate, client=self) for row in rows]
 
     def _opened(self) -> BlockingJobs:
-        if self._storage is None:
-            raise StorageError("the client is not open: use it as `with jobrt.blocking.Client(url) as jobs:`")
-        return self._storage
+        storage = self._storage
+        if storage is not None:
+            return storage
+        with self._lock:
+            if self._closed:
+                raise StorageError(
+                    "the client is closed: use it inside of its `with` block, or create another"
+                )
+            if self._storage is None:
+                self._storage = open_blocking(self._url, schema=self._schema, listen=self._listen)
+                # At the end of the process at the latest.
+                self._finalizer = weakref.finalize(self, self._storage.close)
+            return self._storage
 
 
 async def enqueue_async(
@@ -241,7 +370,7 @@ async def enqueue_many_async(
     conn: psycopg.AsyncConnection[Any], jobs: Iterable[Enqueueable[Any]], *, schema: str = "jobrt"
 ) -> list[Enqueued]:
     """Insert any number of jobs in one transaction, as `enqueue_async` does; return them in input order."""
-    new = [new_job(Registry(), job) for job in jobs]
+    new = new_jobs(Registry(), jobs)
     return await _insert_async(conn, new, schema=schema) if new else []
 
 

@@ -8,7 +8,6 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
-import pytest
 import trio
 
 import jobrt
@@ -84,12 +83,6 @@ async def test_a_plain_program_enqueues(database_url: str) -> None:
             assert await jobs.handle(made[0].id).result() == "one"
             assert await args_of(jobs) == ["one", "three", "four"]
             assert (await jobs.get(made[0].id)).tags == ("t",)
-
-
-def test_a_client_that_is_not_open_says_so(sqlite_url: str) -> None:
-    """The error message says what to write instead."""
-    with pytest.raises(jobrt.StorageError, match=r"with jobrt\.blocking\.Client"):
-        jobrt.blocking.Client(sqlite_url).enqueue(Echo())
 
 
 async def test_a_plain_transaction_of_psycopg_decides(postgres_url: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 import jobrt
+from jobrt._client import unknown_queues
 from jobrt.testing import drain, open_app
 from tests.parity.jobs import Echo
 
@@ -36,3 +38,52 @@ async def test_a_job_that_is_deleted_while_somebody_waits(autojump_clock: MockCl
         await jobs.delete(handle.id)
         await trio.sleep(5)
         assert not_found == [True]
+
+
+async def test_a_wait_needs_an_open_client(database_url: str) -> None:
+    """After the client is closed, each call says so. A wait that lasts until then ends with the same error."""
+    app = jobrt.App(database_url, jobs=[Echo], migrate=True)
+    raised: list[str] = []
+
+    async def wait(handle: jobrt.Handle[object]) -> None:
+        try:
+            await handle.wait()
+        except jobrt.StorageError as error:
+            raised.append(str(error))
+
+    with trio.fail_after(50):
+        async with trio.open_nursery() as nursery, app.open_client() as jobs:
+            handle = await jobs.enqueue(Echo())
+            nursery.start_soon(wait, handle)
+            while not jobs._waiting.waiters:
+                await trio.lowlevel.checkpoint()
+        await wait(handle)
+        for call in (jobs.get, jobs.cancel, jobs.delete):
+            with pytest.raises(jobrt.StorageError, match="the client is closed"):
+                await call(handle.id)
+    assert len(raised) == 2
+    assert all("the client is closed" in text for text in raised)
+
+
+async def test_a_queue_that_the_app_does_not_have_is_warned_about(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for each queue, with the nearest name. It is no error: another app may serve the queue."""
+    unknown_queues._warned.clear()
+    app = jobrt.App(sqlite_url, jobs=[Echo], queues={"mail": 2})
+    async with app.open_client() as jobs:
+        for queue in ("mail", "default", "mial", "mial", "elsewhere"):
+            await jobs.enqueue(Echo(), queue=queue)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert "queue 'mial', which this app does not serve: did you mean 'mail'?" in messages[0]
+    assert "'elsewhere'" in messages[1]
+    assert "default, mail" in messages[1]
+
+
+async def test_an_app_without_queues_warns_of_none(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It serves whatever queues its jobs have; a program that only enqueues does not know them."""
+    unknown_queues._warned.clear()
+    async with jobrt.App(sqlite_url, jobs=[Echo]).open_client() as jobs:
+        await jobs.enqueue(Echo(), queue="mial")
+    assert not caplog.records

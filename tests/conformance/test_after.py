@@ -91,6 +91,25 @@ async def test_all_children_ended_before(storage: Storage) -> None:
     assert await _due(storage) == [parent.id]
 
 
+async def test_a_delay_without_children_to_wait_for(engine: Engine) -> None:
+    """The delay of the outcome counts only if all children have ended already."""
+    storage = engine.storage
+    done, running = await start(storage), await start(storage)
+    await complete(storage, done)
+    free, waiting = await start(storage, PARENT), await start(storage, PARENT)
+    await storage.attempts.finish(
+        [
+            end(free, Transition.SNOOZE, children=(done.id,), delay=5.0),
+            end(waiting, Transition.SNOOZE, children=(done.id, running.id), delay=5.0),
+        ]
+    )
+    assert await _due(storage) == []
+    await complete(storage, running)
+    assert await _due(storage) == [waiting.id]
+    await engine.advance(5)
+    assert await _due(storage) == [free.id]
+
+
 async def test_a_child_that_ends_in_the_same_batch(storage: Storage) -> None:
     """The result does not depend on the order within the batch."""
     for first in (0, 1):

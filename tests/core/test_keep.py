@@ -74,7 +74,7 @@ def test_age_is_seconds_or_a_timedelta(age: float | timedelta) -> None:
 )
 def test_bad_age_is_refused(age: Any) -> None:
     """An age that is negative, infinite or not a duration is refused, with a remedy."""
-    with pytest.raises(InvalidSetting, match=r"Keep\.age is .*: use a timedelta or seconds"):
+    with pytest.raises(InvalidSetting, match=r"Keep\.age is .*: use seconds or a timedelta"):
         Keep(age)
 
 

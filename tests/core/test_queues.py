@@ -36,7 +36,7 @@ def test_keys(key: str) -> None:
     ("options", "message"),
     [
         ({"concurrency": 0}, r"Queue\.concurrency is 0"),
-        ({"concurrency": -1}, "above zero"),
+        ({"concurrency": -1}, "use an int from 1 to"),
         ({"concurrency": True}, "Queue.concurrency is True"),
         ({"cluster_limit": 0}, r"Queue\.cluster_limit is 0"),
         ({"per_key": 0, "key": "name"}, r"Queue\.per_key is 0"),
@@ -57,7 +57,7 @@ def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None
 
 def test_concurrency_is_a_number() -> None:
     """A concurrency of another type is refused."""
-    with pytest.raises(TypeError):
+    with pytest.raises(InvalidSetting, match="concurrency is '10': use an int"):
         Queue("10")  # type: ignore[arg-type]
 
 

@@ -127,7 +127,7 @@ def test_states_are_words_or_states(value: Any, states: Any) -> None:
     ("arguments", "message"),
     [
         ({"states": "running"}, "'unstarted', 'incomplete', 'all'"),
-        ({"states": ("running",)}, "the states are available, cancelled"),
+        ({"states": ("running",)}, "use states: available, cancelled"),
         ({"states": ()}, "name at least one state"),
         ({"by": ()}, "by is empty"),
         ({"by": "size"}, "'size'"),
@@ -166,9 +166,9 @@ def test_replace_names_fields_and_states() -> None:
 @pytest.mark.parametrize(
     ("fields", "when", "message"),
     [
-        ((), "unstarted", r"Replace\(\): the fields are priority, args"),
-        (("queue",), "unstarted", r"Replace\('queue'\): the fields are"),
-        (("priority", "state"), "unstarted", "the fields are"),
+        ((), "unstarted", r"Replace\.fields is empty: use priority, args"),
+        (("queue",), "unstarted", r"Replace\.fields is 'queue': use priority"),
+        (("priority", "state"), "unstarted", "fields is 'state'"),
         (("priority",), "incomplete", "only waiting jobs"),
         (("priority",), ("completed",), "only waiting jobs"),
         (("priority",), "never", "'unstarted'"),

@@ -159,7 +159,7 @@ def test_what_the_filters_are_made_of() -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    (lambda: where.state("running"), r"where\.state: 'running'.*the states are scheduled"),
+    (lambda: where.state("running"), r"where\.state: values is 'running': use scheduled, "),
     (lambda: where.tagged_any("ab"), "use a list of tags"),
     (lambda: where.tagged_all("ab"), "use a list of tags"),
     (lambda: where.args("x"), "use a dict, or a field and a value"),
@@ -170,10 +170,13 @@ BAD: list[tuple[Any, str]] = [
     (lambda: where.args("x", object()), "compare with JSON values"),
     (lambda: where.args("x", float("nan")), "compare with JSON values"),
     (lambda: where.args({"x": {1, 2}}), "compare with JSON values"),
-    (lambda: where.created_before(datetime(2030, 1, 1)), "has no time zone"),  # noqa: DTZ001 - the mistake under test
-    (lambda: where.created_before(60), "is not a time"),
-    (lambda: where.created_after("2030-01-01"), "is not a time"),
-    (lambda: where.created_within(NOW), "is not a window; use a timedelta"),
+    (
+        lambda: where.created_before(datetime(2030, 1, 1)),  # noqa: DTZ001 - the mistake under test
+        r"where\.created_before: moment is .*: use an aware datetime",
+    ),
+    (lambda: where.created_before(60), "moment is 60: use an aware datetime, .* or a timedelta"),
+    (lambda: where.created_after("2030-01-01"), "moment is '2030-01-01'"),
+    (lambda: where.created_within(NOW), "window is .*: use a timedelta"),
     (lambda: where.everything() & True, "True is not a filter"),
     (lambda: where.everything() | None, "None is not a filter"),
     (lambda: bool(where.everything()), "combine filters with & | ~"),

@@ -409,7 +409,7 @@ def test_a_name_that_never_comes_is_an_error_when_needed() -> None:
         (
             "TIMEOUT",
             0,
-            "X.TIMEOUT is 0: use seconds or a timedelta, above zero, a function of the job's record",
+            "X.TIMEOUT is 0: use seconds or a timedelta, above zero and at most a century, a function of the job's ",
         ),
         ("TIMEOUT", -0.5, "X.TIMEOUT is -0.5"),
         ("TIMEOUT", float("nan"), "X.TIMEOUT is nan"),
@@ -431,6 +431,33 @@ def test_wrong_constants_are_refused_at_once(constant: str, value: object, messa
     with pytest.raises(InvalidJob) as caught:
         make_job(**{constant: value})
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("TIMOUT", "TIMEOUT"),
+        ("MAX_ATEMPTS", "MAX_ATTEMPTS"),
+        ("MAX_CONCURENCY", "MAX_CONCURRENCY"),
+        ("UNIQ", "UNIQUE"),
+    ],
+)
+def test_a_misspelt_constant_is_refused(name: str, nearest: str) -> None:
+    """It would have its default, in silence. Annotated ones and those of a mixin are refused too."""
+    message = rf"X\.{name} is not a constant of jobs: did you mean {nearest}\?"
+    with pytest.raises(InvalidJob, match=message):
+        make_job(**{name: 3})
+    with pytest.raises(InvalidJob, match=message):
+        make_job(__annotations__={name: "int"})
+    mixin = type("Mixin", (), {name: 3})
+    with pytest.raises(InvalidJob, match=message):
+        type("X", (mixin, Job), {})
+
+
+@pytest.mark.parametrize("name", ["API_URL", "MAX_ITEMS", "RETRIES", "GAME", "VERSION_OF_X", "T", "__DOC__"])
+def test_constants_of_ones_own_are_allowed(name: str) -> None:
+    """Names that are not nearly those of jobrt's constants."""
+    assert vars(make_job(**{name: 3}))[name] == 3
 
 
 def test_wrong_constants_of_a_base_are_refused_too() -> None:

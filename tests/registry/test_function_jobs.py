@@ -211,7 +211,7 @@ def test_functions_that_cannot_be_jobs_are_refused(function: Any, message: str) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"queues": "x"}, "plain: option queues is unknown; the options are name, queue, priority"),
+        ({"queues": "x"}, "plain: option queues is unknown: did you mean queue?"),
         ({"max_attempts": 0}, "plain.MAX_ATTEMPTS is 0"),
         ({"run_in": "trio"}, "plain.RUN_IN is 'trio', but run is def"),
         ({"name": ""}, "plain.NAME is ''"),

@@ -89,7 +89,7 @@ def test_later_options_win() -> None:
         ({"schedule_at": 5}, "X: option schedule_at is 5: use an aware datetime"),
         ({"schedule_in": -1}, "X: option schedule_in is -1: use seconds or a timedelta, at least zero"),
         ({"schedule_in": "1"}, "X: option schedule_in is '1'"),
-        ({"schedule_in": 1e300}, "X: option schedule_in is 1e+300: this is after the year 9999"),
+        ({"schedule_in": 1e300}, "X: option schedule_in is 1e+300: use seconds or a timedelta, "),
         ({"schedule_in": 1, "schedule_at": NOW}, "X: use schedule_at or schedule_in, not both"),
         ({"tags": "urgent"}, "X: option tags is 'urgent': use a list of strings"),
         ({"tags": 3}, "X: option tags is 3: use a list of strings"),
@@ -101,7 +101,7 @@ def test_later_options_win() -> None:
         ({"context": 3}, "X: option context is 3: use a string that says why the job exists"),
         ({"context": "\ud800"}, "X: option context: expected text without lone surrogates"),
         ({"unique": True}, "X: option unique is True: use a jobrt.Unique"),
-        ({"prio": 3}, "X: option prio is unknown; the options are queue, priority, max_attempts"),
+        ({"prio": 3}, "X: option prio is unknown: use queue, priority, max_attempts"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:

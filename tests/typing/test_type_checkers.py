@@ -85,6 +85,12 @@ def test_type_checkers_find_what_is_wrong_and_nothing_else(
     assert found == wanted
 
 
+def test_the_examples_pass(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What users copy passes the strict mode of mypy without any configuration."""
+    pytest.importorskip("hypercorn")
+    assert mypy(HERE.parents[1] / "examples", tmp_path_factory.mktemp("mypy")) == set()
+
+
 @pytest.mark.parametrize("program", sorted(HERE.glob("accepted/*.py")), ids=lambda path: path.stem)
 def test_what_type_checkers_accept_runs(program: Path) -> None:
     """The programs that type checkers accept define their jobs without complaint when they run."""

@@ -2,14 +2,17 @@
 
 ::
 
-    client     Client: every operation
-    handle     Handle: one job
-    waiting    tasks that wait for jobs
-    totals     counts by hour, day and month
+    opening         a client for a block
+    client          Client: every operation
+    handle          Handle: one job
+    waiting         tasks that wait for jobs
+    totals          counts by hour, day and month
+    unknown_queues  warning about queues that the app does not have
 """
 
-from jobrt._client.client import Client, open_client
+from jobrt._client.client import Client
 from jobrt._client.handle import Handle
+from jobrt._client.opening import open_client
 from jobrt._client.totals import Counts, JobTotals
 
 __all__ = ["Client", "Counts", "Handle", "JobTotals", "open_client"]

@@ -1,22 +1,32 @@
 """Client of an app: it enqueues, queries and manages jobs."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, Unpack, overload
+from typing import Any, Never, Unpack, cast, overload
 
 import attrs
 import trio
 
 from jobrt._client.handle import Handle
 from jobrt._client.totals import ALL_TIME, JobTotals, add_up
-from jobrt._client.waiting import Waiting
+from jobrt._client.unknown_queues import warn_of_unknown_queues
+from jobrt._client.waiting import Waiting, closed
 from jobrt._core import where as filters
+from jobrt._core.arguments import (
+    checked_count,
+    checked_id,
+    checked_limit,
+    checked_moment,
+    checked_name,
+    checked_text,
+    shown,
+)
 from jobrt._core.cron import CronEntry, Missed, edit
 from jobrt._core.job import NewJob
 from jobrt._core.keep import PruneRule
-from jobrt._core.queues import QueueStatus, checked_queue_name
-from jobrt._core.states import FINAL
+from jobrt._core.manage import check_cancelled, chosen, listing, not_found, not_rerun, not_updated, target
+from jobrt._core.queues import QueueStatus
 from jobrt._core.stats import Bucket
 from jobrt._core.text import is_storable
 from jobrt._core.where import Where
@@ -31,15 +41,23 @@ from jobrt._registry import (
     Verdict,
     changed_job,
     new_job,
+    new_jobs,
 )
 from jobrt._storage.contract import CronRow, Inserted, Storage, WorkerRow
-from jobrt.errors import CronNotFound, InvalidSetting, JobNotFound, JobStateError
+from jobrt.errors import CronNotFound
 from jobrt.events import EventBus, JobEnqueued
 
 _CHUNK = 10_000
 """Jobs per transaction of `enqueue_many`, which then lasts less than a second."""
 _BATCH = 1000
 """Jobs per statement of a bulk operation, so that it does not hold many locks for long."""
+
+
+class _Closed:
+    """Storage of a client that is closed."""
+
+    def __getattr__(self, _role: str) -> Never:
+        raise closed()
 
 
 @attrs.define(eq=False)
@@ -55,6 +73,13 @@ class Client:
     _rules: Sequence[PruneRule]
     _emit: EventBus
     _waiting: Waiting
+    _queues: frozenset[str] | None = None
+    """Queues that the app was given; a job for another one is warned about. None: it has all that its jobs name."""
+
+    def close(self) -> None:
+        """Let every later operation, and every task that waits for a job, raise `StorageError`."""
+        self._storage = cast("Storage", _Closed())
+        self._waiting.close()
 
     @property
     def registry(self) -> Registry:
@@ -123,7 +148,7 @@ class Client:
             InvalidJob: a value is invalid; the message names the field. No job was stored.
 
         """
-        new = [new_job(self._registry, job) for job in jobs]
+        new = new_jobs(self._registry, jobs)
         handles: list[Handle[Any]] = []
         for start in range(0, len(new), _CHUNK):
             handles += await self._insert(new[start : start + _CHUNK], conn)
@@ -151,6 +176,8 @@ class Client:
         return self._storage.jobs.transaction()
 
     async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
+        if self._queues is not None:
+            warn_of_unknown_queues(self._queues, new)
         inserted = await self._storage.jobs.insert(new, conn=conn)
         if self._emit.subscribers and conn is None:
             self._emit_enqueued(new, inserted)
@@ -167,13 +194,13 @@ class Client:
 
     def handle(self, job_id: int) -> Handle[Any]:
         """Return a handle for a job id, without checking whether the job exists."""
-        return Handle(job_id, duplicate=False, client=self)
+        return Handle(checked_id("handle: job_id", job_id), duplicate=False, client=self)
 
     async def get(self, job_id: int) -> JobRecord:
         """Return the record of a job; raise `JobNotFound` if there is no job with this id."""
-        record = await self._storage.jobs.get(job_id)
+        record = await self._storage.jobs.get(checked_id("get: job_id", job_id))
         if record is None:
-            raise _not_found(job_id)
+            raise not_found(job_id)
         return record
 
     async def query(
@@ -199,17 +226,20 @@ class Client:
             InvalidFilter: the filter, order or limit is invalid.
 
         """
-        jobs, where = self._storage.jobs, filters.everything() if where is None else where
-        return list(await jobs.query(where, order_by=order_by, limit=limit, after=after, details=details))
+        look = listing(where, order_by=order_by, limit=limit, after=after, details=details)
+        found = await self._storage.jobs.query(
+            look.where, order_by=look.order_by, limit=look.limit, after=look.after, details=look.details
+        )
+        return list(found)
 
     async def count(self, where: Where | None = None, *, limit: int | None = None) -> int:
         """Return how many jobs match; counting stops at `limit`, which keeps it fast."""
-        where = filters.everything() if where is None else where
-        return await self._storage.jobs.count(where, limit=limit)
+        wanted, limit = chosen("count", where), checked_limit("count: limit", limit)
+        return await self._storage.jobs.count(wanted, limit=limit)
 
     async def wait(self, job_id: int) -> None:
         """Wait until a job is final; raise `JobNotFound` if there is no job with this id."""
-        await self._waiting.wait(job_id)
+        await self._waiting.wait(checked_id("wait: job_id", job_id))
 
     # ------------------------------------------------------------------ manage
 
@@ -224,13 +254,10 @@ class Client:
             JobStateError: the job with this id is already final.
 
         """
-        waiting, running = await self._storage.jobs.cancel(_filter(job), reason)
+        where, reason = target("cancel", job), checked_text("cancel: reason", reason)
+        waiting, running = await self._storage.jobs.cancel(where, reason)
         if isinstance(job, int) and not waiting + running:
-            record = await self.get(job)
-            if record.state in FINAL:
-                raise JobStateError(
-                    f"job {job} ({record.name}) is {record.state} already: there is nothing to cancel"
-                )
+            check_cancelled(await self.get(job))
         return waiting + running
 
     async def rerun(self, job: int | Where) -> int:
@@ -243,9 +270,9 @@ class Client:
             JobStateError: the job with this id is not final.
 
         """
-        count = await self._storage.jobs.rerun(_filter(job))
+        count = await self._storage.jobs.rerun(target("rerun", job))
         if isinstance(job, int) and not count:
-            raise _refused(await self.get(job), "only a job that has ended can be run again")
+            raise not_rerun(await self.get(job))
         return count
 
     async def update(self, job: int | Where, **changes: Unpack[UpdateKeywords]) -> int:
@@ -262,10 +289,11 @@ class Client:
             JobStateError: the job with this id is running or final.
 
         """
+        where = target("update", job)
         name = (await self.get(job)).name if isinstance(job, int) else None
-        count = await self._storage.jobs.update(_filter(job), changed_job(self._registry, name, changes))
+        count = await self._storage.jobs.update(where, changed_job(self._registry, name, changes))
         if isinstance(job, int) and not count:
-            raise _refused(await self.get(job), "only a waiting job can be changed")
+            raise not_updated(await self.get(job))
         return count
 
     async def delete(self, job: int | Where) -> int:
@@ -274,14 +302,14 @@ class Client:
         Running jobs are deleted too: they continue, and their outcome is refused. Raises `JobNotFound` if there is
         no job with this id.
         """
-        total = 0
+        where, total = target("delete", job), 0
         while True:
-            count = await self._storage.jobs.delete(_filter(job), limit=_BATCH)
+            count = await self._storage.jobs.delete(where, limit=_BATCH)
             total += count
             if count < _BATCH:
                 break
         if isinstance(job, int) and not total:
-            raise _not_found(job)
+            raise not_found(job)
         return total
 
     async def prune(self) -> int:
@@ -303,15 +331,15 @@ class Client:
         With `limit`, counting stops at so many due jobs of each priority, and at so many scheduled jobs. This keeps
         the call fast. If a queue has more, ``more`` is true. ``names`` has the names of the due jobs.
         """
-        return list(await self._storage.queues.all(limit=limit))
+        return list(await self._storage.queues.all(limit=checked_limit("queues: limit", limit)))
 
     async def pause(self, queue: str) -> None:
         """Pause a queue: workers claim no jobs from it until it is resumed. Running jobs continue."""
-        await self._storage.queues.set(checked_queue_name(queue), paused=True)
+        await self._storage.queues.set(checked_name("pause: queue", queue), paused=True)
 
     async def resume(self, queue: str) -> None:
         """Resume a queue: workers claim jobs from it again."""
-        await self._storage.queues.set(checked_queue_name(queue), paused=False)
+        await self._storage.queues.set(checked_name("resume: queue", queue), paused=False)
 
     async def scale(self, queue: str, concurrency: int | None) -> None:
         """Set how many jobs of a queue each worker runs at once; None restores the setting of the worker's app.
@@ -320,13 +348,12 @@ class Client:
             InvalidSetting: the number is below 1.
 
         """
-        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
-            raise InvalidSetting(
-                f"queue {queue!r} cannot be scaled to {concurrency!r}: use a number above zero, or pause it"
-            )
-        await self._storage.queues.set(
-            checked_queue_name(queue), concurrency="default" if concurrency is None else concurrency
-        )
+        name = checked_name("scale: queue", queue)
+        if concurrency is None:
+            await self._storage.queues.set(name, concurrency="default")
+        else:
+            number = checked_count("scale: concurrency", concurrency, least=1)
+            await self._storage.queues.set(name, concurrency=number)
 
     async def workers(self) -> list[WorkerRow]:
         """Return the workers that are alive, and the dead ones whose jobs are not rescued yet."""
@@ -382,10 +409,12 @@ class Client:
 
         A worker whose code declares the entry adds it again when it starts.
         """
+        checked_text("delete_cron: name", name)
         if not is_storable(name) or not await self._storage.crons.delete(name):
             raise _no_cron(name)
 
     async def _edit_cron(self, name: str, **changes: Any) -> None:
+        checked_text("name", name)
         row = next((row for row in await self._storage.crons.all() if row.name == name), None)
         if row is None:
             raise _no_cron(name)
@@ -396,59 +425,17 @@ class Client:
 
     async def stats(self, *, since: datetime) -> list[Bucket]:
         """Return the counts of jobs by hour, queue and name, from `since` (an aware datetime) on."""
-        return list(await self._storage.jobs.stats(since=since))
+        return list(await self._storage.jobs.stats(since=checked_moment("stats: since", since)))
 
     async def totals(self, *, since: datetime | None = None) -> list[JobTotals]:
         """Return the counts of this hour, this day, this month (in UTC) and all time, by queue and name.
 
         They include jobs that were deleted or pruned. With `since`, an aware datetime, "all time" starts then.
         """
+        since = ALL_TIME if since is None else checked_moment("totals: since", since)
         now = await self._storage.schema.now()
-        return add_up(await self._storage.jobs.stats(since=since or ALL_TIME), now=now)
-
-
-@asynccontextmanager
-async def open_client(
-    storage: Storage, registry: Registry, *, rules: Sequence[PruneRule], emit: EventBus
-) -> AsyncGenerator[Client]:
-    """Open a client for a block; its nursery runs the task that polls the jobs for which callers wait.
-
-    An exception that the block raises propagates unchanged and not in a group.
-
-    Args:
-        storage: an open storage.
-        registry: the jobs that may be enqueued; empty: any.
-        rules: retention rules that `Client.prune` applies.
-        emit: event bus that receives `JobEnqueued`.
-
-    """
-    raised: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                yield Client(storage, registry, rules, emit, Waiting(storage, nursery))
-            except BaseException as error:
-                raised = error
-                raise
-            finally:
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        if raised is not None and group.exceptions == (raised,):
-            raise raised from raised.__cause__
-        raise
-
-
-def _filter(job: int | Where) -> Where:
-    return filters.id(job) if isinstance(job, int) else job
-
-
-def _not_found(job_id: int) -> JobNotFound:
-    return JobNotFound(f"there is no job {job_id}")
-
-
-def _refused(job: JobRecord, reason: str) -> JobStateError:
-    return JobStateError(f"job {job.id} ({job.name}) is {job.state}: {reason}")
+        return add_up(await self._storage.jobs.stats(since=since), now=now)
 
 
 def _no_cron(name: str) -> CronNotFound:
-    return CronNotFound(f"there is no cron entry {name!r}")
+    return CronNotFound(f"there is no cron entry {shown(name)}")

@@ -8,12 +8,19 @@ import trio
 
 from jobrt._core.states import FINAL
 from jobrt._storage.contract import Storage, Wake
-from jobrt.errors import JobNotFound, StorageUnavailable
+from jobrt.errors import JobNotFound, StorageError, StorageUnavailable
 
 _FINAL = frozenset(state.value for state in FINAL)
 _SHORTEST = 0.05
 _LONGEST = 2.0
 """Seconds between two queries without a wake-up. They double, as a job that took long often takes longer."""
+
+
+def closed() -> StorageError:
+    """Return the error for a call of a client that is closed."""
+    return StorageError(
+        "the client is closed: use it, and handles that it returned, inside of its `async with` block"
+    )
 
 
 @attrs.define(eq=False)
@@ -26,9 +33,18 @@ class Waiting:
     missing: set[int] = attrs.Factory(set)
     _wake: trio.Event = attrs.Factory(trio.Event)
     _watching: bool = False
+    _closed: bool = False
 
     async def wait(self, job_id: int) -> None:
-        """Return when the job is final; raise `JobNotFound` if it does not exist, or no longer."""
+        """Return when the job is final.
+
+        Raises:
+            JobNotFound: there is no such job, or no longer.
+            StorageError: the client is closed, or was closed meanwhile.
+
+        """
+        if self._closed:
+            raise closed()
         event = trio.Event()
         self.waiters[job_id].append(event)
         if not self._watching:
@@ -41,6 +57,15 @@ class Waiting:
             self._remove(job_id, event)
         if job_id in self.missing:
             raise JobNotFound(f"there is no job {job_id}: it was deleted, or pruned after it ended")
+        if self._closed:
+            raise closed()
+
+    def close(self) -> None:
+        """Let the tasks that wait, and those that come, raise `StorageError`."""
+        self._closed = True
+        for events in self.waiters.values():
+            for event in events:
+                event.set()
 
     def _remove(self, job_id: int, event: trio.Event) -> None:
         events = self.waiters[job_id]

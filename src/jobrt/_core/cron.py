@@ -28,6 +28,7 @@ from zoneinfo import ZoneInfo
 import attrs
 from attrs.converters import optional
 
+from jobrt._core.arguments import refused, shown
 from jobrt._core.schedule import Interval, Schedule, wall_clock
 from jobrt._core.text import why_no_key
 from jobrt.errors import InvalidJob, InvalidSetting
@@ -57,7 +58,7 @@ def _utc(moment: datetime) -> datetime:
 
 def _step(value: timedelta | float | None) -> timedelta | None:
     """Return seconds as a timedelta; an invalid value is refused by `_check`, which can name the entry."""
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(OverflowError, ValueError):
             return timedelta(seconds=value)
     return value  # type: ignore[return-value]  # refused by `_check`
@@ -104,8 +105,8 @@ class CronEntry:
         try:
             _check(self)
         except InvalidSetting as error:
-            raise InvalidSetting(f"cron entry {self.name!r}: {error}") from None
-        _canonical([self.args, self.options], of=f"cron entry {self.name!r}: args and options")
+            raise InvalidSetting(f"cron entry {shown(self.name)}: {error}") from None
+        _canonical([self.args, self.options], of=f"cron entry {shown(self.name)}: args and options")
 
     @property
     def schedule(self) -> str:
@@ -179,7 +180,7 @@ def cron_entry(
         options=_plain(options, of=f"cron job {job!r}: options"),
         expression=expression,
         interval=interval,
-        timezone=str(timezone),
+        timezone=str(timezone) if isinstance(timezone, ZoneInfo) else timezone,
         missed=missed,
     )
     if name is not None:
@@ -275,19 +276,23 @@ def _check(entry: CronEntry) -> None:
         raise InvalidSetting("use either a cron expression or an interval")
     for field in ("name", "job", "timezone", "expression"):
         value: object = getattr(entry, field)
-        if value is not None and not (isinstance(value, str) and 0 < len(value) <= _MAX_TEXT_LENGTH):
-            raise InvalidSetting(f"{field} is {value!r}: use a string of 1 to {_MAX_TEXT_LENGTH} characters")
+        is_absent = value is None and field == "expression"
+        if not is_absent and not (isinstance(value, str) and 0 < len(value) <= _MAX_TEXT_LENGTH):
+            raise refused(
+                field, value, use=f"a string of 1 to {_MAX_TEXT_LENGTH} characters", error=InvalidSetting
+            )
         if isinstance(value, str) and (problem := why_no_key(value)):
-            raise InvalidSetting(f"{field} is {value!r}: it {problem}; use another")
+            raise InvalidSetting(f"{field} is {shown(value)}: it {problem}; use another")
     for field in ("args", "options"):
         payload: object = getattr(entry, field)
         if not isinstance(payload, Mapping):
-            raise InvalidSetting(f"{field} is {payload!r}: use a mapping")
+            raise refused(field, payload, use="a mapping", error=InvalidSetting)
     if entry.missed not in get_args(Missed):
-        raise InvalidSetting(f"missed is {entry.missed!r}: use 'skip', 'once' or 'all'")
+        raise refused("missed", entry.missed, use="'skip', 'once' or 'all'", error=InvalidSetting)
     step: object = entry.interval
     if step is not None and not (isinstance(step, timedelta) and _MIN_INTERVAL <= step <= _MAX_INTERVAL):
-        raise InvalidSetting(f"interval is {step}: use a timedelta or seconds, from one second to a century")
+        remedy = "a timedelta or seconds, from one second to a century"
+        raise refused("interval", step, use=remedy, error=InvalidSetting)
     if entry.expression is not None:
         wall_clock(entry.expression, entry.timezone)
 

@@ -52,8 +52,10 @@ def parse_url(url: str) -> Address:
 def _parse(url: str) -> Address | str:
     """Return what a URL names, or what is wrong with it."""
     scheme, separator, rest = url.partition("://")
-    if separator and scheme == "sqlite" and rest.removeprefix("/"):
-        return Address("sqlite", rest.removeprefix("/")) if "\0" not in rest else "a file name has no \\x00"
+    if separator and scheme == "sqlite" and (path := rest.removeprefix("/")):
+        if "?" in path:
+            return "a SQLite URL takes no options after a question mark: use sqlite:///FILE"
+        return Address("sqlite", path) if "\0" not in path else "a file name has no \\x00"
     if separator and scheme in _POSTGRES:
         return _problem(rest) or Address("postgres", url)
     return _HOW

@@ -86,8 +86,9 @@ class Outcome(NamedTuple):
 
     ``delay`` is the time in seconds until a retried or snoozed job is due again. ``spent`` is false if the attempt
     does not count towards ``max_attempts``. ``result`` is JSON text. ``children`` are ids of the jobs to wait for
-    (`After`): the job is due when all of them are final. A successful attempt has no message, and needs no row of
-    its own. ``end`` is ``None`` for a claimed job that was released before it started: it leaves no record.
+    (`After`): the job is due when all of them are final; if all are already, after ``delay``. A successful attempt
+    has no message, and needs no row of its own. ``end`` is ``None`` for a claimed job that was released before it
+    started: it leaves no record.
     """
 
     id: int

@@ -16,34 +16,21 @@ Only finished jobs (`jobrt._core.states.FINAL`) are pruned. No setting can delet
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias, TypeGuard, cast
+from typing import Any, TypeAlias, cast
 
 import attrs
 
+from jobrt._core.arguments import checked_count, checked_duration, refused, shown
 from jobrt._core.states import FINAL, State
 from jobrt.errors import InvalidSetting
 
-# A century. A longer age is a mistake, and `now - age` must be in the range of datetime and of the databases.
-_MAX_AGE: Final = timedelta(days=36_525)
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
 
 def _age(value: timedelta | float | None) -> timedelta | None:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds is None:
-        return None
-    if _is_number(seconds) and 0 <= seconds <= _MAX_AGE.total_seconds():
-        return timedelta(seconds=seconds)
-    raise InvalidSetting(f"Keep.age is {value!r}: use a timedelta or seconds, from 0 to a century")
+    return None if value is None else checked_duration("Keep.age", value, zero=True)
 
 
 def _count(value: int | None) -> int | None:
-    if value is None or (_is_number(value) and isinstance(value, int) and value >= 0):
-        return value
-    raise InvalidSetting(f"Keep.count is {value!r}: use the number of jobs to keep of each name, 0 or more")
+    return None if value is None else checked_count("Keep.count", value, least=0)
 
 
 def _name(job: object) -> str:
@@ -51,7 +38,7 @@ def _name(job: object) -> str:
     name = job if isinstance(job, str) else getattr(job, "NAME", getattr(job, "__name__", None))
     if isinstance(name, str) and name:
         return name
-    raise InvalidSetting(f"Keep.only or Keep.except_ has {job!r}: use job names or job classes")
+    raise refused("Keep.only or Keep.except_", job, use="job names or job classes", error=InvalidSetting)
 
 
 def _names(jobs: object) -> tuple[str, ...]:
@@ -169,7 +156,7 @@ def plan(
         for queue, of_queue in (queues or {}).items()
         if of_queue
     }
-    of_app = {**_by_state("default", default_keep()), **_by_state("keep", keep or {})}
+    of_app = {**_by_state("default", default_keep()), **_by_state("keep", {} if keep is None else keep)}
     rules: list[PruneRule] = []
     for state, keeps in of_app.items():
         others = tuple(sorted(queue for queue, of_queue in of_queues.items() if state in of_queue))
@@ -183,16 +170,18 @@ def plan(
 def _by_state(where: str, keep: Any) -> dict[State, tuple[Keep, ...]]:
     """Return a checked retention setting; `where` starts the error message."""
     if not isinstance(keep, Mapping):
-        raise InvalidSetting(f"{where} is {keep!r}: use a mapping from a state to a jobrt.Keep")
+        raise refused(where, keep, use="a mapping from a state to a jobrt.Keep", error=InvalidSetting)
     checked: dict[State, tuple[Keep, ...]] = {}
     for state, value in cast("Mapping[str, object]", keep).items():
         if state not in FINAL:
             states = ", ".join(sorted(FINAL))
-            raise InvalidSetting(f"{where} has {state!r}: only finished jobs are pruned; use {states}")
+            raise InvalidSetting(f"{where} has {shown(state)}: only finished jobs are pruned; use {states}")
         keeps = tuple(cast("Sequence[object]", value)) if isinstance(value, Sequence) else (value,)
         checked[State(state)] = tuple(item for item in keeps if isinstance(item, Keep))
         if len(checked[State(state)]) < len(keeps):
-            raise InvalidSetting(f"{where}[{str(state)!r}] is {value!r}: use a jobrt.Keep or a list of them")
+            raise refused(
+                f"{where}[{str(state)!r}]", value, use="a jobrt.Keep or a list of them", error=InvalidSetting
+            )
     return checked
 
 

@@ -7,21 +7,37 @@ from typing import Any
 
 import attrs
 
+from jobrt._core.arguments import checked_count, checked_duration, checked_name, refused
 from jobrt._core.text import why_no_key
 from jobrt.errors import InvalidSetting
 
 
-def _positive(_self: object, field: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and (isinstance(value, bool) or value <= 0):
-        raise InvalidSetting(f"Queue.{field.name} is {value!r}: use a number above zero")
+def _count(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+    checked_count(f"Queue.{field.name}", value, least=1)
+
+
+def _limit(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        checked_count(f"Queue.{field.name}", value, least=1)
+
+
+def _interval(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+    checked_duration(f"Queue.{field.name}", value)
+
+
+def _retention(_self: object, _field: object, value: Mapping[str, Any] | None) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        raise refused("Queue.keep", value, use="a mapping from a state to a jobrt.Keep", error=InvalidSetting)
 
 
 def _path(_self: object, _field: object, value: str | None) -> None:
     if value is None:
         return
-    root, dot, name = value.partition(".")
-    if not (value == "name" or (dot and name and root in {"args", "metadata"})):
-        raise InvalidSetting(f"Queue.key is {value!r}: use 'name', 'args.FIELD' or 'metadata.FIELD'")
+    root, dot, name = value.partition(".") if isinstance(value, str) else ("", "", "")
+    if not (root == value == "name" or (dot and name and root in {"args", "metadata"})):
+        raise refused(
+            "Queue.key", value, use="'name', 'args.FIELD' or 'metadata.FIELD'", error=InvalidSetting
+        )
 
 
 @attrs.frozen
@@ -39,12 +55,12 @@ class Queue:
 
     """
 
-    concurrency: int = attrs.field(default=10, validator=[attrs.validators.instance_of(int), _positive])
-    cluster_limit: int | None = attrs.field(default=None, kw_only=True, validator=_positive)
+    concurrency: int = attrs.field(default=10, validator=_count)
+    cluster_limit: int | None = attrs.field(default=None, kw_only=True, validator=_limit)
     key: str | None = attrs.field(default=None, kw_only=True, validator=_path)
-    per_key: int | None = attrs.field(default=None, kw_only=True, validator=_positive)
-    poll_interval: float = attrs.field(default=1.0, kw_only=True, validator=_positive)
-    keep: Mapping[str, Any] | None = attrs.field(default=None, kw_only=True)
+    per_key: int | None = attrs.field(default=None, kw_only=True, validator=_limit)
+    poll_interval: float = attrs.field(default=1.0, kw_only=True, validator=_interval)
+    keep: Mapping[str, Any] | None = attrs.field(default=None, kw_only=True, validator=_retention)
 
     def __attrs_post_init__(self) -> None:
         if (self.key is None) != (self.per_key is None):
@@ -67,11 +83,13 @@ def checked_queue_name(name: str) -> str:
 
 def as_queue(name: str, value: int | Queue) -> Queue:
     """Return the settings for an item of ``queues={name: value}``; raise `InvalidSetting`, with the name."""
-    checked_queue_name(name)
+    checked_name("queues: the name of a queue", name)
     if isinstance(value, Queue):
         return value
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidSetting(f"queue {name!r} is {value!r}: use an int, its concurrency, or a jobrt.Queue")
+        raise refused(
+            f"queue {name!r}", value, use="an int, its concurrency, or a jobrt.Queue", error=InvalidSetting
+        )
     try:
         return Queue(value)
     except InvalidSetting as error:

@@ -3,46 +3,41 @@
 They are not exceptions, because the attempt did not fail.
 """
 
-import math
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 import attrs
 
+from jobrt._core.arguments import checked_duration, checked_text, clamped, is_int, refused
+from jobrt.errors import InvalidResult
+
 
 def _delay(value: timedelta | float) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    number: object = value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise TypeError(f"Snooze.delay is {value!r}: use seconds or a timedelta")
-    return timedelta(seconds=value)
-
-
-def _not_negative(_self: object, _field: object, delay: timedelta) -> None:
-    if delay < timedelta(0):
-        raise ValueError(f"Snooze.delay is {delay}: use Snooze(0) to run the job immediately")
+    return checked_duration("Snooze.delay", value, zero=True, error=InvalidResult)
 
 
 def _reason(_self: Any, _field: object, reason: object) -> None:
-    if not isinstance(reason, str):
-        raise TypeError(f"{type(_self).__name__}.reason is {reason!r}: use a str, which is shown to users")
+    label = f"{type(_self).__name__}.reason"
+    checked_text(label, reason, what="a string, which is shown to users", error=InvalidResult)
 
 
 def _ids(children: Iterable[Any]) -> tuple[int, ...]:
+    remedy = "a list of handles or ids of jobs"
+    if isinstance(children, str | bytes) or not isinstance(children, Iterable):
+        raise refused("After.children", children, use=remedy, error=InvalidResult)
     ids = tuple(getattr(child, "id", child) for child in children)
     for child_id in ids:
-        if isinstance(child_id, bool) or not isinstance(child_id, int):
-            raise TypeError(f"After has {child_id!r}: use handles or ids of jobs")
-    return ids
+        if not is_int(child_id):
+            raise refused("After.children", child_id, use=remedy, error=InvalidResult)
+    return tuple(map(clamped, ids))
 
 
 @attrs.frozen
 class Snooze:
     """Value to return to run the job again after `delay` (seconds or a timedelta), without using an attempt."""
 
-    delay: timedelta = attrs.field(converter=_delay, validator=_not_negative)
+    delay: timedelta = attrs.field(converter=_delay)
 
 
 @attrs.frozen
@@ -63,7 +58,9 @@ class Discard:
 class After:
     """Value to return to run the job again when all `children` have ended, without using an attempt.
 
-    `children` are handles, or ids of jobs.
+    `children` are handles, or ids of jobs. Jobs that were deleted or pruned count as ended. The attempt fails if none
+    of several jobs exists, or if the job waits for itself. A job that returns this again and again, with nothing to
+    wait for, runs once a second.
     """
 
     children: tuple[int, ...] = attrs.field(converter=_ids)

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from jobrt._core.arguments import checked_duration, refused
 from jobrt._core.states import ALL, INCOMPLETE, UNSTARTED, State
 from jobrt.errors import InvalidJob
 
@@ -20,23 +21,30 @@ _NAMED_STATES = {"unstarted": UNSTARTED, "incomplete": INCOMPLETE, "all": ALL}
 _REPLACEABLE = ("priority", "args", "metadata", "schedule_at", "max_attempts")
 
 
-def _states(value: str | Iterable[str]) -> frozenset[State]:
-    """Return the states for a word such as ``"all"`` or for a tuple of states."""
+def _states(value: str | Iterable[str], label: str = "Unique.states") -> frozenset[State]:
+    """Return the states that a word or a tuple of states names."""
     if isinstance(value, str):
         if value not in _NAMED_STATES:
-            raise InvalidJob(
-                f"Unique.states is {value!r}: use 'unstarted', 'incomplete', 'all' or a tuple of states"
+            raise refused(
+                label, value, use="'unstarted', 'incomplete', 'all' or a tuple of states", error=InvalidJob
             )
         return _NAMED_STATES[value]
-    try:
-        states = frozenset(State(name) for name in value)
-    except ValueError as error:
-        raise InvalidJob(f"Unique.states: {error}; the states are {', '.join(sorted(ALL))}") from None
-    if not states:
-        raise InvalidJob(
-            "Unique.states is empty, so no job would ever be a duplicate: name at least one state"
-        )
-    return states
+    names = _strings(label, value, "'unstarted', 'incomplete', 'all' or a tuple of states")
+    for name in names:
+        if name not in ALL:
+            raise refused(label, name, use=f"states: {', '.join(sorted(ALL))}", error=InvalidJob)
+    if not names:
+        raise InvalidJob(f"{label} is empty, so it would never apply: name at least one state")
+    return frozenset(map(State, names))
+
+
+def _strings(label: str, value: object, remedy: str) -> tuple[str, ...]:
+    """Return several strings."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        values = tuple(value)
+        if all(isinstance(item, str) for item in values):
+            return values
+    raise refused(label, value, use=remedy, error=InvalidJob)
 
 
 @attrs.frozen(init=False)
@@ -51,12 +59,12 @@ class Replace:
     when: frozenset[State]
 
     def __init__(self, *fields: str, when: str | Iterable[str] = "unstarted") -> None:
-        unknown = [field for field in fields if field not in _REPLACEABLE]
-        if unknown or not fields:
-            raise InvalidJob(
-                f"Replace({', '.join(map(repr, fields))}): the fields are {', '.join(_REPLACEABLE)}"
-            )
-        states = _states(when)
+        for field in fields:
+            if not isinstance(field, str) or field not in _REPLACEABLE:
+                raise refused("Replace.fields", field, use=", ".join(_REPLACEABLE), error=InvalidJob)
+        if not fields:
+            raise InvalidJob(f"Replace.fields is empty: use {', '.join(_REPLACEABLE)}")
+        states = _states(when, "Replace.when")
         if not states <= UNSTARTED:
             raise InvalidJob(
                 "Replace.when: only waiting jobs can be changed; use scheduled, available, retryable"
@@ -69,24 +77,29 @@ def _checked_by(_self: object, _field: object, by: tuple[str, ...]) -> None:
         root, dot, field = path.partition(".")
         whole = not dot and root in {"name", "queue", "args"}
         if not (whole or (dot and field and root in {"args", "metadata"})):
-            raise InvalidJob(
-                f"Unique.by has {path!r}: use 'name', 'queue', 'args', 'args.FIELD' or 'metadata.FIELD'"
-            )
+            raise refused("Unique.by", path, use=_BY_REMEDY, error=InvalidJob)
     if not by:
         raise InvalidJob("Unique.by is empty: use the fields that must be equal, or a key")
 
 
 def _window(value: timedelta | float | None) -> timedelta | None:
-    window = value if value is None or isinstance(value, timedelta) else timedelta(seconds=value)
-    if window is not None and window <= timedelta(0):
-        raise InvalidJob(
-            f"Unique.within is {value!r}: use seconds or a timedelta above zero, or None for no window"
-        )
-    return window
+    if value is None:
+        return None
+    return checked_duration("Unique.within", value, error=InvalidJob, besides=", or None for no window")
+
+
+_BY_REMEDY = "'name', 'queue', 'args', 'args.FIELD' or 'metadata.FIELD'"
 
 
 def _by(value: str | Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+    return (value,) if isinstance(value, str) else _strings("Unique.by", value, _BY_REMEDY)
+
+
+def _replace(_self: object, _field: object, value: Replace | None) -> None:
+    if value is not None and not isinstance(value, Replace):
+        raise refused(
+            "Unique.on_conflict", value, use="a jobrt.Replace, or None to change nothing", error=InvalidJob
+        )
 
 
 @attrs.frozen
@@ -106,7 +119,7 @@ class Unique:
     key: Any = attrs.field(default=None, kw_only=True)
     within: timedelta | None = attrs.field(default=None, kw_only=True, converter=_window)
     states: frozenset[State] = attrs.field(default="incomplete", kw_only=True, converter=_states)  # pyright: ignore[reportAssignmentType] - it is converted
-    on_conflict: Replace | None = attrs.field(default=None, kw_only=True)
+    on_conflict: Replace | None = attrs.field(default=None, kw_only=True, validator=_replace)
 
 
 @attrs.frozen
@@ -145,7 +158,7 @@ def unique_key(
         compared = ["key", name, unique.key]
     try:
         text = json.dumps(compared, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob(
             f"Unique.key of {name}: {error}; use strings, numbers, booleans, lists and dicts"
         ) from error

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import attrs
 
+from jobrt._core.arguments import checked_id, checked_moment, checked_text, refused, shown
 from jobrt._core.job import JobRecord
 from jobrt._core.states import State
 from jobrt._core.text import is_storable
@@ -48,7 +49,7 @@ class Where:
 
 def _filter(value: object) -> Where:
     if not isinstance(value, Where):
-        raise InvalidFilter(f"{value!r} is not a filter: create one with jobrt.where")
+        raise InvalidFilter(f"{shown(value)} is not a filter: create one with jobrt.where")
     return value
 
 
@@ -124,51 +125,64 @@ def everything() -> Where:
 
 def id(value: int) -> Where:
     """Match the job with this id."""
-    return In("id", (value,))
+    return In("id", (checked_id("where.id: value", value),))
 
 
 def id_in(values: Iterable[int]) -> Where:
     """Match the jobs with these ids."""
-    return In("id", tuple(values))
+    return In(
+        "id", tuple(checked_id("where.id_in: values", value) for value in _several("id_in", values, "ids"))
+    )
 
 
 def name(value: str) -> Where:
     """Match jobs of this name."""
-    return In("name", (value,))
+    return In("name", (_text("name", value),))
 
 
 def queue(value: str) -> Where:
     """Match jobs in this queue."""
-    return In("queue", (value,))
+    return In("queue", (_text("queue", value),))
 
 
 def worker(value: str) -> Where:
     """Match jobs that this worker is running, or was the last to run."""
-    return In("worker", (value,))
+    return In("worker", (_text("worker", value),))
+
+
+def _text(function: str, value: object) -> str:
+    return checked_text(f"where.{function}: value", value, error=InvalidFilter)
+
+
+def _several(function: str, values: object, what: str) -> Iterable[Any]:
+    """Return values to iterate over; the letters of a string are not what a caller means."""
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping):
+        return values
+    raise refused(f"where.{function}: values", values, use=f"a list of {what}", error=InvalidFilter)
 
 
 def state(*values: str) -> Where:
     """Match jobs in any of these states."""
-    try:
-        return In("state", tuple(State(value).value for value in values))
-    except ValueError as error:
-        raise InvalidFilter(f"where.state: {error}; the states are {', '.join(State)}") from None
+    states = frozenset(State)
+    for value in values:
+        if not isinstance(value, str) or value not in states:
+            raise refused("where.state: values", value, use=", ".join(State), error=InvalidFilter)
+    return In("state", tuple(State(value).value for value in values))
 
 
-def _tags(values: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(values, str):
-        raise InvalidFilter(f"where.tagged_*({values!r}): use a list of tags")
-    return tuple(values)
+def _tags(function: str, values: object) -> tuple[str, ...]:
+    found = _several(function, values, "tags")
+    return tuple(checked_text(f"where.{function}: values", tag, error=InvalidFilter) for tag in found)
 
 
 def tagged_any(values: Iterable[str]) -> Where:
     """Match jobs with at least one of the tags; an empty list matches nothing."""
-    return Tagged(_tags(values), every=False)
+    return Tagged(_tags("tagged_any", values), every=False)
 
 
 def tagged_all(values: Iterable[str]) -> Where:
     """Match jobs with all of the tags; an empty list matches everything."""
-    return Tagged(_tags(values), every=True)
+    return Tagged(_tags("tagged_all", values), every=True)
 
 
 _UNSET: Any = builtins.object()
@@ -189,19 +203,20 @@ def metadata(field_or_value: Any, value: Any = _UNSET) -> Where:
 
 
 def _json(column: Literal["args", "metadata"], first: Any, second: Any) -> Where:
-    is_document = second is _UNSET
+    is_document, label = second is _UNSET, f"where.{column}: field_or_value"
     if is_document and not isinstance(first, Mapping):
-        raise InvalidFilter(f"where.{column}({first!r}): use a dict, or a field and a value")
+        raise refused(label, first, use="a dict, or a field and a value", error=InvalidFilter)
     if not is_document and (not isinstance(first, str) or not all(first.split("."))):
-        raise InvalidFilter(f"where.{column}({first!r}, …): use a field name, or names joined by dots")
-    value = first if is_document else second
-    if isinstance(value, str) and not is_storable(value):
-        value = PurePath(value)  # a file's name, as an operator types it
+        raise refused(label, first, use="a field name, or names joined by dots", error=InvalidFilter)
+    given = first if is_document else second
+    if isinstance(given, str) and not is_storable(given):
+        given = PurePath(given)  # a file's name, as an operator types it
     try:
-        text = json.dumps(value, allow_nan=False, default=_stored)
+        value = json.loads(json.dumps(given, allow_nan=False, default=_stored))
+        canonical(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidFilter(f"where.{column}: {error}; compare with JSON values") from error
-    return JsonEquals(column, first if isinstance(first, str) else None, json.loads(text))
+        raise InvalidFilter(f"where.{column}: value: {error}; compare with JSON values") from error
+    return JsonEquals(column, first if isinstance(first, str) else None, value)
 
 
 def _stored(value: object) -> Any:
@@ -217,67 +232,79 @@ def _stored(value: object) -> Any:
         return text
 
 
-def _time(column: TimeColumn, operator: Literal["<", ">", "="], moment: Moment) -> Where:
-    if not isinstance(moment, timedelta) and (not isinstance(moment, datetime) or moment.tzinfo is None):
-        problem = "has no time zone" if isinstance(moment, datetime) else "is not a time"
-        raise InvalidFilter(f"where: {moment!r} {problem}; use an aware datetime, or a timedelta of the past")
+_LONGEST_AGO = timedelta(days=365_250)
+"""A thousand years, which both databases can subtract from now."""
+
+
+def _time(
+    column: TimeColumn, operator: Literal["<", ">", "="], moment: Moment, *, of: str, argument: str = "moment"
+) -> Where:
+    label = f"where.{of}: {argument}"
+    if not isinstance(moment, timedelta):
+        try:
+            return Compare(column, operator, checked_moment(label, moment, error=InvalidFilter))
+        except InvalidFilter as error:
+            raise InvalidFilter(f"{error}, or a timedelta of the past") from None
+    if abs(moment) > _LONGEST_AGO:
+        raise refused(label, moment, use="a timedelta of at most a thousand years", error=InvalidFilter)
     return Compare(column, operator, moment)
 
 
 def scheduled_before(moment: Moment) -> Where:
     """Match jobs due before the moment; a timedelta means that long ago."""
-    return _time("schedule_at", "<", moment)
+    return _time("schedule_at", "<", moment, of="scheduled_before")
 
 
 def scheduled_after(moment: Moment) -> Where:
     """Match jobs due after the moment; a timedelta means that long ago."""
-    return _time("schedule_at", ">", moment)
+    return _time("schedule_at", ">", moment, of="scheduled_after")
 
 
 def scheduled_at(moment: datetime) -> Where:
     """Match jobs due exactly at the moment."""
-    return _time("schedule_at", "=", moment)
+    return _time("schedule_at", "=", moment, of="scheduled_at")
 
 
 def scheduled_within(window: timedelta) -> Where:
     """Match jobs that became due within the last `window`."""
-    return _within("schedule_at", window)
+    return _within("schedule_at", window, of="scheduled_within")
 
 
 def created_before(moment: Moment) -> Where:
     """Match jobs enqueued before the moment; a timedelta means that long ago."""
-    return _time("created_at", "<", moment)
+    return _time("created_at", "<", moment, of="created_before")
 
 
 def created_after(moment: Moment) -> Where:
     """Match jobs enqueued after the moment; a timedelta means that long ago."""
-    return _time("created_at", ">", moment)
+    return _time("created_at", ">", moment, of="created_after")
 
 
 def created_within(window: timedelta) -> Where:
     """Match jobs enqueued within the last `window`."""
-    return _within("created_at", window)
+    return _within("created_at", window, of="created_within")
 
 
 def finished_before(moment: Moment) -> Where:
     """Match final jobs that ended before the moment; a timedelta means that long ago."""
-    return _time("finished_at", "<", moment)
+    return _time("finished_at", "<", moment, of="finished_before")
 
 
 def finished_after(moment: Moment) -> Where:
     """Match final jobs that ended after the moment; a timedelta means that long ago."""
-    return _time("finished_at", ">", moment)
+    return _time("finished_at", ">", moment, of="finished_after")
 
 
 def finished_within(window: timedelta) -> Where:
     """Match final jobs that ended within the last `window`."""
-    return _within("finished_at", window)
+    return _within("finished_at", window, of="finished_within")
 
 
-def _within(column: TimeColumn, window: timedelta) -> Where:
+def _within(column: TimeColumn, window: timedelta, *, of: str) -> Where:
     if not isinstance(window, timedelta):
-        raise InvalidFilter(f"where: {window!r} is not a window; use a timedelta")
-    return _time(column, ">", window) & ~_time(column, ">", timedelta(0))
+        raise refused(f"where.{of}: window", window, use="a timedelta", error=InvalidFilter)
+    past = _time(column, ">", window, of=of, argument="window")
+    return past & ~_time(column, ">", timedelta(0), of=of)
 
 
 def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:
@@ -300,7 +327,7 @@ def matches(where: Where, job: JobRecord, *, now: datetime) -> bool:
         case Compare(column, operator, moment):
             return _compare(getattr(job, column), operator, moment, now=now)
         case _:
-            raise InvalidFilter(f"{where!r} is not a filter: create one with jobrt.where")
+            raise InvalidFilter(f"{shown(where)} is not a filter: create one with jobrt.where")
 
 
 def _json_equal(stored: Any, field: str | None, value: Any) -> bool:

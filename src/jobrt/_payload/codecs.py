@@ -27,11 +27,16 @@ def describe(value: object) -> str:
 
 
 def short_repr(value: object) -> str:
-    """Return a short repr, even if `repr` fails, as for an int of more than 4300 digits."""
+    """Return a short repr in one line, even if `repr` fails, as for an int of more than 4300 digits."""
     try:
-        return _short.repr(value)
+        text = _short.repr(value)
+        return text if text.isprintable() else "".join(map(_printable, text))
     except Exception:  # noqa: BLE001 - no error in a class's `repr` may hide the message that shows the value
         return "…"
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
 
 
 class CodecError(Exception):

@@ -21,9 +21,9 @@ from jobrt._registry.function_jobs import (
     JobKeywords,
     make_function_job,
 )
-from jobrt._registry.new_jobs import UpdateKeywords, changed_job, new_job, stored_options, tick_job
+from jobrt._registry.new_jobs import UpdateKeywords, changed_job, new_job, new_jobs, stored_options, tick_job
 from jobrt._registry.options import EnqueueKeywords, JobWithOptions
-from jobrt._registry.registry import Registry, take_apart
+from jobrt._registry.registry import Registry, registry_of, take_apart
 from jobrt.errors import UndecodablePayload
 
 __all__ = [
@@ -47,6 +47,8 @@ __all__ = [
     "encode_result",
     "make_function_job",
     "new_job",
+    "new_jobs",
+    "registry_of",
     "stored_options",
     "take_apart",
     "tick_job",

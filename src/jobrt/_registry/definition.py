@@ -13,6 +13,7 @@ from tenacity import RetryCallState
 from tenacity.retry import retry_base
 from tenacity.wait import wait_base
 
+from jobrt._core.arguments import VERY_CLOSE, nearest
 from jobrt._core.job import JobRecord
 from jobrt._core.retry import Backoff, RetryPredicate, as_backoff, as_retry
 from jobrt._core.unique import Unique
@@ -109,6 +110,7 @@ class Job(AnyJob):
 
     def __init_subclass__(cls, *, abstract: bool = False, kw_only: bool = False, **others: Any) -> None:
         super().__init_subclass__(**others)
+        _check_spelling(cls)
         _make_attrs(cls, kw_only=kw_only)
         if "NAME" not in vars(cls):
             cls.NAME = cls.__name__  # pyright: ignore[reportConstantRedefinition]  # its only value
@@ -268,6 +270,19 @@ def _only_fields(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
             )
         optional_seen = optional_seen or (positional and field.default is not attrs.NOTHING)
     return kept
+
+
+def _check_spelling(cls: type) -> None:
+    """Refuse a name in capitals that is nearly one of a constant: the constant would have its default, in silence."""
+    own = [base for base in cls.__mro__ if base is cls or not issubclass(base, Job)]
+    names = {name for base in own for name in (*vars(base), *own_annotations(base)) if name.isupper()}
+    for name in sorted(names - _CONSTANTS):
+        close = nearest(name, _CONSTANTS, cutoff=VERY_CLOSE)
+        if close:
+            raise InvalidJob(
+                f"{cls.__name__}.{name} is not a constant of jobs: did you mean {close}? If it is your own, use a name"
+                " that is less alike"
+            )
 
 
 _CONSTANTS: Final = frozenset(name for name in own_annotations(Job) if name.isupper())

@@ -22,6 +22,7 @@ from typing import (
 
 import attrs
 
+from jobrt._core.arguments import did_you_mean
 from jobrt._core.retry import Backoff, RetryPredicate
 from jobrt._core.unique import Unique
 from jobrt._payload.annotations import signature
@@ -140,8 +141,8 @@ def _job_class(function: types.FunctionType, options: JobKeywords) -> type[Funct
 def _constants(function: types.FunctionType, options: JobKeywords) -> dict[str, Any]:
     for name in options:
         if name not in JobKeywords.__annotations__:
-            known = ", ".join(JobKeywords.__annotations__)
-            raise InvalidJob(f"{function.__name__}: option {name} is unknown; the options are {known}")
+            hint = did_you_mean(name, JobKeywords.__annotations__)
+            raise InvalidJob(f"{function.__name__}: option {name} is unknown: {hint}")
     return {name.upper(): value for name, value in options.items()}
 
 

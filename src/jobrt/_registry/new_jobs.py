@@ -1,9 +1,10 @@
 """Rows of jobs: what the storage inserts for a job value or a cron tick, and changes for an update."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
+from jobrt._core.arguments import refused
 from jobrt._core.job import NewJob
 from jobrt._core.unique import Unique, UniqueKey, unique_key
 from jobrt._payload.payload import encode_json
@@ -44,6 +45,13 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
     if given:
         options = options.replaced_by(enqueue_options(definition.name, given))
     return _new(definition, definition.encode(value), options)
+
+
+def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:
+    """Return the rows for several job values; see `new_job`."""
+    if not isinstance(jobs, Iterable) or isinstance(jobs, str | bytes):
+        raise refused("enqueue_many: jobs", jobs, use="a list of job values", error=InvalidJob)
+    return [new_job(registry, job) for job in jobs]
 
 
 def tick_job(

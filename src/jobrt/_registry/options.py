@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, TypeV
 
 import attrs
 
+from jobrt._core.arguments import checked_duration, checked_moment, did_you_mean, refused
 from jobrt._core.unique import Unique
 from jobrt._payload.payload import encode_json
 from jobrt._registry.enqueueable import AnyJob, Enqueueable, ResultT
@@ -117,35 +118,27 @@ def _checked(label: str, name: str, value: Any) -> dict[str, Any]:
         case "metadata":
             return _checked_metadata(label, value)
         case _:
-            raise InvalidJob(
-                f"{label} is unknown; the options are {', '.join(EnqueueKeywords.__annotations__)}"
-            )
+            raise InvalidJob(f"{label} is unknown: {did_you_mean(name, EnqueueKeywords.__annotations__)}")
 
 
 def _checked_moment(label: str, value: object) -> datetime | None:
-    if value is None or (isinstance(value, datetime) and value.utcoffset() is not None):
-        return value
-    raise InvalidJob(f"{label} is {value!r}: use an aware datetime, such as datetime.now(UTC)")
+    return None if value is None else checked_moment(label, value, error=InvalidJob)
 
 
 def _checked_delay(label: str, value: object) -> timedelta:
-    seconds = checked_seconds(label, value, zero=True)
-    try:
-        return timedelta(seconds=seconds)
-    except OverflowError:
-        raise InvalidJob(f"{label} is {value!r}: this is after the year 9999") from None
+    return checked_duration(label, value, zero=True, error=InvalidJob)
 
 
 def _checked_tags(label: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise InvalidJob(f"{label} is {value!r}: use a list of strings")
+        raise refused(label, value, use="a list of strings", error=InvalidJob)
     tags = cast("Iterable[object]", value)
     return tuple(dict.fromkeys(checked_name(label, tag, what="tag") for tag in tags))
 
 
 def _checked_metadata(label: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InvalidJob(f"{label} is {value!r}: use a dict of plain JSON")
+        raise refused(label, value, use="a dict of plain JSON", error=InvalidJob)
     return {"metadata": value, "metadata_text": encode_json(value, label=label)}
 
 
@@ -153,7 +146,7 @@ def _checked_context(label: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidJob(f"{label} is {value!r}: use a string that says why the job exists")
+        raise refused(label, value, use="a string that says why the job exists", error=InvalidJob)
     encode_json(value, label=label)  # refuses what no database can store
     return value
 

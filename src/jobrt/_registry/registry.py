@@ -1,11 +1,12 @@
 """Registry of the jobs of an app, by name."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
 
+from jobrt._core.arguments import refused, shown
 from jobrt._registry.definition import Job, JobDefinition, definition_of
 from jobrt._registry.function_jobs import FunctionJob
 from jobrt._registry.options import EnqueueOptions, JobWithOptions
@@ -45,8 +46,8 @@ class Registry:
     def _unknown(self, name: str) -> str:
         close = difflib.get_close_matches(name, self.by_name, n=3)
         if close:
-            return f"there is no job {name!r}; did you mean {' or '.join(map(repr, close))}?"
-        return f"there is no job {name!r}; the jobs are: {', '.join(sorted(self.by_name)) or 'none'}"
+            return f"there is no job {shown(name)}; did you mean {' or '.join(map(repr, close))}?"
+        return f"there is no job {shown(name)}; the jobs are: {', '.join(sorted(self.by_name)) or 'none'}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,6 +64,19 @@ class Registry:
         return len(self.by_name)
 
 
+def registry_of(label: str, jobs: object) -> Registry:
+    """Return a registry of the jobs; `label` is the name of the argument for messages."""
+    if not isinstance(jobs, Iterable) or isinstance(jobs, str | bytes | type):
+        raise refused(label, jobs, use="a list of job classes and function jobs", error=InvalidJob)
+    registry = Registry()
+    for job in jobs:
+        try:
+            registry.add(job)
+        except InvalidJob as error:
+            raise InvalidJob(f"{label}: {error}") from None
+    return registry
+
+
 def _job_class(job: object) -> type[Job]:
     if isinstance(job, FunctionJob):
         return job.job_class
@@ -73,7 +87,7 @@ def _job_class(job: object) -> type[Job]:
         if isinstance(job, Job)
         else "a jobrt.Job class or an @app.job function"
     )
-    raise InvalidJob(f"{job!r} cannot be registered: use {hint}")
+    raise InvalidJob(f"{shown(job)} cannot be registered: use {hint}")
 
 
 def _where(definition: JobDefinition) -> str:
@@ -98,4 +112,5 @@ def _not_a_job(value: object) -> str:
         return f"{value!r} is not a job value: write {value.job_class.__name__}.new(…)"
     if isinstance(value, type) and issubclass(value, Job):
         return f"{value.__name__} is a class, not a job value: write {value.__name__}(…)"
-    return f"{value!r} is not a job value: create one with a jobrt.Job class, or with .new(…) of an @app.job function"
+    how = "create one with a jobrt.Job class, or with .new(…) of an @app.job function"
+    return f"{shown(value)} is not a job value: {how}"

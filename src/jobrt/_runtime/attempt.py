@@ -17,9 +17,10 @@ from jobrt._core.retry import default_delay, delay_for, should_retry
 from jobrt._core.states import End, Transition
 from jobrt._core.text import clipped, in_one_line
 from jobrt._registry import JobDefinition, UndecodablePayload, encode_result
+from jobrt._runtime.after import checked_after
 from jobrt._runtime.context import Context, Services, record_of, time_limit
 from jobrt._runtime.running import Running
-from jobrt.errors import InvalidJob, LeaseLost
+from jobrt.errors import InvalidJob, InvalidResult, LeaseLost
 from jobrt.events import EventBus, JobStarted
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class AttemptRunner:
             outcome = self._failed(running, self._classify(running, error))
         else:
             outcome = self._returned(running, returned)
+            if isinstance(returned, After):
+                outcome = await self._waiting(running, outcome)
         if ctx.progress_due:
             # Shielded: the attempt has ended, so a cancellation must not replace its outcome.
             with trio.move_on_after(_LAST_PROGRESS, shield=True):
@@ -128,6 +131,13 @@ class AttemptRunner:
                     return Outcome(job.id, job.lease, result=encode_result(value))
                 except InvalidJob as error:
                     return self._failed(running, classify(error, None))
+
+    async def _waiting(self, running: Running, outcome: Outcome) -> Outcome:
+        """Return the outcome of a job that waits for others, or a failure if it never could go on."""
+        try:
+            return await checked_after(running.job, outcome, client=self.services.client)
+        except InvalidResult as error:
+            return self._failed(running, classify(error, None))
 
     def _failed(self, running: Running, ended: Ended) -> Outcome:
         """Return the outcome of a failed or stopped attempt; after a failure, RETRY and BACKOFF decide."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from jobrt._core.arguments import checked_names, nearest
 from jobrt._core.cron import CronEntry
 from jobrt._core.keep import PruneRule
 from jobrt._core.queues import Queue
@@ -49,10 +50,10 @@ def choose_queues(queues: Mapping[str, Queue], wanted: Iterable[str] | None) -> 
     """
     if wanted is None:
         return queues
-    names = list(wanted)
+    names = checked_names("run_worker: queues", wanted)
     unknown = [name for name in names if name not in queues]
     if unknown:
-        raise InvalidSetting(
-            f"no queue {', '.join(map(repr, unknown))}: this app has {', '.join(map(repr, queues))}"
-        )
+        close = nearest(unknown[0], queues)
+        hint = f"did you mean {close!r}?" if close else f"this app has {', '.join(map(repr, queues))}"
+        raise InvalidSetting(f"no queue {', '.join(map(repr, unknown))}: {hint}")
     return {name: queues[name] for name in names}

@@ -274,8 +274,8 @@ class AttemptStore(Protocol):
         If an operator has requested to cancel the job meanwhile, retry, snooze and give-back become ``cancelled``
         with the operator's reason. A completion or discard is unchanged, and the reason is cleared. The message of
         a cancel outcome is the cancel reason. A job whose outcome names children is ``scheduled``, and becomes
-        due when the last of them is final. Waiters for jobs that are now final are woken, and so are queues
-        whose jobs are due again immediately.
+        due when the last of them is final; after the outcome's delay, if all of them are already. Waiters for jobs
+        that are now final are woken, and so are queues whose jobs are due again immediately.
         """
         ...
 

@@ -1,13 +1,29 @@
 """The only place that chooses a storage engine, by the URL."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
+from jobrt._core.arguments import shown
 from jobrt._core.database_url import parse_url
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted, Storage
+from jobrt.errors import InvalidSetting
+
+DEFAULT_URL = "sqlite:///jobrt.db"
+
+
+def database_url(url: str | None) -> str:
+    """Return the URL that was given; by default ``JOBRT_URL``, if it is not empty, then a file in this folder."""
+    if url is None:
+        return os.environ.get("JOBRT_URL") or DEFAULT_URL
+    if isinstance(url, str) and url:
+        return url
+    how = "use sqlite:///FILE or postgresql://USER@HOST/DATABASE, or None for JOBRT_URL"
+    raise InvalidSetting(f"url is {shown(url)}: {how}")
 
 
 def open_storage(
@@ -39,7 +55,18 @@ def open_storage(
 
 
 class BlockingJobs(Protocol):
-    """Jobs for programs without Trio, in one thread at a time; the methods correspond to those of `JobStore`."""
+    """Jobs for programs without Trio, for any number of threads; the methods mean what those of `JobStore` do.
+
+    A call that needs a connection opens one. No connection is used on both sides of a fork.
+    """
+
+    def open(self) -> None:
+        """Find out now whether the database can be used, if that is possible without a server."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections; later calls raise `StorageError`."""
+        ...
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         """Store jobs, in a new transaction or in the caller's, and return the result for each."""
@@ -49,16 +76,40 @@ class BlockingJobs(Protocol):
         """Return a job with all its details, or None."""
         ...
 
+    def query(
+        self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
+    ) -> tuple[JobRecord, ...]:
+        """Return the jobs that match, in order."""
+        ...
 
-def open_blocking(
-    url: str, *, schema: str = "jobrt", listen: bool = True
-) -> AbstractContextManager[BlockingJobs]:
-    """Return a context manager that opens the storage at a URL, for programs without Trio; see `open_storage`."""
+    def count(self, where: Where, *, limit: int | None = None) -> int:
+        """Return how many jobs match, at most `limit`."""
+        ...
+
+    def cancel(self, where: Where, reason: str) -> tuple[int, int]:
+        """Cancel waiting jobs, request it of running ones, and return both numbers."""
+        ...
+
+    def rerun(self, where: Where) -> int:
+        """Make final jobs available, and return how many."""
+        ...
+
+    def update(self, where: Where, changes: Mapping[str, Any]) -> int:
+        """Change waiting jobs, and return how many."""
+        ...
+
+    def delete(self, where: Where, *, limit: int | None = None) -> int:
+        """Delete jobs, and return how many."""
+        ...
+
+
+def open_blocking(url: str, *, schema: str = "jobrt", listen: bool = True) -> BlockingJobs:
+    """Return the storage that a URL names, for programs without Trio; connections are opened on first use."""
     address = parse_url(url)
     if address.engine == "sqlite":
-        from jobrt._storage.sqlite.blocking import open_blocking as open_sqlite  # noqa: PLC0415 - as above
+        from jobrt._storage.sqlite.blocking import BlockingSqlite  # noqa: PLC0415 - as above
 
-        return open_sqlite(address.target)
-    from jobrt._storage.postgres.blocking import open_blocking as open_postgres  # noqa: PLC0415 - as above
+        return BlockingSqlite(address.target)
+    from jobrt._storage.postgres.blocking import BlockingPostgres  # noqa: PLC0415 - as above
 
-    return open_postgres(address.target, schema=schema, listen=listen)
+    return BlockingPostgres(address.target, schema, listen=listen)

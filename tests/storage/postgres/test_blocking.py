@@ -68,18 +68,33 @@ async def test_a_refusal_from_asyncio_is_an_error_of_ours(storage: Storage, post
     await trio.to_thread.run_sync(asyncio.run, insert())
 
 
+async def test_only_a_connection_of_asyncio_is_taken(postgres_url: str) -> None:
+    """Anything else is refused by its type."""
+    for wrong in (None, "conn", 3):
+        with pytest.raises(StorageError, match=r"pass a psycopg\.AsyncConnection"):
+            await insert_async(wrong, [job()], schema="jobrt")  # type: ignore[arg-type]
+
+
 async def test_a_connection_that_was_lost_is_opened_again(
     blocking: BlockingPostgres, storage: Storage, admin: psycopg.Connection[Any]
 ) -> None:
-    """The call that notices it fails, because its effect is unknown; the next one works."""
+    """An idle one that was lost is noticed before the next call. A call that loses its connection fails."""
     (first,) = blocking.insert([job()])
-    assert blocking._conn is not None
-    admin.execute("select pg_terminate_backend(%s)", [blocking._conn.info.backend_pid])
-    with pytest.raises(StorageUnavailable):
-        blocking.insert([job()])
-    (again,) = blocking.insert([job()])
-    assert again.id > first.id
-    assert await storage.jobs.count(where.everything()) == 2
+    _terminate(admin, blocking)
+    (second,) = blocking.insert([job()])
+    with pytest.raises(StorageUnavailable), blocking._lent() as conn:
+        _terminate(admin, conn)
+        conn.execute("select 1")
+    (third,) = blocking.insert([job()])
+    assert first.id < second.id < third.id
+    assert await storage.jobs.count(where.everything()) == 3
+
+
+def _terminate(admin: psycopg.Connection[Any], of: BlockingPostgres | psycopg.Connection[Any]) -> None:
+    """End the session of a connection, and return when it has ended."""
+    (conn,) = [of] if isinstance(of, psycopg.Connection) else of._pool._idle
+    pid = conn.info.backend_pid
+    admin.execute("select pg_terminate_backend(%s, 30000)", [pid])
 
 
 async def test_in_the_callers_transaction(

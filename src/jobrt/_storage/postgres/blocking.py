@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg import pq
 
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.where import Where
+from jobrt._storage.blocking_pool import BlockingPool
 from jobrt._storage.contract import Inserted
-from jobrt._storage.postgres.insert import drive, drive_sync, insert_steps
-from jobrt._storage.postgres.names import Schema
-from jobrt._storage.postgres.query import by_id
-from jobrt._storage.postgres.rows import job_record
+from jobrt._storage.postgres.changes import cancel, count, rerun, update
+from jobrt._storage.postgres.database import TRIES, lost_a_race
+from jobrt._storage.postgres.encode import texts
+from jobrt._storage.postgres.insert import insert_steps
+from jobrt._storage.postgres.names import Run, Schema
+from jobrt._storage.postgres.prune import delete
+from jobrt._storage.postgres.query import by_id, listing
+from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.session import BlockingSession, Session
+from jobrt._storage.postgres.steps import drive, drive_sync
+from jobrt._storage.postgres.waker import CONTROL
 from jobrt._trio_psycopg.errors import translate
 from jobrt._trio_psycopg.pool import place_of
 from jobrt.errors import StorageError
 
+T = TypeVar("T")
+
 
 @contextmanager
 def open_blocking(url: str, *, schema: str = "jobrt", listen: bool = True) -> Generator[BlockingPostgres]:
-    """Use a database from one thread at a time; see `jobrt._storage.postgres.open_postgres`.
+    """Use a database from any number of threads; see `jobrt._storage.postgres.open_postgres`.
 
-    The connection is opened on first use, and reopened after it was lost. With ``listen=False`` it notifies no worker
-    and prepares no statement: behind a pooler in transaction mode the next statement may run in another session.
+    Connections are opened on first use, and reopened after they were lost. With ``listen=False`` they notify no worker
+    and prepare no statement: behind a pooler in transaction mode the next statement may run in another session.
     """
     storage = BlockingPostgres(url, schema, listen=listen)
     try:
@@ -38,16 +50,22 @@ class BlockingPostgres:
     """Implementation of `BlockingJobs`."""
 
     def __init__(self, url: str, schema: str, *, listen: bool) -> None:
-        self._url = url
         self._where = place_of(url)
         self._schema = Schema(schema)
         self._channel = self._schema.channel if listen else None
-        self._prepare = 5 if listen else None
-        self._conn: psycopg.Connection[Any] | None = None
+        connect = partial(_connect, url, self._where, prepare=5 if listen else None)
+        self._pool = BlockingPool(connect, psycopg.Connection[Any].close, _usable, place=self._where)
+
+    def open(self) -> None:
+        """Do nothing: the first call connects."""
+
+    def close(self) -> None:
+        """Close all connections; those in use, when their calls have ended."""
+        self._pool.close()
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is None:
-            return self._insert_own(jobs)
+            return self._transact(lambda session: drive_sync(session, self._steps(jobs)))
         if not isinstance(conn, psycopg.Connection):
             raise StorageError(f"conn is a {type(conn).__qualname__}: pass a psycopg.Connection")
         try:
@@ -56,37 +74,106 @@ class BlockingPostgres:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
 
     def get(self, job_id: int) -> JobRecord | None:
-        with self._own() as conn:
-            look = by_id(self._schema, job_id)
-            rows = BlockingSession(conn).run(look.statement, **look.values)
+        rows = self._run(by_id(self._schema, job_id))
         return job_record(rows[0]) if rows else None
 
-    def _insert_own(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-        with self._own() as conn, conn.transaction():
-            return drive_sync(BlockingSession(conn), self._steps(jobs))
+    def query(
+        self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
+    ) -> tuple[JobRecord, ...]:
+        look = listing(self._schema, where, order_by=order_by, limit=limit, after=after, details=details)
+        return tuple(map(job_record, self._run(look)))
+
+    def count(self, where: Where, *, limit: int | None = None) -> int:
+        ((number,),) = self._run(count(self._schema, where, limit=limit))
+        return int(number)
+
+    def cancel(self, where: Where, reason: str) -> tuple[int, int]:
+        def work(session: BlockingSession) -> tuple[int, int]:
+            ((waiting, running),) = _rows(session, cancel(self._schema, where, reason=reason, limit=None))
+            self._notify(session, [CONTROL] if running else [])
+            return waiting, running
+
+        return self._transact(work)
+
+    def rerun(self, where: Where) -> int:
+        return self._make_due(rerun(self._schema, where, limit=None))
+
+    def update(self, where: Where, changes: Mapping[str, Any]) -> int:
+        return self._make_due(update(self._schema, where, changes))
+
+    def delete(self, where: Where, *, limit: int | None = None) -> int:
+        return self._transact(lambda session: drive_sync(session, delete(self._schema, where, limit=limit)))
+
+    def _make_due(self, run: Run) -> int:
+        """Run a statement that returns a number and queues, and wake the workers of these queues."""
+
+        def work(session: BlockingSession) -> int:
+            ((number, queues),) = _rows(session, run)
+            self._notify(session, [f"j:{queue}" for queue in queues or ()])
+            return int(number)
+
+        return self._transact(work)
+
+    def _notify(self, session: BlockingSession, payloads: Iterable[str]) -> None:
+        found = sorted(payloads)
+        if found and self._channel is not None:
+            notify = self._schema.statement("wakes/notify")
+            session.run(notify, channel=self._channel, payloads=texts(found))
+
+    def _run(self, run: Run) -> list[Row]:
+        """Run a statement that only reads."""
+        with self._lent() as conn:
+            return _rows(BlockingSession(conn), run)
+
+    def _transact(self, work: Callable[[BlockingSession], T]) -> T:
+        """Do the work in a transaction, and again if the database undid it to end a deadlock."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._try(work)
+            except StorageError as error:
+                if not lost_a_race(error):
+                    raise
+        return self._try(work)
+
+    def _try(self, work: Callable[[BlockingSession], T]) -> T:
+        with self._lent() as conn, conn.transaction():
+            return work(BlockingSession(conn))
 
     @contextmanager
-    def _own(self) -> Generator[psycopg.Connection[Any]]:
-        if self._conn is None or self._conn.closed:
-            self._conn = self._connect()
-        try:
-            yield self._conn
-        except psycopg.Error as error:
-            raise translate(error, self._where, lost=self._conn.closed) from error
-
-    def _connect(self) -> psycopg.Connection[Any]:
-        try:
-            return psycopg.connect(self._url, autocommit=True, prepare_threshold=self._prepare)
-        except psycopg.Error as error:
-            raise translate(error, f"cannot connect to {self._where}", lost=True) from error
+    def _lent(self) -> Generator[psycopg.Connection[Any]]:
+        with self._pool.lend() as conn:
+            try:
+                yield conn
+            except psycopg.Error as error:
+                raise translate(error, self._where, lost=conn.closed) from error
 
     def _steps(self, jobs: Sequence[NewJob]) -> Any:
         return insert_steps(self._schema, jobs, wake=lambda _queue: self._channel)
 
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._conn is not None:
-            self._conn.close()
+
+def _rows(session: BlockingSession, run: Run) -> list[Row]:
+    return session.run(run.statement, **run.values)
+
+
+def _connect(url: str, where: str, *, prepare: int | None) -> psycopg.Connection[Any]:
+    try:
+        conn = psycopg.connect(url, autocommit=True, prepare_threshold=prepare)
+    except psycopg.Error as error:
+        raise translate(error, f"cannot connect to {where}", lost=True) from error
+    conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # whatever the database's default is
+    return conn
+
+
+def _usable(conn: psycopg.Connection[Any]) -> bool:
+    """Return whether a connection can be used for another call. Reads what the server has sent, without waiting."""
+    if conn.closed:
+        return False
+    try:
+        for _ in ("the last words of a server that ends the session", "the end of the stream"):
+            conn.pgconn.consume_input()
+    except psycopg.Error:
+        return False
+    return not conn.closed and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
 
 async def insert_async(
@@ -98,6 +185,8 @@ async def insert_async(
         StorageError: the database reported an error.
 
     """
+    if not isinstance(conn, psycopg.AsyncConnection):
+        raise StorageError(f"conn is a {type(conn).__qualname__}: pass a psycopg.AsyncConnection")
     names = Schema(schema)
     try:
         async with conn.transaction():

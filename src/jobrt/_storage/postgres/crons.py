@@ -11,8 +11,9 @@ from jobrt._core.job import NewJob
 from jobrt._storage.contract import CronRow
 from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import boolean, instant
-from jobrt._storage.postgres.insert import drive, insert_steps
+from jobrt._storage.postgres.insert import insert_steps
 from jobrt._storage.postgres.rows import Row, aware
+from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.waker import Waker
 
 

@@ -42,7 +42,8 @@ BULK_SECONDS: Final = 600.0
 """Seconds that a listing or a bulk change may take."""
 
 _RACES: Final = frozenset({"40001", "40P01"})
-_TRIES: Final = 4
+TRIES: Final = 4
+"""Times that a call is made which the database undoes to end a deadlock."""
 
 # A plan is made once and kept. One made while the table was small would scan the whole table. It would be kept
 # until the statistics are renewed, a minute and a million rows later. So plans that do not scale are disabled.
@@ -127,14 +128,19 @@ class Database:
 
 async def retried(call: Callable[[], Awaitable[T]]) -> T:
     """Call, and repeat the call if the database rolled it back to end a deadlock: it had no effect then."""
-    for _ in range(_TRIES - 1):
+    for _ in range(TRIES - 1):
         try:
             return await call()
         except StorageError as error:
-            cause = error.__cause__
-            if not (isinstance(cause, psycopg.Error) and cause.sqlstate in _RACES):
+            if not lost_a_race(error):
                 raise
     return await call()
+
+
+def lost_a_race(error: StorageError) -> bool:
+    """Return whether the database rolled a call back to end a deadlock: it had no effect then."""
+    cause = error.__cause__
+    return isinstance(cause, psycopg.Error) and cause.sqlstate in _RACES
 
 
 async def _configure(conn: TrioConnection[Any], *, dedicated: bool) -> None:

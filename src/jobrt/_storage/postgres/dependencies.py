@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jobrt._core.job import Outcome
-from jobrt._storage.postgres.encode import numbers
+from jobrt._storage.postgres.encode import numbers, seconds
 from jobrt._storage.postgres.session import Session
 
 
@@ -29,6 +29,9 @@ async def wait_for_children(session: Session, outcomes: Sequence[Outcome]) -> li
                 lease=str(outcome.lease),
                 children=numbers(sorted(set(outcome.children) - {outcome.id})),
             )
-            free = await session.fetch("attempts/finish_without_children", parent=str(outcome.id))
-            due += [queue for (queue,) in (*skipped, *free)]
+            free = await session.fetch(
+                "attempts/finish_without_children", parent=str(outcome.id), delay=str(seconds(outcome.delay))
+            )
+            due += [queue for (queue,) in skipped]
+            due += [queue for queue, now in free if now]
     return due

@@ -1,17 +1,13 @@
 """Insertion of jobs: the statements, separate from the connection that runs them.
 
-`insert_steps` is a generator of statements; it receives the rows that each one returns. Trio and asyncio run it with
-`drive`, plain psycopg with `drive_sync`, on their own connection or a caller's. So the sequence of statements is
-written only once.
+`insert_steps` returns steps. `jobrt._storage.postgres.steps` runs them, on a connection of jobrt or a caller's.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
-
-import attrs
+from typing import Final, TypeAlias
 
 from jobrt._core.job import NewJob
 from jobrt._core.states import State
@@ -19,7 +15,7 @@ from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
 from jobrt._storage.postgres.names import Copy, Run, Schema
 from jobrt._storage.postgres.rows import Row
-from jobrt._storage.postgres.session import BlockingSession, Session
+from jobrt._storage.postgres.steps import Steps
 from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
 
@@ -30,7 +26,6 @@ _BLOCK: Final = 1000
 """Rows of COPY formatted at a time: about 200 kB, so other tasks run every millisecond."""
 
 
-Steps: TypeAlias = Generator[Run | Copy, "list[Row]", tuple[Inserted, ...]]
 Wake: TypeAlias = Callable[[str], "str | None"]
 """Function that returns the channel to notify now for a queue with a new due job, or None."""
 
@@ -40,7 +35,7 @@ def one_statement(jobs: Sequence[NewJob]) -> bool:
     return len(jobs) == 1 and jobs[0].unique is None
 
 
-def insert_steps(schema: Schema, jobs: Sequence[NewJob], *, wake: Wake) -> Steps:
+def insert_steps(schema: Schema, jobs: Sequence[NewJob], *, wake: Wake) -> Steps[tuple[Inserted, ...]]:
     """Return the steps that store `jobs`; run all of them in one transaction."""
     if one_statement(jobs):
         return _insert_one(schema, jobs[0], wake)
@@ -57,12 +52,12 @@ def insert_one(schema: Schema, job: NewJob, *, wake: Wake) -> Run:
     return Run(schema.statement("jobs/insert_one_plain" if plain else "jobs/insert_one"), values)
 
 
-def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps:
+def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps[tuple[Inserted, ...]]:
     rows = yield insert_one(schema, job, wake=wake)
     return (Inserted(rows[0][0]),)
 
 
-def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
+def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[tuple[Inserted, ...]]:
     if len(jobs) < _COPY_FROM:
         columns = [_fields(job) for job in jobs]
         values: dict[str, str | None] = {
@@ -187,7 +182,7 @@ def _cell(text: str) -> str:
 # ---------------------------------------------------------------------- unique jobs
 
 
-def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps:
+def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[tuple[Inserted, ...]]:
     digests = sorted({job.unique.digest for job in jobs if job.unique})
     now = yield from _lock(schema, digests)
     rows = yield Run(schema.statement("jobs/insert_unique_find"), {"digests": texts(digests)})
@@ -235,38 +230,3 @@ def _replacement(id: int, job: NewJob, fields: Sequence[str]) -> dict[str, str |
         "schedule_at": given["schedule_at"],
         "delay": given["delay"],
     }
-
-
-# ---------------------------------------------------------------------- running the steps
-
-
-@attrs.define
-class _Driven:
-    """Iterator over steps; the loop puts the rows of each step into `rows`."""
-
-    _steps: Steps
-    rows: Any = None  # a generator must be sent None first
-    inserted: tuple[Inserted, ...] = ()
-
-    def __iter__(self) -> Iterator[Run | Copy]:
-        try:
-            while True:
-                yield self._steps.send(self.rows)
-        except StopIteration as end:
-            self.inserted = end.value
-
-
-async def drive(session: Session, steps: Steps) -> tuple[Inserted, ...]:
-    """Run steps in a session."""
-    driven = _Driven(steps)
-    for step in driven:
-        driven.rows = await session.run_step(step)
-    return driven.inserted
-
-
-def drive_sync(session: BlockingSession, steps: Steps) -> tuple[Inserted, ...]:
-    """Run steps in a session of plain psycopg."""
-    driven = _Driven(steps)
-    for step in driven:
-        driven.rows = session.run_step(step)
-    return driven.inserted

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import attrs
 import psycopg
@@ -13,21 +13,22 @@ import trio
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
 from jobrt._core.stats import Bucket
-from jobrt._core.text import clipped
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
+from jobrt._storage.postgres.changes import cancel, count, rerun, update
 from jobrt._storage.postgres.database import Database, retried
-from jobrt._storage.postgres.encode import instant, interval, limit_text, numbers, texts
-from jobrt._storage.postgres.filters import condition
-from jobrt._storage.postgres.insert import drive, insert_one, insert_steps, one_statement
+from jobrt._storage.postgres.encode import numbers
+from jobrt._storage.postgres.insert import insert_one, insert_steps, one_statement
+from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.prune import delete, prune
 from jobrt._storage.postgres.query import by_id, listing
 from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.stats import stats
+from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.waker import Waker
 from jobrt._trio_psycopg.errors import translate
-from jobrt.errors import InvalidFilter, StorageError
+from jobrt.errors import StorageError
 
 
 @attrs.frozen
@@ -111,11 +112,11 @@ class PostgresJobs:
     ) -> tuple[JobRecord, ...]:
         schema = self._database.schema
         look = listing(schema, where, order_by=order_by, limit=limit, after=after, details=details)
-        return tuple(map(job_record, await self._database.bulk_run(look.statement, **look.values)))
+        return tuple(map(job_record, await self._run(look)))
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:
-        number: int = (await self._run("jobs/count", where, limit=limit_text(limit)))[0][0]
-        return number
+        ((number,),) = await self._run(count(self._database.schema, where, limit=limit))
+        return int(number)
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
         known = numbers(ids)
@@ -130,81 +131,31 @@ class PostgresJobs:
     # ------------------------------------------------------------------ change
 
     async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
-        rows = await self._run("jobs/cancel", where, reason=clipped(reason), limit=limit_text(limit))
-        waiting, running = rows[0]
+        run = cancel(self._database.schema, where, reason=reason, limit=limit)
+        ((waiting, running),) = await self._run(run)
         if running:
             self._waker.control()
         return waiting, running
 
     async def rerun(self, where: Where, *, limit: int | None = None) -> int:
-        number, queues = (await self._run("jobs/rerun", where, limit=limit_text(limit)))[0]
+        ((number, queues),) = await self._run(rerun(self._database.schema, where, limit=limit))
         self._waker.due_again(queues or ())
         return int(number)
 
     async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
-        sets = _assignments(changes)
-        if not sets:
+        if not changes:
             await trio.lowlevel.checkpoint()
             return 0
-        found = condition(where)
-        statement = self._database.schema.statement("jobs/update", where=found.text, sets=sets)
-        values = {f"set_{key}": _set(value) for key, value in changes.items()}
-        number, queues = (await self._database.bulk_run(statement, **found.values, **values))[0]
+        ((number, queues),) = await self._run(update(self._database.schema, where, changes))
         self._waker.due_again(queues or ())
         return int(number)
 
     async def delete(self, where: Where, *, limit: int | None = None) -> int:
-        return await self._database.bulk(partial(delete, where=where, limit=limit))
+        steps = partial(delete, self._database.schema, where, limit=limit)
+        return await self._database.bulk(lambda session: drive(session, steps()))
 
     async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
         return await self._database.bulk(partial(prune, rules=rules, limit=limit))
 
-    async def _run(self, name: str, where: Where, **values: str | None) -> list[Row]:
-        found = condition(where)
-        statement = self._database.schema.statement(name, where=found.text)
-        return await self._database.bulk_run(statement, **found.values, **values)
-
-
-# What each key of `JobStore.update` sets; a due time also decides the state.
-_SETS: Final = {
-    "queue": "queue = :set_queue",
-    "priority": "priority = :set_priority::integer",
-    "max_attempts": "max_attempts = :set_max_attempts::integer",
-    "args": "args = :set_args",
-    "metadata": "metadata = :set_metadata",
-    "tags": "tags = :set_tags::text[]",
-    "context": "context = :set_context",
-    "timeout": "timeout = :set_timeout::double precision",
-}
-_DUE: Final = (
-    "schedule_at = {due}, state = (case when j.state = 'retryable' then 'retryable'"
-    " when {due} > statement_timestamp() then 'scheduled' else 'available' end)::{{schema}}.job_state"
-)
-_DUE_BY: Final = {
-    "schedule_at": ":set_schedule_at::timestamptz",
-    "delay": "statement_timestamp() + :set_delay::interval",
-}
-
-
-def _assignments(changes: Mapping[str, Any]) -> str:
-    """Return the SET clause of an update."""
-    unknown = sorted(set(changes) - set(_SETS) - set(_DUE_BY))
-    if unknown:
-        raise InvalidFilter(
-            f"update: {', '.join(unknown)} cannot be changed; use {', '.join([*_SETS, *_DUE_BY])}"
-        )
-    return " , ".join(_SETS[key] if key in _SETS else _DUE.format(due=_DUE_BY[key]) for key in changes)
-
-
-def _set(value: Any) -> str | None:
-    match value:
-        case None | str():
-            return value
-        case datetime():
-            return instant(value)
-        case timedelta():
-            return interval(value)
-        case int() | float():
-            return str(value)
-        case _:
-            return texts(value) if value else None
+    async def _run(self, run: Run) -> list[Row]:
+        return await self._database.bulk_run(run.statement, **run.values)

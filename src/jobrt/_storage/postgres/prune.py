@@ -7,8 +7,10 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.where import Where
 from jobrt._storage.postgres.encode import interval, numbers, texts
 from jobrt._storage.postgres.filters import condition
+from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.stats import FAILED_ATTEMPTS
+from jobrt._storage.postgres.steps import Steps, drive
 
 _BATCH: Final = 10_000
 """Jobs to delete per statement: their ids are sent to the client and back."""
@@ -16,13 +18,13 @@ _BATCH: Final = 10_000
 _LARGEST_INTEGER: Final = (1 << 31) - 1
 
 
-async def delete(session: Session, *, where: Where, limit: int | None) -> int:
-    """Delete the jobs that match; return how many."""
+def delete(schema: Schema, where: Where, *, limit: int | None) -> Steps[int]:
+    """Return the steps that delete the jobs that match, and their number; all of them belong in one transaction."""
     found = condition(where)
     done = 0
     while limit is None or done < limit:
         batch = _BATCH if limit is None else min(_BATCH, limit - done)
-        ids = await _remove(session, found.text, values=found.values, limit=batch, locked="")
+        ids = yield from _remove(schema, found.text, values=found.values, limit=batch, locked="")
         done += len(ids)
         if len(ids) < batch:
             break
@@ -41,7 +43,8 @@ async def prune(session: Session, *, rules: Sequence[PruneRule], limit: int) -> 
             # Locked jobs are left for the next time. Waiting for them, with jobs of other rules locked, could deadlock.
             chosen = {"ids": numbers(ids)}
             where = "c.id = any(:ids::bigint[])"
-            done += len(await _remove(session, where, values=chosen, limit=len(ids), locked="skip locked"))
+            steps = _remove(session.schema, where, values=chosen, limit=len(ids), locked="skip locked")
+            done += len(await drive(session, steps))
     if done:
         await session.fetch("jobs/prune_fold")
     return done
@@ -59,11 +62,11 @@ def _covered(rule: PruneRule) -> dict[str, str | None]:
     }
 
 
-async def _remove(
-    session: Session, where: str, *, values: Mapping[str, str | None], limit: int, locked: str
-) -> list[int]:
+def _remove(
+    schema: Schema, where: str, *, values: Mapping[str, str | None], limit: int, locked: str
+) -> Steps[list[int]]:
     """Delete jobs and all their rows, but keep their counts for statistics; return their ids."""
-    statement = session.schema.statement(
+    statement = schema.statement(
         "jobs/delete",
         where=where,
         locked=locked,
@@ -71,8 +74,8 @@ async def _remove(
         finished="(select * from gone where finished_at is not null)",
         failed=FAILED_ATTEMPTS.format(jobs="gone"),
     )
-    rows = await session.run(statement, **values, limit=str(limit))
+    rows = yield Run(statement, {**values, "limit": str(limit)})
     ids: list[int] = rows[0][0]
     if ids:
-        await session.fetch("jobs/delete_sides", ids=numbers(ids))
+        yield Run(schema.statement("jobs/delete_sides"), {"ids": numbers(ids)})
     return ids

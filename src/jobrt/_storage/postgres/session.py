@@ -102,7 +102,8 @@ class BlockingSession:
 
     def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
         """Run a statement and return its rows."""
-        return self._cursor().execute(statement.text, statement.arguments(values)).fetchall()
+        cursor = self._cursor().execute(statement.text, statement.arguments(values))
+        return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
     def run_step(self, step: Run | Copy) -> list[Row]:
         """Run a statement and return its rows, or send rows to a COPY."""

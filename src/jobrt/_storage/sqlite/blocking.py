@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from os import PathLike, fspath
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.where import Where
+from jobrt._storage.blocking_pool import BlockingPool
 from jobrt._storage.contract import Inserted
+from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses, rolled_back, translated
 from jobrt._storage.sqlite.insert import insert, insert_joined, join
-from jobrt._storage.sqlite.query import get
+from jobrt._storage.sqlite.own_transactions import open_transaction
+from jobrt._storage.sqlite.query import count, get, query
 from jobrt._storage.sqlite.rows import micros, moment
 from jobrt._storage.sqlite.schema import migrate, outdated
 from jobrt._storage.sqlite.transaction import Transaction
@@ -25,21 +30,32 @@ from jobrt.errors import StorageUnavailable
 
 T = TypeVar("T")
 
+_OWN_PATIENCE: Final = 5.0
+"""Seconds to wait for a transaction of this process that may be the caller's own. It is sqlite3's default timeout."""
+
+_ours: Final[set[int]] = set()
+"""Ids of the open connections of this module, whose transactions always end by themselves."""
+
 
 @contextmanager
 def open_blocking(
     path: str | PathLike[str], *, clock: Callable[[], datetime] | None = None
 ) -> Generator[BlockingSqlite]:
-    """Open a file for one thread at a time; see `jobrt._storage.sqlite.open_sqlite`."""
-    place = fspath(path)
-    connection = _retried(partial(connect, place))
+    """Open a file for any number of threads; see `jobrt._storage.sqlite.open_sqlite`."""
+    storage = BlockingSqlite(fspath(path), clock or partial(datetime.now, UTC))
     try:
-        storage = BlockingSqlite(place, connection, clock or partial(datetime.now, UTC))
-        if storage.write(outdated, begin="BEGIN"):  # so a file that this thread has locked opens at once
-            storage.write(partial(migrate, place=place))
+        storage.open()
         yield storage
     finally:
-        connection.close()
+        storage.close()
+
+
+@attrs.frozen
+class _Opened:
+    """A connection, and the file that its path named when it was opened."""
+
+    connection: sqlite3.Connection
+    file: tuple[int, int]
 
 
 @attrs.frozen
@@ -47,8 +63,27 @@ class BlockingSqlite:
     """Implementation of `BlockingJobs`."""
 
     path: str
-    _connection: sqlite3.Connection
-    _clock: Callable[[], datetime]
+    _clock: Callable[[], datetime] = attrs.field(factory=lambda: partial(datetime.now, UTC))
+    _pool: BlockingPool[_Opened] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        pool = BlockingPool(
+            partial(_connect, self.path, self._clock),
+            _close,
+            partial(_usable, self.path),
+            place=self.path,
+            closed_before_fork=True,
+        )
+        object.__setattr__(self, "_pool", pool)
+
+    def open(self) -> None:
+        """Create or migrate the file now, and not with the first call."""
+        with self._pool.lend():
+            pass
+
+    def close(self) -> None:
+        """Close all connections; those in use, when their calls have ended."""
+        self._pool.close()
 
     def now(self) -> datetime:
         """Return the storage's time."""
@@ -60,29 +95,124 @@ class BlockingSqlite:
         return self.write(partial(insert, jobs=jobs))
 
     def get(self, job_id: int) -> JobRecord | None:
-        return self.write(partial(get, job_id=job_id), begin="BEGIN")
+        return self._read(partial(get, job_id=job_id))
 
-    def write(self, work: Callable[[Transaction], T], *, begin: str = "BEGIN IMMEDIATE") -> T:
+    def query(
+        self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
+    ) -> tuple[JobRecord, ...]:
+        look = partial(query, where=where, order_by=order_by, limit=limit, after=after, details=details)
+        return self._read(look)
+
+    def count(self, where: Where, *, limit: int | None = None) -> int:
+        return self._read(partial(count, where=where, limit=limit))
+
+    def cancel(self, where: Where, reason: str) -> tuple[int, int]:
+        return self.write(partial(cancel, where=where, reason=reason, limit=None))
+
+    def rerun(self, where: Where) -> int:
+        return self.write(partial(rerun, where=where, limit=None))
+
+    def update(self, where: Where, changes: Mapping[str, Any]) -> int:
+        return self.write(partial(update, where=where, changes=changes))
+
+    def delete(self, where: Where, *, limit: int | None = None) -> int:
+        return self.write(partial(delete, where=where, limit=limit))
+
+    def write(self, work: Callable[[Transaction], T]) -> T:
         """Run one of this engine's functions in a transaction, waiting for the lock at most `PATIENCE` seconds."""
-        result: T = _retried(partial(self._transact, work, begin))
-        return result
+        return self._run(work, "BEGIN IMMEDIATE")
 
-    def _transact(self, work: Callable[[Transaction], T], begin: str) -> T:
-        with translated(self.path), rolled_back(self._connection):
-            self._connection.execute(begin)
-            result = work(Transaction(self._connection, micros(self._clock())))
-            self._connection.execute("COMMIT")
-        return result
+    def _read(self, work: Callable[[Transaction], T]) -> T:
+        return self._run(work, "BEGIN")
+
+    def _run(self, work: Callable[[Transaction], T], begin: str) -> T:
+        with self._pool.lend() as opened:
+            call = partial(
+                _transact, opened.connection, work, begin=begin, place=self.path, clock=self._clock
+            )
+            return _retried(call, self.path)
 
 
-def _retried(call: Callable[[], Any]) -> Any:
+def _connect(path: str, clock: Callable[[], datetime]) -> _Opened:
+    connection = _retried(partial(connect, path), path)
+    _ours.add(id(connection))
+    try:
+        transact = partial(_transact, connection, place=path, clock=clock)
+        # Only read, if there is nothing to migrate: another connection may hold the lock for long.
+        if _retried(partial(transact, outdated, begin="BEGIN"), path):
+            _retried(partial(transact, partial(migrate, place=path), begin="BEGIN IMMEDIATE"), path)
+        return _Opened(connection, _identity(path))
+    except BaseException:
+        _close(_Opened(connection, (0, 0)))
+        raise
+
+
+def _close(opened: _Opened) -> None:
+    _ours.discard(id(opened.connection))
+    opened.connection.close()
+
+
+def _usable(path: str, opened: _Opened) -> bool:
+    """Return whether the path still names the file that was opened: it may have been moved or replaced."""
+    try:
+        return opened.file == _identity(path)
+    except OSError:
+        return False
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, for each call
+    return found.st_dev, found.st_ino
+
+
+def _transact(
+    connection: sqlite3.Connection,
+    work: Callable[[Transaction], T],
+    *,
+    begin: str,
+    place: str,
+    clock: Callable[[], datetime],
+) -> T:
+    with translated(place), rolled_back(connection):
+        connection.execute(begin)
+        result = work(Transaction(connection, micros(clock())))
+        connection.execute("COMMIT")
+    return result
+
+
+def _retried(call: Callable[[], T], path: str) -> T:
     """Call, and repeat the call while the database is locked, for at most `PATIENCE` seconds."""
-    deadline = time.monotonic() + PATIENCE
-    for pause in pauses():
+    started = time.monotonic()
+    patience = PATIENCE
+    for tries, pause in enumerate(pauses()):
         try:
             return call()
         except Busy as error:
-            if time.monotonic() >= deadline:
-                raise StorageUnavailable(f"{error} for more than {PATIENCE:.0f} seconds") from error
+            if tries == 0:
+                patience = _patience(path, error)
+            if time.monotonic() >= started + patience:
+                raise StorageUnavailable(
+                    f"{error} for more than {patience:.0f} seconds{_hint(path)}"
+                ) from error
         time.sleep(pause)
     raise AssertionError  # pragma: no cover - pauses never end
+
+
+def _patience(path: str, error: Busy) -> float:
+    """Return the seconds to wait for the lock; raise if this thread waits for itself."""
+    match open_transaction(path, ours=_ours):
+        case "thread":
+            raise StorageUnavailable(
+                f"{path}: this thread has an open transaction of its own on the file, and waits for itself:"
+                " pass its connection as conn=, or commit it first"
+            ) from error
+        case "process":
+            return _OWN_PATIENCE
+        case None:
+            return PATIENCE
+
+
+def _hint(path: str) -> str:
+    if open_transaction(path, ours=_ours) is None:
+        return ""
+    return "; this program has an open transaction on it: pass its connection as conn=, or commit it first"

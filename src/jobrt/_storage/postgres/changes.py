@@ -1,0 +1,85 @@
+"""Counting and changing of jobs: the statements, separate from the connection that runs them."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from jobrt._core.text import clipped
+from jobrt._core.where import Where
+from jobrt._storage.postgres.encode import instant, interval, limit_text, texts
+from jobrt._storage.postgres.filters import condition
+from jobrt._storage.postgres.names import Run, Schema
+from jobrt.errors import InvalidFilter
+
+
+def count(schema: Schema, where: Where, *, limit: int | None) -> Run:
+    """Return the statement that counts jobs; its row has the number."""
+    return _run(schema, "jobs/count", where, limit=limit_text(limit))
+
+
+def cancel(schema: Schema, where: Where, *, reason: str, limit: int | None) -> Run:
+    """Return the statement that cancels jobs; its row has the numbers of waiting and running ones."""
+    return _run(schema, "jobs/cancel", where, reason=clipped(reason), limit=limit_text(limit))
+
+
+def rerun(schema: Schema, where: Where, *, limit: int | None) -> Run:
+    """Return the statement that makes final jobs available; its row has their number and their queues."""
+    return _run(schema, "jobs/rerun", where, limit=limit_text(limit))
+
+
+def update(schema: Schema, where: Where, changes: Mapping[str, Any]) -> Run:
+    """Return the statement that changes waiting jobs; its row has their number and the queues of due ones."""
+    found = condition(where)
+    statement = schema.statement("jobs/update", where=found.text, sets=_assignments(changes))
+    values = {f"set_{key}": _set(value) for key, value in changes.items()}
+    return Run(statement, {**found.values, **values})
+
+
+def _run(schema: Schema, name: str, where: Where, **values: str | None) -> Run:
+    found = condition(where)
+    return Run(schema.statement(name, where=found.text), {**found.values, **values})
+
+
+# What each key of `JobStore.update` sets; a due time also decides the state.
+_SETS: Final = {
+    "queue": "queue = :set_queue",
+    "priority": "priority = :set_priority::integer",
+    "max_attempts": "max_attempts = :set_max_attempts::integer",
+    "args": "args = :set_args",
+    "metadata": "metadata = :set_metadata",
+    "tags": "tags = :set_tags::text[]",
+    "context": "context = :set_context",
+    "timeout": "timeout = :set_timeout::double precision",
+}
+_DUE: Final = (
+    "schedule_at = {due}, state = (case when j.state = 'retryable' then 'retryable'"
+    " when {due} > statement_timestamp() then 'scheduled' else 'available' end)::{{schema}}.job_state"
+)
+_DUE_BY: Final = {
+    "schedule_at": ":set_schedule_at::timestamptz",
+    "delay": "statement_timestamp() + :set_delay::interval",
+}
+
+
+def _assignments(changes: Mapping[str, Any]) -> str:
+    """Return the SET clause of an update."""
+    unknown = sorted(set(changes) - set(_SETS) - set(_DUE_BY))
+    if unknown:
+        raise InvalidFilter(
+            f"update: {', '.join(unknown)} cannot be changed; use {', '.join([*_SETS, *_DUE_BY])}"
+        )
+    return " , ".join(_SETS[key] if key in _SETS else _DUE.format(due=_DUE_BY[key]) for key in changes)
+
+
+def _set(value: Any) -> str | None:
+    match value:
+        case None | str():
+            return value
+        case datetime():
+            return instant(value)
+        case timedelta():
+            return interval(value)
+        case int() | float():
+            return str(value)
+        case _:
+            return texts(value) if value else None

@@ -1,0 +1,85 @@
+"""Changes of jobs: the functions that both Trio's storage and the blocking one run in a transaction."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from jobrt._core.text import clipped
+from jobrt._core.where import Where
+from jobrt._storage.sqlite.dependencies import release_parents
+from jobrt._storage.sqlite.filters import Condition, condition
+from jobrt._storage.sqlite.prune import remove
+from jobrt._storage.sqlite.query import select
+from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
+from jobrt._storage.sqlite.states import IS_EXECUTING, IS_FINAL, IS_WAITING, RESCHEDULED
+from jobrt._storage.sqlite.transaction import SQL, Transaction
+from jobrt.errors import InvalidFilter
+
+
+def cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:
+    """Cancel waiting jobs and request it of running ones; see `JobStore.cancel`."""
+    ids = _chosen(tx, where, f"{IS_WAITING} OR ({IS_EXECUTING} AND cancel_reason IS NULL)", limit=limit)
+    new = {"ids": dumps(ids), "reason": clipped(reason), "now": tx.now}
+    requested = tx.run(SQL["jobs/cancel_running"], new)
+    cancelled = tx.rows(SQL["jobs/cancel_waiting"], new)
+    release_parents(tx, [job_id for (job_id,) in cancelled])
+    tx.control = tx.control or requested > 0
+    return len(cancelled), requested
+
+
+def rerun(tx: Transaction, where: Where, *, limit: int | None) -> int:
+    """Make final jobs available; see `JobStore.rerun`."""
+    ids = dumps(_chosen(tx, where, IS_FINAL, limit=limit))
+    tx.run(SQL["jobs/rerun_remember"], (ids,))
+    tx.run(SQL["jobs/rerun_forget"], (ids,))
+    queues = tx.rows(SQL["jobs/rerun"], {"ids": ids, "now": tx.now})
+    tx.queues.update(queue for (queue,) in queues)
+    return len(queues)
+
+
+def update(tx: Transaction, where: Where, changes: Mapping[str, Any]) -> int:
+    """Change waiting jobs; see `JobStore.update`."""
+    sets, values = _assignments(tx, changes)
+    ids = _chosen(tx, where, IS_WAITING, limit=None)
+    if not sets:
+        return len(ids)
+    sql = f"UPDATE jobrt_job SET {sets} WHERE id IN (SELECT value FROM json_each(:ids)) RETURNING queue"  # noqa: S608 - fields checked above
+    queues = tx.rows(sql, {**values, "ids": dumps(ids), "now": tx.now})
+    tx.queues.update(queue for (queue,) in queues)
+    return len(ids)
+
+
+_PLAIN: Final = ("queue", "priority", "max_attempts", "args", "metadata", "context", "timeout")
+
+
+def _assignments(tx: Transaction, changes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the SET clause of an update, and its parameters."""
+    sets: list[str] = []
+    values: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key in _PLAIN:
+            sets.append(f"{key} = :{key}")
+            values[key] = value
+        elif key == "tags":
+            sets.append("tags = :tags")
+            values["tags"] = dumps(list(value))
+        elif key in {"schedule_at", "delay"}:
+            sets.append(RESCHEDULED)
+            due = later(tx.now, value) if key == "delay" else micros(value)
+            values["schedule_at"] = min(due, FAR - 1)
+        else:
+            fields = ", ".join((*_PLAIN, "tags", "schedule_at", "delay"))
+            raise InvalidFilter(f"update: {key} cannot be changed; use {fields}")
+    return ", ".join(sets), values
+
+
+def delete(tx: Transaction, where: Where, *, limit: int | None) -> int:
+    """Delete jobs; see `JobStore.delete`."""
+    ids = _chosen(tx, where, "1", limit=limit)
+    remove(tx, ids)
+    return len(ids)
+
+
+def _chosen(tx: Transaction, where: Where, also: str, *, limit: int | None) -> list[int]:
+    """Return the ids of jobs that match and satisfy the SQL condition `also`."""
+    wanted = condition(where, tx.now)
+    return select(tx, Condition(f"({wanted.sql}) AND ({also})", wanted.values), limit=limit)
