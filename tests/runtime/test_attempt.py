@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import End, State
+from jobrt._runtime import executors
 from jobrt.testing import drain, open_app, perform
 
 
@@ -79,6 +81,39 @@ async def test_a_time_limit_may_be_decided_by_the_record(autojump_clock: MockClo
         assert attempt.end is End.TIMED_OUT
         with pytest.raises(trio.TooSlowError, match="Limited did not end within its TIMEOUT"):
             await perform(Limited(3.0))
+
+
+class AsyncInterrupted(jobrt.Job):
+    """Be there under asyncio."""
+
+    RUN_IN = "asyncio"
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+
+
+async def test_an_interrupt_under_asyncio_ends_the_worker_as_well() -> None:
+    """The loop that keeps exceptions to their tasks lets this one through."""
+    with trio.fail_after(30):
+        async with scene(lambda _: None, [AsyncInterrupted]) as here:
+            handle = await here.client.enqueue(AsyncInterrupted())
+            with pytest.raises(BaseExceptionGroup) as caught:  # the loop raises it, and so does the attempt
+                await here.app.run_worker()
+            assert caught.value.split(KeyboardInterrupt)[1] is None
+            record = await here.client.get(handle.id)
+    assert (record.state, record.attempt) == (State.AVAILABLE, 0)
+
+
+def test_a_task_that_trio_does_not_run_is_closed() -> None:
+    """Python throws `GeneratorExit` into it then, and it must not wait for anything any more."""
+
+    async def main() -> trio.lowlevel.Task:
+        task = trio.lowlevel.current_task()
+        assert not executors._is_closed(task)
+        return task
+
+    assert executors._is_closed(trio.run(main))
 
 
 @pytest.mark.parametrize("in_a_child", [False, True])

@@ -205,8 +205,8 @@ async def test_what_it_raises_when_the_worker_is_cancelled_stays_inside(
     assert (record.state, record.attempt) == (State.AVAILABLE, 0)
 
 
-async def test_a_worker_that_is_closed_by_the_interpreter_says_nothing() -> None:
-    """A run of Trio that crashed closes its tasks later: a real `GeneratorExit` finds no loop, and goes through."""
+async def test_a_crash_of_trio_itself_gives_the_jobs_back() -> None:
+    """It ends the program, in order; that is the application's affair, whose job started such a task."""
 
     class Parked(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:

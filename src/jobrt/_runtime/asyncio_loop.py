@@ -18,8 +18,8 @@ from trio_asyncio._base import TrioAsyncioExit  # pyright: ignore[reportPrivateU
 from jobrt._core.interrupt import from_signal
 from jobrt._core.text import in_one_line
 
-_LEAVE: Final = 3.0
-"""Seconds that tasks which jobs left behind have to end when the loop is closed."""
+_LEAVE: Final = 1.0
+"""Seconds that tasks which jobs left behind have to end when the loop is closed: it is part of a worker's stop."""
 _NOT_YOURS: Final = "this asyncio loop is the worker's, and runs other jobs too: return from `run` instead"
 
 _logger = logging.getLogger("jobrt")

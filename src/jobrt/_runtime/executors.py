@@ -304,7 +304,7 @@ class Executors:
                         await _restore(clean)
                         now = trio.current_time()
         except BaseException as error:
-            if attempt is None or trio.lowlevel.current_task() is not attempt.task:  # the coroutine is closed
+            if attempt is None or _is_closed(attempt.task):
                 raise
             if _from_above(error):
                 self._end(attempt, self.runner.cut(attempt))
@@ -351,6 +351,14 @@ async def _restore(clean: Context) -> None:
     """
     trio.lowlevel.current_task().context = clean.copy()
     await trio.lowlevel.checkpoint()
+
+
+def _is_closed(task: trio.lowlevel.Task) -> bool:
+    """Return whether Python closes the coroutine of a task that Trio does not run any more."""
+    try:
+        return trio.lowlevel.current_task() is not task
+    except RuntimeError:
+        return True
 
 
 def _from_above(error: BaseException) -> bool:
