@@ -30,6 +30,7 @@ class _Process:
     """State of the process: whether it ends with the command, and since when jobs have run in it."""
 
     own: bool = False
+    status: int = 0
     exit_by: float | None = None
 
 
@@ -42,8 +43,9 @@ def owns_process() -> bool:
 
 
 def expect_exit_by(moment: float) -> None:
-    """Note that jobs have run in this process, and when it must be gone (`time.monotonic`)."""
+    """Note that jobs have run in this process, and watch from now on that it is gone in time (`time.monotonic`)."""
     _process.exit_by = min(moment, time.monotonic() + _EXIT_SECONDS)
+    threading.Thread(target=_exit_later, args=(_process.exit_by,), name="jobrt exit", daemon=True).start()
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -52,16 +54,14 @@ def run(main: Callable[[], int]) -> NoReturn:
     If jobs have run, the process does not wait for the threads that they have left.
     """
     _process.own = True
-    status = main()
+    _process.status = status = main()
     if _process.exit_by is not None:
         _end_in_time(status, exit_by=_process.exit_by)
     sys.exit(status)
 
 
 def _end_in_time(status: int, *, exit_by: float) -> None:
-    """Return if nothing keeps the process from ending; otherwise say what does, and exit."""
-    watch = threading.Thread(target=_exit_later, args=(status, exit_by), name="jobrt exit", daemon=True)
-    watch.start()
+    """Return if no thread keeps the process from ending; otherwise say which does, and exit."""
     if left := _wait_for_threads(min(exit_by, time.monotonic() + _THREADS_SECONDS)):
         _log_within(_LOG_SECONDS, f"exiting although threads are still running: {', '.join(left)}")
         # As at any exit: it flushes logs and exporters.
@@ -76,9 +76,9 @@ def _wait_for_threads(deadline: float) -> Sequence[str]:
     return left
 
 
-def _exit_later(status: int, moment: float) -> None:
+def _exit_later(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
-    exit_now(status, "exiting although functions that run at the exit have not returned")
+    exit_now(_process.status, "exiting although functions that run at the exit have not returned")
 
 
 def exit_now(status: int, message: str, *, jobs: Sequence[str] = ()) -> NoReturn:
