@@ -30,7 +30,7 @@ class SqliteWorkers:
     _database: Database
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
-        await self._database.write(partial(_register, worker=worker, lease=lease, info=info), urgent=True)
+        await self._database.write(partial(_register, worker=worker, lease=lease, info=info))
         if self._database.registered is not None:
             self._database.registered.add(worker)
 
