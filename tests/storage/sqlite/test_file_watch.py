@@ -162,7 +162,7 @@ async def test_a_file_that_cannot_be_used_is_not_opened(path: Path) -> None:
             remove(path)
             with closing(sqlite3.connect(path)) as other:
                 other.execute("create table mine (n)")
-            with pytest.raises(StorageUnavailable, match=r"taken the place.*jobrt migrate"):
+            with pytest.raises(StorageUnavailable, match=r"taken the place.*lacks migration.* migrate`"):
                 await storage.jobs.insert([job()])
             make(path)
             with pytest.raises(DatabaseReplaced):

@@ -32,7 +32,6 @@ from jobrt._storage.sqlite.connection import (
     Busy,
     connect,
     pauses,
-    refusal,
     rolled_back,
     shorten_log,
     translated,
@@ -396,12 +395,13 @@ class Database:
 
     @contextmanager
     def _explained(self) -> Generator[None]:
-        """Turn the driver's errors into ours. If the file is not the open one any more, tell that first."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            self._check_file()
-            raise refusal(error, self.path) from error
+        """Convert the driver's errors. If the file is not the open one any more, raise that instead."""
+        with translated(self.path):
+            try:
+                yield
+            except sqlite3.Error:
+                self._check_file()
+                raise
 
     def _check_file(self) -> None:
         if self._watch is not None:

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from jobrt._core.database_url import migrate_remedy
 from jobrt._storage.contract import DatabaseReplaced
 from jobrt.errors import StorageError, StorageUnavailable
 
@@ -101,8 +102,8 @@ def _beside(path: str) -> tuple[str, str]:
 
 def _gone(path: str) -> FileGone:
     return FileGone(
-        f"{path}: the file was deleted or moved while it was open, and nothing was done: put it back, or make a new one"
-        f" with `python -m jobrt --url sqlite:///{path} migrate`"
+        f"{path}: the file was deleted or moved while it was open, and nothing was done: put it back, or make a new"
+        f" one: {migrate_remedy(f'sqlite:///{path}')}"
     )
 
 
