@@ -16,6 +16,7 @@ class State(StrEnum):
 
     SCHEDULED = "scheduled"
     AVAILABLE = "available"
+    CLAIMED = "claimed"
     EXECUTING = "executing"
     RETRYABLE = "retryable"
     COMPLETED = "completed"
@@ -53,7 +54,7 @@ class AttemptRecord:
     Args:
         number: number of the attempt, from 1.
         end: how it ended.
-        started_at: when it started.
+        started_at: when its `run` began.
         finished_at: when it ended.
         worker: id of the worker that ran it.
         error_type: name of the exception's class; None without an exception.
@@ -82,7 +83,7 @@ class JobRecord:
         queue: name of the queue.
         state: current state.
         priority: higher runs first.
-        attempt: number of attempts used, including a running one.
+        attempt: number of attempts used, including one that is claimed or running.
         max_attempts: maximum number of attempts; None for no limit.
         args: payload, as JSON values.
         metadata: value of ``metadata=``, as JSON values.
@@ -90,7 +91,7 @@ class JobRecord:
         context: value of ``context=``: why the job exists.
         created_at: when it was enqueued.
         schedule_at: when it is or was due.
-        started_at: when its latest attempt started.
+        started_at: when `run` of its latest attempt began; None if that has not begun.
         finished_at: when it became final.
         worker: id of the worker that runs it or ran it last.
         result: return value of `run`, as a JSON value.

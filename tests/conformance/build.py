@@ -62,11 +62,13 @@ async def claim(storage: Storage, *names: str, **demand: Any) -> tuple[Claimed, 
     return (await storage.attempts.exchange((), ask(*names, **demand))).jobs
 
 
-async def start(storage: Storage, new: NewJob | None = None, *, worker: str = "w1") -> Claimed:
-    """Insert one job and claim it."""
+async def start(
+    storage: Storage, new: NewJob | None = None, *, worker: str = "w1", ahead: bool = False
+) -> Claimed:
+    """Insert one job and claim it, as one that begins at once or `ahead`."""
     new = new or job()
     (found,) = await storage.jobs.insert([new])
-    (claimed,) = await claim(storage, new.name, queue=new.queue, worker=worker)
+    (claimed,) = await claim(storage, new.name, queue=new.queue, worker=worker, free_slots=int(not ahead))
     assert claimed.id == found.id, "a claim gave another job than the only one that the test has made due"
     return claimed
 

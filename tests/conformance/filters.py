@@ -121,7 +121,7 @@ async def populate(engine: Engine) -> None:
     for n in range(0, len(jobs), 9):
         await add(storage, *jobs[n : n + 9])
         for worker, queue in (("w1", "default"), ("w2", "mail")):
-            taken = await claim(storage, *_NAMES, queue=queue, worker=worker, limit=3)
+            taken = await claim(storage, *_NAMES, queue=queue, worker=worker, limit=3, free_slots=2)
             await engine.advance(STEP)
             for at, one in enumerate(taken):
                 event = events[(n // 9 + at) % 5]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from jobrt._core.states import FINAL, UNSTARTED, End, State, Transition, transition
+from jobrt._core.states import FINAL, HELD, UNSTARTED, End, State, Transition, transition
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from jobrt._core.job import Claimed, NewJob, Outcome
+    from jobrt._core.job import Claimed, NewJob, Outcome, Start
     from jobrt._core.keep import PruneRule
     from jobrt._core.limits import Demand
     from jobrt._core.unique import UniqueKey
@@ -52,6 +52,8 @@ class ModelJob:
     cancel_reason: str | None = None
     finished: float | None = None
     ends: list[tuple[int, End]] = attrs.field(factory=list)
+    started: bool = False
+    """Whether the last attempt, as far as anybody has told, has started."""
 
     def at(self, now: float) -> State:
         """Return the state that a reader sees at that time."""
@@ -73,7 +75,9 @@ class ModelJob:
             self.state = State.AVAILABLE
 
     def end_attempt(self, event: Transition, end: End | None, now: float) -> None:
-        """Leave `executing` by an event, with a record of the attempt."""
+        """Leave `executing`, or `claimed`, by an event, with a record of the attempt if there was one."""
+        if end is not None and self.state is State.CLAIMED:
+            self.state = transition(self.state, Transition.START)
         self.state = transition(self.state, event)
         if end is not None:
             self.ends.append((self.attempt, end))
@@ -103,6 +107,7 @@ class Model:
                 one.worker,
                 one.cancel_reason,
                 tuple(one.ends),
+                one.started,
             )
             for one in self.jobs.values()
         }
@@ -163,8 +168,21 @@ class Model:
         """Lease a job to a worker."""
         one = self.jobs[claimed.id]
         one.state = transition(one.at(self.now), Transition.CLAIM)
+        one.started = False
+        if claimed.started_at is not None:
+            self._start(one)
         one.attempt += 1
         one.worker, one.lease, one.landed = worker, claimed.lease, None
+
+    def _start(self, one: ModelJob) -> None:
+        one.state, one.started = transition(one.state, Transition.START), True
+
+    def show(self, starts: Iterable[Start]) -> None:
+        """Start claimed jobs, if the lease is still theirs."""
+        for start in starts:
+            one = self.jobs.get(start.id)
+            if one is not None and one.lease == start.lease and one.state is State.CLAIMED:
+                self._start(one)
 
     def finish(self, outcome: Outcome) -> bool | None:
         """End an attempt; say whether the outcome must be refused, or None if it may be.
@@ -184,6 +202,7 @@ class Model:
         elif event is Transition.COMPLETE or event is Transition.DISCARD:
             one.cancel_reason = None
         one.end_attempt(event, outcome.end, self.now)
+        one.started = outcome.end is not None
         one.landed = outcome.lease
         one.ended.add(outcome.lease)
         if not outcome.spent:
@@ -209,7 +228,7 @@ class Model:
     def cancel(self, ids: Iterable[int], reason: str) -> tuple[int, int]:
         """Cancel waiting jobs, ask for running ones."""
         waiting = self._each(ids, lambda one: one.state in UNSTARTED)
-        running = self._each(ids, lambda one: one.state is State.EXECUTING and not one.asked)
+        running = self._each(ids, lambda one: one.state in HELD and not one.asked)
         for one in waiting:
             one.state = transition(one.at(self.now), Transition.CANCEL)
             one.cancel_reason, one.finished, one.landed = reason, self.now, None

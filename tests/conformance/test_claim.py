@@ -23,7 +23,8 @@ SECOND = timedelta(seconds=1)
 
 async def test_nothing_to_claim(storage: Storage) -> None:
     """An empty queue gives no jobs and refuses nothing."""
-    assert await storage.attempts.exchange((), ask()) == Exchange((), (), None)
+    exchange = await storage.attempts.exchange((), ask())
+    assert exchange == Exchange((), (), None, exchange.at)
 
 
 async def test_a_claimed_job_is_as_it_was_enqueued(storage: Storage) -> None:
@@ -257,7 +258,7 @@ async def test_outcomes_without_a_claim(storage: Storage) -> None:
     """The claim may be empty: the outcomes are written."""
     claimed = await start(storage)
     exchange = await storage.attempts.exchange([end(claimed)], ask(limit=0))
-    assert exchange == Exchange((), (), exchange.next_due)
+    assert exchange == Exchange((), (), exchange.next_due, exchange.at)
     assert await states(storage) == ["completed"]
 
 

@@ -96,7 +96,8 @@ def answers(request: pytest.FixtureRequest, lost: JobRef) -> tuple[tuple[JobRef,
 
 
 @pytest.mark.parametrize(
-    "event", [one for one in Transition if one.value not in {"fall_due", "claim", "postpone", "rerun"}]
+    "event",
+    [one for one in Transition if one.value not in {"fall_due", "claim", "start", "postpone", "rerun"}],
 )
 async def test_a_stale_outcome_is_refused(
     engine: Engine, lost: JobRef, answers: tuple[tuple[JobRef, ...], ...], event: Transition

@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 )
 
 from jobrt._core import where
-from jobrt._core.job import Claimed, JobRef, NewJob, Outcome
+from jobrt._core.job import Claimed, JobRef, NewJob, Outcome, Start
 from jobrt._core.keep import PruneRule
-from jobrt._core.states import FINAL, UNSTARTED, State, Transition
+from jobrt._core.states import FINAL, HELD, UNSTARTED, Transition
 from jobrt._core.unique import Replace, Unique, unique_key
 from jobrt._core.worker_info import WorkerInfo
 from tests.conformance.build import ask, end, job
@@ -133,21 +133,48 @@ class StorageMachine(RuleBasedStateMachine):
         self.enqueue(new)
 
     @precondition(lambda self: self.model.jobs)
-    @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 4), names=demands, finished=finishes)
+    @rule(
+        worker=st.sampled_from(WORKERS),
+        limit=st.integers(1, 4),
+        free=st.integers(0, 4),
+        names=demands,
+        finished=finishes,
+    )
     def work(
-        self, worker: str, limit: int, names: dict[str, Any], finished: list[tuple[int, Transition, float]]
+        self,
+        worker: str,
+        limit: int,
+        free: int,
+        names: dict[str, Any],
+        finished: list[tuple[int, Transition, float]],
     ) -> None:
         """Write outcomes and claim; what a claim gives is either with or without what has just been freed."""
         for queue in QUEUES:
-            demand = ask(*names["names"], worker=worker, queue=queue, limit=limit, capped=names["capped"])
+            demand = ask(
+                *names["names"],
+                worker=worker,
+                queue=queue,
+                limit=limit,
+                capped=names["capped"],
+                free_slots=free,
+            )
             self.exchange(self.outcomes(finished), demand)
 
     @precondition(lambda self: self.model.jobs)
-    @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 4))
-    def claim(self, worker: str, limit: int) -> None:
+    @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 4), free=st.none() | st.integers(0, 2))
+    def claim(self, worker: str, limit: int, free: int | None) -> None:
         """Claim whatever is due."""
         for queue in QUEUES:
-            self.exchange([], ask(*NAMES, worker=worker, queue=queue, limit=limit))
+            self.exchange([], ask(*NAMES, worker=worker, queue=queue, limit=limit, free_slots=free))
+
+    @precondition(lambda self: self.claims)
+    @rule(numbers=st.lists(st.integers(0, 20), min_size=1, max_size=3))
+    def show(self, numbers: list[int]) -> None:
+        """Show starts: of claimed jobs, of those that are known to have started, and under leases that were lost."""
+        claims = sorted({self.claims[-1 - number % len(self.claims)] for number in numbers})
+        starts = [Start(*claim, began=1) for claim in claims]
+        self.call(self.engine.storage.attempts.show_started, starts)
+        self.model.show(starts)
 
     @precondition(lambda self: self.claims)
     @rule(finished=finishes)
@@ -194,7 +221,7 @@ class StorageMachine(RuleBasedStateMachine):
     @rule(numbers=st.lists(st.integers(0, 50), min_size=1, max_size=3))
     def ask(self, numbers: list[int]) -> None:
         """Ask for running jobs to be cancelled; they may still end otherwise."""
-        self.cancel(self.some(numbers, lambda one: one.state is State.EXECUTING))
+        self.cancel(self.some(numbers, lambda one: one.state in HELD))
 
     @rule(seconds=advances)
     def advance(self, seconds: float) -> None:
@@ -219,6 +246,7 @@ class StorageMachine(RuleBasedStateMachine):
                 one.worker,
                 one.cancel_reason,
                 tuple((past.number, past.end) for past in one.attempts),
+                one.started_at is not None,
             )
             for one in records
         }
@@ -284,6 +312,8 @@ class StorageMachine(RuleBasedStateMachine):
         # A claim that came out short looks once more, and then finds what these outcomes have freed.
         allowed = (before, self.model.due(demand), self.model.due(demand, taken=before))
         assert [one.id for one in result.jobs] in allowed
+        started = [one.started_at is not None for one in result.jobs]
+        assert started == [place < demand.starting for place in range(len(started))]
         self.take(result.jobs, demand.worker)
 
     def take(self, claimed: tuple[Claimed, ...], worker: str) -> None:

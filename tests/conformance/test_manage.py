@@ -13,7 +13,7 @@ import trio
 from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.queues import QueueStatus
-from jobrt._core.states import ALL, FINAL, UNSTARTED, End, State, Transition
+from jobrt._core.states import ALL, FINAL, HELD, UNSTARTED, End, State, Transition
 from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
 from tests.conformance.harness import PATIENCE, Engine
@@ -31,6 +31,7 @@ async def one_of_each(storage: Storage) -> dict[State, int]:
         await storage.attempts.finish([end(claimed, event, delay=60.0, message="m", result="1")])
         found[(await look(storage, claimed.id)).state] = claimed.id
     found[State.EXECUTING] = (await start(storage)).id
+    found[State.CLAIMED] = (await start(storage, ahead=True)).id
     found[State.SCHEDULED], found[State.AVAILABLE] = await add(storage, job(delay=MINUTE), job())
     assert set(found) == ALL
     return found
@@ -43,13 +44,14 @@ async def test_cancel_takes_waiting_jobs_and_asks_running_ones(storage: Storage)
     """Both numbers are returned; final jobs are unchanged; the reason is set immediately."""
     ids = await one_of_each(storage)
     final = {state: await look(storage, ids[state]) for state in FINAL}
-    assert await storage.jobs.cancel(EVERYTHING, "enough") == (3, 1)
+    assert await storage.jobs.cancel(EVERYTHING, "enough") == (3, 2)
     for state in UNSTARTED:
         record = await look(storage, ids[state])
         assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
         assert record.finished_at is not None
-    running = await look(storage, ids[State.EXECUTING])
-    assert (running.state, running.cancel_reason, running.finished_at) == (State.EXECUTING, "enough", None)
+    for state in HELD:
+        held = await look(storage, ids[state])
+        assert (held.state, held.cancel_reason, held.finished_at) == (state, "enough", None)
     assert {state: await look(storage, ids[state]) for state in FINAL} == final
 
 
@@ -288,9 +290,9 @@ async def test_update_and_claim_race(engine: Engine) -> None:
 
 async def test_delete_takes_jobs_of_all_states(storage: Storage) -> None:
     """Jobs and all their rows are deleted; other jobs are unchanged."""
-    await one_of_each(storage)
+    ids = await one_of_each(storage)
     (kept,) = await add(storage, job("kept"))
-    assert await storage.jobs.delete(where.name("send")) == 7
+    assert await storage.jobs.delete(where.name("send")) == len(ids)
     assert [one.id for one in await storage.jobs.query(EVERYTHING)] == [kept]
 
 
@@ -378,8 +380,8 @@ async def test_a_queue_shows_its_unfinished_jobs(engine: Engine) -> None:
     await one_of_each(storage)
     status = await _queue(storage, "default")
     assert status is not None
-    counts = (status.available, status.scheduled, status.retryable, status.executing)
-    assert (counts, status.paused, status.concurrency) == ((1, 1, 1, 1), False, None)
+    counts = (status.available, status.scheduled, status.retryable, status.claimed, status.executing)
+    assert (counts, status.paused, status.concurrency) == ((1, 1, 1, 1, 1), False, None)
     await engine.advance(61)
     status = await _queue(storage, "default")
     assert status is not None

@@ -63,7 +63,7 @@ async def test_each_state_has_its_rules(storage: Storage) -> None:
     ids = await one_of_each(storage)
     assert await storage.jobs.prune([rule(State.CANCELLED)]) == 1
     assert await storage.jobs.get(ids[State.CANCELLED]) is None
-    assert len(await _left(storage)) == 6
+    assert len(await _left(storage)) == len(ids) - 1
 
 
 async def test_by_age(engine: Engine) -> None:

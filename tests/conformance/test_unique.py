@@ -14,7 +14,7 @@ import trio
 
 from jobrt._core import where
 from jobrt._core.job import NewJob
-from jobrt._core.states import ALL, FINAL, UNSTARTED, State, Transition
+from jobrt._core.states import ALL, FINAL, HELD, UNSTARTED, State, Transition
 from jobrt._core.unique import Replace, Unique, unique_key
 from jobrt._storage.contract import Inserted, Storage
 from tests.conformance.build import add, claim, complete, end, job, look, start, states
@@ -137,14 +137,14 @@ async def _at(storage: Storage, new: NewJob, state: State) -> int:
         return (await add(storage, new._replace(delay=MINUTE)))[0]
     if state is State.AVAILABLE:
         return (await add(storage, new))[0]
-    claimed = await start(storage, new)
+    claimed = await start(storage, new, ahead=state is State.CLAIMED)
     events = {
         State.RETRYABLE: Transition.RETRY,
         State.COMPLETED: Transition.COMPLETE,
         State.CANCELLED: Transition.CANCEL,
         State.DISCARDED: Transition.DISCARD,
     }
-    if state is not State.EXECUTING:
+    if state not in HELD:
         await storage.attempts.finish([end(claimed, events[state], delay=60.0 * (state is State.RETRYABLE))])
     return claimed.id
 

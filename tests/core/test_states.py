@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jobrt._core.states import (
     ALL,
     FINAL,
+    HELD,
     INCOMPLETE,
     TRANSITIONS,
     UNSTARTED,
@@ -39,24 +40,34 @@ def test_the_table_says_all(state: State, event: Transition) -> None:
 
 @given(st.sampled_from(sorted(UNSTARTED)), st.lists(events, max_size=30))
 def test_any_history_is_sound(state: State, history: list[Transition]) -> None:
-    """Whatever happens to a job: it runs only by a claim, and what is final stays so until a rerun."""
+    """Whatever happens to a job: it runs only by a claim and a start, and what is final stays so until a rerun."""
     for event in history:
         if (state, event) not in TRANSITIONS:
             continue
         after = transition(state, event)
-        assert (after is State.EXECUTING) == (event is Transition.CLAIM)
+        assert (after is State.CLAIMED) == (event is Transition.CLAIM)
+        assert (
+            (after is State.EXECUTING)
+            == (event is Transition.START)
+            == (state is State.CLAIMED and after in HELD)
+        )
         assert (state in FINAL) == (event is Transition.RERUN)
         assert after in FINAL or after in INCOMPLETE
         state = after
 
 
 @pytest.mark.parametrize(
-    "event",
-    [Transition.COMPLETE, Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK, Transition.DISCARD],
+    "event", [Transition.COMPLETE, Transition.RETRY, Transition.SNOOZE, Transition.DISCARD]
 )
 def test_only_a_running_attempt_can_end(event: Transition) -> None:
     """The events by which an attempt ends are possible from executing alone."""
     assert [state for state, one in TRANSITIONS if one is event] == [State.EXECUTING]
+
+
+def test_what_has_not_started_can_only_start_or_go_back() -> None:
+    """A claimed job is given back, or cancelled; nothing else can be said of it."""
+    events = {event for state, event in TRANSITIONS if state is State.CLAIMED}
+    assert events == {Transition.START, Transition.GIVE_BACK, Transition.CANCEL}
 
 
 def test_every_live_job_can_be_cancelled() -> None:
@@ -77,8 +88,9 @@ def test_every_state_can_be_reached_and_left() -> None:
 
 
 def test_the_groups_are_all_there_is() -> None:
-    """Waiting, running, final: each state in one of them."""
-    assert UNSTARTED | {State.EXECUTING} == INCOMPLETE
+    """Waiting, held, final: each state in one of them."""
+    assert UNSTARTED | HELD == INCOMPLETE
+    assert not UNSTARTED & HELD
     assert INCOMPLETE | FINAL == ALL == set(State)
     assert not INCOMPLETE & FINAL
 

@@ -114,7 +114,8 @@ def test_a_key_must_be_json(key: Any) -> None:
         ("unstarted", UNSTARTED),
         ("incomplete", INCOMPLETE),
         ("all", ALL),
-        (("completed", State.EXECUTING), {State.COMPLETED, State.EXECUTING}),
+        (("completed", State.EXECUTING), {State.COMPLETED, State.CLAIMED, State.EXECUTING}),
+        (("claimed",), {State.CLAIMED}),
         (["available"], {State.AVAILABLE}),
     ],
 )

@@ -126,6 +126,7 @@ def unwritable(outcome: Outcome, job: Claimed, *, error: Exception, delay: float
         spent,
         error_type=type_name(error),
         message=f"its outcome ({ended}) could not be written: {reason}",
+        began=outcome.began,
     )
 
 

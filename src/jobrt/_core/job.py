@@ -20,6 +20,7 @@ __all__ = [
     "NewJob",
     "Outcome",
     "Progress",
+    "Start",
     "result_of",
     "used_up",
 ]
@@ -58,7 +59,7 @@ class Claimed(NamedTuple):
     """A job that a worker has just claimed.
 
     ``args`` and ``metadata`` are JSON text; ``saved`` and ``progress`` are JSON text or ``None``. The last three
-    fields have values only for a job that has run before.
+    fields have values only for a job that has run before. ``started_at`` is ``None`` if it is claimed ahead.
     """
 
     id: int
@@ -75,7 +76,7 @@ class Claimed(NamedTuple):
     context: str | None
     created_at: datetime
     schedule_at: datetime
-    started_at: datetime
+    started_at: datetime | None
     saved: str | None = None
     progress: str | None = None
     attempts: tuple[AttemptRecord, ...] = ()
@@ -89,6 +90,8 @@ class Outcome(NamedTuple):
     (`After`): the job is due when all of them are final; if all are already, after ``delay``. A successful attempt
     has no message, and needs no row of its own. ``end`` is ``None`` for a claimed job that was released before it
     started: it leaves no record.
+    ``began`` is when `run` began, in microseconds since 1970 by the storage's clock. ``None``: with the claim, or as
+    written by `AttemptStore.show_started`.
     """
 
     id: int
@@ -102,6 +105,15 @@ class Outcome(NamedTuple):
     message: str | None = None
     traceback: str | None = None
     children: tuple[int, ...] = ()
+    began: int | None = None
+
+
+class Start(NamedTuple):
+    """Start of an attempt: the claim, and when `run` began, in microseconds since 1970 by the storage's clock."""
+
+    id: int
+    lease: int
+    began: int
 
 
 def used_up(attempt: int, max_attempts: int | None) -> bool:

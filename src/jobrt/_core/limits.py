@@ -19,6 +19,7 @@ class Demand:
     It asks for at most ``limit`` jobs from ``queue``, ordered by priority (higher first), due time and id. There may be
     any number of jobs of the ``names``. For each name in ``capped``, its number is the maximum. ``names`` excludes the
     capped names.
+    The first ``free_slots`` of the jobs (``None``: all) begin immediately; the others are claimed ahead.
     """
 
     worker: str
@@ -29,11 +30,17 @@ class Demand:
     cluster_limit: int | None = None
     key: str | None = None
     per_key: int | None = None
+    free_slots: int | None = None
 
     @property
     def empty(self) -> bool:
         """Whether the claim asks for no job."""
         return self.limit < 1 or not (self.names or self.capped)
+
+    @property
+    def starting(self) -> int:
+        """Return how many of the jobs begin at once."""
+        return self.limit if self.free_slots is None else min(self.free_slots, self.limit)
 
     @property
     def clustered(self) -> bool:

@@ -101,9 +101,9 @@ class QueueStatus:
     """Status of a queue in the database.
 
     ``paused`` and ``concurrency`` (``None``: as configured) were set at run time. ``available``, ``scheduled``,
-    ``retryable`` and ``executing`` are numbers of jobs. ``oldest_due`` is the time in seconds since the oldest due
-    job became due, or ``None``. If counting was limited, ``names`` has the names of the due jobs that were counted,
-    and ``more`` is true if there are others.
+    ``retryable``, ``claimed`` and ``executing`` are numbers of jobs. ``oldest_due`` is the time in seconds since the
+    oldest due job became due, or ``None``. If counting was limited, ``names`` has the names of the due jobs that were
+    counted, and ``more`` is true if there are others.
     """
 
     name: str
@@ -112,6 +112,7 @@ class QueueStatus:
     available: int = 0
     scheduled: int = 0
     retryable: int = 0
+    claimed: int = 0
     executing: int = 0
     oldest_due: float | None = None
     workers: int = 0

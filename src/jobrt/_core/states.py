@@ -2,9 +2,11 @@
 
 The rules:
 
-1. A job is *waiting* (``scheduled``, ``available``, ``retryable``), *executing*, or *final*.
-2. Only a claim makes a job executing, and only its owner, identified by the lease, ends that attempt. If the
-   owner dies, a rescue ends the attempt in its place.
+1. A job is *waiting* (``scheduled``, ``available``, ``retryable``), *held* by a worker (``claimed``, ``executing``),
+   or *final*.
+2. Only a claim makes a job held, and only its owner, identified by the lease, ends that attempt. If the
+   owner dies, a rescue ends the attempt in its place. A job is ``executing`` from the start of its `run`. An outcome
+   or a rescue of a claimed job implies the start, unless the job was released unstarted.
 3. ``scheduled`` becomes ``available`` when the job becomes due. This is not a write: a row is read as available
    as soon as it is due, so a million jobs that become due cost nothing.
 4. A final job does not change until a rerun is requested.
@@ -23,6 +25,7 @@ __all__ = [
     "ALL",
     "EXECUTING_TO",
     "FINAL",
+    "HELD",
     "INCOMPLETE",
     "TRANSITIONS",
     "UNSTARTED",
@@ -39,6 +42,7 @@ class Transition(StrEnum):
 
     FALL_DUE = "fall_due"
     CLAIM = "claim"
+    START = "start"
     POSTPONE = "postpone"
     COMPLETE = "complete"
     RETRY = "retry"
@@ -50,21 +54,25 @@ class Transition(StrEnum):
 
 
 UNSTARTED: Final = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
-INCOMPLETE: Final = UNSTARTED | {State.EXECUTING}
+HELD: Final = frozenset({State.CLAIMED, State.EXECUTING})
+INCOMPLETE: Final = UNSTARTED | HELD
 FINAL: Final = frozenset({State.COMPLETED, State.CANCELLED, State.DISCARDED})
 ALL: Final = INCOMPLETE | FINAL
 
 TRANSITIONS: Final[Mapping[tuple[State, Transition], State]] = {
     (State.SCHEDULED, Transition.FALL_DUE): State.AVAILABLE,
-    (State.SCHEDULED, Transition.CLAIM): State.EXECUTING,
+    (State.SCHEDULED, Transition.CLAIM): State.CLAIMED,
     (State.SCHEDULED, Transition.POSTPONE): State.SCHEDULED,
     (State.SCHEDULED, Transition.CANCEL): State.CANCELLED,
-    (State.AVAILABLE, Transition.CLAIM): State.EXECUTING,
+    (State.AVAILABLE, Transition.CLAIM): State.CLAIMED,
     (State.AVAILABLE, Transition.POSTPONE): State.SCHEDULED,
     (State.AVAILABLE, Transition.CANCEL): State.CANCELLED,
-    (State.RETRYABLE, Transition.CLAIM): State.EXECUTING,
+    (State.RETRYABLE, Transition.CLAIM): State.CLAIMED,
     (State.RETRYABLE, Transition.POSTPONE): State.RETRYABLE,
     (State.RETRYABLE, Transition.CANCEL): State.CANCELLED,
+    (State.CLAIMED, Transition.START): State.EXECUTING,
+    (State.CLAIMED, Transition.GIVE_BACK): State.AVAILABLE,
+    (State.CLAIMED, Transition.CANCEL): State.CANCELLED,
     (State.EXECUTING, Transition.COMPLETE): State.COMPLETED,
     (State.EXECUTING, Transition.RETRY): State.RETRYABLE,
     (State.EXECUTING, Transition.SNOOZE): State.SCHEDULED,

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from jobrt._core.arguments import checked_duration, refused
-from jobrt._core.states import ALL, INCOMPLETE, UNSTARTED, State
+from jobrt._core.states import ALL, HELD, INCOMPLETE, UNSTARTED, State
 from jobrt.errors import InvalidJob
 
 _NAMED_STATES = {"unstarted": UNSTARTED, "incomplete": INCOMPLETE, "all": ALL}
@@ -35,7 +35,9 @@ def _states(value: str | Iterable[str], label: str = "Unique.states") -> frozens
             raise refused(label, name, use=f"states: {', '.join(sorted(ALL))}", error=InvalidJob)
     if not names:
         raise InvalidJob(f"{label} is empty, so it would never apply: name at least one state")
-    return frozenset(map(State, names))
+    states = frozenset(map(State, names))
+    # A job is claimed before it is executing. Whoever names the latter alone means no gap between the two.
+    return states | HELD if State.EXECUTING in states else states
 
 
 def _strings(label: str, value: object, remedy: str) -> tuple[str, ...]:
@@ -111,6 +113,7 @@ class Unique:
         key: any JSON value; it is compared, with the job's name, instead of ``by``.
         within: only stored jobs younger than this (seconds or a timedelta, by the database's clock) count.
         states: states in which stored jobs count: ``"unstarted"``, ``"incomplete"``, ``"all"`` or a tuple of states.
+            ``"executing"`` includes ``"claimed"``.
         on_conflict: fields to replace in the duplicate that is found; none by default.
 
     """

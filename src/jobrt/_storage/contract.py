@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from jobrt._core.health import QueueLoad, Vitals
-from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome
+from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome, Start
 from jobrt._core.keep import PruneRule
 from jobrt._core.limits import Demand
 from jobrt._core.queues import QueueStatus
@@ -44,6 +44,7 @@ class Inserted(NamedTuple):
 class Exchange:
     """Result of `AttemptStore.exchange`: the outcomes that were refused, and the jobs claimed, in order.
 
+    ``at`` is the time of the claim, in microseconds since 1970 by the storage's clock; 0 if no job was requested.
     ``next_due`` is the number of seconds until the queue's first waiting job that is not yet due; ``None`` if there is
     none, or if the claim was full and did not check.
     """
@@ -51,6 +52,7 @@ class Exchange:
     refused: tuple[JobRef, ...]
     jobs: tuple[Claimed, ...]
     next_due: float | None = None
+    at: int = 0
 
 
 @attrs.frozen
@@ -258,13 +260,18 @@ class AttemptStore(Protocol):
         """Write outcomes and claim new jobs in one step; either part may be empty.
 
         Claims at most ``demand.limit`` due jobs of a queue that is not paused, by priority (higher first),
-        then due time, then id. Each gets the claim's lease, ``executing``, the worker, ``started_at`` and
-        one attempt more. Limits over the cluster are never exceeded. Outcomes are as for `finish`.
+        then due time, then id. Each gets the claim's lease, the worker and one attempt more. The first
+        ``demand.starting`` of them are ``executing``, with the time of the claim as ``started_at``. The others are
+        ``claimed``, without one. Limits over the cluster count both, and are never exceeded. Outcomes are as for
+        `finish`; whoever sees the new jobs sees the outcomes, too.
         """
         ...
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         """Write the outcomes of attempts, in one transaction, and return the refused ones.
+
+        ``started_at`` becomes ``outcome.began``, but no later than now. Without ``began`` it is unchanged, or now if the
+        job has none. An outcome without ``end`` clears it: the attempt has not started.
 
         An outcome is refused if its job is gone or no longer has that lease. An outcome that was written before
         (its reply was lost) counts as accepted and changes nothing. An attempt that did not end cleanly leaves
@@ -276,6 +283,13 @@ class AttemptStore(Protocol):
         a cancel outcome is the cancel reason. A job whose outcome names children is ``scheduled``, and becomes
         due when the last of them is final; after the outcome's delay, if all of them are already. Waiters for jobs
         that are now final are woken, and so are queues whose jobs are due again immediately.
+        """
+        ...
+
+    async def show_started(self, starts: Sequence[Start]) -> None:
+        """Make claimed jobs ``executing``, with the time of their start, but never later than now.
+
+        Jobs that are executing already, and those that no longer have that lease, are left alone.
         """
         ...
 

@@ -9,12 +9,12 @@ import attrs
 import psycopg
 import trio
 
-from jobrt._core.job import Claimed, JobRef, Outcome
+from jobrt._core.job import Claimed, JobRef, Outcome, Start
 from jobrt._core.limits import Demand
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
-from jobrt._storage.postgres.encode import numbers
+from jobrt._storage.postgres.encode import microseconds, numbers
 from jobrt._storage.postgres.finish import ended_values, refused_of, write
 from jobrt._storage.postgres.limited_claim import claim_in_turn, take_turn
 from jobrt._storage.postgres.session import Session
@@ -52,13 +52,13 @@ class PostgresAttempts:
         async with self._database.session(seconds=_CLAIM_SECONDS) as session:
             reply, incomplete = await self._claim(session, outcomes, demand, all_priorities=False)
             refused = await refused_of(session, outcomes, landed=reply.landed)
-            jobs, next_due = reply.jobs, reply.next_due
+            jobs, next_due, now = reply.jobs, reply.next_due, reply.now
             if incomplete:
                 rest, _ = await self._claim(session, (), _remaining(demand, jobs), all_priorities=True)
                 jobs = tuple(sorted([*jobs, *rest.jobs], key=_order))
-                next_due = rest.next_due
+                next_due, now = rest.next_due, rest.now
         self._waker.due_again(reply.woken)
-        return Exchange(refused, jobs, next_due)
+        return Exchange(refused, jobs, next_due, microseconds(now))
 
     async def _claim(
         self, session: Session, outcomes: Sequence[Outcome], demand: Demand, *, all_priorities: bool
@@ -75,7 +75,7 @@ class PostgresAttempts:
         )
         values |= claim_values(demand) | watermark.start(full=full, all_priorities=all_priorities)
         rows = await session.run(statement, **values)
-        reply = read_reply(rows, queue=demand.queue, ended=len(outcomes), watermarks=self._waker.watermarks)
+        reply = read_reply(rows, demand, ended=len(outcomes), watermarks=self._waker.watermarks)
         watermark.learn(demand, reply, full=full, all_priorities=all_priorities, now=now)
         short = len(reply.jobs) < demand.limit
         return reply, short and not all_priorities and watermark.repeat(reply, full=full)
@@ -88,9 +88,9 @@ class PostgresAttempts:
             await take_turn(session, demand)
             if outcomes:
                 refused, woken = await write(session, outcomes)
-            jobs, next_due = await claim_in_turn(session, demand)
+            jobs, next_due, now = await claim_in_turn(session, demand)
         self._waker.due_again(woken)
-        return Exchange(refused, jobs, next_due)
+        return Exchange(refused, jobs, next_due, microseconds(now))
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         if not outcomes:
@@ -107,6 +107,15 @@ class PostgresAttempts:
                 refused, woken = await write(session, outcomes)
         self._waker.due_again(woken)
         return refused
+
+    async def show_started(self, starts: Sequence[Start]) -> None:
+        starts = sorted(starts)
+        await self._database.fetch(
+            "attempts/show_started",
+            ids=numbers(start.id for start in starts),
+            leases=numbers(start.lease for start in starts),
+            began=numbers(start.began for start in starts),
+        )
 
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
         rows = await self._database.fetch(
@@ -175,7 +184,8 @@ def _remaining(demand: Demand, jobs: Sequence[Claimed]) -> Demand:
     """Return the part of a demand that remains after these jobs were claimed."""
     left = ((name, cap - sum(job.name == name for job in jobs)) for name, cap in demand.capped)
     capped = tuple((name, cap) for name, cap in left if cap > 0)
-    return attrs.evolve(demand, limit=demand.limit - len(jobs), capped=capped)
+    free_slots = max(demand.starting - len(jobs), 0)
+    return attrs.evolve(demand, limit=demand.limit - len(jobs), capped=capped, free_slots=free_slots)
 
 
 def _order(job: Claimed) -> tuple[Any, ...]:

@@ -241,11 +241,11 @@ class Reply:
     next_due: float | None
 
 
-def read_reply(rows: Sequence[Row], *, queue: str, ended: int, watermarks: Watermarks) -> Reply:
+def read_reply(rows: Sequence[Row], demand: Demand, *, ended: int, watermarks: Watermarks) -> Reply:
     """Return the reply in these rows; the statement also wrote `ended` outcomes, which took part of the time."""
     landed, _, _, _, _, _, cost, written, _, found, next_due, now, _, woken, _ = rows[0]
     now = now.replace(tzinfo=UTC)
-    jobs = claimed_jobs(rows[1:], queue=queue, started_at=now)
+    jobs = claimed_jobs(rows[1:], queue=demand.queue, starting=demand.starting, now=now)
     return Reply(
         landed=None if landed == ended else frozenset(map(tuple, json.loads(written or "[]"))),
         jobs=jobs,
@@ -266,6 +266,7 @@ def claim_values(demand: Demand) -> dict[str, str | None]:
         "worker": demand.worker,
         "queue": demand.queue,
         "limit": str(demand.limit),
+        "starting": str(demand.starting),
         "names": texts(demand.names),
         "scan_name": texts([name for name, _ in scans]),
         "scan_limit": numbers([min(limit, demand.limit) for _, limit in scans]),

@@ -6,11 +6,14 @@ takes 0.1 µs.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _LONGEST_DELAY: Final = 3_155_760_000.0
 """Seconds: a century. Later times may be more than a timestamp can hold."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 LARGEST_ID: Final = (1 << 63) - 1
 """Largest value of a bigint."""
@@ -43,6 +46,11 @@ def _quoted(value: str) -> str:
 def instant(moment: datetime | None) -> str | None:
     """Return an aware time."""
     return None if moment is None else moment.isoformat()
+
+
+def microseconds(moment: datetime) -> int:
+    """Return the microseconds from 1970 to an aware time."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def interval(value: timedelta) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from jobrt._core.states import FINAL, State
+from jobrt._core.states import FINAL, HELD, State
 from jobrt._core.text import is_storable
 from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged, Where
 from jobrt._storage.postgres.encode import LARGEST_ID, instant, numbers, texts
@@ -23,6 +23,12 @@ _TIMES: Final = {
     "schedule_at": f"least(c.schedule_at, '{_WAITING_FOR_CHILDREN}')",
     "created_at": "c.created_at",
     "finished_at": "c.finished_at",
+}
+
+
+_HELD: Final = {
+    State.CLAIMED: "c.state = 'executing' and c.started_at is null",
+    State.EXECUTING: "c.state = 'executing' and c.started_at is not null",
 }
 
 
@@ -103,9 +109,12 @@ def _states(states: Sequence[State]) -> str:
     wanted = set(states)
     split = (State.SCHEDULED in wanted) != (State.AVAILABLE in wanted)
     stored = wanted - {State.SCHEDULED} if split else wanted
+    held, stored = stored & HELD, stored - HELD
     parts = []
     if live := stored - FINAL:
         parts.append(f"c.state in ({_literals(live)})")
+    if held:
+        parts.append("c.state = 'executing'" if held == HELD else _HELD[held.pop()])
     if final := stored & FINAL:
         # Always true of final jobs. It lets the planner use the index of finished jobs: dead letters are rare.
         parts.append(f"c.state in ({_literals(final)}) and c.finished_at is not null")

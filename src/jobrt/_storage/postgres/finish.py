@@ -38,6 +38,7 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None
         "sent": str(len(outcomes)),
         "ids": numbers([outcome.id for outcome in outcomes]),
         "leases": numbers([outcome.lease for outcome in outcomes]),
+        "began": numbers([outcome.began for outcome in outcomes]),
     }
     if all(map(_is_clean, outcomes)):
         return "attempts/finish_clean", values
@@ -45,6 +46,7 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None
     return "attempts/finish_mixed", values | {
         "states": texts(states),
         "finals": booleans([state in FINAL for state in states]),
+        "unstarted": booleans([outcome.end is None for outcome in outcomes]),
         "unspent": numbers([int(not outcome.spent) for outcome in outcomes]),
         "waits": booleans([bool(outcome.children) for outcome in outcomes]),
         "delays": numbers(

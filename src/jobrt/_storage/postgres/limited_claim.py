@@ -1,6 +1,6 @@
 """Claims under exact cluster-wide limits: claims of a queue run one at a time, and each counts the running jobs."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Final
 
 from jobrt._core.job import Claimed
@@ -21,23 +21,30 @@ async def take_turn(session: Session, demand: Demand) -> None:
     await session.fetch("attempts/exchange_limited_lock", name=f"{session.schema.name} {demand.queue}")
 
 
-async def claim_in_turn(session: Session, demand: Demand) -> tuple[tuple[Claimed, ...], float | None]:
-    """Claim as the limits allow; return the jobs, and the seconds until the next one if more could be claimed."""
+async def claim_in_turn(
+    session: Session, demand: Demand
+) -> tuple[tuple[Claimed, ...], float | None, datetime]:
+    """Claim as the limits allow; return the jobs, the seconds until the next one if more could be claimed, and the time."""
     now = (await session.fetch("schema/now"))[0][0].replace(tzinfo=UTC)
     rows: list[Row] = []
+    starting: list[int] = []
     if ids := await _choose(session, demand):
+        starting = ids[: demand.starting]
         rows = await session.fetch(
             "attempts/exchange_limited_take",
             ids=numbers(ids),
+            starting=numbers(starting),
             worker=demand.worker,
             queue=demand.queue,
             now=now.isoformat(),
         )
-    jobs = claimed_jobs(rows, queue=demand.queue, started_at=now)
+    # Some may have been passed over. The order is that of the ids chosen, so those that start still come first.
+    started = len({row[0] for row in rows}.intersection(starting))
+    jobs = claimed_jobs(rows, queue=demand.queue, starting=started, now=now)
     if len(jobs) == demand.limit:
-        return jobs, None
+        return jobs, None, now
     due = await session.fetch("attempts/exchange_limited_next_due", queues=texts([demand.queue]))
-    return jobs, due[0][1] if due else None
+    return jobs, due[0][1] if due else None, now
 
 
 async def _choose(session: Session, demand: Demand) -> list[int]:

@@ -49,7 +49,19 @@ async def _all(session: Session, *, limit: int | None) -> tuple[QueueStatus, ...
 
 
 def _status(row: Row, *, workers: int) -> QueueStatus:
-    name, paused, concurrency, available, scheduled, retryable, executing, oldest_due, more, names = row
+    (
+        name,
+        paused,
+        concurrency,
+        available,
+        scheduled,
+        retryable,
+        claimed,
+        executing,
+        oldest_due,
+        more,
+        names,
+    ) = row
     return QueueStatus(
         name=name,
         paused=paused,
@@ -57,6 +69,7 @@ def _status(row: Row, *, workers: int) -> QueueStatus:
         available=available,
         scheduled=scheduled,
         retryable=retryable,
+        claimed=claimed,
         executing=executing,
         oldest_due=oldest_due,
         workers=workers,

@@ -22,50 +22,53 @@ def aware(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=UTC)
 
 
-def claimed_jobs(rows: Sequence[Row], *, queue: str, started_at: datetime) -> tuple[Claimed, ...]:
-    """Return the jobs of a claim; values that they share are not in the rows."""
+def claimed_jobs(rows: Sequence[Row], *, queue: str, starting: int, now: datetime) -> tuple[Claimed, ...]:
+    """Return the jobs of a claim, the first `starting` as started; values that they share are not in the rows."""
+    at_once = _claimed(rows[:starting], queue=queue, started_at=now)
+    return tuple(at_once + _claimed(rows[starting:], queue=queue, started_at=None))
+
+
+def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) -> list[Claimed]:
     utc = UTC
-    return tuple(
-        [
-            Claimed(
-                id,
-                lease,
-                name,
-                queue,
-                priority,
-                attempt,
-                max_attempts,
-                timeout,
-                args,
-                "{}" if metadata is None else metadata,
-                () if tags is None else tuple(tags),
-                context,
-                created_at.replace(tzinfo=utc),
-                schedule_at.replace(tzinfo=utc),
-                started_at,
-                None if details is None else json.loads(details)[0],
-                None if details is None else json.loads(details)[1],
-                () if attempts is None else _attempts(attempts),
-            )
-            for (
-                id,
-                lease,
-                name,
-                priority,
-                attempt,
-                max_attempts,
-                timeout,
-                args,
-                metadata,
-                tags,
-                context,
-                created_at,
-                schedule_at,
-                details,
-                attempts,
-            ) in rows
-        ]
-    )
+    return [
+        Claimed(
+            id,
+            lease,
+            name,
+            queue,
+            priority,
+            attempt,
+            max_attempts,
+            timeout,
+            args,
+            "{}" if metadata is None else metadata,
+            () if tags is None else tuple(tags),
+            context,
+            created_at.replace(tzinfo=utc),
+            schedule_at.replace(tzinfo=utc),
+            started_at,
+            None if details is None else json.loads(details)[0],
+            None if details is None else json.loads(details)[1],
+            () if attempts is None else _attempts(attempts),
+        )
+        for (
+            id,
+            lease,
+            name,
+            priority,
+            attempt,
+            max_attempts,
+            timeout,
+            args,
+            metadata,
+            tags,
+            context,
+            created_at,
+            schedule_at,
+            details,
+            attempts,
+        ) in rows
+    ]
 
 
 def _attempts(text: str) -> tuple[AttemptRecord, ...]:

@@ -7,13 +7,13 @@ from functools import partial
 
 import attrs
 
-from jobrt._core.job import JobRef, Outcome
+from jobrt._core.job import JobRef, Outcome, Start
 from jobrt._core.limits import Demand
 from jobrt._storage.contract import Exchange
 from jobrt._storage.sqlite.async_connection import AsyncConnection
 from jobrt._storage.sqlite.claim import claim, next_due
 from jobrt._storage.sqlite.database import Database
-from jobrt._storage.sqlite.finish import finish, release_unknown
+from jobrt._storage.sqlite.finish import finish, release_unknown, show_started
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import LeaseLost
 
@@ -33,6 +33,9 @@ class SqliteAttempts:
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         return await self._database.write(partial(finish, outcomes=outcomes))
+
+    async def show_started(self, starts: Sequence[Start]) -> None:
+        await self._database.write(partial(show_started, starts=starts))
 
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
         return await self._database.write(partial(release_unknown, worker=worker, queue=queue, known=known))
@@ -64,7 +67,7 @@ def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand) -
     refused = finish(tx, outcomes) if outcomes else ()
     jobs = claim(tx, demand)
     due = next_due(tx, demand.queue) if not demand.empty and len(jobs) < demand.limit else None
-    return Exchange(refused, jobs, due)
+    return Exchange(refused, jobs, due, tx.now)
 
 
 def _save(tx: Transaction, ref: JobRef, *, progress: str | None, saved: str | None) -> bool:

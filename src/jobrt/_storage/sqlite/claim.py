@@ -29,13 +29,21 @@ def claim(tx: Transaction, demand: Demand) -> tuple[Claimed, ...]:
     if not rows:
         return ()
     lease = tx.value(SQL["attempts/exchange_lease"])
-    ids = dumps([row[_ID] for row in rows])
-    tx.run(
-        SQL["attempts/exchange_take"], {"lease": lease, "worker": demand.worker, "now": tx.now, "ids": ids}
-    )
-    jobs = _claimed(rows, lease=lease, queue=demand.queue, now=tx.now)
+    at_once, ahead = rows[: demand.starting], rows[demand.starting :]
+    jobs: list[Claimed] = []
+    for part, started_at in ((at_once, tx.now), (ahead, None)):
+        if part:
+            _take(tx, part, lease=lease, worker=demand.worker, started_at=started_at)
+            jobs += _claimed(part, lease=lease, queue=demand.queue, started_at=started_at)
     run_before = [row[_ID] for row in rows if row[_HAS_HISTORY]]
     return tuple(_with_history(tx, jobs, ids=run_before) if run_before else jobs)
+
+
+def _take(tx: Transaction, rows: Sequence[_Row], *, lease: int, worker: str, started_at: int | None) -> None:
+    """Lease the rows to the worker."""
+    ids = dumps([row[_ID] for row in rows])
+    new = {"lease": lease, "worker": worker, "started_at": started_at, "ids": ids}
+    tx.run(SQL["attempts/exchange_take"], new)
 
 
 def next_due(tx: Transaction, queue: str) -> float | None:
@@ -114,9 +122,9 @@ def _pages(tx: Transaction, demand: Demand, *, priority: int, room: Room) -> Ite
         last = (page[-1][_DUE], page[-1][_ID])
 
 
-def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, now: int) -> list[Claimed]:
+def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, started_at: int | None) -> list[Claimed]:
     """Return the jobs for the worker, still without checkpoint, progress and earlier attempts."""
-    started_at = moment(now)
+    started = None if started_at is None else moment(started_at)
     jobs: list[Claimed] = []
     for row in rows:
         (
@@ -149,7 +157,7 @@ def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, now: int) -> list[
             context,
             moment(created),
             moment(due),
-            started_at,
+            started,
         )
         jobs.append(claimed)
     return jobs

@@ -100,8 +100,10 @@ def _state(state: State, now: int) -> Condition:
             return Condition(f"({IS_WAITING} AND ({number} OR ({due})))", (now,))
         case State.RETRYABLE:
             return Condition(f"({IS_WAITING} AND {number})")
+        case State.CLAIMED:
+            return Condition(f"({number} AND started_at IS NULL)")
         case State.EXECUTING:
-            return Condition(f"({number})")
+            return Condition(f"({number} AND started_at IS NOT NULL)")
         case _:
             return Condition(f"({IS_FINAL} AND {number})")
 

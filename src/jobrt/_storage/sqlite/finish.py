@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from jobrt._core.job import JobRef, Outcome
+from jobrt._core.job import JobRef, Outcome, Start
 from jobrt._core.states import FINAL, End, State, Transition, transition
 from jobrt._core.text import storable
 from jobrt._storage.sqlite.dependencies import release_parents, wait_for_children
@@ -33,10 +33,17 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
 
 
 def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
-    """Complete jobs whose attempts ended cleanly, all with one statement, and return the refused ones."""
-    refs = dumps({job_id: outcome.lease for job_id, outcome in outcomes.items()})
+    """Complete jobs whose attempts ended cleanly, one statement per claim, and return the refused ones."""
+    starts: dict[int, dict[int, int | None]] = {}
+    for job_id, outcome in outcomes.items():
+        starts.setdefault(outcome.lease, {})[job_id] = outcome.began
+    written = sum(
+        tx.run(SQL["attempts/finish_clean"], {"now": tx.now, "lease": lease, "starts": dumps(jobs)})
+        for lease, jobs in starts.items()
+    )
     landed: Iterable[int] = outcomes
-    if tx.run(SQL["attempts/finish_clean"], {"now": tx.now, "refs": refs}) < len(outcomes):
+    if written < len(outcomes):
+        refs = dumps({job_id: outcome.lease for job_id, outcome in outcomes.items()})
         landed = set(tx.array(SQL["attempts/finish_landed"], {"refs": refs, "end": End.FINISHED}))
     results = [
         (ended.id, ended.lease, ended.result) for ended in outcomes.values() if ended.result is not None
@@ -54,7 +61,7 @@ class _Held:
     queue: str
     attempt: int
     schedule_at: int
-    started_at: int
+    started_at: int | None
     worker: str
     cancel_reason: str | None
 
@@ -69,11 +76,13 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
     held = _Held(*row)
     state = _next_state(outcome, held)
     due = _next_due(tx, outcome, state=state, held=held)
+    started_at = _started_at(tx, outcome, held)
     new = {
         **ref,
         "state": CODES[state],
         "attempt": held.attempt if outcome.spent else held.attempt - 1,
         "schedule_at": due,
+        "started_at": started_at,
         "finished_at": tx.now if state in FINAL else None,
         "cancel_reason": _reason(outcome, held) if state is State.CANCELLED else None,
     }
@@ -82,7 +91,7 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
         tx.run(
             SQL["attempts/finish_result"], {"results": dumps([(outcome.id, outcome.lease, outcome.result)])}
         )
-    _remember(tx, outcome, held)
+    _remember(tx, outcome, held, started_at=started_at)
     if state in FINAL:
         release_parents(tx, [outcome.id])
     elif due <= tx.now:
@@ -112,11 +121,17 @@ def _next_due(tx: Transaction, outcome: Outcome, *, state: State, held: _Held) -
     return later(tx.now, outcome.delay)
 
 
-def _remember(tx: Transaction, outcome: Outcome, held: _Held) -> None:
+def _started_at(tx: Transaction, outcome: Outcome, held: _Held) -> int | None:
+    """Return when the attempt started, as far as anybody knows; None if it has not."""
+    known = held.started_at if outcome.began is None else outcome.began
+    return None if outcome.end is None else min(tx.now if known is None else known, tx.now)
+
+
+def _remember(tx: Transaction, outcome: Outcome, held: _Held, *, started_at: int | None) -> None:
     """Store the record of an attempt that has started."""
     if outcome.end is None:
         return
-    attempt = (held.attempt, outcome.end.value, held.started_at, tx.now, held.worker)
+    attempt = (held.attempt, outcome.end.value, started_at, tx.now, held.worker)
     error = (_said(outcome.error_type), _said(outcome.message), _said(outcome.traceback))
     record_attempt(tx, JobRef(outcome.id, outcome.lease), (*attempt, *error))
 
@@ -129,6 +144,11 @@ def record_attempt(tx: Transaction, ref: JobRef, values: Sequence[Any]) -> None:
     """Store (number, end, started_at, finished_at, worker, error_type, message, traceback) of an attempt."""
     tx.run(SQL["attempts/record"], (*ref, *values))
     tx.run(SQL["attempts/record_trim"], {"id": ref.id})
+
+
+def show_started(tx: Transaction, starts: Sequence[Start]) -> None:
+    """Make claimed jobs executing; see `AttemptStore.show_started`."""
+    tx.run(SQL["attempts/show_started"], {"starts": dumps(list(starts)), "now": tx.now})
 
 
 def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]) -> int:

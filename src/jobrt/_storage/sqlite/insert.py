@@ -138,7 +138,14 @@ def _equal(tx: Transaction, unique: UniqueKey) -> int | None:
     """Return the newest job with this digest that counts as a duplicate."""
     newest: int | None = None
     for stored, state, from_at, to_at in _lanes(unique.states, tx.now):
-        parameters = {"digest": unique.digest, "state": stored, "from_at": from_at, "to_at": to_at}
+        started = state is State.EXECUTING
+        parameters = {
+            "digest": unique.digest,
+            "state": stored,
+            "from_at": from_at,
+            "to_at": to_at,
+            "started": started,
+        }
         row = tx.row(SQL["jobs/insert_equal"], parameters)
         if row is not None and unique.matches(state, (tx.now - row[1]) / 1e6):
             newest = max(row[0], newest or 0)
@@ -166,7 +173,7 @@ def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[int, State, int
 def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> None:
     """Copy the new job's values to the stored one, if its state (as users see it) allows that."""
     row = tx.row(SQL["jobs/insert_equal_state"], (found,)) if unique.replace else None
-    fields = unique.replaced(shown(row[0], row[1], tx.now)) if row else ()
+    fields = unique.replaced(shown(*row[:3], now=tx.now)) if row else ()
     if not row or not fields:
         return
     changes = ", ".join(_REPLACED[field] for field in fields)
@@ -180,4 +187,4 @@ def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> 
         "schedule_at": _due(job, tx.now),
     }
     tx.run(f"UPDATE jobrt_job SET {changes} WHERE id = :id", values)  # noqa: S608 - constants above
-    tx.queues.add(row[2])
+    tx.queues.add(row[3])

@@ -89,8 +89,8 @@ def count(tx: Transaction, where: Where, *, limit: int | None) -> int:
 def states(tx: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
     """Return the state of each job, None for jobs that do not exist."""
     found = {
-        job_id: shown(code, due, tx.now).value
-        for job_id, code, due in tx.array(SQL["jobs/await_final"], (dumps(ids),))
+        job_id: shown(code, due, started, now=tx.now).value
+        for job_id, code, due, started in tx.array(SQL["jobs/await_final"], (dumps(ids),))
     }
     return {job_id: found.get(job_id) for job_id in ids}
 

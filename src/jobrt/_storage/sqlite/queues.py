@@ -51,8 +51,8 @@ def _all(tx: Transaction, *, limit: int | None) -> tuple[QueueStatus, ...]:
         lanes.setdefault(name, []).append((due, later))
     for name, those in lanes.items():
         found.setdefault(name, {}).update(_waiting(those, now=tx.now, limit=limit))
-    for name, number in tx.array(SQL["queues/all_executing"]):
-        found.setdefault(name, {})["executing"] = number
+    for name, claimed, executing in tx.array(SQL["queues/all_executing"]):
+        found.setdefault(name, {}).update(claimed=claimed, executing=executing)
     served = [worker.info.queues for worker in all_workers(tx) if worker.alive]
     return tuple(
         QueueStatus(name=name, workers=sum(name in queues for queues in served), **status)

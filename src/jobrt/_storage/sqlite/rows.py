@@ -75,7 +75,7 @@ def record(
         id=job_id,
         name=name,
         queue=queue,
-        state=shown(code, due, now),
+        state=shown(code, due, started, now=now),
         priority=priority,
         attempt=attempt,
         max_attempts=max_attempts,

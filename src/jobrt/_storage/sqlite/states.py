@@ -12,6 +12,7 @@ __all__ = [
     "AVAILABLE",
     "CODES",
     "COMPLETED",
+    "EXECUTING",
     "IS_EXECUTING",
     "IS_FINAL",
     "IS_WAITING",
@@ -30,7 +31,10 @@ STATES: Final = (
     State.CANCELLED,
     State.DISCARDED,
 )
-CODES: Final = {state: code for code, state in enumerate(STATES)}
+CODES: Final = {state: code for code, state in enumerate(STATES)} | {
+    State.CLAIMED: STATES.index(State.EXECUTING)
+}
+"""A job that a worker holds has one number; it is executing if there is a start."""
 SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, _, _ = range(len(STATES))
 
 IS_WAITING: Final = f"state < {EXECUTING}"
@@ -44,6 +48,8 @@ RESCHEDULED: Final = (
 """SQL that sets a waiting job's due time and its state. A job that waits for a retry stays retryable."""
 
 
-def shown(code: int, schedule_at: int, now: int) -> State:
-    """Return the state that users see: a scheduled job that is due is available."""
-    return State.AVAILABLE if code == SCHEDULED and schedule_at <= now else STATES[code]
+def shown(code: int, schedule_at: int, started_at: int | None, *, now: int) -> State:
+    """Return the state that users see: a scheduled job that is due is available, one without a start is claimed."""
+    if code == SCHEDULED and schedule_at <= now:
+        return State.AVAILABLE
+    return State.CLAIMED if code == EXECUTING and started_at is None else STATES[code]

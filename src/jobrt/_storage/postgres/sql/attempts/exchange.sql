@@ -10,6 +10,8 @@
 -- The claim refers to the outcomes, so that they are written first. They wait for row locks, in the order of ids. The
 -- holder of a lock must not wait for a job that this statement has just claimed: that would be a deadlock.
 --
+-- The first of the picked jobs begin immediately, as many as there are free slots. `picked` is in the order of claims.
+--
 -- The first row is about the call; the others are jobs in order. Parts that most calls do not need are left out of
 -- those calls: each node of a plan costs microseconds before it returns its first row.
 with {recursive} {ended},
@@ -18,7 +20,9 @@ with {recursive} {ended},
 claimed as (
     update {schema}.job j
        set state = 'executing', lease = (select nextval('{literal}.lease')), worker = :worker,
-           attempt = j.attempt + 1, started_at = statement_timestamp()
+           attempt = j.attempt + 1,
+           started_at = case when j.id = any(array(select p.id from picked p limit :starting::bigint))
+                             then statement_timestamp() end
      where j.id = any(array(select p.id from picked p)) and (select count(*) from ended) >= 0
     returning j.*
 )

@@ -2,7 +2,8 @@
 with claimed as (
     update {schema}.job j
        set state = 'executing', lease = (select nextval('{literal}.lease')), worker = :worker,
-           attempt = j.attempt + 1, started_at = :now::timestamptz
+           attempt = j.attempt + 1,
+           started_at = case when j.id = any(:starting::bigint[]) then :now::timestamptz end
      where j.id = any(array(select p.id from {schema}.job p
                              where p.id = any(:ids::bigint[]) and p.queue = :queue
                                and p.state in ('scheduled', 'available', 'retryable')

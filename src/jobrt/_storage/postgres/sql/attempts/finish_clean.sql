@@ -8,8 +8,10 @@
 -- (decisions/005).
 ended as (
     update {schema}.job j
-       set state = 'completed', lease = -j.lease, finished_at = statement_timestamp(), cancel_reason = null
-      from unnest(:ids::bigint[], :leases::bigint[]) o(id, lease)
+       set state = 'completed', lease = -j.lease, finished_at = statement_timestamp(), cancel_reason = null,
+           started_at = least(coalesce(timestamptz 'epoch' + o.began * interval '1 microsecond', j.started_at),
+                              statement_timestamp())
+      from unnest(:ids::bigint[], :leases::bigint[], :began::bigint[]) o(id, lease, began)
      where j.id = o.id and j.lease = o.lease and o.lease > 0
     returning j.id, o.lease, null::timestamptz as due_at, j.queue,
               case when j.flags & 4 <> 0 then set_config('jobrt.ended', :ids::text, true) end as batch_ids
