@@ -42,7 +42,7 @@ SETTLE_SECONDS = 20.0
 """Seconds after the last fault without a finished job, after which the remaining jobs count as stuck."""
 BACKLOG = 150
 """Number of unfinished jobs above which no more are enqueued, because killed workers can be slower."""
-UNFINISHED = jobrt.where.state("scheduled", "available", "retryable", "executing")
+UNFINISHED = jobrt.where.state("scheduled", "available", "retryable", "claimed", "executing")
 EXIT = 0.5 + 5.0 + 10.0
 """Seconds for a worker to exit: its grace, five more, and a margin for a busy machine."""
 

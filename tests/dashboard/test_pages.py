@@ -59,6 +59,7 @@ async def test_the_overview_of_jobs(database_url: str) -> None:
     assert totals == {
         "scheduled": "1",
         "available": "1",
+        "claimed": "0",
         "executing": "1",
         "retryable": "0",
         "completed": "3",

@@ -18,9 +18,10 @@ from jobrt._runtime.messages import Holding, OutcomeBatch, Report, Settings
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def job(job_id: int, lease: int = 1) -> Claimed:
-    """Return a claimed job with a lease."""
-    return Claimed(job_id, lease, "Work", "mail", 0, 1, 5, None, "{}", "{}", (), None, NOW, NOW, NOW)
+def job(job_id: int, lease: int = 1, *, ahead: bool = False) -> Claimed:
+    """Return a job claimed under a lease, with a free slot or ahead."""
+    started_at = None if ahead else NOW
+    return Claimed(job_id, lease, "Work", "mail", 0, 1, 5, None, "{}", "{}", (), None, NOW, NOW, started_at)
 
 
 def demand(limit: int) -> Demand:
@@ -51,13 +52,89 @@ def test_a_claim_leaves_room_for_what_the_executors_do_not_hold() -> None:
 
 
 def test_quick_jobs_are_prefetched() -> None:
-    """A tenth of a second of work is held beyond the slots, at most four thousand jobs."""
+    """What they finish in 30 ms is held beyond the slots, four thousand jobs at the most."""
     ledger = Ledger(Queue(10))
     ledger.prefetch(0.0)
     ledger.finished += 1000
-    assert ledger.prefetch(1.0) == 100
+    assert ledger.prefetch(1.0) == 30
     ledger.finished += 1_000_000
     assert ledger.prefetch(2.0) == 4000
+
+
+def test_nothing_is_claimed_ahead_of_slow_jobs() -> None:
+    """When a slot takes longer than that for a job, the first one claimed ahead would wait for too long."""
+    ledger = Ledger(Queue(10))
+    ledger.prefetch(0.0)
+    ledger.finished += 300  # each slot finishes 30 jobs a second
+    assert ledger.prefetch(1.0) == 0
+
+
+def test_nothing_is_claimed_ahead_of_unknown_jobs() -> None:
+    """What ran before an idle time says nothing about what comes after it."""
+    ledger = Ledger(Queue(10))
+    assert ledger.prefetch(0.0) == 0
+    ledger.finished += 1000
+    assert ledger.prefetch(1.0) == 30
+    claim(ledger, job(1), limit=5, now=1.0)
+    assert ledger.prefetch(1.0) == 0
+
+
+def test_what_was_claimed_ahead_in_vain_makes_cautious() -> None:
+    """Four attempts must end for each such job, whatever the rate is: claims and returns cannot take turns."""
+    ledger = Ledger(Queue(1))
+    ledger.prefetch(0.0)
+    ledger.finished += 1000
+    assert ledger.prefetch(1.0) == 30
+    ledger.set_back(20, now=1.0)
+    for _ in range(79):
+        ledger.finished += 1
+        assert ledger.prefetch(1.0 + ledger.finished / 1000) == 0
+    ledger.finished += 1
+    assert ledger.prefetch(2.1) > 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 500), st.floats(0.0, 0.2)), min_size=1, max_size=60))
+def test_few_jobs_come_back(steps: list[tuple[int, float]]) -> None:
+    """However the rate changes, and if all that is claimed ahead comes back: a quarter of what ends, and one claim."""
+    ledger, now, back = Ledger(Queue(1)), 0.0, 0
+    for ended, seconds in steps:
+        now += seconds
+        ledger.finished += ended
+        if ahead := ledger.prefetch(now):
+            assert back <= ledger.finished / 4
+            back += ahead
+            ledger.set_back(ahead, now)
+
+
+def test_a_claim_shows_no_more_than_there_are_slots() -> None:
+    """Jobs whose outcome is still to be written are shown, too; those whose outcome travels with the claim are not."""
+    ledger, wanted = Ledger(Queue(3)), demand(5)
+    assert ledger.free_slots(wanted, ()) == 3
+    claim(ledger, job(1), job(2), job(3), job(4, ahead=True))
+    assert ledger.free_slots(wanted, ()) == 0
+    ended = batch(0, job(1), job(2), job(4, ahead=True))
+    ledger.take_back(ended, attempts=3)
+    assert ledger.free_slots(wanted, ()) == 0
+    assert ledger.free_slots(wanted, [ended]) == 2
+    ledger.starting = 1
+    assert ledger.free_slots(wanted, [ended]) == 1
+
+
+def test_a_start_is_shown_when_there_is_room() -> None:
+    """For no more than the slots, and not while a lost reply may have shown others."""
+    ledger = Ledger(Queue(3))
+    claim(ledger, job(1), job(2), job(3, ahead=True))
+    assert ledger.room_to_show() == 1
+    ledger.starting = 1
+    assert ledger.room_to_show() == 0
+    ledger.starting, ledger.unresolved = 0, 1
+    assert ledger.room_to_show() == 0
+    ledger.unresolved = 0
+    ledger.shown.add(JobRef(3, 1))
+    assert ledger.room_to_show() == 0
+    ledger.take_back(batch(0, job(3, ahead=True)), attempts=1)
+    ledger.settle(0)
+    assert ledger.room_to_show() == 1
 
 
 def test_a_refill_is_wanted_when_half_of_the_prefetched_jobs_are_gone() -> None:
@@ -91,15 +168,6 @@ def test_ten_thousand_outcomes_stop_the_claims() -> None:
     ledger.settle(0)
     assert not ledger.crowded
     assert ledger.idle
-
-
-def test_what_is_not_wanted_soon_is_given_back_at_the_poll() -> None:
-    """All jobs if no attempt has ended since the last poll, else those beyond a tenth of a second of work."""
-    ledger = Ledger(Queue(10))
-    ledger.prefetch(0.0)
-    ledger.finished += 1000
-    assert ledger.keep_at_poll(1.0) == 100
-    assert ledger.keep_at_poll(1.0) == 0
 
 
 def test_operators_settings_replace_those_before() -> None:

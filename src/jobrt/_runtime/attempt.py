@@ -106,7 +106,7 @@ class AttemptRunner:
         job = running.job
         match value:
             case None:
-                return Outcome(job.id, job.lease)
+                return Outcome(job.id, job.lease, began=running.began)  # `_replace` costs 1 µs more
             case Snooze(delay):
                 seconds = delay.total_seconds()
                 return Outcome(job.id, job.lease, Transition.SNOOZE, End.SNOOZED, seconds, spent=False)
@@ -161,7 +161,11 @@ class AttemptRunner:
         error = TimeoutError(ended.message) if timed_out or ended.error is None else ended.error
         answer = should_retry(definition.retry, attempt=job.attempt, error=error)
         delay = delay_for(
-            definition.backoff, attempt=job.attempt, error=error, record=record_of(job), chance=self.chance
+            definition.backoff,
+            attempt=job.attempt,
+            error=error,
+            record=record_of(job, running.began),
+            chance=self.chance,
         )
         warnings = [text for text in (answer.warning, delay.warning) if text]
         if warnings:

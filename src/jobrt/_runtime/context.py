@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack, overload
 
 import attrs
@@ -13,7 +13,7 @@ import trio
 from jobrt._client import Client, Handle
 from jobrt._core.attempts import Stop
 from jobrt._core.job import Claimed, JobRecord, Outcome, Progress
-from jobrt._core.states import End, State, Transition
+from jobrt._core.states import State
 from jobrt._payload.payload import encode_result
 from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
@@ -38,8 +38,11 @@ class Services:
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
 
 
-def record_of(job: Claimed) -> JobRecord:
-    """Return the public record of a claimed job."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def record_of(job: Claimed, began: int | None = None) -> JobRecord:
+    """Return the public record of a claimed job; `began` is in microseconds since 1970, if not with the claim."""
     return JobRecord(
         id=job.id,
         name=job.name,
@@ -54,7 +57,7 @@ def record_of(job: Claimed) -> JobRecord:
         context=job.context,
         created_at=job.created_at,
         schedule_at=job.schedule_at,
-        started_at=job.started_at,
+        started_at=job.started_at if began is None else _EPOCH + timedelta(microseconds=began),
         progress=None if job.progress is None else Progress(**json.loads(job.progress)),
         saved=None if job.saved is None else json.loads(job.saved),
         attempts=tuple(job.attempts),
@@ -99,7 +102,7 @@ class Context:
     def job(self) -> JobRecord:
         """Return the job's stored record, errors of earlier attempts included."""
         if self._record is None:
-            self._record = record_of(self._running.job)
+            self._record = record_of(self._running.job, self._running.began)
         return self._record
 
     @property
@@ -264,7 +267,7 @@ class Context:
         """
         job = self._running.job
         text = None if result is None else encode_result(result)
-        outcome = Outcome(job.id, job.lease, Transition.COMPLETE, End.FINISHED, result=text)
+        outcome = Outcome(job.id, job.lease, result=text, began=self._running.began)
         try:
             async with self._services.attempts.transaction(self._running.ref, outcome) as conn:
                 yield conn

@@ -34,6 +34,10 @@ from jobrt.events import Event, JobCancelPhase
 
 _CHECKPOINT_EVERY = 32
 """Attempts that a task runs between two checkpoints of its own; a quick job may contain none."""
+WAIT_LIMIT = 0.05
+"""Seconds that a job may wait for a slot. Then it goes back, since jobs of higher priority may be due by now."""
+_STANDSTILL = 0.02
+"""Seconds by which a timer may be late. If it is later, the event loop stood still, and waiting says nothing."""
 _RETURN_LIMIT = 256
 """Maximum outcomes in one message: about as many as ten tasks produce in one pass of Trio's scheduler."""
 
@@ -62,9 +66,13 @@ class Executors:
     runner: AttemptRunner
     claimant: Callable[[], str | None]
     observe: Callable[[Event], None]
+    claimed_ahead: Callable[[], None]
+    """Tells that attempts may begin whose start the database does not show."""
     directory: WorkingDirectory = attrs.Factory(WorkingDirectory)
     _inbox: deque[Claimed] = attrs.Factory(deque)
     _running: dict[JobRef, Running] = attrs.Factory(dict)
+    _arrivals: dict[int, tuple[float, int]] = attrs.Factory(dict)
+    """When the claims of the inbox were received, and their times in the database, by lease."""
     _outbox: list[Report] = attrs.Factory(list)
     _written: list[Report] = attrs.Factory(list)
     _cancels: dict[JobRef, str] = attrs.Factory(dict)
@@ -77,6 +85,7 @@ class Executors:
     _durations: defaultdict[str, list[float]] = attrs.Factory(lambda: defaultdict(lambda: [0, 0.0]))
     _tasks: int = 0
     _nursery: trio.Nursery | None = None
+    _waiting: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _idle: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _to_send: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _all_sent: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
@@ -90,6 +99,7 @@ class Executors:
                 task_status.started()
                 if not self._closed:
                     self._nursery.start_soon(self._send_returns)
+                    self._nursery.start_soon(self._return_late)
                     await self._run_until_closed()
                 await trio.sleep_forever()  # an attempt that does not end may still be in this nursery
         finally:
@@ -154,7 +164,7 @@ class Executors:
             for job in batch.jobs:
                 self._return_unstarted(job)
             return
-        self._inbox.extend(batch.jobs)
+        self._add(batch)
         if self._cancels:
             self._withdraw_cancelled()
         waiting, idle = len(self._inbox), len(self._idle)
@@ -162,6 +172,46 @@ class Executors:
             self._idle.unpark(count=min(idle, waiting))
         if waiting > idle:
             self._start_tasks()
+        if waiting > idle + self.concurrency - self._tasks:
+            self._waiting.unpark()
+
+    def _add(self, batch: Batch) -> None:
+        """Put jobs into the inbox, before those of a lower priority."""
+        inbox, jobs = self._inbox, batch.jobs
+        if not inbox:
+            self._arrivals.clear()
+        first = bool(inbox) and inbox[-1].priority < jobs[0].priority
+        self._arrivals |= dict.fromkeys({job.lease for job in jobs}, (batch.received, batch.at))
+        inbox.extend(jobs)
+        if first:
+            self._inbox = deque(sorted(inbox, key=lambda job: -job.priority))
+        if any(job.started_at is None for job in jobs):
+            self.claimed_ahead()
+
+    async def _return_late(self) -> None:
+        """Return the jobs for which no slot came free in time."""
+        while True:
+            while not self._inbox:
+                await self._waiting.park()
+            due = self._oldest_arrival() + WAIT_LIMIT
+            await trio.sleep_until(due)
+            late = trio.current_time() - due
+            if late > _STANDSTILL:
+                await trio.sleep(WAIT_LIMIT)  # give the slots as much time again
+            self._return_older(trio.current_time())
+
+    def _oldest_arrival(self) -> float:
+        leases = {job.lease for job in self._inbox}
+        self._arrivals = {lease: self._arrivals[lease] for lease in leases}
+        return min(received for received, _ in self._arrivals.values())
+
+    def _return_older(self, now: float) -> None:
+        arrivals, inbox = self._arrivals, self._inbox
+        late = [job for job in inbox if arrivals[job.lease][0] + WAIT_LIMIT <= now]
+        if late:
+            self._inbox = deque([job for job in inbox if arrivals[job.lease][0] + WAIT_LIMIT > now])
+            for job in late:
+                self._return_unstarted(job)
 
     def _start_tasks(self) -> None:
         """Start a task for each waiting job while there are free slots."""
@@ -266,7 +316,8 @@ class Executors:
         for attempt in self._running.values():
             if not attempt.abandoned:
                 attempt.abandoned = True
-                self._report(Report(interrupted(attempt.job, reason), attempt.job, 0.0))
+                outcome = interrupted(attempt.job, reason)._replace(began=attempt.began)
+                self._report(Report(outcome, attempt.job, 0.0))
 
     # ------------------------------------------------------------------ executing
 
@@ -293,8 +344,7 @@ class Executors:
             with trio.CancelScope() as scope:
                 in_a_row, now, cancelled = 0, trio.current_time(), False
                 while self._inbox and not cancelled:
-                    attempt = self.runner.begin(self._inbox.popleft(), scope=scope, now=now)
-                    self._running[attempt.ref] = attempt
+                    attempt = self._begin(scope, now)
                     now = self._end(attempt, await self.runner.run(attempt))
                     cancelled, attempt = attempt.cancelled, None
                     self.directory.restore()
@@ -314,6 +364,16 @@ class Executors:
             self.directory.restore()
             self._end(attempt, self.runner.stopped(attempt, problem))
             await _restore(clean)
+
+    def _begin(self, scope: trio.CancelScope, now: float) -> Running:
+        """Begin an attempt at the next job, and compute when that is by the database's clock."""
+        job = self._inbox.popleft()
+        attempt = self.runner.begin(job, scope=scope, now=now)
+        received, at = self._arrivals[job.lease]
+        if job.started_at is None or now - received > WAIT_LIMIT:
+            attempt.began = at + int((now - received) * 1e6)
+        self._running[attempt.ref] = attempt
+        return attempt
 
     def _end(self, attempt: Running, outcome: Outcome) -> float:
         """Report the outcome and return the time.
@@ -335,6 +395,8 @@ class Executors:
         if attempt.completed:
             self._written.append(Report(Outcome(job.id, job.lease), job, seconds))
         else:
+            if attempt.began is not None and outcome.began is None:
+                outcome = outcome._replace(began=attempt.began)
             self._outbox.append(Report(outcome, job, seconds))
         if not self._inbox:
             self._send_now()

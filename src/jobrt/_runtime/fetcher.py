@@ -112,10 +112,8 @@ class Fetcher:
         self.channels.wake.ring()
         try:
             while True:
-                with trio.move_on_after(self.ledger.settings.poll_interval) as poll:
+                with trio.move_on_after(self.ledger.settings.poll_interval):
                     await self.channels.wake.wait()
-                if poll.cancelled_caught:
-                    await self._withdraw(keep=self.ledger.keep_at_poll(trio.current_time()))
                 while await self._fetch():
                     pass
         except trio.EndOfChannel:
@@ -164,6 +162,8 @@ class Fetcher:
         wanted = self._demand(worker)
         if wanted.limit > 0:  # before the claim, which must not count slots that become free during it
             self.limits.note_claim(wanted)
+        else:
+            self.ledger.more = True  # there may be a job for the next free slot
         if wanted.empty:
             self.ledger.cycles += 1  # nothing may be claimed, but the watchdog must see activity
             self._answer(number, idle=was_idle and not self.names and not self.limits)
@@ -230,6 +230,9 @@ class Fetcher:
         if wanted.limit == LARGEST_CLAIM and not wanted.clustered:
             self._large.ring()
         batches = self.outcomes.take()
+        own = [batch for batch in batches if batch.queue == self.name]
+        wanted = attrs.evolve(wanted, free_slots=self.ledger.free_slots(wanted, own))
+        self.ledger.starting += wanted.starting
         reports = [report for batch in batches for report in batch.reports]
         try:
             exchange = await self.attempts.exchange([report.outcome for report in reports], wanted)
@@ -245,6 +248,8 @@ class Fetcher:
                 self.outcomes.arrived.ring()  # the completer writes them one by one
                 return None
             raise
+        finally:
+            self.ledger.starting -= wanted.starting
         self.settler.settle(batches, exchange.refused)
         return exchange
 
@@ -261,7 +266,9 @@ class Fetcher:
         try:
             left_out = self.limits.note_claim(wanted, exchange.jobs)
             self.limits.take(exchange.jobs)
-            self.ledger.accept(wanted, exchange.jobs, left_out=left_out, now=trio.current_time())
+            self.ledger.accept(
+                wanted, exchange.jobs, left_out=left_out, now=trio.current_time(), at=exchange.at
+            )
         except BaseException:
             self.ledger.unresolved += 1  # no actor knows of these jobs, so the next claim releases them
             raise
@@ -306,6 +313,8 @@ class Fetcher:
         """Pass outcomes on to the writers, and wake the claiming task if there is room for more jobs."""
         batch = OutcomeBatch(self.name, next(self._numbers), message.reports) if message.reports else None
         self.ledger.take_back(batch, attempts=message.attempts)
+        if unstarted := len(message.reports) + len(message.written) - message.attempts:
+            self.ledger.set_back(unstarted, trio.current_time())
         if message.written:
             self.settler.note(message.written)
             self.ledger.take_written(message.written)

@@ -16,16 +16,15 @@ from jobrt._runtime.messages import Batch, Holding, OutcomeBatch, Report, Settin
 LARGEST_CLAIM = 1000
 UNSETTLED_LIMIT = 10_000
 """Outcomes of a queue that may wait to be written; at this number it stops claiming."""
-_PREFETCH_LIMIT = 4000
-_PREFETCH_WINDOW = 0.1
-"""Seconds of work to hold beyond the free slots: no job if jobs are slow, thousands if they are no-ops.
-
-A claim of a thousand jobs takes 15 ms while the worker is busy. It begins when half of this is left, so that the
-executors never wait for it. With a limit of 2,000 jobs they had no work half of the time.
-"""
-_SAMPLE_SECONDS = 0.01
+_AHEAD_LIMIT = 4000
+_AHEAD_SECONDS = 0.03
+"""Seconds of work to claim ahead of free slots. Executors return what has waited for `executors.WAIT_LIMIT`, which is
+longer, so that a rate which varies a little returns nothing."""
+_SAMPLE_SECONDS = 0.1
 _SAMPLE_ATTEMPTS = 10
 """Size of a sample of the rate: this many seconds, or this many attempts if every slot has finished one."""
+_CAUTION = 4
+"""Attempts that must end, for each job that was claimed ahead in vain, until jobs are claimed ahead again."""
 _BATCHES_ON_THE_WAY = 8
 """More than the batches that can be between fetcher and executors: the channel's four, and one for each claim."""
 
@@ -46,6 +45,9 @@ class Ledger:
     return it. ``more``: the database may have due jobs for which the last claim had no room. ``unresolved``: the
     number of events after which the database may hold jobs for this worker that are unknown to the worker.
     ``cycles``: the number of fetches, including those for which nothing could be claimed.
+
+    ``shown``: the open claims that the database shows as executing. They are counted from before the write until the
+    outcome is settled, so there are never more in the database. ``starting``: those that claims under way will add.
     """
 
     settings: Queue
@@ -60,6 +62,8 @@ class Ledger:
     finished: int = 0
     claim_failure: ClaimFailure | None = None
     unsettled: int = 0
+    shown: set[tuple[int, int]] = attrs.Factory(set[tuple[int, int]])
+    starting: int = 0
     unsent: deque[Batch] = attrs.Factory(deque[Batch])
     _open: dict[int, set[int]] = attrs.Factory(dict[int, set[int]])
     _returned: dict[int, OutcomeBatch] = attrs.Factory(dict)
@@ -68,7 +72,7 @@ class Ledger:
     _rate: float = 0.0
     _measured_at: float = 0.0
     _measured: int = 0
-    _finished_at_poll: int = 0
+    _cautious_until: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.concurrency = self.settings.concurrency
@@ -91,12 +95,18 @@ class Ledger:
         return not self._open and not self.claiming
 
     def prefetch(self, now: float) -> int:
-        """Return how many jobs to hold beyond the free slots: what the queue finishes in a tenth of a second."""
+        """Return how many jobs to hold beyond the free slots: what the queue finishes in a moment.
+
+        None, if a slot does not finish a job in that time: those claimed ahead would wait for longer.
+        """
         elapsed, finished = now - self._measured_at, self.finished - self._measured
         if elapsed >= _SAMPLE_SECONDS or finished >= max(_SAMPLE_ATTEMPTS, self.concurrency):
-            self._rate = finished / max(elapsed, _SAMPLE_SECONDS / 10)
+            self._rate = finished / max(elapsed, 0.001)
             self._measured_at, self._measured = now, self.finished
-        return min(int(self._rate * _PREFETCH_WINDOW), _PREFETCH_LIMIT)
+        ahead = int(self._rate * _AHEAD_SECONDS)
+        if ahead < self.concurrency or self.finished < self._cautious_until:
+            return 0
+        return min(ahead, _AHEAD_LIMIT)
 
     def room(self, now: float) -> int:
         """Return how many more jobs may be claimed now."""
@@ -113,32 +123,46 @@ class Ledger:
         """
         return self.more and not self.unresolved and self.room(now) >= LARGEST_CLAIM
 
-    def keep_at_poll(self, now: float) -> int:
-        """Return how many unstarted jobs to keep after a poll interval without a wake-up.
+    def free_slots(self, wanted: Demand, taken: Iterable[OutcomeBatch]) -> int:
+        """Return how many jobs of a claim that is under way begin at once, and may be shown as executing.
 
-        The first jobs of a batch may have been quicker than those after them. Other workers may have room for the rest.
+        The outcomes `taken` along are written with it, so the jobs that they end are no longer shown.
         """
-        keep = self.prefetch(now) if self.finished != self._finished_at_poll else 0
-        self._finished_at_poll = self.finished
-        return keep
+        idle = self.concurrency - self.held - (self.claiming - wanted.limit)
+        if idle <= 0:
+            return 0
+        ended = sum(report.ref in self.shown for batch in taken for report in batch.reports)
+        return max(min(idle, self.concurrency - len(self.shown) - self.starting + ended), 0)
+
+    def room_to_show(self) -> int:
+        """Return how many more claims may be shown as executing.
+
+        None while a reply is lost, which may have shown some.
+        """
+        return 0 if self.unresolved else max(self.concurrency - len(self.shown) - self.starting, 0)
 
     # ------------------------------------------------------------------ life of a claimed job
 
-    def accept(self, demand: Demand, jobs: tuple[Claimed, ...], *, left_out: bool, now: float) -> None:
+    def accept(
+        self, demand: Demand, jobs: tuple[Claimed, ...], *, left_out: bool, now: float, at: int = 0
+    ) -> None:
         """Accept the jobs of a claim as a batch to send."""
         had_nothing_to_do = not (self.more or self.held)
         self.more = len(jobs) >= demand.limit or demand.clustered or left_out
         self.cycles += 1
         if not jobs:
             return
-        if had_nothing_to_do:  # the idle time says nothing about the rate
-            self._measured_at, self._measured = now, self.finished
+        if (
+            had_nothing_to_do
+        ):  # the idle time says nothing about the rate, and the rate before it nothing of these
+            self._measure_anew(now)
         self._last_batch += 1
-        batch = Batch(self._last_batch, demand.worker, jobs)
+        batch = Batch(self._last_batch, demand.worker, jobs, at, now)
         self._recent.append(batch)
         self.unsent.append(batch)
         self.held += len(jobs)
         self.claimed += len(jobs)
+        self.shown.update((job.id, job.lease) for job in jobs if job.started_at is not None)
         for lease in {job.lease for job in jobs}:
             self._open[lease] = {job.id for job in jobs if job.lease == lease}
 
@@ -149,6 +173,14 @@ class Ledger:
             self._recent.remove(batch)
         self.unsent.clear()
         return jobs
+
+    def _measure_anew(self, now: float) -> None:
+        self._rate, self._measured_at, self._measured = 0.0, now, self.finished
+
+    def set_back(self, unstarted: int, now: float) -> None:
+        """Note that jobs came back unstarted: claim nothing ahead until many more have ended than were in vain."""
+        self._measure_anew(now)
+        self._cautious_until = self.finished + _CAUTION * unstarted
 
     def take_back(self, batch: OutcomeBatch | None, *, attempts: int) -> None:
         """Note outcomes that the executors returned; `attempts` of them belong to ended attempts."""
@@ -171,7 +203,10 @@ class Ledger:
         self.unresolved += len(lost)
 
     def _close(self, jobs: Iterable[Claimed | JobRef]) -> None:
+        shown = self.shown
         for job in jobs:
+            if shown:
+                shown.discard((job.id, job.lease))
             ids = self._open.get(job.lease)
             if ids is not None:  # else the job was lost between fetcher and executors at a restart
                 ids.discard(job.id)

@@ -41,11 +41,16 @@ class Report(NamedTuple):
 
 @attrs.frozen
 class Batch:
-    """Jobs of one claim by the worker id ``worker``; batches are numbered consecutively."""
+    """Jobs of one claim by the worker id ``worker``; batches are numbered consecutively.
+
+    ``at`` is the time of the claim in microseconds by the storage's clock, ``received`` that of its reply by Trio's.
+    """
 
     number: int
     worker: str
     jobs: tuple[Claimed, ...]
+    at: int = 0
+    received: float = 0.0
 
 
 @attrs.frozen

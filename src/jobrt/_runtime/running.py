@@ -35,6 +35,8 @@ class Running:
     over: float | None = None
     thread: int | None = None
     """Identifier of the thread that runs the job's code, if it does not run in the event loop."""
+    began: int | None = None
+    """When it began, in microseconds by the storage's clock; None if that was with the claim."""
     ref: JobRef = attrs.field(init=False)
     """The claim, for fenced writes."""
 

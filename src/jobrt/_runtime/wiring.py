@@ -7,6 +7,7 @@
     ├─ background             progress writes, the asyncio loop
     ├─ control · notifier · scheduler · maintenance · cron
     ├─ completer
+    ├─ starts
     ├─ queues                 Supervisor: a queue that fails too often is restarted later; others continue
     │  └─ "mail"              Supervisor
     │     ├─ executors
@@ -48,6 +49,7 @@ from jobrt._runtime.outcomes import Outcomes, Settler
 from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
+from jobrt._runtime.starts import ShownQueue, Starts
 from jobrt._runtime.watchdog import Watchdog, Watched
 from jobrt._storage.contract import Changes, Storage
 from jobrt._supervision.decisions import ServiceState, describe
@@ -171,6 +173,7 @@ class _Wiring:
     background: Background = attrs.Factory(Background)
     control_wake: Wakeup = attrs.Factory(Wakeup)
     beat_now: Wakeup = attrs.Factory(Wakeup)
+    claimed_ahead: Wakeup = attrs.Factory(Wakeup)
     due: Channel[Due] = attrs.field(factory=lambda: Channel.open(_DUE_TIMES))
     news: Channel[Changes] = attrs.field(factory=lambda: Channel.open(1))
     rejected: Channel[OutcomeBatch] = attrs.field(factory=lambda: Channel.open(math.inf))
@@ -203,6 +206,8 @@ class _Wiring:
         if "cron" not in self.plan.switched_off:
             tree.add(self._cron().run, name="cron")
         tree.add(completer.run, name="completer")
+        if queues:
+            tree.add(self._starts(queues).run, name="starts")
         queue_supervisors = Supervisor(
             "queues", escalation="retry", in_turn=False, on_event=self._supervision
         )
@@ -239,6 +244,7 @@ class _Wiring:
             runner=runner,
             claimant=self._claimant,
             observe=self.notices.observe,
+            claimed_ahead=self.claimed_ahead.ring,
         )
         supervisor = Supervisor(name, on_event=self._supervision)
         supervisor.add(executors.run, name="executors")
@@ -368,6 +374,17 @@ class _Wiring:
             rejected=self.rejected.receive,
             settler=self._settler(),
             written=lambda: sum(settler.landed + settler.refused for settler in self.settlers),
+            backoff=self._backoff(),
+        )
+
+    def _starts(self, queues: Mapping[str, QueueActors]) -> Starts:
+        return Starts(
+            attempts=self.environment.storage.attempts,
+            queues={
+                name: ShownQueue(ledger=queue.fetcher.ledger, statistics=queue.executors.statistics)
+                for name, queue in queues.items()
+            },
+            wake=self.claimed_ahead,
             backoff=self._backoff(),
         )
 

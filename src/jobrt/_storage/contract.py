@@ -270,8 +270,8 @@ class AttemptStore(Protocol):
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         """Write the outcomes of attempts, in one transaction, and return the refused ones.
 
-        ``started_at`` becomes ``outcome.began``, but no later than now. Without ``began`` it is unchanged, or now if the
-        job has none. An outcome without ``end`` clears it: the attempt has not started.
+        ``started_at`` becomes ``outcome.began``, but no later than now. Without ``began`` it is unchanged, or now if
+        there is none. An outcome without ``end`` clears it: the attempt has not started.
 
         An outcome is refused if its job is gone or no longer has that lease. An outcome that was written before
         (its reply was lost) counts as accepted and changes nothing. An attempt that did not end cleanly leaves

@@ -9,7 +9,7 @@ from jobrt._client import Client
 from jobrt._core.cron import CronEntry, next_tick
 from jobrt._core.job import JobRecord
 from jobrt._core.queues import QueueStatus
-from jobrt._core.states import State
+from jobrt._core.states import HELD, State
 from jobrt._storage.contract import CronRow, WorkerRow
 from jobrt._views.words import PHASES, notice_in_words
 from jobrt.errors import JobNotFound, JobrtError, JobStateError
@@ -75,7 +75,7 @@ def cancel_phases(workers: Iterable[WorkerRow]) -> Mapping[int, str]:
 
 def cancel_phase(job: JobRecord, reported: Mapping[int, str]) -> str:
     """Return the phase of cancelling a running job in words, or ``""`` if it is not being cancelled."""
-    if job.state is not State.EXECUTING or job.cancel_reason is None:
+    if job.state not in HELD or job.cancel_reason is None:
         return ""
     return PHASES.get(reported.get(job.id), "")
 

@@ -13,7 +13,18 @@ from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows, say, warn
 from jobrt.cli.setting import Setting, in_trio
 
-COLUMNS = ("queue", "due", "oldest", "scheduled", "retryable", "running", "workers", "slots", "state")
+COLUMNS = (
+    "queue",
+    "due",
+    "oldest",
+    "scheduled",
+    "retryable",
+    "claimed",
+    "running",
+    "workers",
+    "slots",
+    "state",
+)
 _COUNTS = ("enqueued", "completed", "failed", "dead", "cancelled")
 _STATS_COLUMNS = ("queue", "job", "period", *_COUNTS, "mean", "median", "p95")
 
@@ -26,7 +37,17 @@ async def queue_rows(jobs: Client, *, limit: int | None = None) -> list[list[Any
         due, oldest = f"{queue.available}{more}", age(queue.oldest_due)
         waiting = [f"{queue.scheduled}{more}", f"{queue.retryable}{more}"]
         rows.append(
-            [queue.name, due, oldest, *waiting, queue.executing, view.workers, view.slots, view.state]
+            [
+                queue.name,
+                due,
+                oldest,
+                *waiting,
+                queue.claimed,
+                queue.executing,
+                view.workers,
+                view.slots,
+                view.state,
+            ]
         )
     return rows
 

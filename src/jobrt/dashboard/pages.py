@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from jobrt._client import Client
 from jobrt._core import where
 from jobrt._core.queues import QueueStatus
-from jobrt._core.states import FINAL, State
+from jobrt._core.states import FINAL, HELD, State
 from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_queues, watchdog_notices
 from jobrt._views.trees import tree_lines, worker_condition
@@ -49,6 +49,7 @@ async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tupl
     totals = {
         "scheduled": (sum(queue.scheduled for queue in queues), more),
         "available": (sum(queue.available for queue in queues), more),
+        "claimed": (sum(queue.claimed for queue in queues), False),
         "executing": (sum(queue.executing for queue in queues), False),
         "retryable": (sum(queue.retryable for queue in queues), more),
     }
@@ -101,7 +102,7 @@ async def job(site: Site, request: Request) -> Response:
     except InvalidFilter:
         raise HTTPException(404) from None
     record = await site.jobs.get(number)
-    running = record.state is State.EXECUTING
+    running = record.state in HELD
     found = await site.jobs.workers() if running else []
     return site.page(
         request,

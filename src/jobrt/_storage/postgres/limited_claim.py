@@ -24,7 +24,7 @@ async def take_turn(session: Session, demand: Demand) -> None:
 async def claim_in_turn(
     session: Session, demand: Demand
 ) -> tuple[tuple[Claimed, ...], float | None, datetime]:
-    """Claim as the limits allow; return the jobs, the seconds until the next one if more could be claimed, and the time."""
+    """Claim as the limits allow; return the jobs, the seconds until the next one if there is room, and the time."""
     now = (await session.fetch("schema/now"))[0][0].replace(tzinfo=UTC)
     rows: list[Row] = []
     starting: list[int] = []

@@ -1,6 +1,6 @@
 -- Whole records; details only if they are requested. A due scheduled job is shown as available, and a job that is held
--- but has not started as claimed. A job that waits for others is due when they end; this is shown as the last possible time. A clean attempt has no record: the row holds
--- its values until the job runs again (rerun.sql).
+-- but has not started as claimed. A job that waits for others is due when they end; this is shown as the last possible
+-- time. A clean attempt has no record: the row holds its values until the job runs again (rerun.sql).
 select c.id, c.name, c.queue,
        case when c.state = 'scheduled' and c.schedule_at <= statement_timestamp() then 'available'
             when c.state = 'executing' and c.started_at is null then 'claimed'
