@@ -117,7 +117,7 @@ durations = st.sampled_from([0.0, 0.0, 0.0, 0.001, 0.01, 0.04, 0.06, 0.3, 1.0])
 loads = st.lists(st.tuples(durations, st.sampled_from([1, 3, 12, 30])), min_size=1, max_size=5)
 
 
-@settings(QUICKLY, max_examples=15)
+@settings(QUICKLY, max_examples=6)
 @given(loads, st.integers(1, 5), st.randoms(use_true_random=False))
 def test_no_more_jobs_are_executing_than_there_are_slots(
     load: list[tuple[float, int]], slots: int, chance: Any
@@ -140,7 +140,7 @@ def test_no_more_jobs_are_executing_than_there_are_slots(
         while True:
             assert await client.count(where.state("executing")) <= slots
             assert all(status.executing <= slots for status in await client.queues())
-            await trio.sleep(chance.choice([0.0, 0.001, 0.03, 0.1, 0.7]))
+            await trio.sleep(chance.choice([0.001, 0.03, 0.1, 0.7]))
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
@@ -158,6 +158,7 @@ async def test_nothing_is_written_for_quick_jobs_and_those_that_begin_at_once(
         worker = await nursery.start(here.app.run_worker)
         await here.client.enqueue_many([Work()] * 500)
         await worker.wait_idle()
+        await trio.sleep(1)
         await here.client.enqueue_many([Work(3.0)] * 4)
         await worker.wait_idle()
         assert calls["show_started"] == 0

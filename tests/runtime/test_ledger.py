@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from itertools import count
 
@@ -51,40 +52,68 @@ def test_a_claim_leaves_room_for_what_the_executors_do_not_hold() -> None:
     assert ledger.room(0.0) == 0
 
 
-def test_quick_jobs_are_prefetched() -> None:
-    """What they finish in 30 ms is held beyond the slots, four thousand jobs at the most."""
-    ledger = Ledger(Queue(10))
+def busy(concurrency: int, ended: int) -> Ledger:
+    """Return a ledger whose queue has ended so many attempts in the second before 1.0, after some full claims."""
+    ledger = Ledger(Queue(concurrency))
+    for _ in range(5):
+        claim(ledger, job(0))
+    ledger.take_back(batch(0, job(0)), attempts=0)
     ledger.prefetch(0.0)
-    ledger.finished += 1000
-    assert ledger.prefetch(1.0) == 30
+    ledger.finished += ended
+    return ledger
+
+
+def test_quick_jobs_are_prefetched() -> None:
+    """What they finish in 50 ms is held beyond the slots, four thousand jobs at the most."""
+    ledger = busy(10, 1000)
+    assert ledger.prefetch(1.0) == 50
     ledger.finished += 1_000_000
     assert ledger.prefetch(2.0) == 4000
 
 
-def test_nothing_is_claimed_ahead_of_slow_jobs() -> None:
-    """When a slot takes longer than that for a job, the first one claimed ahead would wait for too long."""
+def test_the_first_claims_hold_little_ahead() -> None:
+    """The first samples are of a few jobs. Each full claim may hold eight times as much."""
     ledger = Ledger(Queue(10))
     ledger.prefetch(0.0)
-    ledger.finished += 300  # each slot finishes 30 jobs a second
-    assert ledger.prefetch(1.0) == 0
+    ledger.finished += 1_000_000
+    assert ledger.prefetch(1.0) == 10
+    claim(ledger, job(1), limit=2, now=1.0)
+    ledger.finished += 1_000_000
+    assert ledger.prefetch(1.01) == 10, "this claim was not full"
+    claim(ledger, job(2), now=1.01)
+    assert ledger.prefetch(1.02) == 80
+
+
+def test_a_look_for_urgent_jobs_is_due_while_others_wait() -> None:
+    """Every 40 ms at the most; if no job waits for a slot, the next free one is reason enough for a claim."""
+    ledger = Ledger(Queue(1))
+    assert ledger.look_at() == math.inf
+    claim(ledger, job(1), job(2, ahead=True))
+    assert ledger.look_at() == -math.inf
+    ledger.note_look(5.0)
+    assert ledger.look_at() == 5.04
+
+
+def test_nothing_is_claimed_ahead_of_slow_jobs() -> None:
+    """When a slot takes longer than that for a job, the first one claimed ahead would wait for too long."""
+    assert busy(10, 190).prefetch(1.0) == 0
+    assert busy(10, 200).prefetch(1.0) == 10
 
 
 def test_nothing_is_claimed_ahead_of_unknown_jobs() -> None:
     """What ran before an idle time says nothing about what comes after it."""
-    ledger = Ledger(Queue(10))
-    assert ledger.prefetch(0.0) == 0
-    ledger.finished += 1000
-    assert ledger.prefetch(1.0) == 30
+    assert Ledger(Queue(10)).prefetch(0.0) == 0
+    ledger = busy(10, 1000)
+    assert ledger.prefetch(1.0) == 50
+    ledger.held, ledger.more = 0, False
     claim(ledger, job(1), limit=5, now=1.0)
     assert ledger.prefetch(1.0) == 0
 
 
 def test_what_was_claimed_ahead_in_vain_makes_cautious() -> None:
     """Four attempts must end for each such job, whatever the rate is: claims and returns cannot take turns."""
-    ledger = Ledger(Queue(1))
-    ledger.prefetch(0.0)
-    ledger.finished += 1000
-    assert ledger.prefetch(1.0) == 30
+    ledger = busy(1, 1000)
+    assert ledger.prefetch(1.0) == 50
     ledger.set_back(20, now=1.0)
     for _ in range(79):
         ledger.finished += 1

@@ -35,7 +35,9 @@ from jobrt.events import Event, JobCancelPhase
 _CHECKPOINT_EVERY = 32
 """Attempts that a task runs between two checkpoints of its own; a quick job may contain none."""
 WAIT_LIMIT = 0.05
-"""Seconds that a job may wait for a slot. Then it goes back, since jobs of higher priority may be due by now."""
+"""Seconds that jobs may wait for a slot. Then they go back, unless the slots have been turning fast meanwhile."""
+_TURNING = 4
+"""Multiple of the attempts that have ended meanwhile: if no more jobs wait, the slots are turning fast."""
 _STANDSTILL = 0.02
 """Seconds by which a timer may be late. If it is later, the event loop stood still, and waiting says nothing."""
 _RETURN_LIMIT = 256
@@ -49,6 +51,19 @@ class ExecutorsChannels:
     work: trio.MemoryReceiveChannel[Work]
     returns: trio.MemorySendChannel[Returns]
     orders: trio.MemoryReceiveChannel[ExecutorsOrder]
+
+
+@attrs.define(eq=False)
+class _Arrival:
+    """Claim whose jobs have arrived: its time in the database, and when it was received, by Trio's clock.
+
+    ``judged``: when somebody last looked whether its jobs have waited for too long, ``finished``: attempts until then.
+    """
+
+    at: int
+    received: float
+    judged: float
+    finished: int
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -71,8 +86,8 @@ class Executors:
     directory: WorkingDirectory = attrs.Factory(WorkingDirectory)
     _inbox: deque[Claimed] = attrs.Factory(deque)
     _running: dict[JobRef, Running] = attrs.Factory(dict)
-    _arrivals: dict[int, tuple[float, int]] = attrs.Factory(dict)
-    """When the claims of the inbox were received, and their times in the database, by lease."""
+    _arrivals: dict[int, _Arrival] = attrs.Factory(dict)
+    """The claims of the inbox, by lease."""
     _outbox: list[Report] = attrs.Factory(list)
     _written: list[Report] = attrs.Factory(list)
     _cancels: dict[JobRef, str] = attrs.Factory(dict)
@@ -181,7 +196,8 @@ class Executors:
         if not inbox:
             self._arrivals.clear()
         first = bool(inbox) and inbox[-1].priority < jobs[0].priority
-        self._arrivals |= dict.fromkeys({job.lease for job in jobs}, (batch.received, batch.at))
+        for lease in {job.lease for job in jobs}:
+            self._arrivals[lease] = _Arrival(batch.at, batch.received, batch.received, self._finished)
         inbox.extend(jobs)
         if first:
             self._inbox = deque(sorted(inbox, key=lambda job: -job.priority))
@@ -193,24 +209,31 @@ class Executors:
         while True:
             while not self._inbox:
                 await self._waiting.park()
-            due = self._oldest_arrival() + WAIT_LIMIT
+            due = self._first_judgement()
             await trio.sleep_until(due)
-            late = trio.current_time() - due
-            if late > _STANDSTILL:
-                await trio.sleep(WAIT_LIMIT)  # give the slots as much time again
-            self._return_older(trio.current_time())
+            now = trio.current_time()
+            self._judge(now, standstill=now - due > _STANDSTILL)
 
-    def _oldest_arrival(self) -> float:
+    def _first_judgement(self) -> float:
         leases = {job.lease for job in self._inbox}
         self._arrivals = {lease: self._arrivals[lease] for lease in leases}
-        return min(received for received, _ in self._arrivals.values())
+        return min(arrival.judged for arrival in self._arrivals.values()) + WAIT_LIMIT
 
-    def _return_older(self, now: float) -> None:
-        arrivals, inbox = self._arrivals, self._inbox
-        late = [job for job in inbox if arrivals[job.lease][0] + WAIT_LIMIT <= now]
+    def _judge(self, now: float, *, standstill: bool) -> None:
+        """Return the jobs of claims that have waited since their arrival, or their last judgement, for too long."""
+        waiting = Counter(job.lease for job in self._inbox)
+        late: set[int] = set()
+        for lease, number in waiting.items():
+            arrival = self._arrivals[lease]
+            if arrival.judged + WAIT_LIMIT > now:
+                continue
+            if not standstill and number > _TURNING * (self._finished - arrival.finished):
+                late.add(lease)
+            arrival.judged, arrival.finished = now, self._finished
         if late:
-            self._inbox = deque([job for job in inbox if arrivals[job.lease][0] + WAIT_LIMIT > now])
-            for job in late:
+            back = [job for job in self._inbox if job.lease in late]
+            self._inbox = deque([job for job in self._inbox if job.lease not in late])
+            for job in back:
                 self._return_unstarted(job)
 
     def _start_tasks(self) -> None:
@@ -369,9 +392,10 @@ class Executors:
         """Begin an attempt at the next job, and compute when that is by the database's clock."""
         job = self._inbox.popleft()
         attempt = self.runner.begin(job, scope=scope, now=now)
-        received, at = self._arrivals[job.lease]
-        if job.started_at is None or now - received > WAIT_LIMIT:
-            attempt.began = at + int((now - received) * 1e6)
+        arrival = self._arrivals[job.lease]
+        waited = now - arrival.received
+        if job.started_at is None or waited > WAIT_LIMIT:
+            attempt.began = arrival.at + int(waited * 1e6)
         self._running[attempt.ref] = attempt
         return attempt
 

@@ -4,6 +4,7 @@ Its state is in a `Ledger`, which survives a restart and makes the decisions. A 
 that nothing may be claimed now.
 """
 
+import math
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -82,6 +83,8 @@ class Fetcher:
     _large: Wakeup = attrs.Factory(Wakeup)
     _claims: dict[trio.CancelScope, Demand] = attrs.Factory(dict)
     _closed: bool = False
+    _look: bool = False
+    """A wake-up has come since the last claim: there may be an urgent job."""
     _fetching: int = 0
     _fetch_ended: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _numbers: Iterator[int] = attrs.Factory(count)
@@ -112,12 +115,18 @@ class Fetcher:
         self.channels.wake.ring()
         try:
             while True:
-                with trio.move_on_after(self.ledger.settings.poll_interval):
+                with trio.move_on_after(self._patience()):
                     await self.channels.wake.wait()
+                    self._look = True
                 while await self._fetch():
                     pass
         except trio.EndOfChannel:
             return
+
+    def _patience(self) -> float:
+        """Return the seconds until the next claim without a wake-up."""
+        until_look = self.ledger.look_at() - trio.current_time() if self._look else math.inf
+        return min(self.ledger.settings.poll_interval, max(until_look, 0.0))
 
     async def _claim_ahead(self) -> None:
         """Run a second claim at the same time as the first, as long as there is work for both."""
@@ -153,11 +162,13 @@ class Fetcher:
         number, was_idle = self._fetches, self.ledger.idle
         if self.ledger.paused:
             self.ledger.cycles += 1
+            self._look = False
             await self._withdraw(keep=0)
             self._answer(number, idle=was_idle)
             return False
         worker = self.claimant()
         if worker is None or self.ledger.crowded:
+            self._look = False  # there will be another wake-up
             return False
         wanted = self._demand(worker)
         if wanted.limit > 0:  # before the claim, which must not count slots that become free during it
@@ -203,10 +214,20 @@ class Fetcher:
             worker,
             self.name,
             settings=self.ledger.settings,
-            room=min(self.ledger.room(trio.current_time()), LARGEST_CLAIM),
+            room=self._room(trio.current_time()),
             names=self.names,
             free=self.limits.limits.free(),
         )
+
+    def _room(self, now: float) -> int:
+        """Return how many jobs to claim: after a wake-up as many as there are slots, if others wait in the inbox."""
+        room = min(self.ledger.room(now), LARGEST_CLAIM)
+        if room > 0:
+            self._look = False
+        elif self._look and now >= self.ledger.look_at():
+            self._look, room = False, self.ledger.concurrency
+            self.ledger.note_look(now)
+        return room
 
     @contextmanager
     def _claiming(self, wanted: Demand) -> Generator[trio.CancelScope]:
