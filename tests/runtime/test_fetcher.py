@@ -160,22 +160,6 @@ async def test_a_stop_ends_both_claims(autojump_clock: MockClock) -> None:
         assert await here.client.count(where.state(State.EXECUTING)) == 0
 
 
-async def test_what_was_claimed_for_quick_jobs_is_given_back_when_slow_ones_follow(
-    autojump_clock: MockClock,
-) -> None:
-    """Other workers may have free slots for these jobs. The jobs that are needed soon are kept."""
-    claims = Claims()
-    async with working(claims, *[Quick()] * 10, *[Quick(0.7)] * 500) as here:
-        with trio.fail_after(60):
-            while len(here.ran) < 11:
-                await trio.sleep(0.1)
-        executors = here.worker.queues["default"].executors
-        assert executors.statistics().waiting > 400
-        await trio.sleep(4)
-        assert executors.statistics().waiting < 10
-        assert await here.client.count(where.state(State.EXECUTING)) < 30
-
-
 async def test_claims_go_on_when_the_outcomes_that_stopped_them_are_written(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:

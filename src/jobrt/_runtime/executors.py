@@ -40,6 +40,8 @@ _TURNING = 4
 """Multiple of the attempts that have ended meanwhile: if no more jobs wait, the slots are turning fast."""
 _STANDSTILL = 0.02
 """Seconds by which a timer may be late. If it is later, the event loop stood still, and waiting says nothing."""
+_ARRIVALS_KEPT = 64
+"""Claims to remember before those of which no job waits are forgotten."""
 _RETURN_LIMIT = 256
 """Maximum outcomes in one message: about as many as ten tasks produce in one pass of Trio's scheduler."""
 
@@ -147,6 +149,11 @@ class Executors:
         """The running attempts."""
         return tuple(self._running.values())
 
+    @property
+    def waiting(self) -> int:
+        """The number of claimed jobs that have not started."""
+        return len(self._inbox)
+
     async def _resume(self) -> None:
         """Continue after a restart: report to the fetcher which jobs were not lost."""
         if self._worker != self.claimant():  # the lease was lost in the meantime
@@ -193,8 +200,8 @@ class Executors:
     def _add(self, batch: Batch) -> None:
         """Put jobs into the inbox, before those of a lower priority."""
         inbox, jobs = self._inbox, batch.jobs
-        if not inbox:
-            self._arrivals.clear()
+        if not inbox or len(self._arrivals) > _ARRIVALS_KEPT:
+            self._arrivals = {lease: self._arrivals[lease] for lease in {job.lease for job in inbox}}
         first = bool(inbox) and inbox[-1].priority < jobs[0].priority
         for lease in {job.lease for job in jobs}:
             self._arrivals[lease] = _Arrival(batch.at, batch.received, batch.received, self._finished)
@@ -209,19 +216,21 @@ class Executors:
         while True:
             while not self._inbox:
                 await self._waiting.park()
-            due = self._first_judgement()
+            due = self._next_judgement()
             await trio.sleep_until(due)
             now = trio.current_time()
-            self._judge(now, standstill=now - due > _STANDSTILL)
+            if self._inbox and self._next_judgement() <= now:
+                self._judge(now, standstill=now - due > _STANDSTILL)
 
-    def _first_judgement(self) -> float:
-        leases = {job.lease for job in self._inbox}
-        self._arrivals = {lease: self._arrivals[lease] for lease in leases}
-        return min(arrival.judged for arrival in self._arrivals.values()) + WAIT_LIMIT
+    def _next_judgement(self) -> float:
+        """Return when the oldest jobs have waited for long: those at the front, or of low priority at the end."""
+        first, last = (self._arrivals[self._inbox[place].lease].judged for place in (0, -1))
+        return min(first, last) + WAIT_LIMIT
 
     def _judge(self, now: float, *, standstill: bool) -> None:
         """Return the jobs of claims that have waited since their arrival, or their last judgement, for too long."""
         waiting = Counter(job.lease for job in self._inbox)
+        self._arrivals = {lease: self._arrivals[lease] for lease in waiting}
         late: set[int] = set()
         for lease, number in waiting.items():
             arrival = self._arrivals[lease]
@@ -393,9 +402,8 @@ class Executors:
         job = self._inbox.popleft()
         attempt = self.runner.begin(job, scope=scope, now=now)
         arrival = self._arrivals[job.lease]
-        waited = now - arrival.received
-        if job.started_at is None or waited > WAIT_LIMIT:
-            attempt.began = arrival.at + int(waited * 1e6)
+        if job.started_at is None or now - arrival.received > WAIT_LIMIT:
+            attempt.began = arrival.at + int((now - arrival.received) * 1e6)
         self._running[attempt.ref] = attempt
         return attempt
 

@@ -134,8 +134,8 @@ class Ledger:
         self._looked_at = now
 
     def wants_refill(self, now: float) -> bool:
-        """Return whether half of the prefetched jobs are gone and the database may have more."""
-        return self.more and self.held - self.concurrency <= self.prefetch(now) // 2
+        """Return whether two thirds of the prefetched jobs are gone and the database may have more."""
+        return self.more and self.held - self.concurrency <= self.prefetch(now) // 3
 
     def wants_second_claim(self, now: float) -> bool:
         """Return whether to run a second claim beside a large one.

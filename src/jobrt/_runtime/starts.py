@@ -1,6 +1,6 @@
 """Actor that has the database show which of the jobs claimed ahead have started."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 import trio
@@ -9,7 +9,7 @@ from jobrt._core.job import Start
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.ledger import Ledger
 from jobrt._runtime.outage import Backoff
-from jobrt._runtime.running import ExecutorsStatistics, Running
+from jobrt._runtime.running import Running
 from jobrt._storage.contract import AttemptStore
 from jobrt.errors import StorageError
 
@@ -24,7 +24,8 @@ class ShownQueue:
     """Queue whose attempts are shown."""
 
     ledger: Ledger
-    statistics: Callable[[], ExecutorsStatistics]
+    attempts: Callable[[], Sequence[Running]]
+    waiting: Callable[[], int]
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -67,9 +68,7 @@ class Starts:
     def _expects_starts(self) -> bool:
         """Return whether a start is to be written, or a job claimed ahead has not started yet."""
         queues = self.queues.values()
-        return bool(self._unsure) or any(
-            queue.statistics().waiting or any(_unshown(queue)) for queue in queues
-        )
+        return bool(self._unsure) or any(queue.waiting() or any(_unshown(queue)) for queue in queues)
 
     def _take_unshown(self, before: float) -> Iterator[Start]:
         """Yield the starts until `before` that the database does not show, as many as may be shown; count them in."""
@@ -81,6 +80,6 @@ class Starts:
 
 
 def _unshown(queue: ShownQueue) -> Iterator[Running]:
-    for attempt in queue.statistics().running:
+    for attempt in queue.attempts():
         if attempt.began is not None and not attempt.abandoned and attempt.ref not in queue.ledger.shown:
             yield attempt

@@ -381,7 +381,11 @@ class _Wiring:
         return Starts(
             attempts=self.environment.storage.attempts,
             queues={
-                name: ShownQueue(ledger=queue.fetcher.ledger, statistics=queue.executors.statistics)
+                name: ShownQueue(
+                    ledger=queue.fetcher.ledger,
+                    attempts=lambda executors=queue.executors: executors.running,
+                    waiting=lambda executors=queue.executors: executors.waiting,
+                )
                 for name, queue in queues.items()
             },
             wake=self.claimed_ahead,
