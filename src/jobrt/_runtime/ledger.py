@@ -120,6 +120,8 @@ class Ledger:
 
     def room(self, now: float) -> int:
         """Return how many more jobs may be claimed now."""
+        if not (self.held or self.more):  # nothing is known of the jobs that come after an idle time
+            self._measure_anew(now)
         return self.concurrency + self.prefetch(now) - self.held - self.claiming
 
     def look_at(self) -> float:

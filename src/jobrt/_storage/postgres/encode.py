@@ -22,7 +22,7 @@ LARGEST_ID: Final = (1 << 63) - 1
 def numbers(values: Iterable[float | None]) -> str:
     """Return an array of numbers."""
     # The `repr` of a list is made in two thirds of the time that it takes to join texts.
-    return "{" + repr(list(values))[1:-1].replace("None", "null") + "}"
+    return "{" + repr(list(values))[1:-1].replace(", ", ",").replace("None", "null") + "}"
 
 
 def boolean(value: bool | None) -> str | None:  # noqa: FBT001 - a value to write
