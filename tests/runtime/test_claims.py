@@ -159,7 +159,7 @@ async def test_nothing_is_written_for_quick_jobs_and_those_that_begin_at_once(
         await here.client.enqueue_many([Work()] * 500)
         await worker.wait_idle()
         await trio.sleep(1)
-        await here.client.enqueue_many([Work(3.0)] * 4)
+        await here.client.enqueue_many([Work(3.0)] * 2)
         await worker.wait_idle()
         assert calls["show_started"] == 0
         await here.client.enqueue_many([Work()] * 20 + [Work(0.04)] * 2 + [Work(3.0)] * 2)
