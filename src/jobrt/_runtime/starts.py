@@ -1,6 +1,7 @@
 """Actor that has the database show which of the jobs claimed ahead have started."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import attrs
 import trio
@@ -19,13 +20,21 @@ _AGE = 0.04
 """Seconds from the start of an attempt until it is shown. A quick one is over before; its outcome tells the start."""
 
 
+class Slots(Protocol):
+    """What runs in the slots of a queue, and the number of claimed jobs that wait for one."""
+
+    @property
+    def running(self) -> tuple[Running, ...]: ...
+    @property
+    def waiting(self) -> int: ...
+
+
 @attrs.frozen(kw_only=True)
 class ShownQueue:
     """Queue whose attempts are shown."""
 
     ledger: Ledger
-    attempts: Callable[[], Sequence[Running]]
-    waiting: Callable[[], int]
+    slots: Slots
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -68,7 +77,7 @@ class Starts:
     def _expects_starts(self) -> bool:
         """Return whether a start is to be written, or a job claimed ahead has not started yet."""
         queues = self.queues.values()
-        return bool(self._unsure) or any(queue.waiting() or any(_unshown(queue)) for queue in queues)
+        return bool(self._unsure) or any(queue.slots.waiting or any(_unshown(queue)) for queue in queues)
 
     def _take_unshown(self, before: float) -> Iterator[Start]:
         """Yield the starts until `before` that the database does not show, as many as may be shown; count them in."""
@@ -80,6 +89,6 @@ class Starts:
 
 
 def _unshown(queue: ShownQueue) -> Iterator[Running]:
-    for attempt in queue.attempts():
+    for attempt in queue.slots.running:
         if attempt.began is not None and not attempt.abandoned and attempt.ref not in queue.ledger.shown:
             yield attempt

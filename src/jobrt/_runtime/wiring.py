@@ -381,11 +381,7 @@ class _Wiring:
         return Starts(
             attempts=self.environment.storage.attempts,
             queues={
-                name: ShownQueue(
-                    ledger=queue.fetcher.ledger,
-                    attempts=lambda executors=queue.executors: executors.running,
-                    waiting=lambda executors=queue.executors: executors.waiting,
-                )
+                name: ShownQueue(ledger=queue.fetcher.ledger, slots=queue.executors)
                 for name, queue in queues.items()
             },
             wake=self.claimed_ahead,
