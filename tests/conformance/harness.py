@@ -9,7 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 from abc import ABC, abstractmethod
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+)
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
@@ -19,7 +25,7 @@ import psycopg
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from jobrt._storage.contract import Storage
 
@@ -83,6 +89,14 @@ class Engine(ABC):
     async def refuse(self, operation: str, condition: str) -> None:
         """Make the database refuse to `insert` or `update` rows of the job table for which `condition` holds."""
 
+    @abstractmethod
+    async def save(self) -> None:
+        """Keep a copy of all rows and counters, as a dump does."""
+
+    @abstractmethod
+    async def restore(self) -> None:
+        """Set the whole database back to the copy, while it is in use."""
+
     async def table(self, *columns: str) -> str:
         """Return the name of the one table that has these columns."""
         (found,) = [name for name, has in (await self.tables()).items() if has.issuperset(columns)]
@@ -105,6 +119,21 @@ class _AnySqlite(Engine):
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.saved = sqlite3.connect(":memory:", check_same_thread=False)
+
+    @abstractmethod
+    def connection(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Open a connection to the database."""
+
+    async def save(self) -> None:
+        await trio.lowlevel.checkpoint()
+        with self.connection() as connection:
+            connection.backup(self.saved)
+
+    async def restore(self) -> None:
+        await trio.lowlevel.checkpoint()
+        with self.connection() as connection:
+            self.saved.backup(connection)
 
     async def advance(self, seconds: float) -> None:
         await trio.lowlevel.checkpoint()
@@ -138,6 +167,10 @@ class Memory(_AnySqlite):
         await trio.lowlevel.checkpoint()
         yield self.storage
 
+    @contextmanager
+    def connection(self) -> Generator[sqlite3.Connection]:
+        yield connection_of(self.storage)
+
     async def execute(self, statement: str) -> list[tuple[Any, ...]]:
         await trio.lowlevel.checkpoint()
         return connection_of(self.storage).execute(statement).fetchall()
@@ -163,6 +196,11 @@ class Sqlite(_AnySqlite):
 
         async with open_sqlite(self.path, clock=self.clock) as storage:
             yield storage
+
+    @contextmanager
+    def connection(self) -> Generator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
+            yield connection
 
     async def execute(self, statement: str) -> list[tuple[Any, ...]]:
         def run() -> list[tuple[Any, ...]]:
@@ -239,6 +277,28 @@ class Postgres(Engine):
             with trio.CancelScope(deadline=trio.current_time() + 5, shield=True):
                 await connection.close()
 
+    async def save(self) -> None:
+        await self.execute("create schema saved")
+        for table in await self.tables():
+            await self.execute(f"create table saved.{_name(table)} as table {table}")
+        for (sequence,) in await self._sequences():
+            await self.execute(
+                f"create table saved.{sequence} as select last_value, is_called from {self.schema}.{sequence}"
+            )
+
+    async def restore(self) -> None:
+        steps = ["begin", "set local session_replication_role = replica"]
+        for table in await self.tables():
+            steps += [f"delete from {table}", f"insert into {table} table saved.{_name(table)}"]
+        for (sequence,) in await self._sequences():
+            steps.append(
+                f"select setval('{self.schema}.{sequence}', last_value, is_called) from saved.{sequence}"
+            )
+        await self.execute("; ".join([*steps, "commit"]))
+
+    async def _sequences(self) -> list[tuple[Any, ...]]:
+        return await self.execute(f"select sequencename from pg_sequences where schemaname = '{self.schema}'")
+
     async def tables(self) -> dict[str, set[str]]:
         rows = await self.execute(
             "select table_name, column_name from information_schema.columns"
@@ -274,6 +334,10 @@ class Pooled(Postgres):
 
         async with open_postgres(self.pooled, schema=self.schema, listen=False) as storage:
             yield storage
+
+
+def _name(table: str) -> str:
+    return table.rpartition(".")[2]
 
 
 def connection_of(storage: Storage) -> sqlite3.Connection:

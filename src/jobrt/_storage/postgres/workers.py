@@ -9,6 +9,7 @@ import attrs
 from jobrt._core.job import JobRef
 from jobrt._core.states import State
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.beats import Beats, info_with
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import numbers
@@ -28,18 +29,24 @@ class PostgresWorkers:
     _waker: Waker
     _refused: set[int] = attrs.field(init=False, factory=set)
     """Jobs whose rescue the database refused: they are retried last, so that they do not block the others."""
+    _beats: Beats = attrs.field(init=False, factory=Beats)
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
         await self._database.fetch_for_lease(
-            "workers/register", worker=worker, lease=str(lease), info=json.dumps(info.to_dict())
+            "workers/register", worker=worker, lease=str(lease), info=json.dumps(info_with(info, 0))
         )
+        self._beats.registered(worker)
 
     async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
+        beat = self._beats.next(worker)
+        values = {"worker": worker, "lease": str(lease), "info": json.dumps(info_with(info, beat.number))}
         async with self._database.session(for_lease=True) as session:
-            await session.fetch(
-                "workers/beat", worker=worker, lease=str(lease), info=json.dumps(info.to_dict())
-            )
-            return await _changes(session, worker)
+            renewed = await session.fetch("workers/beat", since=str(beat.since), **values)
+            changes = await _changes(session, worker)
+        known = bool(renewed) and changes.known
+        if known:
+            self._beats.answered(worker, beat)
+        return attrs.evolve(changes, known=known)
 
     async def changes(self, worker: str) -> Changes:
         async with self._database.session() as session:
@@ -47,6 +54,7 @@ class PostgresWorkers:
 
     async def unregister(self, worker: str) -> None:
         await self._database.fetch_for_lease("workers/unregister", worker=worker)
+        self._beats.forget(worker)
 
     async def all(self) -> tuple[WorkerRow, ...]:
         return tuple(

@@ -28,7 +28,7 @@ def claim(tx: Transaction, demand: Demand) -> tuple[Claimed, ...]:
     rows = _found(tx, demand)
     if not rows:
         return ()
-    lease = tx.value(SQL["attempts/exchange_lease"])
+    lease = tx.value(SQL["attempts/exchange_lease"], {"now": tx.now})
     at_once, ahead = rows[: demand.starting], rows[demand.starting :]
     jobs: list[Claimed] = []
     for part, started_at in ((at_once, tx.now), (ahead, None)):

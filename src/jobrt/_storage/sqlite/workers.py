@@ -12,6 +12,7 @@ from jobrt._core.attempts import state_after_crash
 from jobrt._core.job import JobRef
 from jobrt._core.states import End, State
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.beats import Beat, Beats, info_with
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.dependencies import release_parents
@@ -28,20 +29,28 @@ class SqliteWorkers:
     """Implementation of `WorkerStore`."""
 
     _database: Database
+    _beats: Beats = attrs.field(init=False, factory=Beats)
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
         await self._database.write(partial(_register, worker=worker, lease=lease, info=info))
+        self._beats.registered(worker)
         if self._database.registered is not None:
             self._database.registered.add(worker)
 
     async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
-        return await self._database.write(partial(_beat, worker=worker, lease=lease, info=info), urgent=True)
+        beat = self._beats.next(worker)
+        call = partial(_beat, worker=worker, lease=lease, info=info, beat=beat)
+        changes = await self._database.write(call, urgent=True)
+        if changes.known:
+            self._beats.answered(worker, beat)
+        return changes
 
     async def changes(self, worker: str) -> Changes:
         return await self._database.read(partial(_changes, worker=worker))
 
     async def unregister(self, worker: str) -> None:
         await self._database.write(lambda tx: tx.run(SQL["workers/unregister"], (worker,)))
+        self._beats.forget(worker)
 
     async def all(self) -> tuple[WorkerRow, ...]:
         return await self._database.read(all_workers)
@@ -60,16 +69,17 @@ class SqliteWorkers:
 
 
 def _register(tx: Transaction, worker: str, *, lease: float, info: WorkerInfo) -> None:
-    tx.run(SQL["workers/register"], _row(tx, worker, lease=lease, info=info))
+    tx.run(SQL["workers/register"], _row(tx, worker, lease=lease, info=info_with(info, 0)))
 
 
-def _beat(tx: Transaction, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
-    known = tx.run(SQL["workers/beat"], _row(tx, worker, lease=lease, info=info)) > 0
+def _beat(tx: Transaction, worker: str, *, lease: float, info: WorkerInfo, beat: Beat) -> Changes:
+    row = _row(tx, worker, lease=lease, info=info_with(info, beat.number))
+    known = tx.run(SQL["workers/beat"], row | {"since": beat.since}) > 0
     return attrs.evolve(_changes(tx, worker), known=known)
 
 
-def _row(tx: Transaction, worker: str, *, lease: float, info: WorkerInfo) -> dict[str, Any]:
-    return {"id": worker, "now": tx.now, "expires_at": later(tx.now, lease), "info": dumps(info.to_dict())}
+def _row(tx: Transaction, worker: str, *, lease: float, info: dict[str, object]) -> dict[str, Any]:
+    return {"id": worker, "now": tx.now, "expires_at": later(tx.now, lease), "info": dumps(info)}
 
 
 def _changes(tx: Transaction, worker: str) -> Changes:

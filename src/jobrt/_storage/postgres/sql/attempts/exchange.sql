@@ -19,7 +19,7 @@ with {recursive} {ended},
 {picked},
 claimed as (
     update {schema}.job j
-       set state = 'executing', lease = (select nextval('{literal}.lease')), worker = :worker,
+       set state = 'executing', lease = {new_lease}, worker = :worker,
            attempt = j.attempt + 1,
            started_at = case when j.id = any(array(select p.id from picked p limit :starting::bigint))
                              then statement_timestamp() end

@@ -1,7 +1,7 @@
 -- Claim the chosen jobs. Another transaction may have changed one since then: that one is skipped.
 with claimed as (
     update {schema}.job j
-       set state = 'executing', lease = (select nextval('{literal}.lease')), worker = :worker,
+       set state = 'executing', lease = {new_lease}, worker = :worker,
            attempt = j.attempt + 1,
            started_at = case when j.id = any(:starting::bigint[]) then :now::timestamptz end
      where j.id = any(array(select p.id from {schema}.job p
