@@ -91,6 +91,9 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
     cancel_timeout: float = 3.0
     """Maximum time in seconds to clean up after a cancellation; then the connection is closed."""
 
+    stale: bool = False
+    """Whether a call has shown that the session does not fit the database any more; a pool then closes it."""
+
     lock: ConnectionLock  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]  # not asyncio's
 
     def __init__(self, pgconn: PGconn, row_factory: AsyncRowFactory[Row] | None = None) -> None:

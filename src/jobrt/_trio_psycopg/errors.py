@@ -5,6 +5,7 @@
     sqlstate                                   becomes             reason
     08xxx 53xxx 57xxx 58xxx                    StorageUnavailable  connection, resources, operator, system
     40001 40003 40P01 55P03 25006 25P03 25P04  StorageUnavailable  conflict, lock, read-only server, timeout
+    26000 42P05, 0A000 of a cached plan        StorageUnavailable  the session is stale, see `is_stale`
     42P01 42703 42704 42883 3F000              SchemaError         no such table, column, type or schema
     any other                                  StorageError        the same call would fail again
     none, connection lost or not made          StorageUnavailable  unless `_REFUSED` matches the text
@@ -25,6 +26,10 @@ from jobrt.errors import SchemaError, StorageError, StorageUnavailable
 _TRANSIENT_CLASSES = frozenset({"08", "53", "57", "58"})
 _TRANSIENT_STATES = frozenset({"25006", "25P03", "25P04", "40001", "40003", "40P01", "55P03"})
 _SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883", "3F000"})
+
+_UNPREPARED = frozenset({"26000", "42P05"})
+_INTERNAL = "XX000"
+_UNSUPPORTED = "0A000"
 
 _REFUSED = re.compile(
     r"password authentication failed"
@@ -70,6 +75,34 @@ def translate(error: psycopg.Error, where: str, *, lost: bool = False) -> Storag
     return StorageError(message)
 
 
+def is_stale(error: BaseException | None) -> bool:
+    """Return whether an error means that the session does not fit the database any more.
+
+    Then a new connection helps, and the failed statement had no effect:
+
+    * Its prepared statement is gone, or another has its name: somebody ran DISCARD, or a pooler shares sessions.
+    * A table was altered, so that the statement returns other types: "cached plan must not change result type".
+    * An object was dropped and made again, as by a restore: "cache lookup failed for type 12345". This is an internal
+      error, and so are its relatives. As no statement of jobrt should cause any, all of them count.
+    """
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate == _UNSUPPORTED:
+        return (
+            error.diag.source_function == "RevalidateCachedQuery"
+        )  # unlike the message, it is not translated
+    return error.sqlstate in _UNPREPARED or error.sqlstate == _INTERNAL
+
+
+def unsendable(error: UnicodeEncodeError, where: str) -> StorageError:
+    """Return the jobrt error for a text that the encoding of a caller's connection does not have."""
+    character = ascii(error.object[error.start])
+    return StorageError(
+        f"{where}: the connection's encoding {error.encoding} has no character {character}:"
+        " set its client_encoding to UTF8"
+    )
+
+
 def one_line(error: psycopg.Error) -> str:
     """Return the first line of the message of the server or of libpq, without libpq's prefix."""
     primary = error.diag.message_primary
@@ -84,6 +117,8 @@ def _is_transient(error: psycopg.Error, *, lost: bool) -> bool:
     if isinstance(error, AllHostsFailed):
         return any(_is_transient(failure, lost=lost) for failure in error.failures)
     if state is not None:
+        if state != _INTERNAL and is_stale(error):
+            return True
         return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES
     if lost or isinstance(error, psycopg.OperationalError):
         return _REFUSED.search(str(error)) is None

@@ -9,14 +9,16 @@
                    │ yes                                      │
                    └──────────────▶ in use ◀──────────────────┘
                                       │ release
-                 no unfinished operation? ──no──▶ closed
+        fits, no unfinished operation? ──no──▶ closed
                                       │ yes
                                     idle
 
 The pool starts no task. A connection is opened at first need. It is checked when it is acquired, by its socket and
-without a round trip. It is closed if it is released with an unfinished operation. A slot belongs to exactly one task
-from the moment it is taken or handed over, so a cancellation cannot lose it. `Pool.watch`, which the owner of the
-pool runs, ends calls that take too long.
+without a round trip. It is closed if it is released with an unfinished operation. If a call has shown that its session
+does not fit the database any more (`is_stale`), all connections that the pool has then are closed: they are as old.
+
+A slot belongs to exactly one task from the moment it is taken or handed over, so a cancellation cannot lose it.
+`Pool.watch`, which the owner of the pool runs, ends calls that take too long.
 """
 
 from __future__ import annotations
@@ -34,11 +36,14 @@ import psycopg
 import trio
 
 from jobrt._trio_psycopg.connection import TrioConnection
-from jobrt._trio_psycopg.errors import one_line, translate
+from jobrt._trio_psycopg.errors import is_stale, one_line, translate
 from jobrt._trio_psycopg.hosts import describe
 from jobrt.errors import StorageError, StorageUnavailable
 
 _READ_ONLY = "25006"  # the primary has become a standby: only a new connection reaches the new primary
+
+ENCODING = "UTF8"
+"""Encoding of databases and of jobrt's connections."""
 
 _CONNECT_SECONDS = 10.0
 """Time limit for opening a connection. It is shorter than the wait for a slot, to report a silent server soon."""
@@ -71,6 +76,7 @@ def storage_errors(conn: TrioConnection[Any]) -> Generator[None]:
 def _translated(conn: TrioConnection[Any], error: psycopg.Error) -> StorageError:
     if error.sqlstate == _READ_ONLY:
         conn.abort()
+    conn.stale = conn.stale or is_stale(error)
     return translate(error, conn.where, lost=conn.closed)
 
 
@@ -108,11 +114,16 @@ async def open_connection(
     with trio.move_on_after(seconds):
         try:
             conn = await TrioConnection.connect(
-                conninfo, autocommit=True, prepare_threshold=prepare_threshold, within=seconds
+                conninfo,
+                autocommit=True,
+                prepare_threshold=prepare_threshold,
+                within=seconds,
+                client_encoding=ENCODING,  # whatever PGCLIENTENCODING, the role or the conninfo says
             )
         except psycopg.Error as error:
             raise translate(error, f"cannot connect to {place}") from error
         try:
+            refuse_encoding(conn, conn.where)
             if configure:
                 with storage_errors(conn):
                     await configure(conn)
@@ -196,6 +207,8 @@ class Pool:
         init=False, factory=dict[TrioConnection[Any], float]
     )
     """Connections with the deadline of their call by Trio's clock, or `_OVERDUE`; infinity for `acquire`."""
+    _outdated: set[TrioConnection[Any]] = attrs.field(init=False, factory=set[TrioConnection[Any]])
+    """Connections in use that are closed when they are released."""
     _slots_taken: int = attrs.field(init=False, default=0)
     _queue: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
     _opened: int = attrs.field(init=False, default=0)
@@ -345,6 +358,8 @@ class Pool:
     def release(self, conn: TrioConnection[Any]) -> None:
         """Release a connection of `check_out`."""
         deadline = self._in_use.pop(conn)
+        if conn.stale or self._outdated:
+            self._retire_if_stale(conn)
         if conn.reusable and deadline != _OVERDUE and not self._closed:
             self._idle.append((conn, monotonic() + _WARM_SECONDS))
         else:
@@ -352,6 +367,16 @@ class Pool:
         self._free_slot()
         if self._closed and not self._in_use:
             self._all_released.set()
+
+    def _retire_if_stale(self, conn: TrioConnection[Any]) -> None:
+        """Close a released connection that is stale; calls that begin from now on have newer ones."""
+        if conn.stale:
+            while self._idle:
+                self._drop(self._idle.pop()[0])
+            self._outdated.update(self._in_use)
+        if conn.stale or conn in self._outdated:
+            self._outdated.discard(conn)
+            conn.abort()
 
     def _drop(self, conn: TrioConnection[Any]) -> None:
         self._dropped += 1
@@ -366,6 +391,16 @@ class Pool:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StorageUnavailable(f"{self._where}: the connection pool is closed")
+
+
+def refuse_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], where: str) -> None:
+    """Raise `StorageError` if the database cannot store every text, by what the server said when connecting."""
+    encoding = conn.info.parameter_status("server_encoding")  # None if a pooler does not pass it on
+    if encoding not in {ENCODING, None}:
+        raise StorageError(
+            f"{where}: the encoding of the database is {encoding}, which cannot store every text:"
+            " use a database that was created with ENCODING 'UTF8'"
+        )
 
 
 def place_of(conninfo: str) -> str:

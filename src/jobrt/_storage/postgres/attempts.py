@@ -19,7 +19,7 @@ from jobrt._storage.postgres.finish import ended_values, refused_of, write
 from jobrt._storage.postgres.limited_claim import claim_in_turn, take_turn
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
-from jobrt._trio_psycopg.errors import translate
+from jobrt._trio_psycopg.errors import is_stale, translate
 from jobrt._trio_psycopg.pool import call_deadline
 from jobrt.errors import LeaseLost
 
@@ -174,6 +174,7 @@ class PostgresAttempts:
                             f"job {ref.id} is no longer leased as {ref.lease}: the transaction was rolled back"
                         )
             except psycopg.Error as error:
+                conn.stale = is_stale(error)
                 if in_block:
                     raise
                 raise translate(error, conn.where, lost=conn.closed) from error

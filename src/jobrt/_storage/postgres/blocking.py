@@ -25,8 +25,8 @@ from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.session import BlockingSession, Session
 from jobrt._storage.postgres.steps import drive, drive_sync
 from jobrt._storage.postgres.waker import CONTROL
-from jobrt._trio_psycopg.errors import translate
-from jobrt._trio_psycopg.pool import place_of
+from jobrt._trio_psycopg.errors import is_stale, translate, unsendable
+from jobrt._trio_psycopg.pool import ENCODING, place_of, refuse_encoding
 from jobrt.errors import StorageError
 
 T = TypeVar("T")
@@ -72,6 +72,8 @@ class BlockingPostgres:
             return drive_sync(BlockingSession(conn), self._steps(jobs))
         except psycopg.Error as error:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
+        except UnicodeEncodeError as error:
+            raise unsendable(error, "in the caller's transaction") from error
 
     def get(self, job_id: int) -> JobRecord | None:
         rows = self._run(by_id(self._schema, job_id))
@@ -145,6 +147,8 @@ class BlockingPostgres:
             try:
                 yield conn
             except psycopg.Error as error:
+                if is_stale(error):
+                    conn.close()  # another call opens another
                 raise translate(error, self._where, lost=conn.closed) from error
 
     def _steps(self, jobs: Sequence[NewJob]) -> Any:
@@ -157,10 +161,11 @@ def _rows(session: BlockingSession, run: Run) -> list[Row]:
 
 def _connect(url: str, where: str, *, prepare: int | None) -> psycopg.Connection[Any]:
     try:
-        conn = psycopg.connect(url, autocommit=True, prepare_threshold=prepare)
+        conn = psycopg.connect(url, autocommit=True, prepare_threshold=prepare, client_encoding=ENCODING)
     except psycopg.Error as error:
         raise translate(error, f"cannot connect to {where}", lost=True) from error
     conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # whatever the database's default is
+    refuse_encoding(conn, where)
     return conn
 
 
@@ -195,3 +200,5 @@ async def insert_async(
             )
     except psycopg.Error as error:
         raise translate(error, "jobrt.blocking", lost=conn.closed) from error
+    except UnicodeEncodeError as error:
+        raise unsendable(error, "jobrt.blocking") from error

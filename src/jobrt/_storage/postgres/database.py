@@ -1,4 +1,4 @@
-"""Connection pools, time limits of calls, and retries after deadlocks.
+"""Connection pools, time limits of calls, and retries after deadlocks and on stale sessions.
 
 There are three pools, because three kinds of work must not wait for each other and need different query plans:
 
@@ -6,7 +6,8 @@ There are three pools, because three kinds of work must not wait for each other 
            plan that it was written for, whatever the statistics say.
 ``lease``  Heartbeats, leadership and worker registration: one connection, with the settings of ``hot``.
            However many queues claim, and however slow their claims are, a heartbeat does not wait for them.
-``plain``  Calls of people and jobs: listings, bulk changes, `AttemptStore.transaction`. It has the user's settings.
+``plain``  Calls of people and jobs: listings, bulk changes, `AttemptStore.transaction`. It has the user's settings,
+           but for those that change what a statement means.
 
 A session is *dedicated* if it serves this client alone. Behind a pooler in transaction mode (``listen=False``) it is
 shared with other clients: no settings, no prepared statements.
@@ -26,6 +27,7 @@ import trio
 from jobrt._storage.postgres.names import Schema, Statement
 from jobrt._storage.postgres.rows import Row
 from jobrt._storage.postgres.session import PreparedSession, Session
+from jobrt._trio_psycopg.errors import is_stale
 from jobrt._trio_psycopg.pool import Call, Pool
 from jobrt.errors import StorageError
 
@@ -47,14 +49,27 @@ TRIES: Final = 4
 
 # A plan is made once and kept. One made while the table was small would scan the whole table. It would be kept
 # until the statistics are renewed, a minute and a million rows later. So plans that do not scale are disabled.
-_SETTINGS: Final = {
+_PLAN: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",
+}
+
+# Environment variables, roles and databases may set others. Then the statements would mean something else.
+_MEANING: Final = {
     "default_transaction_isolation": "read committed",
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+}
+
+# Each call has a time limit of its own. These would end a worker's calls before it.
+_NO_LIMITS: Final = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
 }
 
 
@@ -101,7 +116,7 @@ class Database:
         return SessionCall(pool, seconds, self.schema, self.listening)
 
     async def bulk(self, work: Callable[[Session], Awaitable[T]]) -> T:
-        """Run a listing or a bulk change in a transaction, from the `plain` pool; retry after a deadlock."""
+        """Run a listing or a bulk change in a transaction, from the `plain` pool, as `retried`."""
 
         async def run() -> T:
             async with self.plain.call(BULK_SECONDS) as conn, conn.transaction():
@@ -114,7 +129,7 @@ class Database:
         return await self.bulk(lambda session: session.run(statement, **values))
 
     async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
-        """Run one statement as a worker's call; retry after a deadlock."""
+        """Run one statement as a worker's call, as `retried`."""
         return await retried(partial(self._fetch_from, self.hot, name, values))
 
     async def fetch_for_lease(self, name: str, /, **values: str | None) -> list[Row]:
@@ -127,13 +142,20 @@ class Database:
 
 
 async def retried(call: Callable[[], Awaitable[T]]) -> T:
-    """Call, and repeat the call if the database rolled it back to end a deadlock: it had no effect then."""
+    """Call, and repeat the call if it had no effect and another try can succeed.
+
+    It is repeated up to three times if the database rolled it back to end a deadlock, and once if the session did not
+    fit the database any more: the pool has new connections then.
+    """
+    stale = False
     for _ in range(TRIES - 1):
         try:
             return await call()
         except StorageError as error:
-            if not lost_a_race(error):
+            again = is_stale(error.__cause__) and not stale
+            if not again and not lost_a_race(error):
                 raise
+            stale = stale or again
     return await call()
 
 
@@ -143,13 +165,12 @@ def lost_a_race(error: StorageError) -> bool:
     return isinstance(cause, psycopg.Error) and cause.sqlstate in _RACES
 
 
-async def _configure(conn: TrioConnection[Any], *, dedicated: bool) -> None:
+async def _configure(conn: TrioConnection[Any], *, settings: Mapping[str, str]) -> None:
     # Sent with each BEGIN, so it also works behind a pooler, whatever the database's default is.
     await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
-    if not dedicated:
-        return
-    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
-    await conn.execute(f"select {settings}".encode())
+    if settings:
+        calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+        await conn.execute(f"select {calls}".encode())
 
 
 @asynccontextmanager
@@ -158,13 +179,14 @@ async def open_database(
 ) -> AsyncGenerator[Database]:
     """Create the pools; connections are opened when they are needed."""
     prepare = 5 if listening else None
-    hot_pool = partial(
-        Pool, url, prepare_threshold=prepare, configure=partial(_configure, dedicated=listening)
-    )
+    pool = partial(Pool, url, prepare_threshold=prepare)
+    # A session that is not dedicated would pass the settings on to others.
+    hot_settings = partial(_configure, settings=_PLAN | _MEANING | _NO_LIMITS if listening else {})
+    plain_settings = partial(_configure, settings=_MEANING if listening else {})
     async with (
-        hot_pool(max_size=pool_size) as hot,
-        hot_pool(max_size=1) as lease,
+        pool(max_size=pool_size, configure=hot_settings) as hot,
+        pool(max_size=1, configure=hot_settings) as lease,
         # Jobs may hold these for any length of time, so there are more of them, with a longer acquire timeout.
-        Pool(url, max_size=4 * pool_size, acquire_timeout=60.0, prepare_threshold=prepare) as plain,
+        pool(max_size=4 * pool_size, acquire_timeout=60.0, configure=plain_settings) as plain,
     ):
         yield Database(schema, hot, lease, plain, listening)

@@ -27,7 +27,7 @@ from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.stats import stats
 from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.waker import Waker
-from jobrt._trio_psycopg.errors import translate
+from jobrt._trio_psycopg.errors import translate, unsendable
 from jobrt.errors import StorageError
 
 
@@ -47,7 +47,7 @@ class PostgresJobs:
         if conn is not None:
             return await self._insert_with(conn, jobs)
         if one_statement(jobs):
-            inserted = await self._insert_one(jobs[0])
+            inserted = await retried(partial(self._insert_one, jobs[0]))
         else:
             inserted = await retried(partial(self._insert, jobs))
         if any(job.schedule_at for job in jobs):
@@ -78,6 +78,8 @@ class PostgresJobs:
             return await drive(Session(conn, self._database.schema), steps)
         except psycopg.Error as error:
             raise translate(error, "in the caller's transaction", lost=conn.closed) from error
+        except UnicodeEncodeError as error:
+            raise unsendable(error, "in the caller's transaction") from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Any]:
@@ -97,9 +99,12 @@ class PostgresJobs:
 
     async def get(self, job_id: int) -> JobRecord | None:
         look = by_id(self._database.schema, job_id)
-        async with self._database.session() as session:
-            rows = await session.run(look.statement, **look.values)
+        rows = await retried(partial(self._get, look))
         return job_record(rows[0]) if rows else None
+
+    async def _get(self, look: Run) -> list[Row]:
+        async with self._database.session() as session:
+            return await session.run(look.statement, **look.values)
 
     async def query(
         self,

@@ -1,11 +1,14 @@
 -- The outcomes of any batch: hot rows and `batch_ids` as in finish_clean.sql, and inserts into other tables where
 -- needed.
 --
+-- States are sent as texts: a prepared statement whose parameter has a type of the schema fails when the schema is
+-- restored, because that type is another one then.
+--
 -- A cancel request turns every outcome that would run the job again into cancelled. `delay` is null if the due time
 -- is unchanged.
 ended as (
     update {schema}.job j
-       set state = case when o.final or j.cancel_reason is null then o.state else 'cancelled' end,
+       set state = case when o.final or j.cancel_reason is null then o.state else 'cancelled' end::{schema}.job_state,
            lease = -j.lease,
            attempt = j.attempt - o.unspent,
            records = j.records + (o.ending is not null)::integer,
@@ -19,7 +22,7 @@ ended as (
                                    statement_timestamp()) end,
            cancel_reason = case when o.state = 'cancelled' then coalesce(o.message, j.cancel_reason)
                                 when not o.final then j.cancel_reason end
-      from unnest(:ids::bigint[], :leases::bigint[], :states::{schema}.job_state[], :finals::boolean[],
+      from unnest(:ids::bigint[], :leases::bigint[], :states::text[], :finals::boolean[],
                   :unspent::integer[], :waits::boolean[], :delays::double precision[], :endings::text[],
                   :error_types::text[], :messages::text[], :tracebacks::text[], :results::text[],
                   :began::bigint[], :unstarted::boolean[])

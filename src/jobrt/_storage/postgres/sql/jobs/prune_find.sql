@@ -2,10 +2,10 @@
 -- newest kept ones are read, oldest first. Kept jobs are not read, except the few newest that are counted.
 with recursive known (name) as (
     (select j.name from {schema}.job j
-      where j.state = :state::{schema}.job_state and j.finished_at is not null order by j.name limit 1)
+      where j.state = :state::text::{schema}.job_state and j.finished_at is not null order by j.name limit 1)
     union all
     select (select j.name from {schema}.job j
-             where j.state = :state::{schema}.job_state and j.finished_at is not null and j.name > k.name
+             where j.state = :state::text::{schema}.job_state and j.finished_at is not null and j.name > k.name
              order by j.name limit 1)
       from known k where k.name is not null
 )
@@ -14,7 +14,7 @@ select f.id
  cross join lateral (
        select g.finished_at, g.id from (
            select j.finished_at, j.id from {schema}.job j
-            where :keep::integer > 0 and j.state = :state::{schema}.job_state and j.finished_at is not null
+            where :keep::integer > 0 and j.state = :state::text::{schema}.job_state and j.finished_at is not null
               and j.name = k.name
           and (:queue::text is null or j.queue = :queue) and j.queue <> all(:except_queues::text[])
             order by j.finished_at desc, j.id desc limit greatest(:keep::integer, 1)) g
@@ -22,7 +22,7 @@ select f.id
         order by 1, 2 limit 1) stay
  cross join lateral (
        select j.id from {schema}.job j
-        where j.state = :state::{schema}.job_state and j.finished_at is not null and j.name = k.name
+        where j.state = :state::text::{schema}.job_state and j.finished_at is not null and j.name = k.name
           and (:queue::text is null or j.queue = :queue) and j.queue <> all(:except_queues::text[])
           and j.finished_at < coalesce(statement_timestamp() - :age::interval, 'infinity')
           and (j.finished_at, j.id) < (stay.finished_at, stay.id)
