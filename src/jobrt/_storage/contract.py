@@ -5,7 +5,8 @@ that clock. Every method is a checkpoint and is all-or-nothing: if it raises (ca
 happened. The exception is a commit whose reply was lost: then repeating the call is safe. Every method may raise
 `StorageUnavailable` (transient) or `StorageError`.
 
-A *claim* gives a job to a worker under a *lease*, a number that is never given out twice. Every write about
+A *claim* gives a job to a worker under a *lease*, a number that is never given out twice, even if older data are
+restored. Every write about
 an attempt names the job and the lease; one that does not match is refused, changes nothing, and is reported.
 """
 
@@ -138,13 +139,15 @@ class SchemaStore(Protocol):
         """Return which migrations are applied and pending. Never raises `SchemaError`."""
         ...
 
-    async def migrate(self) -> tuple[str, ...]:
+    async def migrate(self, report: Callable[[str], None] | None = None) -> tuple[str, ...]:
         """Apply the pending migrations, each in a transaction, and return their names.
 
-        Safe from many processes at once and while workers run.
+        Safe from many processes at once and while workers run. It gives way to transactions of others that hold locks
+        which it needs, and tries again; `report` gets a line about each such wait.
 
         Raises:
             SchemaError: the schema is newer than this jobrt.
+            StorageUnavailable: others held the locks for ten minutes.
 
         """
         ...
@@ -335,7 +338,11 @@ class WorkerStore(Protocol):
         ...
 
     async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
-        """Renew a worker's lease and return its updates. A removed or expired worker stays so (not ``known``)."""
+        """Renew a worker's lease and return its updates. A removed or expired worker stays so (not ``known``).
+
+        Nor is a worker known whose row is older than its last heartbeat that was answered: the database was set back.
+        If the updates cannot be read in time, the last ones are returned.
+        """
         ...
 
     async def changes(self, worker: str) -> Changes:

@@ -1,5 +1,6 @@
 """The `migrate`, `prune` and `manifest` commands."""
 
+from functools import partial
 from typing import Any
 
 import attrs
@@ -32,7 +33,7 @@ async def migrate(setting: Setting, check: bool, sql: bool) -> int:
             lines = [state if outdated else "up to date", *(f"  {name}" for name in status.pending)]
             print_lines(lines)
             return int(outdated)
-        applied = await storage.schema.migrate()
+        applied = await storage.schema.migrate(report=partial(say, err=True))
     print_lines([f"applied {name}" for name in applied] or ["up to date"])
     return 0
 

@@ -1,17 +1,20 @@
 """Workers in PostgreSQL: heartbeats, leadership, and the rescue of jobs whose worker died."""
 
 import json
+import math
 from datetime import UTC
+from functools import partial
 from typing import Final
 
 import attrs
+import trio
 
 from jobrt._core.job import JobRef
 from jobrt._core.states import State
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.beats import Beats, info_with
 from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
-from jobrt._storage.postgres.database import Database
+from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import numbers
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
@@ -19,6 +22,9 @@ from jobrt.errors import StorageError, StorageUnavailable
 
 _CRASHED: Final = "the worker died, or was cut off from the database for longer than its lease"
 _REFUSED_LIMIT: Final = 10_000
+
+_READ_PART: Final = 0.1
+"""Part of the lease that a heartbeat may wait for its updates."""
 
 
 @attrs.define(eq=False)
@@ -30,6 +36,8 @@ class PostgresWorkers:
     _refused: set[int] = attrs.field(init=False, factory=set)
     """Jobs whose rescue the database refused: they are retried last, so that they do not block the others."""
     _beats: Beats = attrs.field(init=False, factory=Beats)
+    _last: dict[str, Changes] = attrs.field(init=False, factory=dict[str, Changes])
+    """Updates of each worker's last heartbeat."""
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
         await self._database.fetch_for_lease(
@@ -40,21 +48,25 @@ class PostgresWorkers:
     async def beat(self, worker: str, *, lease: float, info: WorkerInfo) -> Changes:
         beat = self._beats.next(worker)
         values = {"worker": worker, "lease": str(lease), "info": json.dumps(info_with(info, beat.number))}
-        async with self._database.session(for_lease=True) as session:
-            renewed = await session.fetch("workers/beat", since=str(beat.since), **values)
-            changes = await _changes(session, worker)
-        known = bool(renewed) and changes.known
-        if known:
-            self._beats.answered(worker, beat)
-        return attrs.evolve(changes, known=known)
+        if not await self._database.fetch_for_lease("workers/beat", since=str(beat.since), **values):
+            return Changes(known=False, cancels=(), queues=())
+        self._beats.answered(worker, beat)
+        # A migration may hold the jobs. The lease is renewed already, so the worker need not wait for it.
+        with trio.move_on_after(lease * _READ_PART if worker in self._last else math.inf):
+            self._last[worker] = await retried(partial(self._changes, worker, for_lease=True))
+        return self._last[worker]
 
     async def changes(self, worker: str) -> Changes:
-        async with self._database.session() as session:
+        return await retried(partial(self._changes, worker))
+
+    async def _changes(self, worker: str, *, for_lease: bool = False) -> Changes:
+        async with self._database.session(for_lease=for_lease) as session:
             return await _changes(session, worker)
 
     async def unregister(self, worker: str) -> None:
         await self._database.fetch_for_lease("workers/unregister", worker=worker)
         self._beats.forget(worker)
+        self._last.pop(worker, None)
 
     async def all(self) -> tuple[WorkerRow, ...]:
         return tuple(

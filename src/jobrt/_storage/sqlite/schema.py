@@ -1,7 +1,7 @@
 """The schema in SQLite: which migrations it has, and the storage's clock."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -27,7 +27,7 @@ class SqliteSchema:
     async def status(self) -> SchemaStatus:
         return status(_MIGRATIONS, await self._database.read(_applied))
 
-    async def migrate(self) -> tuple[str, ...]:
+    async def migrate(self, report: Callable[[str], None] | None = None) -> tuple[str, ...]:  # noqa: ARG002 - it waits for the file's lock only
         found = await self.status()
         if not found.pending and not found.newer:  # only reads, so a locked file opens immediately
             return ()
