@@ -17,10 +17,18 @@ from jobrt.cli.setting import Setting, in_trio
     "--check", is_flag=True, help="Only list pending migrations. Exit with status 1 if there are any."
 )
 @click.option("--sql", is_flag=True, help="Only print the SQL statements (PostgreSQL).")
+@click.option(
+    "--grants",
+    metavar="ROLE:KIND",
+    help="Only print the grants of a role (PostgreSQL). KIND is enqueuer, reader or worker.",
+)
 @in_trio
-async def migrate(setting: Setting, check: bool, sql: bool) -> int:
+async def migrate(setting: Setting, check: bool, sql: bool, grants: str | None) -> int:
     """Migrate the database to the schema of this version of jobrt."""
-    app = setting.app(create=not (check or sql))
+    app = setting.app(create=not (check or sql or grants))
+    if grants is not None:
+        print_lines(_grants_sql(app, grants).splitlines())
+        return 0
     if sql:
         print_lines(_migration_sql(app).splitlines())
         return 0
@@ -36,6 +44,16 @@ async def migrate(setting: Setting, check: bool, sql: bool) -> int:
         applied = await storage.schema.migrate(report=partial(say, err=True))
     print_lines([f"applied {name}" for name in applied] or ["up to date"])
     return 0
+
+
+def _grants_sql(app: App, grants: str) -> str:
+    from jobrt._storage.postgres import KINDS, grants_sql  # noqa: PLC0415 - only where PostgreSQL is used
+
+    role, _, kind = grants.rpartition(":")
+    if not role or kind not in KINDS:
+        msg = f"--grants {grants!r} is not ROLE:KIND: KIND is {', '.join(KINDS)}"
+        raise click.UsageError(msg)
+    return grants_sql(role, kind, schema=app.schema)
 
 
 def _migration_sql(app: App) -> str:

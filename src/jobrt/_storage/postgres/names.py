@@ -84,12 +84,13 @@ class Schema:
             name = "jobrt." + hashlib.sha256(self.name.encode()).hexdigest()[:32]
         return name
 
-    def fill(self, text: str) -> str:
-        """Replace the placeholders of a text by this schema's names."""
+    def fill(self, text: str, **more: str) -> str:
+        """Replace the placeholders of a text by this schema's names, and by ``more``."""
         names = {
             "schema": self.quoted,
             "literal": self.quoted.replace("'", "''"),
             "channel": "'" + self.channel.replace("'", "''") + "'",
+            **more,
         }
         return _PLACEHOLDER.sub(lambda found: names.get(found[1], found[0]), text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import psycopg
 from psycopg import AsyncRawCursor, RawCursor, pq
 from psycopg.adapt import AdaptersMap
 from psycopg.postgres import register_default_adapters, register_default_types
@@ -12,12 +13,13 @@ from psycopg.rows import tuple_row
 from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
 
+from jobrt._storage.postgres.grants import remedy
 from jobrt._storage.postgres.names import Copy, Run, Schema, Statement
 from jobrt._storage.postgres.rows import Row
+from jobrt._trio_psycopg.errors import one_line
+from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
-    import psycopg
-
     from jobrt._trio_psycopg.prepared import PreparedStatements
 
 
@@ -50,12 +52,23 @@ class _Cursor(RawCursor[Row]):
         return _ADAPTERS
 
 
+def _not_permitted(
+    error: psycopg.Error, statement: Statement, conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+) -> StorageError:
+    """Return the error for a statement that the role of the connection may not run; it names the grants."""
+    role = conn.info.user
+    where = getattr(conn, "where", f"PostgreSQL as {role}")
+    return StorageError(f"{where}: {one_line(error)}; {remedy(statement.name, role)}")
+
+
 @attrs.define(eq=False)
 class Session:
     """A connection in use, and the names of one schema. The connection runs on Trio or asyncio."""
 
     conn: psycopg.AsyncConnection[Any]
     schema: Schema
+    prepare: bool | None = attrs.field(default=None, kw_only=True)
+    """Whether to prepare statements; None leaves it to the connection."""
 
     async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
         """Run the statement of a file and return its rows."""
@@ -64,7 +77,10 @@ class Session:
     async def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
         """Run a statement and return its rows."""
         cursor = self._cursor()
-        await cursor.execute(statement.text, statement.arguments(values))
+        try:
+            await cursor.execute(statement.text, statement.arguments(values), prepare=self.prepare)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _not_permitted(error, statement, self.conn) from error
         result = cursor.pgresult  # `description` would make an object for every column
         return await cursor.fetchall() if result and result.nfields else []
 
@@ -72,9 +88,12 @@ class Session:
         """Run a statement and return its rows, or send rows to a COPY."""
         if isinstance(step, Run):
             return await self.run(step.statement, **step.values)
-        async with self._cursor().copy(step.statement.text) as copy:
-            for block in step.blocks:
-                await copy.write(block)
+        try:
+            async with self._cursor().copy(step.statement.text) as copy:
+                for block in step.blocks:
+                    await copy.write(block)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _not_permitted(error, step.statement, self.conn) from error
         return []
 
     def _cursor(self) -> _AsyncCursor:
@@ -91,7 +110,10 @@ class PreparedSession(Session):
 
     async def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
         """Run a statement and return its rows."""
-        return await self.prepared.run(statement.text, statement.arguments(values))
+        try:
+            return await self.prepared.run(statement.text, statement.arguments(values))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _not_permitted(error, statement, self.conn) from error
 
 
 @attrs.define(eq=False)
@@ -102,16 +124,22 @@ class BlockingSession:
 
     def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
         """Run a statement and return its rows."""
-        cursor = self._cursor().execute(statement.text, statement.arguments(values))
+        try:
+            cursor = self._cursor().execute(statement.text, statement.arguments(values))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _not_permitted(error, statement, self.conn) from error
         return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
     def run_step(self, step: Run | Copy) -> list[Row]:
         """Run a statement and return its rows, or send rows to a COPY."""
         if isinstance(step, Run):
             return self.run(step.statement, **step.values)
-        with self._cursor().copy(step.statement.text) as copy:
-            for block in step.blocks:
-                copy.write(block)
+        try:
+            with self._cursor().copy(step.statement.text) as copy:
+                for block in step.blocks:
+                    copy.write(block)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _not_permitted(error, step.statement, self.conn) from error
         return []
 
     def _cursor(self) -> _Cursor:
