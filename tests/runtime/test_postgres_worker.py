@@ -21,6 +21,7 @@ import jobrt
 from jobrt import End, Queue, State
 from jobrt._runtime import wiring
 from jobrt._storage.contract import Wake
+from jobrt._storage.postgres import migration_sql
 from jobrt.events import (
     Event,
     JobEnded,
@@ -456,3 +457,23 @@ async def test_a_cluster_limit_of_one_holds_over_two_workers(postgres_url: str) 
             assert most == 1
             assert one.worker.info().landed + two.worker.info().landed == 40
     assert await look_at_all(postgres_url) == {("completed", 1): 40}
+
+
+async def test_a_worker_goes_on_after_its_schema_was_made_again(postgres_url: str) -> None:
+    """A restore drops the schema and makes it again: the worker registers again, and runs what is enqueued then."""
+    app = make_app(postgres_url, Echo, Gate, lease=3, default=Queue(4, poll_interval=0.2))
+    with trio.fail_after(50):
+        async with site(app) as here:
+            for value in range(8):
+                assert await (await here.jobs.enqueue(Echo(value))).result() == value
+            first = here.worker.id
+            await here.jobs.enqueue(Gate())
+            await until_begun()
+            await run_sql(postgres_url, "drop schema jobrt cascade")
+            await here.heard.until(WorkerFenced)
+            await run_sql(postgres_url, migration_sql())
+            for value in range(8):
+                assert await (await here.jobs.enqueue(Echo(value))).result() == value
+            assert here.worker.id != first
+            assert cancelled["gate"] is not None
+            assert cancelled["gate"][0] is jobrt.Stop.LEASE_LOST

@@ -9,7 +9,7 @@ import trio
 from psycopg.conninfo import make_conninfo
 
 from jobrt._trio_psycopg import TrioConnection
-from jobrt._trio_psycopg.errors import AllHostsFailed, one_line, translate
+from jobrt._trio_psycopg.errors import AllHostsFailed, SchemaMissing, is_stale, one_line, translate
 from jobrt._trio_psycopg.hosts import describe
 from jobrt._trio_psycopg.pool import call_deadline, open_connection, storage_errors
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
@@ -21,8 +21,10 @@ _TRANSIENT = [
     "08006",  # connection failure
     "25006",  # read-only transaction: the primary has moved
     "25P03",  # idle in transaction for too long
+    "26000",  # the prepared statement does not exist
     "40001",  # serialization failure
     "40P01",  # deadlock
+    "42P05",  # another prepared statement has the name
     "53100",  # disk full
     "53300",  # too many connections
     "55P03",  # lock timeout
@@ -39,12 +41,44 @@ _SCHEMA = ["42P01", "42703", "42883", "3F000"]
     ("sqlstate", "expected"),
     [(state, StorageUnavailable) for state in _TRANSIENT]
     + [(state, StorageError) for state in _PERMANENT]
-    + [(state, SchemaError) for state in _SCHEMA],
+    + [(state, SchemaMissing) for state in _SCHEMA],
 )
 def test_sqlstates(sqlstate: str, expected: type[StorageError]) -> None:
     """Each sqlstate becomes the error of its class."""
     error = psycopg.errors.lookup(sqlstate)("why")
     assert type(translate(error, "here")) is expected
+
+
+def test_what_is_missing_may_come_back() -> None:
+    """For a worker, which has checked the schema before, a dropped table is an outage."""
+    assert issubclass(SchemaMissing, StorageUnavailable)
+    assert issubclass(SchemaMissing, SchemaError)
+
+
+@pytest.mark.parametrize("state", ["26000", "42P05", "XX000"])
+def test_stale_sessions(state: str) -> None:
+    """These sqlstates mean that a new connection may help."""
+    assert is_stale(psycopg.errors.lookup(state)("why"))
+
+
+@pytest.mark.parametrize(
+    "error", [None, OSError(), psycopg.OperationalError("why"), psycopg.errors.FeatureNotSupported()]
+)
+def test_other_errors_are_not_about_the_session(error: BaseException | None) -> None:
+    """Nor is every unsupported feature."""
+    assert not is_stale(error)
+
+
+async def test_a_changed_result_makes_a_session_stale(conn: TrioConnection[Any]) -> None:
+    """PostgreSQL reports it as an unsupported feature; the function that reports it tells which one."""
+    with trio.fail_after(30):
+        await conn.execute("create table t (x integer)")
+        await conn.prepared.run(b"select x from t", [])
+        await conn.execute("alter table t alter column x type bigint")
+        with pytest.raises(StorageUnavailable) as caught, storage_errors(conn):
+            await conn.prepared.run(b"select x from t", [])
+    assert is_stale(caught.value.__cause__)
+    assert conn.stale
 
 
 @pytest.mark.parametrize(

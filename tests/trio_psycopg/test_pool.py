@@ -10,7 +10,7 @@ import trio.testing
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from jobrt._trio_psycopg import TrioConnection
-from jobrt._trio_psycopg.pool import Pool
+from jobrt._trio_psycopg.pool import Pool, storage_errors
 from jobrt.errors import StorageError, StorageUnavailable
 from tests.support.tcp_proxy import TcpProxy
 from tests.trio_psycopg.conftest import Until
@@ -158,6 +158,24 @@ async def test_primary_that_became_a_standby(postgres_url: str) -> None:
                     await conn.execute("create table t (n int)")
             async with pool.call(10) as conn:
                 await conn.execute("create table t (n int)")
+
+
+async def test_a_stale_connection_takes_all_others_of_its_age_along(postgres_url: str) -> None:
+    """They have prepared the same statements before the same change. Calls that use one meanwhile end normally."""
+    with trio.fail_after(30):
+        async with Pool(postgres_url, max_size=4) as pool:
+            async with pool.acquire() as busy:
+                async with pool.acquire() as stale, pool.acquire() as idle:
+                    old = {await _pid(one) for one in (busy, stale, idle)}
+                    with pytest.raises(StorageUnavailable), storage_errors(stale):
+                        await stale.execute("deallocate nothing")
+                    await _pid(idle)  # in use until the end of the block
+                async with pool.acquire() as fresh:
+                    assert await _pid(fresh) not in old
+                await _pid(busy)
+            async with pool.acquire() as one, pool.acquire() as other:
+                assert old.isdisjoint({await _pid(one), await _pid(other)})
+            assert (pool.statistics().opened, pool.statistics().dropped) == (5, 3)
 
 
 async def test_terminated_while_idle(postgres_url: str, watcher: TrioConnection[Any], cold: None) -> None:

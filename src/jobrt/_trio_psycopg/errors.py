@@ -6,7 +6,7 @@
     08xxx 53xxx 57xxx 58xxx                    StorageUnavailable  connection, resources, operator, system
     40001 40003 40P01 55P03 25006 25P03 25P04  StorageUnavailable  conflict, lock, read-only server, timeout
     26000 42P05, 0A000 of a cached plan        StorageUnavailable  the session is stale, see `is_stale`
-    42P01 42703 42704 42883 3F000              SchemaError         no such table, column, type or schema
+    42P01 42703 42704 42883 3F000              SchemaMissing       no such table, column, type or schema
     any other                                  StorageError        the same call would fail again
     none, connection lost or not made          StorageUnavailable  unless `_REFUSED` matches the text
     none otherwise                             StorageError        the driver was used incorrectly
@@ -61,6 +61,14 @@ class AllHostsFailed(psycopg.OperationalError):
         self.failures = tuple(failures)
 
 
+class SchemaMissing(SchemaError, StorageUnavailable):
+    """Raised when a table, a column or a type is missing.
+
+    A worker checks the schema before it starts. So what is missing later was dropped, most likely by a restore that is
+    still going on: for a worker this is an outage, and another try may succeed.
+    """
+
+
 def translate(error: psycopg.Error, where: str, *, lost: bool = False) -> StorageError:
     """Return the jobrt error for a psycopg error.
 
@@ -69,7 +77,7 @@ def translate(error: psycopg.Error, where: str, *, lost: bool = False) -> Storag
     """
     message = f"{where}: {one_line(error)}"
     if error.sqlstate in _SCHEMA_STATES:
-        return SchemaError(f"{message}; migrate this database")
+        return SchemaMissing(f"{message}; migrate this database")
     if _is_transient(error, lost=lost):
         return StorageUnavailable(message)
     return StorageError(message)

@@ -17,7 +17,7 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.states import End, State, Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.postgres import migration_sql, open_postgres
-from jobrt._storage.postgres.database import _SETTINGS
+from jobrt._storage.postgres.database import _PLAN
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.names import Schema, Statement
 from jobrt._storage.postgres.session import PreparedSession, Session
@@ -124,7 +124,7 @@ class Plan:
 
 def explain(conn: psycopg.Connection[Any], statement: Statement, *, hot: bool, **values: str | None) -> Plan:
     """Run a statement as the storage does, and return its plan."""
-    for name, value in _SETTINGS.items() if hot else ():
+    for name, value in _PLAN.items() if hot else ():
         conn.execute(f"set local {name} = '{value}'".encode())
     with psycopg.RawCursor(conn) as cursor:
         cursor.execute(

@@ -153,7 +153,8 @@ class PostgresAttempts:
         woken: list[str] = []
         in_block = False  # errors of the caller's block are raised unchanged
         async with self._database.plain.acquire() as conn:
-            session = Session(conn, self._database.schema)
+            # A prepared statement may be stale, and at the end of the block it is too late to try again.
+            session = Session(conn, self._database.schema, prepare=False)
             try:
                 async with conn.transaction():
                     with call_deadline(conn, CALL_SECONDS):

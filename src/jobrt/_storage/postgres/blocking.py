@@ -165,7 +165,11 @@ def _connect(url: str, where: str, *, prepare: int | None) -> psycopg.Connection
     except psycopg.Error as error:
         raise translate(error, f"cannot connect to {where}", lost=True) from error
     conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # whatever the database's default is
-    refuse_encoding(conn, where)
+    try:
+        refuse_encoding(conn, where)
+    except StorageError:
+        conn.close()
+        raise
     return conn
 
 
