@@ -188,6 +188,24 @@ def find_programs(copy_to: Path) -> Path:
     return _programs_of(copy)
 
 
+def dump(url: str, schema: str) -> str:
+    """Return statements that make a schema of a database again, with its rows.
+
+    `pg_dump` must not be older than the server, and the wheel's is the newest.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        program = find_programs(Path(folder)) / "pg_dump"
+        done = subprocess.run(
+            [program, "--inserts", "--no-owner", f"--schema={schema}", url],
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        )
+    # Commands of psql, with which newer versions begin and end.
+    return "".join(line for line in done.stdout.splitlines(keepends=True) if not line.startswith("\\"))
+
+
 def _programs_of(package: Path) -> Path:
     return package / "pginstall" / "bin"
 

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jobrt._core import where
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import State
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CronRow
-from jobrt._storage.postgres import migration_sql, open_postgres
+from jobrt._storage.postgres import migration_sql, open_postgres, schema
+from jobrt._storage.postgres.names import Schema
+from jobrt._storage.sql_files import Migration
 from jobrt.errors import SchemaError, StorageError, StorageUnavailable
+from tests.conformance.drive import drive, wait
 from tests.storage.postgres.build import add, ask, claim, end, job
 from tests.storage.postgres.conftest import PATIENCE
 from tests.support.postgres import Server
 
-NAMES = ["jobrt", 'we"ird', "o'hare", "UPPER case", "sch{schema}ema", "dollar $1 :name", "ü" * 31, "x" * 63]
+NAMES = [
+    "jobrt",
+    'we"ird',
+    "o'hare",
+    "UPPER case",
+    "my%s",
+    "100%",
+    "sch{schema}ema",
+    "dollar $1 :name",
+    "ü" * 31,
+    "x" * 63,
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,7 +68,9 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
             nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("name", ["", "x" * 64, "ü" * 32, "nul\x00"])
+@pytest.mark.parametrize(
+    "name", ["", "x" * 64, "ü" * 32, "nul\x00", "line\nbreak", "do$$lar", "\x1b[31m", "\udce9"]
+)
 async def test_impossible_names_are_refused(postgres_url: str, name: str) -> None:
     """PostgreSQL would cut a longer name off, and two schemas could become one."""
     with pytest.raises(StorageError, match="schema="):
@@ -157,3 +178,95 @@ async def test_workers_go_on_while_others_migrate(storage: Any, another: Any) ->
         await conn.execute("select 1 from jobrt.job for update")
         with trio.fail_after(PATIENCE):
             assert await other.schema.migrate() == ()
+
+
+async def test_a_migration_gives_way_to_long_transactions(
+    storage: Any, another: Any, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction holds what a migration needs. The migration reports it and tries again; claims go on meanwhile."""
+    more = Migration("0002_more", "alter table {schema}.job add column more text;")
+    monkeypatch.setattr(schema, "_MIGRATIONS", (*schema._MIGRATIONS, more))
+    lines: list[str] = []
+    waits, let_go = trio.Event(), trio.Event()
+
+    def report(line: str) -> None:
+        lines.append(line)
+        waits.set()
+
+    async def hold(*, task_status: trio.TaskStatus[None]) -> None:
+        async with storage.jobs._database.plain.acquire() as conn, conn.transaction():
+            await conn.execute("select count(*) from jobrt.job")
+            task_status.started()
+            await let_go.wait()
+
+    async with another() as other, trio.open_nursery() as nursery:
+        await nursery.start(hold)
+        nursery.start_soon(partial(other.schema.migrate, report=report))
+        await waits.wait()
+        for _ in range(20):
+            await storage.workers.register("w1", lease=30, info=WorkerInfo())
+            assert (await storage.workers.beat("w1", lease=30, info=WorkerInfo())).known
+            ids = await add(storage, job())
+            assert await claim(storage) == ids
+        let_go.set()
+    assert (await storage.schema.status()).applied == ("0001_jobs", "0002_more")
+    assert re.search(r"'jobrt' is used by a transaction of \w+, process \d+, open for \d s", lines[0])
+
+
+async def test_a_migration_that_others_never_let_through_names_them(
+    storage: Any, another: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is transient, and says what to end."""
+    more = Migration("0002_more", "alter table {schema}.job add column more text;")
+    monkeypatch.setattr(schema, "_MIGRATIONS", (*schema._MIGRATIONS, more))
+    monkeypatch.setattr(schema, "_MIGRATE_SECONDS", schema._READ_SECONDS)
+    async with another() as other, storage.jobs._database.plain.acquire() as conn, conn.transaction():
+        await conn.execute("select count(*) from jobrt.job")
+        with pytest.raises(StorageUnavailable, match=r"process .*: end that transaction, and migrate again"):
+            await other.schema.migrate()
+
+
+async def test_a_heartbeat_does_not_wait_for_a_locked_table_of_jobs(storage: Any, another: Any) -> None:
+    """A migration may hold the table for long: the lease is renewed, and the last settings are returned."""
+    await storage.workers.register("w1", lease=3, info=WorkerInfo())
+    await storage.queues.set("q", paused=True)
+    assert (await storage.workers.beat("w1", lease=3, info=WorkerInfo())).queues[0].paused
+    (before,) = await storage.workers.all()
+    async with another() as other, other.jobs._database.plain.acquire() as conn, conn.transaction():
+        await conn.execute("lock table jobrt.job in access exclusive mode")
+        changes = await storage.workers.beat("w1", lease=3, info=WorkerInfo())
+        (after,) = await storage.workers.all()
+    assert changes.known
+    assert changes.queues[0].paused
+    assert after.expires_at > before.expires_at
+
+
+names = st.text(min_size=1, max_size=40)
+
+
+@pytest.mark.slow
+async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postgres_url: str) -> None:
+    """Signs of every kind: per cents, quotes, backslashes, braces, dollars, letters of all scripts, long names."""
+
+    async def check(name: str) -> None:
+        async with open_postgres(postgres_url, schema=name) as storage:
+            assert await storage.schema.migrate() == ("0001_jobs",)
+            ((id, _),) = await storage.jobs.insert([job()])
+            assert await claim(storage) == [id]
+            assert await storage.jobs.delete(where.everything()) == 1
+        await trio.to_thread.run_sync(drop, Schema(name).quoted)
+
+    def drop(quoted: str) -> None:
+        with psycopg.connect(postgres_url, autocommit=True) as conn:
+            conn.execute(f"drop schema {quoted} cascade".encode())
+
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+    @given(names | st.text("%s()'\"\\{}$:;. -", min_size=1, max_size=63))
+    def run(name: str) -> None:
+        try:
+            wait(check, name)
+        except StorageError as error:
+            if not ("schema=" in str(error) or name.startswith("pg_")) or "\n" in str(error):
+                raise
+
+    await drive(run)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
+from unicodedata import category
 
 import attrs
 
@@ -56,16 +57,20 @@ class Copy:
 
 
 def _checked(_self: object, _field: object, name: str) -> None:
-    if not name or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
-        raise StorageError(f"schema={name!r} is not a valid name: use 1 to {_LONGEST_NAME} bytes without NUL")
+    # In a migration, a line break would end a comment, and $$ the body of a function.
+    odd = "$$" in name or any(category(character) in {"Cc", "Cs"} for character in name)
+    if not name or odd or len(name.encode()) > _LONGEST_NAME:
+        raise StorageError(
+            f"schema={name!a} is not a valid name: use 1 to {_LONGEST_NAME} bytes without $$ and control characters"
+        )
 
 
 @attrs.frozen(cache_hash=True)  # each statement is found by its hash
 class Schema:
-    """The PostgreSQL schema that holds the tables; any name that PostgreSQL allows.
+    """The PostgreSQL schema that holds the tables; any name without $$ and control characters.
 
     Raises:
-        StorageError: PostgreSQL does not allow that name.
+        StorageError: that name is not allowed.
 
     """
 
