@@ -153,3 +153,14 @@ def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_durations_in_words(seconds: float | None, text: str) -> None:
     """A duration has at most two units."""
     assert age(seconds) == text
+
+
+def test_the_grants_of_a_role_are_printed(jobrt_command: Command) -> None:
+    """No database is needed. An odd argument is refused in one line that lists the kinds."""
+    printed = jobrt_command("migrate", "--grants", "shop:reader")
+    assert printed.status == 0
+    assert 'grant select on all tables in schema "jobrt" to "shop";' in printed.out
+    for odd in ("shop", "shop:", ":reader", "shop:boss"):
+        refused = jobrt_command("migrate", "--grants", odd)
+        assert refused.status == 2
+        assert "is not ROLE:KIND: KIND is enqueuer, reader, worker" in refused.err

@@ -25,7 +25,7 @@ from jobrt.cli.setting import Setting, in_trio
 @in_trio
 async def migrate(setting: Setting, check: bool, sql: bool, grants: str | None) -> int:
     """Migrate the database to the schema of this version of jobrt."""
-    app = setting.app(create=not (check or sql or grants))
+    app = setting.app(create=not (check or sql))  # for --grants too, which opens no database
     if grants is not None:
         print_lines(_grants_sql(app, grants).splitlines())
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
 
 import psycopg
@@ -22,7 +22,6 @@ from jobrt._storage.contract import CronRow, Storage
 from jobrt._storage.postgres import KINDS, grants_sql, open_postgres
 from jobrt._storage.postgres.blocking import open_blocking
 from jobrt._trio_psycopg import TrioConnection
-from jobrt._views.findings import take_snapshot
 from jobrt.errors import StorageError, StorageUnavailable
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE
@@ -128,7 +127,8 @@ async def test_a_reader_reads(storage: Storage, granted: Grant, postgres_url: st
     await storage.workers.register("w1", lease=30, info=INFO)
     app = jobrt.App(granted("reader"))
     async with app.open_client() as jobs, app.open_storage() as own:
-        await take_snapshot(jobs)
+        assert len(await jobs.queues()) == 1
+        await own.health.try_write(seconds=1)  # which it cannot: no fault of the database
         record = await own.jobs.get(id)
         assert record is not None
         assert record.context == "why"
@@ -217,3 +217,18 @@ def test_grants_name_schema_and_role_as_identifiers(kind: str) -> None:
     assert 'to "we""ird";' in text or 'from "we""ird";' in text
     assert '"my%s".' in text or 'in schema "my%s"' in text
     assert "{" not in text
+
+
+async def test_doctor_finds_what_a_worker_may_not_write(
+    storage: Storage, granted: Grant, admin: psycopg.Connection[Any]
+) -> None:
+    """A worker whose role lacks a grant is a finding, unlike a reader."""
+    url = granted("worker")
+    async with open_postgres(url) as own:
+        await own.health.try_write(seconds=1)
+        admin.execute(f'revoke insert on jobrt.queue from "{_role(url)}"'.encode())
+        await _is_refused(own.health.try_write(seconds=1), "worker")
+
+
+def _role(url: str) -> str:
+    return unquote(urlsplit(url).username or "").replace('"', '""')

@@ -32,11 +32,17 @@ class PostgresHealth:
                 await _write(Session(conn, self._database.schema), seconds=seconds)
         except StorageError as error:
             cause = error.__cause__
+            if isinstance(cause, psycopg.errors.InsufficientPrivilege) and not await self._may_write():
+                return  # the role of a reader: it cannot try, and that is no fault of the database
             if not (isinstance(cause, psycopg.Error) and cause.sqlstate == _LOCKED):
                 raise
             holders = ", ".join(await self._database.bulk(_holders)) or "another session"
             message = f"the tables are locked for writing by {holders} for more than {seconds:g} s"
             raise StorageUnavailable(message) from error
+
+    async def _may_write(self) -> bool:
+        table = f"{self._database.schema.quoted}.job"
+        return bool((await self._database.fetch("health/may_write", table=table))[0][0])
 
     async def vitals(self) -> Vitals:
         await trio.lowlevel.checkpoint()
