@@ -136,6 +136,9 @@ def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]
     if "unique" in given:
         raise InvalidJob("update: the uniqueness of a job cannot be changed")
     options = enqueue_options(name or "update", given)  # type: ignore[arg-type]  # checked there
+    for key in ("schedule_at", "schedule_in"):  # no job is without a due time
+        if key in given and given[key] is None:
+            raise InvalidJob(f"update: {key} is None: use a time, or schedule_in=0 for now")
     changed = {key: getattr(options, _FIELD_OF.get(key, key)) for key in given}
     if "schedule_in" in changed:
         changed["delay"] = changed.pop("schedule_in")
@@ -157,5 +160,5 @@ def _changed_args(registry: Registry, name: str | None, args: Any) -> str:
     value = definition.decode(args) if isinstance(args, dict) else args
     if not isinstance(value, definition.job_class):
         name = definition.job_class.__name__
-        raise InvalidJob(f"update: args is {args!r}: use a {name} or a dict of its fields")
+        raise refused("update: args", args, use=f"a {name} or a dict of its fields", error=InvalidJob)
     return definition.encode(value)

@@ -5,8 +5,9 @@ import math
 import operator
 from typing import Any, cast
 
+from jobrt._core.arguments import shown
 from jobrt._core.job import Progress
-from jobrt._core.text import clipped, is_storable, shown, why_no_key
+from jobrt._core.text import clipped, is_storable, why_no_key
 from jobrt.errors import InvalidJob
 
 _NOTE_LIMIT = 1000
@@ -51,10 +52,10 @@ def checkpoint_text(job: str, value: Any) -> str:
 def checked_step(job: str, name: object) -> str:
     """Return the name of a step; raise `InvalidJob` if it cannot be stored as it is."""
     if not isinstance(name, str):
-        raise InvalidJob(f"{job}: step {name!r}: use a string as its name")
+        raise InvalidJob(f"{job}: step {shown(name)}: use a string as its name")
     if problem := why_no_key(name):
         raise InvalidJob(
-            f"{job}: step {name!r}: the name {problem}; use os.fsencode(name).hex(), for example"
+            f"{job}: step {shown(name)}: the name {problem}; use os.fsencode(name).hex(), for example"
         )
     return name
 
