@@ -337,7 +337,7 @@ async def test_workers_refuse_queues_that_are_none(app: jobrt.App) -> None:
 # ---------------------------------------------------------------------------------------------------- contexts
 
 
-CONTEXT = list(cases("Context", jobrt.Context, skipped={"flush_progress", "note_thread"}))
+CONTEXT = list(cases("Context", jobrt.Context, skipped={"flush_progress", "note_thread", "store_checkpoint"}))
 
 
 async def test_contexts_check_their_arguments() -> None:
