@@ -94,10 +94,11 @@ async def test_the_phases_of_a_cancellation_are_told(autojump_clock: MockClock) 
         await here.client.cancel(handle.id, "no")
         assert (await here.client.get(handle.id)).cancel_reason == "no"
         phases_seen = []
+        await trio.sleep(0.5)  # the worker looks once a second, and these looks are between its own
         for _ in range(10):
-            await trio.sleep(1)
             (row,) = await here.client.workers()
             phases_seen.append(row.info.queues["default"].cancelling[handle.id])
+            await trio.sleep(1)
         assert phases_seen == ["received", *["cleaning"] * 5, *["stuck"] * 4]
         await handle.wait()
         await worker.stop()

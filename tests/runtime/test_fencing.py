@@ -113,18 +113,21 @@ async def test_a_worker_whose_heartbeats_fail_fences_itself_before_others_take_o
 
 async def test_jobs_that_nobody_has_begun_use_up_no_attempt(autojump_clock: MockClock) -> None:
     """Claimed jobs that are given up with the lease lose no attempt, unless a rescue comes first."""
-    trouble = Trouble(frozenset({"beat", "rescue"}), Fault.REFUSED)
+    trouble = Trouble(frozenset({"beat", "rescue", "exchange", "finish"}), Fault.REFUSED)
     queues = {"default": jobrt.Queue(2, poll_interval=3600)}
     async with scene(trouble, [Long], state=[], queues=queues) as here, trio.open_nursery() as nursery:
         quick = [Long(0.001 + 0.0001 * (n % 7)) for n in range(200)]
         await here.client.enqueue_many([*quick, Long(600), Long(600), *quick[:10]])
         worker = await nursery.start(here.app.run_worker)
-        await trio.sleep(5)
-        ahead = [job.id for job in worker.queues["default"].executors._inbox]
+        executors = worker.queues["default"].executors
+        while not (len(executors.running) == 2 and all(one.job.id > 200 for one in executors.running)):
+            await trio.sleep(0.001)
+        ahead = [job.id for job in executors._inbox]
         assert ahead, "the worker holds no unstarted job"
-        trouble.on = True
+        trouble.on = True  # what is released now cannot be written
         await trio.sleep(LEASE + 10)
         trouble.on = False
+        await trio.sleep(10)
         records = [await here.client.get(one) for one in ahead]
         assert [one.attempts for one in records] == [()] * len(ahead)
         assert {one.attempt for one in records} == {0}
