@@ -27,6 +27,8 @@
 `trio.Cancelled` is never wrapped.
 """
 
+from typing import Literal, TypeAlias
+
 from jobrt._records import JobRecord
 
 __all__ = [
@@ -54,6 +56,10 @@ __all__ = [
 ]
 
 
+Problem: TypeAlias = Literal["text", "fields", "value"]
+"""What can be wrong with a stored payload; see `UndecodablePayload`."""
+
+
 class JobrtError(Exception):
     """Base class for all jobrt exceptions."""
 
@@ -69,7 +75,16 @@ class UndecodablePayload(InvalidJob):
     """Raised when a stored payload does not match its job class; the message names the field.
 
     `InvalidJob` itself is raised for a payload that is not stored yet.
+
+    Attributes:
+        problem: what is wrong: ``"text"`` if the payload is not a JSON object, so that no class can read it;
+            ``"fields"`` if it has fields that the class does not know; ``"value"`` if a value is missing or invalid.
+
     """
+
+    def __init__(self, message: str, problem: Problem = "value") -> None:
+        super().__init__(message)
+        self.problem: Problem = problem
 
 
 class InvalidResult(InvalidJob):

@@ -572,7 +572,7 @@ def test_a_missing_field_takes_its_default() -> None:
         ("", "X: the stored payload is not JSON (Expecting value"),
         ('{"to":"x"', "X: the stored payload is not JSON (Expecting ',' delimiter"),
         ('{"to":"x"} x', "X: the stored payload is not JSON (Extra data"),
-        ("[" * 100_000, "X: nested too deeply, or contains itself"),
+        ("[" * 100_000, "X: the stored payload is not JSON (nested more than 128 levels deep)"),
     ],
 )
 def test_an_error_names_every_problem(text: str, message: str) -> None:

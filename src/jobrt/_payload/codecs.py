@@ -40,11 +40,15 @@ def _printable(character: str) -> str:
 
 
 class CodecError(Exception):
-    """Values that do not match their annotations, each with its path from the converted value."""
+    """Values that do not match their annotations, each with its path from the converted value.
 
-    def __init__(self, text: str) -> None:
+    ``unknown`` tells whether the value has a field that its class does not have.
+    """
+
+    def __init__(self, text: str, *, unknown: bool = False) -> None:
         super().__init__(text)
         self.problems: list[tuple[str, str]] = [("", text)]
+        self.unknown = unknown
 
     @classmethod
     def expected(cls, what: str, value: object) -> CodecError:
@@ -56,7 +60,7 @@ class CodecError(Exception):
         """Return an error with the problems of several; a single error is returned unchanged, with its cause."""
         if len(errors) == 1:
             return errors[0]
-        joined = cls("")
+        joined = cls("", unknown=any(error.unknown for error in errors))
         joined.problems = [problem for error in errors for problem in error.problems]
         return joined
 

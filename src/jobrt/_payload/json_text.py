@@ -1,10 +1,11 @@
-"""JSON as text: equal values have equal text, and both engines can store every value."""
+"""JSON written as text: equal values have equal text, and both engines can store every value."""
 
 import json
 from collections.abc import Callable, Iterator
-from json import encoder, scanner
+from json import encoder
 from typing import Any, Final
 
+from jobrt._json import TOO_DEEP, is_too_deep, is_unicode
 from jobrt._payload.codecs import CodecError, short_repr
 
 
@@ -12,7 +13,8 @@ def write_json(value: Any) -> str:
     """Return JSON text with sorted keys and no spaces, UTF-8 as it is.
 
     Raises:
-        CodecError: it has a NUL, a lone surrogate, or an int that is too long; the error has the path.
+        CodecError: it has a NUL, a lone surrogate, or an int that is too long (the error has the path), or is nested
+            more deeply than `DEPTH_LIMIT`.
 
     """
     try:
@@ -20,28 +22,11 @@ def write_json(value: Any) -> str:
     except ValueError:
         _check_storable(value)
         raise
-    if "\\u0000" in text or not (text.isascii() or _is_unicode(text)):
+    if "\\u0000" in text or not (text.isascii() or is_unicode(text)):
         _check_storable(value)  # only the value tells a NUL from the six characters \u0000
+    if is_too_deep(text):
+        raise CodecError(TOO_DEEP)
     return text
-
-
-def read_json(text: str) -> Any:
-    """Parse JSON text; raise `ValueError` if it is not JSON."""
-    try:
-        value, end = _scan(text, 0)
-    except StopIteration:  # a space before the value, or no value
-        return _DECODER.decode(text)
-    return value if end == len(text) else _DECODER.decode(text)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
-# The C function that `decode` calls; `decode` also searches for spaces with regular expressions (0.6 µs).
-_make_scanner: Any = scanner.make_scanner  # typeshed gives its argument a wrong type
-_scan: Final[Callable[[str, int], tuple[Any, int]]] = _make_scanner(_DECODER)
 
 
 def _refuse_value(value: object) -> object:
@@ -66,21 +51,13 @@ def _make_writer() -> Callable[[Any], str]:
 _write: Final = _make_writer()
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _check_storable(value: Any) -> None:
     """Raise `CodecError` for the first string or number in a JSON value that cannot be stored."""
     for path, part in _parts(value):
         if isinstance(part, str) and "\0" in part:
             expected = "text without NUL characters (PostgreSQL cannot store them)"
             raise CodecError.expected(expected, part).under(path)
-        if isinstance(part, str) and not _is_unicode(part):
+        if isinstance(part, str) and not is_unicode(part):
             expected = "text without lone surrogates (they are not Unicode)"
             raise CodecError.expected(expected, part).under(path)
         if isinstance(part, int):

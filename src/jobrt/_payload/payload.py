@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import attrs
 
+from jobrt._json import read_json
 from jobrt._payload.codecs import Codec, CodecError, Scope
 from jobrt._payload.dispatch import codec_for
 from jobrt._payload.fields import Field, fields_of
-from jobrt._payload.json_text import read_json, write_json
+from jobrt._payload.json_text import write_json
 from jobrt._payload.leaves import plain_json
 from jobrt._payload.records import codec_of_fields
-from jobrt.errors import InvalidJob, InvalidResult, UndecodablePayload
+from jobrt.errors import InvalidJob, InvalidResult, Problem, UndecodablePayload
 
 RESULT_LIMIT: Final = 256 * 1024
 """Maximum size of a result in bytes of UTF-8."""
@@ -104,12 +105,17 @@ def _encoder(encode: Callable[[Any], Any], label: str) -> Callable[[Any], str]:
 
 def _decoder(decode: Callable[[Any], Any], label: str) -> Callable[[str | Mapping[str, Any]], Any]:
     def decode_args(args: str | Mapping[str, Any]) -> Any:
+        value: Any = args
         try:
-            return decode(read_json(args) if isinstance(args, str) else dict(args))
+            value = read_json(args) if isinstance(args, str) else dict(args)
+            return decode(value)
         except CodecError as error:
-            raise UndecodablePayload(error.message(label)) from error.__cause__
+            no_object = not isinstance(value, dict)
+            problem: Problem = "text" if no_object else "fields" if error.unknown else "value"
+            raise UndecodablePayload(error.message(label), problem) from error.__cause__
         except ValueError as error:
-            raise UndecodablePayload(f"{label}: the stored payload is not JSON ({error})") from error
+            message = f"{label}: the stored payload is not JSON ({error})"
+            raise UndecodablePayload(message, "text") from error
         except RecursionError:
             raise UndecodablePayload(_too_deep(label)) from None
 

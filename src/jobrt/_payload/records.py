@@ -8,6 +8,7 @@ from jobrt._payload.codecs import Codec, CodecError, JsonKind, Scope
 from jobrt._payload.fields import Field, fields_of, is_typeddict
 
 _OBJECT: Final[frozenset[JsonKind]] = frozenset({"object"})
+_UNKNOWN: Final = "is not a field of the class"
 
 
 def record_codec(annotation: Any, scope: Scope) -> Codec:
@@ -90,7 +91,7 @@ def _from_dict(
                 errors.append(CodecError("is missing").under(f".{name}"))
         if len(arguments) != len(value):  # a field is invalid or unknown
             unknown = sorted(value.keys() - known, key=str)
-            errors += [CodecError("is not a field of the class").under(f".{name}") for name in unknown]
+            errors += [CodecError(_UNKNOWN, unknown=True).under(f".{name}") for name in unknown]
         if errors:
             raise CodecError.all_of(errors)
         try:

@@ -8,6 +8,7 @@ from typing import Any, cast
 from jobrt._core.arguments import shown
 from jobrt._core.job import Progress
 from jobrt._core.text import clipped, is_storable, why_no_key
+from jobrt._json import TOO_DEEP, is_too_deep
 from jobrt.errors import InvalidJob
 
 _NOTE_LIMIT = 1000
@@ -63,6 +64,9 @@ def checked_step(job: str, name: object) -> str:
 def json_text(value: Any, what: str) -> str:
     """Return a value as JSON text; `what` begins the message of `InvalidJob`."""
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob(f"{what}: {error}; use JSON values") from error
+    if is_too_deep(text):  # it could not be read again
+        raise InvalidJob(f"{what}: {TOO_DEEP}; use flatter JSON values")
+    return text
