@@ -20,6 +20,7 @@ from jobrt._core.cron import CronEntry, Missed, cron_entry
 from jobrt._core.job import NewJob
 from jobrt._core.keep import KeepByState
 from jobrt._core.keep import plan as prune_plan
+from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
 from jobrt._core.queues import Queue, as_queue
 from jobrt._database import Database
 from jobrt._registry import (
@@ -71,6 +72,7 @@ class App:
         listen: whether workers are woken by LISTEN and NOTIFY; set it to False behind a transaction pooler.
         migrate: whether the database is migrated when it is opened; by default only SQLite.
         name: name of the workers, shown to users; by default the host name.
+        payload_limit: bytes of JSON that payload, metadata and context of a job may have together.
 
     Attributes:
         events: the event bus: ``with app.events.subscribed(subscriber):``.
@@ -98,6 +100,7 @@ class App:
         listen: bool = True,
         migrate: bool | None = None,
         name: str | None = None,
+        payload_limit: int = PAYLOAD_LIMIT,
     ) -> None:
         self._database = Database(
             database_url(url),
@@ -108,7 +111,8 @@ class App:
         self.name = None if name is None else checked_name("App: name", name)
         self.grace: float = checked_seconds("App: grace", grace, least=0.0)
         self.lease: float = checked_seconds("App: lease", lease, least=0.1)
-        self.registry: Registry = registry_of("App: jobs", jobs)
+        limit = checked_payload_limit(payload_limit)
+        self.registry: Registry = registry_of("App: jobs", jobs, payload_limit=limit)
         self.events: EventBus = EventBus()
         self.crons: dict[str, CronEntry] = {}
         self._state = state

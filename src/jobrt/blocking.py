@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, wait_exponential
 from jobrt._core.arguments import checked_flag, checked_id, checked_limit, checked_text, checked_wait
 from jobrt._core.database_url import Address, parse_url
 from jobrt._core.job import NewJob, result_of
+from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
 from jobrt._core.manage import check_cancelled, chosen, listing, not_found, not_rerun, not_updated, target
 from jobrt._core.states import FINAL
 from jobrt._core.where import Where
@@ -112,6 +113,7 @@ class Client:
         jobs: the job classes that may be enqueued; by default all.
         schema: the PostgreSQL schema of the tables.
         listen: whether workers are woken by NOTIFY; turn it off behind a transaction pooler.
+        payload_limit: the same as for `App`.
 
     Raises:
         InvalidSetting: an argument is invalid.
@@ -126,6 +128,7 @@ class Client:
         jobs: Iterable[type[Job] | FunctionJob[Any, Any]] = (),
         schema: str = "jobrt",
         listen: bool = True,
+        payload_limit: int = PAYLOAD_LIMIT,
     ) -> None:
         self._url = database_url(url)
         if parse_url(self._url) == Address("sqlite", ":memory:"):
@@ -134,7 +137,8 @@ class Client:
             )
         self._schema = checked_text("Client: schema", schema)
         self._listen = checked_flag("Client: listen", listen)
-        self._registry = registry_of("Client: jobs", jobs)
+        limit = checked_payload_limit(payload_limit)
+        self._registry = registry_of("Client: jobs", jobs, payload_limit=limit)
         self._lock = threading.RLock()
         self._storage: BlockingJobs | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None

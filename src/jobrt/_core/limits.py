@@ -1,15 +1,28 @@
 """Decisions about what a worker may claim now: how many jobs of which names, and which of the due jobs."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import attrs
 
 from jobrt._core.queues import Queue
 from jobrt._core.where import canonical
+from jobrt._json import read_json
+from jobrt.errors import InvalidJob, InvalidSetting
+
+PAYLOAD_LIMIT: Final = 1 << 20
+"""Bytes that payload, metadata and context of a job may have together, unless the application sets another limit."""
+
+CLAIM_BYTES: Final = 16 << 20
+"""Bytes of large texts that the jobs of one claim may have together. The first job comes whatever its size."""
+
+LARGE_TEXTS: Final = 8192
+"""Bytes of a row's texts from which on they count, and are read by themselves (SQLite) or cut in listings."""
+
+SHOWN_CHARACTERS: Final = 1000
+"""Characters of a large payload that a listing has."""
 
 
 @attrs.frozen
@@ -120,6 +133,28 @@ class Room:
         return True
 
 
+def checked_payload_limit(limit: int) -> int:
+    """Return the setting ``payload_limit``; raise `InvalidSetting` if it is not a number of bytes."""
+    given: object = limit
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise InvalidSetting(
+            f"payload_limit is {given!r}: use a number of bytes, for example 4 * 1024 * 1024"
+        )
+    return given
+
+
+def check_payload(name: str, *texts: str, limit: int) -> None:
+    """Raise `InvalidJob` if the texts of a new job have more bytes of UTF-8 than `limit`."""
+    if 4 * sum(map(len, texts)) <= limit:  # a character has four bytes at most
+        return
+    size = sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+    if size > limit:
+        raise InvalidJob(
+            f"{name}: the payload has {size:,} bytes of JSON, metadata and context included, but at most {limit:,}"
+            " are allowed: store it elsewhere and enqueue its location, or set App(payload_limit=…)"
+        )
+
+
 def limit_key(path: str | None, name: str, *, args: str, metadata: str) -> str:
     """Return the key by which a job is counted: a text that is the same for equal values.
 
@@ -130,7 +165,7 @@ def limit_key(path: str | None, name: str, *, args: str, metadata: str) -> str:
         return name
     found: Any = None
     with suppress(ValueError):
-        found = json.loads(args if root == "args" else metadata)
+        found = read_json(args if root == "args" else metadata)
     for step in field.split("."):
         found = cast("dict[str, Any]", found).get(step) if isinstance(found, dict) else None
     return canonical(found)

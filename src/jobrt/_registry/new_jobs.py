@@ -6,6 +6,7 @@ from typing import Any, Unpack
 
 from jobrt._core.arguments import refused
 from jobrt._core.job import NewJob
+from jobrt._core.limits import check_payload
 from jobrt._core.unique import Unique, UniqueKey, unique_key
 from jobrt._payload.payload import encode_json
 from jobrt._registry.definition import Job, JobDefinition
@@ -44,7 +45,7 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
         )
     if given:
         options = options.replaced_by(enqueue_options(definition.name, given))
-    return _new(definition, definition.encode(value), options)
+    return _new(definition, definition.encode(value), options, limit=registry.payload_limit)
 
 
 def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:
@@ -68,7 +69,8 @@ def tick_job(
     except UnknownJob:
         return None
     text = definition.encode(definition.decode(args))
-    return _new(definition, text, enqueue_options(name, {**options}))  # type: ignore[typeddict-item]  # checked there
+    checked = enqueue_options(name, {**options})  # type: ignore[typeddict-item]  # checked there
+    return _new(definition, text, checked, limit=registry.payload_limit)
 
 
 def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
@@ -92,7 +94,8 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if value is not None or name == "max_attempts"}
 
 
-def _new(definition: JobDefinition, args: str, options: EnqueueOptions) -> NewJob:
+def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit: int) -> NewJob:
+    check_payload(definition.name, args, options.metadata_text, options.context or "", limit=limit)
     if options is NO_OPTIONS and definition.unique is None:  # the usual case, three times as fast
         return NewJob(definition.name, args, definition.queue, definition.priority, definition.max_attempts)
     queue = definition.queue if options.queue is UNSET else options.queue
@@ -144,6 +147,8 @@ def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]
         changed["delay"] = changed.pop("schedule_in")
     if "args" in changes:
         changed["args"] = _changed_args(registry, name, changes["args"])
+    texts = [changed.get(key) or "" for key in ("args", "metadata", "context")]
+    check_payload(name or "update", *texts, limit=registry.payload_limit)
     return changed
 
 

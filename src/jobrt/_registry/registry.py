@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from jobrt._core.arguments import refused, shown
+from jobrt._core.limits import PAYLOAD_LIMIT
 from jobrt._registry.definition import Job, JobDefinition, definition_of
 from jobrt._registry.function_jobs import FunctionJob
 from jobrt._registry.options import EnqueueOptions, JobWithOptions
@@ -15,8 +16,9 @@ from jobrt.errors import DuplicateJobName, InvalidJob, UnknownJob
 
 @attrs.define(eq=False)
 class Registry:
-    """Jobs of an app by name."""
+    """Jobs of an app by name, and the limit in bytes of their payloads."""
 
+    payload_limit: int = PAYLOAD_LIMIT
     by_name: dict[str, JobDefinition] = attrs.field(factory=dict[str, JobDefinition], init=False)
 
     def add(self, job: type[Job] | FunctionJob[Any, Any]) -> JobDefinition:
@@ -64,11 +66,11 @@ class Registry:
         return len(self.by_name)
 
 
-def registry_of(label: str, jobs: object) -> Registry:
+def registry_of(label: str, jobs: object, *, payload_limit: int = PAYLOAD_LIMIT) -> Registry:
     """Return a registry of the jobs; `label` is the name of the argument for messages."""
     if not isinstance(jobs, Iterable) or isinstance(jobs, str | bytes | type):
         raise refused(label, jobs, use="a list of job classes and function jobs", error=InvalidJob)
-    registry = Registry()
+    registry = Registry(payload_limit)
     for job in jobs:
         try:
             registry.add(job)
