@@ -22,6 +22,8 @@ class State(StrEnum):
     COMPLETED = "completed"
     CANCELLED = "cancelled"
     DISCARDED = "discarded"
+    UNKNOWN = "unknown"
+    """A state that this version of jobrt does not know; no job of its own has it."""
 
 
 class End(StrEnum):
@@ -36,6 +38,8 @@ class End(StrEnum):
     CRASHED = "crashed"
     LEASE_LOST = "lease_lost"
     UNDECODABLE = "undecodable"
+    UNKNOWN = "unknown"
+    """An end that this version of jobrt does not know; the record's message has it as stored."""
 
 
 @attrs.frozen

@@ -24,7 +24,7 @@ from jobrt.errors import InternalError
 
 DIAGRAM = Path(__file__).parents[2] / "design" / "state-machine.md"
 
-states = st.sampled_from(State)
+states = st.sampled_from(sorted(ALL))
 events = st.sampled_from(Transition)
 
 
@@ -91,7 +91,7 @@ def test_the_groups_are_all_there_is() -> None:
     """Waiting, held, final: each state in one of them."""
     assert UNSTARTED | HELD == INCOMPLETE
     assert not UNSTARTED & HELD
-    assert INCOMPLETE | FINAL == ALL == set(State)
+    assert INCOMPLETE | FINAL == ALL == set(State) - {State.UNKNOWN}
     assert not INCOMPLETE & FINAL
 
 

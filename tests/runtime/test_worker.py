@@ -494,7 +494,7 @@ async def test_context_variables_of_one_attempt_never_reach_the_next(autojump_cl
 
 
 async def test_an_undecodable_payload_is_a_typed_failure_with_the_path(autojump_clock: MockClock) -> None:
-    """The job is retried as its class says, and then discarded."""
+    """The job is set aside without using its only attempt, and the record names the field."""
 
     class Narrow(jobrt.Job):
         NAME = "Shape"
@@ -511,8 +511,9 @@ async def test_an_undecodable_payload_is_a_typed_failure_with_the_path(autojump_
             (inserted,) = await storage.jobs.insert(
                 [NewJob(name="Shape", args='{"number":"three"}', max_attempts=1)]
             )
-        assert await drain(app) == Counter(discarded=1)
+        assert await drain(app) == Counter(scheduled=1)
         record = await jobs.get(inserted.id)
+    assert (record.state, record.attempt) == (State.SCHEDULED, 0)
     assert record.attempts[0].end is End.UNDECODABLE
     assert "number" in (record.attempts[0].message or "")
 

@@ -58,8 +58,9 @@ class JobRef(NamedTuple):
 class Claimed(NamedTuple):
     """A job that a worker has just claimed.
 
-    ``args`` and ``metadata`` are JSON text; ``saved`` and ``progress`` are JSON text or ``None``. The last three
-    fields have values only for a job that has run before. ``started_at`` is ``None`` if it is claimed ahead.
+    ``args`` and ``metadata`` are JSON text; ``saved`` and ``progress`` are JSON text or ``None``. These two and
+    ``attempts`` have values only for a job that has run before. ``started_at`` is ``None`` if it is claimed ahead.
+    ``defect`` says what the storage could not read of the row. Such a job does not run: it ends as undecodable.
     """
 
     id: int
@@ -80,6 +81,7 @@ class Claimed(NamedTuple):
     saved: str | None = None
     progress: str | None = None
     attempts: tuple[AttemptRecord, ...] = ()
+    defect: str | None = None
 
 
 class Outcome(NamedTuple):

@@ -15,7 +15,9 @@ from jobrt._core.job import Claimed, Outcome
 from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.retry import default_delay, delay_for, should_retry
 from jobrt._core.states import End, Transition
+from jobrt._core.stored import defect_of
 from jobrt._core.text import clipped, in_one_line
+from jobrt._core.undecodable import undecodable
 from jobrt._registry import JobDefinition, UndecodablePayload, encode_result
 from jobrt._runtime.after import checked_after
 from jobrt._runtime.context import Context, Services, record_of, time_limit
@@ -58,13 +60,16 @@ class AttemptRunner:
         ctx = Context(running, self.services)
         definition = running.definition
         try:
+            if running.job.metadata != "{}" or running.job.defect is not None:
+                _check_row(running.job)
             value = definition.decode(running.job.args)
             limit = time_limit(definition, running.job)
             if limit is not None:  # setting a deadline costs 6 µs, a quarter of what an attempt may cost
                 running.limited, running.scope.deadline = True, running.started + limit
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
-            return self._failed(running, ended)
+            now = record_of(running.job, running.began).started_at or running.job.schedule_at
+            return undecodable(running.job, ended, problem=error.problem, now=now)
         except BaseException as error:  # the user's TIMEOUT function may raise anything
             if from_signal(error):
                 raise
@@ -155,7 +160,7 @@ class AttemptRunner:
 
     def _decided(self, running: Running, ended: Ended) -> Outcome:
         definition, job = running.definition, running.job
-        if ended.end not in {End.FAILED, End.TIMED_OUT, End.UNDECODABLE}:
+        if ended.end not in {End.FAILED, End.TIMED_OUT}:
             return decide(job, ended, retry=True, delay=0.0)
         timed_out = ended.end is End.TIMED_OUT and not isinstance(ended.error, Exception)
         error = TimeoutError(ended.message) if timed_out or ended.error is None else ended.error
@@ -171,3 +176,10 @@ class AttemptRunner:
         if warnings:
             ended = attrs.evolve(ended, message="; ".join([ended.message or "", *warnings]))
         return decide(job, ended, retry=answer.retry, delay=delay.wait.total_seconds())
+
+
+def _check_row(job: Claimed) -> None:
+    """Raise `UndecodablePayload` if something in the job's row, other than its payload, cannot be read."""
+    defect = defect_of(job.metadata, job.defect)
+    if defect is not None:
+        raise UndecodablePayload(f"{job.name}: {defect}", "text")

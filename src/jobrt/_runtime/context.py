@@ -14,6 +14,7 @@ from jobrt._client import Client, Handle
 from jobrt._core.attempts import Stop
 from jobrt._core.job import Claimed, JobRecord, Outcome, Progress
 from jobrt._core.states import State
+from jobrt._core.stored import json_object, json_value, progress_of
 from jobrt._payload.payload import encode_result
 from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
@@ -51,15 +52,15 @@ def record_of(job: Claimed, began: int | None = None) -> JobRecord:
         priority=job.priority,
         attempt=job.attempt,
         max_attempts=job.max_attempts,
-        args=json.loads(job.args),
-        metadata=json.loads(job.metadata),
+        args=json_object(job.args),
+        metadata=json_object(job.metadata),
         tags=tuple(job.tags),
         context=job.context,
         created_at=job.created_at,
         schedule_at=job.schedule_at,
         started_at=job.started_at if began is None else _EPOCH + timedelta(microseconds=began),
-        progress=None if job.progress is None else Progress(**json.loads(job.progress)),
-        saved=None if job.saved is None else json.loads(job.saved),
+        progress=progress_of(job.progress),
+        saved=json_value(job.saved),
         attempts=tuple(job.attempts),
     )
 
@@ -238,7 +239,7 @@ class Context:
         if self._steps is None:
             self._steps = dict(await self._services.attempts.steps(self._running.ref))
         if name in self._steps:
-            yield Step(name, todo=False, value=json.loads(self._steps[name]))
+            yield Step(name, todo=False, value=json_value(self._steps[name]))
             return
         step = Step(name, todo=True)
         yield step

@@ -206,7 +206,7 @@ class Fetcher:
             self.settler.announce(self.name, exchange.next_due)
         self._answer(number, idle=was_idle and not exchange.jobs)
         self._fetch_again()
-        full = len(exchange.jobs) >= wanted.limit
+        full = exchange.cut or len(exchange.jobs) >= wanted.limit
         return full and self.ledger.wants_refill(trio.current_time())
 
     def _demand(self, worker: str) -> Demand:
@@ -287,9 +287,8 @@ class Fetcher:
         try:
             left_out = self.limits.note_claim(wanted, exchange.jobs)
             self.limits.take(exchange.jobs)
-            self.ledger.accept(
-                wanted, exchange.jobs, left_out=left_out, now=trio.current_time(), at=exchange.at
-            )
+            more = left_out or exchange.cut
+            self.ledger.accept(wanted, exchange.jobs, left_out=more, now=trio.current_time(), at=exchange.at)
         except BaseException:
             self.ledger.unresolved += 1  # no actor knows of these jobs, so the next claim releases them
             raise

@@ -47,13 +47,15 @@ class Exchange:
 
     ``at`` is the time of the claim, in microseconds since 1970 by the storage's clock; 0 if no job was requested.
     ``next_due`` is the number of seconds until the queue's first waiting job that is not yet due; ``None`` if there is
-    none, or if the claim was full and did not check.
+    none, or if the claim was full and did not check. ``cut``: whether the size of the jobs ended the claim, so that
+    more may be due.
     """
 
     refused: tuple[JobRef, ...]
     jobs: tuple[Claimed, ...]
     next_due: float | None = None
     at: int = 0
+    cut: bool = False
 
 
 @attrs.frozen
@@ -201,7 +203,8 @@ class JobStore(Protocol):
 
         ``order_by`` is ``id, schedule_at, created_at, finished_at`` or ``priority``, with a ``-`` first for
         descending. Ids break ties in the same direction; rows without the time come last. ``after`` continues after
-        the job with that id. ``details=False`` leaves out attempts, results, progress and checkpoints.
+        the job with that id. ``details=False`` leaves out attempts, results, progress and checkpoints, and of large
+        payloads all but the beginning. `jobrt._core.stored` says how unreadable values are shown.
         """
         ...
 
@@ -267,6 +270,9 @@ class AttemptStore(Protocol):
         ``demand.starting`` of them are ``executing``, with the time of the claim as ``started_at``. The others are
         ``claimed``, without one. Limits over the cluster count both, and are never exceeded. Outcomes are as for
         `finish`; whoever sees the new jobs sees the outcomes, too.
+
+        The jobs of one claim have `CLAIM_BYTES` of large texts at most, or there is one job. A row that cannot be
+        read harms no other: its job comes with a ``defect``, or with texts that its class cannot decode.
         """
         ...
 

@@ -52,13 +52,13 @@ class PostgresAttempts:
         async with self._database.session(seconds=_CLAIM_SECONDS) as session:
             reply, incomplete = await self._claim(session, outcomes, demand, all_priorities=False)
             refused = await refused_of(session, outcomes, landed=reply.landed)
-            jobs, next_due, now = reply.jobs, reply.next_due, reply.now
+            jobs, last = reply.jobs, reply
             if incomplete:
-                rest, _ = await self._claim(session, (), _remaining(demand, jobs), all_priorities=True)
-                jobs = tuple(sorted([*jobs, *rest.jobs], key=_order))
-                next_due, now = rest.next_due, rest.now
+                last, _ = await self._claim(session, (), _remaining(demand, jobs), all_priorities=True)
+                jobs = tuple(sorted([*jobs, *last.jobs], key=_order))
         self._waker.due_again(reply.woken)
-        return Exchange(refused, jobs, next_due, microseconds(now))
+        next_due = None if last.cut else last.next_due
+        return Exchange(refused, jobs, next_due, microseconds(last.now), last.cut)
 
     async def _claim(
         self, session: Session, outcomes: Sequence[Outcome], demand: Demand, *, all_priorities: bool
@@ -77,7 +77,7 @@ class PostgresAttempts:
         rows = await session.run(statement, **values)
         reply = read_reply(rows, demand, ended=len(outcomes), watermarks=self._waker.watermarks)
         watermark.learn(demand, reply, full=full, all_priorities=all_priorities, now=now)
-        short = len(reply.jobs) < demand.limit
+        short = len(reply.jobs) < demand.limit and not reply.cut
         return reply, short and not all_priorities and watermark.repeat(reply, full=full)
 
     async def _exchange_in_turn(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
@@ -88,9 +88,9 @@ class PostgresAttempts:
             await take_turn(session, demand)
             if outcomes:
                 refused, woken = await write(session, outcomes)
-            jobs, next_due, now = await claim_in_turn(session, demand)
+            jobs, next_due, now, cut = await claim_in_turn(session, demand)
         self._waker.due_again(woken)
-        return Exchange(refused, jobs, next_due, microseconds(now))
+        return Exchange(refused, jobs, next_due, microseconds(now), cut)
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         if not outcomes:

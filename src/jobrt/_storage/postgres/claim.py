@@ -130,14 +130,11 @@ class Watermark:
             for priority in {*known, *found} if full else found:
                 known[priority] = _BEFORE_ALL
             lowest = max(found) if found and not all_priorities else -_OUTSIDE
-            if not (len(jobs) < limit and len(reply.jobs) < demand.limit):
+            exhausted = len(jobs) < limit and len(reply.jobs) < demand.limit and not reply.cut
+            if not exhausted:
                 lowest = max(lowest, jobs[-1].priority) if jobs else _OUTSIDE
             known.update(dict.fromkeys([priority for priority in known if priority >= lowest], recent))
-            if (
-                jobs
-                and lowest == jobs[-1].priority
-                and (len(jobs) == limit or len(reply.jobs) == demand.limit)
-            ):
+            if jobs and lowest == jobs[-1].priority and not exhausted:
                 known[lowest] = _earlier((jobs[-1].schedule_at.isoformat(), jobs[-1].id), recent)
         self._bound()
 
@@ -239,11 +236,13 @@ class Reply:
     """(scan, priority) of priorities that were not known before."""
     woken: tuple[str, ...]
     next_due: float | None
+    cut: bool = False
+    """Whether the size of the jobs ended the claim."""
 
 
 def read_reply(rows: Sequence[Row], demand: Demand, *, ended: int, watermarks: Watermarks) -> Reply:
     """Return the reply in these rows; the statement also wrote `ended` outcomes, which took part of the time."""
-    landed, _, _, _, _, _, cost, written, _, found, next_due, now, _, woken, _ = rows[0]
+    landed, _, _, _, picked, _, cost, written, _, found, next_due, now, _, woken, _ = rows[0]
     now = now.replace(tzinfo=UTC)
     jobs = claimed_jobs(rows[1:], queue=demand.queue, starting=demand.starting, now=now)
     return Reply(
@@ -256,6 +255,7 @@ def read_reply(rows: Sequence[Row], demand: Demand, *, ended: int, watermarks: W
         ),
         woken=() if woken is None else tuple(json.loads(woken)),
         next_due=None if next_due is None else float(next_due),
+        cut=picked > len(jobs),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from jobrt._core import stored
 from jobrt._core.job import NewJob
 from jobrt._storage.contract import CronRow
 from jobrt._storage.postgres.database import Database
@@ -60,7 +61,7 @@ def _entry(row: Row) -> CronRow:
     name, spec, paused, last_tick, created_at = row
     return CronRow(
         name=name,
-        spec=json.loads(spec),
+        spec=stored.json_object(spec),
         paused=paused,
         last_tick=aware(last_tick),
         created_at=aware(created_at),

@@ -106,7 +106,7 @@ def _member(column: str, values: Sequence[Any], into: Condition) -> str:
 
 def _states(states: Sequence[State]) -> str:
     """Return the condition for the state that is shown: a due scheduled job is available."""
-    wanted = set(states)
+    wanted = set(states) - {State.UNKNOWN}  # the column's type has no others
     split = (State.SCHEDULED in wanted) != (State.AVAILABLE in wanted)
     stored = wanted - {State.SCHEDULED} if split else wanted
     held, stored = stored & HELD, stored - HELD

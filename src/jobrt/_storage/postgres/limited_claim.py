@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jobrt._core.job import Claimed
-from jobrt._core.limits import Demand, Room
+from jobrt._core.limits import CLAIM_BYTES, Demand, Room
 from jobrt._storage.postgres.encode import numbers, texts
 from jobrt._storage.postgres.rows import Row, claimed_jobs
 from jobrt._storage.postgres.session import Session
@@ -23,12 +23,16 @@ async def take_turn(session: Session, demand: Demand) -> None:
 
 async def claim_in_turn(
     session: Session, demand: Demand
-) -> tuple[tuple[Claimed, ...], float | None, datetime]:
-    """Claim as the limits allow; return the jobs, the seconds until the next one if there is room, and the time."""
+) -> tuple[tuple[Claimed, ...], float | None, datetime, bool]:
+    """Claim as the limits allow; return the jobs, the seconds until the next one if there is room, the time, and `cut`.
+
+    `Exchange` describes these values.
+    """
     now = (await session.fetch("schema/now"))[0][0].replace(tzinfo=UTC)
     rows: list[Row] = []
     starting: list[int] = []
-    if ids := await _choose(session, demand):
+    ids, cut = await _choose(session, demand)
+    if ids:
         starting = ids[: demand.starting]
         rows = await session.fetch(
             "attempts/exchange_limited_take",
@@ -41,19 +45,20 @@ async def claim_in_turn(
     # Some may have been passed over. The order is that of the ids chosen, so those that start still come first.
     started = len({row[0] for row in rows}.intersection(starting))
     jobs = claimed_jobs(rows, queue=demand.queue, starting=started, now=now)
-    if len(jobs) == demand.limit:
-        return jobs, None, now
+    if cut or len(jobs) == demand.limit:
+        return jobs, None, now, cut
     due = await session.fetch("attempts/exchange_limited_next_due", queues=texts([demand.queue]))
-    return jobs, due[0][1] if due else None, now
+    return jobs, due[0][1] if due else None, now, False
 
 
-async def _choose(session: Session, demand: Demand) -> list[int]:
-    """Return the ids of due jobs that may run now, in order."""
+async def _choose(session: Session, demand: Demand) -> tuple[list[int], bool]:
+    """Return the ids of due jobs that may run now, in order, and whether their size left out others."""
     root, _, path = (demand.key or "").partition(".")
     key = {"root": root, "path": texts(path.split(".")) if path else None}
     rows = await session.fetch("attempts/exchange_limited_running", queue=demand.queue, **key)
     room = Room(demand, dict(rows))
     chosen: list[int] = []
+    size = 0
     after: Row = (_ABOVE_ALL, "-infinity", 0)
     while room.left:
         page = max(_PAGE, 2 * room.left)
@@ -68,8 +73,14 @@ async def _choose(session: Session, demand: Demand) -> list[int]:
             id=str(after[2]),
             limit=str(page),
         )
-        chosen += [id for id, name, job_key, *_ in rows if room.take(name, job_key)]
+        for id, name, job_key, *_, bytes_of_job in rows:
+            if not room.take(name, job_key):
+                continue
+            size += bytes_of_job
+            if chosen and size > CLAIM_BYTES:
+                return chosen, True
+            chosen.append(id)
         if len(rows) < page:
             break
-        after = rows[-1][3:]
-    return chosen
+        after = rows[-1][3:6]
+    return chosen, False

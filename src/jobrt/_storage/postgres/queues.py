@@ -6,6 +6,7 @@ from typing import Literal
 
 import attrs
 
+from jobrt._core import stored
 from jobrt._core.queues import QueueStatus
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.postgres.database import Database
@@ -65,7 +66,7 @@ def _status(row: Row, *, workers: int) -> QueueStatus:
     return QueueStatus(
         name=name,
         paused=paused,
-        concurrency=concurrency,
+        concurrency=stored.concurrency_of(concurrency),
         available=available,
         scheduled=scheduled,
         retryable=retryable,

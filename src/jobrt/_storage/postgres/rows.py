@@ -5,12 +5,13 @@ session's time zone, and some years fit no datetime in some zones.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from jobrt._core.job import AttemptRecord, Claimed, JobRecord, Progress
-from jobrt._core.states import End, State
+from jobrt._core import stored
+from jobrt._core.job import AttemptRecord, Claimed, JobRecord
+from jobrt._core.states import End
 
 _ATTEMPTS_KEPT: Final = 100
 
@@ -24,8 +25,15 @@ def aware(moment: datetime | None) -> datetime | None:
 
 def claimed_jobs(rows: Sequence[Row], *, queue: str, starting: int, now: datetime) -> tuple[Claimed, ...]:
     """Return the jobs of a claim, the first `starting` as started; values that they share are not in the rows."""
-    at_once = _claimed(rows[:starting], queue=queue, started_at=now)
-    return tuple(at_once + _claimed(rows[starting:], queue=queue, started_at=None))
+    at_once = _readable(rows[:starting], queue=queue, started_at=now)
+    return tuple(at_once + _readable(rows[starting:], queue=queue, started_at=None))
+
+
+def _readable(rows: Sequence[Row], *, queue: str, started_at: datetime | None) -> list[Claimed]:
+    try:
+        return _claimed(rows, queue=queue, started_at=started_at)
+    except Exception:  # noqa: BLE001 - whatever stands in a row, it must not keep the other jobs from their worker
+        return [_claimed_or_defect(row, queue=queue, started_at=started_at) for row in rows]
 
 
 def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) -> list[Claimed]:
@@ -42,7 +50,7 @@ def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) ->
             timeout,
             args,
             "{}" if metadata is None else metadata,
-            () if tags is None else tuple(tags),
+            () if tags is None else stored.tags_of(tags) or (),
             context,
             created_at.replace(tzinfo=utc),
             schedule_at.replace(tzinfo=utc),
@@ -50,6 +58,7 @@ def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) ->
             None if details is None else json.loads(details)[0],
             None if details is None else json.loads(details)[1],
             () if attempts is None else _attempts(attempts),
+            None if tags is None or stored.tags_of(tags) is not None else stored.BAD_TAGS,
         )
         for (
             id,
@@ -71,13 +80,25 @@ def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) ->
     ]
 
 
+def _claimed_or_defect(row: Row, *, queue: str, started_at: datetime | None) -> Claimed:
+    """Return a job of a claim; one that cannot be read with no more than its name and a defect."""
+    try:
+        return _claimed([row], queue=queue, started_at=started_at)[0]
+    except Exception as error:  # noqa: BLE001 - as above
+        id, lease, name, priority, attempt, max_attempts, *_ = row
+        defect = f"the stored row cannot be read ({type(error).__name__}: {error})"
+        others = (None, "{}", "{}", (), None, stored.EARLIEST, stored.EARLIEST, started_at)
+        return Claimed(id, lease, name, queue, priority, attempt, max_attempts, *others, defect=defect)
+
+
 def _attempts(text: str) -> tuple[AttemptRecord, ...]:
     return tuple(map(_attempt, json.loads(text)))
 
 
 def _attempt(values: Sequence[Any]) -> AttemptRecord:
     number, end, started_at, finished_at, *rest = values
-    return AttemptRecord(number, End(end), _parsed(started_at), _parsed(finished_at), *rest)
+    times = {"started_at": _parsed(started_at), "finished_at": _parsed(finished_at)}
+    return stored.attempt_record(number, end, *rest, **times)
 
 
 def _parsed(text: str) -> datetime:
@@ -88,41 +109,37 @@ def job_record(row: Row) -> JobRecord:
     """Return the job in a row of jobs/query.sql."""
     id, name, queue, state, priority, attempt, max_attempts, args, metadata, tags, context, *rest = row
     created_at, schedule_at, started_at, finished_at, worker, cancel_reason, *rest = rest
-    result, progress, saved, attempts, clean = rest
+    result, progress, saved, attempts, clean, cut_args, cut_metadata = rest
     records = () if attempts is None else _attempts(attempts)
     if clean:  # the last attempt has no record
-        ran = (started_at.replace(tzinfo=UTC), finished_at.replace(tzinfo=UTC), worker)
-        last = AttemptRecord(attempt, End.FINISHED, *ran)
+        columns = (worker, None, None, None)
+        ran = {"started_at": aware(started_at), "finished_at": aware(finished_at)}
+        last = stored.attempt_record(attempt, End.FINISHED, *columns, **ran)
         records = (*records, last)[-_ATTEMPTS_KEPT:]
     return JobRecord(
         id=id,
         name=name,
         queue=queue,
-        state=State(state),
+        state=stored.state_of(state),
         priority=priority,
         attempt=attempt,
         max_attempts=max_attempts,
-        args=_object(args),
-        metadata=_object(metadata),
-        tags=() if tags is None else tuple(tags),
+        args=_object(args, cut=cut_args),
+        metadata=_object(metadata, cut=cut_metadata),
+        tags=stored.shown_tags(tags),
         context=context,
         created_at=created_at.replace(tzinfo=UTC),
         schedule_at=schedule_at.replace(tzinfo=UTC),
         started_at=aware(started_at),
         finished_at=aware(finished_at),
         worker=worker,
-        result=None if result is None else json.loads(result),
-        progress=None if progress is None else Progress(**json.loads(progress)),
-        saved=None if saved is None else json.loads(saved),
+        result=stored.json_value(result),
+        progress=stored.progress_of(progress),
+        saved=stored.json_value(saved),
         cancel_reason=cancel_reason,
         attempts=records,
     )
 
 
-def _object(text: str | None) -> Mapping[str, Any]:
-    """Return a stored payload; one that is not a JSON object is wrapped, so that the job can still be shown."""
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {"undecodable": text}
-    return found if isinstance(found, dict) else {"undecodable": found}
+def _object(text: str | None, *, cut: bool | None) -> dict[str, Any]:
+    return stored.truncated(text) if cut and text is not None else stored.json_object(text)

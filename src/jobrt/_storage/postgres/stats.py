@@ -43,5 +43,5 @@ def _bucket(hour: datetime, queue: str, name: str, *counts: Any) -> Bucket:
         dead=dead,
         cancelled=cancelled,
         seconds=seconds,
-        histogram=tuple(histogram),
+        histogram=tuple(number or 0 for number in histogram),
     )

@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 import trio
 
+from jobrt._core import stored
 from jobrt._core.job import JobRef
 from jobrt._core.states import State
 from jobrt._core.worker_info import WorkerInfo
@@ -132,7 +133,7 @@ async def _changes(session: Session, worker: str) -> Changes:
             CancelRequest(JobRef(id, lease), reason) for id, lease, reason in json.loads(cancels or "[]")
         ),
         queues=tuple(
-            QueueSettings(name, paused=paused, concurrency=concurrency)
+            QueueSettings(name, paused=paused, concurrency=stored.concurrency_of(concurrency))
             for name, paused, concurrency in json.loads(queues or "[]")
         ),
     )

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 import attrs
 
@@ -11,11 +12,14 @@ from jobrt._core.job import JobRef, Outcome, Start
 from jobrt._core.limits import Demand
 from jobrt._storage.contract import Exchange
 from jobrt._storage.sqlite.async_connection import AsyncConnection
-from jobrt._storage.sqlite.claim import claim, next_due
+from jobrt._storage.sqlite.claim import PAGE, claim, next_due
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown, show_started
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import LeaseLost
+
+_SMALLEST_PAGE: Final = 16
+"""Jobs that a claim looks at in one go at least: so many of the usual limit of payloads are affordable."""
 
 
 @attrs.frozen
@@ -23,13 +27,22 @@ class SqliteAttempts:
     """Implementation of `AttemptStore`."""
 
     _database: Database
+    _pages: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
+    """Jobs that a claim looks at in one go, for queues in which jobs are so large that the last claim was cut."""
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         registered = self._database.registered
         if registered is not None and demand.worker not in registered:
             # Others would take its jobs for those of a dead worker.
             demand = attrs.evolve(demand, limit=0)
-        return await self._database.write(partial(_exchange, outcomes=outcomes, demand=demand))
+        page = self._pages.get(demand.queue, PAGE)
+        call = partial(_exchange, outcomes=outcomes, demand=demand, page=page)
+        exchange = await self._database.write(call)
+        if exchange.cut:
+            self._pages[demand.queue] = min(max(2 * len(exchange.jobs), _SMALLEST_PAGE), PAGE)
+        elif page < PAGE:
+            self._pages.pop(demand.queue, None)
+        return exchange
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         return await self._database.write(partial(finish, outcomes=outcomes))
@@ -63,11 +76,11 @@ class SqliteAttempts:
             yield connection
 
 
-def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, page: int) -> Exchange:
     refused = finish(tx, outcomes) if outcomes else ()
-    jobs = claim(tx, demand)
-    due = next_due(tx, demand.queue) if not demand.empty and len(jobs) < demand.limit else None
-    return Exchange(refused, jobs, due, tx.now)
+    jobs, cut = claim(tx, demand, page=page)
+    short = not demand.empty and not cut and len(jobs) < demand.limit
+    return Exchange(refused, jobs, next_due(tx, demand.queue) if short else None, tx.now, cut)
 
 
 def _save(tx: Transaction, ref: JobRef, *, progress: str | None, saved: str | None) -> bool:

@@ -5,38 +5,49 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
+from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, Claimed
-from jobrt._core.limits import Demand, Room, limit_key
-from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags
+from jobrt._core.limits import CLAIM_BYTES, Demand, Room, limit_key
+from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags_of
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _Row: TypeAlias = "Sequence[Any]"
 
 _KEY_PAGE: Final = 100
 
-# The columns of attempts/exchange_page.sql that are used by position. The last one is `extra` in the table.
+PAGE: Final = 256
+"""Maximum number of jobs to look at in one go."""
+
+_RECORDS_PAGE: Final = 10
+"""Jobs whose attempts are read in one go. Of each job these can be six million characters."""
+
+# The columns of attempts/exchange_page.sql that are used by position. `_HAS_HISTORY` is `extra` in the table.
 _ID, _NAME, _ARGS, _METADATA, _DUE, _HAS_HISTORY = 0, 1, 6, 7, 11, 12
 
 
-def claim(tx: Transaction, demand: Demand) -> tuple[Claimed, ...]:
-    """Lease due jobs to a worker, in order of priority, due time, id.
+def claim(tx: Transaction, demand: Demand, *, page: int = PAGE) -> tuple[tuple[Claimed, ...], bool]:
+    """Lease due jobs to a worker, in order of priority, due time, id; return them and whether size ended the claim.
 
-    The transaction must hold the write lock, so that the jobs found are still waiting when they are leased.
+    The transaction must hold the write lock, so that the jobs found are still waiting when they are leased. `page` is
+    the number of jobs to look at in one go: SQLite reads a large text to tell its size.
     """
     if demand.empty or tx.value(SQL["attempts/exchange_paused"], (demand.queue,)):
-        return ()
-    rows = _found(tx, demand)
+        return (), False
+    rows, cut = _found(tx, demand, largest_page=page)
     if not rows:
-        return ()
+        return (), False
+    if heavy := [row[_ID] for row in rows if row[_HAS_HISTORY] or row[_ARGS] is None]:
+        affordable = _affordable(tx, rows, heavy=heavy)
+        rows, cut = rows[:affordable], cut or affordable < len(rows)
     lease = tx.value(SQL["attempts/exchange_lease"], {"now": tx.now})
     at_once, ahead = rows[: demand.starting], rows[demand.starting :]
     jobs: list[Claimed] = []
     for part, started_at in ((at_once, tx.now), (ahead, None)):
         if part:
             _take(tx, part, lease=lease, worker=demand.worker, started_at=started_at)
-            jobs += _claimed(part, lease=lease, queue=demand.queue, started_at=started_at)
-    run_before = [row[_ID] for row in rows if row[_HAS_HISTORY]]
-    return tuple(_with_history(tx, jobs, ids=run_before) if run_before else jobs)
+            jobs += _claimed(tx, part, lease=lease, queue=demand.queue, started_at=started_at)
+    run_before = [row[_ID] for row in rows if row[_HAS_HISTORY]] if heavy else []
+    return tuple(_with_history(tx, jobs, ids=run_before) if run_before else jobs), cut
 
 
 def _take(tx: Transaction, rows: Sequence[_Row], *, lease: int, worker: str, started_at: int | None) -> None:
@@ -53,38 +64,70 @@ def next_due(tx: Transaction, queue: str) -> float | None:
     return None if due is None else (due - tx.now) / 1e6
 
 
-def _found(tx: Transaction, demand: Demand) -> list[_Row]:
-    """Return the rows of the jobs to claim: as many as the demand and its limits allow."""
+def _found(tx: Transaction, demand: Demand, *, largest_page: int) -> tuple[list[_Row], bool]:
+    """Return the rows of the jobs to claim, as many as the demand and its limits allow.
+
+    After a page with large jobs no other is read. The second value is whether this left out jobs.
+    """
     room = Room(demand, _running(tx, demand) if demand.clustered else None)
     rows: list[_Row] = []
     for priority in _priorities(tx, demand.queue):
-        for page in _pages(tx, demand, priority=priority, room=room):
-            rows += _admitted(page, demand, room)
+        for page in _pages(tx, demand, priority=priority, room=room, largest=largest_page):
+            admitted = _admitted(tx, page, demand, room=room)
+            rows += admitted
+            if any([row[_ARGS] is None for row in admitted]) and room.left:  # noqa: C419 - a list is quicker
+                return rows, True
         if not room.left:
             break
-    return rows
+    return rows, False
+
+
+def _affordable(tx: Transaction, rows: Sequence[_Row], *, heavy: Sequence[int]) -> int:
+    """Return how many of the first rows have at most `CLAIM_BYTES` together, or 1.
+
+    Only `heavy` jobs count, which have large texts or have run before. The number of the others is limited.
+    """
+    sizes = dict(tx.array(SQL["attempts/exchange_sizes"], (dumps(heavy),)))
+    total = 0
+    for number, row in enumerate(rows):
+        total += sizes.get(row[_ID], 0)
+        if total > CLAIM_BYTES:
+            return max(number, 1)
+    return len(rows)
 
 
 def _running(tx: Transaction, demand: Demand) -> Counter[str]:
     """Return the number of the queue's running jobs for each key."""
     running = tx.array(SQL["attempts/exchange_running"], (demand.queue,))
-    return Counter(
-        limit_key(demand.key, name, args=args, metadata=metadata) for name, args, metadata in running
-    )
+    return Counter(_key(tx, job[:2], demand, texts=job[2:4]) for job in running)
 
 
-def _admitted(page: Sequence[_Row], demand: Demand, room: Room) -> Sequence[_Row]:
+def _admitted(tx: Transaction, page: Sequence[_Row], demand: Demand, *, room: Room) -> Sequence[_Row]:
     """Return the jobs of a page for which there is room, and count them."""
     if not room.chooses:
         room.left -= len(page)
         return page
-    return [row for row in page if room.take(row[_NAME], _key(row, demand))]
+    return [
+        row
+        for row in page
+        if room.take(row[_NAME], _key(tx, row[:2], demand, texts=row[_ARGS : _METADATA + 1]))
+    ]
 
 
-def _key(row: _Row, demand: Demand) -> str:
+def _key(tx: Transaction, job: Sequence[Any], demand: Demand, *, texts: Sequence[Any]) -> str:
+    """Return the key of a job, given as id and name; the texts are its args and metadata if they are not large."""
+    job_id, name = job
     if demand.per_key is None:
         return ""
-    return limit_key(demand.key, row[_NAME], args=row[_ARGS], metadata=row[_METADATA])
+    if demand.key is None or demand.key == "name":
+        return str(name)
+    args, metadata, *_ = texts if texts[0] is not None else _large_texts(tx, job_id)
+    return limit_key(demand.key, name, args=args, metadata=metadata)
+
+
+def _large_texts(tx: Transaction, job_id: int) -> Sequence[Any]:
+    """Return the args, metadata, tags and context of a job that has large ones."""
+    return tx.row(SQL["attempts/exchange_texts"], (job_id,)) or ("{}", "{}", "[]", None)
 
 
 def _priorities(tx: Transaction, queue: str) -> Iterator[int]:
@@ -96,7 +139,9 @@ def _priorities(tx: Transaction, queue: str) -> Iterator[int]:
         yield priority
 
 
-def _pages(tx: Transaction, demand: Demand, *, priority: int, room: Room) -> Iterator[list[_Row]]:
+def _pages(
+    tx: Transaction, demand: Demand, *, priority: int, room: Room, largest: int
+) -> Iterator[list[_Row]]:
     """Yield due jobs in order, a page at a time, as long as there is room.
 
     One page is enough unless a limit skips jobs. Names that are at their limit are excluded from the
@@ -105,7 +150,7 @@ def _pages(tx: Transaction, demand: Demand, *, priority: int, room: Room) -> Ite
     """
     last = (SMALLEST, 0)
     while room.left and (names := room.names):
-        size = room.left if demand.per_key is None else max(room.left, _KEY_PAGE)
+        size = min(room.left if demand.per_key is None else max(room.left, _KEY_PAGE), largest)
         parameters = {
             "queue": demand.queue,
             "priority": priority,
@@ -122,7 +167,9 @@ def _pages(tx: Transaction, demand: Demand, *, priority: int, room: Room) -> Ite
         last = (page[-1][_DUE], page[-1][_ID])
 
 
-def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, started_at: int | None) -> list[Claimed]:
+def _claimed(
+    tx: Transaction, rows: Sequence[_Row], *, lease: int, queue: str, started_at: int | None
+) -> list[Claimed]:
     """Return the jobs for the worker, still without checkpoint, progress and earlier attempts."""
     started = None if started_at is None else moment(started_at)
     jobs: list[Claimed] = []
@@ -142,6 +189,9 @@ def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, started_at: int | 
             due,
             _has_history,
         ) = row
+        if args is None:
+            args, metadata, labels, context = _large_texts(tx, job_id)
+        tags = () if labels == "[]" else stored.tags_of(tags_of(labels))
         claimed = Claimed(
             job_id,
             lease,
@@ -153,32 +203,36 @@ def _claimed(rows: Sequence[_Row], *, lease: int, queue: str, started_at: int | 
             timeout,
             args,
             metadata,
-            tags(labels),
+            tags or (),
             context,
             moment(created),
             moment(due),
             started,
         )
-        jobs.append(claimed)
+        jobs.append(claimed if tags is not None else claimed._replace(defect=stored.BAD_TAGS))
     return jobs
 
 
 def _with_history(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int]) -> list[Claimed]:
     """Add checkpoint, progress and attempts to the jobs with these ids, which have run before."""
-    rows = tx.array(SQL["attempts/exchange_details"], (dumps(ids),))
-    kept = {job_id: (saved, progress) for job_id, saved, progress in rows}
     attempts = attempts_of(tx, ids)
+    again = frozenset(ids)
     complete: list[Claimed] = []
     for job in jobs:
-        saved, progress = kept.get(job.id, (None, None))
-        records = tuple(record for _, record in attempts.get(job.id, ()))
-        complete.append(job._replace(saved=saved, progress=progress, attempts=records))
+        if job.id in again:
+            saved, progress = tx.row(SQL["attempts/exchange_details"], (job.id,)) or (None, None)
+            records = tuple(record for _, record in attempts.get(job.id, ()))
+            complete.append(job._replace(saved=saved, progress=progress, attempts=records))
+        else:
+            complete.append(job)
     return complete
 
 
 def attempts_of(tx: Transaction, ids: Sequence[int]) -> dict[int, list[tuple[int, AttemptRecord]]]:
     """Return the attempt records with their leases, oldest first, by job."""
     found: dict[int, list[tuple[int, AttemptRecord]]] = {}
-    for job_id, *attempt, lease in tx.array(SQL["attempts/records"], (dumps(ids),)):
-        found.setdefault(job_id, []).append((lease, attempt_record(attempt)))
+    for start in range(0, len(ids), _RECORDS_PAGE):
+        page = dumps(ids[start : start + _RECORDS_PAGE])
+        for job_id, *attempt, lease in tx.array(SQL["attempts/records"], (page,)):
+            found.setdefault(job_id, []).append((lease, attempt_record(attempt)))
     return found

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from operator import methodcaller
 from pathlib import Path
 from typing import Final
 
@@ -126,7 +127,12 @@ def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+_decoded: Final = methodcaller("decode", "utf-8", "surrogateescape")
+"""Decoder of texts that takes any bytes. The driver's own raises an error for the whole result, and the row is lost."""
+
+
 def _prepare(connection: sqlite3.Connection, *, memory: bool, read_only: bool) -> None:
+    connection.text_factory = _decoded
     connection.execute("PRAGMA foreign_keys = ON")
     register_functions(connection)
     if not memory:

@@ -1,6 +1,5 @@
 """Cron entries in SQLite."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -8,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from jobrt._core import stored
 from jobrt._core.job import NewJob
 from jobrt._storage.contract import CronRow
 from jobrt._storage.sqlite.database import Database
@@ -57,7 +57,7 @@ def _all(tx: Transaction) -> tuple[CronRow, ...]:
     return tuple(
         CronRow(
             name=name,
-            spec=json.loads(spec),
+            spec=stored.json_object(spec),
             paused=bool(paused),
             last_tick=None if last_tick is None else moment(last_tick),
             created_at=moment(created_at),

@@ -16,6 +16,7 @@ import attrs
 from jobrt._core.states import State
 from jobrt._core.text import is_storable
 from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged, Where, canonical
+from jobrt._json import read_json
 from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps, micros, span
 from jobrt._storage.sqlite.states import CODES, IS_FINAL, IS_WAITING
 from jobrt.errors import InvalidFilter
@@ -91,6 +92,8 @@ def _joined(word: str, parts: Sequence[Condition], nothing: Condition) -> Condit
 
 def _state(state: State, now: int) -> Condition:
     """Compare states as users see them; the bounds on `state` match the condition of a partial index."""
+    if state is State.UNKNOWN:
+        return Condition(f"(state NOT BETWEEN 0 AND {len(CODES) - 1})")
     number = f"state = {CODES[state]}"
     match state:
         case State.SCHEDULED:
@@ -120,7 +123,8 @@ def _in(column: str, values: Sequence[Any]) -> Condition:
 def _tagged(tag: str) -> Condition:
     if not is_storable(tag):  # then no row has it
         return _FALSE
-    return Condition("EXISTS (SELECT 1 FROM json_each(tags) AS tag WHERE tag.value = ?)", (tag,))
+    known = "CASE WHEN json_valid(tags) THEN tags ELSE '[]' END"  # json_each raises for invalid JSON
+    return Condition(f"EXISTS (SELECT 1 FROM json_each({known}) AS tag WHERE tag.value = ?)", (tag,))  # noqa: S608 - a text of ours
 
 
 def _json(where: JsonEquals) -> Condition:
@@ -131,7 +135,8 @@ def _json(where: JsonEquals) -> Condition:
     column, field = where.column, where.field
     if field is not None and not is_storable(field):
         return _FALSE
-    exact = Condition(f"jobrt_json_equal({column}, ?, ?)", (field, canonical(where.value)))
+    # As bytes, because the driver raises for texts that are not UTF-8.
+    exact = Condition(f"jobrt_json_equal(CAST({column} AS BLOB), ?, ?)", (field, canonical(where.value)))
     quick = _quick(where.value)
     if field is None or quick is None or not _PLAIN_PATH.fullmatch(field):
         return exact
@@ -160,10 +165,10 @@ def register_functions(connection: sqlite3.Connection) -> None:
     connection.create_function("jobrt_json_equal", 3, _json_equal, deterministic=True)
 
 
-def _json_equal(text: str, field: str | None, wanted: str) -> bool:
+def _json_equal(text: bytes, field: str | None, wanted: str) -> bool:
     """Return whether a JSON text, or a field of it, equals a value in canonical form; invalid JSON equals nothing."""
     try:
-        found: Any = json.loads(text)
+        found: Any = read_json(text.decode())
     except ValueError:
         return False
     for step in field.split(".") if field else ():

@@ -107,7 +107,7 @@ def _vitals(path: str) -> Vitals:
 def _queue_load(tx: Transaction, queue: str, *, key: str | None, limit: int) -> QueueLoad:
     values = {"queue": queue, "now": tx.now, "limit": limit, "payloads": key not in {None, "name"}}
     return QueueLoad(
-        running=_counted(tx.array(SQL["attempts/exchange_running"], (queue,)), key),
+        running=_counted([row[1:4] for row in tx.array(SQL["attempts/exchange_running"], (queue,))], key),
         due=_counted(tx.array(SQL["health/due"], values), key),
     )
 

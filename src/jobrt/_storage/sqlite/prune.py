@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobrt._core.keep import PruneRule
+from jobrt._json import is_unicode
 from jobrt._storage.sqlite.dependencies import release_parents
 from jobrt._storage.sqlite.rows import LARGEST, dumps, span
 from jobrt._storage.sqlite.states import CODES
@@ -36,7 +37,10 @@ def remove(tx: Transaction, ids: Sequence[int]) -> None:
 def _names(tx: Transaction, rule: PruneRule) -> list[str]:
     """Return the job names that the rule covers."""
     found: list[str] = tx.array(SQL["jobs/prune_names"], {"state": CODES[rule.state]})
-    return [name for name in found if (not rule.only or name in rule.only) and name not in rule.except_]
+    known = [name for name in found if (not rule.only or name in rule.only) and name not in rule.except_]
+    return [
+        name for name in known if is_unicode(name)
+    ]  # the driver takes no others: such jobs are deleted by id
 
 
 def _old(tx: Transaction, rule: PruneRule, name: str, *, limit: int) -> list[int]:

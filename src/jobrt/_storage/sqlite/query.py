@@ -1,6 +1,6 @@
 """Queries for jobs: one by its id, or those that match a filter, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord
@@ -15,6 +15,7 @@ from jobrt.errors import InvalidFilter
 
 _FEW: Final = 10_000
 _ATTEMPTS_KEPT: Final = 100
+_CHUNK: Final = 100
 _ORDERS: Final = ("id", "schedule_at", "created_at", "finished_at", "priority")
 
 
@@ -101,28 +102,42 @@ def unfinished(states: dict[int, str | None]) -> list[int]:
 
 
 def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[JobRecord, ...]:
-    """Return jobs in the order of `ids`."""
-    rows = tx.array(SQL["jobs/query"], (dumps(ids),))
-    if not details:
-        return tuple(record(row, now=tx.now) for row in rows)
-    kept = {job_id: texts for job_id, *texts in tx.array(SQL["jobs/query_details"], (dumps(ids),))}
-    attempts = attempts_of(tx, ids)
+    """Return jobs in the order of `ids`, a chunk at a time: SQLite cannot build JSON of more than a gigabyte."""
     return tuple(
-        record(
-            row,
-            now=tx.now,
-            details=kept.get(row[0], (None, None, None)),
-            attempts=_with_clean(row, attempts.get(row[0], [])),
-        )
-        for row in rows
+        found
+        for start in range(0, len(ids), _CHUNK)
+        for found in _chunk(tx, ids[start : start + _CHUNK], details=details)
     )
 
 
-def _with_clean(row: Sequence[Any], kept: Sequence[tuple[int, AttemptRecord]]) -> list[AttemptRecord]:
+def _chunk(tx: Transaction, ids: Sequence[int], *, details: bool) -> Iterator[JobRecord]:
+    kept = dict(tx.array(SQL["jobs/query_details"], (dumps(ids),))) if details else {}
+    attempts = attempts_of(tx, ids) if details else {}
+    for row in tx.array(SQL["jobs/query"], (dumps(ids),)):
+        job_id, texts = row[0], _texts(tx, row, whole=details)
+        found: Sequence[Any] = (None, None, None)
+        if job_id in kept:
+            found = kept[job_id] or tx.row(SQL["jobs/query_detail"], (job_id,)) or found
+        clean = _with_clean(row, texts, attempts.get(job_id, [])) if details else ()
+        yield record(row, now=tx.now, texts=texts, details=found, attempts=clean, whole=details)
+
+
+def _texts(tx: Transaction, row: Sequence[Any], *, whole: bool) -> Sequence[Any]:
+    """Return the texts of a row, reading those that are large."""
+    if row[-1] is not None:
+        found: Sequence[Any] = row[-1]
+        return found
+    (found,) = tx.rows(SQL["jobs/query_texts"], {"id": row[0], "whole": whole})
+    return found
+
+
+def _with_clean(
+    row: Sequence[Any], texts: Sequence[Any], kept: Sequence[tuple[int, AttemptRecord]]
+) -> list[AttemptRecord]:
     """Return a job's attempts: those with a record, and a clean last one, which the job's own row holds."""
-    _id, state, _queue, _name, _priority, attempt, _max_attempts, _due, _created, lease, *rest = row
-    worker, started, finished, *_ = rest
+    _id, state, _priority, attempt, _max_attempts, _due, _created, lease, started, finished, _texts = row
     attempts = [kept_record for _, kept_record in kept]
     if state == COMPLETED and lease is not None and all(-lease != known for known, _ in kept):
+        worker = texts[2]
         attempts.append(attempt_record((attempt, End.FINISHED, started, finished, worker, None, None, None)))
     return attempts[-_ATTEMPTS_KEPT:]

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from jobrt._core import stored
 from jobrt._core.queues import QueueStatus
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -44,7 +45,7 @@ def _set(tx: Transaction, new: dict[str, Any]) -> None:
 def _all(tx: Transaction, *, limit: int | None) -> tuple[QueueStatus, ...]:
     found: dict[str, dict[str, Any]] = {}
     for name, paused, concurrency in tx.array(SQL["queues/settings"]):
-        found[name] = {"paused": bool(paused), "concurrency": concurrency}
+        found[name] = {"paused": bool(paused), "concurrency": stored.concurrency_of(concurrency)}
     lanes: dict[str, list[_Lane]] = {}
     limits = {"now": tx.now, "limit": -1 if limit is None else limit}
     for name, due, later in tx.array(SQL["queues/all_waiting"], limits):

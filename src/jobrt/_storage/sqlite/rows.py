@@ -1,4 +1,7 @@
-"""Conversion of rows to values and back. Tables hold times as microseconds, and lists and payloads as JSON texts."""
+"""Conversion of rows to values and back. Tables hold times as microseconds, and lists and payloads as JSON texts.
+
+No function here raises for a value that a row can hold; see `jobrt._core.stored`.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -6,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from jobrt._core.job import AttemptRecord, JobRecord, Progress
-from jobrt._core.states import End
+from jobrt._core import stored
+from jobrt._core.job import AttemptRecord, JobRecord
+from jobrt._core.limits import LARGE_TEXTS, SHOWN_CHARACTERS
+from jobrt._core.stored import EARLIEST, LATEST
 from jobrt._storage.sqlite.states import shown
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,8 +29,15 @@ LARGEST: Final = 2**63 - 1
 
 @lru_cache(maxsize=1024)  # jobs of one batch share their times
 def moment(value: int) -> datetime:
-    """Return the time for a number of microseconds since 1970."""
-    return _EPOCH + timedelta(microseconds=value)
+    """Return the time for a number of microseconds since 1970; the nearest one if a datetime cannot hold it."""
+    try:
+        return _EPOCH + timedelta(microseconds=value)
+    except OverflowError:
+        return EARLIEST if value < 0 else LATEST
+
+
+def _moment(value: int | None) -> datetime | None:
+    return None if value is None else moment(value)
 
 
 def micros(value: datetime) -> int:
@@ -49,27 +61,33 @@ dumps: Final = json.JSONEncoder(separators=(",", ":")).encode
 """Encoder of compact JSON. It is shared: creating one costs as much as encoding a dozen ids."""
 
 
-def tags(text: str) -> tuple[str, ...]:
-    """Return the tags that a row holds."""
-    return () if text == "[]" else tuple(json.loads(text))
+def tags_of(text: str) -> object:
+    """Return what stands for the tags of a row: a list of strings, if it can be read."""
+    return () if text == "[]" else stored.json_value(text)
 
 
 def attempt_record(row: Sequence[Any]) -> AttemptRecord:
     """Return an attempt from (number, end, started_at, finished_at, worker, error_type, message, traceback)."""
-    number, end, started_at, finished_at, worker, *rest = row
-    return AttemptRecord(number, End(end), moment(started_at), moment(finished_at), worker, *rest)
+    number, end, started_at, finished_at, *rest = row
+    times = {"started_at": _moment(started_at), "finished_at": _moment(finished_at)}
+    return stored.attempt_record(number, end, *rest, **times)
 
 
 def record(
     row: Sequence[Any],
     *,
     now: int,
+    texts: Sequence[Any],
     details: Sequence[Any] = (None, None, None),
     attempts: Iterable[AttemptRecord] = (),
+    whole: bool = True,
 ) -> JobRecord:
-    """Return a job from a row of jobs/query.sql, its (result, progress, saved) texts and its attempts."""
-    job_id, code, queue, name, priority, attempt, max_attempts, due, created, _lease, *rest = row
-    worker, started, finished, cancel_reason, context, tag_text, args, metadata = rest
+    """Return a job from a row of jobs/query.sql, its texts, its (result, progress, saved) texts and its attempts.
+
+    Unless the texts are ``whole``, a payload that is large is shown by its beginning.
+    """
+    job_id, code, priority, attempt, max_attempts, due, created, _lease, started, finished, _texts = row
+    queue, name, worker, cancel_reason, context, tag_text, args, metadata = texts
     result, progress, saved = details
     return JobRecord(
         id=job_id,
@@ -79,22 +97,24 @@ def record(
         priority=priority,
         attempt=attempt,
         max_attempts=max_attempts,
-        args=json.loads(args),
-        metadata=json.loads(metadata),
-        tags=tags(tag_text),
+        args=_object(args, whole=whole),
+        metadata=_object(metadata, whole=whole),
+        tags=stored.shown_tags(tags_of(tag_text)),
         context=context,
         created_at=moment(created),
         schedule_at=moment(due),
-        started_at=None if started is None else moment(started),
-        finished_at=None if finished is None else moment(finished),
+        started_at=_moment(started),
+        finished_at=_moment(finished),
         worker=worker,
-        result=_loads(result),
-        progress=None if progress is None else Progress(**json.loads(progress)),
-        saved=_loads(saved),
+        result=stored.json_value(result),
+        progress=stored.progress_of(progress),
+        saved=stored.json_value(saved),
         cancel_reason=cancel_reason,
         attempts=tuple(attempts),
     )
 
 
-def _loads(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+def _object(text: str, *, whole: bool) -> dict[str, Any]:
+    if whole or len(text) <= LARGE_TEXTS:
+        return stored.json_object(text)
+    return stored.truncated(text[:SHOWN_CHARACTERS])

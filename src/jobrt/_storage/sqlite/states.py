@@ -52,4 +52,6 @@ def shown(code: int, schedule_at: int, started_at: int | None, *, now: int) -> S
     """Return the state that users see: a scheduled job that is due is available, one without a start is claimed."""
     if code == SCHEDULED and schedule_at <= now:
         return State.AVAILABLE
+    if not 0 <= code < len(STATES):
+        return State.UNKNOWN
     return State.CLAIMED if code == EXECUTING and started_at is None else STATES[code]

@@ -14,6 +14,7 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 _HOUR: Final = 3_600_000_000
 _BY_THE_HOUR: Final = 400 * 24 * _HOUR
 _BUCKETS: Final = 12
+_KINDS: Final = frozenset({"enqueued", "completed", "failed", "dead", "cancelled"})
 # Transactions read the time before they wait for the lock, so the order of ids and times may differ by that wait.
 _DISORDER: Final = 60_000_000
 
@@ -25,10 +26,12 @@ def stats(tx: Transaction, *, since: int) -> tuple[Bucket, ...]:
     for hour, queue, name, kind, bucket, number, run_time in tx.array(
         SQL["jobs/stats"], {"since": start, "first": _first_id(tx, start - _DISORDER)}
     ):
+        if kind not in _KINDS:  # of another version of jobrt
+            continue
         counts = found.setdefault((hour, queue, name), {"histogram": [0] * _BUCKETS})
         counts[kind] = counts.get(kind, 0) + number
         counts["seconds"] = counts.get("seconds", 0.0) + run_time / 1e6
-        if bucket >= 0:
+        if 0 <= bucket < _BUCKETS:
             counts["histogram"][bucket] += number
     return tuple(
         _bucket(hour, queue, name, **counts) for (hour, queue, name), counts in sorted(found.items())

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from jobrt._core import stored
 from jobrt._core.attempts import state_after_crash
 from jobrt._core.job import JobRef
 from jobrt._core.states import End, State
@@ -90,7 +91,7 @@ def _changes(tx: Transaction, worker: str) -> Changes:
             for job_id, lease, reason in tx.array(SQL["workers/changes_cancels"], (worker,))
         ),
         queues=tuple(
-            QueueSettings(name, paused=bool(paused), concurrency=concurrency)
+            QueueSettings(name, paused=bool(paused), concurrency=stored.concurrency_of(concurrency))
             for name, paused, concurrency in tx.array(SQL["queues/settings"])
         ),
     )
@@ -141,8 +142,8 @@ class _Orphan:
     id: int
     name: str
     queue: str
-    worker: str
-    lease: int
+    worker: str | None
+    lease: int | None
     attempt: int
     max_attempts: int | None
     schedule_at: int
@@ -174,13 +175,15 @@ def _end(tx: Transaction, orphan: _Orphan) -> Rescued:
             "schedule_at": min(orphan.schedule_at, tx.now),
         }
         tx.run(SQL["workers/rescue_end"], new)
-        started = tx.now if orphan.started_at is None else orphan.started_at  # a damaged row is rescued too
-        record = (orphan.attempt, End.CRASHED.value, started, tx.now, orphan.worker)
-        message = f"worker {orphan.worker} died, or was away for longer than its lease"
-        record_attempt(tx, JobRef(orphan.id, orphan.lease), (*record, None, message, None))
+        # A damaged row, without a start, worker or lease, is rescued too.
+        started = tx.now if orphan.started_at is None else orphan.started_at
+        worker = stored.shown_text(orphan.worker or "")
+        record = (orphan.attempt, End.CRASHED.value, started, tx.now, worker)
+        message = f"worker {worker} died, or was away for longer than its lease"
+        record_attempt(tx, JobRef(orphan.id, orphan.lease or 0), (*record, None, message, None))
     except sqlite3.Error:
         tx.run("ROLLBACK TO jobrt_rescue")
         raise
     finally:
         tx.run("RELEASE jobrt_rescue")
-    return Rescued(orphan.id, orphan.name, orphan.queue, orphan.worker, orphan.state)
+    return Rescued(orphan.id, orphan.name, orphan.queue, orphan.worker or "", orphan.state)

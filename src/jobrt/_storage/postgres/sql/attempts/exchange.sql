@@ -11,6 +11,8 @@
 -- holder of a lock must not wait for a job that this statement has just claimed: that would be a deadlock.
 --
 -- The first of the picked jobs begin immediately, as many as there are free slots. `picked` is in the order of claims.
+-- A claim of large jobs ends before its limit: `affordable` gives the first of those that were picked. The others stay
+-- locked until the commit and are claimed next.
 --
 -- The first row is about the call; the others are jobs in order. Parts that most calls do not need are left out of
 -- those calls: each node of a plan costs microseconds before it returns its first row.
@@ -20,14 +22,15 @@ with {recursive} {ended},
 claimed as (
     update {schema}.job j
        set state = 'executing', lease = {new_lease}, worker = :worker,
-           attempt = j.attempt + 1,
+           attempt = least(j.attempt, 2147483646) + 1,
            started_at = case when j.id = any(array(select p.id from picked p limit :starting::bigint))
                              then statement_timestamp() end
-     where j.id = any(array(select p.id from picked p)) and (select count(*) from ended) >= 0
+     where j.id = any({affordable}) and (select count(*) from ended) >= 0
     returning j.*
 )
 (
-    select (select count(*) from ended), c.jobs, null::text, 0, 0, 0,
+    select (select count(*) from ended), c.jobs, null::text, 0,
+           case when c.jobs < :limit::bigint then (select count(*) from picked)::integer else 0 end, 0,
            extract(epoch from clock_timestamp() - statement_timestamp())::double precision,
            {written_if_not_all},
            null::text,

@@ -12,10 +12,10 @@ with recursive level (priority) as (
              order by j.priority desc limit 1)
       from level l where l.priority is not null
 )
-select c.id, c.name, c.key, l.priority, c.schedule_at::text, c.id
+select c.id, c.name, c.key, l.priority, c.schedule_at::text, c.id, c.size
   from level l
  cross join lateral (
-       select j.id, j.name, coalesce({limit_key}, 'null') as key, j.schedule_at
+       select j.id, j.name, coalesce({limit_key}, 'null') as key, j.schedule_at, {claimed_size} as size
          from {schema}.job j
         where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
           and j.priority = l.priority and j.schedule_at <= statement_timestamp()

@@ -2,7 +2,7 @@
 with claimed as (
     update {schema}.job j
        set state = 'executing', lease = {new_lease}, worker = :worker,
-           attempt = j.attempt + 1,
+           attempt = least(j.attempt, 2147483646) + 1,
            started_at = case when j.id = any(:starting::bigint[]) then :now::timestamptz end
      where j.id = any(array(select p.id from {schema}.job p
                              where p.id = any(:ids::bigint[]) and p.queue = :queue

@@ -1,13 +1,13 @@
 -- One scan for the names without a cap, and one for each name with a cap, up to that cap. The first jobs of all scans
 -- are claimed.
 picked as (
-    select k.id
+    select k.id, k.size
       from unnest(:scan_name::text[], :scan_limit::integer[]) with ordinality s(name, most, scan)
       cross join lateral (
-          select p.id, p.priority, p.schedule_at
+          select p.id, p.priority, p.schedule_at, p.size
             from (select v.priority, v.at, v.id from level v where v.scan = s.scan order by v.priority desc) l
             cross join lateral (
-                select j.id, j.priority, j.schedule_at
+                select j.id, j.priority, j.schedule_at, {claimed_size} as size
                   from {schema}.job j
                  where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
                    and j.priority = l.priority

@@ -10,8 +10,8 @@ ended as (
     update {schema}.job j
        set state = case when o.final or j.cancel_reason is null then o.state else 'cancelled' end::{schema}.job_state,
            lease = -j.lease,
-           attempt = j.attempt - o.unspent,
-           records = j.records + (o.ending is not null)::integer,
+           attempt = greatest(j.attempt, 1) - o.unspent,
+           records = least(j.records, 2147483646) + (o.ending is not null)::integer,
            schedule_at = case when o.final or j.cancel_reason is not null then j.schedule_at
                               when o.waits then 'infinity'
                               when o.delay is null then j.schedule_at
@@ -37,9 +37,10 @@ ended as (
 recorded as (
     insert into {schema}.attempt
            (job_id, lease, number, "end", started_at, finished_at, worker, error_type, message, traceback)
-    select e.id, e.lease, e.number, e.ending, e.started_at, statement_timestamp(), e.worker,
-           e.error_type, e.message, e.traceback
+    select e.id, e.lease, e.number, e.ending, coalesce(e.started_at, statement_timestamp()), statement_timestamp(),
+           coalesce(e.worker, ''), e.error_type, e.message, e.traceback
       from ended e where e.ending is not null
+        on conflict (job_id, lease) do nothing
 ),
 -- The newest hundred records are kept; this statement does not see the one it adds.
 trimmed as (

@@ -10,6 +10,6 @@ with picked as (
 update {schema}.job j
    set state = case when j.cancel_reason is null then 'available' else 'cancelled' end::{schema}.job_state,
        finished_at = case when j.cancel_reason is not null then statement_timestamp() end,
-       attempt = j.attempt - 1, lease = null, started_at = null
+       attempt = greatest(j.attempt, 1) - 1, lease = null, started_at = null
  where j.id = any(array(select p.id from picked p))
 returning j.id

@@ -1,2 +1,3 @@
-select c.name, c.spec, c.paused, c.last_tick at time zone 'UTC', c.created_at at time zone 'UTC'
+select c.name, c.spec, c.paused, case when c.last_tick is not null then greatest(least(c.last_tick, {last_time}), {first_time}) end at time zone 'UTC',
+       greatest(least(c.created_at, {last_time}), {first_time}) at time zone 'UTC'
   from {schema}.cron c order by c.name collate "C"

@@ -11,6 +11,9 @@ gone as (
     delete from {schema}.past p using many m
      where p.hour = m.hour and p.queue = m.queue and p.name = m.name
     returning p.*
+),
+counted as (
+    select p.hour, p.queue, p.name, {past_counts} from gone p
 )
 insert into {schema}.past (hour, queue, name, enqueued, completed, failed, dead, cancelled, seconds, histogram)
 select case when g.hour < statement_timestamp() - interval '400 days' then date_trunc('month', g.hour, 'UTC')
@@ -20,5 +23,5 @@ select case when g.hour < statement_timestamp() - interval '400 days' then date_
        array[sum(g.histogram[1]), sum(g.histogram[2]), sum(g.histogram[3]), sum(g.histogram[4]), sum(g.histogram[5]),
              sum(g.histogram[6]), sum(g.histogram[7]), sum(g.histogram[8]), sum(g.histogram[9]),
              sum(g.histogram[10]), sum(g.histogram[11]), sum(g.histogram[12])]::bigint[]
-  from gone g
+  from counted g
  group by 1, 2, 3

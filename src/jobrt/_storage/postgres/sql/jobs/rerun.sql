@@ -1,4 +1,5 @@
 -- The row of a completed job holds the values of its clean last attempt. They are cleared here, so they get a record.
+-- A damaged row has no times or worker, or numbers that cannot grow.
 with picked as (
     select c.id, c.lease, c.attempt, c.started_at, c.finished_at, c.worker,
            c.state = 'completed' and c.lease < 0 as clean
@@ -9,8 +10,11 @@ with picked as (
 ),
 recorded as (
     insert into {schema}.attempt (job_id, lease, number, "end", started_at, finished_at, worker)
-    select p.id, -p.lease, p.attempt, 'finished', p.started_at, p.finished_at, p.worker
+    select p.id, -greatest(p.lease, -9223372036854775807), p.attempt, 'finished',
+           coalesce(p.started_at, p.finished_at, statement_timestamp()),
+           coalesce(p.finished_at, p.started_at, statement_timestamp()), coalesce(p.worker, '')
       from picked p where p.clean
+        on conflict (job_id, lease) do nothing
 ),
 cleared as (
     update {schema}.detail d set result = null
@@ -19,8 +23,8 @@ cleared as (
 changed as (
     update {schema}.job j
        set state = 'available', lease = null, schedule_at = statement_timestamp(), finished_at = null,
-           cancel_reason = null, records = j.records + p.clean::integer,
-           max_attempts = case when j.attempt >= j.max_attempts then j.attempt + 1 else j.max_attempts end
+           cancel_reason = null, records = least(j.records, 2147483646) + p.clean::integer,
+           max_attempts = case when j.attempt >= j.max_attempts then least(j.attempt, 2147483646) + 1 else j.max_attempts end
       from picked p where j.id = p.id
     returning j.queue
 )

@@ -6,7 +6,8 @@ running as (
 )
 select n.name, coalesce(q.paused, false), q.concurrency, coalesce(w.available, 0), coalesce(w.scheduled, 0),
        coalesce(w.retryable, 0), coalesce(r.claimed, 0), coalesce(r.executing, 0),
-       extract(epoch from statement_timestamp() - w.oldest)::double precision,
+       extract(epoch from statement_timestamp()
+                          - case when w.oldest is not null then greatest(w.oldest, {first_time}) end)::double precision,
        coalesce(w.more, false), w.names::text
   from waiting w
   full join running r using (queue)

@@ -1,5 +1,5 @@
 -- End these attempts as crashed, if the worker still holds the jobs. The lease becomes null, so later outcomes from
--- the dead worker are refused. A row without a start time is damaged, but is rescued as well.
+-- the dead worker are refused. A row without a start time, worker or lease is damaged, but is rescued as well.
 with picked as (
     select j.id, j.lease, j.attempt, j.started_at, j.worker from {schema}.job j
      where j.id = any(:ids::bigint[]) and j.state = 'executing'
@@ -13,14 +13,15 @@ ended as (
                         when j.attempt >= j.max_attempts then 'discarded' else 'retryable' end::{schema}.job_state,
            finished_at = case when j.cancel_reason is not null or j.attempt >= j.max_attempts
                               then statement_timestamp() end,
-           lease = null, records = j.records + 1
+           lease = null, records = least(j.records, 2147483646) + 1
      where j.id = any(array(select p.id from picked p))
     returning j.id, j.name, j.queue, j.worker, j.state
 ),
 recorded as (
     insert into {schema}.attempt (job_id, lease, number, "end", started_at, finished_at, worker, message)
-    select p.id, p.lease, p.attempt, 'crashed', coalesce(p.started_at, statement_timestamp()),
-           statement_timestamp(), p.worker, :message
+    select p.id, coalesce(p.lease, 0), p.attempt, 'crashed', coalesce(p.started_at, statement_timestamp()),
+           statement_timestamp(), coalesce(p.worker, ''), :message
       from picked p where p.id in (select e.id from ended e)
+        on conflict (job_id, lease) do nothing
 )
-select e.id, e.name, e.queue, e.worker, e.state::text from ended e order by e.id
+select e.id, e.name, e.queue, coalesce(e.worker, ''), e.state::text from ended e order by e.id

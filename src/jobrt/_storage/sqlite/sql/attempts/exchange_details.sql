@@ -1,2 +1,2 @@
-SELECT json_group_array(json_array(job_id, saved, progress)) FROM jobrt_detail
-WHERE job_id IN (SELECT value FROM json_each(?));
+-- One job at a time: checkpoints have no limit of their own.
+SELECT saved, progress FROM jobrt_detail WHERE job_id = ?;

@@ -1,8 +1,10 @@
 -- Due jobs of one queue and priority, in order, after a position. Queue and priority are fixed, and due time and id
 -- are a range of the index, so that future jobs are not scanned. The index contains the name, so that jobs that
--- this worker does not know are skipped without reading their rows. One JSON text: see transaction.py.
+-- this worker does not know are skipped without reading their rows. One JSON text: see transaction.py. JSON has no
+-- infinity, so an infinite timeout becomes a finite one of 30 billion years.
 SELECT json_group_array(json_array(
-    id, name, priority, attempt, max_attempts, timeout, args, metadata, tags, context, created_at, schedule_at, extra
+    id, name, priority, attempt, max_attempts, max(min(timeout, 1e18), -1e18), {small_texts}, created_at, schedule_at,
+    extra
 ))
 FROM (
     SELECT * FROM jobrt_job INDEXED BY jobrt_job_waiting

@@ -1,6 +1,7 @@
 -- Before jobs are deleted, add their counts to the stored ones; see stats.sql.
+-- total and CAST: sum raises an error beyond the largest integer, and a column refuses the REAL that + gives.
 INSERT INTO jobrt_rollup (hour, queue, name, kind, bucket, number, run_time)
-SELECT hour, queue, name, kind, bucket, count(*), sum(run_time) FROM (
+SELECT hour, queue, name, kind, bucket, count(*), CAST(total(run_time) AS INTEGER) FROM (
     SELECT created_at - created_at % 3600000000 AS hour, queue, name, 'enqueued' AS kind, -1 AS bucket, 0 AS run_time
     FROM jobrt_job WHERE id IN (SELECT value FROM json_each(:ids))
     UNION ALL
@@ -12,4 +13,4 @@ SELECT hour, queue, name, kind, bucket, count(*), sum(run_time) FROM (
     WHERE attempt.job_id IN (SELECT value FROM json_each(:ids)) AND attempt."end" IN ('failed', 'timed_out', 'crashed', 'undecodable')
 ) WHERE true GROUP BY 1, 2, 3, 4, 5
 ON CONFLICT (hour, queue, name, kind, bucket) DO UPDATE SET
-    number = number + excluded.number, run_time = run_time + excluded.run_time;
+    number = CAST(number + excluded.number AS INTEGER), run_time = CAST(run_time + excluded.run_time AS INTEGER);

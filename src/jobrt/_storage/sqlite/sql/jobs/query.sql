@@ -1,7 +1,11 @@
--- Jobs by id, in the order of the given ids; rows.py reads these columns.
+-- Jobs by id, in the order of the given ids; rows.py reads these columns. Large texts are left out.
 SELECT json_group_array(json_array(
-    id, state, queue, name, priority, attempt, max_attempts, schedule_at, created_at, lease, worker, started_at,
-    finished_at, cancel_reason, context, tags, args, metadata
+    id, state, priority, attempt, max_attempts, schedule_at, created_at, lease, started_at, finished_at,
+    CASE WHEN length(CAST(queue AS BLOB)) + length(CAST(name AS BLOB)) + ifnull(length(CAST(worker AS BLOB)), 0)
+            + ifnull(length(CAST(cancel_reason AS BLOB)), 0) + ifnull(length(CAST(context AS BLOB)), 0)
+            + length(CAST(tags AS BLOB)) + length(CAST(args AS BLOB)) + length(CAST(metadata AS BLOB)) <= 8192
+        THEN json_array(queue, name, worker, cancel_reason, context, tags, args, metadata)
+    END
 ))
 FROM (
     SELECT jobrt_job.* FROM json_each(?) AS wanted

@@ -1,6 +1,7 @@
 -- Counts of existing jobs and rolled-up ones, in the same columns: hour, queue, name, kind, class in the histogram.
 -- Jobs enqueued since are a range of ids (:first). Final jobs are found by the index on state, name and time, with a
 -- skip scan over the names. Hours are whole, so that both kinds of rows cover the same time.
+-- total and CAST: sum raises an error beyond the largest integer, and a column refuses the REAL that + gives.
 WITH RECURSIVE
 kinds (code, called) AS (
     SELECT final.value, (SELECT min(job.name) FROM jobrt_job AS job WHERE job.state > 3 AND job.state = final.value)
@@ -11,7 +12,7 @@ kinds (code, called) AS (
     ) FROM kinds WHERE called IS NOT NULL
 )
 SELECT json_group_array(json_array(hour, queue, name, kind, bucket, number, run_time)) FROM (
-SELECT hour, queue, name, kind, bucket, count(*) AS number, sum(run_time) AS run_time FROM (
+SELECT hour, queue, name, kind, bucket, count(*) AS number, CAST(total(run_time) AS INTEGER) AS run_time FROM (
     SELECT created_at - created_at % 3600000000 AS hour, queue, name, 'enqueued' AS kind, -1 AS bucket, 0 AS run_time
     FROM jobrt_job WHERE id >= :first AND created_at >= :since
     UNION ALL

@@ -1,6 +1,7 @@
 -- The counts for the end of a job: hour, queue, name, kind, class in the histogram of run times (each class is four
 -- times as wide as the one before), run time.
-finished_at - finished_at % 3600000000, queue, name,
+-- A damaged row has no times, or times so far apart that their difference is a REAL.
+ifnull(finished_at, created_at) - ifnull(finished_at, created_at) % 3600000000, queue, name,
 CASE state WHEN 4 THEN 'completed' WHEN 5 THEN 'cancelled' ELSE 'dead' END,
 CASE
     WHEN state <> 4 THEN -1
@@ -17,4 +18,4 @@ CASE
     WHEN finished_at - started_at < 1048576000 THEN 10
     ELSE 11
 END,
-CASE WHEN state = 4 THEN finished_at - started_at ELSE 0 END
+CASE WHEN state = 4 THEN CAST(ifnull(finished_at - started_at, 0) AS INTEGER) ELSE 0 END

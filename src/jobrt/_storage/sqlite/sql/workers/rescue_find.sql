@@ -5,6 +5,6 @@ SELECT json_group_array(json_array(
 FROM (
     SELECT * FROM jobrt_job INDEXED BY jobrt_job_executing
     WHERE state = 3 AND id > :after
-        AND worker NOT IN (SELECT id FROM jobrt_worker WHERE expires_at > :now)
+        AND (worker IS NULL OR worker NOT IN (SELECT id FROM jobrt_worker WHERE expires_at > :now))
     ORDER BY id LIMIT :limit
 );

@@ -1,0 +1,1 @@
+SELECT result, progress, saved FROM jobrt_detail WHERE job_id = ?;
