@@ -49,7 +49,7 @@ class Snapshot:
     """State of the database and its workers at the time ``now`` of the database's clock.
 
     ``local`` is the time of this machine. ``refusal`` is why the database cannot be written, if it cannot. ``loads``
-    has the jobs of those queues that have due jobs.
+    has the jobs of those queues that have due jobs. ``payloads`` are findings about jobs that cannot be decoded.
     """
 
     workers: Sequence[WorkerRow]
@@ -60,6 +60,7 @@ class Snapshot:
     refusal: str | None = None
     vitals: Vitals = attrs.Factory(Vitals)
     loads: Mapping[str, QueueLoad] = attrs.Factory(dict)
+    payloads: Sequence[Finding] = ()
 
 
 async def take_snapshot(jobs: Client) -> Snapshot:
@@ -112,8 +113,11 @@ def examine(
             yield _examine_queue(queue, load, limits_of(queue.name, serving))
         yield from _unknown_names(queue, names)
     for row in snapshot.crons:
-        if row.paused:
+        if "undecodable" in row.spec:
+            yield _wrong(f"cron entry {row.name} cannot be read and does not tick: delete or declare it")
+        elif row.paused:
             yield _fine(f"cron entry {row.name} is paused")
+    yield from snapshot.payloads
 
 
 def _fine(text: str) -> Finding:
