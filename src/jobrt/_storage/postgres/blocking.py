@@ -124,18 +124,15 @@ class BlockingPostgres:
 
     def _run(self, run: Run) -> list[Row]:
         """Run a statement that only reads."""
+        return _retried(partial(self._read, run))
+
+    def _read(self, run: Run) -> list[Row]:
         with self._lent() as conn:
             return _rows(BlockingSession(conn), run)
 
     def _transact(self, work: Callable[[BlockingSession], T]) -> T:
-        """Do the work in a transaction, and again if the database undid it to end a deadlock."""
-        for _ in range(TRIES - 1):
-            try:
-                return self._try(work)
-            except StorageError as error:
-                if not lost_a_race(error):
-                    raise
-        return self._try(work)
+        """Do the work in a transaction."""
+        return _retried(partial(self._try, work))
 
     def _try(self, work: Callable[[BlockingSession], T]) -> T:
         with self._lent() as conn, conn.transaction():
@@ -153,6 +150,17 @@ class BlockingPostgres:
 
     def _steps(self, jobs: Sequence[NewJob]) -> Any:
         return insert_steps(self._schema, jobs, wake=lambda _queue: self._channel)
+
+
+def _retried(call: Callable[[], T]) -> T:
+    """Call, and call again if the database undid it to end a deadlock, or the session did not fit it any more."""
+    for _ in range(TRIES - 1):
+        try:
+            return call()
+        except StorageError as error:
+            if not lost_a_race(error) and not is_stale(error.__cause__):
+                raise
+    return call()
 
 
 def _rows(session: BlockingSession, run: Run) -> list[Row]:
