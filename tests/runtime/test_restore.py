@@ -14,7 +14,7 @@ import trio
 from tests.support.postgres import dump
 
 import jobrt
-from jobrt import Queue, State, Stop
+from jobrt import End, Queue, State, Stop
 from jobrt.events import Event, JobEnded, WorkerFenced
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ async def test_a_worker_under_a_restored_database_starts_over(  # noqa: PLR0915 
                 await known.until(
                     lambda event: isinstance(event, JobEnded) and event.id == handle.id, count=2
                 )
+                await known.until(lambda event: isinstance(event, JobEnded) and event.end is End.LEASE_LOST)
                 assert worker.id != first
                 assert cancelled[0][0] is Stop.LEASE_LOST
                 again = await jobs.get(handle.id)
