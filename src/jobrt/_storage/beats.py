@@ -1,5 +1,7 @@
 """Numbers of heartbeats, by which a storage notices that its database was set back to an older state."""
 
+from typing import Any
+
 import attrs
 
 from jobrt._core.worker_info import WorkerInfo
@@ -46,6 +48,6 @@ class Beats:
         self._answered.pop(worker, None)
 
 
-def info_with(info: WorkerInfo, beat: int) -> dict[str, object]:
+def info_with(info: WorkerInfo, beat: int) -> dict[str, Any]:
     """Return what a worker's row holds: its description, and the number of the heartbeat."""
     return info.to_dict() | {"beat": beat}

@@ -79,7 +79,7 @@ def _beat(tx: Transaction, worker: str, *, lease: float, info: WorkerInfo, beat:
     return attrs.evolve(_changes(tx, worker), known=known)
 
 
-def _row(tx: Transaction, worker: str, *, lease: float, info: dict[str, object]) -> dict[str, Any]:
+def _row(tx: Transaction, worker: str, *, lease: float, info: dict[str, Any]) -> dict[str, Any]:
     return {"id": worker, "now": tx.now, "expires_at": later(tx.now, lease), "info": dumps(info)}
 
 
