@@ -10,12 +10,13 @@ import attrs
 class Vitals:
     """State of a database and its disk; sizes are in bytes, None if unknown.
 
-    ``wal`` is the size of SQLite's write-ahead log.
+    ``wal`` is the size of SQLite's write-ahead log. ``encoding`` is that of a database that cannot store every text.
     """
 
     disk_free: int | None = None
     disk_total: int | None = None
     wal: int | None = None
+    encoding: str | None = None
 
 
 @attrs.frozen

@@ -123,7 +123,6 @@ async def open_connection(
         except psycopg.Error as error:
             raise translate(error, f"cannot connect to {place}") from error
         try:
-            refuse_encoding(conn, conn.where)
             if configure:
                 with storage_errors(conn):
                     await configure(conn)
@@ -391,16 +390,6 @@ class Pool:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StorageUnavailable(f"{self._where}: the connection pool is closed")
-
-
-def refuse_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], where: str) -> None:
-    """Raise `StorageError` if the database cannot store every text, by what the server said when connecting."""
-    encoding = conn.info.parameter_status("server_encoding")  # None if a pooler does not pass it on
-    if encoding not in {ENCODING, None}:
-        raise StorageError(
-            f"{where}: the encoding of the database is {encoding}, which cannot store every text:"
-            " use a database that was created with ENCODING 'UTF8'"
-        )
 
 
 def place_of(conninfo: str) -> str:

@@ -144,6 +144,11 @@ def examine_database(snapshot: Snapshot) -> Iterator[Finding]:
     if free is not None and total is not None and free < min(_FREE, total * _FREE_SHARE):
         left = f"{size(free)} of {size(total)} are free"
         yield _wrong(f"the disk of the database is nearly full, {left}: make room")
+    if vitals.encoding is not None:
+        remedy = "use a database that was created with ENCODING 'UTF8'"
+        yield _wrong(
+            f"the encoding of the database is {vitals.encoding}, which cannot store every text: {remedy}"
+        )
     if vitals.wal is not None and vitals.wal > _WAL:
         reason = "somebody reads from it for long: end old connections and open transactions"
         yield _wrong(f"the write-ahead log of the database has grown to {size(vitals.wal)}: {reason}")

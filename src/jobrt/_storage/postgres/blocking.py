@@ -26,7 +26,7 @@ from jobrt._storage.postgres.session import BlockingSession, Session
 from jobrt._storage.postgres.steps import drive, drive_sync
 from jobrt._storage.postgres.waker import CONTROL
 from jobrt._trio_psycopg.errors import is_stale, translate, unsendable
-from jobrt._trio_psycopg.pool import ENCODING, place_of, refuse_encoding
+from jobrt._trio_psycopg.pool import ENCODING, place_of
 from jobrt.errors import StorageError
 
 T = TypeVar("T")
@@ -173,11 +173,6 @@ def _connect(url: str, where: str, *, prepare: int | None) -> psycopg.Connection
     except psycopg.Error as error:
         raise translate(error, f"cannot connect to {where}", lost=True) from error
     conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # whatever the database's default is
-    try:
-        refuse_encoding(conn, where)
-    except StorageError:
-        conn.close()
-        raise
     return conn
 
 

@@ -5,11 +5,11 @@ from typing import Final
 
 import attrs
 import psycopg
-import trio
 
 from jobrt._core.health import QueueLoad, Vitals
 from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import texts
+from jobrt._storage.postgres.schema import narrow_encoding
 from jobrt._storage.postgres.session import Session
 from jobrt.errors import StorageError, StorageUnavailable
 
@@ -45,8 +45,8 @@ class PostgresHealth:
         return bool((await self._database.fetch("health/may_write", table=table))[0][0])
 
     async def vitals(self) -> Vitals:
-        await trio.lowlevel.checkpoint()
-        return Vitals()
+        async with self._database.plain.call(_CALL_SECONDS) as conn:
+            return Vitals(encoding=narrow_encoding(Session(conn, self._database.schema)))
 
     async def queue_load(self, queue: str, *, key: str | None, limit: int) -> QueueLoad:
         return await self._database.bulk(partial(_queue_load, queue=queue, key=key, limit=limit))

@@ -1,5 +1,6 @@
 """The schema in PostgreSQL: which migrations it has, and the database's clock."""
 
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.sql_files import SchemaStatus, load_migrations, pending, status, unmigrated
+from jobrt._trio_psycopg.pool import ENCODING
 from jobrt.errors import StorageUnavailable
 
 _MIGRATIONS: Final = load_migrations("jobrt._storage.postgres")
@@ -22,6 +24,8 @@ _MIGRATIONS: Final = load_migrations("jobrt._storage.postgres")
 _READ_SECONDS: Final = 30.0
 _MIGRATE_SECONDS: Final = 600.0
 """Seconds that migrating may take, including the wait for other processes that migrate."""
+
+_logger = logging.getLogger("jobrt")
 
 _LOCK_SECONDS: Final = 0.5
 """Seconds that a migration waits for a lock. Meanwhile everybody who uses the table waits behind it."""
@@ -43,12 +47,14 @@ class PostgresSchema:
     async def migrate(self, report: Callable[[str], None] | None = None) -> tuple[str, ...]:
         done: list[str] = []
         async with self._session(_MIGRATE_SECONDS) as session:
+            _warn_of_encoding(session)
             while name := await _migrate_next(session, report):
                 done.append(name)
         return tuple(done)
 
     async def check(self) -> None:
         async with self._session(_READ_SECONDS) as session:
+            _warn_of_encoding(session)
             applied = await _applied(session)
         remedy = migrate_remedy(self._database.plain.conninfo, self._database.schema.name)
         error = unmigrated(_MIGRATIONS, applied, where=_place(session), remedy=remedy)
@@ -63,6 +69,22 @@ class PostgresSchema:
     async def _session(self, seconds: float) -> AsyncGenerator[Session]:
         async with self._database.plain.call(seconds) as conn:
             yield Session(conn, self._database.schema)
+
+
+def narrow_encoding(session: Session) -> str | None:
+    """Return the encoding of the database if it cannot store every text."""
+    encoding = session.conn.info.parameter_status("server_encoding")  # None if a pooler does not pass it on
+    return encoding if encoding not in {ENCODING, None} else None
+
+
+def _warn_of_encoding(session: Session) -> None:
+    encoding = narrow_encoding(session)
+    if encoding is not None:
+        _logger.warning(
+            "the encoding of the database is %s: jobs and outcomes with other characters are refused;"
+            " use a database that was created with ENCODING 'UTF8'",
+            encoding,
+        )
 
 
 def _place(session: Session) -> str:
