@@ -46,7 +46,7 @@ CHANGES = [
     "alter table jobrt.queue alter column name type varchar",
     "alter table jobrt.job rename column context to other; alter table jobrt.job rename column other to context",
     "reindex table jobrt.job",
-    "drop index jobrt.job_due",
+    "drop index if exists jobrt.job_due",
     "vacuum full jobrt.job",
     "analyze jobrt.job",
     f"drop schema jobrt cascade; {migration_sql()}",
