@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord
+from jobrt._core.limits import LARGE_TEXTS
 from jobrt._core.states import FINAL, End
 from jobrt._core.where import Where
 from jobrt._storage.sqlite.claim import attempts_of
@@ -113,7 +114,8 @@ def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[Job
 def _chunk(tx: Transaction, ids: Sequence[int], *, details: bool) -> Iterator[JobRecord]:
     kept = dict(tx.array(SQL["jobs/query_details"], (dumps(ids),))) if details else {}
     attempts = attempts_of(tx, ids) if details else {}
-    for row in tx.array(SQL["jobs/query"], (dumps(ids),)):
+    rows = {row[0]: row for row in tx.array(SQL["jobs/query"], (dumps(ids),))}
+    for row in [rows[job_id] for job_id in ids if job_id in rows]:
         job_id, texts = row[0], _texts(tx, row, whole=details)
         found: Sequence[Any] = (None, None, None)
         if job_id in kept:
@@ -127,8 +129,18 @@ def _texts(tx: Transaction, row: Sequence[Any], *, whole: bool) -> Sequence[Any]
     if row[-1] is not None:
         found: Sequence[Any] = row[-1]
         return found
-    (found,) = tx.rows(SQL["jobs/query_texts"], {"id": row[0], "whole": whole})
-    return found
+    if whole:
+        (found,) = tx.rows(SQL["jobs/query_texts"], (row[0],))
+        return found
+    (found,) = tx.rows(SQL["jobs/query_short_texts"], (row[0],))
+    return (*found, _beginning(tx, "args", row[0]), _beginning(tx, "metadata", row[0]))
+
+
+def _beginning(tx: Transaction, column: str, job_id: int) -> str:
+    """Return a text, or more of it than a listing shows. SQL would read the whole text to return a part of it."""
+    with tx.connection.blobopen("jobrt_job", column, job_id, readonly=True) as blob:
+        data = blob.read(4 * (LARGE_TEXTS + 1))  # no character has more than four bytes
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _with_clean(
