@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobrt._views.words import user_frames
+from jobrt._core.text import user_frames
 from jobrt.cli.output import in_one_line
 from jobrt.errors import JobrtError
 

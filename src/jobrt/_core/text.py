@@ -5,6 +5,7 @@ There are two kinds of text. What somebody *says* (a reason, a message, a traceb
 another key by that: it is refused if it is not storable, and a filter for it matches nothing.
 """
 
+import re
 import traceback
 from collections.abc import Callable
 from typing import Final
@@ -12,6 +13,11 @@ from typing import Final
 import attrs
 
 from jobrt._core.interrupt import from_signal
+
+_OUR_FRAMES = re.compile(
+    r'(?:  File "[^"\n]*[/\\]jobrt[/\\](?:_[a-z]+[/\\])?[a-z_]+\.py", line \d+, in .*\n(?:    .*\n)*)*'
+)
+"""Frames of jobrt, each with its source line and marks."""
 
 REASON_LIMIT: Final = 10_000
 """Characters of a reason or an error's message that are kept."""
@@ -137,3 +143,16 @@ def _text(make: Callable[[], str], otherwise: str) -> str:
             raise
         return otherwise
     return str.__str__(found) if issubclass(type(found), str) else otherwise
+
+
+def user_frames(text: str) -> str:
+    """Return a traceback without the frames of jobrt before the first of other code.
+
+    They lead from the worker to the job and are the same in every traceback. If there are only frames of jobrt, the
+    traceback is returned as it is.
+    """
+    head, separator, rest = text.partition("Traceback (most recent call last):\n")
+    ours = _OUR_FRAMES.match(rest)
+    if head or not separator or ours is None or not rest[ours.end() :].startswith("  File "):
+        return text
+    return separator + rest[ours.end() :]

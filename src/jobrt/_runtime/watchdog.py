@@ -9,6 +9,9 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from itertools import dropwhile
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import attrs
@@ -26,6 +29,7 @@ from jobrt.errors import StorageError
 from jobrt.events import Event, JobCancelPhase, JobStuck, QueueStalled
 from jobrt.logs import log
 
+_PACKAGE = str(Path(__file__).parents[1])
 _INTERVAL = 1.0
 _BLOCKED_AFTER = 1.0
 _BLOCKED_BY_NO_JOB = "a thread or another process, not a job, blocks the event loop"
@@ -225,7 +229,7 @@ class _LoopWatch:
         """Log immediately, which the blocked loop cannot do, and emit an event when the loop runs again."""
         began = time.monotonic() - _BLOCKED_AFTER
         frame = sys._current_frames().get(self.loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented for exactly this
-        stack = "".join(traceback.format_stack(frame))
+        stack = _below_executor(frame)
         owner = _owner(frame, list(self.running()))
         name, job_id = ("(no job)", 0) if owner is None else (owner.job.name, owner.job.id)
         what = _BLOCKED_BY_NO_JOB if owner is None else f"job {name} {job_id} blocks the event loop"
@@ -235,6 +239,15 @@ class _LoopWatch:
         event = JobStuck(job_id, name, "blocking", time.monotonic() - began, stack)
         with suppress(trio.RunFinishedError):
             self.token.run_sync_soon(self.emit, event)
+
+
+def _below_executor(frame: FrameType | None) -> str:
+    """Return a thread's stack from the first frame of the job's code; all of it if no job is in it."""
+    stack = traceback.extract_stack(frame)
+    executors = [index for index, one in enumerate(stack) if Path(one.filename).name == "executors.py"]
+    start = executors[0] if executors else 0
+    code = list(dropwhile(lambda one: executors and one.filename.startswith(_PACKAGE), stack[start:]))
+    return "".join(traceback.format_list(code or list(stack)))
 
 
 def _owner(frame: Any, running: Iterable[Running]) -> Running | None:

@@ -12,7 +12,7 @@ from jobrt._views.words import count_in_words, since
 
 _QUEUE_LIMIT = 8
 """Queues in the line of a worker."""
-_HEALTHY = frozenset({"running", "stopping", "stopped"})
+_HEALTHY = frozenset({"running", "starting", "stopping", "stopped"})
 
 
 @attrs.frozen
@@ -38,6 +38,8 @@ def worker_condition(row: WorkerRow) -> str:
     """Return ``alive``, or the problems of a worker."""
     info = row.info
     state = "alive" if row.alive else "dead, its jobs await rescue"
+    if row.alive and _is_starting(row):
+        return "alive, just started"
     if row.alive and info.stopping:
         state = "stopping"
     if info.outage:
@@ -45,6 +47,11 @@ def worker_condition(row: WorkerRow) -> str:
     if info.disconnected:
         state += ", notifier disconnected, polling instead"
     return state
+
+
+def _is_starting(row: WorkerRow) -> bool:
+    """Return whether the worker has told nothing since it was registered, before its actors were started."""
+    return row.beat_at <= row.started_at
 
 
 def headline(row: WorkerRow, now: datetime) -> str:
@@ -56,7 +63,8 @@ def headline(row: WorkerRow, now: datetime) -> str:
 
 def tree_lines(row: WorkerRow, now: datetime) -> Iterator[TreeLine]:
     """Return the children of a worker's tree, parents before their children; the top level has depth 1."""
-    return _walk(row.info, row.info.tree, depth=1, now=now)
+    for line in _walk(row.info, row.info.tree, depth=1, now=now):
+        yield attrs.evolve(line, state="starting") if _is_starting(row) else line
 
 
 def problem_lines(row: WorkerRow, now: datetime) -> list[TreeLine]:

@@ -1,6 +1,5 @@
 """Values as text."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -15,11 +14,6 @@ PHASES: Mapping[str | None, str] = {
     "stuck": "stuck: the job does not stop",
 }
 """Texts for the phases of cancelling a running job."""
-
-_OUR_FRAMES = re.compile(
-    r'(?:  File "[^"\n]*[/\\]jobrt[/\\](?:_[a-z]+[/\\])?[a-z_]+\.py", line \d+, in .*\n(?:    .*\n)*)*'
-)
-"""Frames of jobrt, each with its source line and marks."""
 
 _REASONS = {
     "blocking": "blocked the event loop for {seconds:.1f} s",
@@ -77,19 +71,6 @@ def due_in_words(job: JobRecord, now: datetime) -> str:
 def attempt_in_words(job: JobRecord) -> str:
     """Return the attempt number and its limit: ``2/5``, ``2/∞``."""
     return f"{job.attempt}/{'∞' if job.max_attempts is None else job.max_attempts}"
-
-
-def user_frames(traceback: str) -> str:
-    """Return a traceback without the frames of jobrt before the first of other code.
-
-    They lead from the worker to the job and are the same in every traceback. If there are only frames of jobrt, the
-    traceback is returned as it is.
-    """
-    head, separator, rest = traceback.partition("Traceback (most recent call last):\n")
-    ours = _OUR_FRAMES.match(rest)
-    if head or not separator or ours is None or not rest[ours.end() :].startswith("  File "):
-        return traceback
-    return separator + rest[ours.end() :]
 
 
 def progress_in_words(progress: Progress) -> str:

@@ -62,7 +62,8 @@ _FILTERS: Final[dict[str, Any]] = {
     "query": urlencode,
     "since": since,
 }
-_GLOBALS: Final[dict[str, Any]] = {"states": [state.value for state in State], "version": _VERSION}
+_STATES: Final = [state.value for state in State if state is not State.UNKNOWN]
+_GLOBALS: Final[dict[str, Any]] = {"states": _STATES, "version": _VERSION}
 _TEMPLATES: Final = Environment(
     loader=PackageLoader("jobrt.dashboard"),
     autoescape=True,
