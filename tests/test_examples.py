@@ -39,7 +39,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs(path: Path, tmp_path: Path) -> None:
-    """An example ends within a minute, prints the expected output, and prints nothing to standard error."""
+    """An example ends within a minute and prints the expected output, and logs only attempts that failed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
         cwd=tmp_path,
@@ -49,6 +49,7 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
         timeout=50,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    logged = [line for line in done.stderr.splitlines() if not line.startswith(" ")]  # without tracebacks
+    assert (done.returncode, [line for line in logged if ": attempt " not in line]) == (0, [])
     assert OUTPUT[path.name] in done.stdout
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 100, "an example must be short"

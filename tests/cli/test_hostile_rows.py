@@ -136,9 +136,9 @@ def test_markup_is_printed_as_it_is(jobrt_command: Command, tmp_path: Path) -> N
 def test_a_lone_surrogate_can_be_printed(jobrt_command: Command, shop: Path) -> None:
     """A file name that is not UTF-8 is an argument, a path and a message like any other."""
     name = "caf\udce9.db"
-    missing = jobrt_command("--url", f"sqlite:///{shop}/{name}", "jobs")
-    assert (missing.status, missing.err.count("\n")) == (1, 1)
-    assert "caf\\udce9.db" in missing.err
+    missing = jobrt_command("--url", f"sqlite:///{shop}/{name}", "doctor")
+    assert (missing.status, missing.out.count("\n")) == (1, 1)
+    assert "caf\\udce9.db" in missing.out
     assert jobrt_command("--url", f"sqlite:///{shop}/{name}", "migrate").status == 0
     assert (shop / name).exists()
     assert jobrt_command("--url", f"sqlite:///{shop}/{name}", "doctor", "--json").status == 1

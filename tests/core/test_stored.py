@@ -122,8 +122,8 @@ def test_a_payload_has_a_limit_in_bytes() -> None:
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "1"])
 def test_a_limit_of_no_bytes_is_refused(limit: object) -> None:
     """The setting is named."""
-    with pytest.raises(InvalidSetting, match=f"payload_limit is {limit!r}"):
-        checked_payload_limit(limit)  # type: ignore[arg-type]
+    with pytest.raises(InvalidSetting, match=f"payload_limit.*{limit!r}"):
+        checked_payload_limit(limit)
 
 
 def test_times_in_order() -> None:

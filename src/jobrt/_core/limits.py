@@ -7,10 +7,11 @@ from typing import Any, Final, cast
 
 import attrs
 
+from jobrt._core.arguments import checked_count
 from jobrt._core.queues import Queue
 from jobrt._core.where import canonical
 from jobrt._json import read_json
-from jobrt.errors import InvalidJob, InvalidSetting
+from jobrt.errors import InvalidJob
 
 PAYLOAD_LIMIT: Final = 1 << 20
 """Bytes that payload, metadata and context of a job may have together, unless the application sets another limit."""
@@ -133,14 +134,9 @@ class Room:
         return True
 
 
-def checked_payload_limit(limit: int) -> int:
-    """Return the setting ``payload_limit``; raise `InvalidSetting` if it is not a number of bytes."""
-    given: object = limit
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise InvalidSetting(
-            f"payload_limit is {given!r}: use a number of bytes, for example 4 * 1024 * 1024"
-        )
-    return given
+def checked_payload_limit(limit: object) -> int:
+    """Return the setting ``payload_limit``, in bytes; raise `InvalidSetting` if it is not a whole number above zero."""
+    return checked_count("payload_limit", limit, least=1)
 
 
 def check_payload(name: str, *texts: str, limit: int) -> None:

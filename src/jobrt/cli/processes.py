@@ -56,6 +56,10 @@ class ProcessFailedToStart(ProcessDied):
     """A worker process ended before it was up."""
 
 
+_INTERRUPTED: Final = 130
+"""Exit status of a process that Ctrl-C ended before it was a worker."""
+
+
 @attrs.define(eq=False)
 class WorkerProcess:
     """One worker process, which the supervisor restarts when it dies."""
@@ -85,7 +89,7 @@ class WorkerProcess:
             self.link = None
             link.close()
             if process.returncode != 0 and not link.error:  # a process that reports an error has no jobs
-                self.left_jobs = self.stopping
+                self.left_jobs = self.stopping and process.returncode != _INTERRUPTED
                 await self._release_jobs(process.pid)
         if not self.stopping:
             raise self._failure(process, link)
