@@ -1,50 +1,63 @@
-"""Checks of a run: the log of its jobs, the rows in the database, and the injected faults.
+"""Facts about a run, and the checks of bodies: what the jobs have logged.
 
-`check` is a function of these three alone. Job and lease identify an attempt; its execution is a *body*. There are
-four kinds of violations:
+`check` is a function of the log of the jobs, the rows and their changes in the database, and the injected faults. Job
+and lease identify an attempt; its execution is a *body*. There are these kinds of violations of bodies; those of
+changes are in `tests.chaos.rules`:
 
 lost         an accepted job is not in the database, or completed without a body that reached its end
 stuck        a job is not final after the run
 doubled      a body belongs to no recorded attempt, or two attempts finished
-overlapping  two bodies of a job ran at the same time; frozen and dead processes do not run
+overlapping  a body still ran although another body of its job had begun
+results      a completed job does not have the result of the body that completed it
+errors       an attempt failed with an error that no fault explains
+
+A body proves with each line that it runs. So neither a frozen nor a dead nor a starved process counts as running.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Entry", "Fault", "Report", "Row", "check", "parse"]
+__all__ = ["Change", "Fault", "History", "Line", "Row", "check_bodies", "parse"]
 
-TOLERANCE: float = 1.0
-"""Seconds that two bodies may overlap: on a busy machine the check of a lease, or a SIGCONT, can be that late."""
+SLACK: float = 0.2
+"""Seconds that a body may run on after another one of its job began."""
+PASSES = 3
+"""Lines that a body may write meanwhile, however slow the machine is: its cancellation takes some passes of Trio's
+scheduler, and with each of them the body may wake up once."""
+FINAL = frozenset({"completed", "cancelled", "discarded"})
+EXPECTED_ERRORS = frozenset({"OSError", "StorageUnavailable", "LeaseLost", "StorageError", "JobrtError"})
 
 
 @attrs.frozen
-class Entry:
-    """A line in the log of a job: ``begin``, then ``end``, ``fail`` or ``cancelled``. ``at`` is in seconds."""
+class Line:
+    """A line in the log: ``begin``, then any number of ``tick``, then ``end``, ``waits``, ``fail`` or ``cancelled``."""
 
     what: str
     job: int
-    attempt: int
+    name: str
     lease: int
     pid: int
     at: float
+    note: Any = None
 
 
 @attrs.frozen
 class Fault:
-    """A fault injected into a worker process: ``kill``, ``freeze`` or ``thaw``."""
+    """A fault: ``kill``, ``freeze`` or ``thaw`` of a process; with ``pid`` 0 a fault of the database, with its end."""
 
     what: str
     pid: int
     at: float
+    end: float = 0.0
 
 
 @attrs.frozen
@@ -57,147 +70,136 @@ class Row:
     state: str
     lease: int | None
     ends: Mapping[int, str] = attrs.Factory(dict)
+    name: str = "Work"
+    result: Any = None
+    errors: tuple[str, ...] = ()
+    attempt: int = 1
+    max_attempts: int | None = None
 
 
 @attrs.frozen
-class Report:
-    """Violations, as sentences, and counts."""
+class Change:
+    """A change of a job's row; ``before`` is None for a new job, ``after`` for one that is deleted."""
 
-    lost: tuple[str, ...] = ()
-    doubled: tuple[str, ...] = ()
-    overlapping: tuple[str, ...] = ()
-    stuck: tuple[str, ...] = ()
-    jobs: int = 0
-    bodies: int = 0
-    again: int = 0
-    """Number of bodies beyond one for each job; their attempts are recorded."""
+    seq: int
+    at: float
+    job: int
+    before: str | None
+    after: str | None
+    lease_before: int | None = None
+    lease: int | None = None
+    attempt_before: int | None = None
+    attempt: int | None = None
+    max_attempts: int | None = None
+    worker: str | None = None
+    alive: bool | None = None
+    cancel: bool | None = None
+    """Whether there is a cancel request, or was one before."""
+    queue: str | None = None
+    name: str | None = None
+    priority: int = 0
+    due: float = 0.0
+    args: str | None = None
+    context: str | None = None
 
     @property
-    def violations(self) -> tuple[str, ...]:
-        """All violations."""
-        return self.lost + self.doubled + self.overlapping + self.stuck
+    def ref(self) -> tuple[int, int]:
+        """Job and lease of the attempt that this change is about."""
+        return self.job, abs(self.lease_before or self.lease or 0)
 
 
-def parse(lines: Iterable[str]) -> list[Entry]:
-    """Return the entries of a log; an invalid line raises `ValueError`."""
-    entries = []
-    for line in lines:
-        what, job, attempt, lease, pid, at = line.split()
-        entries.append(Entry(what, int(job), int(attempt), int(lease), int(pid), int(at) / 1e9))
-    return entries
+@attrs.frozen
+class History:
+    """All facts about a run."""
+
+    rows: Mapping[int, Row]
+    lines: Sequence[Line] = ()
+    changes: Sequence[Change] = ()
+    accepted: Iterable[int] = ()
+    cancelled: frozenset[int] = frozenset()
+    """Jobs for which a cancellation was requested."""
+    written: Sequence[int] = ()
+    faults: Sequence[Fault] = ()
+    finished: bool = True
+    """Whether the run has ended: only then must all jobs be final."""
+
+    def bodies(self) -> dict[int, dict[int, list[Line]]]:
+        """Return the lines by job and lease, in order."""
+        found: defaultdict[int, defaultdict[int, list[Line]]] = defaultdict(lambda: defaultdict(list))
+        for line in self.lines:
+            found[line.job][line.lease].append(line)
+        return {job: dict(bodies) for job, bodies in found.items()}
 
 
-def check(
-    accepted: Iterable[int],
-    entries: Sequence[Entry],
-    *,
-    rows: Mapping[int, Row],
-    faults: Sequence[Fault] = (),
-    tolerance: float = TOLERANCE,
-) -> Report:
-    """Check a run that has ended."""
-    by_job: defaultdict[int, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        by_job[entry.job].append(entry)
-    lost = [f"job {job} was accepted, but is not in the database" for job in accepted if job not in rows]
-    lost += [f"job {job} ran, but is not in the database" for job in by_job if job not in rows]
-    stuck: list[str] = []
-    doubled: list[str] = []
-    overlapping: list[str] = []
-    times = _Times.of(faults)
+def parse(lines: Iterable[str]) -> list[Line]:
+    """Return the lines of a log; an invalid one raises `ValueError`."""
+    return [Line(*json.loads(line)) for line in lines]
+
+
+def check_bodies(history: History) -> dict[str, list[str]]:
+    """Return the violations by kind."""
+    found: dict[str, list[str]] = {
+        kind: [] for kind in ("lost", "stuck", "doubled", "overlapping", "results", "errors")
+    }
+    bodies = history.bodies()
+    for job, of_job in bodies.items():
+        found["overlapping"] += _overlapping(job, of_job)
+    if not history.finished:
+        return found
+    rows = history.rows
+    found["lost"] += [f"job {job} was accepted, but is not in the database" for job in history.accepted if job not in rows]
+    found["lost"] += [f"job {job} ran, but is not in the database" for job in bodies if job not in rows]
     for job, row in rows.items():
-        of_job = by_job[job]
-        if row.state not in {"completed", "cancelled", "discarded"}:
-            stuck.append(f"job {job} is {row.state}")
-        else:
-            lost += _lost(job, row, of_job)
-        doubled += _doubled(job, row, of_job)
-        overlapping += _overlapping(job, of_job, times=times, tolerance=tolerance)
-    bodies = sum(entry.what == "begin" for entry in entries)
-    return Report(
-        lost=tuple(lost),
-        doubled=tuple(doubled),
-        overlapping=tuple(overlapping),
-        stuck=tuple(stuck),
-        jobs=len(rows),
-        bodies=bodies,
-        again=bodies - sum(any(entry.what == "begin" for entry in of_job) for of_job in by_job.values()),
-    )
+        of_job = bodies.get(job, {})
+        if row.state not in FINAL:
+            found["stuck"].append(f"job {job} ({row.name}) is {row.state}")
+        found["lost"] += _lost(job, row, bodies=of_job, history=history)
+        found["doubled"] += _doubled(job, row, of_job)
+        if row.state == "completed" and row.result != [job, row.lease]:
+            found["results"].append(f"job {job}, completed under {row.lease}, has the result {row.result}")
+        found["errors"] += [
+            f"an attempt of job {job} ({row.name}) ended with {error}"
+            for error in row.errors
+            if error.rpartition(".")[2] not in EXPECTED_ERRORS
+        ]
+    return found
 
 
-def _lost(job: int, row: Row, entries: Sequence[Entry]) -> list[str]:
-    if row.state != "completed":
-        return [f"job {job} is {row.state}, but these jobs can only be completed"]
-    if any(entry.what == "end" and entry.lease == row.lease for entry in entries):
+def _lost(job: int, row: Row, *, bodies: Mapping[int, Sequence[Line]], history: History) -> list[str]:
+    if row.state == "cancelled" and job not in history.cancelled:
+        return [f"job {job} is cancelled, which nobody has asked for"]
+    if row.state == "discarded" and row.max_attempts is None:
+        return [f"job {job} ({row.name}) is discarded, but may be attempted any number of times"]
+    if row.state != "completed" or any(line.what == "end" for line in bodies.get(row.lease or 0, ())):
         return []
     return [f"job {job} is completed under lease {row.lease}, but no body under that lease reached its end"]
 
 
-def _doubled(job: int, row: Row, entries: Sequence[Entry]) -> list[str]:
-    begun = [entry.lease for entry in entries if entry.what == "begin"]
-    violations = [
-        f"job {job} began twice under lease {lease}" for lease in set(begun) if begun.count(lease) > 1
-    ]
-    for lease in sorted(set(begun)):
-        if lease == row.lease and row.state == "completed":
+def _doubled(job: int, row: Row, bodies: Mapping[int, Sequence[Line]]) -> list[str]:
+    violations = []
+    for lease, lines in sorted(bodies.items()):
+        if sum(line.what == "begin" for line in lines) > 1:
+            violations.append(f"job {job} began twice under lease {lease}")
+        if lease == row.lease and row.state in FINAL:
             continue
         end = row.ends.get(lease)
         if end is None:
             violations.append(f"job {job} ran under lease {lease}, which the database does not know")
-        elif end == "finished":
+        elif end == "finished" and not any(line.what == "waits" for line in lines):
             violations.append(f"job {job} is finished under lease {lease} and also under {row.lease}")
     return violations
 
 
-@attrs.frozen
-class _Times:
-    """Times when processes died, and when they were frozen."""
-
-    deaths: Mapping[int, float]
-    frozen: Mapping[int, list[tuple[float, float]]]
-
-    @classmethod
-    def of(cls, faults: Sequence[Fault]) -> _Times:
-        deaths: dict[int, float] = {}
-        frozen: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
-        since: dict[int, float] = {}
-        for fault in sorted(faults, key=lambda fault: fault.at):
-            match fault.what:
-                case "kill":
-                    deaths[fault.pid] = fault.at
-                case "freeze":
-                    since.setdefault(fault.pid, fault.at)
-                case _:
-                    frozen[fault.pid].append((since.pop(fault.pid), fault.at))
-        for pid, at in since.items():
-            frozen[pid].append((at, deaths.get(pid, float("inf"))))
-        return cls(deaths, frozen)
-
-    def running(self, pid: int, begin: float, end: float | None) -> list[tuple[float, float]]:
-        """Return when a body ran: until its end or the death of its process, except while frozen."""
-        last = self.deaths.get(pid, float("inf")) if end is None else end
-        spans, start = [], begin
-        for freeze, thaw in self.frozen.get(pid, ()):
-            if start < freeze < last:
-                spans.append((start, freeze))
-            if freeze < last:
-                start = max(start, thaw)
-        if start < last:
-            spans.append((start, last))
-        return spans
-
-
-def _overlapping(job: int, entries: Sequence[Entry], *, times: _Times, tolerance: float) -> list[str]:
-    over = {entry.lease: entry.at for entry in entries if entry.what != "begin"}
-    spans = [
-        (start, end, entry)
-        for entry in entries
-        if entry.what == "begin"
-        for start, end in times.running(entry.pid, entry.at, over.get(entry.lease))
-    ]
-    return [
-        f"job {job} ran under lease {entry.lease} (process {entry.pid}) and under lease {other.lease} (process"
-        f" {other.pid}) for {min(end, last) - max(start, first):.2f} s at the same time"
-        for (start, end, entry), (first, last, other) in itertools.combinations(spans, 2)
-        if entry.lease != other.lease and min(end, last) - max(start, first) > tolerance
-    ]
+def _overlapping(job: int, bodies: Mapping[int, Sequence[Line]]) -> list[str]:
+    violations = []
+    for one, other in itertools.permutations(bodies.values(), 2):
+        if not other[0].at > one[0].at:
+            continue
+        begin, end = other[0].at, other[-1].at
+        still = [line.at for line in one if begin < line.at <= end and line.what != "cancelled"]
+        if len(still) > PASSES and still[-1] - still[0] > SLACK:
+            violations.append(
+                f"job {job} still ran under lease {one[0].lease} (process {one[0].pid}) for"
+                f" {still[-1] - still[0]:.2f} s while it ran under lease {other[0].lease} (process {other[0].pid})"
+            )
+    return violations

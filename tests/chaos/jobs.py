@@ -1,48 +1,189 @@
-"""Application of the chaos test: each body logs its begin and its end."""
+"""Application of the chaos test: each body logs its begin, that it still runs, and its end.
+
+Every kind of job uses another feature, which `tests/chaos/rules.py` checks.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from typing import Any
 
+import attrs
 import tenacity
 import trio
 
 import jobrt
+from jobrt import where
+from jobrt._core.states import FINAL
+from tests.chaos import mutants
 
 LEASE = 3.0
+TICK = 0.05
+"""Seconds between two lines of a running body."""
+NAME_LIMIT = 2
+CLUSTER_LIMIT = 2
+CONCURRENCY = {"default": 5, "ordered": 1, "cluster": 3, "keyed": 3}
 _LOG = os.environ.get("JOBRT_CHAOS_LOG")
 _FILE = os.open(_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if _LOG else -1
 
 
-def write(what: str, ctx: jobrt.Context) -> None:
-    """Append a line in a single write, so that it is complete even if the process is killed next."""
-    claimed = ctx._running.job  # the lease is not public; only the checks need it
-    line = f"{what} {claimed.id} {claimed.attempt} {claimed.lease} {os.getpid()} {time.monotonic_ns()}\n"
-    os.write(_FILE, line.encode())
+@attrs.define
+class Body:
+    """One execution of a job."""
+
+    job: int
+    name: str
+    lease: int
+
+    @property
+    def result(self) -> list[int]:
+        """The result that only this body returns."""
+        return [self.job, self.lease]
+
+    def write(self, what: str, note: Any = None) -> None:
+        """Append a line in a single write, so that it is complete even if the process is killed next."""
+        line = [what, self.job, self.name, self.lease, os.getpid(), time.monotonic(), note]
+        os.write(_FILE, (json.dumps(line) + "\n").encode())
+
+    async def work(self, seconds: float) -> None:
+        """Run for some time, and log that."""
+        end = trio.current_time() + seconds
+        while (left := end - trio.current_time()) > 0:
+            await trio.sleep(min(TICK, left))
+            self.write("tick")
 
 
-class Work(jobrt.Job):
-    """Job that takes some time, and fails in the first attempt if `fails` is true."""
+class Logged(jobrt.Job):
+    """Base class: a job that takes some time and fails in its first attempts."""
 
     MAX_ATTEMPTS = None
     BACKOFF = tenacity.wait_fixed(0.2)
 
     seconds: float = 0.0
-    fails: bool = False
+    failures: int = 0
 
-    async def run(self, ctx: jobrt.Context) -> None:
-        """Log the begin, sleep, and log the end."""
-        write("begin", ctx)
+    async def run(self, ctx: jobrt.Context) -> Any:
+        """Log what happens to the body."""
+        body = Body(ctx.job.id, ctx.job.name, ctx._running.job.lease)  # the lease is not public
+        body.write("begin")
         try:
-            await trio.sleep(self.seconds)
+            await body.work(self.seconds)
+            if ctx.job.attempt <= self.failures:
+                raise OSError("fails as asked")
+            return await self.finish(ctx, body)
         except trio.Cancelled:
-            write("cancelled", ctx)
+            body.write("cancelled")
             raise
-        if self.fails and not ctx.job.attempts:
-            write("fail", ctx)
-            raise OSError("fails is true")
-        write("end", ctx)
+        except Exception as error:
+            body.write("fail", type(error).__name__)
+            raise
+
+    async def finish(self, ctx: jobrt.Context, body: Body) -> Any:
+        """Log the end, and return the result."""
+        body.write("end")
+        return body.result
 
 
-app = jobrt.App(jobs=[Work], queues={"default": 5}, lease=LEASE, grace=0.5)
+class Work(Logged):
+    """Job without any option."""
+
+
+class Fragile(Logged):
+    """Job with a number of attempts; crashes count."""
+
+    MAX_ATTEMPTS = 3
+
+
+class Named(Logged):
+    """Job that every worker runs only twice at a time."""
+
+    MAX_CONCURRENCY = NAME_LIMIT
+
+
+class Ordered(Logged):
+    """Job of a queue with one slot, whose jobs have priorities."""
+
+    QUEUE = "ordered"
+
+
+class Clustered(Logged):
+    """Job of a queue with a limit for the whole cluster."""
+
+    QUEUE = "cluster"
+
+
+class Keyed(Logged):
+    """Job of a queue that runs one job of each key at a time."""
+
+    QUEUE = "keyed"
+
+    who: str = "a"
+
+
+class Single(Logged):
+    """Job of which only one for each key may be unfinished."""
+
+    UNIQUE = jobrt.Unique(by=("name", "args.who"))
+
+    who: str = "a"
+
+
+class Tick(Logged):
+    """Job of the cron entry."""
+
+
+class Exact(Logged):
+    """Job that writes a row and completes in one transaction."""
+
+    inside: float = 0.0
+    """Seconds within the transaction."""
+
+    async def finish(self, ctx: jobrt.Context, body: Body) -> Any:
+        """Write the row. A deferred foreign key refuses a commit of the row without the outcome."""
+        async with ctx.transaction(result=body.result) as conn:
+            await conn.execute("insert into chaos_written (job, lease) values (%s, %s)", (body.job, body.lease))
+            await body.work(self.inside)
+            body.write("end")
+        if body.job % 4 == 0:
+            raise OSError("after the commit")
+
+
+class Parent(Logged):
+    """Job that waits for its children."""
+
+    async def finish(self, ctx: jobrt.Context, body: Body) -> Any:
+        """Enqueue the children once, wait for them, and end when all are final."""
+        async with ctx.step("children") as step:
+            if step.todo:
+                step.value = [handle.id for handle in await ctx.client.enqueue_many(self._children(ctx.job.id))]
+        found = await ctx.client.query(where.id_in(step.value), limit=None)
+        if all(child.state in FINAL for child in found):
+            return await super().finish(ctx, body)
+        body.write("waits", step.value)
+        return jobrt.After(step.value)
+
+    def _children(self, parent: int) -> list[Any]:
+        keys = (jobrt.Unique(key=f"{parent}.{number}", states="all") for number in range(3))
+        return [Work(0.2 * number).with_options(unique=key) for number, key in enumerate(keys)]
+
+
+JOBS = [Work, Fragile, Named, Ordered, Clustered, Keyed, Single, Tick, Exact, Parent]
+
+
+def make_app(url: str | None = None, *, migrate: bool | None = None) -> jobrt.App:
+    """Return the application; workers take the URL from their environment."""
+    queues = {
+        "default": CONCURRENCY["default"],
+        "ordered": CONCURRENCY["ordered"],
+        "cluster": jobrt.Queue(concurrency=CONCURRENCY["cluster"], cluster_limit=CLUSTER_LIMIT),
+        "keyed": jobrt.Queue(concurrency=CONCURRENCY["keyed"], key="args.who", per_key=1),
+    }
+    made = jobrt.App(url, jobs=JOBS, queues=queues, lease=LEASE, grace=0.5, migrate=migrate)
+    made.every(1.0, Tick(), name="tick", missed="all")
+    return made
+
+
+mutants.apply_from_environment()
+app = make_app()

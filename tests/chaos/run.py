@@ -1,4 +1,4 @@
-"""A chaos run: faults are injected into worker processes and their database, then the jobs are checked.
+"""A chaos run: faults are injected into worker processes and their database, then the history is checked.
 
 The seed decides about the faults and their order, but not about their exact times. A seed that failed will probably
 fail again.
@@ -7,341 +7,190 @@ fail again.
 from __future__ import annotations
 
 import math
-import os
 import random
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
-from contextlib import closing, suppress
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack, suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import attrs
 import psycopg
 import trio
 
 import jobrt
-from jobrt._storage.sqlite.states import STATES
-from tests.chaos.history import Fault, Report, Row, check, parse
-from tests.chaos.jobs import LEASE, Work
+from tests.chaos import audit
+from tests.chaos.faults import Monkey
+from tests.chaos.history import History, check_bodies, parse
+from tests.chaos.jobs import CLUSTER_LIMIT, CONCURRENCY, NAME_LIMIT, make_app
+from tests.chaos.load import UNFINISHED, Load
+from tests.chaos.rules import Limits, check_changes
+from tests.chaos.workers import Journal, Worker
+from tests.support.tcp_proxy import TcpProxy, open_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from tests.support.postgres import Cluster
 
-__all__ = ["Run", "run_chaos"]
+__all__ = ["Run", "durable", "run_chaos"]
 
-ROOT = Path(__file__).parents[2]
 SETTLE_SECONDS = 20.0
 """Seconds after the last fault without a finished job, after which the remaining jobs count as stuck."""
-BACKLOG = 150
-"""Number of unfinished jobs above which no more are enqueued, because killed workers can be slower."""
-UNFINISHED = jobrt.where.state("scheduled", "available", "retryable", "claimed", "executing")
-EXIT = 0.5 + 5.0 + 10.0
-"""Seconds for a worker to exit: its grace, five more, and a margin for a busy machine."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the history of a run that ends with the first violation."""
+LIMITS = Limits(
+    queues=CONCURRENCY, cluster={"cluster": CLUSTER_LIMIT}, keys={"keyed": "who"}, names={"Named": NAME_LIMIT}
+)
 
 
 @attrs.frozen
 class Run:
-    """Result of a run: the report, the number of faults by kind, and workers that ended without or despite a stop."""
+    """Result of a run: violations by kind, the faults, and what happened."""
 
-    report: Report
+    found: dict[str, list[str]]
     injected: Counter[str]
-    worker_errors: tuple[str, ...]
+    counts: Counter[str]
+    seconds: float
 
     @property
     def violations(self) -> tuple[str, ...]:
-        """All violations."""
-        return self.report.violations + self.worker_errors
+        """All violations, with their kinds."""
+        return tuple(f"{kind}: {text}" for kind, texts in self.found.items() for text in texts)
+
+
+def durable(cluster: Cluster) -> Cluster:
+    """Switch on fsync, so that a crashed server recovers what it has confirmed; it restarts."""
+    with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as file:
+        file.write("fsync = on\nfull_page_writes = on\n")
+    cluster.stop()
+    cluster.start()
+    return cluster
 
 
 @attrs.define(eq=False)
-class Worker:
-    """A worker process, which is replaced when it has ended."""
-
-    monkey: Monkey
-    number: int
-    process: subprocess.Popen[bytes] = attrs.field(init=False)
-    frozen: bool = False
-
-    def start(self) -> None:
-        """Start a process."""
-        with (self.monkey.folder / f"worker{self.number}.log").open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobrt", "--app", "tests.chaos.jobs:app", "worker", "--quiet"],
-                cwd=ROOT,
-                env={
-                    **os.environ,
-                    "JOBRT_URL": self.monkey.url,
-                    "JOBRT_CHAOS_LOG": str(self.monkey.log),
-                    "PYTHONFAULTHANDLER": "1",
-                },
-                stdout=output,
-                stderr=output,
-            )
-
-    def record(self, what: str) -> None:
-        """Record a fault."""
-        self.monkey.faults.append(Fault(what, self.process.pid, time.monotonic()))
-
-    def kill(self) -> None:
-        """Kill the process."""
-        self.process.kill()
-        self.process.wait()
-        self.record("kill")  # after the end, because lines written before it count
-        self.frozen = False
-
-    def freeze(self) -> None:
-        """Freeze the process with SIGSTOP."""
-        self.record("freeze")
-        self.process.send_signal(signal.SIGSTOP)
-        self.frozen = True
-
-    def thaw(self) -> None:
-        """Continue the process, if it is frozen."""
-        if self.frozen:
-            self.process.send_signal(signal.SIGCONT)
-            self.record("thaw")
-            self.frozen = False
-
-    async def exit(self) -> None:
-        """Stop the process, and check that it ends in time."""
-        self.monkey.log_action(f"asked {self.process.pid} to stop")
-        began = trio.current_time()
-        self.process.terminate()
-        with trio.move_on_after(EXIT):
-            await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGABRT)  # writes the stacks to its log
-            with trio.move_on_after(EXIT):
-                await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
-        status = f"{self.process.returncode} after {trio.current_time() - began:.1f} s"
-        self.monkey.log_action(f"{self.process.pid} ended with {status}")
-        if self.process.returncode not in {0, -signal.SIGTERM}:  # the latter if it had just started
-            error = f"worker {self.process.pid} was asked to stop, and ended with {status}"
-            self.monkey.worker_errors.append(error)
-            self.kill()
-
-
-@attrs.define(eq=False)
-class Monkey:
-    """Source of random faults. ``cluster`` is the PostgreSQL server, which may be stopped; None for SQLite."""
+class _Chaos:
+    """One run."""
 
     url: str
-    folder: Path
-    chance: random.Random
-    cluster: Cluster | None
-    workers: list[Worker] = attrs.Factory(list)
-    faults: list[Fault] = attrs.Factory(list)
-    injected: Counter[str] = attrs.Factory(Counter)
-    worker_errors: list[str] = attrs.Factory(list)
-    accepted: list[int] = attrs.Factory(list)
+    journal: Journal
+    monkey: Monkey
+    load: Load
+    offset: float = attrs.Factory(lambda: time.time() - time.monotonic())
 
-    @property
-    def log(self) -> Path:
-        """The log of the jobs."""
-        return self.folder / "jobs.log"
+    def history(self, *, finished: bool) -> History:
+        """Return the facts so far."""
+        lines = parse(self.journal.log.read_text(encoding="utf-8").splitlines())
+        stored = audit.read(self.url, offset=self.offset)
+        return History(
+            rows=stored.rows,
+            lines=lines,
+            changes=stored.changes,
+            accepted=tuple(self.load.accepted),
+            cancelled=frozenset(self.load.cancelled),
+            written=stored.written,
+            faults=tuple(self.journal.faults),
+            finished=finished,
+        )
 
-    def log_action(self, what: str) -> None:
-        """Log an action with the workers; frozen ones have a star."""
-        with (self.folder / "actions.log").open("a", encoding="utf-8") as file:
-            pids = " ".join(f"{worker.process.pid}{'*' * worker.frozen}" for worker in self.workers)
-            file.write(f"{time.monotonic():.3f} {datetime.now(UTC):%H:%M:%S.%f} {what} {pids}\n")
+    def found(self, *, finished: bool) -> tuple[dict[str, list[str]], Counter[str]]:
+        """Check the history so far; return the violations by kind and some counts."""
+        history = self.history(finished=finished)
+        found = check_bodies(history) | check_changes(history, LIMITS) | {"workers": list(self.journal.errors)}
+        begun = sum(line.what == "begin" for line in history.lines)
+        counts = Counter(
+            jobs=len(history.rows),
+            bodies=begun,
+            again=begun - len({line.job for line in history.lines}),
+            kills=self.journal.kills,
+            changes=len(history.changes),
+            rescued=sum(change.lease is None and change.before == "executing" for change in history.changes),
+            cancelled=sum(row.state == "cancelled" for row in history.rows.values()),
+            ticks=sum(row.name == "Tick" for row in history.rows.values()),
+        )
+        return found, counts
 
-    async def inject(self, client: jobrt.Client, seconds: float) -> None:
-        """Inject faults one after the other, and enqueue jobs in between."""
-        end = trio.current_time() + seconds
-        faults: list[Callable[[], Awaitable[None]]] = [
-            self.kill,
-            self.kill,
-            self.freeze,
-            self.stop,
-            self.wait,
-        ]
-        of_server = [self.cut_sessions, self.cut_sessions, self.restart_server]
-        faults += [self.lock] if self.cluster is None else of_server
+    async def disturb(self, client: jobrt.Client, seconds: float, *, stop_early: bool) -> None:
+        """Enqueue jobs and inject faults; with `stop_early`, until the first violation."""
+        end, look = trio.current_time() + seconds, trio.current_time() + LOOK_EVERY
         async with trio.open_nursery() as nursery:
             while trio.current_time() < end:
-                await self.enqueue(client)
-                fault = self.chance.choice(faults)
-                self.injected[fault.__name__] += 1
-                self.log_action(fault.__name__)
-                if fault == self.freeze:  # other faults may occur meanwhile
-                    nursery.start_soon(fault)
-                else:
-                    await fault()
-                self.check_workers()
-                await trio.sleep(self.chance.uniform(0.0, 1.0))
+                await self.load.give(client)
+                await self.monkey.inject(nursery)
+                if stop_early and trio.current_time() > look:
+                    if await self._violated():
+                        nursery.cancel_scope.cancel()
+                    look = trio.current_time() + LOOK_EVERY
 
-    async def enqueue(self, client: jobrt.Client) -> None:
-        """Enqueue jobs of different lengths, some for later; none while many are unfinished."""
-        jobs: list[Any] = [
-            Work(self.chance.choice([0.0, 0.0, 0.05, 0.5, 2.0]), fails=self.chance.random() < 0.05)
-            for _ in range(self.chance.randint(1, 40))
-        ]
-        if self.chance.random() < 0.3:
-            jobs = [job.with_options(schedule_in=1.0) for job in jobs]
-        # A batch whose reply was lost may be in the database; then its jobs are checked like others.
-        with suppress(jobrt.StorageUnavailable):
-            if await client.count(UNFINISHED) > BACKLOG:
-                return
-            handles = await client.enqueue_many(jobs)
-            self.accepted += [handle.id for handle in handles]
-
-    def check_workers(self) -> None:
-        """Record workers that ended by themselves: no outage may cause that."""
-        for worker in self.workers:
-            if worker.process.poll() is not None:
-                self.worker_errors.append(
-                    f"worker {worker.process.pid} ended by itself: {worker.process.returncode}"
-                )
-                worker.kill()
-                worker.start()
-
-    def _awake(self) -> Worker | None:
-        awake = [worker for worker in self.workers if not worker.frozen]
-        return self.chance.choice(awake) if awake else None
-
-    async def kill(self) -> None:
-        """Kill a worker, which may be frozen, and start another."""
-        worker = self.chance.choice(self.workers)
-        worker.kill()
-        worker.start()
-        await trio.lowlevel.checkpoint()
-
-    async def freeze(self) -> None:
-        """Freeze a worker for a moment, or for longer than its lease."""
-        worker, seconds = self._awake(), self.chance.uniform(0.1, 2.5 * LEASE)
-        if worker is None:
-            return
-        frozen = worker.process.pid
-        worker.freeze()
-        await trio.sleep(seconds)
-        if worker.process.pid == frozen:
-            worker.thaw()
-
-    async def stop(self) -> None:
-        """Stop a worker gracefully, and start another."""
-        if (worker := self._awake()) is not None:
-            await worker.exit()
-            worker.start()
-
-    async def wait(self) -> None:
-        """Inject no fault for a moment, so that jobs are run in between."""
-        await trio.sleep(self.chance.uniform(0.5, 2.0))
-
-    async def cut_sessions(self) -> None:
-        """Terminate some or all sessions of the server."""
-        share = self.chance.choice([0.3, 1.0])
-        with suppress(psycopg.OperationalError):
-            await trio.to_thread.run_sync(partial(_cut_sessions, self.url, share))
-
-    async def restart_server(self) -> None:
-        """Stop or crash the server, for a moment or for longer than a lease."""
-        assert self.cluster is not None
-        crash, seconds = self.chance.random() < 0.5, self.chance.choice([0.0, 0.5, 1.5 * LEASE])
-        await trio.to_thread.run_sync(self.cluster.kill if crash else self.cluster.stop)
-        try:
-            await trio.sleep(seconds)
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self.cluster.start)
-
-    async def lock(self) -> None:
-        """Hold SQLite's write lock for some time."""
-        seconds = self.chance.uniform(0.1, 2.0)
-        with suppress(sqlite3.OperationalError):  # a frozen worker may hold the lock itself
-            await trio.to_thread.run_sync(partial(_lock, _file(self.url), seconds))
+    async def _violated(self) -> bool:
+        with suppress(psycopg.OperationalError, sqlite3.OperationalError):
+            found, _ = await trio.to_thread.run_sync(partial(self.found, finished=False))
+            return any(found.values())
+        return False
 
     async def settle(self, client: jobrt.Client) -> None:
         """Wait until all jobs are finished, and stop the workers."""
-        for worker in self.workers:
+        for worker in self.monkey.workers:
             worker.thaw()
-        least = math.inf
+        least, paused = math.inf, False
         with trio.move_on_after(SETTLE_SECONDS) as scope:
             while least > 0:
                 with suppress(jobrt.StorageUnavailable):
+                    if not paused:
+                        await client.pause_cron("tick")
+                        paused = True
                     count = await client.count(UNFINISHED)
                     if count < least:
                         least, scope.deadline = count, trio.current_time() + SETTLE_SECONDS
                 await trio.sleep(0.1)
-        self.check_workers()
-        for worker in self.workers:
+        for worker in self.monkey.workers:
+            worker.check()
+        for worker in self.monkey.workers:
             await worker.exit()
 
-    def end(self) -> None:
-        """Kill all remaining processes."""
-        for worker in self.workers:
-            if worker.process.poll() is None:
-                worker.process.kill()
-                worker.process.wait()
 
-
-def _file(url: str) -> str:
-    return url.removeprefix("sqlite:///")
-
-
-def _lock(file: str, seconds: float) -> None:
-    with closing(sqlite3.connect(file, timeout=20, isolation_level=None)) as conn:
-        conn.execute("begin immediate")
-        time.sleep(seconds)
-        conn.rollback()
-
-
-def _cut_sessions(url: str, share: float) -> None:
-    with psycopg.connect(url, autocommit=True, connect_timeout=5) as conn:
-        conn.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
-            " and pid <> pg_backend_pid() and random() < %s",
-            [share],
-        )
-
-
-def read_rows(url: str) -> dict[int, Row]:
-    """Return the row of each job in the database."""
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(_file(url))) as conn:
-            return _rows(conn, jobs="jobrt_job", attempts="jobrt_attempt")
-    with psycopg.connect(url) as conn:
-        return _rows(conn, jobs="jobrt.job", attempts="jobrt.attempt")
-
-
-def _rows(conn: Any, *, jobs: str, attempts: str) -> dict[int, Row]:
-    ends: dict[int, dict[int, str]] = {}
-    for job, lease, end in conn.execute(f'select job_id, lease, "end" from {attempts}').fetchall():
-        ends.setdefault(job, {})[lease] = end
-    return {
-        job: Row(
-            state if isinstance(state, str) else STATES[state],
-            None if lease is None else abs(lease),
-            ends.get(job, {}),
-        )
-        for job, state, lease in conn.execute(f"select id, state, lease from {jobs}").fetchall()
-    }
+async def _networks(stack: AsyncExitStack, url: str, workers: int) -> tuple[list[TcpProxy], list[str]]:
+    """Open a proxy to the server for each worker; return them, and the URLs through them."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite" or parts.hostname is None or parts.port is None:
+        return [], [url] * workers
+    proxies = [await stack.enter_async_context(open_proxy(parts.hostname, parts.port)) for _ in range(workers)]
+    user = f"{parts.username}@" if parts.username else ""
+    return proxies, [parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}").geturl() for proxy in proxies]
 
 
 async def run_chaos(
-    url: str, folder: Path, *, seconds: float, seed: int, workers: int = 3, cluster: Cluster | None = None
+    url: str,
+    folder: Path,
+    *,
+    seconds: float,
+    seed: int,
+    workers: int = 3,
+    cluster: Cluster | None = None,
+    stop_early: bool = False,
 ) -> Run:
     """Run workers on a database, inject faults for some time, and return the result."""
-    monkey = Monkey(url, folder, random.Random(seed), cluster)
-    app = jobrt.App(url, jobs=[Work], migrate=True)
-    monkey.log.touch()
-    try:
-        async with app.open_client() as client:
-            monkey.workers = [Worker(monkey, number) for number in range(workers)]
-            for worker in monkey.workers:
+    chance, journal = random.Random(seed), Journal(folder)
+    journal.log.touch()
+    began = time.monotonic()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(make_app(url, migrate=True).open_client())
+        audit.install(url)
+        proxies, urls = await _networks(stack, url, workers)
+        processes = [Worker(journal, number, through) for number, through in enumerate(urls)]
+        monkey = Monkey(url, chance, journal, processes, cluster, proxies)
+        chaos = _Chaos(url, journal, monkey, Load(chance, (0.0, 0.1) if cluster is None else (0.0, 0.3, 4.0)))
+        try:
+            for worker in processes:
                 worker.start()
-            await monkey.inject(client, seconds)
-            await monkey.settle(client)
-    finally:
-        monkey.end()
-    entries = parse(monkey.log.read_text().splitlines())
-    report = check(monkey.accepted, entries, rows=read_rows(url), faults=monkey.faults)
-    return Run(report, monkey.injected, tuple(monkey.worker_errors))
+            await chaos.disturb(client, seconds, stop_early=stop_early)
+            if not (stop_early and await chaos._violated()):
+                await chaos.settle(client)
+                stop_early = False
+        finally:
+            for worker in processes:
+                worker.end()
+        found, counts = await trio.to_thread.run_sync(partial(chaos.found, finished=not stop_early))
+    return Run(found, monkey.injected, counts, time.monotonic() - began)

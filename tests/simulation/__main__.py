@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 
+from tests.chaos.mutants import apply_from_environment
 from tests.simulation.simulate import simulate
 
 _CPU_LIMIT = 60.0
@@ -20,7 +21,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--quiet", action="store_true", help="do not show tracebacks")
+    parser.add_argument("--stop-early", action="store_true", help="stop at the first seed that fails")
     options = parser.parse_args()
+    apply_from_environment()
     began = time.monotonic()
     signal.signal(signal.SIGPROF, _busy)
     failed: list[int] = []
@@ -36,6 +39,8 @@ def main() -> int:
             print(f"seed {seed} failed: {type(error).__name__}", flush=True)  # noqa: T201
             if not options.quiet:
                 traceback.print_exc()
+            if options.stop_early:
+                break
         else:
             runs, calls, crashes = runs + summary.runs, calls + summary.calls, crashes + summary.crashes
     signal.setitimer(signal.ITIMER_PROF, 0)

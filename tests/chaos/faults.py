@@ -1,0 +1,191 @@
+"""Faults of a chaos run, chosen by a seed: of worker processes, of their connections, and of the database."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections import Counter
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import psycopg
+import trio
+
+from tests.chaos.history import Fault
+from tests.chaos.jobs import LEASE
+from tests.chaos.workers import Journal, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from tests.support.postgres import Cluster
+    from tests.support.tcp_proxy import TcpProxy
+
+__all__ = ["Monkey"]
+
+DDL = (
+    "alter table jobrt.job add column chaos integer",
+    "alter table jobrt.job drop column if exists chaos",
+    "alter table jobrt.job alter column context type varchar",
+    "alter table jobrt.job alter column context type text",
+    "reindex table jobrt.job",
+    "reindex table concurrently jobrt.job",
+    "vacuum full jobrt.job",
+    "analyze jobrt.job",
+)
+"""What an administrator does while workers run."""
+
+
+@attrs.define(eq=False)
+class Monkey:
+    """Source of random faults.
+
+    ``cluster`` is the PostgreSQL server, None for SQLite. ``proxies`` are the networks of the workers.
+    """
+
+    url: str
+    chance: random.Random
+    journal: Journal
+    workers: list[Worker]
+    cluster: Cluster | None
+    proxies: list[TcpProxy] = attrs.Factory(list)
+    injected: Counter[str] = attrs.Factory(Counter)
+
+    def faults(self) -> list[Callable[[], Awaitable[None]]]:
+        """Return the faults of this engine; those that are there twice are twice as likely."""
+        both = [self.kill, self.kill, self.freeze, self.freeze, self.stop, self.wait]
+        if self.cluster is None:
+            return [*both, self.lock]
+        return [*both, self.cut_sessions, self.cut_sessions, self.restart_server, self.cut_network, self.ddl]
+
+    async def inject(self, nursery: trio.Nursery) -> None:
+        """Inject one fault; others may follow during a freeze or a cut."""
+        fault = self.chance.choice(self.faults())
+        name = getattr(fault, "__name__", "fault")
+        self.injected[name] += 1
+        self.journal.note(name)
+        if name in {"freeze", "cut_network"}:
+            nursery.start_soon(fault)
+        else:
+            await fault()
+        for worker in self.workers:
+            worker.check()
+        await trio.sleep(self.chance.uniform(0.0, 1.0))
+
+    @contextmanager
+    def _of_database(self, what: str) -> Iterator[None]:
+        """Record a fault of the database with its end."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.journal.faults.append(Fault(what, 0, began, time.monotonic()))
+
+    def _awake(self) -> Worker | None:
+        awake = [worker for worker in self.workers if not worker.frozen]
+        return self.chance.choice(awake) if awake else None
+
+    # ------------------------------------------------------------------ processes
+
+    async def kill(self) -> None:
+        """Kill a worker, which may be frozen, and start another."""
+        worker = self.chance.choice(self.workers)
+        worker.kill()
+        worker.start()
+        await trio.lowlevel.checkpoint()
+
+    async def freeze(self) -> None:
+        """Freeze a worker for a moment, or for longer than its lease."""
+        worker, seconds = self._awake(), self.chance.choice([0.1, 1.0, 1.5 * LEASE, 2.2 * LEASE])
+        if worker is None:
+            return
+        frozen = worker.process.pid
+        worker.freeze()
+        await trio.sleep(seconds)
+        if worker.process.pid == frozen:
+            worker.thaw()
+
+    async def stop(self) -> None:
+        """Stop a worker gracefully, and start another."""
+        if (worker := self._awake()) is not None:
+            await worker.exit()
+            worker.start()
+
+    async def wait(self) -> None:
+        """Inject no fault for a moment, so that jobs are run in between."""
+        await trio.sleep(self.chance.uniform(0.5, 2.0))
+
+    # ------------------------------------------------------------------ PostgreSQL
+
+    async def cut_sessions(self) -> None:
+        """Terminate some or all sessions of the server."""
+        share = self.chance.choice([0.3, 1.0])
+        with self._of_database("cut_sessions"), suppress(psycopg.OperationalError):
+            await trio.to_thread.run_sync(partial(_cut_sessions, self.url, share))
+
+    async def restart_server(self) -> None:
+        """Stop or crash the server, for a moment or for longer than a lease."""
+        assert self.cluster is not None
+        crash, seconds = self.chance.random() < 0.5, self.chance.choice([0.0, 0.5, 1.5 * LEASE])
+        with self._of_database("restart_server"):
+            await trio.to_thread.run_sync(self.cluster.kill if crash else self.cluster.stop)
+            try:
+                await trio.sleep(seconds)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self.cluster.start)
+
+    async def cut_network(self) -> None:
+        """Lose what one worker and the server send to each other, for longer than a lease; then reset or go on."""
+        number, seconds = self.chance.randrange(len(self.workers)), self.chance.choice([0.5, 1.5 * LEASE, 2.2 * LEASE])
+        worker, proxy, reset = self.workers[number], self.proxies[number], self.chance.random() < 0.5
+        if worker.cut_off:
+            return
+        worker.cut_off = True
+        proxy.silence()
+        try:
+            await trio.sleep(seconds)
+        finally:
+            if reset:
+                proxy.reset()
+            proxy.speak()
+            worker.cut_off = False
+
+    async def ddl(self) -> None:
+        """Change the table of jobs as an administrator may."""
+        statement = self.chance.choice(DDL)
+        self.journal.note(statement)
+        with self._of_database("ddl"), suppress(psycopg.Error):
+            await trio.to_thread.run_sync(partial(_run, self.url, statement))
+
+    # ------------------------------------------------------------------ SQLite
+
+    async def lock(self) -> None:
+        """Hold SQLite's write lock for some time."""
+        seconds = self.chance.uniform(0.1, 2.0)
+        with self._of_database("lock"), suppress(sqlite3.OperationalError):  # a frozen worker may hold it itself
+            await trio.to_thread.run_sync(partial(_lock, self.url.removeprefix("sqlite:///"), seconds))
+
+
+def _run(url: str, statement: str) -> Any:
+    with psycopg.connect(url, autocommit=True, connect_timeout=5, options="-c lock_timeout=2s") as conn:
+        conn.execute(statement.encode())
+
+
+def _lock(file: str, seconds: float) -> None:
+    with closing(sqlite3.connect(file, timeout=20, isolation_level=None)) as conn:
+        conn.execute("begin immediate")
+        time.sleep(seconds)
+        conn.rollback()
+
+
+def _cut_sessions(url: str, share: float) -> None:
+    with psycopg.connect(url, autocommit=True, connect_timeout=5) as conn:
+        conn.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+            " and pid <> pg_backend_pid() and random() < %s",
+            [share],
+        )

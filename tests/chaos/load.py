@@ -1,0 +1,86 @@
+"""Load of a chaos run: the jobs that are enqueued and cancelled between the faults."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from typing import Any
+
+import attrs
+
+import jobrt
+from jobrt import where
+from tests.chaos.jobs import LEASE, Clustered, Exact, Fragile, Keyed, Named, Ordered, Parent, Single, Work
+
+__all__ = ["UNFINISHED", "Load"]
+
+BACKLOG = 90
+"""Number of unfinished jobs above which no more are enqueued, because killed workers can be slower."""
+UNFINISHED = where.state("scheduled", "available", "retryable", "claimed", "executing")
+
+
+@attrs.define(eq=False)
+class Load:
+    """Source of random jobs. ``inside`` has the seconds that a transaction of a job may last."""
+
+    chance: random.Random
+    inside: tuple[float, ...]
+    accepted: list[int] = attrs.Factory(list)
+    cancelled: set[int] = attrs.Factory(set)
+    _candidates: list[int] = attrs.Factory(list)
+
+    async def give(self, client: jobrt.Client) -> None:
+        """Enqueue jobs, unless many are unfinished, and cancel one."""
+        with suppress(jobrt.StorageUnavailable):
+            if await client.count(UNFINISHED) <= BACKLOG:
+                await self._enqueue(client)
+        with suppress(jobrt.StorageUnavailable):
+            if self._candidates and self.chance.random() < 0.7:
+                job = self._candidates.pop(self.chance.randrange(len(self._candidates)))
+                self.cancelled.add(job)  # also if the reply is lost
+                await client.cancel(where.id_in([job]), "no longer needed")
+
+    async def _enqueue(self, client: jobrt.Client) -> None:
+        """Enqueue jobs; if the reply is lost they may be in the database, and are checked like others."""
+        jobs = [self._job() for _ in range(self.chance.randint(1, 25))]
+        if self.chance.random() < 0.4:
+            jobs += [self._ordered() for _ in range(self.chance.randint(5, 30))]
+        if self.chance.random() < 0.2:
+            jobs = [job.with_options(schedule_in=1.0) for job in jobs]
+        handles = await client.enqueue_many(jobs)
+        self.accepted += [handle.id for handle in handles]
+        long = [handle.id for handle, job in zip(handles, jobs, strict=True) if _seconds(job) > LEASE]
+        self._candidates = (long * 2 + [handles[0].id] + self._candidates)[:30]
+        for _ in range(2):
+            await client.enqueue(Single(self.chance.choice([0.0, 0.5]), who=self.chance.choice("ab")))
+
+    def _job(self) -> Any:
+        chance = self.chance
+        seconds = chance.choice([0.0, 0.0, 0.0, 0.05, 0.3])
+        match chance.randrange(12):
+            case 0:
+                return Work(chance.uniform(2.0, 3.0) * LEASE)
+            case 1:
+                return Fragile(chance.choice([0.0, 1.0, 2.0]), failures=chance.randrange(5))
+            case 2:
+                return Named(chance.choice([0.05, 0.3, 0.7]))
+            case 3:
+                return Clustered(chance.choice([0.05, 0.3, 0.7]))
+            case 4:
+                return Keyed(chance.choice([0.05, 0.3, 0.7]), who=chance.choice("ab"))
+            case 5:
+                return Single(chance.choice([0.0, 0.5]), who=chance.choice("abc"))
+            case 6 | 7:
+                return Exact(seconds, failures=chance.choice([0, 0, 0, 1]), inside=chance.choice(self.inside))
+            case 8:
+                return Parent()
+            case _:
+                return Work(seconds, failures=chance.choice([0, 0, 0, 1]))
+
+    def _ordered(self) -> Any:
+        return Ordered(0.05).with_options(priority=self.chance.randrange(4))
+
+
+def _seconds(job: Any) -> float:
+    value = getattr(job, "job", job)
+    return float(getattr(value, "seconds", 0.0))
