@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Monkey"]
 
+RIPE = 2.5
+"""Seconds after which a new worker may be killed or frozen."""
 DDL = (
     "alter table jobrt.job add column chaos integer",
     "alter table jobrt.job drop column if exists chaos",
@@ -56,10 +58,10 @@ class Monkey:
 
     def faults(self) -> list[Callable[[], Awaitable[None]]]:
         """Return the faults of this engine; those that are there twice are twice as likely."""
-        both = [self.kill, self.kill, self.freeze, self.freeze, self.stop, self.wait]
+        both = [self.kill, self.freeze, self.freeze, self.freeze, self.stop, self.wait]
         if self.cluster is None:
             return [*both, self.lock]
-        return [*both, self.cut_sessions, self.cut_sessions, self.restart_server, self.cut_network, self.ddl]
+        return [*both, self.cut_sessions, self.restart_server, self.cut_network, self.cut_network, self.ddl]
 
     async def inject(self, nursery: trio.Nursery) -> None:
         """Inject one fault; others may follow during a freeze or a cut."""
@@ -84,22 +86,23 @@ class Monkey:
         finally:
             self.journal.faults.append(Fault(what, 0, began, time.monotonic()))
 
-    def _awake(self) -> Worker | None:
-        awake = [worker for worker in self.workers if not worker.frozen]
-        return self.chance.choice(awake) if awake else None
+    def _ripe(self, *, frozen: bool = False) -> Worker | None:
+        """Return a worker that has had time to start and to claim jobs; with `frozen`, also one that is frozen."""
+        ripe = [worker for worker in self.workers if worker.age > RIPE and (frozen or not worker.frozen)]
+        return self.chance.choice(ripe) if ripe else None
 
     # ------------------------------------------------------------------ processes
 
     async def kill(self) -> None:
         """Kill a worker, which may be frozen, and start another."""
-        worker = self.chance.choice(self.workers)
-        worker.kill()
-        worker.start()
+        if (worker := self._ripe(frozen=True)) is not None:
+            worker.kill()
+            worker.start()
         await trio.lowlevel.checkpoint()
 
     async def freeze(self) -> None:
         """Freeze a worker for a moment, or for longer than its lease."""
-        worker, seconds = self._awake(), self.chance.choice([0.1, 1.0, 1.5 * LEASE, 2.2 * LEASE])
+        worker, seconds = self._ripe(), self.chance.choice([0.5, 1.5 * LEASE, 2.0 * LEASE])
         if worker is None:
             return
         frozen = worker.process.pid
@@ -110,7 +113,7 @@ class Monkey:
 
     async def stop(self) -> None:
         """Stop a worker gracefully, and start another."""
-        if (worker := self._awake()) is not None:
+        if (worker := self._ripe()) is not None:
             await worker.exit()
             worker.start()
 

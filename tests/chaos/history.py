@@ -33,6 +33,8 @@ SLACK: float = 0.2
 PASSES = 3
 """Lines that a body may write meanwhile, however slow the machine is: its cancellation takes some passes of Trio's
 scheduler, and with each of them the body may wake up once."""
+SHIELDED = frozenset({"Stubborn"})
+"""Jobs that may run on after the end of their lease and after a cancel request."""
 FINAL = frozenset({"completed", "cancelled", "discarded"})
 EXPECTED_ERRORS = frozenset({"OSError", "StorageUnavailable", "LeaseLost", "StorageError", "JobrtError"})
 
@@ -143,7 +145,8 @@ def check_bodies(history: History) -> dict[str, list[str]]:
     }
     bodies = history.bodies()
     for job, of_job in bodies.items():
-        found["overlapping"] += _overlapping(job, of_job)
+        if next(iter(of_job.values()))[0].name not in SHIELDED:
+            found["overlapping"] += _overlapping(job, of_job)
     if not history.finished:
         return found
     rows = history.rows

@@ -22,6 +22,7 @@ from tests.chaos import mutants
 LEASE = 3.0
 TICK = 0.05
 """Seconds between two lines of a running body."""
+STUBBORN = 1.2
 NAME_LIMIT = 2
 CLUSTER_LIMIT = 2
 CONCURRENCY = {"default": 5, "ordered": 1, "cluster": 3, "keyed": 3}
@@ -48,11 +49,11 @@ class Body:
         os.write(_FILE, (json.dumps(line) + "\n").encode())
 
     async def work(self, seconds: float) -> None:
-        """Run for some time, and log that."""
-        end = trio.current_time() + seconds
-        while (left := end - trio.current_time()) > 0:
-            await trio.sleep(min(TICK, left))
+        """Run for some time, and log that. A freeze of the process does not count."""
+        while seconds > 0:
+            await trio.sleep(min(TICK, seconds))
             self.write("tick")
+            seconds -= TICK
 
 
 class Logged(jobrt.Job):
@@ -88,6 +89,16 @@ class Logged(jobrt.Job):
 
 class Work(Logged):
     """Job without any option."""
+
+
+class Stubborn(Logged):
+    """Job that does not let itself be cancelled, so its outcome can come after the end of its lease."""
+
+    async def finish(self, ctx: jobrt.Context, body: Body) -> Any:
+        """Work on in a shield, shorter than the time in which a worker stops."""
+        with trio.CancelScope(shield=True):
+            await body.work(STUBBORN)
+        return await super().finish(ctx, body)
 
 
 class Fragile(Logged):
@@ -169,7 +180,7 @@ class Parent(Logged):
         return [Work(0.2 * number).with_options(unique=key) for number, key in enumerate(keys)]
 
 
-JOBS = [Work, Fragile, Named, Ordered, Clustered, Keyed, Single, Tick, Exact, Parent]
+JOBS = [Work, Stubborn, Fragile, Named, Ordered, Clustered, Keyed, Single, Tick, Exact, Parent]
 
 
 def make_app(url: str | None = None, *, migrate: bool | None = None) -> jobrt.App:

@@ -10,7 +10,7 @@ import attrs
 
 import jobrt
 from jobrt import where
-from tests.chaos.jobs import LEASE, Clustered, Exact, Fragile, Keyed, Named, Ordered, Parent, Single, Work
+from tests.chaos.jobs import LEASE, Clustered, Exact, Fragile, Keyed, Named, Ordered, Parent, Single, Stubborn, Work
 
 __all__ = ["UNFINISHED", "Load"]
 
@@ -57,7 +57,7 @@ class Load:
     def _job(self) -> Any:
         chance = self.chance
         seconds = chance.choice([0.0, 0.0, 0.0, 0.05, 0.3])
-        match chance.randrange(12):
+        match chance.randrange(14):
             case 0:
                 return Work(chance.uniform(2.0, 3.0) * LEASE)
             case 1:
@@ -70,10 +70,14 @@ class Load:
                 return Keyed(chance.choice([0.05, 0.3, 0.7]), who=chance.choice("ab"))
             case 5:
                 return Single(chance.choice([0.0, 0.5]), who=chance.choice("abc"))
-            case 6 | 7:
+            case 6:
                 return Exact(seconds, failures=chance.choice([0, 0, 0, 1]), inside=chance.choice(self.inside))
-            case 8:
+            case 7:
                 return Parent()
+            case 8:
+                return Work(LEASE)
+            case 9 | 10:
+                return Stubborn()
             case _:
                 return Work(seconds, failures=chance.choice([0, 0, 0, 1]))
 

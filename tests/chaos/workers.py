@@ -49,9 +49,15 @@ class Worker:
     number: int
     url: str
     process: subprocess.Popen[bytes] = attrs.field(init=False)
+    started_at: float = 0.0
     frozen_at: float | None = None
     cut_off: bool = False
     """Whether its network is silent: then a stop may end by force, with status 1."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since the process was started."""
+        return time.monotonic() - self.started_at
 
     @property
     def frozen(self) -> bool:
@@ -73,6 +79,7 @@ class Worker:
                 stdout=output,
                 stderr=output,
             )
+        self.started_at = time.monotonic()
         self.journal.note(f"started {self.process.pid}")
 
     def kill(self) -> None:
