@@ -14,8 +14,12 @@ from pathlib import Path
 
 import trio
 
+from tests.chaos.disk import small_disk
 from tests.chaos.run import Run, durable, run_chaos
 from tests.support.shared import Clusters
+
+DISK = 16
+"""Megabytes of the disk for SQLite."""
 
 
 def run_on(engine: str, options: argparse.Namespace, folder: Path) -> Run:
@@ -29,7 +33,11 @@ def run_on(engine: str, options: argparse.Namespace, folder: Path) -> Run:
         stop_early=options.stop_early,
     )
     if engine == "sqlite":
-        return trio.run(partial(run, f"sqlite:///{folder}/jobs.db"))
+        with small_disk(DISK) as disk:
+            if disk.refused:
+                print(f"sqlite: no full disk: {disk.refused}", flush=True)
+            full = None if disk.refused else disk
+            return trio.run(partial(run, f"sqlite:///{disk.folder}/jobs.db", disk=full))
     clusters = Clusters.of_this_run()
     try:
         with clusters.private({}) as cluster:

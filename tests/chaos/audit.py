@@ -156,7 +156,8 @@ def _read(conn: Any, *, tables: str, offset: float) -> Stored:
     }
     columns = f"started_before, started, {_COLUMNS}"
     changes = (
-        _change(row, offset) for row in conn.execute(f"select {columns} from chaos_audit order by seq").fetchall()
+        _change(row, offset)
+        for row in conn.execute(f"select {columns} from chaos_audit order by seq").fetchall()
     )
     written = tuple(job for (job,) in conn.execute("select job from chaos_written").fetchall())
     return Stored(rows, tuple(changes), written)

@@ -16,11 +16,13 @@ import trio
 
 from tests.chaos.history import Fault
 from tests.chaos.jobs import LEASE
+from tests.chaos.standby import promote
 from tests.chaos.workers import Journal, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from tests.chaos.disk import Disk
     from tests.support.postgres import Cluster
     from tests.support.tcp_proxy import TcpProxy
 
@@ -45,7 +47,8 @@ DDL = (
 class Monkey:
     """Source of random faults.
 
-    ``cluster`` is the PostgreSQL server, None for SQLite. ``proxies`` are the networks of the workers.
+    ``cluster`` is the PostgreSQL server, None for SQLite. ``proxies`` are the networks of the workers; the last one is
+    that of this process. ``standby`` takes over once. ``disk`` has the database, if it can be filled.
     """
 
     url: str
@@ -54,14 +57,22 @@ class Monkey:
     workers: list[Worker]
     cluster: Cluster | None
     proxies: list[TcpProxy] = attrs.Factory(list)
+    standby: Cluster | None = None
+    disk: Disk | None = None
     injected: Counter[str] = attrs.Factory(Counter)
 
     def faults(self) -> list[Callable[[], Awaitable[None]]]:
         """Return the faults of this engine; those that are there twice are twice as likely."""
-        both = [self.kill, self.freeze, self.freeze, self.freeze, self.stop, self.wait]
+        found = [self.kill, self.freeze, self.freeze, self.freeze, self.stop, self.wait]
         if self.cluster is None:
-            return [*both, self.lock]
-        return [*both, self.cut_sessions, self.restart_server, self.cut_network, self.cut_network, self.ddl]
+            found += [self.lock]
+        else:
+            found += [self.cut_sessions, self.restart_server, self.cut_network, self.cut_network, self.ddl]
+        if self.disk is not None:
+            found += [self.fill_disk]
+        if self.standby is not None:
+            found += [self.fail_over, self.fail_over]
+        return found
 
     async def inject(self, nursery: trio.Nursery) -> None:
         """Inject one fault; others may follow during a freeze or a cut."""
@@ -141,9 +152,23 @@ class Monkey:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self.cluster.start)
 
+    async def fail_over(self) -> None:
+        """Kill the server, and let its standby take over."""
+        assert self.cluster is not None
+        assert self.standby is not None
+        with self._of_database("fail_over"), trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.cluster.kill)
+            await trio.to_thread.run_sync(partial(promote, self.standby))
+            self.cluster, self.standby = self.standby, None
+            for proxy in self.proxies:
+                proxy.target = proxy.target[0], self.cluster.port
+
     async def cut_network(self) -> None:
         """Lose what one worker and the server send to each other, for longer than a lease; then reset or go on."""
-        number, seconds = self.chance.randrange(len(self.workers)), self.chance.choice([0.5, 1.5 * LEASE, 2.2 * LEASE])
+        number, seconds = (
+            self.chance.randrange(len(self.workers)),
+            self.chance.choice([0.5, 1.5 * LEASE, 2.2 * LEASE]),
+        )
         worker, proxy, reset = self.workers[number], self.proxies[number], self.chance.random() < 0.5
         if worker.cut_off:
             return
@@ -164,12 +189,25 @@ class Monkey:
         with self._of_database("ddl"), suppress(psycopg.Error):
             await trio.to_thread.run_sync(partial(_run, self.url, statement))
 
-    # ------------------------------------------------------------------ SQLite
+    # ------------------------------------------------------------------ files
+
+    async def fill_disk(self) -> None:
+        """Leave no room on the disk, for a moment or for longer than a lease."""
+        assert self.disk is not None
+        with self._of_database("fill_disk"):
+            try:
+                await trio.to_thread.run_sync(self.disk.fill)
+                await trio.sleep(self.chance.choice([0.5, 1.5 * LEASE]))
+            finally:
+                self.disk.empty()
 
     async def lock(self) -> None:
         """Hold SQLite's write lock for some time."""
         seconds = self.chance.uniform(0.1, 2.0)
-        with self._of_database("lock"), suppress(sqlite3.OperationalError):  # a frozen worker may hold it itself
+        with (
+            self._of_database("lock"),
+            suppress(sqlite3.OperationalError),
+        ):  # a frozen worker may hold it itself
             await trio.to_thread.run_sync(partial(_lock, self.url.removeprefix("sqlite:///"), seconds))
 
 

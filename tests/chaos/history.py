@@ -150,7 +150,9 @@ def check_bodies(history: History) -> dict[str, list[str]]:
     if not history.finished:
         return found
     rows = history.rows
-    found["lost"] += [f"job {job} was accepted, but is not in the database" for job in history.accepted if job not in rows]
+    found["lost"] += [
+        f"job {job} was accepted, but is not in the database" for job in history.accepted if job not in rows
+    ]
     found["lost"] += [f"job {job} ran, but is not in the database" for job in bodies if job not in rows]
     for job, row in rows.items():
         of_job = bodies.get(job, {})

@@ -71,8 +71,7 @@ class Logged(jobrt.Job):
         body.write("begin")
         try:
             await body.work(self.seconds)
-            if ctx.job.attempt <= self.failures:
-                raise OSError("fails as asked")
+            self.fail(ctx.job.attempt)
             return await self.finish(ctx, body)
         except trio.Cancelled:
             body.write("cancelled")
@@ -80,6 +79,11 @@ class Logged(jobrt.Job):
         except Exception as error:
             body.write("fail", type(error).__name__)
             raise
+
+    def fail(self, attempt: int) -> None:
+        """Raise in the first attempts."""
+        if attempt <= self.failures:
+            raise OSError("fails as asked")
 
     async def finish(self, ctx: jobrt.Context, body: Body) -> Any:
         """Log the end, and return the result."""
@@ -154,7 +158,9 @@ class Exact(Logged):
     async def finish(self, ctx: jobrt.Context, body: Body) -> Any:
         """Write the row. A deferred foreign key refuses a commit of the row without the outcome."""
         async with ctx.transaction(result=body.result) as conn:
-            await conn.execute("insert into chaos_written (job, lease) values (%s, %s)", (body.job, body.lease))
+            await conn.execute(
+                "insert into chaos_written (job, lease) values (%s, %s)", (body.job, body.lease)
+            )
             await body.work(self.inside)
             body.write("end")
         if body.job % 4 == 0:
@@ -168,7 +174,9 @@ class Parent(Logged):
         """Enqueue the children once, wait for them, and end when all are final."""
         async with ctx.step("children") as step:
             if step.todo:
-                step.value = [handle.id for handle in await ctx.client.enqueue_many(self._children(ctx.job.id))]
+                step.value = [
+                    handle.id for handle in await ctx.client.enqueue_many(self._children(ctx.job.id))
+                ]
         found = await ctx.client.query(where.id_in(step.value), limit=None)
         if all(child.state in FINAL for child in found):
             return await super().finish(ctx, body)

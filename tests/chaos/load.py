@@ -10,7 +10,19 @@ import attrs
 
 import jobrt
 from jobrt import where
-from tests.chaos.jobs import LEASE, Clustered, Exact, Fragile, Keyed, Named, Ordered, Parent, Single, Stubborn, Work
+from tests.chaos.jobs import (
+    LEASE,
+    Clustered,
+    Exact,
+    Fragile,
+    Keyed,
+    Named,
+    Ordered,
+    Parent,
+    Single,
+    Stubborn,
+    Work,
+)
 
 __all__ = ["UNFINISHED", "Load"]
 

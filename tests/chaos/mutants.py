@@ -81,7 +81,9 @@ def swap(statement: str, *changes: tuple[str, str], sqlite: bool) -> None:
 def fence_does_not_cancel() -> None:
     """Let jobs run on when the lease is lost."""
     follow = Executors._follow
-    replace(Executors, "_follow", lambda self, order: None if isinstance(order, Fence) else follow(self, order))
+    replace(
+        Executors, "_follow", lambda self, order: None if isinstance(order, Fence) else follow(self, order)
+    )
 
 
 @mutant
@@ -265,12 +267,24 @@ class Trial:
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.found} after {self.seconds:.0f} s" if self.found else f"NOT FOUND in {self.seconds:.0f} s"
+        return (
+            f"{self.found} after {self.seconds:.0f} s" if self.found else f"NOT FOUND in {self.seconds:.0f} s"
+        )
 
 
 def try_chaos(name: str, engine: str, *, seconds: float, seed: int) -> Trial:
     """Run the chaos test with a mutant."""
-    options = ["--engine", engine, "--seconds", str(seconds), "--seed", str(seed), "--stop-early", "--show", "2"]
+    options = [
+        "--engine",
+        engine,
+        "--seconds",
+        str(seconds),
+        "--seed",
+        str(seed),
+        "--stop-early",
+        "--show",
+        "2",
+    ]
     output, took = _run(name, ["tests.chaos", *options])
     kinds = re.search(r"violations: (.*)", output)
     if kinds is None:

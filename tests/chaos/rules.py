@@ -71,7 +71,10 @@ def allowed_pairs() -> frozenset[tuple[str | None, str | None]]:
 
 
 _ALLOWED = allowed_pairs()
-_UNSPENT = {TRANSITIONS[State.EXECUTING, Transition.SNOOZE], TRANSITIONS[State.EXECUTING, Transition.GIVE_BACK]}
+_UNSPENT = {
+    TRANSITIONS[State.EXECUTING, Transition.SNOOZE],
+    TRANSITIONS[State.EXECUTING, Transition.GIVE_BACK],
+}
 """States after which the ended attempt does not count."""
 
 
@@ -117,7 +120,9 @@ def _of_held(change: Change, what: str) -> Iterator[str]:
 def rescues(history: History, _limits: Limits) -> Iterator[str]:
     """Check that only dead workers lose their jobs: a rescue clears the lease."""
     for change in history.changes:
-        rescued = change.before in _HELD and change.lease is None and change.after not in {*_HELD, "available"}
+        rescued = (
+            change.before in _HELD and change.lease is None and change.after not in {*_HELD, "available"}
+        )
         if rescued and change.alive:
             yield f"job {change.job} was rescued as {change.after}, but its worker {change.worker} was alive"
 
@@ -217,7 +222,9 @@ def _order(history: History, changes: list[Change], until: dict[int, float]) -> 
         waiting.pop(change.job, None)
         if change.after in _WAITING:
             waiting[change.job] = change
-        elif change.before in _WAITING and change.after in _HELD and not _disturbed(history.faults, change.at):
+        elif (
+            change.before in _WAITING and change.after in _HELD and not _disturbed(history.faults, change.at)
+        ):
             mine = _place(change)
             better = [
                 other.job
@@ -241,7 +248,9 @@ def _disturbed(faults: Sequence[Fault], at: float) -> bool:
 
 def cron(history: History, _limits: Limits) -> Iterator[str]:
     """Check that each tick has one job; the entry ticks every second, and no tick is left out."""
-    contexts = [change.context for change in history.changes if change.before is None and change.name == "Tick"]
+    contexts = [
+        change.context for change in history.changes if change.before is None and change.name == "Tick"
+    ]
     for context, number in Counter(contexts).items():
         if number > 1:
             yield f"{context} has {number} jobs"
@@ -265,9 +274,9 @@ def cancellation(history: History, _limits: Limits) -> Iterator[str]:
             elif change.after in _WAITING:
                 yield f"job {change.job} has a cancel request, but became {change.after}"
     for (job, lease), at in asked.items():
-        ran_until = [
-            line.at for line in bodies.get(job, {}).get(lease, []) if line.name not in SHIELDED
-        ][:-PASSES]
+        ran_until = [line.at for line in bodies.get(job, {}).get(lease, []) if line.name not in SHIELDED][
+            :-PASSES
+        ]
         if ran_until and ran_until[-1] > at + TOLD:
             yield f"job {job} ran for {ran_until[-1] - at:.1f} s under lease {lease} after its cancel request"
 
@@ -282,8 +291,9 @@ def children(history: History, _limits: Limits) -> Iterator[str]:
             final.add(change.job)
         if change.before in _HELD and change.after == "scheduled" and change.ref in waits:
             waiting[change.job] = waits[change.ref]
-        elif change.after in _HELD and (for_jobs := waiting.pop(change.job, None)):
-            if missing := sorted(set(for_jobs) - final):
+        elif change.after in _HELD:
+            missing = sorted(set(waiting.pop(change.job, ())) - final)
+            if missing:
                 yield f"job {change.job} continued, but {missing}, for which it waits, were not final"
 
 

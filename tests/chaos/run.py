@@ -27,12 +27,14 @@ from tests.chaos.history import History, check_bodies, parse
 from tests.chaos.jobs import CLUSTER_LIMIT, CONCURRENCY, NAME_LIMIT, make_app
 from tests.chaos.load import UNFINISHED, Load
 from tests.chaos.rules import Limits, check_changes
+from tests.chaos.standby import standby_of
 from tests.chaos.workers import Journal, Worker
 from tests.support.tcp_proxy import TcpProxy, open_proxy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.chaos.disk import Disk
     from tests.support.postgres import Cluster
 
 __all__ = ["Run", "durable", "run_chaos"]
@@ -98,7 +100,9 @@ class _Chaos:
     def found(self, *, finished: bool) -> tuple[dict[str, list[str]], Counter[str]]:
         """Check the history so far; return the violations by kind and some counts."""
         history = self.history(finished=finished)
-        found = check_bodies(history) | check_changes(history, LIMITS) | {"workers": list(self.journal.errors)}
+        found = (
+            check_bodies(history) | check_changes(history, LIMITS) | {"workers": list(self.journal.errors)}
+        )
         begun = sum(line.what == "begin" for line in history.lines)
         counts = Counter(
             jobs=len(history.rows),
@@ -151,12 +155,12 @@ class _Chaos:
             await worker.exit()
 
 
-async def _networks(stack: AsyncExitStack, url: str, workers: int) -> tuple[list[TcpProxy], list[str]]:
-    """Open a proxy to the server for each worker; return them, and the URLs through them."""
+async def _networks(stack: AsyncExitStack, url: str, number: int) -> tuple[list[TcpProxy], list[str]]:
+    """Open a proxy to the server for each process; return them, and the URLs through them."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite" or parts.hostname is None or parts.port is None:
-        return [], [url] * workers
-    proxies = [await stack.enter_async_context(open_proxy(parts.hostname, parts.port)) for _ in range(workers)]
+        return [], [url] * number
+    proxies = [await stack.enter_async_context(open_proxy(parts.hostname, parts.port)) for _ in range(number)]
     user = f"{parts.username}@" if parts.username else ""
     return proxies, [parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}").geturl() for proxy in proxies]
 
@@ -169,6 +173,7 @@ async def run_chaos(
     seed: int,
     workers: int = 3,
     cluster: Cluster | None = None,
+    disk: Disk | None = None,
     stop_early: bool = False,
 ) -> Run:
     """Run workers on a database, inject faults for some time, and return the result."""
@@ -176,21 +181,25 @@ async def run_chaos(
     journal.log.touch()
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(make_app(url, migrate=True).open_client())
-        audit.install(url)
-        proxies, urls = await _networks(stack, url, workers)
+        standby = None if cluster is None else stack.enter_context(standby_of(cluster))
+        proxies, urls = await _networks(stack, url, workers + 1)
+        own = urls.pop()
+        client = await stack.enter_async_context(make_app(own, migrate=True).open_client())
+        await trio.to_thread.run_sync(partial(audit.install, own))
         processes = [Worker(journal, number, through) for number, through in enumerate(urls)]
-        monkey = Monkey(url, chance, journal, processes, cluster, proxies)
-        chaos = _Chaos(url, journal, monkey, Load(chance, (0.0, 0.1) if cluster is None else (0.0, 0.3, 4.0)))
+        monkey = Monkey(own, chance, journal, processes, cluster, proxies, standby, disk)
+        inside = (0.0, 0.1) if cluster is None else (0.0, 0.3, 4.0)
+        chaos = _Chaos(own, journal, monkey, Load(chance, inside))
+        finished = False
         try:
             for worker in processes:
                 worker.start()
             await chaos.disturb(client, seconds, stop_early=stop_early)
             if not (stop_early and await chaos._violated()):
                 await chaos.settle(client)
-                stop_early = False
+                finished = True
         finally:
             for worker in processes:
                 worker.end()
-        found, counts = await trio.to_thread.run_sync(partial(chaos.found, finished=not stop_early))
+        found, counts = await trio.to_thread.run_sync(partial(chaos.found, finished=finished))
     return Run(found, monkey.injected, counts, time.monotonic() - began)

@@ -122,7 +122,9 @@ class Worker:
         self.journal.note(f"{self.process.pid} ended with {status}")
         expected = {0, -signal.SIGTERM} | ({1} if cut_off or self.cut_off else set())
         if self.process.returncode not in expected:  # SIGTERM ends a process that has just started
-            self.journal.errors.append(f"worker {self.process.pid} was asked to stop, and ended with {status}")
+            self.journal.errors.append(
+                f"worker {self.process.pid} was asked to stop, and ended with {status}"
+            )
             self.kill()
 
     async def _wait(self) -> None:
@@ -132,7 +134,9 @@ class Worker:
     def check(self) -> None:
         """Record a worker that ended by itself, which no outage may cause, and start another."""
         if self.process.poll() is not None:
-            self.journal.errors.append(f"worker {self.process.pid} ended by itself: {self.process.returncode}")
+            self.journal.errors.append(
+                f"worker {self.process.pid} ended by itself: {self.process.returncode}"
+            )
             self.kill()
             self.start()
 
