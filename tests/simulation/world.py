@@ -99,7 +99,7 @@ class World:
                 for rescued in result:
                     self.claims.pop(rescued.id, None)
             case "release_unknown":
-                self._released(*args)
+                self._released(*args, number=result)
             case "insert":
                 self.expected.update(inserted.id for inserted in result)
             case _:
@@ -125,13 +125,19 @@ class World:
             self.leases[job.id] = job.lease
             self.claims[job.id] = job.lease, demand.worker, demand.queue
 
-    def _released(self, worker: str, queue: str, known: Any) -> None:
+    def _released(self, worker: str, queue: str, known: Any, *, number: int) -> None:
         refs = {(ref.id, ref.lease) for ref in known}
-        for job_id, (lease, who, where) in list(self.claims.items()):
-            if (who, where) == (worker, queue) and (job_id, lease) not in refs:
-                if (job_id, lease) in self.runs_under_way:
-                    self.violation(f"job {job_id} was given back while it ran")
-                del self.claims[job_id]
+        unknown = [
+            (job_id, lease)
+            for job_id, (lease, who, where) in self.claims.items()
+            if (who, where) == (worker, queue) and (job_id, lease) not in refs
+        ]
+        if len(unknown) != number:
+            self.violation(f"{number} of the claims {unknown} were given back, which {worker} does not know")
+        for job_id, lease in unknown:
+            if (job_id, lease) in self.runs_under_way:
+                self.violation(f"job {job_id} was given back while it ran")
+            del self.claims[job_id]
 
     # ------------------------------------------------------------------ what jobs do
 
