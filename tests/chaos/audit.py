@@ -1,7 +1,9 @@
 """Triggers that record every change of a job in the database, and tables for the jobs' own writes.
 
 A trigger runs in the transaction of the change, so nothing that was committed is missing, and nothing that was rolled
-back is recorded. Changes of one job are in order. ``alive`` says whether the worker that held the job was registered.
+back is recorded. Changes of one job are in order. ``alive`` says whether the worker that held the job was registered,
+and half a second ago already: a heartbeat of the last moment may be committed after the snapshot of a rescue. Its
+worker has given up its jobs itself by then.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ when (old.state, old.lease, old.attempt, old.schedule_at, old.priority, old.canc
     values ((julianday('now') - 2440587.5) * 86400, new.id, old.state, new.state, old.started_at is not null,
             new.started_at is not null, old.lease, new.lease, old.attempt, new.attempt, new.max_attempts, new.worker,
             exists (select 1 from jobrt_worker w where w.id = old.worker
-                     and w.expires_at > (julianday('now') - 2440587.5) * 86400e6),
+                     and w.expires_at > (julianday('now') - 2440587.5) * 86400e6
+                     and w.beat_at < (julianday('now') - 2440587.5) * 86400e6 - 500000),
             old.cancel_reason is not null or new.cancel_reason is not null, new.queue, new.name, new.priority,
             new.schedule_at / 1e6, new.args);
     insert or ignore into chaos_completed select new.id, -new.lease where new.state = 4 and new.name = 'Exact';
@@ -90,7 +93,8 @@ begin
         values (extract(epoch from clock_timestamp()), new.id, old.state, new.state, old.started_at is not null,
                 new.started_at is not null, old.lease, new.lease, old.attempt, new.attempt, new.max_attempts,
                 new.worker,
-                exists (select from jobrt.worker w where w.id = old.worker and w.expires_at > clock_timestamp()),
+                exists (select from jobrt.worker w where w.id = old.worker and w.expires_at > clock_timestamp()
+                           and w.beat_at < clock_timestamp() - interval '0.5 s'),
                 old.cancel_reason is not null or new.cancel_reason is not null, new.queue, new.name, new.priority,
                 extract(epoch from new.schedule_at), new.args);
         if new.state = 'completed' and new.name = 'Exact' then

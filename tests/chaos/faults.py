@@ -16,6 +16,7 @@ import trio
 
 from tests.chaos.history import Fault
 from tests.chaos.jobs import LEASE
+from tests.chaos.restore import RESTORE_ERRORS, save, set_back
 from tests.chaos.standby import promote
 from tests.chaos.workers import Journal, Worker
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from tests.chaos.disk import Disk
+    from tests.chaos.load import Load
     from tests.support.postgres import Cluster
     from tests.support.tcp_proxy import TcpProxy
 
@@ -54,16 +56,18 @@ class Monkey:
     url: str
     chance: random.Random
     journal: Journal
+    load: Load
     workers: list[Worker]
     cluster: Cluster | None
     proxies: list[TcpProxy] = attrs.Factory(list)
     standby: Cluster | None = None
     disk: Disk | None = None
+    restored: list[float] = attrs.Factory(list)
     injected: Counter[str] = attrs.Factory(Counter)
 
     def faults(self) -> list[Callable[[], Awaitable[None]]]:
         """Return the faults of this engine; those that are there twice are twice as likely."""
-        found = [self.kill, self.freeze, self.freeze, self.freeze, self.stop, self.wait]
+        found = [self.kill, self.freeze, self.freeze, self.freeze, self.stop, self.wait, self.restore]
         if self.cluster is None:
             found += [self.lock]
         else:
@@ -80,7 +84,7 @@ class Monkey:
         name = getattr(fault, "__name__", "fault")
         self.injected[name] += 1
         self.journal.note(name)
-        if name in {"freeze", "cut_network"}:
+        if name in {"freeze", "cut_network", "restore"}:
             nursery.start_soon(fault)
         else:
             await fault()
@@ -190,6 +194,23 @@ class Monkey:
             await trio.to_thread.run_sync(partial(_run, self.url, statement))
 
     # ------------------------------------------------------------------ files
+
+    async def restore(self) -> None:
+        """Save the database, and set it back to that state some seconds later, under the workers."""
+        copy = self.journal.folder / f"saved{self.injected['restore']}"
+        try:
+            async with self.load.calm:
+                await trio.to_thread.run_sync(partial(save, self.url, copy, self.cluster))
+                accepted = tuple(self.load.accepted)
+            await trio.sleep(self.chance.uniform(1.0, 4.0))
+            async with self.load.calm:
+                with self._of_database("restore"):
+                    await trio.to_thread.run_sync(partial(set_back, self.url, copy, self.cluster))
+                self.load.accepted[:] = accepted
+                self.restored.append(time.monotonic())
+                self.journal.note("restored")
+        except RESTORE_ERRORS as error:  # another fault was quicker: nothing was changed
+            self.journal.note(f"not restored: {error}")
 
     async def fill_disk(self) -> None:
         """Leave no room on the disk, for a moment or for longer than a lease."""

@@ -33,6 +33,9 @@ SLACK: float = 0.2
 PASSES = 3
 """Lines that a body may write meanwhile, however slow the machine is: its cancellation takes some passes of Trio's
 scheduler, and with each of them the body may wake up once."""
+NOTICED = 4.0
+"""Seconds within which a worker notices that the database was restored: its lease, and one more. Until then others may
+take its jobs for those of a dead worker."""
 SHIELDED = frozenset({"Stubborn"})
 """Jobs that may run on after the end of their lease and after a cancel request."""
 FINAL = frozenset({"completed", "cancelled", "discarded"})
@@ -50,6 +53,7 @@ class Line:
     pid: int
     at: float
     note: Any = None
+    queue: str = "default"
 
 
 @attrs.frozen
@@ -122,6 +126,8 @@ class History:
     """Jobs for which a cancellation was requested."""
     written: Sequence[int] = ()
     faults: Sequence[Fault] = ()
+    restored: Sequence[float] = ()
+    """When the database was set back to an older state."""
     finished: bool = True
     """Whether the run has ended: only then must all jobs be final."""
 
@@ -146,28 +152,38 @@ def check_bodies(history: History) -> dict[str, list[str]]:
     bodies = history.bodies()
     for job, of_job in bodies.items():
         if next(iter(of_job.values()))[0].name not in SHIELDED:
-            found["overlapping"] += _overlapping(job, of_job)
-    if not history.finished:
-        return found
+            found["overlapping"] += _overlapping(job, of_job, restored=history.restored)
     rows = history.rows
-    found["lost"] += [
-        f"job {job} was accepted, but is not in the database" for job in history.accepted if job not in rows
-    ]
-    found["lost"] += [f"job {job} ran, but is not in the database" for job in bodies if job not in rows]
     for job, row in rows.items():
-        of_job = bodies.get(job, {})
-        if row.state not in FINAL:
-            found["stuck"].append(f"job {job} ({row.name}) is {row.state}")
-        found["lost"] += _lost(job, row, bodies=of_job, history=history)
-        found["doubled"] += _doubled(job, row, of_job)
-        if row.state == "completed" and row.result != [job, row.lease]:
-            found["results"].append(f"job {job}, completed under {row.lease}, has the result {row.result}")
         found["errors"] += [
             f"an attempt of job {job} ({row.name}) ended with {error}"
             for error in row.errors
             if error.rpartition(".")[2] not in EXPECTED_ERRORS
         ]
+    if not history.finished:
+        return found
+    found["lost"] += [
+        f"job {job} was accepted, but is not in the database" for job in history.accepted if job not in rows
+    ]
+    found["lost"] += [
+        f"job {job} ran, but is not in the database"
+        for job, of_job in bodies.items()
+        if job not in rows and not _forgotten(of_job, history.restored)
+    ]
+    for job, row in rows.items():
+        of_job = bodies.get(job, {})
+        if row.state not in FINAL:
+            found["stuck"].append(f"job {job} ({row.name}) is {row.state}")
+        found["lost"] += _lost(job, row, bodies=of_job, history=history)
+        found["doubled"] += _doubled(job, row, of_job, restored=history.restored)
+        if row.state == "completed" and row.result != [job, row.lease]:
+            found["results"].append(f"job {job}, completed under {row.lease}, has the result {row.result}")
     return found
+
+
+def _forgotten(bodies: Mapping[int, Sequence[Line]], restored: Sequence[float]) -> bool:
+    """Return whether all bodies of a job began before the database was set back."""
+    return all(lines[0].at < max(restored, default=0.0) for lines in bodies.values())
 
 
 def _lost(job: int, row: Row, *, bodies: Mapping[int, Sequence[Line]], history: History) -> list[str]:
@@ -180,9 +196,13 @@ def _lost(job: int, row: Row, *, bodies: Mapping[int, Sequence[Line]], history: 
     return [f"job {job} is completed under lease {row.lease}, but no body under that lease reached its end"]
 
 
-def _doubled(job: int, row: Row, bodies: Mapping[int, Sequence[Line]]) -> list[str]:
+def _doubled(
+    job: int, row: Row, bodies: Mapping[int, Sequence[Line]], *, restored: Sequence[float]
+) -> list[str]:
     violations = []
     for lease, lines in sorted(bodies.items()):
+        if lines[0].at < max(restored, default=0.0) and lease not in row.ends:
+            continue  # the database may have forgotten it
         if sum(line.what == "begin" for line in lines) > 1:
             violations.append(f"job {job} began twice under lease {lease}")
         if lease == row.lease and row.state in FINAL:
@@ -195,13 +215,19 @@ def _doubled(job: int, row: Row, bodies: Mapping[int, Sequence[Line]]) -> list[s
     return violations
 
 
-def _overlapping(job: int, bodies: Mapping[int, Sequence[Line]]) -> list[str]:
+def _overlapping(job: int, bodies: Mapping[int, Sequence[Line]], *, restored: Sequence[float]) -> list[str]:
     violations = []
     for one, other in itertools.permutations(bodies.values(), 2):
         if not other[0].at > one[0].at:
             continue
         begin, end = other[0].at, other[-1].at
-        still = [line.at for line in one if begin < line.at <= end and line.what != "cancelled"]
+        still = [
+            line.at
+            for line in one
+            if begin < line.at <= end
+            and line.what != "cancelled"
+            and not any(at <= line.at < at + NOTICED for at in restored)
+        ]
         if len(still) > PASSES and still[-1] - still[0] > SLACK:
             violations.append(
                 f"job {job} still ran under lease {one[0].lease} (process {one[0].pid}) for"

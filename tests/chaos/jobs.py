@@ -36,6 +36,7 @@ class Body:
 
     job: int
     name: str
+    queue: str
     lease: int
 
     @property
@@ -45,7 +46,7 @@ class Body:
 
     def write(self, what: str, note: Any = None) -> None:
         """Append a line in a single write, so that it is complete even if the process is killed next."""
-        line = [what, self.job, self.name, self.lease, os.getpid(), time.monotonic(), note]
+        line = [what, self.job, self.name, self.lease, os.getpid(), time.monotonic(), note, self.queue]
         os.write(_FILE, (json.dumps(line) + "\n").encode())
 
     async def work(self, seconds: float) -> None:
@@ -67,7 +68,7 @@ class Logged(jobrt.Job):
 
     async def run(self, ctx: jobrt.Context) -> Any:
         """Log what happens to the body."""
-        body = Body(ctx.job.id, ctx.job.name, ctx._running.job.lease)  # the lease is not public
+        body = Body(ctx.job.id, ctx.job.name, ctx.job.queue, ctx._running.job.lease)  # it is not public
         body.write("begin")
         try:
             await body.work(self.seconds)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
+import trio
 
 import jobrt
 from jobrt import where
@@ -26,7 +27,7 @@ from tests.chaos.jobs import (
 
 __all__ = ["UNFINISHED", "Load"]
 
-BACKLOG = 90
+BACKLOG = 110
 """Number of unfinished jobs above which no more are enqueued, because killed workers can be slower."""
 UNFINISHED = where.state("scheduled", "available", "retryable", "claimed", "executing")
 
@@ -39,10 +40,16 @@ class Load:
     inside: tuple[float, ...]
     accepted: list[int] = attrs.Factory(list)
     cancelled: set[int] = attrs.Factory(set)
+    calm: trio.Lock = attrs.Factory(trio.Lock)
+    """Held while jobs are enqueued, and while the database is saved or restored."""
     _candidates: list[int] = attrs.Factory(list)
 
     async def give(self, client: jobrt.Client) -> None:
         """Enqueue jobs, unless many are unfinished, and cancel one."""
+        async with self.calm:
+            await self._give(client)
+
+    async def _give(self, client: jobrt.Client) -> None:
         with suppress(jobrt.StorageUnavailable):
             if await client.count(UNFINISHED) <= BACKLOG:
                 await self._enqueue(client)
@@ -56,7 +63,10 @@ class Load:
         """Enqueue jobs; if the reply is lost they may be in the database, and are checked like others."""
         jobs = [self._job() for _ in range(self.chance.randint(1, 25))]
         if self.chance.random() < 0.4:
-            jobs += [self._ordered() for _ in range(self.chance.randint(5, 30))]
+            jobs += [self._ordered() for _ in range(self.chance.randint(15, 40))]
+        if self.chance.random() < 0.5:  # more than a limit allows
+            limited, number = self.chance.choice([(Named, 15), (Clustered, 6), (Keyed, 6)])
+            jobs = [*(limited(self.chance.choice([0.3, 0.7])) for _ in range(number)), *jobs]
         if self.chance.random() < 0.2:
             jobs = [job.with_options(schedule_in=1.0) for job in jobs]
         handles = await client.enqueue_many(jobs)
@@ -94,7 +104,7 @@ class Load:
                 return Work(seconds, failures=chance.choice([0, 0, 0, 1]))
 
     def _ordered(self) -> Any:
-        return Ordered(0.05).with_options(priority=self.chance.randrange(4))
+        return Ordered(0.25).with_options(priority=self.chance.randrange(4))
 
 
 def _seconds(job: Any) -> float:

@@ -288,7 +288,7 @@ def try_chaos(name: str, engine: str, *, seconds: float, seed: int) -> Trial:
     output, took = _run(name, ["tests.chaos", *options])
     kinds = re.search(r"violations: (.*)", output)
     if kinds is None:
-        return Trial(f"an error ({output.strip().splitlines()[-1]})", took)
+        raise RuntimeError(f"the chaos test with {name} failed:\n{output}")
     return Trial(", ".join(text for text in kinds[1].split(", ") if not text.endswith(" 0")), took)
 
 

@@ -175,11 +175,10 @@ def limits(history: History, limits: Limits) -> Iterator[str]:
 
 
 def _limits_of_workers(history: History, limits: Limits) -> Iterator[str]:
-    queues = {change.job: change.queue or "" for change in history.changes if change.queue}
     most = limits.queues | limits.names
     running: defaultdict[tuple[int, str], set[tuple[int, int]]] = defaultdict(set)
     for line in history.lines:
-        for what in (line.name, queues.get(line.job, "")):
+        for what in (line.name, line.queue):
             bodies = running[line.pid, what]
             if line.what == "begin":
                 bodies.add((line.job, line.lease))
@@ -285,14 +284,16 @@ def children(history: History, _limits: Limits) -> Iterator[str]:
     """Check that a job continues only when all jobs for which it waits are final."""
     waits = {(line.job, line.lease): line.note for line in history.lines if line.what == "waits"}
     waiting: dict[int, list[int]] = {}
-    final: set[int] = set()
+    unfinished: set[int] = set()
     for change in history.changes:
-        if change.after in _FINAL or change.after is None:
-            final.add(change.job)
+        if change.after in _INCOMPLETE:
+            unfinished.add(change.job)
+        else:
+            unfinished.discard(change.job)
         if change.before in _HELD and change.after == "scheduled" and change.ref in waits:
             waiting[change.job] = waits[change.ref]
         elif change.after in _HELD:
-            missing = sorted(set(waiting.pop(change.job, ())) - final)
+            missing = sorted(unfinished.intersection(waiting.pop(change.job, ())))
             if missing:
                 yield f"job {change.job} continued, but {missing}, for which it waits, were not final"
 

@@ -94,6 +94,7 @@ class _Chaos:
             cancelled=frozenset(self.load.cancelled),
             written=stored.written,
             faults=tuple(self.journal.faults),
+            restored=tuple(self.monkey.restored),
             finished=finished,
         )
 
@@ -187,9 +188,9 @@ async def run_chaos(
         client = await stack.enter_async_context(make_app(own, migrate=True).open_client())
         await trio.to_thread.run_sync(partial(audit.install, own))
         processes = [Worker(journal, number, through) for number, through in enumerate(urls)]
-        monkey = Monkey(own, chance, journal, processes, cluster, proxies, standby, disk)
-        inside = (0.0, 0.1) if cluster is None else (0.0, 0.3, 4.0)
-        chaos = _Chaos(own, journal, monkey, Load(chance, inside))
+        load = Load(chance, inside=(0.0, 0.1) if cluster is None else (0.0, 0.3, 4.0))
+        monkey = Monkey(own, chance, journal, load, processes, cluster, proxies, standby, disk)
+        chaos = _Chaos(own, journal, monkey, load)
         finished = False
         try:
             for worker in processes:

@@ -62,6 +62,20 @@ def test_a_body_in_a_shield_may_run_on() -> None:
     assert judge(lines, crashed(1, landed=2)) == set()
 
 
+def test_a_restored_database_may_have_forgotten_a_body() -> None:
+    """It knows neither the lease nor, if the job was new, the job."""
+    history = History(rows={7: crashed(landed=2)}, lines=[*body(1, 0, 1), *body(2, 5, 6)], restored=[4.0])
+    assert not any(check_bodies(history).values())
+    assert not any(check_bodies(attrs.evolve(history, rows={}, lines=body(1, 0, 1))).values())
+
+
+def test_a_worker_has_a_lease_to_notice_a_restore() -> None:
+    """Until then another body of the job may run, and no longer."""
+    row = crashed(1, landed=2)
+    assert judge([*body(1, 0, 6), *body(2, 5, 8, pid=2)], row, restored=[4.0]) == set()
+    assert judge([*body(1, 0, 14), *body(2, 5, 15, pid=2)], row, restored=[4.0]) == {"overlapping"}
+
+
 def test_what_a_run_has_not_finished_is_not_judged() -> None:
     """During a run only the violations are found that nothing later can explain."""
     assert judge(silent(1, 0), Row("executing", 1), finished=False) == set()

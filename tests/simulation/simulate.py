@@ -155,10 +155,11 @@ class Cluster:
                     await client.resume(chance.choice(list(QUEUES)))
 
     async def enqueue(self, count: int) -> None:
-        """Enqueue random jobs."""
+        """Enqueue random jobs, or several of one class, so that its limit matters."""
         chance = self.world.chance
+        classes = chance.choice([JOBS, [chance.choice(JOBS)]])
         for _ in range(count):
-            job = chance.choice(JOBS)
+            job = chance.choice(classes)
             handle = await self.client.enqueue(
                 job(chance.choice("ab")),
                 queue=chance.choice(list(QUEUES)),
