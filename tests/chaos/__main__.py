@@ -9,17 +9,23 @@ import random
 import shutil
 import sys
 import tempfile
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from tests.chaos.disk import small_disk
-from tests.chaos.run import Run, durable, run_chaos
+from tests.chaos.run import Run, run_chaos
+from tests.support.postgres import Cluster, destroy, find_programs
 from tests.support.shared import Clusters
 
-DISK = 16
-"""Megabytes of the disk for SQLite."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DISK = {"sqlite": 16, "postgres": 600}
+"""Megabytes of the disk of the database; with PostgreSQL a server and its standby."""
 
 
 def run_on(engine: str, options: argparse.Namespace, folder: Path) -> Run:
@@ -32,18 +38,30 @@ def run_on(engine: str, options: argparse.Namespace, folder: Path) -> Run:
         workers=options.workers,
         stop_early=options.stop_early,
     )
-    if engine == "sqlite":
-        with small_disk(DISK) as disk:
-            if disk.refused:
-                print(f"sqlite: no full disk: {disk.refused}", flush=True)
-            full = None if disk.refused else disk
+    with small_disk(DISK[engine]) as disk:
+        if disk.refused:
+            print(f"{engine}: the disk is not filled: {disk.refused}", flush=True)
+        full = None if disk.refused else disk
+        if engine == "sqlite":
             return trio.run(partial(run, f"sqlite:///{disk.folder}/jobs.db", disk=full))
+        with server_on(disk.folder) as cluster:
+            url = cluster.server.create_database("chaos")
+            return trio.run(partial(run, url, cluster=cluster, disk=full))
+
+
+@contextmanager
+def server_on(disk: Path) -> Iterator[Cluster]:
+    """Run a server with its files on a disk, and with fsync, so that it recovers what it has confirmed."""
     clusters = Clusters.of_this_run()
+    cluster = Cluster(disk / "server", find_programs(clusters.home))
     try:
-        with clusters.private({}) as cluster:
-            durable(cluster)
-            return trio.run(partial(run, cluster.server.create_database("chaos"), cluster=cluster))
+        cluster.create(
+            {"fsync": "on", "full_page_writes": "on", "max_wal_size": "64MB", "min_wal_size": "32MB"}
+        )
+        cluster.start()
+        yield cluster
     finally:
+        destroy(cluster.home)
         clusters.destroy()
 
 

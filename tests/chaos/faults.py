@@ -72,6 +72,7 @@ class Monkey:
             found += [self.lock]
         else:
             found += [self.cut_sessions, self.restart_server, self.cut_network, self.cut_network, self.ddl]
+            found += [self.lose_replies]
         if self.disk is not None:
             found += [self.fill_disk]
         if self.standby is not None:
@@ -186,6 +187,12 @@ class Monkey:
             proxy.speak()
             worker.cut_off = False
 
+    async def lose_replies(self) -> None:
+        """Lose the reply to the next call of each worker, which the server carries out."""
+        for proxy in self.proxies[:-1]:
+            proxy.lose_reply_to(b"\0")  # in each message
+        await trio.lowlevel.checkpoint()
+
     async def ddl(self) -> None:
         """Change the table of jobs as an administrator may."""
         statement = self.chance.choice(DDL)
@@ -221,6 +228,14 @@ class Monkey:
                 await trio.sleep(self.chance.choice([0.5, 1.5 * LEASE]))
             finally:
                 self.disk.empty()
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._start_again)
+
+    def _start_again(self) -> None:
+        """Start the servers that could not recover without room."""
+        for cluster in (self.cluster, self.standby):
+            if cluster is not None and not cluster.running:
+                cluster.start()
 
     async def lock(self) -> None:
         """Hold SQLite's write lock for some time."""

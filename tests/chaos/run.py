@@ -104,6 +104,9 @@ class _Chaos:
         found = (
             check_bodies(history) | check_changes(history, LIMITS) | {"workers": list(self.journal.errors)}
         )
+        if finished:
+            text = "".join(f"{attrs.astuple(change)}\n" for change in history.changes)
+            (self.journal.folder / "changes.log").write_text(text, encoding="utf-8")
         begun = sum(line.what == "begin" for line in history.lines)
         counts = Counter(
             jobs=len(history.rows),
