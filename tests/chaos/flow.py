@@ -7,6 +7,7 @@ are released immediately, as `worker --processes` does.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -184,4 +185,5 @@ def run(url: str, every: int) -> int:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.CRITICAL)  # deaths and discards are expected
     print(run(sys.argv[1], int(sys.argv[2]) if sys.argv[2:] else 1), "processes were killed")  # noqa: T201 - a program
