@@ -40,7 +40,6 @@ WAITED = 1.0
 
 _HELD = {state.value for state in HELD}
 _WAITING = {state.value for state in UNSTARTED}
-_FINAL = {state.value for state in FINAL}
 _INCOMPLETE = {state.value for state in INCOMPLETE}
 
 
