@@ -54,10 +54,21 @@ class Load:
             if await client.count(UNFINISHED) <= BACKLOG:
                 await self._enqueue(client)
         with suppress(jobrt.StorageUnavailable):
-            if self._candidates and self.chance.random() < 0.7:
-                job = self._candidates.pop(self.chance.randrange(len(self._candidates)))
-                self.cancelled.add(job)  # also if the reply is lost
-                await client.cancel(where.id_in([job]), "no longer needed")
+            if self.chance.random() < 0.7:
+                await self._cancel(client)
+
+    async def _cancel(self, client: jobrt.Client) -> None:
+        """Cancel the long job that has started last, or any other."""
+        running = await client.query(where.name("Work") & where.state("executing"), limit=None)
+        long = [job for job in running if job.args["seconds"] > LEASE and job.id not in self.cancelled]
+        if long and self.chance.random() < 0.5:
+            job_id = max(long, key=lambda job: (job.started_at or job.created_at, job.id)).id
+        elif self._candidates:
+            job_id = self._candidates.pop(self.chance.randrange(len(self._candidates)))
+        else:
+            return
+        self.cancelled.add(job_id)  # also if the reply is lost
+        await client.cancel(where.id_in([job_id]), "no longer needed")
 
     async def _enqueue(self, client: jobrt.Client) -> None:
         """Enqueue jobs; if the reply is lost they may be in the database, and are checked like others."""
