@@ -32,6 +32,7 @@ __all__ = ["Monkey"]
 
 RIPE = 2.5
 """Seconds after which a new worker may be killed or frozen."""
+RESTORE_EVERY = 20.0
 DDL = (
     "alter table jobrt.job add column chaos integer",
     "alter table jobrt.job drop column if exists chaos",
@@ -63,16 +64,20 @@ class Monkey:
     standby: Cluster | None = None
     disk: Disk | None = None
     restored: list[float] = attrs.Factory(list)
+    restore_at: float = attrs.Factory(time.monotonic)
+    """When the next restore may begin: after one, less can be checked for some time."""
     injected: Counter[str] = attrs.Factory(Counter)
 
     def faults(self) -> list[Callable[[], Awaitable[None]]]:
         """Return the faults of this engine; those that are there twice are twice as likely."""
-        found = [self.kill, self.freeze, self.freeze, self.freeze, self.stop, self.wait, self.restore]
+        found = [self.kill, self.freeze, self.freeze, self.freeze, self.stop, self.wait]
         if self.cluster is None:
             found += [self.lock]
         else:
             found += [self.cut_sessions, self.restart_server, self.cut_network, self.cut_network, self.ddl]
             found += [self.lose_replies]
+        if time.monotonic() > self.restore_at:
+            found += [self.restore, self.restore]
         if self.disk is not None:
             found += [self.fill_disk]
         if self.standby is not None:
@@ -204,6 +209,7 @@ class Monkey:
 
     async def restore(self) -> None:
         """Save the database, and set it back to that state some seconds later, under the workers."""
+        self.restore_at = time.monotonic() + RESTORE_EVERY
         copy = self.journal.folder / f"saved{self.injected['restore']}"
         try:
             async with self.load.calm:
