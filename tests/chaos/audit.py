@@ -106,6 +106,9 @@ end $$;
 create trigger chaos_audit after insert or update or delete on jobrt.job for each row execute function chaos_audit();
 """
 
+_ERROR = "case when message like '%FOREIGN KEY constraint%' then 'IntegrityError' else error_type end"
+"""The error of an attempt; SQLite's refusal of a commit is a `StorageError`."""
+
 
 @attrs.frozen
 class Stored:
@@ -139,7 +142,7 @@ def read(url: str, *, offset: float) -> Stored:
 def _read(conn: Any, *, tables: str, offset: float) -> Stored:
     ends: dict[int, dict[int, str]] = {}
     errors: dict[int, list[str]] = {}
-    records = f'select job_id, lease, "end", error_type from {tables}attempt order by lease'
+    records = f'select job_id, lease, "end", {_ERROR} from {tables}attempt order by lease'
     for job, lease, end, error in conn.execute(records).fetchall():
         ends.setdefault(job, {})[lease] = end
         errors.setdefault(job, []).extend([error] if error else [])
