@@ -108,7 +108,7 @@ class App:
             listen=checked_flag("App: listen", listen),
             migrate=None if migrate is None else checked_flag("App: migrate", migrate),
         )
-        self.name = None if name is None else checked_name("App: name", name)
+        self.name: str | None = None if name is None else checked_name("App: name", name)
         self.grace: float = checked_seconds("App: grace", grace, least=0.0)
         self.lease: float = checked_seconds("App: lease", lease, least=0.1)
         limit = checked_payload_limit(payload_limit)

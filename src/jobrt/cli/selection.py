@@ -45,7 +45,8 @@ class Number(click.types.IntParamType):
     """Type of whole numbers in a range. The help does not show the range, which is that of the databases."""
 
     def __init__(self, least: int, most: int) -> None:
-        self.least, self.most = least, most
+        self.least: int = least
+        self.most: int = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number; raise `click.BadParameter`."""

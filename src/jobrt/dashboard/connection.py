@@ -43,7 +43,8 @@ class Connection(TCPServer):
             client = parse_socket_addr(socket.family, socket.getpeername())
             server = parse_socket_addr(socket.family, socket.getsockname())
             async with TaskGroup() as self._task_group:
-                self.protocol = _Http11(  # type: ignore[assignment]
+                # Hypercorn's type is the wrapper that changes to HTTP/2.
+                protocol: Any = _Http11(
                     self.app,
                     self.config,
                     self.context,
@@ -54,6 +55,7 @@ class Connection(TCPServer):
                     server=server,
                     send=self.protocol_send,
                 )
+                self.protocol = protocol
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
                 await self._read_data()
         except OSError:
