@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobrt._core.arguments import shown
 from jobrt._core.attempts import Stop, classify, only_leaf, unwritable
 from jobrt._core.interrupt import from_signal
 from jobrt._core.job import Outcome
@@ -23,7 +24,6 @@ from jobrt._core.text import (
     describe,
     in_one_line,
     is_storable,
-    shown,
     storable,
     why_no_key,
 )

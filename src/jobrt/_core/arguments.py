@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobrt._core.escape import printable
+from jobrt._core.text import text_from
 from jobrt.backoff import seconds_of
 from jobrt.errors import InvalidFilter, InvalidSetting, JobrtError
 
@@ -36,12 +37,9 @@ _repr.maxstring = _repr.maxother = _SHOWN
 
 def shown(value: object) -> str:
     """Return a value for a message: one line of at most about a hundred characters, whatever its ``__repr__`` does."""
-    if isinstance(value, int) and abs(value) >= _HUGE:  # Python refuses to print thousands of digits
+    if type(value) is int and abs(value) >= _HUGE:  # Python refuses to print thousands of digits
         return f"an int of {value.bit_length()} bits"
-    try:
-        text = printable(_repr.repr(value))
-    except Exception:  # noqa: BLE001 - code of others; the message about the value matters more
-        text = f"a {type(value).__name__} whose repr() failed"
+    text = printable(text_from(lambda: _repr.repr(value), f"a {type(value).__name__} whose repr() failed"))
     return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}…"
 
 

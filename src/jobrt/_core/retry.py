@@ -18,9 +18,10 @@ from tenacity import RetryCallState
 from tenacity.retry import retry_base
 from tenacity.wait import wait_base
 
+from jobrt._core.arguments import shown
 from jobrt._core.interrupt import from_signal
 from jobrt._core.job import JobRecord
-from jobrt._core.text import in_one_line, shown
+from jobrt._core.text import in_one_line
 from jobrt.backoff import MAX_DELAY, CallState, seconds_of
 from jobrt.errors import InvalidJob
 

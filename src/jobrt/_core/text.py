@@ -99,7 +99,7 @@ def describe(error: BaseException) -> Description:
         return error.description
     name = type_name(error)
     message = message_of(error)
-    trace = _text(lambda: "".join(traceback.format_exception(error)), "") or _bare_traceback(error, name)
+    trace = text_from(lambda: "".join(traceback.format_exception(error)), "") or _bare_traceback(error, name)
     return Description(name, clipped(message), clipped(trace, TRACEBACK_LIMIT))
 
 
@@ -112,29 +112,22 @@ def type_name(error: BaseException) -> str:
 def message_of(error: BaseException) -> str:
     """Return an exception's text as it is, or the name of its class; it raises nothing."""
     name = type_name(error)
-    return _text(lambda: str(error), f"{name}, whose str() failed") or name
+    return text_from(lambda: str(error), f"{name}, whose str() failed") or name
 
 
 def in_one_line(error: BaseException) -> str:
     """Return an exception's type and message in one line of at most 500 characters; it raises nothing."""
-    name, message = type_name(error), _text(lambda: str(error), "str() failed")[:_LINE_LIMIT]
+    name, message = type_name(error), text_from(lambda: str(error), "str() failed")[:_LINE_LIMIT]
     return storable(" ".join((f"{name}: {message}" if message else name).split()))[:_LINE_LIMIT]
-
-
-def shown(value: object) -> str:
-    """Return a short repr of a value of a user's; it raises nothing."""
-    return storable(
-        _text(lambda: repr(value), f"a {type(value).__name__}, whose repr() failed")[:_LINE_LIMIT]
-    )
 
 
 def _bare_traceback(error: BaseException, name: str) -> str:
     """Return the frames alone: to format an exception calls code of its class, which failed."""
-    frames = _text(lambda: "".join(traceback.format_tb(error.__traceback__)), "")
+    frames = text_from(lambda: "".join(traceback.format_tb(error.__traceback__)), "")
     return f"Traceback (most recent call last):\n{frames}{name}: formatting the exception failed\n"
 
 
-def _text(make: Callable[[], str], otherwise: str) -> str:
+def text_from(make: Callable[[], str], otherwise: str) -> str:
     """Return what a user's code makes, or else `otherwise`."""
     try:
         found: object = make()
