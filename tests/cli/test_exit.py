@@ -269,7 +269,8 @@ def test_a_parent_kills_processes_that_do_not_end(
         assert any(re.search(r"worker process \d+ did not end in time and is killed", line) for line in lines)
         assert states(jobrt_command) == ["retryable"]
     else:
-        assert "exiting at the third signal" in lines[-1]
+        # The third may come while the exit functions run, which the second had begun.
+        assert re.search("exiting at the third signal|exiting although functions", lines[-1])
 
 
 def test_several_processes_need_posix(jobrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from jobrt._core.arguments import shown
 from jobrt._core.attempts import Stop, classify, only_leaf, unwritable
 from jobrt._core.interrupt import from_signal
 from jobrt._core.job import Outcome
+from jobrt._core.retry import delay_for, should_retry
 from jobrt._core.text import (
     REASON_LIMIT,
     TRACEBACK_LIMIT,
@@ -28,6 +29,7 @@ from jobrt._core.text import (
     why_no_key,
 )
 from tests.core.test_attempts import claimed
+from tests.core.test_retry import record
 from tests.support.hostile import hostile
 
 
@@ -226,3 +228,17 @@ def test_a_real_interrupt_goes_through_what_calls_users_code() -> None:
 
     with _handler(_interrupt), pytest.raises(KeyboardInterrupt):
         describe(Slow())
+
+
+def test_a_real_interrupt_goes_through_strategies() -> None:
+    """RETRY and BACKOFF are code of users as well."""
+
+    def interrupted(_: object) -> Any:
+        signal.raise_signal(signal.SIGINT)
+
+    running = record()
+    with _handler(_interrupt):
+        with pytest.raises(KeyboardInterrupt):
+            should_retry(interrupted, attempt=1, error=ValueError())
+        with pytest.raises(KeyboardInterrupt):
+            delay_for(interrupted, attempt=1, error=ValueError(), record=running, chance=lambda: 0.5)

@@ -147,13 +147,6 @@ def checked_seconds(
     raise refused(label, value, use=f"seconds, at least {least:g} and at most a century", error=error)
 
 
-def checked_number(label: str, value: object, *, error: type[JobrtError] = InvalidSetting) -> float:
-    """Return a number from 0 to 2**63 - 1, integers as they are."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _INT64:
-        return value
-    raise refused(label, value, use="a finite number of at least 0", error=error)
-
-
 def checked_moment(label: str, value: object, *, error: type[JobrtError] = InvalidSetting) -> datetime:
     """Return an aware datetime whose time in UTC is one too."""
     try:

@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 
 from jobrt._core.arguments import checked_count, checked_duration, checked_name, refused
-from jobrt._core.text import why_no_key
 from jobrt.errors import InvalidSetting
 
 
@@ -70,15 +69,6 @@ class Queue:
     def clustered(self) -> bool:
         """Whether the queue has a limit for all workers. Workers then claim one after the other."""
         return self.cluster_limit is not None or self.per_key is not None
-
-
-def checked_queue_name(name: str) -> str:
-    """Return the name of a queue; raise `InvalidSetting` if no queue can have it."""
-    if not name:
-        raise InvalidSetting("the name of a queue is empty")
-    if problem := why_no_key(name):
-        raise InvalidSetting(f"queue {name!r}: the name {problem}; no queue is called that")
-    return name
 
 
 def as_queue(name: str, value: int | Queue) -> Queue:

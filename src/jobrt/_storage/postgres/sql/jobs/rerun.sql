@@ -2,7 +2,7 @@
 -- A damaged row has no times or worker, or numbers that cannot grow.
 with picked as (
     select c.id, c.lease, c.attempt, c.started_at, c.finished_at, c.worker,
-           c.state = 'completed' and c.lease < 0 as clean
+           c.state = 'completed' and coalesce(c.lease < 0, false) as clean
       from {schema}.job c
      where c.state in ('completed', 'cancelled', 'discarded') and ({where})
      order by c.id limit :limit::bigint
