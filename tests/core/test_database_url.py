@@ -6,7 +6,7 @@ import shlex
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jobrt._core.database_url import Address, migrate_remedy, parse_url, safe_url
@@ -87,6 +87,7 @@ _forms = st.sampled_from(
 @given(_forms, _passwords, st.booleans())
 def test_no_url_shows_its_password(form: str, password: str, encoded: bool) -> None:
     """Whatever the form of the URL and the characters of the password, no part of it is shown."""
+    assume(encoded or form != "postgresql://u:{}" or "@" not in password)  # what follows is a host then
     url = form.format(*[quote(password, safe="") if encoded else password] * 2)
     assert MARK not in safe_url(url)
     assert MARK not in migrate_remedy(url)
