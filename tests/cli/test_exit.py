@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -16,7 +17,6 @@ from tests.cli.test_processes import states, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.cli.conftest import Result
 
@@ -153,8 +153,7 @@ def test_a_job_that_stops_all_python_code_does_not_keep_the_process(
     """Its guard kills it: after its time, or at the third signal."""
     worker = busy("keeps_the_lock", *(["--grace=1000"] if count > 1 else []))
     for _ in range(count):
-        worker.send_signal(signal.SIGTERM)
-        time.sleep(0.05)  # signals of the same kind that arrive together are one
+        deliver(worker, signal.SIGTERM)
     last = ended_badly(worker, -signal.SIGKILL)[-1]
     assert last.startswith(f"jobrt: killed worker process {worker.pid}, which did not end in time")
 
@@ -165,8 +164,7 @@ def test_a_third_signal_is_heard_while_the_loop_is_blocked(
     """The process exits at once, however long the grace is."""
     worker = busy("sleeps", "--grace=1000")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
-        worker.send_signal(number)
-        time.sleep(0.05)
+        deliver(worker, number)
     assert "exiting at the third signal; " in ended_badly(worker, 1)[-1]
 
 
@@ -261,8 +259,7 @@ def test_a_parent_kills_processes_that_do_not_end(
     worker = busy("keeps_the_lock", "--processes=2", *(["--grace=1000"] if count > 1 else []))
     _, *processes = family(worker)
     for _ in range(count):
-        worker.send_signal(signal.SIGTERM)
-        time.sleep(0.05)
+        deliver(worker, signal.SIGTERM)
     lines = ended_badly(worker, 1)
     assert psutil.wait_procs(processes, timeout=60)[1] == []
     if count < 3:
@@ -279,6 +276,25 @@ def test_several_processes_need_posix(jobrt_command: Command, monkeypatch: pytes
     refused = jobrt_command("worker", "--processes", "2")
     assert refused.status == 2
     assert "--processes 2 needs POSIX" in refused.err
+
+
+def deliver(worker: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal and wait until the process has got it: a second of its kind would be one with it before."""
+    worker.send_signal(number)
+    status = Path(f"/proc/{worker.pid}/status")
+    if not status.exists():  # not Linux, or it has ended
+        time.sleep(0.05)
+        return
+    while _is_pending(status, number):
+        time.sleep(0.001)
+
+
+def _is_pending(status: Path, number: signal.Signals) -> bool:
+    try:
+        found = re.search(r"^ShdPnd:\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
+    except OSError:  # it has ended
+        return False
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
 
 
 def family(worker: subprocess.Popen[str]) -> list[psutil.Process]:
