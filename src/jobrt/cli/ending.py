@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import attrs
@@ -30,8 +31,11 @@ class _Process:
     """State of the process: whether it ends with the command, and since when jobs have run in it."""
 
     own: bool = False
-    status: int = 0
+    status: int | None = None
+    """What the command has returned."""
     exit_by: float | None = None
+    exiting: threading.Lock = attrs.Factory(threading.Lock)
+    """Held by the one thread that exits, and never released: the others wait for the end."""
 
 
 _process = _Process()
@@ -60,13 +64,18 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(status)
 
 
-def _end_in_time(status: int, *, exit_by: float) -> None:
-    """Return if no thread keeps the process from ending; otherwise say which does, and exit."""
+def _end_in_time(status: int, *, exit_by: float) -> NoReturn:
+    """Wait a moment for threads that were left, do what Python does at an exit, and exit.
+
+    Python itself would wait for those threads. It would also take itself apart while the threads that watch this
+    process run.
+    """
     if left := _wait_for_threads(min(exit_by, time.monotonic() + _THREADS_SECONDS)):
         _log_within(_LOG_SECONDS, f"exiting although threads are still running: {', '.join(left)}")
-        # As at any exit: it flushes logs and exporters.
-        atexit._run_exitfuncs()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no public way
-        _flush()
+    # They flush logs and exporters.
+    atexit._run_exitfuncs()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no public way
+    _flush()
+    with _process.exiting:
         os._exit(status)
 
 
@@ -78,15 +87,21 @@ def _wait_for_threads(deadline: float) -> Sequence[str]:
 
 def _exit_later(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
+    if _process.status is None:
+        exit_now(1, "exiting although the command has not returned")
     exit_now(_process.status, "exiting although functions that run at the exit have not returned")
 
 
 def exit_now(status: int, message: str, *, jobs: Sequence[str] = ()) -> NoReturn:
-    """Log one line and exit, from any thread and whatever the other threads do."""
-    names = ", ".join(map(printable, jobs))
-    left = f"; jobs left, which run again at the latest when the lease expires: {names}" if jobs else ""
-    _log_within(_LOG_SECONDS, message + left)
-    os._exit(status)
+    """Log one line and exit, from any thread and whatever the other threads do.
+
+    If another thread is exiting, wait for that.
+    """
+    with _process.exiting:
+        names = ", ".join(map(printable, jobs))
+        left = f"; jobs left, which run again at the latest when the lease expires: {names}" if jobs else ""
+        _log_within(_LOG_SECONDS, message + left)
+        os._exit(status)
 
 
 def _log_within(seconds: float, message: str) -> None:
@@ -106,4 +121,5 @@ def _log_within(seconds: float, message: str) -> None:
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
-            stream.flush()
+            with suppress(OSError):  # nobody reads it any more
+                stream.flush()

@@ -34,6 +34,8 @@ from jobrt.cli import ending, guard
 
 _INTERVAL = 0.05
 """Seconds between two looks after the first signal."""
+_BLOCKED_SECONDS = 0.6
+"""Seconds that a process exits earlier if its event loop has not heard the signal: it has nothing to wait for."""
 _logger = logging.getLogger("jobrt")
 _NO_SIGNAL = b"\0"
 """Number that ends the thread; no signal has it."""
@@ -88,6 +90,8 @@ class StopSignals:
                 # stay: they end the process if its end takes too long.
                 for number in handlers:
                     signal.signal(number, signal.SIG_IGN)
+                if time.monotonic() >= self._exit_at():
+                    self._exit()
                 ending.expect_exit_by(self._exit_at())
             else:
                 self._stop_listening(thread, handlers, keeper)
@@ -113,7 +117,11 @@ class StopSignals:
         return count
 
     def _exit_at(self) -> float:
-        return guard.exit_at(self._stops, self.grace, seconds=self.seconds)
+        seconds = self.seconds - (_BLOCKED_SECONDS if self._is_blocked() else 0.0)
+        return guard.exit_at(self._stops, self.grace, seconds=seconds)
+
+    def _is_blocked(self) -> bool:
+        return self._answered < len(self._stops)
 
     # ------------------------------------------------------------------ in the thread
 
@@ -156,7 +164,7 @@ class StopSignals:
         seconds = time.monotonic() - self._stops[0]
         if len(self._stops) > 2:  # noqa: PLR2004 - the third signal
             reason = "at the third signal"
-        elif self._answered < len(self._stops):
+        elif self._is_blocked():
             reason = f"{seconds:.1f} s after the signal, because the event loop is blocked"
         else:
             reason = f"{seconds:.1f} s after the signal, because the shutdown is not complete"
