@@ -1,19 +1,16 @@
 """Claims in SQLite: the second part of `AttemptStore.exchange`."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, Claimed
-from jobrt._core.limits import CLAIM_BYTES, Demand, Room, limit_key
+from jobrt._core.limits import CLAIM_BYTES, Demand, Room
 from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags_of
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _Row: TypeAlias = "Sequence[Any]"
-
-_KEY_PAGE: Final = 100
 
 PAGE: Final = 256
 """Maximum number of jobs to look at in one go."""
@@ -22,7 +19,7 @@ _RECORDS_PAGE: Final = 10
 """Jobs whose attempts are read in one go. Of each job these can be six million characters."""
 
 # The columns of attempts/exchange_page.sql that are used by position. `_HAS_HISTORY` is `extra` in the table.
-_ID, _NAME, _ARGS, _METADATA, _DUE, _HAS_HISTORY = 0, 1, 6, 7, 11, 12
+_ID, _NAME, _ARGS, _DUE, _HAS_HISTORY = 0, 1, 6, 11, 12
 
 
 def claim(tx: Transaction, demand: Demand, *, page: int = PAGE) -> tuple[tuple[Claimed, ...], bool]:
@@ -34,6 +31,13 @@ def claim(tx: Transaction, demand: Demand, *, page: int = PAGE) -> tuple[tuple[C
     if demand.empty or tx.value(SQL["attempts/exchange_paused"], (demand.queue,)):
         return (), False
     rows, cut = _found(tx, demand, largest_page=page)
+    return lease_rows(tx, demand, rows, cut=cut)
+
+
+def lease_rows(
+    tx: Transaction, demand: Demand, rows: Sequence[_Row], *, cut: bool
+) -> tuple[tuple[Claimed, ...], bool]:
+    """Lease the jobs of these rows, as far as their size allows; return them and whether size has left out some."""
     if not rows:
         return (), False
     if heavy := [row[_ID] for row in rows if row[_HAS_HISTORY] or row[_ARGS] is None]:
@@ -69,11 +73,11 @@ def _found(tx: Transaction, demand: Demand, *, largest_page: int) -> tuple[list[
 
     After a page with large jobs no other is read. The second value is whether this left out jobs.
     """
-    room = Room(demand, _running(tx, demand) if demand.clustered else None)
+    room = Room(demand)
     rows: list[_Row] = []
     for priority in _priorities(tx, demand.queue):
         for page in _pages(tx, demand, priority=priority, room=room, largest=largest_page):
-            admitted = _admitted(tx, page, demand, room=room)
+            admitted = _admitted(page, room=room)
             rows += admitted
             if any([row[_ARGS] is None for row in admitted]) and room.left:  # noqa: C419 - a list is quicker
                 return rows, True
@@ -96,33 +100,12 @@ def _affordable(tx: Transaction, rows: Sequence[_Row], *, heavy: Sequence[int]) 
     return len(rows)
 
 
-def _running(tx: Transaction, demand: Demand) -> Counter[str]:
-    """Return the number of the queue's running jobs for each key."""
-    running = tx.array(SQL["attempts/exchange_running"], (demand.queue,))
-    return Counter(_key(tx, job[:2], demand, texts=job[2:4]) for job in running)
-
-
-def _admitted(tx: Transaction, page: Sequence[_Row], demand: Demand, *, room: Room) -> Sequence[_Row]:
+def _admitted(page: Sequence[_Row], *, room: Room) -> Sequence[_Row]:
     """Return the jobs of a page for which there is room, and count them."""
     if not room.chooses:
         room.left -= len(page)
         return page
-    return [
-        row
-        for row in page
-        if room.take(row[_NAME], _key(tx, row[:2], demand, texts=row[_ARGS : _METADATA + 1]))
-    ]
-
-
-def _key(tx: Transaction, job: Sequence[Any], demand: Demand, *, texts: Sequence[Any]) -> str:
-    """Return the key of a job, given as id and name; the texts are its args and metadata if they are not large."""
-    job_id, name = job
-    if demand.per_key is None:
-        return ""
-    if demand.key is None or demand.key == "name":
-        return str(name)
-    args, metadata, *_ = texts if texts[0] is not None else _large_texts(tx, job_id)
-    return limit_key(demand.key, name, args=args, metadata=metadata)
+    return [row for row in page if room.take(row[_NAME])]
 
 
 def _large_texts(tx: Transaction, job_id: int) -> Sequence[Any]:
@@ -145,12 +128,11 @@ def _pages(
     """Yield due jobs in order, a page at a time, as long as there is room.
 
     One page is enough unless a limit skips jobs. Names that are at their limit are excluded from the
-    following pages, so that a thousand of their jobs do not hide the jobs after them. A key that is at its limit
-    cannot be excluded, so with a limit per key the pages are larger.
+    following pages, so that a thousand of their jobs do not hide the jobs after them.
     """
     last = (SMALLEST, 0)
     while room.left and (names := room.names):
-        size = min(room.left if demand.per_key is None else max(room.left, _KEY_PAGE), largest)
+        size = min(room.left, largest)
         parameters = {
             "queue": demand.queue,
             "priority": priority,

@@ -1,7 +1,7 @@
 """Insertion of jobs for clients, cron and plain threads, in a new transaction or in a caller's."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from jobrt._core.states import State
 from jobrt._core.unique import UniqueKey
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.connection import translated
+from jobrt._storage.sqlite.keys import key_of, key_paths, make_keys
 from jobrt._storage.sqlite.rows import FAR, SMALLEST, dumps, later, micros
 from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULED, shown
 from jobrt._storage.sqlite.transaction import SQL, Transaction, plain_texts
@@ -89,16 +90,17 @@ def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
     AUTOINCREMENT gives consecutive ids within a transaction, so the last id determines the others.
     """
     done: list[Inserted] = []
+    paths = key_paths(tx)
     for start in range(0, len(jobs), _ROWS):
         part = jobs[start : start + _ROWS]
-        values = [value for job in part for value in _values(job, tx.now)]
+        values = [value for job in part for value in _values(job, tx.now, paths)]
         last = tx.insert(f"{_HEAD}VALUES{','.join([_ROW] * len(part))}", values)
         done += map(Inserted, range(last - len(part) + 1, last + 1))
     tx.queues.update({job.queue for job in jobs})
     return done
 
 
-def _values(job: NewJob, now: int) -> tuple[Any, ...]:
+def _values(job: NewJob, now: int, paths: Mapping[str, str]) -> tuple[Any, ...]:
     due = _due(job, now)
     return (
         AVAILABLE if due <= now else SCHEDULED,
@@ -114,6 +116,7 @@ def _values(job: NewJob, now: int) -> tuple[Any, ...]:
         dumps(job.tags) if job.tags else "[]",
         job.args,
         job.metadata,
+        key_of(job, paths) if paths else None,
     )
 
 
@@ -187,4 +190,5 @@ def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> 
         "schedule_at": _due(job, tx.now),
     }
     tx.run(f"UPDATE jobrt_job SET {changes} WHERE id = :id", values)  # noqa: S608 - constants above
+    make_keys(tx, [found])
     tx.queues.add(row[3])

@@ -1,0 +1,108 @@
+"""Rates: how many attempts may start in a time, counted with a bucket of tokens.
+
+A bucket holds at most ``burst`` tokens and gets ``count`` of them in each ``per`` seconds. A start takes one. All
+numbers are integers, so no error adds up: a token is ``unit`` parts, and each microsecond adds ``count`` parts.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+import attrs
+
+from jobrt._core.arguments import checked_count, checked_duration
+from jobrt.errors import InvalidSetting
+
+_LONGEST: Final = 366 * 86_400.0
+_MOST: Final = 100_000
+"""Largest burst: with the longest time, the parts of a full bucket are a number that the databases can store."""
+
+
+def _count(_self: object, _field: object, value: object) -> None:
+    checked_count("Rate.count", value, least=1)
+
+
+def _burst(_self: object, _field: object, value: object) -> None:
+    if checked_count("Rate.burst", value, least=1) > _MOST:
+        raise InvalidSetting(f"Rate.burst is {value}: use an int from 1 to {_MOST}")
+
+
+def _seconds(value: Any) -> Any:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _per(_self: object, _field: object, value: object) -> None:
+    checked_duration("Rate.per", value)
+    if not 0.000_001 <= float(value) <= _LONGEST:  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # checked above
+        raise InvalidSetting(f"Rate.per is {value}: use seconds, from a microsecond to a year")
+
+
+@attrs.frozen
+class Rate:
+    """How often attempts may start: in any time of t seconds at most ``burst + count * t / per``.
+
+    Args:
+        count: number of starts in each `per`.
+        per: seconds, or a ``timedelta``.
+        burst: number of starts that may be made at once after a quiet time.
+
+    """
+
+    count: int = attrs.field(validator=_count)
+    per: float = attrs.field(default=1.0, kw_only=True, converter=_seconds, validator=_per)
+    burst: int = attrs.field(default=1, kw_only=True, validator=_burst)
+
+    @property
+    def unit(self) -> int:
+        """Return the parts of a token: the microseconds of ``per``."""
+        return round(self.per * 1e6)
+
+    @property
+    def full(self) -> int:
+        """Return the parts of a full bucket."""
+        return self.burst * self.unit
+
+
+@attrs.frozen
+class Bucket:
+    """Tokens at a time: ``parts`` at ``at`` (microseconds); below zero if tokens were taken in advance.
+
+    Nothing starts before ``held_until``, because a job has said so.
+    """
+
+    at: int
+    parts: int
+    unit: int
+    held_until: int = 0
+
+    def filled(self, rate: Rate, now: int) -> Bucket:
+        """Return the bucket as it is now. A clock that was set back adds nothing, and counts from there on."""
+        parts = self.parts if self.unit == rate.unit else self.parts * rate.unit // self.unit
+        parts = min(parts + max(now - self.at, 0) * rate.count, rate.full)
+        return Bucket(now, parts, rate.unit, self.held_until)
+
+    def take(self, tokens: int) -> Bucket:
+        """Return the bucket without so many tokens."""
+        return attrs.evolve(self, parts=self.parts - tokens * self.unit)
+
+    def tokens(self, rate: Rate, *, ahead: int = 0) -> int:
+        """Return how many tokens are there, or will be within `ahead` microseconds."""
+        if self.held_until > self.at:
+            return 0
+        return max((self.parts + ahead * rate.count) // self.unit, 0)
+
+    def wait(self, rate: Rate, *, tokens: int = 1) -> int:
+        """Return the microseconds until there are so many tokens."""
+        missing = tokens * self.unit - self.parts
+        until_full = -(-max(missing, 0) // rate.count)
+        return max(until_full, self.held_until - self.at)
+
+    def full_at(self, rate: Rate) -> int:
+        """Return when the bucket is full and free again: then it is as good as none."""
+        return max(self.at - (self.parts - rate.full) // rate.count, self.held_until)
+
+
+def new_bucket(rate: Rate, now: int) -> Bucket:
+    """Return a bucket that was never used: it is full."""
+    return Bucket(now, rate.full, rate.unit)

@@ -1,0 +1,4 @@
+-- What decides about claims of a limited queue. There may be no row for it.
+SELECT max(paused), max(ifnull(held_until, 0)), max(turn), max(key),
+    EXISTS (SELECT 1 FROM jobrt_bucket WHERE queue = :queue AND key <> '')
+FROM jobrt_queue WHERE name = :queue;
