@@ -11,12 +11,13 @@ import trio
 
 from jobrt._core.job import Claimed, JobRef, Outcome, Start
 from jobrt._core.limits import Demand
+from jobrt._core.looks import Look
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
 from jobrt._storage.postgres.encode import microseconds, numbers
 from jobrt._storage.postgres.finish import ended_values, refused_of, write
-from jobrt._storage.postgres.limited_claim import claim_in_turn, take_turn
+from jobrt._storage.postgres.limited_claim import limited_exchange
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
 from jobrt._trio_psycopg.errors import is_stale, translate
@@ -33,6 +34,8 @@ class PostgresAttempts:
 
     _database: Database
     _waker: Waker
+    _looks: dict[str, Look] = attrs.field(factory=dict[str, Look], init=False)
+    """What claims of limited queues remember."""
 
     # ------------------------------------------------------------------ claim and finish
 
@@ -40,7 +43,7 @@ class PostgresAttempts:
         if demand.empty:
             return Exchange(await self.finish(outcomes), ())
         if demand.clustered:
-            return await retried(partial(self._exchange_in_turn, outcomes, demand))
+            return await self._exchange_limited(outcomes, demand)
         if any(
             outcome.children for outcome in outcomes
         ):  # rare, and needs a transaction of several statements
@@ -80,17 +83,20 @@ class PostgresAttempts:
         short = len(reply.jobs) < demand.limit and not reply.cut
         return reply, short and not all_priorities and watermark.repeat(reply, full=full)
 
-    async def _exchange_in_turn(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
-        """Exchange under cluster-wide limits. Outcomes are written first, which frees their slots."""
-        refused: tuple[JobRef, ...] = ()
-        woken: list[str] = []
-        async with self._database.session() as session, session.conn.transaction():
-            await take_turn(session, demand)
-            if outcomes:
-                refused, woken = await write(session, outcomes)
-            jobs, next_due, now, cut = await claim_in_turn(session, demand)
+    async def _exchange_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+        """Exchange under limits for the whole cluster."""
+        if any(outcome.children for outcome in outcomes):
+            refused = await self.finish(outcomes)
+            return attrs.evolve(await self._exchange_limited((), demand), refused=refused)
+        return await retried(partial(self._try_limited, outcomes, demand))
+
+    async def _try_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+        look = self._looks.get(demand.queue, Look())
+        async with self._database.session(seconds=_CLAIM_SECONDS) as session:
+            exchange, woken, look = await limited_exchange(session, outcomes, demand, look=look)
+        self._looks[demand.queue] = look
         self._waker.due_again(woken)
-        return Exchange(refused, jobs, next_due, microseconds(now), cut)
+        return exchange
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         if not outcomes:

@@ -18,6 +18,7 @@ from jobrt._storage.postgres.changes import cancel, count, rerun, update
 from jobrt._storage.postgres.database import TRIES, lost_a_race
 from jobrt._storage.postgres.encode import texts
 from jobrt._storage.postgres.insert import insert_steps
+from jobrt._storage.postgres.keys import KnownKeys, changed
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
 from jobrt._storage.postgres.query import by_id, listing
@@ -53,6 +54,7 @@ class BlockingPostgres:
         self._where = place_of(url)
         self._schema = Schema(schema)
         self._channel = self._schema.channel if listen else None
+        self._keys = KnownKeys()
         connect = partial(_connect, url, self._where, prepare=5 if listen else None)
         self._pool = BlockingPool(connect, psycopg.Connection[Any].close, _usable, place=self._where)
 
@@ -110,9 +112,9 @@ class BlockingPostgres:
         """Run a statement that returns a number and queues, and wake the workers of these queues."""
 
         def work(session: BlockingSession) -> int:
-            ((number, queues),) = _rows(session, run)
-            self._notify(session, [f"j:{queue}" for queue in queues or ()])
-            return int(number)
+            number, queues = drive_sync(session, changed(self._schema, run))
+            self._notify(session, [f"j:{queue}" for queue in queues])
+            return number
 
         return self._transact(work)
 
@@ -149,7 +151,7 @@ class BlockingPostgres:
                 raise translate(error, self._where, lost=conn.closed) from error
 
     def _steps(self, jobs: Sequence[NewJob]) -> Any:
-        return insert_steps(self._schema, jobs, wake=lambda _queue: self._channel)
+        return insert_steps(self._schema, jobs, wake=lambda _queue: self._channel, keys=self._keys)
 
 
 def _retried(call: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from jobrt._core.job import NewJob
 from jobrt._core.states import State
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
+from jobrt._storage.postgres.keys import KnownKeys, make_keys
 from jobrt._storage.postgres.names import Copy, Run, Schema
 from jobrt._storage.postgres.rows import Row
 from jobrt._storage.postgres.steps import Steps
@@ -35,31 +36,41 @@ def one_statement(jobs: Sequence[NewJob]) -> bool:
     return len(jobs) == 1 and jobs[0].unique is None
 
 
-def insert_steps(schema: Schema, jobs: Sequence[NewJob], *, wake: Wake) -> Steps[tuple[Inserted, ...]]:
-    """Return the steps that store `jobs`; run all of them in one transaction."""
+def insert_steps(
+    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys | None = None
+) -> Steps[tuple[Inserted, ...]]:
+    """Return the steps that store `jobs`; run all of them in one transaction.
+
+    `keys` is what the client knows of the keys of queues. Without it they are read each time.
+    """
+    known = KnownKeys() if keys is None else keys
+    yield from known.read(schema)
     if one_statement(jobs):
-        return _insert_one(schema, jobs[0], wake)
+        return (yield from _insert_one(schema, jobs[0], wake, known))
     if any(job.unique for job in jobs):
-        return _insert_unique(schema, jobs, wake)
-    return _insert_many(schema, jobs, wake)
+        return (yield from _insert_unique(schema, jobs, wake, known))
+    return (yield from _insert_many(schema, jobs, wake, known))
 
 
-def insert_one(schema: Schema, job: NewJob, *, wake: Wake) -> Run:
+def insert_one(schema: Schema, job: NewJob, *, wake: Wake, keys: KnownKeys) -> Run:
     """Return the statement that stores a single job that is not unique; it returns the id."""
-    plain = _is_plain(job)
-    values = _plain_fields(job) if plain else _fields(job)
+    plain = _is_plain(job) and job.queue not in keys.paths
+    values = _plain_fields(job) if plain else _fields(job) | {"limit_key": keys.of(job)}
     values["channel"] = wake(job.queue)
     return Run(schema.statement("jobs/insert_one_plain" if plain else "jobs/insert_one"), values)
 
 
-def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps[tuple[Inserted, ...]]:
-    rows = yield insert_one(schema, job, wake=wake)
+def _insert_one(schema: Schema, job: NewJob, wake: Wake, keys: KnownKeys) -> Steps[tuple[Inserted, ...]]:
+    rows = yield insert_one(schema, job, wake=wake, keys=keys)
     return (Inserted(rows[0][0]),)
 
 
-def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[tuple[Inserted, ...]]:
+def _insert_many(
+    schema: Schema, jobs: Sequence[NewJob], wake: Wake, keys: KnownKeys
+) -> Steps[tuple[Inserted, ...]]:
+    keyed = not keys.paths.keys().isdisjoint([job.queue for job in jobs]) if keys.paths else False
     if len(jobs) < _COPY_FROM:
-        columns = [_fields(job) for job in jobs]
+        columns = [_fields(job) | {"limit_key": keys.of(job)} for job in jobs]
         values: dict[str, str | None] = {
             name: texts([fields[name] for fields in columns]) for name in columns[0]
         }
@@ -68,10 +79,14 @@ def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[tu
     else:
         rows = yield Run(schema.statement("jobs/insert_ids"), {"number": str(len(jobs))})
         ids, now = rows[0]
-        if all(map(_is_plain, jobs)):
+        if not keyed and all(map(_is_plain, jobs)):
             yield Copy(schema.statement("jobs/insert_copy_plain"), _plain_blocks(jobs, ids))
         else:  # all in one COPY: then all are due at the same time, and stay in order
-            yield Copy(schema.statement("jobs/insert_copy"), _blocks(jobs, ids, now=now))
+            also = ", limit_key" if keyed else ""
+            yield Copy(
+                schema.statement("jobs/insert_copy", limit_key=also),
+                _blocks(jobs, ids, now=now, keys=keys if keyed else None),
+            )
     yield from _notify(schema, {job.queue for job in jobs}, wake)
     return tuple(map(Inserted, ids))
 
@@ -140,12 +155,24 @@ def _middle(priority: int, max_attempts: int | None, queue: str, name: str) -> s
     return f"\t{priority}\t{limit}\t{_cell(queue)}\t{_cell(name)}\t"
 
 
-def _blocks(jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime) -> Iterable[str]:
+def _blocks(
+    jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime, keys: KnownKeys | None
+) -> Iterable[str]:
     """Format rows for COPY as text, in half the time that the driver takes."""
     at = now.isoformat() + "+00"
     for start in range(0, len(jobs), _BLOCK):
         part = slice(start, start + _BLOCK)
-        yield "".join([_line(id, job, at=at, now=now) for id, job in zip(ids[part], jobs[part], strict=True)])
+        pairs = zip(ids[part], jobs[part], strict=True)
+        if keys is None:
+            yield "".join([_line(id, job, at=at, now=now) + "\n" for id, job in pairs])
+        else:
+            yield "".join(
+                [f"{_line(id, job, at=at, now=now)}\t{_key_cell(keys.of(job))}\n" for id, job in pairs]
+            )
+
+
+def _key_cell(key: str | None) -> str:
+    return "\\N" if key is None else _cell(key)
 
 
 _AVAILABLE: Final = State.AVAILABLE.value
@@ -164,7 +191,7 @@ def _line(id: int, job: NewJob, *, at: str, now: datetime) -> str:
     context = "\\N" if job.context is None else _cell(job.context)
     return (
         f"{id}\t{due}\t{at}\t{timeout}\t{job.priority}\t{max_attempts}\t{state}\t{digest}\t{_cell(job.queue)}\t"
-        f"{_cell(job.name)}\t{_cell(job.args)}\t{metadata}\t{tags}\t{context}\n"
+        f"{_cell(job.name)}\t{_cell(job.args)}\t{metadata}\t{tags}\t{context}"
     )
 
 
@@ -182,7 +209,9 @@ def _cell(text: str) -> str:
 # ---------------------------------------------------------------------- unique jobs
 
 
-def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[tuple[Inserted, ...]]:
+def _insert_unique(
+    schema: Schema, jobs: Sequence[NewJob], wake: Wake, keys: KnownKeys
+) -> Steps[tuple[Inserted, ...]]:
     digests = sorted({job.unique.digest for job in jobs if job.unique})
     now = yield from _lock(schema, digests)
     rows = yield Run(schema.statement("jobs/insert_unique_find"), {"digests": texts(digests)})
@@ -191,11 +220,13 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[
         batch.add(job)
     for id, job, fields in sorted(batch.replaced, key=itemgetter(0)):  # so that writers do not deadlock
         changed = yield Run(schema.statement("jobs/insert_unique_replace"), _replacement(id, job, fields))
+        if changed and keys.paths:
+            yield from make_keys(schema, [id])
         if changed and changed[0][1]:
             yield from _notify(schema, [changed[0][0]], wake)
     made: tuple[Inserted, ...] = ()
     if batch.new:
-        made = yield from _insert_many(schema, batch.new, wake)
+        made = yield from _insert_many(schema, batch.new, wake, keys)
     return tuple(
         Inserted(place.id, duplicate=True)
         if place.id is not None

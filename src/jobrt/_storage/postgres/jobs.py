@@ -19,6 +19,7 @@ from jobrt._storage.postgres.changes import cancel, count, rerun, update
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import numbers
 from jobrt._storage.postgres.insert import insert_one, insert_steps, one_statement
+from jobrt._storage.postgres.keys import changed
 from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.prune import delete, prune
 from jobrt._storage.postgres.query import by_id, listing
@@ -56,15 +57,17 @@ class PostgresJobs:
 
     async def _insert_one(self, job: NewJob) -> tuple[Inserted, ...]:
         """Store one job without a transaction block. Most calls are of this kind, and wait for no other's lock."""
+        schema, keys = self._database.schema, self._waker.keys
         with self._waker.insert() as wake:
-            run = insert_one(self._database.schema, job, wake=wake)
             async with self._database.session() as session:
+                await drive(session, keys.read(schema))
+                run = insert_one(schema, job, wake=wake, keys=keys)
                 rows = await session.run(run.statement, **run.values)
         return (Inserted(rows[0][0]),)
 
     async def _insert(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         with self._waker.insert() as wake:
-            steps = insert_steps(self._database.schema, jobs, wake=wake)
+            steps = insert_steps(self._database.schema, jobs, wake=wake, keys=self._waker.keys)
             async with self._database.session() as session, session.conn.transaction():
                 return await drive(session, steps)
 
@@ -73,7 +76,8 @@ class PostgresJobs:
             raise StorageError(
                 f"conn is a {type(conn).__name__}: pass a psycopg connection that runs on Trio"
             )
-        steps = insert_steps(self._database.schema, jobs, wake=self._waker.in_transaction)
+        wake, keys = self._waker.in_transaction, self._waker.keys
+        steps = insert_steps(self._database.schema, jobs, wake=wake, keys=keys)
         try:
             return await drive(Session(conn, self._database.schema), steps)
         except psycopg.Error as error:
@@ -143,17 +147,19 @@ class PostgresJobs:
         return waiting, running
 
     async def rerun(self, where: Where, *, limit: int | None = None) -> int:
-        ((number, queues),) = await self._run(rerun(self._database.schema, where, limit=limit))
-        self._waker.due_again(queues or ())
-        return int(number)
+        return await self._change(rerun(self._database.schema, where, limit=limit))
 
     async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
         if not changes:
             await trio.lowlevel.checkpoint()
             return 0
-        ((number, queues),) = await self._run(update(self._database.schema, where, changes))
-        self._waker.due_again(queues or ())
-        return int(number)
+        return await self._change(update(self._database.schema, where, changes))
+
+    async def _change(self, run: Run) -> int:
+        schema = self._database.schema
+        number, queues = await self._database.bulk(lambda session: drive(session, changed(schema, run)))
+        self._waker.due_again(queues)
+        return number
 
     async def delete(self, where: Where, *, limit: int | None = None) -> int:
         steps = partial(delete, self._database.schema, where, limit=limit)

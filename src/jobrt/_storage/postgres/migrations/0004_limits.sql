@@ -1,0 +1,453 @@
+-- The key by which a job is limited (`_core/keys.py`), for jobs of queues that have a key. Others have null, which takes
+-- no room in the row and no entry in an index.
+alter table {schema}.job add column limit_key text collate "C";
+
+-- For claims that go from key to key.
+create index job_keyed on {schema}.job (queue, priority desc, limit_key, schedule_at, id)
+    where state in ('scheduled', 'available', 'retryable') and limit_key is not null;
+-- For counting what runs of each key.
+create index job_keyed_executing on {schema}.job (queue, limit_key)
+    where state = 'executing' and limit_key is not null;
+
+-- key: the field of which keys are made; clients read it when they enqueue. turn: the key that was claimed last, if the
+-- queue is fair. held_until: nothing of the queue starts before.
+alter table {schema}.queue
+    add column key text,
+    add column turn text collate "C",
+    add column held_until timestamptz;
+
+-- Tokens of a rate (`_core/rates.py`): of a key, or of the whole queue, whose key is the empty text. A bucket that is
+-- full again is as good as none, and is deleted some time after full_at.
+create table {schema}.bucket (
+    queue      text not null,
+    key        text collate "C" not null,
+    at         timestamptz not null,
+    parts      bigint not null,
+    unit       bigint not null,
+    held_until timestamptz not null default '-infinity',
+    full_at    timestamptz not null,
+    primary key (queue, key)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Whoever may enqueue must know the keys of queues.
+do $$
+declare
+    grantee text;
+begin
+    for grantee in
+        select distinct case when a.grantee = 0 then 'public' else quote_ident(r.rolname) end
+          from pg_attribute t cross join lateral aclexplode(t.attacl) a left join pg_roles r on r.oid = a.grantee
+         where t.attrelid = '{literal}.job'::regclass and t.attname = 'queue' and a.privilege_type = 'INSERT'
+    loop
+        execute format('grant insert (limit_key) on {literal}.job to %s', grantee);
+        execute format('grant select (name, key) on {literal}.queue to %s', grantee);
+    end loop;
+end
+$$;
+
+-- The parts of a bucket at a time. `rate` is the count, the parts of a token, and the burst. A bucket that is not stored
+-- is full. A clock that was set back adds nothing.
+create function {schema}.bucket_parts(parts bigint, at timestamptz, unit bigint, now timestamptz, rate bigint[])
+returns numeric language sql immutable parallel safe as $$
+select coalesce(
+    least(case when unit = rate[2] then parts::numeric else floor(parts::numeric * rate[2] / unit) end
+              + greatest(extract(epoch from now - at), 0) * 1000000 * rate[1],
+          rate[3]::numeric * rate[2]),
+    rate[3]::numeric * rate[2])
+$$;
+
+-- Microseconds until a bucket with so many parts has a token.
+create function {schema}.bucket_wait(parts numeric, rate bigint[])
+returns numeric language sql immutable parallel safe as $$
+select ceil(greatest(rate[2] - parts, 0) / rate[1])
+$$;
+
+-- Take tokens from buckets with these keys.
+create function {schema}.take_tokens(
+    of_queue text, keys text[], numbers bigint[], now timestamptz, rate bigint[]
+) returns void language sql as $$
+insert into {schema}.bucket as b (queue, key, at, parts, unit, full_at)
+select of_queue, u.key, now, left_parts, rate[2],
+       now + make_interval(secs => ((rate[3]::numeric * rate[2] - left_parts) / rate[1] / 1000000)::double precision)
+  from unnest(keys, numbers) u(key, number)
+  left join {schema}.bucket o on o.queue = of_queue and o.key = u.key
+ cross join lateral (
+       select ({schema}.bucket_parts(o.parts, o.at, o.unit, now, rate) - u.number * rate[2])::bigint as left_parts) l
+ order by u.key
+    on conflict (queue, key) do update
+   set at = excluded.at, parts = excluded.parts, unit = excluded.unit, full_at = excluded.full_at
+$$;
+
+-- How many more jobs of a key may start, and the microseconds until one may, if none may because of a rate or a hold.
+create function {schema}.key_room(
+    of_queue text, of_key text, slots bigint, taken bigint, buckets boolean, rate bigint[], now timestamptz,
+    out free bigint, out wait numeric
+) language plpgsql stable as $$
+declare
+    parts numeric;
+    held_until timestamptz;
+    stored boolean := false;
+begin
+    free := slots;
+    if buckets then
+        select {schema}.bucket_parts(b.parts, b.at, b.unit, now, rate), b.held_until, true
+          into parts, held_until, stored
+          from {schema}.bucket b where b.queue = of_queue and b.key = of_key;
+        if held_until > now then
+            free := 0;
+            wait := extract(epoch from held_until - now) * 1000000;
+            return;
+        end if;
+    end if;
+    if rate is not null then
+        parts := coalesce(parts, rate[3]::numeric * rate[2]) - taken * rate[2];
+        free := least(free, floor(parts / rate[2]));
+        if parts < rate[2] then
+            wait := {schema}.bucket_wait(parts, rate);
+        end if;
+    end if;
+end
+$$;
+
+-- A claim under limits for the whole cluster (design/limits.md). It is a function, because each of its statements must
+-- see what others have committed before this one had the turn: those of a volatile function do.
+--
+-- Keys of the argument: turn_name, queue, worker, limit, starting, names, scan_names and scan_limits (names with a cap;
+-- null stands for `names`), cluster_limit, low and high (the range of keys), per_key, rate and key_rate (see
+-- bucket_parts), fair, many and turn (what `_core/looks.py` remembers).
+--
+-- The first row is about the call; the others are jobs.
+create function {schema}.claim_limited(ask jsonb, ended bigint)
+returns table (about text, job {schema}.job) language plpgsql as $$
+#variable_conflict use_column
+declare
+    few constant integer := 64;
+    most constant integer := 1000;
+    of_queue constant text := ask->>'queue';
+    low constant text := ask->>'low';
+    high constant text := ask->>'high';
+    per_key constant bigint := coalesce((ask->>'per_key')::bigint, 1000000000);
+    fair constant boolean := (ask->>'fair')::boolean;
+    asked constant bigint := (ask->>'limit')::bigint;
+    starting constant bigint := (ask->>'starting')::bigint;
+    rate constant bigint[] := case when ask->'rate' <> 'null' then
+        array(select value::bigint from jsonb_array_elements_text(ask->'rate')) end;
+    key_rate constant bigint[] := case when ask->'key_rate' <> 'null' then
+        array(select value::bigint from jsonb_array_elements_text(ask->'key_rate')) end;
+    names text[] := array(select jsonb_array_elements_text(ask->'names'));
+    cap_names text[] := array(select jsonb_array_elements_text(ask->'cap_names'));
+    caps bigint[] := array(select jsonb_array_elements_text(ask->'caps')::bigint);
+    many boolean := (ask->>'many')::boolean;
+    last_key text := ask->>'turn';
+    now timestamptz;
+    room bigint := asked;
+    tokens numeric;
+    level bigint := 1::bigint << 40;
+    running jsonb := '{}';
+    taken jsonb := '{}';
+    buckets boolean;
+    wait numeric;
+    is_paused boolean;
+    held timestamptz;
+    stored_turn text;
+    due timestamptz;
+    keys text[];
+    found_key text;
+    after text;
+    jobs bigint;
+    seen bigint;
+    walked bigint;
+    in_turns boolean;
+    full_lanes boolean;
+    new_ids bigint[];
+    new_keys text[];
+    new_wait numeric;
+    ids bigint[] := '{}';
+    cut boolean := false;
+    its_lease bigint;
+begin
+    perform pg_advisory_xact_lock(hashtextextended(ask->>'turn_name', 1));
+    now := clock_timestamp();
+    select q.paused, q.held_until, q.turn into is_paused, held, stored_turn
+      from {schema}.queue q where q.name = of_queue;
+    if held > now then
+        wait := extract(epoch from held - now) * 1000000;
+    end if;
+    if is_paused or wait is not null or ended < 0 then
+        room := 0;
+    end if;
+    if fair then
+        last_key := coalesce(stored_turn, '');
+    end if;
+    if ask->'cluster_limit' <> 'null' and room > 0 then
+        room := least(room, (ask->>'cluster_limit')::bigint - (
+            select count(*) from {schema}.job j where j.queue = of_queue and j.state = 'executing'));
+    end if;
+    if rate is not null and room > 0 then
+        select {schema}.bucket_parts(b.parts, b.at, b.unit, now, rate) into tokens
+          from (select) one left join {schema}.bucket b on b.queue = of_queue and b.key = '';
+        room := least(room, floor(tokens / rate[2]));
+    end if;
+    if low is not null and room > 0 then
+        select exists (select from {schema}.bucket b where b.queue = of_queue and b.key >= low and b.key < high)
+          into buckets;
+        if ask->'per_key' <> 'null' then
+            select coalesce(jsonb_object_agg(r.limit_key, r.number), '{}') into running
+              from (select j.limit_key, count(*) as number from {schema}.job j
+                     where j.queue = of_queue and j.state = 'executing' and j.limit_key is not null
+                     group by j.limit_key) r;
+        end if;
+    end if;
+
+    while room > 0 loop
+        select j.priority into level from {schema}.job j
+         where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable') and j.priority < level
+         order by j.priority desc limit 1;
+        exit when not found;
+
+        if low is null then
+            -- One scan for the names without a cap, and one for each name with a cap.
+            select coalesce(array_agg(p.id), '{}') into new_ids
+              from (select k.id
+                      from (select null::text, room where cardinality(names) > 0
+                            union all
+                            select * from unnest(cap_names, caps)) s(name, most)
+                     cross join lateral (
+                           select j.id, j.schedule_at from {schema}.job j
+                            where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
+                              and j.priority = level and j.schedule_at <= now
+                              and (j.name = s.name or s.name is null and j.name = any(names))
+                            order by j.schedule_at, j.id
+                            limit greatest(least(s.most, room), 0)) k
+                     order by k.schedule_at, k.id
+                     limit room) p;
+            ids := ids || new_ids;
+            room := room - cardinality(new_ids);
+        else
+            in_turns := fair;
+            walked := null;
+            if many and not fair then
+                -- The first due jobs, in order. Whatever keys they have, no more are looked at.
+                seen := 2 * room + 200;
+                with walk as materialized (
+                    select j.id, j.name, j.limit_key, j.schedule_at from {schema}.job j
+                     where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
+                       and j.priority = level and j.schedule_at <= now and j.name = any(names || cap_names)
+                     order by j.schedule_at, j.id
+                     limit seen
+                ),
+                lane as materialized (
+                    select k.key, f.free, f.wait
+                      from (select distinct w.limit_key as key from walk w
+                             where w.limit_key >= low and w.limit_key < high) k
+                     cross join lateral {schema}.key_room(
+                           of_queue, k.key, per_key - coalesce((running->>k.key)::bigint, 0),
+                           coalesce((taken->>k.key)::bigint, 0), buckets, key_rate, now) f
+                ),
+                of_key as (
+                    select w.*, row_number() over (partition by w.limit_key order by w.schedule_at, w.id) as nth, l.free
+                      from walk w join lane l on l.key = w.limit_key
+                ),
+                of_name as (
+                    select k.*, row_number() over (partition by k.name order by k.schedule_at, k.id) as nth_of_name
+                      from of_key k where k.nth <= k.free
+                ),
+                picked as (
+                    select n.id, n.limit_key from of_name n
+                      left join unnest(cap_names, caps) c(name, cap) on c.name = n.name
+                     where c.cap is null or n.nth_of_name <= c.cap
+                     order by n.schedule_at, n.id
+                     limit room
+                )
+                select (select count(*) from walk), (select min(l.wait) from lane l),
+                       coalesce(array_agg(p.id), '{}'), coalesce(array_agg(p.limit_key), '{}')
+                  into walked, new_wait, new_ids, new_keys from picked p;
+                wait := least(wait, new_wait);
+                ids := ids || new_ids;
+                room := room - cardinality(new_ids);
+                select running || coalesce(jsonb_object_agg(
+                           k.key, coalesce((running->>k.key)::bigint, 0) + k.number), '{}'),
+                       taken || coalesce(jsonb_object_agg(
+                           k.key, coalesce((taken->>k.key)::bigint, 0) + k.number), '{}')
+                  into running, taken
+                  from (select n.key, count(*) as number from unnest(new_keys) n(key) group by n.key) k;
+                if walked < seen then
+                    many := walked > few;
+                    walked := -1;  -- all have been seen
+                else
+                    in_turns := true;
+                end if;
+            end if;
+
+            if room > 0 and walked is distinct from -1 then
+                -- From key to key, by one index probe each; in turns, after the last key that had its turn.
+                keys := '{}';
+                after := case when in_turns then greatest(last_key, low) else low end;
+                loop
+                    select j.limit_key into found_key from {schema}.job j
+                     where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
+                       and j.limit_key is not null and j.priority = level
+                       and j.limit_key > after and j.limit_key < high
+                     order by j.limit_key limit 1;
+                    exit when not found;
+                    keys := array_append(keys, found_key);
+                    after := found_key;
+                    exit when cardinality(keys) >= case when in_turns then most else few end;
+                end loop;
+                if in_turns and cardinality(keys) < most and last_key > low then
+                    after := low;
+                    loop
+                        select j.limit_key into found_key from {schema}.job j
+                         where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
+                           and j.limit_key is not null and j.priority = level
+                           and j.limit_key > after and j.limit_key <= last_key
+                         order by j.limit_key limit 1;
+                        exit when not found;
+                        keys := array_append(keys, found_key);
+                        after := found_key;
+                        exit when cardinality(keys) >= most;
+                    end loop;
+                end if;
+                if not in_turns and cardinality(keys) >= few then
+                    many := true;
+                    level := level + 1;  -- again, by the first due jobs
+                    continue;
+                end if;
+                jobs := case when in_turns then 1 + room / greatest(cardinality(keys), 1) else room end;
+                loop
+                    with lane as materialized (
+                        select k.key, k.place, f.free, f.wait
+                          from unnest(keys) with ordinality k(key, place)
+                         cross join lateral {schema}.key_room(
+                               of_queue, k.key, per_key - coalesce((running->>k.key)::bigint, 0),
+                               coalesce((taken->>k.key)::bigint, 0), buckets, key_rate, now) f
+                    ),
+                    of_key as (
+                        select h.*, l.key, l.place, l.free, row_number() over (
+                                   partition by l.key order by h.schedule_at, h.id) as nth
+                          from lane l
+                         cross join lateral (
+                               select j.id, j.name, j.schedule_at from {schema}.job j
+                                where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
+                                  and j.limit_key is not null and j.priority = level and j.limit_key = l.key
+                                  and j.schedule_at <= now and j.name = any(names || cap_names)
+                                order by j.schedule_at, j.id
+                                limit greatest(least(l.free, jobs), 0)) h
+                         where h.id <> all(ids)
+                    ),
+                    of_name as (
+                        select k.*, case when in_turns then k.nth end as round,
+                               case when in_turns then k.place end as lane_place,
+                               row_number() over (partition by k.name order by
+                                   case when in_turns then k.nth end, case when in_turns then k.place end,
+                                   k.schedule_at, k.id) as nth_of_name
+                          from of_key k
+                    ),
+                    picked as (
+                        select n.id, n.key from of_name n
+                          left join unnest(cap_names, caps) c(name, cap) on c.name = n.name
+                         where c.cap is null or n.nth_of_name <= c.cap
+                         order by n.round, n.lane_place, n.schedule_at, n.id
+                         limit room
+                    )
+                    select (select min(l.wait) from lane l),
+                           coalesce((select bool_or(k.nth >= jobs and k.free > jobs) from of_key k), false),
+                           coalesce(array_agg(p.id), '{}'), coalesce(array_agg(p.key), '{}')
+                      into new_wait, full_lanes, new_ids, new_keys from picked p;
+                    exit when cardinality(new_ids) >= room or not full_lanes;
+                    jobs := 8 * jobs;
+                end loop;
+                wait := least(wait, new_wait);
+                ids := ids || new_ids;
+                room := room - cardinality(new_ids);
+                if in_turns then
+                    last_key := coalesce(new_keys[cardinality(new_keys)], keys[cardinality(keys)], last_key);
+                    if cardinality(keys) >= most and room > 0 then
+                        wait := least(wait, 100000);
+                    end if;
+                end if;
+                select running || coalesce(jsonb_object_agg(
+                           k.key, coalesce((running->>k.key)::bigint, 0) + k.number), '{}'),
+                       taken || coalesce(jsonb_object_agg(
+                           k.key, coalesce((taken->>k.key)::bigint, 0) + k.number), '{}')
+                  into running, taken
+                  from (select n.key, count(*) as number from unnest(new_keys) n(key) group by n.key) k;
+            end if;
+        end if;
+        if cardinality(cap_names) > 0 then
+            select coalesce(array_agg(c.cap - coalesce(t.number, 0) order by c.place), '{}') into caps
+              from unnest(cap_names, caps) with ordinality c(name, cap, place)
+              left join (select j.name, count(*) as number from {schema}.job j
+                          where j.id = any(new_ids) group by j.name) t on t.name = c.name;
+        end if;
+    end loop;
+
+    if fair and last_key is distinct from coalesce(stored_turn, '') then
+        insert into {schema}.queue as q (name, turn) values (of_queue, last_key)
+            on conflict (name) do update set turn = excluded.turn;
+    end if;
+
+    if cardinality(ids) > 0 then
+        -- One that another transaction has changed since is passed over. Large jobs end the claim before its limit.
+        select coalesce(array_agg(s.id) filter (where s.total <= 16777216 or s.total = s.size), '{}'),
+               coalesce(bool_or(s.total > 16777216 and s.total <> s.size), false)
+          into new_ids, cut
+          from (select p.id, p.size, sum(p.size) over (
+                           order by p.priority desc, p.schedule_at, p.id rows unbounded preceding) as total
+                  from (select j.id, j.priority, j.schedule_at,
+                               octet_length(j.args)::bigint + coalesce(octet_length(j.metadata), 0)
+                                   + coalesce(octet_length(j.context), 0) + coalesce(pg_column_size(j.tags), 0)
+                                   + case when j.records > 0 then (
+                                         select coalesce(sum(least(octet_length(a.message), 44000)
+                                                             + least(octet_length(a.traceback), 204000)), 0)
+                                           from {schema}.attempt a where a.job_id = j.id)::bigint else 0 end
+                                   + case when j.flags & 1 <> 0 then coalesce((
+                                         select coalesce(octet_length(d.saved), 0)::bigint
+                                                + coalesce(octet_length(d.progress), 0)
+                                           from {schema}.detail d where d.job_id = j.id), 0) else 0 end as size
+                          from {schema}.job j
+                         where j.id = any(ids) and j.queue = of_queue
+                           and j.state in ('scheduled', 'available', 'retryable')
+                         order by j.id
+                           for update skip locked) p) s;
+        its_lease := ((extract(epoch from clock_timestamp()) * 1000)::bigint << 20)
+                 | (nextval('{literal}.lease') & 1048575);
+        ids := array(select j.id from {schema}.job j where j.id = any(new_ids)
+                      order by j.priority desc, j.schedule_at, j.id limit starting);
+        return query
+            with claimed as (
+                update {schema}.job j
+                   set state = 'executing', lease = its_lease, worker = ask->>'worker',
+                       attempt = least(j.attempt, 2147483646) + 1,
+                       started_at = case when j.id = any(ids) then now end
+                 where j.id = any(new_ids)
+                returning j
+            )
+            select null::text, c.j from claimed c;
+        if rate is not null then
+            perform {schema}.take_tokens(of_queue, array[''], array[cardinality(new_ids)::bigint], now, rate);
+        end if;
+        if key_rate is not null then
+            perform {schema}.take_tokens(
+                of_queue, array_agg(k.limit_key), array_agg(k.number), now, key_rate)
+               from (select j.limit_key, count(*) as number from {schema}.job j
+                      where j.id = any(new_ids) group by j.limit_key) k;
+        end if;
+    else
+        new_ids := '{}';
+    end if;
+    if rate is not null and tokens is not null and floor(tokens / rate[2]) <= cardinality(new_ids) then
+        wait := least(wait, {schema}.bucket_wait(tokens - cardinality(new_ids) * rate[2], rate));
+    end if;
+    if cardinality(new_ids) < asked and not cut then
+        select j.schedule_at into due from {schema}.job j
+         where j.queue = of_queue and j.state in ('scheduled', 'retryable')
+           and j.schedule_at > now and j.schedule_at < 'infinity'
+         order by j.schedule_at limit 1;
+    end if;
+    return query select jsonb_build_object(
+        'at', (extract(epoch from now) * 1000000)::bigint, 'cut', cut, 'many', many, 'turn', last_key,
+        'started', least(starting, cardinality(new_ids)),
+        'next_due', least(extract(epoch from due - now), wait / 1000000))::text, null::{schema}.job;
+end
+$$;
