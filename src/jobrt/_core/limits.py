@@ -10,7 +10,7 @@ import attrs
 
 from jobrt._core.arguments import checked_count
 from jobrt._core.queues import Queue
-from jobrt._core.rates import Rate
+from jobrt._core.rates import AHEAD, Rate
 from jobrt._core.where import canonical
 from jobrt._json import read_json
 from jobrt.errors import InvalidJob
@@ -60,6 +60,19 @@ class Demand:
     def starting(self) -> int:
         """Return how many of the jobs begin at once."""
         return self.limit if self.free_slots is None else min(self.free_slots, self.limit)
+
+    @property
+    def rated(self) -> bool:
+        """Whether starts take tokens. Then the jobs of a claim are no more than the free slots."""
+        return self.rate is not None or self.per_key_rate is not None
+
+    @property
+    def tokens_ahead(self) -> int:
+        """Return for how many microseconds tokens may be taken in advance.
+
+        Not with two rates: a start that waits for a token of one would come too soon after another for the other.
+        """
+        return AHEAD if (self.rate is None) != (self.per_key_rate is None) else 0
 
     @property
     def clustered(self) -> bool:

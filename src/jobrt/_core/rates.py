@@ -38,6 +38,13 @@ def _per(_self: object, _field: object, value: object) -> None:
         raise InvalidSetting(f"Rate.per is {value}: use seconds, from a microsecond to a year")
 
 
+AHEAD: Final = 50_000
+"""Microseconds for which a claim may take tokens in advance. Each of its jobs starts when its token is there.
+
+Without that a worker would have to claim each job at the time of its token, and a commit takes longer than that.
+"""
+
+
 @attrs.frozen
 class Rate:
     """How often attempts may start: in any time of t seconds at most ``burst + count * t / per``.
@@ -92,11 +99,14 @@ class Bucket:
             return 0
         return max((self.parts + ahead * rate.count) // self.unit, 0)
 
+    def start(self, rate: Rate, number: int) -> int:
+        """Return the microseconds until the start for which the `number`-th token from now on is taken."""
+        return max(-(-(number * self.unit - self.parts) // rate.count), 0)
+
     def wait(self, rate: Rate, *, tokens: int = 1) -> int:
         """Return the microseconds until there are so many tokens."""
         missing = tokens * self.unit - self.parts
-        until_full = -(-max(missing, 0) // rate.count)
-        return max(until_full, self.held_until - self.at)
+        return max(-(-missing // rate.count), self.held_until - self.at, 0)
 
     def full_at(self, rate: Rate) -> int:
         """Return when the bucket is full and free again: then it is as good as none."""

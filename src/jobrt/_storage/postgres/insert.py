@@ -84,7 +84,7 @@ def _insert_many(
         else:  # all in one COPY: then all are due at the same time, and stay in order
             also = ", limit_key" if keyed else ""
             yield Copy(
-                schema.statement("jobs/insert_copy", limit_key=also),
+                schema.statement("jobs/insert_copy", more_columns=also),
                 _blocks(jobs, ids, now=now, keys=keys if keyed else None),
             )
     yield from _notify(schema, {job.queue for job in jobs}, wake)

@@ -45,8 +45,15 @@ async def limited_exchange(
 
 
 def _jobs(rows: Sequence[Any], demand: Demand, reply: dict[str, Any]) -> tuple[Claimed, ...]:
-    now = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=reply["at"])
-    return claimed_jobs(rows, queue=demand.queue, starting=reply["started"], now=now)
+    jobs = claimed_jobs(rows, queue=demand.queue, starting=reply["started"], now=_moment(reply["at"]))
+    starts: dict[str, int] | None = reply["starts"]
+    if starts is None:
+        return jobs
+    return tuple(job._replace(started_at=_moment(starts[str(job.id)])) for job in jobs)
+
+
+def _moment(micros: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
 
 def _ask(schema: Schema, demand: Demand, look: Look, *, unready: bool) -> str:
@@ -67,6 +74,7 @@ def _ask(schema: Schema, demand: Demand, look: Look, *, unready: bool) -> str:
         "per_key": demand.per_key,
         "rate": _rate(demand.rate),
         "key_rate": _rate(demand.per_key_rate),
+        "ahead": demand.tokens_ahead,
         "fair": demand.fair,
         "many": look.many,
         "turn": look.turn,

@@ -101,7 +101,7 @@ def _exchange_limited(
     refused = finish(tx, outcomes) if outcomes else ()
     choice = choose(tx, demand, look)
     rows = chosen_rows(tx, choice.ids) if choice.ids else ()
-    jobs, cut = lease_rows(tx, demand, rows, cut=False)
+    jobs, cut = lease_rows(tx, demand, rows, cut=False, starts=choice.starts)
     waits = [] if choice.wait is None else [choice.wait / 1e6]
     if not demand.empty and not cut and len(jobs) < demand.limit and (due := next_due(tx, demand.queue)) is not None:
         waits.append(due)

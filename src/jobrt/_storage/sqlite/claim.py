@@ -1,7 +1,7 @@
 """Claims in SQLite: the second part of `AttemptStore.exchange`."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from jobrt._core import stored
@@ -35,18 +35,30 @@ def claim(tx: Transaction, demand: Demand, *, page: int = PAGE) -> tuple[tuple[C
 
 
 def lease_rows(
-    tx: Transaction, demand: Demand, rows: Sequence[_Row], *, cut: bool
+    tx: Transaction,
+    demand: Demand,
+    rows: Sequence[_Row],
+    *,
+    cut: bool,
+    starts: Mapping[int, int] | None = None,
 ) -> tuple[tuple[Claimed, ...], bool]:
-    """Lease the jobs of these rows, as far as their size allows; return them and whether size has left out some."""
+    """Lease the jobs of these rows, as far as their size allows; return them and whether size has left out some.
+
+    `starts` are the times of their starts by id, if these wait for tokens.
+    """
     if not rows:
         return (), False
     if heavy := [row[_ID] for row in rows if row[_HAS_HISTORY] or row[_ARGS] is None]:
         affordable = _affordable(tx, rows, heavy=heavy)
         rows, cut = rows[:affordable], cut or affordable < len(rows)
     lease = tx.value(SQL["attempts/exchange_lease"], {"now": tx.now})
-    at_once, ahead = rows[: demand.starting], rows[demand.starting :]
+    parts: Iterable[tuple[Sequence[_Row], int | None]]
+    if starts is None:
+        parts = ((rows[: demand.starting], tx.now), (rows[demand.starting :], None))
+    else:
+        parts = [([row], starts[row[_ID]]) for row in rows]
     jobs: list[Claimed] = []
-    for part, started_at in ((at_once, tx.now), (ahead, None)):
+    for part, started_at in parts:
         if part:
             _take(tx, part, lease=lease, worker=demand.worker, started_at=started_at)
             jobs += _claimed(tx, part, lease=lease, queue=demand.queue, started_at=started_at)

@@ -30,12 +30,14 @@ _WHOLE_QUEUE: Final = ""
 class Choice:
     """Ids of the jobs to claim, in order, and what to remember.
 
+    ``starts`` are the times of their starts, if they wait for tokens.
     ``wait`` is the number of microseconds after which a rate or a hold lets more jobs start, or None.
     ``unready``: keys are still missing, so the next claim should come at once.
     """
 
     ids: Sequence[int]
     look: Look
+    starts: dict[int, int] | None = None
     wait: int | None = None
     unready: bool = False
 
@@ -56,7 +58,8 @@ def choose(tx: Transaction, demand: Demand, look: Look) -> Choice:
         look = attrs.evolve(look, turn=turn or "")
     chooser = _Chooser(tx, demand, look, buckets=bool(buckets))
     chooser.run()
-    return Choice([row[_ID] for row in chooser.chosen], chooser.look, chooser.wait)
+    ids = [row[_ID] for row in chooser.chosen]
+    return Choice(ids, chooser.look, chooser.starts if demand.rated else None, chooser.wait)
 
 
 def chosen_rows(tx: Transaction, ids: Sequence[int]) -> list[list[Any]]:
@@ -79,6 +82,7 @@ class _Chooser:
     buckets: bool
     """Whether there may be tokens or holds of keys."""
     wait: int | None = None
+    starts: dict[int, int] = attrs.Factory(dict[int, int])
     chosen: list[_Row] = attrs.Factory(list[Any])
     ids: set[int] = attrs.Factory(set[int])
     room: Room = attrs.field(init=False)
@@ -91,9 +95,11 @@ class _Chooser:
         if demand.cluster_limit is not None:
             running = self.tx.value(SQL["attempts/limited_running"], {"queue": demand.queue})
             self.room.limit(demand.cluster_limit - running)
+        if demand.rated:
+            self.room.limit(demand.starting)
         if demand.rate is not None:
             self._load([_WHOLE_QUEUE], demand.rate)
-            self.room.limit(self._filled[_WHOLE_QUEUE].tokens(demand.rate))
+            self.room.limit(self._filled[_WHOLE_QUEUE].tokens(demand.rate, ahead=demand.tokens_ahead))
         for priority in self._priorities():
             if demand.key is None:
                 self._in_order(priority)
@@ -241,8 +247,18 @@ class _Chooser:
             if row[_ID] not in self.ids and self.room.take(row[_NAME], row[_KEY]):
                 self.ids.add(row[_ID])
                 self.chosen.append(row)
+                if self.demand.rated:
+                    self.starts[row[_ID]] = self.tx.now + self._delay(row[_KEY])
 
     # ------------------------------------------------------------------ tokens
+
+    def _delay(self, key: str) -> int:
+        """Return the microseconds until the tokens are there for the job that was just taken."""
+        rate, key_rate = self.demand.rate, self.demand.per_key_rate
+        delay = 0 if rate is None else self._filled[_WHOLE_QUEUE].start(rate, len(self.chosen))
+        if key_rate is None:
+            return delay
+        return max(delay, self._filled[key].start(key_rate, self.room.taken[key]))
 
     def _allow(self, keys: set[str]) -> None:
         """Let the room know of the tokens of these keys."""
@@ -256,7 +272,7 @@ class _Chooser:
         for key in new:
             bucket = self._filled[key]
             if rate is not None:
-                tokens = bucket.tokens(rate)
+                tokens = bucket.tokens(rate, ahead=self.demand.tokens_ahead)
                 self.room.allow(key, tokens)
                 if not tokens:
                     self._wait(bucket.wait(rate))

@@ -2,9 +2,10 @@
 -- no room in the row and no entry in an index.
 alter table {schema}.job add column limit_key text collate "C";
 
--- For claims that go from key to key.
+-- For claims that go from key to key. The condition about waiting jobs is not that of job_waiting: a statement that is
+-- written with this one can be run by this index only, whatever the statistics say.
 create index job_keyed on {schema}.job (queue, priority desc, limit_key, schedule_at, id)
-    where state in ('scheduled', 'available', 'retryable') and limit_key is not null;
+    where state < 'executing' and limit_key is not null;
 -- For counting what runs of each key.
 create index job_keyed_executing on {schema}.job (queue, limit_key)
     where state = 'executing' and limit_key is not null;
@@ -80,7 +81,7 @@ $$;
 
 -- How many more jobs of a key may start, and the microseconds until one may, if none may because of a rate or a hold.
 create function {schema}.key_room(
-    of_queue text, of_key text, slots bigint, taken bigint, buckets boolean, rate bigint[], now timestamptz,
+    of_queue text, of_key text, slots bigint, taken bigint, buckets boolean, rate bigint[], ahead bigint, now timestamptz,
     out free bigint, out wait numeric
 ) language plpgsql stable as $$
 declare
@@ -101,8 +102,8 @@ begin
     end if;
     if rate is not null then
         parts := coalesce(parts, rate[3]::numeric * rate[2]) - taken * rate[2];
-        free := least(free, floor(parts / rate[2]));
-        if parts < rate[2] then
+        free := least(free, floor((parts + ahead * rate[1]) / rate[2]));
+        if free < 1 then
             wait := {schema}.bucket_wait(parts, rate);
         end if;
     end if;
@@ -118,7 +119,11 @@ $$;
 --
 -- The first row is about the call; the others are jobs.
 create function {schema}.claim_limited(ask jsonb, ended bigint)
-returns table (about text, job {schema}.job) language plpgsql as $$
+returns table (about text, job {schema}.job) language plpgsql
+-- In a session of others: plans by index only, whatever the statistics say.
+set plan_cache_mode = 'force_generic_plan' set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
 #variable_conflict use_column
 declare
     few constant integer := 64;
@@ -134,6 +139,7 @@ declare
         array(select value::bigint from jsonb_array_elements_text(ask->'rate')) end;
     key_rate constant bigint[] := case when ask->'key_rate' <> 'null' then
         array(select value::bigint from jsonb_array_elements_text(ask->'key_rate')) end;
+    ahead constant bigint := (ask->>'ahead')::bigint;
     names text[] := array(select jsonb_array_elements_text(ask->'names'));
     cap_names text[] := array(select jsonb_array_elements_text(ask->'cap_names'));
     caps bigint[] := array(select jsonb_array_elements_text(ask->'caps')::bigint);
@@ -165,6 +171,7 @@ declare
     ids bigint[] := '{}';
     cut boolean := false;
     its_lease bigint;
+    start_times timestamptz[];
 begin
     perform pg_advisory_xact_lock(hashtextextended(ask->>'turn_name', 1));
     now := clock_timestamp();
@@ -186,7 +193,10 @@ begin
     if rate is not null and room > 0 then
         select {schema}.bucket_parts(b.parts, b.at, b.unit, now, rate) into tokens
           from (select) one left join {schema}.bucket b on b.queue = of_queue and b.key = '';
-        room := least(room, floor(tokens / rate[2]));
+        room := least(room, floor((tokens + ahead * rate[1]) / rate[2]));
+    end if;
+    if rate is not null or key_rate is not null then
+        room := least(room, starting);
     end if;
     if low is not null and room > 0 then
         select exists (select from {schema}.bucket b where b.queue = of_queue and b.key >= low and b.key < high)
@@ -242,7 +252,7 @@ begin
                              where w.limit_key >= low and w.limit_key < high) k
                      cross join lateral {schema}.key_room(
                            of_queue, k.key, per_key - coalesce((running->>k.key)::bigint, 0),
-                           coalesce((taken->>k.key)::bigint, 0), buckets, key_rate, now) f
+                           coalesce((taken->>k.key)::bigint, 0), buckets, key_rate, ahead, now) f
                 ),
                 of_key as (
                     select w.*, row_number() over (partition by w.limit_key order by w.schedule_at, w.id) as nth, l.free
@@ -285,8 +295,8 @@ begin
                 after := case when in_turns then greatest(last_key, low) else low end;
                 loop
                     select j.limit_key into found_key from {schema}.job j
-                     where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
-                       and j.limit_key is not null and j.priority = level
+                     where j.queue = of_queue and j.state < 'executing' and j.limit_key is not null
+                       and j.priority = level
                        and j.limit_key > after and j.limit_key < high
                      order by j.limit_key limit 1;
                     exit when not found;
@@ -298,8 +308,8 @@ begin
                     after := low;
                     loop
                         select j.limit_key into found_key from {schema}.job j
-                         where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
-                           and j.limit_key is not null and j.priority = level
+                         where j.queue = of_queue and j.state < 'executing' and j.limit_key is not null
+                           and j.priority = level
                            and j.limit_key > after and j.limit_key <= last_key
                          order by j.limit_key limit 1;
                         exit when not found;
@@ -320,7 +330,7 @@ begin
                           from unnest(keys) with ordinality k(key, place)
                          cross join lateral {schema}.key_room(
                                of_queue, k.key, per_key - coalesce((running->>k.key)::bigint, 0),
-                               coalesce((taken->>k.key)::bigint, 0), buckets, key_rate, now) f
+                               coalesce((taken->>k.key)::bigint, 0), buckets, key_rate, ahead, now) f
                     ),
                     of_key as (
                         select h.*, l.key, l.place, l.free, row_number() over (
@@ -328,8 +338,8 @@ begin
                           from lane l
                          cross join lateral (
                                select j.id, j.name, j.schedule_at from {schema}.job j
-                                where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
-                                  and j.limit_key is not null and j.priority = level and j.limit_key = l.key
+                                where j.queue = of_queue and j.state < 'executing' and j.limit_key is not null
+                                  and j.priority = level and j.limit_key = l.key
                                   and j.schedule_at <= now and j.name = any(names || cap_names)
                                 order by j.schedule_at, j.id
                                 limit greatest(least(l.free, jobs), 0)) h
@@ -406,20 +416,35 @@ begin
                                                 + coalesce(octet_length(d.progress), 0)
                                            from {schema}.detail d where d.job_id = j.id), 0) else 0 end as size
                           from {schema}.job j
-                         where j.id = any(ids) and j.queue = of_queue
-                           and j.state in ('scheduled', 'available', 'retryable')
-                         order by j.id
+                         where j.id = any(ids) and j.state < 'executing'
                            for update skip locked) p) s;
         its_lease := ((extract(epoch from clock_timestamp()) * 1000)::bigint << 20)
                  | (nextval('{literal}.lease') & 1048575);
-        ids := array(select j.id from {schema}.job j where j.id = any(new_ids)
-                      order by j.priority desc, j.schedule_at, j.id limit starting);
+        if rate is null and key_rate is null then
+            ids := array(select j.id from {schema}.job j where j.id = any(new_ids)
+                          order by j.priority desc, j.schedule_at, j.id limit starting);
+            start_times := array_fill(now, array[cardinality(ids)]);
+        else
+            -- Each starts when its token is there, in the order in which they were chosen.
+            select array_agg(o.id), array_agg(now + o.micros * interval '1 microsecond')
+              into ids, start_times
+              from (select i.id, greatest(
+                        ceil((row_number() over (order by i.place) * rate[2] - tokens) / rate[1]),
+                        ceil((row_number() over (partition by j.limit_key order by i.place) * key_rate[2]
+                              - {schema}.bucket_parts(b.parts, b.at, b.unit, now, key_rate)) / key_rate[1]),
+                        0) as micros
+                      from unnest(ids) with ordinality i(id, place)
+                      join {schema}.job j on j.id = i.id
+                      left join {schema}.bucket b
+                             on key_rate is not null and b.queue = of_queue and b.key = j.limit_key
+                     where j.id = any(new_ids)) o;
+        end if;
         return query
             with claimed as (
                 update {schema}.job j
                    set state = 'executing', lease = its_lease, worker = ask->>'worker',
                        attempt = least(j.attempt, 2147483646) + 1,
-                       started_at = case when j.id = any(ids) then now end
+                       started_at = start_times[array_position(ids, j.id)]
                  where j.id = any(new_ids)
                 returning j
             )
@@ -436,7 +461,8 @@ begin
     else
         new_ids := '{}';
     end if;
-    if rate is not null and tokens is not null and floor(tokens / rate[2]) <= cardinality(new_ids) then
+    if rate is not null and tokens is not null
+       and floor((tokens + ahead * rate[1]) / rate[2]) <= cardinality(new_ids) then
         wait := least(wait, {schema}.bucket_wait(tokens - cardinality(new_ids) * rate[2], rate));
     end if;
     if cardinality(new_ids) < asked and not cut then
@@ -448,6 +474,9 @@ begin
     return query select jsonb_build_object(
         'at', (extract(epoch from now) * 1000000)::bigint, 'cut', cut, 'many', many, 'turn', last_key,
         'started', least(starting, cardinality(new_ids)),
+        'starts', case when rate is not null or key_rate is not null then (
+            select jsonb_object_agg(s.id, (extract(epoch from s.at) * 1000000)::bigint)
+              from unnest(ids, start_times) s(id, at)) end,
         'next_due', least(extract(epoch from due - now), wait / 1000000))::text, null::{schema}.job;
 end
 $$;
