@@ -94,6 +94,7 @@ class Outcome(NamedTuple):
     started: it leaves no record.
     ``began`` is when `run` began, in microseconds since 1970 by the storage's clock. ``None``: with the claim, or as
     written by `AttemptStore.show_started`.
+    ``hold`` is the time in seconds for which no job with the same key starts, or none of the queue (`Throttle`).
     """
 
     id: int
@@ -108,6 +109,7 @@ class Outcome(NamedTuple):
     traceback: str | None = None
     children: tuple[int, ...] = ()
     began: int | None = None
+    hold: float | None = None
 
 
 class Start(NamedTuple):

@@ -1,41 +1,40 @@
 """Rates: how many attempts may start in a time, counted with a bucket of tokens.
 
 A bucket holds at most ``burst`` tokens and gets ``count`` of them in each ``per`` seconds. A start takes one. All
-numbers are integers, so no error adds up: a token is ``unit`` parts, and each microsecond adds ``count`` parts.
+numbers are integers, so no error adds up: a token is ``unit`` parts, and each microsecond adds ``gain`` parts.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
-from jobrt._core.arguments import checked_count, checked_duration
+from jobrt._core.arguments import checked_count, checked_duration, refused
 from jobrt.errors import InvalidSetting
 
+_SHORTEST: Final = 0.000_001
 _LONGEST: Final = 366 * 86_400.0
+_LONG: Final = 100
 _MOST: Final = 100_000
 """Largest burst: with the longest time, the parts of a full bucket are a number that the databases can store."""
 
 
-def _count(_self: object, _field: object, value: object) -> None:
+def _count(_self: object, _field: object, value: int) -> None:
     checked_count("Rate.count", value, least=1)
 
 
-def _burst(_self: object, _field: object, value: object) -> None:
+def _burst(_self: object, _field: object, value: int) -> None:
     if checked_count("Rate.burst", value, least=1) > _MOST:
-        raise InvalidSetting(f"Rate.burst is {value}: use an int from 1 to {_MOST}")
+        raise refused("Rate.burst", value, use=f"an int from 1 to {_MOST}", error=InvalidSetting)
 
 
-def _seconds(value: Any) -> Any:
-    return value.total_seconds() if isinstance(value, timedelta) else value
-
-
-def _per(_self: object, _field: object, value: object) -> None:
-    checked_duration("Rate.per", value)
-    if not 0.000_001 <= float(value) <= _LONGEST:  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # checked above
-        raise InvalidSetting(f"Rate.per is {value}: use seconds, from a microsecond to a year")
+def _per(value: timedelta | float) -> float:
+    seconds = checked_duration("Rate.per", value).total_seconds()
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise refused("Rate.per", value, use="a microsecond to a year", error=InvalidSetting)
+    return seconds
 
 
 AHEAD: Final = 50_000
@@ -57,13 +56,27 @@ class Rate:
     """
 
     count: int = attrs.field(validator=_count)
-    per: float = attrs.field(default=1.0, kw_only=True, converter=_seconds, validator=_per)
+    per: float = attrs.field(default=1.0, kw_only=True, converter=_per)
     burst: int = attrs.field(default=1, kw_only=True, validator=_burst)
 
     @property
+    def gain(self) -> int:
+        """Return the parts that each microsecond adds."""
+        return 1 if self._whole else self.count
+
+    @property
     def unit(self) -> int:
-        """Return the parts of a token: the microseconds of ``per``."""
-        return round(self.per * 1e6)
+        """Return the parts of a token."""
+        micros = round(self.per * 1e6)
+        return -(-micros // self.count) if self._whole else micros
+
+    @property
+    def _whole(self) -> bool:
+        """Whether a token takes a whole number of microseconds: the time between two is rounded up, by 1 % at most.
+
+        Times have no fractions of it. If a start was rounded up, the next would be too soon after it.
+        """
+        return round(self.per * 1e6) >= _LONG * self.count
 
     @property
     def full(self) -> int:
@@ -86,7 +99,7 @@ class Bucket:
     def filled(self, rate: Rate, now: int) -> Bucket:
         """Return the bucket as it is now. A clock that was set back adds nothing, and counts from there on."""
         parts = self.parts if self.unit == rate.unit else self.parts * rate.unit // self.unit
-        parts = min(parts + max(now - self.at, 0) * rate.count, rate.full)
+        parts = min(parts + max(now - self.at, 0) * rate.gain, rate.full)
         return Bucket(now, parts, rate.unit, self.held_until)
 
     def take(self, tokens: int) -> Bucket:
@@ -97,20 +110,20 @@ class Bucket:
         """Return how many tokens are there, or will be within `ahead` microseconds."""
         if self.held_until > self.at:
             return 0
-        return max((self.parts + ahead * rate.count) // self.unit, 0)
+        return max((self.parts + ahead * rate.gain) // self.unit, 0)
 
     def start(self, rate: Rate, number: int) -> int:
         """Return the microseconds until the start for which the `number`-th token from now on is taken."""
-        return max(-(-(number * self.unit - self.parts) // rate.count), 0)
+        return max(-(-(number * self.unit - self.parts) // rate.gain), 0)
 
     def wait(self, rate: Rate, *, tokens: int = 1) -> int:
         """Return the microseconds until there are so many tokens."""
         missing = tokens * self.unit - self.parts
-        return max(-(-missing // rate.count), self.held_until - self.at, 0)
+        return max(-(-missing // rate.gain), self.held_until - self.at, 0)
 
     def full_at(self, rate: Rate) -> int:
         """Return when the bucket is full and free again: then it is as good as none."""
-        return max(self.at - (self.parts - rate.full) // rate.count, self.held_until)
+        return max(self.at - (self.parts - rate.full) // rate.gain, self.held_until)
 
 
 def new_bucket(rate: Rate, now: int) -> Bucket:

@@ -16,7 +16,7 @@ from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
 from jobrt._storage.postgres.encode import microseconds, numbers
-from jobrt._storage.postgres.finish import ended_values, refused_of, write
+from jobrt._storage.postgres.finish import ended_values, needs_statements, refused_of, write
 from jobrt._storage.postgres.limited_claim import limited_exchange
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
@@ -44,9 +44,7 @@ class PostgresAttempts:
             return Exchange(await self.finish(outcomes), ())
         if demand.clustered:
             return await self._exchange_limited(outcomes, demand)
-        if any(
-            outcome.children for outcome in outcomes
-        ):  # rare, and needs a transaction of several statements
+        if needs_statements(outcomes):
             refused = await self.finish(outcomes)
             return attrs.evolve(await self.exchange((), demand), refused=refused)
         return await retried(partial(self._exchange, outcomes, demand))
@@ -85,7 +83,7 @@ class PostgresAttempts:
 
     async def _exchange_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         """Exchange under limits for the whole cluster."""
-        if any(outcome.children for outcome in outcomes):
+        if needs_statements(outcomes):
             refused = await self.finish(outcomes)
             return attrs.evolve(await self._exchange_limited((), demand), refused=refused)
         return await retried(partial(self._try_limited, outcomes, demand))
@@ -94,6 +92,8 @@ class PostgresAttempts:
         look = self._looks.get(demand.queue, Look())
         async with self._database.session(seconds=_CLAIM_SECONDS) as session:
             exchange, woken, look = await limited_exchange(session, outcomes, demand, look=look)
+        if self._looks.get(demand.queue, Look()).path != look.path:
+            self._waker.keys.forget()
         self._looks[demand.queue] = look
         self._waker.due_again(woken)
         return exchange
@@ -106,7 +106,7 @@ class PostgresAttempts:
 
     async def _finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         async with self._database.session() as session:
-            if any(outcome.children for outcome in outcomes):
+            if needs_statements(outcomes):
                 async with session.conn.transaction():
                     refused, woken = await write(session, outcomes)
             else:

@@ -46,10 +46,10 @@ def insert_steps(
     known = KnownKeys() if keys is None else keys
     yield from known.read(schema)
     if one_statement(jobs):
-        return (yield from _insert_one(schema, jobs[0], wake, known))
+        return (yield from _insert_one(schema, jobs[0], wake=wake, keys=known))
     if any(job.unique for job in jobs):
-        return (yield from _insert_unique(schema, jobs, wake, known))
-    return (yield from _insert_many(schema, jobs, wake, known))
+        return (yield from _insert_unique(schema, jobs, wake=wake, keys=known))
+    return (yield from _insert_many(schema, jobs, wake=wake, keys=known))
 
 
 def insert_one(schema: Schema, job: NewJob, *, wake: Wake, keys: KnownKeys) -> Run:
@@ -60,13 +60,13 @@ def insert_one(schema: Schema, job: NewJob, *, wake: Wake, keys: KnownKeys) -> R
     return Run(schema.statement("jobs/insert_one_plain" if plain else "jobs/insert_one"), values)
 
 
-def _insert_one(schema: Schema, job: NewJob, wake: Wake, keys: KnownKeys) -> Steps[tuple[Inserted, ...]]:
+def _insert_one(schema: Schema, job: NewJob, *, wake: Wake, keys: KnownKeys) -> Steps[tuple[Inserted, ...]]:
     rows = yield insert_one(schema, job, wake=wake, keys=keys)
     return (Inserted(rows[0][0]),)
 
 
 def _insert_many(
-    schema: Schema, jobs: Sequence[NewJob], wake: Wake, keys: KnownKeys
+    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys
 ) -> Steps[tuple[Inserted, ...]]:
     keyed = not keys.paths.keys().isdisjoint([job.queue for job in jobs]) if keys.paths else False
     if len(jobs) < _COPY_FROM:
@@ -210,7 +210,7 @@ def _cell(text: str) -> str:
 
 
 def _insert_unique(
-    schema: Schema, jobs: Sequence[NewJob], wake: Wake, keys: KnownKeys
+    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys
 ) -> Steps[tuple[Inserted, ...]]:
     digests = sorted({job.unique.digest for job in jobs if job.unique})
     now = yield from _lock(schema, digests)
@@ -226,7 +226,7 @@ def _insert_unique(
             yield from _notify(schema, [changed[0][0]], wake)
     made: tuple[Inserted, ...] = ()
     if batch.new:
-        made = yield from _insert_many(schema, batch.new, wake, keys)
+        made = yield from _insert_many(schema, batch.new, wake=wake, keys=keys)
     return tuple(
         Inserted(place.id, duplicate=True)
         if place.id is not None

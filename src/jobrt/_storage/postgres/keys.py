@@ -14,9 +14,11 @@ from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.steps import Steps
 
-_FRESH: Final = 1.0
-"""Seconds for which a client trusts what it knows of the keys of queues. Jobs that it enqueues without the key of a
-new setting are found by the searches of the workers."""
+_FRESH: Final = 0.5
+"""Seconds for which a client trusts what it knows of the keys of queues.
+
+Less than the pause before a worker's second search for jobs without the key of a new setting.
+"""
 
 _PAGE: Final = 1000
 _PAGES: Final = 20
@@ -44,6 +46,10 @@ class KnownKeys:
             now = self.clock()
             self.paths = dict((yield Run(schema.statement("keys/settings"), {})))
             self._read_at = now
+
+    def forget(self) -> None:
+        """Read the paths before they are used again."""
+        self._read_at = float("-inf")
 
     def of(self, job: NewJob) -> str | None:
         """Return the key to store with a new job, or None if its queue has none."""

@@ -24,7 +24,10 @@ from jobrt._storage.postgres.session import Session
 async def limited_exchange(
     session: Session, outcomes: Sequence[Outcome], demand: Demand, *, look: Look
 ) -> tuple[Exchange, Sequence[str], Look]:
-    """Write outcomes and claim as the limits allow; return the reply, the queues with due jobs again, and the memory."""
+    """Write outcomes and claim as the limits allow.
+
+    Returns the reply, the queues that have due jobs again, and what to remember.
+    """
     unready = False
     if demand.key is not None and search_is_due(look, demand.key):
         look = await find_missing(session, demand.queue, path=demand.key, look=look)
@@ -83,7 +86,7 @@ def _ask(schema: Schema, demand: Demand, look: Look, *, unready: bool) -> str:
 
 
 def _rate(rate: Rate | None) -> list[int] | None:
-    return None if rate is None else [rate.count, rate.unit, rate.burst]
+    return None if rate is None else [rate.gain, rate.unit, rate.burst]
 
 
 @lru_cache(maxsize=64)

@@ -103,7 +103,12 @@ def _exchange_limited(
     rows = chosen_rows(tx, choice.ids) if choice.ids else ()
     jobs, cut = lease_rows(tx, demand, rows, cut=False, starts=choice.starts)
     waits = [] if choice.wait is None else [choice.wait / 1e6]
-    if not demand.empty and not cut and len(jobs) < demand.limit and (due := next_due(tx, demand.queue)) is not None:
+    if (
+        not demand.empty
+        and not cut
+        and len(jobs) < demand.limit
+        and (due := next_due(tx, demand.queue)) is not None
+    ):
         waits.append(due)
     return Exchange(refused, jobs, min(waits, default=None), tx.now, cut or choice.unready), choice.look
 

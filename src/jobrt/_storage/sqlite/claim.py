@@ -28,7 +28,7 @@ def claim(tx: Transaction, demand: Demand, *, page: int = PAGE) -> tuple[tuple[C
     The transaction must hold the write lock, so that the jobs found are still waiting when they are leased. `page` is
     the number of jobs to look at in one go: SQLite reads a large text to tell its size.
     """
-    if demand.empty or tx.value(SQL["attempts/exchange_paused"], (demand.queue,)):
+    if demand.empty or tx.value(SQL["attempts/exchange_paused"], {"queue": demand.queue, "now": tx.now}):
         return (), False
     rows, cut = _found(tx, demand, largest_page=page)
     return lease_rows(tx, demand, rows, cut=cut)
@@ -74,7 +74,13 @@ def _take(tx: Transaction, rows: Sequence[_Row], *, lease: int, worker: str, sta
 
 
 def next_due(tx: Transaction, queue: str) -> float | None:
-    """Return the seconds until the queue's first future job is due, or None if there is none."""
+    """Return the seconds until the queue's first future job is due, or None if there is none.
+
+    If the queue is held, no job can start until that is over.
+    """
+    held: int | None = tx.value(SQL["attempts/exchange_held"], {"queue": queue, "now": tx.now})
+    if held is not None:
+        return (held - tx.now) / 1e6
     text = tx.value(SQL["attempts/exchange_next_due"], {"queues": dumps([queue]), "now": tx.now, "far": FAR})
     due = json.loads(text).get(queue)
     return None if due is None else (due - tx.now) / 1e6

@@ -92,11 +92,19 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
             SQL["attempts/finish_result"], {"results": dumps([(outcome.id, outcome.lease, outcome.result)])}
         )
     _remember(tx, outcome, held, started_at=started_at)
+    if outcome.hold is not None:
+        _hold(tx, outcome.id, until=later(tx.now, outcome.hold))
     if state in FINAL:
         release_parents(tx, [outcome.id])
     elif due <= tx.now:
         tx.queues.add(held.queue)
     return True
+
+
+def _hold(tx: Transaction, job_id: int, *, until: int) -> None:
+    """Let no job with the key of this one start before a time, or none of its queue, if it has no key."""
+    for part in ("attempts/hold_queue", "attempts/hold_key"):
+        tx.run(SQL[part], {"id": job_id, "now": tx.now, "until": until})
 
 
 def _next_state(outcome: Outcome, held: _Held) -> State:

@@ -72,7 +72,13 @@ def _next_page(
             return None
         priority = found
     low, high = key_range(path)
-    values = {"queue": queue, "priority": priority, "after_at": after_at, "after_id": after_id, "limit": _PAGE}
+    values = {
+        "queue": queue,
+        "priority": priority,
+        "after_at": after_at,
+        "after_id": after_id,
+        "limit": _PAGE,
+    }
     rows: list[list[Any]] = tx.array(SQL["keys/page"], {**values, "low": low, "high": high})
     _store(tx, path, [(row[0], *row[2:]) for row in rows if len(row) > 2])  # noqa: PLR2004 - the others are right
     if len(rows) < _PAGE:

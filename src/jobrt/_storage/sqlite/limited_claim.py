@@ -227,7 +227,11 @@ class _Chooser:
 
     def _take_of(self, lanes: Sequence[tuple[str, list[_Row]]], *, in_turns: bool) -> None:
         if in_turns:
-            ranked = [(number, place, row) for place, (_, rows) in enumerate(lanes) for number, row in enumerate(rows)]
+            ranked = [
+                (number, place, row)
+                for place, (_, rows) in enumerate(lanes)
+                for number, row in enumerate(rows)
+            ]
             self._take([row for _, _, row in sorted(ranked, key=itemgetter(0, 1))])
         else:
             self._take(sorted((row for _, rows in lanes for row in rows), key=itemgetter(_DUE, _ID)))
@@ -288,7 +292,9 @@ class _Chooser:
             if rate is None:
                 self._filled[key] = bucket or Bucket(self.tx.now, 0, 1)
             else:
-                self._filled[key] = bucket.filled(rate, self.tx.now) if bucket else new_bucket(rate, self.tx.now)
+                self._filled[key] = (
+                    bucket.filled(rate, self.tx.now) if bucket else new_bucket(rate, self.tx.now)
+                )
 
     def _pay(self, key: str, tokens: int, rate: Rate) -> None:
         bucket = self._filled[key].take(tokens)

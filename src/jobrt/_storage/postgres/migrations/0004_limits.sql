@@ -46,7 +46,7 @@ begin
 end
 $$;
 
--- The parts of a bucket at a time. `rate` is the count, the parts of a token, and the burst. A bucket that is not stored
+-- The parts of a bucket at a time. `rate` is the parts that a microsecond adds, the parts of a token, and the burst. A bucket that is not stored
 -- is full. A clock that was set back adds nothing.
 create function {schema}.bucket_parts(parts bigint, at timestamptz, unit bigint, now timestamptz, rate bigint[])
 returns numeric language sql immutable parallel safe as $$

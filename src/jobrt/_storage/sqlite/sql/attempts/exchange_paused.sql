@@ -1,1 +1,2 @@
-SELECT paused FROM jobrt_queue WHERE name = ?;
+-- Whether nothing of a queue may start.
+SELECT paused OR ifnull(held_until, 0) > :now FROM jobrt_queue WHERE name = :queue;
