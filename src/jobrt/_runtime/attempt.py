@@ -44,9 +44,9 @@ class AttemptRunner:
     now: Callable[[], float] = attrs.Factory(lambda: trio.lowlevel.current_clock().current_time)
     chance: Callable[[], float] = random.random
 
-    def begin(self, job: Claimed, *, scope: trio.CancelScope, now: float) -> Running:
-        """Return a new attempt that runs in `scope` and starts at the time `now`."""
-        attempt = Running(job, self.definitions[job.name], scope, now, trio.lowlevel.current_task())
+    def begin(self, job: Claimed, scope: trio.CancelScope, *, now: float, began: int | None) -> Running:
+        """Return a new attempt that runs in `scope` and starts at the time `now`; `Running` describes `began`."""
+        attempt = Running(job, self.definitions[job.name], scope, now, trio.lowlevel.current_task(), began)
         if self.emit.subscribers:
             self.emit.routine(JobStarted(job.id, job.name, job.queue, job.attempt, job.lease))
         return attempt

@@ -70,6 +70,8 @@ def time_limit(definition: JobDefinition, job: Claimed) -> float | None:
     if job.timeout is not None:
         return job.timeout
     limit = definition.timeout
+    if limit is None:  # as usual: this runs for each attempt
+        return None
     decided = limit(record_of(job)) if callable(limit) else limit
     return decided.total_seconds() if isinstance(decided, timedelta) else decided
 
