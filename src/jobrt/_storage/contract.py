@@ -268,7 +268,8 @@ class AttemptStore(Protocol):
         Claims at most ``demand.limit`` due jobs of a queue that is not paused, by priority (higher first),
         then due time, then id. Each gets the claim's lease, the worker and one attempt more. The first
         ``demand.starting`` of them are ``executing``, with the time of the claim as ``started_at``. The others are
-        ``claimed``, without one. Limits over the cluster count both, and are never exceeded. Outcomes are as for
+        ``claimed``, without one. Limits over the cluster count both, and are never exceeded. A worker that this storage
+        has registered gets nothing unless its heartbeat would be accepted now. Outcomes are as for
         `finish`; whoever sees the new jobs sees the outcomes, too.
 
         The jobs of one claim have `CLAIM_BYTES` of large texts at most, or there is one job. A row that cannot be

@@ -11,6 +11,7 @@ import trio
 
 from jobrt._core.job import Claimed, JobRef, Outcome, Start
 from jobrt._core.limits import Demand
+from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
@@ -33,6 +34,7 @@ class PostgresAttempts:
 
     _database: Database
     _waker: Waker
+    _beats: Beats
 
     # ------------------------------------------------------------------ claim and finish
 
@@ -73,7 +75,8 @@ class PostgresAttempts:
         statement = exchange_statement(
             session.schema, ended=ended, capped=bool(demand.capped), all_priorities=all_priorities
         )
-        values |= claim_values(demand) | watermark.start(full=full, all_priorities=all_priorities)
+        values |= claim_values(demand, self._beats.since(demand.worker))
+        values |= watermark.start(full=full, all_priorities=all_priorities)
         rows = await session.run(statement, **values)
         reply = read_reply(rows, demand, ended=len(outcomes), watermarks=self._waker.watermarks)
         watermark.learn(demand, reply, full=full, all_priorities=all_priorities, now=now)
@@ -84,11 +87,12 @@ class PostgresAttempts:
         """Exchange under cluster-wide limits. Outcomes are written first, which frees their slots."""
         refused: tuple[JobRef, ...] = ()
         woken: list[str] = []
+        since = self._beats.since(demand.worker)
         async with self._database.session() as session, session.conn.transaction():
             await take_turn(session, demand)
             if outcomes:
                 refused, woken = await write(session, outcomes)
-            jobs, next_due, now, cut = await claim_in_turn(session, demand)
+            jobs, next_due, now, cut = await claim_in_turn(session, demand, since=since)
         self._waker.due_again(woken)
         return Exchange(refused, jobs, next_due, microseconds(now), cut)
 

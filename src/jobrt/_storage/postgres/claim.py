@@ -259,11 +259,12 @@ def read_reply(rows: Sequence[Row], demand: Demand, *, ended: int, watermarks: W
     )
 
 
-def claim_values(demand: Demand) -> dict[str, str | None]:
-    """Return the parameters for a demand."""
+def claim_values(demand: Demand, since: int | None) -> dict[str, str | None]:
+    """Return the parameters for a demand; `since` is that of `Beats`."""
     scans = [*([(None, demand.limit)] if demand.names else []), *demand.capped]
     return {
         "worker": demand.worker,
+        "since": None if since is None else str(since),
         "queue": demand.queue,
         "limit": str(demand.limit),
         "starting": str(demand.starting),

@@ -22,16 +22,16 @@ async def take_turn(session: Session, demand: Demand) -> None:
 
 
 async def claim_in_turn(
-    session: Session, demand: Demand
+    session: Session, demand: Demand, *, since: int | None
 ) -> tuple[tuple[Claimed, ...], float | None, datetime, bool]:
     """Claim as the limits allow; return the jobs, the seconds until the next one if there is room, the time, and `cut`.
 
-    `Exchange` describes these values.
+    `Exchange` describes these values. `since` is that of `Beats`.
     """
     now = (await session.fetch("schema/now"))[0][0].replace(tzinfo=UTC)
     rows: list[Row] = []
     starting: list[int] = []
-    ids, cut = await _choose(session, demand)
+    ids, cut = await _choose(session, demand, since=since)
     if ids:
         starting = ids[: demand.starting]
         rows = await session.fetch(
@@ -51,7 +51,7 @@ async def claim_in_turn(
     return jobs, due[0][1] if due else None, now, False
 
 
-async def _choose(session: Session, demand: Demand) -> tuple[list[int], bool]:
+async def _choose(session: Session, demand: Demand, *, since: int | None) -> tuple[list[int], bool]:
     """Return the ids of due jobs that may run now, in order, and whether their size left out others."""
     root, _, path = (demand.key or "").partition(".")
     key = {"root": root, "path": texts(path.split(".")) if path else None}
@@ -65,6 +65,8 @@ async def _choose(session: Session, demand: Demand) -> tuple[list[int], bool]:
         rows = await session.fetch(
             "attempts/exchange_limited_candidates",
             queue=demand.queue,
+            worker=demand.worker,
+            since=None if since is None else str(since),
             **key,
             names=texts(room.names),
             full=texts(room.full_keys),

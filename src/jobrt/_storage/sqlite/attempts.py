@@ -10,6 +10,7 @@ import attrs
 
 from jobrt._core.job import JobRef, Outcome, Start
 from jobrt._core.limits import Demand
+from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.sqlite.async_connection import AsyncConnection
 from jobrt._storage.sqlite.claim import PAGE, claim, next_due
@@ -27,6 +28,7 @@ class SqliteAttempts:
     """Implementation of `AttemptStore`."""
 
     _database: Database
+    _beats: Beats
     _pages: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
     """Jobs that a claim looks at in one go, for queues in which jobs are so large that the last claim was cut."""
 
@@ -36,7 +38,8 @@ class SqliteAttempts:
             # Others would take its jobs for those of a dead worker.
             demand = attrs.evolve(demand, limit=0)
         page = self._pages.get(demand.queue, PAGE)
-        call = partial(_exchange, outcomes=outcomes, demand=demand, page=page)
+        since = self._beats.since(demand.worker)
+        call = partial(_exchange, outcomes=outcomes, demand=demand, page=page, since=since)
         exchange = await self._database.write(call)
         if exchange.cut:
             self._pages[demand.queue] = min(max(2 * len(exchange.jobs), _SMALLEST_PAGE), PAGE)
@@ -76,9 +79,11 @@ class SqliteAttempts:
             yield connection
 
 
-def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, page: int) -> Exchange:
+def _exchange(
+    tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, page: int, since: int | None
+) -> Exchange:
     refused = finish(tx, outcomes) if outcomes else ()
-    jobs, cut = claim(tx, demand, page=page)
+    jobs, cut = claim(tx, demand, page=page, since=since)
     short = not demand.empty and not cut and len(jobs) < demand.limit
     return Exchange(refused, jobs, next_due(tx, demand.queue) if short else None, tx.now, cut)
 

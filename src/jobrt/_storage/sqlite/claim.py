@@ -25,13 +25,16 @@ _RECORDS_PAGE: Final = 10
 _ID, _NAME, _ARGS, _METADATA, _DUE, _HAS_HISTORY = 0, 1, 6, 7, 11, 12
 
 
-def claim(tx: Transaction, demand: Demand, *, page: int = PAGE) -> tuple[tuple[Claimed, ...], bool]:
+def claim(
+    tx: Transaction, demand: Demand, *, page: int = PAGE, since: int | None = None
+) -> tuple[tuple[Claimed, ...], bool]:
     """Lease due jobs to a worker, in order of priority, due time, id; return them and whether size ended the claim.
 
     The transaction must hold the write lock, so that the jobs found are still waiting when they are leased. `page` is
-    the number of jobs to look at in one go: SQLite reads a large text to tell its size.
+    the number of jobs to look at in one go: SQLite reads a large text to tell its size. `since` is that of `Beats`.
     """
-    if demand.empty or tx.value(SQL["attempts/exchange_paused"], (demand.queue,)):
+    claimant = {"queue": demand.queue, "worker": demand.worker, "since": since, "now": tx.now}
+    if demand.empty or not tx.value(SQL["attempts/exchange_open"], claimant):
         return (), False
     rows, cut = _found(tx, demand, largest_page=page)
     if not rows:

@@ -26,5 +26,5 @@ select c.id, c.name, c.key, l.priority, c.schedule_at::text, c.id, c.size
           and coalesce({limit_key}, 'null') <> all(:full::text[])
         order by j.schedule_at, j.id
         limit :limit::bigint) c
- where not exists (select from {schema}.queue q where q.name = :queue and q.paused)
+ where {may_claim}
  limit :limit::bigint

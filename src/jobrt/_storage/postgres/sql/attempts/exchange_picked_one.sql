@@ -14,6 +14,6 @@ picked as (
            limit :limit::bigint
              for update skip locked
       ) p
-     where not exists (select from {schema}.queue q where q.name = :queue and q.paused)
+     where {may_claim}
      limit :limit::bigint
 )

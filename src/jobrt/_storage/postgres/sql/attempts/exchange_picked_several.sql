@@ -19,7 +19,7 @@ picked as (
             ) p
            limit s.most
       ) k
-     where not exists (select from {schema}.queue q where q.name = :queue and q.paused)
+     where {may_claim}
      order by k.priority desc, k.schedule_at, k.id
      limit :limit::bigint
 )

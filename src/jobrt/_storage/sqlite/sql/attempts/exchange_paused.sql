@@ -1,1 +1,0 @@
-SELECT paused FROM jobrt_queue WHERE name = ?;
