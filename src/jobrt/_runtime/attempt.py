@@ -58,18 +58,18 @@ class AttemptRunner:
         `cut` then returns the outcome; otherwise `stopped` does.
         """
         ctx = Context(running, self.services)
-        definition = running.definition
+        definition, job = running.definition, running.job
         try:
-            if running.job.metadata != "{}" or running.job.defect is not None:
-                _check_row(running.job)
-            value = definition.decode(running.job.args)
-            limit = time_limit(definition, running.job)
+            if job.metadata != "{}" or job.defect is not None:
+                _check_row(job)
+            value = definition.decode(job.args)
+            limit = time_limit(definition, job)
             if limit is not None:  # setting a deadline costs 6 µs, a quarter of what an attempt may cost
                 running.limited, running.scope.deadline = True, running.started + limit
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
-            now = record_of(running.job, running.began).started_at or running.job.schedule_at
-            return undecodable(running.job, ended, problem=error.problem, now=now)
+            now = record_of(job, running.began).started_at or job.schedule_at
+            return undecodable(job, ended, problem=error.problem, now=now)
         except BaseException as error:  # the user's TIMEOUT function may raise anything
             if from_signal(error):
                 raise

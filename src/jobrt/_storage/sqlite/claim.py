@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, Claimed
-from jobrt._core.limits import CLAIM_BYTES, Demand, Room, limit_key
+from jobrt._core.limits import CLAIM_BYTES, LARGE_TEXTS, Demand, Room, limit_key
 from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags_of
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
@@ -15,8 +15,8 @@ _Row: TypeAlias = "Sequence[Any]"
 
 _KEY_PAGE: Final = 100
 
-PAGE: Final = 256
-"""Maximum number of jobs to look at in one go."""
+PAGE: Final = CLAIM_BYTES // (4 * LARGE_TEXTS)
+"""Maximum number of jobs to look at in one go: each has up to four texts that are not large."""
 
 _RECORDS_PAGE: Final = 10
 """Jobs whose attempts are read in one go. Of each job these can be six million characters."""
