@@ -40,6 +40,7 @@ from jobrt._runtime.cron import declare
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
 from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
+from jobrt._runtime.tally import Tally
 from jobrt._runtime.worker import Worker
 from jobrt._storage.contract import Storage
 from jobrt._storage.open import database_url, open_storage
@@ -115,6 +116,7 @@ class App:
         self.registry: Registry = registry_of("App: jobs", jobs, payload_limit=limit)
         self.events: EventBus = EventBus()
         self.crons: dict[str, CronEntry] = {}
+        self._tally, self._workers = Tally(), list[Worker]()
         self._state = state
         self._given_queues = None if queues is None else _queues(queues)
         self._keep = keep
@@ -150,6 +152,7 @@ class App:
         """
         other = copy.copy(self)
         other._database, other.events = self._database.at(checked_text("at: url", url)), EventBus()  # noqa: SLF001 - of the same class
+        other._tally, other._workers = Tally(), []  # noqa: SLF001 - the same
         return other
 
     def __repr__(self) -> str:
@@ -326,9 +329,29 @@ class App:
             state = await self._enter_state(stack)
             client = await stack.enter_async_context(self._client(storage))
             worker = Worker(
-                plan, storage, state, client=client, make_cron_job=self._tick_job, emit=self.events
+                plan,
+                storage,
+                state,
+                client=client,
+                make_cron_job=self._tick_job,
+                emit=self.events,
+                tally=self._tally,
             )
+            self._workers.append(worker)
+            stack.callback(self._workers.remove, worker)
             await worker.run(task_status=task_status)
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """Workers of this app that run in this process, also those that start or stop."""
+        return tuple(self._workers)
+
+    def measure(self) -> Tally:
+        """Return what the app's workers in this process have done; count from the first call on."""
+        if not self._tally.on:
+            self._tally.on = True
+            self.events.watchers = (*self.events.watchers, self._tally)
+        return self._tally
 
     async def drain(self, queue: str | None = None) -> None:
         """Run a worker for a queue (by default all) until no job is due, and stop it."""

@@ -50,6 +50,7 @@ from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
 from jobrt._runtime.starts import ShownQueue, Starts
+from jobrt._runtime.tally import Tally
 from jobrt._runtime.watchdog import Watchdog, Watched
 from jobrt._storage.contract import Changes, Storage
 from jobrt._supervision.decisions import ServiceState, describe
@@ -74,6 +75,7 @@ class Environment:
     client: Any
     make_cron_job: Callable[[CronEntry], NewJob | None]
     emit: EventBus
+    tally: Tally
     shutting_down: trio.Event
     new_id: Callable[[], str]
     info: Callable[[], WorkerInfo]
@@ -407,7 +409,8 @@ class _Wiring:
 
     def _settler(self) -> Settler:
         settled = {name: wires.settled.send for name, wires in self.wires.items()}
-        self.settlers.append(Settler(self.environment.emit, self.due.send, settled))
+        environment = self.environment
+        self.settlers.append(Settler(environment.emit, self.due.send, settled, environment.tally))
         return self.settlers[-1]
 
     def _backoff(self) -> Backoff:
