@@ -47,7 +47,7 @@ async def probed(app: jobrt.App) -> AsyncGenerator[int]:
     source = LoopSource(Reporter(app))
     listener = bind("127.0.0.1", 0)
     port: int = listener.getsockname()[1]
-    with serving(listener, respond_from(source)):
+    with trio.fail_after(IO_TIMEOUT), serving(listener, respond_from(source)):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(source.run)
             yield port

@@ -15,7 +15,7 @@ import trio
 from jobrt._core.escape import printable
 from jobrt.events import Event, WorkerStarted, WorkerStopping
 
-_INTERVAL: Final = 5.0
+_INTERVAL: Final = 1.0
 """Seconds between two looks at the status, if no watchdog needs to hear more often."""
 _STATUS_LIMIT: Final = 500
 _logger = logging.getLogger("jobrt")
@@ -32,6 +32,7 @@ class ServiceManager:
     watchdog: float = math.inf
     _status: str = ""
     _failed: bool = False
+    _unsent: list[str] = attrs.Factory(list)
 
     @classmethod
     def from_environment(cls) -> ServiceManager | None:
@@ -45,18 +46,22 @@ class ServiceManager:
         return cls(address, usec / 1e6 or math.inf) if address.startswith(("/", "@")) else None
 
     def send(self, *assignments: str) -> None:
-        """Send assignments such as ``READY=1``. A manager that does not take them is reported once."""
+        """Send assignments such as ``READY=1``; what the manager does not take is reported once, and sent again."""
         address = (
             "\0" + self.address[1:] if self.address.startswith("@") else self.address
         )  # Linux: without a file
+        self._unsent = [*self._unsent, *assignments]
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.settimeout(0)
-                sender.sendto("\n".join(assignments).encode(), address)
+                sender.sendto("\n".join(self._unsent).encode(), address)
         except OSError as error:
             if not self._failed:
                 _logger.warning("the service manager cannot be told %s: %s", assignments[0], error)
             self._failed = True
+            self._unsent = [one for one in self._unsent if one in {"READY=1", "STOPPING=1"}]
+        else:
+            self._unsent = []
 
     def tell_status(self, text: str) -> None:
         """Send a line for people, if it has changed."""

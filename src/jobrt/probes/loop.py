@@ -93,6 +93,8 @@ class LoopSource:
             report = reply.get(timeout=METRICS_SECONDS)
         except queue.Empty:
             return dead(f"the event loop did not answer within {METRICS_SECONDS:g} s")
+        if not report.families:  # it says why there are none
+            return report
         return attrs.evolve(report, families=(*report.families, *own_metrics()))
 
     async def run(self) -> None:

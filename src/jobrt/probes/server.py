@@ -153,7 +153,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     server_version = "jobrt"
     sys_version = ""
-    timeout = _SILENCE
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(message)s\n"
 
