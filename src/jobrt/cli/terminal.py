@@ -1,6 +1,7 @@
 """Keys of a terminal, one by one and without their echo."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Generator
@@ -9,8 +10,8 @@ from typing import Final
 
 import trio
 
-_ESCAPE: Final = "\x1b"
-"""First character of what arrows and function keys send."""
+_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
+"""What arrows and other keys without a character send."""
 _AT_ONCE: Final = 64
 
 
@@ -44,9 +45,8 @@ async def _keys(descriptor: int) -> AsyncIterator[str]:
         text = os.read(descriptor, _AT_ONCE).decode(errors="replace")
         if not text:  # the terminal has gone
             return
-        if not text.startswith(_ESCAPE):
-            for key in text:
-                yield key
+        for key in _SEQUENCE.sub("", text):
+            yield key
 
 
 async def resizes() -> AsyncIterator[None]:
