@@ -80,7 +80,9 @@ def minimums(session: nox.Session) -> None:
     constraints.write_text(
         "\n".join(oldest([*project["dependencies"], *project["optional-dependencies"]["dashboard"]]))
     )
-    session.install(".[process,dashboard,prometheus]", *group("test", "typing"), "--constraint", str(constraints))
+    session.install(
+        ".[process,dashboard,prometheus]", *group("test", "typing"), "--constraint", str(constraints)
+    )
     run_tests(session, "python", "-m", "pytest")
 
 

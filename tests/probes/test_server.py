@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -130,14 +131,17 @@ async def test_a_database_away_makes_a_worker_unready_and_not_dead(private_postg
 # ---------------------------------------------------------------------- clients
 
 
+class Alive:
+    """Process that always lives."""
+
+    def ask(self, *, metrics: bool) -> Report:
+        """Return a report without problems."""
+        return Report()
+
+
 @pytest.fixture
 def site() -> Iterator[int]:
     """Port of a server whose process always lives, without an event loop."""
-
-    class Alive:
-        def ask(self, *, metrics: bool) -> Report:
-            return Report()
-
     listener = bind("127.0.0.1", 0)
     with serving(listener, respond_from(Alive())):
         yield listener.getsockname()[1]
@@ -199,11 +203,6 @@ def test_a_silent_client_is_left(site: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_after_the_block_nobody_listens() -> None:
     """The port is free for the next worker."""
-
-    class Alive:
-        def ask(self, *, metrics: bool) -> Report:
-            return Report()
-
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     with serving(listener, respond_from(Alive())):
@@ -216,6 +215,20 @@ def test_after_the_block_nobody_listens() -> None:
         closing(http.client.HTTPConnection("127.0.0.1", port)) as connection,
     ):
         connection.request("GET", "/livez")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_does_not_hold_the_port() -> None:
+    """A job may fork, and its process may outlive the worker."""
+    listener = bind("127.0.0.1", 0)
+    with serving(listener, respond_from(Alive())):
+        pid = os.fork()
+        if not pid:
+            os._exit(listener.fileno() + 1)  # it is -1 when it is closed
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert get(listener.getsockname()[1], "/livez").status == 200
+    assert status == 0
 
 
 def test_a_port_in_use_is_one_line() -> None:

@@ -83,10 +83,26 @@ def serving(listener: socket.socket, respond: Respond) -> Generator[None]:
     """Serve during a ``with`` block, and close the listening socket."""
     server = _Server(listener, respond)
     threading.Thread(target=server.run, name="jobrt probes", daemon=True).start()
+    _listening.add(listener)
     try:
         yield
     finally:
+        _listening.discard(listener)
         server.stop()
+
+
+_listening: set[socket.socket] = set()
+
+
+def _close_in_fork() -> None:
+    """Close what a forked process does not serve: otherwise it would hold the port when the worker has ended."""
+    for listener in _listening:
+        listener.close()
+    _listening.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_fork)
 
 
 @attrs.define(eq=False)
