@@ -186,7 +186,8 @@ class Client:
 
         Args:
             job: a job value, or a job value with options.
-            conn: the caller's ``sqlite3`` or psycopg connection; the insert becomes part of its transaction.
+            conn: the caller's connection of ``sqlite3``, psycopg, SQLAlchemy (or its session) or Django; the insert
+                becomes part of its transaction.
             options: the same as those of the Trio client's `enqueue`.
 
         Raises:

@@ -14,6 +14,7 @@ from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.where import Where
 from jobrt._storage.blocking_pool import BlockingPool
 from jobrt._storage.contract import Inserted
+from jobrt._storage.postgres.callers import blocking_connection, insert_with
 from jobrt._storage.postgres.changes import cancel, count, rerun, update
 from jobrt._storage.postgres.database import TRIES, lost_a_race
 from jobrt._storage.postgres.encode import texts
@@ -66,14 +67,7 @@ class BlockingPostgres:
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is None:
             return self._transact(lambda session: drive_sync(session, self._steps(jobs)))
-        if not isinstance(conn, psycopg.Connection):
-            raise StorageError(f"conn is a {type(conn).__qualname__}: pass a psycopg.Connection")
-        try:
-            return drive_sync(BlockingSession(conn), self._steps(jobs))
-        except psycopg.Error as error:
-            raise translate(error, "in the caller's transaction", lost=conn.closed) from error
-        except UnicodeEncodeError as error:
-            raise unsendable(error, "in the caller's transaction") from error
+        return insert_with(blocking_connection(conn), jobs, schema=self._schema, wake=self._wake)
 
     def get(self, job_id: int) -> JobRecord | None:
         rows = self._run(by_id(self._schema, job_id))
@@ -149,7 +143,10 @@ class BlockingPostgres:
                 raise translate(error, self._where, lost=conn.closed) from error
 
     def _steps(self, jobs: Sequence[NewJob]) -> Any:
-        return insert_steps(self._schema, jobs, wake=lambda _queue: self._channel)
+        return insert_steps(self._schema, jobs, wake=self._wake)
+
+    def _wake(self, _queue: str) -> str | None:
+        return self._channel
 
 
 def _retried(call: Callable[[], T]) -> T:

@@ -18,9 +18,10 @@ from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.where import Where
 from jobrt._storage.blocking_pool import BlockingPool
 from jobrt._storage.contract import Inserted
+from jobrt._storage.sqlite.callers import insert_with
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses, rolled_back, translated
-from jobrt._storage.sqlite.insert import insert, insert_joined, join
+from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.own_transactions import open_transaction
 from jobrt._storage.sqlite.query import count, get, query
 from jobrt._storage.sqlite.rows import micros, moment
@@ -91,7 +92,7 @@ class BlockingSqlite:
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is not None:
-            return insert_joined(join(conn, micros(self._clock())), jobs)
+            return insert_with(conn, jobs, now=micros(self._clock()))
         return self.write(partial(insert, jobs=jobs))
 
     def get(self, job_id: int) -> JobRecord | None:
