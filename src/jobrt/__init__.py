@@ -8,7 +8,8 @@
     app                     App: settings; connects client and worker
     _database               settings of the database, and its open storage
     _runtime                Worker and its actors, Context
-    _client                 Client, Handle                       blocking
+    aio                     Client for asyncio                   blocking
+    _client                 Client, Handle
     _storage                the contract, by roles · sqlite · postgres
     _registry               Job: classes, options, names         events
     _core                   decisions: states, retry, uniqueness, filters, cron, limits
@@ -18,8 +19,8 @@
     errors                  all exceptions
     _records                JobRecord, State
 
-Imports point down only. `jobrt.testing` and `jobrt.dashboard` are imported at first use, because most programs need
-neither.
+Imports point down only. `jobrt.aio`, `jobrt.testing` and `jobrt.dashboard` are imported at first use, because most
+programs need none of them.
 """
 
 import importlib
@@ -62,9 +63,11 @@ from jobrt.errors import (
     SupervisorFailed,
     UndecodablePayload,
     UnknownJob,
+    WrongEventLoop,
 )
 
 if TYPE_CHECKING:
+    from jobrt import aio as aio
     from jobrt import dashboard as dashboard
     from jobrt import testing as testing
 
@@ -116,6 +119,7 @@ __all__ = [
     "Unique",
     "UnknownJob",
     "Worker",
+    "WrongEventLoop",
     "backoff",
     "blocking",
     "errors",
@@ -123,8 +127,8 @@ __all__ = [
     "where",
 ]
 
-_LATE = frozenset({"dashboard", "testing"})
-"""Modules that are imported at first use; the dashboard may not be installed."""
+_LATE = frozenset({"aio", "dashboard", "testing"})
+"""Modules that are imported at first use: not every program needs them, and the dashboard may not be installed."""
 
 if not TYPE_CHECKING:  # to type checkers, every name would exist
 

@@ -13,6 +13,7 @@ import sqlalchemy
 import trio
 from django.db import ConnectionHandler
 from django.db import transaction as django_transaction
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
@@ -180,6 +181,8 @@ def odd_connections() -> dict[str, Any]:
         "str": "postgresql://localhost/jobs",
         "sqlalchemy.engine.base.Engine": engine,
         "type": Session,
+        "sqlalchemy.ext.asyncio.session.AsyncSession": AsyncSession(),
+        "sqlalchemy.ext.asyncio.engine.AsyncConnection": create_async_engine("sqlite+aiosqlite://").connect(),
         "sqlite3.Cursor": sqlite3.connect(":memory:").cursor(),
     }
 

@@ -17,8 +17,8 @@ def is_django(conn: Any) -> bool:
 
 def driver_connection(conn: Any) -> Any:
     """Return the driver's connection inside of SQLAlchemy's or Django's, and any other object as it is."""
-    if iscoroutinefunction(getattr(conn, "connection", None)):
-        return conn  # of asyncio
+    if hasattr(conn, "get_raw_connection") or _is_asyncio_session(conn):
+        return conn
     if is_django(conn):
         conn.ensure_connection()
         return conn.connection
@@ -36,15 +36,20 @@ def driver_connection(conn: Any) -> Any:
 
 async def asyncio_driver_connection(conn: Any) -> Any:
     """Return what `driver_connection` does, also for SQLAlchemy's ``AsyncConnection`` and ``AsyncSession``."""
-    inner = getattr(conn, "connection", None)
-    if iscoroutinefunction(inner):
-        conn = await inner()  # of a session
-    get_raw = getattr(conn, "get_raw_connection", None)
-    if get_raw is None:
+    if _is_asyncio_session(conn):
+        conn = await conn.connection()
+    if not hasattr(conn, "get_raw_connection") or isinstance(conn, type):
         return driver_connection(conn)
     if not conn.in_transaction():
         await conn.begin()
-    return (await get_raw()).driver_connection
+    return (await conn.get_raw_connection()).driver_connection
+
+
+def _is_asyncio_session(conn: Any) -> bool:
+    # `AsyncConnection` raises an error of its own for this attribute.
+    if hasattr(conn, "get_raw_connection") or isinstance(conn, type):
+        return False
+    return iscoroutinefunction(getattr(conn, "connection", None))
 
 
 def unknown_connection(conn: object, driver: object, *, use: str) -> StorageError:

@@ -96,16 +96,16 @@ class BlockingSqlite:
         return self.write(partial(insert, jobs=jobs))
 
     def get(self, job_id: int) -> JobRecord | None:
-        return self._read(partial(get, job_id=job_id))
+        return self.read(partial(get, job_id=job_id))
 
     def query(
         self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
     ) -> tuple[JobRecord, ...]:
         look = partial(query, where=where, order_by=order_by, limit=limit, after=after, details=details)
-        return self._read(look)
+        return self.read(look)
 
     def count(self, where: Where, *, limit: int | None = None) -> int:
-        return self._read(partial(count, where=where, limit=limit))
+        return self.read(partial(count, where=where, limit=limit))
 
     def cancel(self, where: Where, reason: str) -> tuple[int, int]:
         return self.write(partial(cancel, where=where, reason=reason, limit=None))
@@ -123,7 +123,8 @@ class BlockingSqlite:
         """Run one of this engine's functions in a transaction, waiting for the lock at most `PATIENCE` seconds."""
         return self._run(work, "BEGIN IMMEDIATE")
 
-    def _read(self, work: Callable[[Transaction], T]) -> T:
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run one of this engine's functions that only reads."""
         return self._run(work, "BEGIN")
 
     def _run(self, work: Callable[[Transaction], T], begin: str) -> T:
