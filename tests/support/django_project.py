@@ -7,11 +7,13 @@ from django.apps import apps
 from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict
 
+_DUMMY = {"BACKEND": "django.tasks.backends.dummy.DummyBackend", "QUEUES": []}
+
 
 def set_up_django() -> None:
     """Set Django up, once; its logging and its time zone stay those of the tests."""
     if not settings.configured:
-        settings.configure(LOGGING_CONFIG=None, USE_TZ=True)
+        settings.configure(LOGGING_CONFIG=None, USE_TZ=True, TASKS={"default": _DUMMY})
     if not apps.ready:
         django.setup()
 

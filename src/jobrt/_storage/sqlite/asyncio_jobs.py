@@ -50,7 +50,8 @@ class AsyncioSqlite:
 
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is not None:
-            return await insert_with_asyncio(conn, jobs, now=micros(self._blocking.now()))
+            now = micros(self._blocking.now())
+            return await insert_with_asyncio(conn, jobs, now=now, file=self._blocking.path)
         return await self._write(partial(insert, jobs=jobs))
 
     async def get(self, job_id: int) -> JobRecord | None:

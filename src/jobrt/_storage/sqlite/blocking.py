@@ -92,7 +92,7 @@ class BlockingSqlite:
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is not None:
-            return insert_with(conn, jobs, now=micros(self._clock()))
+            return insert_with(conn, jobs, now=micros(self._clock()), file=self.path)
         return self.write(partial(insert, jobs=jobs))
 
     def get(self, job_id: int) -> JobRecord | None:

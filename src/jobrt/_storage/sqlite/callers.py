@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 
@@ -21,8 +22,10 @@ _KINDS: Final = (
 _ASYNCIO_KINDS: Final = f"{_KINDS}, or aiosqlite's or SQLAlchemy's AsyncConnection or AsyncSession over it"
 
 
-def insert_with(conn: object, jobs: Sequence[NewJob], *, now: int) -> tuple[Inserted, ...]:
+def insert_with(conn: object, jobs: Sequence[NewJob], *, now: int, file: str) -> tuple[Inserted, ...]:
     """Insert jobs in the caller's transaction. Other processes notice the caller's commit when they poll.
+
+    `file` is the file of the jobs, for messages.
 
     Raises:
         StorageError: this is not a connection of sqlite3, or it is in autocommit mode without a transaction.
@@ -32,20 +35,24 @@ def insert_with(conn: object, jobs: Sequence[NewJob], *, now: int) -> tuple[Inse
     raw = conn if isinstance(conn, sqlite3.Connection) else driver_connection(conn)
     if not isinstance(raw, sqlite3.Connection):
         raise unknown_connection(conn, raw, use=_KINDS)
-    return _insert(raw, jobs, now=now, commit=is_django(conn))
+    with explained(file):
+        return _insert(raw, jobs, now=now, commit=is_django(conn))
 
 
-async def insert_with_asyncio(conn: object, jobs: Sequence[NewJob], *, now: int) -> tuple[Inserted, ...]:
+async def insert_with_asyncio(
+    conn: object, jobs: Sequence[NewJob], *, now: int, file: str
+) -> tuple[Inserted, ...]:
     """Insert jobs as `insert_with` does, also with connections of asyncio."""
     driver = conn if isinstance(conn, sqlite3.Connection) else await asyncio_driver_connection(conn)
     if isinstance(driver, sqlite3.Connection):
-        return _insert(driver, jobs, now=now, commit=is_django(conn))
+        return insert_with(conn, jobs, now=now, file=file)
     # Each function that aiosqlite documents runs one statement, and a batch of jobs needs several.
     thread: Any = driver
     if not (isinstance(getattr(thread, "_conn", None), sqlite3.Connection) and hasattr(thread, "_execute")):
         raise unknown_connection(conn, driver, use=_ASYNCIO_KINDS)
     call = partial(_insert, thread._conn, jobs, now=now, commit=False)  # noqa: SLF001 - see above
-    inserted: tuple[Inserted, ...] = await thread._execute(call)  # noqa: SLF001 - see above
+    with explained(file):
+        inserted: tuple[Inserted, ...] = await thread._execute(call)  # noqa: SLF001 - see above
     return inserted
 
 
@@ -55,16 +62,21 @@ def _insert(
     """Insert jobs, and commit at once with `commit` and no open transaction."""
     if not commit or raw.in_transaction or raw.isolation_level is not None:
         return insert_joined(join(raw, now), jobs)
-    with translated(_CALLER_CONN), rolled_back(raw):
+    with rolled_back(raw):
         raw.execute("BEGIN IMMEDIATE")
         inserted = insert_joined(join(raw, now), jobs)
         raw.execute("COMMIT")
     return inserted
 
 
+def explained(file: str) -> AbstractContextManager[None]:
+    """Return a context manager that converts errors of a caller's connection; `file` is that of the jobs."""
+    return translated(_CALLER_CONN, file=file)
+
+
 def insert_joined(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
     """Insert all of the jobs, or none if one fails; the caller's own writes are kept."""
-    with translated(_CALLER_CONN), plain_texts(tx.connection):
+    with plain_texts(tx.connection):
         tx.run("SAVEPOINT jobrt_insert")
         try:
             tx.run(SQL["jobs/insert_lock"])
@@ -90,6 +102,5 @@ def join(connection: sqlite3.Connection, now: int) -> Transaction:
         autocommit = getattr(connection, "autocommit", None) is True  # new in Python 3.12
         if autocommit or connection.isolation_level is None:
             raise StorageError("conn has no open transaction: execute BEGIN IMMEDIATE first")
-        with translated(_CALLER_CONN):
-            connection.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
     return Transaction(connection, now)
