@@ -284,11 +284,19 @@ class Client:
 _IN_TRIO: Final = (
     "use `async with app.open_client()` of a jobrt.App in Trio, or jobrt.blocking.Client in a thread"
 )
+_IN_A_JOB: Final = (
+    "use trio_asyncio.trio_as_aio(ctx.enqueue) in a job, and asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)"
+    " elsewhere in a process that has such jobs"
+)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
     try:
-        return asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         how = _IN_TRIO if trio.lowlevel.in_trio_run() else "use it in a coroutine that asyncio runs"
         raise WrongEventLoop(f"jobrt.aio.Client needs asyncio, which does not run here: {how}") from None
+    if any(kind.__module__.startswith("trio_asyncio") for kind in type(loop).__mro__):
+        # psycopg does not find this loop, if it was imported first.
+        raise WrongEventLoop(f"jobrt.aio.Client needs asyncio itself, and this is trio-asyncio: {_IN_A_JOB}")
+    return loop

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy
 import trio
-import uvloop
+import trio_asyncio
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -21,12 +21,12 @@ import jobrt
 from jobrt import aio, where
 from jobrt._client import asyncio_waiting
 from jobrt._storage.postgres.asyncio_jobs import AsyncioPostgres
+from tests.support.in_asyncio import LOOPS, in_asyncio, run_asyncio
 
 if TYPE_CHECKING:
     from tests.support.postgres import Cluster
 
 Program = Callable[[aio.Client], Awaitable[None]]
-RUNNERS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 
 
 class Say(jobrt.Job):
@@ -44,13 +44,7 @@ class Say(jobrt.Job):
         return jobrt.Cancel("not needed") if self.what == "cancel" else {"text": self.what}
 
 
-async def in_asyncio(program: Callable[[], Any], runner: str = "asyncio") -> None:
-    """Run a program under asyncio in a thread."""
-    with trio.fail_after(50):
-        await trio.to_thread.run_sync(lambda: RUNNERS[runner](program()))
-
-
-async def beside_a_worker(url: str, program: Program, runner: str = "asyncio") -> None:
+async def beside_a_worker(url: str, program: Program, loop: str = "asyncio") -> None:
     """Run a program with its own client, while a worker serves the database."""
 
     async def run() -> None:
@@ -60,12 +54,12 @@ async def beside_a_worker(url: str, program: Program, runner: str = "asyncio") -
     with trio.fail_after(50):
         async with trio.open_nursery() as nursery:
             worker = await nursery.start(jobrt.App(url, jobs=[Say], migrate=True).run_worker)
-            await in_asyncio(run, runner)
+            await in_asyncio(run, loop)
             await worker.stop(grace=0)
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
-async def test_a_handle_returns_the_result(database_url: str, runner: str) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_handle_returns_the_result(database_url: str, loop: str) -> None:
     """A handle returns the result and the record. A handle can be created from a job id."""
 
     async def program(jobs: aio.Client) -> None:
@@ -77,7 +71,7 @@ async def test_a_handle_returns_the_result(database_url: str, runner: str) -> No
         assert (record, record.state) == (await jobs.get(first.id), jobrt.State.COMPLETED)
         assert await jobs.enqueue_many([]) == []
 
-    await beside_a_worker(database_url, program, runner)
+    await beside_a_worker(database_url, program, loop)
 
 
 async def test_an_unsuccessful_job_raises(database_url: str) -> None:
@@ -284,8 +278,8 @@ async def of_the_driver(url: str) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("kind", [of_sqlalchemy, of_a_session, of_the_driver])
-@pytest.mark.parametrize("runner", RUNNERS)
-async def test_the_callers_commit_decides(kind: Any, runner: str, database_url: str) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_the_callers_commit_decides(kind: Any, loop: str, database_url: str) -> None:
     """A rollback removes the jobs, and a commit keeps them, unique ones included."""
     await jobrt.App(database_url).migrate()
     unique = Say("unique").with_options(unique=jobrt.Unique())
@@ -300,7 +294,7 @@ async def test_the_callers_commit_decides(kind: Any, runner: str, database_url: 
             assert [handle.duplicate for handle in made] == [False, True]
             assert [record.args for record in await jobs.query()] == [{"what": "unique"}]
 
-    await in_asyncio(program, runner)
+    await in_asyncio(program, loop)
 
 
 async def test_the_sessions_rows_are_in_the_same_transaction(database_url: str) -> None:
@@ -382,6 +376,34 @@ async def test_it_is_refused_in_trio(database_url: str) -> None:
             pass
 
 
+class Inside(jobrt.Job):
+    """Job on asyncio that enqueues another one: with the client for asyncio, then as the error says."""
+
+    RUN_IN = "asyncio"
+
+    url: str
+
+    async def run(self, ctx: jobrt.Context) -> list[object]:
+        try:
+            await aio.Client(self.url).enqueue(Say("hello"))
+        except jobrt.WrongEventLoop as error:
+            handle: Any = await trio_asyncio.trio_as_aio(ctx.enqueue)(Say("hello"))
+            return [str(error), handle.id]
+        raise AssertionError
+
+
+async def test_it_is_refused_in_a_job_on_asyncio(database_url: str) -> None:
+    """That loop is trio-asyncio's. What the error names works there."""
+    app = jobrt.App(database_url, jobs=[Say, Inside], migrate=True)
+    with trio.fail_after(50):
+        async with app.open_client() as jobs:
+            inside = await jobs.enqueue(Inside(database_url))
+            await app.drain()
+            message, job_id = await inside.result()
+            assert "this is trio-asyncio: use trio_asyncio.trio_as_aio(ctx.enqueue)" in message
+            assert await jobs.handle(job_id).result() == {"text": "hello"}
+
+
 def test_an_app_is_refused_in_asyncio(sqlite_url: str) -> None:
     """So are the clients and workers of an app in asyncio."""
     app = jobrt.App(sqlite_url, jobs=[Say])
@@ -392,7 +414,7 @@ def test_an_app_is_refused_in_asyncio(sqlite_url: str) -> None:
 
     for call in (client, app.run_worker, app.migrate):
         with pytest.raises(jobrt.WrongEventLoop, match=r"need Trio.*jobrt\.aio\.Client"):
-            asyncio.run(call())
+            run_asyncio(call)
 
 
 async def test_it_belongs_to_one_loop(database_url: str) -> None:

@@ -13,6 +13,7 @@ import sqlalchemy
 import trio
 from django.db import ConnectionHandler
 from django.db import transaction as django_transaction
+from django.utils.connection import ConnectionProxy
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
@@ -77,12 +78,12 @@ def of_a_scoped_session(url: str) -> Iterator[Brought]:
 
 @contextmanager
 def of_django(url: str) -> Iterator[Brought]:
-    """Django's connection in a transaction."""
+    """Django's connection in a transaction; like ``django.db.connection``, it stands for that of the thread."""
     handler = ConnectionHandler({"default": django_database(url)})
     conn = handler["default"]
     conn.set_autocommit(False)
     try:
-        yield Brought(conn, conn.commit, conn.rollback)
+        yield Brought(ConnectionProxy(handler, "default"), conn.commit, conn.rollback)
     finally:
         conn.close()
 

@@ -102,7 +102,8 @@ def _client(url: str, options: tuple[tuple[str, Any], ...]) -> Client:
 
 def _url_of(alias: str, database: str) -> str:
     """Return the URL of a database of Django. It is asked for each time: tests replace the database's name."""
-    settings = connections.settings[database]
+    aliases: Any = connections.settings
+    settings: Mapping[str, Any] = aliases[database]
     match settings["ENGINE"].rpartition(".")[2]:
         case "sqlite3":
             name = str(settings["NAME"])
