@@ -15,6 +15,7 @@ OUTPUT = {
     "dashboard.py": "welcome to the shop\nthe dashboard's title: Job 1 greet · jobrt",
     "embedded.py": "HELLO!\nWORLD!\nworker: running, 0 restarts",
     "fan_out_fan_in.py": "{'failed': {'4': 'nothing to count'}, 'words': 6}\nattempts used by the parent: 1",
+    "fastapi_app.py": "answered: {'receipt': 'ada pays 1999'}\njobs: 1",
     "guest_mode.py": "total: 90",
     "index_tree.py": 'indexed: {"files": ',
     "jobs_that_enqueue.py": "adding Adding 3 completed, 3 failed attempts\nshowing Showing 3 completed, 0 failed",

@@ -8,7 +8,8 @@
     app                     App: settings; connects client and worker
     _database               settings of the database, and its open storage
     _runtime                Worker and its actors, Context
-    _client                 Client, Handle                       blocking
+    aio                     Client for asyncio                   blocking
+    _client                 Client, Handle
     _storage                the contract, by roles · sqlite · postgres
     _registry               Job: classes, options, names         events
     _core                   decisions: states, retry, uniqueness, filters, cron, limits
@@ -18,8 +19,8 @@
     errors                  all exceptions
     _records                JobRecord, State
 
-Imports point down only. `jobrt.testing`, `jobrt.dashboard` and `jobrt.probes` are imported at first use, because most
-programs need none of them.
+Imports point down only. `jobrt.aio`, `jobrt.testing`, `jobrt.dashboard` and `jobrt.probes` are imported at first
+use, because most programs need none of them.
 """
 
 import importlib
@@ -62,9 +63,11 @@ from jobrt.errors import (
     SupervisorFailed,
     UndecodablePayload,
     UnknownJob,
+    WrongEventLoop,
 )
 
 if TYPE_CHECKING:
+    from jobrt import aio as aio
     from jobrt import dashboard as dashboard
     from jobrt import probes as probes
     from jobrt import testing as testing
@@ -117,6 +120,7 @@ __all__ = [
     "Unique",
     "UnknownJob",
     "Worker",
+    "WrongEventLoop",
     "backoff",
     "blocking",
     "errors",
@@ -124,8 +128,8 @@ __all__ = [
     "where",
 ]
 
-_LATE = frozenset({"dashboard", "probes", "testing"})
-"""Modules that are imported at first use; the dashboard may not be installed."""
+_LATE = frozenset({"aio", "dashboard", "probes", "testing"})
+"""Modules that are imported at first use: not every program needs them, nor has the packages of an extra."""
 
 if not TYPE_CHECKING:  # to type checkers, every name would exist
 

@@ -21,6 +21,7 @@
     │  ├─ StorageUnavailable          database unreachable, locked or overloaded; a retry may succeed
     │  └─ SchemaError                 tables missing, or of another version of jobrt
     ├─ LeaseLost                      the worker no longer owns the job; its write was refused
+    ├─ WrongEventLoop(RuntimeError)   a client of Trio was used in asyncio, or the other way round
     ├─ SupervisorFailed               a child failed more often than its supervisor allows
     └─ InternalError                  a bug in jobrt
 
@@ -53,6 +54,7 @@ __all__ = [
     "SupervisorFailed",
     "UndecodablePayload",
     "UnknownJob",
+    "WrongEventLoop",
 ]
 
 
@@ -164,6 +166,10 @@ class SchemaError(StorageError):
 
 class LeaseLost(JobrtError):
     """Raised when a worker no longer owns the job; its write about the attempt was refused."""
+
+
+class WrongEventLoop(JobrtError, RuntimeError):
+    """Raised when a client for Trio is used in asyncio, or one for asyncio in Trio or in another event loop."""
 
 
 class SupervisorFailed(JobrtError):

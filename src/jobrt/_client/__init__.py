@@ -6,6 +6,7 @@
     client          Client: every operation
     handle          Handle: one job
     waiting         tasks that wait for jobs
+    asyncio_waiting the same for `jobrt.aio`
     totals          counts by hour, day and month
     unknown_queues  warning about queues that the app does not have
 """

@@ -107,7 +107,8 @@ class Client:
 
         Args:
             job: a job value, or ``job.with_options(...)``; the options below replace those.
-            conn: an open connection; the insert becomes part of its transaction.
+            conn: a connection of the program, such as that of `transaction`, of ``sqlite3``, psycopg, SQLAlchemy
+                (or its session) or Django; the insert becomes part of its transaction.
             options: settings that replace those of the job class:
 
                 * ``queue``: name of the queue.

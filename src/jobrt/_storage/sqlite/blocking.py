@@ -18,9 +18,10 @@ from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.where import Where
 from jobrt._storage.blocking_pool import BlockingPool
 from jobrt._storage.contract import Inserted
+from jobrt._storage.sqlite.callers import insert_with
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses, rolled_back, translated
-from jobrt._storage.sqlite.insert import insert, insert_joined, join
+from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.own_transactions import open_transaction
 from jobrt._storage.sqlite.query import count, get, query
 from jobrt._storage.sqlite.rows import micros, moment
@@ -91,20 +92,20 @@ class BlockingSqlite:
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is not None:
-            return insert_joined(join(conn, micros(self._clock())), jobs)
+            return insert_with(conn, jobs, now=micros(self._clock()), file=self.path)
         return self.write(partial(insert, jobs=jobs))
 
     def get(self, job_id: int) -> JobRecord | None:
-        return self._read(partial(get, job_id=job_id))
+        return self.read(partial(get, job_id=job_id))
 
     def query(
         self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
     ) -> tuple[JobRecord, ...]:
         look = partial(query, where=where, order_by=order_by, limit=limit, after=after, details=details)
-        return self._read(look)
+        return self.read(look)
 
     def count(self, where: Where, *, limit: int | None = None) -> int:
-        return self._read(partial(count, where=where, limit=limit))
+        return self.read(partial(count, where=where, limit=limit))
 
     def cancel(self, where: Where, reason: str) -> tuple[int, int]:
         return self.write(partial(cancel, where=where, reason=reason, limit=None))
@@ -122,7 +123,8 @@ class BlockingSqlite:
         """Run one of this engine's functions in a transaction, waiting for the lock at most `PATIENCE` seconds."""
         return self._run(work, "BEGIN IMMEDIATE")
 
-    def _read(self, work: Callable[[Transaction], T]) -> T:
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run one of this engine's functions that only reads."""
         return self._run(work, "BEGIN")
 
     def _run(self, work: Callable[[Transaction], T], begin: str) -> T:
