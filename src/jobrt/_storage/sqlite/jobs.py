@@ -21,6 +21,7 @@ from jobrt._storage.sqlite.insert import insert, insert_joined, join
 from jobrt._storage.sqlite.prune import prune
 from jobrt._storage.sqlite.query import count, get, query, states, unfinished
 from jobrt._storage.sqlite.rows import micros
+from jobrt._storage.sqlite.sockets import SOON
 from jobrt._storage.sqlite.stats import stats
 
 
@@ -39,9 +40,12 @@ class SqliteJobs:
         # A transaction opened by `hold` sends its own wakes. Others are noticed by the poll, after their commit.
         now = self._database.micros()
         if isinstance(conn, AsyncConnection):  # of another app
-            return await conn.call(lambda raw: insert_joined(join(raw, now), jobs))
-        await trio.lowlevel.checkpoint()
-        return insert_joined(join(conn, now), jobs)
+            inserted = await conn.call(lambda raw: insert_joined(join(raw, now), jobs))
+        else:
+            await trio.lowlevel.checkpoint()
+            inserted = insert_joined(join(conn, now), jobs)
+        self._database.hub.tell(SOON)
+        return inserted
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.hold()
