@@ -120,11 +120,11 @@ async def test_what_a_stopped_listener_leaves(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0o600, 0o700), (0o660, 0o770), (0o664, 0o775)])
-async def test_permissions_are_those_of_the_file(path: Path, mode: int, expected: int) -> None:
+def test_permissions_are_those_of_the_file(path: Path, mode: int, expected: int) -> None:
     """Who may write the file may tell its listeners, and nobody else."""
     path.touch()
     path.chmod(mode)
-    async with listening(path):
+    with Sockets.of(str(path)).listening():
         folder = path.with_name("jobs.db-wake")
         assert stat.S_IMODE(folder.stat().st_mode) == expected
         (ear,) = folder.iterdir()
