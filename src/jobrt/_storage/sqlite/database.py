@@ -137,7 +137,7 @@ class Database:
         return result
 
     async def _write(self, work: Callable[[Transaction], T], *, urgent: bool) -> T:
-        self._refuse_nested()
+        self.refuse_nested()
         await self._writing.acquire(urgent=urgent)
         try:
             call = partial(self._transact, self._writer, work, now=self.micros())
@@ -183,7 +183,7 @@ class Database:
             StorageError: the block took too long, or ended the transaction itself.
 
         """
-        self._refuse_nested()
+        self.refuse_nested()
         async with self._holding:
             raw = self._writer if self.inline else await self._connect_held()
             try:
@@ -423,7 +423,8 @@ class Database:
         """Return whether the current task is in a block of `hold`."""
         return self._held is not None and self._writing.owner is trio.lowlevel.current_task()
 
-    def _refuse_nested(self) -> None:
+    def refuse_nested(self) -> None:
+        """Raise if the current task is in a block of `hold`: what it asks for would wait for that."""
         if self._nested():
             raise StorageError(
                 f"{self.path}: this task has a transaction open, and a second one would wait for it forever:"
