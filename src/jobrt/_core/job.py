@@ -20,6 +20,7 @@ __all__ = [
     "NewJob",
     "Outcome",
     "Progress",
+    "Save",
     "Start",
     "result_of",
     "used_up",
@@ -61,6 +62,7 @@ class Claimed(NamedTuple):
     ``args`` and ``metadata`` are JSON text; ``saved`` and ``progress`` are JSON text or ``None``. These two and
     ``attempts`` have values only for a job that has run before. ``started_at`` is ``None`` if it is claimed ahead.
     ``defect`` says what the storage could not read of the row. Such a job does not run: it ends as undecodable.
+    ``kept`` is false if no earlier attempt can have stored a step.
     """
 
     id: int
@@ -82,6 +84,7 @@ class Claimed(NamedTuple):
     progress: str | None = None
     attempts: tuple[AttemptRecord, ...] = ()
     defect: str | None = None
+    kept: bool = False
 
 
 class Outcome(NamedTuple):
@@ -116,6 +119,20 @@ class Start(NamedTuple):
     id: int
     lease: int
     began: int
+
+
+class Save(NamedTuple):
+    """What a running job stores: progress, a checkpoint, the value of a finished step (JSON texts).
+
+    ``step`` is the step's name. A step that is already stored is unchanged.
+    """
+
+    id: int
+    lease: int
+    progress: str | None = None
+    saved: str | None = None
+    step: str | None = None
+    value: str | None = None
 
 
 def used_up(attempt: int, max_attempts: int | None) -> bool:

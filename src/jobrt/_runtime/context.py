@@ -239,7 +239,8 @@ class Context:
         """
         checked_step(self._running.job.name, name)
         if self._steps is None:
-            self._steps = dict(await self._services.attempts.steps(self._running.ref))
+            kept = self._running.job.kept
+            self._steps = dict(await self._services.attempts.steps(self._running.ref)) if kept else {}
         if name in self._steps:
             yield Step(name, todo=False, value=json_value(self._steps[name]))
             return

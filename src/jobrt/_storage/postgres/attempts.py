@@ -9,17 +9,18 @@ import attrs
 import psycopg
 import trio
 
-from jobrt._core.job import Claimed, JobRef, Outcome, Start
+from jobrt._core.job import Claimed, JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
-from jobrt._storage.postgres.encode import microseconds, numbers
+from jobrt._storage.postgres.encode import microseconds, numbers, texts
 from jobrt._storage.postgres.finish import ended_values, refused_of, write
 from jobrt._storage.postgres.limited_claim import claim_in_turn, take_turn
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
+from jobrt._storage.together import Together
 from jobrt._trio_psycopg.errors import is_stale, translate
 from jobrt._trio_psycopg.pool import call_deadline
 from jobrt.errors import LeaseLost
@@ -35,6 +36,10 @@ class PostgresAttempts:
     _database: Database
     _waker: Waker
     _beats: Beats
+    _together: Together[Save, bool] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_together", Together(self._save_all, self._save_one))
 
     # ------------------------------------------------------------------ claim and finish
 
@@ -136,19 +141,35 @@ class PostgresAttempts:
     # ------------------------------------------------------------------ running jobs
 
     async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        rows = await self._database.fetch(
-            "attempts/save", id=str(ref.id), lease=str(ref.lease), progress=progress, saved=saved
-        )
-        return bool(rows)
+        return await self._together(Save(*ref, progress=progress, saved=saved))
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return dict(await self._database.fetch("attempts/steps", id=str(ref.id)))
 
     async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
-        rows = await self._database.fetch(
-            "attempts/save_step", id=str(ref.id), lease=str(ref.lease), name=name, value=value
-        )
-        return bool(rows)
+        return await self._together(Save(*ref, step=name, value=value))
+
+    async def _save_all(self, saves: Sequence[Save]) -> list[bool | None]:
+        """Store what jobs save, but of those only whose rows are leased and not locked."""
+        stored = await retried(partial(self._stored, saves, skip="skip locked"))
+        return [True if number in stored else None for number in range(1, len(saves) + 1)]
+
+    async def _save_one(self, save: Save) -> bool:
+        return bool(await retried(partial(self._stored, [save], skip="")))
+
+    async def _stored(self, saves: Sequence[Save], *, skip: str) -> set[int]:
+        """Store what jobs save, and return which of them, counted from 1."""
+        async with self._database.session() as session:
+            rows = await session.run(
+                session.schema.statement("attempts/save", skip=skip),
+                ids=numbers([save.id for save in saves]),
+                leases=numbers([save.lease for save in saves]),
+                progress=texts([save.progress for save in saves]),
+                saved=texts([save.saved for save in saves]),
+                steps=texts([save.step for save in saves]),
+                results=texts([save.value for save in saves]),
+            )
+        return {number for (number,) in rows}
 
     @asynccontextmanager
     async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[Any]:

@@ -59,6 +59,7 @@ def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) ->
             None if details is None else json.loads(details)[1],
             () if attempts is None else _attempts(attempts),
             None if tags is None or stored.tags_of(tags) is not None else stored.BAD_TAGS,
+            details is not None or attempts is not None,
         )
         for (
             id,

@@ -51,7 +51,9 @@ class AsyncioSqlite:
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is not None:
             now = micros(self._blocking.now())
-            return await insert_with_asyncio(conn, jobs, now=now, file=self._blocking.path)
+            inserted = await insert_with_asyncio(conn, jobs, now=now, file=self._blocking.path)
+            self._blocking.tell_soon()
+            return inserted
         return await self._write(partial(insert, jobs=jobs))
 
     async def get(self, job_id: int) -> JobRecord | None:

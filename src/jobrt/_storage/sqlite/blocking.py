@@ -26,6 +26,7 @@ from jobrt._storage.sqlite.own_transactions import open_transaction
 from jobrt._storage.sqlite.query import count, get, query
 from jobrt._storage.sqlite.rows import micros, moment
 from jobrt._storage.sqlite.schema import migrate, outdated
+from jobrt._storage.sqlite.sockets import SOON, Sockets, word_for
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt.errors import StorageUnavailable
 
@@ -57,6 +58,7 @@ class _Opened:
 
     connection: sqlite3.Connection
     file: tuple[int, int]
+    sockets: Sockets
 
 
 @attrs.frozen
@@ -92,8 +94,14 @@ class BlockingSqlite:
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is not None:
-            return insert_with(conn, jobs, now=micros(self._clock()), file=self.path)
+            inserted = insert_with(conn, jobs, now=micros(self._clock()), file=self.path)
+            self.tell_soon()
+            return inserted
         return self.write(partial(insert, jobs=jobs))
+
+    def tell_soon(self) -> None:
+        """Tell other processes of jobs in a caller's transaction."""
+        Sockets.of(self.path).send(SOON)
 
     def get(self, job_id: int) -> JobRecord | None:
         return self.read(partial(get, job_id=job_id))
@@ -132,7 +140,10 @@ class BlockingSqlite:
             call = partial(
                 _transact, opened.connection, work, begin=begin, place=self.path, clock=self._clock
             )
-            return _retried(call, self.path)
+            result, word = _retried(call, self.path)
+            if word is not None:
+                opened.sockets.send(word)
+            return result
 
 
 def _connect(path: str, clock: Callable[[], datetime]) -> _Opened:
@@ -141,17 +152,22 @@ def _connect(path: str, clock: Callable[[], datetime]) -> _Opened:
     try:
         transact = partial(_transact, connection, place=path, clock=clock)
         # Only read, if there is nothing to migrate: another connection may hold the lock for long.
-        if _retried(partial(transact, outdated, begin="BEGIN"), path):
+        behind, _ = _retried(partial(transact, outdated, begin="BEGIN"), path)
+        if behind:
             _retried(partial(transact, partial(migrate, place=path), begin="BEGIN IMMEDIATE"), path)
-        return _Opened(connection, _identity(path))
+        return _Opened(connection, _identity(path), Sockets.of(path))
     except BaseException:
-        _close(_Opened(connection, (0, 0)))
+        _drop(connection)
         raise
 
 
 def _close(opened: _Opened) -> None:
-    _ours.discard(id(opened.connection))
-    opened.connection.close()
+    _drop(opened.connection)
+
+
+def _drop(connection: sqlite3.Connection) -> None:
+    _ours.discard(id(connection))
+    connection.close()
 
 
 def _usable(path: str, opened: _Opened) -> bool:
@@ -174,12 +190,14 @@ def _transact(
     begin: str,
     place: str,
     clock: Callable[[], datetime],
-) -> T:
+) -> tuple[T, bytes | None]:
+    """Run `work` in a transaction; return its result, and what to tell the listeners."""
     with translated(place), rolled_back(connection):
         connection.execute(begin)
-        result = work(Transaction(connection, micros(clock())))
+        tx = Transaction(connection, micros(clock()))
+        result = work(tx)
         connection.execute("COMMIT")
-    return result
+    return result, word_for(tx)
 
 
 def _retried(call: Callable[[], T], path: str) -> T:

@@ -225,7 +225,7 @@ def _with_history(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int
         if job.id in again:
             saved, progress = tx.row(SQL["attempts/exchange_details"], (job.id,)) or (None, None)
             records = tuple(record for _, record in attempts.get(job.id, ()))
-            complete.append(job._replace(saved=saved, progress=progress, attempts=records))
+            complete.append(job._replace(saved=saved, progress=progress, attempts=records, kept=True))
         else:
             complete.append(job)
     return complete

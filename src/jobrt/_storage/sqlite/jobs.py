@@ -22,6 +22,7 @@ from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.prune import prune
 from jobrt._storage.sqlite.query import count, get, query, states, unfinished
 from jobrt._storage.sqlite.rows import micros
+from jobrt._storage.sqlite.sockets import SOON
 from jobrt._storage.sqlite.stats import stats
 
 
@@ -41,9 +42,12 @@ class SqliteJobs:
             if held is not None:
                 return await held.conn.call(lambda _raw: insert_joined(held.tx, jobs))
             if isinstance(conn, AsyncConnection):  # of another app
-                return await conn.call(lambda raw: insert_joined(join(raw, now), jobs))
-        await trio.lowlevel.checkpoint()
-        return insert_with(conn, jobs, now=now, file=self._database.path)
+                inserted = await conn.call(lambda raw: insert_joined(join(raw, now), jobs))
+            else:
+                await trio.lowlevel.checkpoint()
+                inserted = insert_with(conn, jobs, now=now, file=self._database.path)
+        self._database.hub.tell(SOON)
+        return inserted
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.hold()
