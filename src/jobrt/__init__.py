@@ -43,6 +43,7 @@ from jobrt.app import App
 from jobrt.errors import (
     CronNotFound,
     DuplicateJobName,
+    HookFailed,
     InternalError,
     InvalidFilter,
     InvalidJob,
@@ -83,6 +84,7 @@ __all__ = [
     "FunctionCall",
     "FunctionJob",
     "Handle",
+    "HookFailed",
     "InternalError",
     "InvalidFilter",
     "InvalidJob",

@@ -20,6 +20,7 @@
     ├─ StorageError                   the database refused a call; `__cause__` is the driver's error
     │  ├─ StorageUnavailable          database unreachable, locked or overloaded; a retry may succeed
     │  └─ SchemaError                 tables missing, or of another version of jobrt
+    ├─ HookFailed                     a hook around attempts or enqueues did not do its part
     ├─ LeaseLost                      the worker no longer owns the job; its write was refused
     ├─ SupervisorFailed               a child failed more often than its supervisor allows
     └─ InternalError                  a bug in jobrt
@@ -34,6 +35,7 @@ from jobrt._records import JobRecord
 __all__ = [
     "CronNotFound",
     "DuplicateJobName",
+    "HookFailed",
     "InternalError",
     "InvalidFilter",
     "InvalidJob",
@@ -160,6 +162,14 @@ class StorageUnavailable(StorageError):
 
 class SchemaError(StorageError):
     """Raised when the tables are missing, or older or newer than this version of jobrt."""
+
+
+class HookFailed(JobrtError):
+    """Raised when a hook (``App.around_attempt``, ``App.around_enqueue``) did not do its part.
+
+    It failed before the job began, did not call on, called on twice, or changed the number or order of jobs. The
+    message names the hook; ``__cause__`` is its error, if it has raised one.
+    """
 
 
 class LeaseLost(JobrtError):

@@ -97,6 +97,7 @@ def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
         ended.error_type,
         ended.message,
         ended.traceback,
+        exception=None if type(ended.error) is Described else ended.error,
     )
 
 
