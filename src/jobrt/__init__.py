@@ -3,7 +3,7 @@
 ::
 
     cli · testing           the command line; tools for users' tests
-    _demo · _bench · dashboard
+    _demo · _bench · dashboard · otel
     _views                  values and words for the command line and the dashboard
     app                     App: settings; connects client and worker
     _database               settings of the database, and its open storage
@@ -18,8 +18,8 @@
     errors                  all exceptions
     _records                JobRecord, State
 
-Imports point down only. `jobrt.testing` and `jobrt.dashboard` are imported at first use, because most programs need
-neither.
+Imports point down only. `jobrt.testing`, `jobrt.dashboard` and `jobrt.otel` are imported at first use, because most
+programs need none of them.
 """
 
 import importlib
@@ -67,6 +67,7 @@ from jobrt.errors import (
 
 if TYPE_CHECKING:
     from jobrt import dashboard as dashboard
+    from jobrt import otel as otel
     from jobrt import testing as testing
 
 __all__ = [
@@ -125,8 +126,8 @@ __all__ = [
     "where",
 ]
 
-_LATE = frozenset({"dashboard", "testing"})
-"""Modules that are imported at first use; the dashboard may not be installed."""
+_LATE = frozenset({"dashboard", "otel", "testing"})
+"""Modules that are imported at first use; what the first two need may not be installed."""
 
 if not TYPE_CHECKING:  # to type checkers, every name would exist
 

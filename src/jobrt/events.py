@@ -381,13 +381,17 @@ class EventBus:
         """Emit a routine event to the subscribers of routine events."""
         _deliver(self.subscribers, event)
 
-    @contextmanager
-    def subscribed(self, subscriber: Subscriber, *, routine: bool = True) -> Generator[None]:
-        """Call `subscriber` with each event during a ``with`` block; `routine` includes routine events."""
+    def subscribe(self, subscriber: Subscriber, *, routine: bool = True) -> None:
+        """Call `subscriber` with each event from now on; `routine` includes routine events."""
         if routine:
             self.subscribers = (*self.subscribers, subscriber)
         else:
             self.watchers = (*self.watchers, subscriber)
+
+    @contextmanager
+    def subscribed(self, subscriber: Subscriber, *, routine: bool = True) -> Generator[None]:
+        """Call `subscriber` with each event during a ``with`` block; `routine` includes routine events."""
+        self.subscribe(subscriber, routine=routine)
         try:
             yield
         finally:

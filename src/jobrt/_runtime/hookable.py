@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobrt._client.hooks import EnqueueHook, checked_enqueue_hook
+from jobrt._core.arguments import refused
 from jobrt._runtime.hooks import AttemptHook, checked_attempt_hook
+from jobrt.errors import InvalidSetting
 
 if TYPE_CHECKING:
     AttemptHookT = TypeVar("AttemptHookT", bound=AttemptHook)
@@ -19,8 +21,12 @@ class Hookable:
     def __init__(
         self, around_attempt: Iterable[AttemptHook] = (), around_enqueue: Iterable[EnqueueHook] = ()
     ) -> None:
-        self._attempt_hooks = [checked_attempt_hook(hook) for hook in around_attempt]
-        self._enqueue_hooks = [checked_enqueue_hook(hook) for hook in around_enqueue]
+        attempt, enqueue = (
+            _listed("around_attempt", around_attempt),
+            _listed("around_enqueue", around_enqueue),
+        )
+        self._attempt_hooks = [checked_attempt_hook(hook) for hook in attempt]
+        self._enqueue_hooks = [checked_enqueue_hook(hook) for hook in enqueue]
 
     def around_attempt(self, hook: AttemptHookT, /) -> AttemptHookT:
         """Decorate ``async def hook(ctx, run)`` as a hook around the attempts of all jobs, in their scope and task.
@@ -55,3 +61,9 @@ class Hookable:
     def attempt_hooks(self) -> tuple[AttemptHook, ...]:
         """The hooks around attempts, the outermost first."""
         return tuple(self._attempt_hooks)
+
+
+def _listed(name: str, hooks: Any) -> Iterable[Any]:
+    if not isinstance(hooks, Iterable) or isinstance(hooks, str | bytes):
+        raise refused(f"App: {name}", hooks, use="a list of async functions", error=InvalidSetting)
+    return hooks
