@@ -141,6 +141,18 @@ async def test_an_attempt_is_a_child_of_its_enqueue(job: type[jobrt.Job], autoju
     assert process.status.status_code is trace.StatusCode.UNSET
 
 
+async def test_a_job_without_a_trace_begins_one(autojump_clock: MockClock) -> None:
+    """The span in which the program runs its worker is no parent: it lasts as long as the worker."""
+    recording = Recording()
+    async with open_app([Echo]) as (app, jobs):
+        await jobs.enqueue(Echo())
+        recording.instrument(app)
+        with recording.tracers.get_tracer("program").start_as_current_span("worker's program"):
+            await drain(app)
+    span = recording.span("process mail")
+    assert (span.parent, span.links) == (None, ())
+
+
 async def test_children_are_below_their_parent(autojump_clock: MockClock) -> None:
     """One trace leads from the enqueue of the parent to the attempt of the child."""
     recording = Recording()
