@@ -3,7 +3,7 @@
 ::
 
     cli · testing           the command line; tools for users' tests
-    _demo · _bench · dashboard · probes
+    _demo · _bench · dashboard · otel · probes
     _views                  values and words for the command line and the dashboard
     app                     App: settings; connects client and worker
     _database               settings of the database, and its open storage
@@ -19,8 +19,8 @@
     errors                  all exceptions
     _records                JobRecord, State
 
-Imports point down only. `jobrt.aio`, `jobrt.testing`, `jobrt.dashboard` and `jobrt.probes` are imported at first
-use, because most programs need none of them.
+Imports point down only. `jobrt.aio`, `jobrt.dashboard`, `jobrt.otel`, `jobrt.probes` and `jobrt.testing` are imported
+at first use, because most programs need none of them.
 """
 
 import importlib
@@ -44,6 +44,7 @@ from jobrt.app import App
 from jobrt.errors import (
     CronNotFound,
     DuplicateJobName,
+    HookFailed,
     InternalError,
     InvalidFilter,
     InvalidJob,
@@ -69,6 +70,7 @@ from jobrt.errors import (
 if TYPE_CHECKING:
     from jobrt import aio as aio
     from jobrt import dashboard as dashboard
+    from jobrt import otel as otel
     from jobrt import probes as probes
     from jobrt import testing as testing
 
@@ -87,6 +89,7 @@ __all__ = [
     "FunctionCall",
     "FunctionJob",
     "Handle",
+    "HookFailed",
     "InternalError",
     "InvalidFilter",
     "InvalidJob",
@@ -128,7 +131,7 @@ __all__ = [
     "where",
 ]
 
-_LATE = frozenset({"aio", "dashboard", "probes", "testing"})
+_LATE = frozenset({"aio", "dashboard", "otel", "probes", "testing"})
 """Modules that are imported at first use: not every program needs them, nor has the packages of an extra."""
 
 if not TYPE_CHECKING:  # to type checkers, every name would exist

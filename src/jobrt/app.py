@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, cast, overload
 
 import trio
 
 from jobrt._client import Client, open_client
+from jobrt._client.hooks import EnqueueHook
 from jobrt._core.arguments import checked_flag, checked_name, checked_seconds, checked_text, refused
 from jobrt._core.cron import CronEntry, Missed, cron_entry
-from jobrt._core.job import NewJob
 from jobrt._core.keep import KeepByState
 from jobrt._core.keep import plan as prune_plan
 from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
@@ -37,9 +35,11 @@ from jobrt._registry import (
     tick_job,
 )
 from jobrt._runtime.cron import declare
+from jobrt._runtime.hookable import Hookable
+from jobrt._runtime.hooks import AttemptHook
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
-from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
+from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues, installed_version, switched_off
 from jobrt._runtime.tally import Tally
 from jobrt._runtime.worker import Worker
 from jobrt._storage.contract import Storage
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["App"]
 
 
-class App:
+class App(Hookable):
     """Application: its jobs, queues and database, and how workers run them.
 
     Args:
@@ -74,6 +74,8 @@ class App:
         migrate: whether the database is migrated when it is opened; by default only SQLite.
         name: name of the workers, shown to users; by default the host name.
         payload_limit: bytes of JSON that payload, metadata and context of a job may have together.
+        around_attempt: hooks around attempts, the outermost first; see the method `around_attempt`.
+        around_enqueue: hooks around enqueues, the outermost first; see the method `around_enqueue`.
 
     Attributes:
         events: the event bus: ``with app.events.subscribed(subscriber):``.
@@ -102,7 +104,10 @@ class App:
         migrate: bool | None = None,
         name: str | None = None,
         payload_limit: int = PAYLOAD_LIMIT,
+        around_attempt: Iterable[AttemptHook] = (),
+        around_enqueue: Iterable[EnqueueHook] = (),
     ) -> None:
+        super().__init__(around_attempt, around_enqueue)
         self._database = Database(
             database_url(url),
             schema=checked_text("App: schema", schema),
@@ -256,7 +261,14 @@ class App:
 
     def _client(self, storage: Storage) -> AbstractAsyncContextManager[Client]:
         queues = None if self._given_queues is None else frozenset({"default", *self._given_queues})
-        return open_client(storage, self.registry, rules=self._rules, emit=self.events, queues=queues)
+        return open_client(
+            storage,
+            self.registry,
+            rules=self._rules,
+            emit=self.events,
+            queues=queues,
+            hooks=self._enqueue_hooks,
+        )
 
     @asynccontextmanager
     async def open_storage(self) -> AsyncGenerator[Storage]:
@@ -379,11 +391,13 @@ class App:
             grace=self.grace,
             lease=self.lease,
             name=self.name,
-            version=_version(),
-            switched_off=_switched_off(),
+            version=installed_version(),
+            switched_off=switched_off(),
+            around_attempt=self.attempt_hooks,
+            around_enqueue=tuple(self._enqueue_hooks),
         )
 
-    def _tick_job(self, entry: CronEntry) -> NewJob | None:
+    def _tick_job(self, entry: CronEntry) -> JobWithOptions[Any] | None:
         return tick_job(self.registry, entry.job, args=entry.args, options=entry.options)
 
     def use_clock(self, clock: Callable[[], datetime]) -> None:
@@ -424,7 +438,9 @@ class App:
                 open_storage("sqlite:///:memory:", clock=self._database.clock)
             )
             state = await self._enter_state(stack)
-            return await perform(definition, text, scratch=scratch, state=state, client=client)
+            return await perform(
+                definition, text, scratch=scratch, state=state, client=client, hooks=self.attempt_hooks
+            )
 
     async def declare_crons(self) -> None:
         """Store the cron entries that are declared in code, as a worker does when it starts."""
@@ -439,19 +455,3 @@ def _queues(given: object) -> dict[str, Queue]:
         )
     queues = cast("Mapping[str, int | Queue]", given)
     return {name: as_queue(name, queue) for name, queue in queues.items()}
-
-
-def _switched_off() -> frozenset[str]:
-    """Return what ``JOBRT_DISABLED`` disables in this process: ``worker``, ``cron``, or both, with a comma."""
-    disabled = {part.strip() for part in os.environ.get("JOBRT_DISABLED", "").split(",")} - {""}
-    unknown = disabled - {"worker", "cron"}
-    if unknown:
-        raise InvalidSetting(f"JOBRT_DISABLED has {', '.join(sorted(unknown))}: use worker, cron or both")
-    return frozenset(disabled)
-
-
-def _version() -> str:
-    try:
-        return version("jobrt")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "0"

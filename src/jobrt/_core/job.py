@@ -96,7 +96,8 @@ class Outcome(NamedTuple):
     has no message, and needs no row of its own. ``end`` is ``None`` for a claimed job that was released before it
     started: it leaves no record.
     ``began`` is when `run` began, in microseconds since 1970 by the storage's clock. ``None``: with the claim, or as
-    written by `AttemptStore.show_started`.
+    written by `AttemptStore.show_started`. ``exception`` is what the attempt raised, for subscribers of events. No
+    storage writes it.
     """
 
     id: int
@@ -111,6 +112,7 @@ class Outcome(NamedTuple):
     traceback: str | None = None
     children: tuple[int, ...] = ()
     began: int | None = None
+    exception: BaseException | None = None
 
 
 class Start(NamedTuple):

@@ -21,7 +21,16 @@ from jobrt._registry.function_jobs import (
     JobKeywords,
     make_function_job,
 )
-from jobrt._registry.new_jobs import UpdateKeywords, changed_job, new_job, new_jobs, stored_options, tick_job
+from jobrt._registry.new_jobs import (
+    UpdateKeywords,
+    changed_job,
+    listed,
+    new_job,
+    new_jobs,
+    stored_options,
+    tick_job,
+    with_options,
+)
 from jobrt._registry.options import EnqueueKeywords, JobWithOptions
 from jobrt._registry.registry import Registry, registry_of, take_apart
 from jobrt.errors import UndecodablePayload
@@ -45,6 +54,7 @@ __all__ = [
     "changed_job",
     "definition_of",
     "encode_result",
+    "listed",
     "make_function_job",
     "new_job",
     "new_jobs",
@@ -52,4 +62,5 @@ __all__ = [
     "stored_options",
     "take_apart",
     "tick_job",
+    "with_options",
 ]

@@ -50,15 +50,33 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
 
 def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:
     """Return the rows for several job values; see `new_job`."""
+    return [new_job(registry, job) for job in listed(jobs)]
+
+
+def listed(jobs: Iterable[Enqueueable[Any]]) -> Iterable[Enqueueable[Any]]:
+    """Return several jobs; raise `InvalidJob` if they are no list."""
     if not isinstance(jobs, Iterable) or isinstance(jobs, str | bytes):
         raise refused("enqueue_many: jobs", jobs, use="a list of job values", error=InvalidJob)
-    return [new_job(registry, job) for job in jobs]
+    return jobs
+
+
+def with_options(job: Enqueueable[Any], **given: Unpack[EnqueueKeywords]) -> JobWithOptions[Any]:
+    """Return a job with its options, even if it has none; `given` options replace its own.
+
+    Raises:
+        InvalidJob: it is not a job, or an option is invalid.
+
+    """
+    definition, value, options = take_apart(job)
+    if given:
+        options = options.replaced_by(enqueue_options(definition.name, given))
+    return JobWithOptions(value, options)
 
 
 def tick_job(
     registry: Registry, name: str, *, args: Mapping[str, Any], options: Mapping[str, Any]
-) -> NewJob | None:
-    """Return the row for a cron tick, or None if the registry does not have the job.
+) -> JobWithOptions[Any] | None:
+    """Return the job of a cron tick, or None if the registry does not have it.
 
     Raises:
         InvalidJob: the stored payload or an option is no longer valid for the job class.
@@ -68,9 +86,8 @@ def tick_job(
         definition = registry.get(name)
     except UnknownJob:
         return None
-    text = definition.encode(definition.decode(args))
     checked = enqueue_options(name, {**options})  # type: ignore[typeddict-item]  # checked there
-    return _new(definition, text, checked, limit=registry.payload_limit)
+    return JobWithOptions(definition.decode(args), checked)
 
 
 def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:

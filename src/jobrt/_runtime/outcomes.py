@@ -110,5 +110,9 @@ class Settler:
             end = End.LEASE_LOST
         emit = self.emit.routine if end is End.FINISHED else self.emit
         state, error, text = EXECUTING_TO[outcome.event], outcome.error_type, outcome.message
-        trace = outcome.traceback
-        emit(JobEnded(job.id, job.name, job.queue, job.attempt, end, state, seconds, error, text, trace))
+        trace, raised = outcome.traceback, outcome.exception
+        emit(
+            JobEnded(
+                job.id, job.name, job.queue, job.attempt, end, state, seconds, error, text, trace, raised
+            )
+        )

@@ -24,9 +24,9 @@ import attrs
 import trio
 
 from jobrt._core.cron import CronEntry
-from jobrt._core.job import NewJob
 from jobrt._core.queues import Queue
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._registry import JobWithOptions
 from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.background import Background
 from jobrt._runtime.channels import Channel, Wakeup
@@ -37,6 +37,7 @@ from jobrt._runtime.cron import CronActor
 from jobrt._runtime.executors import Executors, ExecutorsChannels
 from jobrt._runtime.fetcher import Fetcher, FetcherChannels
 from jobrt._runtime.heartbeat import Heartbeat
+from jobrt._runtime.hooks import hooked
 from jobrt._runtime.identity import Identity
 from jobrt._runtime.ledger import Ledger
 from jobrt._runtime.maintenance import Maintenance
@@ -73,7 +74,7 @@ class Environment:
     storage: Storage
     state: Any
     client: Any
-    make_cron_job: Callable[[CronEntry], NewJob | None]
+    make_cron_job: Callable[[CronEntry], JobWithOptions[Any] | None]
     emit: EventBus
     tally: Tally
     shutting_down: trio.Event
@@ -284,9 +285,10 @@ class _Wiring:
     def _runner(self) -> AttemptRunner:
         threads = sum(queue.concurrency for queue in self.plan.queues.values())
         environment = self.environment
+        runners = make_runners(threads=threads, start=self.background.start)
         return AttemptRunner(
             definitions=self.plan.definitions,
-            runners=make_runners(threads=threads, start=self.background.start),
+            runners={place: hooked(runner, self.plan.around_attempt) for place, runner in runners.items()},
             services=Services(
                 state=environment.state,
                 attempts=environment.storage.attempts,
@@ -295,6 +297,7 @@ class _Wiring:
                 later=self.background.later,
             ),
             emit=environment.emit,
+            observe=self.notices.observe,
         )
 
     # ------------------------------------------------------------------ one per worker
@@ -365,6 +368,8 @@ class _Wiring:
             schema=self.environment.storage.schema,
             declared=self.plan.crons,
             make_job=self.environment.make_cron_job,
+            registry=self.environment.client.registry,
+            hooks=self.plan.around_enqueue,
             backoff=self._backoff(),
             emit=self.environment.emit,
         )

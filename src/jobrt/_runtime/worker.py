@@ -21,9 +21,9 @@ import trio
 
 from jobrt._core.attempts import Stop
 from jobrt._core.cron import CronEntry
-from jobrt._core.job import NewJob
 from jobrt._core.text import storable
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._registry import JobWithOptions
 from jobrt._runtime.messages import Abandon, CancelClaims, ExecutorsOrder, IdleQuestion, StopAll
 from jobrt._runtime.outage import Backoff
 from jobrt._runtime.plan import WorkerPlan
@@ -66,7 +66,7 @@ class Worker:
     storage: Storage
     state: Any
     client: Any
-    make_cron_job: Callable[[CronEntry], NewJob | None]
+    make_cron_job: Callable[[CronEntry], JobWithOptions[Any] | None]
     emit: EventBus = attrs.Factory(EventBus)
     tally: Tally = attrs.Factory(Tally)
     shutting_down: trio.Event = attrs.Factory(trio.Event)

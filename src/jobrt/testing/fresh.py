@@ -70,7 +70,7 @@ async def drain(app: App, queue: str | None = None) -> Counter[str]:
     return counts
 
 
-async def perform(job: Job, *, state: Any = None) -> Any:
+async def perform(job: Job, *, state: Any = None, app: App | None = None) -> Any:
     """Run a job value with a real ``ctx``; return the return value of its `run`, which may be a `Snooze`.
 
     It enqueues jobs into an in-memory database of its own.
@@ -78,15 +78,22 @@ async def perform(job: Job, *, state: Any = None) -> Any:
     Args:
         job: the value to run.
         state: the value of ``ctx.state``.
+        app: the app whose jobs the job may enqueue, and whose hooks are around both; by default an app with this job
+            alone.
 
     Raises:
         Exception: the exception that `run` raised.
         trio.TooSlowError: the job's TIMEOUT expired.
 
     """
-    async with open_app(jobs=[type(job)]) as (app, client):
+    async with open_app([type(job)] if app is None else app) as (own, client):
         definition = definition_of(type(job))
-        async with app.open_storage() as storage:
+        async with own.open_storage() as storage:
             return await perform_job(
-                definition, definition.encode(job), scratch=storage, state=state, client=client
+                definition,
+                definition.encode(job),
+                scratch=storage,
+                state=state,
+                client=client,
+                hooks=own.attempt_hooks,
             )
