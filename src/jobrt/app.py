@@ -220,7 +220,13 @@ class App:
 
     def _add_cron(self, job: Job | JobWithOptions[Any], **schedule: Any) -> str:
         new = new_job(self.registry, job)
-        entry = cron_entry(new.name, args=json.loads(new.args), options=stored_options(job), **schedule)
+        entry = cron_entry(
+            new.name,
+            args=json.loads(new.args),
+            options=stored_options(job),
+            version=new.version,
+            **schedule,
+        )
         if entry.name in self.crons:
             raise InvalidSetting(
                 f"there are two cron entries {entry.name!r}: use another name for one of them"
@@ -349,7 +355,7 @@ class App:
 
     def _worker_plan(self, queues: Iterable[str] | None) -> WorkerPlan:
         return WorkerPlan(
-            definitions={definition.name: definition for definition in self.registry},
+            definitions=dict(self.registry.by_name),
             queues=choose_queues(self.queues, queues),
             rules=self._rules,
             crons=tuple(self.crons.values()),
@@ -361,7 +367,9 @@ class App:
         )
 
     def _tick_job(self, entry: CronEntry) -> NewJob | None:
-        return tick_job(self.registry, entry.job, args=entry.args, options=entry.options)
+        return tick_job(
+            self.registry, entry.job, args=entry.args, options=entry.options, version=entry.version
+        )
 
     def use_clock(self, clock: Callable[[], datetime]) -> None:
         """Use this clock for SQLite (aware UTC datetimes), for tests with virtual time."""

@@ -31,7 +31,7 @@ class NewJob(NamedTuple):
 
     ``args`` and ``metadata`` are JSON text. The job is due at ``schedule_at``, or ``delay`` after the time of the
     database; by default immediately. Only one of the two may be set. ``timeout`` is in seconds; ``None`` means
-    the timeout of the job class.
+    the timeout of the job class. ``version`` is that of the payload; ``None`` is the first.
     """
 
     name: str
@@ -46,6 +46,7 @@ class NewJob(NamedTuple):
     metadata: str = "{}"
     context: str | None = None
     unique: UniqueKey | None = None
+    version: int | None = None
 
 
 class JobRef(NamedTuple):
@@ -61,6 +62,7 @@ class Claimed(NamedTuple):
     ``args`` and ``metadata`` are JSON text; ``saved`` and ``progress`` are JSON text or ``None``. These two and
     ``attempts`` have values only for a job that has run before. ``started_at`` is ``None`` if it is claimed ahead.
     ``defect`` says what the storage could not read of the row. Such a job does not run: it ends as undecodable.
+    ``version`` is that of the payload; ``None`` is the first.
     """
 
     id: int
@@ -82,6 +84,7 @@ class Claimed(NamedTuple):
     progress: str | None = None
     attempts: tuple[AttemptRecord, ...] = ()
     defect: str | None = None
+    version: int | None = None
 
 
 class Outcome(NamedTuple):
@@ -93,7 +96,8 @@ class Outcome(NamedTuple):
     has no message, and needs no row of its own. ``end`` is ``None`` for a claimed job that was released before it
     started: it leaves no record.
     ``began`` is when `run` began, in microseconds since 1970 by the storage's clock. ``None``: with the claim, or as
-    written by `AttemptStore.show_started`.
+    written by `AttemptStore.show_started`. ``unfit`` is the shape of a class that is too old for the payload: claims
+    for classes of this shape leave the job alone.
     """
 
     id: int
@@ -108,6 +112,7 @@ class Outcome(NamedTuple):
     traceback: str | None = None
     children: tuple[int, ...] = ()
     began: int | None = None
+    unfit: int | None = None
 
 
 class Start(NamedTuple):

@@ -34,6 +34,9 @@ class Demand:
     any number of jobs of the ``names``. For each name in ``capped``, its number is the maximum. ``names`` excludes the
     capped names.
     The first ``free_slots`` of the jobs (``None``: all) begin immediately; the others are claimed ahead.
+
+    ``fits`` says, as JSON, which payloads the worker can read: for a name the highest version, and the shape of its
+    class. Jobs of a higher version, and those that were found unfit for that shape, are left alone.
     """
 
     worker: str
@@ -45,6 +48,7 @@ class Demand:
     key: str | None = None
     per_key: int | None = None
     free_slots: int | None = None
+    fits: str = "{}"
 
     @property
     def empty(self) -> bool:
@@ -63,7 +67,14 @@ class Demand:
 
 
 def demand(
-    worker: str, queue: str, *, settings: Queue, room: int, names: tuple[str, ...], free: Mapping[str, int]
+    worker: str,
+    queue: str,
+    *,
+    settings: Queue,
+    room: int,
+    names: tuple[str, ...],
+    free: Mapping[str, int],
+    fits: str = "{}",
 ) -> Demand:
     """Return the demand of a worker that has room for `room` jobs.
 
@@ -74,6 +85,7 @@ def demand(
         room: number of jobs that can be accepted now, prefetch included.
         names: job names without a MAX_CONCURRENCY.
         free: for each name with a MAX_CONCURRENCY, how many more may be claimed (below one: none).
+        fits: which payloads the worker can read; see `Demand`.
 
     """
     capped = tuple((name, min(count, room)) for name, count in free.items() if count > 0)
@@ -86,6 +98,7 @@ def demand(
         cluster_limit=settings.cluster_limit,
         key=settings.key,
         per_key=settings.per_key,
+        fits=fits,
     )
 
 

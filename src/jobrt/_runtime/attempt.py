@@ -62,14 +62,14 @@ class AttemptRunner:
         try:
             if job.metadata != "{}" or job.defect is not None:
                 _check_row(job)
-            value = definition.decode(job.args)
+            value = definition.read(job.args, job.version)
             limit = time_limit(definition, job)
             if limit is not None:  # setting a deadline costs 6 µs, a quarter of what an attempt may cost
                 running.limited, running.scope.deadline = True, running.started + limit
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
             now = record_of(job, running.began).started_at or job.schedule_at
-            return undecodable(job, ended, problem=error.problem, now=now)
+            return undecodable(job, ended, problem=error.problem, shape=definition.shape, now=now)
         except BaseException as error:  # the user's TIMEOUT function may raise anything
             if from_signal(error):
                 raise

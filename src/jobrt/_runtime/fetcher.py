@@ -72,6 +72,7 @@ class Fetcher:
     name: str
     ledger: Ledger
     names: tuple[str, ...]
+    fits: str
     limits: QueueNames
     channels: FetcherChannels
     outcomes: Outcomes
@@ -217,6 +218,7 @@ class Fetcher:
             room=self._room(trio.current_time()),
             names=self.names,
             free=self.limits.limits.free(),
+            fits=self.fits,
         )
 
     def _room(self, now: float) -> int:

@@ -27,6 +27,7 @@ from jobrt._core.cron import CronEntry
 from jobrt._core.job import NewJob
 from jobrt._core.queues import Queue
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._registry import fits_of
 from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.background import Background
 from jobrt._runtime.channels import Channel, Wakeup
@@ -166,6 +167,7 @@ class _Wiring:
     identity: Identity = attrs.field(init=False)
     notices: Notices = attrs.field(init=False)
     limits: NameLimits = attrs.field(init=False)
+    fits: str = attrs.field(init=False)
     queues: Mapping[str, Queue] = attrs.field(init=False)
     wires: Mapping[str, _Wires] = attrs.field(init=False)
     settlers: list[Settler] = attrs.Factory(list)
@@ -185,6 +187,7 @@ class _Wiring:
         self.notices = Notices(environment.emit, self.beat_now)
         limits = {name: definition.max_concurrency for name, definition in plan.definitions.items()}
         self.limits = NameLimits({name: limit for name, limit in limits.items() if limit is not None})
+        self.fits = fits_of(plan.definitions)
         self.queues = {} if "worker" in plan.switched_off else plan.queues
         self.wires = {name: _Wires() for name in self.queues}
 
@@ -263,6 +266,7 @@ class _Wiring:
             name=name,
             ledger=Ledger(self.queues[name]),
             names=tuple(sorted(self.plan.definitions.keys() - self.limits.limits.keys())),
+            fits=self.fits,
             limits=self.limits.row(wires.wake.ring),
             channels=FetcherChannels(
                 wake=wires.wake,

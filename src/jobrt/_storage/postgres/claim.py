@@ -242,7 +242,7 @@ class Reply:
 
 def read_reply(rows: Sequence[Row], demand: Demand, *, ended: int, watermarks: Watermarks) -> Reply:
     """Return the reply in these rows; the statement also wrote `ended` outcomes, which took part of the time."""
-    landed, _, _, _, picked, _, cost, written, _, found, next_due, now, _, woken, _ = rows[0]
+    landed, _, _, _, picked, _, cost, written, _, found, next_due, now, _, woken, *_ = rows[0]
     now = now.replace(tzinfo=UTC)
     jobs = claimed_jobs(rows[1:], queue=demand.queue, starting=demand.starting, now=now)
     return Reply(
@@ -269,6 +269,7 @@ def claim_values(demand: Demand, since: int | None) -> dict[str, str | None]:
         "limit": str(demand.limit),
         "starting": str(demand.starting),
         "names": texts(demand.names),
+        "fits": demand.fits,
         "scan_name": texts([name for name, _ in scans]),
         "scan_limit": numbers([min(limit, demand.limit) for _, limit in scans]),
     }
