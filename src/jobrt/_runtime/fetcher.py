@@ -219,6 +219,7 @@ class Fetcher:
             names=self.names,
             free=self.limits.limits.free(),
             fits=self.fits,
+            aliases=self.limits.limits.aliases,
         )
 
     def _room(self, now: float) -> int:

@@ -136,6 +136,18 @@ def _restart_waiting(supervisor: Supervisor, name: str | None = None) -> None:
             supervisor.restart_child(child.name)
 
 
+def _name_limits(plan: WorkerPlan) -> NameLimits:
+    limited = {
+        name: definition
+        for name, definition in plan.definitions.items()
+        if definition.max_concurrency is not None
+    }
+    return NameLimits(
+        {definition.name: definition.max_concurrency or 0 for definition in limited.values()},
+        {name: definition.name for name, definition in limited.items() if name != definition.name},
+    )
+
+
 def wire(plan: WorkerPlan, environment: Environment) -> Actors:
     """Create the actors of a worker and connect them by channels."""
     return _Wiring(plan, environment).actors()
@@ -185,8 +197,7 @@ class _Wiring:
         self.outage = Outage(environment.emit, beat_now=self.beat_now)
         self.identity = Identity(environment.new_id)
         self.notices = Notices(environment.emit, self.beat_now)
-        limits = {name: definition.max_concurrency for name, definition in plan.definitions.items()}
-        self.limits = NameLimits({name: limit for name, limit in limits.items() if limit is not None})
+        self.limits = _name_limits(plan)
         self.fits = fits_of(plan.definitions)
         self.queues = {} if "worker" in plan.switched_off else plan.queues
         self.wires = {name: _Wires() for name in self.queues}
@@ -265,7 +276,9 @@ class _Wiring:
         return Fetcher(
             name=name,
             ledger=Ledger(self.queues[name]),
-            names=tuple(sorted(self.plan.definitions.keys() - self.limits.limits.keys())),
+            names=tuple(
+                sorted(self.plan.definitions.keys() - self.limits.limits.keys() - self.limits.aliases.keys())
+            ),
             fits=self.fits,
             limits=self.limits.row(wires.wake.ring),
             channels=FetcherChannels(

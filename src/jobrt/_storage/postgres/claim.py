@@ -65,6 +65,9 @@ _LEVELS_KEPT: Final = 64
 
 _WATERMARKS_KEPT: Final = 256
 
+_SEPARATOR: Final = "\x1f"
+"""Sign between a capped name and its aliases; a name has printable signs only."""
+
 Key = tuple[str, int]
 
 
@@ -177,10 +180,11 @@ def _by_scan(demand: Demand, jobs: Sequence[Claimed]) -> list[tuple[int, list[Cl
     if not demand.capped:
         return [(demand.limit, list(jobs))]
     capped = dict(demand.capped)
-    free = [job for job in jobs if job.name not in capped]
+    free = [job for job in jobs if demand.aliases.get(job.name, job.name) not in capped]
+    members = {name: demand.members(name) for name, _ in demand.capped}
     return [
         *([(demand.limit, free)] if demand.names else []),
-        *((cap, [job for job in jobs if job.name == name]) for name, cap in demand.capped),
+        *((cap, [job for job in jobs if job.name in members[name]]) for name, cap in demand.capped),
     ]
 
 
@@ -261,7 +265,8 @@ def read_reply(rows: Sequence[Row], demand: Demand, *, ended: int, watermarks: W
 
 def claim_values(demand: Demand, since: int | None) -> dict[str, str | None]:
     """Return the parameters for a demand; `since` is that of `Beats`."""
-    scans = [*([(None, demand.limit)] if demand.names else []), *demand.capped]
+    capped = [(_SEPARATOR.join(demand.members(name)), limit) for name, limit in demand.capped]
+    scans = [*([(None, demand.limit)] if demand.names else []), *capped]
     return {
         "worker": demand.worker,
         "since": None if since is None else str(since),
