@@ -118,6 +118,7 @@ class App:
         self._state = state
         self._given_queues = None if queues is None else _queues(queues)
         self._keep = keep
+        self._prunes = True
         self._rules = prune_plan(keep, queues={n: q.keep for n, q in (self._given_queues or {}).items()})
 
     @property
@@ -142,6 +143,10 @@ class App:
     def leave_schema(self) -> None:
         """Do not migrate the database when it is opened, for commands that only look at it."""
         self._database.migrate = False
+
+    def leave_finished(self) -> None:
+        """Let workers delete no finished jobs, for tests that look at them later; ``jobs.prune()`` does."""
+        self._prunes = False
 
     def at(self, url: str) -> App:
         """Return an app with the same jobs, queues, state, cron entries and retention on another database.
@@ -357,7 +362,7 @@ class App:
         return WorkerPlan(
             definitions=dict(self.registry.by_name),
             queues=choose_queues(self.queues, queues),
-            rules=self._rules,
+            rules=self._rules if self._prunes else (),
             crons=tuple(self.crons.values()),
             grace=self.grace,
             lease=self.lease,

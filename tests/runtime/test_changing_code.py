@@ -119,7 +119,7 @@ async def test_an_unknown_field_waits_for_a_worker_that_knows_it(database_url: s
                 (finding,) = await examine_payloads(storage.jobs, narrow.registry)
             assert "30 jobs of mail cannot be decoded" in finding.text
             assert "they wait for a worker of newer code: start one" in finding.text
-            assert "add the fields to REMOVED" in finding.text
+            assert "or add fields that were removed to REMOVED" in finding.text
             await wide.drain()
             assert await new.count(jobrt.where.state("completed")) == 31
             assert {(await new.get(handle.id)).attempt for handle in handles} == {1}

@@ -167,7 +167,7 @@ async def test_unknown_fields_wait_for_a_worker_that_knows_them(autojump_clock: 
         assert finding.wrong
         assert "1 job of Narrow cannot be decoded" in finding.text
         assert "cc: is not a field of the class" in finding.text
-        assert "start one, or, if this code is the newer, add the fields to REMOVED" in finding.text
+        assert "start one, or add fields that were removed to REMOVED" in finding.text
         await jobs.update(found.id, args={"number": 3}, schedule_in=0)
         assert await drain(app) == Counter(completed=1)
 

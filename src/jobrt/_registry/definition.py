@@ -123,8 +123,8 @@ class Job(AnyJob):
     ``REMOVED``         fields of old payloads that are ignored                             ``()``
     =================== =================================================================== ================
 
-    With ``VERSION``, a class method ``upgrade(cls, args, version)`` gets the fields of an older payload as a dict of JSON
-    values, and its version. It returns the fields of today.
+    With ``VERSION``, a class method ``upgrade(cls, args, version)`` gets an older payload, as a dict of JSON values, and
+    its version. It returns the fields of today.
 
     A job in a process has the environment of the worker, without ``JOBRT_URL``: it may have a password.
     """

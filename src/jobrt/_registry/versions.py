@@ -25,8 +25,8 @@ _TOO_MANY: Final = 1 << 15
 class Versions:
     """What a job class says about payloads of other versions of its code.
 
-    ``aliases`` are earlier names, the oldest first. ``removed`` are fields that old payloads may still have. ``upgrade``
-    is None if old payloads differ in no other way.
+    ``aliases`` are earlier names, the oldest first. ``removed`` are fields that old payloads may still have.
+    ``upgrade`` is None if old payloads differ in no other way.
     """
 
     aliases: tuple[str, ...] = ()

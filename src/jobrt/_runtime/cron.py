@@ -8,12 +8,13 @@ import trio
 
 from jobrt._core.cron import CronEntry, next_tick, orphaned, reconcile, ticks_due
 from jobrt._core.job import NewJob
+from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.outage import Backoff
 from jobrt._storage.contract import CronRow, CronStore, SchemaStore
 from jobrt.errors import JobrtError, StorageUnavailable
 from jobrt.events import CronFailed, CronFired, EventBus
 
-_RELOAD_INTERVAL = 15.0
+RELOAD_INTERVAL = 15.0
 """Seconds after which the entries are read again: other processes can change them at run time."""
 
 
@@ -49,6 +50,8 @@ class CronActor:
     make_job: Callable[[CronEntry], NewJob | None]
     backoff: Backoff
     emit: EventBus
+    reload: float = RELOAD_INTERVAL
+    wake: Wakeup = attrs.Factory(Wakeup)
     _failed: dict[str, str] = attrs.Factory(dict)
     _names: frozenset[str] = attrs.field(init=False)
 
@@ -69,23 +72,24 @@ class CronActor:
                 await self.backoff.wait(error)
                 continue
             self.backoff.reset()
-            await trio.sleep(pause)
+            with trio.move_on_after(pause):
+                await self.wake.wait()
 
     async def _round(self) -> float:
         """Fire due ticks; return the seconds until the next round."""
         rows = await self.crons.all()
         if not rows:
-            return _RELOAD_INTERVAL
+            return self.reload
         now = await self.schema.now()
         waits = [await self._fire_due(row, now) for row in rows]
-        return min(_RELOAD_INTERVAL, *waits)
+        return min(self.reload, *waits)
 
     async def _fire_due(self, row: CronRow, now: datetime) -> float:
         try:
             entry = _entry(row)
             job = None if orphaned(entry, self._names) else self.make_job(entry)
             if job is None:
-                return _RELOAD_INTERVAL
+                return self.reload
             due = ticks_due(entry, last=row.last_tick, now=now)
             for tick in due:
                 await self._fire(entry, tick, job)
@@ -94,9 +98,9 @@ class CronActor:
             raise
         except JobrtError as error:
             self._report_failure(row.name, error)
-            return _RELOAD_INTERVAL
+            return self.reload
         self._failed.pop(row.name, None)
-        return _RELOAD_INTERVAL if upcoming is None else max(0.001, (upcoming - now).total_seconds())
+        return self.reload if upcoming is None else max(0.001, (upcoming - now).total_seconds())
 
     async def _fire(self, entry: CronEntry, tick: datetime, job: NewJob) -> None:
         job_id = await self.crons.fire(

@@ -17,7 +17,7 @@ _SAMPLE: Final = 500
 
 _REMEDIES: Final[Mapping[Problem, str]] = {
     "text": "they are discarded when they are due",
-    "fields": "they wait for a worker of newer code: start one, or, if this code is the newer, add the fields to REMOVED",
+    "fields": "they wait for a worker of newer code: start one, or add fields that were removed to REMOVED",
     "value": "they are tried again, and discarded a day after the first try: correct the class, or update the jobs",
 }
 
