@@ -121,13 +121,13 @@ async def test_a_change_of_a_cron_entry_is_noticed_at_once(autojump_clock: MockC
         app.every(timedelta(seconds=20), Nightly(), name="often")
         await nursery.start(app.run_worker)
         await trio.sleep(65)
-        assert await jobs.count() == 3
         await jobs.pause_cron("often")
+        before = await jobs.count()
         await trio.sleep(DAY)
-        assert await jobs.count() == 3
+        assert await jobs.count() == before
         await jobs.resume_cron("often")
         await trio.sleep(45)
-        assert await jobs.count() in {5, 6}
+        assert await jobs.count() - before in {2, 3}
         nursery.cancel_scope.cancel()
 
 
