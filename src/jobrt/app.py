@@ -226,11 +226,7 @@ class App:
     def _add_cron(self, job: Job | JobWithOptions[Any], **schedule: Any) -> str:
         new = new_job(self.registry, job)
         entry = cron_entry(
-            new.name,
-            args=json.loads(new.args),
-            options=stored_options(job),
-            version=new.version,
-            **schedule,
+            new.name, args=json.loads(new.args), options=stored_options(job), version=new.version, **schedule
         )
         if entry.name in self.crons:
             raise InvalidSetting(

@@ -31,7 +31,10 @@ async def set_aside(storage: Storage, shape: int, new: NewJob | None = None) -> 
     """Insert a job that a class of this shape could not read."""
     (id,) = await add(storage, new or job())
     (claimed,) = await claim(storage, "send", fits=fits(send=(9, shape + 1)))
-    assert await storage.attempts.finish([end(claimed, Transition.SNOOZE, end=End.UNDECODABLE, unfit=shape)]) == ()
+    assert (
+        await storage.attempts.finish([end(claimed, Transition.SNOOZE, end=End.UNDECODABLE, unfit=shape)])
+        == ()
+    )
     return id
 
 
@@ -65,7 +68,9 @@ async def test_a_newer_version_is_left_alone(storage: Storage, limits: dict[str,
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-async def test_what_was_unfit_for_a_shape_is_left_alone_by_it(storage: Storage, limits: dict[str, Any]) -> None:
+async def test_what_was_unfit_for_a_shape_is_left_alone_by_it(
+    storage: Storage, limits: dict[str, Any]
+) -> None:
     """Only by it: a class of any other shape may be able to read the job, which is due at once."""
     id = await set_aside(storage, 7, job(version=2))
     assert await claim(storage, "send", fits=fits(send=(2, 7)), **limits) == ()

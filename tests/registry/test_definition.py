@@ -7,6 +7,7 @@ import abc
 import enum
 import pickle
 import textwrap
+import types
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -85,7 +86,9 @@ def test_constants_are_in_the_definition() -> None:
     definition = definition_of(SendEmail)
     assert definition_of(SendEmail(to="x")) is definition
     assert attrs.asdict(
-        definition, recurse=False, filter=attrs.filters.exclude("payload", "encode", "decode", "shape", "versions")
+        definition,
+        recurse=False,
+        filter=attrs.filters.exclude("payload", "encode", "decode", "shape", "versions"),
     ) == {
         "name": "SendEmail",
         "queue": "mail",
@@ -440,6 +443,8 @@ def test_wrong_constants_are_refused_at_once(constant: str, value: object, messa
         ("MAX_ATEMPTS", "MAX_ATTEMPTS"),
         ("MAX_CONCURENCY", "MAX_CONCURRENCY"),
         ("UNIQ", "UNIQUE"),
+        ("ALIAS", "ALIASES"),
+        ("VERSIONS", "VERSION"),
     ],
 )
 def test_a_misspelt_constant_is_refused(name: str, nearest: str) -> None:
@@ -452,6 +457,16 @@ def test_a_misspelt_constant_is_refused(name: str, nearest: str) -> None:
     mixin = type("Mixin", (), {name: 3})
     with pytest.raises(InvalidJob, match=message):
         type("X", (mixin, Job), {})
+
+
+def test_a_misspelt_class_keyword_is_refused() -> None:
+    """Other keywords are for mixins, as in any class."""
+    with pytest.raises(
+        InvalidJob, match=r"class X\(…, abstrac=…\): the keyword is unknown: did you mean abstract"
+    ):
+        types.new_class("X", (Job,), {"abstrac": True})
+    with pytest.raises(TypeError):
+        types.new_class("X", (Job,), {"metal": True})
 
 
 @pytest.mark.parametrize("name", ["API_URL", "MAX_ITEMS", "RETRIES", "GAME", "VERSION_OF_X", "T", "__DOC__"])

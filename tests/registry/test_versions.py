@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jobrt
-from jobrt._registry import Job, Registry, UndecodablePayload, changed_job, definition_of, new_job, tick_job
+from jobrt._registry import Registry, UndecodablePayload, changed_job, definition_of, new_job, tick_job
 from jobrt.errors import DuplicateJobName, InvalidJob
 from tests.registry.making import make_job
 
@@ -59,18 +59,22 @@ def test_an_older_payload_is_upgraded(stored: dict[str, Any], version: int | Non
 @given(st.integers(4, 1 << 20), st.dictionaries(st.text(), st.integers()))
 def test_a_newer_payload_is_for_newer_code(version: int, stored: dict[str, Any]) -> None:
     """Whatever is in it, even what this class could decode."""
-    with pytest.raises(UndecodablePayload, match=rf"has version {version}, and the class has VERSION 3") as caught:
+    with pytest.raises(
+        UndecodablePayload, match=rf"has version {version}, and the class has VERSION 3"
+    ) as caught:
         LETTER.read({"to": [], **stored}, version)
     assert caught.value.problem == "fields"
 
 
-@given(st.sets(st.sampled_from("abcdef")), st.sets(st.sampled_from("abcdef")), st.sets(st.sampled_from("abcdef")))
+@given(
+    st.sets(st.sampled_from("abcdef")), st.sets(st.sampled_from("abcdef")), st.sets(st.sampled_from("abcdef"))
+)
 def test_a_payload_is_read_if_each_field_is_known_or_removed(
     stored: set[str], known: set[str], removed: set[str]
 ) -> None:
     """Any other field makes it a payload of newer code; nothing is lost in silence."""
     removed -= known
-    fields = {name: "int" for name in sorted(known)}
+    fields = dict.fromkeys(sorted(known), "int")
     job = definition_of(make_job(fields, **dict.fromkeys(known, 0), REMOVED=tuple(removed)))
     payload = dict.fromkeys(stored, 1)
     if stored <= known | removed:
@@ -83,7 +87,9 @@ def test_a_payload_is_read_if_each_field_is_known_or_removed(
 
 def test_a_failing_upgrade_harms_its_payload_alone() -> None:
     """It raises, or returns something else than fields: the payload is undecodable, and the message says why."""
-    with pytest.raises(UndecodablePayload, match=r"Letter.upgrade of a payload of version 1: KeyError: 'to'") as caught:
+    with pytest.raises(
+        UndecodablePayload, match=r"Letter.upgrade of a payload of version 1: KeyError: 'to'"
+    ) as caught:
         LETTER.read("{}", None)
     assert caught.value.problem == "value"
     broken = definition_of(make_job(VERSION=2, upgrade=classmethod(lambda _cls, _args, _version: None)))
@@ -128,9 +134,13 @@ def test_aliases_are_names_of_the_same_job() -> None:
 def test_an_alias_that_another_job_has_is_refused(order: int) -> None:
     """The message names both classes, in whatever order they come, and nothing of the second is kept."""
     registry = Registry()
-    first, second = [make_job(NAME="new", ALIASES=("old",)), make_job(NAME="old", ALIASES=("older",))][::order]
+    first, second = [make_job(NAME="new", ALIASES=("old",)), make_job(NAME="old", ALIASES=("older",))][
+        ::order
+    ]
     registry.add(first)
-    with pytest.raises(DuplicateJobName, match=r"name or alias 'old': .*X and .*X; remove it from the ALIASES"):
+    with pytest.raises(
+        DuplicateJobName, match=r"name or alias 'old': .*X and .*X; remove it from the ALIASES"
+    ):
         registry.add(second)
     assert set(registry) == {definition_of(first)}
     assert len(registry.names) == 2
@@ -148,7 +158,10 @@ def test_an_alias_that_another_job_has_is_refused(order: int) -> None:
         ({"REMOVED": "cc"}, r"X.REMOVED is 'cc': use a list of names"),
         ({"REMOVED": ("kept",)}, r"X.REMOVED has 'kept', but the class has this field"),
         ({"VERSION": 2, "upgrade": lambda cls, args, version: args}, r"X.upgrade must be a class method"),
-        ({"upgrade": classmethod(lambda cls, args, version: args)}, r"X.upgrade is never called: set VERSION = 2"),
+        (
+            {"upgrade": classmethod(lambda cls, args, version: args)},
+            r"X.upgrade is never called: set VERSION = 2",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(body: dict[str, Any], message: str) -> None:

@@ -164,7 +164,7 @@ class _Older(_Counting):
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.sampled_from([_Counting, _Old, _Older]), min_size=1, max_size=12), st.booleans())
-def test_names_of_a_job_share_its_limit(jobs: list[type[_Counting]], cluster: bool) -> None:  # noqa: FBT001
+def test_names_of_a_job_share_its_limit(jobs: list[type[_Counting]], cluster: bool) -> None:
     """`MAX_CONCURRENCY` holds over all names together, and no slot stays empty while a job of any name is due."""
 
     async def run() -> float:

@@ -147,7 +147,9 @@ async def test_the_watchdog_watches_as_soon_as_a_job_runs(autojump_clock: MockCl
         await trio.sleep(1)
         started = trio.current_time()
         with app.events.subscribed(
-            lambda event: seen.append(trio.current_time()) if isinstance(event, jobrt.events.JobStuck) else None
+            lambda event: (
+                seen.append(trio.current_time()) if isinstance(event, jobrt.events.JobStuck) else None
+            )
         ):
             await jobs.cancel(handle.id)
             await trio.sleep(10)

@@ -7,7 +7,7 @@
     handle          Handle: one job
     waiting         tasks that wait for jobs
     totals          counts by hour, day and month
-    unknown_queues  warning about queues that the app does not have
+    unknown_queues  checks of queues that the app does not have
 """
 
 from jobrt._client.client import Client

@@ -10,7 +10,7 @@ import trio
 
 from jobrt._client.handle import Handle
 from jobrt._client.totals import ALL_TIME, JobTotals, add_up
-from jobrt._client.unknown_queues import warn_of_unknown_queues
+from jobrt._client.unknown_queues import check_queues
 from jobrt._client.waiting import Waiting, closed
 from jobrt._core import where as filters
 from jobrt._core.arguments import (
@@ -74,7 +74,7 @@ class Client:
     _emit: EventBus
     _waiting: Waiting
     _queues: frozenset[str] | None = None
-    """Queues that the app was given; a job for another one is warned about. None: it has all that its jobs name."""
+    """Queues that the app was given; a job for another one is checked. None: it has all that its jobs name."""
 
     def close(self) -> None:
         """Let every later operation, and every task that waits for a job, raise `StorageError`."""
@@ -177,7 +177,7 @@ class Client:
 
     async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         if self._queues is not None:
-            warn_of_unknown_queues(self._queues, new)
+            await check_queues(self._queues, new, workers=self._storage.workers)
         inserted = await self._storage.jobs.insert(new, conn=conn)
         if self._emit.subscribers and conn is None:
             self._emit_enqueued(new, inserted)

@@ -121,12 +121,16 @@ class CronEntry:
     def spec(self) -> dict[str, Any]:
         """Return the fields to store as JSON; name, pause and anchor have columns of their own."""
         version = {} if self.version is None else {"version": self.version}
-        return {name: getattr(self, name) for name in _SPEC} | version | {
-            "args": dict(self.args),
-            "options": dict(self.options),
-            "interval": None if self.interval is None else self.interval.total_seconds(),
-            "since": None if self.since is None else self.since.isoformat(),
-        }
+        return (
+            {name: getattr(self, name) for name in _SPEC}
+            | version
+            | {
+                "args": dict(self.args),
+                "options": dict(self.options),
+                "interval": None if self.interval is None else self.interval.total_seconds(),
+                "since": None if self.since is None else self.since.isoformat(),
+            }
+        )
 
     @classmethod
     def from_spec(

@@ -135,8 +135,10 @@ class Room:
     def names(self) -> tuple[str, ...]:
         """The names of which jobs may still be taken."""
         capped = tuple(name for name, cap in self._caps.items() if cap > 0)
-        return self._names + capped + tuple(
-            alias for alias, name in self._aliases.items() if self._caps.get(name, 0) > 0
+        return (
+            self._names
+            + capped
+            + tuple(alias for alias, name in self._aliases.items() if self._caps.get(name, 0) > 0)
         )
 
     @property

@@ -72,7 +72,9 @@ def payload_of(cls: type, *, local: Mapping[str, Any]) -> Payload:
     codec, label = codec_of_fields(cls, fields), cls.__name__
     structure = [_structure(label, fields)]
     structure += [_structure(str(record), fields_of(record, scope)) for record in tuple(scope.records)]
-    return Payload(label, tuple(fields), _encoder(codec.encode, label), _decoder(codec.decode, label), structure)
+    return Payload(
+        label, tuple(fields), _encoder(codec.encode, label), _decoder(codec.decode, label), structure
+    )
 
 
 def _structure(label: str, fields: Iterable[Field]) -> list[Any]:

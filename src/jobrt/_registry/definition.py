@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack, dataclass_transform, overload
 
@@ -147,6 +147,7 @@ class Job(AnyJob):
     __jobrt_definition__: ClassVar[JobDefinition | _Pending | None] = None
 
     def __init_subclass__(cls, *, abstract: bool = False, kw_only: bool = False, **others: Any) -> None:
+        _check_keywords(cls.__name__, others)
         super().__init_subclass__(**others)
         _check_spelling(cls)
         _make_attrs(cls, kw_only=kw_only)
@@ -315,6 +316,14 @@ def _only_fields(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
             )
         optional_seen = optional_seen or (positional and field.default is not attrs.NOTHING)
     return kept
+
+
+def _check_keywords(owner: str, keywords: Iterable[str]) -> None:
+    """Refuse a keyword that is nearly one of a job class; others are for mixins."""
+    for name in keywords:
+        close = nearest(name, ("abstract", "kw_only"))
+        if close:
+            raise InvalidJob(f"class {owner}(…, {name}=…): the keyword is unknown: did you mean {close}?")
 
 
 def _check_spelling(cls: type) -> None:

@@ -157,7 +157,9 @@ def _constants(function: types.FunctionType, options: JobKeywords) -> dict[str, 
 def _upgrade(name: str, given: Upgrade) -> Any:
     """Return the class method that calls the function `given`."""
     if not callable(given):
-        raise refused(f"{name}: option upgrade", given, use="a function of args and version", error=InvalidJob)
+        raise refused(
+            f"{name}: option upgrade", given, use="a function of args and version", error=InvalidJob
+        )
 
     def upgrade(_cls: type, args: dict[str, Any], version: int) -> dict[str, Any]:
         return given(args, version)

@@ -61,9 +61,7 @@ def fits_of(definitions: Mapping[str, Any]) -> str:
     return json.dumps(fits, separators=(",", ":"))
 
 
-def read_stored(
-    args: str | Mapping[str, Any], version: int, *, payload: Payload, versions: Versions
-) -> Any:
+def read_stored(args: str | Mapping[str, Any], version: int, *, payload: Payload, versions: Versions) -> Any:
     """Return the job value of a payload that was stored with `version`.
 
     Raises:
@@ -129,11 +127,18 @@ def _checked_upgrade(owner: str, cls: type, *, version: int) -> Upgrade | None:
     """Return the class method `upgrade`. Without ``VERSION``, anything else may have that name."""
     found = inspect.getattr_static(cls, "upgrade", None)
     if version == 1:
-        if isinstance(found, classmethod) and list(signature(found.__func__).parameters)[1:] == ["args", "version"]:
-            raise InvalidJob(f"{owner}.upgrade is never called: set VERSION = 2, and one more with each change")
+        if isinstance(found, classmethod) and list(signature(found.__func__).parameters)[1:] == [
+            "args",
+            "version",
+        ]:
+            raise InvalidJob(
+                f"{owner}.upgrade is never called: set VERSION = 2, and one more with each change"
+            )
         return None
     if isinstance(found, classmethod):
         return cast("Upgrade", found.__get__(None, cls))
     if inspect.isfunction(found):
-        raise InvalidJob(f"{owner}.upgrade must be a class method: @classmethod def upgrade(cls, args, version)")
+        raise InvalidJob(
+            f"{owner}.upgrade must be a class method: @classmethod def upgrade(cls, args, version)"
+        )
     return None
