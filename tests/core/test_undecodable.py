@@ -66,7 +66,7 @@ def test_what_does_not_match_is_discarded_after_a_day() -> None:
 
 
 def test_unknown_fields_wait_for_a_worker_that_knows_them() -> None:
-    """Like an unknown name: for ever, and no attempt used. Classes of other shapes may try at once, then each minute."""
+    """Like an unknown name: for ever, and no attempt used. Classes of other shapes may try each minute."""
     outcomes = follow("fields")
     assert outcomes[0].delay == 0
     assert {outcome.unfit for outcome in outcomes} == {77}

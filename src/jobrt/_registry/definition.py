@@ -25,6 +25,7 @@ from jobrt._registry.options import EnqueueKeywords, JobWithOptions, enqueue_opt
 from jobrt._registry.settings import (
     RunIn,
     Timeout,
+    check_asyncio,
     checked_count,
     checked_name,
     checked_priority,
@@ -123,8 +124,8 @@ class Job(AnyJob):
     ``REMOVED``         fields of old payloads that are ignored                             ``()``
     =================== =================================================================== ================
 
-    With ``VERSION``, a class method ``upgrade(cls, args, version)`` gets an older payload, as a dict of JSON values, and
-    its version. It returns the fields of today.
+    With ``VERSION``, a class method ``upgrade(cls, args, version)`` gets an older payload, as a dict of JSON values,
+    and its version. It returns the fields of today.
 
     A job in a process has the environment of the worker, without ``JOBRT_URL``: it may have a password.
     """
@@ -392,6 +393,8 @@ def _place(cls: type[Job], *, is_async: bool) -> RunIn:
     if is_async != (cls.RUN_IN in {"trio", "asyncio"}):
         kind, places = ("async def", "'trio' or 'asyncio'") if is_async else ("def", "'thread' or 'process'")
         raise InvalidJob(f"{owner}.RUN_IN is {cls.RUN_IN!r}, but run is {kind}: use {places}")
+    if cls.RUN_IN == "asyncio":
+        check_asyncio(f"{owner}.RUN_IN")
     if cls.RUN_IN == "process" and "<locals>" in cls.__qualname__:
         label = f"{owner}.RUN_IN is 'process'"
         raise InvalidJob(
