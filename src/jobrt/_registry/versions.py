@@ -33,10 +33,11 @@ class Versions:
     version: int = 1
     removed: frozenset[str] = frozenset()
     upgrade: Upgrade | None = None
+    plain: bool = attrs.field(init=False, repr=False)
+    """Whether every payload that a claim returns is decoded as it is stored."""
 
-    @property
-    def plain(self) -> bool:
-        """Whether every payload that a claim returns is decoded as it is stored."""
+    @plain.default  # pyright: ignore[reportAttributeAccessIssue, reportUntypedFunctionDecorator, reportUnknownMemberType]
+    def _plain(self) -> bool:
         return self.version == 1 and not self.removed
 
 

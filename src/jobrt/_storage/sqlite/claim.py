@@ -213,7 +213,11 @@ def _claimed(
             moment(created),
             moment(due),
             started,
-            version=version,
+            None,
+            None,
+            (),
+            None,
+            version,
         )
         jobs.append(claimed if tags is not None else claimed._replace(defect=stored.BAD_TAGS))
     return jobs
