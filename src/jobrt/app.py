@@ -125,6 +125,7 @@ class App(Hookable):
         self._state = state
         self._given_queues = None if queues is None else _queues(queues)
         self._keep = keep
+        self._prunes = True
         self._rules = prune_plan(keep, queues={n: q.keep for n, q in (self._given_queues or {}).items()})
 
     @property
@@ -149,6 +150,10 @@ class App(Hookable):
     def leave_schema(self) -> None:
         """Do not migrate the database when it is opened, for commands that only look at it."""
         self._database.migrate = False
+
+    def leave_finished(self) -> None:
+        """Let workers delete no finished jobs, for tests that look at them later; ``jobs.prune()`` does."""
+        self._prunes = False
 
     def at(self, url: str) -> App:
         """Return an app with the same jobs, queues, state, cron entries and retention on another database.
@@ -228,7 +233,9 @@ class App(Hookable):
 
     def _add_cron(self, job: Job | JobWithOptions[Any], **schedule: Any) -> str:
         new = new_job(self.registry, job)
-        entry = cron_entry(new.name, args=json.loads(new.args), options=stored_options(job), **schedule)
+        entry = cron_entry(
+            new.name, args=json.loads(new.args), options=stored_options(job), version=new.version, **schedule
+        )
         if entry.name in self.crons:
             raise InvalidSetting(
                 f"there are two cron entries {entry.name!r}: use another name for one of them"
@@ -384,9 +391,9 @@ class App(Hookable):
 
     def _worker_plan(self, queues: Iterable[str] | None) -> WorkerPlan:
         return WorkerPlan(
-            definitions={definition.name: definition for definition in self.registry},
+            definitions=dict(self.registry.by_name),
             queues=choose_queues(self.queues, queues),
-            rules=self._rules,
+            rules=self._rules if self._prunes else (),
             crons=tuple(self.crons.values()),
             grace=self.grace,
             lease=self.lease,
@@ -398,7 +405,9 @@ class App(Hookable):
         )
 
     def _tick_job(self, entry: CronEntry) -> JobWithOptions[Any] | None:
-        return tick_job(self.registry, entry.job, args=entry.args, options=entry.options)
+        return tick_job(
+            self.registry, entry.job, args=entry.args, options=entry.options, version=entry.version
+        )
 
     def use_clock(self, clock: Callable[[], datetime]) -> None:
         """Use this clock for SQLite (aware UTC datetimes), for tests with virtual time."""

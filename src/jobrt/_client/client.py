@@ -13,7 +13,7 @@ from jobrt._client.announce import announce
 from jobrt._client.handle import Handle
 from jobrt._client.hooks import EnqueueHook, around_enqueue
 from jobrt._client.totals import ALL_TIME, JobTotals, add_up
-from jobrt._client.unknown_queues import warn_of_unknown_queues
+from jobrt._client.unknown_queues import check_queues
 from jobrt._client.waiting import Waiting, closed
 from jobrt._core import where as filters
 from jobrt._core.arguments import (
@@ -79,7 +79,7 @@ class Client:
     _emit: EventBus
     _waiting: Waiting
     _queues: frozenset[str] | None = None
-    """Queues that the app was given; a job for another one is warned about. None: it has all that its jobs name."""
+    """Queues that the app was given; a job for another one is checked. None: it has all that its jobs name."""
     _hooks: Sequence[EnqueueHook] = ()
     """The list of the app, to which hooks may be added later."""
 
@@ -193,7 +193,7 @@ class Client:
 
     async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         if self._queues is not None:
-            warn_of_unknown_queues(self._queues, new)
+            await check_queues(self._queues, new, workers=self._storage.workers)
         inserted = await self._storage.jobs.insert(new, conn=conn)
         if self._emit.subscribers and conn is None:
             announce(self._emit, new, inserted)

@@ -33,7 +33,7 @@ async def open_client(
         registry: the jobs that may be enqueued; empty: any.
         rules: retention rules that `Client.prune` applies.
         emit: event bus that receives `JobEnqueued`.
-        queues: the queues of the app, for warnings about others; None for no warnings.
+        queues: the queues of the app, to check others; None for no checks.
         hooks: hooks around enqueues; later changes of a list take effect.
 
     """

@@ -32,7 +32,7 @@ class NewJob(NamedTuple):
 
     ``args`` and ``metadata`` are JSON text. The job is due at ``schedule_at``, or ``delay`` after the time of the
     database; by default immediately. Only one of the two may be set. ``timeout`` is in seconds; ``None`` means
-    the timeout of the job class.
+    the timeout of the job class. ``version`` is that of the payload; ``None`` is the first.
     """
 
     name: str
@@ -47,6 +47,7 @@ class NewJob(NamedTuple):
     metadata: str = "{}"
     context: str | None = None
     unique: UniqueKey | None = None
+    version: int | None = None
 
 
 class JobRef(NamedTuple):
@@ -63,6 +64,7 @@ class Claimed(NamedTuple):
     ``attempts`` have values only for a job that has run before. ``started_at`` is ``None`` if it is claimed ahead.
     ``defect`` says what the storage could not read of the row. Such a job does not run: it ends as undecodable.
     ``kept`` is false if no earlier attempt can have stored a step.
+    ``version`` is that of the payload; ``None`` is the first.
     """
 
     id: int
@@ -85,6 +87,7 @@ class Claimed(NamedTuple):
     attempts: tuple[AttemptRecord, ...] = ()
     defect: str | None = None
     kept: bool = False
+    version: int | None = None
 
 
 class Outcome(NamedTuple):
@@ -97,7 +100,8 @@ class Outcome(NamedTuple):
     started: it leaves no record.
     ``began`` is when `run` began, in microseconds since 1970 by the storage's clock. ``None``: with the claim, or as
     written by `AttemptStore.show_started`. ``exception`` is what the attempt raised, for subscribers of events. No
-    storage writes it.
+    storage writes it. ``unfit`` is the shape of a class that is too old for the payload: claims for classes of this
+    shape leave the job alone.
     """
 
     id: int
@@ -113,6 +117,7 @@ class Outcome(NamedTuple):
     children: tuple[int, ...] = ()
     began: int | None = None
     exception: BaseException | None = None
+    unfit: int | None = None
 
 
 class Start(NamedTuple):

@@ -8,6 +8,7 @@
     definition      Job: class -> definition
     options         options of enqueue and with_options
     settings        checks of constants and options
+    versions        payloads of other versions of a class
     enqueueable     types of results, for type checkers
 """
 
@@ -33,6 +34,7 @@ from jobrt._registry.new_jobs import (
 )
 from jobrt._registry.options import EnqueueKeywords, JobWithOptions
 from jobrt._registry.registry import Registry, registry_of, take_apart
+from jobrt._registry.versions import fits_of
 from jobrt.errors import UndecodablePayload
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "changed_job",
     "definition_of",
     "encode_result",
+    "fits_of",
     "listed",
     "make_function_job",
     "new_job",

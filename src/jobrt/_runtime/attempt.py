@@ -66,13 +66,15 @@ class AttemptRunner:
         try:
             if job.metadata != "{}" or job.defect is not None:
                 _check_row(job)
-            value = definition.decode(job.args)
+            value = definition.read(job.args, job.version)
             limit = time_limit(definition, job)
             if limit is not None:  # setting a deadline costs 6 µs, a quarter of what an attempt may cost
                 running.limited, running.scope.deadline = True, running.started + limit
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
-            return undecodable(running.job, ended, problem=error.problem, now=_began(running))
+            return undecodable(
+                running.job, ended, problem=error.problem, shape=definition.shape, now=_began(running)
+            )
         except BaseException as error:  # the user's TIMEOUT function may raise anything
             if from_signal(error):
                 raise

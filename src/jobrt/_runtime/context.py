@@ -62,6 +62,7 @@ def record_of(job: Claimed, began: int | None = None) -> JobRecord:
         progress=progress_of(job.progress),
         saved=json_value(job.saved),
         attempts=tuple(job.attempts),
+        version=job.version or 1,
     )
 
 

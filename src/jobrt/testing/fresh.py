@@ -33,6 +33,9 @@ async def open_app(
 
     ``async with open_app(jobs=[SendEmail]) as (app, jobs):``
 
+    Its workers delete no finished jobs, so that a test can look at them after weeks of virtual time. They do with
+    ``keep=`` among the settings. ``await jobs.prune()`` always deletes what the app does not keep.
+
     Args:
         jobs: job classes and function jobs; or an app to copy onto the in-memory database:
             ``async with open_app(shop.app) as (app, jobs):``.
@@ -49,6 +52,8 @@ async def open_app(
         app = jobs.at("sqlite:///:memory:")
     else:
         app = App("sqlite:///:memory:", jobs=jobs, **settings)
+    if "keep" not in settings:
+        app.leave_finished()
     set_clock(app, start=start)
     async with app.open_client() as client:
         yield app, client

@@ -209,7 +209,8 @@ class PostgresAttempts:
 
 def _remaining(demand: Demand, jobs: Sequence[Claimed]) -> Demand:
     """Return the part of a demand that remains after these jobs were claimed."""
-    left = ((name, cap - sum(job.name == name for job in jobs)) for name, cap in demand.capped)
+    members = {name: demand.members(name) for name, _ in demand.capped}
+    left = ((name, cap - sum(job.name in members[name] for job in jobs)) for name, cap in demand.capped)
     capped = tuple((name, cap) for name, cap in left if cap > 0)
     free_slots = max(demand.starting - len(jobs), 0)
     return attrs.evolve(demand, limit=demand.limit - len(jobs), capped=capped, free_slots=free_slots)

@@ -161,6 +161,7 @@ def _pages(
             "after_at": last[0],
             "after_id": last[1],
             "names": dumps(names),
+            "fits": demand.fits,
             "limit": size,
         }
         page: list[_Row] = tx.array(SQL["attempts/exchange_page"], parameters)
@@ -191,6 +192,7 @@ def _claimed(
             created,
             due,
             _has_history,
+            version,
         ) = row
         if args is None:
             args, metadata, labels, context = _large_texts(tx, job_id)
@@ -211,6 +213,12 @@ def _claimed(
             moment(created),
             moment(due),
             started,
+            None,
+            None,
+            (),
+            None,
+            False,
+            version,
         )
         jobs.append(claimed if tags is not None else claimed._replace(defect=stored.BAD_TAGS))
     return jobs

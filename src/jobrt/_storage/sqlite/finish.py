@@ -86,6 +86,7 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
         "recorded": outcome.end is not None,
         "finished_at": tx.now if state in FINAL else None,
         "cancel_reason": _reason(outcome, held) if state is State.CANCELLED else None,
+        "unfit": outcome.unfit,
     }
     tx.run(SQL["attempts/finish_job"], new)
     if outcome.result is not None:

@@ -20,7 +20,7 @@ _HEAD, _, _ROW = SQL["jobs/insert"].partition("VALUES")
 # SQL for the fields that `Replace` may change.
 _REPLACED: Final = {
     "priority": "priority = :priority",
-    "args": "args = :args",
+    "args": "args = :args, version = :version, unfit = NULL",
     "metadata": "metadata = :metadata",
     "max_attempts": "max_attempts = :max_attempts",
     "schedule_at": RESCHEDULED,
@@ -72,6 +72,7 @@ def _values(job: NewJob, now: int) -> tuple[Any, ...]:
         dumps(job.tags) if job.tags else "[]",
         job.args,
         job.metadata,
+        job.version,
     )
 
 
@@ -140,6 +141,7 @@ def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> 
         "now": tx.now,
         "priority": job.priority,
         "args": job.args,
+        "version": job.version,
         "metadata": job.metadata,
         "max_attempts": job.max_attempts,
         "schedule_at": _due(job, tx.now),

@@ -5,6 +5,6 @@ select c.id, c.lease, c.name, c.priority, c.attempt, c.max_attempts, c.timeout, 
        case when c.flags & 1 <> 0 then
            coalesce((select json_build_array(d.saved, d.progress)::text from {schema}.detail d where d.job_id = c.id),
                     '[null, null]') end,
-       case when c.records > 0 then {attempt_records} end
+       case when c.records > 0 then {attempt_records} end, c.version
   from claimed c
  order by c.priority desc, c.schedule_at, c.id
