@@ -121,7 +121,9 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
 def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit: int) -> NewJob:
     check_payload(definition.name, args, options.metadata_text, options.context or "", limit=limit)
     version = definition.stored_version
-    if options is NO_OPTIONS and definition.unique is None and version is None:  # the usual case, three times as fast
+    if (
+        options is NO_OPTIONS and definition.unique is None and version is None
+    ):  # the usual case, three times as fast
         return NewJob(definition.name, args, definition.queue, definition.priority, definition.max_attempts)
     queue = definition.queue if options.queue is UNSET else options.queue
     return NewJob(

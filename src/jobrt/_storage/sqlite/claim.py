@@ -217,8 +217,7 @@ def _claimed(
             None,
             (),
             None,
-            False,
-            version,
+            version=version,
         )
         jobs.append(claimed if tags is not None else claimed._replace(defect=stored.BAD_TAGS))
     return jobs
