@@ -103,6 +103,7 @@ class JobRecord:
         saved: last checkpoint, as a JSON value.
         cancel_reason: reason given with a cancel request.
         attempts: finished attempts, oldest first, up to a hundred.
+        version: ``VERSION`` of the job class that made the payload.
 
     """
 
@@ -127,3 +128,4 @@ class JobRecord:
     saved: Any = None
     cancel_reason: str | None = None
     attempts: tuple[AttemptRecord, ...] = ()
+    version: int = 1

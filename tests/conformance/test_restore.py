@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from jobrt._core.job import Claimed
 from jobrt._core.states import State
 from jobrt._core.worker_info import WorkerInfo
@@ -140,3 +144,48 @@ async def test_another_storage_may_beat_for_a_worker(engine: Engine) -> None:
         assert await _beat(storage)
     async with engine.open() as other:
         assert await _beat(other)
+
+
+_LIMITS: list[dict[str, Any]] = [{}, {"capped": (("send", 5),)}, {"cluster_limit": 5}]
+
+
+@pytest.fixture(params=_LIMITS, ids=["plain", "capped", "clustered"])
+def limits(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The limits of a claim, for each form of its statement."""
+    return request.param  # type: ignore[no-any-return]
+
+
+async def test_a_worker_whose_row_is_gone_claims_nothing(engine: Engine, limits: dict[str, Any]) -> None:
+    """The restored copy is older than its registration. Its outcomes are written nevertheless."""
+    storage = engine.storage
+    await storage.jobs.insert([job() for _ in range(3)])
+    (held,) = await claim(storage, worker="other", limit=1)
+    await engine.save()
+    await storage.workers.register("w1", lease=LEASE, info=INFO)
+    assert len(await claim(storage, worker="w1", limit=1, **limits)) == 1
+    await engine.restore()
+    exchange = await storage.attempts.exchange([end(held)], ask(worker="w1", **limits))
+    assert (exchange.refused, exchange.jobs) == ((), ())
+    await storage.workers.register("w2", lease=LEASE, info=INFO)
+    assert len(await claim(storage, worker="w2", **limits)) == 2
+
+
+async def test_a_worker_with_an_older_row_claims_nothing(engine: Engine, limits: dict[str, Any]) -> None:
+    """The restored copy is older than its last heartbeat that was answered."""
+    storage = engine.storage
+    await storage.jobs.insert([job() for _ in range(2)])
+    await storage.workers.register("w1", lease=LEASE, info=INFO)
+    await engine.save()
+    assert await _beat(storage)
+    assert len(await claim(storage, worker="w1", limit=1, **limits)) == 1
+    await engine.restore()
+    assert await claim(storage, worker="w1", **limits) == ()
+
+
+async def test_an_expired_worker_claims_nothing(engine: Engine, limits: dict[str, Any]) -> None:
+    """Others would take its new jobs for those of a dead worker at once."""
+    storage = engine.storage
+    await storage.jobs.insert([job()])
+    await storage.workers.register("w1", lease=LEASE, info=INFO)
+    await engine.advance(LEASE + 1)
+    assert await claim(storage, worker="w1", **limits) == ()

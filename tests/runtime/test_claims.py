@@ -18,7 +18,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import State, where
-from jobrt._runtime.executors import WAIT_LIMIT
+from jobrt._runtime.arrivals import WAIT_LIMIT
 from jobrt.testing import open_app
 
 QUICKLY = settings(

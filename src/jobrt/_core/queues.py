@@ -89,6 +89,11 @@ class Queue:
             raise InvalidSetting("Queue.key limits nothing: add per_key, per_key_rate or fair=True")
 
     @property
+    def clustered(self) -> bool:
+        """Whether the queue has a limit for all workers. Workers then claim one after the other."""
+        return self.cluster_limit is not None or self.key is not None or self.rate is not None
+
+    @property
     def rated(self) -> bool:
         """Whether starts take tokens. Then no job is claimed ahead."""
         return self.rate is not None or self.per_key_rate is not None

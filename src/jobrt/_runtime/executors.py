@@ -12,6 +12,7 @@ import trio
 from jobrt._core.attempts import Stop, interrupted, unstarted
 from jobrt._core.interrupt import from_signal
 from jobrt._core.job import Claimed, JobRef, Outcome
+from jobrt._runtime.arrivals import Arrivals
 from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.messages import (
     Abandon,
@@ -34,14 +35,8 @@ from jobrt.events import Event, JobCancelPhase
 
 _CHECKPOINT_EVERY = 32
 """Attempts that a task runs between two checkpoints of its own; a quick job may contain none."""
-WAIT_LIMIT = 0.05
-"""Seconds that jobs may wait for a slot. Then they go back, unless the slots have been turning fast meanwhile."""
-_TURNING = 4
-"""Multiple of the attempts that have ended meanwhile: if no more jobs wait, the slots are turning fast."""
 _STANDSTILL = 0.02
 """Seconds by which a timer may be late. If it is later, the event loop stood still, and waiting says nothing."""
-_ARRIVALS_KEPT = 64
-"""Claims to remember before those of which no job waits are forgotten."""
 _RETURN_LIMIT = 256
 """Maximum outcomes in one message: about as many as ten tasks produce in one pass of Trio's scheduler."""
 
@@ -53,19 +48,6 @@ class ExecutorsChannels:
     work: trio.MemoryReceiveChannel[Work]
     returns: trio.MemorySendChannel[Returns]
     orders: trio.MemoryReceiveChannel[ExecutorsOrder]
-
-
-@attrs.define(eq=False)
-class _Arrival:
-    """Claim whose jobs have arrived: its time in the database, and when it was received, by Trio's clock.
-
-    ``judged``: when somebody last looked whether its jobs have waited for too long, ``finished``: attempts until then.
-    """
-
-    at: int
-    received: float
-    judged: float
-    finished: int
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -87,9 +69,9 @@ class Executors:
     """Tells that attempts may begin whose start the database does not show."""
     directory: WorkingDirectory = attrs.Factory(WorkingDirectory)
     _inbox: deque[Claimed] = attrs.Factory(deque)
-    _running: dict[JobRef, Running] = attrs.Factory(dict)
-    _arrivals: dict[int, _Arrival] = attrs.Factory(dict)
-    """The claims of the inbox, by lease."""
+    _arrivals: Arrivals = attrs.Factory(Arrivals)
+    _running: dict[Running, None] = attrs.Factory(dict)
+    """The running attempts, in the order of their starts."""
     _outbox: list[Report] = attrs.Factory(list)
     _written: list[Report] = attrs.Factory(list)
     _cancels: dict[JobRef, str] = attrs.Factory(dict)
@@ -147,7 +129,7 @@ class Executors:
     @property
     def running(self) -> tuple[Running, ...]:
         """The running attempts."""
-        return tuple(self._running.values())
+        return tuple(self._running)
 
     @property
     def waiting(self) -> int:
@@ -163,7 +145,7 @@ class Executors:
         self._start_tasks()
 
     def _holds_something(self) -> bool:
-        running = any(not attempt.abandoned for attempt in self._running.values())
+        running = any(not attempt.abandoned for attempt in self._running)
         return bool(self._inbox or running or self._outbox or self._written)
 
     # ------------------------------------------------------------------ work
@@ -200,11 +182,8 @@ class Executors:
     def _add(self, batch: Batch) -> None:
         """Put jobs into the inbox, before those of a lower priority."""
         inbox, jobs = self._inbox, batch.jobs
-        if not inbox or len(self._arrivals) > _ARRIVALS_KEPT:
-            self._arrivals = {lease: self._arrivals[lease] for lease in {job.lease for job in inbox}}
+        self._arrivals.add(batch, inbox=inbox, finished=self._finished)
         first = bool(inbox) and inbox[-1].priority < jobs[0].priority
-        for lease in {job.lease for job in jobs}:
-            self._arrivals[lease] = _Arrival(batch.at, batch.received, batch.received, self._finished)
         inbox.extend(jobs)
         if first:
             self._inbox = deque(sorted(inbox, key=lambda job: -job.priority))
@@ -216,29 +195,19 @@ class Executors:
         while True:
             while not self._inbox:
                 await self._waiting.park()
-            due = self._next_judgement()
+            due = self._judgement_due()
             await trio.sleep_until(due)
             now = trio.current_time()
-            if self._inbox and self._next_judgement() <= now:
+            if self._inbox and self._judgement_due() <= now:
                 self._judge(now, standstill=now - due > _STANDSTILL)
 
-    def _next_judgement(self) -> float:
+    def _judgement_due(self) -> float:
         """Return when the oldest jobs have waited for long: those at the front, or of low priority at the end."""
-        first, last = (self._arrivals[self._inbox[place].lease].judged for place in (0, -1))
-        return min(first, last) + WAIT_LIMIT
+        return self._arrivals.due(self._inbox[0], self._inbox[-1])
 
     def _judge(self, now: float, *, standstill: bool) -> None:
-        """Return the jobs of claims that have waited since their arrival, or their last judgement, for too long."""
-        waiting = Counter(job.lease for job in self._inbox)
-        self._arrivals = {lease: self._arrivals[lease] for lease in waiting}
-        late: set[int] = set()
-        for lease, number in waiting.items():
-            arrival = self._arrivals[lease]
-            if arrival.judged + WAIT_LIMIT > now:
-                continue
-            if not standstill and number > _TURNING * (self._finished - arrival.finished):
-                late.add(lease)
-            arrival.judged, arrival.finished = now, self._finished
+        """Return the jobs of claims that have waited for too long."""
+        late = self._arrivals.late(self._inbox, now, finished=self._finished, standstill=standstill)
         if late:
             back = [job for job in self._inbox if job.lease in late]
             self._inbox = deque([job for job in self._inbox if job.lease not in late])
@@ -332,20 +301,20 @@ class Executors:
 
     def _cancel_requested(self) -> None:
         """Cancel the running jobs, and return the waiting ones, for which there is a cancel request."""
-        for ref, reason in self._cancels.items():
-            attempt = self._running.get(ref)
-            if attempt is not None and attempt.cancel(Stop.OPERATOR, reason):
+        for attempt in self._running:
+            reason = self._cancels.get(attempt.ref)
+            if reason is not None and attempt.cancel(Stop.OPERATOR, reason):
                 self.observe(JobCancelPhase(attempt.job.id, attempt.job.name, "received", reason))
         if self._cancels:
             self._withdraw_cancelled()
 
     def _cancel_all(self, stop: Stop, reason: str) -> None:
-        for attempt in self._running.values():
+        for attempt in self._running:
             attempt.cancel(stop, reason)
 
     def _abandon(self, reason: str) -> None:
         """Report running attempts as interrupted: the process exits before they end."""
-        for attempt in self._running.values():
+        for attempt in self._running:
             if not attempt.abandoned:
                 attempt.abandoned = True
                 outcome = interrupted(attempt.job, reason)._replace(began=attempt.began)
@@ -376,7 +345,9 @@ class Executors:
             with trio.CancelScope() as scope:
                 in_a_row, now, cancelled = 0, trio.current_time(), False
                 while self._inbox and not cancelled:
-                    attempt = self._begin(scope, now)
+                    job = self._inbox.popleft()
+                    attempt = self.runner.begin(job, scope, now=now, began=self._arrivals.began(job, now))
+                    self._running[attempt] = None
                     now = self._end(attempt, await self.runner.run(attempt))
                     cancelled, attempt = attempt.cancelled, None
                     self.directory.restore()
@@ -397,16 +368,6 @@ class Executors:
             self._end(attempt, self.runner.stopped(attempt, problem))
             await _restore(clean)
 
-    def _begin(self, scope: trio.CancelScope, now: float) -> Running:
-        """Begin an attempt at the next job, and compute when that is by the database's clock."""
-        job = self._inbox.popleft()
-        attempt = self.runner.begin(job, scope=scope, now=now)
-        arrival = self._arrivals[job.lease]
-        if job.started_at is None or now - arrival.received > WAIT_LIMIT:
-            attempt.began = arrival.at + int((now - arrival.received) * 1e6)
-        self._running[attempt.ref] = attempt
-        return attempt
-
     def _end(self, attempt: Running, outcome: Outcome) -> float:
         """Report the outcome and return the time.
 
@@ -416,7 +377,7 @@ class Executors:
         attempt.over = now = self.runner.now()
         if attempt.limited:
             attempt.scope.deadline = math.inf
-        del self._running[attempt.ref]
+        self._running.pop(attempt, None)  # SIGINT may have come before it was added
         if attempt.abandoned:
             return now
         seconds = now - attempt.started

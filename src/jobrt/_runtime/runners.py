@@ -13,8 +13,9 @@ from jobrt._runtime.context import Context
 from jobrt._runtime.process_jobs import run_in_process
 
 
-async def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Any:
-    return await definition.run(job, ctx)
+def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Awaitable[Any]:
+    run: Awaitable[Any] = definition.run(job, ctx)  # not awaited here: another coroutine would cost 0.1 µs
+    return run
 
 
 async def _in_thread(

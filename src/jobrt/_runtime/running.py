@@ -23,6 +23,8 @@ class Running:
     scope: trio.CancelScope
     started: float
     task: trio.lowlevel.Task
+    began: int | None = None
+    """When it began, in microseconds by the storage's clock; None if that was with the claim."""
     stop: Stop | None = None
     stopped_at: float | None = None
     reason: str = ""
@@ -35,13 +37,11 @@ class Running:
     over: float | None = None
     thread: int | None = None
     """Identifier of the thread that runs the job's code, if it does not run in the event loop."""
-    began: int | None = None
-    """When it began, in microseconds by the storage's clock; None if that was with the claim."""
-    ref: JobRef = attrs.field(init=False)
-    """The claim, for fenced writes."""
 
-    def __attrs_post_init__(self) -> None:
-        self.ref = JobRef(self.job.id, self.job.lease)
+    @property
+    def ref(self) -> JobRef:
+        """The claim, for fenced writes. Most attempts need none."""
+        return JobRef(self.job.id, self.job.lease)
 
     @property
     def cancelled(self) -> bool:

@@ -20,7 +20,8 @@ class Beats:
     """Numbers of the heartbeats that one storage sends, for each worker.
 
     A heartbeat stores its number in the worker's row. The next one requires that the row holds the number of the last
-    answered heartbeat, or a higher one: replies may be lost. A restore of older data brings back a lower number.
+    answered heartbeat, or a higher one: replies may be lost. A restore of older data brings back a lower number. A
+    claim requires the same, because the next heartbeat may be some seconds away.
     """
 
     _sent: dict[str, int] = attrs.field(init=False, factory=dict[str, int])
@@ -41,6 +42,10 @@ class Beats:
         """Note that a heartbeat was written and its reply has arrived."""
         if worker in self._answered:
             self._answered[worker] = max(self._answered[worker], beat.number)
+
+    def since(self, worker: str) -> int | None:
+        """Return the number that a worker's row must have at least; None if this storage has not registered it."""
+        return self._answered.get(worker)
 
     def forget(self, worker: str) -> None:
         """Forget a worker that has gone."""

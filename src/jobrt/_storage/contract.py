@@ -268,7 +268,8 @@ class AttemptStore(Protocol):
         Claims at most ``demand.limit`` due jobs of a queue that is not paused, by priority (higher first),
         then due time, then id. Each gets the claim's lease, the worker and one attempt more. The first
         ``demand.starting`` of them are ``executing``, with the time of the claim as ``started_at``. The others are
-        ``claimed``, without one. Limits over the cluster count both, and are never exceeded. Outcomes are as for
+        ``claimed``, without one. Limits over the cluster count both, and are never exceeded. A worker that this storage
+        has registered gets nothing unless its heartbeat would be accepted now. Outcomes are as for
         `finish`; whoever sees the new jobs sees the outcomes, too.
 
         The jobs of one claim have `CLAIM_BYTES` of large texts at most, or there is one job. A row that cannot be
@@ -481,7 +482,10 @@ class WakeSource(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Storage:
-    """An open database, divided into roles. Give each caller only the role that it uses."""
+    """An open database, divided into roles. Give each caller only the role that it uses.
+
+    ``private``: it is in memory, so no other process can use it, and every change wakes at once who listens.
+    """
 
     engine: Literal["sqlite", "postgres"]
     schema: SchemaStore
@@ -492,3 +496,4 @@ class Storage:
     crons: CronStore
     health: HealthStore
     wakes: WakeSource
+    private: bool = False

@@ -9,17 +9,19 @@ import attrs
 import psycopg
 import trio
 
-from jobrt._core.job import Claimed, JobRef, Outcome, Start
+from jobrt._core.job import Claimed, JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
+from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
-from jobrt._storage.postgres.encode import microseconds, numbers
+from jobrt._storage.postgres.encode import microseconds, numbers, texts
 from jobrt._storage.postgres.finish import ended_values, needs_statements, refused_of, write
 from jobrt._storage.postgres.limited_claim import limited_exchange
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
+from jobrt._storage.together import Together
 from jobrt._trio_psycopg.errors import is_stale, translate
 from jobrt._trio_psycopg.pool import call_deadline
 from jobrt.errors import LeaseLost
@@ -34,8 +36,13 @@ class PostgresAttempts:
 
     _database: Database
     _waker: Waker
+    _beats: Beats
     _looks: dict[str, Look] = attrs.field(factory=dict[str, Look], init=False)
     """What claims of limited queues remember."""
+    _together: Together[Save, bool] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_together", Together(self._save_all, self._save_one))
 
     # ------------------------------------------------------------------ claim and finish
 
@@ -74,7 +81,8 @@ class PostgresAttempts:
         statement = exchange_statement(
             session.schema, ended=ended, capped=bool(demand.capped), all_priorities=all_priorities
         )
-        values |= claim_values(demand) | watermark.start(full=full, all_priorities=all_priorities)
+        values |= claim_values(demand, self._beats.since(demand.worker))
+        values |= watermark.start(full=full, all_priorities=all_priorities)
         rows = await session.run(statement, **values)
         reply = read_reply(rows, demand, ended=len(outcomes), watermarks=self._waker.watermarks)
         watermark.learn(demand, reply, full=full, all_priorities=all_priorities, now=now)
@@ -91,7 +99,9 @@ class PostgresAttempts:
     async def _try_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         look = self._looks.get(demand.queue, Look())
         async with self._database.session(seconds=_CLAIM_SECONDS) as session:
-            exchange, woken, look = await limited_exchange(session, outcomes, demand, look=look)
+            exchange, woken, look = await limited_exchange(
+                session, outcomes, demand, look=look, since=self._beats.since(demand.worker)
+            )
         if self._looks.get(demand.queue, Look()).path != look.path:
             self._waker.keys.forget()
         self._looks[demand.queue] = look
@@ -138,19 +148,35 @@ class PostgresAttempts:
     # ------------------------------------------------------------------ running jobs
 
     async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        rows = await self._database.fetch(
-            "attempts/save", id=str(ref.id), lease=str(ref.lease), progress=progress, saved=saved
-        )
-        return bool(rows)
+        return await self._together(Save(*ref, progress=progress, saved=saved))
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return dict(await self._database.fetch("attempts/steps", id=str(ref.id)))
 
     async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
-        rows = await self._database.fetch(
-            "attempts/save_step", id=str(ref.id), lease=str(ref.lease), name=name, value=value
-        )
-        return bool(rows)
+        return await self._together(Save(*ref, step=name, value=value))
+
+    async def _save_all(self, saves: Sequence[Save]) -> list[bool | None]:
+        """Store what jobs save, but of those only whose rows are leased and not locked."""
+        stored = await retried(partial(self._stored, saves, skip="skip locked"))
+        return [True if number in stored else None for number in range(1, len(saves) + 1)]
+
+    async def _save_one(self, save: Save) -> bool:
+        return bool(await retried(partial(self._stored, [save], skip="")))
+
+    async def _stored(self, saves: Sequence[Save], *, skip: str) -> set[int]:
+        """Store what jobs save, and return which of them, counted from 1."""
+        async with self._database.session() as session:
+            rows = await session.run(
+                session.schema.statement("attempts/save", skip=skip),
+                ids=numbers([save.id for save in saves]),
+                leases=numbers([save.lease for save in saves]),
+                progress=texts([save.progress for save in saves]),
+                saved=texts([save.saved for save in saves]),
+                steps=texts([save.step for save in saves]),
+                results=texts([save.value for save in saves]),
+            )
+        return {number for (number,) in rows}
 
     @asynccontextmanager
     async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[Any]:
@@ -190,7 +216,8 @@ class PostgresAttempts:
 
 def _remaining(demand: Demand, jobs: Sequence[Claimed]) -> Demand:
     """Return the part of a demand that remains after these jobs were claimed."""
-    left = ((name, cap - sum(job.name == name for job in jobs)) for name, cap in demand.capped)
+    members = {name: demand.members(name) for name, _ in demand.capped}
+    left = ((name, cap - sum(job.name in members[name] for job in jobs)) for name, cap in demand.capped)
     capped = tuple((name, cap) for name, cap in left if cap > 0)
     free_slots = max(demand.starting - len(jobs), 0)
     return attrs.evolve(demand, limit=demand.limit - len(jobs), capped=capped, free_slots=free_slots)

@@ -22,11 +22,11 @@ from jobrt._storage.postgres.session import Session
 
 
 async def limited_exchange(
-    session: Session, outcomes: Sequence[Outcome], demand: Demand, *, look: Look
+    session: Session, outcomes: Sequence[Outcome], demand: Demand, *, look: Look, since: int | None
 ) -> tuple[Exchange, Sequence[str], Look]:
     """Write outcomes and claim as the limits allow.
 
-    Returns the reply, the queues that have due jobs again, and what to remember.
+    `since` is that of `Beats`. Returns the reply, the queues that have due jobs again, and what to remember.
     """
     unready = False
     if demand.key is not None and search_is_due(look, demand.key):
@@ -34,7 +34,9 @@ async def limited_exchange(
         unready = look.place is not None
     ended, values = ended_values(outcomes)
     statement = _statement(session.schema, ended)
-    rows = await session.run(statement, **values, ask=_ask(session.schema, demand, look, unready=unready))
+    rows = await session.run(
+        statement, **values, ask=_ask(session.schema, demand, look, unready=unready, since=since)
+    )
     count, _, about, _, _, _, _, written, _, _, woken, *_ = rows[0]
     refused: tuple[JobRef, ...] = ()
     if count != len(outcomes):
@@ -59,17 +61,25 @@ def _moment(micros: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
 
-def _ask(schema: Schema, demand: Demand, look: Look, *, unready: bool) -> str:
+def _ask(schema: Schema, demand: Demand, look: Look, *, unready: bool, since: int | None) -> str:
     """Return the argument of the function, see the migration."""
+    capped = [
+        (member, number)
+        for number, (name, _) in enumerate(demand.capped, start=1)
+        for member in demand.members(name)
+    ]
     low, high = (None, None) if demand.key is None else key_range(demand.key)
     ask = {
         "turn_name": f"{schema.name} {demand.queue}",
         "queue": demand.queue,
         "worker": demand.worker,
+        "since": since,
         "limit": 0 if unready else demand.limit,
         "starting": demand.starting,
         "names": demand.names,
-        "cap_names": [name for name, _ in demand.capped],
+        "fits": json.loads(demand.fits),
+        "cap_names": [name for name, _ in capped],
+        "cap_numbers": [number for _, number in capped],
         "caps": [cap for _, cap in demand.capped],
         "cluster_limit": demand.cluster_limit,
         "low": low,

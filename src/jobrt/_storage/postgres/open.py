@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Storage
 from jobrt._storage.postgres.attempts import PostgresAttempts
 from jobrt._storage.postgres.crons import PostgresCrons
@@ -38,7 +39,7 @@ async def open_postgres(
 
     """
     async with open_database(url, schema=Schema(schema), listening=listen, pool_size=pool_size) as database:
-        waker = Waker(database)
+        waker, beats = Waker(database), Beats()
         raised: BaseException | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(waker.run)
@@ -48,8 +49,8 @@ async def open_postgres(
                     engine="postgres",
                     schema=PostgresSchema(database),
                     jobs=PostgresJobs(database, waker),
-                    attempts=PostgresAttempts(database, waker),
-                    workers=PostgresWorkers(database, waker),
+                    attempts=PostgresAttempts(database, waker, beats),
+                    workers=PostgresWorkers(database, waker, beats),
                     queues=PostgresQueues(database, waker),
                     crons=PostgresCrons(database, waker),
                     health=PostgresHealth(database),

@@ -59,6 +59,8 @@ def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) ->
             None if details is None else json.loads(details)[1],
             () if attempts is None else _attempts(attempts),
             None if tags is None or stored.tags_of(tags) is not None else stored.BAD_TAGS,
+            details is not None or attempts is not None,
+            version,
         )
         for (
             id,
@@ -76,6 +78,7 @@ def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) ->
             schedule_at,
             details,
             attempts,
+            version,
         ) in rows
     ]
 
@@ -109,7 +112,7 @@ def job_record(row: Row) -> JobRecord:
     """Return the job in a row of jobs/query.sql."""
     id, name, queue, state, priority, attempt, max_attempts, args, metadata, tags, context, *rest = row
     created_at, schedule_at, started_at, finished_at, worker, cancel_reason, *rest = rest
-    result, progress, saved, attempts, clean, cut_args, cut_metadata = rest
+    result, progress, saved, attempts, clean, cut_args, cut_metadata, version = rest
     records = () if attempts is None else _attempts(attempts)
     if clean:  # the last attempt has no record
         columns = (worker, None, None, None)
@@ -138,6 +141,7 @@ def job_record(row: Row) -> JobRecord:
         saved=stored.json_value(saved),
         cancel_reason=cancel_reason,
         attempts=records,
+        version=stored.version_of(version),
     )
 
 

@@ -34,9 +34,9 @@ class PostgresWorkers:
 
     _database: Database
     _waker: Waker
+    _beats: Beats
     _refused: set[int] = attrs.field(init=False, factory=set)
     """Jobs whose rescue the database refused: they are retried last, so that they do not block the others."""
-    _beats: Beats = attrs.field(init=False, factory=Beats)
     _last: dict[str, Changes] = attrs.field(init=False, factory=dict[str, Changes])
     """Updates of each worker's last heartbeat."""
 

@@ -8,9 +8,10 @@ from typing import Final
 
 import attrs
 
-from jobrt._core.job import JobRef, Outcome, Start
+from jobrt._core.job import JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
+from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.sqlite.async_connection import AsyncConnection
 from jobrt._storage.sqlite.claim import PAGE, claim, lease_rows, next_due
@@ -18,6 +19,7 @@ from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown, show_started
 from jobrt._storage.sqlite.limited_claim import choose, chosen_rows
 from jobrt._storage.sqlite.transaction import SQL, Transaction
+from jobrt._storage.together import Together
 from jobrt.errors import LeaseLost
 
 _SMALLEST_PAGE: Final = 16
@@ -29,10 +31,15 @@ class SqliteAttempts:
     """Implementation of `AttemptStore`."""
 
     _database: Database
+    _beats: Beats
     _pages: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
     """Jobs that a claim looks at in one go, for queues in which jobs are so large that the last claim was cut."""
     _looks: dict[str, Look] = attrs.field(factory=dict[str, Look], init=False)
     """What claims of limited queues remember."""
+    _together: Together[Save, bool] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_together", Together(self._save_all, self._save_one))
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         registered = self._database.registered
@@ -42,7 +49,8 @@ class SqliteAttempts:
         if demand.clustered:
             return await self._exchange_limited(outcomes, demand)
         page = self._pages.get(demand.queue, PAGE)
-        call = partial(_exchange, outcomes=outcomes, demand=demand, page=page)
+        since = self._beats.since(demand.worker)
+        call = partial(_exchange, outcomes=outcomes, demand=demand, page=page, since=since)
         exchange = await self._database.write(call)
         if exchange.cut:
             self._pages[demand.queue] = min(max(2 * len(exchange.jobs), _SMALLEST_PAGE), PAGE)
@@ -52,7 +60,8 @@ class SqliteAttempts:
 
     async def _exchange_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         look = self._looks.get(demand.queue, Look())
-        call = partial(_exchange_limited, outcomes=outcomes, demand=demand, look=look)
+        since = self._beats.since(demand.worker)
+        call = partial(_exchange_limited, outcomes=outcomes, demand=demand, look=look, since=since)
         exchange, self._looks[demand.queue] = await self._database.write(call)
         return exchange
 
@@ -66,13 +75,23 @@ class SqliteAttempts:
         return await self._database.write(partial(release_unknown, worker=worker, queue=queue, known=known))
 
     async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        return await self._database.write(partial(_save, ref=ref, progress=progress, saved=saved))
+        return await self._saves(Save(*ref, progress=progress, saved=saved))
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return await self._database.read(partial(_steps, ref=ref))
 
     async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
-        return await self._database.write(partial(_save_step, ref=ref, name=name, value=value))
+        return await self._saves(Save(*ref, step=name, value=value))
+
+    async def _saves(self, save: Save) -> bool:
+        self._database.refuse_nested()  # whoever writes for this task would wait for its transaction
+        return await self._together(save)
+
+    async def _save_all(self, saves: Sequence[Save]) -> list[bool]:
+        return await self._database.write(lambda tx: [_save(tx, save) for save in saves])
+
+    async def _save_one(self, save: Save) -> bool:
+        return await self._database.write(partial(_save, save=save))
 
     @asynccontextmanager
     async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[AsyncConnection]:
@@ -88,18 +107,20 @@ class SqliteAttempts:
             yield connection
 
 
-def _exchange(tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, page: int) -> Exchange:
+def _exchange(
+    tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, page: int, since: int | None
+) -> Exchange:
     refused = finish(tx, outcomes) if outcomes else ()
-    jobs, cut = claim(tx, demand, page=page)
+    jobs, cut = claim(tx, demand, page=page, since=since)
     short = not demand.empty and not cut and len(jobs) < demand.limit
     return Exchange(refused, jobs, next_due(tx, demand.queue) if short else None, tx.now, cut)
 
 
 def _exchange_limited(
-    tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, look: Look
+    tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, look: Look, since: int | None
 ) -> tuple[Exchange, Look]:
     refused = finish(tx, outcomes) if outcomes else ()
-    choice = choose(tx, demand, look)
+    choice = choose(tx, demand, look, since=since)
     rows = chosen_rows(tx, choice.ids) if choice.ids else ()
     jobs, cut = lease_rows(tx, demand, rows, cut=False, starts=choice.starts)
     waits = [] if choice.wait is None else [choice.wait / 1e6]
@@ -113,21 +134,18 @@ def _exchange_limited(
     return Exchange(refused, jobs, min(waits, default=None), tx.now, cut or choice.unready), choice.look
 
 
-def _save(tx: Transaction, ref: JobRef, *, progress: str | None, saved: str | None) -> bool:
-    if not tx.run(SQL["attempts/save_flag"], ref._asdict()):
+def _save(tx: Transaction, save: Save) -> bool:
+    """Store what a job saves; False if its lease is lost."""
+    values = save._asdict()
+    if not tx.run(SQL["attempts/save_flag"], values):
         return False
-    tx.run(SQL["attempts/save"], {"id": ref.id, "progress": progress, "saved": saved})
+    tx.run(SQL["attempts/save" if save.step is None else "attempts/save_step"], values)
     return True
 
 
 def _steps(tx: Transaction, ref: JobRef) -> dict[str, str]:
     found: dict[str, str] = json.loads(tx.value(SQL["attempts/steps"], (ref.id,)))
     return found
-
-
-def _save_step(tx: Transaction, ref: JobRef, *, name: str, value: str) -> bool:
-    tx.run(SQL["attempts/save_step"], {**ref._asdict(), "name": name, "value": value})
-    return _held(tx, ref)
 
 
 def _held(tx: Transaction, ref: JobRef) -> bool:

@@ -6,14 +6,14 @@ from typing import Any, Final, TypeAlias
 
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, Claimed
-from jobrt._core.limits import CLAIM_BYTES, Demand, Room
+from jobrt._core.limits import CLAIM_BYTES, LARGE_TEXTS, Demand, Room
 from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags_of
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _Row: TypeAlias = "Sequence[Any]"
 
-PAGE: Final = 256
-"""Maximum number of jobs to look at in one go."""
+PAGE: Final = CLAIM_BYTES // (4 * LARGE_TEXTS)
+"""Maximum number of jobs to look at in one go: each has up to four texts that are not large."""
 
 _RECORDS_PAGE: Final = 10
 """Jobs whose attempts are read in one go. Of each job these can be six million characters."""
@@ -22,13 +22,16 @@ _RECORDS_PAGE: Final = 10
 _ID, _NAME, _ARGS, _DUE, _HAS_HISTORY = 0, 1, 6, 11, 12
 
 
-def claim(tx: Transaction, demand: Demand, *, page: int = PAGE) -> tuple[tuple[Claimed, ...], bool]:
+def claim(
+    tx: Transaction, demand: Demand, *, page: int = PAGE, since: int | None = None
+) -> tuple[tuple[Claimed, ...], bool]:
     """Lease due jobs to a worker, in order of priority, due time, id; return them and whether size ended the claim.
 
     The transaction must hold the write lock, so that the jobs found are still waiting when they are leased. `page` is
-    the number of jobs to look at in one go: SQLite reads a large text to tell its size.
+    the number of jobs to look at in one go: SQLite reads a large text to tell its size. `since` is that of `Beats`.
     """
-    if demand.empty or tx.value(SQL["attempts/exchange_paused"], {"queue": demand.queue, "now": tx.now}):
+    claimant = {"queue": demand.queue, "worker": demand.worker, "since": since, "now": tx.now}
+    if demand.empty or not tx.value(SQL["attempts/exchange_open"], claimant):
         return (), False
     rows, cut = _found(tx, demand, largest_page=page)
     return lease_rows(tx, demand, rows, cut=cut)
@@ -158,6 +161,7 @@ def _pages(
             "after_at": last[0],
             "after_id": last[1],
             "names": dumps(names),
+            "fits": demand.fits,
             "limit": size,
         }
         page: list[_Row] = tx.array(SQL["attempts/exchange_page"], parameters)
@@ -188,6 +192,7 @@ def _claimed(
             created,
             due,
             _has_history,
+            version,
         ) = row
         if args is None:
             args, metadata, labels, context = _large_texts(tx, job_id)
@@ -208,6 +213,11 @@ def _claimed(
             moment(created),
             moment(due),
             started,
+            None,
+            None,
+            (),
+            None,
+            version=version,
         )
         jobs.append(claimed if tags is not None else claimed._replace(defect=stored.BAD_TAGS))
     return jobs
@@ -222,7 +232,7 @@ def _with_history(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int
         if job.id in again:
             saved, progress = tx.row(SQL["attempts/exchange_details"], (job.id,)) or (None, None)
             records = tuple(record for _, record in attempts.get(job.id, ()))
-            complete.append(job._replace(saved=saved, progress=progress, attempts=records))
+            complete.append(job._replace(saved=saved, progress=progress, attempts=records, kept=True))
         else:
             complete.append(job)
     return complete

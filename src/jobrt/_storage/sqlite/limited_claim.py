@@ -42,11 +42,14 @@ class Choice:
     unready: bool = False
 
 
-def choose(tx: Transaction, demand: Demand, look: Look) -> Choice:
-    """Choose due jobs as the limits allow, in order of priority, due time and id, or in turns of keys."""
-    queue = {"queue": demand.queue}
-    paused, held_until, turn, key, buckets = tx.row(SQL["attempts/limited_queue"], queue) or ()
-    if paused or demand.empty:
+def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) -> Choice:
+    """Choose due jobs as the limits allow, in order of priority, due time and id, or in turns of keys.
+
+    `since` is that of `Beats`.
+    """
+    claimant = {"queue": demand.queue, "worker": demand.worker, "since": since, "now": tx.now}
+    known, paused, held_until, turn, key, buckets = tx.row(SQL["attempts/limited_queue"], claimant) or ()
+    if paused or not known or demand.empty:
         return Choice((), look)
     if demand.key is not None and (look.path != demand.key or key in {None, demand.key}):
         look = find_missing(tx, demand.queue, path=demand.key, look=look)
@@ -244,6 +247,7 @@ class _Chooser:
             "priority": priority,
             "now": self.tx.now,
             "names": dumps(self.room.names),
+            "fits": self.demand.fits,
         }
 
     def _take(self, rows: Sequence[_Row]) -> None:

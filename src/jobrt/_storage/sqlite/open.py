@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from os import PathLike, fspath
 
+from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Storage
 from jobrt._storage.sqlite.attempts import SqliteAttempts
 from jobrt._storage.sqlite.crons import SqliteCrons
@@ -41,17 +42,19 @@ async def open_sqlite(
         schema = SqliteSchema(database)
         if migrate:
             await schema.migrate()
+        beats = Beats()
         database.approve = partial(check, place=database.path)
         yield Storage(
             engine="sqlite",
             schema=schema,
             jobs=SqliteJobs(database),
-            attempts=SqliteAttempts(database),
-            workers=SqliteWorkers(database),
+            attempts=SqliteAttempts(database, beats),
+            workers=SqliteWorkers(database, beats),
             queues=SqliteQueues(database),
             crons=SqliteCrons(database),
             health=SqliteHealth(database),
             wakes=SqliteWakes(database),
+            private=database.inline,
         )
 
 

@@ -30,7 +30,7 @@ class SqliteWorkers:
     """Implementation of `WorkerStore`."""
 
     _database: Database
-    _beats: Beats = attrs.field(init=False, factory=Beats)
+    _beats: Beats
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
         await self._database.write(partial(_register, worker=worker, lease=lease, info=info))

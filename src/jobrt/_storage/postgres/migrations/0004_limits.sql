@@ -57,6 +57,24 @@ select coalesce(
     rate[3]::numeric * rate[2])
 $$;
 
+-- As shared/fits.sql says.
+create function {schema}.fits(name text, version smallint, unfit bigint, fits jsonb)
+returns boolean language sql immutable parallel safe as $$
+select case when version is null and unfit is null then true
+            else coalesce(version, 1) <= coalesce((fits -> name ->> 0)::integer, 1)
+                 and (unfit is null or unfit is distinct from (fits -> name ->> 1)::bigint) end
+$$;
+
+-- What is left of caps after these jobs.
+create function {schema}.caps_left(caps bigint[], cap_names text[], cap_numbers bigint[], ids bigint[])
+returns bigint[] language sql stable as $$
+select case when cardinality(caps) = 0 then caps else array(
+    select c.cap - (select count(*) from {schema}.job j
+                      join unnest(cap_names, cap_numbers) u(name, cap) on u.name = j.name and u.cap = c.number
+                     where j.id = any(ids))
+      from unnest(caps) with ordinality c(cap, number) order by c.number) end
+$$;
+
 -- Microseconds until a bucket with so many parts has a token.
 create function {schema}.bucket_wait(parts numeric, rate bigint[])
 returns numeric language sql immutable parallel safe as $$
@@ -113,9 +131,10 @@ $$;
 -- A claim under limits for the whole cluster (design/limits.md). It is a function, because each of its statements must
 -- see what others have committed before this one had the turn: those of a volatile function do.
 --
--- Keys of the argument: turn_name, queue, worker, limit, starting, names, scan_names and scan_limits (names with a cap;
--- null stands for `names`), cluster_limit, low and high (the range of keys), per_key, rate and key_rate (see
--- bucket_parts), fair, many and turn (what `_core/looks.py` remembers).
+-- Keys of the argument: turn_name, queue, worker, since (`_storage/beats.py`), limit, starting, names, cap_names and
+-- cap_numbers (names with a cap, and which of the caps: those of one job class share it), caps, fits (`Demand.fits`),
+-- cluster_limit, low and high (the range of keys), per_key, rate and key_rate (see bucket_parts), ahead, fair, many and
+-- turn (what `_core/looks.py` remembers).
 --
 -- The first row is about the call; the others are jobs.
 create function {schema}.claim_limited(ask jsonb, ended bigint)
@@ -140,9 +159,13 @@ declare
     key_rate constant bigint[] := case when ask->'key_rate' <> 'null' then
         array(select value::bigint from jsonb_array_elements_text(ask->'key_rate')) end;
     ahead constant bigint := (ask->>'ahead')::bigint;
-    names text[] := array(select jsonb_array_elements_text(ask->'names'));
-    cap_names text[] := array(select jsonb_array_elements_text(ask->'cap_names'));
-    caps bigint[] := array(select jsonb_array_elements_text(ask->'caps')::bigint);
+    names constant text[] := array(select jsonb_array_elements_text(ask->'names'));
+    cap_names constant text[] := array(select jsonb_array_elements_text(ask->'cap_names'));
+    cap_numbers constant bigint[] := array(select jsonb_array_elements_text(ask->'cap_numbers')::bigint);
+    all_caps constant bigint[] := array(select jsonb_array_elements_text(ask->'caps')::bigint);
+    caps bigint[] := all_caps;
+    fits constant jsonb := ask->'fits';
+    open_names text[];
     many boolean := (ask->>'many')::boolean;
     last_key text := ask->>'turn';
     now timestamptz;
@@ -180,7 +203,10 @@ begin
     if held > now then
         wait := extract(epoch from held - now) * 1000000;
     end if;
-    if is_paused or wait is not null or ended < 0 then
+    if is_paused or wait is not null or ended < 0 or ask->'since' <> 'null' and not exists (
+        select from {schema}.worker w
+         where w.id = ask->>'worker' and w.expires_at > now
+           and coalesce({schema}.as_json(w.info)->'beat', '0') >= ask->'since') then
         room := 0;
     end if;
     if fair then
@@ -214,19 +240,24 @@ begin
          where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable') and j.priority < level
          order by j.priority desc limit 1;
         exit when not found;
+        open_names := names || array(
+            select u.name from unnest(cap_names, cap_numbers) u(name, cap) where caps[u.cap] > 0);
+        exit when cardinality(open_names) = 0;
 
         if low is null then
             -- One scan for the names without a cap, and one for each name with a cap.
             select coalesce(array_agg(p.id), '{}') into new_ids
               from (select k.id
-                      from (select null::text, room where cardinality(names) > 0
+                      from (select null::text[], room where cardinality(names) > 0
                             union all
-                            select * from unnest(cap_names, caps)) s(name, most)
+                            select array_agg(u.name), caps[u.cap] from unnest(cap_names, cap_numbers) u(name, cap)
+                             group by u.cap) s(called, most)
                      cross join lateral (
                            select j.id, j.schedule_at from {schema}.job j
                             where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
                               and j.priority = level and j.schedule_at <= now
-                              and (j.name = s.name or s.name is null and j.name = any(names))
+                              and (j.name = any(s.called) or s.called is null and j.name = any(names))
+                              and {schema}.fits(j.name, j.version, j.unfit, fits)
                             order by j.schedule_at, j.id
                             limit greatest(least(s.most, room), 0)) k
                      order by k.schedule_at, k.id
@@ -242,7 +273,8 @@ begin
                 with walk as materialized (
                     select j.id, j.name, j.limit_key, j.schedule_at from {schema}.job j
                      where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
-                       and j.priority = level and j.schedule_at <= now and j.name = any(names || cap_names)
+                       and j.priority = level and j.schedule_at <= now and j.name = any(open_names)
+                       and {schema}.fits(j.name, j.version, j.unfit, fits) and j.id <> all(ids)
                      order by j.schedule_at, j.id
                      limit seen
                 ),
@@ -258,14 +290,14 @@ begin
                     select w.*, row_number() over (partition by w.limit_key order by w.schedule_at, w.id) as nth, l.free
                       from walk w join lane l on l.key = w.limit_key
                 ),
-                of_name as (
-                    select k.*, row_number() over (partition by k.name order by k.schedule_at, k.id) as nth_of_name
-                      from of_key k where k.nth <= k.free
+                of_cap as (
+                    select k.*, c.cap, row_number() over (partition by c.cap order by k.schedule_at, k.id) as nth_of_cap
+                      from of_key k left join unnest(cap_names, cap_numbers) c(name, cap) on c.name = k.name
+                     where k.nth <= k.free
                 ),
                 picked as (
-                    select n.id, n.limit_key from of_name n
-                      left join unnest(cap_names, caps) c(name, cap) on c.name = n.name
-                     where c.cap is null or n.nth_of_name <= c.cap
+                    select n.id, n.limit_key from of_cap n
+                     where n.cap is null or n.nth_of_cap <= caps[n.cap]
                      order by n.schedule_at, n.id
                      limit room
                 )
@@ -281,6 +313,7 @@ begin
                            k.key, coalesce((taken->>k.key)::bigint, 0) + k.number), '{}')
                   into running, taken
                   from (select n.key, count(*) as number from unnest(new_keys) n(key) group by n.key) k;
+                caps := {schema}.caps_left(all_caps, cap_names, cap_numbers, ids);
                 if walked < seen then
                     many := walked > few;
                     walked := -1;  -- all have been seen
@@ -340,23 +373,22 @@ begin
                                select j.id, j.name, j.schedule_at from {schema}.job j
                                 where j.queue = of_queue and j.state < 'executing' and j.limit_key is not null
                                   and j.priority = level and j.limit_key = l.key
-                                  and j.schedule_at <= now and j.name = any(names || cap_names)
+                                  and j.schedule_at <= now and j.name = any(open_names)
+                                  and {schema}.fits(j.name, j.version, j.unfit, fits) and j.id <> all(ids)
                                 order by j.schedule_at, j.id
                                 limit greatest(least(l.free, jobs), 0)) h
-                         where h.id <> all(ids)
                     ),
-                    of_name as (
+                    of_cap as (
                         select k.*, case when in_turns then k.nth end as round,
                                case when in_turns then k.place end as lane_place,
-                               row_number() over (partition by k.name order by
+                               c.cap, row_number() over (partition by c.cap order by
                                    case when in_turns then k.nth end, case when in_turns then k.place end,
-                                   k.schedule_at, k.id) as nth_of_name
-                          from of_key k
+                                   k.schedule_at, k.id) as nth_of_cap
+                          from of_key k left join unnest(cap_names, cap_numbers) c(name, cap) on c.name = k.name
                     ),
                     picked as (
-                        select n.id, n.key from of_name n
-                          left join unnest(cap_names, caps) c(name, cap) on c.name = n.name
-                         where c.cap is null or n.nth_of_name <= c.cap
+                        select n.id, n.key from of_cap n
+                         where n.cap is null or n.nth_of_cap <= caps[n.cap]
                          order by n.round, n.lane_place, n.schedule_at, n.id
                          limit room
                     )
@@ -385,10 +417,12 @@ begin
             end if;
         end if;
         if cardinality(cap_names) > 0 then
-            select coalesce(array_agg(c.cap - coalesce(t.number, 0) order by c.place), '{}') into caps
-              from unnest(cap_names, caps) with ordinality c(name, cap, place)
-              left join (select j.name, count(*) as number from {schema}.job j
-                          where j.id = any(new_ids) group by j.name) t on t.name = c.name;
+            caps := {schema}.caps_left(all_caps, cap_names, cap_numbers, ids);
+            if low is not null and 0 = any(caps) and exists (
+                select from unnest(cap_names, cap_numbers) u(name, cap)
+                 where caps[u.cap] = 0 and u.name = any(open_names)) then
+                level := level + 1;  -- again, without the names that have just reached their caps
+            end if;
         end if;
     end loop;
 

@@ -2,7 +2,7 @@
 -- no room in the row and no entry in an index.
 ALTER TABLE jobrt_job ADD COLUMN limit_key TEXT;
 -- For claims that go from key to key.
-CREATE INDEX jobrt_job_keyed ON jobrt_job (queue, priority DESC, limit_key, schedule_at, id, name)
+CREATE INDEX jobrt_job_keyed ON jobrt_job (queue, priority DESC, limit_key, schedule_at, id, name, version, unfit)
     WHERE state < 3 AND limit_key IS NOT NULL;
 -- For counting what runs of each key.
 CREATE INDEX jobrt_job_keyed_executing ON jobrt_job (queue, limit_key) WHERE state = 3 AND limit_key IS NOT NULL;

@@ -10,10 +10,11 @@ picked as (
              and j.priority = l.priority
              and (j.schedule_at, j.id) > (l.at, l.id) and j.schedule_at <= statement_timestamp()
              and j.name = any(:names::text[])
+             and {fits}
            order by j.schedule_at, j.id
            limit :limit::bigint
              for update skip locked
       ) p
-     where not exists (select from {schema}.queue q where q.name = :queue and (q.paused or q.held_until > statement_timestamp()))
+     where {may_claim}
      limit :limit::bigint
 )

@@ -18,7 +18,8 @@ select c.id, c.name, c.queue,
        d.result, d.progress, d.saved,
        case when {details} and c.records > 0 then {attempt_records} end,
        {details} and c.state = 'completed' and c.lease < 0,
-       not {details} and octet_length(c.args) > 8192, not {details} and coalesce(octet_length(c.metadata), 0) > 8192
+       not {details} and octet_length(c.args) > 8192, not {details} and coalesce(octet_length(c.metadata), 0) > 8192,
+       c.version
   from {schema}.job c
   left join {schema}.detail d on {details} and d.job_id = c.id
  where {where}

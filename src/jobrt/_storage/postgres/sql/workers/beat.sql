@@ -1,10 +1,5 @@
--- clock_timestamp(): a heartbeat that waited for the lock of a rescue must use the time after the wait.
---
--- The row must be at least as new as the last heartbeat that was answered. It is older if the database was restored:
--- then other rows about this worker are old too. jsonb is compared, because that never fails.
 update {schema}.worker w
    set beat_at = clock_timestamp(), info = :info,
        expires_at = clock_timestamp() + make_interval(secs => :lease::double precision)
- where w.id = :worker and w.expires_at > clock_timestamp()
-   and coalesce({schema}.as_json(w.info) -> 'beat', '0') >= to_jsonb(:since::bigint)
+ where w.id = :worker and {known_worker}
 returning w.id

@@ -22,7 +22,7 @@ SELECT json_group_array(json_array(key, json(jobs))) FROM (
             SELECT id, name, limit_key, schedule_at FROM jobrt_job INDEXED BY jobrt_job_keyed
             WHERE queue = :queue AND state < 3 AND limit_key IS NOT NULL AND priority = :priority
                 AND limit_key = lane.key AND schedule_at <= :now
-                AND name IN (SELECT value FROM json_each(:names))
+                AND name IN (SELECT value FROM json_each(:names)) AND {fits}
             ORDER BY schedule_at, id LIMIT :jobs
         )
     ) ELSE '[]' END AS jobs
