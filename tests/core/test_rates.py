@@ -115,7 +115,24 @@ def test_nothing_starts_while_a_bucket_is_held() -> None:
     held = Bucket(0, rate.full, rate.unit, held_until=5_000_000)
     assert held.tokens(rate) == 0
     assert held.wait(rate) == 5_000_000
-    assert held.full_at(rate) == 5_000_000
     assert all(
         a <= b for a, b in pairwise(held.filled(rate, at).tokens(rate) for at in (0, 4_999_999, 5_000_000))
     )
+
+
+def test_a_hold_for_more_than_an_hour_does_not_count() -> None:
+    """The clock was wrong when it was made."""
+    rate = Rate(1)
+    assert Bucket(0, rate.full, rate.unit, held_until=3_600_000_000).tokens(rate) == 0
+    wrong = Bucket(0, rate.full, rate.unit, held_until=3_600_000_001)
+    assert (wrong.tokens(rate), wrong.wait(rate)) == (1, 0)
+
+
+@pytest.mark.parametrize("number", [-(2**63), -1, 0, 2**63 - 1])
+def test_any_row_is_a_bucket(number: int) -> None:
+    """It delays a start by a token and what claims take in advance at most, and never allows more than the burst."""
+    rate = Rate(10, burst=3)
+    for odd in (Bucket(number, 0, 7), Bucket(0, number, 7), Bucket(0, 0, number), Bucket(0, 0, 7, number)):
+        found = odd.filled(rate, 5)
+        assert 0 <= found.tokens(rate) <= 3
+        assert found.wait(rate) <= 2 * rate.unit // rate.gain + AHEAD

@@ -14,6 +14,9 @@ import attrs
 from jobrt._core.arguments import checked_count, checked_duration, refused
 from jobrt.errors import InvalidSetting
 
+LONGEST_HOLD: Final = 3_600_000_000
+"""Microseconds for which a job may hold others. A longer hold was made by a wrong clock, and does not count."""
+
 _SHORTEST: Final = 0.000_001
 _LONGEST: Final = 366 * 86_400.0
 _LONG: Final = 100
@@ -97,9 +100,13 @@ class Bucket:
     held_until: int = 0
 
     def filled(self, rate: Rate, now: int) -> Bucket:
-        """Return the bucket as it is now. A clock that was set back adds nothing, and counts from there on."""
-        parts = self.parts if self.unit == rate.unit else self.parts * rate.unit // self.unit
-        parts = min(parts + max(now - self.at, 0) * rate.gain, rate.full)
+        """Return the bucket as it is now. A clock that was set back adds nothing, and counts from there on.
+
+        It has no fewer tokens than claims in advance leave, whatever stands in its row.
+        """
+        parts = self.parts if self.unit == rate.unit else self.parts * rate.unit // max(self.unit, 1)
+        least = -AHEAD * rate.gain - rate.unit
+        parts = min(max(parts, least) + max(now - self.at, 0) * rate.gain, rate.full)
         return Bucket(now, parts, rate.unit, self.held_until)
 
     def take(self, tokens: int) -> Bucket:
@@ -108,7 +115,7 @@ class Bucket:
 
     def tokens(self, rate: Rate, *, ahead: int = 0) -> int:
         """Return how many tokens are there, or will be within `ahead` microseconds."""
-        if self.held_until > self.at:
+        if is_held(self.held_until, self.at):
             return 0
         return max((self.parts + ahead * rate.gain) // self.unit, 0)
 
@@ -119,11 +126,17 @@ class Bucket:
     def wait(self, rate: Rate, *, tokens: int = 1) -> int:
         """Return the microseconds until there are so many tokens."""
         missing = tokens * self.unit - self.parts
-        return max(-(-missing // rate.gain), self.held_until - self.at, 0)
+        hold = self.held_until - self.at if is_held(self.held_until, self.at) else 0
+        return max(-(-missing // rate.gain), hold)
 
     def full_at(self, rate: Rate) -> int:
-        """Return when the bucket is full and free again: then it is as good as none."""
-        return max(self.at - (self.parts - rate.full) // rate.gain, self.held_until)
+        """Return when the bucket is full again."""
+        return self.at - (self.parts - rate.full) // rate.gain
+
+
+def is_held(until: int, now: int) -> bool:
+    """Return whether a hold that ends at `until` (microseconds, as `now`) is in force."""
+    return now < until <= now + LONGEST_HOLD
 
 
 def new_bucket(rate: Rate, now: int) -> Bucket:

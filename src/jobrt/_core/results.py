@@ -10,9 +10,10 @@ from typing import Any, Final
 import attrs
 
 from jobrt._core.arguments import checked_duration, checked_text, clamped, is_int, refused
+from jobrt._core.rates import LONGEST_HOLD
 from jobrt.errors import InvalidResult
 
-_LONGEST_PAUSE: Final = timedelta(hours=1)
+_LONGEST_PAUSE: Final = timedelta(microseconds=LONGEST_HOLD)
 
 
 def _delay(value: timedelta | float) -> timedelta:

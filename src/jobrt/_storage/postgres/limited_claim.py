@@ -45,6 +45,8 @@ async def limited_exchange(
     jobs = _jobs(rows[1:], demand, reply)
     due = None if reply["next_due"] is None else float(reply["next_due"])
     look = attrs.evolve(look, many=reply["many"], turn=reply["turn"])
+    if reply["undeclared"]:  # the row of the queue was deleted: the next claim stores its key again
+        look, unready = Look(), True
     exchange = Exchange(refused, jobs, due, reply["at"], reply["cut"] or unready)
     return exchange, json.loads(woken or "[]"), look
 

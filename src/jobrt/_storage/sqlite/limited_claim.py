@@ -13,7 +13,7 @@ import attrs
 from jobrt._core.keys import key_range
 from jobrt._core.limits import Demand, Room
 from jobrt._core.looks import AGAIN, FEW_KEYS, MANY_KEYS, WALK, Look
-from jobrt._core.rates import Bucket, Rate, new_bucket
+from jobrt._core.rates import Bucket, Rate, is_held, new_bucket
 from jobrt._storage.sqlite.keys import find_missing
 from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -52,10 +52,12 @@ def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) ->
     if paused or not known or demand.empty:
         return Choice((), look)
     if demand.key is not None and (look.path != demand.key or key in {None, demand.key}):
+        if key is None:  # nobody has stored it yet, or the row was deleted since
+            look = Look()
         look = find_missing(tx, demand.queue, path=demand.key, look=look)
         if look.place is not None:
             return Choice((), look, unready=True)
-    if held_until and held_until > tx.now:
+    if held_until:
         return Choice((), look, wait=held_until - tx.now)
     if demand.fair:
         look = attrs.evolve(look, turn=turn or "")
@@ -68,11 +70,6 @@ def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) ->
 def chosen_rows(tx: Transaction, ids: Sequence[int]) -> list[list[Any]]:
     """Return the rows of chosen jobs, in order."""
     return tx.array(SQL["attempts/limited_rows"], {"ids": dumps(list(ids))})
-
-
-def clean_buckets(tx: Transaction, queue: str) -> None:
-    """Delete buckets that are full again."""
-    tx.run(SQL["attempts/limited_bucket_clean"], {"queue": queue, "now": tx.now})
 
 
 @attrs.define
@@ -284,7 +281,7 @@ class _Chooser:
                 self.room.allow(key, tokens)
                 if not tokens:
                     self._wait(bucket.wait(rate))
-            elif bucket.held_until > self.tx.now:
+            elif is_held(bucket.held_until, self.tx.now):
                 self.room.allow(key, 0)
                 self._wait(bucket.held_until - self.tx.now)
 

@@ -46,15 +46,17 @@ begin
 end
 $$;
 
--- The parts of a bucket at a time. `rate` is the parts that a microsecond adds, the parts of a token, and the burst. A bucket that is not stored
--- is full. A clock that was set back adds nothing.
+-- The parts of a bucket at a time. `rate` is the parts that a microsecond adds, the parts of a token, and the burst. A
+-- bucket that is not stored is full. A clock that was set back adds nothing. There are no fewer than claims in advance
+-- leave, whatever stands in the row.
 create function {schema}.bucket_parts(parts bigint, at timestamptz, unit bigint, now timestamptz, rate bigint[])
 returns numeric language sql immutable parallel safe as $$
-select coalesce(
-    least(case when unit = rate[2] then parts::numeric else floor(parts::numeric * rate[2] / unit) end
-              + greatest(extract(epoch from now - at), 0) * 1000000 * rate[1],
-          rate[3]::numeric * rate[2]),
-    rate[3]::numeric * rate[2])
+select case when parts is null then rate[3]::numeric * rate[2] else
+    least(greatest(case when unit = rate[2] then parts::numeric
+                        else floor(parts::numeric * rate[2] / greatest(unit, 1)) end,
+                   (-50000 * rate[1] - rate[2])::numeric)
+              + greatest(extract(epoch from now) - extract(epoch from at), 0) * 1000000 * rate[1],
+          rate[3]::numeric * rate[2]) end
 $$;
 
 -- As shared/fits.sql says.
@@ -112,7 +114,7 @@ begin
         select {schema}.bucket_parts(b.parts, b.at, b.unit, now, rate), b.held_until, true
           into parts, held_until, stored
           from {schema}.bucket b where b.queue = of_queue and b.key = of_key;
-        if held_until > now then
+        if held_until > now and held_until <= now + interval '1 hour' then
             free := 0;
             wait := extract(epoch from held_until - now) * 1000000;
             return;
@@ -179,6 +181,7 @@ declare
     is_paused boolean;
     held timestamptz;
     stored_turn text;
+    stored_key text;
     due timestamptz;
     keys text[];
     found_key text;
@@ -198,12 +201,12 @@ declare
 begin
     perform pg_advisory_xact_lock(hashtextextended(ask->>'turn_name', 1));
     now := clock_timestamp();
-    select q.paused, q.held_until, q.turn into is_paused, held, stored_turn
+    select q.paused, q.held_until, q.turn, q.key into is_paused, held, stored_turn, stored_key
       from {schema}.queue q where q.name = of_queue;
-    if held > now then
+    if held > now and held <= now + interval '1 hour' then
         wait := extract(epoch from held - now) * 1000000;
     end if;
-    if is_paused or wait is not null or ended < 0 or ask->'since' <> 'null' and not exists (
+    if is_paused or wait is not null or ended < 0 or low is not null and stored_key is null or ask->'since' <> 'null' and not exists (
         select from {schema}.worker w
          where w.id = ask->>'worker' and w.expires_at > now
            and coalesce({schema}.as_json(w.info)->'beat', '0') >= ask->'since') then
@@ -507,6 +510,7 @@ begin
     end if;
     return query select jsonb_build_object(
         'at', (extract(epoch from now) * 1000000)::bigint, 'cut', cut, 'many', many, 'turn', last_key,
+        'undeclared', low is not null and stored_key is null,
         'started', least(starting, cardinality(new_ids)),
         'starts', case when rate is not null or key_rate is not null then (
             select jsonb_object_agg(s.id, (extract(epoch from s.at) * 1000000)::bigint)

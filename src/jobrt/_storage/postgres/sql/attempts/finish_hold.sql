@@ -10,10 +10,13 @@ with held as (
 queues as (
     insert into {schema}.queue as q (name, held_until)
     select h.queue, h.until from held h where h.limit_key is null
-        on conflict (name) do update set held_until = greatest(q.held_until, excluded.held_until)
+        on conflict (name) do update set held_until =
+               case when q.held_until > statement_timestamp() + interval '1 hour' then excluded.held_until
+                    else greatest(q.held_until, excluded.held_until) end
 )
 insert into {schema}.bucket as b (queue, key, at, parts, unit, held_until, full_at)
-select h.queue, h.limit_key, statement_timestamp(), 100000, 1, h.until, h.until
+select h.queue, h.limit_key, statement_timestamp(), 100000, 1, h.until, statement_timestamp()
   from held h where h.limit_key is not null
     on conflict (queue, key) do update
-   set held_until = greatest(b.held_until, excluded.held_until), full_at = greatest(b.full_at, excluded.full_at)
+   set held_until = case when b.held_until > statement_timestamp() + interval '1 hour' then excluded.held_until
+                         else greatest(b.held_until, excluded.held_until) end

@@ -1,1 +1,1 @@
-SELECT held_until FROM jobrt_queue WHERE name = :queue AND held_until > :now;
+SELECT held_until FROM jobrt_queue WHERE name = :queue AND {in_force};
