@@ -1,6 +1,6 @@
 """Keys of limited queues: stored with jobs when they are enqueued or changed, and found where they are missing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -29,9 +29,9 @@ def key_of(job: NewJob, paths: Mapping[str, str]) -> str | None:
     return None if path is None else stored_key(path, job.name, args=job.args, metadata=job.metadata)
 
 
-def make_keys(tx: Transaction, ids: Iterable[int]) -> None:
+def make_keys(tx: Transaction, ids: Sequence[int]) -> None:
     """Store the keys of jobs whose queue or payload has changed."""
-    found = tx.array(SQL["keys/of_jobs"], (dumps(list(ids)),))
+    found = tx.array(SQL["keys/of_jobs"], (dumps(list(ids)),)) if ids else ()
     keys = {row[0]: None if row[1] is None else _key(tx, row[1], row[0], texts=row[2:]) for row in found}
     if keys:
         tx.run(SQL["keys/put"], {"keys": dumps(keys)})
