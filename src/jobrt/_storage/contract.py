@@ -455,7 +455,7 @@ class HealthStore(Protocol):
         ...
 
     async def queue_load(self, queue: str, *, key: str | None, limit: int) -> QueueLoad:
-        """Return the running jobs of a queue and at most `limit` of its due jobs, by name and by `key`.
+        """Return the running jobs of a queue, at most `limit` of its due jobs, by name and by `key`, and their tokens.
 
         `key` is that of `Queue`; without one all keys are equal.
         """
