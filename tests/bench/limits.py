@@ -24,8 +24,7 @@ import trio
 
 import jobrt
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench.measuring.databases import PostgresDatabases, SqliteDatabases
 from tests.bench.measuring.rounds import say
 from tests.bench.measuring.tables import markdown, spreads
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 
     from tests.bench.measuring.databases import Databases
     from tests.bench.measuring.parts import Figures
+
+ROOT = Path(__file__).parents[2]
 
 BATCH = 5_000
 """Jobs enqueued by one call."""
@@ -134,7 +135,7 @@ def measure(databases: Databases, shapes: Sequence[Shape], jobs: int) -> Figures
 def workers(url: str, number: int) -> Generator[None]:
     """Run worker processes under the rate."""
     command = [sys.executable, "-m", "jobrt", "--app", "tests.bench.limits:rated", "--url", url, "worker"]
-    started = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(number)]  # noqa: S603
+    started = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(number)]
     try:
         yield
     finally:
