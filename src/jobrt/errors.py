@@ -47,6 +47,7 @@ __all__ = [
     "JobUnsuccessful",
     "JobrtError",
     "LeaseLost",
+    "NurseryChanged",
     "SchemaError",
     "StorageError",
     "StorageUnavailable",
@@ -160,6 +161,10 @@ class StorageUnavailable(StorageError):
 
 class SchemaError(StorageError):
     """Raised when the tables are missing, or older or newer than this version of jobrt."""
+
+
+class NurseryChanged(JobrtError):
+    """A later run asked for a child that its sealed nursery does not have."""
 
 
 class LeaseLost(JobrtError):

@@ -21,6 +21,8 @@ class Stop(StrEnum):
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     LEASE_LOST = "lease_lost"
+    PARENT = "parent"
+    SUSPENDED = "suspended"
 
 
 @attrs.frozen
@@ -39,6 +41,8 @@ _END_OF_STOP = {
     Stop.TIMEOUT: End.TIMED_OUT,
     Stop.SHUTDOWN: End.INTERRUPTED,
     Stop.LEASE_LOST: End.LEASE_LOST,
+    Stop.PARENT: End.CANCELLED,
+    Stop.SUSPENDED: End.SUSPENDED,
 }
 
 

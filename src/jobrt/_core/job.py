@@ -21,6 +21,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "Start",
+    "Wait",
     "result_of",
     "used_up",
 ]
@@ -31,7 +32,8 @@ class NewJob(NamedTuple):
 
     ``args`` and ``metadata`` are JSON text. The job is due at ``schedule_at``, or ``delay`` after the time of the
     database; by default immediately. Only one of the two may be set. ``timeout`` is in seconds; ``None`` means
-    the timeout of the job class.
+    the timeout of the job class. ``deadline`` and ``expires`` are times, or count from when the job is first due.
+    ``parent`` is the job that enqueued this one, which is independent of it all the same.
     """
 
     name: str
@@ -46,6 +48,9 @@ class NewJob(NamedTuple):
     metadata: str = "{}"
     context: str | None = None
     unique: UniqueKey | None = None
+    deadline: datetime | timedelta | None = None
+    expires: datetime | timedelta | None = None
+    parent: int | None = None
 
 
 class JobRef(NamedTuple):
@@ -84,6 +89,19 @@ class Claimed(NamedTuple):
     defect: str | None = None
 
 
+class Wait(NamedTuple):
+    """What a job waits for, in an `Outcome` that parks or suspends it.
+
+    ``kind``: ``"children"`` (all members of the nursery ``name``), ``"child"`` (the job whose id is ``name``),
+    ``"message"`` or ``"sleep"`` (the answer ``name``, ``number``). ``parked``: the worker keeps lease and coroutine.
+    """
+
+    kind: str
+    name: str
+    number: int = 0
+    parked: bool = False
+
+
 class Outcome(NamedTuple):
     """Outcome of an attempt, to be written by `AttemptStore.finish`.
 
@@ -91,7 +109,7 @@ class Outcome(NamedTuple):
     does not count towards ``max_attempts``. ``result`` is JSON text. ``children`` are ids of the jobs to wait for
     (`After`): the job is due when all of them are final; if all are already, after ``delay``. A successful attempt
     has no message, and needs no row of its own. ``end`` is ``None`` for a claimed job that was released before it
-    started: it leaves no record.
+    started: it leaves no record. ``wait`` belongs to `Transition.SUSPEND`.
     ``began`` is when `run` began, in microseconds since 1970 by the storage's clock. ``None``: with the claim, or as
     written by `AttemptStore.show_started`.
     """
@@ -108,6 +126,7 @@ class Outcome(NamedTuple):
     traceback: str | None = None
     children: tuple[int, ...] = ()
     began: int | None = None
+    wait: Wait | None = None
 
 
 class Start(NamedTuple):

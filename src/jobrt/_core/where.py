@@ -24,7 +24,7 @@ from jobrt._core.states import State
 from jobrt._core.text import is_storable
 from jobrt.errors import InvalidFilter
 
-Column = Literal["id", "name", "queue", "state", "worker"]
+Column = Literal["id", "name", "queue", "state", "worker", "parent"]
 TimeColumn = Literal["schedule_at", "created_at", "finished_at"]
 Moment = datetime | timedelta
 
@@ -143,6 +143,11 @@ def name(value: str) -> Where:
 def queue(value: str) -> Where:
     """Match jobs in this queue."""
     return In("queue", (_text("queue", value),))
+
+
+def parent(value: int) -> Where:
+    """Match the jobs that this job has enqueued, in its nurseries or with ``ctx.enqueue``."""
+    return In("parent", (checked_id("where.parent: value", value),))
 
 
 def worker(value: str) -> Where:

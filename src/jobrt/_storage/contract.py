@@ -23,6 +23,7 @@ from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome, Start
 from jobrt._core.keep import PruneRule
 from jobrt._core.limits import Demand
 from jobrt._core.queues import QueueStatus
+from jobrt._core.scopes import Answer, Child, Member, NurseryRow, Tended
 from jobrt._core.stats import Bucket
 from jobrt._core.where import Where
 from jobrt._core.worker_info import WorkerInfo
@@ -60,10 +61,19 @@ class Exchange:
 
 @attrs.frozen
 class CancelRequest:
-    """An operator's request to cancel a job that a worker is running."""
+    """Request to cancel a job that a worker is running or has parked: by an operator, its parent, or its deadline."""
 
     ref: JobRef
     reason: str
+    stop: Literal["operator", "parent", "timeout"] = "operator"
+
+
+@attrs.frozen
+class NurseryEnding:
+    """Notice that a nursery of a job that this worker runs is being ended, although its body may still run."""
+
+    ref: JobRef
+    name: str
 
 
 @attrs.frozen
@@ -93,11 +103,12 @@ class WorkerRow:
 
 @attrs.frozen
 class Changes:
-    """Updates for a worker: whether it is registered, which jobs to cancel, and the settings of queues."""
+    """Updates for a worker: whether it is registered, which jobs and nurseries to cancel, and settings of queues."""
 
     known: bool
     cancels: tuple[CancelRequest, ...]
     queues: tuple[QueueSettings, ...]
+    nurseries: tuple[NurseryEnding, ...] = ()
 
 
 @attrs.frozen
@@ -215,7 +226,8 @@ class JobStore(Protocol):
     async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
         """Cancel waiting jobs, request it for running ones, and return both numbers.
 
-        Final jobs, and running ones that already have a request, are unchanged. ``cancel_reason`` becomes `reason`
+        Final jobs, and running ones that already have a request, are unchanged. A parked job is running. A job with
+        living children becomes ``closing``, and counts as running too. ``cancel_reason`` becomes `reason`
         immediately, storable and clipped (`jobrt._core.text`).
         """
         ...
@@ -224,7 +236,8 @@ class JobStore(Protocol):
         """Make final jobs available now, with one more attempt if all are used up; return how many.
 
         Result, cancel reason and finish time are cleared; attempts, checkpoint and steps stay. Jobs that are not
-        final are unchanged.
+        final are unchanged, and so are children of a final parent. Nurseries are as after a failed attempt; deadlines
+        that have passed are dropped.
         """
         ...
 
@@ -237,11 +250,17 @@ class JobStore(Protocol):
         ...
 
     async def delete(self, where: Where, *, limit: int | None = None) -> int:
-        """Delete jobs, running ones too (their outcome is refused later); return how many."""
+        """Delete jobs, running ones too (their outcome is refused later); return how many.
+
+        A job with living descendants is left alone. The families of the others are deleted with them.
+        """
         ...
 
     async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
-        """Delete final jobs as the rules say, at most `limit`; call again while it returns `limit`."""
+        """Delete final jobs as the rules say, at most `limit`; call again while it returns `limit`.
+
+        A child is not pruned before its parent.
+        """
         ...
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
@@ -272,6 +291,9 @@ class AttemptStore(Protocol):
         has registered gets nothing unless its heartbeat would be accepted now. Outcomes are as for
         `finish`; whoever sees the new jobs sees the outcomes, too.
 
+        A job whose ancestor is over or being ended, or that has expired, is not claimed. One that is parked is claimed
+        by its own worker only.
+
         The jobs of one claim have `CLAIM_BYTES` of large texts at most, or there is one job. A row that cannot be
         read harms no other: its job comes with a ``defect``, or with texts that its class cannot decode.
         """
@@ -293,6 +315,13 @@ class AttemptStore(Protocol):
         a cancel outcome is the cancel reason. A job whose outcome names children is ``scheduled``, and becomes
         due when the last of them is final; after the outcome's delay, if all of them are already. Waiters for jobs
         that are now final are woken, and so are queues whose jobs are due again immediately.
+
+        A SUSPEND outcome keeps the job's place and does not spend the attempt. The job is ``suspended``; ``available``
+        if its wait is over already. With ``wait.parked`` it keeps its lease, and the same attempt may have other
+        outcomes later, in the same batch too: SUSPEND gives up the lease, any other ends the attempt as usual.
+
+        A job with living children does not become final, and not ``retryable`` by its own outcome: it is ``closing``
+        until they are over (``design/scopes.md``).
         """
         ...
 
@@ -311,8 +340,13 @@ class AttemptStore(Protocol):
         """
         ...
 
-    async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        """Store an attempt's progress and/or checkpoint (JSON texts); False if the lease is lost."""
+    async def save(
+        self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False
+    ) -> bool:
+        """Store an attempt's progress and/or checkpoint (JSON texts); False if the lease is lost.
+
+        `forget` deletes the job's finished steps and answers in the same transaction.
+        """
         ...
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
@@ -382,6 +416,87 @@ class WorkerStore(Protocol):
 
     async def resign(self, role: str, worker: str) -> None:
         """Give up a leadership so that another worker can take it immediately."""
+        ...
+
+
+class ScopeStore(Protocol):
+    """Families of jobs, their messages and waits.
+
+    Methods with a `ref` raise `LeaseLost` if the attempt does not hold its job under that lease any more.
+    """
+
+    async def open(
+        self, ref: JobRef, name: str, *, on_failure: Literal["cancel", "continue"], seconds: float | None
+    ) -> NurseryRow:
+        """Create a nursery of a running job, or return the stored one.
+
+        Its deadline is `seconds` after its creation. An aborted nursery without living members is opened again: open,
+        not sealed, retried.
+        """
+        ...
+
+    async def members(
+        self, ref: JobRef, name: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[Member, ...]:
+        """Return members in the order in which they were added, after the one with the number `after`."""
+        ...
+
+    async def enqueue(self, ref: JobRef, name: str, children: Sequence[Child]) -> tuple[Inserted, ...]:
+        """Add children to a nursery, in one transaction, and return the result for each.
+
+        A child whose identity is stored already is not added. One that is unique and has a duplicate outside of the
+        nursery is noted, but is no member. A rerun makes a final member available, with a fresh count of attempts.
+
+        Raises:
+            LeaseLost: also if an ancestor is over, or being ended. Nothing is added.
+            JobStateError: the nursery is not open. Nothing is added.
+
+        """
+        ...
+
+    async def seal(
+        self, ref: JobRef, name: str, *, end: Literal["cancelled", "aborted"] | None = None, reason: str = ""
+    ) -> NurseryRow:
+        """Note that the body of a nursery has ended, and with `end` cancel its members, if it is open.
+
+        With `end` a nursery that is not sealed stays so.
+        """
+        ...
+
+    async def failures(self, ref: JobRef, name: str, *, limit: int = 100) -> tuple[int, ...]:
+        """Return the ids of the members that failed, in the order of their numbers."""
+        ...
+
+    async def receive(self, ref: JobRef, name: str, number: int, *, within: float | None) -> Answer:
+        """Take the next message of a name, or return how this wait ended before.
+
+        `number` counts the waits of that name since the last `forget`, from 0. The first call for a number decides its
+        limit: `within` seconds from now. An answer is stored before it is returned.
+        """
+        ...
+
+    async def sleep(
+        self, ref: JobRef, name: str, *, seconds: float | None = None, at: datetime | None = None
+    ) -> float:
+        """Return how many seconds of a sleep are left; 0 or less if it is over. The first call decides its end."""
+        ...
+
+    async def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
+        """Send a message (JSON text) to a job and wake it if it waits for one; False if `key` was sent before.
+
+        Raises:
+            JobNotFound: there is no such job.
+            JobStateError: the job is final or closing.
+
+        """
+        ...
+
+    async def tend(self, *, limit: int = 1000) -> Tended:
+        """Do what is due for scopes, in one transaction, for at most `limit` jobs.
+
+        Members of nurseries that are ending are cancelled, or told. Waits whose time is over end. Deadlines that have
+        passed take effect: those of jobs, of nurseries, and expiries. Any number of workers may call it at once.
+        """
         ...
 
 
@@ -489,6 +604,7 @@ class Storage:
     jobs: JobStore
     attempts: AttemptStore
     workers: WorkerStore
+    scopes: ScopeStore
     queues: QueueStore
     crons: CronStore
     health: HealthStore
