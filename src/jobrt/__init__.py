@@ -33,9 +33,10 @@ from jobrt._core.keep import Keep
 from jobrt._core.queues import Queue
 from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.unique import Replace, Unique
-from jobrt._records import AttemptRecord, End, JobRecord, Progress, State
+from jobrt._records import AttemptRecord, End, JobRecord, Progress, State, Waiting
 from jobrt._registry import FunctionCall, FunctionJob, Job, JobWithOptions
 from jobrt._runtime.context import Context
+from jobrt._runtime.nursery import Nursery
 from jobrt._runtime.worker import Worker
 from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
 from jobrt._supervision.supervisor import Supervisor
@@ -101,6 +102,7 @@ __all__ = [
     "JobrtError",
     "Keep",
     "LeaseLost",
+    "Nursery",
     "NurseryChanged",
     "Progress",
     "Queue",
@@ -117,6 +119,7 @@ __all__ = [
     "UndecodablePayload",
     "Unique",
     "UnknownJob",
+    "Waiting",
     "Worker",
     "backoff",
     "blocking",

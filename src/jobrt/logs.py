@@ -21,7 +21,7 @@ __all__ = ["JsonFormatter", "TextFormatter", "describe", "log", "log_event", "lo
 
 logger: logging.Logger = logging.getLogger("jobrt")
 
-_QUIET_ENDS = {End.FINISHED, End.SNOOZED}
+_QUIET_ENDS = {End.FINISHED, End.SNOOZED, End.SUSPENDED}
 
 _MESSAGES: dict[type[e.Event], tuple[int, str]] = {
     e.ActorRestarted: (

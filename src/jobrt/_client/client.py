@@ -16,6 +16,7 @@ from jobrt._core import where as filters
 from jobrt._core.arguments import (
     checked_count,
     checked_id,
+    checked_key,
     checked_limit,
     checked_moment,
     checked_name,
@@ -25,11 +26,13 @@ from jobrt._core.arguments import (
 from jobrt._core.cron import CronEntry, Missed, edit
 from jobrt._core.job import NewJob
 from jobrt._core.keep import PruneRule
+from jobrt._core.limits import check_payload
 from jobrt._core.manage import check_cancelled, chosen, listing, not_found, not_rerun, not_updated, target
 from jobrt._core.queues import QueueStatus
 from jobrt._core.stats import Bucket
 from jobrt._core.text import is_storable
 from jobrt._core.where import Where
+from jobrt._payload.payload import encode_value
 from jobrt._records import JobRecord
 from jobrt._registry import (
     Enqueueable,
@@ -40,11 +43,12 @@ from jobrt._registry import (
     UpdateKeywords,
     Verdict,
     changed_job,
+    child_job,
     new_job,
     new_jobs,
 )
 from jobrt._storage.contract import CronRow, Inserted, Storage, WorkerRow
-from jobrt.errors import CronNotFound
+from jobrt.errors import CronNotFound, InvalidJob
 from jobrt.events import EventBus, JobEnqueued
 
 _CHUNK = 10_000
@@ -120,6 +124,9 @@ class Client:
                 * ``metadata``: a dict of plain JSON.
                 * ``context``: why the job exists, as a string.
                 * ``unique``: a `Unique` rule; None for no rule.
+                * ``deadline_at``, ``deadline_in``: by when the job must have ended, whatever its attempts and waits: an
+                  aware datetime, or seconds after it is first due. Then it is discarded, and its family is cancelled.
+                * ``expires_at``, ``expires_in``: by when it must have started. Then it is discarded.
 
         Raises:
             InvalidJob: a value is invalid; the message names the field. Nothing was stored.
@@ -128,6 +135,22 @@ class Client:
         """
         new = new_job(self._registry, job, **options)
         return (await self._insert([new], conn))[0]
+
+    async def enqueue_from(
+        self, parent: int, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[Any]:
+        """Insert a job for another one, which is recorded as its parent: `Context.enqueue`."""
+        new = new_job(self._registry, job, **options)._replace(parent=parent)
+        return (await self._insert([new], conn))[0]
+
+    def child(
+        self, job: Enqueueable[Any], options: EnqueueKeywords, *, priority: int, place: datetime
+    ) -> NewJob:
+        """Return the row for a child in a nursery: `Nursery.enqueue`."""
+        new = child_job(self._registry, job, options, priority=priority, place=place)
+        if self._queues is not None:
+            warn_of_unknown_queues(self._queues, [new])
+        return new
 
     @overload
     async def enqueue_many(
@@ -240,6 +263,50 @@ class Client:
     async def wait(self, job_id: int) -> None:
         """Wait until a job is final; raise `JobNotFound` if there is no job with this id."""
         await self._waiting.wait(checked_id("wait: job_id", job_id))
+
+    async def tree(self, job_id: int, *, limit: int = 10_000) -> list[JobRecord]:
+        """Return a job and its descendants, parents before their children; at most `limit` records.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+
+        """
+        checked_limit("tree: limit", limit)
+        found = [await self.get(job_id)]
+        parents = [job_id]
+        while parents and len(found) < limit:
+            wanted = filters.parent_in(parents[:_BATCH])
+            page = await self.query(wanted, order_by="id", limit=limit - len(found))
+            found += page
+            parents = parents[_BATCH:] + [record.id for record in page]
+        return found
+
+    # ------------------------------------------------------------------ messages
+
+    async def send(self, job_id: int, name: str, value: Any = None, *, key: str | None = None) -> bool:
+        """Send a message to a job, which gets it by ``ctx.receive(name)``; return whether it is new.
+
+        It is kept until the job asks for it.
+
+        Args:
+            job_id: id of the job.
+            name: name of the message.
+            value: plain JSON, or a value of any class that a field of a job may have.
+            key: a second message with the same key is dropped.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobStateError: the job is final.
+            InvalidJob: the value cannot be stored.
+
+        """
+        checked_id("send: job_id", job_id)
+        checked_name("send: name", name, error=InvalidJob)
+        if key is not None:
+            checked_key("send: key", key, error=InvalidJob)
+        text = encode_value(value, label=f"message {name}")
+        check_payload(f"message {name}", text, limit=self._registry.payload_limit)
+        return await self._storage.scopes.send(job_id, name, text, key=key)
 
     # ------------------------------------------------------------------ manage
 

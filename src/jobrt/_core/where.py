@@ -150,6 +150,14 @@ def parent(value: int) -> Where:
     return In("parent", (checked_id("where.parent: value", value),))
 
 
+def parent_in(values: Iterable[int]) -> Where:
+    """Match the jobs that any of these jobs has enqueued."""
+    return In(
+        "parent",
+        tuple(checked_id("where.parent_in: values", value) for value in _several("parent_in", values, "ids")),
+    )
+
+
 def worker(value: str) -> Where:
     """Match jobs that this worker is running, or was the last to run."""
     return In("worker", (_text("worker", value),))

@@ -21,7 +21,15 @@ from jobrt._registry.function_jobs import (
     JobKeywords,
     make_function_job,
 )
-from jobrt._registry.new_jobs import UpdateKeywords, changed_job, new_job, new_jobs, stored_options, tick_job
+from jobrt._registry.new_jobs import (
+    UpdateKeywords,
+    changed_job,
+    child_job,
+    new_job,
+    new_jobs,
+    stored_options,
+    tick_job,
+)
 from jobrt._registry.options import EnqueueKeywords, JobWithOptions
 from jobrt._registry.registry import Registry, registry_of, take_apart
 from jobrt.errors import UndecodablePayload
@@ -43,6 +51,7 @@ __all__ = [
     "UpdateKeywords",
     "Verdict",
     "changed_job",
+    "child_job",
     "definition_of",
     "encode_result",
     "make_function_job",

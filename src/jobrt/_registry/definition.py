@@ -13,7 +13,7 @@ from tenacity import RetryCallState
 from tenacity.retry import retry_base
 from tenacity.wait import wait_base
 
-from jobrt._core.arguments import VERY_CLOSE, nearest
+from jobrt._core.arguments import VERY_CLOSE, checked_duration, nearest
 from jobrt._core.job import JobRecord
 from jobrt._core.retry import Backoff, RetryPredicate, as_backoff, as_retry
 from jobrt._core.unique import Unique
@@ -53,6 +53,7 @@ class JobDefinition:
     retry: RetryPredicate | None
     unique: Unique | None
     run_in: RunIn
+    park: float
     job_class: type[Job]
     run: Callable[[Any, Any], Any]
     payload: Payload = attrs.field(repr=False)
@@ -89,6 +90,8 @@ class Job(AnyJob):
     ``UNIQUE``          a `Unique`; None: equal jobs are different jobs                     None
     ``RUN_IN``          ``"trio"``, ``"thread"``, ``"process"`` or ``"asyncio"``; None:     None
                         ``"trio"`` for ``async def``, ``"thread"`` for ``def``
+    ``PARK``            seconds that a waiting job stays in memory before it is suspended;  10
+                        0: not at all
     =================== =================================================================== ================
 
     A job in a process has the environment of the worker, without ``JOBRT_URL``: it may have a password.
@@ -105,6 +108,7 @@ class Job(AnyJob):
     RETRY: ClassVar[retry_base | Callable[[RetryCallState], bool] | None] = None
     UNIQUE: ClassVar[Unique | None] = None
     RUN_IN: ClassVar[RunIn | None] = None
+    PARK: ClassVar[float] = 10.0
 
     __jobrt_definition__: ClassVar[JobDefinition | _Pending | None] = None
 
@@ -303,6 +307,7 @@ def _settings(cls: type[Job]) -> dict[str, Any]:
             f"{owner}.MAX_CONCURRENCY", cls.MAX_CONCURRENCY, without="only the queue's limit"
         ),
         "timeout": checked_timeout(f"{owner}.TIMEOUT", cls.TIMEOUT),
+        "park": checked_duration(f"{owner}.PARK", cls.PARK, zero=True, error=InvalidJob).total_seconds(),
         "backoff": as_backoff(cls.BACKOFF, owner=owner),
         "retry": as_retry(cls.RETRY, owner=owner),
         "unique": checked_unique(f"{owner}.UNIQUE", cls.UNIQUE),

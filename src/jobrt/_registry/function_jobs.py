@@ -49,6 +49,7 @@ class JobKeywords(TypedDict, total=False):
     retry: RetryPredicate | None
     unique: Unique | None
     run_in: RunIn | None
+    park: float
 
 
 class JobDecorator(Protocol):

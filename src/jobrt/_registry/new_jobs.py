@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Unpack
 
 from jobrt._core.arguments import refused
@@ -48,6 +49,26 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
     return _new(definition, definition.encode(value), options, limit=registry.payload_limit)
 
 
+def child_job(
+    registry: Registry, job: Enqueueable[Any], given: EnqueueKeywords, *, priority: int, place: datetime
+) -> NewJob:
+    """Return the row for a child of a job with this priority and place, which it has unless told otherwise.
+
+    Raises:
+        InvalidJob: a field or an option is invalid; the message names it.
+        UnknownJob: the registry does not have the job class.
+
+    """
+    new = new_job(registry, job, **given)
+    definition, _, options = take_apart(job)
+    told = "priority" in given or options.priority is not UNSET or definition.priority != 0
+    if not told:
+        new = new._replace(priority=priority)
+    if new.schedule_at is None and new.delay is None:
+        new = new._replace(schedule_at=place)
+    return new
+
+
 def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:
     """Return the rows for several job values; see `new_job`."""
     if not isinstance(jobs, Iterable) or isinstance(jobs, str | bytes):
@@ -83,9 +104,12 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
     if not isinstance(job, JobWithOptions):
         return {}
     options = job.options
-    if options.schedule_at is not None or options.delay is not None or options.unique is not UNSET:
+    timed = (options.schedule_at, options.delay, options.deadline, options.expires)
+    if any(time is not None for time in timed) or options.unique is not UNSET:
         label = type(job.job).__name__
-        raise InvalidJob(f"{label}: the job of a cron entry takes no schedule_at, schedule_in or unique")
+        raise InvalidJob(
+            f"{label}: the job of a cron entry takes no schedule_at, schedule_in, unique, deadline or expiry"
+        )
     stored: dict[str, Any] = {"timeout": options.timeout, "context": options.context}
     for name in ("queue", "priority", "max_attempts", "tags", "metadata"):
         value = getattr(options, name)
@@ -112,6 +136,8 @@ def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit
         metadata=options.metadata_text,
         context=options.context,
         unique=_unique(definition, args, queue=queue, options=options),
+        deadline=options.deadline,
+        expires=options.expires,
     )
 
 
@@ -138,6 +164,8 @@ def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]
     given = {key: value for key, value in changes.items() if key != "args"}
     if "unique" in given:
         raise InvalidJob("update: the uniqueness of a job cannot be changed")
+    for key in _LIMITS & given.keys():
+        raise InvalidJob(f"update: {key} cannot be changed: cancel the job, and enqueue another")
     options = enqueue_options(name or "update", given)  # type: ignore[arg-type]  # checked there
     for key in ("schedule_at", "schedule_in"):  # no job is without a due time
         if key in given and given[key] is None:
@@ -152,6 +180,7 @@ def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]
     return changed
 
 
+_LIMITS = frozenset({"deadline_in", "deadline_at", "expires_in", "expires_at"})
 _FIELD_OF = {"schedule_in": "delay", "metadata": "metadata_text"}
 
 

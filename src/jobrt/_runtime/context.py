@@ -3,9 +3,10 @@
 import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Unpack, overload
+from functools import partial
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import attrs
 import trio
@@ -18,8 +19,10 @@ from jobrt._core.stored import json_object, json_value, progress_of
 from jobrt._payload.payload import encode_result
 from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
+from jobrt._runtime.nursery import Nursery, open_nursery
 from jobrt._runtime.running import Running
-from jobrt._storage.contract import AttemptStore
+from jobrt._runtime.waits import DurableWaits
+from jobrt._storage.contract import AttemptStore, ScopeStore
 from jobrt.errors import LeaseLost, StorageError
 
 _logger = logging.getLogger("jobrt")
@@ -34,10 +37,13 @@ class Services:
 
     state: Any
     attempts: AttemptStore
+    scopes: ScopeStore
     client: Client
     shutting_down: trio.Event
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
 
+
+ValueT = TypeVar("ValueT")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -100,6 +106,7 @@ class Context:
     _progress: Progress | None = None
     _progress_due: bool = False
     _steps: dict[str, str] | None = None
+    _waits: DurableWaits | None = None
 
     @property
     def job(self) -> JobRecord:
@@ -155,31 +162,121 @@ class Context:
         self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
     ) -> Handle[Any]:
         """Enqueue another job and return its handle; the arguments are those of `Client.enqueue`."""
-        return await self._services.client.enqueue(job, conn=conn, **options)
+        return await self._services.client.enqueue_from(self._running.job.id, job, conn=conn, **options)
 
-    def checkpoint(self, value: Any) -> Awaitable[None]:
+    # ------------------------------------------------------------------ children, messages, sleeps
+
+    def open_nursery(
+        self,
+        name: str = "children",
+        *,
+        on_failure: Literal["cancel", "continue"] = "cancel",
+        deadline: float | timedelta | None = None,
+    ) -> AbstractAsyncContextManager[Nursery]:
+        """Open a nursery: ``async with ctx.open_nursery() as nursery: await nursery.enqueue(job)``.
+
+        The block ends when all children are over. Meanwhile the job holds no slot, and after ``PARK`` seconds it leaves
+        the memory: it then runs again from the top when they are over, and finds them by their identity.
+
+        Args:
+            name: name of the nursery; each of a run has its own.
+            on_failure: ``"cancel"``: a child that fails cancels the others, and the block raises an `ExceptionGroup` of
+                `JobFailed`, `JobDiscarded` and `JobCancelled`. ``"continue"``: nothing of that.
+            deadline: seconds after its first opening. Then the children are cancelled, and the block raises
+                `trio.TooSlowError`.
+
+        Raises:
+            RuntimeError: this is not the task that runs `run`, a transaction is open, or the name was used before.
+
+        """
+        return open_nursery(self._waiting, self.client, name, on_failure=on_failure, deadline=deadline)
+
+    @overload
+    async def receive(
+        self, name: str, type: type[ValueT], *, within: float | timedelta | None = None
+    ) -> ValueT: ...
+    @overload
+    async def receive(
+        self, name: str, type: Any = Any, *, within: float | timedelta | None = None
+    ) -> Any: ...
+    async def receive(
+        self,
+        name: str,
+        type: Any = Any,  # noqa: A002 - the public name
+        *,
+        within: float | timedelta | None = None,
+    ) -> Any:
+        """Return the next message of a name that was sent to this job.
+
+        Later runs of the job get the same messages in the same order. While it waits, the job holds no slot.
+
+        Args:
+            name: name of the message.
+            type: what the message is decoded as: any type that a field of a job may have.
+            within: seconds after the job first asked for it.
+
+        Raises:
+            trio.TooSlowError: there was no message in time. Later runs get the same answer.
+            UndecodablePayload: the message does not fit the type; it is received all the same.
+            RuntimeError: this is not the task that runs `run`, or a transaction is open.
+
+        """
+        return await self._waiting.receive(name, type, within=within)
+
+    async def sleep(self, seconds: float | timedelta, *, name: str | None = None) -> None:
+        """Sleep durably: the first call decides the time, and later runs sleep until then. No slot is held.
+
+        A run may have one sleep without a name; more need names.
+
+        Raises:
+            RuntimeError: a second sleep of that name, not the task that runs `run`, or a transaction is open.
+
+        """
+        await self._waiting.sleep(name, seconds=seconds)
+
+    async def sleep_until(self, when: datetime, *, name: str | None = None) -> None:
+        """Sleep durably until an aware datetime by the database's clock; see `sleep`."""
+        await self._waiting.sleep(name, at=when)
+
+    @property
+    def _waiting(self) -> DurableWaits:
+        if self._waits is None:
+            self._waits = DurableWaits(self._running, self._services.scopes)
+        return self._waits
+
+    # ------------------------------------------------------------------ what the job saves
+
+    def checkpoint(self, value: Any, *, forget: bool = False) -> Awaitable[None]:
         """Store `value` (JSON) durably: a later attempt finds it in `saved`.
 
         In a thread it is a plain call, and stops an attempt that is cancelled or out of time; elsewhere await it.
+        `forget` also drops, in the same transaction, the messages, sleeps and steps so far: later runs start behind
+        them. It is for jobs that live long.
 
         Raises:
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
         if trio.lowlevel.in_trio_run():
-            return self._checkpoint(value)
+            return self._checkpoint(value, forget=forget)
         trio.from_thread.check_cancelled()
-        trio.from_thread.run(self._checkpoint, value)
+        trio.from_thread.run(partial(self._checkpoint, value, forget=forget))
         return _Done()
 
-    async def _checkpoint(self, value: Any) -> None:
-        await self.store_checkpoint(checkpoint_text(self._running.job.name, value))
+    async def _checkpoint(self, value: Any, *, forget: bool) -> None:
+        await self.store_checkpoint(checkpoint_text(self._running.job.name, value), forget=forget)
         self._saved = value
 
-    async def store_checkpoint(self, text: str) -> None:
-        """Store a checkpoint that is JSON text already."""
-        if not await self._services.attempts.save(self._running.ref, saved=text):
+    async def store_checkpoint(self, text: str, *, forget: bool = False) -> None:
+        """Store a checkpoint that is JSON text already; in an attempt that is suspended it does not count."""
+        if self._running.stop is Stop.SUSPENDED:
+            return
+        if not await self._services.attempts.save(self._running.ref, saved=text, forget=forget):
             self._lost()
+        if forget:
+            self._steps = None
+            if self._waits is not None:
+                self._waits.forget()
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the job is. At most twice a second the newest value is written; other calls cost nothing.
@@ -271,12 +368,18 @@ class Context:
         job = self._running.job
         text = None if result is None else encode_result(result)
         outcome = Outcome(job.id, job.lease, result=text, began=self._running.began)
+        waits = self._waiting
+        if waits.scopes.bodies:
+            raise RuntimeError(f"{job.name}: ctx.transaction() in a nursery block: open it after the block")
+        waits.in_transaction = True
         try:
             async with self._services.attempts.transaction(self._running.ref, outcome) as conn:
                 yield conn
         except LeaseLost:
             self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")
             raise
+        finally:
+            waits.in_transaction = False
         self._running.completed = True
 
     def note_thread(self, ident: int | None) -> None:

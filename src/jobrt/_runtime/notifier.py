@@ -1,6 +1,6 @@
 """Actor that passes on wake-ups from the database."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import trio
@@ -22,7 +22,7 @@ class Notifier:
 
     wakes: WakeSource
     queues: Mapping[str, Wakeup]
-    control: Wakeup
+    control: Sequence[Wakeup]
     backoff: Backoff
     emit: EventBus
     disconnected: bool = True
@@ -43,7 +43,8 @@ class Notifier:
 
     def _deliver(self, wake: Wake) -> None:
         if wake.kind == "control":
-            self.control.ring()
+            for wakeup in self.control:
+                wakeup.ring()
         elif wake.kind == "jobs":
             for name, queue in self.queues.items():
                 if wake.queue is None or wake.queue == name:

@@ -5,7 +5,7 @@
     worker                    Supervisor, one_for_one; started in this order, stopped in reverse order
     ├─ heartbeat              the last to stop
     ├─ background             progress writes, the asyncio loop
-    ├─ control · notifier · scheduler · maintenance · cron
+    ├─ control · notifier · scheduler · scopes · maintenance · cron
     ├─ completer
     ├─ starts
     ├─ queues                 Supervisor: a queue that fails too often is restarted later; others continue
@@ -49,6 +49,7 @@ from jobrt._runtime.outcomes import Outcomes, Settler
 from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
+from jobrt._runtime.scope_keeper import ScopeKeeper
 from jobrt._runtime.starts import ShownQueue, Starts
 from jobrt._runtime.watchdog import Watchdog, Watched
 from jobrt._storage.contract import Changes, Storage
@@ -172,6 +173,7 @@ class _Wiring:
     outcomes: Outcomes = attrs.Factory(Outcomes)
     background: Background = attrs.Factory(Background)
     control_wake: Wakeup = attrs.Factory(Wakeup)
+    scopes_wake: Wakeup = attrs.Factory(Wakeup)
     beat_now: Wakeup = attrs.Factory(Wakeup)
     claimed_ahead: Wakeup = attrs.Factory(Wakeup)
     due: Channel[Due] = attrs.field(factory=lambda: Channel.open(_DUE_TIMES))
@@ -202,6 +204,7 @@ class _Wiring:
         tree.add(notifier.run, name="notifier")
         tree.add(self._scheduler().run, name="scheduler")
         if "worker" not in self.plan.switched_off:
+            tree.add(self._scope_keeper().run, name="scopes")
             tree.add(maintenance.run, name="maintenance")
         if "cron" not in self.plan.switched_off:
             tree.add(self._cron().run, name="cron")
@@ -288,6 +291,7 @@ class _Wiring:
             services=Services(
                 state=environment.state,
                 attempts=environment.storage.attempts,
+                scopes=environment.storage.scopes,
                 client=environment.client,
                 shutting_down=environment.shutting_down,
                 later=self.background.later,
@@ -336,7 +340,7 @@ class _Wiring:
         return Notifier(
             wakes=self.environment.storage.wakes,
             queues={name: wires.wake for name, wires in self.wires.items()},
-            control=self.control_wake,
+            control=[self.control_wake, self.scopes_wake],
             backoff=self._backoff(),
             emit=self.environment.emit,
         )
@@ -344,6 +348,11 @@ class _Wiring:
     def _scheduler(self) -> Scheduler:
         return Scheduler(
             queues={name: wires.wake for name, wires in self.wires.items()}, announced=self.due.receive
+        )
+
+    def _scope_keeper(self) -> ScopeKeeper:
+        return ScopeKeeper(
+            scopes=self.environment.storage.scopes, wake=self.scopes_wake, backoff=self._backoff()
         )
 
     def _maintenance(self) -> Maintenance:
