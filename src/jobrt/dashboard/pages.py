@@ -14,15 +14,18 @@ from jobrt._client import Client
 from jobrt._core import where
 from jobrt._core.queues import QueueStatus
 from jobrt._core.states import FINAL, HELD, State
+from jobrt._views.families import family_lines
 from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_queues, watchdog_notices
 from jobrt._views.trees import tree_lines, worker_condition
-from jobrt._views.words import jobs_in_words, notice_in_words
+from jobrt._views.words import jobs_in_words, notice_in_words, wait_in_words
 from jobrt.dashboard.actions import DONE
 from jobrt.dashboard.render import Site, root_of
 from jobrt.dashboard.selection import parse_number, parse_selection
 from jobrt.errors import InvalidFilter
 
+_FAMILY_LIMIT: Final = 200
+"""Members of a family on the page of a job."""
 _RUNNING_LIMIT: Final = 15
 _PAGE_SIZE: Final = 50
 _ORDERS: Final = {"newest": "-id", "oldest": "id"}
@@ -53,7 +56,7 @@ async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tupl
         "executing": (sum(queue.executing for queue in queues), False),
         "retryable": (sum(queue.retryable for queue in queues), more),
     }
-    for state in (State.COMPLETED, State.CANCELLED, State.DISCARDED):
+    for state in (State.SUSPENDED, State.CLOSING, State.COMPLETED, State.CANCELLED, State.DISCARDED):
         count = await jobs.count(where.state(state), limit=COUNT_LIMIT)
         totals[state.value] = (count, count == COUNT_LIMIT)
     return totals
@@ -104,10 +107,16 @@ async def job(site: Site, request: Request) -> Response:
     record = await site.jobs.get(number)
     running = record.state in HELD
     found = await site.jobs.workers() if running else []
+    now = await site.jobs.now()
+    family = await site.jobs.tree(number, limit=_FAMILY_LIMIT)
     return site.page(
         request,
         "job.html",
         job=record,
+        now=now,
+        waits="" if record.waiting is None else wait_in_words(record.waiting, now),
+        family=list(family_lines(family)),
+        more_family=len(family) == _FAMILY_LIMIT,
         final=record.state in FINAL,
         running=running,
         phase=cancel_phase(record, cancel_phases(found)),

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response
 from jobrt._client import Client
 from jobrt._core.states import State
 from jobrt._views.findings import COUNT_LIMIT
-from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since
+from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since, wait_in_words
 from jobrt.app import App
 
 LIVE_HEADER: Final = "x-jobrt-live"
@@ -52,6 +52,7 @@ def _pretty(value: Any) -> str:
 
 _FILTERS: Final[dict[str, Any]] = {
     "age": age,
+    "waits": wait_in_words,
     "attempt": attempt_in_words,
     "brief": _brief,
     "clock": _clock,
