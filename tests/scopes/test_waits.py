@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.scopes.conftest import Site
 
-LIMIT = 60
+LIMIT = 15
 
 
 @attrs.frozen

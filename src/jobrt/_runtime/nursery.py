@@ -121,8 +121,8 @@ class Nursery:
 
     async def cancel(self, reason: str = "") -> None:
         """Cancel the children. The block then ends without an error, in later runs too."""
-        self._body.cancel()
         await self._store.seal(self._running.ref, self.name, end="cancelled", reason=clipped(reason))
+        self._body.cancel()
 
     # ------------------------------------------------------------------ for the block
 
@@ -280,15 +280,16 @@ async def open_nursery(
     nursery = Nursery(name, waits, client, row, await _roll(waits, name, row))
     error: Exception | None = None
     try:
-        with nursery.body():
-            yield nursery
-    except Exception as problem:  # noqa: BLE001 - it is raised again when the children are over
-        error = problem
+        try:
+            with nursery.body():
+                yield nursery
+        except Exception as problem:  # noqa: BLE001 - it is raised again when the children are over
+            error = problem
+        await nursery.close(error)
     except BaseException as problem:
         if _is_cancellation(problem):
             await nursery.left()
         raise
-    await nursery.close(error)
 
 
 async def _open(

@@ -11,6 +11,9 @@ from jobrt.errors import StorageUnavailable
 _INTERVAL = 60.0
 """Seconds between two looks without a wake-up: another worker may have died that knew of a due time."""
 
+_PAUSE = 0.05
+"""Seconds until the next look, if something due was locked by others."""
+
 
 @attrs.define(eq=False, kw_only=True)
 class ScopeKeeper:
@@ -41,4 +44,4 @@ class ScopeKeeper:
         self.backoff.reset()
         if tended.more:
             return 0.0
-        return _INTERVAL if tended.next_due is None else min(max(tended.next_due, 0.0), _INTERVAL)
+        return _INTERVAL if tended.next_due is None else min(max(tended.next_due, _PAUSE), _INTERVAL)

@@ -43,9 +43,7 @@ class PostgresAttempts:
             return Exchange(await self.finish(outcomes), ())
         if demand.clustered:
             return await retried(partial(self._exchange_in_turn, outcomes, demand))
-        if any(
-            outcome.children for outcome in outcomes
-        ):  # rare, and needs a transaction of several statements
+        if any(map(_needs_several, outcomes)):
             refused = await self.finish(outcomes)
             return attrs.evolve(await self.exchange((), demand), refused=refused)
         return await retried(partial(self._exchange, outcomes, demand))
@@ -104,7 +102,7 @@ class PostgresAttempts:
 
     async def _finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         async with self._database.session() as session:
-            if any(outcome.children for outcome in outcomes):
+            if any(map(_needs_several, outcomes)):
                 async with session.conn.transaction():
                     refused, woken = await write(session, outcomes)
             else:
@@ -135,11 +133,20 @@ class PostgresAttempts:
 
     # ------------------------------------------------------------------ running jobs
 
-    async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        rows = await self._database.fetch(
-            "attempts/save", id=str(ref.id), lease=str(ref.lease), progress=progress, saved=saved
-        )
-        return bool(rows)
+    async def save(
+        self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False
+    ) -> bool:
+        values = {"id": str(ref.id), "lease": str(ref.lease), "progress": progress, "saved": saved}
+        if not forget:
+            return bool(await self._database.fetch("attempts/save", **values))
+        return await retried(partial(self._save_and_forget, values))
+
+    async def _save_and_forget(self, values: Mapping[str, str | None]) -> bool:
+        async with self._database.session() as session, session.conn.transaction():
+            if not await session.fetch("attempts/save", **values):
+                return False
+            await session.fetch("attempts/forget", id=values["id"])
+        return True
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return dict(await self._database.fetch("attempts/steps", id=str(ref.id)))
@@ -184,6 +191,11 @@ class PostgresAttempts:
                     raise
                 raise translate(error, conn.where, lost=conn.closed) from error
         self._waker.due_again(woken)
+
+
+def _needs_several(outcome: Outcome) -> bool:
+    """Return whether an outcome needs a transaction of several statements, as few do."""
+    return bool(outcome.children) or outcome.wait is not None
 
 
 def _remaining(demand: Demand, jobs: Sequence[Claimed]) -> Demand:

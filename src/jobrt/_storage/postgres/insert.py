@@ -22,6 +22,9 @@ from jobrt.errors import StorageError
 _COPY_FROM: Final = 500
 """Number of jobs from which COPY, with one more round trip, is faster than one statement."""
 
+_LIMITED: Final = 64
+"""Flag of a job that has a deadline or an expiry."""
+
 _BLOCK: Final = 1000
 """Rows of COPY formatted at a time: about 200 kB, so other tasks run every millisecond."""
 
@@ -32,16 +35,22 @@ Wake: TypeAlias = Callable[[str], "str | None"]
 
 def one_statement(jobs: Sequence[NewJob]) -> bool:
     """Return whether a batch is stored by a single statement, which is a transaction by itself."""
-    return len(jobs) == 1 and jobs[0].unique is None
+    return len(jobs) == 1 and jobs[0].unique is None and not _has_side_rows(jobs[0])
 
 
-def insert_steps(schema: Schema, jobs: Sequence[NewJob], *, wake: Wake) -> Steps[tuple[Inserted, ...]]:
-    """Return the steps that store `jobs`; run all of them in one transaction."""
-    if one_statement(jobs):
+def insert_steps(
+    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, flags: int = 0
+) -> Steps[tuple[Inserted, ...]]:
+    """Return the steps that store `jobs` with these flags; run all of them in one transaction."""
+    if not flags and one_statement(jobs):
         return _insert_one(schema, jobs[0], wake)
     if any(job.unique for job in jobs):
-        return _insert_unique(schema, jobs, wake)
-    return _insert_many(schema, jobs, wake)
+        return _insert_unique(schema, jobs, wake=wake, flags=flags)
+    return _insert_many(schema, jobs, wake=wake, flags=flags)
+
+
+def _has_side_rows(job: NewJob) -> bool:
+    return job.deadline is not None or job.expires is not None or job.parent is not None
 
 
 def insert_one(schema: Schema, job: NewJob, *, wake: Wake) -> Run:
@@ -57,9 +66,11 @@ def _insert_one(schema: Schema, job: NewJob, wake: Wake) -> Steps[tuple[Inserted
     return (Inserted(rows[0][0]),)
 
 
-def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[tuple[Inserted, ...]]:
+def _insert_many(
+    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, flags: int
+) -> Steps[tuple[Inserted, ...]]:
     if len(jobs) < _COPY_FROM:
-        columns = [_fields(job) for job in jobs]
+        columns = [_fields(job) | {"flags": str(_flags(job, flags))} for job in jobs]
         values: dict[str, str | None] = {
             name: texts([fields[name] for fields in columns]) for name in columns[0]
         }
@@ -68,12 +79,44 @@ def _insert_many(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[tu
     else:
         rows = yield Run(schema.statement("jobs/insert_ids"), {"number": str(len(jobs))})
         ids, now = rows[0]
-        if all(map(_is_plain, jobs)):
+        if not flags and all(map(_is_plain, jobs)):
             yield Copy(schema.statement("jobs/insert_copy_plain"), _plain_blocks(jobs, ids))
         else:  # all in one COPY: then all are due at the same time, and stay in order
-            yield Copy(schema.statement("jobs/insert_copy"), _blocks(jobs, ids, now=now))
+            yield Copy(schema.statement("jobs/insert_copy"), _blocks(jobs, ids, now=now, flags=flags))
+    yield from _store_side_rows(schema, jobs, ids)
     yield from _notify(schema, {job.queue for job in jobs}, wake)
     return tuple(map(Inserted, ids))
+
+
+def _store_side_rows(
+    schema: Schema, jobs: Sequence[NewJob], ids: Sequence[int]
+) -> Generator[Run | Copy, list[Row], None]:
+    """Store deadlines, and by whom jobs were enqueued."""
+    if not any(map(_has_side_rows, jobs)):
+        return
+    limited = [(id, job) for id, job in zip(ids, jobs, strict=True) if _flags(job, 0)]
+    if limited:
+        limits = [(job.deadline, job.expires) for _, job in limited]
+        values: dict[str, str | None] = {"ids": numbers(id for id, _ in limited)}
+        for column, name in enumerate(("deadline", "expires")):
+            chosen = [limit[column] for limit in limits]
+            at = [instant(limit) if isinstance(limit, datetime) else None for limit in chosen]
+            values[f"{name}_at"] = texts(at)
+            values[f"{name}_in"] = numbers(
+                limit.total_seconds() if isinstance(limit, timedelta) else None for limit in chosen
+            )
+        yield Run(schema.statement("scopes/limits"), values)
+    origins = [(id, job.parent) for id, job in zip(ids, jobs, strict=True) if job.parent is not None]
+    if origins:
+        parents = {
+            "ids": numbers(id for id, _ in origins),
+            "parents": numbers(parent for _, parent in origins),
+        }
+        yield Run(schema.statement("scopes/origins"), {**parents})
+
+
+def _flags(job: NewJob, flags: int) -> int:
+    return flags if job.deadline is None and job.expires is None else flags | _LIMITED
 
 
 def _notify(schema: Schema, queues: Iterable[str], wake: Wake) -> Generator[Run | Copy, list[Row], None]:
@@ -140,12 +183,17 @@ def _middle(priority: int, max_attempts: int | None, queue: str, name: str) -> s
     return f"\t{priority}\t{limit}\t{_cell(queue)}\t{_cell(name)}\t"
 
 
-def _blocks(jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime) -> Iterable[str]:
+def _blocks(jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime, flags: int) -> Iterable[str]:
     """Format rows for COPY as text, in half the time that the driver takes."""
     at = now.isoformat() + "+00"
     for start in range(0, len(jobs), _BLOCK):
         part = slice(start, start + _BLOCK)
-        yield "".join([_line(id, job, at=at, now=now) for id, job in zip(ids[part], jobs[part], strict=True)])
+        yield "".join(
+            [
+                f"{_line(id, job, at=at, now=now)}\t{_flags(job, flags)}\n"
+                for id, job in zip(ids[part], jobs[part], strict=True)
+            ]
+        )
 
 
 _AVAILABLE: Final = State.AVAILABLE.value
@@ -164,7 +212,7 @@ def _line(id: int, job: NewJob, *, at: str, now: datetime) -> str:
     context = "\\N" if job.context is None else _cell(job.context)
     return (
         f"{id}\t{due}\t{at}\t{timeout}\t{job.priority}\t{max_attempts}\t{state}\t{digest}\t{_cell(job.queue)}\t"
-        f"{_cell(job.name)}\t{_cell(job.args)}\t{metadata}\t{tags}\t{context}\n"
+        f"{_cell(job.name)}\t{_cell(job.args)}\t{metadata}\t{tags}\t{context}"
     )
 
 
@@ -182,7 +230,9 @@ def _cell(text: str) -> str:
 # ---------------------------------------------------------------------- unique jobs
 
 
-def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[tuple[Inserted, ...]]:
+def _insert_unique(
+    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, flags: int
+) -> Steps[tuple[Inserted, ...]]:
     digests = sorted({job.unique.digest for job in jobs if job.unique})
     now = yield from _lock(schema, digests)
     rows = yield Run(schema.statement("jobs/insert_unique_find"), {"digests": texts(digests)})
@@ -195,7 +245,7 @@ def _insert_unique(schema: Schema, jobs: Sequence[NewJob], wake: Wake) -> Steps[
             yield from _notify(schema, [changed[0][0]], wake)
     made: tuple[Inserted, ...] = ()
     if batch.new:
-        made = yield from _insert_many(schema, batch.new, wake)
+        made = yield from _insert_many(schema, batch.new, wake=wake, flags=flags)
     return tuple(
         Inserted(place.id, duplicate=True)
         if place.id is not None

@@ -7,6 +7,7 @@ with claimed as (
      where j.id = any(array(select p.id from {schema}.job p
                              where p.id = any(:ids::bigint[]) and p.queue = :queue
                                and p.state in ('scheduled', 'available', 'retryable')
+                               and (p.lease is null or p.lease < 0 or p.worker = :worker)
                              order by p.id for update skip locked))
     returning j.*
 )

@@ -13,6 +13,7 @@ picked as (
                    and j.priority = l.priority
                    and (j.schedule_at, j.id) > (l.at, l.id) and j.schedule_at <= statement_timestamp()
                    and (j.name = s.name or s.name is null and j.name = any(:names::text[]))
+                   and {startable}
                  order by j.schedule_at, j.id
                  limit s.most
                    for update skip locked

@@ -8,7 +8,7 @@
 -- (decisions/005).
 ended as (
     update {schema}.job j
-       set state = 'completed', lease = -j.lease, finished_at = statement_timestamp(), cancel_reason = null,
+       set state = 'completed', lease = -j.lease, attempt = j.attempt + (j.state <> 'executing')::integer, finished_at = statement_timestamp(), cancel_reason = null,
            started_at = least(coalesce(timestamptz 'epoch' + o.began * interval '1 microsecond', j.started_at),
                               statement_timestamp())
       from unnest(:ids::bigint[], :leases::bigint[], :began::bigint[]) o(id, lease, began)
