@@ -56,8 +56,11 @@ class SqliteAttempts:
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
         return await self._database.write(partial(release_unknown, worker=worker, queue=queue, known=known))
 
-    async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        return await self._database.write(partial(_save, ref=ref, progress=progress, saved=saved))
+    async def save(
+        self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False
+    ) -> bool:
+        call = partial(_save, ref=ref, progress=progress, saved=saved, forget=forget)
+        return await self._database.write(call)
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return await self._database.read(partial(_steps, ref=ref))
@@ -88,10 +91,13 @@ def _exchange(
     return Exchange(refused, jobs, next_due(tx, demand.queue) if short else None, tx.now, cut)
 
 
-def _save(tx: Transaction, ref: JobRef, *, progress: str | None, saved: str | None) -> bool:
+def _save(tx: Transaction, ref: JobRef, *, progress: str | None, saved: str | None, forget: bool) -> bool:
     if not tx.run(SQL["attempts/save_flag"], ref._asdict()):
         return False
     tx.run(SQL["attempts/save"], {"id": ref.id, "progress": progress, "saved": saved})
+    if forget:
+        tx.run(SQL["scopes/forget_answers"], {"id": ref.id})
+        tx.run(SQL["scopes/forget_steps"], {"id": ref.id})
     return True
 
 

@@ -5,15 +5,18 @@ from typing import Any
 
 import attrs
 
-from jobrt._core.job import JobRef, Outcome, Start
+from jobrt._core.job import JobRef, Outcome, Start, Wait
 from jobrt._core.states import FINAL, End, State, Transition, transition
 from jobrt._core.text import storable
-from jobrt._storage.sqlite.dependencies import release_parents, wait_for_children
+from jobrt._storage.sqlite.dependencies import wait_for_children
+from jobrt._storage.sqlite.family import HAS_NURSERY, close_as, has_living_children, reopen, settle
 from jobrt._storage.sqlite.rows import FAR, dumps, later
-from jobrt._storage.sqlite.states import CODES
+from jobrt._storage.sqlite.states import AVAILABLE, CODES, SUSPENDED
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 # Looking up an enum member costs more than the comparison, and this runs for every attempt.
+_DEADLINE_PASSED = 128
+"""Flag of a job that was told to stop because its deadline has passed."""
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
 
 
@@ -50,7 +53,7 @@ def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
     ]
     if results:
         tx.run(SQL["attempts/finish_result"], {"results": dumps(results)})
-    release_parents(tx, list(landed))
+    settle(tx, list(landed))
     return [JobRef(ended.id, ended.lease) for ended in outcomes.values() if ended.id not in landed]
 
 
@@ -64,6 +67,8 @@ class _Held:
     started_at: int | None
     worker: str
     cancel_reason: str | None
+    flags: int
+    code: int
 
 
 def _end(tx: Transaction, outcome: Outcome) -> bool:
@@ -74,6 +79,11 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
         refs = dumps({outcome.id: outcome.lease})
         return bool(tx.array(SQL["attempts/finish_landed"], {"refs": refs, "end": outcome.end}))
     held = _Held(*row)
+    if outcome.wait is not None:
+        suspend(tx, outcome, outcome.wait, held=held)
+        return True
+    if outcome.event is Transition.CANCEL and held.cancel_reason is None:
+        tx.own_cancels.add(outcome.id)
     state = _next_state(outcome, held)
     due = _next_due(tx, outcome, state=state, held=held)
     started_at = _started_at(tx, outcome, held)
@@ -93,16 +103,55 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
         )
     _remember(tx, outcome, held, started_at=started_at)
     if state in FINAL:
-        release_parents(tx, [outcome.id])
-    elif due <= tx.now:
-        tx.queues.add(held.queue)
+        settle(tx, [outcome.id])
+    elif state is State.RETRYABLE and held.flags & HAS_NURSERY and has_living_children(tx, outcome.id):
+        close_as(tx, {outcome.id: CODES[state]})
+    else:
+        if state is State.RETRYABLE and held.flags & HAS_NURSERY:
+            reopen(tx, [outcome.id])
+        if due <= tx.now:
+            tx.queues.add(held.queue)
     return True
+
+
+def suspend(tx: Transaction, outcome: Outcome, wait: Wait, *, held: _Held) -> None:
+    """Park or suspend a job. A request to cancel takes effect now, unless it is parked: then its worker gets it."""
+    over, until = tx.row(SQL["scopes/wait_over"], {"id": outcome.id, "now": tx.now, **_place(wait)}) or (
+        1,
+        None,
+    )
+    code = AVAILABLE if over else SUSPENDED
+    ends = held.cancel_reason is not None and not wait.parked
+    if ends:
+        code = CODES[State.DISCARDED if held.flags & _DEADLINE_PASSED else State.CANCELLED]
+    new = {
+        "id": outcome.id,
+        "lease": outcome.lease,
+        "state": code,
+        "parks": wait.parked,
+        "began": outcome.began,
+    }
+    tx.run(SQL["scopes/suspend"], {**new, "now": tx.now, "finished_at": tx.now if ends else None})
+    if ends:
+        settle(tx, [outcome.id])
+        return
+    worker = held.worker if wait.parked else None
+    row = {"id": outcome.id, "now": tx.now, "until": until, "worker": worker, **_place(wait)}
+    tx.run(SQL["scopes/wait"], row)
+    if over:
+        tx.queues.add(held.queue)
+    tx.control = tx.control or until is not None  # workers learn the new due time
+
+
+def _place(wait: Wait) -> dict[str, Any]:
+    return {"kind": wait.kind, "name": wait.name, "number": wait.number}
 
 
 def _next_state(outcome: Outcome, held: _Held) -> State:
     """Return the next state; an operator's cancel request takes precedence over another attempt."""
     unfinished = outcome.event in {Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK}
-    event = Transition.CANCEL if unfinished and held.cancel_reason is not None else outcome.event
+    asked = Transition.DISCARD if held.flags & _DEADLINE_PASSED else Transition.CANCEL
+    event = asked if unfinished and held.cancel_reason is not None else outcome.event
     return transition(State.EXECUTING, event)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jobrt._core.keep import PruneRule
 from jobrt._json import is_unicode
-from jobrt._storage.sqlite.dependencies import release_parents
+from jobrt._storage.sqlite.family import settle
 from jobrt._storage.sqlite.rows import LARGEST, dumps, span
 from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.stats import fold, roll_up
@@ -31,7 +31,8 @@ def remove(tx: Transaction, ids: Sequence[int]) -> None:
     if ids:
         roll_up(tx, ids)
         tx.run(SQL["jobs/delete"], (dumps(ids),))
-        release_parents(tx, ids)
+        settle(tx, ids)
+        tx.run(SQL["scopes/forget_members"], {"ids": dumps(ids)})
 
 
 def _names(tx: Transaction, rule: PruneRule) -> list[str]:

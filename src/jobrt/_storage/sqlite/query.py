@@ -9,7 +9,7 @@ from jobrt._core.states import FINAL, End
 from jobrt._core.where import Where
 from jobrt._storage.sqlite.claim import attempts_of
 from jobrt._storage.sqlite.filters import Condition, condition
-from jobrt._storage.sqlite.rows import attempt_record, dumps, record
+from jobrt._storage.sqlite.rows import attempt_record, dumps, record, with_scope
 from jobrt._storage.sqlite.states import COMPLETED, shown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
@@ -115,13 +115,15 @@ def _chunk(tx: Transaction, ids: Sequence[int], *, details: bool) -> Iterator[Jo
     kept = dict(tx.array(SQL["jobs/query_details"], (dumps(ids),))) if details else {}
     attempts = attempts_of(tx, ids) if details else {}
     rows = {row[0]: row for row in tx.array(SQL["jobs/query"], (dumps(ids),))}
+    scopes = {row[0]: row[1:] for row in tx.array(SQL["scopes/of_jobs"], {"ids": dumps(ids)})}
     for row in [rows[job_id] for job_id in ids if job_id in rows]:
         job_id, texts = row[0], _texts(tx, row, whole=details)
         found: Sequence[Any] = (None, None, None)
         if job_id in kept:
             found = kept[job_id] or tx.row(SQL["jobs/query_detail"], (job_id,)) or found
         clean = _with_clean(row, texts, attempts.get(job_id, [])) if details else ()
-        yield record(row, now=tx.now, texts=texts, details=found, attempts=clean, whole=details)
+        found_job = record(row, now=tx.now, texts=texts, details=found, attempts=clean, whole=details)
+        yield with_scope(found_job, scopes.get(job_id))
 
 
 def _texts(tx: Transaction, row: Sequence[Any], *, whole: bool) -> Sequence[Any]:

@@ -1,0 +1,8 @@
+-- The body of a nursery has ended. With an end, its living members are ended, if it is open.
+UPDATE jobrt_nursery SET
+    sealed = sealed OR :ended IS NULL,
+    reason = CASE WHEN state = 'open' AND :ended IS NOT NULL THEN :reason ELSE reason END,
+    ending = ending OR (state = 'open' AND :ended IS NOT NULL AND EXISTS (
+        SELECT 1 FROM jobrt_member AS m WHERE m.job_id = :id AND m.nursery = :name AND m.alive = 1)),
+    state = CASE WHEN state = 'open' THEN coalesce(:ended, 'open') ELSE state END
+WHERE job_id = :id AND name = :name;
