@@ -11,7 +11,7 @@ import trio
 
 from jobrt._core.attempts import Stop, interrupted, unstarted
 from jobrt._core.interrupt import from_signal
-from jobrt._core.job import Claimed, JobRef, Outcome, Wait
+from jobrt._core.job import Claimed, JobRef, Outcome
 from jobrt._runtime.arrivals import Arrivals
 from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.messages import (
@@ -29,8 +29,8 @@ from jobrt._runtime.messages import (
     Withdraw,
     Work,
 )
-from jobrt._runtime.parking import Parking, ends, outcome_of_waiting, pause, resume, shielded
-from jobrt._runtime.running import ExecutorsStatistics, Running, Waits
+from jobrt._runtime.parking import Parking, outcome_of_waiting
+from jobrt._runtime.running import ExecutorsStatistics, Running
 from jobrt._runtime.working_directory import WorkingDirectory
 from jobrt._storage.contract import CancelRequest
 from jobrt.events import Event, JobCancelPhase
@@ -76,9 +76,7 @@ class Executors:
     """The running attempts, in the order of their starts."""
     _outbox: list[Report] = attrs.Factory(list)
     _written: list[Report] = attrs.Factory(list)
-    _parking: Parking = attrs.Factory(Parking)
-    _unparked: list[Report] = attrs.Factory(list)
-    """Outcomes of parked attempts, to be sent."""
+    _parking: Parking = attrs.field(default=attrs.Factory(Parking, takes_self=True))
     _cancels: dict[JobRef, CancelRequest] = attrs.Factory(dict)
     _worker: str = ""
     _stopped: bool = False
@@ -114,7 +112,7 @@ class Executors:
             await self._resume()
         async for message in self.channels.work:
             self._take(message)
-        self._close_parking()
+        self._parking.close()
         while self._holds_something():
             await self._all_sent.park()
         self._closed = True
@@ -153,7 +151,7 @@ class Executors:
 
     def _holds_something(self) -> bool:
         running = any(not attempt.abandoned for attempt in self._running)
-        returned = self._outbox or self._written or self._unparked
+        returned = self._outbox or self._written or self._parking.outbox
         return bool(self._inbox or running or returned or self._parking.attempts)
 
     # ------------------------------------------------------------------ work
@@ -247,7 +245,7 @@ class Executors:
     async def _send_returns(self) -> None:
         """Send the outbox in batches: the jobs that have ended since the last pass of Trio's scheduler."""
         while True:
-            while not self._outbox and not self._written and not self._unparked:
+            while not self._outbox and not self._written and not self._parking.outbox:
                 await self._to_send.park()
             message = self._message()
             self._sending = True
@@ -273,14 +271,14 @@ class Executors:
         reports, written = tuple(self._outbox[:_RETURN_LIMIT]), tuple(self._written)
         attempts = len(written) + len([report for report in reports if report.outcome.end is not None])
         # An outcome of a parked attempt must not arrive before the one that has parked it.
-        unparked = () if len(reports) < len(self._outbox) else tuple(self._unparked)
+        unparked = () if len(reports) < len(self._outbox) else tuple(self._parking.outbox)
         return Returned(reports, attempts, written, unparked)
 
     def _sent(self, message: Returned) -> None:
         del self._outbox[: len(message.reports)], self._written[: len(message.written)]
         if message.parked:
-            del self._unparked[: len(message.parked)]
-        if not self._outbox and not self._unparked:
+            del self._parking.outbox[: len(message.parked)]
+        if not self._outbox and not self._parking.outbox:
             self._all_sent.unpark_all()
 
     # ------------------------------------------------------------------ orders
@@ -343,99 +341,35 @@ class Executors:
 
     def _abandon(self, reason: str) -> None:
         """Report running attempts as interrupted: the process exits before they end."""
-        for attempt in self._parking:
-            if not attempt.abandoned:
-                attempt.abandoned = True
-                outcome = outcome_of_waiting(attempt, interrupted(attempt.job, reason))
-                self._unparked.append(Report(outcome, attempt.job, 0.0))
+        self._parking.abandon(reason)
         for attempt in self._running:
             if not attempt.abandoned:
                 attempt.abandoned = True
                 outcome = interrupted(attempt.job, reason)._replace(began=attempt.began)
                 self._report(Report(outcome, attempt.job, 0.0))
 
-    # ------------------------------------------------------------------ waiting
+    # ------------------------------------------------------------------ slots, for `Parking`
 
-    async def park(self, attempt: Running, wait: Wait, *, patience: float) -> None:
-        """Implement `Slots.park`."""
-        waits = pause(attempt, wait, now=trio.current_time())
-        if not waits.suspends:
-            patience = math.inf
-        elif self._parking.closed:
-            patience = 0.0
-        if patience > 0:
-            self._give_up_slot(attempt)
-        try:
-            if patience > 0:
-                with trio.move_on_after(patience):
-                    await waits.goes_on.wait()
-            if not waits.goes_on.is_set():
-                attempt.cancel(Stop.SUSPENDED, f"waits for {wait.kind} {wait.name}")
-                await trio.lowlevel.checkpoint()
-        except trio.Cancelled:
-            await self._take_slot_back(attempt, waits)
-            raise
-        finally:
-            if waits.parked and not waits.goes_on.is_set():
-                self._tasks += 1  # it ends without a slot, and its task then looks for work like the others
-
-    async def _take_slot_back(self, attempt: Running, waits: Waits) -> None:
-        """Wait for a slot if only a scope within the attempt was cancelled: then its code goes on."""
-        await (
-            trio.lowlevel.cancel_shielded_checkpoint()
-        )  # `cut` may be set by a task that is cancelled with this one
-        if not waits.parked or waits.goes_on.is_set() or ends(attempt):
-            return
-        self._unparked.append(Report(self._parking.give_up_wait(attempt), attempt.job, 0.0))
-        self._to_send.unpark()
-        with shielded(attempt):
-            await waits.goes_on.wait()
-
-    def _give_up_slot(self, attempt: Running) -> None:
+    def give_up(self, attempt: Running, report: Report) -> None:
         """Give the slot of an attempt that waits to others."""
         del self._running[attempt]
-        outcome = self._parking.add(attempt)._replace(began=attempt.began)
         self._tasks -= 1
-        self._report(Report(outcome, attempt.job, trio.current_time() - attempt.started))
+        self._report(report)
         if self._inbox:
             self._start_tasks()
 
-    def _pass_on(self) -> bool:
-        """If the next job is parked here, let its attempt go on in the slot of this task; return whether it is."""
-        job = self._inbox[0]
-        if job.id not in self._parking.attempts:
-            return False
-        del self._inbox[0]
-        attempt = self._parking.take(job)
-        if attempt is not None and attempt.waits is not None:
-            self._tasks += 1
-            attempt.waits.goes_on.set()
-            resume(attempt, job, now=trio.current_time())
-            self._running[attempt] = None
-        return True
+    def occupy(self, attempt: Running) -> None:
+        """Give a slot to an attempt whose wait is over."""
+        self._tasks += 1
+        self._running[attempt] = None
 
-    def _close_parking(self) -> None:
-        """Suspend the parked attempts, because the worker stops."""
-        self._parking.closed = True
-        for attempt in self._parking:
-            if attempt.waits is not None and attempt.waits.suspends:
-                attempt.cancel(Stop.SUSPENDED, "the worker stops")
+    def count_in(self) -> None:
+        """Count a task whose attempt ends without a slot: it then looks for work like the others, or ends."""
+        self._tasks += 1
 
-    def _end_waiting(self, attempt: Running, outcome: Outcome, now: float) -> None:
-        """Report the outcome of an attempt that was cancelled while it waited."""
-        outcome = outcome_of_waiting(attempt, outcome)._replace(began=attempt.began)
-        report = Report(outcome, attempt.job, now - attempt.started)
-        if attempt.waits is None or not attempt.waits.parked:
-            del self._running[attempt]
-            if not attempt.abandoned:
-                self._report(report)
-            return
-        back = self._parking.remove(attempt)
-        if back is not None:  # then the outcome would be refused
-            self._return_unstarted(back)
-        elif not attempt.abandoned:
-            self._unparked.append(report)
-            self._to_send.unpark()
+    def send(self) -> None:
+        """Send what the parking holds."""
+        self._to_send.unpark()
         self._all_sent.unpark_all()
 
     # ------------------------------------------------------------------ executing
@@ -452,7 +386,7 @@ class Executors:
         finally:
             self._tasks -= 1
 
-    async def _burst(self, clean: Context) -> None:
+    async def _burst(self, clean: Context) -> None:  # noqa: PLR0915 - once for each job; see `_end`
         """Run one job after another in one cancel scope, until the inbox is empty or an attempt was cancelled.
 
         A scope costs 6 µs, a quarter of the budget of an attempt. One that was not cancelled can be used again.
@@ -463,11 +397,11 @@ class Executors:
             with trio.CancelScope() as scope:
                 in_a_row, now, cancelled = 0, trio.current_time(), False
                 while self._inbox and not cancelled:
-                    if self._parking.attempts and self._pass_on():
-                        break
                     job = self._inbox.popleft()
+                    if self._parking.attempts and self._parking.let_go_on(job):
+                        break
                     attempt = self.runner.begin(job, scope, now=now, began=self._arrivals.began(job, now))
-                    attempt.slots = self
+                    attempt.slots = self._parking
                     self._running[attempt] = None
                     now = self._end(attempt, await self.runner.run(attempt))
                     cancelled, attempt = attempt.cancelled, None
@@ -498,9 +432,12 @@ class Executors:
         attempt.over = now = self.runner.now()
         if attempt.limited:
             attempt.scope.deadline = math.inf
-        if attempt.waits is not None and not attempt.completed:
-            self._end_waiting(attempt, outcome, now)
-            return now
+        if attempt.waits is not None:
+            outcome = outcome_of_waiting(attempt, outcome)
+            if attempt.waits.parked:
+                if (back := self._parking.end(attempt, outcome)) is not None:
+                    self._return_unstarted(back)
+                return now
         self._running.pop(attempt, None)  # SIGINT may have come before it was added
         if attempt.abandoned:
             return now

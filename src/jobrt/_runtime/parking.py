@@ -9,64 +9,130 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
 
-from jobrt._core.attempts import Stop, suspended
+from jobrt._core.attempts import Stop, interrupted, suspended
 from jobrt._core.job import Claimed, Outcome, Wait
 from jobrt._core.states import Transition
+from jobrt._runtime.messages import Report
 from jobrt._runtime.running import FamilyScopes, Running, Waits
 
 _LATER: Final = 1e18
 """A deadline that no attempt reaches, but that `trio.current_effective_deadline` shows."""
 
 
+class Floor(Protocol):
+    """The executors, as the parking sees them: who has a slot, and the way to the fetcher."""
+
+    def give_up(self, attempt: Running, report: Report) -> None: ...
+    def occupy(self, attempt: Running) -> None: ...
+    def count_in(self) -> None: ...
+    def send(self) -> None: ...
+
+
 @attrs.define(eq=False)
 class Parking:
-    """The parked attempts of a queue, by the ids of their jobs; state only, without tasks.
+    """The parked attempts of a queue, by the ids of their jobs, and the outcomes of those that have ended.
 
-    ``closed``: the worker stops, so nobody waits here any more. An attempt that is cancelled stays until its code has
-    ended. If its job comes back meanwhile, the claim waits in ``returned``: the job must not run twice at once.
+    An attempt that is cancelled stays until its code has ended. If its job comes back meanwhile, the claim waits: the
+    job must not run twice at once.
     """
 
-    closed: bool = False
+    _floor: Floor
+    outbox: list[Report] = attrs.Factory(list)
     attempts: dict[int, Running] = attrs.Factory(dict)
     _returned: dict[int, Claimed] = attrs.Factory(dict)
+    _closed: bool = False
 
     def __iter__(self) -> Iterator[Running]:
         return iter(tuple(self.attempts.values()))
-
-    def add(self, attempt: Running) -> Outcome:
-        """Add an attempt and return the outcome that parks its job."""
-        assert attempt.waits is not None  # noqa: S101 - `pause` has set it
-        attempt.waits.parked = True
-        self.attempts[attempt.job.id] = attempt
-        return suspended(attempt.job, attempt.waits.wait._replace(parked=True))
-
-    def give_up_wait(self, attempt: Running) -> Outcome:
-        """Return the outcome that makes a parked job available: its code is to go on although the wait is not over."""
-        return suspended(attempt.job, Wait("", "", parked=True))
-
-    def take(self, job: Claimed) -> Running | None:
-        """Return the attempt that goes on with this claim of its job; None if the job is parked, but must not go on."""
-        attempt = self.attempts[job.id]
-        if attempt.stop is not None or attempt.scope.cancel_called:
-            self._returned[job.id] = job
-            return None
-        del self.attempts[job.id]
-        return attempt
-
-    def remove(self, attempt: Running) -> Claimed | None:
-        """Remove an attempt that has ended, and return the claim of its job that came back meanwhile."""
-        del self.attempts[attempt.job.id]
-        return self._returned.pop(attempt.job.id, None)
 
     @property
     def returned(self) -> tuple[Claimed, ...]:
         """The claims that wait for the end of their jobs' attempts."""
         return tuple(self._returned.values())
+
+    async def park(self, attempt: Running, wait: Wait, *, patience: float) -> None:
+        """Implement `Slots.park`."""
+        waits = pause(attempt, wait, now=trio.current_time())
+        patience = math.inf if not waits.suspends else 0.0 if self._closed else patience
+        if patience > 0:
+            self._add(attempt, waits)
+        try:
+            if patience > 0:
+                with trio.move_on_after(patience):
+                    await waits.goes_on.wait()
+            if not waits.goes_on.is_set():
+                attempt.cancel(Stop.SUSPENDED, f"waits for {wait.kind} {wait.name}")
+                await trio.lowlevel.checkpoint()
+        except trio.Cancelled:
+            await self._take_slot_back(attempt, waits)
+            raise
+        finally:
+            if waits.parked and not waits.goes_on.is_set():
+                self._floor.count_in()
+
+    def _add(self, attempt: Running, waits: Waits) -> None:
+        waits.parked = True
+        self.attempts[attempt.job.id] = attempt
+        outcome = suspended(attempt.job, waits.wait._replace(parked=True))._replace(began=attempt.began)
+        self._floor.give_up(attempt, Report(outcome, attempt.job, trio.current_time() - attempt.started))
+
+    async def _take_slot_back(self, attempt: Running, waits: Waits) -> None:
+        """Wait for a slot if only a scope within the attempt was cancelled: then its code goes on."""
+        # `cut` may be set by a task that is cancelled together with this one.
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        if not waits.parked or waits.goes_on.is_set() or ends(attempt):
+            return
+        over = suspended(attempt.job, Wait("", "", parked=True))  # a wait that is over
+        self.outbox.append(Report(over, attempt.job, 0.0))
+        self._floor.send()
+        with shielded(attempt):
+            await waits.goes_on.wait()
+
+    def let_go_on(self, job: Claimed) -> bool:
+        """If a claimed job is parked here, let its attempt go on in the caller's slot; return whether it is."""
+        attempt = self.attempts.get(job.id)
+        if attempt is None or attempt.waits is None:
+            return False
+        if attempt.stop is not None or attempt.scope.cancel_called:
+            self._returned[job.id] = job
+            return True
+        del self.attempts[job.id]
+        attempt.waits.goes_on.set()
+        resume(attempt, job, now=trio.current_time())
+        self._floor.occupy(attempt)
+        return True
+
+    def end(self, attempt: Running, outcome: Outcome) -> Claimed | None:
+        """Note the outcome of an attempt that has ended here; return the claim of its job that came back meanwhile."""
+        job = attempt.job
+        del self.attempts[job.id]
+        back = self._returned.pop(job.id, None)
+        if back is None and not attempt.abandoned and not attempt.completed:  # else it would be refused
+            report = Report(outcome._replace(began=attempt.began), job, trio.current_time() - attempt.started)
+            self.outbox.append(report)
+        self._floor.send()
+        return back
+
+    def close(self) -> None:
+        """Suspend the parked attempts, and those that come: the worker stops."""
+        self._closed = True
+        for attempt in self:
+            if attempt.waits is not None and attempt.waits.suspends:
+                attempt.cancel(Stop.SUSPENDED, "the worker stops")
+
+    def abandon(self, reason: str) -> None:
+        """Report the attempts as suspended although their code has not ended: the process exits."""
+        for attempt in self:
+            if not attempt.abandoned:
+                attempt.abandoned = True
+                outcome = outcome_of_waiting(attempt, interrupted(attempt.job, reason))
+                self.outbox.append(Report(outcome, attempt.job, 0.0))
+        self._floor.send()
 
 
 def pause(attempt: Running, wait: Wait, *, now: float) -> Waits:

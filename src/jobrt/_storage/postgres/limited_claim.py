@@ -68,7 +68,6 @@ async def _choose(session: Session, demand: Demand, *, since: int | None) -> tup
             worker=demand.worker,
             since=None if since is None else str(since),
             **key,
-            worker=demand.worker,
             names=texts(room.names),
             full=texts(room.full_keys),
             priority=str(after[0]),

@@ -14,11 +14,12 @@ from jobrt._storage.sqlite.states import IS_FINAL, IS_HELD, IS_WAITING, RESCHEDU
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
 
-_NOT_UNDER_FINAL: Final = (
-    "(extra & 8 = 0 OR EXISTS (SELECT 1 FROM jobrt_member AS m JOIN jobrt_job AS p ON p.id = m.job_id"
-    " WHERE m.child_id = jobrt_job.id AND m.kind = 'c' AND p.state NOT BETWEEN 4 AND 6))"
-)
-_NO_LIVING_FAMILY: Final = "(extra & 16 = 0 OR NOT EXISTS (SELECT 1 FROM jobrt_member AS m WHERE m.job_id = jobrt_job.id AND m.alive = 1))"
+_NOT_UNDER_FINAL: Final = """(extra & 8 = 0 OR EXISTS (
+    SELECT 1 FROM jobrt_member AS m JOIN jobrt_job AS p ON p.id = m.job_id
+    WHERE m.child_id = jobrt_job.id AND m.kind = 'c' AND p.state NOT BETWEEN 4 AND 6))"""
+"""A child runs again only while its parent is not final."""
+_NO_LIVING_FAMILY: Final = """(extra & 16 = 0 OR NOT EXISTS (
+    SELECT 1 FROM jobrt_member AS m WHERE m.job_id = jobrt_job.id AND m.alive = 1))"""
 
 
 def cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:

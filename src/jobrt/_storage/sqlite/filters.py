@@ -92,7 +92,8 @@ def _joined(word: str, parts: Sequence[Condition], nothing: Condition) -> Condit
     )
 
 
-_CHILDREN: Final = "id IN (SELECT child_id FROM jobrt_member WHERE kind <> 'd' AND job_id IN (SELECT value FROM json_each(?)))"
+_CHILDREN: Final = """id IN (
+    SELECT child_id FROM jobrt_member WHERE kind <> 'd' AND job_id IN (SELECT value FROM json_each(?)))"""
 
 
 def _state(state: State, now: int) -> Condition:

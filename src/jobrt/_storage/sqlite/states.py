@@ -47,7 +47,7 @@ FINAL_CODES: Final = range(COMPLETED, _LAST_FINAL + 1)
 IS_WAITING: Final = f"state < {EXECUTING}"
 IS_EXECUTING: Final = f"state = {EXECUTING}"
 IS_FINAL: Final = f"(state > {EXECUTING} AND state <= {_LAST_FINAL})"
-IS_HELD: Final = f"({IS_EXECUTING} OR (({IS_WAITING} OR state = {SUSPENDED}) AND lease > 0))"
+IS_HELD: Final = f"({IS_EXECUTING} OR (({IS_WAITING} OR state = {SUSPENDED}) AND ifnull(lease, 0) > 0))"
 """A worker runs the job, or has it parked."""
 
 RESCHEDULED: Final = (
