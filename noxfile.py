@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check types with mypy and pyright, and that every public name has a type."""
-    session.install(".[process,dashboard]", *group("test", "typing"), "nox")
+    session.install(".[process,dashboard,otel,prometheus]", *group("test", "typing"), "nox")
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "jobrt", "--ignoreexternal")
@@ -54,7 +54,7 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests on both engines against the installed package, and measure coverage."""
-    session.install(".[process,dashboard]", *group("test", "typing"))
+    session.install(".[process,dashboard,otel,prometheus]", *group("test", "typing"))
     COVERAGE.mkdir(parents=True, exist_ok=True)
     data = COVERAGE / f"python-{session.python}"
     for old in COVERAGE.glob(f"{data.name}*"):
@@ -80,7 +80,9 @@ def minimums(session: nox.Session) -> None:
     constraints.write_text(
         "\n".join(oldest([*project["dependencies"], *project["optional-dependencies"]["dashboard"]]))
     )
-    session.install(".[process,dashboard]", *group("test", "typing"), "--constraint", str(constraints))
+    session.install(
+        ".[process,dashboard,otel,prometheus]", *group("test", "typing"), "--constraint", str(constraints)
+    )
     run_tests(session, "python", "-m", "pytest")
 
 
@@ -103,7 +105,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run every program in `examples/`."""
-    session.install(".[process,dashboard]", *group("examples"))
+    session.install(".[process,dashboard,otel,prometheus]", *group("examples"))
     for example in sorted(Path("examples").glob("*.py")):
         session.run("python", str(example))
 
@@ -111,14 +113,14 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def crash(session: nox.Session) -> None:
     """Kill processes and servers at random for a long time (not run by default)."""
-    session.install(".[process,dashboard]", *group("test", "typing"))
+    session.install(".[process,dashboard,otel,prometheus]", *group("test", "typing"))
     session.run("python", "-m", "tests.chaos", *(session.posargs or ["--seconds", "600"]))
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run all benchmarks, or one with `-- SCRIPT OPTION …` (not run by default). Use an idle machine."""
-    session.install(".[process,dashboard]", *group("test"))
+    session.install(".[process,dashboard,otel,prometheus]", *group("test"))
     if session.posargs:
         session.run("python", *session.posargs)
         return

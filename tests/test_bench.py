@@ -95,6 +95,18 @@ def test_sqlite_benchmark(tmp_path: Path) -> None:
     assert "| drained per second" in said
 
 
+@pytest.mark.process
+def test_shapes_benchmark(postgres_server: Server, tmp_path: Path) -> None:
+    """The benchmark of shapes runs each of them on both engines, and judges their shares."""
+    file = tmp_path / "figures.json"
+    arguments = (f"--conninfo={postgres_server.admin}", "--repeat=1", "--jobs=200", f"--json={file}")
+    said = run("shapes.py", *arguments)
+    measured = json.loads(file.read_text(encoding="utf-8"))["rounds"]
+    assert {engine: len(rounds) for engine, rounds in measured.items()} == {"sqlite": 1, "postgres": 1}
+    assert all(figure > 0 for rounds in measured.values() for figure in rounds[0].values())
+    assert said.count("| retry once / noop") == 2
+
+
 def test_ratio_of_rounds() -> None:
     """A ratio is the median of the rounds' ratios, against the peer and setting with the best median."""
     measured = {

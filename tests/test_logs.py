@@ -36,6 +36,11 @@ MESSAGES: list[tuple[e.Event, int, str]] = [
     (e.OutcomeLost(1, "send", 9, End.FINISHED, "no"), logging.ERROR, "cannot write the outcome: no"),
     (e.OutcomeRefused(1, "send", 9, End.FINISHED), logging.WARNING, "was refused: the lease was lost"),
     (e.JobRescued(1, "send", "mail", "w1", State.RETRYABLE), logging.WARNING, "worker w1 is dead"),
+    (
+        e.JobNotBegun(1, "send", "shop.timed", "failed"),
+        logging.ERROR,
+        "hook shop.timed failed; send 1 is given back, no attempt is used",
+    ),
     (e.JobStuck(1, "send", "blocking", 7.4, "at home"), logging.WARNING, "send 1 is stuck (blocking, 7 s)"),
     (e.JobCancelPhase(1, "send", "received", "no"), logging.INFO, "cancel received: no"),
     (e.QueueStalled("mail", 5, 2), logging.ERROR, "5 due jobs and 2 free slots but no claim"),

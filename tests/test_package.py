@@ -20,8 +20,18 @@ LONGEST_FILE = 500
 LONGEST_FUNCTION = 50
 LONGER_WITH_REASON = {"logs.py:describe": "one match, with one line for each kind of event"}
 LOADED_LATE = {
-    *("asyncio", "click", "hypercorn", "jinja2", "psycopg", "pytest", "rich", "starlette", "trio_asyncio"),
-    *("jobrt.dashboard", "jobrt.testing"),
+    *(
+        "asyncio",
+        "click",
+        "hypercorn",
+        "jinja2",
+        "prometheus_client",
+        "psycopg",
+        "pytest",
+        "rich",
+        "starlette",
+    ),
+    *("trio_asyncio", "jobrt.dashboard", "jobrt.probes", "jobrt.testing"),
 }
 
 
@@ -79,9 +89,9 @@ def test_importing_jobrt_is_cheap() -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", ["dashboard", "testing"])
+@pytest.mark.parametrize("name", ["dashboard", "probes", "testing"])
 def test_what_most_programs_do_not_need_is_there_when_asked_for(name: str) -> None:
-    """`jobrt.testing` and `jobrt.dashboard` need no import of their own, and `dir` shows them."""
+    """`jobrt.testing` and its like need no import of their own, and `dir` shows them."""
     probe = (
         f"import jobrt; print(jobrt.{name}.__name__, jobrt.{name} is jobrt.{name}, '{name}' in dir(jobrt))"
     )

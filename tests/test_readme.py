@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,28 @@ async def test_a_plain_program_enqueues_as_it_says(
             await trio.to_thread.run_sync(exec, snippets()[-1], names)
             await worker.stop()
     assert capsys.readouterr().out == "'Hello' went to a@example.com\n"
+
+
+async def test_hooks_work_as_they_stand(autojump_clock: MockClock) -> None:
+    """The code block about hooks surrounds the jobs of an app."""
+    measured: list[str] = []
+
+    @contextlib.contextmanager
+    def stopwatch(name: str) -> Iterator[None]:
+        yield
+        measured.append(name)
+
+    (snippet,) = (text for text in snippets() if "around_attempt" in text)
+    job_class = type("Quick", (jobrt.Job,), {"run": _quick, "__module__": __name__})
+    async with open_app(jobs=[job_class]) as (app, jobs):
+        exec(snippet, {"app": app, "jobrt": jobrt, "stopwatch": stopwatch, "HOST": "here"})  # noqa: S102 - this repository's own text
+        handle = await jobs.enqueue(job_class())
+        await drain(app)
+        assert (await jobs.get(handle.id)).metadata == {"host": "here"}
+    assert measured == ["Quick"]
+
+
+async def _quick(_job: Any, _ctx: Any) -> None: ...
 
 
 PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

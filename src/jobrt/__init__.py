@@ -3,12 +3,13 @@
 ::
 
     cli · testing           the command line; tools for users' tests
-    _demo · _bench · dashboard
+    _demo · _bench · dashboard · otel · probes
     _views                  values and words for the command line and the dashboard
     app                     App: settings; connects client and worker
     _database               settings of the database, and its open storage
     _runtime                Worker and its actors, Context
-    _client                 Client, Handle                       blocking
+    aio                     Client for asyncio                   blocking
+    _client                 Client, Handle
     _storage                the contract, by roles · sqlite · postgres
     _registry               Job: classes, options, names         events
     _core                   decisions: states, retry, uniqueness, filters, cron, limits
@@ -18,8 +19,8 @@
     errors                  all exceptions
     _records                JobRecord, State
 
-Imports point down only. `jobrt.testing` and `jobrt.dashboard` are imported at first use, because most programs need
-neither.
+Imports point down only. `jobrt.aio`, `jobrt.dashboard`, `jobrt.otel`, `jobrt.probes` and `jobrt.testing` are imported
+at first use, because most programs need none of them.
 """
 
 import importlib
@@ -44,6 +45,7 @@ from jobrt.app import App
 from jobrt.errors import (
     CronNotFound,
     DuplicateJobName,
+    HookFailed,
     InternalError,
     InvalidFilter,
     InvalidJob,
@@ -64,10 +66,14 @@ from jobrt.errors import (
     SupervisorFailed,
     UndecodablePayload,
     UnknownJob,
+    WrongEventLoop,
 )
 
 if TYPE_CHECKING:
+    from jobrt import aio as aio
     from jobrt import dashboard as dashboard
+    from jobrt import otel as otel
+    from jobrt import probes as probes
     from jobrt import testing as testing
 
 __all__ = [
@@ -85,6 +91,7 @@ __all__ = [
     "FunctionCall",
     "FunctionJob",
     "Handle",
+    "HookFailed",
     "InternalError",
     "InvalidFilter",
     "InvalidJob",
@@ -121,6 +128,7 @@ __all__ = [
     "UnknownJob",
     "Waiting",
     "Worker",
+    "WrongEventLoop",
     "backoff",
     "blocking",
     "errors",
@@ -128,8 +136,8 @@ __all__ = [
     "where",
 ]
 
-_LATE = frozenset({"dashboard", "testing"})
-"""Modules that are imported at first use; the dashboard may not be installed."""
+_LATE = frozenset({"aio", "dashboard", "otel", "probes", "testing"})
+"""Modules that are imported at first use: not every program needs them, nor has the packages of an extra."""
 
 if not TYPE_CHECKING:  # to type checkers, every name would exist
 

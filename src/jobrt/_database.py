@@ -12,6 +12,7 @@ import trio
 from jobrt._core.database_url import parse_url
 from jobrt._storage.contract import Storage
 from jobrt._storage.open import open_storage
+from jobrt.errors import WrongEventLoop
 
 
 @attrs.define(eq=False)
@@ -60,7 +61,16 @@ class Database:
 
         On SQLite all users in a program share a storage: they need it for a database in memory, and on a file they
         wake each other immediately. On PostgreSQL each has its own connections and a task for them.
+
+        Raises:
+            WrongEventLoop: this is not Trio.
+
         """
+        if not trio.lowlevel.in_trio_task():
+            raise WrongEventLoop(
+                "clients and workers of a jobrt.App need Trio, which does not run here: use trio.run, or"
+                " jobrt.aio.Client in asyncio"
+            )
         opened = self._shared.open if self.engine == "sqlite" else self._open
         async with opened() as storage:
             yield storage

@@ -133,6 +133,7 @@ class JobRecord:
         waiting: what it waits for, if it is parked, suspended or closing.
         deadline_at: by when it must have ended.
         expires_at: by when it must have started.
+        version: ``VERSION`` of the job class that made the payload.
 
     """
 
@@ -161,3 +162,4 @@ class JobRecord:
     waiting: Waiting | None = None
     deadline_at: datetime | None = None
     expires_at: datetime | None = None
+    version: int = 1

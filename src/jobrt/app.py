@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, cast, overload
 
 import trio
 
 from jobrt._client import Client, open_client
+from jobrt._client.hooks import EnqueueHook
 from jobrt._core.arguments import checked_flag, checked_name, checked_seconds, checked_text, refused
 from jobrt._core.cron import CronEntry, Missed, cron_entry
-from jobrt._core.job import NewJob
 from jobrt._core.keep import KeepByState
 from jobrt._core.keep import plan as prune_plan
 from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
@@ -37,9 +35,12 @@ from jobrt._registry import (
     tick_job,
 )
 from jobrt._runtime.cron import declare
+from jobrt._runtime.hookable import Hookable
+from jobrt._runtime.hooks import AttemptHook
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
-from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues
+from jobrt._runtime.plan import WorkerPlan, check_queues, choose_queues, installed_version, switched_off
+from jobrt._runtime.tally import Tally
 from jobrt._runtime.worker import Worker
 from jobrt._storage.contract import Storage
 from jobrt._storage.open import database_url, open_storage
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["App"]
 
 
-class App:
+class App(Hookable):
     """Application: its jobs, queues and database, and how workers run them.
 
     Args:
@@ -73,6 +74,8 @@ class App:
         migrate: whether the database is migrated when it is opened; by default only SQLite.
         name: name of the workers, shown to users; by default the host name.
         payload_limit: bytes of JSON that payload, metadata and context of a job may have together.
+        around_attempt: hooks around attempts, the outermost first; see the method `around_attempt`.
+        around_enqueue: hooks around enqueues, the outermost first; see the method `around_enqueue`.
 
     Attributes:
         events: the event bus: ``with app.events.subscribed(subscriber):``.
@@ -101,7 +104,10 @@ class App:
         migrate: bool | None = None,
         name: str | None = None,
         payload_limit: int = PAYLOAD_LIMIT,
+        around_attempt: Iterable[AttemptHook] = (),
+        around_enqueue: Iterable[EnqueueHook] = (),
     ) -> None:
+        super().__init__(around_attempt, around_enqueue)
         self._database = Database(
             database_url(url),
             schema=checked_text("App: schema", schema),
@@ -115,9 +121,11 @@ class App:
         self.registry: Registry = registry_of("App: jobs", jobs, payload_limit=limit)
         self.events: EventBus = EventBus()
         self.crons: dict[str, CronEntry] = {}
+        self._tally, self._workers = Tally(), list[Worker]()
         self._state = state
         self._given_queues = None if queues is None else _queues(queues)
         self._keep = keep
+        self._prunes = True
         self._rules = prune_plan(keep, queues={n: q.keep for n, q in (self._given_queues or {}).items()})
 
     @property
@@ -143,6 +151,10 @@ class App:
         """Do not migrate the database when it is opened, for commands that only look at it."""
         self._database.migrate = False
 
+    def leave_finished(self) -> None:
+        """Let workers delete no finished jobs, for tests that look at them later; ``jobs.prune()`` does."""
+        self._prunes = False
+
     def at(self, url: str) -> App:
         """Return an app with the same jobs, queues, state, cron entries and retention on another database.
 
@@ -150,6 +162,7 @@ class App:
         """
         other = copy.copy(self)
         other._database, other.events = self._database.at(checked_text("at: url", url)), EventBus()  # noqa: SLF001 - of the same class
+        other._tally, other._workers = Tally(), []  # noqa: SLF001 - the same
         return other
 
     def __repr__(self) -> str:
@@ -220,7 +233,9 @@ class App:
 
     def _add_cron(self, job: Job | JobWithOptions[Any], **schedule: Any) -> str:
         new = new_job(self.registry, job)
-        entry = cron_entry(new.name, args=json.loads(new.args), options=stored_options(job), **schedule)
+        entry = cron_entry(
+            new.name, args=json.loads(new.args), options=stored_options(job), version=new.version, **schedule
+        )
         if entry.name in self.crons:
             raise InvalidSetting(
                 f"there are two cron entries {entry.name!r}: use another name for one of them"
@@ -253,7 +268,14 @@ class App:
 
     def _client(self, storage: Storage) -> AbstractAsyncContextManager[Client]:
         queues = None if self._given_queues is None else frozenset({"default", *self._given_queues})
-        return open_client(storage, self.registry, rules=self._rules, emit=self.events, queues=queues)
+        return open_client(
+            storage,
+            self.registry,
+            rules=self._rules,
+            emit=self.events,
+            queues=queues,
+            hooks=self._enqueue_hooks,
+        )
 
     @asynccontextmanager
     async def open_storage(self) -> AsyncGenerator[Storage]:
@@ -326,9 +348,29 @@ class App:
             state = await self._enter_state(stack)
             client = await stack.enter_async_context(self._client(storage))
             worker = Worker(
-                plan, storage, state, client=client, make_cron_job=self._tick_job, emit=self.events
+                plan,
+                storage,
+                state,
+                client=client,
+                make_cron_job=self._tick_job,
+                emit=self.events,
+                tally=self._tally,
             )
+            self._workers.append(worker)
+            stack.callback(self._workers.remove, worker)
             await worker.run(task_status=task_status)
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """Workers of this app that run in this process, also those that start or stop."""
+        return tuple(self._workers)
+
+    def measure(self) -> Tally:
+        """Return what the app's workers in this process have done; count from the first call on."""
+        if not self._tally.on:
+            self._tally.on = True
+            self.events.watchers = (*self.events.watchers, self._tally)
+        return self._tally
 
     async def drain(self, queue: str | None = None) -> None:
         """Run a worker for a queue (by default all) until no job is due, and stop it."""
@@ -349,19 +391,23 @@ class App:
 
     def _worker_plan(self, queues: Iterable[str] | None) -> WorkerPlan:
         return WorkerPlan(
-            definitions={definition.name: definition for definition in self.registry},
+            definitions=dict(self.registry.by_name),
             queues=choose_queues(self.queues, queues),
-            rules=self._rules,
+            rules=self._rules if self._prunes else (),
             crons=tuple(self.crons.values()),
             grace=self.grace,
             lease=self.lease,
             name=self.name,
-            version=_version(),
-            switched_off=_switched_off(),
+            version=installed_version(),
+            switched_off=switched_off(),
+            around_attempt=self.attempt_hooks,
+            around_enqueue=tuple(self._enqueue_hooks),
         )
 
-    def _tick_job(self, entry: CronEntry) -> NewJob | None:
-        return tick_job(self.registry, entry.job, args=entry.args, options=entry.options)
+    def _tick_job(self, entry: CronEntry) -> JobWithOptions[Any] | None:
+        return tick_job(
+            self.registry, entry.job, args=entry.args, options=entry.options, version=entry.version
+        )
 
     def use_clock(self, clock: Callable[[], datetime]) -> None:
         """Use this clock for SQLite (aware UTC datetimes), for tests with virtual time."""
@@ -401,7 +447,9 @@ class App:
                 open_storage("sqlite:///:memory:", clock=self._database.clock)
             )
             state = await self._enter_state(stack)
-            return await perform(definition, text, scratch=scratch, state=state, client=client)
+            return await perform(
+                definition, text, scratch=scratch, state=state, client=client, hooks=self.attempt_hooks
+            )
 
     async def declare_crons(self) -> None:
         """Store the cron entries that are declared in code, as a worker does when it starts."""
@@ -416,19 +464,3 @@ def _queues(given: object) -> dict[str, Queue]:
         )
     queues = cast("Mapping[str, int | Queue]", given)
     return {name: as_queue(name, queue) for name, queue in queues.items()}
-
-
-def _switched_off() -> frozenset[str]:
-    """Return what ``JOBRT_DISABLED`` disables in this process: ``worker``, ``cron``, or both, with a comma."""
-    disabled = {part.strip() for part in os.environ.get("JOBRT_DISABLED", "").split(",")} - {""}
-    unknown = disabled - {"worker", "cron"}
-    if unknown:
-        raise InvalidSetting(f"JOBRT_DISABLED has {', '.join(sorted(unknown))}: use worker, cron or both")
-    return frozenset(disabled)
-
-
-def _version() -> str:
-    try:
-        return version("jobrt")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "0"

@@ -16,7 +16,6 @@ import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
 
 from jobrt._core.arguments import checked_flag, checked_id, checked_limit, checked_text, checked_wait
-from jobrt._core.database_url import Address, parse_url
 from jobrt._core.job import NewJob, result_of
 from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
 from jobrt._core.manage import check_cancelled, chosen, listing, not_found, not_rerun, not_updated, target
@@ -38,7 +37,7 @@ from jobrt._registry import (
     new_jobs,
     registry_of,
 )
-from jobrt._storage.open import BlockingJobs, database_url, open_blocking
+from jobrt._storage.open import BlockingJobs, open_blocking, shared_url
 from jobrt.errors import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -130,11 +129,7 @@ class Client:
         listen: bool = True,
         payload_limit: int = PAYLOAD_LIMIT,
     ) -> None:
-        self._url = database_url(url)
-        if parse_url(self._url) == Address("sqlite", ":memory:"):
-            raise StorageError(
-                "sqlite:///:memory: belongs to a single client, so no worker would find its jobs: name a file"
-            )
+        self._url = shared_url(url)
         self._schema = checked_text("Client: schema", schema)
         self._listen = checked_flag("Client: listen", listen)
         limit = checked_payload_limit(payload_limit)
@@ -186,7 +181,8 @@ class Client:
 
         Args:
             job: a job value, or a job value with options.
-            conn: the caller's ``sqlite3`` or psycopg connection; the insert becomes part of its transaction.
+            conn: the caller's connection of ``sqlite3``, psycopg, SQLAlchemy (or its session) or Django; the insert
+                becomes part of its transaction.
             options: the same as those of the Trio client's `enqueue`.
 
         Raises:

@@ -20,7 +20,9 @@
     ├─ StorageError                   the database refused a call; `__cause__` is the driver's error
     │  ├─ StorageUnavailable          database unreachable, locked or overloaded; a retry may succeed
     │  └─ SchemaError                 tables missing, or of another version of jobrt
+    ├─ HookFailed                     a hook around attempts or enqueues did not do its part
     ├─ LeaseLost                      the worker no longer owns the job; its write was refused
+    ├─ WrongEventLoop(RuntimeError)   a client of Trio was used in asyncio, or the other way round
     ├─ SupervisorFailed               a child failed more often than its supervisor allows
     └─ InternalError                  a bug in jobrt
 
@@ -34,6 +36,7 @@ from jobrt._records import JobRecord
 __all__ = [
     "CronNotFound",
     "DuplicateJobName",
+    "HookFailed",
     "InternalError",
     "InvalidFilter",
     "InvalidJob",
@@ -54,6 +57,7 @@ __all__ = [
     "SupervisorFailed",
     "UndecodablePayload",
     "UnknownJob",
+    "WrongEventLoop",
 ]
 
 
@@ -167,8 +171,20 @@ class NurseryChanged(JobrtError):
     """A later run asked for a child that its sealed nursery does not have."""
 
 
+class HookFailed(JobrtError):
+    """Raised when a hook (``App.around_attempt``, ``App.around_enqueue``) did not do its part.
+
+    It failed before the job began, did not call on, called on twice, or changed the number or order of jobs. The
+    message names the hook; ``__cause__`` is its error, if it has raised one.
+    """
+
+
 class LeaseLost(JobrtError):
     """Raised when a worker no longer owns the job; its write about the attempt was refused."""
+
+
+class WrongEventLoop(JobrtError, RuntimeError):
+    """Raised when a client for Trio is used in asyncio, or one for asyncio in Trio or in another event loop."""
 
 
 class SupervisorFailed(JobrtError):

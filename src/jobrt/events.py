@@ -31,6 +31,7 @@ Event                  Emitted when                                             
 `StorageUp`            the database is available again                                       INFO
 `CronFired`            a tick of a cron entry enqueued its job                               DEBUG
 `CronFailed`           a cron entry cannot enqueue its job; once per error                   ERROR
+`JobNotBegun`          a hook kept a job from running; once a minute for each hook and error ERROR
 `JobsPruned`           the retention rules deleted jobs                                      INFO
 `WorkerStarted`        a worker is registered and serves its queues                          INFO
 `WorkerStopping`       a worker stopped claiming jobs                                        INFO
@@ -74,6 +75,7 @@ __all__ = [
     "JobCancelPhase",
     "JobEnded",
     "JobEnqueued",
+    "JobNotBegun",
     "JobRescued",
     "JobStarted",
     "JobStuck",
@@ -128,7 +130,8 @@ class JobEnded(Event):
     """Finished attempt whose outcome is in the database.
 
     ``seconds`` is the run time. ``error_type`` is the name of the exception's class. ``message`` is its text, or why
-    the attempt was stopped. ``traceback`` is the exception's traceback, as text.
+    the attempt was stopped. ``traceback`` is the exception's traceback, as text. ``exception`` is what the attempt
+    raised; None if it raised nothing, or in another process what cannot be brought to this one.
     """
 
     id: int
@@ -141,6 +144,7 @@ class JobEnded(Event):
     error_type: str | None = None
     message: str | None = None
     traceback: str | None = attrs.field(default=None, repr=False)
+    exception: BaseException | None = attrs.field(default=None, repr=False, eq=False)
 
 
 @attrs.frozen
@@ -191,6 +195,19 @@ class JobStuck(Event):
     why: str
     seconds: float
     stack: str = ""
+
+
+@attrs.frozen
+class JobNotBegun(Event):
+    """Job that a hook around attempts kept from running; it is given back, and no attempt is used.
+
+    ``hook`` is the name of the function. ``problem`` says what it did.
+    """
+
+    id: int
+    name: str
+    hook: str
+    problem: str
 
 
 @attrs.frozen
@@ -364,13 +381,17 @@ class EventBus:
         """Emit a routine event to the subscribers of routine events."""
         _deliver(self.subscribers, event)
 
-    @contextmanager
-    def subscribed(self, subscriber: Subscriber, *, routine: bool = True) -> Generator[None]:
-        """Call `subscriber` with each event during a ``with`` block; `routine` includes routine events."""
+    def subscribe(self, subscriber: Subscriber, *, routine: bool = True) -> None:
+        """Call `subscriber` with each event from now on; `routine` includes routine events."""
         if routine:
             self.subscribers = (*self.subscribers, subscriber)
         else:
             self.watchers = (*self.watchers, subscriber)
+
+    @contextmanager
+    def subscribed(self, subscriber: Subscriber, *, routine: bool = True) -> Generator[None]:
+        """Call `subscriber` with each event during a ``with`` block; `routine` includes routine events."""
+        self.subscribe(subscriber, routine=routine)
         try:
             yield
         finally:

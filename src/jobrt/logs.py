@@ -31,6 +31,10 @@ _MESSAGES: dict[type[e.Event], tuple[int, str]] = {
     e.CronFailed: (logging.ERROR, "cron {0.name}: {0.error}"),
     e.CronFired: (logging.DEBUG, "cron {0.name}: tick {0.tick} enqueued job {0.job_id}"),
     e.JobCancelPhase: (logging.INFO, "{0.name} {0.id}: cancel {0.phase}: {0.reason}"),
+    e.JobNotBegun: (
+        logging.ERROR,
+        "hook {0.hook} {0.problem}; {0.name} {0.id} is given back, no attempt is used",
+    ),
     e.JobRescued: (logging.WARNING, "{0.name} {0.id}: worker {0.worker} is dead; the job is {0.state}"),
     e.JobStarted: (logging.DEBUG, "{0.name} {0.id}: attempt {0.attempt} started"),
     e.JobStuck: (logging.WARNING, "{0.name} {0.id} is stuck ({0.why}, {0.seconds:.0f} s)"),
@@ -77,13 +81,18 @@ def log(event: e.Event, *, message: str | None = None, suffix: str = "") -> None
     level, own = describe(event)
     if not logger.isEnabledFor(level):
         return
-    extra = {"event": type(event).__name__, "fields": attrs.asdict(event)}
+    extra = {"event": type(event).__name__, "fields": attrs.asdict(event, filter=_is_plain)}
     text = own + suffix if message is None else printable(message)
     record = logger.makeRecord(logger.name, level, __file__, 0, text, (), None, extra=extra)
     details = _details(event)
     if details:
         record.exc_text = _indented(details)  # every formatter appends it
     logger.handle(record)
+
+
+def _is_plain(field: "attrs.Attribute[Any]", _value: Any) -> bool:
+    """Return whether a field can be in any log: all but an exception, which may have anything in it."""
+    return field.name != "exception"
 
 
 def _indented(lines: str) -> str:

@@ -6,6 +6,7 @@ valid value for each parameter is: a call with a bad value has valid ones for th
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import typing
@@ -23,6 +24,7 @@ from jobrt import errors, where
 from jobrt._core.arguments import shown
 from jobrt._registry import EnqueueKeywords, UpdateKeywords
 from tests.parity.jobs import JOBS, Echo
+from tests.support.in_asyncio import in_asyncio
 
 NOW = datetime(2031, 5, 14, tzinfo=UTC)
 
@@ -193,6 +195,7 @@ VALUES = [
     *values_of("After", jobrt.After),
     *values_of("App", jobrt.App),
     *values_of("Client", jobrt.blocking.Client),
+    *values_of("aio.Client", jobrt.aio.Client),
     *cases("where", where, skipped={"matches", "canonical"}),
     *cases(
         "App",
@@ -239,6 +242,7 @@ ASKED = [
     ),
 ]
 ASKED = [case for case in ASKED if inspect.iscoroutinefunction(case.call) or case.owner == "Client"]
+AIO = list(cases("Client", jobrt.aio.Client, skipped={"close"}))
 BLOCKING = list(cases("Client", jobrt.blocking.Client, skipped={"close"}))
 
 
@@ -320,6 +324,36 @@ def blocking_calls(url: str) -> None:
                     error = raised
                 judge(case, bad, error)
                 after = rows(jobs.query(limit=None))
+                assert error is None or after == before, f"{case}: {bad!r} was refused and changed something"
+                before = after
+
+
+@pytest.mark.slow
+async def test_asyncio_clients_check_their_arguments(sqlite_url: str) -> None:
+    """As the Trio client does."""
+    await jobrt.App(sqlite_url).migrate()
+    await in_asyncio(partial(asyncio_calls, sqlite_url))
+
+
+async def asyncio_calls(url: str) -> None:
+    """Call each method of an asyncio client with each bad value."""
+    async with jobrt.aio.Client(url) as jobs:
+        for case in AIO:
+            await jobs.delete(where.everything())
+            job = await jobs.enqueue(Echo(1))
+            before = rows(await jobs.query(limit=None))
+            for bad in BAD:
+                error = None
+                try:
+                    result = case.call(jobs, **arguments(case, bad, job.id))
+                    if isinstance(result, Awaitable):
+                        await asyncio.wait_for(result, 0.01 if case.name == "wait" else 50)
+                except TimeoutError:
+                    pass
+                except Exception as raised:  # noqa: BLE001 - under test
+                    error = raised
+                judge(case, bad, error)
+                after = rows(await jobs.query(limit=None))
                 assert error is None or after == before, f"{case}: {bad!r} was refused and changed something"
                 before = after
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -68,22 +70,44 @@ async def test_a_wait_needs_an_open_client(database_url: str) -> None:
 async def test_a_queue_that_the_app_does_not_have_is_warned_about(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once for each queue, with the nearest name. It is no error: another app may serve the queue."""
-    unknown_queues._warned.clear()
+    """Once for each queue. It is no error: another app may serve the queue."""
+    unknown_queues._accepted.clear()
     app = jobrt.App(sqlite_url, jobs=[Echo], queues={"mail": 2})
     async with app.open_client() as jobs:
-        for queue in ("mail", "default", "mial", "mial", "elsewhere"):
+        for queue in ("mail", "default", "reports", "reports", "elsewhere"):
             await jobs.enqueue(Echo(), queue=queue)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
-    assert "queue 'mial', which this app does not serve: did you mean 'mail'?" in messages[0]
+    assert (
+        "queue 'reports', which this app does not serve: its queues are default, mail. Unless" in messages[0]
+    )
     assert "'elsewhere'" in messages[1]
     assert "default, mail" in messages[1]
 
 
+async def test_a_queue_that_is_nearly_one_of_the_apps_is_refused(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error has the nearest name, and nothing is enqueued. Workers of another app that serve it make it right."""
+    unknown_queues._accepted.clear()
+    app = jobrt.App(sqlite_url, jobs=[Echo], queues={"mail": 2})
+    other = jobrt.App(sqlite_url, jobs=[Echo], queues={"mial": 2})
+    message = "this app has no queue 'mial', and no worker serves it: did you mean 'mail'?"
+    async with app.open_client() as jobs, trio.open_nursery() as nursery:
+        for _ in range(2):
+            with pytest.raises(jobrt.InvalidJob, match=re.escape(message)):
+                await jobs.enqueue_many([Echo(), Echo().with_options(queue="mial")])
+        assert await jobs.count() == 0
+        await nursery.start(other.run_worker)
+        with trio.fail_after(50):
+            await (await jobs.enqueue(Echo(), queue="mial")).wait()
+        nursery.cancel_scope.cancel()
+    assert "does not serve" not in caplog.text
+
+
 async def test_an_app_without_queues_warns_of_none(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """It serves whatever queues its jobs have; a program that only enqueues does not know them."""
-    unknown_queues._warned.clear()
+    unknown_queues._accepted.clear()
     async with jobrt.App(sqlite_url, jobs=[Echo]).open_client() as jobs:
         await jobs.enqueue(Echo(), queue="mial")
     assert not caplog.records

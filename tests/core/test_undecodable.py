@@ -30,7 +30,7 @@ def tried(after: float | None = None, *, number: int = 1, attempt: int = 1) -> C
 def _outcome(job: Claimed, problem: Problem) -> Outcome:
     """Return the outcome at the time of the claim."""
     assert job.started_at is not None
-    return undecodable(job, ENDED, problem=problem, now=job.started_at)
+    return undecodable(job, ENDED, problem=problem, shape=77, now=job.started_at)
 
 
 def follow(problem: Problem) -> list[Outcome]:
@@ -66,8 +66,11 @@ def test_what_does_not_match_is_discarded_after_a_day() -> None:
 
 
 def test_unknown_fields_wait_for_a_worker_that_knows_them() -> None:
-    """Like an unknown name: for ever, with a minute between two tries, and no attempt used."""
+    """Like an unknown name: for ever, and no attempt used. Classes of other shapes may try each minute."""
     outcomes = follow("fields")
+    assert outcomes[0].delay == 0
+    assert {outcome.unfit for outcome in outcomes} == {77}
+    assert {outcome.unfit for outcome in follow("value")} == {None}
     assert {outcome.event for outcome in outcomes} == {Transition.SNOOZE}
     assert max(outcome.delay for outcome in outcomes) == 60
     assert not any(outcome.spent for outcome in outcomes)

@@ -100,8 +100,14 @@ def test_options_are_the_constants() -> None:
         retry=retry,
         unique=unique,
         run_in="thread",
+        aliases=["older"],
+        version=2,
+        removed=("gone",),
+        upgrade=lambda args, version: {**args, "a": version},
     )
-    left_out = ("payload", "encode", "decode", "job_class", "run")
+    definition = definition_of(job.job_class)
+    assert definition.read("{}", None) == job.job_class(1)
+    left_out = ("payload", "encode", "decode", "job_class", "run", "shape")
     assert attrs.asdict(
         definition_of(job.job_class), recurse=False, filter=attrs.filters.exclude(*left_out)
     ) == {
@@ -115,6 +121,9 @@ def test_options_are_the_constants() -> None:
         "retry": retry,
         "unique": unique,
         "run_in": "thread",
+        "versions": attrs.evolve(
+            definition.versions, aliases=("older",), version=2, removed=frozenset({"gone"})
+        ),
     }
     plain_one = definition_of(make(plain_function).job_class)
     assert (plain_one.name, plain_one.queue, plain_one.max_attempts) == ("plain", "default", 5)

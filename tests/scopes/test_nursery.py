@@ -14,7 +14,7 @@ from tests.runtime.test_worker import working
 if TYPE_CHECKING:
     from tests.scopes.conftest import Scene, Site
 
-LIMIT = 15
+LIMIT = 60
 """Seconds after which a test fails; none needs more than a few."""
 
 

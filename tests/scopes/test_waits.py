@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.scopes.conftest import Site
 
-LIMIT = 15
+LIMIT = 60
 
 
 @attrs.frozen

@@ -97,6 +97,8 @@ class FaultyStorage:
     lose_wake: Callable[[], bool] = lambda: False
     watch: Callable[[str, tuple[Any, ...], Any], None] = lambda _name, _args, _result: None
     cut: bool = False
+    private: bool = False
+    """Wakes can be lost, so workers look as they do elsewhere."""
     release: trio.Event = attrs.Factory(trio.Event)
 
     @property

@@ -1,16 +1,19 @@
 """Client of an app: it enqueues, queries and manages jobs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Never, Unpack, cast, overload
 
 import attrs
 import trio
 
+from jobrt._client.announce import announce
 from jobrt._client.handle import Handle
+from jobrt._client.hooks import EnqueueHook, Handles, around_enqueue
 from jobrt._client.totals import ALL_TIME, JobTotals, add_up
-from jobrt._client.unknown_queues import warn_of_unknown_queues
+from jobrt._client.unknown_queues import check_queues
 from jobrt._client.waiting import Waiting, closed
 from jobrt._core import where as filters
 from jobrt._core.arguments import (
@@ -37,6 +40,7 @@ from jobrt._records import JobRecord
 from jobrt._registry import (
     Enqueueable,
     EnqueueKeywords,
+    JobWithOptions,
     JsonT,
     Registry,
     ResultT,
@@ -44,12 +48,14 @@ from jobrt._registry import (
     Verdict,
     changed_job,
     child_job,
+    listed,
     new_job,
     new_jobs,
+    with_options,
 )
-from jobrt._storage.contract import CronRow, Inserted, Storage, WorkerRow
+from jobrt._storage.contract import CronRow, Storage, WorkerRow
 from jobrt.errors import CronNotFound, InvalidJob
-from jobrt.events import EventBus, JobEnqueued
+from jobrt.events import EventBus
 
 _CHUNK = 10_000
 """Jobs per transaction of `enqueue_many`, which then lasts less than a second."""
@@ -78,7 +84,9 @@ class Client:
     _emit: EventBus
     _waiting: Waiting
     _queues: frozenset[str] | None = None
-    """Queues that the app was given; a job for another one is warned about. None: it has all that its jobs name."""
+    """Queues that the app was given; a job for another one is checked. None: it has all that its jobs name."""
+    _hooks: Sequence[EnqueueHook] = ()
+    """The list of the app, to which hooks may be added later."""
 
     def close(self) -> None:
         """Let every later operation, and every task that waits for a job, raise `StorageError`."""
@@ -111,7 +119,8 @@ class Client:
 
         Args:
             job: a job value, or ``job.with_options(...)``; the options below replace those.
-            conn: an open connection; the insert becomes part of its transaction.
+            conn: a connection of the program, such as that of `transaction`, of ``sqlite3``, psycopg, SQLAlchemy
+                (or its session) or Django; the insert becomes part of its transaction.
             options: settings that replace those of the job class:
 
                 * ``queue``: name of the queue.
@@ -133,24 +142,35 @@ class Client:
             UnknownJob: the app does not have this job class.
 
         """
-        new = new_job(self._registry, job, **options)
-        return (await self._insert([new], conn))[0]
+        if self._hooks:
+            insert = partial(self._insert_many, conn=conn)
+            return (await around_enqueue(self._hooks, [with_options(job, **options)], insert))[0]
+        return (await self._insert([new_job(self._registry, job, **options)], conn))[0]
 
     async def enqueue_from(
         self, parent: int, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
     ) -> Handle[Any]:
         """Insert a job for another one, which is recorded as its parent: `Context.enqueue`."""
-        new = new_job(self._registry, job, **options)._replace(parent=parent)
-        return (await self._insert([new], conn))[0]
+        insert = partial(self._insert_many, conn=conn, parent=parent)
+        return (await around_enqueue(self._hooks, [with_options(job, **options)], insert))[0]
 
-    def child(
-        self, job: Enqueueable[Any], options: EnqueueKeywords, *, priority: int, place: datetime
-    ) -> NewJob:
-        """Return the row for a child in a nursery: `Nursery.enqueue`."""
-        new = child_job(self._registry, job, options, priority=priority, place=place)
-        if self._queues is not None:
-            warn_of_unknown_queues(self._queues, [new])
-        return new
+    async def enqueue_children(
+        self,
+        jobs: Sequence[JobWithOptions[Any]],
+        store: Callable[[Sequence[NewJob]], Awaitable[Handles]],
+        *,
+        priority: int,
+        place: datetime,
+    ) -> list[Handle[Any]]:
+        """Store children of a nursery, inside the hooks; see `child_job` for priority and place."""
+
+        async def insert(given: Sequence[JobWithOptions[Any]]) -> Handles:
+            new = [child_job(self._registry, job, priority=priority, place=place) for job in given]
+            if self._queues is not None:
+                await check_queues(self._queues, new, workers=self._storage.workers)
+            return await store(new)
+
+        return await around_enqueue(self._hooks, jobs, insert)
 
     @overload
     async def enqueue_many(
@@ -171,13 +191,10 @@ class Client:
             InvalidJob: a value is invalid; the message names the field. No job was stored.
 
         """
-        new = new_jobs(self._registry, jobs)
-        handles: list[Handle[Any]] = []
-        for start in range(0, len(new), _CHUNK):
-            handles += await self._insert(new[start : start + _CHUNK], conn)
-        if not new:
-            await trio.lowlevel.checkpoint()
-        return handles
+        if self._hooks:
+            insert = partial(self._insert_many, conn=conn)
+            return await around_enqueue(self._hooks, [with_options(job) for job in listed(jobs)], insert)
+        return await self._insert_many(jobs, conn)
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """Open a transaction for the program's own rows and, as ``conn=``, for jobs to enqueue.
@@ -198,20 +215,26 @@ class Client:
         """
         return self._storage.jobs.transaction()
 
+    async def _insert_many(
+        self, jobs: Iterable[Enqueueable[Any]], conn: object, parent: int | None = None
+    ) -> list[Handle[Any]]:
+        new = new_jobs(self._registry, jobs)
+        if parent is not None:
+            new = [job._replace(parent=parent) for job in new]
+        handles: list[Handle[Any]] = []
+        for start in range(0, len(new), _CHUNK):
+            handles += await self._insert(new[start : start + _CHUNK], conn)
+        if not new:
+            await trio.lowlevel.checkpoint()
+        return handles
+
     async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
         if self._queues is not None:
-            warn_of_unknown_queues(self._queues, new)
+            await check_queues(self._queues, new, workers=self._storage.workers)
         inserted = await self._storage.jobs.insert(new, conn=conn)
         if self._emit.subscribers and conn is None:
-            self._emit_enqueued(new, inserted)
+            announce(self._emit, new, inserted)
         return [Handle(row.id, row.duplicate, self) for row in inserted]
-
-    def _emit_enqueued(self, new: Sequence[NewJob], inserted: Sequence[Inserted]) -> None:
-        groups: dict[tuple[str, str, bool], list[int]] = {}
-        for job, row in zip(new, inserted, strict=True):
-            groups.setdefault((job.name, job.queue, row.duplicate), []).append(row.id)
-        for (name, queue, duplicate), ids in groups.items():
-            self._emit.routine(JobEnqueued(name, queue, tuple(ids), duplicate))
 
     # ------------------------------------------------------------------ query
 

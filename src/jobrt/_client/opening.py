@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from jobrt._client.client import Client
+from jobrt._client.hooks import EnqueueHook
 from jobrt._client.waiting import Waiting
 from jobrt._core.keep import PruneRule
 from jobrt._registry import Registry
@@ -21,6 +22,7 @@ async def open_client(
     rules: Sequence[PruneRule],
     emit: EventBus,
     queues: frozenset[str] | None = None,
+    hooks: Sequence[EnqueueHook] = (),
 ) -> AsyncGenerator[Client]:
     """Open a client for a block; its nursery runs the task that polls the jobs for which callers wait.
 
@@ -31,13 +33,14 @@ async def open_client(
         registry: the jobs that may be enqueued; empty: any.
         rules: retention rules that `Client.prune` applies.
         emit: event bus that receives `JobEnqueued`.
-        queues: the queues of the app, for warnings about others; None for no warnings.
+        queues: the queues of the app, to check others; None for no checks.
+        hooks: hooks around enqueues; later changes of a list take effect.
 
     """
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            client = Client(storage, registry, rules, emit, Waiting(storage, nursery), queues)
+            client = Client(storage, registry, rules, emit, Waiting(storage, nursery), queues, hooks)
             try:
                 yield client
             except BaseException as error:

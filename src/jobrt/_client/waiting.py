@@ -23,6 +23,11 @@ def closed() -> StorageError:
     )
 
 
+def missing(job_id: int) -> JobNotFound:
+    """Return the error for a wait for a job that does not exist."""
+    return JobNotFound(f"there is no job {job_id}: it was deleted, or pruned after it ended")
+
+
 @attrs.define(eq=False)
 class Waiting:
     """Jobs that tasks of a client wait for. The first task starts the query loop in the client's nursery."""
@@ -56,7 +61,7 @@ class Waiting:
         finally:
             self._remove(job_id, event)
         if job_id in self.missing:
-            raise JobNotFound(f"there is no job {job_id}: it was deleted, or pruned after it ended")
+            raise missing(job_id)
         if self._closed:
             raise closed()
 

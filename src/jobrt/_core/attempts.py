@@ -36,7 +36,7 @@ class Ended:
     error: BaseException | None = None
 
 
-_END_OF_STOP = {
+END_OF_STOP = {
     Stop.OPERATOR: End.CANCELLED,
     Stop.TIMEOUT: End.TIMED_OUT,
     Stop.SHUTDOWN: End.INTERRUPTED,
@@ -61,7 +61,7 @@ def classify(error: BaseException | None, stop: Stop | None, reason: str = "") -
     """
     if error is None:
         assert stop is not None  # noqa: S101 - only a stop can end an attempt with neither result nor error
-        return Ended(_END_OF_STOP[stop], message=clipped(reason or stop.value))
+        return Ended(END_OF_STOP[stop], message=clipped(reason or stop.value))
     leaf = only_leaf(error)
     what = describe(leaf)
     if type(leaf) is Described and leaf.original is not None:
@@ -69,7 +69,7 @@ def classify(error: BaseException | None, stop: Stop | None, reason: str = "") -
     if stop is None:
         return Ended(End.FAILED, what.error_type, what.message, what.traceback, leaf)
     message = f"{clipped(reason or stop.value)} (while stopping: {what.message})"
-    return Ended(_END_OF_STOP[stop], what.error_type, message, what.traceback, leaf)
+    return Ended(END_OF_STOP[stop], what.error_type, message, what.traceback, leaf)
 
 
 def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
@@ -101,6 +101,7 @@ def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
         ended.error_type,
         ended.message,
         ended.traceback,
+        exception=None if type(ended.error) is Described else ended.error,
     )
 
 

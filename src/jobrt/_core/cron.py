@@ -28,7 +28,7 @@ from zoneinfo import ZoneInfo
 import attrs
 from attrs.converters import optional
 
-from jobrt._core.arguments import refused, shown
+from jobrt._core.arguments import checked_count, refused, shown
 from jobrt._core.schedule import Interval, Schedule, wall_clock
 from jobrt._core.text import why_no_key
 from jobrt.errors import InvalidJob, InvalidSetting
@@ -81,6 +81,7 @@ class CronEntry:
         declared: fingerprint of the declaration in code (see `reconcile`). None: created at run time.
         paused: whether the entry is paused; a paused entry does not tick.
         anchor: time when the entry was first stored, by the database's clock. None: it is not stored yet.
+        version: version of the payload. None: the first one.
 
     Raises:
         InvalidSetting: a field is invalid, or the entry would never tick. The message names entry and field.
@@ -100,6 +101,7 @@ class CronEntry:
     declared: str | None = None
     paused: bool = False
     anchor: datetime | None = attrs.field(default=None, converter=optional(_utc))
+    version: int | None = None
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -118,12 +120,17 @@ class CronEntry:
 
     def spec(self) -> dict[str, Any]:
         """Return the fields to store as JSON; name, pause and anchor have columns of their own."""
-        return {name: getattr(self, name) for name in _SPEC} | {
-            "args": dict(self.args),
-            "options": dict(self.options),
-            "interval": None if self.interval is None else self.interval.total_seconds(),
-            "since": None if self.since is None else self.since.isoformat(),
-        }
+        version = {} if self.version is None else {"version": self.version}
+        return (
+            {name: getattr(self, name) for name in _SPEC}
+            | version
+            | {
+                "args": dict(self.args),
+                "options": dict(self.options),
+                "interval": None if self.interval is None else self.interval.total_seconds(),
+                "since": None if self.since is None else self.since.isoformat(),
+            }
+        )
 
     @classmethod
     def from_spec(
@@ -135,7 +142,7 @@ class CronEntry:
             InvalidSetting: the stored entry is invalid; the message names it.
 
         """
-        values = {key: spec[key] for key in _SPEC if key in spec}
+        values = {key: spec[key] for key in (*_SPEC, "version") if key in spec}
         try:
             if values.get("since") is not None:
                 values["since"] = datetime.fromisoformat(values["since"])
@@ -162,6 +169,7 @@ def cron_entry(
     timezone: str | ZoneInfo = "UTC",
     missed: Missed = "once",
     name: str | None = None,
+    version: int | None = None,
 ) -> CronEntry:
     """Return an entry that ticks by a cron expression, or when it is first stored and then at each interval.
 
@@ -182,6 +190,7 @@ def cron_entry(
         interval=interval,
         timezone=str(timezone) if isinstance(timezone, ZoneInfo) else timezone,
         missed=missed,
+        version=version,
     )
     if name is not None:
         return entry
@@ -289,6 +298,8 @@ def _check(entry: CronEntry) -> None:
             raise refused(field, payload, use="a mapping", error=InvalidSetting)
     if entry.missed not in get_args(Missed):
         raise refused("missed", entry.missed, use="'skip', 'once' or 'all'", error=InvalidSetting)
+    if entry.version is not None:
+        checked_count("version", entry.version, least=1)
     step: object = entry.interval
     if step is not None and not (isinstance(step, timedelta) and _MIN_INTERVAL <= step <= _MAX_INTERVAL):
         remedy = "a timedelta or seconds, from one second to a century"

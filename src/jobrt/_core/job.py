@@ -20,6 +20,7 @@ __all__ = [
     "NewJob",
     "Outcome",
     "Progress",
+    "Save",
     "Start",
     "Wait",
     "result_of",
@@ -33,7 +34,8 @@ class NewJob(NamedTuple):
     ``args`` and ``metadata`` are JSON text. The job is due at ``schedule_at``, or ``delay`` after the time of the
     database; by default immediately. Only one of the two may be set. ``timeout`` is in seconds; ``None`` means
     the timeout of the job class. ``deadline`` and ``expires`` are times, or count from when the job is first due.
-    ``parent`` is the job that enqueued this one, which is independent of it all the same.
+    ``parent`` is the job that enqueued this one, which is independent of it all the same. ``version`` is that of the
+    payload; ``None`` is the first.
     """
 
     name: str
@@ -51,6 +53,7 @@ class NewJob(NamedTuple):
     deadline: datetime | timedelta | None = None
     expires: datetime | timedelta | None = None
     parent: int | None = None
+    version: int | None = None
 
 
 class JobRef(NamedTuple):
@@ -66,6 +69,8 @@ class Claimed(NamedTuple):
     ``args`` and ``metadata`` are JSON text; ``saved`` and ``progress`` are JSON text or ``None``. These two and
     ``attempts`` have values only for a job that has run before. ``started_at`` is ``None`` if it is claimed ahead.
     ``defect`` says what the storage could not read of the row. Such a job does not run: it ends as undecodable.
+    ``kept`` is false if no earlier attempt can have stored a step.
+    ``version`` is that of the payload; ``None`` is the first.
     """
 
     id: int
@@ -87,6 +92,8 @@ class Claimed(NamedTuple):
     progress: str | None = None
     attempts: tuple[AttemptRecord, ...] = ()
     defect: str | None = None
+    kept: bool = False
+    version: int | None = None
 
 
 class Wait(NamedTuple):
@@ -111,7 +118,9 @@ class Outcome(NamedTuple):
     has no message, and needs no row of its own. ``end`` is ``None`` for a claimed job that was released before it
     started: it leaves no record. ``wait`` belongs to `Transition.SUSPEND`.
     ``began`` is when `run` began, in microseconds since 1970 by the storage's clock. ``None``: with the claim, or as
-    written by `AttemptStore.show_started`.
+    written by `AttemptStore.show_started`. ``exception`` is what the attempt raised, for subscribers of events. No
+    storage writes it. ``unfit`` is the shape of a class that is too old for the payload: claims for classes of this
+    shape leave the job alone.
     """
 
     id: int
@@ -127,6 +136,8 @@ class Outcome(NamedTuple):
     children: tuple[int, ...] = ()
     began: int | None = None
     wait: Wait | None = None
+    exception: BaseException | None = None
+    unfit: int | None = None
 
 
 class Start(NamedTuple):
@@ -135,6 +146,20 @@ class Start(NamedTuple):
     id: int
     lease: int
     began: int
+
+
+class Save(NamedTuple):
+    """What a running job stores: progress, a checkpoint, the value of a finished step (JSON texts).
+
+    ``step`` is the step's name. A step that is already stored is unchanged.
+    """
+
+    id: int
+    lease: int
+    progress: str | None = None
+    saved: str | None = None
+    step: str | None = None
+    value: str | None = None
 
 
 def used_up(attempt: int, max_attempts: int | None) -> bool:

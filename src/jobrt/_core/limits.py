@@ -32,8 +32,11 @@ class Demand:
 
     It asks for at most ``limit`` jobs from ``queue``, ordered by priority (higher first), due time and id. There may be
     any number of jobs of the ``names``. For each name in ``capped``, its number is the maximum. ``names`` excludes the
-    capped names.
+    capped names. ``aliases`` has other names of capped ones: they share the number.
     The first ``free_slots`` of the jobs (``None``: all) begin immediately; the others are claimed ahead.
+
+    ``fits`` says, as JSON, which payloads the worker can read: for a name the highest version, and the shape of its
+    class. Jobs of a higher version, and those that were found unfit for that shape, are left alone.
     """
 
     worker: str
@@ -45,6 +48,12 @@ class Demand:
     key: str | None = None
     per_key: int | None = None
     free_slots: int | None = None
+    fits: str = "{}"
+    aliases: Mapping[str, str] = attrs.field(factory=dict[str, str])
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """Return a capped name and its aliases."""
+        return (name, *(alias for alias, shared in self.aliases.items() if shared == name))
 
     @property
     def empty(self) -> bool:
@@ -63,7 +72,15 @@ class Demand:
 
 
 def demand(
-    worker: str, queue: str, *, settings: Queue, room: int, names: tuple[str, ...], free: Mapping[str, int]
+    worker: str,
+    queue: str,
+    *,
+    settings: Queue,
+    room: int,
+    names: tuple[str, ...],
+    free: Mapping[str, int],
+    fits: str = "{}",
+    aliases: Mapping[str, str] | None = None,
 ) -> Demand:
     """Return the demand of a worker that has room for `room` jobs.
 
@@ -74,6 +91,8 @@ def demand(
         room: number of jobs that can be accepted now, prefetch included.
         names: job names without a MAX_CONCURRENCY.
         free: for each name with a MAX_CONCURRENCY, how many more may be claimed (below one: none).
+        fits: which payloads the worker can read; see `Demand`.
+        aliases: for each alias of a name with a MAX_CONCURRENCY, that name.
 
     """
     capped = tuple((name, min(count, room)) for name, count in free.items() if count > 0)
@@ -86,6 +105,8 @@ def demand(
         cluster_limit=settings.cluster_limit,
         key=settings.key,
         per_key=settings.per_key,
+        fits=fits,
+        aliases=aliases or {},
     )
 
 
@@ -99,6 +120,7 @@ class Room:
         self.left = demand.limit
         self._names = demand.names
         self._caps = dict(demand.capped)
+        self._aliases = demand.aliases
         self._per_key = demand.per_key
         self._running = Counter(running)
         if demand.cluster_limit is not None:
@@ -112,7 +134,12 @@ class Room:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of which jobs may still be taken."""
-        return self._names + tuple(name for name, cap in self._caps.items() if cap > 0)
+        capped = tuple(name for name, cap in self._caps.items() if cap > 0)
+        return (
+            self._names
+            + capped
+            + tuple(alias for alias, name in self._aliases.items() if self._caps.get(name, 0) > 0)
+        )
 
     @property
     def full_keys(self) -> list[str]:
@@ -122,6 +149,7 @@ class Room:
 
     def take(self, name: str, key: str) -> bool:
         """Take a due job if there is room for it; return whether it was taken."""
+        name = self._aliases.get(name, name)
         if self.left < 1 or self._caps.get(name, 1) < 1:
             return False
         if self._per_key is not None:

@@ -38,6 +38,11 @@ def json_value(text: str | None) -> Any:
         return {"undecodable": shown_text(text)}
 
 
+def version_of(value: int | None) -> int:
+    """Return a stored version of a payload; without one it is the first."""
+    return 1 if value is None else max(value, 1)
+
+
 def json_object(text: str | None) -> dict[str, Any]:
     """Return a stored payload or metadata."""
     found = json_value("{}" if text is None else text)

@@ -18,6 +18,11 @@ _OUR_FRAMES = re.compile(
     r'(?:  File "[^"\n]*[/\\]jobrt[/\\](?:_[a-z]+[/\\])?[a-z_]+\.py", line \d+, in .*\n(?:    .*\n)*)*'
 )
 """Frames of jobrt, each with its source line and marks."""
+_NESTING = re.compile(
+    r'  File "[^"\n]*[/\\]jobrt[/\\](?:_runtime[/\\](?:hooks|runners)|_registry[/\\]function_jobs)\.py", '
+    r"line \d+, in .*\n(?:    .*\n)*"
+)
+"""Frames in which a job is nested in hooks: between those of a program's hooks and of its job."""
 
 REASON_LIMIT: Final = 10_000
 """Characters of a reason or an error's message that are kept."""
@@ -139,13 +144,13 @@ def text_from(make: Callable[[], str], otherwise: str) -> str:
 
 
 def user_frames(text: str) -> str:
-    """Return a traceback without the frames of jobrt before the first of other code.
+    """Return a traceback without the frames of jobrt that lead from the worker to the job, also through hooks.
 
-    They lead from the worker to the job and are the same in every traceback. If there are only frames of jobrt, the
+    They are the same in every traceback. If there are only frames of jobrt, the
     traceback is returned as it is.
     """
     head, separator, rest = text.partition("Traceback (most recent call last):\n")
     ours = _OUR_FRAMES.match(rest)
     if head or not separator or ours is None or not rest[ours.end() :].startswith("  File "):
         return text
-    return separator + rest[ours.end() :]
+    return separator + _NESTING.sub("", rest[ours.end() :])

@@ -48,7 +48,8 @@ class Notice:
     """Report of the watchdog from ``ago`` seconds ago.
 
     ``what`` is ``"blocking"``, ``"uncancellable"`` or ``"slow"`` for a job that has run for ``seconds`` and was at
-    the source line ``at``. It is ``"stalled"`` for a ``queue`` with ``due`` jobs and ``free`` slots.
+    the source line ``at``. It is ``"stalled"`` for a ``queue`` with ``due`` jobs and ``free`` slots,
+    and ``"hook"`` for a hook ``name`` that keeps jobs from running, with the ``problem``.
     """
 
     what: str
@@ -60,6 +61,7 @@ class Notice:
     queue: str | None = None
     due: int | None = None
     free: int | None = None
+    problem: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -3,7 +3,7 @@
 Equal values have equal text (keys sorted, no spaces), so that uniqueness can compare it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -32,6 +32,7 @@ class Payload:
         fields: fields in the order of the class.
         encode: value to JSON text; raises `InvalidJob` with the path of an invalid part.
         decode: JSON text or parsed JSON to value; raises `UndecodablePayload` with the path of each problem.
+        structure: names and types of the fields, and of those of records in them, as JSON values.
 
     """
 
@@ -39,6 +40,7 @@ class Payload:
     fields: tuple[Field, ...]
     encode: Callable[[Any], str]
     decode: Callable[[str | Mapping[str, Any]], Any]
+    structure: list[Any]
 
     def parse(self, words: Mapping[str, str]) -> Any:
         """Return the value whose fields are words, for example of a command line.
@@ -65,11 +67,20 @@ def payload_of(cls: type, *, local: Mapping[str, Any]) -> Payload:
         CodecError: a field cannot be stored, or its default is invalid.
 
     """
-    fields = fields_of(cls, Scope(codec_for, local))
+    scope = Scope(codec_for, local)
+    fields = fields_of(cls, scope)
     for field in fields:
         _check_default(field)
     codec, label = codec_of_fields(cls, fields), cls.__name__
-    return Payload(label, tuple(fields), _encoder(codec.encode, label), _decoder(codec.decode, label))
+    structure = [_structure(label, fields)]
+    structure += [_structure(str(record), fields_of(record, scope)) for record in tuple(scope.records)]
+    return Payload(
+        label, tuple(fields), _encoder(codec.encode, label), _decoder(codec.decode, label), structure
+    )
+
+
+def _structure(label: str, fields: Iterable[Field]) -> list[Any]:
+    return [label, [[field.name, field.codec.name] for field in fields]]
 
 
 def _check_default(field: Field) -> None:

@@ -8,6 +8,7 @@
     definition      Job: class -> definition
     options         options of enqueue and with_options
     settings        checks of constants and options
+    versions        payloads of other versions of a class
     enqueueable     types of results, for type checkers
 """
 
@@ -25,13 +26,16 @@ from jobrt._registry.new_jobs import (
     UpdateKeywords,
     changed_job,
     child_job,
+    listed,
     new_job,
     new_jobs,
     stored_options,
     tick_job,
+    with_options,
 )
 from jobrt._registry.options import EnqueueKeywords, JobWithOptions
 from jobrt._registry.registry import Registry, registry_of, take_apart
+from jobrt._registry.versions import fits_of
 from jobrt.errors import UndecodablePayload
 
 __all__ = [
@@ -54,6 +58,8 @@ __all__ = [
     "child_job",
     "definition_of",
     "encode_result",
+    "fits_of",
+    "listed",
     "make_function_job",
     "new_job",
     "new_jobs",
@@ -61,4 +67,5 @@ __all__ = [
     "stored_options",
     "take_apart",
     "tick_job",
+    "with_options",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack, dataclass_transform, overload
 
@@ -25,6 +25,7 @@ from jobrt._registry.options import EnqueueKeywords, JobWithOptions, enqueue_opt
 from jobrt._registry.settings import (
     RunIn,
     Timeout,
+    check_asyncio,
     checked_count,
     checked_name,
     checked_priority,
@@ -32,6 +33,7 @@ from jobrt._registry.settings import (
     checked_timeout,
     checked_unique,
 )
+from jobrt._registry.versions import Versions, check_removed, checked_versions, read_stored, shape_of
 from jobrt.errors import InvalidJob
 
 
@@ -54,11 +56,39 @@ class JobDefinition:
     unique: Unique | None
     run_in: RunIn
     park: float
+    versions: Versions
     job_class: type[Job]
     run: Callable[[Any, Any], Any]
+    shape: int
     payload: Payload = attrs.field(repr=False)
     encode: Callable[[Any], str] = attrs.field(repr=False)
     decode: Callable[[str | Mapping[str, Any]], Any] = attrs.field(repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names under which its jobs may be stored."""
+        return (self.name, *self.versions.aliases)
+
+    @property
+    def first_name(self) -> str:
+        """The oldest name, by which jobs with different names are compared for uniqueness."""
+        return self.versions.aliases[0] if self.versions.aliases else self.name
+
+    @property
+    def stored_version(self) -> int | None:
+        """What is stored with new jobs as their version; None for the first one."""
+        return None if self.versions.version == 1 else self.versions.version
+
+    def read(self, args: str | Mapping[str, Any], version: int | None) -> Any:
+        """Return the job value of a stored payload; None is the first version.
+
+        Raises:
+            UndecodablePayload: it does not fit the class.
+
+        """
+        if self.versions.plain and version is None:
+            return self.decode(args)
+        return read_stored(args, version or 1, payload=self.payload, versions=self.versions)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
@@ -72,7 +102,7 @@ class Job(AnyJob):
     * ``abstract=True``: the class is only a base class for jobs. A class without `run` is abstract too.
     * ``kw_only=True``: the fields are keyword-only.
 
-    Constants are optional. All except ``NAME`` are inherited:
+    Constants are optional. All except ``NAME`` and ``ALIASES`` are inherited:
 
     =================== =================================================================== ================
     Constant            Meaning                                                             Default
@@ -92,7 +122,13 @@ class Job(AnyJob):
                         ``"trio"`` for ``async def``, ``"thread"`` for ``def``
     ``PARK``            seconds that a waiting job stays in memory before it is suspended;  10
                         0: not at all
+    ``ALIASES``         earlier names, the oldest first; their jobs are jobs of this class  ``()``
+    ``VERSION``         version of the payload, stored with each job                        1
+    ``REMOVED``         fields of old payloads that are ignored                             ``()``
     =================== =================================================================== ================
+
+    With ``VERSION``, a class method ``upgrade(cls, args, version)`` gets an older payload, as a dict of JSON values,
+    and its version. It returns the fields of today.
 
     A job in a process has the environment of the worker, without ``JOBRT_URL``: it may have a password.
     """
@@ -109,10 +145,14 @@ class Job(AnyJob):
     UNIQUE: ClassVar[Unique | None] = None
     RUN_IN: ClassVar[RunIn | None] = None
     PARK: ClassVar[float] = 10.0
+    ALIASES: ClassVar[Sequence[str]] = ()
+    VERSION: ClassVar[int] = 1
+    REMOVED: ClassVar[Sequence[str]] = ()
 
     __jobrt_definition__: ClassVar[JobDefinition | _Pending | None] = None
 
     def __init_subclass__(cls, *, abstract: bool = False, kw_only: bool = False, **others: Any) -> None:
+        _check_keywords(cls.__name__, others)
         super().__init_subclass__(**others)
         _check_spelling(cls)
         _make_attrs(cls, kw_only=kw_only)
@@ -199,8 +239,15 @@ def _define(cls: type[Job]) -> JobDefinition:
     except CodecError as error:
         raise InvalidJob(error.message(cls.__name__)) from None
     _check_unique_fields(cls, payload)
+    versions: Versions = pending.settings["versions"]
+    check_removed(cls.__name__, versions, payload)
     definition = JobDefinition(
-        **pending.settings, job_class=cls, payload=payload, encode=payload.encode, decode=payload.decode
+        **pending.settings,
+        job_class=cls,
+        shape=shape_of(payload, versions),
+        payload=payload,
+        encode=payload.encode,
+        decode=payload.decode,
     )
     cls.__jobrt_definition__ = definition
     return definition
@@ -276,6 +323,14 @@ def _only_fields(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
     return kept
 
 
+def _check_keywords(owner: str, keywords: Iterable[str]) -> None:
+    """Refuse a keyword that is nearly one of a job class; others are for mixins."""
+    for name in keywords:
+        close = nearest(name, ("abstract", "kw_only"))
+        if close:
+            raise InvalidJob(f"class {owner}(…, {name}=…): the keyword is unknown: did you mean {close}?")
+
+
 def _check_spelling(cls: type) -> None:
     """Refuse a name in capitals that is nearly one of a constant: the constant would have its default, in silence."""
     own = [base for base in cls.__mro__ if base is cls or not issubclass(base, Job)]
@@ -311,6 +366,7 @@ def _settings(cls: type[Job]) -> dict[str, Any]:
         "backoff": as_backoff(cls.BACKOFF, owner=owner),
         "retry": as_retry(cls.RETRY, owner=owner),
         "unique": checked_unique(f"{owner}.UNIQUE", cls.UNIQUE),
+        "versions": checked_versions(owner, cls, name=cls.NAME),
     }
 
 
@@ -342,6 +398,8 @@ def _place(cls: type[Job], *, is_async: bool) -> RunIn:
     if is_async != (cls.RUN_IN in {"trio", "asyncio"}):
         kind, places = ("async def", "'trio' or 'asyncio'") if is_async else ("def", "'thread' or 'process'")
         raise InvalidJob(f"{owner}.RUN_IN is {cls.RUN_IN!r}, but run is {kind}: use {places}")
+    if cls.RUN_IN == "asyncio":
+        check_asyncio(f"{owner}.RUN_IN")
     if cls.RUN_IN == "process" and "<locals>" in cls.__qualname__:
         label = f"{owner}.RUN_IN is 'process'"
         raise InvalidJob(

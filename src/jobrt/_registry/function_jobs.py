@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -22,13 +22,14 @@ from typing import (
 
 import attrs
 
-from jobrt._core.arguments import did_you_mean
+from jobrt._core.arguments import did_you_mean, refused
 from jobrt._core.retry import Backoff, RetryPredicate
 from jobrt._core.unique import Unique
 from jobrt._payload.annotations import signature
 from jobrt._payload.leaves import LEAVES
 from jobrt._registry.definition import Job
 from jobrt._registry.settings import RunIn, Timeout
+from jobrt._registry.versions import Upgrade
 from jobrt.errors import InvalidJob
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ R = TypeVar("R")
 
 
 class JobKeywords(TypedDict, total=False):
-    """Keywords of ``@app.job(...)``: the constants of a job class, in lower case."""
+    """Keywords of ``@app.job(...)``: the constants of a job class, in lower case, and a function ``upgrade``."""
 
     name: str
     queue: str
@@ -50,6 +51,10 @@ class JobKeywords(TypedDict, total=False):
     unique: Unique | None
     run_in: RunIn | None
     park: float
+    aliases: Sequence[str]
+    version: int
+    removed: Sequence[str]
+    upgrade: Upgrade
 
 
 class JobDecorator(Protocol):
@@ -144,7 +149,23 @@ def _constants(function: types.FunctionType, options: JobKeywords) -> dict[str, 
         if name not in JobKeywords.__annotations__:
             hint = did_you_mean(name, JobKeywords.__annotations__)
             raise InvalidJob(f"{function.__name__}: option {name} is unknown: {hint}")
-    return {name.upper(): value for name, value in options.items()}
+    constants: dict[str, Any] = {name.upper(): value for name, value in options.items()}
+    if "UPGRADE" in constants:
+        constants["upgrade"] = _upgrade(function.__name__, constants.pop("UPGRADE"))
+    return constants
+
+
+def _upgrade(name: str, given: Upgrade) -> Any:
+    """Return the class method that calls the function `given`."""
+    if not callable(given):
+        raise refused(
+            f"{name}: option upgrade", given, use="a function of args and version", error=InvalidJob
+        )
+
+    def upgrade(_cls: type, args: dict[str, Any], version: int) -> dict[str, Any]:
+        return given(args, version)
+
+    return classmethod(upgrade)
 
 
 def _run(function: types.FunctionType) -> Callable[[Any, Any], Any]:

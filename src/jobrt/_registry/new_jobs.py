@@ -49,9 +49,7 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
     return _new(definition, definition.encode(value), options, limit=registry.payload_limit)
 
 
-def child_job(
-    registry: Registry, job: Enqueueable[Any], given: EnqueueKeywords, *, priority: int, place: datetime
-) -> NewJob:
+def child_job(registry: Registry, job: JobWithOptions[Any], *, priority: int, place: datetime) -> NewJob:
     """Return the row for a child of a job with this priority and place, which it has unless told otherwise.
 
     Raises:
@@ -59,10 +57,9 @@ def child_job(
         UnknownJob: the registry does not have the job class.
 
     """
-    new = new_job(registry, job, **given)
+    new = new_job(registry, job)
     definition, _, options = take_apart(job)
-    told = "priority" in given or options.priority is not UNSET or definition.priority != 0
-    if not told:
+    if options.priority is UNSET and definition.priority == 0:
         new = new._replace(priority=priority)
     if new.schedule_at is None and new.delay is None:
         new = new._replace(schedule_at=place)
@@ -71,15 +68,40 @@ def child_job(
 
 def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:
     """Return the rows for several job values; see `new_job`."""
+    return [new_job(registry, job) for job in listed(jobs)]
+
+
+def listed(jobs: Iterable[Enqueueable[Any]]) -> Iterable[Enqueueable[Any]]:
+    """Return several jobs; raise `InvalidJob` if they are no list."""
     if not isinstance(jobs, Iterable) or isinstance(jobs, str | bytes):
         raise refused("enqueue_many: jobs", jobs, use="a list of job values", error=InvalidJob)
-    return [new_job(registry, job) for job in jobs]
+    return jobs
+
+
+def with_options(job: Enqueueable[Any], **given: Unpack[EnqueueKeywords]) -> JobWithOptions[Any]:
+    """Return a job with its options, even if it has none; `given` options replace its own.
+
+    Raises:
+        InvalidJob: it is not a job, or an option is invalid.
+
+    """
+    definition, value, options = take_apart(job)
+    if given:
+        options = options.replaced_by(enqueue_options(definition.name, given))
+    return JobWithOptions(value, options)
 
 
 def tick_job(
-    registry: Registry, name: str, *, args: Mapping[str, Any], options: Mapping[str, Any]
-) -> NewJob | None:
-    """Return the row for a cron tick, or None if the registry does not have the job.
+    registry: Registry,
+    name: str,
+    *,
+    args: Mapping[str, Any],
+    options: Mapping[str, Any],
+    version: int | None = None,
+) -> JobWithOptions[Any] | None:
+    """Return the job of a cron tick, or None if the registry does not have it.
+
+    ``version`` is that of the class that stored the entry.
 
     Raises:
         InvalidJob: the stored payload or an option is no longer valid for the job class.
@@ -89,9 +111,8 @@ def tick_job(
         definition = registry.get(name)
     except UnknownJob:
         return None
-    text = definition.encode(definition.decode(args))
     checked = enqueue_options(name, {**options})  # type: ignore[typeddict-item]  # checked there
-    return _new(definition, text, checked, limit=registry.payload_limit)
+    return JobWithOptions(definition.read(args, version), checked)
 
 
 def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
@@ -120,7 +141,10 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
 
 def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit: int) -> NewJob:
     check_payload(definition.name, args, options.metadata_text, options.context or "", limit=limit)
-    if options is NO_OPTIONS and definition.unique is None:  # the usual case, three times as fast
+    version = definition.stored_version
+    if (
+        options is NO_OPTIONS and definition.unique is None and version is None
+    ):  # the usual case, three times as fast
         return NewJob(definition.name, args, definition.queue, definition.priority, definition.max_attempts)
     queue = definition.queue if options.queue is UNSET else options.queue
     return NewJob(
@@ -138,6 +162,7 @@ def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit
         unique=_unique(definition, args, queue=queue, options=options),
         deadline=options.deadline,
         expires=options.expires,
+        version=version,
     )
 
 
@@ -146,7 +171,7 @@ def _unique(definition: JobDefinition, args: str, *, queue: str, options: Enqueu
     if rule is None:
         return None
     metadata = {} if options.metadata is UNSET else options.metadata
-    return unique_key(rule, name=definition.name, queue=queue, args=json.loads(args), metadata=metadata)
+    return unique_key(rule, name=definition.first_name, queue=queue, args=json.loads(args), metadata=metadata)
 
 
 def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +199,7 @@ def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]
     if "schedule_in" in changed:
         changed["delay"] = changed.pop("schedule_in")
     if "args" in changes:
-        changed["args"] = _changed_args(registry, name, changes["args"])
+        changed |= _changed_args(registry, name, changes["args"])
     texts = [changed.get(key) or "" for key in ("args", "metadata", "context")]
     check_payload(name or "update", *texts, limit=registry.payload_limit)
     return changed
@@ -184,15 +209,16 @@ _LIMITS = frozenset({"deadline_in", "deadline_at", "expires_in", "expires_at"})
 _FIELD_OF = {"schedule_in": "delay", "metadata": "metadata_text"}
 
 
-def _changed_args(registry: Registry, name: str | None, args: Any) -> str:
+def _changed_args(registry: Registry, name: str | None, args: Any) -> dict[str, Any]:
+    """Return the payload as JSON text, with its version if the job is known."""
     if name is None:
         raise InvalidJob("update: args can only be changed for a single job, by its id")
     try:
         definition = registry.get(name)
     except UnknownJob:
-        return encode_json(args, label="update: args")
+        return {"args": encode_json(args, label="update: args")}
     value = definition.decode(args) if isinstance(args, dict) else args
     if not isinstance(value, definition.job_class):
         name = definition.job_class.__name__
         raise refused("update: args", args, use=f"a {name} or a dict of its fields", error=InvalidJob)
-    return definition.encode(value)
+    return {"args": definition.encode(value), "version": definition.stored_version}

@@ -185,15 +185,51 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
 }
 
 
+def _constant(job: Any, name: str) -> Any:
+    return getattr(type(job), name)
+
+
 JobT_co = TypeVar("JobT_co", covariant=True)
 
 
 @attrs.frozen
 class JobWithOptions(AnyJob, Generic[JobT_co]):
-    """Job value with its own options, for `enqueue` or `enqueue_many`."""
+    """Job value with its own options, for `enqueue` or `enqueue_many`; hooks around enqueues get a sequence of them."""
 
     job: JobT_co
     options: EnqueueOptions
+
+    @property
+    def name(self) -> str:
+        """Name of the job."""
+        return str(_constant(self.job, "NAME"))
+
+    @property
+    def queue(self) -> str:
+        """Queue to which the job goes."""
+        return str(_constant(self.job, "QUEUE") if self.options.queue is UNSET else self.options.queue)
+
+    @property
+    def priority(self) -> int:
+        """Priority of the job; higher runs first."""
+        return int(
+            _constant(self.job, "PRIORITY") if self.options.priority is UNSET else self.options.priority
+        )
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of the job."""
+        return () if self.options.tags is UNSET else self.options.tags
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Metadata of the job; empty if it has none."""
+        return {} if self.options.metadata is UNSET else self.options.metadata
+
+    @property
+    def context(self) -> str | None:
+        """Why the job exists; None if nothing was said."""
+        return self.options.context
 
     if TYPE_CHECKING:
 

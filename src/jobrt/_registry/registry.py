@@ -16,7 +16,7 @@ from jobrt.errors import DuplicateJobName, InvalidJob, UnknownJob
 
 @attrs.define(eq=False)
 class Registry:
-    """Jobs of an app by name, and the limit in bytes of their payloads."""
+    """Jobs of an app by name and alias, and the limit in bytes of their payloads."""
 
     payload_limit: int = PAYLOAD_LIMIT
     by_name: dict[str, JobDefinition] = attrs.field(factory=dict[str, JobDefinition], init=False)
@@ -25,17 +25,16 @@ class Registry:
         """Add a job class or a function job, and return its definition; adding it again changes nothing.
 
         Raises:
-            DuplicateJobName: another class has the same name.
+            DuplicateJobName: another class has the same name or alias.
             InvalidJob: it is not a job, it is abstract, or an annotation cannot be resolved.
 
         """
         definition = definition_of(_job_class(job))
-        known = self.by_name.setdefault(definition.name, definition)
-        if known is not definition:
-            raise DuplicateJobName(
-                f"two jobs have the name {definition.name!r}: {_where(known)} and {_where(definition)}; "
-                "use another NAME for one of them"
-            )
+        for name in definition.names:
+            known = self.by_name.get(name, definition)
+            if known is not definition:
+                raise DuplicateJobName(_duplicate(name, known, definition))
+        self.by_name.update(dict.fromkeys(definition.names, definition))
         return definition
 
     def get(self, name: str) -> JobDefinition:
@@ -53,17 +52,24 @@ class Registry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the jobs, sorted."""
+        """Names and aliases of the jobs, sorted."""
         return tuple(sorted(self.by_name))
 
     def __contains__(self, name: object) -> bool:
         return name in self.by_name
 
     def __iter__(self) -> Iterator[JobDefinition]:
-        return iter(self.by_name.values())
+        return iter(dict.fromkeys(self.by_name.values()))
 
     def __len__(self) -> int:
-        return len(self.by_name)
+        return len(dict.fromkeys(self.by_name.values()))
+
+
+def _duplicate(name: str, known: JobDefinition, definition: JobDefinition) -> str:
+    where = f"{_where(known)} and {_where(definition)}"
+    if name == known.name == definition.name:
+        return f"two jobs have the name {name!r}: {where}; use another NAME for one of them"
+    return f"two jobs have the name or alias {name!r}: {where}; remove it from the ALIASES of one of them"
 
 
 def registry_of(label: str, jobs: object, *, payload_limit: int = PAYLOAD_LIMIT) -> Registry:

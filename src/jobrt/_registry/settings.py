@@ -4,9 +4,11 @@ Each function takes the full name of a setting, for messages, and its value. It 
 raises `InvalidJob`. The message says what to use instead.
 """
 
+import importlib
+import sys
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from jobrt._core import arguments
 from jobrt._core.arguments import INT32, checked_duration, refused
@@ -63,6 +65,27 @@ def checked_run_in(label: str, value: object) -> RunIn:
     if isinstance(value, str) and value in get_args(RunIn):
         return cast("RunIn", value)
     raise refused(label, value, use="'trio', 'thread', 'process' or 'asyncio'", error=InvalidJob)
+
+
+def check_asyncio(label: str) -> None:
+    """Raise `InvalidJob` if this Python cannot run asyncio jobs.
+
+    They need trio-asyncio, which is imported only where that may fail: it changes asyncio's policy.
+    """
+    if not _MAY_FAIL:
+        return
+    try:
+        importlib.import_module("trio_asyncio")
+    except (ImportError, AttributeError) as error:
+        python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+        raise InvalidJob(
+            f"{label} is 'asyncio', but trio-asyncio does not work with {python} ({error}): use Python 3.13 or older,"
+            " or RUN_IN = 'trio'"
+        ) from error
+
+
+_MAY_FAIL: Final = sys.version_info >= (3, 14)
+"""Python 3.14 has no ``asyncio.AbstractChildWatcher``, of which trio-asyncio 0.16 makes a subclass."""
 
 
 def checked_unique(label: str, value: object) -> Unique | None:

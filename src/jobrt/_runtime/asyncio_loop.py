@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import attrs
 import trio
-import trio_asyncio
-from trio_asyncio._base import TrioAsyncioExit  # pyright: ignore[reportPrivateUsage] - how its loop ends
 
 from jobrt._core.interrupt import from_signal
 from jobrt._core.text import in_one_line
+
+with warnings.catch_warnings():
+    # On Python 3.12 and 3.13 it uses what asyncio deprecates; under `-W error` no asyncio job would run.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import trio_asyncio
+    from trio_asyncio._base import TrioAsyncioExit  # pyright: ignore[reportPrivateUsage] - how its loop ends
 
 _LEAVE: Final = 1.0
 """Seconds that tasks which jobs left behind have to end when the loop is closed: it is part of a worker's stop."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
 from jobrt._core.attempts import Ended, Stop, classify, decide
+from jobrt._core.hooks import not_begun
 from jobrt._core.interrupt import from_signal
 from jobrt._core.job import Claimed, Outcome
 from jobrt._core.results import After, Cancel, Discard, Snooze
@@ -21,9 +23,10 @@ from jobrt._core.undecodable import undecodable
 from jobrt._registry import JobDefinition, UndecodablePayload, encode_result
 from jobrt._runtime.after import checked_after
 from jobrt._runtime.context import Context, Services, record_of, time_limit
+from jobrt._runtime.hooks import NotBegun
 from jobrt._runtime.running import Running
 from jobrt.errors import InvalidJob, InvalidResult, LeaseLost
-from jobrt.events import EventBus, JobStarted
+from jobrt.events import Event, EventBus, JobNotBegun, JobStarted
 
 if TYPE_CHECKING:
     Runner = Callable[[JobDefinition, Any, Context], Awaitable[Any]]
@@ -41,6 +44,7 @@ class AttemptRunner:
     runners: Mapping[str, Runner]
     services: Services
     emit: EventBus
+    observe: Callable[[Event], object] = lambda _: None
     now: Callable[[], float] = attrs.Factory(lambda: trio.lowlevel.current_clock().current_time)
     chance: Callable[[], float] = random.random
 
@@ -62,14 +66,15 @@ class AttemptRunner:
         try:
             if job.metadata != "{}" or job.defect is not None:
                 _check_row(job)
-            value = definition.decode(job.args)
+            value = definition.read(job.args, job.version)
             limit = time_limit(definition, job)
             if limit is not None:  # setting a deadline costs 6 µs, a quarter of what an attempt may cost
                 running.limited, running.scope.deadline = True, running.started + limit
         except UndecodablePayload as error:
             ended = attrs.evolve(classify(error, None), end=End.UNDECODABLE)
-            now = record_of(job, running.began).started_at or job.schedule_at
-            return undecodable(job, ended, problem=error.problem, now=now)
+            return undecodable(
+                running.job, ended, problem=error.problem, shape=definition.shape, now=_began(running)
+            )
         except BaseException as error:  # the user's TIMEOUT function may raise anything
             if from_signal(error):
                 raise
@@ -77,16 +82,12 @@ class AttemptRunner:
         try:
             returned = await self.runners[definition.run_in](definition, value, ctx)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a job must not end the worker
-            outcome = self._failed(running, self._classify(running, error))
-        else:
-            outcome = self._returned(running, returned)
-            if isinstance(returned, After):
-                outcome = await self._waiting(running, outcome)
-        if ctx.progress_due:
-            # Shielded: the attempt has ended, so a cancellation must not replace its outcome.
-            with trio.move_on_after(_LAST_PROGRESS, shield=True):
-                await ctx.flush_progress()
-        return outcome
+            # Not in a variable: this function is in the error's traceback, and the outcome has the error.
+            return await _last_progress(ctx, self._raised(running, error, ctx=ctx))
+        outcome = self._returned(running, returned)
+        if isinstance(returned, After):
+            outcome = await self._waiting(running, outcome)
+        return await _last_progress(ctx, outcome) if ctx.progress_due else outcome
 
     def stopped(self, running: Running, problem: BaseException | None) -> Outcome:
         """Return the outcome of an attempt whose scope was cancelled; `problem` is what it then raised, if anything."""
@@ -96,6 +97,14 @@ class AttemptRunner:
         """Return the outcome of an attempt that an outer scope has cancelled: its job is released."""
         ended = classify(None, running.stop or Stop.SHUTDOWN, running.reason)
         return decide(running.job, ended, retry=True, delay=0.0)
+
+    def _raised(self, running: Running, error: BaseException, *, ctx: Context) -> Outcome:
+        """Return the outcome of an attempt that raised an error; its job may not have begun."""
+        if isinstance(error, NotBegun) and error.ctx is ctx:
+            job = running.job
+            self.observe(JobNotBegun(job.id, job.name, error.hook, error.problem))
+            return not_begun(job, classify(error, None), now=_began(running))
+        return self._failed(running, self._classify(running, error))
 
     def _classify(self, running: Running, problem: BaseException | None) -> Ended:
         stop, reason = running.stop, running.reason
@@ -176,6 +185,20 @@ class AttemptRunner:
         if warnings:
             ended = attrs.evolve(ended, message="; ".join([ended.message or "", *warnings]))
         return decide(job, ended, retry=answer.retry, delay=delay.wait.total_seconds())
+
+
+async def _last_progress(ctx: Context, outcome: Outcome) -> Outcome:
+    """Write the last progress of an attempt and return its outcome."""
+    if ctx.progress_due:
+        # Shielded: the attempt has ended, so a cancellation must not replace its outcome.
+        with trio.move_on_after(_LAST_PROGRESS, shield=True):
+            await ctx.flush_progress()
+    return outcome
+
+
+def _began(running: Running) -> datetime:
+    """Return when an attempt began, by the database's clock."""
+    return record_of(running.job, running.began).started_at or running.job.schedule_at
 
 
 def _check_row(job: Claimed) -> None:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal, TypeVar, Unpack, overload
@@ -68,6 +68,7 @@ def record_of(job: Claimed, began: int | None = None) -> JobRecord:
         progress=progress_of(job.progress),
         saved=json_value(job.saved),
         attempts=tuple(job.attempts),
+        version=job.version or 1,
     )
 
 
@@ -107,6 +108,7 @@ class Context:
     _progress_due: bool = False
     _steps: dict[str, str] | None = None
     _waits: DurableWaits | None = None
+    _around_step: Callable[[str], AbstractContextManager[Any]] = nullcontext
 
     @property
     def job(self) -> JobRecord:
@@ -322,6 +324,10 @@ class Context:
         except Exception:  # a bug, which is not to fail a job that did its work
             _logger.exception("job %d: its progress could not be written", self._running.job.id)
 
+    def around_steps(self, scope: Callable[[str], AbstractContextManager[Any]]) -> None:
+        """Enter ``scope(name)`` around each step that is done in this attempt, for tracers: a hook calls this."""
+        self._around_step = scope
+
     @asynccontextmanager
     async def step(self, name: str) -> AsyncGenerator[Step]:
         """Run a named step once over all attempts: ``async with ctx.step("x") as step: if step.todo: step.value = …``.
@@ -336,12 +342,14 @@ class Context:
         """
         checked_step(self._running.job.name, name)
         if self._steps is None:
-            self._steps = dict(await self._services.attempts.steps(self._running.ref))
+            kept = self._running.job.kept
+            self._steps = dict(await self._services.attempts.steps(self._running.ref)) if kept else {}
         if name in self._steps:
             yield Step(name, todo=False, value=json_value(self._steps[name]))
             return
         step = Step(name, todo=True)
-        yield step
+        with self._around_step(name):
+            yield step
         text = json_text(step.value, f"{self._running.job.name}: step {name!r}")
         if not await self._services.attempts.save_step(self._running.ref, name, text):
             self._lost()

@@ -2,18 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import attrs
 import trio
 
+from jobrt._client import Handle
+from jobrt._client.hooks import EnqueueHook, Jobs, around_enqueue
 from jobrt._core.cron import CronEntry, next_tick, orphaned, reconcile, ticks_due
-from jobrt._core.job import NewJob
+from jobrt._core.text import in_one_line
+from jobrt._registry import JobWithOptions, Registry, new_job
+from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.outage import Backoff
 from jobrt._storage.contract import CronRow, CronStore, SchemaStore
-from jobrt.errors import JobrtError, StorageUnavailable
+from jobrt.errors import HookFailed, JobrtError, StorageUnavailable
 from jobrt.events import CronFailed, CronFired, EventBus
 
-_RELOAD_INTERVAL = 15.0
+RELOAD_INTERVAL = 15.0
 """Seconds after which the entries are read again: other processes can change them at run time."""
 
 
@@ -46,9 +52,13 @@ class CronActor:
     crons: CronStore
     schema: SchemaStore
     declared: Sequence[CronEntry]
-    make_job: Callable[[CronEntry], NewJob | None]
+    make_job: Callable[[CronEntry], JobWithOptions[Any] | None]
+    registry: Registry
     backoff: Backoff
     emit: EventBus
+    hooks: Sequence[EnqueueHook] = ()
+    reload: float = RELOAD_INTERVAL
+    wake: Wakeup = attrs.Factory(Wakeup)
     _failed: dict[str, str] = attrs.Factory(dict)
     _names: frozenset[str] = attrs.field(init=False)
 
@@ -69,23 +79,24 @@ class CronActor:
                 await self.backoff.wait(error)
                 continue
             self.backoff.reset()
-            await trio.sleep(pause)
+            with trio.move_on_after(pause):
+                await self.wake.wait()
 
     async def _round(self) -> float:
         """Fire due ticks; return the seconds until the next round."""
         rows = await self.crons.all()
         if not rows:
-            return _RELOAD_INTERVAL
+            return self.reload
         now = await self.schema.now()
         waits = [await self._fire_due(row, now) for row in rows]
-        return min(_RELOAD_INTERVAL, *waits)
+        return min(self.reload, *waits)
 
     async def _fire_due(self, row: CronRow, now: datetime) -> float:
         try:
             entry = _entry(row)
             job = None if orphaned(entry, self._names) else self.make_job(entry)
             if job is None:
-                return _RELOAD_INTERVAL
+                return self.reload
             due = ticks_due(entry, last=row.last_tick, now=now)
             for tick in due:
                 await self._fire(entry, tick, job)
@@ -94,16 +105,28 @@ class CronActor:
             raise
         except JobrtError as error:
             self._report_failure(row.name, error)
-            return _RELOAD_INTERVAL
+            return self.reload
         self._failed.pop(row.name, None)
-        return _RELOAD_INTERVAL if upcoming is None else max(0.001, (upcoming - now).total_seconds())
+        return self.reload if upcoming is None else max(0.001, (upcoming - now).total_seconds())
 
-    async def _fire(self, entry: CronEntry, tick: datetime, job: NewJob) -> None:
-        job_id = await self.crons.fire(
-            entry.name, tick, job._replace(context=f"cron {entry.name} {tick.isoformat()}")
-        )
-        if job_id is not None:
-            self.emit(CronFired(entry.name, tick.isoformat(), job_id))
+    async def _fire(self, entry: CronEntry, tick: datetime, job: JobWithOptions[Any]) -> None:
+        insert = partial(self._insert, entry.name, tick)
+        jobs = [job.with_options(context=f"cron {entry.name} {tick.isoformat()}")]
+        try:
+            await around_enqueue(self.hooks, jobs, insert)
+        except JobrtError:
+            raise
+        except Exception as error:
+            raise HookFailed(f"a hook around enqueues failed: {in_one_line(error)}") from error
+
+    async def _insert(self, name: str, tick: datetime, jobs: Jobs) -> list[Handle[Any]]:
+        """Insert the job of a tick, unless another worker already has: its handle is then a duplicate, with id 0."""
+        (job,) = jobs
+        job_id = await self.crons.fire(name, tick, new_job(self.registry, job))
+        if job_id is None:
+            return [Handle(0, duplicate=True)]
+        self.emit(CronFired(name, tick.isoformat(), job_id))
+        return [Handle(job_id)]
 
     def _report_failure(self, name: str, error: JobrtError) -> None:
         """Report each new error once, not in every round."""

@@ -38,6 +38,7 @@ from jobrt._runtime.messages import (
 from jobrt._runtime.name_limits import QueueNames
 from jobrt._runtime.outage import Backoff
 from jobrt._runtime.outcomes import Outcomes, Settler
+from jobrt._runtime.pace import Pace
 from jobrt._storage.contract import AttemptStore, Exchange
 from jobrt._supervision.decisions import describe
 from jobrt.errors import StorageUnavailable
@@ -72,6 +73,8 @@ class Fetcher:
     name: str
     ledger: Ledger
     names: tuple[str, ...]
+    fits: str
+    pace: Pace
     limits: QueueNames
     channels: FetcherChannels
     outcomes: Outcomes
@@ -217,6 +220,8 @@ class Fetcher:
             room=self._room(trio.current_time()),
             names=self.names,
             free=self.limits.limits.free(),
+            fits=self.fits,
+            aliases=self.limits.limits.aliases,
         )
 
     def _room(self, now: float) -> int:
@@ -293,6 +298,7 @@ class Fetcher:
             self.ledger.unresolved += 1  # no actor knows of these jobs, so the next claim releases them
             raise
         if exchange.jobs:
+            self.pace.stir()
             self.settler.emit.routine(JobsClaimed(self.name, wanted.limit, len(exchange.jobs)))
 
     # ------------------------------------------------------------------ executors

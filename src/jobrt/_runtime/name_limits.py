@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
@@ -13,14 +13,22 @@ from jobrt._core.limits import Demand
 
 @attrs.define(eq=False)
 class NameLimits:
-    """Slots of each job name that has a MAX_CONCURRENCY.
+    """Slots of each job name that has a MAX_CONCURRENCY; its ``aliases`` share them.
 
     The methods are synchronous. Between check and reservation there is no checkpoint, so the limit is exact over all
     queues of the worker. Each queue's fetcher writes its own row.
     """
 
     limits: Mapping[str, int]
+    aliases: Mapping[str, str] = attrs.Factory(dict)
     rows: list[QueueNames] = attrs.Factory(list)
+
+    def limited(self, jobs: Iterable[Claimed]) -> Iterator[str]:
+        """Yield the limited name of each job that has one."""
+        for job in jobs:
+            name = self.aliases.get(job.name, job.name)
+            if name in self.limits:
+                yield name
 
     def row(self, wake: Callable[[], None]) -> QueueNames:
         """Add the row of a queue; `wake` is called when a name that its last claim left out has a free slot."""
@@ -77,11 +85,11 @@ class QueueNames:
 
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Count jobs that were claimed."""
-        self.held.update(job.name for job in jobs if job.name in self.limits.limits)
+        self.held.update(self.limits.limited(jobs))
 
     def give(self, jobs: Iterable[Claimed]) -> bool:
         """Free the slots of jobs that the executors returned; return whether there were any."""
-        names = Counter(job.name for job in jobs if job.name in self.limits.limits)
+        names = Counter(self.limits.limited(jobs))
         if names:
             self.held.subtract(names)
             self.limits.freed(names)
@@ -97,7 +105,7 @@ class QueueNames:
         """Update `left_out` for a claim and its jobs; return whether `left_out` has any names."""
         if not self:
             return False
-        counts = Counter(job.name for job in jobs)
+        counts = Counter(self.limits.limited(jobs))
         room = {name for name, limit in demand.capped if counts[name] < limit}
         self.left_out = frozenset(self.limits.limits.keys() - room)
         return bool(self.left_out)

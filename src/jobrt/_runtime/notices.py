@@ -1,4 +1,4 @@
-"""Recent reports of the watchdog, which the heartbeat stores for operators."""
+"""Recent reports of the watchdog and of hooks that fail, which the heartbeat stores for operators."""
 
 import os
 import re
@@ -10,10 +10,12 @@ import trio
 from jobrt._core.text import storable
 from jobrt._core.worker_info import Notice
 from jobrt._runtime.channels import Wakeup
-from jobrt.events import Event, EventBus, JobStuck, QueueStalled
+from jobrt.events import Event, EventBus, JobNotBegun, JobStuck, QueueStalled
 
 _SECONDS = 600.0
 """Seconds for which a notice is shown."""
+_SAME_HOOK = 60.0
+"""Seconds in which the same failure of a hook is reported once."""
 _LIMIT = 20
 _FRAME = re.compile(r'File "(.+)", line (\d+), in (\S+)')
 _NOT_JOB_CODE = tuple(str(Path(file).parent) for file in (trio.__file__, __file__, os.__file__))
@@ -22,14 +24,19 @@ _NOT_JOB_CODE = tuple(str(Path(file).parent) for file in (trio.__file__, __file_
 
 @attrs.define(eq=False)
 class Notices:
-    """Newest notices of the watchdog, one for each job (or queue) and reason."""
+    """Newest notices, one for each job (or queue, or hook) and reason."""
 
     emit: EventBus
     beat_now: Wakeup
     _kept: dict[tuple[str, int | str], tuple[float, Notice]] = attrs.Factory(dict)
 
     def observe(self, event: Event) -> None:
-        """Emit an event and send a heartbeat immediately; keep the event if it is a report of the watchdog."""
+        """Emit an event and send a heartbeat immediately; keep it if it is a report of the watchdog or about a hook.
+
+        A hook may fail for every job, so the same report of it is made once a minute.
+        """
+        if isinstance(event, JobNotBegun) and self._is_known(event):
+            return
         self._note(event)
         self.beat_now.ring()
         self.emit(event)
@@ -41,8 +48,15 @@ class Notices:
                 self._keep((why, job_id), notice)
             case QueueStalled(queue, due, free):
                 self._keep(("stalled", queue), Notice(what="stalled", queue=queue, due=due, free=free))
+            case JobNotBegun(hook=hook, problem=problem):
+                self._keep(("hook", hook), Notice(what="hook", name=hook, problem=storable(problem)))
             case _:
                 pass
+
+    def _is_known(self, event: JobNotBegun) -> bool:
+        since, notice = self._kept.get(("hook", event.hook), (0.0, None))
+        same = notice is not None and notice.problem == storable(event.problem)
+        return same and trio.current_time() - since < _SAME_HOOK
 
     def _keep(self, key: tuple[str, int | str], notice: Notice) -> None:
         self._kept.pop(key, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, cast, overload
 
 import attrs
@@ -17,7 +18,15 @@ from jobrt._core.job import JobRecord, NewJob, Wait, result_of
 from jobrt._core.scopes import Child, Member, NurseryRow, NurseryState
 from jobrt._core.states import FINAL, State
 from jobrt._core.text import clipped, in_one_line
-from jobrt._registry import Enqueueable, EnqueueKeywords, JsonT, ResultT, Verdict
+from jobrt._registry import (
+    Enqueueable,
+    EnqueueKeywords,
+    JobWithOptions,
+    JsonT,
+    ResultT,
+    Verdict,
+    with_options,
+)
 from jobrt._runtime.parking import ends, shielded
 from jobrt._runtime.waits import DurableWaits
 from jobrt.errors import InvalidJob, JobUnsuccessful
@@ -92,15 +101,15 @@ class Nursery:
             LeaseLost: another worker owns the job, or an ancestor is over.
 
         """
-        return (await self._add([self._new(job, options)], [key]))[0]
+        return (await self._enqueue([with_options(job, **options)], [key]))[0]
 
     async def enqueue_many(self, jobs: Iterable[Enqueueable[Any]]) -> list[Handle[Any]]:
         """Enqueue children, in transactions of a thousand, and return their handles; see `enqueue`."""
         if not isinstance(jobs, Iterable) or isinstance(jobs, str | bytes):
             raise refused("enqueue_many: jobs", jobs, use="a list of job values", error=InvalidJob)
-        new = [self._new(job, {}) for job in jobs]
-        chunks = [new[start : start + _CHUNK] for start in range(0, len(new), _CHUNK)]
-        return [handle for chunk in chunks for handle in await self._add(chunk, [None] * len(chunk))]
+        wanted = [with_options(job) for job in jobs]
+        chunks = [wanted[start : start + _CHUNK] for start in range(0, len(wanted), _CHUNK)]
+        return [handle for chunk in chunks for handle in await self._enqueue(chunk, [None] * len(chunk))]
 
     @property
     def children(self) -> Sequence[JobRecord]:
@@ -201,9 +210,13 @@ class Nursery:
     async def _abort(self, reason: str) -> NurseryRow:
         return await self._store.seal(self._running.ref, self.name, end="aborted", reason=clipped(reason))
 
-    def _new(self, job: Enqueueable[Any], options: EnqueueKeywords) -> NewJob:
-        parent = self._running.job
-        return self._client.child(job, options, priority=parent.priority, place=parent.schedule_at)
+    async def _enqueue(
+        self, jobs: Sequence[JobWithOptions[Any]], keys: Sequence[str | None]
+    ) -> list[Handle[Any]]:
+        parent, store = self._running.job, partial(self._add, keys=keys)
+        return await self._client.enqueue_children(
+            jobs, store, priority=parent.priority, place=parent.schedule_at
+        )
 
     async def _add(self, jobs: Sequence[NewJob], keys: Sequence[str | None]) -> list[Handle[Any]]:
         """Store the children that are new, or run again, and return the handles of all."""

@@ -11,6 +11,7 @@ from jobrt._core.job import JobRef
 from jobrt._core.states import EXECUTING_TO, End
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.messages import Due, OutcomeBatch, Report, Settled
+from jobrt._runtime.tally import Tally
 from jobrt.events import EventBus, JobEnded, OutcomeLost, OutcomeRefused
 
 WRITE_LIMIT = 1000
@@ -63,6 +64,7 @@ class Settler:
     emit: EventBus
     due: trio.MemorySendChannel[Due]
     settled: Mapping[str, trio.MemorySendChannel[Settled]]
+    tally: Tally = attrs.Factory(Tally)
     landed: int = 0
     refused: int = 0
 
@@ -78,6 +80,8 @@ class Settler:
         lost = own.intersection(refused)
         self.refused += len(lost)
         self.landed += len(reports) - len(lost)
+        if self.tally.on:
+            self.tally.note(reports, lost)
         unusual = [report for report in reports if report.outcome.end is not End.FINISHED]
         for report in reports if lost or self.emit.subscribers else unusual:
             self._emit_end(report, landed=not lost or report.ref not in lost)
@@ -106,5 +110,9 @@ class Settler:
             end = End.LEASE_LOST
         emit = self.emit.routine if end is End.FINISHED else self.emit
         state, error, text = EXECUTING_TO[outcome.event], outcome.error_type, outcome.message
-        trace = outcome.traceback
-        emit(JobEnded(job.id, job.name, job.queue, job.attempt, end, state, seconds, error, text, trace))
+        trace, raised = outcome.traceback, outcome.exception
+        emit(
+            JobEnded(
+                job.id, job.name, job.queue, job.attempt, end, state, seconds, error, text, trace, raised
+            )
+        )

@@ -1,6 +1,7 @@
 """Runs of a job without a worker: in tests, or by hand with a stored payload."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -12,6 +13,7 @@ from jobrt._core.worker_info import WorkerInfo
 from jobrt._registry import JobDefinition
 from jobrt._runtime.background import Background
 from jobrt._runtime.context import Context, Services, time_limit
+from jobrt._runtime.hooks import AttemptHook, hooked
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.running import Running
 from jobrt._storage.contract import Storage
@@ -19,7 +21,15 @@ from jobrt._storage.contract import Storage
 _WORKER = "perform"
 
 
-async def perform(definition: JobDefinition, args: str, *, scratch: Storage, state: Any, client: Any) -> Any:
+async def perform(
+    definition: JobDefinition,
+    args: str,
+    *,
+    scratch: Storage,
+    state: Any,
+    client: Any,
+    hooks: Sequence[AttemptHook] = (),
+) -> Any:
     """Run a job's `run` with a real context and return what it returns, or raise what it raises.
 
     The attempt is recorded in `scratch`, a storage for this call alone: checkpoints, steps and progress work, and are
@@ -31,10 +41,12 @@ async def perform(definition: JobDefinition, args: str, *, scratch: Storage, sta
         scratch: storage in which the attempt is recorded.
         state: value of ``ctx.state``.
         client: value of ``ctx.client``, with which ``ctx.enqueue`` enqueues.
+        hooks: hooks around the attempt.
 
     Raises:
         UndecodablePayload: the payload does not fit the class.
         trio.TooSlowError: the job's TIMEOUT passed.
+        HookFailed: a hook kept the job from running.
         Exception: the exception that `run` raised, unchanged.
 
     """
@@ -49,7 +61,7 @@ async def perform(definition: JobDefinition, args: str, *, scratch: Storage, sta
         limit = time_limit(definition, claimed)
         running.scope.deadline = math.inf if limit is None else running.started + limit
         services = Services(state, scratch.attempts, scratch.scopes, client, trio.Event(), background.later)
-        runner = make_runners(threads=1, start=background.start)[definition.run_in]
+        runner = hooked(make_runners(threads=1, start=background.start)[definition.run_in], hooks)
         try:
             with running.scope:
                 return await runner(definition, job, Context(running, services))

@@ -23,6 +23,7 @@ from jobrt._core.where import queue as in_queue
 from jobrt._core.where import scheduled_before, state
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.ledger import Ledger
+from jobrt._runtime.pace import Pace
 from jobrt._runtime.running import ExecutorsStatistics, Running
 from jobrt._storage.contract import JobStore
 from jobrt.errors import StorageError
@@ -73,6 +74,7 @@ class Watchdog:
     jobs: JobStore
     queues: Mapping[str, Watched]
     observe: Callable[[Event], object]
+    pace: Pace = attrs.Factory(Pace)
     _marks: dict[JobRef, Mark] = attrs.Factory(dict)
     _cycles: dict[str, tuple[int, float]] = attrs.Factory(dict)
 
@@ -87,7 +89,7 @@ class Watchdog:
             task_status.started()
             try:
                 while True:
-                    await trio.sleep(_INTERVAL)
+                    await self.pace.sleep(_INTERVAL, idle=self._idle())
                     self._check_attempts()
                     await self._check_queues()
             finally:
@@ -96,6 +98,9 @@ class Watchdog:
     def mark(self, ref: JobRef) -> Mark:
         """Return what was reported about an attempt."""
         return self._marks.get(ref, Mark())
+
+    def _idle(self) -> bool:
+        return not any(queue.ledger.held for queue in self.queues.values())
 
     def _running(self) -> Iterator[Running]:
         for queue in self.queues.values():

@@ -24,19 +24,20 @@ import attrs
 import trio
 
 from jobrt._core.cron import CronEntry
-from jobrt._core.job import NewJob
 from jobrt._core.queues import Queue
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._registry import JobWithOptions, fits_of
 from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.background import Background
 from jobrt._runtime.channels import Channel, Wakeup
 from jobrt._runtime.completer import Completer
 from jobrt._runtime.context import Services
 from jobrt._runtime.control import Control, QueueControl
-from jobrt._runtime.cron import CronActor
+from jobrt._runtime.cron import RELOAD_INTERVAL, CronActor
 from jobrt._runtime.executors import Executors, ExecutorsChannels
 from jobrt._runtime.fetcher import Fetcher, FetcherChannels
 from jobrt._runtime.heartbeat import Heartbeat
+from jobrt._runtime.hooks import hooked
 from jobrt._runtime.identity import Identity
 from jobrt._runtime.ledger import Ledger
 from jobrt._runtime.maintenance import Maintenance
@@ -46,11 +47,13 @@ from jobrt._runtime.notices import Notices
 from jobrt._runtime.notifier import Notifier
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.outcomes import Outcomes, Settler
+from jobrt._runtime.pace import Pace, is_virtual
 from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
 from jobrt._runtime.scope_keeper import ScopeKeeper
 from jobrt._runtime.starts import ShownQueue, Starts
+from jobrt._runtime.tally import Tally
 from jobrt._runtime.watchdog import Watchdog, Watched
 from jobrt._storage.contract import Changes, Storage
 from jobrt._supervision.decisions import ServiceState, describe
@@ -73,8 +76,9 @@ class Environment:
     storage: Storage
     state: Any
     client: Any
-    make_cron_job: Callable[[CronEntry], NewJob | None]
+    make_cron_job: Callable[[CronEntry], JobWithOptions[Any] | None]
     emit: EventBus
+    tally: Tally
     shutting_down: trio.Event
     new_id: Callable[[], str]
     info: Callable[[], WorkerInfo]
@@ -136,6 +140,18 @@ def _restart_waiting(supervisor: Supervisor, name: str | None = None) -> None:
             supervisor.restart_child(child.name)
 
 
+def _name_limits(plan: WorkerPlan) -> NameLimits:
+    limited = {
+        name: definition
+        for name, definition in plan.definitions.items()
+        if definition.max_concurrency is not None
+    }
+    return NameLimits(
+        {definition.name: definition.max_concurrency or 0 for definition in limited.values()},
+        {name: definition.name for name, definition in limited.items() if name != definition.name},
+    )
+
+
 def wire(plan: WorkerPlan, environment: Environment) -> Actors:
     """Create the actors of a worker and connect them by channels."""
     return _Wiring(plan, environment).actors()
@@ -167,6 +183,8 @@ class _Wiring:
     identity: Identity = attrs.field(init=False)
     notices: Notices = attrs.field(init=False)
     limits: NameLimits = attrs.field(init=False)
+    fits: str = attrs.field(init=False)
+    pace: Pace = attrs.field(init=False)
     queues: Mapping[str, Queue] = attrs.field(init=False)
     wires: Mapping[str, _Wires] = attrs.field(init=False)
     settlers: list[Settler] = attrs.Factory(list)
@@ -174,6 +192,7 @@ class _Wiring:
     background: Background = attrs.Factory(Background)
     control_wake: Wakeup = attrs.Factory(Wakeup)
     scopes_wake: Wakeup = attrs.Factory(Wakeup)
+    cron_wake: Wakeup = attrs.Factory(Wakeup)
     beat_now: Wakeup = attrs.Factory(Wakeup)
     claimed_ahead: Wakeup = attrs.Factory(Wakeup)
     due: Channel[Due] = attrs.field(factory=lambda: Channel.open(_DUE_TIMES))
@@ -185,9 +204,11 @@ class _Wiring:
         self.outage = Outage(environment.emit, beat_now=self.beat_now)
         self.identity = Identity(environment.new_id)
         self.notices = Notices(environment.emit, self.beat_now)
-        limits = {name: definition.max_concurrency for name, definition in plan.definitions.items()}
-        self.limits = NameLimits({name: limit for name, limit in limits.items() if limit is not None})
-        self.queues = {} if "worker" in plan.switched_off else plan.queues
+        self.limits = _name_limits(plan)
+        self.fits = fits_of(plan.definitions)
+        self.pace = Pace(is_virtual(private=environment.storage.private))
+        queues = {} if "worker" in plan.switched_off else plan.queues
+        self.queues = {name: self.pace.queue(queue) for name, queue in queues.items()}
         self.wires = {name: _Wires() for name in self.queues}
 
     def actors(self) -> Actors:
@@ -265,7 +286,11 @@ class _Wiring:
         return Fetcher(
             name=name,
             ledger=Ledger(self.queues[name]),
-            names=tuple(sorted(self.plan.definitions.keys() - self.limits.limits.keys())),
+            names=tuple(
+                sorted(self.plan.definitions.keys() - self.limits.limits.keys() - self.limits.aliases.keys())
+            ),
+            fits=self.fits,
+            pace=self.pace,
             limits=self.limits.row(wires.wake.ring),
             channels=FetcherChannels(
                 wake=wires.wake,
@@ -285,9 +310,10 @@ class _Wiring:
     def _runner(self) -> AttemptRunner:
         threads = sum(queue.concurrency for queue in self.plan.queues.values())
         environment = self.environment
+        runners = make_runners(threads=threads, start=self.background.start)
         return AttemptRunner(
             definitions=self.plan.definitions,
-            runners=make_runners(threads=threads, start=self.background.start),
+            runners={place: hooked(runner, self.plan.around_attempt) for place, runner in runners.items()},
             services=Services(
                 state=environment.state,
                 attempts=environment.storage.attempts,
@@ -297,6 +323,7 @@ class _Wiring:
                 later=self.background.later,
             ),
             emit=environment.emit,
+            observe=self.notices.observe,
         )
 
     # ------------------------------------------------------------------ one per worker
@@ -305,7 +332,7 @@ class _Wiring:
         return Heartbeat(
             workers=self.environment.storage.workers,
             identity=self.identity,
-            lease=self.plan.lease,
+            lease=3 * self.pace.at_least(self.plan.lease / 3),
             info=self.environment.info,
             executors=[wires.executors.send for wires in self.wires.values()],
             fetchers=[wires.wake for wires in self.wires.values()],
@@ -319,7 +346,7 @@ class _Wiring:
         return Control(
             workers=self.environment.storage.workers,
             identity=self.identity,
-            interval=_CONTROL_INTERVAL,
+            interval=self.pace.at_least(_CONTROL_INTERVAL),
             busy=lambda: any(queue.fetcher.ledger.held for queue in queues.values()),
             queues={
                 name: QueueControl(
@@ -340,7 +367,7 @@ class _Wiring:
         return Notifier(
             wakes=self.environment.storage.wakes,
             queues={name: wires.wake for name, wires in self.wires.items()},
-            control=[self.control_wake, self.scopes_wake],
+            control=[self.control_wake, self.scopes_wake] + [self.cron_wake] * self.pace.virtual,
             backoff=self._backoff(),
             emit=self.environment.emit,
         )
@@ -360,7 +387,7 @@ class _Wiring:
             workers=self.environment.storage.workers,
             jobs=self.environment.storage.jobs,
             worker=lambda: self.identity.id,
-            interval=min(5.0, self.plan.lease / 6),
+            interval=self.pace.at_least(min(5.0, self.plan.lease / 6)),
             rules=self.plan.rules,
             backoff=self._backoff(),
             emit=self.environment.emit,
@@ -372,6 +399,10 @@ class _Wiring:
             schema=self.environment.storage.schema,
             declared=self.plan.crons,
             make_job=self.environment.make_cron_job,
+            registry=self.environment.client.registry,
+            hooks=self.plan.around_enqueue,
+            reload=self.pace.at_least(RELOAD_INTERVAL),
+            wake=self.cron_wake,
             backoff=self._backoff(),
             emit=self.environment.emit,
         )
@@ -410,13 +441,15 @@ class _Wiring:
                 for name, queue in queues.items()
             },
             observe=self.notices.observe,
+            pace=self.pace,
         )
 
     # ------------------------------------------------------------------ small parts
 
     def _settler(self) -> Settler:
         settled = {name: wires.settled.send for name, wires in self.wires.items()}
-        self.settlers.append(Settler(self.environment.emit, self.due.send, settled))
+        environment = self.environment
+        self.settlers.append(Settler(environment.emit, self.due.send, settled, environment.tally))
         return self.settlers[-1]
 
     def _backoff(self) -> Backoff:

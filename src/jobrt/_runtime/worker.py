@@ -21,14 +21,15 @@ import trio
 
 from jobrt._core.attempts import Stop
 from jobrt._core.cron import CronEntry
-from jobrt._core.job import NewJob
 from jobrt._core.text import storable
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._registry import JobWithOptions
 from jobrt._runtime.messages import Abandon, CancelClaims, ExecutorsOrder, IdleQuestion, StopAll
 from jobrt._runtime.outage import Backoff
 from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.running import Running
 from jobrt._runtime.shutdown import sign_off
+from jobrt._runtime.tally import Tally
 from jobrt._runtime.telemetry import worker_info
 from jobrt._runtime.threads import threads_left
 from jobrt._runtime.wiring import Actors, Environment, QueueActors, wire
@@ -65,8 +66,9 @@ class Worker:
     storage: Storage
     state: Any
     client: Any
-    make_cron_job: Callable[[CronEntry], NewJob | None]
+    make_cron_job: Callable[[CronEntry], JobWithOptions[Any] | None]
     emit: EventBus = attrs.Factory(EventBus)
+    tally: Tally = attrs.Factory(Tally)
     shutting_down: trio.Event = attrs.Factory(trio.Event)
     stopped: trio.Event = attrs.Factory(trio.Event)
     _grace: trio.CancelScope = attrs.Factory(trio.CancelScope)
@@ -84,6 +86,7 @@ class Worker:
                 client=self.client,
                 make_cron_job=self.make_cron_job,
                 emit=self.emit,
+                tally=self.tally,
                 shutting_down=self.shutting_down,
                 new_id=lambda: _new_worker_id(self.plan.name),
                 info=self.info,
@@ -96,6 +99,11 @@ class Worker:
     def id(self) -> str:
         """Return the id under which the worker is currently registered."""
         return self._actors.identity.id
+
+    @property
+    def registered(self) -> bool:
+        """Whether the database knows the worker, and its lease has not expired."""
+        return self._actors.identity.trusted
 
     @property
     def queues(self) -> Mapping[str, QueueActors]:

@@ -597,7 +597,10 @@ class WakeSource(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Storage:
-    """An open database, divided into roles. Give each caller only the role that it uses."""
+    """An open database, divided into roles. Give each caller only the role that it uses.
+
+    ``private``: it is in memory, so no other process can use it, and every change wakes at once who listens.
+    """
 
     engine: Literal["sqlite", "postgres"]
     schema: SchemaStore
@@ -609,3 +612,4 @@ class Storage:
     crons: CronStore
     health: HealthStore
     wakes: WakeSource
+    private: bool = False

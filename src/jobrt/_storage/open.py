@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from jobrt._core.arguments import shown
-from jobrt._core.database_url import parse_url
+from jobrt._core.database_url import Address, parse_url
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted, Storage
-from jobrt.errors import InvalidSetting
+from jobrt.errors import InvalidSetting, StorageError
 
 DEFAULT_URL = "sqlite:///jobrt.db"
 
@@ -101,6 +101,93 @@ class BlockingJobs(Protocol):
     def delete(self, where: Where, *, limit: int | None = None) -> int:
         """Delete jobs, and return how many."""
         ...
+
+
+class AsyncioJobs(Protocol):
+    """Jobs for programs on asyncio, in one event loop; the methods mean what those of `JobStore` do.
+
+    A cancelled call has no effect, unless its commit had begun.
+    """
+
+    longest_pause: float
+    """Seconds between two calls of `await_final`, at most, because wakes may be lost."""
+
+    async def open(self) -> None:
+        """Find out now whether the database can be used, if that is possible without a server."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections; later calls raise `StorageError`."""
+        ...
+
+    async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
+        """Store jobs, in a new transaction or in the caller's, and return the result for each."""
+        ...
+
+    async def get(self, job_id: int) -> JobRecord | None:
+        """Return a job with all its details, or None."""
+        ...
+
+    async def query(
+        self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
+    ) -> tuple[JobRecord, ...]:
+        """Return the jobs that match, in order."""
+        ...
+
+    async def count(self, where: Where, *, limit: int | None = None) -> int:
+        """Return how many jobs match, at most `limit`."""
+        ...
+
+    async def cancel(self, where: Where, reason: str) -> tuple[int, int]:
+        """Cancel waiting jobs, request it of running ones, and return both numbers."""
+        ...
+
+    async def rerun(self, where: Where) -> int:
+        """Make final jobs available, and return how many."""
+        ...
+
+    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
+        """Change waiting jobs, and return how many."""
+        ...
+
+    async def delete(self, where: Where, *, limit: int | None = None) -> int:
+        """Delete jobs, and return how many."""
+        ...
+
+    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
+        """Return each job's state (None: no such job), and request a wake for when the others become final."""
+        ...
+
+    async def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` once it listens, and when an awaited job may be final; return at once if the engine cannot.
+
+        Raises:
+            StorageUnavailable: the connection is lost; call again.
+
+        """
+        ...
+
+
+def shared_url(url: str | None) -> str:
+    """Return the `database_url` of a client without workers; raise `StorageError` if no worker can share it."""
+    found = database_url(url)
+    if parse_url(found) == Address("sqlite", ":memory:"):
+        raise StorageError(
+            "sqlite:///:memory: belongs to a single client, so no worker would find its jobs: name a file"
+        )
+    return found
+
+
+def open_asyncio(url: str, *, schema: str = "jobrt", listen: bool = True) -> AsyncioJobs:
+    """Return the storage that a URL names, for programs on asyncio; connections are opened on first use."""
+    address = parse_url(url)
+    if address.engine == "sqlite":
+        from jobrt._storage.sqlite.asyncio_jobs import AsyncioSqlite  # noqa: PLC0415 - as above
+
+        return AsyncioSqlite(address.target)
+    from jobrt._storage.postgres.asyncio_jobs import AsyncioPostgres  # noqa: PLC0415 - as above
+
+    return AsyncioPostgres(address.target, schema, listen=listen)
 
 
 def open_blocking(url: str, *, schema: str = "jobrt", listen: bool = True) -> BlockingJobs:

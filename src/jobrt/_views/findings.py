@@ -205,7 +205,8 @@ def _examine_claims(row: WorkerRow) -> Iterator[Finding]:
 def _examine_notices(row: WorkerRow) -> Iterator[Finding]:
     worker, notices = f"worker {row.id}", row.info.notices
     for notice in notices:
-        yield _wrong(f"{worker}: {notice_in_words(notice)}; see its log for the stack")
+        hint = "" if notice.what == "hook" else "; see its log for the stack"
+        yield _wrong(f"{worker}: {notice_in_words(notice)}{hint}")
     reported = {notice.job for notice in notices}
     for name, queue in row.info.queues.items():
         stuck = [job for job in queue.stuck if job not in reported]

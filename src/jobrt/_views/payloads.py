@@ -17,7 +17,7 @@ _SAMPLE: Final = 500
 
 _REMEDIES: Final[Mapping[Problem, str]] = {
     "text": "they are discarded when they are due",
-    "fields": "they wait for a worker whose code has these fields: start one, or upgrade this one",
+    "fields": "they wait for a worker of newer code: start one, or add fields that were removed to REMOVED",
     "value": "they are tried again, and discarded a day after the first try: correct the class, or update the jobs",
 }
 
@@ -54,7 +54,7 @@ def _error(record: JobRecord, registry: Registry) -> UndecodablePayload | None:
     if record.args.keys() == {"undecodable"}:
         return UndecodablePayload(f"{record.name}: the stored payload is not a JSON object", "text")
     try:
-        registry.get(record.name).decode(record.args)
+        registry.get(record.name).read(record.args, record.version)
     except UndecodablePayload as error:
         return error
     return None

@@ -109,6 +109,9 @@ def notice_in_words(notice: Notice) -> str:
         due, free = count_in_words(notice.due or 0, "due job"), count_in_words(notice.free or 0, "free slot")
         queue = f"queue {notice.queue} had {due} and {free} but claimed nothing"
         return f"{queue}; its fetcher was restarted{ago}"
+    if notice.what == "hook":
+        remedy = "its jobs wait, and no attempt is used: fix it and restart the worker"
+        return f"hook {notice.name} {notice.problem}; {remedy}{ago}"
     seconds = notice.seconds or 0.0
     if notice.what == "blocking" and not notice.job:
         blocked = f"the event loop was blocked for {seconds:.1f} s while no job ran on it"

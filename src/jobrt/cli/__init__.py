@@ -21,7 +21,21 @@ from typing import Any, NoReturn
 import click
 
 from jobrt._core.attempts import only_leaf
-from jobrt.cli import admin, bench, crons, dashboard, demo, doctor, ending, jobs, queues, worker, workers
+from jobrt.cli import (
+    admin,
+    bench,
+    crons,
+    dashboard,
+    demo,
+    doctor,
+    ending,
+    health,
+    jobs,
+    queues,
+    top,
+    worker,
+    workers,
+)
 from jobrt.cli.output import in_one_line, warn
 from jobrt.cli.setting import Setting
 
@@ -77,7 +91,7 @@ def cli(context: click.Context, app: str | None, url: str | None) -> None:
     context.obj = Setting.from_options(app, url)
 
 
-for _module in (worker, demo, jobs, queues, crons, workers, doctor, admin, bench, dashboard):
+for _module in (worker, demo, jobs, queues, crons, workers, top, doctor, health, admin, bench, dashboard):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

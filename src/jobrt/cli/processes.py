@@ -22,14 +22,24 @@ import attrs
 import trio
 
 from jobrt._supervision.child import log_event
-from jobrt._supervision.records import ChildRestarting, ChildSetAside, ChildStuck, SupervisionEvent
+from jobrt._supervision.decisions import ServiceState
+from jobrt._supervision.records import (
+    ChildRestarting,
+    ChildSetAside,
+    ChildStatistics,
+    ChildStuck,
+    SupervisionEvent,
+)
 from jobrt._supervision.supervisor import Supervisor
 from jobrt.app import App
 from jobrt.cli.guard import EXIT_SECONDS
 from jobrt.cli.output import warn
+from jobrt.cli.probing import Viewers, members_of, show_processes
 from jobrt.cli.signals import StopSignals
 from jobrt.cli.startup import ChildLink, start_process, wait_for_database
+from jobrt.cli.systemd import ServiceManager
 from jobrt.errors import JobrtError
+from jobrt.probes.members import Member, MemberState
 
 _EXIT_SECONDS: Final = EXIT_SECONDS + 0.2
 """Seconds that a process may take to exit after the grace period, before it is killed: more than its own limit."""
@@ -67,6 +77,7 @@ class WorkerProcess:
     app: App
     command: Sequence[str]
     give_up: Callable[[ProcessFailedToStart], None]
+    member: Member | None = None
     process: trio.Process | None = None
     link: ChildLink | None = None
     stopping: bool = False
@@ -81,7 +92,10 @@ class WorkerProcess:
             ProcessDied: the process ended although it was not asked to stop.
 
         """
-        self.process, self.link = process, link = await start_process(self.command)
+        inherited = [] if self.member is None else [self.member.listener.fileno()]
+        options = [f"--probes={number}" for number in inherited]
+        process, link = await start_process([*self.command, *options], inherited=inherited)
+        self.process, self.link = process, link
         task_status.started()  # from now on it can be stopped, long before it is up
         try:
             await self._wait(process, link)
@@ -124,6 +138,14 @@ class WorkerProcess:
         if self.failures >= _START_LIMIT:
             self.give_up(error)
         return error
+
+    def state(self, name: str, child: ChildStatistics) -> MemberState:
+        """Return the state of the process, which is that `child` of the supervisor."""
+        if child.state in {ServiceState.WAITING, ServiceState.FAILED}:
+            return MemberState(name, "down", child.last_error or "it ended", child.restarts)
+        up = self.link is not None and self.link.up
+        state = "stopping" if self.stopping else "up" if up else "starting"
+        return MemberState(name, state, restarts=child.restarts)
 
     def request_stop(self, count: int) -> None:
         """Tell the process that there were so many requests to stop."""
@@ -170,14 +192,16 @@ class Processes:
     failure: ProcessFailedToStart | None = None
 
     @classmethod
-    def create(cls, app: App, command: Sequence[str], *, count: int, shutdown: float) -> Processes:
-        """Return `count` processes to run, each with `shutdown` seconds to end when it is stopped."""
+    def create(
+        cls, app: App, command: Sequence[str], *, members: Sequence[Member | None], shutdown: float
+    ) -> Processes:
+        """Return a process to run for each of the `members`, with `shutdown` seconds to end when it is stopped."""
         supervisor = Supervisor(
             "processes", escalation="retry", retry_interval=_RESTART_PAUSE, in_turn=False, on_event=_log
         )
         processes = cls(supervisor)
-        for number in range(count):
-            worker = WorkerProcess(app, command, processes.give_up)
+        for number, member in enumerate(members):
+            worker = WorkerProcess(app, command, processes.give_up, member)
             processes.workers.append(worker)
             stop = functools.partial(worker.request_stop, 1)
             supervisor.add(worker.run, name=f"process {number}", shutdown=shutdown, stop=stop)
@@ -201,6 +225,14 @@ class Processes:
         if self.failure is not None:
             msg = f"gave up after {_START_LIMIT} tries: {self.failure}; fix the cause and restart"
             raise JobrtError(msg) from self.failure
+
+    def states(self) -> list[MemberState]:
+        """Return the states of the processes, by number."""
+        children = self.supervisor.statistics().children
+        return [
+            worker.state(str(number), child)
+            for number, (worker, child) in enumerate(zip(self.workers, children, strict=True))
+        ]
 
     async def end_grace(self) -> None:
         """End the grace period of all processes, and kill those that do not exit then."""
@@ -230,7 +262,7 @@ def _log(event: SupervisionEvent) -> None:
 
 
 async def serve_processes(
-    app: App, count: int, *, arguments: Sequence[str], grace: float, wait: float
+    app: App, count: int, *, arguments: Sequence[str], grace: float, wait: float, viewers: Viewers
 ) -> int:
     """Run `count` workers, each in its own process, until a signal stops them; return the exit status.
 
@@ -243,25 +275,31 @@ async def serve_processes(
 
     """
     command = [sys.executable, "-m", "jobrt", *arguments]
-    processes = Processes.create(app, command, count=count, shutdown=grace + _EXIT_SECONDS)
-    signals = StopSignals(grace=grace, seconds=_PARENT_SECONDS, at_exit=processes.kill)
-    with signals.listening(guarded=False):  # only the code of jobs can need a guard
-        async with trio.open_nursery() as nursery:
-            starting = trio.CancelScope()
-            nursery.start_soon(_handle_signals, signals, starting, processes)
-            with starting:
-                await wait_for_database(app, seconds=wait)
-            if not starting.cancel_called:
-                await processes.run()
-            nursery.cancel_scope.cancel()
+    with members_of(viewers, count) as members:
+        processes = Processes.create(app, command, members=members, shutdown=grace + _EXIT_SECONDS)
+        signals = StopSignals(grace=grace, seconds=_PARENT_SECONDS, at_exit=processes.kill)
+        with signals.listening(guarded=False):  # only the code of jobs can need a guard
+            async with trio.open_nursery() as nursery:
+                starting = trio.CancelScope()
+                nursery.start_soon(_handle_signals, signals, starting, processes, viewers.manager)
+                nursery.start_soon(show_processes, viewers, members, processes.states)
+                with starting:
+                    await wait_for_database(app, seconds=wait)
+                if not starting.cancel_called:
+                    await processes.run()
+                nursery.cancel_scope.cancel()
     return int(any(worker.left_jobs for worker in processes.workers))
 
 
-async def _handle_signals(signals: StopSignals, starting: trio.CancelScope, processes: Processes) -> None:
+async def _handle_signals(
+    signals: StopSignals, starting: trio.CancelScope, processes: Processes, manager: ServiceManager | None
+) -> None:
     async with trio.open_nursery() as nursery:
         while True:
             if await signals.wait() == 1:
                 starting.cancel()
+                if manager is not None:
+                    manager.send("STOPPING=1")
                 processes.supervisor.stop()
             else:  # the second; at the third, the thread of `signals` kills the processes and exits
                 nursery.start_soon(processes.end_grace)

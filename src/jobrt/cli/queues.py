@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobrt._client import Client, JobTotals
-from jobrt._views.status import view_queues
+from jobrt._views.status import QueueView, view_queues
 from jobrt._views.words import age
 from jobrt.cli.output import JSON_OPTION, print_json, print_rows, say, warn
 from jobrt.cli.setting import Setting, in_trio
@@ -29,27 +29,12 @@ _COUNTS = ("enqueued", "completed", "failed", "dead", "cancelled")
 _STATS_COLUMNS = ("queue", "job", "period", *_COUNTS, "mean", "median", "p95")
 
 
-async def queue_rows(jobs: Client, *, limit: int | None = None) -> list[list[Any]]:
-    """Return each queue as a row of `COLUMNS`; jobs are counted up to `limit`, as by `Client.queues`."""
-    rows: list[list[Any]] = []
-    for view in view_queues(await jobs.queues(limit=limit), await jobs.workers()):
-        queue, more = view.status, "+" if view.status.more else ""
-        due, oldest = f"{queue.available}{more}", age(queue.oldest_due)
-        waiting = [f"{queue.scheduled}{more}", f"{queue.retryable}{more}"]
-        rows.append(
-            [
-                queue.name,
-                due,
-                oldest,
-                *waiting,
-                queue.claimed,
-                queue.executing,
-                view.workers,
-                view.slots,
-                view.state,
-            ]
-        )
-    return rows
+def queue_row(view: QueueView) -> list[Any]:
+    """Return a queue as a row of `COLUMNS`."""
+    queue, more = view.status, "+" if view.status.more else ""
+    counts = [f"{number}{more}" for number in (queue.available, queue.scheduled, queue.retryable)]
+    held = [queue.claimed, queue.executing, view.workers, view.slots]
+    return [queue.name, counts[0], age(queue.oldest_due), *counts[1:], *held, view.state]
 
 
 @click.group("queues", invoke_without_command=True, short_help="Show, pause, resume and scale queues.")
@@ -67,7 +52,8 @@ async def _show(setting: Setting, as_json: bool) -> None:
         if as_json:
             print_json(await jobs.queues())
         else:
-            print_rows(COLUMNS, await queue_rows(jobs), empty="no queue has jobs or workers")
+            views = view_queues(await jobs.queues(), await jobs.workers())
+            print_rows(COLUMNS, map(queue_row, views), empty="no queue has jobs or workers")
 
 
 async def _change(

@@ -168,13 +168,15 @@ class ChildLink:
         self._socket.close()
 
 
-async def start_process(command: Sequence[str]) -> tuple[trio.Process, ChildLink]:
-    """Start a worker process with a link to it."""
+async def start_process(
+    command: Sequence[str], *, inherited: Sequence[int] = ()
+) -> tuple[trio.Process, ChildLink]:
+    """Start a worker process with a link to it; it keeps the `inherited` file descriptors."""
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
     link = ChildLink(ours)
     try:
-        process = await trio.lowlevel.open_process([*command, "--child"], stdin=theirs)
+        process = await trio.lowlevel.open_process([*command, "--child"], stdin=theirs, pass_fds=inherited)
     except BaseException:
         link.close()
         raise

@@ -14,6 +14,7 @@ from jobrt._runtime.worker import Worker
 from jobrt.app import App
 from jobrt.cli.ending import exit_now
 from jobrt.cli.log import set_up_logging
+from jobrt.cli.probing import HTTP_OPTION, LISTENER_OPTION, Address, Viewers, show_worker
 from jobrt.cli.processes import serve_processes
 from jobrt.cli.selection import Seconds
 from jobrt.cli.setting import Setting, in_trio
@@ -63,7 +64,9 @@ _ABANDON_SECONDS = 0.4
     show_default="text",
     help="Format of log lines, unless the application sets up logging.",
 )
+@HTTP_OPTION
 @CHILD_OPTION
+@LISTENER_OPTION
 @in_trio
 async def worker(
     setting: Setting,
@@ -75,7 +78,9 @@ async def worker(
     verbose: bool,
     quiet: bool,
     log_format: str | None,
+    http: Address | None,
     child: bool,
+    probes_listener: int | None,
 ) -> int:
     """Run jobs until stopped by a signal.
 
@@ -88,6 +93,9 @@ async def worker(
     The exit status is 0 after a stop, 1 if something had to be left or failed, and 137 if the process was killed
     because no Python code could run in it.
 
+    With --http, the worker answers probes: /livez is 200 while the event loop runs, /readyz while it also works, and
+    /metrics is for Prometheus. Under systemd it says when it is ready, and feeds the watchdog.
+
     With --processes, a worker process that dies is restarted. If a process fails to start five times in a row, all
     processes stop. Not on Windows.
     """
@@ -97,7 +105,11 @@ async def worker(
         choose_queues(app.queues, queues or None)  # report a wrong name before waiting for anything
         grace = app.grace if grace is None else grace
         if processes == 1:
-            await serve(app, queues=queues or None, grace=grace, wait=wait, drain=drain, reporter=reporter)
+            viewers = Viewers.of_child(probes_listener) if child else Viewers.of_process(http)
+            served = queues or None
+            await serve(
+                app, queues=served, grace=grace, wait=wait, drain=drain, reporter=reporter, viewers=viewers
+            )
             return 0
         if drain:
             msg = "--drain cannot be combined with --processes"
@@ -112,7 +124,10 @@ async def worker(
         arguments += [f"--queue={name}" for name in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
         with setting.handed_over() as given:
             arguments = [*given, *arguments]
-            return await serve_processes(app, processes, arguments=arguments, grace=grace, wait=wait)
+            viewers = Viewers.of_process(http)
+            return await serve_processes(
+                app, processes, arguments=arguments, grace=grace, wait=wait, viewers=viewers
+            )
 
 
 def prepare_process(*, verbose: bool, quiet: bool, log_format: str | None) -> None:
@@ -131,6 +146,7 @@ async def serve(
     wait: float,
     drain: bool,
     reporter: StartupReporter,
+    viewers: Viewers,
 ) -> None:
     """Run a worker until a signal stops it; raise if the database is still unavailable after `wait` seconds."""
     stop = Stop(grace)
@@ -138,6 +154,7 @@ async def serve(
     with signals.listening(guarded=reporter.parent is None):  # a parent kills its processes itself
         async with trio.open_nursery() as hearing:
             hearing.start_soon(stop.run, signals)
+            hearing.start_soon(show_worker, app, viewers)
             async with trio.open_nursery() as nursery:  # ends when the app's state is closed, too
                 with stop.starting:
                     await wait_for_database(app, seconds=wait)

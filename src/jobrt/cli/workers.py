@@ -1,39 +1,27 @@
-"""The `workers` and `top` commands."""
+"""The `workers` command."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
 import click
-import trio
 from rich.console import Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-import jobrt
-from jobrt._client import Client
 from jobrt._core.escape import printable
 from jobrt._storage.contract import WorkerRow
-from jobrt._views.findings import COUNT_LIMIT
-from jobrt._views.status import cancel_phase, cancel_phases
 from jobrt._views.trees import TreeLine, headline, load_of_queues, problem_lines, tree_lines
-from jobrt._views.words import age, notice_in_words, progress_in_words
+from jobrt._views.words import notice_in_words
 from jobrt.cli.output import JSON_OPTION, console, on_terminal, print_json, say
-from jobrt.cli.queues import COLUMNS, queue_rows
-from jobrt.cli.selection import Seconds
 from jobrt.cli.setting import Setting, in_trio
 
-_RUNNING_LIMIT = 15
-
-
-_TREE_OPTION = click.option(
+TREE_OPTION = click.option(
     "--tree", is_flag=True, help="Show the whole supervision trees. By default, only what needs attention."
 )
 
 
 @click.command(short_help="Show the workers, and what is wrong with them.")
-@_TREE_OPTION
+@TREE_OPTION
 @JSON_OPTION
 @in_trio
 async def workers(setting: Setting, tree: bool, as_json: bool) -> None:
@@ -102,59 +90,4 @@ def _draw_lines(lines: Sequence[TreeLine], *, whole: bool) -> Table:
     return table
 
 
-@click.command()
-@click.option("--once", is_flag=True, help="Print once and exit.")
-@click.option(
-    "--every",
-    type=Seconds(0.1),
-    metavar="SECONDS",
-    default=1.0,
-    show_default=True,
-    help="Time between updates.",
-)
-@_TREE_OPTION
-@in_trio
-async def top(setting: Setting, once: bool, every: float, tree: bool) -> None:
-    """Watch queues, running jobs and workers. Press Ctrl-C to exit."""
-    async with setting.app().open_client() as jobs:
-        if once or not on_terminal():
-            console().print(await _draw(jobs, tree=tree))
-            return
-        first = await _draw(jobs, tree=tree, height=console().size.height)
-        with Live(first, console=console(), screen=True, auto_refresh=False) as live:
-            while True:
-                await trio.sleep(every)
-                live.update(await _draw(jobs, tree=tree, height=console().size.height), refresh=True)
-
-
-async def _draw(jobs: Client, *, tree: bool, height: int | None = None) -> Group:
-    """Draw all tables, and the workers in what remains of `height` lines."""
-    now = await jobs.now()
-    running = await jobs.query(jobrt.where.state("executing"), order_by="schedule_at", limit=_RUNNING_LIMIT)
-    found, queues = await jobs.workers(), await queue_rows(jobs, limit=COUNT_LIMIT)
-    left = None if height is None else height - len(queues) - len(running) - 4
-    trees = draw_trees(found, now=now, whole=tree, height=left)
-    running_table = _running_table(running, cancel_phases(found), now=now)
-    return Group(_queue_table(queues), "", running_table, "", trees)
-
-
-def _queue_table(rows: list[list[Any]]) -> Table:
-    table = Table(*COLUMNS, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*[Text(printable(str(cell))) for cell in row])
-    return table
-
-
-def _running_table(running: list[jobrt.JobRecord], phases: Mapping[int, str], *, now: datetime) -> Table:
-    table = Table("id", "running job", "queue", "attempt", "for", "progress", box=None, header_style="bold")
-    for job in running:
-        since = age((now - job.started_at).total_seconds()) if job.started_at else "-"
-        progress = progress_in_words(job.progress) if job.progress is not None else ""
-        if phase := cancel_phase(job, phases):
-            progress += f"  cancelling: {phase}"
-        cells = (str(job.id), job.name, job.queue, str(job.attempt), since, progress)
-        table.add_row(*[Text(printable(cell)) for cell in cells])
-    return table
-
-
-COMMANDS = (workers, top)
+COMMANDS = (workers,)

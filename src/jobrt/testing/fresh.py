@@ -33,6 +33,9 @@ async def open_app(
 
     ``async with open_app(jobs=[SendEmail]) as (app, jobs):``
 
+    Its workers delete no finished jobs, so that a test can look at them after weeks of virtual time. They do with
+    ``keep=`` among the settings. ``await jobs.prune()`` always deletes what the app does not keep.
+
     Args:
         jobs: job classes and function jobs; or an app to copy onto the in-memory database:
             ``async with open_app(shop.app) as (app, jobs):``.
@@ -49,6 +52,8 @@ async def open_app(
         app = jobs.at("sqlite:///:memory:")
     else:
         app = App("sqlite:///:memory:", jobs=jobs, **settings)
+    if "keep" not in settings:
+        app.leave_finished()
     set_clock(app, start=start)
     async with app.open_client() as client:
         yield app, client
@@ -70,7 +75,7 @@ async def drain(app: App, queue: str | None = None) -> Counter[str]:
     return counts
 
 
-async def perform(job: Job, *, state: Any = None) -> Any:
+async def perform(job: Job, *, state: Any = None, app: App | None = None) -> Any:
     """Run a job value with a real ``ctx``; return the return value of its `run`, which may be a `Snooze`.
 
     It enqueues jobs into an in-memory database of its own.
@@ -78,15 +83,22 @@ async def perform(job: Job, *, state: Any = None) -> Any:
     Args:
         job: the value to run.
         state: the value of ``ctx.state``.
+        app: the app whose jobs the job may enqueue, and whose hooks are around both; by default an app with this job
+            alone.
 
     Raises:
         Exception: the exception that `run` raised.
         trio.TooSlowError: the job's TIMEOUT expired.
 
     """
-    async with open_app(jobs=[type(job)]) as (app, client):
+    async with open_app([type(job)] if app is None else app) as (own, client):
         definition = definition_of(type(job))
-        async with app.open_storage() as storage:
+        async with own.open_storage() as storage:
             return await perform_job(
-                definition, definition.encode(job), scratch=storage, state=state, client=client
+                definition,
+                definition.encode(job),
+                scratch=storage,
+                state=state,
+                client=client,
+                hooks=own.attempt_hooks,
             )

@@ -281,3 +281,27 @@ async def test_a_default_isolation_of_the_databases_own(
         assert await claim(strict) == [first.id]
         assert await strict.jobs.update(where.everything(), {"delay": timedelta(0)}) == 0
         assert await strict.jobs.delete(where.everything()) == 1
+
+
+async def test_a_locked_job_delays_no_other_that_saves(
+    storage: Storage, admin: psycopg.Connection[Any]
+) -> None:
+    """Somebody else's transaction holds the row of one job. What others save at the same moment is stored meanwhile."""
+    await add(storage, *(job() for _ in range(3)))
+    jobs = (await storage.attempts.exchange((), ask())).jobs
+    stored: list[int] = []
+
+    async def save(one: Claimed) -> None:
+        assert await storage.attempts.save(JobRef(one.id, one.lease), saved="1")
+        stored.append(one.id)
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            with admin.transaction():
+                admin.execute("select from jobrt.job where id = %s for update", (jobs[0].id,))
+                for one in jobs:
+                    nursery.start_soon(save, one)
+                while len(stored) < 2:
+                    await trio.sleep(0.01)
+                assert jobs[0].id not in stored
+    assert len(stored) == 3

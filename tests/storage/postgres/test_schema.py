@@ -48,7 +48,7 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
     heard = trio.Event()
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url, schema=name) as storage, trio.open_nursery() as nursery:
-            assert await storage.schema.migrate() == ("0001_jobs",)
+            assert await storage.schema.migrate() == ("0001_jobs", "0002_versions")
             await storage.schema.check()
             await nursery.start(storage.wakes.listen, lambda wake: heard.set())
             ids = await add(storage, job(), job(), job(queue="limited"))
@@ -113,7 +113,7 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(migrate)
-    assert sorted(done) == [()] * 19 + [("0001_jobs",)]
+    assert sorted(name for names in done for name in names) == ["0001_jobs", "0002_versions"]
 
 
 async def test_migrating_where_the_schema_is_there_already(
@@ -123,7 +123,7 @@ async def test_migrating_where_the_schema_is_there_already(
     admin.execute("create schema jobrt")
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url) as storage:
-            assert await storage.schema.migrate() == ("0001_jobs",)
+            assert await storage.schema.migrate() == ("0001_jobs", "0002_versions")
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ async def test_a_migration_gives_way_to_long_transactions(
     storage: Any, another: Any, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A transaction holds what a migration needs. The migration reports it and tries again; claims go on meanwhile."""
-    more = Migration("0002_more", "alter table {schema}.job add column more text;")
+    more = Migration("9998_more", "alter table {schema}.job add column more text;")
     monkeypatch.setattr(schema, "_MIGRATIONS", (*schema._MIGRATIONS, more))
     lines: list[str] = []
     waits, let_go = trio.Event(), trio.Event()
@@ -209,7 +209,7 @@ async def test_a_migration_gives_way_to_long_transactions(
             ids = await add(storage, job())
             assert await claim(storage) == ids
         let_go.set()
-    assert (await storage.schema.status()).applied == ("0001_jobs", "0002_more")
+    assert (await storage.schema.status()).applied == ("0001_jobs", "0002_versions", "9998_more")
     assert re.search(r"'jobrt' is used by a transaction of \w+, process \d+, open for \d s", lines[0])
 
 
@@ -217,7 +217,7 @@ async def test_a_migration_that_others_never_let_through_names_them(
     storage: Any, another: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error is transient, and says what to end."""
-    more = Migration("0002_more", "alter table {schema}.job add column more text;")
+    more = Migration("9998_more", "alter table {schema}.job add column more text;")
     monkeypatch.setattr(schema, "_MIGRATIONS", (*schema._MIGRATIONS, more))
     monkeypatch.setattr(schema, "_MIGRATE_SECONDS", schema._READ_SECONDS)
     async with another() as other, storage.jobs._database.plain.acquire() as conn, conn.transaction():
@@ -250,7 +250,7 @@ async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postg
 
     async def check(name: str) -> None:
         async with open_postgres(postgres_url, schema=name) as storage:
-            assert await storage.schema.migrate() == ("0001_jobs",)
+            assert await storage.schema.migrate() == ("0001_jobs", "0002_versions")
             ((id, _),) = await storage.jobs.insert([job()])
             assert await claim(storage) == [id]
             assert await storage.jobs.delete(where.everything()) == 1

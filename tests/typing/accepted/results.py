@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Generic, TypedDict, TypeVar, assert_type
 
 import jobrt
-from jobrt import blocking
+from jobrt import aio, blocking
 
 app = jobrt.App("sqlite:///:memory:")
 
@@ -207,6 +207,16 @@ def without_trio(jobs: blocking.Client) -> None:
     assert_type(jobs.enqueue(count.new("cat.png"), priority=3).result(), int)
     assert_type(jobs.enqueue_many([Counts(), Counts()]), list[blocking.Handle[dict[str, int]]])
     assert_type(jobs.handle(3), blocking.Handle[Any])
+
+
+async def in_asyncio(jobs: aio.Client) -> None:
+    assert_type(await jobs.enqueue(Text(1)), aio.Handle[str])
+    assert_type(await jobs.enqueue(Text(1)), jobrt.Handle[str])
+    assert_type(await (await jobs.enqueue(TextOrSnooze().with_options(tags=["x"]))).result(), str)
+    assert_type(await (await jobs.enqueue(count.new("cat.png"), priority=3)).result(), int)
+    assert_type(await jobs.enqueue_many([Counts(), Counts()]), list[aio.Handle[dict[str, int]]])
+    assert_type(jobs.handle(3), aio.Handle[Any])
+    assert_type(await jobs.get(3), jobrt.JobRecord)
 
 
 def on_event(event: jobrt.events.Event) -> None:

@@ -3,7 +3,7 @@
 """What a user gets wrong with results, handles and what else `ctx` and the client give."""
 
 import jobrt
-from jobrt import blocking
+from jobrt import aio, blocking
 
 
 class Text(jobrt.Job):
@@ -37,6 +37,13 @@ async def main(jobs: jobrt.Client, plain: blocking.Client) -> None:
     await jobs.enqueue_many(Text())  # refused: one job
     plain.enqueue(Text)  # refused: a class, not a value
     plain.enqueue(Text(), prio=3)  # refused: no such option
+
+
+async def in_asyncio(jobs: aio.Client) -> None:
+    (await (await jobs.enqueue(Text())).result()).bit_length()  # refused: a str
+    await jobs.enqueue(Text)  # refused: a class, not a value
+    await jobs.enqueue(Text(), prio=3)  # refused: no such option
+    await jobs.update(3, priority="high")  # refused: wrong type
 
 
 async def in_a_job(ctx: jobrt.Context) -> None:

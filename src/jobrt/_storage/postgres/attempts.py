@@ -9,17 +9,18 @@ import attrs
 import psycopg
 import trio
 
-from jobrt._core.job import Claimed, JobRef, Outcome, Start
+from jobrt._core.job import Claimed, JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
-from jobrt._storage.postgres.encode import microseconds, numbers
+from jobrt._storage.postgres.encode import microseconds, numbers, texts
 from jobrt._storage.postgres.finish import ended_values, refused_of, write
 from jobrt._storage.postgres.limited_claim import claim_in_turn, take_turn
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
+from jobrt._storage.together import Together
 from jobrt._trio_psycopg.errors import is_stale, translate
 from jobrt._trio_psycopg.pool import call_deadline
 from jobrt.errors import LeaseLost
@@ -35,6 +36,10 @@ class PostgresAttempts:
     _database: Database
     _waker: Waker
     _beats: Beats
+    _together: Together[Save, bool] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_together", Together(self._save_all, self._save_one))
 
     # ------------------------------------------------------------------ claim and finish
 
@@ -136,26 +141,35 @@ class PostgresAttempts:
     async def save(
         self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False
     ) -> bool:
-        values = {"id": str(ref.id), "lease": str(ref.lease), "progress": progress, "saved": saved}
+        save = Save(*ref, progress=progress, saved=saved)
         if not forget:
-            return bool(await self._database.fetch("attempts/save", **values))
-        return await retried(partial(self._save_and_forget, values))
+            return await self._together(save)
+        return await retried(partial(self._save_and_forget, save))
 
-    async def _save_and_forget(self, values: Mapping[str, str | None]) -> bool:
+    async def _save_and_forget(self, save: Save) -> bool:
         async with self._database.session() as session, session.conn.transaction():
-            if not await session.fetch("attempts/save", **values):
+            if not await _stored(session, [save], skip=""):
                 return False
-            await session.fetch("attempts/forget", id=values["id"])
+            await session.fetch("attempts/forget", id=str(save.id))
         return True
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return dict(await self._database.fetch("attempts/steps", id=str(ref.id)))
 
     async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
-        rows = await self._database.fetch(
-            "attempts/save_step", id=str(ref.id), lease=str(ref.lease), name=name, value=value
-        )
-        return bool(rows)
+        return await self._together(Save(*ref, step=name, value=value))
+
+    async def _save_all(self, saves: Sequence[Save]) -> list[bool | None]:
+        """Store what jobs save, but of those only whose rows are leased and not locked."""
+        stored = await retried(partial(self._stored_alone, saves, skip="skip locked"))
+        return [True if number in stored else None for number in range(1, len(saves) + 1)]
+
+    async def _save_one(self, save: Save) -> bool:
+        return bool(await retried(partial(self._stored_alone, [save], skip="")))
+
+    async def _stored_alone(self, saves: Sequence[Save], *, skip: str) -> set[int]:
+        async with self._database.session() as session:
+            return await _stored(session, saves, skip=skip)
 
     @asynccontextmanager
     async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[Any]:
@@ -200,7 +214,8 @@ def _needs_several(outcome: Outcome) -> bool:
 
 def _remaining(demand: Demand, jobs: Sequence[Claimed]) -> Demand:
     """Return the part of a demand that remains after these jobs were claimed."""
-    left = ((name, cap - sum(job.name == name for job in jobs)) for name, cap in demand.capped)
+    members = {name: demand.members(name) for name, _ in demand.capped}
+    left = ((name, cap - sum(job.name in members[name] for job in jobs)) for name, cap in demand.capped)
     capped = tuple((name, cap) for name, cap in left if cap > 0)
     free_slots = max(demand.starting - len(jobs), 0)
     return attrs.evolve(demand, limit=demand.limit - len(jobs), capped=capped, free_slots=free_slots)
@@ -208,3 +223,17 @@ def _remaining(demand: Demand, jobs: Sequence[Claimed]) -> Demand:
 
 def _order(job: Claimed) -> tuple[Any, ...]:
     return (-job.priority, job.schedule_at, job.id)
+
+
+async def _stored(session: Session, saves: Sequence[Save], *, skip: str) -> set[int]:
+    """Store what jobs save, and return which of them, counted from 1."""
+    rows = await session.run(
+        session.schema.statement("attempts/save", skip=skip),
+        ids=numbers([save.id for save in saves]),
+        leases=numbers([save.lease for save in saves]),
+        progress=texts([save.progress for save in saves]),
+        saved=texts([save.saved for save in saves]),
+        steps=texts([save.step for save in saves]),
+        results=texts([save.value for save in saves]),
+    )
+    return {number for (number,) in rows}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -14,17 +14,16 @@ from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.where import Where
 from jobrt._storage.blocking_pool import BlockingPool
 from jobrt._storage.contract import Inserted
-from jobrt._storage.postgres.changes import cancel, count, rerun, update
+from jobrt._storage.postgres.callers import blocking_connection, insert_with
+from jobrt._storage.postgres.changes import cancel_steps, count, make_due_steps, rerun, update
 from jobrt._storage.postgres.database import TRIES, lost_a_race
-from jobrt._storage.postgres.encode import texts
 from jobrt._storage.postgres.insert import insert_steps
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
 from jobrt._storage.postgres.query import by_id, listing
 from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.session import BlockingSession, Session
-from jobrt._storage.postgres.steps import drive, drive_sync
-from jobrt._storage.postgres.waker import CONTROL
+from jobrt._storage.postgres.steps import Steps, drive, drive_sync
 from jobrt._trio_psycopg.errors import is_stale, translate, unsendable
 from jobrt._trio_psycopg.pool import ENCODING, place_of
 from jobrt.errors import StorageError
@@ -54,7 +53,7 @@ class BlockingPostgres:
         self._schema = Schema(schema)
         self._channel = self._schema.channel if listen else None
         connect = partial(_connect, url, self._where, prepare=5 if listen else None)
-        self._pool = BlockingPool(connect, psycopg.Connection[Any].close, _usable, place=self._where)
+        self._pool = BlockingPool(connect, psycopg.Connection[Any].close, usable, place=self._where)
 
     def open(self) -> None:
         """Do nothing: the first call connects."""
@@ -65,15 +64,8 @@ class BlockingPostgres:
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is None:
-            return self._transact(lambda session: drive_sync(session, self._steps(jobs)))
-        if not isinstance(conn, psycopg.Connection):
-            raise StorageError(f"conn is a {type(conn).__qualname__}: pass a psycopg.Connection")
-        try:
-            return drive_sync(BlockingSession(conn), self._steps(jobs))
-        except psycopg.Error as error:
-            raise translate(error, "in the caller's transaction", lost=conn.closed) from error
-        except UnicodeEncodeError as error:
-            raise unsendable(error, "in the caller's transaction") from error
+            return self._transact(partial(insert_steps, self._schema, jobs, wake=self._wake))
+        return insert_with(blocking_connection(conn), jobs, schema=self._schema, wake=self._wake)
 
     def get(self, job_id: int) -> JobRecord | None:
         rows = self._run(by_id(self._schema, job_id))
@@ -90,12 +82,9 @@ class BlockingPostgres:
         return int(number)
 
     def cancel(self, where: Where, reason: str) -> tuple[int, int]:
-        def work(session: BlockingSession) -> tuple[int, int]:
-            ((waiting, running),) = _rows(session, cancel(self._schema, where, reason=reason, limit=None))
-            self._notify(session, [CONTROL] if running else [])
-            return waiting, running
-
-        return self._transact(work)
+        return self._transact(
+            partial(cancel_steps, self._schema, where, reason=reason, channel=self._channel)
+        )
 
     def rerun(self, where: Where) -> int:
         return self._make_due(rerun(self._schema, where, limit=None))
@@ -104,23 +93,10 @@ class BlockingPostgres:
         return self._make_due(update(self._schema, where, changes))
 
     def delete(self, where: Where, *, limit: int | None = None) -> int:
-        return self._transact(lambda session: drive_sync(session, delete(self._schema, where, limit=limit)))
+        return self._transact(partial(delete, self._schema, where, limit=limit))
 
     def _make_due(self, run: Run) -> int:
-        """Run a statement that returns a number and queues, and wake the workers of these queues."""
-
-        def work(session: BlockingSession) -> int:
-            ((number, queues),) = _rows(session, run)
-            self._notify(session, [f"j:{queue}" for queue in queues or ()])
-            return int(number)
-
-        return self._transact(work)
-
-    def _notify(self, session: BlockingSession, payloads: Iterable[str]) -> None:
-        found = sorted(payloads)
-        if found and self._channel is not None:
-            notify = self._schema.statement("wakes/notify")
-            session.run(notify, channel=self._channel, payloads=texts(found))
+        return self._transact(partial(make_due_steps, self._schema, run, channel=self._channel))
 
     def _run(self, run: Run) -> list[Row]:
         """Run a statement that only reads."""
@@ -130,13 +106,13 @@ class BlockingPostgres:
         with self._lent() as conn:
             return _rows(BlockingSession(conn), run)
 
-    def _transact(self, work: Callable[[BlockingSession], T]) -> T:
-        """Do the work in a transaction."""
-        return _retried(partial(self._try, work))
+    def _transact(self, steps: Callable[[], Steps[T]]) -> T:
+        """Run steps in a transaction."""
+        return _retried(partial(self._try, steps))
 
-    def _try(self, work: Callable[[BlockingSession], T]) -> T:
+    def _try(self, steps: Callable[[], Steps[T]]) -> T:
         with self._lent() as conn, conn.transaction():
-            return work(BlockingSession(conn))
+            return drive_sync(BlockingSession(conn), steps())
 
     @contextmanager
     def _lent(self) -> Generator[psycopg.Connection[Any]]:
@@ -148,8 +124,8 @@ class BlockingPostgres:
                     conn.close()  # another call opens another
                 raise translate(error, self._where, lost=conn.closed) from error
 
-    def _steps(self, jobs: Sequence[NewJob]) -> Any:
-        return insert_steps(self._schema, jobs, wake=lambda _queue: self._channel)
+    def _wake(self, _queue: str) -> str | None:
+        return self._channel
 
 
 def _retried(call: Callable[[], T]) -> T:
@@ -176,7 +152,7 @@ def _connect(url: str, where: str, *, prepare: int | None) -> psycopg.Connection
     return conn
 
 
-def _usable(conn: psycopg.Connection[Any]) -> bool:
+def usable(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     """Return whether a connection can be used for another call. Reads what the server has sent, without waiting."""
     if conn.closed:
         return False

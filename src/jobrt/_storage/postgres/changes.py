@@ -1,14 +1,15 @@
 """Counting and changing of jobs: the statements, separate from the connection that runs them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from jobrt._core.text import clipped
 from jobrt._core.where import Where
-from jobrt._storage.postgres.encode import instant, interval, limit_text, texts
+from jobrt._storage.postgres.encode import instant, interval, limit_text, numbers, texts
 from jobrt._storage.postgres.filters import condition
-from jobrt._storage.postgres.names import Run, Schema
+from jobrt._storage.postgres.names import CONTROL, Run, Schema
+from jobrt._storage.postgres.steps import Steps
 from jobrt.errors import InvalidFilter
 
 
@@ -35,6 +36,39 @@ def update(schema: Schema, where: Where, changes: Mapping[str, Any]) -> Run:
     return Run(statement, {**found.values, **values})
 
 
+def cancel_steps(schema: Schema, where: Where, *, reason: str, channel: str | None) -> Steps[tuple[int, int]]:
+    """Return the steps that cancel jobs and tell workers; `channel` is None where they are not told."""
+    ((waiting, running),) = yield cancel(schema, where, reason=reason, limit=None)
+    yield from notify_steps(schema, [CONTROL] if running else [], channel=channel)
+    return waiting, running
+
+
+def make_due_steps(schema: Schema, run: Run, *, channel: str | None) -> Steps[int]:
+    """Return the steps that run `rerun` or `update`, and wake the workers of the queues that it returns."""
+    ((number, queues),) = yield run
+    yield from notify_steps(schema, [f"j:{queue}" for queue in queues or ()], channel=channel)
+    return int(number)
+
+
+def await_final_steps(
+    schema: Schema, ids: Sequence[int], *, channel: str | None
+) -> Steps[dict[int, str | None]]:
+    """Return the steps of `JobStore.await_final`."""
+    known = numbers(ids)
+    skipped = yield Run(schema.statement("jobs/await_final_flag"), {"ids": known})
+    yield from notify_steps(schema, [f"j:{queue}" for (queue,) in skipped], channel=channel)
+    rows = yield Run(schema.statement("jobs/await_final_states"), {"ids": known})
+    states = {row[0]: row[1] for row in rows}
+    return {id: states.get(id) for id in ids}
+
+
+def notify_steps(schema: Schema, payloads: Iterable[str], *, channel: str | None) -> Steps[None]:
+    """Return the steps that notify those who listen, when the transaction commits."""
+    found = sorted(payloads)
+    if found and channel is not None:
+        yield Run(schema.statement("wakes/notify"), {"channel": channel, "payloads": texts(found)})
+
+
 def _run(schema: Schema, name: str, where: Where, **values: str | None) -> Run:
     found = condition(where)
     return Run(schema.statement(name, where=found.text), {**found.values, **values})
@@ -45,7 +79,8 @@ _SETS: Final = {
     "queue": "queue = :set_queue",
     "priority": "priority = :set_priority::integer",
     "max_attempts": "max_attempts = :set_max_attempts::integer",
-    "args": "args = :set_args",
+    "args": "args = :set_args , unfit = null",
+    "version": "version = :set_version::smallint",
     "metadata": "metadata = :set_metadata",
     "tags": "tags = :set_tags::text[]",
     "context": "context = :set_context",

@@ -65,6 +65,9 @@ _LEVELS_KEPT: Final = 64
 
 _WATERMARKS_KEPT: Final = 256
 
+_SEPARATOR: Final = "\x1f"
+"""Sign between a capped name and its aliases; a name has printable signs only."""
+
 Key = tuple[str, int]
 
 
@@ -177,10 +180,11 @@ def _by_scan(demand: Demand, jobs: Sequence[Claimed]) -> list[tuple[int, list[Cl
     if not demand.capped:
         return [(demand.limit, list(jobs))]
     capped = dict(demand.capped)
-    free = [job for job in jobs if job.name not in capped]
+    free = [job for job in jobs if demand.aliases.get(job.name, job.name) not in capped]
+    members = {name: demand.members(name) for name, _ in demand.capped}
     return [
         *([(demand.limit, free)] if demand.names else []),
-        *((cap, [job for job in jobs if job.name == name]) for name, cap in demand.capped),
+        *((cap, [job for job in jobs if job.name in members[name]]) for name, cap in demand.capped),
     ]
 
 
@@ -242,7 +246,7 @@ class Reply:
 
 def read_reply(rows: Sequence[Row], demand: Demand, *, ended: int, watermarks: Watermarks) -> Reply:
     """Return the reply in these rows; the statement also wrote `ended` outcomes, which took part of the time."""
-    landed, _, _, _, picked, _, cost, written, _, found, next_due, now, _, woken, _ = rows[0]
+    landed, _, _, _, picked, _, cost, written, _, found, next_due, now, _, woken, *_ = rows[0]
     now = now.replace(tzinfo=UTC)
     jobs = claimed_jobs(rows[1:], queue=demand.queue, starting=demand.starting, now=now)
     return Reply(
@@ -261,7 +265,8 @@ def read_reply(rows: Sequence[Row], demand: Demand, *, ended: int, watermarks: W
 
 def claim_values(demand: Demand, since: int | None) -> dict[str, str | None]:
     """Return the parameters for a demand; `since` is that of `Beats`."""
-    scans = [*([(None, demand.limit)] if demand.names else []), *demand.capped]
+    capped = [(_SEPARATOR.join(demand.members(name)), limit) for name, limit in demand.capped]
+    scans = [*([(None, demand.limit)] if demand.names else []), *capped]
     return {
         "worker": demand.worker,
         "since": None if since is None else str(since),
@@ -269,6 +274,7 @@ def claim_values(demand: Demand, since: int | None) -> dict[str, str | None]:
         "limit": str(demand.limit),
         "starting": str(demand.starting),
         "names": texts(demand.names),
+        "fits": demand.fits,
         "scan_name": texts([name for name, _ in scans]),
         "scan_limit": numbers([min(limit, demand.limit) for _, limit in scans]),
     }

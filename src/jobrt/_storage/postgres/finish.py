@@ -70,6 +70,7 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None
         "messages": texts([_said(outcome.message) for outcome in outcomes]),
         "tracebacks": texts([_said(outcome.traceback) for outcome in outcomes]),
         "results": texts([outcome.result for outcome in outcomes]),
+        "unfit": numbers([outcome.unfit for outcome in outcomes]),
     }
 
 

@@ -157,6 +157,7 @@ def _fields(job: NewJob) -> dict[str, str | None]:
         "metadata": None if job.metadata == "{}" else job.metadata,
         "tags": texts(job.tags) if job.tags else None,
         "context": job.context,
+        "version": None if job.version is None else str(job.version),
     }
 
 
@@ -210,9 +211,10 @@ def _line(id: int, job: NewJob, *, at: str, now: datetime) -> str:
     metadata = "\\N" if job.metadata == "{}" else _cell(job.metadata)
     tags = _cell(texts(job.tags)) if job.tags else "\\N"
     context = "\\N" if job.context is None else _cell(job.context)
+    version = "\\N" if job.version is None else job.version
     return (
         f"{id}\t{due}\t{at}\t{timeout}\t{job.priority}\t{max_attempts}\t{state}\t{digest}\t{_cell(job.queue)}\t"
-        f"{_cell(job.name)}\t{_cell(job.args)}\t{metadata}\t{tags}\t{context}"
+        f"{_cell(job.name)}\t{_cell(job.args)}\t{metadata}\t{tags}\t{context}\t{version}"
     )
 
 
@@ -273,6 +275,7 @@ def _replacement(id: int, job: NewJob, fields: Sequence[str]) -> dict[str, str |
         "id": str(id),
         "priority": given["priority"] if "priority" in fields else None,
         "args": given["args"] if "args" in fields else None,
+        "version": given["version"],
         "metadata": given["metadata"] if "metadata" in fields else None,
         "set_max_attempts": "t" if "max_attempts" in fields else "f",
         "max_attempts": given["max_attempts"],

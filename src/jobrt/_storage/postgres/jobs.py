@@ -15,6 +15,13 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.stats import Bucket
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
+from jobrt._storage.postgres.callers import (
+    TRIO_KINDS,
+    blocking_connection,
+    insert_with,
+    insert_with_async,
+    on_asyncio,
+)
 from jobrt._storage.postgres.changes import cancel, count, rerun, update
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import numbers
@@ -23,12 +30,10 @@ from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.prune import delete, prune
 from jobrt._storage.postgres.query import by_id, listing
 from jobrt._storage.postgres.rows import Row, job_record
-from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.stats import stats
 from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.waker import Waker
-from jobrt._trio_psycopg.errors import translate, unsendable
-from jobrt.errors import StorageError
+from jobrt._trio_psycopg.errors import translate
 
 
 @attrs.frozen
@@ -69,17 +74,11 @@ class PostgresJobs:
                 return await drive(session, steps)
 
     async def _insert_with(self, conn: object, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-        if not isinstance(conn, psycopg.AsyncConnection):
-            raise StorageError(
-                f"conn is a {type(conn).__name__}: pass a psycopg connection that runs on Trio"
-            )
-        steps = insert_steps(self._database.schema, jobs, wake=self._waker.in_transaction)
-        try:
-            return await drive(Session(conn, self._database.schema), steps)
-        except psycopg.Error as error:
-            raise translate(error, "in the caller's transaction", lost=conn.closed) from error
-        except UnicodeEncodeError as error:
-            raise unsendable(error, "in the caller's transaction") from error
+        schema, wake = self._database.schema, self._waker.in_transaction
+        if isinstance(conn, psycopg.AsyncConnection) and not on_asyncio(conn):
+            return await insert_with_async(conn, jobs, schema=schema, wake=wake)
+        blocking = blocking_connection(conn, use=TRIO_KINDS)
+        return await trio.to_thread.run_sync(partial(insert_with, blocking, jobs, schema=schema, wake=wake))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Any]:

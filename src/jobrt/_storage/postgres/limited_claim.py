@@ -69,6 +69,7 @@ async def _choose(session: Session, demand: Demand, *, since: int | None) -> tup
             since=None if since is None else str(since),
             **key,
             names=texts(room.names),
+            fits=demand.fits,
             full=texts(room.full_keys),
             priority=str(after[0]),
             at=after[1],

@@ -19,6 +19,9 @@ from jobrt.errors import StorageError
 
 _FILES: Final = load_statements("jobrt._storage.postgres")
 
+CONTROL: Final = "c"
+"""Payload that tells workers of cancel requests or settings."""
+
 _LONGEST_NAME: Final = 63
 """Bytes of an identifier or a channel; PostgreSQL truncates longer identifiers and rejects longer channels."""
 

@@ -60,6 +60,8 @@ def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) ->
             None if details is None else json.loads(details)[1],
             () if attempts is None else _attempts(attempts),
             None if tags is None or stored.tags_of(tags) is not None else stored.BAD_TAGS,
+            details is not None or attempts is not None,
+            version,
         )
         for (
             id,
@@ -77,6 +79,7 @@ def _claimed(rows: Sequence[Row], *, queue: str, started_at: datetime | None) ->
             schedule_at,
             details,
             attempts,
+            version,
         ) in rows
     ]
 
@@ -110,7 +113,7 @@ def job_record(row: Row) -> JobRecord:
     """Return the job in a row of jobs/query.sql."""
     id, name, queue, state, priority, attempt, max_attempts, args, metadata, tags, context, *rest = row
     created_at, schedule_at, started_at, finished_at, worker, cancel_reason, *rest = rest
-    result, progress, saved, attempts, clean, cut_args, cut_metadata, parent, waiting, limits = rest
+    result, progress, saved, attempts, clean, cut_args, cut_metadata, version, parent, waiting, limits = rest
     records = () if attempts is None else _attempts(attempts)
     if clean:  # the last attempt has no record
         columns = (worker, None, None, None)
@@ -143,6 +146,7 @@ def job_record(row: Row) -> JobRecord:
         waiting=None if waiting is None else _waiting(waiting),
         deadline_at=None if limits is None else _parsed_or_none(json.loads(limits)[0]),
         expires_at=None if limits is None else _parsed_or_none(json.loads(limits)[1]),
+        version=stored.version_of(version),
     )
 
 

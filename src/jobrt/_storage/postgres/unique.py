@@ -91,6 +91,8 @@ class Batch:
         changes: dict[str, Any] = {name: getattr(job, name) for name in rule.replaced(self._state_of(old))}
         if "schedule_at" in changes:
             changes["delay"] = job.delay
+        if "args" in changes:
+            changes["version"] = job.version
         self.new[index] = old._replace(**changes)
 
     def _state_of(self, job: NewJob) -> State:

@@ -18,9 +18,8 @@ import trio
 from jobrt._storage.postgres.claim import Watermarks
 from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import texts
+from jobrt._storage.postgres.names import CONTROL
 from jobrt.errors import StorageError
-
-CONTROL: Final = "c"
 
 _INTERVAL: Final = 0.005
 """Seconds between notifications for one queue."""

@@ -11,7 +11,7 @@ import trio
 from jobrt._storage.contract import Wake
 from jobrt._storage.postgres.claim import Watermarks
 from jobrt._storage.postgres.database import Database
-from jobrt._storage.postgres.waker import CONTROL
+from jobrt._storage.postgres.names import CONTROL
 from jobrt._trio_psycopg.pool import call_deadline, open_connection, storage_errors
 from jobrt.errors import StorageUnavailable
 

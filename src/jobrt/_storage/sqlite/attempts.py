@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from jobrt._core.job import JobRef, Outcome, Start
+from jobrt._core.job import JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
@@ -17,6 +17,7 @@ from jobrt._storage.sqlite.claim import PAGE, claim, next_due
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown, show_started
 from jobrt._storage.sqlite.transaction import SQL, Transaction
+from jobrt._storage.together import Together
 from jobrt.errors import LeaseLost
 
 _SMALLEST_PAGE: Final = 16
@@ -31,6 +32,10 @@ class SqliteAttempts:
     _beats: Beats
     _pages: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
     """Jobs that a claim looks at in one go, for queues in which jobs are so large that the last claim was cut."""
+    _together: Together[Save, bool] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_together", Together(self._save_all, self._save_one))
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         registered = self._database.registered
@@ -59,14 +64,27 @@ class SqliteAttempts:
     async def save(
         self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False
     ) -> bool:
-        call = partial(_save, ref=ref, progress=progress, saved=saved, forget=forget)
-        return await self._database.write(call)
+        save = Save(*ref, progress=progress, saved=saved)
+        if not forget:
+            return await self._saves(save)
+        self._database.refuse_nested()
+        return await self._database.write(partial(_save, save=save, forget=True))
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return await self._database.read(partial(_steps, ref=ref))
 
     async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
-        return await self._database.write(partial(_save_step, ref=ref, name=name, value=value))
+        return await self._saves(Save(*ref, step=name, value=value))
+
+    async def _saves(self, save: Save) -> bool:
+        self._database.refuse_nested()  # whoever writes for this task would wait for its transaction
+        return await self._together(save)
+
+    async def _save_all(self, saves: Sequence[Save]) -> list[bool]:
+        return await self._database.write(lambda tx: [_save(tx, save) for save in saves])
+
+    async def _save_one(self, save: Save) -> bool:
+        return await self._database.write(partial(_save, save=save))
 
     @asynccontextmanager
     async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[AsyncConnection]:
@@ -91,24 +109,21 @@ def _exchange(
     return Exchange(refused, jobs, next_due(tx, demand.queue) if short else None, tx.now, cut)
 
 
-def _save(tx: Transaction, ref: JobRef, *, progress: str | None, saved: str | None, forget: bool) -> bool:
-    if not tx.run(SQL["attempts/save_flag"], ref._asdict()):
+def _save(tx: Transaction, save: Save, *, forget: bool = False) -> bool:
+    """Store what a job saves, and forget what it has decided so far; False if its lease is lost."""
+    values = save._asdict()
+    if not tx.run(SQL["attempts/save_flag"], values):
         return False
-    tx.run(SQL["attempts/save"], {"id": ref.id, "progress": progress, "saved": saved})
+    tx.run(SQL["attempts/save" if save.step is None else "attempts/save_step"], values)
     if forget:
-        tx.run(SQL["scopes/forget_answers"], {"id": ref.id})
-        tx.run(SQL["scopes/forget_steps"], {"id": ref.id})
+        tx.run(SQL["scopes/forget_answers"], {"id": save.id})
+        tx.run(SQL["scopes/forget_steps"], {"id": save.id})
     return True
 
 
 def _steps(tx: Transaction, ref: JobRef) -> dict[str, str]:
     found: dict[str, str] = json.loads(tx.value(SQL["attempts/steps"], (ref.id,)))
     return found
-
-
-def _save_step(tx: Transaction, ref: JobRef, *, name: str, value: str) -> bool:
-    tx.run(SQL["attempts/save_step"], {**ref._asdict(), "name": name, "value": value})
-    return _held(tx, ref)
 
 
 def _held(tx: Transaction, ref: JobRef) -> bool:

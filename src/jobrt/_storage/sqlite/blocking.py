@@ -18,13 +18,15 @@ from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.where import Where
 from jobrt._storage.blocking_pool import BlockingPool
 from jobrt._storage.contract import Inserted
+from jobrt._storage.sqlite.callers import insert_with
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses, rolled_back, translated
-from jobrt._storage.sqlite.insert import insert, insert_joined, join
+from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.own_transactions import open_transaction
 from jobrt._storage.sqlite.query import count, get, query
 from jobrt._storage.sqlite.rows import micros, moment
 from jobrt._storage.sqlite.schema import migrate, outdated
+from jobrt._storage.sqlite.sockets import SOON, Sockets, word_for
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt.errors import StorageUnavailable
 
@@ -56,6 +58,7 @@ class _Opened:
 
     connection: sqlite3.Connection
     file: tuple[int, int]
+    sockets: Sockets
 
 
 @attrs.frozen
@@ -91,20 +94,26 @@ class BlockingSqlite:
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is not None:
-            return insert_joined(join(conn, micros(self._clock())), jobs)
+            inserted = insert_with(conn, jobs, now=micros(self._clock()), file=self.path)
+            self.tell_soon()
+            return inserted
         return self.write(partial(insert, jobs=jobs))
 
+    def tell_soon(self) -> None:
+        """Tell other processes of jobs in a caller's transaction."""
+        Sockets.of(self.path).send(SOON)
+
     def get(self, job_id: int) -> JobRecord | None:
-        return self._read(partial(get, job_id=job_id))
+        return self.read(partial(get, job_id=job_id))
 
     def query(
         self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
     ) -> tuple[JobRecord, ...]:
         look = partial(query, where=where, order_by=order_by, limit=limit, after=after, details=details)
-        return self._read(look)
+        return self.read(look)
 
     def count(self, where: Where, *, limit: int | None = None) -> int:
-        return self._read(partial(count, where=where, limit=limit))
+        return self.read(partial(count, where=where, limit=limit))
 
     def cancel(self, where: Where, reason: str) -> tuple[int, int]:
         return self.write(partial(cancel, where=where, reason=reason, limit=None))
@@ -122,7 +131,8 @@ class BlockingSqlite:
         """Run one of this engine's functions in a transaction, waiting for the lock at most `PATIENCE` seconds."""
         return self._run(work, "BEGIN IMMEDIATE")
 
-    def _read(self, work: Callable[[Transaction], T]) -> T:
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run one of this engine's functions that only reads."""
         return self._run(work, "BEGIN")
 
     def _run(self, work: Callable[[Transaction], T], begin: str) -> T:
@@ -130,7 +140,10 @@ class BlockingSqlite:
             call = partial(
                 _transact, opened.connection, work, begin=begin, place=self.path, clock=self._clock
             )
-            return _retried(call, self.path)
+            result, word = _retried(call, self.path)
+            if word is not None:
+                opened.sockets.send(word)
+            return result
 
 
 def _connect(path: str, clock: Callable[[], datetime]) -> _Opened:
@@ -139,17 +152,22 @@ def _connect(path: str, clock: Callable[[], datetime]) -> _Opened:
     try:
         transact = partial(_transact, connection, place=path, clock=clock)
         # Only read, if there is nothing to migrate: another connection may hold the lock for long.
-        if _retried(partial(transact, outdated, begin="BEGIN"), path):
+        behind, _ = _retried(partial(transact, outdated, begin="BEGIN"), path)
+        if behind:
             _retried(partial(transact, partial(migrate, place=path), begin="BEGIN IMMEDIATE"), path)
-        return _Opened(connection, _identity(path))
+        return _Opened(connection, _identity(path), Sockets.of(path))
     except BaseException:
-        _close(_Opened(connection, (0, 0)))
+        _drop(connection)
         raise
 
 
 def _close(opened: _Opened) -> None:
-    _ours.discard(id(opened.connection))
-    opened.connection.close()
+    _drop(opened.connection)
+
+
+def _drop(connection: sqlite3.Connection) -> None:
+    _ours.discard(id(connection))
+    connection.close()
 
 
 def _usable(path: str, opened: _Opened) -> bool:
@@ -172,12 +190,14 @@ def _transact(
     begin: str,
     place: str,
     clock: Callable[[], datetime],
-) -> T:
+) -> tuple[T, bytes | None]:
+    """Run `work` in a transaction; return its result, and what to tell the listeners."""
     with translated(place), rolled_back(connection):
         connection.execute(begin)
-        result = work(Transaction(connection, micros(clock())))
+        tx = Transaction(connection, micros(clock()))
+        result = work(tx)
         connection.execute("COMMIT")
-    return result
+    return result, word_for(tx)
 
 
 def _retried(call: Callable[[], T], path: str) -> T:

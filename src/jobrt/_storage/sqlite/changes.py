@@ -61,7 +61,7 @@ def update(tx: Transaction, where: Where, changes: Mapping[str, Any]) -> int:
     return len(ids)
 
 
-_PLAIN: Final = ("queue", "priority", "max_attempts", "args", "metadata", "context", "timeout")
+_PLAIN: Final = ("queue", "priority", "max_attempts", "args", "version", "metadata", "context", "timeout")
 
 
 def _assignments(tx: Transaction, changes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -70,7 +70,7 @@ def _assignments(tx: Transaction, changes: Mapping[str, Any]) -> tuple[str, dict
     values: dict[str, Any] = {}
     for key, value in changes.items():
         if key in _PLAIN:
-            sets.append(f"{key} = :{key}")
+            sets.append("args = :args, unfit = NULL" if key == "args" else f"{key} = :{key}")
             values[key] = value
         elif key == "tags":
             sets.append("tags = :tags")

@@ -181,6 +181,7 @@ def _pages(
             "after_id": last[1],
             "names": dumps(names),
             "worker": demand.worker,
+            "fits": demand.fits,
             "limit": size,
         }
         page: list[_Row] = tx.array(SQL["attempts/exchange_page"], parameters)
@@ -212,6 +213,7 @@ def _claimed(
             due,
             _flags,
             _started,
+            version,
         ) = row
         if args is None:
             args, metadata, labels, context = _large_texts(tx, job_id)
@@ -232,6 +234,11 @@ def _claimed(
             moment(created),
             moment(due),
             started,
+            None,
+            None,
+            (),
+            None,
+            version=version,
         )
         jobs.append(claimed if tags is not None else claimed._replace(defect=stored.BAD_TAGS))
     return jobs
@@ -246,7 +253,7 @@ def _with_history(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int
         if job.id in again:
             saved, progress = tx.row(SQL["attempts/exchange_details"], (job.id,)) or (None, None)
             records = tuple(record for _, record in attempts.get(job.id, ()))
-            complete.append(job._replace(saved=saved, progress=progress, attempts=records))
+            complete.append(job._replace(saved=saved, progress=progress, attempts=records, kept=True))
         else:
             complete.append(job)
     return complete

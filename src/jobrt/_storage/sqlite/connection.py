@@ -53,8 +53,8 @@ class Busy(StorageUnavailable):
     """Raised when another connection holds the lock: nothing was done, so the call can be repeated."""
 
 
-def refusal(error: sqlite3.Error, place: str) -> StorageError:
-    """Return the jobrt error for an error of the driver; `place` names the file."""
+def refusal(error: sqlite3.Error, place: str, *, file: str) -> StorageError:
+    """Return the jobrt error for an error of the driver; `place` names the connection, and `file` its file."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in _BUSY_CODES:
         return Busy(f"{place}: the database is locked by another connection (of this program or another one)")
@@ -63,7 +63,7 @@ def refusal(error: sqlite3.Error, place: str) -> StorageError:
     if code in _PERMANENT:
         return StorageError(f"{place}: {_PERMANENT[code]}")
     if "no such table: jobrt_" in str(error) or "no such column" in str(error):
-        return SchemaError(f"{place}: {error}: {remedy_for(place)}")
+        return SchemaError(f"{place}: {error}: {remedy_for(file)}")
     return StorageError(f"{place}: {error}")
 
 
@@ -73,12 +73,12 @@ def remedy_for(place: str) -> str:
 
 
 @contextmanager
-def translated(place: str) -> Generator[None]:
-    """Convert the driver's errors to jobrt's, with the original as ``__cause__``."""
+def translated(place: str, *, file: str | None = None) -> Generator[None]:
+    """Convert the driver's errors to jobrt's, with the original as ``__cause__``. By default `place` is the file."""
     try:
         yield
     except sqlite3.Error as error:
-        raise refusal(error, place) from error
+        raise refusal(error, place, file=place if file is None else file) from error
     except UnicodeEncodeError as error:
         raise StorageError(f"{place}: a text cannot be stored: {error}") from error
 

@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 import trio
@@ -28,7 +28,6 @@ from jobrt._storage.contract import DatabaseReplaced
 from jobrt._storage.sqlite.async_connection import AsyncConnection
 from jobrt._storage.sqlite.connection import (
     MEMORY,
-    PATIENCE,
     Busy,
     connect,
     pauses,
@@ -39,25 +38,13 @@ from jobrt._storage.sqlite.connection import (
 from jobrt._storage.sqlite.file_watch import FileWatch, unusable
 from jobrt._storage.sqlite.held import Held, Patience, reset, time_limit, too_long, undo, version_of
 from jobrt._storage.sqlite.hub import Hub
-from jobrt._storage.sqlite.threads import run, stop_with_caller
+from jobrt._storage.sqlite.sockets import Sockets
+from jobrt._storage.sqlite.threads import retried, run, stop_with_caller
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt._storage.sqlite.turns import GAP, Pacing, TurnLock
 from jobrt.errors import StorageError, StorageUnavailable
 
 T = TypeVar("T")
-
-
-async def _retried(call: Callable[[], Any]) -> Any:
-    """Await `call`, and repeat it while the database is locked. Waiting can be cancelled."""
-    deadline = trio.current_time() + PATIENCE
-    for pause in pauses():
-        try:
-            return await call()
-        except Busy as error:
-            if trio.current_time() >= deadline:
-                raise StorageUnavailable(f"{error} for more than {PATIENCE:.0f} seconds") from error
-        await trio.sleep(pause)
-    raise AssertionError  # pragma: no cover - pauses never end
 
 
 @asynccontextmanager
@@ -78,7 +65,7 @@ async def open_database(path: str, micros: Callable[[], int]) -> AsyncGenerator[
     # A separate limiter: jobs that run in threads may use up Trio's default one. The third thread shortens the log.
     threads = trio.CapacityLimiter(3)
     file = str(Path(path).absolute())  # noqa: ASYNC240 - touches no file
-    writer, reader, watch = await _retried(partial(run, partial(_open_file, file), threads))
+    writer, reader, watch = await retried(partial(run, partial(_open_file, file), threads))
     database = Database(path, micros, threads=threads, writer=writer, reader=reader, watch=watch)
     try:
         yield database
@@ -128,6 +115,7 @@ class Database:
     def __attrs_post_init__(self) -> None:
         if self.inline:
             self._reading = self._writing
+        self.hub.sockets = None if self.inline else Sockets.of(self._file)
         self._seen = self._version()
 
     @property
@@ -143,13 +131,13 @@ class Database:
 
         """
         try:
-            result: T = await _retried(partial(self._write, work, urgent=urgent))
+            result: T = await retried(partial(self._write, work, urgent=urgent))
         except DatabaseReplaced as error:
             raise await self._follow(error) from error
         return result
 
     async def _write(self, work: Callable[[Transaction], T], *, urgent: bool) -> T:
-        self._refuse_nested()
+        self.refuse_nested()
         await self._writing.acquire(urgent=urgent)
         try:
             call = partial(self._transact, self._writer, work, now=self.micros())
@@ -163,7 +151,7 @@ class Database:
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on a snapshot; it cannot write."""
         try:
-            result: T = await _retried(partial(self._read, work))
+            result: T = await retried(partial(self._read, work))
         except DatabaseReplaced as error:
             raise await self._follow(error) from error
         return result
@@ -195,7 +183,7 @@ class Database:
             StorageError: the block took too long, or ended the transaction itself.
 
         """
-        self._refuse_nested()
+        self.refuse_nested()
         async with self._holding:
             raw = self._writer if self.inline else await self._connect_held()
             try:
@@ -322,6 +310,7 @@ class Database:
             raise unusable(error) from error
         self.close()  # SQLite leaves alone what belongs to the new file
         self._writer, self._reader, self._watch = writer, reader, new
+        self.hub.sockets = Sockets.of(self._file)
         self.registered = set()
 
     async def shorten_log(self) -> None:
@@ -335,11 +324,12 @@ class Database:
         for connection in {self._reader, self._writer}:
             connection.close()
 
-    def notice_others(self) -> None:
-        """Notify listeners if another connection has committed. Takes 5 µs."""
-        # While this process writes, no other can. Its own transactions read the version themselves.
-        if not self._writing.locked():
+    def notice_others(self) -> bool:
+        """Notify listeners if another connection has committed; False if that cannot be told now. Takes 5 µs."""
+        # While this process writes, no other can. Most of its transactions read the version themselves.
+        if free := not self._writing.locked():
             self._notice(self._version())
+        return free
 
     # ------------------------------------------------------------------ run in a thread, for files
 
@@ -433,7 +423,8 @@ class Database:
         """Return whether the current task is in a block of `hold`."""
         return self._held is not None and self._writing.owner is trio.lowlevel.current_task()
 
-    def _refuse_nested(self) -> None:
+    def refuse_nested(self) -> None:
+        """Raise if the current task is in a block of `hold`: what it asks for would wait for that."""
         if self._nested():
             raise StorageError(
                 f"{self.path}: this task has a transaction open, and a second one would wait for it forever:"

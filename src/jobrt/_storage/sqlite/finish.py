@@ -93,8 +93,10 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
         "attempt": held.attempt if outcome.spent else held.attempt - 1,
         "schedule_at": due,
         "started_at": started_at,
+        "recorded": outcome.end is not None,
         "finished_at": tx.now if state in FINAL else None,
         "cancel_reason": _reason(outcome, held) if state is State.CANCELLED else None,
+        "unfit": outcome.unfit,
     }
     tx.run(SQL["attempts/finish_job"], new)
     if outcome.result is not None:

@@ -1,4 +1,4 @@
-"""Listeners of one process, and the jobs whose end is awaited there."""
+"""Listeners of one process, the jobs whose end is awaited there, and the sockets of other processes."""
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from typing import Final
 import attrs
 
 from jobrt._storage.contract import Wake
+from jobrt._storage.sqlite.sockets import Sockets, word_for
 from jobrt._storage.sqlite.transaction import Transaction
 
 _OTHERS: Final = (Wake("jobs"), Wake("control"), Wake("finished"))
@@ -16,6 +17,8 @@ _OTHERS: Final = (Wake("jobs"), Wake("control"), Wake("finished"))
 class Hub:
     """Registry of listeners and awaited jobs; used in the event loop only."""
 
+    sockets: Sockets | None = None
+    """Sockets of all listeners of the file; None for a database in memory."""
     _listeners: list[Callable[[Wake], None]] = attrs.field(factory=list["Callable[[Wake], None]"])
     _awaited: set[int] = attrs.field(factory=set[int])
 
@@ -28,6 +31,11 @@ class Hub:
         finally:
             self._listeners.remove(deliver)
 
+    @property
+    def awaits(self) -> bool:
+        """Whether the end of some job is awaited in this process."""
+        return bool(self._awaited)
+
     def expect(self, ids: Iterable[int]) -> None:
         """Deliver a ``finished`` wake when one of these jobs ends."""
         self._awaited.update(ids)
@@ -37,7 +45,7 @@ class Hub:
         self._awaited.difference_update(ids)
 
     def committed(self, tx: Transaction) -> None:
-        """Notify listeners of the changes of a transaction of this storage, after its commit."""
+        """Notify listeners here and in other processes of the changes of a transaction, after its commit."""
         for queue in sorted(tx.queues):  # the order of a set of texts differs from process to process
             self._deliver(Wake("jobs", queue))
         if tx.control:
@@ -45,6 +53,13 @@ class Hub:
         if self._awaited and not self._awaited.isdisjoint(tx.ended):
             self._awaited.difference_update(tx.ended)
             self._deliver(Wake("finished"))
+        if (word := word_for(tx)) is not None:
+            self.tell(word)
+
+    def tell(self, word: bytes) -> None:
+        """Send a word to the listeners in other processes."""
+        if self.sockets is not None:
+            self.sockets.send(word)
 
     def others_committed(self) -> None:
         """Notify listeners that another connection has written; what it wrote is unknown."""

@@ -1,6 +1,5 @@
-"""Insertion of jobs for clients, cron and plain threads, in a new transaction or in a caller's."""
+"""Insertion of jobs for clients, cron and plain threads, in any transaction."""
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -10,23 +9,19 @@ from jobrt._core.job import NewJob
 from jobrt._core.states import State
 from jobrt._core.unique import UniqueKey
 from jobrt._storage.contract import Inserted
-from jobrt._storage.sqlite.connection import translated
 from jobrt._storage.sqlite.rows import FAR, SMALLEST, dumps, later, micros
 from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULED, shown
-from jobrt._storage.sqlite.transaction import SQL, Transaction, plain_texts
-from jobrt.errors import StorageError
+from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 # Rows per statement. SQLite allows 32,766 parameters; more than a hundred rows bring no further gain.
 _ROWS: Final = 128
-
-_CALLER_CONN: Final = "the connection given as conn"
 
 _HEAD, _, _ROW = SQL["jobs/insert"].partition("VALUES")
 
 # SQL for the fields that `Replace` may change.
 _REPLACED: Final = {
     "priority": "priority = :priority",
-    "args": "args = :args",
+    "args": "args = :args, version = :version, unfit = NULL",
     "metadata": "metadata = :metadata",
     "max_attempts": "max_attempts = :max_attempts",
     "schedule_at": RESCHEDULED,
@@ -45,43 +40,6 @@ def insert(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         else:
             done += _insert_all(tx, list(run))
     return tuple(done)
-
-
-def insert_joined(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-    """Insert all of the jobs, or none if one fails; the caller's own writes are kept."""
-    with translated(_CALLER_CONN), plain_texts(tx.connection):
-        tx.run("SAVEPOINT jobrt_insert")
-        try:
-            tx.run(SQL["jobs/insert_lock"])
-            return insert(tx, jobs)
-        except BaseException:
-            tx.run("ROLLBACK TO jobrt_insert")
-            raise
-        finally:
-            tx.run("RELEASE jobrt_insert")
-
-
-def join(connection: object, now: int) -> Transaction:
-    """Return a `Transaction` for the caller's open transaction.
-
-    If the connection opens transactions implicitly (sqlite3's default), one is opened here. Other processes notice the
-    caller's commit when they poll.
-
-    Raises:
-        StorageError: this is not a sqlite3 connection, or it is in autocommit mode without a transaction.
-        StorageUnavailable: another connection holds the write lock for longer than the connection's timeout.
-
-    """
-    if not isinstance(connection, sqlite3.Connection):
-        kind = type(connection).__qualname__
-        raise StorageError(f"conn is a {kind}: pass a sqlite3.Connection to the database file of the jobs")
-    if not connection.in_transaction:
-        autocommit = getattr(connection, "autocommit", None) is True  # new in Python 3.12
-        if autocommit or connection.isolation_level is None:
-            raise StorageError("conn has no open transaction: execute BEGIN IMMEDIATE first")
-        with translated(_CALLER_CONN):
-            connection.execute("BEGIN IMMEDIATE")
-    return Transaction(connection, now)
 
 
 def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
@@ -140,6 +98,7 @@ def _values(job: NewJob, now: int) -> tuple[Any, ...]:
         dumps(job.tags) if job.tags else "[]",
         job.args,
         job.metadata,
+        job.version,
     )
 
 
@@ -208,6 +167,7 @@ def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> 
         "now": tx.now,
         "priority": job.priority,
         "args": job.args,
+        "version": job.version,
         "metadata": job.metadata,
         "max_attempts": job.max_attempts,
         "schedule_at": _due(job, tx.now),

@@ -15,12 +15,14 @@ from jobrt._core.stats import Bucket
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.async_connection import AsyncConnection
+from jobrt._storage.sqlite.callers import explained, insert_joined, insert_with, join
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.database import Database
-from jobrt._storage.sqlite.insert import insert, insert_joined, join
+from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.prune import prune
 from jobrt._storage.sqlite.query import count, get, query, states, unfinished
 from jobrt._storage.sqlite.rows import micros
+from jobrt._storage.sqlite.sockets import SOON
 from jobrt._storage.sqlite.stats import stats
 
 
@@ -34,14 +36,18 @@ class SqliteJobs:
         if conn is None:
             return await self._database.write(partial(insert, jobs=jobs))
         held = self._database.joined(conn)
-        if held is not None:
-            return await held.conn.call(lambda _raw: insert_joined(held.tx, jobs))
         # A transaction opened by `hold` sends its own wakes. Others are noticed by the poll, after their commit.
         now = self._database.micros()
-        if isinstance(conn, AsyncConnection):  # of another app
-            return await conn.call(lambda raw: insert_joined(join(raw, now), jobs))
-        await trio.lowlevel.checkpoint()
-        return insert_joined(join(conn, now), jobs)
+        with explained(self._database.path):
+            if held is not None:
+                return await held.conn.call(lambda _raw: insert_joined(held.tx, jobs))
+            if isinstance(conn, AsyncConnection):  # of another app
+                inserted = await conn.call(lambda raw: insert_joined(join(raw, now), jobs))
+            else:
+                await trio.lowlevel.checkpoint()
+                inserted = insert_with(conn, jobs, now=now, file=self._database.path)
+        self._database.hub.tell(SOON)
+        return inserted
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.hold()

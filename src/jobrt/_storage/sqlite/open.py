@@ -56,6 +56,7 @@ async def open_sqlite(
             crons=SqliteCrons(database),
             health=SqliteHealth(database),
             wakes=SqliteWakes(database),
+            private=database.inline,
         )
 
 

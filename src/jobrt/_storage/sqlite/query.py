@@ -149,7 +149,7 @@ def _with_clean(
     row: Sequence[Any], texts: Sequence[Any], kept: Sequence[tuple[int, AttemptRecord]]
 ) -> list[AttemptRecord]:
     """Return a job's attempts: those with a record, and a clean last one, which the job's own row holds."""
-    _id, state, _priority, attempt, _max_attempts, _due, _created, lease, started, finished, _texts = row
+    _id, state, _priority, attempt, _max_attempts, _due, _created, lease, started, finished, *_ = row
     attempts = [kept_record for _, kept_record in kept]
     if state == COMPLETED and lease is not None and all(-lease != known for known, _ in kept):
         worker = texts[2]

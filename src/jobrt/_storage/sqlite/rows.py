@@ -89,7 +89,20 @@ def record(
 
     Unless the texts are ``whole``, a payload that is large is shown by its beginning.
     """
-    job_id, code, priority, attempt, max_attempts, due, created, _lease, started, finished, _texts = row
+    (
+        job_id,
+        code,
+        priority,
+        attempt,
+        max_attempts,
+        due,
+        created,
+        _lease,
+        started,
+        finished,
+        version,
+        _texts,
+    ) = row
     queue, name, worker, cancel_reason, context, tag_text, args, metadata = texts
     result, progress, saved = details
     return JobRecord(
@@ -114,6 +127,7 @@ def record(
         saved=stored.json_value(saved),
         cancel_reason=cancel_reason,
         attempts=tuple(attempts),
+        version=stored.version_of(version),
     )
 
 

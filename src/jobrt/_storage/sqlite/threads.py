@@ -1,10 +1,13 @@
 """Calls in threads of the storage's own, which are never abandoned, and statements that end with their caller."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import trio
+
+from jobrt._storage.sqlite.connection import PATIENCE, Busy, pauses
+from jobrt.errors import StorageUnavailable
 
 T = TypeVar("T")
 
@@ -16,6 +19,19 @@ the GIL, for which a thread may have to wait five milliseconds."""
 async def run(call: Callable[[], T], threads: trio.CapacityLimiter | None) -> T:
     """Call in the event loop, or in a thread that is never abandoned."""
     return call() if threads is None else await trio.to_thread.run_sync(call, limiter=threads)
+
+
+async def retried(call: Callable[[], Awaitable[T]]) -> T:
+    """Await `call`, and repeat it while the database is locked. Waiting can be cancelled."""
+    deadline = trio.current_time() + PATIENCE
+    for pause in pauses():
+        try:
+            return await call()
+        except Busy as error:
+            if trio.current_time() >= deadline:
+                raise StorageUnavailable(f"{error} for more than {PATIENCE:.0f} seconds") from error
+        await trio.sleep(pause)
+    raise AssertionError  # pragma: no cover - pauses never end
 
 
 def stop_with_caller(connection: sqlite3.Connection) -> None:

@@ -4,4 +4,4 @@ grant select (name) on {schema}.migration to {role};
 grant usage on sequence {schema}.job_id to {role};
 grant select (id, state, schedule_at, created_at, started_at, digest) on {schema}.job to {role};
 grant insert (id, schedule_at, created_at, timeout, priority, max_attempts, state, digest,
-              queue, name, args, metadata, tags, context) on {schema}.job to {role};
+              queue, name, args, metadata, tags, context, version) on {schema}.job to {role};

@@ -36,7 +36,7 @@ claimed as (
            null::text,
            (select array_agg(f.scan || ':' || f.priority) from found f where f.priority is not null),
            case when c.jobs < :limit::bigint then extract(epoch from {next_due} - statement_timestamp()) end::text,
-           statement_timestamp() at time zone 'UTC', null, {woken}::text, null
+           statement_timestamp() at time zone 'UTC', null, {woken}::text, null, null::smallint
       from (select count(*) as jobs from claimed) c
 )
 union all

@@ -24,6 +24,7 @@ select c.id, c.name, c.key, l.priority, c.schedule_at::text, c.id, c.size
                                        case when l.priority = :priority::bigint then :id::bigint else 0 end)
           and j.name = any(:names::text[])
           and {startable}
+          and {fits}
           and coalesce({limit_key}, 'null') <> all(:full::text[])
         order by j.schedule_at, j.id
         limit :limit::bigint) c

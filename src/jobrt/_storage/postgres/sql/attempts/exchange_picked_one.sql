@@ -11,6 +11,7 @@ picked as (
              and (j.schedule_at, j.id) > (l.at, l.id) and j.schedule_at <= statement_timestamp()
              and j.name = any(:names::text[])
              and {startable}
+             and {fits}
            order by j.schedule_at, j.id
            limit :limit::bigint
              for update skip locked

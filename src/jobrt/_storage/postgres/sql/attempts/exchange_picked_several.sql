@@ -1,5 +1,5 @@
 -- One scan for the names without a cap, and one for each name with a cap, up to that cap. The first jobs of all scans
--- are claimed.
+-- are claimed. `name` has the aliases of a name as well.
 picked as (
     select k.id, k.size
       from unnest(:scan_name::text[], :scan_limit::integer[]) with ordinality s(name, most, scan)
@@ -12,8 +12,9 @@ picked as (
                  where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
                    and j.priority = l.priority
                    and (j.schedule_at, j.id) > (l.at, l.id) and j.schedule_at <= statement_timestamp()
-                   and (j.name = s.name or s.name is null and j.name = any(:names::text[]))
+                   and (j.name = any(string_to_array(s.name, chr(31))) or s.name is null and j.name = any(:names::text[]))
                    and {startable}
+                   and {fits}
                  order by j.schedule_at, j.id
                  limit s.most
                    for update skip locked

@@ -22,14 +22,15 @@ ended as (
            started_at = case when not o.unstarted then
                              least(coalesce(timestamptz 'epoch' + o.began * interval '1 microsecond', j.started_at),
                                    statement_timestamp()) end,
+           unfit = o.unfit,
            cancel_reason = case when o.state = 'cancelled' then coalesce(o.message, j.cancel_reason)
                                 when not o.final then j.cancel_reason end
       from unnest(:ids::bigint[], :leases::bigint[], :states::text[], :finals::boolean[],
                   :unspent::integer[], :waits::boolean[], :delays::double precision[], :endings::text[],
                   :error_types::text[], :messages::text[], :tracebacks::text[], :results::text[],
-                  :began::bigint[], :unstarted::boolean[])
+                  :began::bigint[], :unstarted::boolean[], :unfit::bigint[])
            o(id, lease, state, final, unspent, waits, delay, ending, error_type, message, traceback, result,
-             began, unstarted)
+             began, unstarted, unfit)
      where j.id = o.id and j.lease = o.lease and o.lease > 0
     returning j.id, case when j.finished_at is null then j.schedule_at end as due_at, j.queue,
               o.lease, j.attempt + o.unspent as number, o.ending, j.started_at, j.worker,

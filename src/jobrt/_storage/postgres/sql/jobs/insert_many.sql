@@ -7,16 +7,17 @@ with given as materialized (
                unnest(:timeout::double precision[]), unnest(:priority::integer[]), unnest(:max_attempts::integer[]),
                unnest(:digest::uuid[]), unnest(:queue::text[]), unnest(:name::text[]), unnest(:args::text[]),
                unnest(:metadata::text[]), unnest(:tags::text[]), unnest(:context::text[]),
-               unnest(:flags::smallint[])
-           ) o(schedule_at, delay, timeout, priority, max_attempts, digest, queue, name, args, metadata, tags, context, flags)
+               unnest(:version::smallint[]), unnest(:flags::smallint[])
+           ) o(schedule_at, delay, timeout, priority, max_attempts, digest, queue, name, args, metadata, tags, context,
+             version, flags)
 ),
 added as (
     insert into {schema}.job
            (id, schedule_at, created_at, timeout, priority, max_attempts, state, digest,
-            queue, name, args, metadata, tags, context, flags)
+            queue, name, args, metadata, tags, context, version, flags)
     select g.id, g.due_at, statement_timestamp(), g.timeout, g.priority, g.max_attempts,
            (case when g.due_at > statement_timestamp() then 'scheduled' else 'available' end)::{schema}.job_state,
-           g.digest, g.queue, g.name, g.args, g.metadata, g.tags::text[], g.context, g.flags
+           g.digest, g.queue, g.name, g.args, g.metadata, g.tags::text[], g.context, g.version, g.flags
       from given g
     returning id
 )

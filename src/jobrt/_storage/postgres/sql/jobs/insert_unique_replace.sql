@@ -4,6 +4,8 @@ update {schema}.job j
    set priority = coalesce(:priority::integer, j.priority),
        max_attempts = case when :set_max_attempts::boolean then :max_attempts::integer else j.max_attempts end,
        args = coalesce(:args, j.args),
+       version = case when :args is null then j.version else :version::smallint end,
+       unfit = case when :args is null then j.unfit end,
        metadata = coalesce(:metadata, j.metadata),
        schedule_at = coalesce(n.due_at, j.schedule_at),
        state = case when n.due_at is null or j.state = 'retryable' then j.state

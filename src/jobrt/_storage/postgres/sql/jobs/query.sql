@@ -19,6 +19,7 @@ select c.id, c.name, c.queue,
        case when {details} and c.records > 0 then {attempt_records} end,
        {details} and c.state = 'completed' and c.lease < 0,
        not {details} and octet_length(c.args) > 8192, not {details} and coalesce(octet_length(c.metadata), 0) > 8192,
+       c.version,
        (select m.job_id from {schema}.member m where m.child_id = c.id and m.kind <> 'd' limit 1),
        case when c.state in ('suspended', 'closing') or c.state = 'available' and c.lease > 0 then
            (select json_build_array(w.kind, w.name, w.since at time zone 'UTC', w.until at time zone 'UTC', w.worker)::text

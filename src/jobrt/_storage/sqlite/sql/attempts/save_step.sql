@@ -1,3 +1,2 @@
--- The condition on the lease refuses lost attempts. A step that is already stored is unchanged.
-INSERT OR IGNORE INTO jobrt_step (job_id, name, value)
-SELECT id, :name, :value FROM jobrt_job WHERE id = :id AND lease = :lease;
+-- The first value is kept: a step that two attempts have finished has one result.
+INSERT OR IGNORE INTO jobrt_step (job_id, name, value) VALUES (:id, :step, :value);

@@ -1,0 +1,1 @@
+"""Shop of the example: its orders are rows, and its receipts are tasks."""

@@ -1,0 +1,1 @@
+"""Command of jobrt for Django's ``manage.py``."""

@@ -1,0 +1,1 @@
+"""Tests of `jobrt.otel`, with the SDK's exporters in memory."""

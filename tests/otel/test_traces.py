@@ -1,0 +1,359 @@
+"""Spans: of enqueues, attempts and steps, and how they belong together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import trio
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
+from trio.testing import MockClock
+
+import jobrt
+from jobrt import events
+from jobrt.testing import drain, open_app, perform
+from tests.otel.recording import Recording, attributes
+from tests.runtime.test_worker import working
+
+
+class Echo(jobrt.Job):
+    """Job that returns the trace and span in which it runs."""
+
+    QUEUE = "mail"
+
+    async def run(self, ctx: jobrt.Context) -> Any:
+        return current()
+
+
+class InThread(jobrt.Job):
+    """The same in a thread."""
+
+    QUEUE = "mail"
+
+    def run(self, ctx: jobrt.Context) -> Any:
+        return current()
+
+
+class InAsyncio(jobrt.Job):
+    """The same under asyncio."""
+
+    QUEUE = "mail"
+    RUN_IN = "asyncio"
+
+    async def run(self, ctx: jobrt.Context) -> Any:
+        return current()
+
+
+class Parent(jobrt.Job):
+    """Job that enqueues another."""
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        await ctx.enqueue(Echo())
+
+
+class Fail(jobrt.Job):
+    """Job that fails at its first attempt."""
+
+    async def run(self, ctx: jobrt.Context) -> Any:
+        if ctx.job.attempt == 1:
+            raise LookupError("not yet")
+        return current()
+
+
+class Steps(jobrt.Job):
+    """Job with two steps, the second of which fails at the first attempt."""
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        async with ctx.step("one") as step:
+            step.value = current()
+        async with ctx.step("two"):
+            if ctx.job.attempt == 1:
+                raise LookupError("not yet")
+
+
+class Forever(jobrt.Job):
+    """Job that takes six seconds to stop, or ends with its scope."""
+
+    clean_up: bool = False
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if self.clean_up:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(6)
+
+
+class Verdict(jobrt.Job):
+    """Job that ends with a verdict."""
+
+    kind: str
+
+    async def run(self, ctx: jobrt.Context) -> Any:
+        return {
+            "snooze": jobrt.Snooze(60), "cancel": jobrt.Cancel("enough"), "discard": jobrt.Discard("no use")
+        }[self.kind]  # fmt: skip
+
+
+def current() -> list[int]:
+    """Return trace and span that are current."""
+    found = trace.get_current_span().get_span_context()
+    return [found.trace_id % 10**9, found.span_id % 10**9]
+
+
+def ids(span: ReadableSpan) -> list[int]:
+    """Return trace and span, as `current` does."""
+    context = span.get_span_context()
+    assert context is not None
+    return [context.trace_id % 10**9, context.span_id % 10**9]
+
+
+@pytest.mark.parametrize("job", [Echo, InThread, InAsyncio])
+async def test_an_attempt_is_a_child_of_its_enqueue(job: type[jobrt.Job], autojump_clock: MockClock) -> None:
+    """Its span is current in the job wherever it runs; both have the attributes of the conventions."""
+    recording = Recording()
+    async with open_app([job]) as (app, jobs):
+        recording.instrument(app)
+        with recording.tracers.get_tracer("program").start_as_current_span("request"):
+            handle = await jobs.enqueue(job(), metadata={"a": 1})
+        with recording.tracers.get_tracer("program").start_as_current_span("worker's program"):
+            await drain(app)
+        record = await jobs.get(handle.id)
+    request, send, process = (recording.span(name) for name in ("request", "send mail", "process mail"))
+    assert send.parent == request.get_span_context()
+    assert (process.parent and process.parent.span_id) == (send.context and send.context.span_id)
+    assert record.result == ids(process)
+    assert record.metadata.keys() == {"a", "traceparent"}
+    assert (send.kind, process.kind) == (trace.SpanKind.PRODUCER, trace.SpanKind.CONSUMER)
+    both = {
+        "messaging.system": "jobrt", "messaging.destination.name": "mail",
+        "messaging.message.id": str(handle.id), "jobrt.job.name": job.__name__,
+    }  # fmt: skip
+    sending = {"messaging.operation.name": "send", "messaging.operation.type": "send"}
+    processing = {"messaging.operation.name": "process", "messaging.operation.type": "process"}
+    assert attributes(send) == both | sending
+    ended = {"jobrt.attempt.number": 1, "jobrt.attempt.end": "finished"}
+    assert attributes(process) == both | processing | ended
+    assert process.status.status_code is trace.StatusCode.UNSET
+
+
+async def test_a_job_without_a_trace_begins_one(autojump_clock: MockClock) -> None:
+    """The span in which the program runs its worker is no parent: it lasts as long as the worker."""
+    recording = Recording()
+    async with open_app([Echo]) as (app, jobs):
+        await jobs.enqueue(Echo())
+        recording.instrument(app)
+        with recording.tracers.get_tracer("program").start_as_current_span("worker's program"):
+            await drain(app)
+    span = recording.span("process mail")
+    assert (span.parent, span.links) == (None, ())
+
+
+async def test_children_are_below_their_parent(autojump_clock: MockClock) -> None:
+    """One trace leads from the enqueue of the parent to the attempt of the child."""
+    recording = Recording()
+    async with open_app([Parent, Echo]) as (app, jobs):
+        recording.instrument(app)
+        await jobs.enqueue(Parent())
+        await drain(app)
+    chain = ["send default", "process default", "send mail", "process mail"]
+    spans = [recording.span(name) for name in chain]
+    assert [span.parent and span.parent.span_id for span in spans[1:]] == [
+        span.context and span.context.span_id for span in spans[:-1]
+    ]
+    assert len({span.context and span.context.trace_id for span in spans}) == 1
+
+
+async def test_later_attempts_are_linked(autojump_clock: MockClock) -> None:
+    """A retry is a trace of its own, with a link to the enqueue; the failed one has the error."""
+    recording = Recording()
+    async with open_app([Fail]) as (app, jobs):
+        recording.instrument(app)
+        async with working(app):
+            handle = await jobs.enqueue(Fail())
+            await handle.wait()
+    send = recording.span("send default")
+    first, second = recording.spans("process default")
+    assert (first.parent and first.parent.span_id) == (send.context and send.context.span_id)
+    assert second.parent is None
+    assert [link.context.span_id for link in second.links] == [send.context and send.context.span_id]
+    assert [attributes(span)["jobrt.attempt.number"] for span in (first, second)] == [1, 2]
+    assert (first.status.status_code, first.status.description) == (
+        trace.StatusCode.ERROR,
+        "LookupError: not yet",
+    )
+    assert attributes(first)["error.type"] == "LookupError"
+    assert [event.name for event in first.events] == ["exception"]
+
+
+async def test_steps_are_spans(autojump_clock: MockClock) -> None:
+    """Each step that is done is one, below its attempt; one that was done before is none."""
+    recording = Recording()
+    async with open_app([Steps]) as (app, jobs):
+        recording.instrument(app)
+        async with working(app):
+            await (await jobs.enqueue(Steps())).wait()
+    first, second = recording.spans("process default")
+    one, failed, done = recording.span("step one"), *recording.spans("step two")
+    parents = [span.parent and span.parent.span_id for span in (one, failed, done)]
+    assert parents == [span.context and span.context.span_id for span in (first, first, second)]
+    assert failed.status.status_code is trace.StatusCode.ERROR
+    assert attributes(one) == {"jobrt.step.name": "one"}
+
+
+async def test_a_batch_has_one_span(autojump_clock: MockClock) -> None:
+    """It says how many jobs it was; each attempt is its child; of several queues it names none."""
+    recording = Recording()
+    async with open_app([Echo, Fail]) as (app, jobs):
+        recording.instrument(app)
+        await jobs.enqueue_many([Echo() for _ in range(3)])
+        await jobs.enqueue_many([Echo(), Fail()])
+        assert await jobs.enqueue_many([]) == []
+        await drain(app)
+    same, mixed = recording.span("send mail"), recording.span("send")
+    assert attributes(same)["messaging.batch.message_count"] == 3
+    assert attributes(same)["jobrt.job.ids"] == (1, 2, 3)
+    assert "messaging.destination.name" not in attributes(mixed)
+    parents = [span.parent and span.parent.span_id for span in recording.spans("process mail")]
+    assert parents.count(same.context and same.context.span_id) == 3
+
+
+async def test_the_metadata_of_the_caller_goes_first(autojump_clock: MockClock) -> None:
+    """Who passes on a trace from elsewhere keeps it; what is no trace is no parent."""
+    recording = Recording()
+    given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with open_app([Echo]) as (app, jobs):
+        recording.instrument(app)
+        for traceparent in (given, "nonsense", 7):
+            await jobs.enqueue(Echo(), metadata={"traceparent": traceparent})
+        await drain(app)
+    parents = {span.parent and f"{span.parent.span_id:x}" for span in recording.spans("process mail")}
+    assert parents == {"b7ad6b7169203331", None}
+
+
+async def test_the_phases_of_a_cancellation_are_events(autojump_clock: MockClock) -> None:
+    """A job that takes long to stop shows it on its span; the end is no error."""
+    recording = Recording()
+    async with open_app([Forever]) as (app, jobs):
+        recording.instrument(app)
+        async with working(app):
+            handle = await jobs.enqueue(Forever(clean_up=True))
+            while (await jobs.get(handle.id)).state is not jobrt.State.EXECUTING:
+                await trio.sleep(0.01)
+            await jobs.cancel(handle.id, "enough")
+            await handle.wait()
+    span = recording.span("process default")
+    phases = [
+        (event.attributes or {})["jobrt.cancel.phase"] for event in span.events if "cancel" in event.name
+    ]
+    assert phases == ["received", "cleaning", "stuck"]
+    assert attributes(span)["jobrt.attempt.end"] == "cancelled"
+    assert attributes(span)["jobrt.cancel.reason"] == "enough"
+    assert span.status.status_code is trace.StatusCode.UNSET
+
+
+async def test_restarts_are_events_on_what_runs(autojump_clock: MockClock) -> None:
+    """Whoever looks at a slow attempt sees that its worker was not well."""
+    recording = Recording()
+    async with open_app([Forever]) as (app, jobs):
+        recording.instrument(app)
+        async with working(app) as worker:
+            handle = await jobs.enqueue(Forever())
+            while (await jobs.get(handle.id)).state is not jobrt.State.EXECUTING:
+                await trio.sleep(0.01)
+            app.events(events.ActorRestarted("worker", "notifier", "OSError: gone", 0.5, 1))
+            await worker.stop(grace=0)
+    span = recording.span("process default")
+    (event,) = span.events
+    assert event.name == "jobrt.restart"
+    assert (event.attributes or {})["jobrt.restart.actor"] == "notifier"
+    assert attributes(span)["jobrt.attempt.end"] == "interrupted"
+
+
+async def test_a_timeout_is_an_error(autojump_clock: MockClock) -> None:
+    """Its span says so, as the record does."""
+    recording = Recording()
+    async with open_app([Forever]) as (app, jobs):
+        recording.instrument(app)
+        await jobs.enqueue(Forever(), timeout=2, max_attempts=1)
+        await drain(app)
+    span = recording.span("process default")
+    assert span.status.status_code is trace.StatusCode.ERROR
+    assert attributes(span)["error.type"] == attributes(span)["jobrt.attempt.end"] == "timed_out"
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"), [("snooze", "snoozed"), ("cancel", "cancelled"), ("discard", "failed")]
+)
+async def test_verdicts_are_ends(kind: str, end: str, autojump_clock: MockClock) -> None:
+    """The span has the end that the record has."""
+    recording = Recording()
+    async with open_app([Verdict]) as (app, jobs):
+        recording.instrument(app)
+        handle = await jobs.enqueue(Verdict(kind))
+        await drain(app)
+        assert [attempt.end.value for attempt in (await jobs.get(handle.id)).attempts] == [end]
+    assert attributes(recording.span("process default"))["jobrt.attempt.end"] == end
+
+
+async def test_a_refused_enqueue_is_an_error(autojump_clock: MockClock) -> None:
+    """Its span has the error, and the caller too."""
+    recording = Recording()
+    async with open_app([Echo], payload_limit=1000) as (app, jobs):
+        recording.instrument(app)
+        with pytest.raises(jobrt.InvalidJob):
+            await jobs.enqueue(Echo(), metadata={"a": "x" * 2000})
+    assert attributes(recording.span("send mail"))["error.type"] == "InvalidJob"
+
+
+async def test_a_duplicate_is_shown(autojump_clock: MockClock) -> None:
+    """A span tells that nothing new was stored."""
+    recording = Recording()
+    async with open_app([Echo]) as (app, jobs):
+        recording.instrument(app)
+        for _ in range(2):
+            await jobs.enqueue(Echo(), unique=jobrt.Unique())
+    duplicates = [attributes(span).get("jobrt.enqueue.duplicates") for span in recording.spans("send mail")]
+    assert duplicates == [None, 1]
+
+
+async def test_perform_has_a_span(autojump_clock: MockClock) -> None:
+    """A test of a user can look at the spans of one job."""
+    recording = Recording()
+    app = jobrt.App("sqlite:///:memory:", jobs=[Echo])
+    recording.instrument(app)
+    assert await perform(Echo(), app=app) == ids(recording.span("process default"))
+
+
+async def test_without_an_sdk_nothing_is_added(autojump_clock: MockClock) -> None:
+    """The API alone makes no spans, and the metadata stays as it is."""
+    async with open_app([Echo]) as (app, jobs):
+        jobrt.otel.instrument(app)
+        handle = await jobs.enqueue(Echo())
+        await drain(app)
+        assert (await jobs.get(handle.id)).metadata == {}
+
+
+def test_an_app_is_instrumented_once() -> None:
+    """A second call would double every span."""
+    app = jobrt.App("sqlite:///:memory:")
+    jobrt.otel.instrument(app)
+    with pytest.raises(jobrt.InvalidSetting, match="is instrumented already: call it once"):
+        jobrt.otel.instrument(app)
+
+
+@pytest.mark.process
+def test_the_extra_is_named() -> None:
+    """Without OpenTelemetry, one line says what to install."""
+    program = (
+        "import sys; sys.modules['opentelemetry'] = None; import jobrt\n"
+        "try: jobrt.otel\nexcept ModuleNotFoundError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.stdout == "jobrt.otel needs opentelemetry: pip install 'jobrt[otel]'\n"

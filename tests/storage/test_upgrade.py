@@ -1,0 +1,158 @@
+"""Databases of earlier versions: they are migrated with their data, while workers of those versions run."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import trio
+
+import jobrt
+from jobrt import State
+from jobrt._storage.open import open_storage
+from jobrt._storage.postgres import schema as postgres_schema
+from jobrt._storage.sqlite import schema as sqlite_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE = 60
+RELEASE = Path(__file__).parent / "release_0_1_0"
+STATES = ["scheduled", "available", "retryable", "executing", "completed", "cancelled", "discarded"]
+_QUERIES = re.compile(r"\s*(with|select|insert|update|delete)\b", re.IGNORECASE)
+
+
+class Send(jobrt.Job):
+    """The job whose rows are in the database."""
+
+    to: str = ""
+
+    async def run(self, ctx: jobrt.Context) -> None: ...
+
+
+@pytest.fixture
+def first_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make migrations end with the first one; the value ends that."""
+    for module in (postgres_schema, sqlite_schema):
+        monkeypatch.setattr(module, "_MIGRATIONS", module._MIGRATIONS[:1])
+    return monkeypatch.undo
+
+
+async def make_old(url: str) -> None:
+    """Make a database of version 0.1.0 with a job in each state."""
+    async with open_storage(url) as storage:
+        assert len(await storage.schema.migrate()) == int(url.startswith("postgres"))
+    if url.startswith("postgres"):
+        with psycopg.connect(url, autocommit=True) as conn:
+            for state in STATES:
+                final = state in STATES[4:]
+                conn.execute(
+                    "insert into jobrt.job (priority, state, queue, name, args, worker, lease, attempt, started_at,"
+                    " finished_at) values (0, %s, 'default', 'Send', '{}', %s, %s, 1, now(),"
+                    " case when %s then now() end)",
+                    (
+                        state,
+                        "gone" if state == "executing" else None,
+                        1 if state == "executing" else None,
+                        final,
+                    ),
+                )
+        return
+    with closing(_connect(url)) as conn:
+        for number, state in enumerate(STATES):
+            running = state == "executing"
+            conn.execute(
+                "insert into jobrt_job (priority, state, queue, name, args, worker, lease, attempt, schedule_at,"
+                " created_at, started_at, finished_at) values (0, ?, 'default', 'Send', '{}', ?, ?, 1, 1, 1, 1, ?)",
+                (number, "gone" if running else None, 1 if running else None, 1 if number > 3 else None),
+            )
+
+
+def _connect(url: str) -> sqlite3.Connection:
+    return sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+
+
+async def test_jobs_of_an_old_database_run_after_its_migration(
+    database_url: str, first_only: Callable[[], None]
+) -> None:
+    """Those that wait, and that of a worker that died; final ones stay. All of them have the first version."""
+    await make_old(database_url)
+    first_only()
+    app = jobrt.App(database_url, jobs=[Send], migrate=True, lease=1)
+    with trio.fail_after(PATIENCE):
+        async with app.open_client() as jobs, trio.open_nursery() as nursery:
+            before = {record.id: record for record in await jobs.query()}
+            assert {record.version for record in before.values()} == {1}
+            await nursery.start(app.run_worker)
+            while await jobs.count(jobrt.where.state("completed")) < 5:
+                await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+        async with app.open_client() as jobs:
+            states = [record.state for record in await jobs.query(order_by="id")]
+    assert states == [State.COMPLETED] * 5 + [State.CANCELLED, State.DISCARDED]
+
+
+def test_statements_of_0_1_0_work_on_sqlite(sqlite_url: str) -> None:
+    """A worker of that version goes on while the file is migrated under it."""
+    statements = json.loads((RELEASE / "sqlite.json").read_text(encoding="utf-8"))
+    assert len(statements) > 80
+    _migrate(sqlite_url)
+    with closing(_connect(sqlite_url)) as conn:
+        for statement in statements:
+            named: dict[str, Any] = defaultdict(lambda: None)
+            values = named if re.search(r":[a-z_]+", statement) else (None,) * statement.count("?")
+            conn.execute(f"EXPLAIN {statement}", values)
+
+
+def test_statements_of_0_1_0_work_on_postgres(postgres_url: str) -> None:
+    """A worker of that version goes on while the schema is migrated under it."""
+    statements = json.loads((RELEASE / "postgres.json").read_text(encoding="utf-8"))
+    _migrate(postgres_url)
+    checked = 0
+    with psycopg.connect(postgres_url, autocommit=True) as conn:
+        for statement in statements:
+            if statement.startswith("copy"):
+                with conn.cursor().copy(statement):
+                    checked += 1
+            elif _QUERIES.match(statement):
+                conn.execute(f"prepare checked_{checked} as {statement}".encode())
+                checked += 1
+    assert checked > 40
+
+
+def _migrate(url: str) -> None:
+    async def migrate() -> None:
+        async with open_storage(url) as storage:
+            await storage.schema.migrate()
+
+    trio.run(migrate)
+
+
+async def test_an_enqueuer_keeps_its_rights(postgres_url: str, first_only: Callable[[], None]) -> None:
+    """A role that could insert the columns of 0.1.0 can insert the version; no other role can."""
+    await make_old(postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as conn:
+        role, other = "Old enqueuer % '", "somebody else"
+        for name in (role, other):
+            conn.execute(f'drop role if exists "{name}"'.encode())
+            conn.execute(f'create role "{name}"'.encode())
+        conn.execute(f'grant insert (id, context) on jobrt.job to "{role}"'.encode())
+        conn.execute(f'grant insert (id) on jobrt.job to "{other}"'.encode())
+        try:
+            first_only()
+            async with open_storage(postgres_url) as storage:
+                assert await storage.schema.migrate() == ("0002_versions",)
+            may = "select has_column_privilege(%s, 'jobrt.job', 'version', 'INSERT')"
+            assert conn.execute(may, (role,)).fetchone() == (True,)
+            assert conn.execute(may, (other,)).fetchone() == (False,)
+        finally:
+            for name in (role, other):
+                conn.execute(f'drop owned by "{name}"'.encode())
+                conn.execute(f'drop role "{name}"'.encode())
