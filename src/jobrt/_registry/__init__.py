@@ -22,6 +22,7 @@ from jobrt._registry.function_jobs import (
     JobKeywords,
     make_function_job,
 )
+from jobrt._registry.messages import message_text
 from jobrt._registry.new_jobs import (
     UpdateKeywords,
     changed_job,
@@ -61,6 +62,7 @@ __all__ = [
     "fits_of",
     "listed",
     "make_function_job",
+    "message_text",
     "new_job",
     "new_jobs",
     "registry_of",

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 import attrs
 import trio
 
-from jobrt._client import Client, Handle
+from jobrt._client import Client, Handle, enqueuer_of
+from jobrt._core.arguments import checked_flag
 from jobrt._core.attempts import Stop
 from jobrt._core.job import Claimed, JobRecord, Outcome, Progress
 from jobrt._core.states import State
@@ -23,7 +24,7 @@ from jobrt._runtime.nursery import Nursery, open_nursery
 from jobrt._runtime.running import Running
 from jobrt._runtime.waits import DurableWaits
 from jobrt._storage.contract import AttemptStore, ScopeStore
-from jobrt.errors import LeaseLost, StorageError
+from jobrt.errors import InvalidJob, LeaseLost, StorageError
 
 _logger = logging.getLogger("jobrt")
 
@@ -164,7 +165,7 @@ class Context:
         self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
     ) -> Handle[Any]:
         """Enqueue another job and return its handle; the arguments are those of `Client.enqueue`."""
-        return await self._services.client.enqueue_from(self._running.job.id, job, conn=conn, **options)
+        return await enqueuer_of(self.client).from_job(self._running.job.id, job, conn, **options)
 
     # ------------------------------------------------------------------ children, messages, sleeps
 
@@ -266,6 +267,7 @@ class Context:
         return _Done()
 
     async def _checkpoint(self, value: Any, *, forget: bool) -> None:
+        forget = checked_flag("ctx.checkpoint: forget", forget, error=InvalidJob)
         await self.store_checkpoint(checkpoint_text(self._running.job.name, value), forget=forget)
         self._saved = value
 

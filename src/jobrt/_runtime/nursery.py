@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, cast, overload
 
 import attrs
 import trio
 
-from jobrt._client import Handle
+from jobrt._client import Handle, enqueuer_of
 from jobrt._core import where
 from jobrt._core.arguments import checked_duration, checked_key, refused
 from jobrt._core.family import Roll
@@ -53,6 +52,20 @@ class ChildHandle(Handle[ResultT]):
         if self._nursery is not None and not self.duplicate:
             await self._nursery.wait_for(self.id)
         return await super().wait()
+
+
+@attrs.frozen
+class _Asked:
+    """Child that a run asks for: a member that is stored, perhaps to run again, or a new one."""
+
+    job: JobWithOptions[Any]
+    identity: str
+    member: Member | None
+    again: bool = attrs.field(kw_only=True)
+
+    def child(self, new: NewJob | None) -> Child:
+        """Return what is to be stored."""
+        return Child(self.identity, new, None if self.member is None else self.member.id)
 
 
 @attrs.define(eq=False)
@@ -213,37 +226,57 @@ class Nursery:
     async def _enqueue(
         self, jobs: Sequence[JobWithOptions[Any]], keys: Sequence[str | None]
     ) -> list[Handle[Any]]:
-        parent, store = self._running.job, partial(self._add, keys=keys)
-        return await self._client.enqueue_children(
-            jobs, store, priority=parent.priority, place=parent.schedule_at
-        )
+        """Store the children that are new, or run again, and return the handles of all.
 
-    async def _add(self, jobs: Sequence[NewJob], keys: Sequence[str | None]) -> list[Handle[Any]]:
-        """Store the children that are new, or run again, and return the handles of all."""
+        Identities are decided before the hooks around enqueues see the new children.
+        """
         if self._over:
             raise RuntimeError(f"{self._label}: its block has ended")
-        wanted: list[Child] = []
-        found: list[tuple[int, bool] | None] = []
-        for job, key in zip(jobs, keys, strict=True):
-            identity = self._roll.identity(job, self._checked_key(key))
-            member = self._roll.find(identity, job)
-            again = member is not None and self._runs_again(member)
-            if member is None or again:
-                wanted.append(
-                    Child(identity, None if again else job, member.id if member is not None else None)
-                )
-            found.append(None if member is None else (member.id, not member.own))
-        stored = iter(
-            await self._waits.lease(self._store.enqueue(self._running.ref, self.name, wanted))
-            if wanted
-            else ()
-        )
-        handles: list[Handle[Any]] = []
-        for known in found:
-            ident, duplicate = known if known is not None else next(stored)
-            handles.append(ChildHandle(ident, duplicate, client=self._client, nursery=self))
+        asked = [self._asked_for(job, key) for job, key in zip(jobs, keys, strict=True)]
+        fresh = [one.job for one in asked if one.member is None]
+        stored: Sequence[Handle[Any]] = ()
+        if fresh or any(one.again for one in asked):
+            stored = await self._store_children(asked, fresh)
+        new = iter(stored)
+        handles = [
+            next(new) if one.member is None else self._handle(one.member.id, not one.member.own)
+            for one in asked
+        ]
         self._asked += [handle.id for handle in handles if not handle.duplicate]
         return handles
+
+    async def _store_children(
+        self, asked: Sequence[_Asked], fresh: Sequence[JobWithOptions[Any]]
+    ) -> Sequence[Handle[Any]]:
+        """Store new children, inside the hooks, and run others again; return the handles of the new ones."""
+        parent = self._running.job
+
+        async def store(new: Sequence[NewJob]) -> Sequence[Handle[Any]]:
+            rows = iter(new)
+            wanted = [
+                one.child(None if one.member else next(rows)) for one in asked if one.again or not one.member
+            ]
+            inserted = await self._waits.lease(self._store.enqueue(self._running.ref, self.name, wanted))
+            return [
+                self._handle(row.id, row.duplicate)
+                for child, row in zip(wanted, inserted, strict=True)
+                if child.job is not None
+            ]
+
+        if not fresh:
+            return await store([])
+        return await enqueuer_of(self._client).children(
+            fresh, store, priority=parent.priority, place=parent.schedule_at
+        )
+
+    def _asked_for(self, job: JobWithOptions[Any], key: str | None) -> _Asked:
+        row = enqueuer_of(self._client).row(job)
+        identity = self._roll.identity(row, self._checked_key(key))
+        member = self._roll.find(identity, row)
+        return _Asked(job, identity, member, again=member is not None and self._runs_again(member))
+
+    def _handle(self, ident: int, duplicate: bool) -> ChildHandle[Any]:  # noqa: FBT001 - as in `Handle`
+        return ChildHandle(ident, duplicate, client=self._client, nursery=self)
 
     def _runs_again(self, member: Member) -> bool:
         """Return whether a member has to run again: an attempt of the parent has failed, and it did not complete."""

@@ -14,10 +14,11 @@ from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import boolean, booleans, instant, numbers, seconds, texts
 from jobrt._storage.postgres.insert import insert_steps
+from jobrt._storage.postgres.messages import send_steps
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.waker import Waker
-from jobrt.errors import JobNotFound, JobStateError, LeaseLost
+from jobrt.errors import JobStateError, LeaseLost
 
 T = TypeVar("T")
 
@@ -127,15 +128,7 @@ class PostgresScopes:
 
     async def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
         async def work(session: Session) -> tuple[bool, list[str]]:
-            found = await session.fetch("scopes/send_lock", id=str(job_id))
-            if not found:
-                raise JobNotFound(f"there is no job {job_id}")
-            state, final = found[0]
-            if final or state == "closing":
-                raise JobStateError(f"job {job_id} is {state}: it receives no message any more")
-            new = await session.fetch("scopes/send", id=str(job_id), name=name, key=key, value=value)
-            woken = await session.fetch("scopes/send_wake", id=str(job_id), name=name) if new else []
-            return bool(new), [queue for (queue,) in woken]
+            return await drive(session, send_steps(session.schema, job_id, name=name, value=value, key=key))
 
         new, queues = await self._transaction(work)
         self._waker.due_again(queues)

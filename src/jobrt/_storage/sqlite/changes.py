@@ -88,8 +88,7 @@ def _assignments(tx: Transaction, changes: Mapping[str, Any]) -> tuple[str, dict
 def delete(tx: Transaction, where: Where, *, limit: int | None) -> int:
     """Delete jobs; see `JobStore.delete`."""
     ids = _chosen(tx, where, _NO_LIVING_FAMILY, limit=limit)
-    remove(tx, ids)
-    return len(ids)
+    return len(remove(tx, ids))
 
 
 def _chosen(tx: Transaction, where: Where, also: str, *, limit: int | None) -> list[int]:

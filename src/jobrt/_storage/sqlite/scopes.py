@@ -13,11 +13,12 @@ from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.family import HAS_NURSERY, startable
 from jobrt._storage.sqlite.insert import insert
+from jobrt._storage.sqlite.messages import send
 from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
-from jobrt._storage.sqlite.states import EXECUTING, STATES, SUSPENDED
+from jobrt._storage.sqlite.states import STATES
 from jobrt._storage.sqlite.tend import tend
 from jobrt._storage.sqlite.transaction import SQL, Transaction
-from jobrt.errors import JobNotFound, JobStateError, LeaseLost
+from jobrt.errors import JobStateError, LeaseLost
 
 
 @attrs.frozen
@@ -63,7 +64,7 @@ class SqliteScopes:
         return await self._database.write(partial(_sleep, ref=ref, name=name, seconds=seconds, at=at))
 
     async def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
-        return await self._database.write(partial(_send, job_id=job_id, name=name, value=value, key=key))
+        return await self._database.write(partial(send, job_id=job_id, name=name, value=value, key=key))
 
     async def tend(self, *, limit: int = 1000) -> Tended:
         return await self._database.write(partial(tend, limit=limit))
@@ -168,16 +169,3 @@ def _sleep(tx: Transaction, *, ref: JobRef, name: str, seconds: float | None, at
     if ended is None:
         tx.run(SQL["scopes/end_answer"], wait | {"ended": "slept", "value": None})
     return 0.0
-
-
-def _send(tx: Transaction, *, job_id: int, name: str, value: str, key: str | None) -> bool:
-    code = tx.value(SQL["scopes/state"], (job_id,))
-    if code is None:
-        raise JobNotFound(f"there is no job {job_id}")
-    if code > EXECUTING and code != SUSPENDED:
-        raise JobStateError(f"job {job_id} is {STATES[code]}: it receives no message any more")
-    message = {"id": job_id, "name": name, "key": key, "value": value}
-    if not tx.run(SQL["scopes/send"], message):
-        return False
-    tx.queues.update(queue for (queue,) in tx.rows(SQL["scopes/send_wake"], {"id": job_id, "name": name}))
-    return True
