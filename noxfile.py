@@ -25,7 +25,7 @@ nox.options.reuse_venv = "yes"
 # `nox -s tests` skips Pythons that are not installed. A Python that is named, as in `tests-3.13`, must be installed.
 nox.options.error_on_missing_interpreters = any("tests-" in argument for argument in sys.argv[1:])
 # By default, only the Python that runs nox: each other one takes as long again. `nox -s tests` uses all.
-nox.options.sessions = ["lint", "typing", f"tests-{THIS_PYTHON}", "coverage", "build", "examples"]
+nox.options.sessions = ["lint", "typing", f"tests-{THIS_PYTHON}", "coverage", "docs", "build", "examples"]
 
 
 def group(*names: str) -> tuple[str, ...]:
@@ -84,6 +84,15 @@ def minimums(session: nox.Session) -> None:
         ".[process,dashboard,otel,prometheus]", *group("test", "typing"), "--constraint", str(constraints)
     )
     run_tests(session, "python", "-m", "pytest")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the guide into `.nox/guide/`, without the network; a warning is an error."""
+    session.install(".[dashboard,otel]", *group("docs"))
+    cache = session.create_tmp()
+    strict = ("--fail-on-warning", "--keep-going", "--quiet")
+    session.run("sphinx-build", *strict, "--doctree-dir", cache, "design/guide", ".nox/guide")
 
 
 @nox.session

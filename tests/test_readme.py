@@ -17,6 +17,7 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt.testing import drain, open_app
+from tests.support.pages import python_blocks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,7 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def snippets() -> list[str]:
     """Return the Python code blocks of the README."""
-    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    return python_blocks(README)
 
 
 @pytest.mark.process

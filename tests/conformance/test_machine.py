@@ -78,7 +78,7 @@ def new_jobs(draw: st.DrawFn) -> NewJob:
     if key is not None:
         states = draw(st.sampled_from(["unstarted", "incomplete", "all"]))
         chosen = Unique(key=key, states=states, within=draw(windows), on_conflict=draw(replaces))
-        unique = unique_key(chosen, name="any", queue="any", args={}, metadata={})
+        unique = unique_key(chosen, name="any", queue="any", args="{}", metadata={})
     return job(
         name,
         queue=draw(st.sampled_from(QUEUES)),

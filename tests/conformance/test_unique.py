@@ -30,7 +30,7 @@ def unique(new: NewJob | None = None, **rule: Any) -> NewJob:
         Unique(**rule),
         name=new.name,
         queue=new.queue,
-        args=json.loads(new.args),
+        args=json.dumps(json.loads(new.args), sort_keys=True, separators=(",", ":")),
         metadata=json.loads(new.metadata),
     )
     return new._replace(unique=key)
@@ -454,6 +454,36 @@ async def test_replacements_in_a_batch_are_judged_one_after_the_other(storage: S
     assert {one.id for one in await storage.jobs.insert([put_off, raised])} == {id}
     record = await look(storage, id)
     assert (record.state, record.priority) == (State.SCHEDULED, 9)
+
+
+async def test_of_several_the_newest_counts(storage: Storage) -> None:
+    """Once it is put off, the next job of the batch finds the older one."""
+    oldest, older, newest = await add(storage, *[unique(states=("scheduled",))] * 3)
+    plain = unique(states=("available",))
+    put_off = unique(job(delay=MINUTE), states=("available",), on_conflict=Replace("schedule_at"))
+    found = await storage.jobs.insert([plain, put_off, plain, put_off, plain, put_off, plain])
+    assert [one.id for one in found[:-1]] == [newest, newest, older, older, oldest, oldest]
+    assert not found[-1].duplicate
+
+
+async def test_a_batch_gives_the_same_as_one_after_the_other(storage: Storage) -> None:
+    """Jobs that are stored, new, equal to each other and not unique, all in one batch: ids are in its order."""
+    stored = await add(storage, *(unique(job(args={"n": n})) for n in range(0, 900, 3)))
+    given = [job(args={"n": n}) if n % 5 == 0 else unique(job(args={"n": n // 2 * 2})) for n in range(900)]
+    found = await storage.jobs.insert(given)
+    first: dict[int, int] = {number * 3: id for number, id in enumerate(stored)}
+    new = []
+    for n, (one, asked) in enumerate(zip(found, given, strict=True)):
+        if asked.unique is None:
+            assert not one.duplicate
+            new.append(one.id)
+        else:
+            assert one.duplicate == (n // 2 * 2 in first)
+            if not one.duplicate:
+                new.append(one.id)
+            assert first.setdefault(n // 2 * 2, one.id) == one.id
+    assert new == sorted(new)
+    assert min(new) > max(stored)
 
 
 async def test_replaced_with_the_callers_transaction(engine: Engine, shareable: None) -> None:

@@ -96,7 +96,7 @@ async def test_another_payload_may_be_readable(storage: Storage) -> None:
     assert (claimed.id, claimed.args, claimed.version) == (id, '{"a":1}', None)
 
     rule = Unique(key="k", on_conflict=Replace("args"))
-    key = unique_key(rule, name="send", queue="default", args={}, metadata={})
+    key = unique_key(rule, name="send", queue="default", args="{}", metadata={})
     id = await set_aside(storage, 7, job(version=2, unique=key))
     ((found, duplicate),) = await storage.jobs.insert([job(args={"a": 2}, version=3, unique=key)])
     assert (found, duplicate) == (id, True)
@@ -108,7 +108,7 @@ async def test_another_payload_may_be_readable(storage: Storage) -> None:
 async def test_duplicates_of_a_batch_replace_the_version_too(storage: Storage) -> None:
     """The payload that is stored in the end is the one whose version is stored."""
     rule = Unique(key="k", on_conflict=Replace("args"))
-    key = unique_key(rule, name="send", queue="default", args={}, metadata={})
+    key = unique_key(rule, name="send", queue="default", args="{}", metadata={})
     first, second = await storage.jobs.insert([job(unique=key), job(args={"a": 2}, version=3, unique=key)])
     assert first.id == second.id
     record = await look(storage, first.id)

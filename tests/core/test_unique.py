@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -29,12 +31,19 @@ json_values = st.recursive(
 
 def digest(unique: Unique | None = None, **changes: Any) -> str:
     """Return the digest that a uniqueness gives to a job."""
-    return unique_key(unique or Unique(), **{**JOB, **changes}).digest
+    return key_of(unique or Unique(), **changes).digest
+
+
+def key_of(unique: Unique, **changes: Any) -> UniqueKey:
+    """Return a uniqueness applied to a job, whose args are JSON text as in the database."""
+    values = {**JOB, **changes}
+    args = json.dumps(values["args"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return unique_key(unique, **{**values, "args": args})
 
 
 def test_the_defaults() -> None:
     """Name and args, while the job is not final, for ever, changing nothing."""
-    key = unique_key(Unique(), **JOB)
+    key = key_of(Unique())
     assert key == UniqueKey(key.digest, None, INCOMPLETE, None)
     assert len(bytes.fromhex(key.digest)) == 16
 
@@ -96,6 +105,34 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
+@pytest.mark.parametrize(
+    ("unique", "args", "metadata", "expected"),
+    [
+        (Unique(), {"to": "a", "n": 1}, {}, "5e7ef63360a19aec82a87b14bd33682a"),
+        (Unique(), {"to": '\x7fö\u2028"\\'}, {}, "442db6123b514594ba963edb4abf6658"),
+        (Unique("args"), {"a": {"z": 1e22, "b": []}}, {}, "b6dd4bda5a6e01ec8fb5e37a5d50ebdc"),
+        (Unique("args.to"), {"to": "ü"}, {}, "3701011fb10858573eb245a1f9abae9e"),
+        (
+            Unique(("queue", "metadata.t")),
+            {"to": 1},
+            {"t": [1, None, {"b": 1.5, "a": "é"}]},
+            "5576b4efb82fa59c747f4f1f53ac46f8",
+        ),
+        (Unique(key={"b": "é", "a": [None]}), {}, {}, "5138074eba7500b57d96109583830244"),
+    ],
+)
+def test_digests_never_change(unique: Unique, args: Any, metadata: Any, expected: str) -> None:
+    """Stored jobs have them, and so have programs of another version that run at the same time."""
+    assert digest(unique, name="sénd", args=args, metadata=metadata) == expected
+
+
+@given(json_values)
+def test_args_are_compared_as_json(value: Any) -> None:
+    """However their text is written: the digest is that of the value, as ASCII."""
+    text = json.dumps([["args", {"x": value}]], sort_keys=True, separators=(",", ":"))
+    assert digest(Unique("args"), args={"x": value}) == hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 def test_keys_are_per_name() -> None:
     """Two jobs with one key are different jobs."""
     assert digest(Unique(key=1)) != digest(Unique(key=1), name="other")
@@ -153,7 +190,7 @@ def test_bad_uniqueness_is_refused(arguments: dict[str, Any], message: str) -> N
 def test_windows_are_seconds_or_timedeltas(within: Any, window: Any) -> None:
     """Either, or none."""
     assert Unique(within=within).within == window
-    assert unique_key(Unique(within=within), **JOB).within == window
+    assert key_of(Unique(within=within)).within == window
 
 
 def test_replace_names_fields_and_states() -> None:
@@ -161,7 +198,7 @@ def test_replace_names_fields_and_states() -> None:
     rule = Replace("priority", "args")
     assert (rule.fields, rule.when) == (("priority", "args"), UNSTARTED)
     assert Replace("args", when=("scheduled",)).when == {State.SCHEDULED}
-    assert unique_key(Unique(on_conflict=rule), **JOB).replace == rule
+    assert key_of(Unique(on_conflict=rule)).replace == rule
 
 
 @pytest.mark.parametrize(

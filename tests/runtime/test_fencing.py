@@ -17,7 +17,7 @@ import jobrt
 from jobrt import End, State
 from jobrt._core.job import JobRef
 from jobrt._storage.sqlite import open_sqlite
-from jobrt.events import Event, OutcomeRefused, WorkerFenced
+from jobrt.events import ActorRestarted, Event, OutcomeRefused, WorkerFenced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ async def scene(trouble: Any, jobs: list[Any], **settings: Any) -> AsyncIterator
 
     events: list[Event] = []
     async with open_sqlite(":memory:", clock=clock) as real:
-        app = AppOn(FaultyStorage(real, trouble), jobs=jobs, lease=LEASE, **settings)
+        app = AppOn(FaultyStorage(real, trouble), jobs=jobs, **{"lease": LEASE, **settings})
         app.events.subscribers = (events.append,)
         async with AppOn(real, jobs=jobs, **settings).open_client() as client:
             yield Scene(app, client, real, events)
@@ -215,18 +215,22 @@ async def test_a_job_claimed_again_while_its_old_attempt_cleans_up_harms_nobody(
     assert [one for one in here.events if type(one).__name__ == "ActorRestarted"] == []
 
 
-async def test_a_job_ten_times_longer_than_the_lease_runs_once(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("lease", [LEASE, 1, 0.1])
+async def test_a_job_ten_times_longer_than_the_lease_runs_once(
+    autojump_clock: MockClock, lease: float
+) -> None:
     """A live worker keeps its job, even if another worker rescues the jobs of dead workers."""
     log: list[Any] = []
-    async with scene(lambda _: None, [Long], state=log) as here, trio.open_nursery() as nursery:
+    async with scene(lambda _: None, [Long], state=log, lease=lease) as here, trio.open_nursery() as nursery:
         one = await nursery.start(here.app.run_worker)
         two = await nursery.start(AppOn(here.real, jobs=[Long], state=log).run_worker)
-        handle = await here.client.enqueue(Long(10 * LEASE))
+        handle = await here.client.enqueue(Long(10 * lease))
         record = await handle.wait()
         await one.stop()
         await two.stop()
     assert [end.end for end in record.attempts] == [End.FINISHED]
     assert len(log) == 2
+    assert [event for event in here.events if isinstance(event, ActorRestarted | WorkerFenced)] == []
 
 
 async def test_a_drain_that_outlasts_the_lease_keeps_the_job(autojump_clock: MockClock) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PATIENCE = 60
 RELEASE = Path(__file__).parent / "release_0_1_0"
 STATES = ["scheduled", "available", "retryable", "executing", "completed", "cancelled", "discarded"]
-_QUERIES = re.compile(r"\s*(with|select|insert|update|delete)\b", re.IGNORECASE)
+_QUERIES = re.compile(r"(\s|--.*\n)*(with|select|insert|update|delete)\b", re.IGNORECASE)
 
 
 class Send(jobrt.Job):
@@ -70,8 +70,9 @@ async def make_old(url: str) -> None:
             running = state == "executing"
             conn.execute(
                 "insert into jobrt_job (priority, state, queue, name, args, worker, lease, attempt, schedule_at,"
-                " created_at, started_at, finished_at) values (0, ?, 'default', 'Send', '{}', ?, ?, 1, 1, 1, 1, ?)",
-                (number, "gone" if running else None, 1 if running else None, 1 if number > 3 else None),
+                " created_at, started_at, finished_at) values (0, ?, 'default', 'Send', '{}', ?, ?, 1, 1, 1, 1,"
+                " iif(?, unixepoch() * 1000000, null))",
+                (number, "gone" if running else None, 1 if running else None, number > 3),
             )
 
 
@@ -102,10 +103,12 @@ async def test_jobs_of_an_old_database_run_after_its_migration(
 def test_statements_of_0_1_0_work_on_sqlite(sqlite_url: str) -> None:
     """A worker of that version goes on while the file is migrated under it."""
     statements = json.loads((RELEASE / "sqlite.json").read_text(encoding="utf-8"))
-    assert len(statements) > 80
+    queries = [statement for statement in statements if _QUERIES.match(statement)]
+    assert len(queries) > 70
     _migrate(sqlite_url)
     with closing(_connect(sqlite_url)) as conn:
-        for statement in statements:
+        conn.create_function("jobrt_json_equal", 3, max)  # a connection of that version has it
+        for statement in queries:
             named: dict[str, Any] = defaultdict(lambda: None)
             values = named if re.search(r":[a-z_]+", statement) else (None,) * statement.count("?")
             conn.execute(f"EXPLAIN {statement}", values)

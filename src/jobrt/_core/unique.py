@@ -9,7 +9,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import attrs
 
@@ -146,33 +147,53 @@ class UniqueKey:
         return self.replace.fields if self.replace is not None and state in self.replace.when else ()
 
 
-def unique_key(
-    unique: Unique, *, name: str, queue: str, args: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> UniqueKey:
+def unique_key(unique: Unique, *, name: str, queue: str, args: str, metadata: Mapping[str, Any]) -> UniqueKey:
     """Return the `UniqueKey` of a job with these values.
+
+    ``args`` is JSON text with sorted keys and no spaces.
 
     Raises:
         InvalidJob: ``by`` names a field that the job does not have, or the key is not JSON.
 
     """
-    roots: dict[str, Any] = {"name": name, "queue": queue, "args": args, "metadata": metadata}
-    compared: Any = [_pick(roots, path) for path in unique.by]
-    if unique.key is not None:
-        compared = ["key", name, unique.key]
-    try:
-        text = json.dumps(compared, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidJob(
-            f"Unique.key of {name}: {error}; use strings, numbers, booleans, lists and dicts"
-        ) from error
+    if unique.key is None:
+        values = {"name": name, "queue": queue, "args": args, "metadata": metadata}
+        text = f"[{','.join([_compared(path, values) for path in unique.by])}]"
+    else:
+        try:
+            text = _write(["key", name, unique.key])
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidJob(
+                f"Unique.key of {name}: {error}; use strings, numbers, booleans, lists and dicts"
+            ) from error
     digest = hashlib.sha256(text.encode()).hexdigest()[:32]
     return UniqueKey(digest, unique.within, unique.states, unique.on_conflict)
 
 
-def _pick(roots: Mapping[str, Any], path: str) -> list[Any]:
-    root, dot, field = path.partition(".")
-    if not dot:
-        return [path, roots[root]]
-    if root == "args" and field not in roots[root]:
-        raise InvalidJob(f"Unique.by has {path!r}, but {roots['name']} has no field {field!r}")
-    return [path, roots[root].get(field)]
+_write: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+"""JSON as it is compared: ASCII. `json.dumps` makes an encoder for each call, which takes as long again."""
+
+
+def _compared(path: str, values: Mapping[str, Any]) -> str:
+    """Return a path with its value as JSON text."""
+    root, _, field = path.partition(".")
+    value = values[root]
+    match root, field:
+        case "args", "":
+            # Of printable ASCII, the text is the same when it is read and written again.
+            text = value if value.isascii() and value.isprintable() else _write(json.loads(value))
+            return f'["args",{text}]'
+        case "args", _:
+            fields = json.loads(value)
+            if field not in fields:
+                raise InvalidJob(f"Unique.by has {path!r}, but {values['name']} has no field {field!r}")
+            return _write([path, fields[field]])
+        case "metadata", _:
+            return _write([path, value.get(field)])
+        case _:
+            return _named(path, value)
+
+
+@lru_cache(maxsize=256)
+def _named(path: str, value: str) -> str:
+    return _write([path, value])

@@ -1,6 +1,5 @@
 """Rows of jobs: what the storage inserts for a job value or a cron tick, and changes for an update."""
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Unpack
@@ -171,7 +170,7 @@ def _unique(definition: JobDefinition, args: str, *, queue: str, options: Enqueu
     if rule is None:
         return None
     metadata = {} if options.metadata is UNSET else options.metadata
-    return unique_key(rule, name=definition.first_name, queue=queue, args=json.loads(args), metadata=metadata)
+    return unique_key(rule, name=definition.first_name, queue=queue, args=args, metadata=metadata)
 
 
 def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]) -> dict[str, Any]:

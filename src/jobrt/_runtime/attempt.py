@@ -100,7 +100,7 @@ class AttemptRunner:
 
     def _raised(self, running: Running, error: BaseException, *, ctx: Context) -> Outcome:
         """Return the outcome of an attempt that raised an error; its job may not have begun."""
-        if isinstance(error, NotBegun) and error.ctx is ctx:
+        if isinstance(error, NotBegun) and error.ctx is ctx and not (running.stop or running.cancelled):
             job = running.job
             self.observe(JobNotBegun(job.id, job.name, error.hook, error.problem))
             return not_begun(job, classify(error, None), now=_began(running))

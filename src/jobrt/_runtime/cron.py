@@ -20,7 +20,10 @@ from jobrt.errors import HookFailed, JobrtError, StorageUnavailable
 from jobrt.events import CronFailed, CronFired, EventBus
 
 RELOAD_INTERVAL = 15.0
-"""Seconds after which the entries are read again: other processes can change them at run time."""
+"""Seconds after which the entries are read again: other processes can change them at run time.
+
+An entry that failed is tried again after this time, also in virtual time.
+"""
 
 
 def _entry(row: CronRow) -> CronEntry:
@@ -105,7 +108,7 @@ class CronActor:
             raise
         except JobrtError as error:
             self._report_failure(row.name, error)
-            return self.reload
+            return RELOAD_INTERVAL
         self._failed.pop(row.name, None)
         return self.reload if upcoming is None else max(0.001, (upcoming - now).total_seconds())
 

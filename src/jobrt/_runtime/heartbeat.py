@@ -70,8 +70,9 @@ class Heartbeat:
                     with trio.move_on_after(interval / 5):
                         await self.outage.replaced.wait()
                     continue
-                await trio.sleep(min(_SHORTEST_INTERVAL, interval))
-                with trio.move_on_after(interval - _SHORTEST_INTERVAL):
+                shortest = min(_SHORTEST_INTERVAL, interval)
+                await trio.sleep(shortest)
+                with trio.move_on_after(interval - shortest):
                     await self.beat_now.wait()
 
     async def _guard(self) -> None:

@@ -16,10 +16,11 @@ from jobrt._core.text import user_frames
 from jobrt._core.where import Where
 from jobrt._registry import JobDefinition
 from jobrt._storage.contract import WorkerRow
+from jobrt._views.as_json import jsonable
 from jobrt._views.families import family_lines
 from jobrt._views.status import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
 from jobrt._views.words import age, jobs_in_words, wait_in_words
-from jobrt.cli.output import JSON_OPTION, console, jsonable, local_time, print_jobs, print_json, say, warn
+from jobrt.cli.output import JSON_OPTION, console, local_time, print_jobs, print_json, say, warn
 from jobrt.cli.selection import COUNT, ID, INT, confirm, parse_duration, selection_options
 from jobrt.cli.setting import Setting, in_trio
 from jobrt.errors import JobrtError

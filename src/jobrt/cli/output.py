@@ -4,13 +4,11 @@ Other commands print by these functions only. They escape all text, because name
 """
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-import attrs
 import click
 from rich.console import Console
 from rich.progress import (
@@ -26,6 +24,7 @@ from rich.text import Text
 
 from jobrt._core.escape import printable, printable_json
 from jobrt._core.job import JobRecord
+from jobrt._views.as_json import jsonable
 from jobrt._views.words import attempt_in_words, due_in_words
 from jobrt.errors import JobrtError
 
@@ -112,19 +111,6 @@ def progress_bars(*columns: ProgressColumn, transient: bool = False) -> Progress
         TimeElapsedColumn(),
     )
     return Progress(*usual, *columns, transient=transient)
-
-
-def jsonable(value: Any) -> Any:
-    """Return a record as values that `json` can encode."""
-    if attrs.has(type(value)):
-        return {field.name: jsonable(getattr(value, field.name)) for field in attrs.fields(type(value))}
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [jsonable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no such numbers
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def print_json(value: Any) -> None:

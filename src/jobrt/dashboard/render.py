@@ -81,6 +81,12 @@ def root_of(request: Request) -> str:
     return quote(request.scope.get("root_path", "").rstrip("/"))
 
 
+def path_of(request: Request) -> str:
+    """Return the path of a page below the place where the dashboard is mounted."""
+    path: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return path.rstrip("/")
+
+
 def is_live(request: Request) -> bool:
     """Return whether our script asks for the live parts of a page."""
     return LIVE_HEADER in request.headers
@@ -108,7 +114,7 @@ class Site:
             place=self.place,
             read_only=self.read_only,
             now=datetime.now(UTC),
-            here=request.scope["path"].removeprefix(request.scope.get("root_path", "")).rstrip("/"),
+            here=path_of(request),
             **values,
         )
         return HTMLResponse(html, status)

@@ -19,10 +19,10 @@ from starlette.types import ASGIApp
 from jobrt._client import Client
 from jobrt._core.escape import printable
 from jobrt.app import App
-from jobrt.dashboard import pages
+from jobrt.dashboard import api, pages
 from jobrt.dashboard.actions import change_cron, change_jobs, change_queue, confirm
 from jobrt.dashboard.guard import Guard
-from jobrt.dashboard.render import Site, is_live, static_file
+from jobrt.dashboard.render import Site, is_live, path_of, static_file
 from jobrt.errors import (
     CronNotFound,
     InvalidFilter,
@@ -92,6 +92,7 @@ def asgi(
             Route("/cron", view(pages.crons)),
             Route("/cron/change", change(change_cron), methods=["POST"]),
             Route("/static/{name}", static_file),
+            *api.routes(view),
         ],
         exception_handlers={HTTPException: partial(_refused, site)},
     )
@@ -142,7 +143,9 @@ def _failed(site: Site, request: Request, error: Exception) -> Response:
 
 
 def _problem(site: Site, request: Request, *, message: str, status: int, title: str = "") -> Response:
-    """Return an error page, or only the message for our script, which shows it above the page."""
+    """Return an error page; JSON for a program; only the message for our script, which shows it above the page."""
+    if path_of(request).startswith(f"{api.ROOT}/"):
+        return api.as_json({"error": message or HTTPStatus(status).phrase}, status)
     if is_live(request):
         return PlainTextResponse(message, status)
     title = title or HTTPStatus(status).phrase.capitalize()

@@ -101,7 +101,7 @@ async def test_in_the_callers_transaction(
     blocking: BlockingPostgres, storage: Storage, postgres_url: str
 ) -> None:
     """Unique jobs too; rolled back with it, refused with its error, and nothing but a psycopg connection will do."""
-    key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
+    key = unique_key(Unique(), name="a", queue="default", args="{}", metadata={})
     with psycopg.connect(postgres_url) as conn:
         first, second = blocking.insert([job(unique=key), job(unique=key)], conn=conn)
         assert (second.id, second.duplicate) == (first.id, True)

@@ -81,7 +81,7 @@ class Fuzz:
                 Unique(key=self.chance.randrange(5), on_conflict=Replace("priority")),
                 name=name,
                 queue="default",
-                args={},
+                args="{}",
                 metadata={},
             )
             for name in names
@@ -257,7 +257,7 @@ async def test_a_unique_job_in_a_transaction_that_cannot_see_is_refused(
     storage: Storage, postgres_url: str
 ) -> None:
     """REPEATABLE READ does not see what others have just committed: a duplicate would get in."""
-    key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
+    key = unique_key(Unique(), name="a", queue="default", args="{}", metadata={})
     async with await TrioConnection.connect(postgres_url) as conn:
         await conn.execute("set transaction isolation level repeatable read")
         with pytest.raises(StorageError, match="repeatable read"):
@@ -275,7 +275,7 @@ async def test_a_default_isolation_of_the_databases_own(
         " current_database()); end $$"
     )
     async with another(listen=listen) as strict:
-        key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
+        key = unique_key(Unique(), name="a", queue="default", args="{}", metadata={})
         first, second = await strict.jobs.insert([job(unique=key), job(unique=key)])
         assert second.duplicate
         assert await claim(strict) == [first.id]

@@ -99,7 +99,7 @@ async def test_a_callers_transaction_wakes_when_it_commits(
 
 async def test_a_duplicate_wakes_nobody(storage: Storage, ear: Ear) -> None:
     """There is nothing new to do."""
-    key = unique_key(Unique(), name="a", queue="default", args={}, metadata={})
+    key = unique_key(Unique(), name="a", queue="default", args="{}", metadata={})
     await add(storage, job(unique=key))
     await ear.heard()
     await add(storage, job(unique=key))

@@ -11,12 +11,12 @@ from typing import Final, TypeAlias
 
 from jobrt._core.job import NewJob
 from jobrt._core.states import State
+from jobrt._core.unique_batch import Batch, Stored
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
 from jobrt._storage.postgres.names import Copy, Run, Schema
 from jobrt._storage.postgres.rows import Row
 from jobrt._storage.postgres.steps import Steps
-from jobrt._storage.postgres.unique import Batch
 from jobrt.errors import StorageError
 
 _COPY_FROM: Final = 500
@@ -238,7 +238,7 @@ def _insert_unique(
     digests = sorted({job.unique.digest for job in jobs if job.unique})
     now = yield from _lock(schema, digests)
     rows = yield Run(schema.statement("jobs/insert_unique_find"), {"digests": texts(digests)})
-    batch = Batch.of(rows, now=now)
+    batch = Batch.of([Stored(*row) for row in rows], now=now)
     for job in jobs:
         batch.add(job)
     for id, job, fields in sorted(batch.replaced, key=itemgetter(0)):  # so that writers do not deadlock
@@ -249,9 +249,7 @@ def _insert_unique(
     if batch.new:
         made = yield from _insert_many(schema, batch.new, wake=wake, flags=flags)
     return tuple(
-        Inserted(place.id, duplicate=True)
-        if place.id is not None
-        else made[place.new]._replace(duplicate=place.duplicate)
+        Inserted(made[place.new].id if place.id is None else place.id, duplicate=place.duplicate)
         for place in batch.places
     )
 

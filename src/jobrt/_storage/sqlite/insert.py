@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Any, Final
 
 from jobrt._core.job import NewJob
-from jobrt._core.states import State
-from jobrt._core.unique import UniqueKey
+from jobrt._core.states import UNSTARTED, State
+from jobrt._core.unique_batch import Batch, Stored
 from jobrt._storage.contract import Inserted
-from jobrt._storage.sqlite.rows import FAR, SMALLEST, dumps, later, micros
-from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULED, shown
+from jobrt._storage.sqlite.rows import FAR, SMALLEST, dumps, later, micros, moment
+from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULED
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 # Rows per statement. SQLite allows 32,766 parameters; more than a hundred rows bring no further gain.
 _ROWS: Final = 128
 
 _HEAD, _, _ROW = SQL["jobs/insert"].partition("VALUES")
+
+_ALL: Final = -1
+"""No limit, in SQLite's ``LIMIT``."""
 
 # SQL for the fields that `Replace` may change.
 _REPLACED: Final = {
@@ -33,13 +35,18 @@ def insert(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
 
     The transaction must hold the write lock: uniqueness and consecutive ids depend on it.
     """
-    done: list[Inserted] = []
-    for unique, run in groupby(jobs, key=lambda job: job.unique is not None):
-        if unique:
-            done += [_insert_unique(tx, job) for job in run]
-        else:
-            done += _insert_all(tx, list(run))
-    return tuple(done)
+    if not any(job.unique for job in jobs):
+        return tuple(_insert_all(tx, jobs))
+    batch = Batch.of(_stored(tx, jobs), now=moment(tx.now))
+    for job in jobs:
+        batch.add(job)
+    for id, job, fields in batch.replaced:
+        _replace(tx, id, job=job, fields=fields)
+    made = _insert_all(tx, batch.new)
+    return tuple(
+        Inserted(made[place.new].id if place.id is None else place.id, duplicate=place.duplicate)
+        for place in batch.places
+    )
 
 
 def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
@@ -108,33 +115,23 @@ def _due(job: NewJob, now: int) -> int:
     return now if job.delay is None else later(now, job.delay)
 
 
-def _insert_unique(tx: Transaction, job: NewJob) -> Inserted:
-    """Insert a job unless a duplicate is stored; change that one if the job's rule says so."""
-    unique = job.unique
-    assert unique is not None  # noqa: S101 - for the type checkers; `insert` has checked it
-    found = _equal(tx, unique)
-    if found is None:
-        return _insert_all(tx, [job])[0]
-    _replace(tx, found, job=job, unique=unique)
-    return Inserted(found, duplicate=True)
-
-
-def _equal(tx: Transaction, unique: UniqueKey) -> int | None:
-    """Return the newest job with this digest that counts as a duplicate."""
-    newest: int | None = None
-    for stored, state, from_at, to_at in _lanes(unique.states, tx.now):
-        started = state is State.EXECUTING
-        parameters = {
-            "digest": unique.digest,
-            "state": stored,
-            "from_at": from_at,
-            "to_at": to_at,
-            "started": started,
-        }
-        row = tx.row(SQL["jobs/insert_equal"], parameters)
-        if row is not None and unique.matches(state, (tx.now - row[1]) / 1e6):
-            newest = max(row[0], newest or 0)
-    return newest
+def _stored(tx: Transaction, jobs: Sequence[NewJob]) -> list[Stored]:
+    """Return the stored jobs that may be duplicates of jobs."""
+    rules = [job.unique for job in jobs if job.unique]
+    states = frozenset[State]().union(*(rule.states for rule in rules))
+    digests = dumps(sorted({rule.digest for rule in rules}))
+    parts = [(states, 1)]
+    if any(rule.replace and "schedule_at" in rule.replace.fields for rule in rules):
+        # Once the newest is put off, an older one may be the duplicate of the next job.
+        parts = [(states & UNSTARTED, _ALL), (states - UNSTARTED, 1)]
+    return [
+        Stored(id, digest, state, (tx.now - created_at) / 1e6)
+        for wanted, most in parts
+        for id, digest, state, created_at in tx.array(
+            SQL["jobs/insert_equal"],
+            {"digests": digests, "lanes": dumps(list(_lanes(wanted, tx.now))), "most": most},
+        )
+    ]
 
 
 def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[int, State, int, int]]:
@@ -144,23 +141,14 @@ def _lanes(states: frozenset[State], now: int) -> Iterator[tuple[int, State, int
     """
     for state in states - {State.SCHEDULED}:
         yield CODES[state], state, SMALLEST, FAR
-    match State.SCHEDULED in states, State.AVAILABLE in states:
-        case True, True:
-            yield SCHEDULED, State.SCHEDULED, SMALLEST, FAR
-        case True, False:
-            yield SCHEDULED, State.SCHEDULED, now + 1, FAR
-        case False, True:
-            yield SCHEDULED, State.AVAILABLE, SMALLEST, now
-        case _:
-            pass
+    if State.SCHEDULED in states:
+        yield SCHEDULED, State.SCHEDULED, now + 1, FAR
+    if State.AVAILABLE in states:
+        yield SCHEDULED, State.AVAILABLE, SMALLEST, now
 
 
-def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> None:
-    """Copy the new job's values to the stored one, if its state (as users see it) allows that."""
-    row = tx.row(SQL["jobs/insert_equal_state"], (found,)) if unique.replace else None
-    fields = unique.replaced(shown(*row[:3], now=tx.now)) if row else ()
-    if not row or not fields:
-        return
+def _replace(tx: Transaction, found: int, *, job: NewJob, fields: Sequence[str]) -> None:
+    """Copy some of the new job's values to the stored one."""
     changes = ", ".join(_REPLACED[field] for field in fields)
     values = {
         "id": found,
@@ -172,5 +160,5 @@ def _replace(tx: Transaction, found: int, *, job: NewJob, unique: UniqueKey) -> 
         "max_attempts": job.max_attempts,
         "schedule_at": _due(job, tx.now),
     }
-    tx.run(f"UPDATE jobrt_job SET {changes} WHERE id = :id", values)  # noqa: S608 - constants above
-    tx.queues.add(row[3])
+    sql = f"UPDATE jobrt_job SET {changes} WHERE id = :id RETURNING +queue"  # noqa: S608 - constants above
+    tx.queues.update(queue for (queue,) in tx.rows(sql, values))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -11,7 +12,6 @@ import attrs
 from jobrt._core.job import NewJob
 from jobrt._core.states import State
 from jobrt._core.unique import UniqueKey
-from jobrt._storage.postgres.rows import Row
 
 
 @attrs.frozen
@@ -24,7 +24,7 @@ class Place:
 
 
 @attrs.define
-class _Stored:
+class Stored:
     """A stored job whose digest is in the batch; its state is the one after the replacements so far."""
 
     id: int
@@ -36,31 +36,38 @@ class _Stored:
 
 @attrs.define
 class Batch:
-    """Plan for a batch of jobs, built in input order; `now` is the database's time."""
+    """Plan for a batch of jobs, built in input order; `now` is the database's time.
 
-    _stored: list[_Stored]
+    Of several duplicates, the newest counts: a job of this batch, else the stored one with the highest id.
+    """
+
+    _stored: dict[str, list[Stored]]
     _now: datetime
     new: list[NewJob] = attrs.field(init=False, factory=list)
     places: list[Place] = attrs.field(init=False, factory=list)
     replaced: list[tuple[int, NewJob, tuple[str, ...]]] = attrs.field(init=False, factory=list)
+    """(id, new job, fields) of the stored jobs to change, in order."""
     _by_digest: dict[str, list[int]] = attrs.field(init=False, factory=dict)
 
     @classmethod
-    def of(cls, rows: Sequence[Row], *, now: datetime) -> Batch:
-        """Start with the stored jobs, oldest first, as jobs/insert_unique_find.sql returns them."""
-        return cls([_Stored(*row) for row in rows], now)
+    def of(cls, stored: Iterable[Stored], *, now: datetime) -> Batch:
+        """Start with the stored jobs, in any order."""
+        by_digest: dict[str, list[Stored]] = {}
+        for job in sorted(stored, key=attrgetter("id"), reverse=True):
+            by_digest.setdefault(job.digest, []).append(job)
+        return cls(by_digest, now)
 
     def add(self, job: NewJob) -> None:
         """Add the next job of the input."""
         rule = job.unique
         if rule is None:
             self._append(job)
-        elif (found := self._find_stored(rule)) is not None:
-            self.places.append(Place(id=found.id))
-            self._replace_stored(found, job, rule)
         elif (index := self._find_new(rule)) is not None:
             self.places.append(Place(new=index, duplicate=True))
             self._replace_new(index, job, rule)
+        elif (found := self._find_stored(rule)) is not None:
+            self.places.append(Place(id=found.id, duplicate=True))
+            self._replace_stored(found, job, rule)
         else:
             self._by_digest.setdefault(rule.digest, []).append(len(self.new))
             self._append(job)
@@ -69,17 +76,19 @@ class Batch:
         self.places.append(Place(new=len(self.new)))
         self.new.append(job)
 
-    def _find_stored(self, rule: UniqueKey) -> _Stored | None:
-        same = (job for job in self._stored if job.digest == rule.digest and rule.matches(job.state, job.age))
-        return next(same, None)
+    def _find_stored(self, rule: UniqueKey) -> Stored | None:
+        for job in self._stored.get(rule.digest, ()):
+            if rule.matches(job.state, job.age):
+                return job
+        return None
 
     def _find_new(self, rule: UniqueKey) -> int | None:
-        for index in self._by_digest.get(rule.digest, ()):
+        for index in reversed(self._by_digest.get(rule.digest, ())):
             if rule.matches(self._state_of(self.new[index]), 0.0):
                 return index
         return None
 
-    def _replace_stored(self, found: _Stored, job: NewJob, rule: UniqueKey) -> None:
+    def _replace_stored(self, found: Stored, job: NewJob, rule: UniqueKey) -> None:
         if not (fields := rule.replaced(found.state)):
             return
         self.replaced.append((found.id, job, fields))

@@ -1,0 +1,194 @@
+"""Code and commands in Markdown pages, and a runner that executes a page from top to bottom.
+
+A page is a story. Its blocks run in order, in one folder, as a reader would run them:
+
+* A Python block that begins with ``# name.py`` is saved to that file.
+* Another Python block is executed. All of a page share their names. ``await`` may stand at the top level.
+* Each ``$`` line of a console block is a command. What follows it is the expected output, where ``…`` is any text.
+  A command that ends with ``&`` stays in the background until the page ends. ``export`` sets a variable for the page.
+* A comment that begins with ``<!-- run`` is Python too, which readers do not see. It can use ``page`` (the runner),
+  ``nursery``, and ``stack``, an `AsyncExitStack` that is closed at the end.
+* Other blocks whose first line is ``# name.ext`` are saved to that file; all others are left alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+
+__all__ = ["Block", "Command", "PageRunner", "blocks", "commands", "python_blocks"]
+
+_BLOCK: Final = re.compile(r"^```(\S*)\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.DOTALL | re.MULTILINE)
+_FILE: Final = re.compile(r"# ([\w./-]+\.(?:py|toml|yml|yaml|ini|service))\n")
+_SECONDS: Final = 60
+_HIDDEN: Final = "hidden"
+
+
+@attrs.frozen
+class Block:
+    """Fenced block of a page, or a hidden one: its language, text, and the line on which it begins."""
+
+    language: str
+    text: str
+    line: int
+
+    @property
+    def file(self) -> str | None:
+        """Name of the file to which the block is saved, if it has one."""
+        found = _FILE.match(self.text)
+        return found[1] if found else None
+
+
+@attrs.frozen
+class Command:
+    """Command of a console block, and the output that the page shows."""
+
+    line: str
+    output: str
+
+    @property
+    def in_background(self) -> bool:
+        """Whether the page goes on while it runs."""
+        return self.line.endswith("&")
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the blocks of a page in Markdown."""
+    return [
+        Block(
+            found[1] if found[3] is None else _HIDDEN,
+            found[3] or found[2] or "",
+            page.count("\n", 0, found.start()) + 2,
+        )
+        for found in _BLOCK.finditer(page)
+    ]
+
+
+def python_blocks(page: str) -> list[str]:
+    """Return the texts of the Python blocks."""
+    return [block.text for block in blocks(page) if block.language == "python"]
+
+
+def commands(text: str) -> list[Command]:
+    """Return the commands of a console block; a backslash continues a line."""
+    parts = re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
+    found: list[Command] = []
+    for part in parts:
+        line, _, output = part.replace("\\\n", "").partition("\n")
+        found.append(Command(line.strip(), output.strip()))
+    return found
+
+
+def matches(expected: str, actual: str) -> bool:
+    """Return whether the output is the expected one; white space counts as one blank, ``…`` is any text."""
+    parts = [re.escape(" ".join(part.split())) for part in expected.split("…")]
+    return re.fullmatch(r"\s*.*?\s*".join(parts), " ".join(actual.split()), re.DOTALL) is not None
+
+
+class PageRunner:
+    """Runner of one page in a folder; `replace` is a text of the page with what stands for it in this run."""
+
+    def __init__(self, page: Path, folder: Path, *, replace: dict[str, str] | None = None) -> None:
+        self.page, self.folder, self.replaced = page, folder, replace or {}
+        self.names: dict[str, Any] = {"__name__": "page"}
+        bin_folder = str(Path(sys.executable).parent)
+        self.variables = {
+            **os.environ,
+            "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
+            "PIP_NO_INDEX": "1",  # what a page installs is there
+            "PYTHONUNBUFFERED": "1",
+            "COLUMNS": "200",
+        }
+        self.background: list[subprocess.Popen[str]] = []
+
+    async def run(self) -> None:
+        """Run the page; an error names its line."""
+        text = self.page.read_text(encoding="utf-8")
+        for stands, value in self.replaced.items():
+            text = text.replace(stands, value)
+        try:
+            async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+                self.names |= {"page": self, "nursery": nursery, "stack": stack}
+                for block in blocks(text):
+                    await self._run(block)
+                nursery.cancel_scope.cancel()
+        finally:
+            await self.stop_background()
+
+    async def stop_background(self) -> None:
+        """Stop the commands in the background, as Ctrl-C does, and wait until they have ended."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._end)
+
+    async def _run(self, block: Block) -> None:
+        if block.file is not None:
+            path = self.folder / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+        elif block.language in {"python", _HIDDEN}:
+            await self._execute(block)
+        elif block.language == "console":
+            for command in commands(block.text):
+                await self._command(command, block.line)
+
+    async def _execute(self, block: Block) -> None:
+        source = "\n" * (block.line - 1) + block.text
+        code = compile(source, str(self.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        awaited = eval(code, self.names)  # noqa: S307 - this repository's own text
+        if inspect.iscoroutine(awaited):
+            await awaited
+
+    async def _command(self, command: Command, number: int) -> None:
+        if command.line.startswith("export "):
+            name, _, value = command.line.removeprefix("export ").partition("=")
+            self.variables[name] = value.strip("'\"")
+            os.environ[name] = self.variables[name]  # the fixture restores it
+            return
+        options: dict[str, Any] = {"cwd": self.folder, "env": self.variables, "text": True, "shell": True}
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "executable": "/bin/bash"}
+        if command.in_background:
+            line = f"exec {command.line.removesuffix('&')}"
+            process = subprocess.Popen(line, start_new_session=True, **options)  # noqa: ASYNC220 - outlives this call
+            self.background.append(process)
+            first = command.output.partition("\n")[0].strip("… ")
+            if first:
+                await trio.to_thread.run_sync(self._await_line, process, first)
+            return
+        done = await trio.to_thread.run_sync(
+            lambda: subprocess.run(command.line, timeout=_SECONDS, check=False, **options)
+        )
+        where = f"{self.page.name}:{number}: $ {command.line}"
+        fails = command.output.endswith("[status 1]")
+        expected = command.output.removesuffix("[status 1]").strip()
+        assert done.returncode == (1 if fails else 0), f"{where}\n{done.stdout}"
+        if expected:
+            assert matches(expected, done.stdout), f"{where}\nexpected:\n{expected}\nfound:\n{done.stdout}"
+
+    def _await_line(self, process: subprocess.Popen[str], first: str) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if first in line:
+                return
+        raise AssertionError(f"{self.page.name}: {process.args!r} ended without {first!r}")
+
+    def _end(self) -> None:
+        for process in self.background:
+            process.send_signal(signal.SIGINT)
+        while self.background:
+            process = self.background.pop()
+            try:
+                process.communicate(timeout=_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise

@@ -1,0 +1,162 @@
+"""Tests of the guide: every code block and every command runs, and every public name is documented."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import trio
+
+import jobrt
+from tests.support.pages import PageRunner, blocks, commands
+
+GUIDE = Path(__file__).parents[1] / "design" / "guide"
+PAGES = sorted(path for path in GUIDE.rglob("*.md") if path.parent.name != "reference")
+POSTGRES = "postgresql://shop:secret@localhost/shop"
+"""What pages write for the URL of a PostgreSQL database."""
+
+
+def has_code(page: Path) -> bool:
+    """Return whether something of the page runs."""
+    return any(block.language in {"python", "console"} for block in blocks(page.read_text(encoding="utf-8")))
+
+
+RUNNABLE = [page for page in PAGES if has_code(page)]
+WITH_POSTGRES = [page for page in RUNNABLE if POSTGRES in page.read_text(encoding="utf-8")]
+WITHOUT = [page for page in RUNNABLE if page not in WITH_POSTGRES]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory, from which modules can be imported; they are forgotten after the test."""
+    before = set(sys.modules)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("JOBRT_URL", "JOBRT_APP"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITHOUT, ids=lambda page: page.stem)
+async def test_a_page_runs(page: Path, folder: Path) -> None:
+    """Run from top to bottom, everything works and prints what the page shows."""
+    with trio.fail_after(120):
+        await PageRunner(page, folder).run()
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_POSTGRES, ids=lambda page: page.stem)
+async def test_a_page_runs_with_postgres(page: Path, folder: Path, postgres_url: str) -> None:
+    """The same, for pages that use a PostgreSQL database."""
+    with trio.fail_after(120):
+        await PageRunner(page, folder, replace={POSTGRES: postgres_url}).run()
+
+
+def test_commands_are_in_console_blocks() -> None:
+    """A command in another block would not run."""
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8")):
+            if block.language != "console":
+                assert not re.search(r"^(\$ |python -m jobrt|pip )", block.text, re.MULTILINE), page
+            else:
+                assert commands(block.text), f"{page.name}:{block.line}"
+
+
+def test_files_of_a_page_are_python_or_settings() -> None:
+    """A block of a language that nothing runs or reads is not a program."""
+    languages = {
+        "console",
+        "hidden",
+        "ini",
+        "mermaid",
+        "python",
+        "text",
+        "toml",
+        "yaml",
+        "{eval-rst}",
+        "{toctree}",
+    }
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8")):
+            assert block.language in languages | {"{literalinclude}"}, f"{page.name}:{block.line}"
+
+
+MODULES = ["", "aio", "backoff", "blocking", "dashboard", "errors", "events", "otel", "probes", "testing"]
+SAME = {"aio.Handle"}
+"""Names of a class that the reference has under another name."""
+
+
+def objects(module_name: str) -> dict[str, Any]:
+    """Return what a public module exports, other modules aside, by names without the prefix ``jobrt.``."""
+    module = importlib.import_module(f"jobrt.{module_name}".rstrip("."))
+    found = {name: getattr(module, name) for name in module.__all__}
+    return {
+        f"{module_name}.{name}".lstrip("."): value
+        for name, value in found.items()
+        if not isinstance(value, ModuleType)
+    }
+
+
+def documented() -> set[str]:
+    """Return the names that the directives of the reference describe, without the prefix ``jobrt.``."""
+    found: set[str] = set()
+    for page in sorted((GUIDE / "reference").glob("*.md")):
+        current = "jobrt"
+        text = page.read_text(encoding="utf-8")
+        for directive, name, members in re.findall(
+            r"^\.\. (auto\w+|currentmodule):: ([\w.]+).*\n( +:members:.*)?", text, re.MULTILINE
+        ):
+            if directive in {"automodule", "currentmodule"}:
+                current = name
+                exported = importlib.import_module(name).__all__ if members else ()
+                found |= {f"{name}.{each}" for each in exported}
+            else:
+                found.add(name if name.startswith("jobrt.") else f"{current}.{name}")
+    return {name.removeprefix("jobrt.").removeprefix("errors.") for name in found}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_is_documented(module: str) -> None:
+    """Every name that a program may import has a docstring, and is in the reference."""
+    names = objects(module)
+    defined = {
+        name: value for name, value in names.items() if inspect.isclass(value) or inspect.isfunction(value)
+    }
+    assert [name for name, value in defined.items() if not inspect.getdoc(value)] == []
+    assert {name.removeprefix("errors.") for name in names} - documented() <= SAME
+
+
+def filters() -> set[str]:
+    """Return the functions of `jobrt.where`."""
+    return {
+        name
+        for name, value in vars(jobrt.where).items()
+        if callable(value) and getattr(value, "__module__", "") == jobrt.where.__name__ and name[0].islower()
+    } - {"canonical", "matches"}
+
+
+def test_every_filter_is_in_the_reference() -> None:
+    """`jobrt.where` has no filter that the reference lacks."""
+    assert {f"where.{name}" for name in filters()} <= documented()
+
+
+def test_every_command_is_described() -> None:
+    """The help of each command, which the reference repeats, has more than a name."""
+    from jobrt.cli import cli
+
+    assert [name for name, command in cli.commands.items() if not command.help] == []
