@@ -361,7 +361,7 @@ def _check(waits: DurableWaits, name: object, on_failure: object) -> None:
     """Raise unless this job may open this nursery now."""
     waits.check("ctx.open_nursery")
     waits.check_name("ctx.open_nursery", name)
-    if on_failure not in {"cancel", "continue"}:
+    if not isinstance(on_failure, str) or on_failure not in {"cancel", "continue"}:
         raise refused(
             f"{waits.label}: on_failure", on_failure, use="'cancel' or 'continue'", error=InvalidJob
         )

@@ -38,5 +38,5 @@ def _kind(statement: str) -> str:
     """Return the kind of role that may run a statement."""
     if statement in _READS:
         return "reader"
-    enqueues = statement.startswith(("jobs/insert", "schema/")) and statement != _CHANGES_EQUAL
+    enqueues = statement.startswith(("jobs/insert", "schema/", "scopes/limits")) and statement != _CHANGES_EQUAL
     return "enqueuer" if enqueues else "worker"
