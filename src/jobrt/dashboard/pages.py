@@ -19,6 +19,7 @@ from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_que
 from jobrt._views.trees import tree_lines, worker_condition
 from jobrt._views.words import jobs_in_words, notice_in_words
 from jobrt.dashboard.actions import DONE
+from jobrt.dashboard.chart_page import overview_chart
 from jobrt.dashboard.render import Site, root_of
 from jobrt.dashboard.selection import parse_number, parse_selection
 from jobrt.errors import InvalidFilter
@@ -40,6 +41,7 @@ async def overview(site: Site, request: Request) -> Response:
         totals=await _totals(site.jobs, snapshot.queues),
         queues=view_queues(snapshot.queues, snapshot.workers),
         running=[(record, cancel_phase(record, phases)) for record in running],
+        **await overview_chart(site, request),
     )
 
 

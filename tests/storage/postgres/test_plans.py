@@ -298,6 +298,14 @@ def test_statistics_of_an_hour_read_an_hour(plans: Any) -> None:
         assert "job" not in plan.whole_reads
 
 
+def test_a_chart_reads_its_range(plans: Any) -> None:
+    """And no more than asked of it."""
+    now = datetime.now(UTC)
+    for plan in plans(lambda storage: storage.jobs.ended(now - timedelta(days=2), now, step=60, limit=1000)):
+        assert plan.pages < 10_000
+        assert "job" not in plan.whole_reads
+
+
 def test_the_overview_of_queues_leaves_finished_jobs_alone(plans: Any) -> None:
     """It counts by the partial indexes, or what they point to."""
     for plan in plans(lambda storage: storage.queues.all()):

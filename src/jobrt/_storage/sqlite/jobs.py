@@ -11,7 +11,7 @@ import trio
 
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
-from jobrt._core.stats import Bucket
+from jobrt._core.stats import Bucket, Ended
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.async_connection import AsyncConnection
@@ -23,7 +23,7 @@ from jobrt._storage.sqlite.prune import prune
 from jobrt._storage.sqlite.query import count, get, query, states, unfinished
 from jobrt._storage.sqlite.rows import micros
 from jobrt._storage.sqlite.sockets import SOON
-from jobrt._storage.sqlite.stats import stats
+from jobrt._storage.sqlite.stats import ended, stats
 
 
 @attrs.frozen
@@ -94,3 +94,9 @@ class SqliteJobs:
 
     async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
         return await self._database.read(partial(stats, since=micros(since)))
+
+    async def ended(
+        self, since: datetime, until: datetime, *, step: int, limit: int, deleted: bool = False
+    ) -> Ended:
+        count = partial(ended, since=micros(since), until=micros(until), step=step * 1_000_000)
+        return await self._database.read(partial(count, limit=limit, deleted=deleted))
