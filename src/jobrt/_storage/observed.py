@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Protocol
 
+from jobrt._core.search import Needle, Search
 from jobrt._core.stats import Ended
+from jobrt._core.where import Where
 
 
 class ObservedJobs(Protocol):
@@ -17,5 +19,14 @@ class ObservedJobs(Protocol):
         At most `limit` final jobs are counted, and at most so many failed attempts; ``more`` says that there are more.
         So the cost is bounded. With `deleted` the counts of deleted jobs are added, for the hours that begin in the
         range: use steps of an hour. Their waits are not known.
+        """
+        ...
+
+    async def search(
+        self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None
+    ) -> Search:
+        """Return the newest jobs that match and have a text in their name, payload or errors.
+
+        At most `scan` jobs that match are looked at, from the one `after` on, and at most `limit` are returned.
         """
         ...

@@ -94,8 +94,10 @@ def _compared(counted: Counted, shown: _Shown) -> Sequence[Row]:
     for index, groups in enumerate(counted.slots):
         for group, numbers in groups.items():
             if shown.includes(group):
-                slots = found.setdefault(label(group), [[] for _ in counted.slots])
-                slots[index].append(numbers)
+                name = label(group)
+                if name not in found:
+                    found[name] = [[] for _ in counted.slots]
+                found[name][index].append(numbers)
     rows = [_row(name, list(map(total, slots))) for name, slots in found.items()]
     return sorted(rows, key=lambda row: (-_ends(row.total), row.label))[:_COMPARED]
 

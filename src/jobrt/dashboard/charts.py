@@ -43,12 +43,13 @@ class Line:
 
 @attrs.frozen(kw_only=True)
 class Chart:
-    """A plot and the texts around it; ``scale`` are the labels of its height, from the top."""
+    """A plot and the texts around it: the labels of its height, from the top, and a tip for each slot."""
 
     title: str
     summary: str
     legend: Sequence[tuple[str, str]]
     scale: Sequence[str]
+    tips: Sequence[str]
     bars: Sequence[Bar] = ()
     lines: Sequence[Line] = ()
 
@@ -126,6 +127,7 @@ def _bars(slots: Sequence[Numbers], title: str, legend: Sequence[tuple[str, str]
         summary=", ".join(words),
         legend=legend,
         scale=[f"{most:,}", f"{most // 2:,}", "0"],
+        tips=[", ".join(f"{getattr(slot, kind):,} {called}" for kind, called in legend) for slot in slots],
         bars=_stacked(slots, kinds, most),
     )
 
@@ -160,12 +162,16 @@ def _times(slots: Sequence[Numbers], title: str, histogram: Callable[[Numbers], 
     low = math.floor(math.log10(min(known, default=_FIRST)))
     high = max(math.ceil(math.log10(max(known, default=1.0))), low + 1)
     total = [sum(counts) for counts in zip(*map(histogram, slots), strict=True)]
-    median, late = (in_seconds(quantile(total, part)) for part in parts.values())
+    typical, rare = (in_seconds(quantile(total, part)) for part in parts.values())
     return Chart(
         title=title,
-        summary=f"median {median}, 95 % within {late}",
+        summary=f"median {typical}, 95 % within {rare}",
         legend=[("median", "median"), ("late", "95th percentile")],
         scale=[in_seconds(10.0**power) for power in range(high, low - 1, -1)],
+        tips=[
+            f"{in_seconds(median)}, 95 % within {in_seconds(late)}"
+            for median, late in zip(*found.values(), strict=True)
+        ],
         lines=[Line(kind, _path(times, low=low, high=high)) for kind, times in found.items()],
     )
 

@@ -8,7 +8,7 @@ from jobrt._storage.postgres.names import Schema
 KINDS: Final = ("enqueuer", "reader", "worker")
 
 _READS: Final = frozenset({
-    "jobs/query", "jobs/count", "jobs/ended", "jobs/stats", "jobs/stats_finished", "jobs/stats_first",
+    "jobs/query", "jobs/count", "jobs/ended", "jobs/search", "jobs/stats", "jobs/stats_finished", "jobs/stats_first",
     "jobs/await_final_states",
     "attempts/steps", "queues/all", "queues/all_waiting", "queues/all_waiting_limited", "queues/all_workers",
     "crons/all", "workers/all", "workers/changes", "health/due", "health/running", "health/holders",
