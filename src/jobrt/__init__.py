@@ -32,7 +32,8 @@ from jobrt._core import where
 from jobrt._core.attempts import Stop
 from jobrt._core.keep import Keep
 from jobrt._core.queues import Queue
-from jobrt._core.results import After, Cancel, Discard, Snooze
+from jobrt._core.rates import Rate
+from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 from jobrt._core.unique import Replace, Unique
 from jobrt._records import AttemptRecord, End, JobRecord, Progress, State, Waiting
 from jobrt._registry import FunctionCall, FunctionJob, Job, JobWithOptions
@@ -113,6 +114,7 @@ __all__ = [
     "NurseryChanged",
     "Progress",
     "Queue",
+    "Rate",
     "Replace",
     "SchemaError",
     "Snooze",
@@ -123,6 +125,7 @@ __all__ = [
     "Supervisor",
     "SupervisorFailed",
     "SupervisorStatistics",
+    "Throttle",
     "UndecodablePayload",
     "Unique",
     "UnknownJob",

@@ -32,6 +32,7 @@ from jobrt._registry import (
     new_job,
     registry_of,
     stored_options,
+    take_apart,
     tick_job,
 )
 from jobrt._runtime.cron import declare
@@ -234,7 +235,12 @@ class App(Hookable):
     def _add_cron(self, job: Job | JobWithOptions[Any], **schedule: Any) -> str:
         new = new_job(self.registry, job)
         entry = cron_entry(
-            new.name, args=json.loads(new.args), options=stored_options(job), version=new.version, **schedule
+            new.name,
+            args=json.loads(new.args),
+            options=stored_options(job),
+            version=new.version,
+            first_name=take_apart(job)[0].first_name,
+            **schedule,
         )
         if entry.name in self.crons:
             raise InvalidSetting(

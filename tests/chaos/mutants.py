@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from jobrt._core.limits import Room
 from jobrt._core.unique_batch import Batch
 from jobrt._runtime.executors import Executors
 from jobrt._runtime.heartbeat import Heartbeat
@@ -167,23 +166,29 @@ def crash_does_not_count() -> None:
 @mutant
 def cluster_limit_off_by_one() -> None:
     """Run one job more than the limit of the cluster."""
-    _with_room(lambda room, demand: setattr(room, "left", room.left + (demand.cluster_limit is not None)))
+    _with_demand("cluster_limit")
 
 
 @mutant
 def key_limit_off_by_one() -> None:
     """Run one job more than the limit of a key."""
-    _with_room(lambda room, demand: demand.per_key and setattr(room, "_per_key", demand.per_key + 1))
+    _with_demand("per_key")
 
 
-def _with_room(change: Callable[[Any, Any], object]) -> None:
-    init = Room.__init__
+def _with_demand(limit: str) -> None:
+    """Let claims ask for one more than a limit."""
 
-    def changed(self: Any, demand: Any, running: Any = None) -> None:
-        init(self, demand, running)
-        change(self, demand)
+    def loosened(exchange: Any) -> Any:
+        @wraps(exchange)
+        async def asked(self: Any, outcomes: Any, demand: Any) -> Any:
+            if getattr(demand, limit) is not None:
+                demand = attrs.evolve(demand, **{limit: getattr(demand, limit) + 1})
+            return await exchange(self, outcomes, demand)
 
-    replace(Room, "__init__", changed)
+        return asked
+
+    for attempts in (SqliteAttempts, PostgresAttempts):
+        replace(attempts, "exchange", loosened(attempts.exchange))
 
 
 @mutant

@@ -20,6 +20,7 @@ TABLES: Final = {
     "dependency",
     "worker",
     "queue",
+    "bucket",
     "cron",
     "rollup",
     "past",
@@ -164,6 +165,8 @@ def _usual(column: Column, *, sqlite: bool, number: int) -> str:
         "info": "'{}'",
         "spec": "'{}'",
     }
+    if column.table.endswith("bucket") and column.name in {"at", "full_at", "held_until"}:
+        return now
     if column.table.endswith(("worker", "queue", "cron")) and column.name in {"id", "name"}:
         return f"'odd {number}'"
     if column.name in ordinary:

@@ -15,6 +15,7 @@ from jobrt._core import where
 from jobrt._core.job import Claimed, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.limits import CLAIM_BYTES, Demand
+from jobrt._core.rates import Rate
 from jobrt._core.states import End, State, Transition
 from jobrt._runtime.context import record_of
 from tests.conformance.build import add, ask, claim, end, job
@@ -72,13 +73,22 @@ async def _insert(engine: Engine, statements: list[str]) -> None:
             await engine.execute(statement)
 
 
+_LIMITS: list[dict[str, Any]] = [
+    {},
+    {"key": "metadata.v", "per_key": 100},
+    {"rate": Rate(10**9, burst=100_000)},
+    {"key": "metadata.v", "per_key_rate": Rate(10**9, burst=100_000), "fair": True},
+]
+
+
 async def _run_all(storage: Storage) -> None:
     """Claim as a worker does until nothing is due: good jobs complete, and what cannot be read is discarded."""
-    for turn in range(50):
-        per_key = 100 if turn % 2 else None
-        demand = ask("good", "odd", "", "nope", limit=3, per_key=per_key, key="metadata.v")
+    idle = 0
+    for turn in range(60):
+        demand = ask("good", "odd", "", "nope", limit=3, **_LIMITS[turn % len(_LIMITS)])
         claimed = (await storage.attempts.exchange((), demand)).jobs
-        if not claimed:
+        idle = 0 if claimed else idle + 1
+        if idle == len(_LIMITS):
             return
         for found in claimed:
             record_of(found)
@@ -132,7 +142,9 @@ async def _change(storage: Storage) -> None:
 async def _clear(engine: Engine) -> None:
     """Leave nothing to the next example."""
     tables = [
-        name for name in await engine.tables() if name.endswith(("worker", "queue", "cron", "rollup", "past"))
+        name
+        for name in await engine.tables()
+        if name.endswith(("worker", "queue", "cron", "rollup", "past", "bucket"))
     ]
     for name in tables:
         await engine.execute(f"delete from {name}")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobrt._core.limits import Demand, Room, demand, limit_key
 from jobrt._core.queues import Queue
+from jobrt._core.rates import AHEAD, Rate
 
 
 def _ask(
@@ -54,6 +55,15 @@ def test_no_more_than_can_start(room: int, free: dict[str, int]) -> None:
     assert {name for name, _ in asked.capped} == wanted
 
 
+def test_tokens_are_taken_in_advance_for_one_rate_only() -> None:
+    """A start that waits for a token of one rate would be too soon after another for the other."""
+    rate = Rate(5)
+    assert Demand("w", "q", 1, (), rate=rate).tokens_ahead == AHEAD
+    assert Demand("w", "q", 1, (), key="name", per_key_rate=rate).tokens_ahead == AHEAD
+    assert Demand("w", "q", 1, (), key="name", per_key_rate=rate, rate=rate).tokens_ahead == 0
+    assert not Demand("w", "q", 1, ()).rated
+
+
 @pytest.mark.parametrize(
     ("options", "clustered"),
     [({}, False), ({"cluster_limit": 4}, True), ({"key": "name", "per_key": 2}, True)],
@@ -94,11 +104,24 @@ def test_a_capped_name_is_passed_over_when_its_cap_is_reached() -> None:
     assert room.left == 2
 
 
-@pytest.mark.parametrize(("running", "left"), [({}, 3), ({"x": 1, "y": 1}, 1), ({"x": 3}, 0), ({"x": 9}, 0)])
-def test_a_limit_over_the_cluster_counts_what_runs(running: dict[str, int], left: int) -> None:
-    """Of all keys together; never less than nothing is left."""
-    assert _room(running=running, cluster_limit=3).left == left
-    assert _room(1, running={}, cluster_limit=3).left == 1
+@pytest.mark.parametrize(("most", "left"), [(3, 3), (9, 5), (0, 0), (-2, 0)])
+def test_a_room_can_be_limited(most: int, left: int) -> None:
+    """To what a limit of the queue leaves; never less than nothing is left."""
+    room = _room()
+    room.limit(most)
+    assert room.left == left
+
+
+def test_a_key_has_room_until_its_tokens_are_gone() -> None:
+    """Those that were taken before its tokens were known count, too."""
+    room = _room(key="args.k")
+    assert room.take("a", "x")
+    room.allow("x", 2)
+    room.allow("y", 0)
+    assert room.full_keys == ["y"]
+    assert [room.take("a", key) for key in ("y", "x", "x", "z")] == [False, True, False, True]
+    assert room.full_keys == ["x", "y"]
+    assert room.taken == {"x": 2, "z": 1}
 
 
 def test_a_key_has_room_until_its_limit() -> None:
@@ -119,7 +142,7 @@ KEYS = st.sampled_from("xyz")
     limit=st.integers(0, 20),
     caps=st.dictionaries(st.sampled_from("cd"), st.integers(1, 5)),
     running=st.dictionaries(KEYS, st.integers(1, 4)),
-    cluster_limit=st.none() | st.integers(1, 10),
+    most=st.integers(0, 30),
     per_key=st.none() | st.integers(1, 4),
 )
 def test_no_limit_is_exceeded_and_no_job_passed_over_for_nothing(
@@ -127,20 +150,20 @@ def test_no_limit_is_exceeded_and_no_job_passed_over_for_nothing(
     limit: int,
     caps: dict[str, int],
     running: dict[str, int],
-    cluster_limit: int | None,
+    most: int,
     per_key: int | None,
 ) -> None:
     """Each job that is not taken would break a limit at its turn."""
-    options: dict[str, Any] = {"cluster_limit": cluster_limit, "per_key": per_key}
-    room = Room(Demand("w", "q", limit, ("a", "b"), tuple(caps.items()), **options), running)
+    path = None if per_key is None else "args.k"
+    room = Room(Demand("w", "q", limit, ("a", "b"), tuple(caps.items()), key=path, per_key=per_key), running)
+    room.limit(most)
     taken: list[tuple[str, str]] = []
     for name, key in due:
         names = Counter(one for one, _ in taken)
         keys = Counter(running) + Counter(one for _, one in taken)
         fits = (
-            len(taken) < limit
+            len(taken) < min(limit, most)
             and names[name] < caps.get(name, limit)
-            and (cluster_limit is None or keys.total() < cluster_limit)
             and (per_key is None or keys[key] < per_key)
         )
         assert room.take(name, key) == fits

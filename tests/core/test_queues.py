@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jobrt._core.queues import Queue, QueueStatus, as_queue
+from jobrt._core.rates import Rate
 from jobrt.errors import InvalidSetting
 
 
@@ -18,12 +19,17 @@ def test_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "clustered"),
-    [({}, False), ({"cluster_limit": 1}, True), ({"key": "name", "per_key": 2}, True)],
+    ("options", "rated"),
+    [
+        ({}, False),
+        ({"cluster_limit": 1}, False),
+        ({"rate": Rate(1)}, True),
+        ({"key": "name", "per_key_rate": Rate(1)}, True),
+    ],
 )
-def test_limits_over_the_cluster_make_claims_take_turns(options: dict[str, Any], clustered: bool) -> None:
-    """With a cluster limit or a limit per key, workers claim one after the other."""
-    assert Queue(**options).clustered is clustered
+def test_starts_take_tokens_if_there_is_a_rate(options: dict[str, Any], rated: bool) -> None:
+    """Of the queue, or of its keys."""
+    assert Queue(**options).rated is rated
 
 
 @pytest.mark.parametrize("key", ["name", "args.to", "args.a.b", "metadata.tenant"])
@@ -41,8 +47,13 @@ def test_keys(key: str) -> None:
         ({"cluster_limit": 0}, r"Queue\.cluster_limit is 0"),
         ({"per_key": 0, "key": "name"}, r"Queue\.per_key is 0"),
         ({"poll_interval": 0}, r"Queue\.poll_interval is 0"),
-        ({"key": "name"}, "go together"),
-        ({"per_key": 1}, "go together"),
+        ({"key": "name"}, "Queue.key limits nothing: add per_key"),
+        ({"per_key": 1}, "Queue.per_key needs Queue.key: add key="),
+        ({"per_key_rate": Rate(1)}, "Queue.per_key_rate needs Queue.key"),
+        ({"fair": True}, "Queue.fair needs Queue.key"),
+        ({"fair": 1, "key": "name"}, "Queue.fair is 1: use True or False"),
+        ({"rate": 5}, r"Queue.rate is 5: use a jobrt.Rate"),
+        ({"key": "name", "per_key_rate": "5/s"}, r"Queue.per_key_rate is '5/s': use a jobrt.Rate"),
         ({"key": "queue", "per_key": 1}, r"Queue\.key is 'queue'"),
         ({"key": "args", "per_key": 1}, "args.FIELD"),
         ({"key": "args.", "per_key": 1}, "args.FIELD"),

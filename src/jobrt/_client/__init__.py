@@ -10,6 +10,7 @@
     waiting         tasks that wait for jobs
     asyncio_waiting the same for `jobrt.aio`
     totals          counts by hour, day and month
+    observing       questions of the dashboard with a bounded cost
     unknown_queues  checks of queues that the app does not have
 """
 

@@ -121,6 +121,8 @@ class Outcome(NamedTuple):
     written by `AttemptStore.show_started`. ``exception`` is what the attempt raised, for subscribers of events. No
     storage writes it. ``unfit`` is the shape of a class that is too old for the payload: claims for classes of this
     shape leave the job alone.
+    written by `AttemptStore.show_started`.
+    ``hold`` is the time in seconds for which no job with the same key starts, or none of the queue (`Throttle`).
     """
 
     id: int
@@ -136,6 +138,7 @@ class Outcome(NamedTuple):
     children: tuple[int, ...] = ()
     began: int | None = None
     wait: Wait | None = None
+    hold: float | None = None
     exception: BaseException | None = None
     unfit: int | None = None
 

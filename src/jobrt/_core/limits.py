@@ -1,5 +1,6 @@
 """Decisions about what a worker may claim now: how many jobs of which names, and which of the due jobs."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,6 +10,7 @@ import attrs
 
 from jobrt._core.arguments import checked_count
 from jobrt._core.queues import Queue
+from jobrt._core.rates import AHEAD, Rate
 from jobrt._core.where import canonical
 from jobrt._json import read_json
 from jobrt.errors import InvalidJob
@@ -47,6 +49,9 @@ class Demand:
     cluster_limit: int | None = None
     key: str | None = None
     per_key: int | None = None
+    rate: Rate | None = None
+    per_key_rate: Rate | None = None
+    fair: bool = False
     free_slots: int | None = None
     fits: str = "{}"
     aliases: Mapping[str, str] = attrs.field(factory=dict[str, str])
@@ -66,9 +71,22 @@ class Demand:
         return self.limit if self.free_slots is None else min(self.free_slots, self.limit)
 
     @property
+    def rated(self) -> bool:
+        """Whether starts take tokens. Then the jobs of a claim are no more than the free slots."""
+        return self.rate is not None or self.per_key_rate is not None
+
+    @property
+    def tokens_ahead(self) -> int:
+        """Return for how many microseconds tokens may be taken in advance.
+
+        Not with two rates: a start that waits for a token of one would come too soon after another for the other.
+        """
+        return AHEAD if (self.rate is None) != (self.per_key_rate is None) else 0
+
+    @property
     def clustered(self) -> bool:
         """Whether the queue has a limit for all workers, so that claims must run one after the other."""
-        return self.cluster_limit is not None or self.per_key is not None
+        return self.cluster_limit is not None or self.key is not None or self.rate is not None
 
 
 def demand(
@@ -105,6 +123,9 @@ def demand(
         cluster_limit=settings.cluster_limit,
         key=settings.key,
         per_key=settings.per_key,
+        rate=settings.rate,
+        per_key_rate=settings.per_key_rate,
+        fair=settings.fair,
         fits=fits,
         aliases=aliases or {},
     )
@@ -118,18 +139,28 @@ class Room:
 
     def __init__(self, demand: Demand, running: Mapping[str, int] | None = None) -> None:
         self.left = demand.limit
+        self.taken: Counter[str] = Counter()
+        """Jobs that were taken of each key, if keys are limited by a rate."""
         self._names = demand.names
         self._caps = dict(demand.capped)
         self._aliases = demand.aliases
-        self._per_key = demand.per_key
+        self._keyed = demand.key is not None
+        self._per_key = math.inf if demand.per_key is None else demand.per_key
         self._running = Counter(running)
-        if demand.cluster_limit is not None:
-            self.left = max(min(self.left, demand.cluster_limit - self._running.total()), 0)
+        self._tokens: dict[str, int] = {}
+
+    def limit(self, most: int) -> None:
+        """Take no more than `most` jobs in all."""
+        self.left = max(min(self.left, most), 0)
+
+    def allow(self, key: str, tokens: int) -> None:
+        """Take no more than `tokens` jobs of a key, those included that were taken before."""
+        self._tokens[key] = tokens
 
     @property
     def chooses(self) -> bool:
         """Whether a due job may have to be skipped although there is room left."""
-        return bool(self._caps) or self._per_key is not None
+        return bool(self._caps) or self._keyed
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,19 +174,20 @@ class Room:
 
     @property
     def full_keys(self) -> list[str]:
-        """The keys of which no more jobs may be taken."""
-        limit = self._per_key
-        return [] if limit is None else [key for key, number in self._running.items() if number >= limit]
+        """The keys of which no more jobs may be taken, as far as is known."""
+        full = [key for key, number in self._running.items() if number >= self._per_key]
+        return [*full, *(key for key, tokens in self._tokens.items() if self.taken[key] >= tokens)]
 
-    def take(self, name: str, key: str) -> bool:
+    def take(self, name: str, key: str = "") -> bool:
         """Take a due job if there is room for it; return whether it was taken."""
         name = self._aliases.get(name, name)
         if self.left < 1 or self._caps.get(name, 1) < 1:
             return False
-        if self._per_key is not None:
-            if self._running[key] >= self._per_key:
+        if self._keyed:
+            if self._running[key] >= self._per_key or self.taken[key] >= self._tokens.get(key, math.inf):
                 return False
             self._running[key] += 1
+            self.taken[key] += 1
         if name in self._caps:
             self._caps[name] -= 1
         self.left -= 1

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from jobrt._core.arguments import checked_count, checked_duration, checked_name, refused
+from jobrt._core.arguments import checked_count, checked_duration, checked_flag, checked_name, refused
+from jobrt._core.rates import Rate
 from jobrt.errors import InvalidSetting
 
 
@@ -22,6 +23,17 @@ def _limit(_self: object, field: attrs.Attribute[Any], value: object) -> None:
 
 def _interval(_self: object, field: attrs.Attribute[Any], value: object) -> None:
     checked_duration(f"Queue.{field.name}", value)
+
+
+def _rate(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, Rate):
+        raise refused(
+            f"Queue.{field.name}", value, use="a jobrt.Rate, such as Rate(10)", error=InvalidSetting
+        )
+
+
+def _flag(_self: object, field: attrs.Attribute[Any], value: object) -> None:
+    checked_flag(f"Queue.{field.name}", value)
 
 
 def _retention(_self: object, _field: object, value: Mapping[str, Any] | None) -> None:
@@ -46,9 +58,12 @@ class Queue:
     Args:
         concurrency: maximum number of concurrent attempts in a worker process.
         cluster_limit: maximum number of concurrent attempts in all workers; ``None`` for no limit.
-        key: field that `per_key` counts by: ``"name"``, ``"args.FIELD"`` or ``"metadata.FIELD"``.
-        per_key: maximum number of concurrent attempts with the same key, in all workers. All jobs without the field
-            of `key` share one key.
+        key: field that `per_key`, `per_key_rate` and `fair` go by: ``"name"``, ``"args.FIELD"`` or
+            ``"metadata.FIELD"``. All jobs without the field share one key.
+        per_key: maximum number of concurrent attempts with the same key, in all workers.
+        rate: how often attempts may start, in all workers. Their jobs are not claimed ahead.
+        per_key_rate: how often attempts with the same key may start, in all workers.
+        fair: whether keys take turns within a priority, instead of all jobs by their due time.
         poll_interval: seconds between polls of the database when no notification arrives.
         keep: retention of this queue's jobs, by state; ``None`` for the retention of the app.
 
@@ -58,17 +73,30 @@ class Queue:
     cluster_limit: int | None = attrs.field(default=None, kw_only=True, validator=_limit)
     key: str | None = attrs.field(default=None, kw_only=True, validator=_path)
     per_key: int | None = attrs.field(default=None, kw_only=True, validator=_limit)
+    rate: Rate | None = attrs.field(default=None, kw_only=True, validator=_rate)
+    per_key_rate: Rate | None = attrs.field(default=None, kw_only=True, validator=_rate)
+    fair: bool = attrs.field(default=False, kw_only=True, validator=_flag)
     poll_interval: float = attrs.field(default=1.0, kw_only=True, validator=_interval)
     keep: Mapping[str, Any] | None = attrs.field(default=None, kw_only=True, validator=_retention)
 
     def __attrs_post_init__(self) -> None:
-        if (self.key is None) != (self.per_key is None):
-            raise InvalidSetting("Queue.key and Queue.per_key go together: use both or neither")
+        by_key = [
+            name for name in ("per_key", "per_key_rate", "fair") if getattr(self, name) not in {None, False}
+        ]
+        if self.key is None and by_key:
+            raise InvalidSetting(f"Queue.{by_key[0]} needs Queue.key: add key='args.FIELD' or another field")
+        if self.key is not None and not by_key:
+            raise InvalidSetting("Queue.key limits nothing: add per_key, per_key_rate or fair=True")
 
     @property
     def clustered(self) -> bool:
         """Whether the queue has a limit for all workers. Workers then claim one after the other."""
-        return self.cluster_limit is not None or self.per_key is not None
+        return self.cluster_limit is not None or self.key is not None or self.rate is not None
+
+    @property
+    def rated(self) -> bool:
+        """Whether starts take tokens. Then no job is claimed ahead."""
+        return self.rate is not None or self.per_key_rate is not None
 
 
 def as_queue(name: str, value: int | Queue) -> Queue:

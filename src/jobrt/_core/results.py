@@ -5,16 +5,26 @@ They are not exceptions, because the attempt did not fail.
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from jobrt._core.arguments import checked_duration, checked_text, clamped, is_int, refused
+from jobrt._core.rates import LONGEST_HOLD
 from jobrt.errors import InvalidResult
+
+_LONGEST_PAUSE: Final = timedelta(microseconds=LONGEST_HOLD)
 
 
 def _delay(value: timedelta | float) -> timedelta:
     return checked_duration("Snooze.delay", value, zero=True, error=InvalidResult)
+
+
+def _pause(value: timedelta | float) -> timedelta:
+    delay = checked_duration("Throttle.delay", value, error=InvalidResult)
+    if delay > _LONGEST_PAUSE:
+        raise refused("Throttle.delay", value, use="at most an hour", error=InvalidResult)
+    return delay
 
 
 def _reason(_self: Any, _field: object, reason: object) -> None:
@@ -38,6 +48,17 @@ class Snooze:
     """Value to return to run the job again after `delay` (seconds or a timedelta), without using an attempt."""
 
     delay: timedelta = attrs.field(converter=_delay)
+
+
+@attrs.frozen
+class Throttle:
+    """Value to return when others ask for a pause: a service says "too many requests".
+
+    The job runs again after `delay` (seconds or a timedelta, at most an hour), without using an attempt. No other job
+    with its key starts before, or none of its queue, if that has no key. Of two pauses the later end counts.
+    """
+
+    delay: timedelta = attrs.field(converter=_pause)
 
 
 @attrs.frozen

@@ -176,7 +176,7 @@ class Job(AnyJob):
             """Do the job, as ``async def`` or ``def``; ``ctx`` is the `Context` of the attempt.
 
             Returns:
-                The result, any JSON value of up to 256 KiB; or `Snooze`, `Cancel`, `Discard` or `After`.
+                The result, any JSON value of up to 256 KiB; or `Snooze`, `Throttle`, `Cancel`, `Discard` or `After`.
 
             """
 

@@ -21,9 +21,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from jobrt._core.results import After, Cancel, Discard, Snooze
+from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 
-Verdict: TypeAlias = After | Cancel | Discard | Snooze
+Verdict: TypeAlias = After | Cancel | Discard | Snooze | Throttle
 """Value that `run` returns instead of a result, if the job is not completed."""
 
 ResultT = TypeVar("ResultT")

@@ -20,7 +20,7 @@ from jobrt._registry.options import (
     enqueue_options,
 )
 from jobrt._registry.registry import NO_OPTIONS, Registry, take_apart
-from jobrt.errors import InvalidJob, UnknownJob
+from jobrt.errors import InvalidJob, UndecodablePayload, UnknownJob
 
 
 class UpdateKeywords(ChangeKeywords, total=False):
@@ -98,7 +98,7 @@ def tick_job(
     options: Mapping[str, Any],
     version: int | None = None,
 ) -> JobWithOptions[Any] | None:
-    """Return the job of a cron tick, or None if the registry does not have it.
+    """Return the job of a cron tick, or None if the registry does not have it, or a class too old for the payload.
 
     ``version`` is that of the class that stored the entry.
 
@@ -111,7 +111,12 @@ def tick_job(
     except UnknownJob:
         return None
     checked = enqueue_options(name, {**options})  # type: ignore[typeddict-item]  # checked there
-    return JobWithOptions(definition.read(args, version), checked)
+    try:
+        return JobWithOptions(definition.read(args, version), checked)
+    except UndecodablePayload as error:
+        if error.problem == "fields":
+            return None
+        raise
 
 
 def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:

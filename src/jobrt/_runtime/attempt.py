@@ -14,7 +14,7 @@ from jobrt._core.attempts import Ended, Stop, classify, decide
 from jobrt._core.hooks import not_begun
 from jobrt._core.interrupt import from_signal
 from jobrt._core.job import Claimed, Outcome
-from jobrt._core.results import After, Cancel, Discard, Snooze
+from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 from jobrt._core.retry import default_delay, delay_for, should_retry
 from jobrt._core.states import End, Transition
 from jobrt._core.stored import defect_of
@@ -124,6 +124,11 @@ class AttemptRunner:
             case Snooze(delay):
                 seconds = delay.total_seconds()
                 return Outcome(job.id, job.lease, Transition.SNOOZE, End.SNOOZED, seconds, spent=False)
+            case Throttle(delay):
+                seconds = delay.total_seconds()
+                return Outcome(
+                    job.id, job.lease, Transition.SNOOZE, End.SNOOZED, seconds, spent=False, hold=seconds
+                )
             case After(children):
                 return Outcome(
                     job.id, job.lease, Transition.SNOOZE, End.SNOOZED, spent=False, children=children

@@ -452,6 +452,8 @@ class Executors:
             if attempt.began is not None and outcome.began is None:
                 outcome = outcome._replace(began=attempt.began)
             self._outbox.append(Report(outcome, job, seconds))
+            if outcome.hold is not None:  # nothing that has not started may start now
+                self._take(Withdraw(0))
         if not self._inbox:
             self._send_now()
         elif len(self._outbox) + len(self._written) == 1:

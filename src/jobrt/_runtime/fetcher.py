@@ -84,6 +84,7 @@ class Fetcher:
     backoff: Backoff
     ended: trio.Event = attrs.Factory(trio.Event)
     _large: Wakeup = attrs.Factory(Wakeup)
+    _paced: Wakeup = attrs.Factory(Wakeup)
     _claims: dict[trio.CancelScope, Demand] = attrs.Factory(dict)
     _closed: bool = False
     _look: bool = False
@@ -101,6 +102,8 @@ class Fetcher:
             nursery.start_soon(self._receive_settled)
             nursery.start_soon(self._receive_orders)
             nursery.start_soon(self._claim_ahead)
+            if self.ledger.settings.rated:
+                nursery.start_soon(self._send_paced)
             task_status.started()
             async with trio.open_nursery() as inner:
                 inner.start_soon(self._receive_returns)
@@ -138,6 +141,14 @@ class Fetcher:
             while self.ledger.wants_second_claim(trio.current_time()) and await self._fetch():
                 pass
 
+    async def _send_paced(self) -> None:
+        """Send each job that waits for its token when the token is there."""
+        while True:
+            with trio.move_on_at(self.ledger.next_start()):
+                await self._paced.wait()
+            self.ledger.release(trio.current_time())
+            await self._send_unsent()
+
     async def _close(self) -> None:
         """Take back jobs that have not started, and close the channel to the executors."""
         if self._closed:
@@ -167,6 +178,8 @@ class Fetcher:
             self.ledger.cycles += 1
             self._look = False
             await self._withdraw(keep=0)
+            if self.ledger.paced:
+                self._return_unsent()
             self._answer(number, idle=was_idle)
             return False
         worker = self.claimant()
@@ -294,6 +307,8 @@ class Fetcher:
             self.limits.take(exchange.jobs)
             more = left_out or exchange.cut
             self.ledger.accept(wanted, exchange.jobs, left_out=more, now=trio.current_time(), at=exchange.at)
+            if self.ledger.paced:
+                self._paced.ring()
         except BaseException:
             self.ledger.unresolved += 1  # no actor knows of these jobs, so the next claim releases them
             raise

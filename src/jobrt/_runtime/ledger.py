@@ -4,8 +4,11 @@ No clock, no Trio, no I/O: times are arguments.
 """
 
 import math
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 
 import attrs
 
@@ -35,6 +38,13 @@ _LOOK_EVERY = 0.04
 """Seconds between two looks for urgent jobs while others wait in the inbox."""
 _BATCHES_ON_THE_WAY = 8
 """More than the batches that can be between fetcher and executors: the channel's four, and one for each claim."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def micros_of(moment: datetime) -> int:
+    """Return the microseconds from 1970 to an aware time."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 @attrs.frozen
@@ -73,6 +83,8 @@ class Ledger:
     shown: set[tuple[int, int]] = attrs.Factory(set[tuple[int, int]])
     starting: int = 0
     unsent: deque[Batch] = attrs.Factory(deque[Batch])
+    paced: list[tuple[float, int, Claimed, str]] = attrs.Factory(list[tuple[float, int, Claimed, str]])
+    """Claimed jobs whose tokens are not there yet: when by Trio's clock and by the storage's, the job, the worker."""
     _open: dict[int, set[int]] = attrs.Factory(dict[int, set[int]])
     _returned: dict[int, OutcomeBatch] = attrs.Factory(dict)
     _recent: deque[Batch] = attrs.Factory(lambda: deque[Batch](maxlen=_BATCHES_ON_THE_WAY))
@@ -109,6 +121,8 @@ class Ledger:
 
         None, if a slot does not finish a job in that time: those claimed ahead would wait for longer.
         """
+        if self.settings.rated:  # such a job would take a token long before it starts
+            return 0
         elapsed, finished = now - self._measured_at, self.finished - self._measured
         if elapsed >= _SAMPLE_SECONDS or finished >= max(_SAMPLE_ATTEMPTS, self.concurrency):
             self._rate = finished / max(elapsed, 0.001)
@@ -181,19 +195,50 @@ class Ledger:
             had_nothing_to_do
         ):  # the idle time says nothing about the rate, and the rate before it nothing of these
             self._measure_anew(now)
-        self._last_batch += 1
-        batch = Batch(self._last_batch, demand.worker, jobs, at, now)
-        self._recent.append(batch)
-        self.unsent.append(batch)
+        self._hand_on(demand.worker, self._hold_back(demand, jobs, now=now, at=at), at=at, received=now)
         self.held += len(jobs)
         self.claimed += len(jobs)
         self.shown.update((job.id, job.lease) for job in jobs if job.started_at is not None)
         for lease in {job.lease for job in jobs}:
             self._open[lease] = {job.id for job in jobs if job.lease == lease}
 
+    def _hand_on(self, worker: str, jobs: tuple[Claimed, ...], *, at: int, received: float) -> None:
+        if jobs:
+            self._last_batch += 1
+            batch = Batch(self._last_batch, worker, jobs, at, received)
+            self._recent.append(batch)
+            self.unsent.append(batch)
+
+    def _hold_back(
+        self, demand: Demand, jobs: tuple[Claimed, ...], *, now: float, at: int
+    ) -> tuple[Claimed, ...]:
+        """Keep the jobs whose tokens are not there yet, and return the others."""
+        if not demand.rated:
+            return jobs
+        ready: list[Claimed] = []
+        for job in jobs:
+            start = at if job.started_at is None else micros_of(job.started_at)
+            if start <= at:
+                ready.append(job)
+            else:
+                insort(self.paced, (now + (start - at) / 1e6, start, job, demand.worker), key=itemgetter(0))
+        return tuple(ready)
+
+    def next_start(self) -> float:
+        """Return when the next job that waits for its token starts."""
+        return self.paced[0][0] if self.paced else math.inf
+
+    def release(self, now: float) -> None:
+        """Make batches of the jobs whose tokens are there."""
+        while self.paced and self.paced[0][0] <= now:
+            received, at, job, worker = self.paced.pop(0)
+            self._hand_on(worker, (job,), at=at, received=received)
+
     def drop_unsent(self) -> list[Claimed]:
-        """Drop the batches that were not sent, and return their jobs."""
+        """Drop the batches that were not sent, and the jobs that wait for their tokens; return their jobs."""
         jobs = [job for batch in self.unsent for job in batch.jobs]
+        jobs += [job for _, _, job, _ in self.paced]
+        self.paced.clear()
         for batch in self.unsent:
             self._recent.remove(batch)
         self.unsent.clear()
@@ -259,9 +304,10 @@ class Ledger:
         """
         late = [job for batch in self._recent if batch.number > holding.last_batch for job in batch.jobs]
         returned = [report.job for batch in self._returned.values() for report in batch.reports]
-        found = {(job.lease, job.id) for jobs in (holding.jobs, late, returned) for job in jobs}
+        paced = [job for _, _, job, _ in self.paced]
+        found = {(job.lease, job.id) for jobs in (holding.jobs, late, returned, paced) for job in jobs}
         lost = [ref for ref in self.known() if (ref.lease, ref.id) not in found]
         self.held -= len(lost)
         self.unresolved += bool(lost)
         self._close(lost)
-        return [*holding.jobs, *late]
+        return [*holding.jobs, *late, *paced]

@@ -56,7 +56,7 @@ class Maintenance:
             return
         while trio.current_time() < began + trusted and await self._rescue() == _BATCH:
             pass
-        if began >= self._pruned + _PRUNE_INTERVAL and self.rules:
+        if began >= self._pruned + _PRUNE_INTERVAL:
             while trio.current_time() < began + trusted and await self._prune() == _BATCH:
                 pass
             self._pruned = began

@@ -23,7 +23,7 @@ import attrs
 from jobrt import errors
 from jobrt._core.attempts import Stop, only_leaf
 from jobrt._core.job import JobRecord, Progress
-from jobrt._core.results import After, Cancel, Discard, Snooze
+from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 from jobrt._core.text import Description, clipped, describe
 from jobrt._payload.payload import encode_result
 from jobrt._runtime.checked import checked_progress, checkpoint_text
@@ -32,7 +32,7 @@ from jobrt._runtime.working_directory import WorkingDirectory
 _INTERVAL: Final = 0.1
 """Seconds between two messages about progress; the worker writes at most two a second."""
 _HAS: Final = "ctx.job, ctx.saved, ctx.cancelled, ctx.progress(…) and ctx.checkpoint(…)"
-_VERDICTS: Final = (After, Cancel, Discard, Snooze)
+_VERDICTS: Final = (After, Cancel, Discard, Snooze, Throttle)
 _ERRORS: Final = {
     error.__name__: error for error in (errors.LeaseLost, errors.StorageUnavailable, errors.SchemaError)
 }

@@ -27,6 +27,7 @@ from jobrt._core.scopes import Answer, Child, Member, NurseryRow, Tended
 from jobrt._core.stats import Bucket
 from jobrt._core.where import Where
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.observed import ObservedJobs
 from jobrt._storage.sql_files import SchemaStatus
 from jobrt.errors import StorageUnavailable
 
@@ -174,7 +175,7 @@ class SchemaStore(Protocol):
         ...
 
 
-class JobStore(Protocol):
+class JobStore(ObservedJobs, Protocol):
     """Jobs as clients and operators use them: enqueue, read, change and delete."""
 
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:

@@ -18,6 +18,8 @@ from jobrt._core.states import State
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since, wait_in_words
 from jobrt.app import App
+from jobrt.dashboard.charts import in_seconds
+from jobrt.dashboard.history import History
 
 LIVE_HEADER: Final = "x-jobrt-live"
 """Request header with which our script asks for only the live parts of a page."""
@@ -56,6 +58,7 @@ _FILTERS: Final[dict[str, Any]] = {
     "attempt": attempt_in_words,
     "brief": _brief,
     "clock": _clock,
+    "seconds": in_seconds,
     "due": due_in_words,
     "in_words": jobs_in_words,
     "limited": _limited,
@@ -99,6 +102,9 @@ class Site:
     app: App
     jobs: Client
     read_only: bool = False
+    history: History = attrs.field(
+        init=False, default=attrs.Factory(lambda self: History(self.jobs), takes_self=True)
+    )
 
     @property
     def place(self) -> str:

@@ -21,6 +21,7 @@ from jobrt._core.escape import printable
 from jobrt.app import App
 from jobrt.dashboard import api, pages
 from jobrt.dashboard.actions import change_cron, change_jobs, change_queue, confirm
+from jobrt.dashboard.chart_page import charts
 from jobrt.dashboard.guard import Guard
 from jobrt.dashboard.render import Site, is_live, path_of, static_file
 from jobrt.errors import (
@@ -88,6 +89,7 @@ def asgi(
             Route("/jobs/change", change(change_jobs), methods=["POST"]),
             Route("/jobs/{id:digits}", view(pages.job)),
             Route("/queues/change", change(change_queue), methods=["POST"]),
+            Route("/charts", view(charts)),
             Route("/workers", view(pages.workers)),
             Route("/cron", view(pages.crons)),
             Route("/cron/change", change(change_cron), methods=["POST"]),

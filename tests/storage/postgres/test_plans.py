@@ -213,14 +213,6 @@ def test_a_claim_of_capped_names_locks_no_more_than_the_caps(plans: Any) -> None
     assert 50 <= claim.locked <= 55
 
 
-def test_a_limited_claim_ranges_over_due_jobs(plans: Any) -> None:
-    """With cluster-wide limits, future jobs are not scanned either."""
-    demand = ask(*(f"job{n}" for n in range(7)), limit=10, cluster_limit=5_000, key="args.n", per_key=5)
-    for plan in plans(lambda storage: storage.attempts.exchange((), demand)):
-        assert plan.whole_reads == []
-        assert plan.pages < 5_000
-
-
 def test_finishing_goes_by_primary_key(plans: Any) -> None:
     """Not by an index on executing jobs, whose dead entries pile up while a snapshot is held."""
     outcomes = [Outcome(100 * n + 99, n) for n in range(100)]
@@ -253,18 +245,6 @@ def test_small_calls_are_small(plans: Any, name: str, call: Any, pages: int) -> 
     for plan in plans(call):
         assert "job" not in plan.whole_reads
         assert plan.pages < pages
-
-
-def test_the_next_due_job_is_the_first_of_an_index(conn: psycopg.Connection[Any]) -> None:
-    """One probe of the index per queue, whatever waits there."""
-    plan = explain(
-        conn,
-        SCHEMA.statement("attempts/exchange_limited_next_due"),
-        hot=True,
-        queues='{"default","mail","x"}',
-    )
-    assert "job" not in plan.whole_reads
-    assert plan.pages < 60
 
 
 def test_pruning_reads_what_goes(plans: Any) -> None:
@@ -315,6 +295,14 @@ def test_statistics_of_an_hour_read_an_hour(plans: Any) -> None:
     since = datetime.now(UTC) - timedelta(days=2)
     for plan in plans(lambda storage: storage.jobs.stats(since=since)):
         assert plan.pages < 400_000
+        assert "job" not in plan.whole_reads
+
+
+def test_a_chart_reads_its_range(plans: Any) -> None:
+    """And no more than asked of it."""
+    now = datetime.now(UTC)
+    for plan in plans(lambda storage: storage.jobs.ended(now - timedelta(days=2), now, step=60, limit=1000)):
+        assert plan.pages < 10_000
         assert "job" not in plan.whole_reads
 
 

@@ -71,6 +71,7 @@ SEARCHES = {
     "attempts/records": "SEARCH jobrt_attempt USING INDEX",
     "attempts/release_parents_waiting": "SEARCH jobrt_dependency USING PRIMARY KEY (child_id=?)",
     "jobs/delete_roll_up": "SEARCH attempt USING INDEX",
+    "jobs/ended": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>? AND",
     "jobs/stats": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
 }
 

@@ -25,6 +25,7 @@ from jobrt._storage.postgres.changes import (
 )
 from jobrt._storage.postgres.database import retried
 from jobrt._storage.postgres.insert import insert_steps, one_statement
+from jobrt._storage.postgres.keys import KnownKeys
 from jobrt._storage.postgres.messages import told_send_steps
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
@@ -49,6 +50,7 @@ class AsyncioPostgres:
     def __init__(self, url: str, schema: str, *, listen: bool) -> None:
         self._schema = Schema(schema)
         self._channel = self._schema.channel if listen else None
+        self._keys = KnownKeys()
         self._pool = AsyncioPool(url, 5 if listen else None)
 
     async def open(self) -> None:
@@ -64,15 +66,16 @@ class AsyncioPostgres:
         return await retried(partial(self._insert, jobs))
 
     async def _insert(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-        steps = insert_steps(self._schema, jobs, wake=self._wake)
+        steps = insert_steps(self._schema, jobs, wake=self._wake, keys=self._keys)
         async with self._pool.lend() as conn, nullcontext() if one_statement(jobs) else conn.transaction():
             return await drive(Session(conn, self._schema), steps)
 
     async def _insert_with(self, conn: object, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         brought = await asyncio_connection(conn)
+        place: Any = {"schema": self._schema, "wake": self._wake, "keys": self._keys}
         if isinstance(brought, psycopg.AsyncConnection):
-            return await insert_with_async(brought, jobs, schema=self._schema, wake=self._wake)
-        return await asyncio.to_thread(insert_with, brought, jobs, schema=self._schema, wake=self._wake)
+            return await insert_with_async(brought, jobs, **place)
+        return await asyncio.to_thread(insert_with, brought, jobs, **place)
 
     async def get(self, job_id: int) -> JobRecord | None:
         rows = await self._read(by_id(self._schema, job_id))

@@ -11,13 +11,14 @@ import trio
 
 from jobrt._core.job import Claimed, JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
+from jobrt._core.looks import Look
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
 from jobrt._storage.postgres.encode import microseconds, numbers, texts
-from jobrt._storage.postgres.finish import ended_values, refused_of, write
-from jobrt._storage.postgres.limited_claim import claim_in_turn, take_turn
+from jobrt._storage.postgres.finish import ended_values, needs_statements, refused_of, write
+from jobrt._storage.postgres.limited_claim import limited_exchange
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
 from jobrt._storage.together import Together
@@ -36,6 +37,8 @@ class PostgresAttempts:
     _database: Database
     _waker: Waker
     _beats: Beats
+    _looks: dict[str, Look] = attrs.field(factory=dict[str, Look], init=False)
+    """What claims of limited queues remember."""
     _together: Together[Save, bool] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -47,8 +50,8 @@ class PostgresAttempts:
         if demand.empty:
             return Exchange(await self.finish(outcomes), ())
         if demand.clustered:
-            return await retried(partial(self._exchange_in_turn, outcomes, demand))
-        if any(map(_needs_several, outcomes)):
+            return await self._exchange_limited(outcomes, demand)
+        if needs_statements(outcomes):
             refused = await self.finish(outcomes)
             return attrs.evolve(await self.exchange((), demand), refused=refused)
         return await retried(partial(self._exchange, outcomes, demand))
@@ -86,18 +89,24 @@ class PostgresAttempts:
         short = len(reply.jobs) < demand.limit and not reply.cut
         return reply, short and not all_priorities and watermark.repeat(reply, full=full)
 
-    async def _exchange_in_turn(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
-        """Exchange under cluster-wide limits. Outcomes are written first, which frees their slots."""
-        refused: tuple[JobRef, ...] = ()
-        woken: list[str] = []
-        since = self._beats.since(demand.worker)
-        async with self._database.session() as session, session.conn.transaction():
-            await take_turn(session, demand)
-            if outcomes:
-                refused, woken = await write(session, outcomes)
-            jobs, next_due, now, cut = await claim_in_turn(session, demand, since=since)
+    async def _exchange_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+        """Exchange under limits for the whole cluster."""
+        if needs_statements(outcomes):
+            refused = await self.finish(outcomes)
+            return attrs.evolve(await self._exchange_limited((), demand), refused=refused)
+        return await retried(partial(self._try_limited, outcomes, demand))
+
+    async def _try_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+        look = self._looks.get(demand.queue, Look())
+        async with self._database.session(seconds=_CLAIM_SECONDS) as session:
+            exchange, woken, look = await limited_exchange(
+                session, outcomes, demand, look=look, since=self._beats.since(demand.worker)
+            )
+        if self._looks.get(demand.queue, Look()).path != look.path:
+            self._waker.keys.forget()
+        self._looks[demand.queue] = look
         self._waker.due_again(woken)
-        return Exchange(refused, jobs, next_due, microseconds(now), cut)
+        return exchange
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         if not outcomes:
@@ -107,7 +116,7 @@ class PostgresAttempts:
 
     async def _finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         async with self._database.session() as session:
-            if any(map(_needs_several, outcomes)):
+            if needs_statements(outcomes):
                 async with session.conn.transaction():
                     refused, woken = await write(session, outcomes)
             else:
@@ -205,11 +214,6 @@ class PostgresAttempts:
                     raise
                 raise translate(error, conn.where, lost=conn.closed) from error
         self._waker.due_again(woken)
-
-
-def _needs_several(outcome: Outcome) -> bool:
-    """Return whether an outcome needs a transaction of several statements, as few do."""
-    return bool(outcome.children) or outcome.wait is not None
 
 
 def _remaining(demand: Demand, jobs: Sequence[Claimed]) -> Demand:

@@ -18,6 +18,7 @@ from jobrt._storage.postgres.callers import blocking_connection, insert_with
 from jobrt._storage.postgres.changes import cancel_steps, count, make_due_steps, rerun, update
 from jobrt._storage.postgres.database import TRIES, lost_a_race
 from jobrt._storage.postgres.insert import insert_steps
+from jobrt._storage.postgres.keys import KnownKeys
 from jobrt._storage.postgres.messages import told_send_steps
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
@@ -53,6 +54,7 @@ class BlockingPostgres:
         self._where = place_of(url)
         self._schema = Schema(schema)
         self._channel = self._schema.channel if listen else None
+        self._keys = KnownKeys()
         connect = partial(_connect, url, self._where, prepare=5 if listen else None)
         self._pool = BlockingPool(connect, psycopg.Connection[Any].close, usable, place=self._where)
 
@@ -65,8 +67,10 @@ class BlockingPostgres:
 
     def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is None:
-            return self._transact(partial(insert_steps, self._schema, jobs, wake=self._wake))
-        return insert_with(blocking_connection(conn), jobs, schema=self._schema, wake=self._wake)
+            return self._transact(partial(insert_steps, self._schema, jobs, wake=self._wake, keys=self._keys))
+        return insert_with(
+            blocking_connection(conn), jobs, schema=self._schema, wake=self._wake, keys=self._keys
+        )
 
     def get(self, job_id: int) -> JobRecord | None:
         rows = self._run(by_id(self._schema, job_id))

@@ -11,6 +11,7 @@ from jobrt._core.job import NewJob
 from jobrt._storage.brought import asyncio_driver_connection, driver_connection, unknown_connection
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.insert import Wake, insert_steps
+from jobrt._storage.postgres.keys import KnownKeys
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.session import BlockingSession, Session
 from jobrt._storage.postgres.steps import drive, drive_sync
@@ -61,23 +62,33 @@ def on_asyncio(conn: object) -> TypeGuard[psycopg.AsyncConnection[Any]]:
 
 
 def insert_with(
-    conn: psycopg.Connection[Any], jobs: Sequence[NewJob], *, schema: Schema, wake: Wake
+    conn: psycopg.Connection[Any],
+    jobs: Sequence[NewJob],
+    *,
+    schema: Schema,
+    wake: Wake,
+    keys: KnownKeys | None = None,
 ) -> tuple[Inserted, ...]:
     """Insert jobs over plain psycopg. In autocommit mode without a transaction, they are committed together."""
     with _refused(conn):
         whole: AbstractContextManager[Any] = conn.transaction() if _commits(conn) else nullcontext()
         with whole:
-            return drive_sync(BlockingSession(conn), insert_steps(schema, jobs, wake=wake))
+            return drive_sync(BlockingSession(conn), insert_steps(schema, jobs, wake=wake, keys=keys))
 
 
 async def insert_with_async(
-    conn: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob], *, schema: Schema, wake: Wake
+    conn: psycopg.AsyncConnection[Any],
+    jobs: Sequence[NewJob],
+    *,
+    schema: Schema,
+    wake: Wake,
+    keys: KnownKeys | None = None,
 ) -> tuple[Inserted, ...]:
     """Insert jobs as `insert_with` does, over a connection that Trio or asyncio drives."""
     with _refused(conn):
         whole: AbstractAsyncContextManager[Any] = conn.transaction() if _commits(conn) else nullcontext()
         async with whole:
-            return await drive(Session(conn, schema), insert_steps(schema, jobs, wake=wake))
+            return await drive(Session(conn, schema), insert_steps(schema, jobs, wake=wake, keys=keys))
 
 
 def _commits(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:

@@ -8,6 +8,7 @@ from jobrt._core.text import clipped
 from jobrt._core.where import Where
 from jobrt._storage.postgres.encode import instant, interval, limit_text, numbers, texts
 from jobrt._storage.postgres.filters import condition
+from jobrt._storage.postgres.keys import changed
 from jobrt._storage.postgres.names import CONTROL, Run, Schema
 from jobrt._storage.postgres.steps import Steps
 from jobrt.errors import InvalidFilter
@@ -45,9 +46,9 @@ def cancel_steps(schema: Schema, where: Where, *, reason: str, channel: str | No
 
 def make_due_steps(schema: Schema, run: Run, *, channel: str | None) -> Steps[int]:
     """Return the steps that run `rerun` or `update`, and wake the workers of the queues that it returns."""
-    ((number, queues),) = yield run
-    yield from notify_steps(schema, [f"j:{queue}" for queue in queues or ()], channel=channel)
-    return int(number)
+    number, queues = yield from changed(schema, run)
+    yield from notify_steps(schema, [f"j:{queue}" for queue in queues], channel=channel)
+    return number
 
 
 def await_final_steps(

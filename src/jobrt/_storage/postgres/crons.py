@@ -53,7 +53,9 @@ class PostgresCrons:
                 fired = await session.fetch("crons/fire", name=name, tick=instant(tick))
                 if not fired or job is None:
                     return None
-                (inserted,) = await drive(session, insert_steps(session.schema, [job], wake=wake))
+                (inserted,) = await drive(
+                    session, insert_steps(session.schema, [job], wake=wake, keys=self._waker.keys)
+                )
         return inserted.id
 
 

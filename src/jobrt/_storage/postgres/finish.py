@@ -35,11 +35,29 @@ async def write(session: Session, outcomes: Sequence[Outcome]) -> tuple[tuple[Jo
     await lock_families(session, outcomes)
     ended, values = ended_values(outcomes)
     rows = await session.run(session.schema.statement("attempts/finish", ended=ended), **values)
+    await _hold(session, outcomes)
     number, landed, woken = rows[0]
     woken = [*(woken or ()), *await wait_for_children(session, outcomes)]
     if number == len(outcomes):
         return (), woken
     return await refused_of(session, outcomes, landed=set(map(tuple, json.loads(landed or "[]")))), woken
+
+
+def needs_statements(outcomes: Sequence[Outcome]) -> bool:
+    """Return whether these outcomes are written in a transaction of several statements. That is rare."""
+    return any([o.children or o.hold is not None or o.wait is not None for o in outcomes])  # noqa: C419 - a list is quicker
+
+
+async def _hold(session: Session, outcomes: Sequence[Outcome]) -> None:
+    """Write what `Throttle` asks for, in the transaction that has written the outcomes."""
+    holds = [outcome for outcome in outcomes if outcome.hold is not None]
+    if holds:
+        await session.fetch(
+            "attempts/finish_hold",
+            ids=numbers([outcome.id for outcome in holds]),
+            leases=numbers([outcome.lease for outcome in holds]),
+            holds=numbers([outcome.hold for outcome in holds]),
+        )
 
 
 def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, str | None]]:

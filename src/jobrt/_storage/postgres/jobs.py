@@ -12,7 +12,8 @@ import trio
 
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
-from jobrt._core.stats import Bucket
+from jobrt._core.search import Needle, Search, seen
+from jobrt._core.stats import Bucket, Ended
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.callers import (
@@ -26,11 +27,12 @@ from jobrt._storage.postgres.changes import cancel, count, rerun, update
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import numbers
 from jobrt._storage.postgres.insert import insert_one, insert_steps, one_statement
+from jobrt._storage.postgres.keys import changed
 from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.prune import delete, prune
-from jobrt._storage.postgres.query import by_id, listing
+from jobrt._storage.postgres.query import by_id, listing, searching
 from jobrt._storage.postgres.rows import Row, job_record
-from jobrt._storage.postgres.stats import stats
+from jobrt._storage.postgres.stats import ended, stats
 from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.waker import Waker
 from jobrt._trio_psycopg.errors import translate
@@ -61,24 +63,30 @@ class PostgresJobs:
 
     async def _insert_one(self, job: NewJob) -> tuple[Inserted, ...]:
         """Store one job without a transaction block. Most calls are of this kind, and wait for no other's lock."""
+        schema, keys = self._database.schema, self._waker.keys
         with self._waker.insert() as wake:
-            run = insert_one(self._database.schema, job, wake=wake)
             async with self._database.session() as session:
+                await drive(session, keys.read(schema))
+                run = insert_one(schema, job, wake=wake, keys=keys)
                 rows = await session.run(run.statement, **run.values)
         return (Inserted(rows[0][0]),)
 
     async def _insert(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         with self._waker.insert() as wake:
-            steps = insert_steps(self._database.schema, jobs, wake=wake)
+            steps = insert_steps(self._database.schema, jobs, wake=wake, keys=self._waker.keys)
             async with self._database.session() as session, session.conn.transaction():
                 return await drive(session, steps)
 
     async def _insert_with(self, conn: object, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-        schema, wake = self._database.schema, self._waker.in_transaction
+        place: Any = {
+            "schema": self._database.schema,
+            "wake": self._waker.in_transaction,
+            "keys": self._waker.keys,
+        }
         if isinstance(conn, psycopg.AsyncConnection) and not on_asyncio(conn):
-            return await insert_with_async(conn, jobs, schema=schema, wake=wake)
+            return await insert_with_async(conn, jobs, **place)
         blocking = blocking_connection(conn, use=TRIO_KINDS)
-        return await trio.to_thread.run_sync(partial(insert_with, blocking, jobs, schema=schema, wake=wake))
+        return await trio.to_thread.run_sync(partial(insert_with, blocking, jobs, **place))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Any]:
@@ -132,6 +140,19 @@ class PostgresJobs:
     async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
         return await self._database.bulk(partial(stats, since=since))
 
+    async def ended(
+        self, since: datetime, until: datetime, *, step: int, limit: int, deleted: bool = False
+    ) -> Ended:
+        count = partial(ended, since=since, until=until, step=step, limit=limit, deleted=deleted)
+        return await self._database.bulk(count)
+
+    async def search(
+        self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None
+    ) -> Search:
+        look = searching(self._database.schema, where, needle, scan=scan, limit=limit, after=after)
+        ((ids, number, last),) = await self._run(look)
+        return seen(tuple(ids), number, last, limit=limit, scan=scan)
+
     # ------------------------------------------------------------------ change
 
     async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
@@ -142,17 +163,19 @@ class PostgresJobs:
         return waiting, running
 
     async def rerun(self, where: Where, *, limit: int | None = None) -> int:
-        ((number, queues),) = await self._run(rerun(self._database.schema, where, limit=limit))
-        self._waker.due_again(queues or ())
-        return int(number)
+        return await self._change(rerun(self._database.schema, where, limit=limit))
 
     async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
         if not changes:
             await trio.lowlevel.checkpoint()
             return 0
-        ((number, queues),) = await self._run(update(self._database.schema, where, changes))
-        self._waker.due_again(queues or ())
-        return int(number)
+        return await self._change(update(self._database.schema, where, changes))
+
+    async def _change(self, run: Run) -> int:
+        schema = self._database.schema
+        number, queues = await self._database.bulk(lambda session: drive(session, changed(schema, run)))
+        self._waker.due_again(queues)
+        return number
 
     async def delete(self, where: Where, *, limit: int | None = None) -> int:
         steps = partial(delete, self._database.schema, where, limit=limit)

@@ -1,89 +1,113 @@
-"""Claims under exact cluster-wide limits: claims of a queue run one at a time, and each counts the running jobs."""
+"""Claims under limits for the whole cluster: of a queue, of keys, by rates, in turns (``design/limits.md``)."""
 
-from datetime import UTC, datetime
-from typing import Final
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
 
-from jobrt._core.job import Claimed
-from jobrt._core.limits import CLAIM_BYTES, Demand, Room
-from jobrt._storage.postgres.encode import numbers, texts
-from jobrt._storage.postgres.rows import Row, claimed_jobs
+import attrs
+
+from jobrt._core.job import Claimed, JobRef, Outcome
+from jobrt._core.keys import key_range
+from jobrt._core.limits import Demand
+from jobrt._core.looks import Look
+from jobrt._core.rates import Rate
+from jobrt._storage.contract import Exchange
+from jobrt._storage.postgres.finish import ended_values, refused_of
+from jobrt._storage.postgres.keys import find_missing, search_is_due
+from jobrt._storage.postgres.names import Schema, Statement
+from jobrt._storage.postgres.rows import claimed_jobs
 from jobrt._storage.postgres.session import Session
 
-_ABOVE_ALL: Final = 1 << 40
-"""More than any priority."""
 
-_PAGE: Final = 100
-"""Least number of candidates to read per statement."""
+async def limited_exchange(
+    session: Session, outcomes: Sequence[Outcome], demand: Demand, *, look: Look, since: int | None
+) -> tuple[Exchange, Sequence[str], Look]:
+    """Write outcomes and claim as the limits allow.
 
-
-async def take_turn(session: Session, demand: Demand) -> None:
-    """Lock out other claims of this queue until the end of the transaction; wait for a running one."""
-    await session.fetch("attempts/exchange_limited_lock", name=f"{session.schema.name} {demand.queue}")
-
-
-async def claim_in_turn(
-    session: Session, demand: Demand, *, since: int | None
-) -> tuple[tuple[Claimed, ...], float | None, datetime, bool]:
-    """Claim as the limits allow; return the jobs, the seconds until the next one if there is room, the time, and `cut`.
-
-    `Exchange` describes these values. `since` is that of `Beats`.
+    `since` is that of `Beats`. Returns the reply, the queues that have due jobs again, and what to remember.
     """
-    now = (await session.fetch("schema/now"))[0][0].replace(tzinfo=UTC)
-    rows: list[Row] = []
-    starting: list[int] = []
-    ids, cut = await _choose(session, demand, since=since)
-    if ids:
-        starting = ids[: demand.starting]
-        rows = await session.fetch(
-            "attempts/exchange_limited_take",
-            ids=numbers(ids),
-            starting=numbers(starting),
-            worker=demand.worker,
-            queue=demand.queue,
-            now=now.isoformat(),
-        )
-    # Some may have been passed over. The order is that of the ids chosen, so those that start still come first.
-    started = len({row[0] for row in rows}.intersection(starting))
-    jobs = claimed_jobs(rows, queue=demand.queue, starting=started, now=now)
-    if cut or len(jobs) == demand.limit:
-        return jobs, None, now, cut
-    due = await session.fetch("attempts/exchange_limited_next_due", queues=texts([demand.queue]))
-    return jobs, due[0][1] if due else None, now, False
+    unready = False
+    if demand.key is not None and search_is_due(look, demand.key):
+        look = await find_missing(session, demand.queue, path=demand.key, look=look)
+        unready = look.place is not None
+    ended, values = ended_values(outcomes)
+    statement = _statement(session.schema, ended)
+    rows = await session.run(
+        statement, **values, ask=_ask(session.schema, demand, look, unready=unready, since=since)
+    )
+    count, _, about, _, _, _, _, written, _, _, woken, *_ = rows[0]
+    refused: tuple[JobRef, ...] = ()
+    if count != len(outcomes):
+        refused = await refused_of(session, outcomes, landed=set(map(tuple, json.loads(written or "[]"))))
+    reply: dict[str, Any] = json.loads(about)
+    jobs = _jobs(rows[1:], demand, reply)
+    due = None if reply["next_due"] is None else float(reply["next_due"])
+    look = attrs.evolve(look, many=reply["many"], turn=reply["turn"])
+    if reply["undeclared"]:  # the row of the queue was deleted: the next claim stores its key again
+        look, unready = Look(), True
+    exchange = Exchange(refused, jobs, due, reply["at"], reply["cut"] or unready)
+    return exchange, json.loads(woken or "[]"), look
 
 
-async def _choose(session: Session, demand: Demand, *, since: int | None) -> tuple[list[int], bool]:
-    """Return the ids of due jobs that may run now, in order, and whether their size left out others."""
-    root, _, path = (demand.key or "").partition(".")
-    key = {"root": root, "path": texts(path.split(".")) if path else None}
-    rows = await session.fetch("attempts/exchange_limited_running", queue=demand.queue, **key)
-    room = Room(demand, dict(rows))
-    chosen: list[int] = []
-    size = 0
-    after: Row = (_ABOVE_ALL, "-infinity", 0)
-    while room.left:
-        page = max(_PAGE, 2 * room.left)
-        rows = await session.fetch(
-            "attempts/exchange_limited_candidates",
-            queue=demand.queue,
-            worker=demand.worker,
-            since=None if since is None else str(since),
-            **key,
-            names=texts(room.names),
-            fits=demand.fits,
-            full=texts(room.full_keys),
-            priority=str(after[0]),
-            at=after[1],
-            id=str(after[2]),
-            limit=str(page),
-        )
-        for id, name, job_key, *_, bytes_of_job in rows:
-            if not room.take(name, job_key):
-                continue
-            size += bytes_of_job
-            if chosen and size > CLAIM_BYTES:
-                return chosen, True
-            chosen.append(id)
-        if len(rows) < page:
-            break
-        after = rows[-1][3:6]
-    return chosen, False
+def _jobs(rows: Sequence[Any], demand: Demand, reply: dict[str, Any]) -> tuple[Claimed, ...]:
+    jobs = claimed_jobs(rows, queue=demand.queue, starting=reply["started"], now=_moment(reply["at"]))
+    starts: dict[str, int] | None = reply["starts"]
+    if starts is None:
+        return jobs
+    return tuple(job._replace(started_at=_moment(starts[str(job.id)])) for job in jobs)
+
+
+def _moment(micros: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+
+
+def _ask(schema: Schema, demand: Demand, look: Look, *, unready: bool, since: int | None) -> str:
+    """Return the argument of the function, see the migration."""
+    capped = [
+        (member, number)
+        for number, (name, _) in enumerate(demand.capped, start=1)
+        for member in demand.members(name)
+    ]
+    low, high = (None, None) if demand.key is None else key_range(demand.key)
+    ask = {
+        "turn_name": f"{schema.name} {demand.queue}",
+        "queue": demand.queue,
+        "worker": demand.worker,
+        "since": since,
+        "limit": 0 if unready else demand.limit,
+        "starting": demand.starting,
+        "names": demand.names,
+        "fits": json.loads(demand.fits),
+        "cap_names": [name for name, _ in capped],
+        "cap_numbers": [number for _, number in capped],
+        "caps": [cap for _, cap in demand.capped],
+        "cluster_limit": demand.cluster_limit,
+        "low": low,
+        "high": high,
+        "per_key": demand.per_key,
+        "rate": _rate(demand.rate),
+        "key_rate": _rate(demand.per_key_rate),
+        "ahead": demand.tokens_ahead,
+        "fair": demand.fair,
+        "many": look.many,
+        "turn": look.turn,
+    }
+    return json.dumps(ask)
+
+
+def _rate(rate: Rate | None) -> list[int] | None:
+    return None if rate is None else [rate.gain, rate.unit, rate.burst]
+
+
+@lru_cache(maxsize=64)
+def _statement(schema: Schema, ended: str) -> Statement:
+    mixed = ended == "attempts/finish_mixed"
+    none = ended == "attempts/finish_none"
+    return schema.statement(
+        "attempts/exchange_limited",
+        ended=ended,
+        woken="attempts/exchange_woken" if mixed else "null",
+        written_if_not_all="null::text" if none else "attempts/exchange_written_if_not_all",
+    )

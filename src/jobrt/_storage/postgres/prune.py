@@ -32,7 +32,7 @@ def delete(schema: Schema, where: Where, *, limit: int | None) -> Steps[int]:
 
 
 async def prune(session: Session, *, rules: Sequence[PruneRule], limit: int) -> int:
-    """Delete the jobs that the rules no longer keep, at most `limit`; return how many."""
+    """Delete the jobs that the rules no longer keep, at most `limit`, and full buckets; return the number of jobs."""
     done = 0
     for rule in rules:
         if done >= limit:
@@ -47,6 +47,7 @@ async def prune(session: Session, *, rules: Sequence[PruneRule], limit: int) -> 
             done += len(await drive(session, steps))
     if done:
         await session.fetch("jobs/prune_fold")
+    await session.fetch("attempts/limited_clean")
     return done
 
 

@@ -18,6 +18,7 @@ import trio
 from jobrt._storage.postgres.claim import Watermarks
 from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import texts
+from jobrt._storage.postgres.keys import KnownKeys
 from jobrt._storage.postgres.names import CONTROL
 from jobrt.errors import StorageError
 
@@ -60,6 +61,7 @@ class Waker:
 
     database: Database
     watermarks: Watermarks = attrs.field(init=False, factory=Watermarks)
+    keys: KnownKeys = attrs.field(init=False, factory=KnownKeys)
     _sent_at: dict[str, float] = attrs.field(init=False, factory=dict)
     _pending: set[str] = attrs.field(init=False, factory=set)
     _wanted: trio.Event = attrs.field(init=False, factory=trio.Event)

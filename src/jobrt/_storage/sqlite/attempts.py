@@ -10,12 +10,14 @@ import attrs
 
 from jobrt._core.job import JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
+from jobrt._core.looks import Look
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.sqlite.async_connection import AsyncConnection
-from jobrt._storage.sqlite.claim import PAGE, claim, next_due
+from jobrt._storage.sqlite.claim import PAGE, claim, lease_rows, next_due
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown, show_started
+from jobrt._storage.sqlite.limited_claim import choose, chosen_rows
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt._storage.together import Together
 from jobrt.errors import LeaseLost
@@ -32,6 +34,8 @@ class SqliteAttempts:
     _beats: Beats
     _pages: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
     """Jobs that a claim looks at in one go, for queues in which jobs are so large that the last claim was cut."""
+    _looks: dict[str, Look] = attrs.field(factory=dict[str, Look], init=False)
+    """What claims of limited queues remember."""
     _together: Together[Save, bool] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -42,6 +46,8 @@ class SqliteAttempts:
         if registered is not None and demand.worker not in registered:
             # Others would take its jobs for those of a dead worker.
             demand = attrs.evolve(demand, limit=0)
+        if demand.clustered:
+            return await self._exchange_limited(outcomes, demand)
         page = self._pages.get(demand.queue, PAGE)
         since = self._beats.since(demand.worker)
         call = partial(_exchange, outcomes=outcomes, demand=demand, page=page, since=since)
@@ -50,6 +56,13 @@ class SqliteAttempts:
             self._pages[demand.queue] = min(max(2 * len(exchange.jobs), _SMALLEST_PAGE), PAGE)
         elif page < PAGE:
             self._pages.pop(demand.queue, None)
+        return exchange
+
+    async def _exchange_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+        look = self._looks.get(demand.queue, Look())
+        since = self._beats.since(demand.worker)
+        call = partial(_exchange_limited, outcomes=outcomes, demand=demand, look=look, since=since)
+        exchange, self._looks[demand.queue] = await self._database.write(call)
         return exchange
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
@@ -107,6 +120,24 @@ def _exchange(
     jobs, cut = claim(tx, demand, page=page, since=since)
     short = not demand.empty and not cut and len(jobs) < demand.limit
     return Exchange(refused, jobs, next_due(tx, demand.queue) if short else None, tx.now, cut)
+
+
+def _exchange_limited(
+    tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, look: Look, since: int | None
+) -> tuple[Exchange, Look]:
+    refused = finish(tx, outcomes) if outcomes else ()
+    choice = choose(tx, demand, look, since=since)
+    rows = chosen_rows(tx, choice.ids) if choice.ids else ()
+    jobs, cut = lease_rows(tx, demand, rows, cut=False, starts=choice.starts)
+    waits = [] if choice.wait is None else [choice.wait / 1e6]
+    if (
+        not demand.empty
+        and not cut
+        and len(jobs) < demand.limit
+        and (due := next_due(tx, demand.queue)) is not None
+    ):
+        waits.append(due)
+    return Exchange(refused, jobs, min(waits, default=None), tx.now, cut or choice.unready), choice.look
 
 
 def _save(tx: Transaction, save: Save, *, forget: bool = False) -> bool:

@@ -7,6 +7,7 @@ from jobrt._core.text import clipped
 from jobrt._core.where import Where
 from jobrt._storage.sqlite.family import reopen, settle
 from jobrt._storage.sqlite.filters import Condition, condition
+from jobrt._storage.sqlite.keys import make_keys
 from jobrt._storage.sqlite.prune import remove
 from jobrt._storage.sqlite.query import select
 from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
@@ -45,6 +46,7 @@ def rerun(tx: Transaction, where: Where, *, limit: int | None) -> int:
     tx.run(SQL["jobs/rerun_remember"], (ids,))
     tx.run(SQL["jobs/rerun_forget"], (ids,))
     queues = tx.rows(SQL["jobs/rerun"], {"ids": ids, "now": tx.now})
+    make_keys(tx, chosen)
     tx.queues.update(queue for (queue,) in queues)
     return len(queues)
 
@@ -57,11 +59,16 @@ def update(tx: Transaction, where: Where, changes: Mapping[str, Any]) -> int:
         return len(ids)
     sql = f"UPDATE jobrt_job SET {sets} WHERE id IN (SELECT value FROM json_each(:ids)) RETURNING queue"  # noqa: S608 - fields checked above
     queues = tx.rows(sql, {**values, "ids": dumps(ids), "now": tx.now})
+    if _KEYED.intersection(changes):
+        make_keys(tx, ids)
     tx.queues.update(queue for (queue,) in queues)
     return len(ids)
 
 
 _PLAIN: Final = ("queue", "priority", "max_attempts", "args", "version", "metadata", "context", "timeout")
+
+_KEYED: Final = frozenset({"queue", "args", "metadata"})
+"""Changes after which a job may have another key."""
 
 
 def _assignments(tx: Transaction, changes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

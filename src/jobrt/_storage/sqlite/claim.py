@@ -1,20 +1,17 @@
 """Claims in SQLite: the second part of `AttemptStore.exchange`."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, Claimed
-from jobrt._core.limits import CLAIM_BYTES, LARGE_TEXTS, Demand, Room, limit_key
+from jobrt._core.limits import CLAIM_BYTES, LARGE_TEXTS, Demand, Room
 from jobrt._storage.sqlite.family import startable
 from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags_of
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _Row: TypeAlias = "Sequence[Any]"
-
-_KEY_PAGE: Final = 100
 
 PAGE: Final = CLAIM_BYTES // (4 * LARGE_TEXTS)
 """Maximum number of jobs to look at in one go: each has up to four texts that are not large."""
@@ -23,7 +20,7 @@ _RECORDS_PAGE: Final = 10
 """Jobs whose attempts are read in one go. Of each job these can be six million characters."""
 
 # The columns of attempts/exchange_page.sql that are used by position. `_FLAGS` is `extra` in the table.
-_ID, _NAME, _ARGS, _METADATA, _DUE, _FLAGS, _STARTED = 0, 1, 6, 7, 11, 12, 13
+_ID, _NAME, _ARGS, _DUE, _FLAGS, _STARTED = 0, 1, 6, 11, 12, 13
 _HAS_HISTORY, _MAY_NOT_START = 1, 8 | 64
 _ENDED: Final = 1000
 """Jobs under a scope that is being ended, after which a claim stops: it ends those that it meets."""
@@ -41,15 +38,34 @@ def claim(
     if demand.empty or not tx.value(SQL["attempts/exchange_open"], claimant):
         return (), False
     rows, cut = _found(tx, demand, largest_page=page)
+    return lease_rows(tx, demand, rows, cut=cut)
+
+
+def lease_rows(
+    tx: Transaction,
+    demand: Demand,
+    rows: Sequence[_Row],
+    *,
+    cut: bool,
+    starts: Mapping[int, int] | None = None,
+) -> tuple[tuple[Claimed, ...], bool]:
+    """Lease the jobs of these rows, as far as their size allows; return them and whether size has left out some.
+
+    `starts` are the times of their starts by id, if these wait for tokens.
+    """
     if not rows:
         return (), False
     if heavy := [row[_ID] for row in rows if row[_FLAGS] & _HAS_HISTORY or row[_ARGS] is None]:
         affordable = _affordable(tx, rows, heavy=heavy)
         rows, cut = rows[:affordable], cut or affordable < len(rows)
     lease = tx.value(SQL["attempts/exchange_lease"], {"now": tx.now})
-    at_once, ahead = rows[: demand.starting], rows[demand.starting :]
+    parts: Iterable[tuple[Sequence[_Row], int | None]]
+    if starts is None:
+        parts = ((rows[: demand.starting], tx.now), (rows[demand.starting :], None))
+    else:
+        parts = [([row], starts[row[_ID]]) for row in rows]
     jobs: list[Claimed] = []
-    for part, started_at in ((at_once, tx.now), (ahead, None)):
+    for part, started_at in parts:
         if part:
             _take(tx, part, lease=lease, worker=demand.worker, started_at=started_at)
             jobs += _claimed(tx, part, lease=lease, queue=demand.queue, started_at=started_at)
@@ -65,7 +81,13 @@ def _take(tx: Transaction, rows: Sequence[_Row], *, lease: int, worker: str, sta
 
 
 def next_due(tx: Transaction, queue: str) -> float | None:
-    """Return the seconds until the queue's first future job is due, or None if there is none."""
+    """Return the seconds until the queue's first future job is due, or None if there is none.
+
+    If the queue is held, no job can start until that is over.
+    """
+    held: int | None = tx.value(SQL["attempts/exchange_held"], {"queue": queue, "now": tx.now})
+    if held is not None:
+        return (held - tx.now) / 1e6
     text = tx.value(SQL["attempts/exchange_next_due"], {"queues": dumps([queue]), "now": tx.now, "far": FAR})
     due = json.loads(text).get(queue)
     return None if due is None else (due - tx.now) / 1e6
@@ -76,14 +98,14 @@ def _found(tx: Transaction, demand: Demand, *, largest_page: int) -> tuple[list[
 
     After a page with large jobs no other is read. The second value is whether this left out jobs.
     """
-    room = Room(demand, _running(tx, demand) if demand.clustered else None)
+    room = Room(demand)
     rows: list[_Row] = []
     ended = 0
     for priority in _priorities(tx, demand.queue):
         for page in _pages(tx, demand, priority=priority, room=room, largest=largest_page):
             allowed = _allowed(tx, page)
             ended += len(page) - len(allowed)
-            admitted = _admitted(tx, allowed, demand, room=room)
+            admitted = _admitted(allowed, room=room)
             rows += admitted
             if ended >= _ENDED:
                 return rows, True
@@ -108,12 +130,6 @@ def _affordable(tx: Transaction, rows: Sequence[_Row], *, heavy: Sequence[int]) 
     return len(rows)
 
 
-def _running(tx: Transaction, demand: Demand) -> Counter[str]:
-    """Return the number of the queue's running jobs for each key."""
-    running = tx.array(SQL["attempts/exchange_running"], (demand.queue,))
-    return Counter(_key(tx, job[:2], demand, texts=job[2:4]) for job in running)
-
-
 def _allowed(tx: Transaction, page: Sequence[_Row]) -> Sequence[_Row]:
     """Return the jobs of a page that may start: of members of families, and jobs that may have expired, not all may."""
     special = [row for row in page if row[_FLAGS] & _MAY_NOT_START]
@@ -124,27 +140,12 @@ def _allowed(tx: Transaction, page: Sequence[_Row]) -> Sequence[_Row]:
     return [row for row in page if not row[_FLAGS] & _MAY_NOT_START or row[_ID] in allowed]
 
 
-def _admitted(tx: Transaction, page: Sequence[_Row], demand: Demand, *, room: Room) -> Sequence[_Row]:
+def _admitted(page: Sequence[_Row], *, room: Room) -> Sequence[_Row]:
     """Return the jobs of a page for which there is room, and count them."""
     if not room.chooses:
         room.left -= len(page)
         return page
-    return [
-        row
-        for row in page
-        if room.take(row[_NAME], _key(tx, row[:2], demand, texts=row[_ARGS : _METADATA + 1]))
-    ]
-
-
-def _key(tx: Transaction, job: Sequence[Any], demand: Demand, *, texts: Sequence[Any]) -> str:
-    """Return the key of a job, given as id and name; the texts are its args and metadata if they are not large."""
-    job_id, name = job
-    if demand.per_key is None:
-        return ""
-    if demand.key is None or demand.key == "name":
-        return str(name)
-    args, metadata, *_ = texts if texts[0] is not None else _large_texts(tx, job_id)
-    return limit_key(demand.key, name, args=args, metadata=metadata)
+    return [row for row in page if room.take(row[_NAME])]
 
 
 def _large_texts(tx: Transaction, job_id: int) -> Sequence[Any]:
@@ -167,12 +168,11 @@ def _pages(
     """Yield due jobs in order, a page at a time, as long as there is room.
 
     One page is enough unless a limit skips jobs. Names that are at their limit are excluded from the
-    following pages, so that a thousand of their jobs do not hide the jobs after them. A key that is at its limit
-    cannot be excluded, so with a limit per key the pages are larger.
+    following pages, so that a thousand of their jobs do not hide the jobs after them.
     """
     last = (SMALLEST, 0)
     while room.left and (names := room.names):
-        size = min(room.left if demand.per_key is None else max(room.left, _KEY_PAGE), largest)
+        size = min(room.left, largest)
         parameters = {
             "queue": demand.queue,
             "priority": priority,

@@ -104,6 +104,8 @@ def _end(tx: Transaction, outcome: Outcome) -> bool:
             SQL["attempts/finish_result"], {"results": dumps([(outcome.id, outcome.lease, outcome.result)])}
         )
     _remember(tx, outcome, held, started_at=started_at)
+    if outcome.hold is not None:
+        _hold(tx, outcome.id, until=later(tx.now, outcome.hold))
     if state in FINAL:
         settle(tx, [outcome.id])
     elif state is State.RETRYABLE and held.flags & HAS_NURSERY and has_living_children(tx, outcome.id):
@@ -147,6 +149,12 @@ def suspend(tx: Transaction, outcome: Outcome, wait: Wait, *, held: _Held) -> No
 
 def _place(wait: Wait) -> dict[str, Any]:
     return {"kind": wait.kind, "name": wait.name, "number": wait.number}
+
+
+def _hold(tx: Transaction, job_id: int, *, until: int) -> None:
+    """Let no job with the key of this one start before a time, or none of its queue, if it has no key."""
+    for part in ("attempts/hold_queue", "attempts/hold_key"):
+        tx.run(SQL[part], {"id": job_id, "now": tx.now, "until": until})
 
 
 def _next_state(outcome: Outcome, held: _Held) -> State:

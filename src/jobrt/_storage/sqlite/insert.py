@@ -1,6 +1,6 @@
 """Insertion of jobs for clients, cron and plain threads, in any transaction."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ from jobrt._core.job import NewJob
 from jobrt._core.states import UNSTARTED, State
 from jobrt._core.unique_batch import Batch, Stored
 from jobrt._storage.contract import Inserted
+from jobrt._storage.sqlite.keys import key_of, key_paths, make_keys
 from jobrt._storage.sqlite.rows import FAR, SMALLEST, dumps, later, micros, moment
 from jobrt._storage.sqlite.states import AVAILABLE, CODES, RESCHEDULED, SCHEDULED
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -42,6 +43,7 @@ def insert(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         batch.add(job)
     for id, job, fields in batch.replaced:
         _replace(tx, id, job=job, fields=fields)
+    make_keys(tx, [id for id, _, _ in batch.replaced])
     made = _insert_all(tx, batch.new)
     return tuple(
         Inserted(made[place.new].id if place.id is None else place.id, duplicate=place.duplicate)
@@ -55,9 +57,10 @@ def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
     AUTOINCREMENT gives consecutive ids within a transaction, so the last id determines the others.
     """
     done: list[Inserted] = []
+    paths = key_paths(tx)
     for start in range(0, len(jobs), _ROWS):
         part = jobs[start : start + _ROWS]
-        values = [value for job in part for value in _values(job, tx.now)]
+        values = [value for job in part for value in _values(job, tx.now, paths)]
         last = tx.insert(f"{_HEAD}VALUES{','.join([_ROW] * len(part))}", values)
         done += map(Inserted, range(last - len(part) + 1, last + 1))
         for job_id, job in enumerate(part, last - len(part) + 1):
@@ -89,7 +92,7 @@ def _limit(limit: datetime | timedelta | None, *, due: int) -> int | None:
     return later(due, limit) if isinstance(limit, timedelta) else min(micros(limit), FAR - 1)
 
 
-def _values(job: NewJob, now: int) -> tuple[Any, ...]:
+def _values(job: NewJob, now: int, paths: Mapping[str, str]) -> tuple[Any, ...]:
     due = _due(job, now)
     return (
         AVAILABLE if due <= now else SCHEDULED,
@@ -106,6 +109,7 @@ def _values(job: NewJob, now: int) -> tuple[Any, ...]:
         job.args,
         job.metadata,
         job.version,
+        key_of(job, paths) if paths else None,
     )
 
 

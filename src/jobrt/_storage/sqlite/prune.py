@@ -13,13 +13,14 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 
 def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
-    """Delete the jobs that the rules no longer keep, at most `limit`; return how many."""
+    """Delete the jobs that the rules no longer keep, at most `limit`, and full buckets; return the number of jobs."""
     gone: set[int] = set()
     for rule in rules:
         for name in _names(tx, rule):
             gone.update(remove(tx, _old(tx, rule, name, limit=limit - len(gone))))
             if len(gone) >= limit:
                 return len(gone)
+    tx.run(SQL["attempts/limited_bucket_clean"], {"now": tx.now})
     fold(tx)
     return len(gone)
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.limits import LARGE_TEXTS
+from jobrt._core.search import PAYLOAD, Needle, Search, seen
 from jobrt._core.states import FINAL, End
 from jobrt._core.where import Where
 from jobrt._storage.sqlite.claim import attempts_of
@@ -64,6 +65,20 @@ def _sorts_many(tx: Transaction, wanted: Condition, *, order: str) -> bool:
         return False
     counted = f"SELECT count(*) FROM (SELECT 1 {chosen} LIMIT {_FEW})"  # noqa: S608 - as above
     return bool(tx.value(counted, wanted.values) >= _FEW)
+
+
+def search(
+    tx: Transaction, *, where: Where, needle: Needle, scan: int, limit: int, after: int | None
+) -> Search:
+    """Return the newest jobs that match and have a text."""
+    wanted = condition(where, tx.now)
+    if after is not None:
+        wanted = Condition(f"({wanted.sql}) AND id < ?", (*wanted.values, after))
+    ids = select(tx, wanted, order="id DESC", limit=scan)
+    forms = {"plain": needle.plain, "escaped": needle.escaped[0], "ascii": needle.escaped[1]}
+    values = {"ids": dumps(ids), "payload": PAYLOAD, "limit": limit, **forms}
+    found = tuple(tx.array(SQL["jobs/search"], values))
+    return seen(found, len(ids), ids[-1] if ids else None, limit=limit, scan=scan)
 
 
 def _behind(column: str, *, down: bool, after: int) -> Condition:

@@ -41,6 +41,9 @@ changed as (
            cancel_reason = null, flags = (j.flags & ~160)::smallint, records = least(j.records, 2147483646) + p.clean::integer,
            max_attempts = case when j.attempt >= j.max_attempts then least(j.attempt, 2147483646) + 1 else j.max_attempts end
       from picked p where j.id = p.id
-    returning j.queue
+    returning j.id, j.queue, j.limit_key
 )
-select count(*), array_agg(distinct h.queue) from changed h
+select count(*), array_agg(distinct h.queue),
+       array_agg(h.id) filter (where h.limit_key is not null
+                               or h.queue = any(array(select q.name from {schema}.queue q where q.key is not null)))
+  from changed h

@@ -9,6 +9,9 @@ with picked as (
 changed as (
     update {schema}.job j set {sets}
      where j.id = any(array(select p.id from picked p))
-    returning j.queue, j.schedule_at <= statement_timestamp() as due
+    returning j.id, j.queue, j.limit_key, j.schedule_at <= statement_timestamp() as due
 )
-select count(*), array_agg(distinct h.queue) filter (where h.due) from changed h
+select count(*), array_agg(distinct h.queue) filter (where h.due),
+       array_agg(h.id) filter (where h.limit_key is not null
+                               or h.queue = any(array(select q.name from {schema}.queue q where q.key is not null)))
+  from changed h

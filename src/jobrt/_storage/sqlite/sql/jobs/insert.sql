@@ -2,5 +2,5 @@
 -- much, and many times as much in a busy program (see transaction.py).
 INSERT INTO jobrt_job
     (state, queue, name, priority, max_attempts, schedule_at, created_at, timeout, digest, context, tags, args, metadata,
-    version)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    version, limit_key)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);

@@ -1,5 +1,5 @@
--- Due jobs in claim order, after a position in it, except those whose key has no room. Goes from priority to priority
--- as in exchange_found_all.sql, so that future jobs are not scanned.
+-- Waiting jobs of one queue after a position in the order of claims; those whose key is of another setting, or missing,
+-- with what a key is made of. Goes from priority to priority, as claims do.
 with recursive level (priority) as (
     select (select j.priority from {schema}.job j
              where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
@@ -12,21 +12,18 @@ with recursive level (priority) as (
              order by j.priority desc limit 1)
       from level l where l.priority is not null
 )
-select c.id, c.name, c.key, l.priority, c.schedule_at::text, c.id, c.size
+select l.priority, c.schedule_at::text, c.id, c.missing, case when c.missing then c.name end,
+       case when c.missing then c.args end, case when c.missing then c.metadata end
   from level l
  cross join lateral (
-       select j.id, j.name, coalesce({limit_key}, 'null') as key, j.schedule_at, {claimed_size} as size
+       select j.id, j.name, j.args, j.metadata, j.schedule_at,
+              j.limit_key is null or j.limit_key < :low or j.limit_key >= :high as missing
          from {schema}.job j
         where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
-          and j.priority = l.priority and j.schedule_at <= statement_timestamp()
+          and j.priority = l.priority
           and (j.schedule_at, j.id) > (case when l.priority = :priority::bigint then :at::timestamptz
                                             else '-infinity' end,
                                        case when l.priority = :priority::bigint then :id::bigint else 0 end)
-          and j.name = any(:names::text[])
-          and {startable}
-          and {fits}
-          and coalesce({limit_key}, 'null') <> all(:full::text[])
         order by j.schedule_at, j.id
         limit :limit::bigint) c
- where {may_claim}
  limit :limit::bigint

@@ -1,0 +1,47 @@
+"""What a worker remembers of a limited queue between two claims, and when it looks for jobs without a key."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+
+_KEY_AGAIN: Final = (1, 5, 25, 125, 600)
+"""Seconds between two searches for jobs without a key; the last number from then on.
+
+A transaction that enqueues may be older than the key of the queue, and commit later. A program may write rows itself.
+"""
+
+FEW_KEYS: Final = 64
+"""Keys up to which a claim looks at each, so that jobs are claimed in their exact order."""
+
+MANY_KEYS: Final = 1000
+"""Keys that one claim looks at, at most."""
+
+WALK: Final = 200
+"""Jobs in order that one claim looks at beyond twice the number that it may take, if there are many keys."""
+
+AGAIN: Final = 0.1
+"""Seconds after which a claim goes on that has looked at as many keys as it may."""
+
+
+@attrs.frozen
+class Look:
+    """Memory about one queue.
+
+    ``path`` is the key's setting that was stored. ``place`` is where the search for jobs without a key goes on, or
+    None if it is over until ``search_at``. ``many``: there are more keys than `FEW_KEYS`. ``turn`` is the last key
+    that was looked at.
+    """
+
+    path: str | None = None
+    place: Any = None
+    search_at: float = 0.0
+    searches: int = 0
+    many: bool = False
+    turn: str = ""
+
+    def found_all(self, now: float) -> Look:
+        """Return the memory after a search that has come to its end."""
+        pause = _KEY_AGAIN[min(self.searches, len(_KEY_AGAIN) - 1)]
+        return attrs.evolve(self, place=None, search_at=now + pause, searches=self.searches + 1)

@@ -1,0 +1,321 @@
+"""Choice of jobs under limits for the whole cluster: of a queue, of keys, by rates, in turns (``design/limits.md``).
+
+The transaction holds the write lock, so what runs can be counted, and nobody else claims meanwhile.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from jobrt._core.keys import key_range
+from jobrt._core.limits import Demand, Room
+from jobrt._core.looks import AGAIN, FEW_KEYS, MANY_KEYS, WALK, Look
+from jobrt._core.rates import Bucket, Rate, is_held, new_bucket
+from jobrt._storage.sqlite.family import startable
+from jobrt._storage.sqlite.keys import find_missing
+from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps
+from jobrt._storage.sqlite.transaction import SQL, Transaction
+
+_Row: TypeAlias = "Sequence[Any]"
+"""A candidate: id, name, key, due time."""
+
+_ID, _NAME, _KEY, _DUE = range(4)
+_WHOLE_QUEUE: Final = ""
+"""Key of the bucket of a queue's own rate."""
+
+
+@attrs.frozen
+class Choice:
+    """Ids of the jobs to claim, in order, and what to remember.
+
+    ``starts`` are the times of their starts, if they wait for tokens.
+    ``wait`` is the number of microseconds after which a rate or a hold lets more jobs start, or None.
+    ``unready``: keys are still missing, so the next claim should come at once.
+    """
+
+    ids: Sequence[int]
+    look: Look
+    starts: dict[int, int] | None = None
+    wait: int | None = None
+    unready: bool = False
+
+
+def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) -> Choice:
+    """Choose due jobs as the limits allow, in order of priority, due time and id, or in turns of keys.
+
+    `since` is that of `Beats`.
+    """
+    claimant = {"queue": demand.queue, "worker": demand.worker, "since": since, "now": tx.now}
+    known, paused, held_until, turn, key, buckets = tx.row(SQL["attempts/limited_queue"], claimant) or ()
+    if paused or not known or demand.empty:
+        return Choice((), look)
+    if demand.key is not None and (look.path != demand.key or key in {None, demand.key}):
+        if key is None:  # nobody has stored it yet, or the row was deleted since
+            look = Look()
+        look = find_missing(tx, demand.queue, path=demand.key, look=look)
+        if look.place is not None:
+            return Choice((), look, unready=True)
+    if held_until:
+        return Choice((), look, wait=held_until - tx.now)
+    if demand.fair:
+        look = attrs.evolve(look, turn=turn or "")
+    chooser = _Chooser(tx, demand, look, buckets=bool(buckets))
+    chooser.run()
+    ids = [row[_ID] for row in chooser.chosen]
+    return Choice(ids, chooser.look, chooser.starts if demand.rated else None, chooser.wait)
+
+
+def chosen_rows(tx: Transaction, ids: Sequence[int]) -> list[list[Any]]:
+    """Return the rows of chosen jobs, in order."""
+    return tx.array(SQL["attempts/limited_rows"], {"ids": dumps(list(ids))})
+
+
+@attrs.define
+class _Chooser:
+    """One choice: what is left to take, and what was taken."""
+
+    tx: Transaction
+    demand: Demand
+    look: Look
+    buckets: bool
+    """Whether there may be tokens or holds of keys."""
+    wait: int | None = None
+    starts: dict[int, int] = attrs.Factory(dict[int, int])
+    chosen: list[_Row] = attrs.Factory(list[Any])
+    ids: set[int] = attrs.Factory(set[int])
+    room: Room = attrs.field(init=False)
+    _filled: dict[str, Bucket] = attrs.Factory(dict[str, Bucket])
+
+    def run(self) -> None:
+        """Choose, and take the tokens."""
+        demand = self.demand
+        self.room = Room(demand, self._running_keys())
+        if demand.cluster_limit is not None:
+            running = self.tx.value(SQL["attempts/limited_running"], {"queue": demand.queue})
+            self.room.limit(demand.cluster_limit - running)
+        if demand.rated:
+            self.room.limit(demand.starting)
+        if demand.rate is not None:
+            self._load([_WHOLE_QUEUE], demand.rate)
+            self.room.limit(self._filled[_WHOLE_QUEUE].tokens(demand.rate, ahead=demand.tokens_ahead))
+        for priority in self._priorities():
+            if demand.key is None:
+                self._in_order(priority)
+            elif demand.fair:
+                self._in_turns(priority)
+            else:
+                self._by_keys(priority)
+        if demand.rate is not None:
+            self._pay(_WHOLE_QUEUE, len(self.chosen), demand.rate)
+        if demand.per_key_rate is not None:
+            for key, number in self.room.taken.items():
+                self._pay(key, number, demand.per_key_rate)
+
+    def _running_keys(self) -> dict[str, int]:
+        if self.demand.per_key is None:
+            return {}
+        text = self.tx.value(SQL["attempts/limited_running_keys"], (self.demand.queue,))
+        return dict(json.loads(text))
+
+    def _priorities(self) -> Iterator[int]:
+        """Yield the priorities that have waiting jobs, the highest first, while there is room."""
+        priority: int | None = LARGEST
+        while self.room.left and self.room.names:
+            values = {"queue": self.demand.queue, "below": priority}
+            priority = self.tx.value(SQL["attempts/exchange_priority"], values)
+            if priority is None:
+                return
+            yield priority
+
+    # ------------------------------------------------------------------ without keys
+
+    def _in_order(self, priority: int) -> None:
+        last = (SMALLEST, 0)
+        while self.room.left and (names := self.room.names):
+            size = self.room.left
+            values = self._values(priority) | {"after_at": last[0], "after_id": last[1]}
+            page = self.tx.array(
+                SQL["attempts/limited_page"], values | {"names": dumps(names), "limit": size}
+            )
+            self._take(page)
+            if len(page) < size:
+                return
+            last = (page[-1][_DUE], page[-1][_ID])
+
+    # ------------------------------------------------------------------ by keys
+
+    def _by_keys(self, priority: int) -> None:
+        """Take in order of due times: of all keys if they are few, else of the first jobs, else of some keys."""
+        if not self.look.many:
+            jobs = min(self.room.left, self.demand.per_key or self.room.left)
+            lanes = self._heads(priority, after="", keys=FEW_KEYS, jobs=jobs)
+            if len(lanes) < FEW_KEYS:
+                self._take_of(lanes, in_turns=False)
+                return
+            self.look = attrs.evolve(self.look, many=True)
+        seen, limit = self._walk(priority)
+        if seen < limit:
+            self.look = attrs.evolve(self.look, many=seen > FEW_KEYS)
+        elif self.room.left:
+            self._in_turns(priority)
+
+    def _walk(self, priority: int) -> tuple[int, int]:
+        """Take of the first due jobs; return how many were seen, and of how many."""
+        limit = 2 * self.room.left + WALK
+        values = self._values(priority) | {"limit": limit, "full": dumps(self.room.full_keys)}
+        low, high = key_range(self.demand.key or "")
+        text = self.tx.value(SQL["attempts/limited_walk"], values | {"low": low, "high": high})
+        seen, page = json.loads(text)
+        self._allow({row[_KEY] for row in page})
+        self._take(page)
+        return seen, limit
+
+    def _in_turns(self, priority: int) -> None:
+        """Take one job of each key in turn, beginning after the last key that had its turn."""
+        jobs, lanes = 1, self._lanes(priority, jobs=1)
+        most = min(self.room.left, self.demand.per_key or self.room.left)
+        while (
+            jobs < most
+            and sum(len(rows) for _, rows in lanes) < self.room.left
+            and any(len(rows) == jobs for _, rows in lanes)
+        ):
+            jobs = min(8 * jobs, most)
+            lanes = self._lanes(priority, jobs=jobs)
+        number = len(self.chosen)
+        self._take_of(lanes, in_turns=True)
+        if len(self.chosen) > number:
+            self._turn(self.chosen[-1][_KEY])
+        elif lanes:
+            self._turn(lanes[-1][0])
+        if len(lanes) >= MANY_KEYS and self.room.left:
+            self._wait(int(AGAIN * 1e6))
+
+    def _lanes(self, priority: int, *, jobs: int) -> list[tuple[str, list[_Row]]]:
+        """Return the keys in the order of their turns, with their first due jobs; `MANY_KEYS` of them at most."""
+        low, _ = key_range(self.demand.key or "")
+        turn = max(self.look.turn, low)
+        lanes = self._heads(priority, after=turn, keys=MANY_KEYS, jobs=jobs)
+        if len(lanes) < MANY_KEYS and turn > low:
+            rest = self._heads(priority, after=low, keys=MANY_KEYS - len(lanes), jobs=jobs)
+            lanes += [lane for lane in rest if lane[0] <= turn]
+        return lanes
+
+    def _turn(self, key: str) -> None:
+        if key == self.look.turn:
+            return
+        self.look = attrs.evolve(self.look, turn=key)
+        if self.demand.fair:
+            self.tx.run(SQL["attempts/limited_turn"], {"queue": self.demand.queue, "turn": key})
+
+    def _heads(self, priority: int, *, after: str, keys: int, jobs: int) -> list[tuple[str, list[_Row]]]:
+        """Return the keys after one that have waiting jobs, and the first due jobs of those with room."""
+        low, high = key_range(self.demand.key or "")
+        values = self._values(priority) | {
+            "after": max(after, low),
+            "high": high,
+            "keys": keys,
+            "jobs": jobs,
+            "full": dumps(self.room.full_keys),
+        }
+        lanes: list[tuple[str, list[_Row]]] = [
+            (key, found) for key, found in self.tx.array(SQL["attempts/limited_heads"], values)
+        ]
+        self._allow({key for key, _ in lanes})
+        return lanes
+
+    def _take_of(self, lanes: Sequence[tuple[str, list[_Row]]], *, in_turns: bool) -> None:
+        if in_turns:
+            ranked = [
+                (number, place, row)
+                for place, (_, rows) in enumerate(lanes)
+                for number, row in enumerate(rows)
+            ]
+            self._take([row for _, _, row in sorted(ranked, key=itemgetter(0, 1))])
+        else:
+            self._take(sorted((row for _, rows in lanes for row in rows), key=itemgetter(_DUE, _ID)))
+
+    # ------------------------------------------------------------------ taking
+
+    def _values(self, priority: int) -> dict[str, Any]:
+        return {
+            "queue": self.demand.queue,
+            "priority": priority,
+            "now": self.tx.now,
+            "names": dumps(self.room.names),
+            "fits": self.demand.fits,
+            "worker": self.demand.worker,
+        }
+
+    def _take(self, rows: Sequence[_Row]) -> None:
+        barred = self._barred(rows)
+        for row in rows:
+            if row[_ID] not in barred and row[_ID] not in self.ids and self.room.take(row[_NAME], row[_KEY]):
+                self.ids.add(row[_ID])
+                self.chosen.append(row)
+                if self.demand.rated:
+                    self.starts[row[_ID]] = self.tx.now + self._delay(row[_KEY])
+
+    def _barred(self, rows: Sequence[_Row]) -> frozenset[int]:
+        """Return the jobs that may not start: members of families that are being ended, and jobs that have expired."""
+        special = self.tx.array(SQL["attempts/limited_special"], {"ids": dumps([row[_ID] for row in rows])})
+        ids = [job_id for job_id, _ in special]
+        if not ids:
+            return frozenset()
+        started = frozenset(job_id for job_id, started in special if started)
+        return frozenset(ids) - startable(self.tx, ids, started=started)
+
+    # ------------------------------------------------------------------ tokens
+
+    def _delay(self, key: str) -> int:
+        """Return the microseconds until the tokens are there for the job that was just taken."""
+        rate, key_rate = self.demand.rate, self.demand.per_key_rate
+        delay = 0 if rate is None else self._filled[_WHOLE_QUEUE].start(rate, len(self.chosen))
+        if key_rate is None:
+            return delay
+        return max(delay, self._filled[key].start(key_rate, self.room.taken[key]))
+
+    def _allow(self, keys: set[str]) -> None:
+        """Let the room know of the tokens of these keys."""
+        rate = self.demand.per_key_rate
+        if rate is None and not self.buckets:
+            return
+        new = [key for key in keys if key not in self._filled]
+        if not new:
+            return
+        self._load(new, rate)
+        for key in new:
+            bucket = self._filled[key]
+            if rate is not None:
+                tokens = bucket.tokens(rate, ahead=self.demand.tokens_ahead)
+                self.room.allow(key, tokens)
+                if not tokens:
+                    self._wait(bucket.wait(rate))
+            elif is_held(bucket.held_until, self.tx.now):
+                self.room.allow(key, 0)
+                self._wait(bucket.held_until - self.tx.now)
+
+    def _load(self, keys: Sequence[str], rate: Rate | None) -> None:
+        values = {"queue": self.demand.queue, "keys": dumps(keys)}
+        stored = {row[0]: Bucket(*row[1:]) for row in self.tx.array(SQL["attempts/limited_buckets"], values)}
+        for key in keys:
+            bucket = stored.get(key)
+            if rate is None:
+                self._filled[key] = bucket or Bucket(self.tx.now, 0, 1)
+            else:
+                self._filled[key] = (
+                    bucket.filled(rate, self.tx.now) if bucket else new_bucket(rate, self.tx.now)
+                )
+
+    def _pay(self, key: str, tokens: int, rate: Rate) -> None:
+        bucket = self._filled[key].take(tokens)
+        if tokens:
+            values = {"queue": self.demand.queue, "key": key, "full_at": bucket.full_at(rate)}
+            self.tx.run(SQL["attempts/limited_bucket_put"], values | attrs.asdict(bucket))
+        if not bucket.tokens(rate):
+            self._wait(bucket.wait(rate))
+
+    def _wait(self, micros: int) -> None:
+        self.wait = micros if self.wait is None else min(self.wait, micros)

@@ -1,0 +1,1 @@
+INSERT INTO jobrt_queue (name, turn) VALUES (:queue, :turn) ON CONFLICT (name) DO UPDATE SET turn = :turn;
