@@ -1,2 +1,5 @@
-SELECT queue, attempt, schedule_at, started_at, worker, cancel_reason FROM jobrt_job
-WHERE id = :id AND lease = :lease;
+-- The jobs of attempts ({"id": lease, ...}) that still own their job.
+SELECT json_group_array(json_array(jobrt_job.id, queue, attempt, schedule_at, started_at, worker, cancel_reason))
+FROM json_each(:refs) AS outcome
+JOIN jobrt_job ON jobrt_job.id = CAST(outcome.key AS INTEGER)
+WHERE jobrt_job.lease = outcome.value;
