@@ -15,7 +15,7 @@ from jobrt._client.observing import search
 from jobrt._core import where
 from jobrt._core.job import JobRecord
 from jobrt._core.queues import QueueStatus
-from jobrt._core.states import FINAL, HELD, State
+from jobrt._core.states import FINAL, HELD, UNSTARTED, State
 from jobrt._views.families import family_lines
 from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_queues, watchdog_notices
@@ -140,6 +140,8 @@ async def job(site: Site, request: Request) -> Response:
         family=list(family_lines(family)),
         more_family=len(family) == _FAMILY_LIMIT,
         final=record.state in FINAL,
+        waiting=record.state in UNSTARTED,
+        actions=site.audit.of_job(number),
         running=running,
         phase=cancel_phase(record, cancel_phases(found)),
         notices=list(watchdog_notices(record, found)),
@@ -170,3 +172,8 @@ async def crons(site: Site, request: Request) -> Response:
     entries = [view_cron(row, now) for row in await site.jobs.crons()]
     declared = sorted(set(site.app.crons) - {entry.name for entry in entries})
     return site.page(request, "cron.html", crons=entries, declared=declared)
+
+
+async def actions(site: Site, request: Request) -> Response:
+    """Return the page of what operators did with this dashboard."""
+    return site.page(request, "actions.html", actions=site.audit.newest())

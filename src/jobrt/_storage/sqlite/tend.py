@@ -3,11 +3,10 @@
 import itertools
 from typing import NamedTuple
 
-from jobrt._core.job import JobRef
 from jobrt._core.scopes import Tended
 from jobrt._core.states import End
 from jobrt._storage.sqlite.family import PARENT_ENDED, end_jobs, settle
-from jobrt._storage.sqlite.finish import record_attempt
+from jobrt._storage.sqlite.finish import record_attempts
 from jobrt._storage.sqlite.rows import dumps
 from jobrt._storage.sqlite.states import CLOSING, FINAL_CODES
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -78,7 +77,7 @@ def _end_late_job(tx: Transaction, job: _Late) -> bool:
     tx.run(SQL["scopes/late_discarded"], {"id": job.id, "now": tx.now})
     started_at = tx.now if job.started_at is None else job.started_at
     values = (job.attempt, end.value, started_at, tx.now, job.worker or "", None, message, None)
-    record_attempt(tx, JobRef(job.id, 0), values)
+    record_attempts(tx, [(job.id, 0, *values)])
     return True
 
 

@@ -17,7 +17,7 @@ from jobrt._storage.beats import Beat, Beats, info_with
 from jobrt._storage.contract import CancelRequest, Changes, NurseryEnding, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.family import end_jobs, settle
-from jobrt._storage.sqlite.finish import record_attempt
+from jobrt._storage.sqlite.finish import record_attempts
 from jobrt._storage.sqlite.rows import dumps, later, moment
 from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -197,7 +197,7 @@ def _end(tx: Transaction, orphan: _Orphan) -> Rescued:
         worker = stored.shown_text(orphan.worker or "")
         record = (orphan.attempt, End.CRASHED.value, started, tx.now, worker)
         message = f"worker {worker} died, or was away for longer than its lease"
-        record_attempt(tx, JobRef(orphan.id, orphan.lease or 0), (*record, None, message, None))
+        record_attempts(tx, [(orphan.id, orphan.lease or 0, *record, None, message, None)])
     except sqlite3.Error:
         tx.run("ROLLBACK TO jobrt_rescue")
         raise
