@@ -23,12 +23,12 @@ from jobrt._runtime.messages import (
     Holding,
     Report,
     Resize,
-    Returned,
     Returns,
     StopAll,
     Withdraw,
     Work,
 )
+from jobrt._runtime.outbox import Outbox
 from jobrt._runtime.parking import Parking, outcome_of_waiting
 from jobrt._runtime.running import ExecutorsStatistics, Running
 from jobrt._runtime.working_directory import WorkingDirectory
@@ -39,8 +39,6 @@ _CHECKPOINT_EVERY = 32
 """Attempts that a task runs between two checkpoints of its own; a quick job may contain none."""
 _STANDSTILL = 0.02
 """Seconds by which a timer may be late. If it is later, the event loop stood still, and waiting says nothing."""
-_RETURN_LIMIT = 256
-"""Maximum outcomes in one message: about as many as ten tasks produce in one pass of Trio's scheduler."""
 
 
 @attrs.frozen(kw_only=True)
@@ -74,14 +72,16 @@ class Executors:
     _arrivals: Arrivals = attrs.Factory(Arrivals)
     _running: dict[Running, None] = attrs.Factory(dict)
     """The running attempts, in the order of their starts."""
-    _outbox: list[Report] = attrs.Factory(list)
-    _written: list[Report] = attrs.Factory(list)
     _parking: Parking = attrs.field(default=attrs.Factory(Parking, takes_self=True))
+    _outbox: Outbox = attrs.field(
+        default=attrs.Factory(
+            lambda self: Outbox(self.channels.returns, self._parking.outbox), takes_self=True
+        )
+    )
     _cancels: dict[JobRef, CancelRequest] = attrs.Factory(dict)
     _worker: str = ""
     _stopped: bool = False
     _closed: bool = False
-    _sending: bool = False
     _last_batch: int = 0
     _finished: int = 0
     _durations: defaultdict[str, list[float]] = attrs.Factory(lambda: defaultdict(lambda: [0, 0.0]))
@@ -89,8 +89,6 @@ class Executors:
     _nursery: trio.Nursery | None = None
     _waiting: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _idle: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
-    _to_send: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
-    _all_sent: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run jobs until the fetcher closes ``work`` and all jobs have been returned, then sleep until cancelled."""
@@ -100,7 +98,7 @@ class Executors:
                 self._nursery.start_soon(self._receive_orders)
                 task_status.started()
                 if not self._closed:
-                    self._nursery.start_soon(self._send_returns)
+                    self._nursery.start_soon(self._outbox.run)
                     self._nursery.start_soon(self._return_late)
                     await self._run_until_closed()
                 await trio.sleep_forever()  # an attempt that does not end may still be in this nursery
@@ -114,7 +112,7 @@ class Executors:
             self._take(message)
         self._parking.close()
         while self._holds_something():
-            await self._all_sent.park()
+            await self._outbox.sent()
         self._closed = True
         self.channels.returns.close()
 
@@ -144,15 +142,14 @@ class Executors:
         """Continue after a restart: report to the fetcher which jobs were not lost."""
         if self._worker != self.claimant():  # the lease was lost in the meantime
             self._take(Withdraw(0))
-        reported = [report.job for report in (*self._outbox, *self._written)]
+        reported = [report.job for report in (*self._outbox.reports, *self._outbox.written)]
         held = (*self._inbox, *self._parking.returned, *reported)
         await self.channels.returns.send(Holding(self._last_batch, held))
         self._start_tasks()
 
     def _holds_something(self) -> bool:
         running = any(not attempt.abandoned for attempt in self._running)
-        returned = self._outbox or self._written or self._parking.outbox
-        return bool(self._inbox or running or returned or self._parking.attempts)
+        return bool(self._inbox or running or self._parking.attempts) or not self._outbox.empty
 
     # ------------------------------------------------------------------ work
 
@@ -236,50 +233,7 @@ class Executors:
             self._return_unstarted(job)
 
     def _return_unstarted(self, job: Claimed) -> None:
-        self._report(Report(unstarted(job), job, 0.0))
-
-    def _report(self, report: Report) -> None:
-        self._outbox.append(report)
-        self._to_send.unpark()
-
-    async def _send_returns(self) -> None:
-        """Send the outbox in batches: the jobs that have ended since the last pass of Trio's scheduler."""
-        while True:
-            while not self._outbox and not self._written and not self._parking.outbox:
-                await self._to_send.park()
-            message = self._message()
-            self._sending = True
-            try:
-                await self.channels.returns.send(message)
-                self._sent(message)
-            finally:
-                self._sending = False
-
-    def _send_now(self) -> None:
-        """Send the outbox from an executor's own task, which has nothing else to do, if the channel has room."""
-        if self._sending:
-            return
-        message = self._message()
-        try:
-            self.channels.returns.send_nowait(message)
-        except trio.WouldBlock:
-            self._to_send.unpark()
-        else:
-            self._sent(message)
-
-    def _message(self) -> Returned:
-        reports, written = tuple(self._outbox[:_RETURN_LIMIT]), tuple(self._written)
-        attempts = len(written) + len([report for report in reports if report.outcome.end is not None])
-        # An outcome of a parked attempt must not arrive before the one that has parked it.
-        unparked = () if len(reports) < len(self._outbox) else tuple(self._parking.outbox)
-        return Returned(reports, attempts, written, unparked)
-
-    def _sent(self, message: Returned) -> None:
-        del self._outbox[: len(message.reports)], self._written[: len(message.written)]
-        if message.parked:
-            del self._parking.outbox[: len(message.parked)]
-        if not self._outbox and not self._parking.outbox:
-            self._all_sent.unpark_all()
+        self._outbox.add(Report(unstarted(job), job, 0.0))
 
     # ------------------------------------------------------------------ orders
 
@@ -346,7 +300,7 @@ class Executors:
             if not attempt.abandoned:
                 attempt.abandoned = True
                 outcome = interrupted(attempt.job, reason)._replace(began=attempt.began)
-                self._report(Report(outcome, attempt.job, 0.0))
+                self._outbox.add(Report(outcome, attempt.job, 0.0))
 
     # ------------------------------------------------------------------ slots, for `Parking`
 
@@ -354,7 +308,7 @@ class Executors:
         """Give the slot of an attempt that waits to others."""
         del self._running[attempt]
         self._tasks -= 1
-        self._report(report)
+        self._outbox.add(report)
         if self._inbox:
             self._start_tasks()
 
@@ -369,8 +323,8 @@ class Executors:
 
     def send(self) -> None:
         """Send what the parking holds."""
-        self._to_send.unpark()
-        self._all_sent.unpark_all()
+        self._outbox.wake()
+        self._outbox.look()
 
     # ------------------------------------------------------------------ executing
 
@@ -447,17 +401,17 @@ class Executors:
         total[0] += 1
         total[1] += seconds
         if attempt.completed:
-            self._written.append(Report(Outcome(job.id, job.lease), job, seconds))
+            self._outbox.written.append(Report(Outcome(job.id, job.lease), job, seconds))
         else:
             if attempt.began is not None and outcome.began is None:
                 outcome = outcome._replace(began=attempt.began)
-            self._outbox.append(Report(outcome, job, seconds))
+            self._outbox.reports.append(Report(outcome, job, seconds))
             if outcome.hold is not None:  # nothing that has not started may start now
                 self._take(Withdraw(0))
         if not self._inbox:
-            self._send_now()
-        elif len(self._outbox) + len(self._written) == 1:
-            self._to_send.unpark()
+            self._outbox.send_now()
+        elif len(self._outbox.reports) + len(self._outbox.written) == 1:
+            self._outbox.wake()
         return now
 
 
