@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobrt._core import where
-from jobrt._core.job import Claimed
+from jobrt._core.job import Claimed, JobRef
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import State, Transition
 from jobrt._storage.contract import Storage
@@ -184,6 +184,22 @@ async def test_children_that_end_together(storage: Storage) -> None:
     children = await claim(storage)
     parent = await _wait_for(storage, *(one.id for one in children))
     await complete(storage, *children)
+    assert await _due(storage) == [parent.id]
+
+
+async def test_a_batch_in_which_not_every_child_ends(storage: Storage) -> None:
+    """One is completed, one is tried again, and the outcome of one is refused: the parent waits for these two."""
+    await add(storage, *(job() for _ in range(3)))
+    ended, failed, kept = await claim(storage)
+    parent = await _wait_for(storage, ended.id, failed.id, kept.id)
+    late = kept._replace(lease=kept.lease + 1000)
+    refused = await storage.attempts.finish([end(ended), end(failed, Transition.RETRY), end(late)])
+    assert refused == (JobRef(late.id, late.lease),)
+    assert await _due(storage) == []
+    (failed,) = await claim(storage)
+    await complete(storage, failed)
+    assert await _due(storage) == []
+    await complete(storage, kept)
     assert await _due(storage) == [parent.id]
 
 
