@@ -37,8 +37,11 @@ from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 from jobrt._core.unique import Replace, Unique
 from jobrt._records import AttemptRecord, End, JobRecord, Progress, State, Waiting
 from jobrt._registry import FunctionCall, FunctionJob, Job, JobWithOptions
+from jobrt._runtime.asyncio_context import AsyncioContext
 from jobrt._runtime.context import Context
 from jobrt._runtime.nursery import Nursery
+from jobrt._runtime.remote import ProcessContext
+from jobrt._runtime.thread_context import ThreadContext
 from jobrt._runtime.worker import Worker
 from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
 from jobrt._supervision.supervisor import Supervisor
@@ -61,6 +64,7 @@ from jobrt.errors import (
     JobUnsuccessful,
     LeaseLost,
     NurseryChanged,
+    ProcessDied,
     SchemaError,
     StorageError,
     StorageUnavailable,
@@ -80,6 +84,7 @@ if TYPE_CHECKING:
 __all__ = [
     "After",
     "App",
+    "AsyncioContext",
     "AttemptRecord",
     "Cancel",
     "ChildStatistics",
@@ -112,6 +117,8 @@ __all__ = [
     "LeaseLost",
     "Nursery",
     "NurseryChanged",
+    "ProcessContext",
+    "ProcessDied",
     "Progress",
     "Queue",
     "Rate",
@@ -125,6 +132,7 @@ __all__ = [
     "Supervisor",
     "SupervisorFailed",
     "SupervisorStatistics",
+    "ThreadContext",
     "Throttle",
     "UndecodablePayload",
     "Unique",

@@ -2,10 +2,9 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 import attrs
@@ -30,6 +29,8 @@ _logger = logging.getLogger("jobrt")
 
 _PROGRESS_INTERVAL = 0.5
 """Minimum seconds between two writes of a job's progress; the newest value is written."""
+_LAST_SECOND = 1.0
+"""Seconds for a job in a process to end when its worker stops; less than a stop allows for a clean-up."""
 
 
 @attrs.frozen
@@ -42,6 +43,8 @@ class Services:
     client: Client
     shutting_down: trio.Event
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
+    grace: float = 1.0
+    """Seconds that a job in a process has to end when it is cancelled, before its process is killed."""
 
 
 ValueT = TypeVar("ValueT")
@@ -142,6 +145,19 @@ class Context:
         if running.scope.cancel_called:
             return Stop.TIMEOUT, "the time limit passed"
         return None
+
+    @property
+    def stop_within(self) -> float:
+        """Seconds that a job in a process still has to end, now that it is cancelled.
+
+        A stopping worker has given it time before, and after a lost lease another worker may run the job.
+        """
+        running = self._running
+        timed_out = (
+            running.stop is None and running.scope.cancel_called
+        )  # else a scope around the worker is cancelled
+        has_time = timed_out or running.stop in {Stop.OPERATOR, Stop.PARENT}
+        return self._services.grace if has_time and not self.shutting_down.is_set() else _LAST_SECOND
 
     @property
     def saved(self) -> Any:
@@ -249,10 +265,9 @@ class Context:
 
     # ------------------------------------------------------------------ what the job saves
 
-    def checkpoint(self, value: Any, *, forget: bool = False) -> Awaitable[None]:
+    async def checkpoint(self, value: Any, *, forget: bool = False) -> None:
         """Store `value` (JSON) durably: a later attempt finds it in `saved`.
 
-        In a thread it is a plain call, and stops an attempt that is cancelled or out of time; elsewhere await it.
         `forget` also drops, in the same transaction, the messages, sleeps and steps so far: later runs start behind
         them. It is for jobs that live long.
 
@@ -260,13 +275,6 @@ class Context:
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
-        if trio.lowlevel.in_trio_run():
-            return self._checkpoint(value, forget=forget)
-        trio.from_thread.check_cancelled()
-        trio.from_thread.run(partial(self._checkpoint, value, forget=forget))
-        return _Done()
-
-    async def _checkpoint(self, value: Any, *, forget: bool) -> None:
         forget = checked_flag("ctx.checkpoint: forget", forget, error=InvalidJob)
         await self.store_checkpoint(checkpoint_text(self._running.job.name, value), forget=forget)
         self._saved = value
@@ -285,24 +293,22 @@ class Context:
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the job is. At most twice a second the newest value is written; other calls cost nothing.
 
-        In a thread that Trio started, it also stops an attempt that is cancelled or out of time: it raises
-        `trio.Cancelled`. A write that fails because the database is away is skipped.
+        A write that fails because the database is away is skipped.
 
         Raises:
             InvalidJob: `done` or `total` is no finite number, or `note` no string.
 
         """
-        self._progress = checked_progress(self._running.job.name, done, total=total, note=note)
-        in_trio = trio.lowlevel.in_trio_run()
-        if not self._progress_due:
-            if in_trio:
-                self._schedule_progress()
-            else:
-                trio.from_thread.run_sync(self._schedule_progress)
-        if not in_trio:
-            trio.from_thread.check_cancelled()
+        if self.note_progress(checked_progress(self._running.job.name, done, total=total, note=note)):
+            self.schedule_progress()
 
-    def _schedule_progress(self) -> None:
+    def note_progress(self, progress: Progress) -> bool:
+        """Note the newest progress, in any thread; return whether `schedule_progress` is to be called."""
+        self._progress = progress
+        return not self._progress_due
+
+    def schedule_progress(self) -> None:
+        """Have the newest progress written, at the earliest half a second after the last one."""
         self._progress_due = True
         wait = max(0.0, self._progress_at + _PROGRESS_INTERVAL - trio.current_time())
         self._services.later(wait, self.flush_progress)
@@ -342,20 +348,34 @@ class Context:
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
+        step = await self.find_step(name)
+        if not step.todo:
+            yield step
+            return
+        with self.step_scope(name):
+            yield step
+        await self.store_step(name, json_text(step.value, f"{self._running.job.name}: step {name!r}"))
+
+    async def find_step(self, name: str) -> Step:
+        """Return a step as earlier attempts have left it; raise `InvalidJob` for a name that cannot be stored."""
         checked_step(self._running.job.name, name)
         if self._steps is None:
             kept = self._running.job.kept
             self._steps = dict(await self._services.attempts.steps(self._running.ref)) if kept else {}
         if name in self._steps:
-            yield Step(name, todo=False, value=json_value(self._steps[name]))
-            return
-        step = Step(name, todo=True)
-        with self._around_step(name):
-            yield step
-        text = json_text(step.value, f"{self._running.job.name}: step {name!r}")
+            return Step(name, todo=False, value=json_value(self._steps[name]))
+        return Step(name, todo=True)
+
+    def step_scope(self, name: str) -> AbstractContextManager[Any]:
+        """Return the scope to enter while a step is done; see `around_steps`."""
+        return self._around_step(name)
+
+    async def store_step(self, name: str, text: str) -> None:
+        """Store the value of a step that was done, as JSON text; raise `LeaseLost` if another worker owns the job."""
         if not await self._services.attempts.save_step(self._running.ref, name, text):
             self._lost()
-        self._steps[name] = text
+        if self._steps is not None:
+            self._steps[name] = text
 
     @asynccontextmanager
     async def transaction(self, *, result: Any = None) -> AsyncGenerator[Any]:
@@ -399,10 +419,3 @@ class Context:
     def _lost(self) -> None:
         self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")
         raise LeaseLost(f"job {self._running.job.id} ({self._running.job.name}): another worker owns it now")
-
-
-class _Done:
-    """What a call from a thread returns, which has waited already: nothing is left to be awaited."""
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from ()

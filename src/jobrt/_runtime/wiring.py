@@ -265,6 +265,7 @@ class _Wiring:
                 client=environment.client,
                 shutting_down=environment.shutting_down,
                 later=self.background.later,
+                grace=self.plan.grace,
             ),
             emit=environment.emit,
             observe=self.notices.observe,
