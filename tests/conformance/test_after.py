@@ -9,9 +9,10 @@ import pytest
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef
 from jobrt._core.keep import PruneRule
+from jobrt._core.scopes import Child
 from jobrt._core.states import State, Transition
 from jobrt._storage.contract import Storage
-from tests.conformance.build import add, claim, complete, end, job, look, next_due, start, states
+from tests.conformance.build import add, claim, complete, end, job, look, next_due, ref, start, states
 from tests.conformance.test_listen import listening
 
 if TYPE_CHECKING:
@@ -200,6 +201,20 @@ async def test_a_batch_in_which_not_every_child_ends(storage: Storage) -> None:
     await complete(storage, failed)
     assert await _due(storage) == []
     await complete(storage, kept)
+    assert await _due(storage) == [parent.id]
+
+
+async def test_a_batch_that_also_ends_a_closing_job(storage: Storage) -> None:
+    """A parent waits for a job, and for one that is over when its own child is: both children end in one batch."""
+    owner = await start(storage, job("owner"))
+    await storage.scopes.open(ref(owner), "children", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(ref(owner), "children", [Child("only", job("member"))])
+    (member,) = await claim(storage, "member")
+    await complete(storage, owner)
+    child = await start(storage)
+    parent = await _wait_for(storage, child.id, owner.id)
+    await complete(storage, child, member)
+    assert (await look(storage, owner.id)).state is State.COMPLETED
     assert await _due(storage) == [parent.id]
 
 

@@ -51,6 +51,7 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
             assert await storage.schema.migrate() == (
                 "0001_jobs",
                 "0002_versions",
+                "0003_scopes",
                 "0004_limits",
                 "0006_fan_in",
             )
@@ -121,6 +122,7 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
     assert sorted(name for names in done for name in names) == [
         "0001_jobs",
         "0002_versions",
+        "0003_scopes",
         "0004_limits",
         "0006_fan_in",
     ]
@@ -136,6 +138,7 @@ async def test_migrating_where_the_schema_is_there_already(
             assert await storage.schema.migrate() == (
                 "0001_jobs",
                 "0002_versions",
+                "0003_scopes",
                 "0004_limits",
                 "0006_fan_in",
             )
@@ -227,6 +230,7 @@ async def test_a_migration_gives_way_to_long_transactions(
     assert (await storage.schema.status()).applied == (
         "0001_jobs",
         "0002_versions",
+        "0003_scopes",
         "0004_limits",
         "0006_fan_in",
         "9998_more",
@@ -274,6 +278,7 @@ async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postg
             assert await storage.schema.migrate() == (
                 "0001_jobs",
                 "0002_versions",
+                "0003_scopes",
                 "0004_limits",
                 "0006_fan_in",
             )

@@ -45,9 +45,10 @@ begin
 end
 $$;
 
+-- An update in another trigger of the same statement may have called it already: then there are no more ids.
 create function {schema}.settle_ended() returns trigger language plpgsql as $$
 declare
-    ended bigint[] := current_setting('jobrt.ended')::bigint[];
+    ended bigint[] := nullif(current_setting('jobrt.ended'), '')::bigint[];
 begin
     perform set_config('jobrt.ended', '', true);
     perform {schema}.settle_parents(ended);
