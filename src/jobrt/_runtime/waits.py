@@ -61,6 +61,7 @@ class DurableWaits:
         """Wait without a slot, until the wait is over or somebody has changed what it is for."""
         slots = self.running.slots
         assert slots is not None  # noqa: S101 - each attempt of a worker has them
+        wait = wait._replace(bodies=tuple(self.scopes.bodies))
         await slots.park(self.running, wait, patience=self.running.definition.park if suspends else math.inf)
 
     # ------------------------------------------------------------------ messages

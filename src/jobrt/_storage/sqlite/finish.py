@@ -165,10 +165,8 @@ def _job_values(tx: Transaction, ending: _Ending) -> tuple[Any, ...]:
 
 def suspend(tx: Transaction, outcome: Outcome, wait: Wait, *, held: _Held) -> None:
     """Park or suspend a job. A request to cancel takes effect now, unless it is parked: then its worker gets it."""
-    over, until = tx.row(SQL["scopes/wait_over"], {"id": outcome.id, "now": tx.now, **_place(wait)}) or (
-        1,
-        None,
-    )
+    place = {"id": outcome.id, "now": tx.now, "bodies": dumps(wait.bodies), **_place(wait)}
+    over, until = tx.row(SQL["scopes/wait_over"], place) or (1, None)
     code = AVAILABLE if over else SUSPENDED
     ends = held.cancel_reason is not None and not wait.parked
     if ends:
