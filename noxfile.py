@@ -97,8 +97,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the sdist and the wheel into `dist/`, install the wheel, and start the program."""
-    session.install("build")
+    """Build the sdist and the wheel into `dist/`, check both, install the wheel, and start the program."""
+    session.install("build", "check-wheel-contents", "twine")
     for old in DIST.glob("*"):
         old.unlink()
     session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)
@@ -106,6 +106,8 @@ def build(session: nox.Session) -> None:
     missing = packaged_files() - set(zipfile.ZipFile(wheel).namelist())
     if missing:
         session.error(f"files are missing in {wheel}: {sorted(missing)}")
+    session.run("twine", "check", "--strict", *map(str, DIST.glob("*")))
+    session.run("check-wheel-contents", str(wheel))
     session.install("--force-reinstall", str(wheel))
     session.run("jobrt", "--version")
     session.run("python", "-m", "jobrt", "--help", silent=True)

@@ -25,6 +25,8 @@ OUTPUT = {
     "long_job.py": "20 files, 800 words, attempt 1",
     "managing_jobs.py": "simple job running with 'repaired'\nthere is no job 12345",
     "payments.py": "payments after the failure: []\nreceipt for user 1\npayments: [(1, 1999)]\nbooked at attempt 2",
+    "process_job.py": "after the stop: available with a checkpoint: True\nprimes: 9592 in attempt 1\n"
+    "cancelled: that takes too long; its last number is kept: True",
     "resize_images.py": "6 done",
     "send_email.py": "sent 'Welcome!' to ada@example.com\ndelivered in attempt 2",
     "structured_logs.py": '"name": "ship", "order": 2, "queue": "orders"}\n{"event": "done", "level": "info"}',

@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("page", WITHOUT, ids=lambda page: page.stem)
 async def test_a_page_runs(page: Path, folder: Path) -> None:
     """Run from top to bottom, everything works and prints what the page shows."""
-    with trio.fail_after(120):
+    with trio.fail_after(220):
         await PageRunner(page, folder).run()
 
 
@@ -63,7 +63,7 @@ async def test_a_page_runs(page: Path, folder: Path) -> None:
 @pytest.mark.parametrize("page", WITH_POSTGRES, ids=lambda page: page.stem)
 async def test_a_page_runs_with_postgres(page: Path, folder: Path, postgres_url: str) -> None:
     """The same, for pages that use a PostgreSQL database."""
-    with trio.fail_after(120):
+    with trio.fail_after(220):
         await PageRunner(page, folder, replace={POSTGRES: postgres_url}).run()
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import re
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +13,16 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt.testing import drain, open_app
-from tests.support.pages import python_blocks
+from tests.support.pages import PageRunner, blocks, commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def snippets() -> list[str]:
-    """Return the Python code blocks of the README."""
-    return python_blocks(README)
-
-
-@pytest.mark.process
-def test_the_hello_world_runs_as_it_stands(tmp_path: Path) -> None:
-    """Saved to a file and run, the first code block prints the result of the job."""
-    program = tmp_path / "hello.py"
-    program.write_text(snippets()[0], encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "'Hello' went to a@example.com\n"
-
+POSTGRES = "postgresql://shop:secret@localhost/shop"
 
 ENDS = {
     'return {"any"': ("completed", "{'any': 'JSON'}"),
     "return jobrt.Snooze": ("scheduled", "None"),
+    "return jobrt.Throttle": ("scheduled", "None"),
     "return jobrt.Cancel": ("cancelled", "None"),
     "return jobrt.Discard": ("discarded", "None"),
     "return jobrt.After": ("scheduled", "None"),
@@ -51,9 +31,27 @@ ENDS = {
 """First words of the lines in "What a job can return", with the resulting state and result."""
 
 
-@pytest.mark.parametrize(
-    "line", snippets()[1].splitlines(), ids=lambda line: line.split("(")[0].split("{")[0]
-)
+@pytest.mark.process
+@pytest.mark.slow
+async def test_it_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    """The program and the commands work as they stand, on SQLite and then on PostgreSQL."""
+    for name in ("JOBRT_URL", "JOBRT_APP"):  # the page sets them; they are restored afterwards
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    with trio.fail_after(220):
+        await PageRunner(ROOT / "README.md", tmp_path, replace={POSTGRES: postgres_url}).run()
+    assert os.environ["JOBRT_URL"] == postgres_url
+
+
+def lines_of_returns() -> list[str]:
+    """Return the lines of the block about what a job can return."""
+    (text,) = [block.text for block in blocks(README) if block.language == "py"]
+    return text.splitlines()
+
+
+@pytest.mark.parametrize("line", lines_of_returns(), ids=lambda line: line.split("(")[0].split("{")[0])
 async def test_a_job_may_do_what_it_says(autojump_clock: MockClock, line: str) -> None:
     """Each line, as the body of `run`, has the effect that its comment describes."""
     (expected,) = [end for start, end in ENDS.items() if line.startswith(start)]
@@ -69,105 +67,35 @@ async def test_a_job_may_do_what_it_says(autojump_clock: MockClock, line: str) -
     assert (str(record.state), str(record.result)) == expected
 
 
-async def test_a_plain_program_enqueues_as_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The last code block enqueues the job of the first, and a worker runs it."""
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "hello"}
-    exec(snippets()[0], names)  # noqa: S102 - this repository's own text
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-            worker = await nursery.start(names["app"].run_worker)
-            await trio.to_thread.run_sync(exec, snippets()[-1], names)
-            await worker.stop()
-    assert capsys.readouterr().out == "'Hello' went to a@example.com\n"
-
-
-async def test_hooks_work_as_they_stand(autojump_clock: MockClock) -> None:
-    """The code block about hooks surrounds the jobs of an app."""
-    measured: list[str] = []
-
-    @contextlib.contextmanager
-    def stopwatch(name: str) -> Iterator[None]:
-        yield
-        measured.append(name)
-
-    (snippet,) = (text for text in snippets() if "around_attempt" in text)
-    job_class = type("Quick", (jobrt.Job,), {"run": _quick, "__module__": __name__})
-    async with open_app(jobs=[job_class]) as (app, jobs):
-        exec(snippet, {"app": app, "jobrt": jobrt, "stopwatch": stopwatch, "HOST": "here"})  # noqa: S102 - this repository's own text
-        handle = await jobs.enqueue(job_class())
-        await drain(app)
-        assert (await jobs.get(handle.id)).metadata == {"host": "here"}
-    assert measured == ["Quick"]
-
-
-async def _quick(_job: Any, _ctx: Any) -> None: ...
-
-
-PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-
-
-def commands() -> list[list[str]]:
-    """Return the arguments of each `python -m jobrt` line. The text after two spaces is an explanation."""
-    lines = [line for line in README.splitlines() if line.startswith("python -m jobrt")]
-    return [shlex.split(re.split(r"\s{2,}", line)[0])[3:] for line in lines]
-
-
-def command_of(arguments: list[str]) -> str:
-    """Return the name of the command in its arguments."""
-    return next(argument for argument in arguments if not argument.startswith(("-", "shop", "sqlite")))
-
-
-@pytest.mark.process
-@pytest.mark.slow
-def test_the_commands_work_as_they_stand(tmp_path: Path) -> None:
-    """The commands work with the jobs of the first code block."""
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "jobs.py").write_text(snippets()[0], encoding="utf-8")
-    servers = [arguments for arguments in commands() if arguments[-1] in {"worker", "dashboard"}]
-    worker, dashboard = (
-        subprocess.Popen([sys.executable, "-m", "jobrt", *arguments], cwd=tmp_path, text=True, **PIPES)
-        for arguments in (servers[0], [*servers[1], "--port=0"])  # the default port may be in use
-    )
-    try:
-        assert dashboard.stdout is not None
-        assert dashboard.stdout.readline().startswith("dashboard at http://127.0.0.1:")
-        output = {}
-        for arguments in commands():
-            if arguments in servers:
-                continue
-            actual = ["1" if argument == "7" else argument for argument in arguments]
-            done = subprocess.run(
-                [sys.executable, "-m", "jobrt", *actual],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            output[command_of(actual)] = done.stdout
-    finally:
-        for process in (worker, dashboard):
-            process.terminate()
-            process.communicate(timeout=60)
-    assert (worker.returncode, dashboard.returncode) == (0, 0)
-    assert "'Hello' went to a@example.com" in output["enqueue"]
-    assert "job 1  SendEmail  completed" in output["show"]
-
-
-def test_the_readme_names_only_commands_that_exist() -> None:
-    """Each `python -m jobrt … COMMAND` names an existing command."""
+def test_commands_that_it_names_exist() -> None:
+    """Each command in a console block, and each name in backquotes after the block, is one of `python -m jobrt`."""
     from jobrt.cli import cli
 
-    names = {command_of(arguments) for arguments in commands()}
-    assert names
-    assert names <= set(cli.commands)
+    lines = [
+        command.line
+        for block in blocks(README)
+        if block.language == "console"
+        for command in commands(block.text)
+    ]
+    names = {line.split()[3] for line in lines if line.startswith("python -m jobrt")}
+    (listed,) = re.findall(r"(`show`.*?) show\s+and manage jobs", README, re.DOTALL)
+    assert names | set(re.findall(r"`(\w+)`", listed)) <= set(cli.commands)
+
+
+def test_links_lead_to_pages() -> None:
+    """Each link into the project names a file."""
+    targets = re.findall(r"\]\(((?!https?:)[^)#]+)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).is_file()] == []
+
+
+def test_every_page_of_the_guide_is_linked() -> None:
+    """A reader of the README finds each page."""
+    pages = {page.name for page in (ROOT / "design" / "guide").glob("*.md")} - {"index.md"}
+    assert [page for page in sorted(pages) if f"design/guide/{page}" not in README] == []
 
 
 def test_its_lines_can_be_read_side_by_side_with_code() -> None:
-    """Lines have at most 100 characters, except commands that users copy."""
+    """Lines have at most 100 characters, except tables and commands that users copy."""
     long = [line for line in README.splitlines() if len(line) > 100]
-    assert [line for line in long if not line.startswith("python")] == []
+    assert [line for line in long if not line.startswith(("python", "|"))] == []

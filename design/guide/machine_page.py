@@ -24,7 +24,9 @@ def write(app: Sphinx, error: Exception | None) -> None:
     pages = {name: (source / f"{name}.md").read_text(encoding="utf-8") for name in ordered(app)}
     out = Path(app.outdir)
     (out / "llms.txt").write_text(index(pages), encoding="utf-8")
-    (out / "llms-full.txt").write_text("\n\n".join(map(visible, pages.values())), encoding="utf-8")
+    (out / "llms-full.txt").write_text(
+        "\n\n".join(map(visible, pages.values())), encoding="utf-8"
+    )
 
 
 def ordered(app: Sphinx) -> list[str]:

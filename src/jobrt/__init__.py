@@ -35,9 +35,13 @@ from jobrt._core.queues import Queue
 from jobrt._core.rates import Rate
 from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 from jobrt._core.unique import Replace, Unique
-from jobrt._records import AttemptRecord, End, JobRecord, Progress, State
+from jobrt._records import AttemptRecord, End, JobRecord, Progress, State, Waiting
 from jobrt._registry import FunctionCall, FunctionJob, Job, JobWithOptions
+from jobrt._runtime.asyncio_context import AsyncioContext
 from jobrt._runtime.context import Context
+from jobrt._runtime.nursery import Nursery
+from jobrt._runtime.remote import ProcessContext
+from jobrt._runtime.thread_context import ThreadContext
 from jobrt._runtime.worker import Worker
 from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
 from jobrt._supervision.supervisor import Supervisor
@@ -59,6 +63,8 @@ from jobrt.errors import (
     JobStateError,
     JobUnsuccessful,
     LeaseLost,
+    NurseryChanged,
+    ProcessDied,
     SchemaError,
     StorageError,
     StorageUnavailable,
@@ -78,6 +84,7 @@ if TYPE_CHECKING:
 __all__ = [
     "After",
     "App",
+    "AsyncioContext",
     "AttemptRecord",
     "Cancel",
     "ChildStatistics",
@@ -108,6 +115,10 @@ __all__ = [
     "JobrtError",
     "Keep",
     "LeaseLost",
+    "Nursery",
+    "NurseryChanged",
+    "ProcessContext",
+    "ProcessDied",
     "Progress",
     "Queue",
     "Rate",
@@ -121,10 +132,12 @@ __all__ = [
     "Supervisor",
     "SupervisorFailed",
     "SupervisorStatistics",
+    "ThreadContext",
     "Throttle",
     "UndecodablePayload",
     "Unique",
     "UnknownJob",
+    "Waiting",
     "Worker",
     "WrongEventLoop",
     "backoff",

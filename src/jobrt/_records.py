@@ -19,6 +19,10 @@ class State(StrEnum):
     CLAIMED = "claimed"
     EXECUTING = "executing"
     RETRYABLE = "retryable"
+    SUSPENDED = "suspended"
+    """It waits for its children, a message or a time, and is held by nobody."""
+    CLOSING = "closing"
+    """Its outcome is decided, and its descendants are still ending."""
     COMPLETED = "completed"
     CANCELLED = "cancelled"
     DISCARDED = "discarded"
@@ -38,6 +42,8 @@ class End(StrEnum):
     CRASHED = "crashed"
     LEASE_LOST = "lease_lost"
     UNDECODABLE = "undecodable"
+    SUSPENDED = "suspended"
+    EXPIRED = "expired"
     UNKNOWN = "unknown"
     """An end that this version of jobrt does not know; the record's message has it as stored."""
 
@@ -77,6 +83,26 @@ class AttemptRecord:
     traceback: str | None = None
 
 
+@attrs.frozen
+class Waiting:
+    """What a parked, suspended or closing job waits for. Times are aware UTC datetimes.
+
+    Args:
+        kind: ``"children"``, ``"child"``, ``"message"``, ``"sleep"``, or ``"close"`` for a closing job.
+        name: name of the nursery, message or sleep; id of the child; state that a closing job will have.
+        since: when it began to wait.
+        until: when the wait ends at the latest; None without a limit.
+        worker: id of the worker in which it is parked; None if it is suspended.
+
+    """
+
+    kind: str
+    name: str
+    since: datetime
+    until: datetime | None = None
+    worker: str | None = None
+
+
 @attrs.frozen(kw_only=True)
 class JobRecord:
     """Record of a job in the database. Times are aware UTC datetimes.
@@ -103,6 +129,10 @@ class JobRecord:
         saved: last checkpoint, as a JSON value.
         cancel_reason: reason given with a cancel request.
         attempts: finished attempts, oldest first, up to a hundred.
+        parent: id of the job that enqueued it, in a nursery or with ``ctx.enqueue``.
+        waiting: what it waits for, if it is parked, suspended or closing.
+        deadline_at: by when it must have ended.
+        expires_at: by when it must have started.
         version: ``VERSION`` of the job class that made the payload.
 
     """
@@ -128,4 +158,8 @@ class JobRecord:
     saved: Any = None
     cancel_reason: str | None = None
     attempts: tuple[AttemptRecord, ...] = ()
+    parent: int | None = None
+    waiting: Waiting | None = None
+    deadline_at: datetime | None = None
+    expires_at: datetime | None = None
     version: int = 1

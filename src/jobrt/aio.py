@@ -47,6 +47,11 @@ class _Jobs:
 
     jobs: AsyncioJobs
 
+    @property
+    def scopes(self) -> AsyncioJobs:
+        """The role with `send`."""
+        return self.jobs
+
 
 @attrs.frozen
 class _Open:
@@ -260,10 +265,28 @@ class Client:
     async def delete(self, job: int | Where) -> int:
         """Delete a job by its id, or all jobs that match a filter, and return how many.
 
-        Running jobs are deleted too: they continue, and their outcome is refused. Raises `JobNotFound` if there is
-        no job with this id.
+        Running jobs are deleted too: they continue, and their outcome is refused. A job takes its family with it. Jobs
+        with living descendants are left alone.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id has living descendants.
+
         """
         return await self._opened().delete(job)
+
+    async def send(self, job_id: int, name: str, value: Any = None, *, key: str | None = None) -> bool:
+        """Send a message to a job, which gets it by ``ctx.receive(name)``; return whether it is new.
+
+        It is kept until the job asks for it. A second message with the same key is dropped.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobStateError: the job is final.
+            InvalidJob: an argument is invalid, or the value cannot be stored.
+
+        """
+        return await self._opened().send(job_id, name, value, key=key)
 
     # ------------------------------------------------------------------ open
 

@@ -6,36 +6,23 @@ import copy
 import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, cast
 
 import trio
 
 from jobrt._client import Client, open_client
 from jobrt._client.hooks import EnqueueHook
 from jobrt._core.arguments import checked_flag, checked_name, checked_seconds, checked_text, refused
-from jobrt._core.cron import CronEntry, Missed, cron_entry
 from jobrt._core.keep import KeepByState
 from jobrt._core.keep import plan as prune_plan
 from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
 from jobrt._core.queues import Queue, as_queue
 from jobrt._database import Database
-from jobrt._registry import (
-    FunctionJob,
-    Job,
-    JobDecorator,
-    JobKeywords,
-    JobWithOptions,
-    Registry,
-    make_function_job,
-    new_job,
-    registry_of,
-    stored_options,
-    tick_job,
-)
+from jobrt._registry import FunctionJob, Job, registry_of
 from jobrt._runtime.cron import declare
-from jobrt._runtime.hookable import Hookable
+from jobrt._runtime.declared import Declared
 from jobrt._runtime.hooks import AttemptHook
 from jobrt._runtime.outage import Backoff, Outage
 from jobrt._runtime.perform import perform
@@ -48,14 +35,10 @@ from jobrt.errors import InvalidJob, InvalidSetting, StorageUnavailable
 from jobrt.events import EventBus
 from jobrt.logs import log_event, logs_routine_events
 
-if TYPE_CHECKING:
-    P = ParamSpec("P")
-    R = TypeVar("R")
-
 __all__ = ["App"]
 
 
-class App(Hookable):
+class App(Declared):
     """Application: its jobs, queues and database, and how workers run them.
 
     Args:
@@ -107,7 +90,8 @@ class App(Hookable):
         around_attempt: Iterable[AttemptHook] = (),
         around_enqueue: Iterable[EnqueueHook] = (),
     ) -> None:
-        super().__init__(around_attempt, around_enqueue)
+        limit = checked_payload_limit(payload_limit)
+        super().__init__(registry_of("App: jobs", jobs, payload_limit=limit), around_attempt, around_enqueue)
         self._database = Database(
             database_url(url),
             schema=checked_text("App: schema", schema),
@@ -117,10 +101,7 @@ class App(Hookable):
         self.name: str | None = None if name is None else checked_name("App: name", name)
         self.grace: float = checked_seconds("App: grace", grace, least=0.0)
         self.lease: float = checked_seconds("App: lease", lease, least=0.1)
-        limit = checked_payload_limit(payload_limit)
-        self.registry: Registry = registry_of("App: jobs", jobs, payload_limit=limit)
         self.events: EventBus = EventBus()
-        self.crons: dict[str, CronEntry] = {}
         self._tally, self._workers = Tally(), list[Worker]()
         self._state = state
         self._given_queues = None if queues is None else _queues(queues)
@@ -167,81 +148,6 @@ class App(Hookable):
 
     def __repr__(self) -> str:
         return f"<jobrt.App {self._database.engine}, {len(self.registry)} jobs>"
-
-    # ------------------------------------------------------------------ definitions
-
-    @overload
-    def job(self, function: Callable[Concatenate[Any, P], R], /) -> FunctionJob[P, R]: ...
-    @overload
-    def job(self, function: None = None, /, **options: Unpack[JobKeywords]) -> JobDecorator: ...
-    def job(self, function: Any = None, /, **options: Any) -> Any:
-        """Convert a function to a job: ``@app.job`` or ``@app.job(max_attempts=3, …)``.
-
-        The parameters after the first, ``ctx``, are the payload. ``resize.new(...)`` returns the job value, and
-        ``resize(...)`` is a plain call. The keywords are the constants of a job class in lower case.
-
-        Raises:
-            InvalidJob: the function cannot be a job; the message names the parameter.
-            DuplicateJobName: the name is taken.
-
-        """
-        if function is None:
-            return lambda decorated: self._function_job(decorated, options)
-        return self._function_job(function, options)
-
-    def _function_job(self, function: Any, options: Mapping[str, Any]) -> Any:
-        job = make_function_job(function, **options)
-        self.registry.add(job)
-        return job
-
-    def cron(
-        self,
-        expression: str,
-        job: Job | JobWithOptions[Any],
-        *,
-        timezone: str = "UTC",
-        name: str | None = None,
-        missed: Missed = "once",
-    ) -> str:
-        """Add a cron entry and return its name: each tick enqueues a single job, with any number of workers.
-
-        Args:
-            expression: five fields, or six with seconds first, or an alias such as ``@daily``.
-            job: job value, with or without options.
-            timezone: time zone of the expression.
-            name: name of the entry. By default it consists of job, schedule and payload, and is the same at every
-                start.
-            missed: policy for ticks that passed while no worker ran: ``"skip"`` enqueues no job for them, ``"once"``
-                a job for all of them, ``"all"`` a job for each.
-
-        Raises:
-            InvalidSetting: the expression is invalid (the message names the field), or the name is taken.
-
-        """
-        return self._add_cron(job, expression=expression, timezone=timezone, missed=missed, name=name)
-
-    def every(
-        self,
-        interval: timedelta | float,
-        job: Job | JobWithOptions[Any],
-        *,
-        name: str | None = None,
-        missed: Missed = "once",
-    ) -> str:
-        """Add a cron entry that ticks every `interval` (seconds or a timedelta); otherwise as `cron`."""
-        return self._add_cron(job, interval=interval, missed=missed, name=name)
-
-    def _add_cron(self, job: Job | JobWithOptions[Any], **schedule: Any) -> str:
-        new = new_job(self.registry, job)
-        entry = cron_entry(
-            new.name, args=json.loads(new.args), options=stored_options(job), version=new.version, **schedule
-        )
-        if entry.name in self.crons:
-            raise InvalidSetting(
-                f"there are two cron entries {entry.name!r}: use another name for one of them"
-            )
-        self.crons[entry.name] = entry
-        return entry.name
 
     @property
     def queues(self) -> dict[str, Queue]:
@@ -402,11 +308,6 @@ class App(Hookable):
             switched_off=switched_off(),
             around_attempt=self.attempt_hooks,
             around_enqueue=tuple(self._enqueue_hooks),
-        )
-
-    def _tick_job(self, entry: CronEntry) -> JobWithOptions[Any] | None:
-        return tick_job(
-            self.registry, entry.job, args=entry.args, options=entry.options, version=entry.version
         )
 
     def use_clock(self, clock: Callable[[], datetime]) -> None:

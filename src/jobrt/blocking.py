@@ -18,7 +18,16 @@ from tenacity import Retrying, retry_if_exception_type, wait_exponential
 from jobrt._core.arguments import checked_flag, checked_id, checked_limit, checked_text, checked_wait
 from jobrt._core.job import NewJob, result_of
 from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
-from jobrt._core.manage import check_cancelled, chosen, listing, not_found, not_rerun, not_updated, target
+from jobrt._core.manage import (
+    check_cancelled,
+    chosen,
+    listing,
+    not_deleted,
+    not_found,
+    not_rerun,
+    not_updated,
+    target,
+)
 from jobrt._core.states import FINAL
 from jobrt._core.where import Where
 from jobrt._records import JobRecord
@@ -33,6 +42,7 @@ from jobrt._registry import (
     UpdateKeywords,
     Verdict,
     changed_job,
+    message_text,
     new_job,
     new_jobs,
     registry_of,
@@ -288,8 +298,13 @@ class Client:
     def delete(self, job: int | Where) -> int:
         """Delete a job by its id, or all jobs that match a filter, and return how many.
 
-        Running jobs are deleted too: they continue, and their outcome is refused. Raises `JobNotFound` if there is
-        no job with this id.
+        Running jobs are deleted too: they continue, and their outcome is refused. A job takes its family with it. Jobs
+        with living descendants are left alone.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id has living descendants.
+
         """
         where, total = target("delete", job), 0
         while True:
@@ -298,8 +313,22 @@ class Client:
             if count < _BATCH:
                 break
         if isinstance(job, int) and not total:
-            raise not_found(job)
+            raise not_deleted(self.get(job))
         return total
+
+    def send(self, job_id: int, name: str, value: Any = None, *, key: str | None = None) -> bool:
+        """Send a message to a job, which gets it by ``ctx.receive(name)``; return whether it is new.
+
+        It is kept until the job asks for it. A second message with the same key is dropped.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobStateError: the job is final.
+            InvalidJob: an argument is invalid, or the value cannot be stored.
+
+        """
+        text = message_text(self._registry, name, value, key=key)
+        return self._opened().send(checked_id("send: job_id", job_id), name, text, key=key)
 
     # ------------------------------------------------------------------ wait
 

@@ -15,13 +15,12 @@ import attrs
 from jobrt import events as e
 from jobrt._core.escape import printable, printable_lines
 from jobrt._core.states import End, State
-from jobrt._core.text import user_frames
 
 __all__ = ["JsonFormatter", "TextFormatter", "describe", "log", "log_event", "logs_routine_events"]
 
 logger: logging.Logger = logging.getLogger("jobrt")
 
-_QUIET_ENDS = {End.FINISHED, End.SNOOZED}
+_QUIET_ENDS = {End.FINISHED, End.SNOOZED, End.SUSPENDED}
 
 _MESSAGES: dict[type[e.Event], tuple[int, str]] = {
     e.ActorRestarted: (
@@ -103,7 +102,7 @@ def _details(event: e.Event) -> str | None:
     """Return the lines that belong below the message."""
     match event:
         case e.JobEnded():
-            return None if event.traceback is None else user_frames(event.traceback)
+            return event.traceback
         case e.JobStuck():
             return event.stack
         case _:

@@ -127,8 +127,14 @@ def outcome_of_an_earlier_attempt() -> None:
 
 def _guard_outcomes(*, sqlite: str, postgres: str) -> None:
     swap("attempts/finish_clean", (" AND jobrt_job.lease = :lease", sqlite), sqlite=True)
-    swap("attempts/finish_owned", (" AND lease = :lease", sqlite), sqlite=True)
-    swap("attempts/finish_job", (" AND lease = :lease", sqlite), sqlite=True)
+    swap(
+        "attempts/finish_owned", ("WHERE jobrt_job.lease = outcome.value", f"WHERE true{sqlite}"), sqlite=True
+    )
+    swap(
+        "attempts/finish_jobs",
+        (" AND jobrt_job.lease = json_extract(new.value, '$[1]')", sqlite),
+        sqlite=True,
+    )
     for statement in ("attempts/finish_clean", "attempts/finish_mixed"):
         swap(statement, (" and j.lease = o.lease and o.lease > 0", postgres), sqlite=False)
 

@@ -59,7 +59,7 @@ async def test_a_job_that_this_app_does_not_know_takes_any_payload(autojump_cloc
 def test_a_cron_entry_takes_no_time_and_no_uniqueness() -> None:
     """The schedule decides when, and each tick already makes one job."""
     for options in ({"schedule_in": 5}, {"unique": jobrt.Unique()}):
-        with pytest.raises(InvalidJob, match="takes no schedule_at, schedule_in or unique"):
+        with pytest.raises(InvalidJob, match="takes no schedule_at, schedule_in, unique, deadline or expiry"):
             stored_options(Echo(1).with_options(**options))
     assert stored_options(Echo(1)) == {}
     kept = stored_options(Echo(1).with_options(tags=["a"], max_attempts=None, timeout=2))

@@ -23,6 +23,7 @@ _ENDS = {
     Transition.GIVE_BACK: End.INTERRUPTED,
     Transition.DISCARD: End.FAILED,
     Transition.CANCEL: End.CANCELLED,
+    Transition.SUSPEND: End.SUSPENDED,
 }
 
 
@@ -48,7 +49,7 @@ def ref(claimed: Claimed) -> JobRef:
 def end(claimed: Claimed | JobRef, event: Transition = Transition.COMPLETE, **fields: Any) -> Outcome:
     """Make an attempt's outcome; as in the worker, snoozed and given-back attempts are not counted."""
     fields.setdefault("end", _ENDS[event])
-    fields.setdefault("spent", event not in {Transition.SNOOZE, Transition.GIVE_BACK})
+    fields.setdefault("spent", event not in {Transition.SNOOZE, Transition.GIVE_BACK, Transition.SUSPEND})
     return Outcome(claimed.id, claimed.lease, event, **fields)
 
 

@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from jobrt._core import where
-from jobrt._core.job import Claimed
+from jobrt._core.job import Claimed, Wait
 from jobrt._core.queues import QueueStatus
+from jobrt._core.scopes import Child
 from jobrt._core.states import ALL, FINAL, HELD, UNSTARTED, End, State, Transition
 from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
@@ -23,14 +24,26 @@ EVERYTHING = where.everything()
 
 
 async def one_of_each(storage: Storage) -> dict[State, int]:
-    """Store one job in every state, each with a payload that names it; they are not due when not final."""
+    """Store one job in every state, each with a payload that names it; they are not due when not final.
+
+    The one that executes is a child, for which the one that is closing waits.
+    """
     events = [Transition.RETRY, Transition.COMPLETE, Transition.CANCEL, Transition.DISCARD]
     found: dict[State, int] = {}
     for event in events:
         claimed = await start(storage, job(args={"event": event.value}))
         await storage.attempts.finish([end(claimed, event, delay=60.0, message="m", result="1")])
         found[(await look(storage, claimed.id)).state] = claimed.id
-    found[State.EXECUTING] = (await start(storage)).id
+    slept = await start(storage)
+    await storage.scopes.sleep(ref(slept), "night", seconds=3600)
+    await storage.attempts.finish([end(slept, Transition.SUSPEND, wait=Wait("sleep", "night"))])
+    found[State.SUSPENDED] = slept.id
+    parent = await start(storage)
+    await storage.scopes.open(ref(parent), "children", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(ref(parent), "children", [Child("send", job())])
+    found[State.EXECUTING] = (await claim(storage))[0].id
+    await complete(storage, parent)
+    found[State.CLOSING] = parent.id
     found[State.CLAIMED] = (await start(storage, ahead=True)).id
     found[State.SCHEDULED], found[State.AVAILABLE] = await add(storage, job(delay=MINUTE), job())
     assert set(found) == ALL
@@ -44,8 +57,8 @@ async def test_cancel_takes_waiting_jobs_and_asks_running_ones(storage: Storage)
     """Both numbers are returned; final jobs are unchanged; the reason is set immediately."""
     ids = await one_of_each(storage)
     final = {state: await look(storage, ids[state]) for state in FINAL}
-    assert await storage.jobs.cancel(EVERYTHING, "enough") == (3, 2)
-    for state in UNSTARTED:
+    assert await storage.jobs.cancel(EVERYTHING, "enough") == (4, 2)
+    for state in UNSTARTED | {State.SUSPENDED}:
         record = await look(storage, ids[state])
         assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
         assert record.finished_at is not None
@@ -289,11 +302,11 @@ async def test_update_and_claim_race(engine: Engine) -> None:
 
 
 async def test_delete_takes_jobs_of_all_states(storage: Storage) -> None:
-    """Jobs and all their rows are deleted; other jobs are unchanged."""
+    """Jobs and all their rows are deleted; other jobs are unchanged, and so is one with living children."""
     ids = await one_of_each(storage)
     (kept,) = await add(storage, job("kept"))
-    assert await storage.jobs.delete(where.name("send")) == len(ids)
-    assert [one.id for one in await storage.jobs.query(EVERYTHING)] == [kept]
+    assert await storage.jobs.delete(where.name("send")) == len(ids) - 1
+    assert {one.id for one in await storage.jobs.query(EVERYTHING)} == {kept, ids[State.CLOSING]}
 
 
 async def test_nothing_is_left_of_a_deleted_job(engine: Engine) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
 from jobrt._core import where
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import FINAL, State, Transition
-from jobrt._core.stats import Bucket
+from jobrt._core.stats import NO_CLASSES, NOTHING, Bucket, Ended, total
 from jobrt._storage.contract import Storage
 from tests.conformance.build import add, claim, complete, end, job, start
 
@@ -204,3 +205,87 @@ async def test_since_any_zone(storage: Storage) -> None:
     await add(storage, job())
     since = datetime.now(UTC).replace(year=2020).astimezone(timezone(timedelta(hours=-5)))
     assert len(await storage.jobs.stats(since=since)) == 1
+
+
+# ------------------------------------------------------------------ ended
+
+
+MINUTE = 60
+
+
+async def _ended(storage: Storage, *, step: int = MINUTE, limit: int = 1000, **options: Any) -> Ended:
+    now = await storage.schema.now()
+    return await storage.jobs.ended(now - 30 * DAY, now + DAY, step=step, limit=limit, **options)
+
+
+async def test_ends_of_every_kind_are_counted(storage: Storage) -> None:
+    """Jobs completed, dead and cancelled; attempts that failed."""
+    await _life(storage)
+    found = await _ended(storage)
+    assert {(slot.queue, slot.name) for slot in found.slots} == {("default", "send")}
+    assert total([slot.numbers for slot in found.slots])[:4] == WANTED[1:]
+    assert not found.more
+
+
+async def test_each_end_is_in_its_own_slot(engine: Engine) -> None:
+    """Slots begin at multiples of the step; a range has its beginning and not its end."""
+    storage = engine.storage
+    ids: list[int] = []
+    for name in ("a", "b"):
+        claimed = await start(storage, job(name, queue=f"of {name}"))
+        await engine.advance(HOUR)
+        await complete(storage, claimed)
+        ids.append(claimed.id)
+    ends = [record.finished_at for record in await storage.jobs.query(where.id_in(ids), order_by="id")]
+    slots = (await _ended(storage)).slots
+    assert [(slot.queue, slot.name, slot.start) for slot in slots] == [
+        (f"of {name}", name, end_at.replace(second=0, microsecond=0))
+        for name, end_at in zip("ab", ends, strict=True)
+        if end_at is not None
+    ]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    between = await storage.jobs.ended(ends[0], ends[1], step=HOUR, limit=9)
+    assert [slot.name for slot in between.slots] == ["a"]
+    assert between.slots[0].start == ends[0].replace(minute=0, second=0, microsecond=0)
+
+
+async def test_waits_and_run_times_by_slot(engine: Engine) -> None:
+    """A wait is from when the job was due until its last attempt began."""
+    storage = engine.storage
+    await add(storage, job(delay=timedelta(seconds=5)))
+    await engine.advance(25.0)
+    (claimed,) = await claim(storage)
+    await engine.advance(100.0)
+    await complete(storage, claimed)
+    (slot,) = (await _ended(storage)).slots
+    assert slot.numbers.waited == pytest.approx(20.0, abs=2)
+    assert slot.numbers.seconds == pytest.approx(100.0, abs=2)
+    assert [index for index, count in enumerate(slot.numbers.waits) if count] == [8]
+    assert [index for index, count in enumerate(slot.numbers.histogram) if count] == [9]
+
+
+async def test_counting_ends_at_the_limit(storage: Storage) -> None:
+    """It says that there are more jobs, or more failed attempts."""
+    await complete(storage, *[await start(storage) for _ in range(3)])
+    assert not (await _ended(storage, limit=3)).more
+    assert (await _ended(storage, limit=2)).more
+    await add(storage, *(job("bad") for _ in range(4)))
+    failed = await claim(storage, "bad")
+    await storage.attempts.finish([end(claimed, Transition.RETRY, delay=60.0) for claimed in failed])
+    assert (await _ended(storage, limit=3)).more
+
+
+async def test_deleted_jobs_count_by_the_hour(storage: Storage) -> None:
+    """On request; their number is the same as before they were deleted."""
+    await _life(storage)
+    before = await _ended(storage, step=HOUR, deleted=True)
+    await storage.jobs.delete(where.everything())
+    assert (await _ended(storage)).slots == ()
+    after = await _ended(storage, step=HOUR, deleted=True)
+    for one, other in zip(before.slots, after.slots, strict=True):
+        assert attrs.evolve(one, numbers=NOTHING) == attrs.evolve(other, numbers=NOTHING)
+        known = one.numbers._replace(
+            waited=0.0, waits=NO_CLASSES, seconds=pytest.approx(other.numbers.seconds)
+        )
+        assert other.numbers == known

@@ -135,7 +135,7 @@ def test_a_button_pauses_a_queue(viewer: Viewer, jobrt_command: Command) -> None
 def test_all_pages_obey_their_security_policy(viewer: Viewer, jobrt_command: Command) -> None:
     """The content security policy blocks nothing on our pages, and blocks scripts that are added to them."""
     assert jobrt_command("enqueue", "hello", "name=<script>alert(1)</script>").status == 0
-    for path in ("/", "/jobs", "/jobs/1", "/workers", "/cron", "/jobs/confirm?action=delete&id=1"):
+    for path in ("/", "/jobs", "/jobs/1", "/charts", "/workers", "/cron", "/jobs/confirm?action=delete&id=1"):
         viewer.page.goto(viewer.url + path)
         assert viewer.page.locator("h1, h2").count() > 0
     assert viewer.errors == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 
@@ -208,3 +209,119 @@ async def test_read_only_has_no_buttons_and_refuses_them(database_url: str) -> N
         assert 'method="post"' not in page.text
         assert 'name="action"' not in page.text
         assert "read-only" in page.text
+
+
+async def test_a_preview_says_what_does_not_change(database_url: str) -> None:
+    """It counts the jobs that the action changes, those of them that run, and the others."""
+    app = shop(database_url)
+    async with serve(app) as board:
+        ids = await scheduled(board, 4)
+        await board.jobs.cancel(jobrt.where.id_in(ids[:3]))
+        cancel = html.unescape((await board.get("/jobs/confirm?action=cancel&name=hello")).text)
+        rerun = html.unescape((await board.get("/jobs/confirm?action=rerun&name=hello")).text)
+        nothing = html.unescape((await board.get("/jobs/confirm?action=cancel&state=cancelled")).text)
+    assert "Cancel 1 job?" in cancel
+    assert "3 other matching jobs will not change: finished already" in cancel
+    assert "Rerun 3 jobs?" in rerun
+    assert "1 other matching job will not change: not finished" in rerun
+    assert "None of the 3 matching jobs can change: all have finished" in nothing
+    assert "Cancel 0 jobs</button>" not in nothing
+
+
+async def test_a_waiting_job_gets_another_priority_and_time(database_url: str) -> None:
+    """A time is a duration from now, or a moment. Empty fields stay as they are."""
+    async with serve(shop(database_url)) as board:
+        (job,) = await scheduled(board)
+        before = await board.jobs.get(job)
+        done = await board.post("/jobs/edit", id=job, priority="-3", due="", reason="not urgent")
+        first = await board.jobs.get(job)
+        await board.post("/jobs/edit", id=job, due="2990-01-01T00:00")
+        second = await board.jobs.get(job)
+        await board.post("/jobs/edit", id=job, due="0s")
+        assert await board.state(job) == "available"
+        page = (await board.get(f"/jobs/{job}")).text
+    assert (done.status, done.headers["location"]) == (303, f"/jobs/{job}")
+    assert (first.priority, first.schedule_at) == (-3, before.schedule_at)
+    assert (second.priority, second.schedule_at.isoformat()) == (-3, "2990-01-01T00:00:00+00:00")
+    assert "127.0.0.1 changed job" in page
+    assert "priority -3: not urgent" in page
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        ({"priority": "high"}, 400, "priority is 'high': use a whole number"),
+        ({"priority": "9999999999"}, 400, "priority"),
+        ({"due": "soon"}, 400, "'soon' is not a duration"),
+        ({"due": "-5m"}, 400, "schedule_in"),
+        ({}, 400, "nothing to change"),
+        ({"id": "77", "priority": "1"}, 404, "there is no job 77"),
+        ({"id": "x", "priority": "1"}, 400, "id is 'x'"),
+    ],
+)
+async def test_a_wrong_change_is_refused(fields: dict[str, str], status: int, message: str) -> None:
+    """The error names the field, and nothing changes."""
+    async with serve(shop("sqlite://:memory:")) as board:
+        (job,) = await scheduled(board)
+        before = await board.jobs.get(job)
+        answer = await board.post("/jobs/edit", **{"id": str(job), **fields})
+        assert await board.jobs.get(job) == before
+        await board.jobs.cancel(job)
+        late = await board.post("/jobs/edit", id=job, priority="1")
+    assert answer.status == status
+    assert message in html.unescape(answer.text)
+    assert late.status == 409
+
+
+async def test_a_cron_entry_runs_now(database_url: str) -> None:
+    """Its job is enqueued once, and the ticks stay as they are."""
+    app = shop(database_url)
+    app.cron("0 3 * * *", value(app, "hello", name="night"), name="nightly")
+    async with serve(app) as board:
+        await app.declare_crons()
+        before = await board.jobs.crons()
+        done = await board.post("/cron/change", name="nightly", action="run")
+        (job,) = await board.jobs.query()
+        assert await board.jobs.crons() == before
+        assert (await board.post("/cron/change", name="weekly", action="run")).status == 404
+    assert (done.status, done.headers["location"]) == (303, f"/jobs/{job.id}")
+    assert (job.name, job.args, job.state) == ("hello", {"name": "night"}, "available")
+    assert job.context == "cron nightly, run by an operator"
+
+
+async def test_a_cron_entry_of_another_application_does_not_run(sqlite_url: str) -> None:
+    """The error says that the dashboard needs the application."""
+    app = shop(sqlite_url)
+    app.cron("0 3 * * *", value(app, "hello"), name="nightly")
+    await app.declare_crons()
+    async with serve(jobrt.App(sqlite_url)) as board:
+        answer = await board.post("/cron/change", name="nightly", action="run")
+        assert await board.jobs.query() == []
+    assert answer.status == 409
+    assert "start the dashboard with the application" in html.unescape(answer.text)
+
+
+async def test_actions_are_logged_and_shown(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Who, what and why are a line in the log, on the page of actions, and on the page of the job."""
+    caplog.set_level("INFO", "jobrt.dashboard")
+    ada = {"authorization": "Basic " + base64.b64encode(b"ada:secret").decode()}
+    async with serve(shop(database_url), password="secret") as board:
+        one, other = await scheduled(board, 2)
+        await board.post("/jobs/change", headers=ada, id=one, action="cancel", reason="no <b>", page="job")
+        await board.post("/jobs/change", headers=ada, name="hello", action="delete", reason="old\nnews")
+        await board.post("/jobs/change", headers=ada, id=[one, other], action="rerun")
+        await board.post("/queues/change", headers=ada, queue="mail", action="scale", concurrency="4")
+        refused = await board.post("/jobs/change", headers=ada, id=other, action="cancel", page="job")
+        page = (await board.get("/actions", **ada)).text
+    assert refused.status == 404
+    assert [record.getMessage() for record in caplog.records if record.levelname == "INFO"] == [
+        f"ada (127.0.0.1) cancelled job {one}: no <b>",
+        r"ada (127.0.0.1) deleted 2 jobs with name=hello: old\nnews",
+        "ada (127.0.0.1) scaled queue mail to 4",
+    ]
+    assert [html.unescape(text) for text in re.findall(r'<th scope="row">(?:<a[^>]*>)?([^<]*)', page)] == [
+        "scaled queue mail to 4",
+        "deleted 2 jobs with name=hello",
+        f"cancelled job {one}",
+    ]
+    assert "<b>" not in page

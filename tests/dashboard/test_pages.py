@@ -399,3 +399,26 @@ async def test_the_script_gets_only_the_live_parts(sqlite_url: str) -> None:
     assert "<form" not in parts.text
     assert (problem.status, problem.headers["content-type"]) == (400, "text/plain; charset=utf-8")
     assert problem.text.startswith("unknown filter 'x'")
+
+
+async def test_a_text_is_searched_in_steps(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says how far it has searched, and a link goes on. Filters apply; actions on all matching do not."""
+    monkeypatch.setattr("jobrt.dashboard.pages._SEARCHED", 2)
+    app = shop(database_url)
+    async with serve(app) as board:
+        await board.jobs.enqueue_many(
+            [value(app, "hello", name=name) for name in ("ada", "bob", "eve", "joe")]
+        )
+        first = (await board.get("/jobs?text=ADA&queue=default")).text
+        link = html.unescape(re.findall(r'rel="next" href="([^"]+)"', first)[0])
+        second = (await board.get(link)).text
+        found = (await board.get("/jobs?text=joe")).text
+        refused = await board.get("/jobs?text=ada&order=oldest")
+        long = await board.get("/jobs?text=" + "x" * 201)
+    assert "None of these 2 jobs has this text." in first
+    assert "Searched down to job 3." in first
+    assert "Cancel all" not in first
+    assert link == "/jobs?queue=default&text=ADA&after=3"
+    assert rows(second) == ["1"]
+    assert rows(found) == ["4"]
+    assert (refused.status, long.status) == (400, 400)

@@ -13,6 +13,7 @@ import trio
 
 pytest.importorskip("django.tasks", reason="needs Django 6.0, which needs Python 3.12")
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.tasks import TaskResultStatus, default_task_backend
@@ -27,6 +28,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 import jobrt
+import jobrt.django
 from jobrt import where
 from jobrt.blocking import Client
 from jobrt.django import Backend
@@ -206,6 +208,23 @@ def test_signals_are_sent(configure: Configure) -> None:
             signal.disconnect(note)
     ends = [("add", "SUCCESSFUL", 0), ("leave", "FAILED", 1)]
     assert seen == [step for end in ends for step in ((end[0], "READY", 0), (end[0], "RUNNING", 0), end)]
+
+
+def test_hooks_are_around_tasks(configure: Configure) -> None:
+    """The application of a backend is always the same one, so that a project can add hooks and subscribers to it."""
+    configure()
+    seen: list[Any] = []
+
+    @jobrt.django.app.around_attempt
+    async def note(ctx: jobrt.Context, run: Any) -> Any:
+        seen.append(ctx.job.args["task"])
+        return await run()
+
+    tasks.add.enqueue(1)
+    run_worker()
+    assert seen == [tasks.add.module_path]
+    with override_settings(TASKS={"default": {**settings.TASKS["default"], "QUEUES": ["default", "more"]}}):
+        assert set(jobrt.django.app.queues) == {"default", "more"}
 
 
 def test_from_asyncio(configure: Configure) -> None:

@@ -40,10 +40,27 @@ def python(
     return (done.stdout if status == 0 else done.stderr).strip().splitlines()
 
 
+_APPS = """
+from pathlib import Path
+from django.apps import AppConfig
+import jobrt.django
+
+class ShopConfig(AppConfig):
+    name = "shop"
+
+    def ready(self):
+        @jobrt.django.app.around_attempt
+        async def note(ctx, run):
+            Path("hooked").touch()
+            return await run()
+"""
+
+
 @pytest.fixture
 def project(tmp_path: Path, database_url: str) -> Path:
-    """A copy of the project, with a database of one of the engines."""
+    """A copy of the project, with a database of one of the engines, and a hook around attempts."""
     folder = shutil.copytree(PROJECT, tmp_path / "project", ignore=shutil.ignore_patterns("*.sqlite3*"))
+    (folder / "shop" / "apps.py").write_text(_APPS, encoding="utf-8")
     with (folder / "shop" / "settings.py").open("a", encoding="utf-8") as settings:
         settings.write(f"\nDATABASES = {{'default': {django_database(database_url)!r}}}\n")
     return folder
@@ -66,6 +83,7 @@ def test_the_project_runs(project: Path) -> None:
         "SUCCESSFUL: ada has paid 19.99",
         "orders: 1, with receipts: 1",
     ]
+    assert (project / "hooked").exists()
 
 
 @needs_django

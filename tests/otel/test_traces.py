@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 import trio
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.sdk.trace import ReadableSpan
 from trio.testing import MockClock
 
 import jobrt
+import jobrt.aio
 from jobrt import events
+from jobrt.blocking import Client
 from jobrt.testing import drain, open_app, perform
 from tests.otel.recording import Recording, attributes
 from tests.runtime.test_worker import working
+from tests.support.in_asyncio import in_asyncio
 
 
 class Echo(jobrt.Job):
@@ -139,6 +142,40 @@ async def test_an_attempt_is_a_child_of_its_enqueue(job: type[jobrt.Job], autoju
     ended = {"jobrt.attempt.number": 1, "jobrt.attempt.end": "finished"}
     assert attributes(process) == both | processing | ended
     assert process.status.status_code is trace.StatusCode.UNSET
+
+
+@pytest.mark.parametrize("library", ["asyncio", "threads"])
+async def test_programs_without_trio_hand_their_span_on(library: str, sqlite_url: str) -> None:
+    """Their clients have no hooks: they put what OpenTelemetry injects into the metadata, as for any message."""
+    recording = Recording()
+    tracer = recording.tracers.get_tracer("program")
+
+    def carrier() -> dict[str, str]:
+        carried: dict[str, str] = {}
+        propagate.inject(carried)
+        return carried
+
+    def in_a_thread() -> None:
+        with tracer.start_as_current_span("request"), Client(sqlite_url) as jobs:
+            jobs.enqueue(Echo(), metadata=carrier())
+
+    async def on_asyncio() -> None:
+        async with jobrt.aio.Client(sqlite_url) as jobs:
+            with tracer.start_as_current_span("request"):
+                await jobs.enqueue(Echo(), metadata=carrier())
+
+    app = jobrt.App(sqlite_url, jobs=[Echo])
+    recording.instrument(app)
+    if library == "asyncio":
+        await in_asyncio(on_asyncio)
+    else:
+        await trio.to_thread.run_sync(in_a_thread)
+    with trio.fail_after(30):
+        await app.drain()
+    request, process = recording.span("request"), recording.span("process mail")
+    assert process.parent is not None
+    assert [process.parent.trace_id % 10**9, process.parent.span_id % 10**9] == ids(request)
+    assert ids(process)[0] == ids(request)[0]
 
 
 async def test_a_job_without_a_trace_begins_one(autojump_clock: MockClock) -> None:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jobrt
-from jobrt import End, State
+from jobrt import End, State, events
 from jobrt._registry import Registry, new_job
-from jobrt._views.payloads import examine_payloads
+from jobrt._views.payloads import examine_crons, examine_payloads
 from jobrt.testing import drain, open_app
 
 if TYPE_CHECKING:
@@ -135,6 +135,73 @@ async def test_a_newer_version_is_a_finding(autojump_clock: MockClock) -> None:
         assert "1 job of letter cannot be decoded" in finding.text
         assert "the payload has version 2, and the class has VERSION 1" in finding.text
         assert await examine_payloads(storage.jobs, app.registry) == []
+
+
+class Renamed(jobrt.Job):
+    """The first version with another name."""
+
+    NAME = "letter"
+    ALIASES = ("mail",)
+    to: str
+    cc: str = ""
+
+    async def run(self, ctx: jobrt.Context) -> str:
+        return "renamed"
+
+
+class Newer(After):
+    """The second version with the name of the first."""
+
+    NAME = "mail"
+
+
+def with_code(app: jobrt.App, job: type[jobrt.Job]) -> jobrt.App:
+    """Return an application with another job on the same database, in memory."""
+    other = app.at(app.url)
+    other.registry, other.crons, other._database = Registry(), {}, app._database
+    other.registry.add(job)
+    return other
+
+
+async def test_a_renamed_job_of_a_cron_entry_ticks_once(autojump_clock: MockClock) -> None:
+    """Workers of both versions have the same entry, although its name was made of the name of the job."""
+    async with open_app(jobs=[Before]) as (before, jobs), trio.open_nursery() as nursery:
+        after = with_code(before, Renamed)
+        assert before.every(60, Before("a")) == after.every(60, Renamed("a"))
+        await nursery.start(before.run_worker)
+        await trio.sleep(130)
+        await nursery.start(after.run_worker)
+        await trio.sleep(190)
+        records = await jobs.query()
+        nursery.cancel_scope.cancel()
+    assert len({record.context for record in records}) == len(records) == 6
+    assert {record.result for record in records} == {"before", "renamed"}
+
+
+async def test_a_newer_version_of_a_cron_entry_is_left_alone(autojump_clock: MockClock) -> None:
+    """Older workers neither fire it nor report an error; `doctor` tells. The first newer worker fires it."""
+    told: list[events.Event] = []
+    async with open_app(jobs=[Before]) as (before, jobs), trio.open_nursery() as nursery:
+        after = with_code(before, Newer)
+        before.every(60, Before("a"), name="often")
+        after.every(60, Newer(["a"]), name="often")
+        with before.events.subscribed(told.append, routine=False):
+            await nursery.start(before.run_worker)
+            await trio.sleep(1)
+            await after.declare_crons()
+            await trio.sleep(200)
+        assert await jobs.count() == 1
+        async with before.open_storage() as storage:
+            (row,) = await storage.crons.all()
+        (finding,) = examine_crons([row], before.registry, declared=before.crons)
+        assert "cron entry often does not tick (Before: the payload has version 2" in finding.text
+        assert finding.text.endswith("start a worker of newer code")
+        assert list(examine_crons([row], after.registry, declared=after.crons)) == []
+        await nursery.start(after.run_worker)
+        await trio.sleep(60)
+        assert {record.result == ["a", "False"] for record in await jobs.query(limit=1)} == {True}
+        nursery.cancel_scope.cancel()
+    assert [event for event in told if isinstance(event, events.CronFailed)] == []
 
 
 class _Counting(jobrt.Job):

@@ -151,7 +151,12 @@ async def test_an_enqueuer_keeps_its_rights(postgres_url: str, first_only: Calla
         try:
             first_only()
             async with open_storage(postgres_url) as storage:
-                assert await storage.schema.migrate() == ("0002_versions", "0004_limits")
+                assert await storage.schema.migrate() == (
+                    "0002_versions",
+                    "0003_scopes",
+                    "0004_limits",
+                    "0006_fan_in",
+                )
             may = "select has_column_privilege(%s, 'jobrt.job', 'version', 'INSERT')"
             assert conn.execute(may, (role,)).fetchone() == (True,)
             assert conn.execute(may, (other,)).fetchone() == (False,)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ROLES", "Replaced", "RoleProxy", "call_name"]
 
-ROLES = ("schema", "jobs", "attempts", "workers", "queues", "crons", "health", "wakes")
+ROLES = ("schema", "jobs", "attempts", "scopes", "workers", "queues", "crons", "health", "wakes")
 
-_EVERYDAY = frozenset({"all", "delete", "fire", "put", "set"})
+_EVERYDAY = frozenset({"all", "delete", "enqueue", "fire", "members", "open", "put", "set", "sleep"})
 """Methods that more than one role has, or that say nothing without it."""
 
 

@@ -1,37 +1,31 @@
 """Client of an app: it enqueues, queries and manages jobs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Never, Unpack, cast, overload
 
 import attrs
-import trio
 
-from jobrt._client.announce import announce
+from jobrt._client.enqueuer import Enqueuer
 from jobrt._client.handle import Handle
-from jobrt._client.hooks import EnqueueHook, around_enqueue
-from jobrt._client.totals import ALL_TIME, JobTotals, add_up
-from jobrt._client.unknown_queues import check_queues
+from jobrt._client.hooks import EnqueueHook
+from jobrt._client.operating import Operating
 from jobrt._client.waiting import Waiting, closed
 from jobrt._core import where as filters
-from jobrt._core.arguments import (
-    checked_count,
-    checked_id,
-    checked_limit,
-    checked_moment,
-    checked_name,
-    checked_text,
-    shown,
-)
-from jobrt._core.cron import CronEntry, Missed, edit
-from jobrt._core.job import NewJob
+from jobrt._core.arguments import checked_id, checked_limit, checked_text
 from jobrt._core.keep import PruneRule
-from jobrt._core.manage import check_cancelled, chosen, listing, not_found, not_rerun, not_updated, target
-from jobrt._core.queues import QueueStatus
-from jobrt._core.stats import Bucket
-from jobrt._core.text import is_storable
+from jobrt._core.manage import (
+    check_cancelled,
+    chosen,
+    listing,
+    not_deleted,
+    not_found,
+    not_rerun,
+    not_updated,
+    target,
+)
 from jobrt._core.where import Where
 from jobrt._records import JobRecord
 from jobrt._registry import (
@@ -43,17 +37,11 @@ from jobrt._registry import (
     UpdateKeywords,
     Verdict,
     changed_job,
-    listed,
-    new_job,
-    new_jobs,
-    with_options,
+    message_text,
 )
-from jobrt._storage.contract import CronRow, Storage, WorkerRow
-from jobrt.errors import CronNotFound
+from jobrt._storage.contract import Storage
 from jobrt.events import EventBus
 
-_CHUNK = 10_000
-"""Jobs per transaction of `enqueue_many`, which then lasts less than a second."""
 _BATCH = 1000
 """Jobs per statement of a bulk operation, so that it does not hold many locks for long."""
 
@@ -66,14 +54,13 @@ class _Closed:
 
 
 @attrs.define(eq=False)
-class Client:
+class Client(Operating):
     """Client of an app, opened by ``App.open_client``.
 
     Every ``async`` method is a checkpoint. It raises `StorageUnavailable` if a retry may succeed, and any other
     `StorageError` if not.
     """
 
-    _storage: Storage
     _registry: Registry
     _rules: Sequence[PruneRule]
     _emit: EventBus
@@ -82,10 +69,16 @@ class Client:
     """Queues that the app was given; a job for another one is checked. None: it has all that its jobs name."""
     _hooks: Sequence[EnqueueHook] = ()
     """The list of the app, to which hooks may be added later."""
+    _enqueuer: Enqueuer = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._enqueuer = Enqueuer(
+            partial(Handle, client=self), self._storage, self._registry, self._emit, self._queues, self._hooks
+        )
 
     def close(self) -> None:
         """Let every later operation, and every task that waits for a job, raise `StorageError`."""
-        self._storage = cast("Storage", _Closed())
+        self._storage = self._enqueuer.storage = cast("Storage", _Closed())
         self._waiting.close()
 
     @property
@@ -128,16 +121,16 @@ class Client:
                 * ``metadata``: a dict of plain JSON.
                 * ``context``: why the job exists, as a string.
                 * ``unique``: a `Unique` rule; None for no rule.
+                * ``deadline_at``, ``deadline_in``: by when the job must have ended, whatever its attempts and waits: an
+                  aware datetime, or seconds after it is first due. Then it is discarded, and its family is cancelled.
+                * ``expires_at``, ``expires_in``: by when it must have started. Then it is discarded.
 
         Raises:
             InvalidJob: a value is invalid; the message names the field. Nothing was stored.
             UnknownJob: the app does not have this job class.
 
         """
-        if self._hooks:
-            insert = partial(self._insert_many, conn=conn)
-            return (await around_enqueue(self._hooks, [with_options(job, **options)], insert))[0]
-        return (await self._insert([new_job(self._registry, job, **options)], conn))[0]
+        return await self._enqueuer.one(job, conn, **options)
 
     @overload
     async def enqueue_many(
@@ -158,10 +151,7 @@ class Client:
             InvalidJob: a value is invalid; the message names the field. No job was stored.
 
         """
-        if self._hooks:
-            insert = partial(self._insert_many, conn=conn)
-            return await around_enqueue(self._hooks, [with_options(job) for job in listed(jobs)], insert)
-        return await self._insert_many(jobs, conn)
+        return await self._enqueuer.many(jobs, conn)
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """Open a transaction for the program's own rows and, as ``conn=``, for jobs to enqueue.
@@ -181,23 +171,6 @@ class Client:
 
         """
         return self._storage.jobs.transaction()
-
-    async def _insert_many(self, jobs: Iterable[Enqueueable[Any]], conn: object) -> list[Handle[Any]]:
-        new = new_jobs(self._registry, jobs)
-        handles: list[Handle[Any]] = []
-        for start in range(0, len(new), _CHUNK):
-            handles += await self._insert(new[start : start + _CHUNK], conn)
-        if not new:
-            await trio.lowlevel.checkpoint()
-        return handles
-
-    async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
-        if self._queues is not None:
-            await check_queues(self._queues, new, workers=self._storage.workers)
-        inserted = await self._storage.jobs.insert(new, conn=conn)
-        if self._emit.subscribers and conn is None:
-            announce(self._emit, new, inserted)
-        return [Handle(row.id, row.duplicate, self) for row in inserted]
 
     # ------------------------------------------------------------------ query
 
@@ -249,6 +222,46 @@ class Client:
     async def wait(self, job_id: int) -> None:
         """Wait until a job is final; raise `JobNotFound` if there is no job with this id."""
         await self._waiting.wait(checked_id("wait: job_id", job_id))
+
+    async def tree(self, job_id: int, *, limit: int | None = 10_000) -> list[JobRecord]:
+        """Return a job and its descendants, parents before their children; at most `limit` records, None for all.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+
+        """
+        most = checked_limit("tree: limit", limit)
+        found = [await self.get(job_id)]
+        parents = [job_id]
+        while parents and (most is None or len(found) < most):
+            wanted = filters.parent_in(parents[:_BATCH])
+            left = None if most is None else most - len(found)
+            page = await self.query(wanted, order_by="id", limit=left)
+            found += page
+            parents = parents[_BATCH:] + [record.id for record in page]
+        return found
+
+    # ------------------------------------------------------------------ messages
+
+    async def send(self, job_id: int, name: str, value: Any = None, *, key: str | None = None) -> bool:
+        """Send a message to a job, which gets it by ``ctx.receive(name)``; return whether it is new.
+
+        It is kept until the job asks for it.
+
+        Args:
+            job_id: id of the job.
+            name: name of the message.
+            value: plain JSON, or a value of any class that a field of a job may have.
+            key: a second message with the same key is dropped.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobStateError: the job is final.
+            InvalidJob: the value cannot be stored.
+
+        """
+        text = message_text(self._registry, name, value, key=key)
+        return await self._storage.scopes.send(checked_id("send: job_id", job_id), name, text, key=key)
 
     # ------------------------------------------------------------------ manage
 
@@ -308,8 +321,13 @@ class Client:
     async def delete(self, job: int | Where) -> int:
         """Delete a job by its id, or all jobs that match a filter, and return how many.
 
-        Running jobs are deleted too: they continue, and their outcome is refused. Raises `JobNotFound` if there is
-        no job with this id.
+        Running jobs are deleted too: they continue, and their outcome is refused. A job takes its family with it. Jobs
+        with living descendants are left alone.
+
+        Raises:
+            JobNotFound: there is no job with this id.
+            JobStateError: the job with this id has living descendants.
+
         """
         where, total = target("delete", job), 0
         while True:
@@ -318,7 +336,7 @@ class Client:
             if count < _BATCH:
                 break
         if isinstance(job, int) and not total:
-            raise not_found(job)
+            raise not_deleted(await self.get(job))
         return total
 
     async def prune(self) -> int:
@@ -332,119 +350,7 @@ class Client:
         """Return up to a hundred discarded jobs, the newest first."""
         return await self.query(filters.state("discarded"))
 
-    # ------------------------------------------------------------------ queues, workers, cron, statistics
 
-    async def queues(self, *, limit: int | None = None) -> list[QueueStatus]:
-        """Return the status of every queue that has settings or unfinished jobs.
-
-        With `limit`, counting stops at so many due jobs of each priority, and at so many scheduled jobs. This keeps
-        the call fast. If a queue has more, ``more`` is true. ``names`` has the names of the due jobs.
-        """
-        return list(await self._storage.queues.all(limit=checked_limit("queues: limit", limit)))
-
-    async def pause(self, queue: str) -> None:
-        """Pause a queue: workers claim no jobs from it until it is resumed. Running jobs continue."""
-        await self._storage.queues.set(checked_name("pause: queue", queue), paused=True)
-
-    async def resume(self, queue: str) -> None:
-        """Resume a queue: workers claim jobs from it again."""
-        await self._storage.queues.set(checked_name("resume: queue", queue), paused=False)
-
-    async def scale(self, queue: str, concurrency: int | None) -> None:
-        """Set how many jobs of a queue each worker runs at once; None restores the setting of the worker's app.
-
-        Raises:
-            InvalidSetting: the number is below 1.
-
-        """
-        name = checked_name("scale: queue", queue)
-        if concurrency is None:
-            await self._storage.queues.set(name, concurrency="default")
-        else:
-            number = checked_count("scale: concurrency", concurrency, least=1)
-            await self._storage.queues.set(name, concurrency=number)
-
-    async def workers(self) -> list[WorkerRow]:
-        """Return the workers that are alive, and the dead ones whose jobs are not rescued yet."""
-        return list(await self._storage.workers.all())
-
-    async def crons(self) -> list[CronRow]:
-        """Return the cron entries."""
-        return list(await self._storage.crons.all())
-
-    async def pause_cron(self, name: str) -> None:
-        """Pause a cron entry until it is resumed; raise `CronNotFound` if there is no such entry."""
-        await self._edit_cron(name, paused=True)
-
-    async def resume_cron(self, name: str) -> None:
-        """Resume a cron entry from now on; raise `CronNotFound` if there is no such entry."""
-        await self._edit_cron(name, paused=False)
-
-    async def update_cron(
-        self,
-        name: str,
-        *,
-        expression: str | None = None,
-        interval: timedelta | float | None = None,
-        timezone: str | None = None,
-        missed: Missed | None = None,
-        args: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Change a cron entry for all workers; None keeps a field as it is.
-
-        The change survives restarts, until the declaration of the entry in code changes.
-
-        Args:
-            name: name of the entry.
-            expression: cron expression.
-            interval: time between ticks, in seconds or as a timedelta; it replaces an expression, and vice versa.
-            timezone: time zone of the expression.
-            missed: policy for ticks that passed while no worker ran, as in `App.cron`.
-            args: payload of the jobs.
-
-        Raises:
-            CronNotFound: there is no such entry.
-            InvalidSetting: a field is invalid; the message names it. Nothing was changed.
-
-        """
-        given: dict[str, Any] = {"timezone": timezone, "missed": missed, "args": args}
-        given = {key: value for key, value in given.items() if value is not None}
-        if expression is not None or interval is not None:
-            given |= {"expression": expression, "interval": interval}
-        await self._edit_cron(name, **given)
-
-    async def delete_cron(self, name: str) -> None:
-        """Delete a cron entry; raise `CronNotFound` if there is no such entry.
-
-        A worker whose code declares the entry adds it again when it starts.
-        """
-        checked_text("delete_cron: name", name)
-        if not is_storable(name) or not await self._storage.crons.delete(name):
-            raise _no_cron(name)
-
-    async def _edit_cron(self, name: str, **changes: Any) -> None:
-        checked_text("name", name)
-        row = next((row for row in await self._storage.crons.all() if row.name == name), None)
-        if row is None:
-            raise _no_cron(name)
-        entry = CronEntry.from_spec(name, row.spec, paused=row.paused, anchor=row.created_at)
-        edited = edit(entry, now=await self._storage.schema.now(), **changes)
-        if not await self._storage.crons.set(name, paused=edited.paused, spec=edited.spec()):
-            raise _no_cron(name)
-
-    async def stats(self, *, since: datetime) -> list[Bucket]:
-        """Return the counts of jobs by hour, queue and name, from `since` (an aware datetime) on."""
-        return list(await self._storage.jobs.stats(since=checked_moment("stats: since", since)))
-
-    async def totals(self, *, since: datetime | None = None) -> list[JobTotals]:
-        """Return the counts of this hour, this day, this month (in UTC) and all time, by queue and name.
-
-        They include jobs that were deleted or pruned. With `since`, an aware datetime, "all time" starts then.
-        """
-        since = ALL_TIME if since is None else checked_moment("totals: since", since)
-        now = await self._storage.schema.now()
-        return add_up(await self._storage.jobs.stats(since=since), now=now)
-
-
-def _no_cron(name: str) -> CronNotFound:
-    return CronNotFound(f"there is no cron entry {shown(name)}")
+def enqueuer_of(client: Client) -> Enqueuer:
+    """Return what stores jobs for a client."""
+    return client._enqueuer  # noqa: SLF001 - for the runtime, not for users

@@ -1,6 +1,6 @@
 """Handles of jobs, which `enqueue` returns."""
 
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import attrs
 
@@ -16,6 +16,7 @@ class _Client(Protocol):
 
     async def wait(self, job_id: int) -> None: ...
     async def get(self, job_id: int) -> JobRecord: ...
+    async def send(self, job_id: int, name: str, value: Any = None, *, key: str | None = None) -> bool: ...
 
 
 @attrs.frozen
@@ -48,6 +49,10 @@ class Handle(Generic[ResultT_co]):
 
         """
         return cast("ResultT_co", result_of(await self.wait()))
+
+    async def send(self, name: str, value: Any = None, *, key: str | None = None) -> bool:
+        """Send a message to the job, which gets it by ``ctx.receive(name)``; see `Client.send`."""
+        return await self._opened().send(self.id, name, value, key=key)
 
     def _opened(self) -> _Client:
         if self._client is None:

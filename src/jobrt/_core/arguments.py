@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobrt._core.escape import printable
-from jobrt._core.text import text_from
+from jobrt._core.text import text_from, why_no_key
 from jobrt.backoff import seconds_of
 from jobrt.errors import InvalidFilter, InvalidSetting, JobrtError
 
@@ -24,6 +24,7 @@ INT32: Final = 2**31
 _INT64: Final = 2**63
 _SHOWN: Final = 100
 _HUGE: Final = 10**30
+_MAX_KEY: Final = 500
 _MAX_NAME: Final = 200
 CLOSE: Final = 0.75
 """Similarity above which a name may be a slip: `mial` and `mail` have exactly this."""
@@ -114,6 +115,13 @@ def checked_name(
     ):
         return value
     raise refused(label, value, use=f"a {what} of 1 to {_MAX_NAME} printable characters", error=error)
+
+
+def checked_key(label: str, value: object, *, error: type[JobrtError] = InvalidSetting) -> str:
+    """Return a key: a string of up to 500 characters that both databases can store and index."""
+    if isinstance(value, str) and 0 < len(value) <= _MAX_KEY and why_no_key(value) is None:
+        return value
+    raise refused(label, value, use=f"a string of 1 to {_MAX_KEY} characters that UTF-8 has", error=error)
 
 
 def checked_duration(

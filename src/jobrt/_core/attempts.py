@@ -9,7 +9,7 @@ from enum import StrEnum
 import attrs
 
 from jobrt._core.interrupt import leaves_of
-from jobrt._core.job import Claimed, Outcome, used_up
+from jobrt._core.job import Claimed, Outcome, Wait, used_up
 from jobrt._core.states import End, State, Transition, transition
 from jobrt._core.text import REASON_LIMIT, Described, clipped, describe, message_of, type_name
 
@@ -21,6 +21,8 @@ class Stop(StrEnum):
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     LEASE_LOST = "lease_lost"
+    PARENT = "parent"
+    SUSPENDED = "suspended"
 
 
 @attrs.frozen
@@ -39,6 +41,8 @@ END_OF_STOP = {
     Stop.TIMEOUT: End.TIMED_OUT,
     Stop.SHUTDOWN: End.INTERRUPTED,
     Stop.LEASE_LOST: End.LEASE_LOST,
+    Stop.PARENT: End.CANCELLED,
+    Stop.SUSPENDED: End.SUSPENDED,
 }
 
 
@@ -81,7 +85,7 @@ def decide(job: Claimed, ended: Ended, *, retry: bool, delay: float) -> Outcome:
     match ended.end:
         case End.CANCELLED:
             event, spent = Transition.CANCEL, True
-        case End.INTERRUPTED | End.LEASE_LOST:
+        case End.INTERRUPTED | End.LEASE_LOST | End.SUSPENDED:
             event, spent = Transition.GIVE_BACK, False
         case _:
             retries = retry and not used_up(job.attempt, job.max_attempts)
@@ -136,6 +140,11 @@ def state_after_crash(attempt: int, max_attempts: int | None, *, cancel_asked: b
     last = Transition.DISCARD if used_up(attempt, max_attempts) else Transition.RETRY
     event = Transition.CANCEL if cancel_asked else last
     return transition(State.EXECUTING, event)
+
+
+def suspended(job: Claimed, wait: Wait) -> Outcome:
+    """Return the outcome that parks or suspends a job."""
+    return Outcome(job.id, job.lease, Transition.SUSPEND, End.SUSPENDED, spent=False, wait=wait)
 
 
 def unstarted(job: Claimed) -> Outcome:

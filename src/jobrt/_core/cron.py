@@ -170,11 +170,13 @@ def cron_entry(
     missed: Missed = "once",
     name: str | None = None,
     version: int | None = None,
+    first_name: str | None = None,
 ) -> CronEntry:
     """Return an entry that ticks by a cron expression, or when it is first stored and then at each interval.
 
     By default the name consists of job, schedule and payload. So it is the same at every start, and a job can
-    have several entries with different schedules or payloads.
+    have several entries with different schedules or payloads. Of a job with aliases it has `first_name`, the oldest
+    name: so it is the same entry before and after the job is renamed.
 
     Raises:
         InvalidSetting: a field is invalid; the message names the entry and the field of the expression.
@@ -195,7 +197,7 @@ def cron_entry(
     if name is not None:
         return entry
     payload = f"#{_digest(entry.args)[:8]}" if entry.args else ""
-    return attrs.evolve(entry, name=f"{job}[{entry.schedule}]{payload}")
+    return attrs.evolve(entry, name=f"{first_name or job}[{entry.schedule}]{payload}")
 
 
 def next_tick(entry: CronEntry, after: datetime) -> datetime | None:

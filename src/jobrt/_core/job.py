@@ -22,6 +22,7 @@ __all__ = [
     "Progress",
     "Save",
     "Start",
+    "Wait",
     "result_of",
     "used_up",
 ]
@@ -32,7 +33,9 @@ class NewJob(NamedTuple):
 
     ``args`` and ``metadata`` are JSON text. The job is due at ``schedule_at``, or ``delay`` after the time of the
     database; by default immediately. Only one of the two may be set. ``timeout`` is in seconds; ``None`` means
-    the timeout of the job class. ``version`` is that of the payload; ``None`` is the first.
+    the timeout of the job class. ``deadline`` and ``expires`` are times, or count from when the job is first due.
+    ``parent`` is the job that enqueued this one, which is independent of it all the same. ``version`` is that of the
+    payload; ``None`` is the first.
     """
 
     name: str
@@ -47,6 +50,9 @@ class NewJob(NamedTuple):
     metadata: str = "{}"
     context: str | None = None
     unique: UniqueKey | None = None
+    deadline: datetime | timedelta | None = None
+    expires: datetime | timedelta | None = None
+    parent: int | None = None
     version: int | None = None
 
 
@@ -90,6 +96,21 @@ class Claimed(NamedTuple):
     version: int | None = None
 
 
+class Wait(NamedTuple):
+    """What a job waits for, in an `Outcome` that parks or suspends it.
+
+    ``kind``: ``"children"`` (all members of the nursery ``name``), ``"child"`` (the job whose id is ``name``),
+    ``"message"`` or ``"sleep"`` (the answer ``name``, ``number``). ``parked``: the worker keeps lease and coroutine.
+    ``bodies``: the nurseries in whose bodies it waits. The wait is also over when one of them is being ended.
+    """
+
+    kind: str
+    name: str
+    number: int = 0
+    parked: bool = False
+    bodies: tuple[str, ...] = ()
+
+
 class Outcome(NamedTuple):
     """Outcome of an attempt, to be written by `AttemptStore.finish`.
 
@@ -97,7 +118,7 @@ class Outcome(NamedTuple):
     does not count towards ``max_attempts``. ``result`` is JSON text. ``children`` are ids of the jobs to wait for
     (`After`): the job is due when all of them are final; if all are already, after ``delay``. A successful attempt
     has no message, and needs no row of its own. ``end`` is ``None`` for a claimed job that was released before it
-    started: it leaves no record.
+    started: it leaves no record. ``wait`` belongs to `Transition.SUSPEND`.
     ``began`` is when `run` began, in microseconds since 1970 by the storage's clock. ``None``: with the claim, or as
     written by `AttemptStore.show_started`. ``exception`` is what the attempt raised, for subscribers of events. No
     storage writes it. ``unfit`` is the shape of a class that is too old for the payload: claims for classes of this
@@ -118,6 +139,7 @@ class Outcome(NamedTuple):
     traceback: str | None = None
     children: tuple[int, ...] = ()
     began: int | None = None
+    wait: Wait | None = None
     hold: float | None = None
     exception: BaseException | None = None
     unfit: int | None = None

@@ -96,5 +96,10 @@ def not_updated(job: JobRecord) -> JobStateError:
     return JobStateError(f"{_label(job)}: only a waiting job can be changed")
 
 
+def not_deleted(job: JobRecord) -> JobStateError:
+    """Return the error for a job that was not deleted."""
+    return JobStateError(f"{_label(job)} and has living descendants: cancel it first")
+
+
 def _label(job: JobRecord) -> str:
     return f"job {job.id} ({job.name}) is {job.state}"

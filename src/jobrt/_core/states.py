@@ -3,13 +3,15 @@
 The rules:
 
 1. A job is *waiting* (``scheduled``, ``available``, ``retryable``), *held* by a worker (``claimed``, ``executing``),
-   or *final*.
+   *suspended*, *closing* or *final*.
 2. Only a claim makes a job held, and only its owner, identified by the lease, ends that attempt. If the
    owner dies, a rescue ends the attempt in its place. A job is ``executing`` from the start of its `run`. An outcome
    or a rescue of a claimed job implies the start, unless the job was released unstarted.
 3. ``scheduled`` becomes ``available`` when the job becomes due. This is not a write: a row is read as available
    as soon as it is due, so a million jobs that become due cost nothing.
 4. A final job does not change until a rerun is requested.
+5. A suspended job waits for others, a message or a time, and runs again after that. A closing job is decided: it takes
+   its state when its last descendant is over.
 
 `TRANSITIONS` is the whole table. The diagram in ``design/state-machine.md`` is generated from it.
 """
@@ -51,11 +53,14 @@ class Transition(StrEnum):
     DISCARD = "discard"
     CANCEL = "cancel"
     RERUN = "rerun"
+    SUSPEND = "suspend"
+    WAKE = "wake"
+    CLOSE = "close"
 
 
 UNSTARTED: Final = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
 HELD: Final = frozenset({State.CLAIMED, State.EXECUTING})
-INCOMPLETE: Final = UNSTARTED | HELD
+INCOMPLETE: Final = UNSTARTED | HELD | {State.SUSPENDED, State.CLOSING}
 FINAL: Final = frozenset({State.COMPLETED, State.CANCELLED, State.DISCARDED})
 ALL: Final = INCOMPLETE | FINAL
 
@@ -79,6 +84,22 @@ TRANSITIONS: Final[Mapping[tuple[State, Transition], State]] = {
     (State.EXECUTING, Transition.GIVE_BACK): State.AVAILABLE,
     (State.EXECUTING, Transition.DISCARD): State.DISCARDED,
     (State.EXECUTING, Transition.CANCEL): State.CANCELLED,
+    (State.EXECUTING, Transition.SUSPEND): State.SUSPENDED,
+    (State.SUSPENDED, Transition.WAKE): State.AVAILABLE,
+    (State.SUSPENDED, Transition.CANCEL): State.CANCELLED,
+    (State.SUSPENDED, Transition.DISCARD): State.DISCARDED,
+    (State.SCHEDULED, Transition.DISCARD): State.DISCARDED,
+    (State.AVAILABLE, Transition.DISCARD): State.DISCARDED,
+    (State.RETRYABLE, Transition.DISCARD): State.DISCARDED,
+    (State.SCHEDULED, Transition.CLOSE): State.CLOSING,
+    (State.AVAILABLE, Transition.CLOSE): State.CLOSING,
+    (State.RETRYABLE, Transition.CLOSE): State.CLOSING,
+    (State.EXECUTING, Transition.CLOSE): State.CLOSING,
+    (State.SUSPENDED, Transition.CLOSE): State.CLOSING,
+    (State.CLOSING, Transition.COMPLETE): State.COMPLETED,
+    (State.CLOSING, Transition.CANCEL): State.CANCELLED,
+    (State.CLOSING, Transition.DISCARD): State.DISCARDED,
+    (State.CLOSING, Transition.RETRY): State.RETRYABLE,
     (State.COMPLETED, Transition.RERUN): State.AVAILABLE,
     (State.CANCELLED, Transition.RERUN): State.AVAILABLE,
     (State.DISCARDED, Transition.RERUN): State.AVAILABLE,

@@ -8,11 +8,13 @@ another key by that: it is refused if it is not storable, and a filter for it ma
 import re
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Final
 
 import attrs
 
 from jobrt._core.interrupt import from_signal
+from jobrt._core.tracebacks import program_frames, traceback_text
 
 _OUR_FRAMES = re.compile(
     r'(?:  File "[^"\n]*[/\\]jobrt[/\\](?:_[a-z]+[/\\])?[a-z_]+\.py", line \d+, in .*\n(?:    .*\n)*)*'
@@ -98,13 +100,18 @@ class Described(Exception):
         self.original = original
 
 
+_TRACEBACK: Final = BaseException.__dict__["__traceback__"]
+"""The attribute itself: a class may have its own of that name."""
+
+
 def describe(error: BaseException) -> Description:
     """Return what is recorded of an exception; it raises nothing, whatever the exception's class does."""
     if type(error) is Described:
         return error.description
     name = type_name(error)
     message = message_of(error)
-    trace = text_from(lambda: "".join(traceback.format_exception(error)), "") or _bare_traceback(error, name)
+    frames = program_frames(_TRACEBACK.__get__(error))
+    trace = text_from(lambda: traceback_text(error, frames), "") or _bare_traceback(frames, name)
     return Description(name, clipped(message), clipped(trace, TRACEBACK_LIMIT))
 
 
@@ -126,10 +133,10 @@ def in_one_line(error: BaseException) -> str:
     return storable(" ".join((f"{name}: {message}" if message else name).split()))[:_LINE_LIMIT]
 
 
-def _bare_traceback(error: BaseException, name: str) -> str:
+def _bare_traceback(frames: TracebackType | None, name: str) -> str:
     """Return the frames alone: to format an exception calls code of its class, which failed."""
-    frames = text_from(lambda: "".join(traceback.format_tb(error.__traceback__)), "")
-    return f"Traceback (most recent call last):\n{frames}{name}: formatting the exception failed\n"
+    lines = text_from(lambda: "".join(traceback.format_tb(frames)), "")
+    return f"Traceback (most recent call last):\n{lines}{name}: formatting the exception failed\n"
 
 
 def text_from(make: Callable[[], str], otherwise: str) -> str:

@@ -24,7 +24,7 @@ from jobrt._core.states import State
 from jobrt._core.text import is_storable
 from jobrt.errors import InvalidFilter
 
-Column = Literal["id", "name", "queue", "state", "worker"]
+Column = Literal["id", "name", "queue", "state", "worker", "parent"]
 TimeColumn = Literal["schedule_at", "created_at", "finished_at"]
 Moment = datetime | timedelta
 
@@ -143,6 +143,19 @@ def name(value: str) -> Where:
 def queue(value: str) -> Where:
     """Match jobs in this queue."""
     return In("queue", (_text("queue", value),))
+
+
+def parent(value: int) -> Where:
+    """Match the jobs that this job has enqueued, in its nurseries or with ``ctx.enqueue``."""
+    return In("parent", (checked_id("where.parent: value", value),))
+
+
+def parent_in(values: Iterable[int]) -> Where:
+    """Match the jobs that any of these jobs has enqueued."""
+    return In(
+        "parent",
+        tuple(checked_id("where.parent_in: values", value) for value in _several("parent_in", values, "ids")),
+    )
 
 
 def worker(value: str) -> Where:

@@ -17,6 +17,8 @@ from jobrt._payload.leaves import plain_json
 from jobrt._payload.records import codec_of_fields
 from jobrt.errors import InvalidJob, InvalidResult, Problem, UndecodablePayload
 
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, list, tuple, dict})
+
 RESULT_LIMIT: Final = 256 * 1024
 """Maximum size of a result in bytes of UTF-8."""
 
@@ -133,6 +135,18 @@ def _decoder(decode: Callable[[Any], Any], label: str) -> Callable[[str | Mappin
     return decode_args
 
 
+def _decoder_of_text(codec: Codec, label: str) -> Callable[[str], Any]:
+    def decode_text(text: str) -> Any:
+        try:
+            return codec.decode(read_json(text))
+        except CodecError as error:
+            raise UndecodablePayload(error.message(label), "value") from error.__cause__
+        except RecursionError:
+            raise UndecodablePayload(_too_deep(label)) from None
+
+    return decode_text
+
+
 def _too_deep(label: str) -> str:
     return f"{label}: nested too deeply, or contains itself"
 
@@ -172,3 +186,28 @@ def encode_result(value: Any) -> str:
             "store it elsewhere and return its location"
         )
     return text
+
+
+def decode_value(annotation: Any, text: str, *, label: str) -> Any:
+    """Return the value of a JSON text as a type that a payload may have; `label` begins messages.
+
+    Raises:
+        InvalidJob: the type cannot be stored.
+        UndecodablePayload: the value does not fit the type; the message has the path.
+
+    """
+    try:
+        codec = codec_for(annotation, Scope(codec_for, {}))
+    except CodecError as error:
+        raise InvalidJob(error.message(label)) from None
+    return _decoder_of_text(codec, label)(text)
+
+
+def encode_value(value: Any, *, label: str) -> str:
+    """Return a value of any type that a payload may have as JSON text; plain JSON is written as it is."""
+    kind = type(value)
+    try:
+        codec = codec_for(Any if kind in _PLAIN else kind, Scope(codec_for, {}))
+    except CodecError as error:
+        raise InvalidJob(error.message(label)) from None
+    return _encoder(codec.encode, label)(value)

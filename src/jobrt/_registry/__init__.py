@@ -22,9 +22,11 @@ from jobrt._registry.function_jobs import (
     JobKeywords,
     make_function_job,
 )
+from jobrt._registry.messages import message_text
 from jobrt._registry.new_jobs import (
     UpdateKeywords,
     changed_job,
+    child_job,
     listed,
     new_job,
     new_jobs,
@@ -54,11 +56,13 @@ __all__ = [
     "UpdateKeywords",
     "Verdict",
     "changed_job",
+    "child_job",
     "definition_of",
     "encode_result",
     "fits_of",
     "listed",
     "make_function_job",
+    "message_text",
     "new_job",
     "new_jobs",
     "registry_of",

@@ -13,7 +13,7 @@ from tenacity import RetryCallState
 from tenacity.retry import retry_base
 from tenacity.wait import wait_base
 
-from jobrt._core.arguments import VERY_CLOSE, nearest
+from jobrt._core.arguments import VERY_CLOSE, checked_duration, nearest
 from jobrt._core.job import JobRecord
 from jobrt._core.retry import Backoff, RetryPredicate, as_backoff, as_retry
 from jobrt._core.unique import Unique
@@ -55,6 +55,7 @@ class JobDefinition:
     retry: RetryPredicate | None
     unique: Unique | None
     run_in: RunIn
+    park: float
     versions: Versions
     job_class: type[Job]
     run: Callable[[Any, Any], Any]
@@ -119,6 +120,8 @@ class Job(AnyJob):
     ``UNIQUE``          a `Unique`; None: equal jobs are different jobs                     None
     ``RUN_IN``          ``"trio"``, ``"thread"``, ``"process"`` or ``"asyncio"``; None:     None
                         ``"trio"`` for ``async def``, ``"thread"`` for ``def``
+    ``PARK``            seconds that a waiting job stays in memory before it is suspended;  10
+                        0: not at all
     ``ALIASES``         earlier names, the oldest first; their jobs are jobs of this class  ``()``
     ``VERSION``         version of the payload, stored with each job                        1
     ``REMOVED``         fields of old payloads that are ignored                             ``()``
@@ -141,6 +144,7 @@ class Job(AnyJob):
     RETRY: ClassVar[retry_base | Callable[[RetryCallState], bool] | None] = None
     UNIQUE: ClassVar[Unique | None] = None
     RUN_IN: ClassVar[RunIn | None] = None
+    PARK: ClassVar[float] = 10.0
     ALIASES: ClassVar[Sequence[str]] = ()
     VERSION: ClassVar[int] = 1
     REMOVED: ClassVar[Sequence[str]] = ()
@@ -358,6 +362,7 @@ def _settings(cls: type[Job]) -> dict[str, Any]:
             f"{owner}.MAX_CONCURRENCY", cls.MAX_CONCURRENCY, without="only the queue's limit"
         ),
         "timeout": checked_timeout(f"{owner}.TIMEOUT", cls.TIMEOUT),
+        "park": checked_duration(f"{owner}.PARK", cls.PARK, zero=True, error=InvalidJob).total_seconds(),
         "backoff": as_backoff(cls.BACKOFF, owner=owner),
         "retry": as_retry(cls.RETRY, owner=owner),
         "unique": checked_unique(f"{owner}.UNIQUE", cls.UNIQUE),

@@ -50,6 +50,7 @@ class JobKeywords(TypedDict, total=False):
     retry: RetryPredicate | None
     unique: Unique | None
     run_in: RunIn | None
+    park: float
     aliases: Sequence[str]
     version: int
     removed: Sequence[str]

@@ -1,6 +1,7 @@
 """Rows of jobs: what the storage inserts for a job value or a cron tick, and changes for an update."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Unpack
 
 from jobrt._core.arguments import refused
@@ -19,7 +20,7 @@ from jobrt._registry.options import (
     enqueue_options,
 )
 from jobrt._registry.registry import NO_OPTIONS, Registry, take_apart
-from jobrt.errors import InvalidJob, UnknownJob
+from jobrt.errors import InvalidJob, UndecodablePayload, UnknownJob
 
 
 class UpdateKeywords(ChangeKeywords, total=False):
@@ -45,6 +46,23 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
     if given:
         options = options.replaced_by(enqueue_options(definition.name, given))
     return _new(definition, definition.encode(value), options, limit=registry.payload_limit)
+
+
+def child_job(registry: Registry, job: JobWithOptions[Any], *, priority: int, place: datetime) -> NewJob:
+    """Return the row for a child of a job with this priority and place, which it has unless told otherwise.
+
+    Raises:
+        InvalidJob: a field or an option is invalid; the message names it.
+        UnknownJob: the registry does not have the job class.
+
+    """
+    new = new_job(registry, job)
+    definition, _, options = take_apart(job)
+    if options.priority is UNSET and definition.priority == 0:
+        new = new._replace(priority=priority)
+    if new.schedule_at is None and new.delay is None:
+        new = new._replace(schedule_at=place)
+    return new
 
 
 def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:
@@ -80,7 +98,7 @@ def tick_job(
     options: Mapping[str, Any],
     version: int | None = None,
 ) -> JobWithOptions[Any] | None:
-    """Return the job of a cron tick, or None if the registry does not have it.
+    """Return the job of a cron tick, or None if the registry does not have it, or a class too old for the payload.
 
     ``version`` is that of the class that stored the entry.
 
@@ -93,7 +111,12 @@ def tick_job(
     except UnknownJob:
         return None
     checked = enqueue_options(name, {**options})  # type: ignore[typeddict-item]  # checked there
-    return JobWithOptions(definition.read(args, version), checked)
+    try:
+        return JobWithOptions(definition.read(args, version), checked)
+    except UndecodablePayload as error:
+        if error.problem == "fields":
+            return None
+        raise
 
 
 def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
@@ -106,9 +129,12 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
     if not isinstance(job, JobWithOptions):
         return {}
     options = job.options
-    if options.schedule_at is not None or options.delay is not None or options.unique is not UNSET:
+    timed = (options.schedule_at, options.delay, options.deadline, options.expires)
+    if any(time is not None for time in timed) or options.unique is not UNSET:
         label = type(job.job).__name__
-        raise InvalidJob(f"{label}: the job of a cron entry takes no schedule_at, schedule_in or unique")
+        raise InvalidJob(
+            f"{label}: the job of a cron entry takes no schedule_at, schedule_in, unique, deadline or expiry"
+        )
     stored: dict[str, Any] = {"timeout": options.timeout, "context": options.context}
     for name in ("queue", "priority", "max_attempts", "tags", "metadata"):
         value = getattr(options, name)
@@ -138,6 +164,8 @@ def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit
         metadata=options.metadata_text,
         context=options.context,
         unique=_unique(definition, args, queue=queue, options=options),
+        deadline=options.deadline,
+        expires=options.expires,
         version=version,
     )
 
@@ -165,6 +193,8 @@ def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]
     given = {key: value for key, value in changes.items() if key != "args"}
     if "unique" in given:
         raise InvalidJob("update: the uniqueness of a job cannot be changed")
+    for key in _LIMITS & given.keys():
+        raise InvalidJob(f"update: {key} cannot be changed: cancel the job, and enqueue another")
     options = enqueue_options(name or "update", given)  # type: ignore[arg-type]  # checked there
     for key in ("schedule_at", "schedule_in"):  # no job is without a due time
         if key in given and given[key] is None:
@@ -179,6 +209,7 @@ def changed_job(registry: Registry, name: str | None, changes: Mapping[str, Any]
     return changed
 
 
+_LIMITS = frozenset({"deadline_in", "deadline_at", "expires_in", "expires_at"})
 _FIELD_OF = {"schedule_in": "delay", "metadata": "metadata_text"}
 
 

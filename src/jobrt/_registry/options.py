@@ -55,6 +55,10 @@ class EnqueueKeywords(ChangeKeywords, total=False):
     """Options of `enqueue` and `with_options`; `Client.enqueue` describes them."""
 
     unique: Unique | None
+    deadline_in: float | timedelta | None
+    deadline_at: datetime | None
+    expires_in: float | timedelta | None
+    expires_at: datetime | None
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +66,7 @@ class EnqueueOptions:
     """Checked options; `UNSET` means the setting of the job class.
 
     ``delay`` is the value of ``schedule_in``. ``timeout`` is in seconds. ``metadata_text`` is the metadata as JSON.
+    ``deadline`` and ``expires`` are times, or durations from when the job is first due.
     """
 
     queue: str | _Unset = UNSET
@@ -75,6 +80,8 @@ class EnqueueOptions:
     metadata_text: str = "{}"
     context: str | None = None
     unique: Unique | _Unset | None = UNSET
+    deadline: datetime | timedelta | None = None
+    expires: datetime | timedelta | None = None
 
     def replaced_by(self, later: EnqueueOptions) -> EnqueueOptions:
         """Return these options with those that are set in `later` replaced."""
@@ -102,6 +109,9 @@ def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
         checked.update(_checked(f"{label}: option {name}", name, value))
     if checked.get("schedule_at") is not None and checked.get("delay") is not None:
         raise InvalidJob(f"{label}: use schedule_at or schedule_in, not both")
+    for name in ("deadline", "expires"):
+        if given.get(f"{name}_at") is not None and given.get(f"{name}_in") is not None:
+            raise InvalidJob(f"{label}: use {name}_at or {name}_in, not both")
     return EnqueueOptions(**checked)
 
 
@@ -115,6 +125,8 @@ def _checked(label: str, name: str, value: Any) -> dict[str, Any]:
             return {name: None if value is None else checked_seconds(label, value)}
         case "schedule_in":
             return {"delay": None if value is None else _checked_delay(label, value)}
+        case "deadline_in" | "expires_in" | "deadline_at" | "expires_at":
+            return _checked_limit(label, name, value)
         case "metadata":
             return _checked_metadata(label, value)
         case _:
@@ -127,6 +139,18 @@ def _checked_moment(label: str, value: object) -> datetime | None:
 
 def _checked_delay(label: str, value: object) -> timedelta:
     return checked_duration(label, value, zero=True, error=InvalidJob)
+
+
+def _checked_limit(label: str, name: str, value: object) -> dict[str, Any]:
+    """Return a deadline or an expiry, given as a time or as a duration."""
+    if value is None:
+        return {}
+    key, _, kind = name.partition("_")
+    return {
+        key: checked_duration(label, value, error=InvalidJob)
+        if kind == "in"
+        else _checked_moment(label, value)
+    }
 
 
 def _checked_tags(label: str, value: object) -> tuple[str, ...]:

@@ -86,7 +86,6 @@ class Completer:
             self._batches = self._batches or self.outcomes.take()
             if not self._batches and not self._separate:
                 continue
-            self._wrote_at = trio.current_time()
             try:
                 await self._write_batches()
                 await self._write_separately()
@@ -98,6 +97,7 @@ class Completer:
                 await self.backoff.wait(refused.error)
             else:
                 self._problem = None
+            self._wrote_at = trio.current_time()
 
     def _receive_rejected(self) -> None:
         try:

@@ -2,15 +2,16 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import attrs
 import trio
 
-from jobrt._client import Client, Handle
+from jobrt._client import Client, Handle, enqueuer_of
+from jobrt._core.arguments import checked_flag
 from jobrt._core.attempts import Stop
 from jobrt._core.job import Claimed, JobRecord, Outcome, Progress
 from jobrt._core.states import State
@@ -18,14 +19,18 @@ from jobrt._core.stored import json_object, json_value, progress_of
 from jobrt._payload.payload import encode_result
 from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
+from jobrt._runtime.nursery import Nursery, open_nursery
 from jobrt._runtime.running import Running
-from jobrt._storage.contract import AttemptStore
-from jobrt.errors import LeaseLost, StorageError
+from jobrt._runtime.waits import DurableWaits
+from jobrt._storage.contract import AttemptStore, ScopeStore
+from jobrt.errors import InvalidJob, LeaseLost, StorageError
 
 _logger = logging.getLogger("jobrt")
 
 _PROGRESS_INTERVAL = 0.5
 """Minimum seconds between two writes of a job's progress; the newest value is written."""
+_LAST_SECOND = 1.0
+"""Seconds for a job in a process to end when its worker stops; less than a stop allows for a clean-up."""
 
 
 @attrs.frozen
@@ -34,10 +39,15 @@ class Services:
 
     state: Any
     attempts: AttemptStore
+    scopes: ScopeStore
     client: Client
     shutting_down: trio.Event
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
+    grace: float = 1.0
+    """Seconds that a job in a process has to end when it is cancelled, before its process is killed."""
 
+
+ValueT = TypeVar("ValueT")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -101,6 +111,7 @@ class Context:
     _progress: Progress | None = None
     _progress_due: bool = False
     _steps: dict[str, str] | None = None
+    _waits: DurableWaits | None = None
     _around_step: Callable[[str], AbstractContextManager[Any]] = nullcontext
 
     @property
@@ -136,6 +147,19 @@ class Context:
         return None
 
     @property
+    def stop_within(self) -> float:
+        """Seconds that a job in a process still has to end, now that it is cancelled.
+
+        A stopping worker has given it time before, and after a lost lease another worker may run the job.
+        """
+        running = self._running
+        timed_out = (
+            running.stop is None and running.scope.cancel_called
+        )  # else a scope around the worker is cancelled
+        has_time = timed_out or running.stop in {Stop.OPERATOR, Stop.PARENT}
+        return self._services.grace if has_time and not self.shutting_down.is_set() else _LAST_SECOND
+
+    @property
     def saved(self) -> Any:
         """Return the last checkpoint, of this attempt or an earlier one; None if there is none."""
         return self._saved if self._saved is not None else self.job.saved
@@ -157,53 +181,134 @@ class Context:
         self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]
     ) -> Handle[Any]:
         """Enqueue another job and return its handle; the arguments are those of `Client.enqueue`."""
-        return await self._services.client.enqueue(job, conn=conn, **options)
+        return await enqueuer_of(self.client).from_job(self._running.job.id, job, conn, **options)
 
-    def checkpoint(self, value: Any) -> Awaitable[None]:
+    # ------------------------------------------------------------------ children, messages, sleeps
+
+    def open_nursery(
+        self,
+        name: str = "children",
+        *,
+        on_failure: Literal["cancel", "continue"] = "cancel",
+        deadline: float | timedelta | None = None,
+    ) -> AbstractAsyncContextManager[Nursery]:
+        """Open a nursery: ``async with ctx.open_nursery() as nursery: await nursery.enqueue(job)``.
+
+        The block ends when all children are over. Meanwhile the job holds no slot, and after ``PARK`` seconds it leaves
+        the memory: it then runs again from the top when they are over, and finds them by their identity.
+
+        Args:
+            name: name of the nursery; each of a run has its own.
+            on_failure: ``"cancel"``: a child that fails cancels the others, and the block raises an `ExceptionGroup` of
+                `JobFailed`, `JobDiscarded` and `JobCancelled`. ``"continue"``: nothing of that.
+            deadline: seconds after its first opening. Then the children are cancelled, and the block raises
+                `trio.TooSlowError`.
+
+        Raises:
+            RuntimeError: this is not the task that runs `run`, a transaction is open, or the name was used before.
+
+        """
+        return open_nursery(self._waiting, self.client, name, on_failure=on_failure, deadline=deadline)
+
+    @overload
+    async def receive(
+        self, name: str, type: type[ValueT], *, within: float | timedelta | None = None
+    ) -> ValueT: ...
+    @overload
+    async def receive(
+        self, name: str, type: Any = Any, *, within: float | timedelta | None = None
+    ) -> Any: ...
+    async def receive(
+        self,
+        name: str,
+        type: Any = Any,  # noqa: A002 - the public name
+        *,
+        within: float | timedelta | None = None,
+    ) -> Any:
+        """Return the next message of a name that was sent to this job.
+
+        Later runs of the job get the same messages in the same order. While it waits, the job holds no slot.
+
+        Args:
+            name: name of the message.
+            type: what the message is decoded as: any type that a field of a job may have.
+            within: seconds after the job first asked for it.
+
+        Raises:
+            trio.TooSlowError: there was no message in time. Later runs get the same answer.
+            UndecodablePayload: the message does not fit the type; it is received all the same.
+            RuntimeError: this is not the task that runs `run`, or a transaction is open.
+
+        """
+        return await self._waiting.receive(name, type, within=within)
+
+    async def sleep(self, seconds: float | timedelta, *, name: str | None = None) -> None:
+        """Sleep durably: the first call decides the time, and later runs sleep until then. No slot is held.
+
+        A run may have one sleep without a name; more need names.
+
+        Raises:
+            RuntimeError: a second sleep of that name, not the task that runs `run`, or a transaction is open.
+
+        """
+        await self._waiting.sleep(name, seconds=seconds)
+
+    async def sleep_until(self, when: datetime, *, name: str | None = None) -> None:
+        """Sleep durably until an aware datetime by the database's clock; see `sleep`."""
+        await self._waiting.sleep(name, at=when)
+
+    @property
+    def _waiting(self) -> DurableWaits:
+        if self._waits is None:
+            self._waits = DurableWaits(self._running, self._services.scopes)
+        return self._waits
+
+    # ------------------------------------------------------------------ what the job saves
+
+    async def checkpoint(self, value: Any, *, forget: bool = False) -> None:
         """Store `value` (JSON) durably: a later attempt finds it in `saved`.
 
-        In a thread it is a plain call, and stops an attempt that is cancelled or out of time; elsewhere await it.
+        `forget` also drops, in the same transaction, the messages, sleeps and steps so far: later runs start behind
+        them. It is for jobs that live long.
 
         Raises:
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
-        if trio.lowlevel.in_trio_run():
-            return self._checkpoint(value)
-        trio.from_thread.check_cancelled()
-        trio.from_thread.run(self._checkpoint, value)
-        return _Done()
-
-    async def _checkpoint(self, value: Any) -> None:
-        await self.store_checkpoint(checkpoint_text(self._running.job.name, value))
+        forget = checked_flag("ctx.checkpoint: forget", forget, error=InvalidJob)
+        await self.store_checkpoint(checkpoint_text(self._running.job.name, value), forget=forget)
         self._saved = value
 
-    async def store_checkpoint(self, text: str) -> None:
-        """Store a checkpoint that is JSON text already."""
-        if not await self._services.attempts.save(self._running.ref, saved=text):
+    async def store_checkpoint(self, text: str, *, forget: bool = False) -> None:
+        """Store a checkpoint that is JSON text already; in an attempt that is suspended it does not count."""
+        if self._running.stop is Stop.SUSPENDED:
+            return
+        if not await self._services.attempts.save(self._running.ref, saved=text, forget=forget):
             self._lost()
+        if forget:
+            self._steps = None
+            if self._waits is not None:
+                self._waits.forget()
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the job is. At most twice a second the newest value is written; other calls cost nothing.
 
-        In a thread that Trio started, it also stops an attempt that is cancelled or out of time: it raises
-        `trio.Cancelled`. A write that fails because the database is away is skipped.
+        A write that fails because the database is away is skipped.
 
         Raises:
             InvalidJob: `done` or `total` is no finite number, or `note` no string.
 
         """
-        self._progress = checked_progress(self._running.job.name, done, total=total, note=note)
-        in_trio = trio.lowlevel.in_trio_run()
-        if not self._progress_due:
-            if in_trio:
-                self._schedule_progress()
-            else:
-                trio.from_thread.run_sync(self._schedule_progress)
-        if not in_trio:
-            trio.from_thread.check_cancelled()
+        if self.note_progress(checked_progress(self._running.job.name, done, total=total, note=note)):
+            self.schedule_progress()
 
-    def _schedule_progress(self) -> None:
+    def note_progress(self, progress: Progress) -> bool:
+        """Note the newest progress, in any thread; return whether `schedule_progress` is to be called."""
+        self._progress = progress
+        return not self._progress_due
+
+    def schedule_progress(self) -> None:
+        """Have the newest progress written, at the earliest half a second after the last one."""
         self._progress_due = True
         wait = max(0.0, self._progress_at + _PROGRESS_INTERVAL - trio.current_time())
         self._services.later(wait, self.flush_progress)
@@ -243,20 +348,34 @@ class Context:
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
+        step = await self.find_step(name)
+        if not step.todo:
+            yield step
+            return
+        with self.step_scope(name):
+            yield step
+        await self.store_step(name, json_text(step.value, f"{self._running.job.name}: step {name!r}"))
+
+    async def find_step(self, name: str) -> Step:
+        """Return a step as earlier attempts have left it; raise `InvalidJob` for a name that cannot be stored."""
         checked_step(self._running.job.name, name)
         if self._steps is None:
             kept = self._running.job.kept
             self._steps = dict(await self._services.attempts.steps(self._running.ref)) if kept else {}
         if name in self._steps:
-            yield Step(name, todo=False, value=json_value(self._steps[name]))
-            return
-        step = Step(name, todo=True)
-        with self._around_step(name):
-            yield step
-        text = json_text(step.value, f"{self._running.job.name}: step {name!r}")
+            return Step(name, todo=False, value=json_value(self._steps[name]))
+        return Step(name, todo=True)
+
+    def step_scope(self, name: str) -> AbstractContextManager[Any]:
+        """Return the scope to enter while a step is done; see `around_steps`."""
+        return self._around_step(name)
+
+    async def store_step(self, name: str, text: str) -> None:
+        """Store the value of a step that was done, as JSON text; raise `LeaseLost` if another worker owns the job."""
         if not await self._services.attempts.save_step(self._running.ref, name, text):
             self._lost()
-        self._steps[name] = text
+        if self._steps is not None:
+            self._steps[name] = text
 
     @asynccontextmanager
     async def transaction(self, *, result: Any = None) -> AsyncGenerator[Any]:
@@ -279,12 +398,18 @@ class Context:
         job = self._running.job
         text = None if result is None else encode_result(result)
         outcome = Outcome(job.id, job.lease, result=text, began=self._running.began)
+        waits = self._waiting
+        if waits.scopes.bodies:
+            raise RuntimeError(f"{job.name}: ctx.transaction() in a nursery block: open it after the block")
+        waits.in_transaction = True
         try:
             async with self._services.attempts.transaction(self._running.ref, outcome) as conn:
                 yield conn
         except LeaseLost:
             self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")
             raise
+        finally:
+            waits.in_transaction = False
         self._running.completed = True
 
     def note_thread(self, ident: int | None) -> None:
@@ -294,10 +419,3 @@ class Context:
     def _lost(self) -> None:
         self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")
         raise LeaseLost(f"job {self._running.job.id} ({self._running.job.name}): another worker owns it now")
-
-
-class _Done:
-    """What a call from a thread returns, which has waited already: nothing is left to be awaited."""
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from ()

@@ -9,9 +9,11 @@ from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.identity import Identity
 from jobrt._runtime.messages import Cancels, ExecutorsOrder, FetcherOrder, Resize, Settings
 from jobrt._runtime.outage import Backoff
-from jobrt._storage.contract import CancelRequest, Changes, WorkerStore
+from jobrt._storage.contract import Changes, WorkerStore
 from jobrt.errors import StorageUnavailable
 from jobrt.events import EventBus, QueuePaused
+
+_NONE = Cancels(())
 
 
 @attrs.define(eq=False)
@@ -27,15 +29,15 @@ class QueueControl:
     fetcher: trio.MemorySendChannel[FetcherOrder]
     executors: trio.MemorySendChannel[ExecutorsOrder]
     paused: bool = False
-    cancels: tuple[CancelRequest, ...] = ()
+    cancels: Cancels = _NONE
     sent: Settings | None = None
 
-    def send(self, cancels: tuple[CancelRequest, ...], settings: Settings) -> None:
+    def send(self, cancels: Cancels, settings: Settings) -> None:
         """Send the orders that have changed."""
         if self.fetcher.statistics().current_buffer_used or self.executors.statistics().current_buffer_used:
             return
-        if cancels or self.cancels:  # sent again even if unchanged: a job may have arrived since
-            self.executors.send_nowait(Cancels(cancels))
+        if cancels != _NONE or self.cancels != _NONE:  # again even if unchanged: a job may have arrived since
+            self.executors.send_nowait(cancels)
             self.cancels = cancels
         if settings != self.sent:
             self.executors.send_nowait(Resize(settings.concurrency))
@@ -100,4 +102,4 @@ class Control:
             if settings.paused != queue.paused:
                 queue.paused = settings.paused
                 self.emit(QueuePaused(name, settings.paused))
-            queue.send(changes.cancels, settings)
+            queue.send(Cancels(changes.cancels, changes.nurseries), settings)

@@ -23,22 +23,22 @@ from jobrt._runtime.messages import (
     Holding,
     Report,
     Resize,
-    Returned,
     Returns,
     StopAll,
     Withdraw,
     Work,
 )
+from jobrt._runtime.outbox import Outbox
+from jobrt._runtime.parking import Parking, outcome_of_waiting
 from jobrt._runtime.running import ExecutorsStatistics, Running
 from jobrt._runtime.working_directory import WorkingDirectory
+from jobrt._storage.contract import CancelRequest
 from jobrt.events import Event, JobCancelPhase
 
 _CHECKPOINT_EVERY = 32
 """Attempts that a task runs between two checkpoints of its own; a quick job may contain none."""
 _STANDSTILL = 0.02
 """Seconds by which a timer may be late. If it is later, the event loop stood still, and waiting says nothing."""
-_RETURN_LIMIT = 256
-"""Maximum outcomes in one message: about as many as ten tasks produce in one pass of Trio's scheduler."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,13 +72,16 @@ class Executors:
     _arrivals: Arrivals = attrs.Factory(Arrivals)
     _running: dict[Running, None] = attrs.Factory(dict)
     """The running attempts, in the order of their starts."""
-    _outbox: list[Report] = attrs.Factory(list)
-    _written: list[Report] = attrs.Factory(list)
-    _cancels: dict[JobRef, str] = attrs.Factory(dict)
+    _parking: Parking = attrs.field(default=attrs.Factory(Parking, takes_self=True))
+    _outbox: Outbox = attrs.field(
+        default=attrs.Factory(
+            lambda self: Outbox(self.channels.returns, self._parking.outbox), takes_self=True
+        )
+    )
+    _cancels: dict[JobRef, CancelRequest] = attrs.Factory(dict)
     _worker: str = ""
     _stopped: bool = False
     _closed: bool = False
-    _sending: bool = False
     _last_batch: int = 0
     _finished: int = 0
     _durations: defaultdict[str, list[float]] = attrs.Factory(lambda: defaultdict(lambda: [0, 0.0]))
@@ -86,8 +89,6 @@ class Executors:
     _nursery: trio.Nursery | None = None
     _waiting: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _idle: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
-    _to_send: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
-    _all_sent: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run jobs until the fetcher closes ``work`` and all jobs have been returned, then sleep until cancelled."""
@@ -97,7 +98,7 @@ class Executors:
                 self._nursery.start_soon(self._receive_orders)
                 task_status.started()
                 if not self._closed:
-                    self._nursery.start_soon(self._send_returns)
+                    self._nursery.start_soon(self._outbox.run)
                     self._nursery.start_soon(self._return_late)
                     await self._run_until_closed()
                 await trio.sleep_forever()  # an attempt that does not end may still be in this nursery
@@ -109,8 +110,9 @@ class Executors:
             await self._resume()
         async for message in self.channels.work:
             self._take(message)
+        self._parking.close()
         while self._holds_something():
-            await self._all_sent.park()
+            await self._outbox.sent()
         self._closed = True
         self.channels.returns.close()
 
@@ -140,13 +142,14 @@ class Executors:
         """Continue after a restart: report to the fetcher which jobs were not lost."""
         if self._worker != self.claimant():  # the lease was lost in the meantime
             self._take(Withdraw(0))
-        reported = [report.job for report in (*self._outbox, *self._written)]
-        await self.channels.returns.send(Holding(self._last_batch, (*self._inbox, *reported)))
+        reported = [report.job for report in (*self._outbox.reports, *self._outbox.written)]
+        held = (*self._inbox, *self._parking.returned, *reported)
+        await self.channels.returns.send(Holding(self._last_batch, held))
         self._start_tasks()
 
     def _holds_something(self) -> bool:
         running = any(not attempt.abandoned for attempt in self._running)
-        return bool(self._inbox or running or self._outbox or self._written)
+        return bool(self._inbox or running or self._parking.attempts) or not self._outbox.empty
 
     # ------------------------------------------------------------------ work
 
@@ -230,58 +233,27 @@ class Executors:
             self._return_unstarted(job)
 
     def _return_unstarted(self, job: Claimed) -> None:
-        self._report(Report(unstarted(job), job, 0.0))
-
-    def _report(self, report: Report) -> None:
-        self._outbox.append(report)
-        self._to_send.unpark()
-
-    async def _send_returns(self) -> None:
-        """Send the outbox in batches: the jobs that have ended since the last pass of Trio's scheduler."""
-        while True:
-            while not self._outbox and not self._written:
-                await self._to_send.park()
-            message = self._message()
-            self._sending = True
-            try:
-                await self.channels.returns.send(message)
-                self._sent(message)
-            finally:
-                self._sending = False
-
-    def _send_now(self) -> None:
-        """Send the outbox from an executor's own task, which has nothing else to do, if the channel has room."""
-        if self._sending:
-            return
-        message = self._message()
-        try:
-            self.channels.returns.send_nowait(message)
-        except trio.WouldBlock:
-            self._to_send.unpark()
-        else:
-            self._sent(message)
-
-    def _message(self) -> Returned:
-        reports, written = tuple(self._outbox[:_RETURN_LIMIT]), tuple(self._written)
-        attempts = len(written) + len([report for report in reports if report.outcome.end is not None])
-        return Returned(reports, attempts, written)
-
-    def _sent(self, message: Returned) -> None:
-        del self._outbox[: len(message.reports)], self._written[: len(message.written)]
-        if not self._outbox:
-            self._all_sent.unpark_all()
+        self._outbox.add(Report(unstarted(job), job, 0.0))
 
     # ------------------------------------------------------------------ orders
 
     async def _receive_orders(self) -> None:
-        async for order in self.channels.orders:
-            self._follow(order)
+        try:
+            async for order in self.channels.orders:
+                self._follow(order)
+        finally:  # this actor is being cancelled, and no shield of an attempt must hold that up
+            for attempt in (*self.running, *self._parking):
+                if attempt.scopes is not None:
+                    attempt.scopes.cut = True
+                    attempt.scopes.end_shields()
 
     def _follow(self, order: ExecutorsOrder) -> None:
         match order:
-            case Cancels(requests):
-                self._cancels = {request.ref: request.reason for request in requests}
+            case Cancels(requests, nurseries):
+                self._cancels = {request.ref: request for request in requests}
                 self._cancel_requested()
+                for ending in nurseries:
+                    self._cancel_body(ending.ref, ending.name)
             case Resize(concurrency):
                 self.concurrency = concurrency
                 self._idle.unpark_all()  # tasks beyond a lower concurrency end
@@ -301,24 +273,58 @@ class Executors:
 
     def _cancel_requested(self) -> None:
         """Cancel the running jobs, and return the waiting ones, for which there is a cancel request."""
-        for attempt in self._running:
-            reason = self._cancels.get(attempt.ref)
-            if reason is not None and attempt.cancel(Stop.OPERATOR, reason):
-                self.observe(JobCancelPhase(attempt.job.id, attempt.job.name, "received", reason))
+        for attempt in (*self._running, *self._parking):
+            request = self._cancels.get(attempt.ref)
+            if request is not None and attempt.cancel(Stop(request.stop), request.reason):
+                self.observe(JobCancelPhase(attempt.job.id, attempt.job.name, "received", request.reason))
         if self._cancels:
             self._withdraw_cancelled()
 
+    def _cancel_body(self, ref: JobRef, nursery: str) -> None:
+        """Cancel the body of a nursery that is being ended, if it still runs.
+
+        The notice may be older than the attempt's claim, if the attempt was parked meanwhile.
+        """
+        for attempt in (*self._running, *self._parking):
+            if attempt.has_held(ref) and attempt.scopes is not None and nursery in attempt.scopes.bodies:
+                attempt.scopes.bodies[nursery].cancel()
+
     def _cancel_all(self, stop: Stop, reason: str) -> None:
-        for attempt in self._running:
+        for attempt in (*self._running, *self._parking):
             attempt.cancel(stop, reason)
 
     def _abandon(self, reason: str) -> None:
         """Report running attempts as interrupted: the process exits before they end."""
+        self._parking.abandon(reason)
         for attempt in self._running:
             if not attempt.abandoned:
                 attempt.abandoned = True
                 outcome = interrupted(attempt.job, reason)._replace(began=attempt.began)
-                self._report(Report(outcome, attempt.job, 0.0))
+                self._outbox.add(Report(outcome, attempt.job, 0.0))
+
+    # ------------------------------------------------------------------ slots, for `Parking`
+
+    def give_up(self, attempt: Running, report: Report) -> None:
+        """Give the slot of an attempt that waits to others."""
+        del self._running[attempt]
+        self._tasks -= 1
+        self._outbox.add(report)
+        if self._inbox:
+            self._start_tasks()
+
+    def occupy(self, attempt: Running) -> None:
+        """Give a slot to an attempt whose wait is over."""
+        self._tasks += 1
+        self._running[attempt] = None
+
+    def count_in(self) -> None:
+        """Count a task whose attempt ends without a slot: it then looks for work like the others, or ends."""
+        self._tasks += 1
+
+    def send(self) -> None:
+        """Send what the parking holds."""
+        self._outbox.wake()
+        self._outbox.look()
 
     # ------------------------------------------------------------------ executing
 
@@ -334,7 +340,7 @@ class Executors:
         finally:
             self._tasks -= 1
 
-    async def _burst(self, clean: Context) -> None:
+    async def _burst(self, clean: Context) -> None:  # noqa: PLR0915 - once for each job; see `_end`
         """Run one job after another in one cancel scope, until the inbox is empty or an attempt was cancelled.
 
         A scope costs 6 µs, a quarter of the budget of an attempt. One that was not cancelled can be used again.
@@ -346,7 +352,10 @@ class Executors:
                 in_a_row, now, cancelled = 0, trio.current_time(), False
                 while self._inbox and not cancelled:
                     job = self._inbox.popleft()
+                    if self._parking.attempts and self._parking.let_go_on(job):
+                        break
                     attempt = self.runner.begin(job, scope, now=now, began=self._arrivals.began(job, now))
+                    attempt.slots = self._parking
                     self._running[attempt] = None
                     now = self._end(attempt, await self.runner.run(attempt))
                     cancelled, attempt = attempt.cancelled, None
@@ -377,6 +386,12 @@ class Executors:
         attempt.over = now = self.runner.now()
         if attempt.limited:
             attempt.scope.deadline = math.inf
+        if attempt.waits is not None:
+            outcome = outcome_of_waiting(attempt, outcome)
+            if attempt.waits.parked:
+                if (back := self._parking.end(attempt, outcome)) is not None:
+                    self._return_unstarted(back)
+                return now
         self._running.pop(attempt, None)  # SIGINT may have come before it was added
         if attempt.abandoned:
             return now
@@ -386,17 +401,17 @@ class Executors:
         total[0] += 1
         total[1] += seconds
         if attempt.completed:
-            self._written.append(Report(Outcome(job.id, job.lease), job, seconds))
+            self._outbox.written.append(Report(Outcome(job.id, job.lease), job, seconds))
         else:
             if attempt.began is not None and outcome.began is None:
                 outcome = outcome._replace(began=attempt.began)
-            self._outbox.append(Report(outcome, job, seconds))
+            self._outbox.reports.append(Report(outcome, job, seconds))
             if outcome.hold is not None:  # nothing that has not started may start now
                 self._take(Withdraw(0))
         if not self._inbox:
-            self._send_now()
-        elif len(self._outbox) + len(self._written) == 1:
-            self._to_send.unpark()
+            self._outbox.send_now()
+        elif len(self._outbox.reports) + len(self._outbox.written) == 1:
+            self._outbox.wake()
         return now
 
 

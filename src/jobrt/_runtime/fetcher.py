@@ -352,8 +352,9 @@ class Fetcher:
 
     def _take_back(self, message: Returned) -> None:
         """Pass outcomes on to the writers, and wake the claiming task if there is room for more jobs."""
-        batch = OutcomeBatch(self.name, next(self._numbers), message.reports) if message.reports else None
-        self.ledger.take_back(batch, attempts=message.attempts)
+        reports = (*message.reports, *message.parked) if message.parked else message.reports
+        batch = OutcomeBatch(self.name, next(self._numbers), reports) if reports else None
+        self.ledger.take_back(batch, attempts=message.attempts, unheld=len(message.parked))
         if unstarted := len(message.reports) + len(message.written) - message.attempts:
             self.ledger.set_back(unstarted, trio.current_time())
         if message.written:

@@ -253,11 +253,14 @@ class Ledger:
         self._measure_anew(now)
         self._cautious_until = self.finished + _CAUTION * unstarted
 
-    def take_back(self, batch: OutcomeBatch | None, *, attempts: int) -> None:
-        """Note outcomes that the executors returned; `attempts` of them belong to ended attempts."""
+    def take_back(self, batch: OutcomeBatch | None, *, attempts: int, unheld: int = 0) -> None:
+        """Note outcomes that the executors returned; `attempts` of them belong to ended attempts.
+
+        `unheld` of them belong to parked attempts, whose jobs were returned before.
+        """
         self.finished += attempts
         if batch is not None:
-            self.held -= len(batch.reports)
+            self.held -= len(batch.reports) - unheld
             self.unsettled += len(batch.reports)
             self._returned[batch.number] = batch
 

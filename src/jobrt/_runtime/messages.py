@@ -20,7 +20,7 @@ import trio
 
 from jobrt._core.attempts import Stop
 from jobrt._core.job import Claimed, JobRef, Outcome
-from jobrt._storage.contract import CancelRequest
+from jobrt._storage.contract import CancelRequest, NurseryEnding
 
 
 class Report(NamedTuple):
@@ -68,12 +68,14 @@ class Returned:
     """Jobs that the executors no longer hold.
 
     ``reports`` are to be written: those of ended attempts (``attempts`` in number) and of unstarted jobs.
-    ``written`` were written by the job's own transaction.
+    ``written`` were written by the job's own transaction. ``parked`` are outcomes of parked attempts, whose jobs were
+    returned before.
     """
 
     reports: tuple[Report, ...]
     attempts: int
     written: tuple[Report, ...] = ()
+    parked: tuple[Report, ...] = ()
 
 
 @attrs.frozen
@@ -89,9 +91,10 @@ Returns: TypeAlias = Returned | Holding
 
 @attrs.frozen
 class Cancels:
-    """All open requests to cancel jobs of this worker."""
+    """All open requests to cancel jobs of this worker, and all nurseries of its jobs that are being ended."""
 
     requests: tuple[CancelRequest, ...]
+    nurseries: tuple[NurseryEnding, ...] = ()
 
 
 @attrs.frozen

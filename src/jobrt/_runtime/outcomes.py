@@ -103,8 +103,8 @@ class Settler:
     def _emit_end(self, report: Report, *, landed: bool) -> None:
         outcome, job, seconds = report
         end = outcome.end
-        if end is None:
-            return
+        if end is None or (outcome.wait is not None and outcome.wait.parked):
+            return  # the attempt has not ended
         if not landed:
             self.emit(OutcomeRefused(job.id, job.name, job.lease, end))
             end = End.LEASE_LOST

@@ -60,7 +60,7 @@ async def perform(
         running = Running(claimed, definition, trio.CancelScope(), now, task)
         limit = time_limit(definition, claimed)
         running.scope.deadline = math.inf if limit is None else running.started + limit
-        services = Services(state, scratch.attempts, client, trio.Event(), background.later)
+        services = Services(state, scratch.attempts, scratch.scopes, client, trio.Event(), background.later)
         runner = hooked(make_runners(threads=1, start=background.start)[definition.run_in], hooks)
         try:
             with running.scope:

@@ -1,13 +1,61 @@
 """Running attempts."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import Protocol
 
 import attrs
 import trio
 
 from jobrt._core.attempts import Stop
-from jobrt._core.job import Claimed, JobRef
+from jobrt._core.job import Claimed, JobRef, Wait
 from jobrt._registry import JobDefinition
+
+
+class Slots(Protocol):
+    """The slots of a queue, which an attempt gives up while it waits."""
+
+    async def park(self, attempt: Running, wait: Wait, *, patience: float) -> None:
+        """Give the slot to others until the wait is over and a slot comes back.
+
+        After `patience` seconds, and when the worker stops, the attempt is suspended: its scope is cancelled.
+        """
+        ...
+
+
+@attrs.define(eq=False)
+class Waits:
+    """Waiting of an attempt: for what, and the event that is set when it has a slot again; see `Slots.park`.
+
+    ``suspends``: whether the wait may end by a suspension. ``paused``: when the wait began, by Trio's clock, and
+    the seconds that were left then until the attempt's deadline.
+    """
+
+    wait: Wait
+    suspends: bool
+    paused: tuple[float, float]
+    parked: bool = False
+    goes_on: trio.Event = attrs.Factory(trio.Event)
+
+
+@attrs.define(eq=False)
+class FamilyScopes:
+    """Cancel scopes of an attempt's nurseries.
+
+    ``bodies``: those of the open blocks, by the nursery's name. ``shields``: those in which the attempt waits for its
+    children although a scope around it is cancelled; whatever ends the attempt ends these, too. ``cut``: the executors
+    are being cancelled.
+    """
+
+    bodies: dict[str, trio.CancelScope] = attrs.Factory(dict)
+    shields: list[trio.CancelScope] = attrs.Factory(list)
+    cut: bool = False
+
+    def end_shields(self) -> None:
+        """Cancel the waits that are shielded."""
+        for shield in self.shields:
+            shield.cancel()
 
 
 @attrs.define(eq=False)
@@ -25,6 +73,7 @@ class Running:
     task: trio.lowlevel.Task
     began: int | None = None
     """When it began, in microseconds by the storage's clock; None if that was with the claim."""
+    slots: Slots | None = None
     stop: Stop | None = None
     stopped_at: float | None = None
     reason: str = ""
@@ -37,11 +86,22 @@ class Running:
     over: float | None = None
     thread: int | None = None
     """Identifier of the thread that runs the job's code, if it does not run in the event loop."""
+    waits: Waits | None = None
+    """What it waits for, while it is parked or being suspended."""
+    scopes: FamilyScopes | None = None
+    """Its open nurseries, if it has any."""
+    first_lease: int | None = None
+    """Lease with which it began, if it has gone on under another one since."""
 
     @property
     def ref(self) -> JobRef:
         """The claim, for fenced writes. Most attempts need none."""
         return JobRef(self.job.id, self.job.lease)
+
+    def has_held(self, ref: JobRef) -> bool:
+        """Whether this attempt runs under a claim, or did before it was parked. Leases grow."""
+        first = self.job.lease if self.first_lease is None else self.first_lease
+        return self.job.id == ref.id and first <= ref.lease <= self.job.lease
 
     @property
     def cancelled(self) -> bool:
@@ -57,6 +117,8 @@ class Running:
             return False
         self.stop, self.reason, self.stopped_at = stop, reason, trio.current_time()
         self.scope.cancel(reason=reason or stop.value)
+        if self.scopes is not None:
+            self.scopes.end_shields()
         return True
 
 

@@ -10,9 +10,9 @@ import trio
 
 from jobrt._core.attempts import Stop
 from jobrt._core.worker_info import QueueInfo, WorkerInfo
+from jobrt._runtime.actors import Actors, QueueActors
 from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.watchdog import Watchdog
-from jobrt._runtime.wiring import Actors, QueueActors
 
 
 def worker_info(plan: WorkerPlan, actors: Actors, *, stopping: bool) -> WorkerInfo:

@@ -5,7 +5,7 @@
     worker                    Supervisor, one_for_one; started in this order, stopped in reverse order
     ├─ heartbeat              the last to stop
     ├─ background             progress writes, the asyncio loop
-    ├─ control · notifier · scheduler · maintenance · cron
+    ├─ control · notifier · scheduler · scopes · maintenance · cron
     ├─ completer
     ├─ starts
     ├─ queues                 Supervisor: a queue that fails too often is restarted later; others continue
@@ -27,6 +27,7 @@ from jobrt._core.cron import CronEntry
 from jobrt._core.queues import Queue
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._registry import JobWithOptions, fits_of
+from jobrt._runtime.actors import Actors, QueueActors
 from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.background import Background
 from jobrt._runtime.channels import Channel, Wakeup
@@ -51,11 +52,12 @@ from jobrt._runtime.pace import Pace, is_virtual
 from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
+from jobrt._runtime.scope_keeper import ScopeKeeper
 from jobrt._runtime.starts import ShownQueue, Starts
 from jobrt._runtime.tally import Tally
 from jobrt._runtime.watchdog import Watchdog, Watched
 from jobrt._storage.contract import Changes, Storage
-from jobrt._supervision.decisions import ServiceState, describe
+from jobrt._supervision.decisions import describe
 from jobrt._supervision.records import ChildRestarting, ChildSetAside, SupervisionEvent
 from jobrt._supervision.supervisor import Supervisor
 from jobrt.events import ActorRestarted, EventBus
@@ -65,7 +67,6 @@ _BATCHES = 4
 """Size of the channels between fetcher and executors, in batches; when one is full, its receiver is down."""
 _ORDERS = 16
 _DUE_TIMES = 256
-_DOWN = frozenset({ServiceState.WAITING, ServiceState.FAILED})
 
 
 @attrs.frozen(kw_only=True)
@@ -81,62 +82,6 @@ class Environment:
     shutting_down: trio.Event
     new_id: Callable[[], str]
     info: Callable[[], WorkerInfo]
-
-
-@attrs.frozen(kw_only=True)
-class QueueActors:
-    """Actors of one queue, and the channels for orders to them."""
-
-    fetcher: Fetcher
-    executors: Executors
-    supervisor: Supervisor
-    wake: Wakeup
-    fetcher_orders: trio.MemorySendChannel[FetcherOrder]
-    executors_orders: trio.MemorySendChannel[ExecutorsOrder]
-
-
-@attrs.frozen(kw_only=True)
-class Actors:
-    """Actors of a worker, and its supervision tree."""
-
-    tree: Supervisor
-    queue_supervisors: Supervisor
-    identity: Identity
-    outage: Outage
-    heartbeat: Heartbeat
-    notifier: Notifier
-    maintenance: Maintenance
-    completer: Completer
-    watchdog: Watchdog
-    notices: Notices
-    queues: Mapping[str, QueueActors]
-
-    async def run_without_tree(self) -> None:
-        """Run the actors that a stop needs, after a `KeyboardInterrupt` has ended the tree.
-
-        Their state has survived and their channels are closed, so they end as in an ordinary stop.
-        """
-        self.identity.resign()
-        async with trio.open_nursery() as nursery:
-            for queue in self.queues.values():
-                nursery.start_soon(queue.executors.run)
-                nursery.start_soon(queue.fetcher.run)
-            nursery.start_soon(self.completer.run)
-
-    def restart_queue(self, name: str) -> None:
-        """Restart immediately those actors of a queue that are waiting for their restart after a crash."""
-        _restart_waiting(self.queue_supervisors, name)
-        _restart_waiting(self.queues[name].supervisor)
-
-    def restart_completer(self) -> None:
-        """Restart the completer immediately if it is waiting for its restart after a crash."""
-        _restart_waiting(self.tree, "completer")
-
-
-def _restart_waiting(supervisor: Supervisor, name: str | None = None) -> None:
-    for child in supervisor.statistics().children:
-        if child.state in _DOWN and name in {None, child.name}:
-            supervisor.restart_child(child.name)
 
 
 def _name_limits(plan: WorkerPlan) -> NameLimits:
@@ -190,6 +135,7 @@ class _Wiring:
     outcomes: Outcomes = attrs.Factory(Outcomes)
     background: Background = attrs.Factory(Background)
     control_wake: Wakeup = attrs.Factory(Wakeup)
+    scopes_wake: Wakeup = attrs.Factory(Wakeup)
     cron_wake: Wakeup = attrs.Factory(Wakeup)
     beat_now: Wakeup = attrs.Factory(Wakeup)
     claimed_ahead: Wakeup = attrs.Factory(Wakeup)
@@ -223,6 +169,7 @@ class _Wiring:
         tree.add(notifier.run, name="notifier")
         tree.add(self._scheduler().run, name="scheduler")
         if "worker" not in self.plan.switched_off:
+            tree.add(self._scope_keeper().run, name="scopes")
             tree.add(maintenance.run, name="maintenance")
         if "cron" not in self.plan.switched_off:
             tree.add(self._cron().run, name="cron")
@@ -314,9 +261,11 @@ class _Wiring:
             services=Services(
                 state=environment.state,
                 attempts=environment.storage.attempts,
+                scopes=environment.storage.scopes,
                 client=environment.client,
                 shutting_down=environment.shutting_down,
                 later=self.background.later,
+                grace=self.plan.grace,
             ),
             emit=environment.emit,
             observe=self.notices.observe,
@@ -363,7 +312,7 @@ class _Wiring:
         return Notifier(
             wakes=self.environment.storage.wakes,
             queues={name: wires.wake for name, wires in self.wires.items()},
-            control=[self.control_wake] + [self.cron_wake] * self.pace.virtual,
+            control=[self.control_wake, self.scopes_wake] + [self.cron_wake] * self.pace.virtual,
             backoff=self._backoff(),
             emit=self.environment.emit,
         )
@@ -371,6 +320,11 @@ class _Wiring:
     def _scheduler(self) -> Scheduler:
         return Scheduler(
             queues={name: wires.wake for name, wires in self.wires.items()}, announced=self.due.receive
+        )
+
+    def _scope_keeper(self) -> ScopeKeeper:
+        return ScopeKeeper(
+            scopes=self.environment.storage.scopes, wake=self.scopes_wake, backoff=self._backoff()
         )
 
     def _maintenance(self) -> Maintenance:

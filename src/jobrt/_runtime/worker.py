@@ -24,6 +24,7 @@ from jobrt._core.cron import CronEntry
 from jobrt._core.text import storable
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._registry import JobWithOptions
+from jobrt._runtime.actors import Actors, QueueActors
 from jobrt._runtime.messages import Abandon, CancelClaims, ExecutorsOrder, IdleQuestion, StopAll
 from jobrt._runtime.outage import Backoff
 from jobrt._runtime.plan import WorkerPlan
@@ -32,7 +33,7 @@ from jobrt._runtime.shutdown import sign_off
 from jobrt._runtime.tally import Tally
 from jobrt._runtime.telemetry import worker_info
 from jobrt._runtime.threads import threads_left
-from jobrt._runtime.wiring import Actors, Environment, QueueActors, wire
+from jobrt._runtime.wiring import Environment, wire
 from jobrt._storage.contract import Storage
 from jobrt._supervision.records import SupervisorStatistics
 from jobrt.errors import StorageError, StorageUnavailable

@@ -6,132 +6,63 @@ happened. The exception is a commit whose reply was lost: then repeating the cal
 `StorageUnavailable` (transient) or `StorageError`.
 
 A *claim* gives a job to a worker under a *lease*, a number that is never given out twice, even if older data are
-restored. Every write about
-an attempt names the job and the lease; one that does not match is refused, changes nothing, and is reported.
+restored. Every write about an attempt names the job and the lease; one that does not match is refused, changes nothing,
+and is reported.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 import trio
 
 from jobrt._core.health import QueueLoad, Vitals
-from jobrt._core.job import Claimed, JobRecord, JobRef, NewJob, Outcome, Start
-from jobrt._core.keep import PruneRule
+from jobrt._core.job import JobRef, NewJob, Outcome, Start
 from jobrt._core.limits import Demand
 from jobrt._core.queues import QueueStatus
-from jobrt._core.stats import Bucket
-from jobrt._core.where import Where
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.job_store import JobStore
+from jobrt._storage.scope_store import ScopeStore
 from jobrt._storage.sql_files import SchemaStatus
-from jobrt.errors import StorageUnavailable
+from jobrt._storage.values import (
+    CancelRequest,
+    Changes,
+    CronRow,
+    DatabaseReplaced,
+    Exchange,
+    Inserted,
+    NurseryEnding,
+    QueueSettings,
+    Rescued,
+    Wake,
+    WorkerRow,
+)
 
-
-class DatabaseReplaced(StorageUnavailable):
-    """Raised once when another database is found in place of the one that was open; workers register anew in it."""
-
-
-class Inserted(NamedTuple):
-    """Result for one `NewJob`: its id, or the id of the equal job that already existed."""
-
-    id: int
-    duplicate: bool = False
-
-
-@attrs.frozen
-class Exchange:
-    """Result of `AttemptStore.exchange`: the outcomes that were refused, and the jobs claimed, in order.
-
-    ``at`` is the time of the claim, in microseconds since 1970 by the storage's clock; 0 if no job was requested.
-    ``next_due`` is the number of seconds until the queue's first waiting job that is not yet due; ``None`` if there is
-    none, or if the claim was full and did not check. ``cut``: whether the size of the jobs ended the claim, so that
-    more may be due.
-    """
-
-    refused: tuple[JobRef, ...]
-    jobs: tuple[Claimed, ...]
-    next_due: float | None = None
-    at: int = 0
-    cut: bool = False
-
-
-@attrs.frozen
-class CancelRequest:
-    """An operator's request to cancel a job that a worker is running."""
-
-    ref: JobRef
-    reason: str
-
-
-@attrs.frozen
-class QueueSettings:
-    """An operator's settings for a queue; ``concurrency`` None means as configured."""
-
-    name: str
-    paused: bool = False
-    concurrency: int | None = None
-
-
-@attrs.frozen(kw_only=True)
-class WorkerRow:
-    """A worker as other processes see it.
-
-    ``info`` is from its last heartbeat. ``alive`` is evaluated by the storage's clock when the row is
-    read. A worker that is not alive has missed its lease and awaits rescue.
-    """
-
-    id: str
-    started_at: datetime
-    beat_at: datetime
-    expires_at: datetime
-    alive: bool
-    info: WorkerInfo
-
-
-@attrs.frozen
-class Changes:
-    """Updates for a worker: whether it is registered, which jobs to cancel, and the settings of queues."""
-
-    known: bool
-    cancels: tuple[CancelRequest, ...]
-    queues: tuple[QueueSettings, ...]
-
-
-@attrs.frozen
-class Rescued:
-    """A dead worker's job, and its state after the rescue."""
-
-    id: int
-    name: str
-    queue: str
-    worker: str
-    state: str
-
-
-@attrs.frozen
-class Wake:
-    """A hint that there may be something to do; hints may be lost, duplicated or late.
-
-    ``"jobs"``: the queue has a new job (``None``: any may have one); ``"control"``: cancel requests or
-    queue settings changed; ``"finished"``: an awaited job is final.
-    """
-
-    kind: Literal["jobs", "control", "finished"]
-    queue: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class CronRow:
-    """A cron entry as stored; ``spec`` is JSON-able (the schedule, and the job that a tick enqueues)."""
-
-    name: str
-    spec: Mapping[str, Any]
-    paused: bool = False
-    last_tick: datetime | None = None
-    created_at: datetime | None = None
+__all__ = [
+    "AttemptStore",
+    "CancelRequest",
+    "Changes",
+    "CronRow",
+    "CronStore",
+    "DatabaseReplaced",
+    "Exchange",
+    "HealthStore",
+    "Inserted",
+    "JobStore",
+    "NurseryEnding",
+    "QueueSettings",
+    "QueueStore",
+    "Rescued",
+    "SchemaStore",
+    "ScopeStore",
+    "Storage",
+    "Wake",
+    "WakeSource",
+    "WorkerRow",
+    "WorkerStore",
+]
 
 
 class SchemaStore(Protocol):
@@ -163,102 +94,6 @@ class SchemaStore(Protocol):
         ...
 
 
-class JobStore(Protocol):
-    """Jobs as clients and operators use them: enqueue, read, change and delete."""
-
-    async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
-        """Store jobs, in one transaction, and return the result for each, in input order.
-
-        A job with a `UniqueKey` is not inserted if a job with the same digest counts as its duplicate. Duplicates
-        within the batch count too. Any number of concurrent callers create exactly one row: an insert that
-        meets an uncommitted equal one waits for it. A job due now is ``available``, a later one ``scheduled``.
-
-        `conn` is a connection of the caller with an open transaction. Then everything happens inside it: if it is
-        rolled back, nothing was enqueued and no worker is woken. Workers are woken after the commit, once per queue.
-        """
-        ...
-
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
-        """Open a transaction of the program's own and yield its connection, which has psycopg's asynchronous methods.
-
-        At the end of the block it commits; an exception rolls it back. Jobs that were inserted with the connection
-        as `conn` are part of it. On SQLite it is limited in time, as is `AttemptStore.transaction`.
-        """
-        ...
-
-    async def get(self, job_id: int) -> JobRecord | None:
-        """Return a job with all its details, or None."""
-        ...
-
-    async def query(
-        self,
-        where: Where,
-        *,
-        order_by: str = "-id",
-        limit: int | None = None,
-        after: int | None = None,
-        details: bool = True,
-    ) -> tuple[JobRecord, ...]:
-        """Return the jobs that match.
-
-        ``order_by`` is ``id, schedule_at, created_at, finished_at`` or ``priority``, with a ``-`` first for
-        descending. Ids break ties in the same direction; rows without the time come last. ``after`` continues after
-        the job with that id. ``details=False`` leaves out attempts, results, progress and checkpoints, and of large
-        payloads all but the beginning. `jobrt._core.stored` says how unreadable values are shown.
-        """
-        ...
-
-    async def count(self, where: Where, *, limit: int | None = None) -> int:
-        """Return how many jobs match, at most `limit`."""
-        ...
-
-    async def cancel(self, where: Where, reason: str, *, limit: int | None = None) -> tuple[int, int]:
-        """Cancel waiting jobs, request it for running ones, and return both numbers.
-
-        Final jobs, and running ones that already have a request, are unchanged. ``cancel_reason`` becomes `reason`
-        immediately, storable and clipped (`jobrt._core.text`).
-        """
-        ...
-
-    async def rerun(self, where: Where, *, limit: int | None = None) -> int:
-        """Make final jobs available now, with one more attempt if all are used up; return how many.
-
-        Result, cancel reason and finish time are cleared; attempts, checkpoint and steps stay. Jobs that are not
-        final are unchanged.
-        """
-        ...
-
-    async def update(self, where: Where, changes: Mapping[str, Any]) -> int:
-        """Change waiting jobs and return how many; running and final ones are unchanged.
-
-        Keys: queue, priority, max_attempts, schedule_at (aware datetime), delay (timedelta), args, metadata (JSON
-        texts), tags, context, timeout (seconds).
-        """
-        ...
-
-    async def delete(self, where: Where, *, limit: int | None = None) -> int:
-        """Delete jobs, running ones too (their outcome is refused later); return how many."""
-        ...
-
-    async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
-        """Delete final jobs as the rules say, at most `limit`; call again while it returns `limit`."""
-        ...
-
-    async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
-        """Return each job's state (None: no such job).
-
-        Also requests a ``finished`` wake for when the others become final.
-        """
-        ...
-
-    async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
-        """Return counts by hour, queue and name since a time, including jobs that have been deleted since.
-
-        Counts of deleted jobs that are older than 400 days may be summed by month, in its first hour. No count is lost.
-        """
-        ...
-
-
 class AttemptStore(Protocol):
     """Attempts of workers: claims, outcomes, and what a running job saves."""
 
@@ -271,6 +106,9 @@ class AttemptStore(Protocol):
         ``claimed``, without one. Limits over the cluster count both, and are never exceeded. A worker that this storage
         has registered gets nothing unless its heartbeat would be accepted now. Outcomes are as for
         `finish`; whoever sees the new jobs sees the outcomes, too.
+
+        A job whose ancestor is over or being ended, or that has expired, is not claimed. One that is parked is claimed
+        by its own worker only.
 
         The jobs of one claim have `CLAIM_BYTES` of large texts at most, or there is one job. A row that cannot be
         read harms no other: its job comes with a ``defect``, or with texts that its class cannot decode.
@@ -293,6 +131,13 @@ class AttemptStore(Protocol):
         a cancel outcome is the cancel reason. A job whose outcome names children is ``scheduled``, and becomes
         due when the last of them is final; after the outcome's delay, if all of them are already. Waiters for jobs
         that are now final are woken, and so are queues whose jobs are due again immediately.
+
+        A SUSPEND outcome keeps the job's place and does not spend the attempt. The job is ``suspended``; ``available``
+        if its wait is over already. With ``wait.parked`` it keeps its lease, and the same attempt may have other
+        outcomes later, in the same batch too: SUSPEND gives up the lease, any other ends the attempt as usual.
+
+        A job with living children does not become final, and not ``retryable`` by its own outcome: it is ``closing``
+        until they are over (``design/scopes.md``).
         """
         ...
 
@@ -311,8 +156,13 @@ class AttemptStore(Protocol):
         """
         ...
 
-    async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        """Store an attempt's progress and/or checkpoint (JSON texts); False if the lease is lost."""
+    async def save(
+        self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False
+    ) -> bool:
+        """Store an attempt's progress and/or checkpoint (JSON texts); False if the lease is lost.
+
+        `forget` deletes the job's finished steps and answers in the same transaction.
+        """
         ...
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
@@ -492,6 +342,7 @@ class Storage:
     jobs: JobStore
     attempts: AttemptStore
     workers: WorkerStore
+    scopes: ScopeStore
     queues: QueueStore
     crons: CronStore
     health: HealthStore

@@ -102,6 +102,10 @@ class BlockingJobs(Protocol):
         """Delete jobs, and return how many."""
         ...
 
+    def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
+        """Send a message to a job; see `ScopeStore.send`."""
+        ...
+
 
 class AsyncioJobs(Protocol):
     """Jobs for programs on asyncio, in one event loop; the methods mean what those of `JobStore` do.
@@ -152,6 +156,10 @@ class AsyncioJobs(Protocol):
 
     async def delete(self, where: Where, *, limit: int | None = None) -> int:
         """Delete jobs, and return how many."""
+        ...
+
+    async def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
+        """Send a message to a job; see `ScopeStore.send`."""
         ...
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:

@@ -10,7 +10,7 @@ from jobrt._core.where import Where
 from jobrt.errors import InvalidFilter
 
 REPEATABLE: Final[tuple[str, ...]] = ("state", "queue", "name", "tag", "worker", "args", "meta")
-FIELDS: Final[tuple[str, ...]] = (*REPEATABLE, "since", "before")
+FIELDS: Final[tuple[str, ...]] = (*REPEATABLE, "parent", "since", "before")
 """Names of the filters, as in URLs and in the options of commands."""
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION_LIMIT: Final = timedelta(days=365_243)
@@ -60,6 +60,16 @@ def _parse_field(text: str, option: str) -> tuple[str, Any]:
         return name, value
 
 
+def _parse_id(text: str, option: str) -> int:
+    try:
+        found = int(text)
+    except ValueError:  # also thousands of digits
+        found = 0
+    if found < 1:
+        raise MalformedText(f"{option} {text[:40]!r} is not the id of a job: use a number above zero")
+    return found
+
+
 def build_filter(
     given: Mapping[str, Sequence[str]], *, zone: tzinfo | None = None, prefix: str = ""
 ) -> Where | None:
@@ -84,6 +94,7 @@ def build_filter(
     for make, name in ((w.queue, "queue"), (w.name, "name"), (w.worker, "worker")):
         if values[name]:
             parts.append(w.Or(tuple(make(value) for value in values[name])))
+    parts += [w.parent(_parse_id(text, f"{prefix}parent")) for text in values["parent"]]
     if values["tag"]:
         parts.append(w.tagged_all(values["tag"]))
     parts += [w.args(*_parse_field(text, f"{prefix}args")) for text in values["args"]]

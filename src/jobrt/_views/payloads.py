@@ -1,16 +1,17 @@
-"""Findings about waiting jobs whose payloads this application cannot decode."""
+"""Findings about waiting jobs and cron entries whose payloads this application cannot decode."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from jobrt._core import where
+from jobrt._core.cron import CronEntry, orphaned
 from jobrt._core.job import JobRecord
 from jobrt._registry import Registry, UndecodablePayload
-from jobrt._storage.contract import JobStore
+from jobrt._storage.contract import CronRow, JobStore
 from jobrt._views.findings import Finding
 from jobrt._views.words import jobs_in_words
-from jobrt.errors import Problem
+from jobrt.errors import InvalidSetting, Problem
 
 _SAMPLE: Final = 500
 """Waiting jobs that are examined: so many of the oldest, and as many of the newest."""
@@ -30,6 +31,27 @@ async def examine_payloads(jobs: JobStore, registry: Registry) -> list[Finding]:
         records = await jobs.query(waiting, order_by=order, limit=_SAMPLE, details=False)
         found |= {record.id: record for record in records}
     return list(_findings(found, registry))
+
+
+def examine_crons(
+    rows: Iterable[CronRow], registry: Registry, *, declared: Container[str]
+) -> Iterator[Finding]:
+    """Yield a finding for each entry whose job this application knows and cannot make; `declared` is in its code."""
+    for row in rows:
+        if row.paused or "undecodable" in row.spec:
+            continue
+        try:
+            entry = CronEntry.from_spec(row.name, row.spec)
+        except InvalidSetting as error:
+            yield Finding(wrong=True, text=f"{error}: it does not tick: declare or delete it")
+            continue
+        if entry.job not in registry or orphaned(entry, declared):
+            continue
+        try:
+            registry.get(entry.job).read(entry.args, entry.version)
+        except UndecodablePayload as error:
+            remedy = "start a worker of newer code" if error.problem == "fields" else "declare or delete it"
+            yield Finding(wrong=True, text=f"cron entry {row.name} does not tick ({error}): {remedy}")
 
 
 def _findings(records: Mapping[int, JobRecord], registry: Registry) -> Iterator[Finding]:

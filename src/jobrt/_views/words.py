@@ -6,6 +6,7 @@ from datetime import datetime
 from jobrt._core.job import JobRecord, Progress
 from jobrt._core.states import UNSTARTED
 from jobrt._core.worker_info import Notice
+from jobrt._records import Waiting
 
 PHASES: Mapping[str | None, str] = {
     None: "requested; the worker has not confirmed it yet",
@@ -66,6 +67,27 @@ def due_in_words(job: JobRecord, now: datetime) -> str:
         return "-"
     ahead = (job.schedule_at - now).total_seconds()
     return f"in {age(ahead)}" if ahead > 0 else age(-ahead)
+
+
+_WAITS = {
+    "children": "the children of its nursery {name}",
+    "child": "its child {name}",
+    "message": "a message {name}",
+    "sleep": "the end of its sleep {name}",
+    "close": "its descendants to end; then it is {name}",
+}
+
+
+def wait_in_words(waiting: Waiting, now: datetime) -> str:
+    """Return what a job waits for, and since when: ``a message approval, for 3 min, at most 2 h more``."""
+    what = _WAITS.get(waiting.kind, waiting.kind).format(name=waiting.name).strip()
+    words = [what, f"for {since(waiting.since, now)}"]
+    if waiting.until is not None:
+        left = (waiting.until - now).total_seconds()
+        words.append(f"at most {age(left)} more" if left > 0 else "which has ended")
+    if waiting.worker is not None:
+        words.append(f"parked in {waiting.worker}")
+    return ", ".join(words)
 
 
 def attempt_in_words(job: JobRecord) -> str:

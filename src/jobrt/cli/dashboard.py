@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from jobrt.cli.log import set_up_logging
 from jobrt.cli.output import say
 from jobrt.cli.setting import Setting, in_trio
 
@@ -61,8 +62,10 @@ async def dashboard(
         name = (error.name or "").partition(".")[0]
         msg = f"the dashboard needs {name}: pip install 'jobrt[dashboard]'"
         raise click.ClickException(msg) from error
+    app = setting.app()
+    set_up_logging(verbose=False, quiet=False, log_format=None)
     await serve(
-        setting.app(),
+        app,
         host=host,
         port=port,
         on_ready=lambda address: say(f"dashboard at {address} (press Ctrl-C to stop)"),

@@ -14,7 +14,7 @@ from jobrt._core.database_url import safe_url
 from jobrt._storage.contract import Storage
 from jobrt._storage.sql_files import Unmigrated
 from jobrt._views.findings import COUNT_LIMIT, Finding, Snapshot, examine, read_loads
-from jobrt._views.payloads import examine_payloads
+from jobrt._views.payloads import examine_crons, examine_payloads
 from jobrt.app import App
 from jobrt.cli.output import JSON_OPTION, print_json, say
 from jobrt.cli.setting import Setting, in_trio, missing_file
@@ -87,6 +87,7 @@ async def _take_snapshot(app: App) -> Snapshot:
         )
         loads = await read_loads(storage, snapshot)
         payloads = await examine_payloads(storage.jobs, app.registry)
+        payloads += examine_crons(snapshot.crons, app.registry, declared=app.crons)
         return attrs.evolve(snapshot, loads=loads, payloads=payloads)
 
 

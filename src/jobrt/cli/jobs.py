@@ -1,4 +1,4 @@
-"""The `enqueue`, `jobs`, `show`, `cancel`, `rerun`, `delete` and `update` commands."""
+"""The `enqueue`, `jobs`, `show`, `send`, `cancel`, `rerun`, `delete` and `update` commands."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -17,8 +17,9 @@ from jobrt._core.where import Where
 from jobrt._registry import JobDefinition
 from jobrt._storage.contract import WorkerRow
 from jobrt._views.as_json import jsonable
+from jobrt._views.families import family_lines
 from jobrt._views.status import apply_to_each, cancel_phase, cancel_phases, watchdog_notices
-from jobrt._views.words import age, jobs_in_words
+from jobrt._views.words import age, jobs_in_words, wait_in_words
 from jobrt.cli.output import JSON_OPTION, console, local_time, print_jobs, print_json, say, warn
 from jobrt.cli.selection import COUNT, ID, INT, confirm, parse_duration, selection_options
 from jobrt.cli.setting import Setting, in_trio
@@ -79,6 +80,20 @@ def _add(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
 @click.option("--json", "payload", metavar="JSON", help="Whole payload as a JSON object.")
 @click.option("--queue", help="Queue to use instead of the job's own.")
 @_add(_CHANGES)
+@click.option(
+    "--deadline",
+    "deadline_in",
+    type=parse_duration,
+    metavar="TIME",
+    help="Time after which the job must have ended, from when it is due: 90s, 15m, 2h, 7d.",
+)
+@click.option(
+    "--expires",
+    "expires_in",
+    type=parse_duration,
+    metavar="TIME",
+    help="Time after which the job no longer starts, from when it is due.",
+)
 @click.option("--tag", "tags", multiple=True, help="Tag of the job. Repeatable.")
 @click.option(
     "--meta",
@@ -221,16 +236,45 @@ async def list_jobs(
 
 @click.command()
 @click.argument("job_id", type=ID)
+@click.argument("name")
+@click.argument("value", default="null", metavar="[JSON]")
+@click.option("--key", help="Drop the message if one with this key was sent before.")
+@in_trio
+async def send(setting: Setting, job_id: int, name: str, value: str, key: str | None) -> None:
+    """Send a message NAME to a job, which gets it by ctx.receive(NAME)."""
+    try:
+        message = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        msg = f"the message is not JSON: {error}; write a text as '\"text\"'"
+        raise click.UsageError(msg) from None
+    async with setting.app().open_client() as jobs:
+        new = await jobs.send(job_id, name, message, key=key)
+    say("sent" if new else "not sent: a message with this key was sent before")
+
+
+@click.command()
+@click.argument("job_id", type=ID)
+@click.option("--tree", is_flag=True, help="Show the job and its descendants, with their states.")
 @JSON_OPTION
 @in_trio
-async def show(setting: Setting, job_id: int, as_json: bool) -> None:
-    """Show everything about a job, including each attempt."""
+async def show(setting: Setting, job_id: int, tree: bool, as_json: bool) -> None:
+    """Show everything about a job, including each attempt, or its family."""
     async with setting.app().open_client() as jobs:
+        if tree:
+            family = await jobs.tree(job_id)
+            if as_json:
+                print_json(family)
+            else:
+                _print_family(family, now=await jobs.now())
+            return
         job = await jobs.get(job_id)
+        now = await jobs.now()
         reported = [] if as_json or job.worker is None else _reported(job, await jobs.workers())
     if as_json:
         print_json(job)
         return
+    if job.waiting is not None:
+        reported.append(("waits for", wait_in_words(job.waiting, now)))
     out = console()
     heading = ((f"job {job.id}", "bold"), f"  {printable(job.name)}  ", (job.state.value, "bold"))
     out.print(Text.assemble(*heading), soft_wrap=True)
@@ -238,6 +282,13 @@ async def show(setting: Setting, job_id: int, as_json: bool) -> None:
     for attempt in job.attempts:
         lines += _attempt_lines(attempt)
     out.print("\n".join(lines), soft_wrap=True)
+
+
+def _print_family(family: Sequence[jobrt.JobRecord], *, now: datetime) -> None:
+    for line in family_lines(family):
+        job = line.job
+        waits = "" if job.waiting is None else f", waits for {wait_in_words(job.waiting, now)}"
+        say(f"{line.branch}{job.id}  {job.name}  {job.state}{waits}")
 
 
 def _attempt_lines(attempt: jobrt.AttemptRecord) -> Iterator[str]:
@@ -257,6 +308,10 @@ def _facts(job: jobrt.JobRecord) -> list[tuple[str, str]]:
     facts = [("queue", f"{job.queue}, priority {job.priority}"), ("attempt", f"{job.attempt}{limit}")]
     times = {"created": job.created_at, "due": job.schedule_at, "started": job.started_at}
     facts += [(name, local_time(time)) for name, time in {**times, "finished": job.finished_at}.items()]
+    limits = {"deadline": job.deadline_at, "expires": job.expires_at}
+    facts += [(name, local_time(time)) for name, time in limits.items() if time is not None]
+    if job.parent is not None:
+        facts.append(("parent", str(job.parent)))
     if job.progress is not None:
         total = "" if job.progress.total is None else f" of {job.progress.total:g}"
         facts.append(("progress", f"{job.progress.done:g}{total} {job.progress.note}"))
@@ -330,6 +385,7 @@ COMMANDS = (
     enqueue,
     list_jobs,
     show,
+    send,
     _bulk("cancel", Client.cancel, summary="Cancel jobs, including running jobs.", options=[_REASON]),
     _bulk("rerun", Client.rerun, summary="Run finished jobs again."),
     _bulk("delete", Client.delete, summary="Delete jobs."),

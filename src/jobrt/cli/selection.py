@@ -84,6 +84,7 @@ _OPTIONS = (
     ("name", None, "Jobs with this name. Repeatable."),
     ("tag", None, "Jobs with this tag. If repeated, with all these tags."),
     ("worker", None, "Jobs that this worker runs, or ran last."),
+    ("parent", "ID", "Jobs that this job has enqueued."),
     ("args", "FIELD=VALUE", "Jobs whose payload field has this value. Repeatable."),
     ("meta", "FIELD=VALUE", "Jobs whose metadata field has this value. Repeatable."),
     ("since", "TIME", "Jobs enqueued after this time, or within the last 15m, 2h, 7d."),

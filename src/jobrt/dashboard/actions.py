@@ -1,7 +1,9 @@
 """Actions behind the buttons, and the page that asks for confirmation."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import UTC, timedelta
 from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
@@ -13,19 +15,30 @@ from starlette.responses import RedirectResponse, Response
 
 from jobrt._client import Client
 from jobrt._core import where
+from jobrt._core.cron import CronEntry
+from jobrt._core.states import FINAL, HELD
 from jobrt._core.where import Where
+from jobrt._registry import UpdateKeywords, tick_job
+from jobrt._views.filters import parse_time
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.status import apply_to_each
+from jobrt._views.words import jobs_in_words
 from jobrt.dashboard.render import Site, root_of
 from jobrt.dashboard.selection import Selection, parse_number, parse_selection
-from jobrt.errors import InvalidFilter, JobNotFound
+from jobrt.errors import CronNotFound, InvalidFilter, JobNotFound, JobStateError
 
 DONE: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again", "delete": "deleted"}
 """Result of each action on jobs, in words."""
+_DID: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again:", "delete": "deleted"}
+_FINAL: Final = where.state(*FINAL)
+_RUNNING: Final = where.state(*HELD)
+_CHANGED: Final[Mapping[str, Where]] = {"cancel": ~_FINAL, "rerun": _FINAL, "delete": where.everything()}
+"""Jobs that an action changes; it leaves the others alone."""
 _FORM_LIMIT: Final = 200_000
 """Bytes of a form: enough for a thousand ids, or for a long payload as a filter."""
 _FORM_SECONDS: Final = 10.0
 _PREVIEW_LIMIT: Final = 5
+_IDS_SHOWN: Final = 10
 
 
 async def confirm(site: Site, request: Request) -> Response:
@@ -33,14 +46,20 @@ async def confirm(site: Site, request: Request) -> Response:
     if site.read_only:
         raise HTTPException(403, "the dashboard is read-only")
     selection = parse_selection(request.query_params.multi_items(), also=("action",), ids=True)
-    selected = _selected(selection)
+    selected, action = _selected(selection), _action(selection)
+    changed = selected & _CHANGED[action]
+    count = await site.jobs.count(changed, limit=COUNT_LIMIT)
     return site.page(
         request,
         "confirm.html",
-        action=_action(selection),
+        action=action,
         selection=selection,
-        count=await site.jobs.count(selected, limit=COUNT_LIMIT),
-        first=await site.jobs.query(selected, order_by="id", limit=_PREVIEW_LIMIT, details=False),
+        count=count,
+        running=await site.jobs.count(changed & _RUNNING, limit=COUNT_LIMIT) if count else 0,
+        unchanged=await site.jobs.count(selected & ~_CHANGED[action], limit=COUNT_LIMIT),
+        first=await site.jobs.query(changed, order_by="id", limit=_PREVIEW_LIMIT, details=False)
+        if count
+        else (),
     )
 
 
@@ -80,20 +99,61 @@ async def change_jobs(site: Site, request: Request) -> Response:
     """Cancel, rerun or delete jobs, and redirect to a page that shows the result."""
     selection = parse_selection(await _form(request), also=("action", "reason", "page"), ids=True)
     action, selected = _action(selection), _selected(selection)
-    apply, root = partial(_apply, action=action, reason=selection.rest.get("reason", "")), root_of(request)
+    reason, root = selection.rest.get("reason", ""), root_of(request)
+    apply, note = partial(_apply, action=action, reason=reason), partial(site.audit.note, request, why=reason)
     if selection.rest.get("page") == "job" and len(selection.ids) == 1 and action != "delete":
         await apply(site.jobs, selection.ids[0])
+        note(f"{_DID[action]} job {selection.ids[0]}", jobs=selection.ids)
         return RedirectResponse(f"{root}/jobs/{selection.ids[0]}", 303)
     if not selection.ids:
         count = await apply(site.jobs, selected)
+        filters = ", ".join(f"{key}={value}" for key, value in selection.pairs)
+        note(f"{_DID[action]} {jobs_in_words(count)} with {filters}")
     else:
         count, refused = await apply_to_each(site.jobs, selection.ids, apply)
+        if count:
+            note(f"{_DID[action]} {count} of the jobs {_ids(selection.ids)}", jobs=selection.ids)
         if refused:
             status = 404 if isinstance(refused[0], JobNotFound) else 409
             shown = {"action": action, "done": DONE[action], "count": count, "refused": refused}
             return site.page(request, "refused.html", status=status, **shown)
     query = urlencode([*selection.pairs, ("done", action), ("count", count)])
     return RedirectResponse(f"{root}/jobs?{query}", 303)
+
+
+def _ids(ids: Sequence[int]) -> str:
+    """Return the first ids."""
+    shown = ", ".join(map(str, ids[:_IDS_SHOWN]))
+    return shown if len(ids) <= _IDS_SHOWN else f"{shown} and {len(ids) - _IDS_SHOWN} more"
+
+
+async def edit_job(site: Site, request: Request) -> Response:
+    """Change when a waiting job is due, or its priority, and redirect to its page."""
+    form = dict(await _form(request))
+    job = parse_number("id", form.get("id", ""))
+    changes: UpdateKeywords = {}
+    if form.get("priority"):
+        changes["priority"] = _parse_priority(form["priority"])
+    if due := form.get("due", "").strip():
+        moment = parse_time(due, UTC)
+        if isinstance(moment, timedelta):
+            changes["schedule_in"] = moment
+        else:
+            changes["schedule_at"] = moment
+    if not changes:
+        raise InvalidFilter("nothing to change: give a priority or a time")
+    await site.jobs.update(job, **changes)
+    words = [f"{name} {form[name]}" for name in ("priority", "due") if form.get(name)]
+    site.audit.note(
+        request, f"changed job {job}: {', '.join(words)}", why=form.get("reason", ""), jobs=(job,)
+    )
+    return RedirectResponse(f"{root_of(request)}/jobs/{job}", 303)
+
+
+def _parse_priority(text: str) -> int:
+    if not re.fullmatch("-?[0-9]{1,10}", text):
+        raise InvalidFilter(f"priority is {text[:40]!r}: use a whole number")
+    return int(text)
 
 
 async def change_queue(site: Site, request: Request) -> Response:
@@ -110,11 +170,15 @@ async def change_queue(site: Site, request: Request) -> Response:
             await site.jobs.scale(queue, parse_number("concurrency", slots) if slots else None)
         case other:
             raise _unknown_action(other, ("pause", "resume", "scale"))
+    what = f"{form['action']}d queue {queue}"
+    if form["action"] == "scale":
+        what += f" to {form.get('concurrency') or 'the setting of the application'}"
+    site.audit.note(request, what, why=form.get("reason", ""))
     return RedirectResponse(f"{root_of(request)}/#queues", 303)
 
 
 async def change_cron(site: Site, request: Request) -> Response:
-    """Pause or resume a cron entry; raise `CronNotFound` for an unknown entry."""
+    """Pause or resume a cron entry, or run its job now; raise `CronNotFound` for an unknown entry."""
     form = dict(await _form(request))
     name = form.get("name", "")
     match form.get("action"):
@@ -122,9 +186,30 @@ async def change_cron(site: Site, request: Request) -> Response:
             await site.jobs.pause_cron(name)
         case "resume":
             await site.jobs.resume_cron(name)
+        case "run":
+            job = await _run_cron(site, name)
+            site.audit.note(
+                request, f"ran cron entry {name} as job {job}", why=form.get("reason", ""), jobs=(job,)
+            )
+            return RedirectResponse(f"{root_of(request)}/jobs/{job}", 303)
         case other:
-            raise _unknown_action(other, ("pause", "resume"))
+            raise _unknown_action(other, ("pause", "resume", "run"))
+    site.audit.note(request, f"{form['action']}d cron entry {name}", why=form.get("reason", ""))
     return RedirectResponse(f"{root_of(request)}/cron", 303)
+
+
+async def _run_cron(site: Site, name: str) -> int:
+    """Enqueue the job of a cron entry, and return its id. The ticks of the entry stay as they are."""
+    row = next((row for row in await site.jobs.crons() if row.name == name), None)
+    if row is None:
+        raise CronNotFound(f"there is no cron entry {name!r}")
+    entry = CronEntry.from_spec(row.name, row.spec, paused=row.paused, anchor=row.created_at)
+    registry = site.app.registry
+    job = tick_job(registry, entry.job, args=entry.args, options=entry.options, version=entry.version)
+    if job is None:
+        remedy = "start the dashboard with the application that has it"
+        raise JobStateError(f"cron entry {name} runs the job {entry.job}, which is not known here: {remedy}")
+    return (await site.jobs.enqueue(job.with_options(context=f"cron {name}, run by an operator"))).id
 
 
 async def _form(request: Request) -> list[tuple[str, str]]:

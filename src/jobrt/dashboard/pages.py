@@ -11,20 +11,28 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from jobrt._client import Client
+from jobrt._client.observing import search
 from jobrt._core import where
+from jobrt._core.job import JobRecord
 from jobrt._core.queues import QueueStatus
-from jobrt._core.states import FINAL, HELD, State
+from jobrt._core.states import FINAL, HELD, UNSTARTED, State
+from jobrt._views.families import family_lines
 from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_queues, watchdog_notices
 from jobrt._views.trees import tree_lines, worker_condition
-from jobrt._views.words import jobs_in_words, notice_in_words
+from jobrt._views.words import jobs_in_words, notice_in_words, wait_in_words
 from jobrt.dashboard.actions import DONE
+from jobrt.dashboard.chart_page import overview_chart
 from jobrt.dashboard.render import Site, root_of
-from jobrt.dashboard.selection import parse_number, parse_selection
+from jobrt.dashboard.selection import Selection, parse_number, parse_selection
 from jobrt.errors import InvalidFilter
 
+_FAMILY_LIMIT: Final = 200
+"""Members of a family on the page of a job."""
 _RUNNING_LIMIT: Final = 15
 _PAGE_SIZE: Final = 50
+_SEARCHED: Final = 5_000
+"""Jobs that one request searches for a text: some ten milliseconds."""
 _ORDERS: Final = {"newest": "-id", "oldest": "id"}
 
 
@@ -40,6 +48,7 @@ async def overview(site: Site, request: Request) -> Response:
         totals=await _totals(site.jobs, snapshot.queues),
         queues=view_queues(snapshot.queues, snapshot.workers),
         running=[(record, cancel_phase(record, phases)) for record in running],
+        **await overview_chart(site, request),
     )
 
 
@@ -53,7 +62,7 @@ async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tupl
         "executing": (sum(queue.executing for queue in queues), False),
         "retryable": (sum(queue.retryable for queue in queues), more),
     }
-    for state in (State.COMPLETED, State.CANCELLED, State.DISCARDED):
+    for state in (State.SUSPENDED, State.CLOSING, State.COMPLETED, State.CANCELLED, State.DISCARDED):
         count = await jobs.count(where.state(state), limit=COUNT_LIMIT)
         totals[state.value] = (count, count == COUNT_LIMIT)
     return totals
@@ -65,16 +74,16 @@ async def job_list(site: Site, request: Request) -> Response:
     if not all(value for _, value in pairs):  # keep the empty fields of forms out of URLs that people share
         filled = urlencode([(key, value) for key, value in pairs if value])
         return RedirectResponse(f"{root_of(request)}/jobs{'?' if filled else ''}{filled}", 303)
-    selection = parse_selection(pairs, also=("order", "after", "done", "count"))
+    selection = parse_selection(pairs, also=("order", "after", "done", "count", "text"))
     order = selection.rest.get("order", "newest")
     if order not in _ORDERS:
         raise InvalidFilter(f"order is {order!r}: use newest or oldest")
     after = parse_number("after", selection.rest["after"]) if "after" in selection.rest else None
-    found = await site.jobs.query(
-        selection.where, order_by=_ORDERS[order], limit=_PAGE_SIZE + 1, after=after, details=False
-    )
-    shown = found[:_PAGE_SIZE]
-    kept = selection.pairs + ([("order", order)] if order != "newest" else [])
+    text = selection.rest.get("text", "")
+    if text and order != "newest":
+        raise InvalidFilter("a search for text finds the newest jobs first: use order=newest")
+    shown, following = await _listed(site, selection, order=order, after=after)
+    kept = selection.pairs + [("text", text)] * bool(text) + [("order", order)] * (order != "newest")
     return site.page(
         request,
         "jobs.html",
@@ -82,9 +91,25 @@ async def job_list(site: Site, request: Request) -> Response:
         selection=selection,
         order=order,
         first=urlencode(kept) if after is not None else None,
-        following=urlencode([*kept, ("after", shown[-1].id)]) if len(found) > _PAGE_SIZE else None,
+        following=None if following is None else urlencode([*kept, ("after", following)]),
+        text=text,
+        after=following,
+        searched=_SEARCHED,
         done=_done(selection.rest),
     )
+
+
+async def _listed(
+    site: Site, selection: Selection, *, order: str, after: int | None
+) -> tuple[list[JobRecord], int | None]:
+    """Return a page of jobs, and the id behind which there may be more."""
+    if text := selection.rest.get("text"):
+        return await search(site.jobs, selection.where, text, scan=_SEARCHED, limit=_PAGE_SIZE, after=after)
+    found = await site.jobs.query(
+        selection.where, order_by=_ORDERS[order], limit=_PAGE_SIZE + 1, after=after, details=False
+    )
+    shown = found[:_PAGE_SIZE]
+    return shown, shown[-1].id if len(found) > _PAGE_SIZE else None
 
 
 def _done(rest: Mapping[str, str]) -> str | None:
@@ -104,11 +129,19 @@ async def job(site: Site, request: Request) -> Response:
     record = await site.jobs.get(number)
     running = record.state in HELD
     found = await site.jobs.workers() if running else []
+    now = await site.jobs.now()
+    family = await site.jobs.tree(number, limit=_FAMILY_LIMIT)
     return site.page(
         request,
         "job.html",
         job=record,
+        now=now,
+        waits="" if record.waiting is None else wait_in_words(record.waiting, now),
+        family=list(family_lines(family)),
+        more_family=len(family) == _FAMILY_LIMIT,
         final=record.state in FINAL,
+        waiting=record.state in UNSTARTED,
+        actions=site.audit.of_job(number),
         running=running,
         phase=cancel_phase(record, cancel_phases(found)),
         notices=list(watchdog_notices(record, found)),
@@ -139,3 +172,8 @@ async def crons(site: Site, request: Request) -> Response:
     entries = [view_cron(row, now) for row in await site.jobs.crons()]
     declared = sorted(set(site.app.crons) - {entry.name for entry in entries})
     return site.page(request, "cron.html", crons=entries, declared=declared)
+
+
+async def actions(site: Site, request: Request) -> Response:
+    """Return the page of what operators did with this dashboard."""
+    return site.page(request, "actions.html", actions=site.audit.newest())

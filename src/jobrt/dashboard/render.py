@@ -16,8 +16,11 @@ from starlette.responses import HTMLResponse, Response
 from jobrt._client import Client
 from jobrt._core.states import State
 from jobrt._views.findings import COUNT_LIMIT
-from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since
+from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since, wait_in_words
 from jobrt.app import App
+from jobrt.dashboard.audit import Audit
+from jobrt.dashboard.charts import in_seconds
+from jobrt.dashboard.history import History
 
 LIVE_HEADER: Final = "x-jobrt-live"
 """Request header with which our script asks for only the live parts of a page."""
@@ -52,9 +55,11 @@ def _pretty(value: Any) -> str:
 
 _FILTERS: Final[dict[str, Any]] = {
     "age": age,
+    "waits": wait_in_words,
     "attempt": attempt_in_words,
     "brief": _brief,
     "clock": _clock,
+    "seconds": in_seconds,
     "due": due_in_words,
     "in_words": jobs_in_words,
     "limited": _limited,
@@ -98,6 +103,10 @@ class Site:
     app: App
     jobs: Client
     read_only: bool = False
+    audit: Audit = attrs.field(init=False, factory=Audit)
+    history: History = attrs.field(
+        init=False, default=attrs.Factory(lambda self: History(self.jobs), takes_self=True)
+    )
 
     @property
     def place(self) -> str:

@@ -20,12 +20,14 @@ from jobrt._client import Client
 from jobrt._core.escape import printable
 from jobrt.app import App
 from jobrt.dashboard import api, pages
-from jobrt.dashboard.actions import change_cron, change_jobs, change_queue, confirm
+from jobrt.dashboard.actions import change_cron, change_jobs, change_queue, confirm, edit_job
+from jobrt.dashboard.chart_page import charts
 from jobrt.dashboard.guard import Guard
 from jobrt.dashboard.render import Site, is_live, path_of, static_file
 from jobrt.errors import (
     CronNotFound,
     InvalidFilter,
+    InvalidJob,
     InvalidSetting,
     JobNotFound,
     JobrtError,
@@ -38,6 +40,7 @@ _VIEW_SECONDS: Final = 5.0
 """Time limit for showing a page. Pages refresh every two seconds, so they have to be cheap."""
 _STATUS: Final[dict[type[Exception], int]] = {
     InvalidFilter: 400,
+    InvalidJob: 400,
     InvalidSetting: 400,
     JobNotFound: 404,
     CronNotFound: 404,
@@ -86,10 +89,13 @@ def asgi(
             Route("/jobs", view(pages.job_list)),
             Route("/jobs/confirm", view(confirm)),
             Route("/jobs/change", change(change_jobs), methods=["POST"]),
+            Route("/jobs/edit", change(edit_job), methods=["POST"]),
             Route("/jobs/{id:digits}", view(pages.job)),
             Route("/queues/change", change(change_queue), methods=["POST"]),
+            Route("/charts", view(charts)),
             Route("/workers", view(pages.workers)),
             Route("/cron", view(pages.crons)),
+            Route("/actions", view(pages.actions)),
             Route("/cron/change", change(change_cron), methods=["POST"]),
             Route("/static/{name}", static_file),
             *api.routes(view),

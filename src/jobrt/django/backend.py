@@ -1,7 +1,8 @@
 """`Backend`: Django's tasks as jobs."""
 
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.tasks import TaskResult, TaskResultStatus  # pyright: ignore[reportMissingImports] # Django 6
 from django.tasks.backends.base import BaseTaskBackend  # pyright: ignore[reportMissingImports] # Django 6
@@ -16,6 +17,10 @@ from jobrt.django.results import change, find_task, in_django, result_of
 from jobrt.django.run import NAME, RunAgain, RunOnce
 from jobrt.django.settings import Options, invalid
 from jobrt.errors import JobNotFound, JobrtError
+
+_apps: Final[dict[str, tuple[object, App]]] = {}
+"""Applications by the alias of their backend, each with what it was made of. Django makes a backend for each thread."""
+_making: Final = threading.Lock()
 
 
 class Backend(BaseTaskBackend):  # type: ignore[misc]  # pyright: ignore[reportUntypedBaseClass]  # Django has no types
@@ -55,12 +60,20 @@ class Backend(BaseTaskBackend):  # type: ignore[misc]  # pyright: ignore[reportU
 
     @property
     def app(self) -> App:
-        """The application whose workers run the tasks."""
+        """The application whose workers run the tasks, the same for all threads: hooks can be added to it."""
+        url = self._options.database_url()
+        made_of = (self._options, url, self.queues)
+        with _making:
+            if self.alias not in _apps or _apps[self.alias][0] != made_of:
+                _apps[self.alias] = (made_of, self._make_app(url))
+            return _apps[self.alias][1]
+
+    def _make_app(self, url: str) -> App:
         given: dict[str, Any] = dict(self._options.app)
         queues = {**dict.fromkeys(sorted(self.queues), 10), **given.pop("queues", {})}
         job = RunAgain if self.retries else RunOnce
         try:
-            return App(self._options.database_url(), jobs=[job], queues=queues, state=self, **given)
+            return App(url, jobs=[job], queues=queues, state=self, **given)
         except JobrtError as error:
             raise invalid(self.alias, str(error)) from error
 

@@ -31,8 +31,8 @@ def worker_app() -> App:
 
 
 def set_up() -> None:
-    """Set Django up, unless it is."""
-    if apps.ready:
+    """Set Django up, unless it is. In the `ready` of an app, to which hooks may be added, it is as good as that."""
+    if apps.models_ready:
         return
     name = os.environ.get("DJANGO_SETTINGS_MODULE")
     if not name and not settings.configured:

@@ -49,6 +49,7 @@ def plan(tx: Transaction, sql: str) -> str:
 
 
 _RANGE = "(queue=? AND priority=? AND schedule_at>? AND schedule_at<?)"
+_RECORDS = "USING COVERING INDEX sqlite_autoindex_jobrt_attempt_1"
 
 SEARCHES = {
     "attempts/exchange_page": f"SEARCH jobrt_job USING INDEX jobrt_job_waiting {_RANGE}",
@@ -56,7 +57,9 @@ SEARCHES = {
     "attempts/exchange_take": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
     "attempts/finish_clean": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
     "attempts/finish_landed": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
-    "attempts/finish_job": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "attempts/finish_jobs": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "attempts/finish_owned": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
+    "attempts/record_trim": f"SEARCH attempt {_RECORDS} (job_id=? AND lease<?)",
     "jobs/insert_equal": "SEARCH jobrt_job USING INDEX jobrt_job_digest (digest=? AND state=?)",
     "attempts/exchange_next_due": f"SEARCH job USING COVERING INDEX jobrt_job_waiting {_RANGE}",
     "workers/rescue_find": "USING INDEX jobrt_job_executing",
@@ -71,6 +74,7 @@ SEARCHES = {
     "attempts/records": "SEARCH jobrt_attempt USING INDEX",
     "attempts/release_parents_waiting": "SEARCH jobrt_dependency USING PRIMARY KEY (child_id=?)",
     "jobs/delete_roll_up": "SEARCH attempt USING INDEX",
+    "jobs/ended": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>? AND",
     "jobs/stats": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
 }
 

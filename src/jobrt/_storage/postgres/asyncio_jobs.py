@@ -26,6 +26,7 @@ from jobrt._storage.postgres.changes import (
 from jobrt._storage.postgres.database import retried
 from jobrt._storage.postgres.insert import insert_steps, one_statement
 from jobrt._storage.postgres.keys import KnownKeys
+from jobrt._storage.postgres.messages import told_send_steps
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
 from jobrt._storage.postgres.query import by_id, listing
@@ -106,6 +107,13 @@ class AsyncioPostgres:
 
     async def delete(self, where: Where, *, limit: int | None = None) -> int:
         return await self._transact(partial(delete, self._schema, where, limit=limit))
+
+    async def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
+        return await self._transact(
+            partial(
+                told_send_steps, self._schema, job_id, name=name, value=value, key=key, channel=self._channel
+            )
+        )
 
     async def listen(self, wake: Callable[[], None]) -> None:
         if self._channel is None:

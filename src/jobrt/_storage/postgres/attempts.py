@@ -75,6 +75,7 @@ class PostgresAttempts:
         now = self._waker.watermarks.clock()
         watermark = self._waker.watermarks.of(demand)
         full = all_priorities or watermark.needs_full(now)
+        requested = full and watermark.take_request()
         if full:
             watermark.forget(now)
         ended, values = ended_values(outcomes)
@@ -83,11 +84,22 @@ class PostgresAttempts:
         )
         values |= claim_values(demand, self._beats.since(demand.worker))
         values |= watermark.start(full=full, all_priorities=all_priorities)
-        rows = await session.run(statement, **values)
+        try:
+            rows = await session.run(statement, **values)
+        except BaseException:
+            watermark.full_requested = watermark.full_requested or requested
+            raise
         reply = read_reply(rows, demand, ended=len(outcomes), watermarks=self._waker.watermarks)
         watermark.learn(demand, reply, full=full, all_priorities=all_priorities, now=now)
         short = len(reply.jobs) < demand.limit and not reply.cut
-        return reply, short and not all_priorities and watermark.repeat(reply, full=full)
+        repeat = short and not all_priorities and watermark.repeat(reply, full=full)
+        if (
+            short and (left := watermark.requested_in(now)) is not None
+        ):  # the wake-up that asked for it comes only once
+            reply = attrs.evolve(
+                reply, next_due=left if reply.next_due is None else min(left, reply.next_due)
+            )
+        return reply, repeat
 
     async def _exchange_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         """Exchange under limits for the whole cluster."""
@@ -147,8 +159,20 @@ class PostgresAttempts:
 
     # ------------------------------------------------------------------ running jobs
 
-    async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        return await self._together(Save(*ref, progress=progress, saved=saved))
+    async def save(
+        self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False
+    ) -> bool:
+        save = Save(*ref, progress=progress, saved=saved)
+        if not forget:
+            return await self._together(save)
+        return await retried(partial(self._save_and_forget, save))
+
+    async def _save_and_forget(self, save: Save) -> bool:
+        async with self._database.session() as session, session.conn.transaction():
+            if not await _stored(session, [save], skip=""):
+                return False
+            await session.fetch("attempts/forget", id=str(save.id))
+        return True
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return dict(await self._database.fetch("attempts/steps", id=str(ref.id)))
@@ -158,25 +182,15 @@ class PostgresAttempts:
 
     async def _save_all(self, saves: Sequence[Save]) -> list[bool | None]:
         """Store what jobs save, but of those only whose rows are leased and not locked."""
-        stored = await retried(partial(self._stored, saves, skip="skip locked"))
+        stored = await retried(partial(self._stored_alone, saves, skip="skip locked"))
         return [True if number in stored else None for number in range(1, len(saves) + 1)]
 
     async def _save_one(self, save: Save) -> bool:
-        return bool(await retried(partial(self._stored, [save], skip="")))
+        return bool(await retried(partial(self._stored_alone, [save], skip="")))
 
-    async def _stored(self, saves: Sequence[Save], *, skip: str) -> set[int]:
-        """Store what jobs save, and return which of them, counted from 1."""
+    async def _stored_alone(self, saves: Sequence[Save], *, skip: str) -> set[int]:
         async with self._database.session() as session:
-            rows = await session.run(
-                session.schema.statement("attempts/save", skip=skip),
-                ids=numbers([save.id for save in saves]),
-                leases=numbers([save.lease for save in saves]),
-                progress=texts([save.progress for save in saves]),
-                saved=texts([save.saved for save in saves]),
-                steps=texts([save.step for save in saves]),
-                results=texts([save.value for save in saves]),
-            )
-        return {number for (number,) in rows}
+            return await _stored(session, saves, skip=skip)
 
     @asynccontextmanager
     async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[Any]:
@@ -225,3 +239,17 @@ def _remaining(demand: Demand, jobs: Sequence[Claimed]) -> Demand:
 
 def _order(job: Claimed) -> tuple[Any, ...]:
     return (-job.priority, job.schedule_at, job.id)
+
+
+async def _stored(session: Session, saves: Sequence[Save], *, skip: str) -> set[int]:
+    """Store what jobs save, and return which of them, counted from 1."""
+    rows = await session.run(
+        session.schema.statement("attempts/save", skip=skip),
+        ids=numbers([save.id for save in saves]),
+        leases=numbers([save.lease for save in saves]),
+        progress=texts([save.progress for save in saves]),
+        saved=texts([save.saved for save in saves]),
+        steps=texts([save.step for save in saves]),
+        results=texts([save.value for save in saves]),
+    )
+    return {number for (number,) in rows}

@@ -32,6 +32,12 @@ _HELD: Final = {
 }
 
 
+_BY_ID: Final = {
+    "id": "(c.id = any({ids}))",
+    "parent": "(c.id in (select m.child_id from {{schema}}.member m where m.kind <> 'd' and m.job_id = any({ids})))",
+}
+
+
 @attrs.define
 class Condition:
     """The text of a condition on the job row ``c``, and its parameters."""
@@ -70,9 +76,9 @@ def _text(where: Where, into: Condition) -> str:
             return f"(not {_text(part, into)})"
         case In("state", values):
             return _states([State(str(value)) for value in values])
-        case In("id", values):
+        case In("id" | "parent" as column, values):
             ids = [id for id in values if isinstance(id, int) and -LARGEST_ID <= id <= LARGEST_ID]
-            return f"(c.id = any({into.bind(numbers(ids))}::bigint[]))"
+            return _BY_ID[column].format(ids=f"{into.bind(numbers(ids))}::bigint[]")
         case In(column, values):
             return _member(column, values, into)
         case Tagged(tags, every):

@@ -10,6 +10,7 @@ from jobrt._core.text import storable
 from jobrt._storage.postgres.dependencies import lock_families, wait_for_children
 from jobrt._storage.postgres.encode import booleans, numbers, seconds, texts
 from jobrt._storage.postgres.session import Session
+from jobrt._storage.postgres.suspend import suspend
 
 # Looking up an enum member costs more than the comparison, and this runs for every attempt.
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
@@ -18,7 +19,19 @@ _DELAYED: Final = frozenset({Transition.RETRY, Transition.SNOOZE})
 
 
 async def write(session: Session, outcomes: Sequence[Outcome]) -> tuple[tuple[JobRef, ...], list[str]]:
-    """Write outcomes; return the refused ones and the queues that have due jobs again."""
+    """Write outcomes; return the refused ones and the queues that have due jobs again.
+
+    An attempt may park its job and end in one batch, so the outcomes that suspend are written first. One that gives up
+    the lease of a parked job is written after the one that parked it.
+    """
+    waits = [outcome for outcome in outcomes if outcome.wait is not None]
+    if waits:
+        others = [outcome for outcome in outcomes if outcome.wait is None]
+        refused, woken = await suspend(session, waits)
+        if others:
+            more, also = await write(session, others)
+            refused, woken = refused + more, [*woken, *also]
+        return refused, woken
     await lock_families(session, outcomes)
     ended, values = ended_values(outcomes)
     rows = await session.run(session.schema.statement("attempts/finish", ended=ended), **values)
@@ -32,7 +45,7 @@ async def write(session: Session, outcomes: Sequence[Outcome]) -> tuple[tuple[Jo
 
 def needs_statements(outcomes: Sequence[Outcome]) -> bool:
     """Return whether these outcomes are written in a transaction of several statements. That is rare."""
-    return any([outcome.children or outcome.hold is not None for outcome in outcomes])  # noqa: C419 - a list is quicker
+    return any([o.children or o.hold is not None or o.wait is not None for o in outcomes])  # noqa: C419 - a list is quicker
 
 
 async def _hold(session: Session, outcomes: Sequence[Outcome]) -> None:

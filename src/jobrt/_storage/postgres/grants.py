@@ -8,7 +8,8 @@ from jobrt._storage.postgres.names import Schema
 KINDS: Final = ("enqueuer", "reader", "worker")
 
 _READS: Final = frozenset({
-    "jobs/query", "jobs/count", "jobs/stats", "jobs/stats_finished", "jobs/stats_first", "jobs/await_final_states",
+    "jobs/query", "jobs/count", "jobs/ended", "jobs/search", "jobs/stats", "jobs/stats_finished", "jobs/stats_first",
+    "jobs/await_final_states",
     "attempts/steps", "queues/all", "queues/all_waiting", "queues/all_waiting_limited", "queues/all_workers",
     "crons/all", "workers/all", "workers/changes", "health/due", "health/buckets", "health/running", "health/holders",
 })  # fmt: skip
@@ -39,6 +40,7 @@ def _kind(statement: str) -> str:
     if statement in _READS:
         return "reader"
     enqueues = (
-        statement.startswith(("jobs/insert", "keys/settings", "schema/")) and statement != _CHANGES_EQUAL
+        statement.startswith(("jobs/insert", "keys/settings", "schema/", "scopes/limits"))
+        and statement != _CHANGES_EQUAL
     )
     return "enqueuer" if enqueues else "worker"

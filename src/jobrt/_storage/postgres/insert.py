@@ -23,6 +23,9 @@ from jobrt.errors import StorageError
 _COPY_FROM: Final = 500
 """Number of jobs from which COPY, with one more round trip, is faster than one statement."""
 
+_LIMITED: Final = 64
+"""Flag of a job that has a deadline or an expiry."""
+
 _BLOCK: Final = 1000
 """Rows of COPY formatted at a time: about 200 kB, so other tasks run every millisecond."""
 
@@ -33,23 +36,27 @@ Wake: TypeAlias = Callable[[str], "str | None"]
 
 def one_statement(jobs: Sequence[NewJob]) -> bool:
     """Return whether a batch is stored by a single statement, which is a transaction by itself."""
-    return len(jobs) == 1 and jobs[0].unique is None
+    return len(jobs) == 1 and jobs[0].unique is None and not _has_side_rows(jobs[0])
 
 
 def insert_steps(
-    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys | None = None
+    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys | None = None, flags: int = 0
 ) -> Steps[tuple[Inserted, ...]]:
-    """Return the steps that store `jobs`; run all of them in one transaction.
+    """Return the steps that store `jobs` with these flags; run all of them in one transaction.
 
     `keys` is what the client knows of the keys of queues. Without it they are read each time.
     """
     known = KnownKeys() if keys is None else keys
     yield from known.read(schema)
-    if one_statement(jobs):
+    if not flags and one_statement(jobs):
         return (yield from _insert_one(schema, jobs[0], wake=wake, keys=known))
     if any(job.unique for job in jobs):
-        return (yield from _insert_unique(schema, jobs, wake=wake, keys=known))
-    return (yield from _insert_many(schema, jobs, wake=wake, keys=known))
+        return (yield from _insert_unique(schema, jobs, wake=wake, keys=known, flags=flags))
+    return (yield from _insert_many(schema, jobs, wake=wake, keys=known, flags=flags))
+
+
+def _has_side_rows(job: NewJob) -> bool:
+    return job.deadline is not None or job.expires is not None or job.parent is not None
 
 
 def insert_one(schema: Schema, job: NewJob, *, wake: Wake, keys: KnownKeys) -> Run:
@@ -66,11 +73,13 @@ def _insert_one(schema: Schema, job: NewJob, *, wake: Wake, keys: KnownKeys) -> 
 
 
 def _insert_many(
-    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys
+    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys, flags: int
 ) -> Steps[tuple[Inserted, ...]]:
     keyed = not keys.paths.keys().isdisjoint([job.queue for job in jobs]) if keys.paths else False
     if len(jobs) < _COPY_FROM:
-        columns = [_fields(job) | {"limit_key": keys.of(job)} for job in jobs]
+        columns = [
+            _fields(job) | {"limit_key": keys.of(job), "flags": str(_flags(job, flags))} for job in jobs
+        ]
         values: dict[str, str | None] = {
             name: texts([fields[name] for fields in columns]) for name in columns[0]
         }
@@ -79,16 +88,48 @@ def _insert_many(
     else:
         rows = yield Run(schema.statement("jobs/insert_ids"), {"number": str(len(jobs))})
         ids, now = rows[0]
-        if not keyed and all(map(_is_plain, jobs)):
+        if not keyed and not flags and all(map(_is_plain, jobs)):
             yield Copy(schema.statement("jobs/insert_copy_plain"), _plain_blocks(jobs, ids))
         else:  # all in one COPY: then all are due at the same time, and stay in order
             also = ", limit_key" if keyed else ""
             yield Copy(
                 schema.statement("jobs/insert_copy", more_columns=also),
-                _blocks(jobs, ids, now=now, keys=keys if keyed else None),
+                _blocks(jobs, ids, now=now, keys=keys if keyed else None, flags=flags),
             )
+    yield from _store_side_rows(schema, jobs, ids)
     yield from _notify(schema, {job.queue for job in jobs}, wake)
     return tuple(map(Inserted, ids))
+
+
+def _store_side_rows(
+    schema: Schema, jobs: Sequence[NewJob], ids: Sequence[int]
+) -> Generator[Run | Copy, list[Row], None]:
+    """Store deadlines, and by whom jobs were enqueued."""
+    if not any(map(_has_side_rows, jobs)):
+        return
+    limited = [(id, job) for id, job in zip(ids, jobs, strict=True) if _flags(job, 0)]
+    if limited:
+        limits = [(job.deadline, job.expires) for _, job in limited]
+        values: dict[str, str | None] = {"ids": numbers(id for id, _ in limited)}
+        for column, name in enumerate(("deadline", "expires")):
+            chosen = [limit[column] for limit in limits]
+            at = [instant(limit) if isinstance(limit, datetime) else None for limit in chosen]
+            values[f"{name}_at"] = texts(at)
+            values[f"{name}_in"] = numbers(
+                limit.total_seconds() if isinstance(limit, timedelta) else None for limit in chosen
+            )
+        yield Run(schema.statement("scopes/limits"), values)
+    origins = [(id, job.parent) for id, job in zip(ids, jobs, strict=True) if job.parent is not None]
+    if origins:
+        parents = {
+            "ids": numbers(id for id, _ in origins),
+            "parents": numbers(parent for _, parent in origins),
+        }
+        yield Run(schema.statement("scopes/origins"), {**parents})
+
+
+def _flags(job: NewJob, flags: int) -> int:
+    return flags if job.deadline is None and job.expires is None else flags | _LIMITED
 
 
 def _notify(schema: Schema, queues: Iterable[str], wake: Wake) -> Generator[Run | Copy, list[Row], None]:
@@ -157,19 +198,19 @@ def _middle(priority: int, max_attempts: int | None, queue: str, name: str) -> s
 
 
 def _blocks(
-    jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime, keys: KnownKeys | None
+    jobs: Sequence[NewJob], ids: Sequence[int], *, now: datetime, keys: KnownKeys | None, flags: int
 ) -> Iterable[str]:
     """Format rows for COPY as text, in half the time that the driver takes."""
     at = now.isoformat() + "+00"
     for start in range(0, len(jobs), _BLOCK):
         part = slice(start, start + _BLOCK)
         pairs = zip(ids[part], jobs[part], strict=True)
-        if keys is None:
-            yield "".join([_line(id, job, at=at, now=now) + "\n" for id, job in pairs])
-        else:
-            yield "".join(
-                [f"{_line(id, job, at=at, now=now)}\t{_key_cell(keys.of(job))}\n" for id, job in pairs]
-            )
+        lines = [f"{_line(id, job, at=at, now=now)}\t{_flags(job, flags)}" for id, job in pairs]
+        if keys is not None:
+            lines = [
+                f"{line}\t{_key_cell(keys.of(job))}" for line, job in zip(lines, jobs[part], strict=True)
+            ]
+        yield "\n".join(lines) + "\n"
 
 
 def _key_cell(key: str | None) -> str:
@@ -212,7 +253,7 @@ def _cell(text: str) -> str:
 
 
 def _insert_unique(
-    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys
+    schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys, flags: int
 ) -> Steps[tuple[Inserted, ...]]:
     digests = sorted({job.unique.digest for job in jobs if job.unique})
     now = yield from _lock(schema, digests)
@@ -228,7 +269,7 @@ def _insert_unique(
             yield from _notify(schema, [changed[0][0]], wake)
     made: tuple[Inserted, ...] = ()
     if batch.new:
-        made = yield from _insert_many(schema, batch.new, wake=wake, keys=keys)
+        made = yield from _insert_many(schema, batch.new, wake=wake, keys=keys, flags=flags)
     return tuple(
         Inserted(made[place.new].id if place.id is None else place.id, duplicate=place.duplicate)
         for place in batch.places

@@ -12,7 +12,8 @@ import trio
 
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
-from jobrt._core.stats import Bucket
+from jobrt._core.search import Needle, Search, seen
+from jobrt._core.stats import Bucket, Ended
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.callers import (
@@ -29,9 +30,9 @@ from jobrt._storage.postgres.insert import insert_one, insert_steps, one_stateme
 from jobrt._storage.postgres.keys import changed
 from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.prune import delete, prune
-from jobrt._storage.postgres.query import by_id, listing
+from jobrt._storage.postgres.query import by_id, listing, searching
 from jobrt._storage.postgres.rows import Row, job_record
-from jobrt._storage.postgres.stats import stats
+from jobrt._storage.postgres.stats import ended, stats
 from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.waker import Waker
 from jobrt._trio_psycopg.errors import translate
@@ -138,6 +139,19 @@ class PostgresJobs:
 
     async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
         return await self._database.bulk(partial(stats, since=since))
+
+    async def ended(
+        self, since: datetime, until: datetime, *, step: int, limit: int, deleted: bool = False
+    ) -> Ended:
+        count = partial(ended, since=since, until=until, step=step, limit=limit, deleted=deleted)
+        return await self._database.bulk(count)
+
+    async def search(
+        self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None
+    ) -> Search:
+        look = searching(self._database.schema, where, needle, scan=scan, limit=limit, after=after)
+        ((ids, number, last),) = await self._run(look)
+        return seen(tuple(ids), number, last, limit=limit, scan=scan)
 
     # ------------------------------------------------------------------ change
 

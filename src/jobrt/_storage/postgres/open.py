@@ -15,6 +15,7 @@ from jobrt._storage.postgres.jobs import PostgresJobs
 from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.queues import PostgresQueues
 from jobrt._storage.postgres.schema import PostgresSchema
+from jobrt._storage.postgres.scopes import PostgresScopes
 from jobrt._storage.postgres.waker import Waker
 from jobrt._storage.postgres.wakes import PostgresWakes
 from jobrt._storage.postgres.workers import PostgresWorkers
@@ -51,6 +52,7 @@ async def open_postgres(
                     jobs=PostgresJobs(database, waker),
                     attempts=PostgresAttempts(database, waker, beats),
                     workers=PostgresWorkers(database, waker, beats),
+                    scopes=PostgresScopes(database, waker),
                     queues=PostgresQueues(database, waker),
                     crons=PostgresCrons(database, waker),
                     health=PostgresHealth(database),

@@ -66,7 +66,7 @@ def _covered(rule: PruneRule) -> dict[str, str | None]:
 def _remove(
     schema: Schema, where: str, *, values: Mapping[str, str | None], limit: int, locked: str
 ) -> Steps[list[int]]:
-    """Delete jobs and all their rows, but keep their counts for statistics; return their ids."""
+    """Delete jobs, their families and all their rows, but keep their counts for statistics; return their ids."""
     statement = schema.statement(
         "jobs/delete",
         where=where,
@@ -78,5 +78,11 @@ def _remove(
     rows = yield Run(statement, {**values, "limit": str(limit)})
     ids: list[int] = rows[0][0]
     if ids:
-        yield Run(schema.statement("jobs/delete_sides"), {"ids": numbers(ids)})
+        gone: dict[str, str | None] = {"ids": numbers(ids)}
+        children = yield Run(schema.statement("jobs/delete_children"), gone)
+        yield Run(schema.statement("jobs/delete_sides"), gone)
+        if children:
+            family = {"family": numbers([child for (child,) in children])}
+            where = "c.id = any(:family::bigint[])"
+            ids += yield from _remove(schema, where, values=family, limit=len(children), locked="")
     return ids

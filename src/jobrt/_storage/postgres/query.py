@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from jobrt._core.search import PAYLOAD, Needle
 from jobrt._core.where import Where
 from jobrt._storage.postgres.encode import LARGEST_ID, limit_text
 from jobrt._storage.postgres.filters import condition
@@ -44,6 +45,19 @@ def listing(
         "jobs/query", where=f"{text} order by {order} limit :limit::bigint", details=_DETAILS[details]
     )
     return Run(statement, values)
+
+
+def searching(
+    schema: Schema, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None
+) -> Run:
+    """Return the statement that finds the newest jobs that match and have a text."""
+    wanted = condition(where)
+    values = {"scan": str(scan), "limit": str(limit), "payload": str(PAYLOAD), "plain": needle.plain}
+    values |= {"escaped": needle.escaped[0], "ascii": needle.escaped[1]}
+    text = wanted.text
+    if after is not None:
+        text, values["after"] = f"{text} and c.id < :after::bigint", str(after)
+    return Run(schema.statement("jobs/search", where=text), {**wanted.values, **values})
 
 
 def _behind(column: str, key: str, *, backward: bool) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, Claimed, JobRecord
 from jobrt._core.states import End
+from jobrt._records import Waiting
 
 _ATTEMPTS_KEPT: Final = 100
 
@@ -112,7 +113,7 @@ def job_record(row: Row) -> JobRecord:
     """Return the job in a row of jobs/query.sql."""
     id, name, queue, state, priority, attempt, max_attempts, args, metadata, tags, context, *rest = row
     created_at, schedule_at, started_at, finished_at, worker, cancel_reason, *rest = rest
-    result, progress, saved, attempts, clean, cut_args, cut_metadata, version = rest
+    result, progress, saved, attempts, clean, cut_args, cut_metadata, version, parent, waiting, limits = rest
     records = () if attempts is None else _attempts(attempts)
     if clean:  # the last attempt has no record
         columns = (worker, None, None, None)
@@ -141,8 +142,21 @@ def job_record(row: Row) -> JobRecord:
         saved=stored.json_value(saved),
         cancel_reason=cancel_reason,
         attempts=records,
+        parent=parent,
+        waiting=None if waiting is None else _waiting(waiting),
+        deadline_at=None if limits is None else _parsed_or_none(json.loads(limits)[0]),
+        expires_at=None if limits is None else _parsed_or_none(json.loads(limits)[1]),
         version=stored.version_of(version),
     )
+
+
+def _waiting(text: str) -> Waiting:
+    kind, name, since, until, worker = json.loads(text)
+    return Waiting(kind, name, _parsed(since), _parsed_or_none(until), worker)
+
+
+def _parsed_or_none(text: str | None) -> datetime | None:
+    return None if text is None else _parsed(text)
 
 
 def _object(text: str | None, *, cut: bool | None) -> dict[str, Any]:

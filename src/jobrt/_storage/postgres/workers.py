@@ -14,7 +14,7 @@ from jobrt._core.job import JobRef
 from jobrt._core.states import State
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.beats import Beats, info_with
-from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
+from jobrt._storage.contract import CancelRequest, Changes, NurseryEnding, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import numbers
 from jobrt._storage.postgres.session import Session
@@ -94,8 +94,9 @@ class PostgresWorkers:
                 break
         if not rescued:
             self._refused.clear()  # the cause may have been fixed
+        ((_, queues),) = await self._database.fetch("workers/rescue_parked", limit=str(limit))
         await self._database.fetch("workers/rescue_clean")
-        self._waker.due_again({job.queue for job in rescued if job.state == State.RETRYABLE})
+        self._waker.due_again({job.queue for job in rescued if job.state == State.RETRYABLE} | set(queues))
         return tuple(rescued)
 
     async def _end(self, ids: list[int]) -> list[Rescued]:
@@ -126,11 +127,15 @@ class PostgresWorkers:
 
 
 async def _changes(session: Session, worker: str) -> Changes:
-    known, cancels, queues = (await session.fetch("workers/changes", worker=worker))[0]
+    known, cancels, nurseries, queues = (await session.fetch("workers/changes", worker=worker))[0]
     return Changes(
         known=known,
         cancels=tuple(
-            CancelRequest(JobRef(id, lease), reason) for id, lease, reason in json.loads(cancels or "[]")
+            CancelRequest(JobRef(id, lease), reason, stop)
+            for id, lease, reason, stop in json.loads(cancels or "[]")
+        ),
+        nurseries=tuple(
+            NurseryEnding(JobRef(id, lease), name) for id, lease, name in json.loads(nurseries or "[]")
         ),
         queues=tuple(
             QueueSettings(name, paused=paused, concurrency=stored.concurrency_of(concurrency))

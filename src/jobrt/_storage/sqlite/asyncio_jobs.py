@@ -16,6 +16,7 @@ from jobrt._storage.sqlite.blocking import BlockingSqlite
 from jobrt._storage.sqlite.callers import insert_with_asyncio
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.insert import insert
+from jobrt._storage.sqlite.messages import send
 from jobrt._storage.sqlite.query import count, get, query, states
 from jobrt._storage.sqlite.rows import micros
 from jobrt._storage.sqlite.transaction import Transaction
@@ -79,6 +80,9 @@ class AsyncioSqlite:
 
     async def delete(self, where: Where, *, limit: int | None = None) -> int:
         return await self._write(partial(delete, where=where, limit=limit))
+
+    async def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
+        return await self._write(partial(send, job_id=job_id, name=name, value=value, key=key))
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
         return await self._read(partial(states, ids=ids))

@@ -74,8 +74,14 @@ class SqliteAttempts:
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
         return await self._database.write(partial(release_unknown, worker=worker, queue=queue, known=known))
 
-    async def save(self, ref: JobRef, *, progress: str | None = None, saved: str | None = None) -> bool:
-        return await self._saves(Save(*ref, progress=progress, saved=saved))
+    async def save(
+        self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False
+    ) -> bool:
+        save = Save(*ref, progress=progress, saved=saved)
+        if not forget:
+            return await self._saves(save)
+        self._database.refuse_nested()
+        return await self._database.write(partial(_save, save=save, forget=True))
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return await self._database.read(partial(_steps, ref=ref))
@@ -134,12 +140,15 @@ def _exchange_limited(
     return Exchange(refused, jobs, min(waits, default=None), tx.now, cut or choice.unready), choice.look
 
 
-def _save(tx: Transaction, save: Save) -> bool:
-    """Store what a job saves; False if its lease is lost."""
+def _save(tx: Transaction, save: Save, *, forget: bool = False) -> bool:
+    """Store what a job saves, and forget what it has decided so far; False if its lease is lost."""
     values = save._asdict()
     if not tx.run(SQL["attempts/save_flag"], values):
         return False
     tx.run(SQL["attempts/save" if save.step is None else "attempts/save_step"], values)
+    if forget:
+        tx.run(SQL["scopes/forget_answers"], {"id": save.id})
+        tx.run(SQL["scopes/forget_steps"], {"id": save.id})
     return True
 
 

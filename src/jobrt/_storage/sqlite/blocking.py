@@ -22,6 +22,7 @@ from jobrt._storage.sqlite.callers import insert_with
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses, rolled_back, translated
 from jobrt._storage.sqlite.insert import insert
+from jobrt._storage.sqlite.messages import send
 from jobrt._storage.sqlite.own_transactions import open_transaction
 from jobrt._storage.sqlite.query import count, get, query
 from jobrt._storage.sqlite.rows import micros, moment
@@ -126,6 +127,9 @@ class BlockingSqlite:
 
     def delete(self, where: Where, *, limit: int | None = None) -> int:
         return self.write(partial(delete, where=where, limit=limit))
+
+    def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
+        return self.write(partial(send, job_id=job_id, name=name, value=value, key=key))
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Run one of this engine's functions in a transaction, waiting for the lock at most `PATIENCE` seconds."""

@@ -5,32 +5,44 @@ from typing import Any, Final
 
 from jobrt._core.text import clipped
 from jobrt._core.where import Where
-from jobrt._storage.sqlite.dependencies import release_parents
+from jobrt._storage.sqlite.family import reopen, settle
 from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.keys import make_keys
 from jobrt._storage.sqlite.prune import remove
 from jobrt._storage.sqlite.query import select
 from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
-from jobrt._storage.sqlite.states import IS_EXECUTING, IS_FINAL, IS_WAITING, RESCHEDULED
+from jobrt._storage.sqlite.states import IS_FINAL, IS_HELD, IS_WAITING, RESCHEDULED, SUSPENDED
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
+
+_NOT_UNDER_FINAL: Final = """(extra & 8 = 0 OR EXISTS (
+    SELECT 1 FROM jobrt_member AS m JOIN jobrt_job AS p ON p.id = m.job_id
+    WHERE m.child_id = jobrt_job.id AND m.kind = 'c' AND p.state NOT BETWEEN 4 AND 6))"""
+"""A child runs again only while its parent is not final."""
+_NO_LIVING_FAMILY: Final = """(extra & 16 = 0 OR NOT EXISTS (
+    SELECT 1 FROM jobrt_member AS m WHERE m.job_id = jobrt_job.id AND m.alive = 1))"""
 
 
 def cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:
     """Cancel waiting jobs and request it of running ones; see `JobStore.cancel`."""
-    ids = _chosen(tx, where, f"{IS_WAITING} OR ({IS_EXECUTING} AND cancel_reason IS NULL)", limit=limit)
+    free = f"({IS_WAITING} OR state = {SUSPENDED}) AND NOT {IS_HELD}"
+    ids = _chosen(tx, where, f"({free}) OR ({IS_HELD} AND cancel_reason IS NULL)", limit=limit)
     new = {"ids": dumps(ids), "reason": clipped(reason), "now": tx.now}
     requested = tx.run(SQL["jobs/cancel_running"], new)
     cancelled = tx.rows(SQL["jobs/cancel_waiting"], new)
-    release_parents(tx, [job_id for (job_id,) in cancelled])
+    closing = settle(tx, [job_id for (job_id,) in cancelled])
     tx.control = tx.control or requested > 0
-    return len(cancelled), requested
+    return len(cancelled) - closing, requested + closing
 
 
 def rerun(tx: Transaction, where: Where, *, limit: int | None) -> int:
     """Make final jobs available; see `JobStore.rerun`."""
-    chosen = _chosen(tx, where, IS_FINAL, limit=limit)
+    chosen = _chosen(tx, where, f"{IS_FINAL} AND {_NOT_UNDER_FINAL}", limit=limit)
     ids = dumps(chosen)
+    if tx.value(SQL["scopes/any"]):
+        reopen(tx, chosen)
+        tx.run(SQL["scopes/rejoin"], {"ids": ids})
+    tx.run(SQL["scopes/unlimit"], {"ids": ids})
     tx.run(SQL["jobs/rerun_remember"], (ids,))
     tx.run(SQL["jobs/rerun_forget"], (ids,))
     queues = tx.rows(SQL["jobs/rerun"], {"ids": ids, "now": tx.now})
@@ -82,9 +94,8 @@ def _assignments(tx: Transaction, changes: Mapping[str, Any]) -> tuple[str, dict
 
 def delete(tx: Transaction, where: Where, *, limit: int | None) -> int:
     """Delete jobs; see `JobStore.delete`."""
-    ids = _chosen(tx, where, "1", limit=limit)
-    remove(tx, ids)
-    return len(ids)
+    ids = _chosen(tx, where, _NO_LIVING_FAMILY, limit=limit)
+    return len(remove(tx, ids))
 
 
 def _chosen(tx: Transaction, where: Where, also: str, *, limit: int | None) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, Claimed
 from jobrt._core.limits import CLAIM_BYTES, LARGE_TEXTS, Demand, Room
+from jobrt._storage.sqlite.family import startable
 from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags_of
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
@@ -18,8 +19,11 @@ PAGE: Final = CLAIM_BYTES // (4 * LARGE_TEXTS)
 _RECORDS_PAGE: Final = 10
 """Jobs whose attempts are read in one go. Of each job these can be six million characters."""
 
-# The columns of attempts/exchange_page.sql that are used by position. `_HAS_HISTORY` is `extra` in the table.
-_ID, _NAME, _ARGS, _DUE, _HAS_HISTORY = 0, 1, 6, 11, 12
+# The columns of attempts/exchange_page.sql that are used by position. `_FLAGS` is `extra` in the table.
+_ID, _NAME, _ARGS, _DUE, _FLAGS, _STARTED = 0, 1, 6, 11, 12, 13
+_HAS_HISTORY, _MAY_NOT_START = 1, 8 | 64
+_ENDED: Final = 1000
+"""Jobs under a scope that is being ended, after which a claim stops: it ends those that it meets."""
 
 
 def claim(
@@ -51,7 +55,7 @@ def lease_rows(
     """
     if not rows:
         return (), False
-    if heavy := [row[_ID] for row in rows if row[_HAS_HISTORY] or row[_ARGS] is None]:
+    if heavy := [row[_ID] for row in rows if row[_FLAGS] & _HAS_HISTORY or row[_ARGS] is None]:
         affordable = _affordable(tx, rows, heavy=heavy)
         rows, cut = rows[:affordable], cut or affordable < len(rows)
     lease = tx.value(SQL["attempts/exchange_lease"], {"now": tx.now})
@@ -65,7 +69,7 @@ def lease_rows(
         if part:
             _take(tx, part, lease=lease, worker=demand.worker, started_at=started_at)
             jobs += _claimed(tx, part, lease=lease, queue=demand.queue, started_at=started_at)
-    run_before = [row[_ID] for row in rows if row[_HAS_HISTORY]] if heavy else []
+    run_before = [row[_ID] for row in rows if row[_FLAGS] & _HAS_HISTORY] if heavy else []
     return tuple(_with_history(tx, jobs, ids=run_before) if run_before else jobs), cut
 
 
@@ -96,10 +100,15 @@ def _found(tx: Transaction, demand: Demand, *, largest_page: int) -> tuple[list[
     """
     room = Room(demand)
     rows: list[_Row] = []
+    ended = 0
     for priority in _priorities(tx, demand.queue):
         for page in _pages(tx, demand, priority=priority, room=room, largest=largest_page):
-            admitted = _admitted(page, room=room)
+            allowed = _allowed(tx, page)
+            ended += len(page) - len(allowed)
+            admitted = _admitted(allowed, room=room)
             rows += admitted
+            if ended >= _ENDED:
+                return rows, True
             if any([row[_ARGS] is None for row in admitted]) and room.left:  # noqa: C419 - a list is quicker
                 return rows, True
         if not room.left:
@@ -119,6 +128,16 @@ def _affordable(tx: Transaction, rows: Sequence[_Row], *, heavy: Sequence[int]) 
         if total > CLAIM_BYTES:
             return max(number, 1)
     return len(rows)
+
+
+def _allowed(tx: Transaction, page: Sequence[_Row]) -> Sequence[_Row]:
+    """Return the jobs of a page that may start: of members of families, and jobs that may have expired, not all may."""
+    special = [row for row in page if row[_FLAGS] & _MAY_NOT_START]
+    if not special:
+        return page
+    started = frozenset(row[_ID] for row in special if row[_STARTED] is not None)
+    allowed = startable(tx, [row[_ID] for row in special], started=started)
+    return [row for row in page if not row[_FLAGS] & _MAY_NOT_START or row[_ID] in allowed]
 
 
 def _admitted(page: Sequence[_Row], *, room: Room) -> Sequence[_Row]:
@@ -161,6 +180,7 @@ def _pages(
             "after_at": last[0],
             "after_id": last[1],
             "names": dumps(names),
+            "worker": demand.worker,
             "fits": demand.fits,
             "limit": size,
         }
@@ -191,7 +211,8 @@ def _claimed(
             context,
             created,
             due,
-            _has_history,
+            _flags,
+            _started,
             version,
         ) = row
         if args is None:

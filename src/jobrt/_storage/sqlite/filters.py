@@ -18,7 +18,7 @@ from jobrt._core.text import is_storable
 from jobrt._core.where import And, Compare, Everything, In, JsonEquals, Not, Or, Tagged, Where, canonical
 from jobrt._json import read_json
 from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps, micros, span
-from jobrt._storage.sqlite.states import CODES, IS_FINAL, IS_WAITING
+from jobrt._storage.sqlite.states import CODES, EXECUTING, IS_FINAL, IS_WAITING
 from jobrt.errors import InvalidFilter
 
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
@@ -56,6 +56,8 @@ def condition(where: Where, now: int) -> Condition:
             return Condition(f"NOT ({inner.sql})", inner.values)
         case In("state", values):
             return _joined("OR", [_state(State(str(value)), now) for value in values], _FALSE)
+        case In("parent", values):
+            return Condition(_CHILDREN, (dumps(list(values)),))
         case In(column, values):
             return _in(column, values)
         case Tagged(tags, every):
@@ -90,6 +92,10 @@ def _joined(word: str, parts: Sequence[Condition], nothing: Condition) -> Condit
     )
 
 
+_CHILDREN: Final = """id IN (
+    SELECT child_id FROM jobrt_member WHERE kind <> 'd' AND job_id IN (SELECT value FROM json_each(?)))"""
+
+
 def _state(state: State, now: int) -> Condition:
     """Compare states as users see them; the bounds on `state` match the condition of a partial index."""
     if state is State.UNKNOWN:
@@ -107,6 +113,8 @@ def _state(state: State, now: int) -> Condition:
             return Condition(f"({number} AND started_at IS NULL)")
         case State.EXECUTING:
             return Condition(f"({number} AND started_at IS NOT NULL)")
+        case State.SUSPENDED | State.CLOSING:
+            return Condition(f"(state > {EXECUTING} AND {number})")
         case _:
             return Condition(f"({IS_FINAL} AND {number})")
 

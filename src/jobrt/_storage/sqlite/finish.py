@@ -5,15 +5,18 @@ from typing import Any
 
 import attrs
 
-from jobrt._core.job import JobRef, Outcome, Start
+from jobrt._core.job import JobRef, Outcome, Start, Wait
 from jobrt._core.states import FINAL, End, State, Transition, transition
 from jobrt._core.text import storable
-from jobrt._storage.sqlite.dependencies import release_parents, wait_for_children
+from jobrt._storage.sqlite.dependencies import wait_for_children
+from jobrt._storage.sqlite.family import HAS_NURSERY, close_as, has_living_children, reopen, settle
 from jobrt._storage.sqlite.rows import FAR, dumps, later
-from jobrt._storage.sqlite.states import CODES
+from jobrt._storage.sqlite.states import AVAILABLE, CODES, SUSPENDED
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 # Looking up an enum member costs more than the comparison, and this runs for every attempt.
+_DEADLINE_PASSED = 128
+"""Flag of a job that was told to stop because its deadline has passed."""
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
 
 
@@ -28,8 +31,7 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         else:
             others.append(outcome)
     refused = _complete(tx, clean) if clean else []
-    refused += [JobRef(other.id, other.lease) for other in others if not _end(tx, other)]
-    return tuple(refused)
+    return (*refused, *_end_all(tx, others))
 
 
 def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
@@ -50,7 +52,7 @@ def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
     ]
     if results:
         tx.run(SQL["attempts/finish_result"], {"results": dumps(results)})
-    release_parents(tx, list(landed))
+    settle(tx, list(landed))
     return [JobRef(ended.id, ended.lease) for ended in outcomes.values() if ended.id not in landed]
 
 
@@ -64,43 +66,132 @@ class _Held:
     started_at: int | None
     worker: str
     cancel_reason: str | None
+    flags: int
+    code: int
 
 
-def _end(tx: Transaction, outcome: Outcome) -> bool:
-    """Write one outcome that is more than a clean end; False if it is refused."""
-    ref = {"id": outcome.id, "lease": outcome.lease}
-    row = tx.row(SQL["attempts/finish_owned"], ref)
-    if row is None:
-        refs = dumps({outcome.id: outcome.lease})
-        return bool(tx.array(SQL["attempts/finish_landed"], {"refs": refs, "end": outcome.end}))
-    held = _Held(*row)
+@attrs.frozen
+class _Ending:
+    """An outcome that is more than a clean end, and what it makes of its job."""
+
+    outcome: Outcome
+    held: _Held
+    state: State
+    due: int
+    started_at: int | None
+
+
+def _end_all(tx: Transaction, outcomes: Sequence[Outcome]) -> list[JobRef]:
+    """Write outcomes that are more than clean ends, and return the refused ones."""
+    if not outcomes:
+        return []
+    first: dict[int, Outcome] = {}
+    others = [outcome for outcome in outcomes if first.setdefault(outcome.id, outcome) is not outcome]
+    refs = dumps({outcome.id: outcome.lease for outcome in first.values()})
+    held = {row[0]: _Held(*row[1:]) for row in tx.array(SQL["attempts/finish_owned"], {"refs": refs})}
+    endings: list[_Ending] = []
+    for id, outcome in first.items():
+        if id in held and outcome.wait is None:
+            endings.append(_ending(tx, outcome, held[id]))
+        elif id in held and outcome.wait is not None:
+            suspend(tx, outcome, outcome.wait, held=held[id])
+    if endings:
+        _write(tx, endings)
+    missing = [outcome for id, outcome in first.items() if id not in held]
+    refused = [JobRef(outcome.id, outcome.lease) for outcome in missing if not _has_landed(tx, outcome)]
+    return refused + _end_all(tx, others)
+
+
+def _ending(tx: Transaction, outcome: Outcome, held: _Held) -> _Ending:
+    if outcome.event is Transition.CANCEL and held.cancel_reason is None:
+        tx.own_cancels.add(outcome.id)
     state = _next_state(outcome, held)
     due = _next_due(tx, outcome, state=state, held=held)
-    started_at = _started_at(tx, outcome, held)
+    return _Ending(outcome, held, state, due, _started_at(tx, outcome, held))
+
+
+def _has_landed(tx: Transaction, outcome: Outcome) -> bool:
+    refs = dumps({outcome.id: outcome.lease})
+    return bool(tx.array(SQL["attempts/finish_landed"], {"refs": refs, "end": outcome.end}))
+
+
+def _write(tx: Transaction, endings: Sequence[_Ending]) -> None:
+    """Write the ends of attempts: their jobs, results and records, and whom they release."""
+    tx.run(SQL["attempts/finish_jobs"], {"jobs": dumps([_job_values(tx, ending) for ending in endings])})
+    outcomes = [ending.outcome for ending in endings]
+    results = [(each.id, each.lease, each.result) for each in outcomes if each.result is not None]
+    if results:
+        tx.run(SQL["attempts/finish_result"], {"results": dumps(results)})
+    record_attempts(tx, [_record(tx, ending) for ending in endings if ending.outcome.end is not None])
+    for outcome in outcomes:
+        if outcome.hold is not None:
+            _hold(tx, outcome.id, until=later(tx.now, outcome.hold))
+    final = [ending.outcome.id for ending in endings if ending.state in FINAL]
+    if final:
+        settle(tx, final)
+    for ending in endings:
+        if ending.state not in FINAL:
+            _go_on(tx, ending)
+
+
+def _go_on(tx: Transaction, ending: _Ending) -> None:
+    """Wake the queue of a job that is due again. After a failed attempt, living children are ended before."""
+    id, state = ending.outcome.id, ending.state
+    if state is State.RETRYABLE and ending.held.flags & HAS_NURSERY:
+        if has_living_children(tx, id):
+            close_as(tx, {id: CODES[state]})
+            return
+        reopen(tx, [id])
+    if ending.due <= tx.now:
+        tx.queues.add(ending.held.queue)
+
+
+def _job_values(tx: Transaction, ending: _Ending) -> tuple[Any, ...]:
+    """Return the values of finish_jobs.sql for a job."""
+    outcome, held, state = ending.outcome, ending.held, ending.state
+    return (
+        outcome.id,
+        outcome.lease,
+        CODES[state],
+        held.attempt if outcome.spent else held.attempt - 1,
+        ending.due,
+        ending.started_at,
+        int(outcome.end is not None),
+        tx.now if state in FINAL else None,
+        _reason(outcome, held) if state is State.CANCELLED else None,
+        outcome.unfit,
+    )
+
+
+def suspend(tx: Transaction, outcome: Outcome, wait: Wait, *, held: _Held) -> None:
+    """Park or suspend a job. A request to cancel takes effect now, unless it is parked: then its worker gets it."""
+    place = {"id": outcome.id, "now": tx.now, "bodies": dumps(wait.bodies), **_place(wait)}
+    over, until = tx.row(SQL["scopes/wait_over"], place) or (1, None)
+    code = AVAILABLE if over else SUSPENDED
+    ends = held.cancel_reason is not None and not wait.parked
+    if ends:
+        code = CODES[State.DISCARDED if held.flags & _DEADLINE_PASSED else State.CANCELLED]
     new = {
-        **ref,
-        "state": CODES[state],
-        "attempt": held.attempt if outcome.spent else held.attempt - 1,
-        "schedule_at": due,
-        "started_at": started_at,
-        "recorded": outcome.end is not None,
-        "finished_at": tx.now if state in FINAL else None,
-        "cancel_reason": _reason(outcome, held) if state is State.CANCELLED else None,
-        "unfit": outcome.unfit,
+        "id": outcome.id,
+        "lease": outcome.lease,
+        "state": code,
+        "parks": wait.parked,
+        "began": outcome.began,
     }
-    tx.run(SQL["attempts/finish_job"], new)
-    if outcome.result is not None:
-        tx.run(
-            SQL["attempts/finish_result"], {"results": dumps([(outcome.id, outcome.lease, outcome.result)])}
-        )
-    _remember(tx, outcome, held, started_at=started_at)
-    if outcome.hold is not None:
-        _hold(tx, outcome.id, until=later(tx.now, outcome.hold))
-    if state in FINAL:
-        release_parents(tx, [outcome.id])
-    elif due <= tx.now:
+    tx.run(SQL["scopes/suspend"], {**new, "now": tx.now, "finished_at": tx.now if ends else None})
+    if ends:
+        settle(tx, [outcome.id])
+        return
+    worker = held.worker if wait.parked else None
+    row = {"id": outcome.id, "now": tx.now, "until": until, "worker": worker, **_place(wait)}
+    tx.run(SQL["scopes/wait"], row)
+    if over:
         tx.queues.add(held.queue)
-    return True
+    tx.control = tx.control or until is not None  # workers learn the new due time
+
+
+def _place(wait: Wait) -> dict[str, Any]:
+    return {"kind": wait.kind, "name": wait.name, "number": wait.number}
 
 
 def _hold(tx: Transaction, job_id: int, *, until: int) -> None:
@@ -112,7 +203,8 @@ def _hold(tx: Transaction, job_id: int, *, until: int) -> None:
 def _next_state(outcome: Outcome, held: _Held) -> State:
     """Return the next state; an operator's cancel request takes precedence over another attempt."""
     unfinished = outcome.event in {Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK}
-    event = Transition.CANCEL if unfinished and held.cancel_reason is not None else outcome.event
+    asked = Transition.DISCARD if held.flags & _DEADLINE_PASSED else Transition.CANCEL
+    event = asked if unfinished and held.cancel_reason is not None else outcome.event
     return transition(State.EXECUTING, event)
 
 
@@ -137,23 +229,27 @@ def _started_at(tx: Transaction, outcome: Outcome, held: _Held) -> int | None:
     return None if outcome.end is None else min(tx.now if known is None else known, tx.now)
 
 
-def _remember(tx: Transaction, outcome: Outcome, held: _Held, *, started_at: int | None) -> None:
-    """Store the record of an attempt that has started."""
-    if outcome.end is None:
-        return
-    attempt = (held.attempt, outcome.end.value, started_at, tx.now, held.worker)
+def _record(tx: Transaction, ending: _Ending) -> tuple[Any, ...]:
+    """Return the record of an attempt that has started, as `record_attempts` takes it."""
+    outcome, held = ending.outcome, ending.held
+    assert outcome.end is not None  # noqa: S101 - for the type checkers; `_write` has checked it
+    attempt = (held.attempt, outcome.end.value, ending.started_at, tx.now, held.worker)
     error = (_said(outcome.error_type), _said(outcome.message), _said(outcome.traceback))
-    record_attempt(tx, JobRef(outcome.id, outcome.lease), (*attempt, *error))
+    return (outcome.id, outcome.lease, *attempt, *error)
 
 
 def _said(text: str | None) -> str | None:
     return None if text is None else storable(text)
 
 
-def record_attempt(tx: Transaction, ref: JobRef, values: Sequence[Any]) -> None:
-    """Store (number, end, started_at, finished_at, worker, error_type, message, traceback) of an attempt."""
-    tx.run(SQL["attempts/record"], (*ref, *values))
-    tx.run(SQL["attempts/record_trim"], {"id": ref.id})
+def record_attempts(tx: Transaction, records: Sequence[tuple[Any, ...]]) -> None:
+    """Store attempts.
+
+    Each is (job, lease, number, end, started_at, finished_at, worker, error_type, message, traceback).
+    """
+    if records:
+        tx.run(SQL["attempts/record"], {"records": dumps(records)})
+        tx.run(SQL["attempts/record_trim"], {"ids": dumps([record[0] for record in records])})
 
 
 def show_started(tx: Transaction, starts: Sequence[Start]) -> None:
@@ -166,8 +262,7 @@ def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence
     leased = tx.array(SQL["attempts/release_unknown"], {"worker": worker, "queue": queue})
     known_refs = set(known)
     lost = [JobRef(*ref) for ref in leased if JobRef(*ref) not in known_refs]
-    for ref in lost:
-        _end(tx, Outcome(ref.id, ref.lease, Transition.GIVE_BACK, end=None, spent=False))
     if lost:
+        _end_all(tx, [Outcome(*ref, Transition.GIVE_BACK, end=None, spent=False) for ref in lost])
         tx.run(SQL["attempts/release_unknown_forget"], (dumps([ref.id for ref in lost]),))
     return len(lost)

@@ -1,6 +1,7 @@
 """Insertion of jobs for clients, cron and plain threads, in any transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from jobrt._core.job import NewJob
@@ -62,8 +63,33 @@ def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
         values = [value for job in part for value in _values(job, tx.now, paths)]
         last = tx.insert(f"{_HEAD}VALUES{','.join([_ROW] * len(part))}", values)
         done += map(Inserted, range(last - len(part) + 1, last + 1))
+        for job_id, job in enumerate(part, last - len(part) + 1):
+            if job.deadline is not None or job.expires is not None or job.parent is not None:
+                _store_side_rows(tx, job_id, job)
     tx.queues.update({job.queue for job in jobs})
     return done
+
+
+_LIMITED: Final = 64
+"""Flag of a job that has a deadline or an expiry."""
+
+
+def _store_side_rows(tx: Transaction, job_id: int, job: NewJob) -> None:
+    """Store the deadlines of a job, which count from when it is first due, and who has enqueued it."""
+    due = max(_due(job, tx.now), tx.now)
+    if job.deadline is not None or job.expires is not None:
+        limits = [_limit(limit, due=due) for limit in (job.deadline, job.expires)]
+        tx.run(SQL["scopes/limits"], (job_id, *limits))
+        tx.run(SQL["scopes/flag"], {"id": job_id, "flag": _LIMITED})
+        tx.control = True  # workers learn the new due time
+    if job.parent is not None:
+        tx.run(SQL["scopes/origin"], (job.parent, job_id, str(job_id)))
+
+
+def _limit(limit: datetime | timedelta | None, *, due: int) -> int | None:
+    if limit is None:
+        return None
+    return later(due, limit) if isinstance(limit, timedelta) else min(micros(limit), FAR - 1)
 
 
 def _values(job: NewJob, now: int, paths: Mapping[str, str]) -> tuple[Any, ...]:

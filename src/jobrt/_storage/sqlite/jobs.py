@@ -11,7 +11,8 @@ import trio
 
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
-from jobrt._core.stats import Bucket
+from jobrt._core.search import Needle, Search
+from jobrt._core.stats import Bucket, Ended
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.async_connection import AsyncConnection
@@ -20,10 +21,10 @@ from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.prune import prune
-from jobrt._storage.sqlite.query import count, get, query, states, unfinished
+from jobrt._storage.sqlite.query import count, get, query, search, states, unfinished
 from jobrt._storage.sqlite.rows import micros
 from jobrt._storage.sqlite.sockets import SOON
-from jobrt._storage.sqlite.stats import stats
+from jobrt._storage.sqlite.stats import ended, stats
 
 
 @attrs.frozen
@@ -94,3 +95,15 @@ class SqliteJobs:
 
     async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
         return await self._database.read(partial(stats, since=micros(since)))
+
+    async def ended(
+        self, since: datetime, until: datetime, *, step: int, limit: int, deleted: bool = False
+    ) -> Ended:
+        count = partial(ended, since=micros(since), until=micros(until), step=step * 1_000_000)
+        return await self._database.read(partial(count, limit=limit, deleted=deleted))
+
+    async def search(
+        self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None
+    ) -> Search:
+        look = partial(search, where=where, needle=needle, scan=scan, limit=limit, after=after)
+        return await self._database.read(look)

@@ -14,6 +14,7 @@ from jobrt._core.keys import key_range
 from jobrt._core.limits import Demand, Room
 from jobrt._core.looks import AGAIN, FEW_KEYS, MANY_KEYS, WALK, Look
 from jobrt._core.rates import Bucket, Rate, is_held, new_bucket
+from jobrt._storage.sqlite.family import startable
 from jobrt._storage.sqlite.keys import find_missing
 from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -245,15 +246,26 @@ class _Chooser:
             "now": self.tx.now,
             "names": dumps(self.room.names),
             "fits": self.demand.fits,
+            "worker": self.demand.worker,
         }
 
     def _take(self, rows: Sequence[_Row]) -> None:
+        barred = self._barred(rows)
         for row in rows:
-            if row[_ID] not in self.ids and self.room.take(row[_NAME], row[_KEY]):
+            if row[_ID] not in barred and row[_ID] not in self.ids and self.room.take(row[_NAME], row[_KEY]):
                 self.ids.add(row[_ID])
                 self.chosen.append(row)
                 if self.demand.rated:
                     self.starts[row[_ID]] = self.tx.now + self._delay(row[_KEY])
+
+    def _barred(self, rows: Sequence[_Row]) -> frozenset[int]:
+        """Return the jobs that may not start: members of families that are being ended, and jobs that have expired."""
+        special = self.tx.array(SQL["attempts/limited_special"], {"ids": dumps([row[_ID] for row in rows])})
+        ids = [job_id for job_id, _ in special]
+        if not ids:
+            return frozenset()
+        started = frozenset(job_id for job_id, started in special if started)
+        return frozenset(ids) - startable(self.tx, ids, started=started)
 
     # ------------------------------------------------------------------ tokens
 

@@ -17,6 +17,7 @@ from jobrt._storage.sqlite.jobs import SqliteJobs
 from jobrt._storage.sqlite.queues import SqliteQueues
 from jobrt._storage.sqlite.rows import micros
 from jobrt._storage.sqlite.schema import SqliteSchema, check
+from jobrt._storage.sqlite.scopes import SqliteScopes
 from jobrt._storage.sqlite.wakes import SqliteWakes
 from jobrt._storage.sqlite.workers import SqliteWorkers
 
@@ -50,6 +51,7 @@ async def open_sqlite(
             jobs=SqliteJobs(database),
             attempts=SqliteAttempts(database, beats),
             workers=SqliteWorkers(database, beats),
+            scopes=SqliteScopes(database),
             queues=SqliteQueues(database),
             crons=SqliteCrons(database),
             health=SqliteHealth(database),

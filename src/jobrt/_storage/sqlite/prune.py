@@ -5,7 +5,7 @@ from typing import Any
 
 from jobrt._core.keep import PruneRule
 from jobrt._json import is_unicode
-from jobrt._storage.sqlite.dependencies import release_parents
+from jobrt._storage.sqlite.family import settle
 from jobrt._storage.sqlite.rows import LARGEST, dumps, span
 from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.stats import fold, roll_up
@@ -17,9 +17,7 @@ def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
     gone: set[int] = set()
     for rule in rules:
         for name in _names(tx, rule):
-            found = _old(tx, rule, name, limit=limit - len(gone))
-            remove(tx, found)
-            gone.update(found)
+            gone.update(remove(tx, _old(tx, rule, name, limit=limit - len(gone))))
             if len(gone) >= limit:
                 return len(gone)
     tx.run(SQL["attempts/limited_bucket_clean"], {"now": tx.now})
@@ -27,12 +25,15 @@ def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
     return len(gone)
 
 
-def remove(tx: Transaction, ids: Sequence[int]) -> None:
-    """Delete these jobs and all their rows, but keep their counts for statistics."""
+def remove(tx: Transaction, ids: Sequence[int]) -> Sequence[int]:
+    """Delete these jobs, their families and all their rows, but keep their counts for statistics; return the ids."""
     if ids:
+        ids = tx.array(SQL["jobs/delete_family"], {"ids": dumps(ids)})
         roll_up(tx, ids)
         tx.run(SQL["jobs/delete"], (dumps(ids),))
-        release_parents(tx, ids)
+        settle(tx, ids)
+        tx.run(SQL["scopes/forget_members"], {"ids": dumps(ids)})
+    return ids
 
 
 def _names(tx: Transaction, rule: PruneRule) -> list[str]:

@@ -5,11 +5,12 @@ from typing import Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.limits import LARGE_TEXTS
+from jobrt._core.search import PAYLOAD, Needle, Search, seen
 from jobrt._core.states import FINAL, End
 from jobrt._core.where import Where
 from jobrt._storage.sqlite.claim import attempts_of
 from jobrt._storage.sqlite.filters import Condition, condition
-from jobrt._storage.sqlite.rows import attempt_record, dumps, record
+from jobrt._storage.sqlite.rows import attempt_record, dumps, record, with_scope
 from jobrt._storage.sqlite.states import COMPLETED, shown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
@@ -66,6 +67,20 @@ def _sorts_many(tx: Transaction, wanted: Condition, *, order: str) -> bool:
     return bool(tx.value(counted, wanted.values) >= _FEW)
 
 
+def search(
+    tx: Transaction, *, where: Where, needle: Needle, scan: int, limit: int, after: int | None
+) -> Search:
+    """Return the newest jobs that match and have a text."""
+    wanted = condition(where, tx.now)
+    if after is not None:
+        wanted = Condition(f"({wanted.sql}) AND id < ?", (*wanted.values, after))
+    ids = select(tx, wanted, order="id DESC", limit=scan)
+    forms = {"plain": needle.plain, "escaped": needle.escaped[0], "ascii": needle.escaped[1]}
+    values = {"ids": dumps(ids), "payload": PAYLOAD, "limit": limit, **forms}
+    found = tuple(tx.array(SQL["jobs/search"], values))
+    return seen(found, len(ids), ids[-1] if ids else None, limit=limit, scan=scan)
+
+
 def _behind(column: str, *, down: bool, after: int) -> Condition:
     """Return the condition for rows after a job, in the order where rows without a value come last."""
     beyond = "<" if down else ">"
@@ -115,13 +130,15 @@ def _chunk(tx: Transaction, ids: Sequence[int], *, details: bool) -> Iterator[Jo
     kept = dict(tx.array(SQL["jobs/query_details"], (dumps(ids),))) if details else {}
     attempts = attempts_of(tx, ids) if details else {}
     rows = {row[0]: row for row in tx.array(SQL["jobs/query"], (dumps(ids),))}
+    scopes = {row[0]: row[1:] for row in tx.array(SQL["scopes/of_jobs"], {"ids": dumps(ids)})}
     for row in [rows[job_id] for job_id in ids if job_id in rows]:
         job_id, texts = row[0], _texts(tx, row, whole=details)
         found: Sequence[Any] = (None, None, None)
         if job_id in kept:
             found = kept[job_id] or tx.row(SQL["jobs/query_detail"], (job_id,)) or found
         clean = _with_clean(row, texts, attempts.get(job_id, [])) if details else ()
-        yield record(row, now=tx.now, texts=texts, details=found, attempts=clean, whole=details)
+        found_job = record(row, now=tx.now, texts=texts, details=found, attempts=clean, whole=details)
+        yield with_scope(found_job, scopes.get(job_id))
 
 
 def _texts(tx: Transaction, row: Sequence[Any], *, whole: bool) -> Sequence[Any]:

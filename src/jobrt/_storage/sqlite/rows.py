@@ -9,11 +9,14 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
+import attrs
+
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.limits import LARGE_TEXTS, SHOWN_CHARACTERS
 from jobrt._core.stored import EARLIEST, LATEST
-from jobrt._storage.sqlite.states import shown
+from jobrt._records import Waiting
+from jobrt._storage.sqlite.states import STATES, shown
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -126,6 +129,30 @@ def record(
         attempts=tuple(attempts),
         version=stored.version_of(version),
     )
+
+
+def with_scope(job: JobRecord, row: Sequence[Any] | None) -> JobRecord:
+    """Add what scopes/of_jobs.sql says of a job."""
+    if row is None or row == _NO_SCOPE:
+        return job
+    parent, waiting, deadline_at, expires_at = row
+    return attrs.evolve(
+        job,
+        parent=parent,
+        waiting=None if waiting is None else _waiting(*waiting),
+        deadline_at=_moment(deadline_at),
+        expires_at=_moment(expires_at),
+    )
+
+
+_NO_SCOPE: Final = [None] * 4
+
+
+def _waiting(kind: str, name: str, since: int, *rest: Any) -> Waiting:
+    until, worker = rest
+    if kind == "close":
+        name = STATES[int(name)].value
+    return Waiting(kind, name, moment(since), _moment(until), worker)
 
 
 def _object(text: str, *, whole: bool) -> dict[str, Any]:

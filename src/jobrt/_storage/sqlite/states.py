@@ -10,15 +10,19 @@ from jobrt._core.states import State
 
 __all__ = [
     "AVAILABLE",
+    "CLOSING",
     "CODES",
     "COMPLETED",
     "EXECUTING",
+    "FINAL_CODES",
     "IS_EXECUTING",
     "IS_FINAL",
+    "IS_HELD",
     "IS_WAITING",
     "RESCHEDULED",
     "SCHEDULED",
     "STATES",
+    "SUSPENDED",
     "shown",
 ]
 
@@ -30,16 +34,21 @@ STATES: Final = (
     State.COMPLETED,
     State.CANCELLED,
     State.DISCARDED,
+    State.SUSPENDED,
+    State.CLOSING,
 )
 CODES: Final = {state: code for code, state in enumerate(STATES)} | {
     State.CLAIMED: STATES.index(State.EXECUTING)
 }
 """A job that a worker holds has one number; it is executing if there is a start."""
-SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, _, _ = range(len(STATES))
+SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, _, _LAST_FINAL, SUSPENDED, CLOSING = range(len(STATES))
+FINAL_CODES: Final = range(COMPLETED, _LAST_FINAL + 1)
 
 IS_WAITING: Final = f"state < {EXECUTING}"
 IS_EXECUTING: Final = f"state = {EXECUTING}"
-IS_FINAL: Final = f"state > {EXECUTING}"
+IS_FINAL: Final = f"(state > {EXECUTING} AND state <= {_LAST_FINAL})"
+IS_HELD: Final = f"({IS_EXECUTING} OR (({IS_WAITING} OR state = {SUSPENDED}) AND ifnull(lease, 0) > 0))"
+"""A worker runs the job, or has it parked."""
 
 RESCHEDULED: Final = (
     f"schedule_at = :schedule_at, state = CASE WHEN state = {RETRYABLE} THEN {RETRYABLE}"

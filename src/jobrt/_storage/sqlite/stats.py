@@ -7,7 +7,7 @@ added to the table ``jobrt_rollup``.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from jobrt._core.stats import Bucket
+from jobrt._core.stats import Bucket, Ended, Numbers, Slot
 from jobrt._storage.sqlite.rows import dumps, moment
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
@@ -40,6 +40,41 @@ def stats(tx: Transaction, *, since: int) -> tuple[Bucket, ...]:
 
 def _bucket(hour: int, queue: str, name: str, *, histogram: Sequence[int], **numbers: Any) -> Bucket:
     return Bucket(hour=moment(hour), queue=queue, name=name, histogram=tuple(histogram), **numbers)
+
+
+def ended(tx: Transaction, *, since: int, until: int, step: int, limit: int, deleted: bool) -> Ended:
+    """Return what ended in a range of time, by slots of `step` microseconds."""
+    parameters = {"since": since, "until": until, "step": step, "limit": limit + 1, "deleted": deleted}
+    found: dict[tuple[int, str, str], dict[str, Any]] = {}
+    counted = dict.fromkeys(("jobs", "failed"), 0)
+    for slot, queue, name, kind, ran, waited, number, run_time, wait, live in tx.array(
+        SQL["jobs/ended"], parameters
+    ):
+        if kind not in _KINDS or kind == "enqueued":
+            continue
+        if live:
+            counted["failed" if kind == "failed" else "jobs"] += number
+        counts = found.setdefault((slot, queue, name), _no_counts())
+        counts[kind] += number
+        counts["seconds"] += run_time / 1e6
+        counts["waited"] += wait / 1e6
+        for histogram, place in (("histogram", ran), ("waits", waited)):
+            if 0 <= place < _BUCKETS:
+                counts[histogram][place] += number
+    slots = [
+        Slot(moment(slot), queue, name, _numbers(**counts))
+        for (slot, queue, name), counts in sorted(found.items())
+    ]
+    return Ended(tuple(slots), more=max(counted.values()) > limit)
+
+
+def _no_counts() -> dict[str, Any]:
+    counts = dict.fromkeys(("completed", "failed", "dead", "cancelled"), 0)
+    return {**counts, "seconds": 0.0, "waited": 0.0, "histogram": [0] * _BUCKETS, "waits": [0] * _BUCKETS}
+
+
+def _numbers(*, histogram: Sequence[int], waits: Sequence[int], **counts: Any) -> Numbers:
+    return Numbers(histogram=tuple(histogram), waits=tuple(waits), **counts)
 
 
 def _first_id(tx: Transaction, start: int) -> int:

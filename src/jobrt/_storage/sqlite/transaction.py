@@ -48,6 +48,7 @@ class Transaction:
         queues: queues that have new jobs to claim.
         control: whether workers must be woken for cancel requests or queue settings.
         ended: ids of jobs that are now final or gone.
+        own_cancels: ids of jobs that have cancelled themselves, so that their parents do not take it for a failure.
 
     """
 
@@ -56,6 +57,7 @@ class Transaction:
     queues: set[str] = attrs.field(factory=set[str])
     control: bool = False
     ended: list[int] = attrs.field(factory=list[int])
+    own_cancels: set[int] = attrs.field(factory=set[int])
     _cursor: sqlite3.Cursor = attrs.field(init=False, default=attrs.Factory(_cursor, takes_self=True))
 
     def run(self, sql: str, parameters: Parameters = ()) -> int:

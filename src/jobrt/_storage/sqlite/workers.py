@@ -14,10 +14,10 @@ from jobrt._core.job import JobRef
 from jobrt._core.states import End, State
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.beats import Beat, Beats, info_with
-from jobrt._storage.contract import CancelRequest, Changes, QueueSettings, Rescued, WorkerRow
+from jobrt._storage.contract import CancelRequest, Changes, NurseryEnding, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.sqlite.database import Database
-from jobrt._storage.sqlite.dependencies import release_parents
-from jobrt._storage.sqlite.finish import record_attempt
+from jobrt._storage.sqlite.family import end_jobs, settle
+from jobrt._storage.sqlite.finish import record_attempts
 from jobrt._storage.sqlite.rows import dumps, later, moment
 from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.transaction import SQL, Transaction
@@ -87,8 +87,12 @@ def _changes(tx: Transaction, worker: str) -> Changes:
     return Changes(
         known=bool(tx.value(SQL["workers/changes_known"], {"id": worker, "now": tx.now})),
         cancels=tuple(
-            CancelRequest(JobRef(job_id, lease), reason)
-            for job_id, lease, reason in tx.array(SQL["workers/changes_cancels"], (worker,))
+            CancelRequest(JobRef(job_id, lease), reason, stop)
+            for job_id, lease, reason, stop in tx.array(SQL["workers/changes_cancels"], {"worker": worker})
+        ),
+        nurseries=tuple(
+            NurseryEnding(JobRef(job_id, lease), name)
+            for job_id, lease, name in tx.array(SQL["workers/changes_nurseries"], {"worker": worker})
         ),
         queues=tuple(
             QueueSettings(name, paused=bool(paused), concurrency=stored.concurrency_of(concurrency))
@@ -129,10 +133,23 @@ def _rescue(tx: Transaction, *, limit: int) -> tuple[Rescued, ...]:
         # A job that the database refuses to change (a damaged row, or a foreign trigger) is skipped.
         with suppress(sqlite3.IntegrityError, sqlite3.DataError):
             rescued.append(_end(tx, orphan))
-    release_parents(tx, [job.id for job in rescued if job.state != State.RETRYABLE])
+    settle(tx, [job.id for job in rescued if job.state != State.RETRYABLE])
+    _free_parked(tx, limit)
     tx.queues.update(job.queue for job in rescued if job.state == State.RETRYABLE)
     tx.run(SQL["workers/rescue_clean"], (tx.now,))
     return tuple(rescued)
+
+
+def _free_parked(tx: Transaction, limit: int) -> None:
+    """Let the jobs that a dead worker has parked wait on without it; one that is asked to stop ends."""
+    found = tx.array(SQL["scopes/rescue_parked"], {"now": tx.now, "limit": limit})
+    if not found:
+        return
+    given = {"ids": dumps([job_id for job_id, *_ in found])}
+    freed = tx.rows(SQL["scopes/free_parked"], given)
+    tx.run(SQL["scopes/unpark"], given)
+    tx.queues.update(queue for queue, _ in freed)
+    end_jobs(tx, [job_id for job_id, asked, _ in found if asked], reason="it was asked to stop")
 
 
 @attrs.frozen
@@ -180,7 +197,7 @@ def _end(tx: Transaction, orphan: _Orphan) -> Rescued:
         worker = stored.shown_text(orphan.worker or "")
         record = (orphan.attempt, End.CRASHED.value, started, tx.now, worker)
         message = f"worker {worker} died, or was away for longer than its lease"
-        record_attempt(tx, JobRef(orphan.id, orphan.lease or 0), (*record, None, message, None))
+        record_attempts(tx, [(orphan.id, orphan.lease or 0, *record, None, message, None)])
     except sqlite3.Error:
         tx.run("ROLLBACK TO jobrt_rescue")
         raise

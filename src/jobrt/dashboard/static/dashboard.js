@@ -3,6 +3,7 @@
 
 (() => {
   const INTERVAL = 2000; // milliseconds; if ten times the response time is longer, that is used
+  const SOON = 200;
   const parts = () => document.querySelectorAll("[data-live]");
   const banner = document.getElementById("connection");
   const pause = document.getElementById("pause");
@@ -69,7 +70,8 @@
       schedule(INTERVAL); // how long a server took to go away says nothing about the next response
       return;
     }
-    schedule(Math.max(INTERVAL, 10 * (performance.now() - began)));
+    const soon = document.querySelector("[data-soon]"); // it is counted in steps, and more of it can be shown
+    schedule(soon ? SOON : Math.max(INTERVAL, 10 * (performance.now() - began)));
   };
 
   const stop = () => {

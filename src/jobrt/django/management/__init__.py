@@ -1,1 +1,1 @@
-"""Command of jobrt for Django's ``manage.py``."""
+"""Django looks for commands in this package."""

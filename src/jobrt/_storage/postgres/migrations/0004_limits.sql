@@ -171,6 +171,7 @@ declare
     few constant integer := 64;
     most constant integer := 1000;
     of_queue constant text := ask->>'queue';
+    of_worker constant text := ask->>'worker';
     low constant text := ask->>'low';
     high constant text := ask->>'high';
     per_key constant bigint := coalesce((ask->>'per_key')::bigint, 1000000000);
@@ -280,6 +281,8 @@ begin
                               and j.priority = level and j.schedule_at <= now
                               and (j.name = any(s.called) or s.called is null and j.name = any(names))
                               and {schema}.fits(j.name, j.version, j.unfit, fits)
+                              and (j.lease is null or j.lease < 0 or j.worker = of_worker)
+                              and (j.flags & 72 = 0 or {schema}.may_start(j.id, j.flags, j.started_at is not null))
                             order by j.schedule_at, j.id
                             limit greatest(least(s.most, room), 0)) k
                      order by k.schedule_at, k.id
@@ -297,6 +300,8 @@ begin
                      where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable')
                        and j.priority = level and j.schedule_at <= now and j.name = any(open_names)
                        and {schema}.fits(j.name, j.version, j.unfit, fits) and j.id <> all(ids)
+                       and (j.lease is null or j.lease < 0 or j.worker = of_worker)
+                       and (j.flags & 72 = 0 or {schema}.may_start(j.id, j.flags, j.started_at is not null))
                      order by j.schedule_at, j.id
                      limit seen
                 ),
@@ -385,6 +390,8 @@ begin
                                   and j.priority = level and j.limit_key = l.key
                                   and j.schedule_at <= now and j.name = any(open_names)
                                   and {schema}.fits(j.name, j.version, j.unfit, fits) and j.id <> all(ids)
+                                  and (j.lease is null or j.lease < 0 or j.worker = of_worker)
+                                  and (j.flags & 72 = 0 or {schema}.may_start(j.id, j.flags, j.started_at is not null))
                                 order by j.schedule_at, j.id
                                 limit greatest(least(l.free, jobs), 0)) h
                     ),

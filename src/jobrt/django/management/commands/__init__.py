@@ -1,1 +1,1 @@
-"""Command of jobrt for Django's ``manage.py``."""
+"""Commands of ``manage.py``, one module each."""

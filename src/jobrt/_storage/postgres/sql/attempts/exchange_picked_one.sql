@@ -10,6 +10,7 @@ picked as (
              and j.priority = l.priority
              and (j.schedule_at, j.id) > (l.at, l.id) and j.schedule_at <= statement_timestamp()
              and j.name = any(:names::text[])
+             and {startable}
              and {fits}
            order by j.schedule_at, j.id
            limit :limit::bigint

@@ -8,9 +8,11 @@
 -- is unchanged.
 ended as (
     update {schema}.job j
-       set state = case when o.final or j.cancel_reason is null then o.state else 'cancelled' end::{schema}.job_state,
+       set state = case when o.final or j.cancel_reason is null then o.state
+                        when j.flags & 128 <> 0 then 'discarded' else 'cancelled' end::{schema}.job_state,
            lease = -j.lease,
-           attempt = greatest(j.attempt, 1) - o.unspent,
+           -- A parked job has given its attempt back.
+           attempt = greatest(j.attempt + (j.state <> 'executing')::integer, 1) - o.unspent,
            records = least(j.records, 2147483646) + (o.ending is not null)::integer,
            schedule_at = case when o.final or j.cancel_reason is not null then j.schedule_at
                               when o.waits then 'infinity'
@@ -33,7 +35,8 @@ ended as (
     returning j.id, case when j.finished_at is null then j.schedule_at end as due_at, j.queue,
               o.lease, j.attempt + o.unspent as number, o.ending, j.started_at, j.worker,
               o.error_type, o.message, o.traceback, o.result, j.records,
-              case when j.flags & 4 <> 0 then set_config('jobrt.ended', :ids::text, true) end as batch_ids
+              case when j.flags & 4 <> 0 and coalesce(current_setting('jobrt.ended', true), '') = ''
+                   then set_config('jobrt.ended', :ids::text, true) end as batch_ids
 ),
 recorded as (
     insert into {schema}.attempt

@@ -1,7 +1,10 @@
 -- Delete jobs and add their counts to `past`. A separate statement deletes their side rows: it also sees those that
 -- were written while this one waited for a row lock.
 with picked as (
-    select c.id from {schema}.job c where {where} order by c.id limit :limit::bigint
+    select c.id from {schema}.job c
+     where ({where})
+       and (c.flags & 16 = 0 or not exists (select from {schema}.member m where m.job_id = c.id and m.alive))
+     order by c.id limit :limit::bigint
        for update {locked}
 ),
 gone as (

@@ -1,4 +1,11 @@
 with attempts as (delete from {schema}.attempt a where a.job_id = any(:ids::bigint[])),
      details as (delete from {schema}.detail d where d.job_id = any(:ids::bigint[])),
-     steps as (delete from {schema}.step s where s.job_id = any(:ids::bigint[]))
+     steps as (delete from {schema}.step s where s.job_id = any(:ids::bigint[])),
+     nurseries as (delete from {schema}.nursery n where n.job_id = any(:ids::bigint[])),
+     members as (delete from {schema}.member m where m.job_id = any(:ids::bigint[])),
+     parents as (delete from {schema}.member m where m.child_id = any(:ids::bigint[]) and m.kind <> 'd'),
+     waits as (delete from {schema}.waiting w where w.job_id = any(:ids::bigint[])),
+     answers as (delete from {schema}.answer a where a.job_id = any(:ids::bigint[])),
+     messages as (delete from {schema}.message m where m.job_id = any(:ids::bigint[])),
+     deadlines as (delete from {schema}.deadline d where d.job_id = any(:ids::bigint[]))
 delete from {schema}.dependency d where d.parent = any(:ids::bigint[])

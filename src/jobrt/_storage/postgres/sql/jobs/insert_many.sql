@@ -7,18 +7,18 @@ with given as materialized (
                unnest(:timeout::double precision[]), unnest(:priority::integer[]), unnest(:max_attempts::integer[]),
                unnest(:digest::uuid[]), unnest(:queue::text[]), unnest(:name::text[]), unnest(:args::text[]),
                unnest(:metadata::text[]), unnest(:tags::text[]), unnest(:context::text[]),
-               unnest(:version::smallint[]), unnest(:limit_key::text[])
+               unnest(:version::smallint[]), unnest(:limit_key::text[]), unnest(:flags::smallint[])
            ) o(schedule_at, delay, timeout, priority, max_attempts, digest, queue, name, args, metadata, tags, context,
-             version, limit_key)
+             version, limit_key, flags)
 ),
 added as (
     insert into {schema}.job
            (id, schedule_at, created_at, timeout, priority, max_attempts, state, digest,
-            queue, name, args, metadata, tags, context, version, limit_key)
+            queue, name, args, metadata, tags, context, version, limit_key, flags)
     select g.id, g.due_at, statement_timestamp(), g.timeout, g.priority, g.max_attempts,
            (case when g.due_at > statement_timestamp() then 'scheduled' else 'available' end)::{schema}.job_state,
            g.digest, g.queue, g.name, g.args, g.metadata, g.tags::text[], g.context, g.version,
-           g.limit_key
+           g.limit_key, g.flags
       from given g
     returning id
 )

@@ -19,7 +19,14 @@ select c.id, c.name, c.queue,
        case when {details} and c.records > 0 then {attempt_records} end,
        {details} and c.state = 'completed' and c.lease < 0,
        not {details} and octet_length(c.args) > 8192, not {details} and coalesce(octet_length(c.metadata), 0) > 8192,
-       c.version
+       c.version,
+       (select m.job_id from {schema}.member m where m.child_id = c.id and m.kind <> 'd' limit 1),
+       case when c.state in ('suspended', 'closing') or c.state = 'available' and c.lease > 0 then
+           (select json_build_array(w.kind, w.name, w.since at time zone 'UTC', w.until at time zone 'UTC', w.worker)::text
+              from {schema}.waiting w where w.job_id = c.id) end,
+       case when c.flags & 64 <> 0 then
+           (select json_build_array(l.deadline_at at time zone 'UTC', l.expires_at at time zone 'UTC')::text
+              from {schema}.deadline l where l.job_id = c.id) end
   from {schema}.job c
   left join {schema}.detail d on {details} and d.job_id = c.id
  where {where}

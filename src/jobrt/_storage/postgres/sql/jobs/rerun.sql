@@ -5,6 +5,9 @@ with picked as (
            c.state = 'completed' and coalesce(c.lease < 0, false) as clean
       from {schema}.job c
      where c.state in ('completed', 'cancelled', 'discarded') and ({where})
+       and (c.flags & 8 = 0 or exists (
+            select from {schema}.member m join {schema}.job q on q.id = m.job_id
+             where m.child_id = c.id and m.kind = 'c' and q.finished_at is null))
      order by c.id limit :limit::bigint
        for update
 ),
@@ -16,6 +19,18 @@ recorded as (
       from picked p where p.clean
         on conflict (job_id, lease) do nothing
 ),
+reopened as (
+    update {schema}.nursery n set state = 'open', sealed = false, retried = true, ending = false, deadline = null
+      from picked p where n.job_id = p.id
+),
+rejoined as (
+    update {schema}.member m set alive = true, failed = false
+      from picked p where m.child_id = p.id and m.kind = 'c'
+),
+unlimited as (
+    delete from {schema}.deadline d using picked p
+     where d.job_id = p.id
+),
 cleared as (
     update {schema}.detail d set result = null
       from picked p where d.job_id = p.id and d.result is not null
@@ -23,7 +38,7 @@ cleared as (
 changed as (
     update {schema}.job j
        set state = 'available', lease = null, schedule_at = statement_timestamp(), finished_at = null,
-           cancel_reason = null, records = least(j.records, 2147483646) + p.clean::integer,
+           cancel_reason = null, flags = (j.flags & ~160)::smallint, records = least(j.records, 2147483646) + p.clean::integer,
            max_attempts = case when j.attempt >= j.max_attempts then least(j.attempt, 2147483646) + 1 else j.max_attempts end
       from picked p where j.id = p.id
     returning j.id, j.queue, j.limit_key

@@ -9,7 +9,7 @@ with picked as (
 ),
 ended as (
     update {schema}.job j
-       set state = case when j.cancel_reason is not null then 'cancelled'
+       set state = case when j.flags & 128 <> 0 then 'discarded' when j.cancel_reason is not null then 'cancelled'
                         when j.attempt >= j.max_attempts then 'discarded' else 'retryable' end::{schema}.job_state,
            finished_at = case when j.cancel_reason is not null or j.attempt >= j.max_attempts
                               then statement_timestamp() end,

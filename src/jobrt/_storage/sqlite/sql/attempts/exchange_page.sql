@@ -5,13 +5,14 @@
 -- too old for are passed by; nearly all rows have neither a version nor an unfit shape.
 SELECT json_group_array(json_array(
     id, name, priority, attempt, max_attempts, max(min(timeout, 1e18), -1e18), {small_texts}, created_at, schedule_at,
-    extra, version
+    extra, started_at, version
 ))
 FROM (
     SELECT * FROM jobrt_job INDEXED BY jobrt_job_waiting
     WHERE queue = :queue AND state < 3 AND priority = :priority
         AND schedule_at <= :now AND (schedule_at, id) > (:after_at, :after_id)
         AND name IN (SELECT value FROM json_each(:names)) AND {fits}
+        AND (lease IS NULL OR lease < 0 OR worker = :worker)
     ORDER BY schedule_at, id
     LIMIT :limit
 );

@@ -3,7 +3,7 @@ SELECT json_group_array(json_array(
     id,
     length(CAST(args AS BLOB)) + length(CAST(metadata AS BLOB)) + length(CAST(tags AS BLOB))
     + ifnull(length(CAST(context AS BLOB)), 0)
-    + CASE WHEN extra = 0 THEN 0 ELSE (
+    + CASE WHEN extra & 1 = 0 THEN 0 ELSE (
         SELECT ifnull(sum(min(ifnull(length(CAST(message AS BLOB)), 0), 44000)
             + min(ifnull(length(CAST(traceback AS BLOB)), 0), 204000)), 0)
         FROM jobrt_attempt WHERE job_id = jobrt_job.id

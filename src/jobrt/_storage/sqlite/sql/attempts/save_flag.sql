@@ -1,2 +1,2 @@
 -- Also checks the lease: no row means that it is lost.
-UPDATE jobrt_job SET extra = 1 WHERE id = :id AND lease = :lease;
+UPDATE jobrt_job SET extra = extra | 1 WHERE id = :id AND lease = :lease;

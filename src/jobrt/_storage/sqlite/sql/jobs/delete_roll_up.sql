@@ -6,7 +6,7 @@ SELECT hour, queue, name, kind, bucket, count(*), CAST(total(run_time) AS INTEGE
     FROM jobrt_job WHERE id IN (SELECT value FROM json_each(:ids))
     UNION ALL
     SELECT {counted_end}
-    FROM jobrt_job WHERE id IN (SELECT value FROM json_each(:ids)) AND state > 3
+    FROM jobrt_job WHERE id IN (SELECT value FROM json_each(:ids)) AND state BETWEEN 4 AND 6
     UNION ALL
     SELECT attempt.finished_at - attempt.finished_at % 3600000000, queue, name, 'failed', -1, 0
     FROM jobrt_attempt AS attempt JOIN jobrt_job ON jobrt_job.id = attempt.job_id

@@ -1,0 +1,128 @@
+"""Enqueues of a client: hooks around them, checks of queues, the insert, events."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, Unpack
+
+import attrs
+import trio
+
+from jobrt._client.announce import announce
+from jobrt._client.handle import Handle
+from jobrt._client.hooks import EnqueueHook, Handles, around_enqueue
+from jobrt._client.unknown_queues import check_queues
+from jobrt._core.job import NewJob
+from jobrt._registry import (
+    Enqueueable,
+    EnqueueKeywords,
+    JobWithOptions,
+    Registry,
+    child_job,
+    listed,
+    new_job,
+    new_jobs,
+    with_options,
+)
+from jobrt._storage.contract import Storage
+from jobrt.events import EventBus
+
+_CHUNK: Final = 10_000
+"""Jobs per transaction of `many`, which then lasts less than a second."""
+
+
+@attrs.define(eq=False)
+class Enqueuer:
+    """What stores new jobs, for a client and for the jobs that use it.
+
+    Args:
+        handle: makes the handle of a stored job, from its id and whether it is a duplicate.
+        storage: an open storage.
+        registry: the jobs that may be enqueued.
+        emit: event bus that receives `JobEnqueued`.
+        queues: queues that the app was given; a job for another one is checked. None: it has all that its jobs name.
+        hooks: the list of the app, to which hooks may be added later.
+
+    """
+
+    handle: Callable[[int, bool], Handle[Any]]
+    storage: Storage
+    registry: Registry
+    emit: EventBus
+    queues: frozenset[str] | None
+    hooks: Sequence[EnqueueHook]
+
+    async def one(
+        self, job: Enqueueable[Any], conn: object, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[Any]:
+        """Insert a job; see `Client.enqueue`."""
+        if self.hooks:
+            return (await self._hooked([with_options(job, **options)], conn))[0]
+        return (await self._insert([new_job(self.registry, job, **options)], conn))[0]
+
+    async def many(self, jobs: Iterable[Enqueueable[Any]], conn: object) -> list[Handle[Any]]:
+        """Insert jobs; see `Client.enqueue_many`."""
+        if self.hooks:
+            return await self._hooked([with_options(job) for job in listed(jobs)], conn)
+        return await self._insert_all(jobs, conn)
+
+    async def from_job(
+        self, parent: int, job: Enqueueable[Any], conn: object, **options: Unpack[EnqueueKeywords]
+    ) -> Handle[Any]:
+        """Insert a job for another one, which is recorded as its parent: `Context.enqueue`."""
+        return (await self._hooked([with_options(job, **options)], conn, parent=parent))[0]
+
+    async def children(
+        self,
+        jobs: Sequence[JobWithOptions[Any]],
+        store: Callable[[Sequence[NewJob]], Awaitable[Handles]],
+        *,
+        priority: int,
+        place: datetime,
+    ) -> list[Handle[Any]]:
+        """Store children of a nursery, inside the hooks; see `child_job` for priority and place."""
+
+        async def insert(given: Sequence[JobWithOptions[Any]]) -> Handles:
+            new = [child_job(self.registry, job, priority=priority, place=place) for job in given]
+            await self._check_queues(new)
+            handles = await store(new)
+            if self.emit.subscribers:
+                announce(self.emit, new, handles)
+            return handles
+
+        return await around_enqueue(self.hooks, jobs, insert)
+
+    def row(self, job: Enqueueable[Any]) -> NewJob:
+        """Return the row of a job, as it is before hooks."""
+        return new_job(self.registry, job)
+
+    async def _hooked(
+        self, jobs: Sequence[JobWithOptions[Any]], conn: object, parent: int | None = None
+    ) -> list[Handle[Any]]:
+        return await around_enqueue(self.hooks, jobs, partial(self._insert_all, conn=conn, parent=parent))
+
+    async def _insert_all(
+        self, jobs: Iterable[Enqueueable[Any]], conn: object, parent: int | None = None
+    ) -> list[Handle[Any]]:
+        new = new_jobs(self.registry, jobs)
+        if parent is not None:
+            new = [job._replace(parent=parent) for job in new]
+        handles: list[Handle[Any]] = []
+        for start in range(0, len(new), _CHUNK):
+            handles += await self._insert(new[start : start + _CHUNK], conn)
+        if not new:
+            await trio.lowlevel.checkpoint()
+        return handles
+
+    async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
+        await self._check_queues(new)
+        inserted = await self.storage.jobs.insert(new, conn=conn)
+        if self.emit.subscribers and conn is None:
+            announce(self.emit, new, inserted)
+        return [self.handle(row.id, row.duplicate) for row in inserted]
+
+    async def _check_queues(self, new: Sequence[NewJob]) -> None:
+        if self.queues is not None:
+            await check_queues(self.queues, new, workers=self.storage.workers)

@@ -1,0 +1,36 @@
+"""Questions of an observer, such as the dashboard, beyond those of `Client`. Their cost is bounded."""
+
+from datetime import datetime
+
+from jobrt._client.client import Client
+from jobrt._core import where as filters
+from jobrt._core.job import JobRecord
+from jobrt._core.search import needle
+from jobrt._core.stats import Ended
+from jobrt._core.where import Where
+
+
+async def ended(
+    client: Client, since: datetime, until: datetime, *, step: int, limit: int, deleted: bool = False
+) -> Ended:
+    """Return what ended in a range of time: `ObservedJobs.ended`."""
+    jobs = client._storage.jobs  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - part of the client
+    return await jobs.ended(since, until, step=step, limit=limit, deleted=deleted)
+
+
+async def search(
+    client: Client, where: Where | None, text: str, *, scan: int, limit: int, after: int | None = None
+) -> tuple[list[JobRecord], int | None]:
+    """Return the newest jobs that match and have a text, without details, and the id behind which to go on.
+
+    At most `scan` jobs are looked at; `ObservedJobs.search`.
+
+    Raises:
+        InvalidFilter: no job can have this text.
+
+    """
+    jobs = client._storage.jobs  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - part of the client
+    matching = filters.everything() if where is None else where
+    found = await jobs.search(matching, needle(text), scan=scan, limit=limit, after=after)
+    records = await jobs.query(filters.id_in(found.ids), order_by="-id", details=False) if found.ids else ()
+    return list(records), found.after

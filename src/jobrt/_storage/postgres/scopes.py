@@ -1,0 +1,249 @@
+"""Durable scopes in PostgreSQL: nurseries, messages, sleeps, deadlines. See ``design/scopes.md``."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from typing import Final, Literal, TypeVar
+
+import attrs
+
+from jobrt._core.job import JobRef
+from jobrt._core.scopes import Answer, Child, Member, NurseryRow, NurseryState, Tended
+from jobrt._storage.contract import Inserted
+from jobrt._storage.postgres.database import Database, retried
+from jobrt._storage.postgres.encode import boolean, booleans, instant, numbers, seconds, texts
+from jobrt._storage.postgres.insert import insert_steps
+from jobrt._storage.postgres.messages import send_steps
+from jobrt._storage.postgres.session import Session
+from jobrt._storage.postgres.steps import drive
+from jobrt._storage.postgres.waker import Waker
+from jobrt.errors import JobStateError, LeaseLost
+
+T = TypeVar("T")
+
+HAS_PARENT: Final = 8
+_HAS_NURSERY: Final = 16
+
+
+@attrs.frozen
+class PostgresScopes:
+    """Implementation of `ScopeStore`."""
+
+    _database: Database
+    _waker: Waker
+
+    # ------------------------------------------------------------------ nurseries
+
+    async def open(
+        self, ref: JobRef, name: str, *, on_failure: Literal["cancel", "continue"], seconds: float | None
+    ) -> NurseryRow:
+        async def work(session: Session) -> NurseryRow:
+            flags = await _held(session, ref)
+            if not flags & _HAS_NURSERY:
+                await session.fetch("scopes/flag", id=str(ref.id), flag=str(_HAS_NURSERY))
+            await session.fetch(
+                "scopes/open",
+                id=str(ref.id),
+                name=name,
+                cancels=boolean(on_failure == "cancel"),
+                seconds=None if seconds is None else str(seconds),
+            )
+            return await _row(session, ref, name)
+
+        row = await self._transaction(work)
+        if seconds is not None:
+            self._waker.control()  # workers learn the new due time
+        return row
+
+    async def members(
+        self, ref: JobRef, name: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[Member, ...]:
+        rows = await self._database.fetch(
+            "scopes/members", id=str(ref.id), name=name, after=str(after), limit=str(limit)
+        )
+        return tuple(Member(*row) for row in rows)
+
+    async def enqueue(self, ref: JobRef, name: str, children: Sequence[Child]) -> tuple[Inserted, ...]:
+        with self._waker.insert() as wake:
+            inserted, queues = await self._transaction(
+                partial(_enqueue, ref=ref, name=name, children=children, wake=wake)
+            )
+        self._waker.watermarks.request_full()  # the place of the parent lies below the watermark
+        self._waker.due_again(queues)
+        return inserted
+
+    async def seal(
+        self, ref: JobRef, name: str, *, end: Literal["cancelled", "aborted"] | None = None, reason: str = ""
+    ) -> NurseryRow:
+        async def work(session: Session) -> NurseryRow:
+            await _held(session, ref)
+            await session.fetch("scopes/seal", id=str(ref.id), name=name, ended=end, reason=reason)
+            return await _row(session, ref, name)
+
+        row = await self._transaction(work)
+        if end is not None and row.alive:
+            self._waker.control()
+        return row
+
+    async def failures(self, ref: JobRef, name: str, *, limit: int = 100) -> tuple[int, ...]:
+        rows = await self._database.fetch("scopes/failures", id=str(ref.id), name=name, limit=str(limit))
+        return tuple(child for (child,) in rows)
+
+    # ------------------------------------------------------------------ messages and sleeps
+
+    async def receive(self, ref: JobRef, name: str, number: int, *, within: float | None) -> Answer:
+        async def work(session: Session) -> Answer:
+            await _held(session, ref)
+            wait = {"id": str(ref.id), "kind": "message", "name": name, "number": str(number)}
+            limit = None if within is None else str(seconds(within))
+            ((ended, value, left),) = await session.fetch("scopes/answer", **wait, at=None, seconds=limit)
+            if ended is not None:
+                return Answer(ended, value)
+            taken = await session.fetch("scopes/take", id=str(ref.id), name=name, number=str(number))
+            if taken:
+                return Answer("message", taken[0][0])
+            if left is not None and left <= 0:
+                await session.fetch("scopes/end_answer", **wait, ended="too_slow")
+                return Answer("too_slow")
+            return Answer("")
+
+        return await self._transaction(work)
+
+    async def sleep(
+        self, ref: JobRef, name: str, *, seconds: float | None = None, at: datetime | None = None
+    ) -> float:
+        async def work(session: Session) -> float:
+            await _held(session, ref)
+            wait = {"id": str(ref.id), "kind": "sleep", "name": name, "number": "0"}
+            limit = None if seconds is None else str(seconds)
+            ((ended, _, left),) = await session.fetch("scopes/answer", **wait, at=instant(at), seconds=limit)
+            if ended is None and left is not None and left > 0:
+                return float(left)
+            if ended is None:
+                await session.fetch("scopes/end_answer", **wait, ended="slept")
+            return 0.0
+
+        return await self._transaction(work)
+
+    async def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
+        async def work(session: Session) -> tuple[bool, list[str]]:
+            return await drive(session, send_steps(session.schema, job_id, name=name, value=value, key=key))
+
+        new, queues = await self._transaction(work)
+        self._waker.due_again(queues)
+        return new
+
+    # ------------------------------------------------------------------ what is due
+
+    async def tend(self, *, limit: int = 1000) -> Tended:
+        changed, told, queues, left, ending = await self._transaction(partial(_tend, limit=limit))
+        self._waker.due_again(queues)
+        if told:
+            self._waker.control()
+        return Tended(changed, changed > 0 and (ending or changed >= limit), left)
+
+    # ------------------------------------------------------------------ small parts
+
+    async def _transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with self._begun() as session:
+                return await work(session)
+
+        return await retried(run)
+
+    @asynccontextmanager
+    async def _begun(self) -> AsyncGenerator[Session]:
+        async with self._database.session() as session, session.conn.transaction():
+            yield session
+
+
+async def _held(session: Session, ref: JobRef) -> int:
+    """Lock the row of a running job and return its flags; raise `LeaseLost` if the attempt does not hold it."""
+    rows = await session.fetch("scopes/held", id=str(ref.id), lease=str(ref.lease))
+    if not rows:
+        raise LeaseLost(f"job {ref.id} is no longer leased as {ref.lease}")
+    return int(rows[0][0])
+
+
+async def _row(session: Session, ref: JobRef, name: str) -> NurseryRow:
+    rows = await session.fetch("scopes/row", id=str(ref.id), name=name)
+    if not rows:
+        raise LeaseLost(f"job {ref.id} has no nursery {name!r} any more")
+    state, reason, sealed, retried, alive, members, _limited = rows[0]
+    return NurseryRow(NurseryState(state), reason, sealed, retried, alive, members)
+
+
+async def _enqueue(
+    session: Session, *, ref: JobRef, name: str, children: Sequence[Child], wake: Callable[[str], str | None]
+) -> tuple[tuple[Inserted, ...], list[str]]:
+    """Add children; return the result for each, and the queues of those that run again."""
+    flags = await _held(session, ref)
+    ((over,),) = await session.fetch("scopes/ancestors_over", id=str(ref.id), flags=str(flags))
+    if over:
+        raise LeaseLost(f"an ancestor of job {ref.id} is being ended: it gets no more children")
+    row = await _row(session, ref, name)
+    if row.state is not NurseryState.OPEN:
+        raise JobStateError(f"nursery {name!r} of job {ref.id} is {row.state}: it gets no more children")
+    nursery = {"id": str(ref.id), "name": name}
+    found = await session.fetch(
+        "scopes/known", **nursery, identities=texts([child.identity for child in children])
+    )
+    known = {identity: Inserted(id, duplicate) for identity, id, duplicate in found}
+    queues = await _run_again(
+        session, nursery, [child.rerun for child in children if child.rerun is not None]
+    )
+    new = [child for child in children if child.job is not None and child.identity not in known]
+    jobs = [child.job for child in new if child.job is not None]
+    if jobs:
+        inserted = await drive(session, insert_steps(session.schema, jobs, wake=wake, flags=HAS_PARENT))
+        await session.fetch(
+            "scopes/join",
+            **nursery,
+            children=numbers(row.id for row in inserted),
+            kinds=texts(["d" if row.duplicate else "c" for row in inserted]),
+            identities=texts([child.identity for child in new]),
+        )
+        known |= {child.identity: row for child, row in zip(new, inserted, strict=True)}
+    return tuple(known[child.identity] for child in children), queues
+
+
+async def _run_again(session: Session, nursery: dict[str, str], ids: Sequence[int]) -> list[str]:
+    if not ids:
+        return []
+    rows = await session.fetch("scopes/rerun", children=numbers(ids))
+    await session.fetch("scopes/rejoin", **nursery, children=numbers(id for id, _ in rows))
+    return sorted({queue for _, queue in rows})
+
+
+async def _tend(session: Session, *, limit: int) -> tuple[int, bool, list[str], float | None, bool]:
+    """Do what is due; return how many rows were changed, whether workers are to be told, and queues with due jobs."""
+    ((left, ending),) = await session.fetch("scopes/next_due")
+    most = str(limit)
+    changed, told, locked, queues = 0, False, False, list[str]()
+    if ending:
+        members = await session.fetch("scopes/tend_members", limit=most)
+        if members:
+            rows = await session.fetch("scopes/tend_end", ids=numbers(child for (child,) in members))
+            changed, told = len(rows), any(held for (held,) in rows)
+            locked = len(rows) < len(members)
+            ending = changed > 0
+        else:
+            ending = False
+    if left is not None and left <= 0:
+        ((waits, queues),) = await session.fetch("scopes/tend_waits", limit=most)
+        nurseries = await session.fetch("scopes/tend_nurseries", limit=most)
+        late = await session.fetch("scopes/tend_late", limit=most)
+        changed += waits + len(nurseries)
+        if late:
+            ids, which = numbers(id for id, _ in late), booleans([passed for _, passed in late])
+            ((seen, held),) = await session.fetch("scopes/tend_expire", ids=ids, late=which)
+            changed += seen
+            told = told or held > 0
+        told = told or any(ends for ends, _ in nurseries)
+        queues = [*queues, *(queue for _, queue in nurseries if queue is not None)]
+        ending = True  # look again
+        ((left, _),) = await session.fetch("scopes/next_due")
+    if locked:
+        left = 0.0
+    return changed, told, queues, left, ending

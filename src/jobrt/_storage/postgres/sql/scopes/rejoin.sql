@@ -1,0 +1,3 @@
+-- Members that run again are alive again.
+update {schema}.member m set alive = true, failed = false
+ where m.job_id = :id::bigint and m.nursery = :name and m.child_id = any(:children::bigint[]) and m.kind = 'c'

@@ -1,0 +1,19 @@
+-- End members: those that wait are cancelled, those that a worker holds are told.
+with picked as (
+    select c.id, c.lease, c.state, m.job_id as parent
+      from {schema}.job c
+      join {schema}.member m on m.child_id = c.id and m.kind = 'c' and m.alive
+      join {schema}.nursery n on n.job_id = m.job_id and n.name = m.nursery and n.ending
+     where c.id = any(:ids::bigint[]) and c.finished_at is null and c.state <> 'closing' and c.flags & 32 = 0
+     order by c.id desc
+       for update of c skip locked
+)
+update {schema}.job j
+   set state = case when p.held then j.state else 'cancelled' end,
+       finished_at = case when not p.held then statement_timestamp() end,
+       lease = case when p.held then j.lease end,
+       flags = (j.flags | 32)::smallint,
+       cancel_reason = coalesce(j.cancel_reason, format('its parent %s was ended', p.parent))
+  from (select k.id, k.parent, k.state = 'executing' or coalesce(k.lease > 0, false) as held from picked k) p
+ where j.id = p.id
+returning p.held

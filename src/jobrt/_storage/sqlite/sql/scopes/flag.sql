@@ -1,0 +1,1 @@
+UPDATE jobrt_job SET extra = extra | :flag WHERE id = :id;

@@ -1,0 +1,1 @@
+DELETE FROM jobrt_answer WHERE job_id = :id AND ended IS NOT NULL;

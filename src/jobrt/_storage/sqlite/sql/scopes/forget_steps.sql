@@ -1,0 +1,1 @@
+DELETE FROM jobrt_step WHERE job_id = :id;

@@ -1,0 +1,1 @@
+DELETE FROM jobrt_waiting WHERE job_id = ?;

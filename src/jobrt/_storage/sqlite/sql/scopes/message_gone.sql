@@ -1,0 +1,1 @@
+DELETE FROM jobrt_message WHERE id = ?;

@@ -1,0 +1,1 @@
+DELETE FROM jobrt_deadline WHERE job_id = ?;

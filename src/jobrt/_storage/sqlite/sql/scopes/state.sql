@@ -1,0 +1,1 @@
+SELECT state FROM jobrt_job WHERE id = ?;

@@ -1,0 +1,4 @@
+SELECT json_group_array(json_array(job_id, name, EXISTS (
+    SELECT 1 FROM jobrt_member AS m WHERE m.job_id = late.job_id AND m.nursery = late.name AND m.alive = 1))) FROM (
+    SELECT job_id, name FROM jobrt_nursery WHERE deadline IS NOT NULL AND state = 'open' AND deadline <= :now LIMIT :limit
+) AS late;

@@ -1,0 +1,125 @@
+"""Values that a storage takes and returns; `contract.py` says what they mean."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import attrs
+
+from jobrt._core.job import Claimed, JobRef
+from jobrt._core.worker_info import WorkerInfo
+from jobrt.errors import StorageUnavailable
+
+
+class DatabaseReplaced(StorageUnavailable):
+    """Raised once when another database is found in place of the one that was open; workers register anew in it."""
+
+
+class Inserted(NamedTuple):
+    """Result for one `NewJob`: its id, or the id of the equal job that already existed."""
+
+    id: int
+    duplicate: bool = False
+
+
+@attrs.frozen
+class Exchange:
+    """Result of `AttemptStore.exchange`: the outcomes that were refused, and the jobs claimed, in order.
+
+    ``at`` is the time of the claim, in microseconds since 1970 by the storage's clock; 0 if no job was requested.
+    ``next_due`` is the number of seconds until the queue's first waiting job that is not yet due; ``None`` if there is
+    none, or if the claim was full and did not check. ``cut``: whether the size of the jobs ended the claim, so that
+    more may be due.
+    """
+
+    refused: tuple[JobRef, ...]
+    jobs: tuple[Claimed, ...]
+    next_due: float | None = None
+    at: int = 0
+    cut: bool = False
+
+
+@attrs.frozen
+class CancelRequest:
+    """Request to cancel a job that a worker is running or has parked: by an operator, its parent, or its deadline."""
+
+    ref: JobRef
+    reason: str
+    stop: Literal["operator", "parent", "timeout"] = "operator"
+
+
+@attrs.frozen
+class NurseryEnding:
+    """Notice that a nursery of a job that this worker runs is being ended, although its body may still run."""
+
+    ref: JobRef
+    name: str
+
+
+@attrs.frozen
+class QueueSettings:
+    """An operator's settings for a queue; ``concurrency`` None means as configured."""
+
+    name: str
+    paused: bool = False
+    concurrency: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class WorkerRow:
+    """A worker as other processes see it.
+
+    ``info`` is from its last heartbeat. ``alive`` is evaluated by the storage's clock when the row is
+    read. A worker that is not alive has missed its lease and awaits rescue.
+    """
+
+    id: str
+    started_at: datetime
+    beat_at: datetime
+    expires_at: datetime
+    alive: bool
+    info: WorkerInfo
+
+
+@attrs.frozen
+class Changes:
+    """Updates for a worker: whether it is registered, which jobs and nurseries to cancel, and settings of queues."""
+
+    known: bool
+    cancels: tuple[CancelRequest, ...]
+    queues: tuple[QueueSettings, ...]
+    nurseries: tuple[NurseryEnding, ...] = ()
+
+
+@attrs.frozen
+class Rescued:
+    """A dead worker's job, and its state after the rescue."""
+
+    id: int
+    name: str
+    queue: str
+    worker: str
+    state: str
+
+
+@attrs.frozen
+class Wake:
+    """A hint that there may be something to do; hints may be lost, duplicated or late.
+
+    ``"jobs"``: the queue has a new job (``None``: any may have one); ``"control"``: cancel requests or
+    queue settings changed; ``"finished"``: an awaited job is final.
+    """
+
+    kind: Literal["jobs", "control", "finished"]
+    queue: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CronRow:
+    """A cron entry as stored; ``spec`` is JSON-able (the schedule, and the job that a tick enqueues)."""
+
+    name: str
+    spec: Mapping[str, Any]
+    paused: bool = False
+    last_tick: datetime | None = None
+    created_at: datetime | None = None

@@ -1,0 +1,165 @@
+"""Benchmark of the dashboard's pages in a large table: ``python tests/bench/pages.py``.
+
+It fills a SQLite file and a PostgreSQL database as ``scale.py`` does, requests each page in this process, and prints
+the first time, the median and the slowest of the others in milliseconds of real time. The charts count more with each
+request; the last lines say how many requests of our script, and how many seconds, it takes until all is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.bench.scale import NAMES, fill_postgres, fill_sqlite
+from tests.support.shared import Clusters
+
+import jobrt
+import jobrt.dashboard
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+REQUESTS = 11
+PAGES = (
+    "/",
+    "/jobs",
+    "/jobs?state=completed",
+    "/jobs?state=discarded",
+    "/jobs?state=completed&name=job3",
+    "/jobs/confirm?action=rerun&state=completed",
+    "/jobs/1",
+    "/charts?period=hour",
+    "/charts?period=day",
+    "/charts?period=week",
+    "/workers",
+    "/cron",
+    "/api/jobs",
+    "/api/doctor",
+)
+
+
+@asynccontextmanager
+async def database(engine: str, options: argparse.Namespace) -> AsyncIterator[str]:
+    """Make a filled database and yield its URL."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        if engine == "sqlite":
+            path = Path(folder, "jobs.db")
+            async with jobrt.App(f"sqlite:///{path}").open_client():
+                pass
+            await trio.to_thread.run_sync(fill_sqlite, path, options)
+            yield f"sqlite:///{path}"
+            return
+        clusters = Clusters.of_this_run()
+        try:
+            with clusters.private({"shared_buffers": "256MB", "max_wal_size": "4GB"}) as cluster:
+                url = cluster.server.create_database("pages")
+                await trio.to_thread.run_sync(fill_postgres, url, options)
+                yield url
+        finally:
+            clusters.destroy()
+
+
+async def request(pages: Any, target: str, *, live: bool = False) -> tuple[float, str]:
+    """Request a page and return the milliseconds and the text."""
+    path, _, query = target.partition("?")
+    headers = [(b"host", b"localhost")] + [(b"x-jobrt-live", b"1")] * live
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": headers,
+        "scheme": "http",
+        "server": ("localhost", 80),
+        "client": ("127.0.0.1", 1),
+        "http_version": "1.1",
+        "root_path": "",
+    }
+    text = b""
+    status = 0
+
+    async def receive() -> dict[str, Any]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal text, status
+        await trio.lowlevel.checkpoint()
+        text += message.get("body", b"")
+        status = message.get("status", status)
+
+    start = time.perf_counter()
+    await pages(scope, receive, send)
+    if status != 200:
+        raise RuntimeError(f"{target}: {status} {text[-500:].decode()}")
+    return (time.perf_counter() - start) * 1000, text.decode()
+
+
+def numbered(ctx: jobrt.Context, n: int) -> None:
+    """Job with the payload of the filled tables."""
+
+
+async def measure(engine: str, options: argparse.Namespace) -> dict[str, str]:
+    """Return the times of each page in words."""
+    found: dict[str, str] = {}
+    async with database(engine, options) as url:
+        app = jobrt.App(url, queues={"q0": 1, "q1": 1, "q2": 1})
+        for name in NAMES:
+            app.job(name=name)(numbered)
+        async with app.open_client() as jobs:
+            pages = jobrt.dashboard.asgi(app, jobs)
+            for target in PAGES:
+                times = [(await request(pages, target))[0] for _ in range(REQUESTS)]
+                first, *others = times
+                found[target] = f"{first:.0f}, {statistics.median(others):.0f} ({max(others):.0f})"
+            for period in ("hour", "day", "week"):
+                start = time.perf_counter()
+                asked = 0
+                slowest = 0.0
+                while True:
+                    took, text = await request(pages, f"/charts?period={period}", live=True)
+                    asked, slowest = asked + 1, max(slowest, took)
+                    if "data-soon" not in text:
+                        break
+                seconds = time.perf_counter() - start
+                found[f"{period} counted"] = f"{asked} requests, {seconds:.1f} s, at most {slowest:.0f}"
+    return found
+
+
+def main() -> None:
+    """Run the benchmark and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--finished", type=int, default=900_000, help="number of finished jobs")
+    parser.add_argument("--scheduled", type=int, default=100_000, help="number of scheduled jobs")
+    parser.add_argument(
+        "--engine", choices=["sqlite", "postgres"], action="append", help="measure only this engine"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the SQLite file")
+    options = parser.parse_args()
+    engines = options.engine or ["sqlite", "postgres"]
+    print(
+        f"{options.finished:,} finished and {options.scheduled:,} scheduled jobs; Python {platform.python_version()},"
+        f" SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
+    )
+    tables = {name: trio.run(measure, name, options) for name in engines}
+    print("| ms: first, median (slowest) | " + " | ".join(engines) + " |")
+    print("| --- |" + " --- |" * len(engines))
+    for what in next(iter(tables.values())):
+        print(f"| `{what}` | " + " | ".join(table[what] for table in tables.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Durable scopes, from jobs down to both engines."""
