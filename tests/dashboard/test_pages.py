@@ -62,6 +62,8 @@ async def test_the_overview_of_jobs(database_url: str) -> None:
         "claimed": "0",
         "executing": "1",
         "retryable": "0",
+        "suspended": "0",
+        "closing": "0",
         "completed": "3",
         "cancelled": "0",
         "discarded": "1",
