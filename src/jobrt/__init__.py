@@ -35,6 +35,7 @@ from jobrt._core.queues import Queue
 from jobrt._core.rates import Rate
 from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 from jobrt._core.unique import Replace, Unique
+from jobrt._core.updates import Emitted, Gap, LogLine, ProgressChange, StateChange, Update
 from jobrt._records import AttemptRecord, End, JobRecord, Progress, State, Waiting
 from jobrt._registry import FunctionCall, FunctionJob, Job, JobWithOptions
 from jobrt._runtime.asyncio_context import AsyncioContext
@@ -93,9 +94,11 @@ __all__ = [
     "CronNotFound",
     "Discard",
     "DuplicateJobName",
+    "Emitted",
     "End",
     "FunctionCall",
     "FunctionJob",
+    "Gap",
     "Handle",
     "HookFailed",
     "InternalError",
@@ -115,17 +118,20 @@ __all__ = [
     "JobrtError",
     "Keep",
     "LeaseLost",
+    "LogLine",
     "Nursery",
     "NurseryChanged",
     "ProcessContext",
     "ProcessDied",
     "Progress",
+    "ProgressChange",
     "Queue",
     "Rate",
     "Replace",
     "SchemaError",
     "Snooze",
     "State",
+    "StateChange",
     "Stop",
     "StorageError",
     "StorageUnavailable",
@@ -137,6 +143,7 @@ __all__ = [
     "UndecodablePayload",
     "Unique",
     "UnknownJob",
+    "Update",
     "Waiting",
     "Worker",
     "WrongEventLoop",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -81,6 +82,21 @@ class AsyncioContext(OutsideTrio):
 
         """
         await _in_trio(partial(self._ctx.checkpoint, value, forget=forget))
+
+    @property
+    def log(self) -> logging.Logger:
+        """Return a logger whose lines are in the job's stream, too; see `Context.log`."""
+        return self._ctx.log
+
+    async def emit(self, value: Any, *, key: str | None = None) -> None:
+        """Add a JSON value of up to 64 KiB to the job's stream, one with a `key` once; see `Context.emit`.
+
+        Raises:
+            InvalidJob: the value is not JSON or too large, or the key is invalid.
+            LeaseLost: another worker owns the job; nothing was stored.
+
+        """
+        await _in_trio(partial(self._ctx.emit, value, key=key))
 
     async def enqueue(
         self, job: Enqueueable[Any], *, conn: object = None, **options: Unpack[EnqueueKeywords]

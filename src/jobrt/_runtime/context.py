@@ -16,19 +16,24 @@ from jobrt._core.attempts import Stop
 from jobrt._core.job import Claimed, JobRecord, Outcome, Progress
 from jobrt._core.states import State
 from jobrt._core.stored import json_object, json_value, progress_of
+from jobrt._core.stream import checked_emit
 from jobrt._payload.payload import encode_result
 from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
+from jobrt._runtime.job_stream import JobStream
 from jobrt._runtime.nursery import Nursery, open_nursery
 from jobrt._runtime.running import Running
 from jobrt._runtime.waits import DurableWaits
 from jobrt._storage.contract import AttemptStore, ScopeStore
+from jobrt._storage.stream_store import StreamStore
 from jobrt.errors import InvalidJob, LeaseLost, StorageError
 
 _logger = logging.getLogger("jobrt")
 
 _PROGRESS_INTERVAL = 0.5
 """Minimum seconds between two writes of a job's progress; the newest value is written."""
+_LAST_PROGRESS = 1.0
+"""Time limit in seconds for writing the last progress of an attempt that has ended."""
 _LAST_SECOND = 1.0
 """Seconds for a job in a process to end when its worker stops; less than a stop allows for a clean-up."""
 
@@ -45,6 +50,8 @@ class Services:
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
     grace: float = 1.0
     """Seconds that a job in a process has to end when it is cancelled, before its process is killed."""
+    streams: StreamStore = attrs.field(kw_only=True)
+    token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token, kw_only=True)
 
 
 ValueT = TypeVar("ValueT")
@@ -113,6 +120,7 @@ class Context:
     _steps: dict[str, str] | None = None
     _waits: DurableWaits | None = None
     _around_step: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    _stream: JobStream | None = None
 
     @property
     def job(self) -> JobRecord:
@@ -313,11 +321,6 @@ class Context:
         wait = max(0.0, self._progress_at + _PROGRESS_INTERVAL - trio.current_time())
         self._services.later(wait, self.flush_progress)
 
-    @property
-    def progress_due(self) -> bool:
-        """Whether the newest progress has not been written yet."""
-        return self._progress_due
-
     async def flush_progress(self) -> None:
         """Write the newest progress now, if it has not been written."""
         if not self._progress_due or self._progress is None:
@@ -331,6 +334,62 @@ class Context:
             pass  # progress is only for people; the next value replaces it
         except Exception:  # a bug, which is not to fail a job that did its work
             _logger.exception("job %d: its progress could not be written", self._running.job.id)
+
+    # ------------------------------------------------------------------ what the job says
+
+    @property
+    def log(self) -> logging.Logger:
+        """Return a logger: its lines are in the job's stream, and reach the handlers of the logger ``jobrt.job``.
+
+        The records have the fields ``job``, ``name_of_job``, ``queue``, ``attempt`` and ``trace``. Any thread may use
+        it. Lines are stored in batches, and before the outcome of the attempt.
+        """
+        return self.stream.log
+
+    async def emit(self, value: Any, *, key: str | None = None) -> None:
+        """Add a JSON value of up to 64 KiB to the job's stream (`Handle.follow`); one with a `key` once.
+
+        A key counts for as long as the job exists, over all its attempts. On SQLite this cannot be called in
+        `transaction`.
+
+        Raises:
+            InvalidJob: the value is not JSON or too large, or the key is invalid.
+            LeaseLost: another worker owns the job; nothing was stored.
+            StorageUnavailable: the value may be stored later.
+
+        """
+        name = self._running.job.name
+        text = json_text(value, f"{name}: ctx.emit")
+        await self.store_emitted(text, checked_emit(name, text, key))
+
+    async def store_emitted(self, text: str, key: str | None) -> None:
+        """Store an emitted value that is JSON text already."""
+        if not await self.stream.emit(text, key):
+            self._lost()
+
+    @property
+    def stream(self) -> JobStream:
+        """What this attempt adds to the job's stream."""
+        if self._stream is None:
+            services = self._services
+            self._stream = JobStream(self._running, services.streams, services.later, services.token)
+        return self._stream
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether there is something for `write_last`."""
+        return self._progress_due or self._stream is not None
+
+    async def write_last(self) -> None:
+        """Write, after the attempt, what it said before; its outcome waits for that, two seconds at most."""
+        if self._stream is not None:
+            await self._stream.write_last()
+        if self._progress_due:
+            # Shielded: the attempt has ended, so a cancellation must not replace its outcome.
+            with trio.move_on_after(_LAST_PROGRESS, shield=True):
+                await self.flush_progress()
+
+    # ------------------------------------------------------------------ steps and transactions
 
     def around_steps(self, scope: Callable[[str], AbstractContextManager[Any]]) -> None:
         """Enter ``scope(name)`` around each step that is done in this attempt, for tracers: a hook calls this."""

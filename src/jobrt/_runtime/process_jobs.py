@@ -26,6 +26,7 @@ from jobrt._core.interrupt import from_signal
 from jobrt._core.text import Described, in_one_line, message_of, type_name
 from jobrt._registry import JobDefinition, JobWithOptions
 from jobrt._runtime.context import Context
+from jobrt._runtime.job_log import log_level
 from jobrt._runtime.remote import Place, Raised, Returned, WasStopped, run
 from jobrt.errors import InvalidJob, ProcessDied
 
@@ -190,7 +191,7 @@ async def _listening(ctx: Context) -> AsyncGenerator[_Link]:
             address = place.getsockname()
         place.listen(8)
         with place:
-            yield _Link(ctx, trio.SocketListener(place), Place(address, secrets.token_hex(16)))
+            yield _Link(ctx, trio.SocketListener(place), Place(address, secrets.token_hex(16), log_level()))
 
 
 @attrs.define(eq=False)
@@ -243,6 +244,8 @@ class _Link:
                 self.ctx.progress(done, total, note)
             case {"step_failed": name}:
                 self._fail_step(name)
+            case {"log": values}:
+                self.ctx.stream.log_told(values)
             case {"number": number}:
                 await self._send({**await self._answer(message), "number": number})
             case _:
@@ -259,6 +262,8 @@ class _Link:
         match message:
             case {"checkpoint": [text, forget]}:
                 await ctx.store_checkpoint(text, forget=forget)
+            case {"emit": [text, key]}:
+                await ctx.store_emitted(text, key)
             case {"enqueue": pickled}:
                 handle = await ctx.enqueue(_unpickled_job(pickled))
                 return [handle.id, handle.duplicate]

@@ -9,6 +9,8 @@ Nothing here needs Trio. Messages are JSON, one a line::
                       {"step": name, "number": n}                           answer: null, or [value] if it was done
                       {"step_done": [name, JSON text], "number": n}         answer: null
                       {"step_failed": name}
+                      {"emit": [JSON text, key], "number": n}               answer: null
+                      {"log": {…}}, the fields of a record
     worker ──▶ job    {"answer": …, "number": n} or {"error": [type, text], "number": n}
                       {"cancelled": [stop, reason]}
                       {"shutting_down": true}
@@ -19,6 +21,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import logging
 import math
 import multiprocessing
 import multiprocessing.connection
@@ -39,11 +42,13 @@ from jobrt._core.arguments import checked_flag
 from jobrt._core.attempts import Stop, only_leaf
 from jobrt._core.job import JobRecord, Progress
 from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
+from jobrt._core.stream import checked_emit
 from jobrt._core.text import Description, clipped, describe, in_one_line
 from jobrt._payload.payload import encode_result
 from jobrt._registry import Enqueueable, EnqueueKeywords, JobWithOptions, Registry, new_job, with_options
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
 from jobrt._runtime.context import Step
+from jobrt._runtime.job_log import JobLogger, job_fields, told
 from jobrt._runtime.outside_trio import OutsideTrio
 from jobrt._runtime.working_directory import WorkingDirectory
 from jobrt.blocking import Enqueued
@@ -51,7 +56,8 @@ from jobrt.blocking import Enqueued
 _INTERVAL: Final = 0.1
 """Seconds between two messages about progress; the worker writes at most two a second."""
 _HAS: Final = (
-    "ctx.job, saved, cancelled, deadline, shutting_down, and the calls progress, checkpoint, step and enqueue"
+    "ctx.job, saved, cancelled, deadline, shutting_down, log, and the calls progress, checkpoint, step, enqueue"
+    " and emit"
 )
 _LAST_WRITE: Final = 1.0
 """Seconds for storing what a cancelled job has done."""
@@ -166,6 +172,7 @@ class ProcessContext(OutsideTrio):
         self.saved = job.saved
         self.deadline = deadline
         self._link = link
+        self._log: JobLogger | None = None
 
     @property
     def job(self) -> JobRecord:
@@ -204,6 +211,32 @@ class ProcessContext(OutsideTrio):
         forget = checked_flag("ctx.checkpoint: forget", forget, error=errors.InvalidJob)
         self._link.keep({"checkpoint": [checkpoint_text(self.job.name, value), forget]})
         self.saved = value
+        self._link.raise_if_cancelled()
+
+    @property
+    def log(self) -> logging.Logger:
+        """Return a logger whose lines are in the job's stream; the worker logs them, too."""
+        if self._log is None:
+            job = self.job
+            fields = job_fields(job.id, job.name, queue=job.queue, attempt=job.attempt, metadata=job.metadata)
+            self._log = JobLogger(fields, self._link.log_level, store=self._add_record)
+            self._log.propagate = False
+        return self._log
+
+    def _add_record(self, record: logging.LogRecord) -> None:
+        self._link.say({"log": told(record)})
+        self._link.raise_if_cancelled()
+
+    def emit(self, value: Any, *, key: str | None = None) -> None:
+        """Add a JSON value of up to 64 KiB to the job's stream, one with a `key` once; see `Context.emit`.
+
+        Raises:
+            InvalidJob: the value is not JSON or too large, or the key is invalid.
+            LeaseLost: another worker owns the job; nothing was stored.
+
+        """
+        text = json_text(value, f"{self.job.name}: ctx.emit")
+        self._link.keep({"emit": [text, checked_emit(self.job.name, text, key)]})
         self._link.raise_if_cancelled()
 
     def enqueue(self, job: Enqueueable[Any], **options: Unpack[EnqueueKeywords]) -> Enqueued:
@@ -281,10 +314,11 @@ def _pickled_job(name: str, job: JobWithOptions[Any]) -> str:
 
 @attrs.frozen
 class Place:
-    """Address on which the worker listens for one attempt, and the token that the job shows."""
+    """Address on which the worker listens for one attempt, the token that the job shows, and the level of its log."""
 
     address: str | tuple[str, int]
     token: str
+    log_level: int = logging.INFO
 
 
 class Link:
@@ -292,6 +326,7 @@ class Link:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self.log_level = place.log_level
         self._socket: socket.socket | None = None
         self._received = b""
         self._cancelled: tuple[Stop, str] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -115,6 +116,24 @@ class ThreadContext(OutsideTrio):
         if trio.lowlevel.in_trio_run():
             return cast("None", store())
         return self._keep(store)
+
+    @property
+    def log(self) -> logging.Logger:
+        """Return a logger whose lines are in the job's stream, too; see `Context.log`. Any thread may use it."""
+        return self._ctx.log
+
+    def emit(self, value: Any, *, key: str | None = None) -> None:
+        """Add a JSON value of up to 64 KiB to the job's stream, one with a `key` once; see `Context.emit`.
+
+        Raises:
+            InvalidJob: the value is not JSON or too large, or the key is invalid.
+            LeaseLost: another worker owns the job; nothing was stored.
+
+        """
+        emit = partial(self._ctx.emit, value, key=key)
+        if trio.lowlevel.in_trio_run():
+            return cast("None", emit())
+        return self._ask(emit)
 
     def enqueue(self, job: Enqueueable[Any], **options: Unpack[EnqueueKeywords]) -> Enqueued:
         """Enqueue another job and return its `jobrt.blocking.Enqueued`; the options are those of `Client.enqueue`.

@@ -266,6 +266,7 @@ class _Wiring:
                 shutting_down=environment.shutting_down,
                 later=self.background.later,
                 grace=self.plan.grace,
+                streams=environment.storage.streams,
             ),
             emit=environment.emit,
             observe=self.notices.observe,

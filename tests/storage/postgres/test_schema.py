@@ -53,6 +53,7 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
                 "0002_versions",
                 "0003_scopes",
                 "0004_limits",
+                "0005_stream",
                 "0006_fan_in",
             )
             await storage.schema.check()
@@ -124,6 +125,7 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
         "0002_versions",
         "0003_scopes",
         "0004_limits",
+        "0005_stream",
         "0006_fan_in",
     ]
 
@@ -140,6 +142,7 @@ async def test_migrating_where_the_schema_is_there_already(
                 "0002_versions",
                 "0003_scopes",
                 "0004_limits",
+                "0005_stream",
                 "0006_fan_in",
             )
 
@@ -232,6 +235,7 @@ async def test_a_migration_gives_way_to_long_transactions(
         "0002_versions",
         "0003_scopes",
         "0004_limits",
+        "0005_stream",
         "0006_fan_in",
         "9998_more",
     )
@@ -280,6 +284,7 @@ async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postg
                 "0002_versions",
                 "0003_scopes",
                 "0004_limits",
+                "0005_stream",
                 "0006_fan_in",
             )
             ((id, _),) = await storage.jobs.insert([job()])

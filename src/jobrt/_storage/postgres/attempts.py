@@ -252,4 +252,4 @@ async def _stored(session: Session, saves: Sequence[Save], *, skip: str) -> set[
         steps=texts([save.step for save in saves]),
         results=texts([save.value for save in saves]),
     )
-    return {number for (number,) in rows}
+    return {row[0] for row in rows}

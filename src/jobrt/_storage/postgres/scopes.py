@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeVar
 import attrs
 
 from jobrt._core.job import JobRef
-from jobrt._core.scopes import Answer, Child, Member, NurseryRow, NurseryState, Tended
+from jobrt._core.scopes import AncestorEnded, Answer, Child, Member, NurseryRow, NurseryState, Tended
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import boolean, booleans, instant, numbers, seconds, texts
@@ -181,7 +181,7 @@ async def _enqueue(
     flags = await _held(session, ref)
     ((over,),) = await session.fetch("scopes/ancestors_over", id=str(ref.id), flags=str(flags))
     if over:
-        raise LeaseLost(f"an ancestor of job {ref.id} is being ended: it gets no more children")
+        raise AncestorEnded(f"an ancestor of job {ref.id} is being ended: it gets no more children")
     row = await _row(session, ref, name)
     if row.state is not NurseryState.OPEN:
         raise JobStateError(f"nursery {name!r} of job {ref.id} is {row.state}: it gets no more children")

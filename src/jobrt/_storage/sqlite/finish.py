@@ -132,6 +132,7 @@ def _write(tx: Transaction, endings: Sequence[_Ending]) -> None:
     for ending in endings:
         if ending.state not in FINAL:
             _go_on(tx, ending)
+    tx.news += [ending.outcome.id for ending in endings]
 
 
 def _go_on(tx: Transaction, ending: _Ending) -> None:
@@ -255,6 +256,7 @@ def record_attempts(tx: Transaction, records: Sequence[tuple[Any, ...]]) -> None
 def show_started(tx: Transaction, starts: Sequence[Start]) -> None:
     """Make claimed jobs executing; see `AttemptStore.show_started`."""
     tx.run(SQL["attempts/show_started"], {"starts": dumps(list(starts)), "now": tx.now})
+    tx.news += [start.id for start in starts]
 
 
 def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]) -> int:
