@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.rates import Rate
 from jobrt._core.states import Transition
@@ -223,3 +224,17 @@ async def test_a_pause_that_was_refused_is_none(storage: Storage) -> None:
     await storage.workers.rescue()
     assert await storage.attempts.finish([end(claimed, Transition.SNOOZE, delay=60.0, hold=60.0)]) != ()
     assert len(await claim(storage)) == 1
+
+
+# ---------------------------------------------------------------------- what is held back
+
+
+async def test_due_jobs_that_wait_for_a_token_are_told(storage: Storage) -> None:
+    """A drain waits for them; it does not wait for tokens that no job needs."""
+    (first, *_) = await add(storage, job(), job(), job(name="other"))
+    demand = ask(rate=Rate(1, per=3600))
+    assert not (await storage.attempts.exchange((), demand)).held_back
+    exchange = await storage.attempts.exchange((), demand)
+    assert (exchange.jobs, exchange.held_back) == ((), True)
+    await storage.jobs.cancel(where.name("send") & ~where.id(first), "")
+    assert not (await storage.attempts.exchange((), demand)).held_back

@@ -220,8 +220,10 @@ class Fetcher:
         await self._send_unsent()
         if exchange.next_due is not None:
             self.settler.announce(self.name, exchange.next_due)
-        self._answer(number, idle=was_idle and not exchange.jobs)
-        self._fetch_again()
+        nothing_due = not (exchange.jobs or exchange.cut or exchange.held_back)
+        self._answer(number, idle=was_idle and nothing_due)
+        if not exchange.held_back:  # else the claim at `next_due` answers the questions
+            self._fetch_again()
         full = exchange.cut or len(exchange.jobs) >= wanted.limit
         return full and self.ledger.wants_refill(trio.current_time())
 

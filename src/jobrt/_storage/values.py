@@ -29,7 +29,8 @@ class Exchange:
     ``at`` is the time of the claim, in microseconds since 1970 by the storage's clock; 0 if no job was requested.
     ``next_due`` is the number of seconds until the queue's first waiting job that is not yet due; ``None`` if there is
     none, or if the claim was full and did not check. ``cut``: whether the size of the jobs ended the claim, so that
-    more may be due.
+    more may be due. ``held_back``: no job was claimed, but some are due that wait for a token, and the claim at
+    ``next_due`` goes on with them.
     """
 
     refused: tuple[JobRef, ...]
@@ -37,6 +38,7 @@ class Exchange:
     next_due: float | None = None
     at: int = 0
     cut: bool = False
+    held_back: bool = False
 
 
 @attrs.frozen

@@ -47,7 +47,7 @@ async def limited_exchange(
     look = attrs.evolve(look, many=reply["many"], turn=reply["turn"])
     if reply["undeclared"]:  # the row of the queue was deleted: the next claim stores its key again
         look, unready = Look(), True
-    exchange = Exchange(refused, jobs, due, reply["at"], reply["cut"] or unready)
+    exchange = Exchange(refused, jobs, due, reply["at"], reply["cut"] or unready, reply["held_back"])
     return exchange, json.loads(woken or "[]"), look
 
 

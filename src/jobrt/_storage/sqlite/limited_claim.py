@@ -34,6 +34,7 @@ class Choice:
     ``starts`` are the times of their starts, if they wait for tokens.
     ``wait`` is the number of microseconds after which a rate or a hold lets more jobs start, or None.
     ``unready``: keys are still missing, so the next claim should come at once.
+    ``held_back`` is that of `Exchange`.
     """
 
     ids: Sequence[int]
@@ -41,6 +42,7 @@ class Choice:
     starts: dict[int, int] | None = None
     wait: int | None = None
     unready: bool = False
+    held_back: bool = False
 
 
 def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) -> Choice:
@@ -65,7 +67,9 @@ def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) ->
     chooser = _Chooser(tx, demand, look, buckets=bool(buckets))
     chooser.run()
     ids = [row[_ID] for row in chooser.chosen]
-    return Choice(ids, chooser.look, chooser.starts if demand.rated else None, chooser.wait)
+    held_back = not ids and chooser.wait is not None and chooser.has_due()
+    starts = chooser.starts if demand.rated else None
+    return Choice(ids, chooser.look, starts, chooser.wait, held_back=held_back)
 
 
 def chosen_rows(tx: Transaction, ids: Sequence[int]) -> list[list[Any]]:
@@ -113,6 +117,15 @@ class _Chooser:
         if demand.per_key_rate is not None:
             for key, number in self.room.taken.items():
                 self._pay(key, number, demand.per_key_rate)
+
+    def has_due(self) -> bool:
+        """Return whether a job is due, whatever the limits are."""
+        self.room = Room(attrs.evolve(self.demand, limit=1))
+        place = {"after_at": SMALLEST, "after_id": 0, "limit": 1}
+        return any(
+            self.tx.array(SQL["attempts/limited_page"], self._values(priority) | place)
+            for priority in self._priorities()
+        )
 
     def _running_keys(self) -> dict[str, int]:
         if self.demand.per_key is None:

@@ -149,6 +149,32 @@ with recursive found (key, number) as (
 select coalesce(array_agg(f.key order by f.number), '{}') from found f where f.key is not null
 $$;
 
+-- Whether a worker could claim a job, were there no limits.
+create function {schema}.has_due(of_queue text, names text[], fits jsonb, of_worker text, now timestamptz)
+returns boolean language plpgsql stable as $$
+declare
+    level bigint := 1::bigint << 40;
+begin
+    loop
+        select j.priority into level from {schema}.job j
+         where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable') and j.priority < level
+         order by j.priority desc limit 1;
+        if not found then
+            return false;
+        end if;
+        perform from {schema}.job j
+         where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable') and j.priority = level
+           and j.schedule_at <= now and j.name = any(names) and {schema}.fits(j.name, j.version, j.unfit, fits)
+           and (j.lease is null or j.lease < 0 or j.worker = of_worker)
+           and (j.flags & 72 = 0 or {schema}.may_start(j.id, j.flags, j.started_at is not null))
+         limit 1;
+        if found then
+            return true;
+        end if;
+    end loop;
+end
+$$;
+
 -- A claim under limits for the whole cluster (design/limits.md). It is a function, because each of its statements must
 -- see what others have committed before this one had the turn: those of a volatile function do.
 --
@@ -210,6 +236,7 @@ declare
     new_wait numeric;
     ids bigint[] := '{}';
     cut boolean := false;
+    held_back boolean := false;
     its_lease bigint;
     start_times timestamptz[];
     starts jsonb;
@@ -518,6 +545,9 @@ begin
        and floor((tokens + ahead * rate[1]) / rate[2]) <= cardinality(new_ids) then
         wait := least(wait, {schema}.bucket_wait(tokens - cardinality(new_ids) * rate[2], rate));
     end if;
+    if wait is not null and coalesce(held <= now or held > now + interval '1 hour', true) and cardinality(new_ids) = 0 then
+        held_back := {schema}.has_due(of_queue, names || cap_names, fits, of_worker, now);
+    end if;
     if cardinality(new_ids) < asked and not cut then
         select j.schedule_at into due from {schema}.job j
          where j.queue = of_queue and j.state in ('scheduled', 'retryable')
@@ -528,6 +558,7 @@ begin
         'at', (extract(epoch from now) * 1000000)::bigint, 'cut', cut, 'many', many, 'turn', last_key,
         'undeclared', low is not null and stored_key is null,
         'started', least(starting, cardinality(new_ids)),
+        'held_back', held_back,
         'starts', starts,
         'next_due', least(extract(epoch from due - now), wait / 1000000))::text, null::{schema}.job;
 end
