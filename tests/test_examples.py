@@ -9,14 +9,17 @@ import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 OUTPUT = {
+    "actor.py": "ada: 0\nbalances: 100 70\nno worker; the account is suspended\nada: 70\nclosed with 75",
+    "album.py": "{'ada.txt': 3, 'bob.txt': 2, 'cat.txt': 'UnicodeDecodeError', 'dan.txt': 1}\n"
+    "attempts used by the album: 1",
     "app_state.py": "pool is closed after 4 uses",
     "asyncio_library.py": "you sent: hello",
     "by_the_clock.py": "each tick was one job: True",
+    "crawler.py": "the time was over\nthere were pages: True\npages that are not over: 0",
     "dashboard.py": "welcome to the shop\nthe dashboard's title: Job 1 greet · jobrt",
     "embedded.py": "HELLO!\nWORLD!\nworker: running, 0 restarts",
     "error_reports.py": "'seven' [attempt 1, file seven.txt, job parse, queue import]\n"
     "LookupError: nothing was imported [attempt 1, job check, queue import]",
-    "fan_out_fan_in.py": "{'failed': {'4': 'nothing to count'}, 'words': 6}\nattempts used by the parent: 1",
     "fastapi_app.py": "answered: {'receipt': 'ada pays 1999'}\njobs: 1",
     "guest_mode.py": "total: 90",
     "index_tree.py": 'indexed: {"files": ',
@@ -25,6 +28,10 @@ OUTPUT = {
     "long_job.py": "20 files, 800 words, attempt 1",
     "managing_jobs.py": "simple job running with 'repaired'\nthere is no job 12345",
     "payments.py": "payments after the failure: []\nreceipt for user 1\npayments: [(1, 1999)]\nbooked at attempt 2",
+    "process_job.py": "after the stop: available with a checkpoint: True\nprimes: 9592 in attempt 1\n"
+    "cancelled: that takes too long; its last number is kept: True",
+    "publication.py": "'poem' is out\nday 1: what about 'novel'?\nthe novel waits for a decision\n"
+    "the novel was refused: too long",
     "resize_images.py": "6 done",
     "send_email.py": "sent 'Welcome!' to ada@example.com\ndelivered in attempt 2",
     "structured_logs.py": '"name": "ship", "order": 2, "queue": "orders"}\n{"event": "done", "level": "info"}',

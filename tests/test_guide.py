@@ -54,8 +54,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("page", WITHOUT, ids=lambda page: page.stem)
 async def test_a_page_runs(page: Path, folder: Path) -> None:
     """Run from top to bottom, everything works and prints what the page shows."""
+    parallel = pytest.importorskip("trio_parallel")
     with trio.fail_after(220):
-        await PageRunner(page, folder).run()
+        # Processes of earlier tests import from other folders.
+        async with parallel.cache_scope():
+            await PageRunner(page, folder).run()
 
 
 @pytest.mark.process

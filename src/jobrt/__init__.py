@@ -35,10 +35,14 @@ from jobrt._core.queues import Queue
 from jobrt._core.rates import Rate
 from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 from jobrt._core.unique import Replace, Unique
+from jobrt._core.updates import Emitted, Gap, LogLine, ProgressChange, StateChange, Update
 from jobrt._records import AttemptRecord, End, JobRecord, Progress, State, Waiting
 from jobrt._registry import FunctionCall, FunctionJob, Job, JobWithOptions
+from jobrt._runtime.asyncio_context import AsyncioContext
 from jobrt._runtime.context import Context
 from jobrt._runtime.nursery import Nursery
+from jobrt._runtime.remote import ProcessContext
+from jobrt._runtime.thread_context import ThreadContext
 from jobrt._runtime.worker import Worker
 from jobrt._supervision.records import ChildStatistics, SupervisorStatistics
 from jobrt._supervision.supervisor import Supervisor
@@ -61,6 +65,7 @@ from jobrt.errors import (
     JobUnsuccessful,
     LeaseLost,
     NurseryChanged,
+    ProcessDied,
     SchemaError,
     StorageError,
     StorageUnavailable,
@@ -80,6 +85,7 @@ if TYPE_CHECKING:
 __all__ = [
     "After",
     "App",
+    "AsyncioContext",
     "AttemptRecord",
     "Cancel",
     "ChildStatistics",
@@ -88,9 +94,11 @@ __all__ = [
     "CronNotFound",
     "Discard",
     "DuplicateJobName",
+    "Emitted",
     "End",
     "FunctionCall",
     "FunctionJob",
+    "Gap",
     "Handle",
     "HookFailed",
     "InternalError",
@@ -110,25 +118,32 @@ __all__ = [
     "JobrtError",
     "Keep",
     "LeaseLost",
+    "LogLine",
     "Nursery",
     "NurseryChanged",
+    "ProcessContext",
+    "ProcessDied",
     "Progress",
+    "ProgressChange",
     "Queue",
     "Rate",
     "Replace",
     "SchemaError",
     "Snooze",
     "State",
+    "StateChange",
     "Stop",
     "StorageError",
     "StorageUnavailable",
     "Supervisor",
     "SupervisorFailed",
     "SupervisorStatistics",
+    "ThreadContext",
     "Throttle",
     "UndecodablePayload",
     "Unique",
     "UnknownJob",
+    "Update",
     "Waiting",
     "Worker",
     "WrongEventLoop",

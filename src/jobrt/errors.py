@@ -22,6 +22,7 @@
     │  └─ SchemaError                 tables missing, or of another version of jobrt
     ├─ HookFailed                     a hook around attempts or enqueues did not do its part
     ├─ LeaseLost                      the worker no longer owns the job; its write was refused
+    ├─ ProcessDied                    the process of a job died, or lost its connection to the worker
     ├─ WrongEventLoop(RuntimeError)   a client of Trio was used in asyncio, or the other way round
     ├─ SupervisorFailed               a child failed more often than its supervisor allows
     └─ InternalError                  a bug in jobrt
@@ -51,6 +52,7 @@ __all__ = [
     "JobrtError",
     "LeaseLost",
     "NurseryChanged",
+    "ProcessDied",
     "SchemaError",
     "StorageError",
     "StorageUnavailable",
@@ -181,6 +183,13 @@ class HookFailed(JobrtError):
 
 class LeaseLost(JobrtError):
     """Raised when a worker no longer owns the job; its write about the attempt was refused."""
+
+
+class ProcessDied(JobrtError):
+    """Raised in an attempt with ``RUN_IN = "process"`` whose process died: killed, out of memory, or exited by the job.
+
+    The message names the signal or the status. It is raised as well if the process lost its connection to the worker.
+    """
 
 
 class WrongEventLoop(JobrtError, RuntimeError):

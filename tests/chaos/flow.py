@@ -26,7 +26,9 @@ from jobrt._storage import postgres, sqlite  # noqa: F401 - imported before the 
 from tests.support.roles import ROLES, RoleProxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
+
+    Main = Callable[[str, int], Any]
 
 TEXTS = ["a b c", "d e", "", "f"]
 COUNTED = {"exchange", "finish", "insert", "steps", "save_step", "query", "count"}
@@ -95,6 +97,7 @@ class Dying:
 
     real: Any
     fatal: int
+    counted: Collection[str] = frozenset(COUNTED)
     calls: int = 0
 
     def __getattr__(self, role: str) -> Any:
@@ -102,7 +105,7 @@ class Dying:
         return RoleProxy(role, real, self._counted) if role in ROLES else real
 
     def _counted(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        return partial(self._call, method) if name in COUNTED else method
+        return partial(self._call, method) if name in self.counted else method
 
     async def _call(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
@@ -142,12 +145,17 @@ async def begin(url: str, fatal: int) -> None:
     await app(url, fatal).drain()
 
 
-async def go_on(url: str, fatal: int) -> None:
-    """Release the jobs of the dead worker, finish the flow, and check the result."""
-    async with app(url).open_storage() as storage:
+async def bury(app: jobrt.App) -> None:
+    """Release the jobs of dead workers at once."""
+    async with app.open_storage() as storage:
         for row in await storage.workers.all():
             await storage.workers.unregister(row.id)
         await storage.workers.rescue()
+
+
+async def go_on(url: str, fatal: int) -> None:
+    """Release the jobs of the dead worker, finish the flow, and check the result."""
+    await bury(app(url))
     await app(url).drain()
     async with app(url).open_client() as client:
         flow, *_ = await client.query(where.name("Flow"), order_by="-id")
@@ -159,7 +167,7 @@ async def go_on(url: str, fatal: int) -> None:
         assert ends.count(jobrt.End.CRASHED) <= 1 + len(TEXTS), ends
 
 
-def run_process(main: Callable[[str, int], Any], url: str, fatal: int) -> int:
+def run_process(main: Main, url: str, fatal: int) -> int:
     """Run a function in a forked process, and return its exit status."""
     pid = os.fork()
     if pid == 0:
@@ -172,7 +180,7 @@ def run_process(main: Callable[[str, int], Any], url: str, fatal: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def run(url: str, every: int) -> int:
+def run(url: str, every: int, *, begin: Main = begin, go_on: Main = go_on) -> int:
     """Kill at one moment after the other, until a process ends before its moment; return the number of kills."""
     killed, moment, ended = 0, 2, KILLED
     while ended == KILLED:

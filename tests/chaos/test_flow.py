@@ -1,4 +1,4 @@
-"""A flow of jobs survives SIGKILL at any point."""
+"""A flow of jobs, and a family, survive SIGKILL at any point."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ EVERY = os.environ.get("JOBRT_FLOW_EVERY", "6")
 """Step between tested moments; ``1`` tests all of about fifty, before and after each storage call."""
 
 
-def test_a_flow_survives_sigkill_anywhere(database_url: str) -> None:
-    """Each child is enqueued once, the parent knows the failed child, and the result is correct."""
+@pytest.mark.parametrize(("flow", "moments"), [("flow", 30), ("family", 30)])
+def test_a_flow_survives_sigkill_anywhere(database_url: str, flow: str, moments: int) -> None:
+    """Each child is enqueued once, the parent knows how each has ended, and the result is correct."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.chaos.flow", database_url, EVERY],
+        [sys.executable, "-W", "error", "-m", f"tests.chaos.{flow}", database_url, EVERY],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -26,4 +27,4 @@ def test_a_flow_survives_sigkill_anywhere(database_url: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout.split()[0]) * int(EVERY) >= 30, "a flow has at least so many moments"
+    assert int(done.stdout.split()[0]) * int(EVERY) >= moments, "a flow has at least so many moments"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobrt._core.health import QueueLoad, Vitals
 from jobrt._core.queues import Queue, QueueStatus
+from jobrt._core.rates import Bucket
 from jobrt._storage.contract import WorkerRow
 from jobrt._views.findings import Finding, Snapshot, examine
 from jobrt._views.limits import blocking_limits, limits_of
@@ -139,6 +140,30 @@ def test_a_worker_that_beats_but_claims_nothing() -> None:
             1,
             "cluster_limit=1 is reached: 1 run",
         ),
+        (
+            {"rate": {"count": 1, "per": 3600}},
+            QueueLoad(due={("a", ""): 3}, buckets={None: Bucket(-600_000_000, 0, 3_600_000_000)}),
+            0,
+            "rate=Rate(1, per=3600, burst=1) is used up: the next job starts within 50 min 0 s",
+        ),
+        (
+            {},
+            QueueLoad(due={("a", ""): 3}, buckets={None: Bucket(0, 100_000, 1, 90_000_000)}),
+            0,
+            "a job asked for a pause (Throttle): nothing starts for 1 min 30 s",
+        ),
+        (
+            {"key": "args.c", "per_key_rate": {"count": 1, "per": 60}},
+            QueueLoad(due={("a", "7"): 3}, buckets={"7": Bucket(0, 0, 60_000_000)}),
+            0,
+            "holds the due jobs with the key args.c = 7: the next starts within 1 min 0 s",
+        ),
+        (
+            {"key": "args.c", "fair": True},
+            QueueLoad(due={("a", "7"): 3}, buckets={"7": Bucket(0, 100_000, 1, 90_000_000)}),
+            0,
+            "a pause (Throttle) holds the due jobs with the key args.c = 7: the next starts within 1 min 30 s",
+        ),
         ({}, QueueLoad({("a", ""): 2}, {("a", ""): 3}), 2, "all 2 slots are busy (concurrency)"),
         (
             {"limits": {"a": 1}},
@@ -147,7 +172,7 @@ def test_a_worker_that_beats_but_claims_nothing() -> None:
             "MAX_CONCURRENCY holds the due jobs named 'a': 1 run",
         ),
     ],
-    ids=["key", "missing key", "cluster limit", "slots", "name"],
+    ids=["key", "missing key", "cluster limit", "rate", "pause", "key rate", "key pause", "slots", "name"],
 )
 def test_the_limit_that_holds_jobs_back_is_named(
     settings: dict[str, Any], load: QueueLoad, executing: int, reason: str

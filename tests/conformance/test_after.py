@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobrt._core import where
-from jobrt._core.job import Claimed
+from jobrt._core.job import Claimed, JobRef
 from jobrt._core.keep import PruneRule
+from jobrt._core.scopes import Child
 from jobrt._core.states import State, Transition
 from jobrt._storage.contract import Storage
-from tests.conformance.build import add, claim, complete, end, job, look, next_due, start, states
+from tests.conformance.build import add, claim, complete, end, job, look, next_due, ref, start, states
 from tests.conformance.test_listen import listening
 
 if TYPE_CHECKING:
@@ -184,6 +185,36 @@ async def test_children_that_end_together(storage: Storage) -> None:
     children = await claim(storage)
     parent = await _wait_for(storage, *(one.id for one in children))
     await complete(storage, *children)
+    assert await _due(storage) == [parent.id]
+
+
+async def test_a_batch_in_which_not_every_child_ends(storage: Storage) -> None:
+    """One is completed, one is tried again, and the outcome of one is refused: the parent waits for these two."""
+    await add(storage, *(job() for _ in range(3)))
+    ended, failed, kept = await claim(storage)
+    parent = await _wait_for(storage, ended.id, failed.id, kept.id)
+    late = kept._replace(lease=kept.lease + 1000)
+    refused = await storage.attempts.finish([end(ended), end(failed, Transition.RETRY), end(late)])
+    assert refused == (JobRef(late.id, late.lease),)
+    assert await _due(storage) == []
+    (failed,) = await claim(storage)
+    await complete(storage, failed)
+    assert await _due(storage) == []
+    await complete(storage, kept)
+    assert await _due(storage) == [parent.id]
+
+
+async def test_a_batch_that_also_ends_a_closing_job(storage: Storage) -> None:
+    """A parent waits for a job, and for one that is over when its own child is: both children end in one batch."""
+    owner = await start(storage, job("owner"))
+    await storage.scopes.open(ref(owner), "children", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(ref(owner), "children", [Child("only", job("member"))])
+    (member,) = await claim(storage, "member")
+    await complete(storage, owner)
+    child = await start(storage)
+    parent = await _wait_for(storage, child.id, owner.id)
+    await complete(storage, child, member)
+    assert (await look(storage, owner.id)).state is State.COMPLETED
     assert await _due(storage) == [parent.id]
 
 

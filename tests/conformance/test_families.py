@@ -1,15 +1,16 @@
-"""Families that are deleted and pruned."""
+"""Families that are ended, deleted and pruned."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import attrs
+import pytest
 
 from jobrt._core import where
 from jobrt._core.job import Claimed
 from jobrt._core.keep import PruneRule
-from jobrt._core.scopes import Child
+from jobrt._core.scopes import AncestorEnded, Child
 from jobrt._core.states import State
 from jobrt._storage.contract import Storage
 from tests.conformance.build import claim, complete, job, ref, start
@@ -70,3 +71,13 @@ async def test_nothing_is_pruned_before_its_parent(storage: Storage) -> None:
     assert await storage.jobs.prune(rules) == 0
     assert await storage.jobs.prune([PruneRule(state=State.COMPLETED, only=("parent",))]) == 3
     assert await _left(storage) == set()
+
+
+async def test_a_job_under_an_ended_ancestor_gets_no_children(storage: Storage) -> None:
+    """Its attempt learns that it is not another worker that has taken the job."""
+    family = await _family(storage)
+    await storage.scopes.open(ref(family.grandchild), "children", on_failure="cancel", seconds=None)
+    await complete(storage, family.parent)
+    with pytest.raises(AncestorEnded, match="is being ended"):
+        await storage.scopes.enqueue(ref(family.grandchild), "children", [Child("only", job("late"))])
+    assert await _left(storage) == {"parent", "child", "grandchild"}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 import trio
 
 from jobrt._core.health import QueueLoad
+from jobrt._core.rates import Rate
+from jobrt._core.states import End, Transition
 from jobrt._storage.contract import Storage
 from jobrt.errors import StorageUnavailable
-from tests.conformance.build import add, claim, job
+from tests.conformance.build import add, claim, end, job
 from tests.conformance.harness import PATIENCE, Engine
 
 
@@ -85,3 +88,29 @@ async def test_vitals(engine: Engine, storage: Storage) -> None:
     assert vitals.disk_total is not None
     assert 0 < vitals.disk_free <= vitals.disk_total
     assert vitals.wal is not None
+
+
+async def test_the_load_has_tokens_and_pauses(storage: Storage) -> None:
+    """Those of the queue, and those of the keys of due jobs; times are relative to now."""
+    await add(storage, *[job(args={"c": n % 3}) for n in range(9)])
+    hourly = Rate(1, per=3600)
+    first, second = await claim(storage, key="args.c", per_key_rate=hourly, rate=Rate(2, per=3600, burst=2))
+    await storage.attempts.finish([end(first, Transition.SNOOZE, end=End.SNOOZED, delay=60.0, hold=60.0)])
+    load = await storage.health.queue_load("default", key="args.c", limit=100)
+    keys = {str(json.loads(found.args)["c"]): found for found in (first, second)}
+    assert set(load.buckets) == {None, *keys}
+    assert load.buckets[None].filled(Rate(2, per=3600, burst=2), 0).tokens(hourly) == 0
+    held, free = (
+        load.buckets[key].held_until for key, _ in sorted(keys.items(), key=lambda one: one[1] != first)
+    )
+    assert 0 < held <= 60_000_000
+    assert free <= 0
+
+
+async def test_the_load_has_the_pause_of_a_queue(storage: Storage) -> None:
+    """Jobs without a key hold their queue."""
+    await add(storage, job(), job())
+    (claimed,) = await claim(storage, limit=1)
+    await storage.attempts.finish([end(claimed, Transition.SNOOZE, end=End.SNOOZED, delay=60.0, hold=60.0)])
+    load = await storage.health.queue_load("default", key=None, limit=100)
+    assert 0 < load.buckets[None].held_until <= 60_000_000

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from tests.support.chromium import open_browser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
@@ -144,6 +146,78 @@ def test_all_pages_obey_their_security_policy(viewer: Viewer, jobrt_command: Com
     )
     assert viewer.page.evaluate("window.x") is None
     assert "Content Security Policy" in viewer.errors[0]
+
+
+def test_the_pages_are_accessible(viewer: Viewer, jobrt_command: Command) -> None:
+    """axe-core finds nothing serious, in light and dark, wide and on a phone. No page is wider than its window."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
+    assert jobrt_command("enqueue", "fail").status == 0
+    assert jobrt_command("worker", "--drain", "--quiet").status == 0
+    assert jobrt_command("enqueue", "hello", "name=ada", "--in", "1h").status == 0
+    paths = ("/", "/jobs", "/jobs/1", "/jobs/2", "/charts?by=job", "/workers", "/cron", "/actions")
+    looks = [("light", 1280), ("dark", 390)]
+    serious: list[str] = []
+    for path in (*paths, "/jobs/confirm?action=delete&id=2"):
+        viewer.page.goto(viewer.url + path)
+        for scheme, width in looks:
+            viewer.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            viewer.page.set_viewport_size({"width": width, "height": 800})
+            found = axe.Axe().run(viewer.page).response["violations"]
+            serious += [
+                f"{path} {scheme}: {each['id']}: {each['nodes'][0]['html']}"
+                for each in found
+                if each["impact"] in {"serious", "critical"}
+            ]
+            assert viewer.page.evaluate("document.documentElement.scrollWidth") <= width, path
+    assert serious == []
+
+
+def test_a_keyboard_is_enough(viewer: Viewer, jobrt_command: Command) -> None:
+    """The first stop skips to the content. A job is edited with keys alone, and focus survives a refresh."""
+    assert jobrt_command("enqueue", "hello", "name=ada", "--in", "1h").status == 0
+    page = viewer.page
+    page.goto(f"{viewer.url}/jobs/1")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    page.locator("summary", has_text="Change priority").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("7")
+    page.keyboard.press("Enter")
+    page.get_by_text("changed job 1: priority 7").wait_for()
+    page.locator("#cancel").focus()
+    assert jobrt_command("update", "1", "--priority", "8").status == 0
+    page.get_by_text("8", exact=True).wait_for()
+    assert page.evaluate("document.activeElement.id") == "cancel"
+    assert viewer.errors == []
+
+
+def test_a_progress_bar_moves(viewer: Viewer, jobrt_command: Command, shop: Path) -> None:
+    """It goes from the old value to the new one in small steps."""
+    assert jobrt_command("enqueue", "hello", "name=ada", "--in", "1h").status == 0
+    with closing(sqlite3.connect(shop / "shop.db")) as database, database:
+        database.execute(
+            "INSERT INTO jobrt_detail (job_id, progress) VALUES (1, ?)", ['{"done": 1, "total": 9}']
+        )
+    page = viewer.page
+    page.goto(f"{viewer.url}/jobs/1")
+    assert page.locator("progress").evaluate("bar => bar.value") == 1
+    page.evaluate("""() => {
+        window.seen = new Set();
+        const look = () => {
+            seen.add(document.querySelector("progress").value);
+            requestAnimationFrame(look);
+        };
+        look();
+    }""")
+    with closing(sqlite3.connect(shop / "shop.db")) as database, database:
+        database.execute("UPDATE jobrt_detail SET progress = ?", ['{"done": 8, "total": 9}'])
+    page.locator("progress[value='8']").wait_for()
+    assert page.evaluate("[...seen].filter((value) => value > 1 && value < 8).length") > 1
+    assert viewer.errors == []
 
 
 def test_another_site_cannot_submit_a_form(viewer: Viewer, jobrt_command: Command) -> None:

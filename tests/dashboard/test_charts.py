@@ -35,7 +35,9 @@ def cells(text: str) -> dict[str, list[str]]:
     table = text[text.index("compared-title") : text.index("Numbers of the charts")]
     return {
         name: re.findall(r">([\d,]+)</td>", row)[:4]
-        for name, row in re.findall(r'<th scope="row"><a[^>]*>(.*?)</a></th>(.*?)</tr>', table, re.DOTALL)
+        for name, row in re.findall(
+            r'<th [^>]*scope="row"><a[^>]*>(.*?)</a></th>(.*?)</tr>', table, re.DOTALL
+        )
     }
 
 

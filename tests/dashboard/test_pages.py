@@ -62,6 +62,8 @@ async def test_the_overview_of_jobs(database_url: str) -> None:
         "claimed": "0",
         "executing": "1",
         "retryable": "0",
+        "suspended": "0",
+        "closing": "0",
         "completed": "3",
         "cancelled": "0",
         "discarded": "1",
@@ -288,7 +290,9 @@ async def test_workers_with_their_trees(database_url: str) -> None:
         async with app.open_storage() as storage:
             await storage.workers.register("other.1", lease=-1, info=worker_info(**info))
         dead = (await board.get("/workers")).text
-    assert '<th scope="row" class="depth-3">fetcher</th>' in text
+    folded = re.findall(r'<details id="tree-[^"]*-queues-(\w+)"( open)?>', text)
+    assert folded == [("default", ""), ("mail", "")]
+    assert text.count('<span class="name">fetcher</span>') == 2
     assert "alive" in text
     assert "dead, its jobs await rescue" in dead
     assert "2 (1 recent)" in dead
@@ -422,3 +426,16 @@ async def test_a_text_is_searched_in_steps(database_url: str, monkeypatch: pytes
     assert rows(second) == ["1"]
     assert rows(found) == ["4"]
     assert (refused.status, long.status) == (400, 400)
+
+
+async def test_the_actions_on_all_say_how_many(database_url: str) -> None:
+    """All pages count, not only the one that is shown."""
+    app = shop(database_url)
+    async with serve(app) as board:
+        await board.jobs.enqueue_many([value(app, "hello") for _ in range(60)] + [value(app, "fail")])
+        many = (await board.get("/jobs?name=hello")).text
+        last = (await board.get("/jobs?name=hello&after=11")).text
+        one = (await board.get("/jobs?name=fail")).text
+    assert "All 60 that match:" in many
+    assert "All 60 that match:" in last
+    assert "All 1 that match:" in one

@@ -126,6 +126,20 @@ async def test_that_wake_ups_are_lost_is_told_once(autojump_clock: MockClock) ->
     assert len([one for one in here.events if isinstance(one, NotifierDisconnected)]) == 1
 
 
+async def test_a_worker_that_begins_to_listen_is_not_disconnected(autojump_clock: MockClock) -> None:
+    """Its first heartbeat comes before the connection for wake-ups is up, and is shown for ten seconds."""
+    told: list[bool] = []
+
+    def note(name: str) -> None:
+        if name == "listen":
+            told.append(here.app.workers[0].info().disconnected)
+
+    async with scene(note, [Work]) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        await worker.stop()
+    assert told == [False]
+
+
 @pytest.mark.parametrize("call", sorted(EVERYTHING))
 async def test_any_one_actor_may_be_without_database(call: str, autojump_clock: MockClock) -> None:
     """One kind of call fails for five minutes. Afterwards all jobs are done, and no actor was restarted."""

@@ -159,6 +159,7 @@ class FaultyStorage:
         method: Any,
         deliver: Callable[[Wake], None],
         *,
+        news: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen and lose some notifications; a fault disconnects after some time."""
@@ -169,7 +170,7 @@ class FaultyStorage:
 
         fault, seconds = await self._before("listen")
         with trio.move_on_after(seconds if fault is not None else math.inf):
-            await method(perhaps, task_status=task_status)
+            await method(perhaps, news=news, task_status=task_status)
         raise StorageUnavailable("went deaf")
 
     @asynccontextmanager

@@ -67,6 +67,15 @@ class Sleepy(Simulated):
         return "ok"
 
 
+class Polite(Simulated):
+    """Job that pauses its key or queue half of the time."""
+
+    async def work(self, ctx: jobrt.Context) -> Any:
+        if ctx.state.world.chance.random() < 0.5:
+            return jobrt.Throttle(ctx.state.world.chance.choice([0.5, 3]))
+        return "ok"
+
+
 class Careful(Simulated):
     """Job with a step and checkpoints."""
 
@@ -110,4 +119,4 @@ class Parent(Simulated):
         return "ok"
 
 
-JOBS: list[type[Simulated]] = [Plain, Limited, Flaky, Hasty, Sleepy, Careful, Exact, Parent]
+JOBS: list[type[Simulated]] = [Plain, Limited, Flaky, Hasty, Sleepy, Polite, Careful, Exact, Parent]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from jobrt import Queue
+from jobrt import Queue, Rate
+from jobrt._runtime.ledger import micros_of
 
 if TYPE_CHECKING:
     import random
@@ -28,7 +31,12 @@ QUEUES = {
     "other": Queue(concurrency=CONCURRENCY, poll_interval=1.0),
     "narrow": Queue(concurrency=CONCURRENCY, cluster_limit=CLUSTER_LIMIT),
     "keyed": Queue(concurrency=CONCURRENCY, key="args.who", per_key=1),
+    "rated": Queue(concurrency=CONCURRENCY, rate=Rate(1, burst=2)),
+    "paced": Queue(concurrency=CONCURRENCY, key="args.who", per_key_rate=Rate(1, per=2), fair=True),
 }
+
+
+_ROUNDING = 1e-5
 
 
 @attrs.define(eq=False)
@@ -45,6 +53,12 @@ class World:
     """The last lease of each job."""
     claims: dict[int, tuple[int, str, str]] = attrs.Factory(dict)
     """Lease, worker and queue of each claimed job."""
+    starts: dict[Any, list[float]] = attrs.Factory(dict)
+    """Times of the tokens that were taken, by queue, or by queue and key, since the last step of the clock."""
+    pauses: dict[Any, float] = attrs.Factory(dict)
+    """Time before which nothing starts, by queue, or by queue and key, because a job asked for it."""
+    places: dict[int, Any] = attrs.Factory(dict)
+    """For each claimed job the queue, or queue and key, for which its pauses and tokens count."""
     landed: set[tuple[int, int]] = attrs.Factory(set)
     expected: set[int] = attrs.Factory(set)
     running: Counter[Any] = attrs.Factory(Counter)
@@ -75,6 +89,8 @@ class World:
         self.note(f"the clock steps by {seconds}")
         self.steps += 1
         self.offset += seconds
+        self.starts.clear()
+        self.pauses.clear()
         if seconds > 0:
             self.leases_unreliable_until = trio.current_time() + LEASE
 
@@ -87,7 +103,7 @@ class World:
         match name:
             case "exchange":
                 self._ended(args[0], result.refused)
-                self._claimed(result.jobs, args[1])
+                self._claimed(result.jobs, args[1], at=result.at)
             case "finish":
                 self._ended(args[0], result)
             case "transaction":
@@ -114,16 +130,43 @@ class World:
                 self.violation(f"{outcome} was stored, but the claim is {self.claims.get(outcome.id)}")
             if ref not in self.landed:
                 self.claims.pop(outcome.id, None)
+                if outcome.hold is not None:
+                    place, until = self.places[outcome.id], trio.current_time() + outcome.hold
+                    self.pauses[place] = max(until, self.pauses.get(place, until))
             self.landed.add(ref)
 
-    def _claimed(self, jobs: Any, demand: Any) -> None:
+    def _claimed(self, jobs: Any, demand: Any, *, at: int) -> None:
         for job in jobs:
+            self.places[job.id] = (
+                demand.queue if demand.key is None else (demand.queue, json.loads(job.args)["who"])
+            )
+            self._check_start(job, demand, at=at)
             if job.lease <= self.leases.get(job.id, 0):
                 self.violation(f"a lease of {job} was used twice")
             if job.id in self.claims:
                 self.violation(f"{job.name} {job.id} was claimed while {self.claims[job.id]} holds it")
             self.leases[job.id] = job.lease
             self.claims[job.id] = job.lease, demand.worker, demand.queue
+
+    def _check_start(self, job: Any, demand: Any, *, at: int) -> None:
+        """Check that the job's queue or key is not paused, and that its rate allows the start."""
+        place, start = self.places[job.id], trio.current_time()
+        if demand.rated:
+            start += (micros_of(job.started_at) - at) / 1e6
+        if start < self.pauses.get(place, 0) - _ROUNDING:
+            self.violation(f"{job.name} {job.id} starts at {start}, but {place} is paused")
+        rate = demand.rate or demand.per_key_rate
+        if rate is None:
+            return
+        starts = self.starts.setdefault(place, [])
+        starts.append(start)
+        starts.sort()
+        least = math.inf
+        for number, when in enumerate(starts):
+            line = number - rate.count * when / rate.per
+            least = min(least, line)
+            if line - least + 1 > rate.burst + _ROUNDING:
+                self.violation(f"{starts} of {place} are more than {rate} allows")
 
     def _released(self, worker: str, queue: str, known: Any, *, number: int) -> None:
         refs = {(ref.id, ref.lease) for ref in known}

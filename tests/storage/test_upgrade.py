@@ -18,6 +18,7 @@ import jobrt
 from jobrt import State
 from jobrt._storage.open import open_storage
 from jobrt._storage.postgres import schema as postgres_schema
+from jobrt._storage.postgres.grants import grants_sql
 from jobrt._storage.sqlite import schema as sqlite_schema
 
 if TYPE_CHECKING:
@@ -139,23 +140,27 @@ def _migrate(url: str) -> None:
 
 
 async def test_an_enqueuer_keeps_its_rights(postgres_url: str, first_only: Callable[[], None]) -> None:
-    """A role that could insert the columns of 0.1.0 can insert the version; no other role can."""
+    """A role that could insert the columns of 0.1.0 can insert what today's enqueuers do; no other role can."""
     await make_old(postgres_url)
     with psycopg.connect(postgres_url, autocommit=True) as conn:
-        role, other = "Old enqueuer % '", "somebody else"
-        for name in (role, other):
+        role, other, new = "Old enqueuer % '", "somebody else", "new enqueuer"
+        for name in (role, other, new):
             conn.execute(f'drop role if exists "{name}"'.encode())
             conn.execute(f'create role "{name}"'.encode())
-        conn.execute(f'grant insert (id, context) on jobrt.job to "{role}"'.encode())
+        of_jobs = "from pg_attribute where attrelid = 'jobrt.job'::regclass and attnum > 0"
+        (columns,) = conn.execute(f"select string_agg(attname, ', ') {of_jobs}".encode()).fetchone() or ("",)
+        conn.execute(f'grant insert ({columns}) on jobrt.job to "{role}"'.encode())
         conn.execute(f'grant insert (id) on jobrt.job to "{other}"'.encode())
         try:
             first_only()
             async with open_storage(postgres_url) as storage:
-                assert await storage.schema.migrate() == ("0002_versions", "0004_limits")
-            may = "select has_column_privilege(%s, 'jobrt.job', 'version', 'INSERT')"
-            assert conn.execute(may, (role,)).fetchone() == (True,)
-            assert conn.execute(may, (other,)).fetchone() == (False,)
+                assert (await storage.schema.migrate())[0] == "0002_versions"
+            conn.execute(grants_sql(new, "enqueuer").encode())
+            may = f"select attname {of_jobs} and has_column_privilege(%s, attrelid, attnum, 'INSERT')"
+            allowed = {name: set(conn.execute(may.encode(), (name,))) for name in (role, other, new)}
+            assert ("version",) in allowed[new] <= allowed[role]
+            assert allowed[other] == {("id",)}
         finally:
-            for name in (role, other):
+            for name in (role, other, new):
                 conn.execute(f'drop owned by "{name}"'.encode())
                 conn.execute(f'drop role "{name}"'.encode())

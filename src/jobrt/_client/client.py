@@ -1,6 +1,6 @@
 """Client of an app: it enqueues, queries and manages jobs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
@@ -9,6 +9,7 @@ from typing import Any, Never, Unpack, cast, overload
 import attrs
 
 from jobrt._client.enqueuer import Enqueuer
+from jobrt._client.following import Following
 from jobrt._client.handle import Handle
 from jobrt._client.hooks import EnqueueHook
 from jobrt._client.operating import Operating
@@ -26,6 +27,8 @@ from jobrt._core.manage import (
     not_updated,
     target,
 )
+from jobrt._core.stream import checked_cursor
+from jobrt._core.updates import Update
 from jobrt._core.where import Where
 from jobrt._records import JobRecord
 from jobrt._registry import (
@@ -69,6 +72,7 @@ class Client(Operating):
     """Queues that the app was given; a job for another one is checked. None: it has all that its jobs name."""
     _hooks: Sequence[EnqueueHook] = ()
     """The list of the app, to which hooks may be added later."""
+    _following: Following | None = None
     _enqueuer: Enqueuer = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -80,6 +84,8 @@ class Client(Operating):
         """Let every later operation, and every task that waits for a job, raise `StorageError`."""
         self._storage = self._enqueuer.storage = cast("Storage", _Closed())
         self._waiting.close()
+        if self._following is not None:
+            self._following.close()
 
     @property
     def registry(self) -> Registry:
@@ -222,6 +228,12 @@ class Client(Operating):
     async def wait(self, job_id: int) -> None:
         """Wait until a job is final; raise `JobNotFound` if there is no job with this id."""
         await self._waiting.wait(checked_id("wait: job_id", job_id))
+
+    def follow(self, job_id: int, *, after: int = 0) -> AsyncIterator[Update]:
+        """Return an iterator over what happens to a job; see `Handle.follow`."""
+        if self._following is None:
+            raise closed()
+        return self._following.follow(checked_id("follow: job_id", job_id), checked_cursor(after))
 
     async def tree(self, job_id: int, *, limit: int | None = 10_000) -> list[JobRecord]:
         """Return a job and its descendants, parents before their children; at most `limit` records, None for all.

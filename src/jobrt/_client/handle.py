@@ -1,10 +1,12 @@
 """Handles of jobs, which `enqueue` returns."""
 
+from collections.abc import AsyncIterator
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import attrs
 
 from jobrt._core.job import result_of
+from jobrt._core.updates import Update
 from jobrt._records import JobRecord
 from jobrt.errors import JobNotFound
 
@@ -16,6 +18,7 @@ class _Client(Protocol):
 
     async def wait(self, job_id: int) -> None: ...
     async def get(self, job_id: int) -> JobRecord: ...
+    def follow(self, job_id: int, *, after: int = 0) -> AsyncIterator[Update]: ...
     async def send(self, job_id: int, name: str, value: Any = None, *, key: str | None = None) -> bool: ...
 
 
@@ -53,6 +56,23 @@ class Handle(Generic[ResultT_co]):
     async def send(self, name: str, value: Any = None, *, key: str | None = None) -> bool:
         """Send a message to the job, which gets it by ``ctx.receive(name)``; see `Client.send`."""
         return await self._opened().send(self.id, name, value, key=key)
+
+    def follow(self, after: int = 0) -> AsyncIterator[Update]:
+        """Return an iterator over what happens to the job: ``async for update in handle.follow(): …``.
+
+        The updates are changes of its state, its progress, its log lines and the values that it emits. The iterator
+        ends with the job. Entries are numbered from 1, without holes. A `Gap` stands for those that are not kept any
+        more: the newest 1,000 of a job are, with 256 KiB at most.
+
+        Args:
+            after: ``cursor`` of the last update that is known already, from any client; 0 for all entries.
+
+        Raises:
+            InvalidFilter: `after` is no number, or, from the iterator, larger than the job's newest entry.
+            JobNotFound: from the iterator: there is no such job, or it was deleted meanwhile.
+
+        """
+        return self._opened().follow(self.id, after=after)
 
     def _opened(self) -> _Client:
         if self._client is None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from jobrt._client.client import Client
+from jobrt._client.following import Following
 from jobrt._client.hooks import EnqueueHook
 from jobrt._client.waiting import Waiting
 from jobrt._core.keep import PruneRule
@@ -40,7 +41,8 @@ async def open_client(
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            client = Client(storage, registry, rules, emit, Waiting(storage, nursery), queues, hooks)
+            waiting, following = Waiting(storage, nursery), Following(storage, nursery)
+            client = Client(storage, registry, rules, emit, waiting, queues, hooks, following)
             try:
                 yield client
             except BaseException as error:

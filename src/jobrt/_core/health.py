@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from jobrt._core.rates import Bucket
+
 
 @attrs.frozen(kw_only=True)
 class Vitals:
@@ -21,10 +23,15 @@ class Vitals:
 
 @attrs.frozen
 class QueueLoad:
-    """Jobs of a queue by name and by the key of its limit: those that run, and a sample of those that are due."""
+    """Jobs of a queue by name and by the key of its limit: those that run, and a sample of those that are due.
+
+    ``buckets`` has the tokens of the keys in the sample, and those of the queue itself under None. Their times are
+    relative to now, in microseconds.
+    """
 
     running: Mapping[tuple[str, str], int] = attrs.Factory(dict)
     due: Mapping[tuple[str, str], int] = attrs.Factory(dict)
+    buckets: Mapping[str | None, Bucket] = attrs.Factory(dict)
 
     def running_names(self) -> Counter[str]:
         """Return the number of running jobs of each name."""

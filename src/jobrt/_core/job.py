@@ -101,12 +101,14 @@ class Wait(NamedTuple):
 
     ``kind``: ``"children"`` (all members of the nursery ``name``), ``"child"`` (the job whose id is ``name``),
     ``"message"`` or ``"sleep"`` (the answer ``name``, ``number``). ``parked``: the worker keeps lease and coroutine.
+    ``bodies``: the nurseries in whose bodies it waits. The wait is also over when one of them is being ended.
     """
 
     kind: str
     name: str
     number: int = 0
     parked: bool = False
+    bodies: tuple[str, ...] = ()
 
 
 class Outcome(NamedTuple):

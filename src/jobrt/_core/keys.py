@@ -19,7 +19,12 @@ _DIGITS: Final = 32
 
 def stored_key(path: str, name: str, *, args: str, metadata: str) -> str:
     """Return the key to store with a job of a queue whose key is `path`."""
-    return key_range(path)[0] + _short(limit_key(path, name, args=args, metadata=metadata))
+    return labelled(path, limit_key(path, name, args=args, metadata=metadata))
+
+
+def labelled(path: str, value: str) -> str:
+    """Return the stored key of jobs for which `limit_key` returns a value."""
+    return key_range(path)[0] + _short(value)
 
 
 @lru_cache(maxsize=256)

@@ -134,6 +134,10 @@ class Bucket:
         return self.at - (self.parts - rate.full) // rate.gain
 
 
+FREE: Final = Bucket(0, _MOST, 1)
+"""Bucket that is full for every rate: it has more parts than any allows, and is read as if a token were one part."""
+
+
 def is_held(until: int, now: int) -> bool:
     """Return whether a hold that ends at `until` (microseconds, as `now`) is in force."""
     return now < until <= now + LONGEST_HOLD

@@ -4,6 +4,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from jobrt._core.job import NewJob
+from jobrt.errors import LeaseLost
+
+
+class AncestorEnded(LeaseLost):
+    """A job was to get children while one of its ancestors is being ended."""
 
 
 class NurseryState(StrEnum):

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from jobrt._core.rates import Rate
 from jobrt._supervision.records import SupervisorStatistics
 
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -26,7 +27,7 @@ class QueueInfo:
     started. ``finished`` is the number of attempts that have ended since the start of the worker. ``stuck`` has the ids
     of jobs that the watchdog reported. ``cancelling`` has the phase of each job's cancellation: ``"received"``,
     ``"cleaning"`` or ``"stuck"``. ``claim_error`` is the error of the last claim, if claims have failed for
-    ``claim_failing`` seconds. ``cluster_limit``, ``key`` and ``per_key`` are settings of the queue.
+    ``claim_failing`` seconds. The others are settings of the queue.
     """
 
     concurrency: int = 0
@@ -41,6 +42,8 @@ class QueueInfo:
     cluster_limit: int | None = None
     key: str | None = None
     per_key: int | None = None
+    rate: Rate | None = None
+    per_key_rate: Rate | None = None
 
 
 @attrs.frozen(kw_only=True)

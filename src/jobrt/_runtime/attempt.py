@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     Runner = Callable[[JobDefinition, Any, Context], Awaitable[Any]]
 
 
-_LAST_PROGRESS = 1.0
-"""Time limit in seconds for writing the last progress of an attempt that has ended."""
-
-
 @attrs.define(eq=False)
 class AttemptRunner:
     """Runner of the attempts of one worker; it has no state of its own."""
@@ -83,11 +79,15 @@ class AttemptRunner:
             returned = await self.runners[definition.run_in](definition, value, ctx)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a job must not end the worker
             # Not in a variable: this function is in the error's traceback, and the outcome has the error.
-            return await _last_progress(ctx, self._raised(running, error, ctx=ctx))
+            return await _with_last(ctx, self._raised(running, error, ctx=ctx))
+        except (trio.Cancelled, BaseExceptionGroup):
+            if ctx.unwritten:
+                await ctx.write_last()
+            raise
         outcome = self._returned(running, returned)
         if isinstance(returned, After):
             outcome = await self._waiting(running, outcome)
-        return await _last_progress(ctx, outcome) if ctx.progress_due else outcome
+        return await _with_last(ctx, outcome) if ctx.unwritten else outcome
 
     def stopped(self, running: Running, problem: BaseException | None) -> Outcome:
         """Return the outcome of an attempt whose scope was cancelled; `problem` is what it then raised, if anything."""
@@ -192,12 +192,10 @@ class AttemptRunner:
         return decide(job, ended, retry=answer.retry, delay=delay.wait.total_seconds())
 
 
-async def _last_progress(ctx: Context, outcome: Outcome) -> Outcome:
-    """Write the last progress of an attempt and return its outcome."""
-    if ctx.progress_due:
-        # Shielded: the attempt has ended, so a cancellation must not replace its outcome.
-        with trio.move_on_after(_LAST_PROGRESS, shield=True):
-            await ctx.flush_progress()
+async def _with_last(ctx: Context, outcome: Outcome) -> Outcome:
+    """Write what an attempt has said last, and return its outcome."""
+    if ctx.unwritten:
+        await ctx.write_last()
     return outcome
 
 

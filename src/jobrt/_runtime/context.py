@@ -2,10 +2,9 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 import attrs
@@ -17,19 +16,26 @@ from jobrt._core.attempts import Stop
 from jobrt._core.job import Claimed, JobRecord, Outcome, Progress
 from jobrt._core.states import State
 from jobrt._core.stored import json_object, json_value, progress_of
+from jobrt._core.stream import checked_emit
 from jobrt._payload.payload import encode_result
 from jobrt._registry import Enqueueable, EnqueueKeywords, JobDefinition, JsonT, ResultT, Verdict
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
+from jobrt._runtime.job_stream import JobStream
 from jobrt._runtime.nursery import Nursery, open_nursery
 from jobrt._runtime.running import Running
 from jobrt._runtime.waits import DurableWaits
 from jobrt._storage.contract import AttemptStore, ScopeStore
+from jobrt._storage.stream_store import StreamStore
 from jobrt.errors import InvalidJob, LeaseLost, StorageError
 
 _logger = logging.getLogger("jobrt")
 
 _PROGRESS_INTERVAL = 0.5
 """Minimum seconds between two writes of a job's progress; the newest value is written."""
+_LAST_PROGRESS = 1.0
+"""Time limit in seconds for writing the last progress of an attempt that has ended."""
+_LAST_SECOND = 1.0
+"""Seconds for a job in a process to end when its worker stops; less than a stop allows for a clean-up."""
 
 
 @attrs.frozen
@@ -42,6 +48,10 @@ class Services:
     client: Client
     shutting_down: trio.Event
     later: Callable[[float, Callable[[], Awaitable[None]]], None]
+    grace: float = 1.0
+    """Seconds that a job in a process has to end when it is cancelled, before its process is killed."""
+    streams: StreamStore = attrs.field(kw_only=True)
+    token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token, kw_only=True)
 
 
 ValueT = TypeVar("ValueT")
@@ -110,6 +120,7 @@ class Context:
     _steps: dict[str, str] | None = None
     _waits: DurableWaits | None = None
     _around_step: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    _stream: JobStream | None = None
 
     @property
     def job(self) -> JobRecord:
@@ -142,6 +153,19 @@ class Context:
         if running.scope.cancel_called:
             return Stop.TIMEOUT, "the time limit passed"
         return None
+
+    @property
+    def stop_within(self) -> float:
+        """Seconds that a job in a process still has to end, now that it is cancelled.
+
+        A stopping worker has given it time before, and after a lost lease another worker may run the job.
+        """
+        running = self._running
+        timed_out = (
+            running.stop is None and running.scope.cancel_called
+        )  # else a scope around the worker is cancelled
+        has_time = timed_out or running.stop in {Stop.OPERATOR, Stop.PARENT}
+        return self._services.grace if has_time and not self.shutting_down.is_set() else _LAST_SECOND
 
     @property
     def saved(self) -> Any:
@@ -249,10 +273,9 @@ class Context:
 
     # ------------------------------------------------------------------ what the job saves
 
-    def checkpoint(self, value: Any, *, forget: bool = False) -> Awaitable[None]:
+    async def checkpoint(self, value: Any, *, forget: bool = False) -> None:
         """Store `value` (JSON) durably: a later attempt finds it in `saved`.
 
-        In a thread it is a plain call, and stops an attempt that is cancelled or out of time; elsewhere await it.
         `forget` also drops, in the same transaction, the messages, sleeps and steps so far: later runs start behind
         them. It is for jobs that live long.
 
@@ -260,13 +283,6 @@ class Context:
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
-        if trio.lowlevel.in_trio_run():
-            return self._checkpoint(value, forget=forget)
-        trio.from_thread.check_cancelled()
-        trio.from_thread.run(partial(self._checkpoint, value, forget=forget))
-        return _Done()
-
-    async def _checkpoint(self, value: Any, *, forget: bool) -> None:
         forget = checked_flag("ctx.checkpoint: forget", forget, error=InvalidJob)
         await self.store_checkpoint(checkpoint_text(self._running.job.name, value), forget=forget)
         self._saved = value
@@ -285,32 +301,25 @@ class Context:
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the job is. At most twice a second the newest value is written; other calls cost nothing.
 
-        In a thread that Trio started, it also stops an attempt that is cancelled or out of time: it raises
-        `trio.Cancelled`. A write that fails because the database is away is skipped.
+        A write that fails because the database is away is skipped.
 
         Raises:
             InvalidJob: `done` or `total` is no finite number, or `note` no string.
 
         """
-        self._progress = checked_progress(self._running.job.name, done, total=total, note=note)
-        in_trio = trio.lowlevel.in_trio_run()
-        if not self._progress_due:
-            if in_trio:
-                self._schedule_progress()
-            else:
-                trio.from_thread.run_sync(self._schedule_progress)
-        if not in_trio:
-            trio.from_thread.check_cancelled()
+        if self.note_progress(checked_progress(self._running.job.name, done, total=total, note=note)):
+            self.schedule_progress()
 
-    def _schedule_progress(self) -> None:
+    def note_progress(self, progress: Progress) -> bool:
+        """Note the newest progress, in any thread; return whether `schedule_progress` is to be called."""
+        self._progress = progress
+        return not self._progress_due
+
+    def schedule_progress(self) -> None:
+        """Have the newest progress written, at the earliest half a second after the last one."""
         self._progress_due = True
         wait = max(0.0, self._progress_at + _PROGRESS_INTERVAL - trio.current_time())
         self._services.later(wait, self.flush_progress)
-
-    @property
-    def progress_due(self) -> bool:
-        """Whether the newest progress has not been written yet."""
-        return self._progress_due
 
     async def flush_progress(self) -> None:
         """Write the newest progress now, if it has not been written."""
@@ -325,6 +334,62 @@ class Context:
             pass  # progress is only for people; the next value replaces it
         except Exception:  # a bug, which is not to fail a job that did its work
             _logger.exception("job %d: its progress could not be written", self._running.job.id)
+
+    # ------------------------------------------------------------------ what the job says
+
+    @property
+    def log(self) -> logging.Logger:
+        """Return a logger: its lines are in the job's stream, and reach the handlers of the logger ``jobrt.job``.
+
+        The records have the fields ``job``, ``name_of_job``, ``queue``, ``attempt`` and ``trace``. Any thread may use
+        it. Lines are stored in batches, and before the outcome of the attempt.
+        """
+        return self.stream.log
+
+    async def emit(self, value: Any, *, key: str | None = None) -> None:
+        """Add a JSON value of up to 64 KiB to the job's stream (`Handle.follow`); one with a `key` once.
+
+        A key counts for as long as the job exists, over all its attempts. On SQLite this cannot be called in
+        `transaction`.
+
+        Raises:
+            InvalidJob: the value is not JSON or too large, or the key is invalid.
+            LeaseLost: another worker owns the job; nothing was stored.
+            StorageUnavailable: the value may be stored later.
+
+        """
+        name = self._running.job.name
+        text = json_text(value, f"{name}: ctx.emit")
+        await self.store_emitted(text, checked_emit(name, text, key))
+
+    async def store_emitted(self, text: str, key: str | None) -> None:
+        """Store an emitted value that is JSON text already."""
+        if not await self.stream.emit(text, key):
+            self._lost()
+
+    @property
+    def stream(self) -> JobStream:
+        """What this attempt adds to the job's stream."""
+        if self._stream is None:
+            services = self._services
+            self._stream = JobStream(self._running, services.streams, services.later, services.token)
+        return self._stream
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether there is something for `write_last`."""
+        return self._progress_due or self._stream is not None
+
+    async def write_last(self) -> None:
+        """Write, after the attempt, what it said before; its outcome waits for that, two seconds at most."""
+        if self._stream is not None:
+            await self._stream.write_last()
+        if self._progress_due:
+            # Shielded: the attempt has ended, so a cancellation must not replace its outcome.
+            with trio.move_on_after(_LAST_PROGRESS, shield=True):
+                await self.flush_progress()
+
+    # ------------------------------------------------------------------ steps and transactions
 
     def around_steps(self, scope: Callable[[str], AbstractContextManager[Any]]) -> None:
         """Enter ``scope(name)`` around each step that is done in this attempt, for tracers: a hook calls this."""
@@ -342,20 +407,34 @@ class Context:
             LeaseLost: another worker owns the job; nothing was stored.
 
         """
+        step = await self.find_step(name)
+        if not step.todo:
+            yield step
+            return
+        with self.step_scope(name):
+            yield step
+        await self.store_step(name, json_text(step.value, f"{self._running.job.name}: step {name!r}"))
+
+    async def find_step(self, name: str) -> Step:
+        """Return a step as earlier attempts have left it; raise `InvalidJob` for a name that cannot be stored."""
         checked_step(self._running.job.name, name)
         if self._steps is None:
             kept = self._running.job.kept
             self._steps = dict(await self._services.attempts.steps(self._running.ref)) if kept else {}
         if name in self._steps:
-            yield Step(name, todo=False, value=json_value(self._steps[name]))
-            return
-        step = Step(name, todo=True)
-        with self._around_step(name):
-            yield step
-        text = json_text(step.value, f"{self._running.job.name}: step {name!r}")
+            return Step(name, todo=False, value=json_value(self._steps[name]))
+        return Step(name, todo=True)
+
+    def step_scope(self, name: str) -> AbstractContextManager[Any]:
+        """Return the scope to enter while a step is done; see `around_steps`."""
+        return self._around_step(name)
+
+    async def store_step(self, name: str, text: str) -> None:
+        """Store the value of a step that was done, as JSON text; raise `LeaseLost` if another worker owns the job."""
         if not await self._services.attempts.save_step(self._running.ref, name, text):
             self._lost()
-        self._steps[name] = text
+        if self._steps is not None:
+            self._steps[name] = text
 
     @asynccontextmanager
     async def transaction(self, *, result: Any = None) -> AsyncGenerator[Any]:
@@ -399,10 +478,3 @@ class Context:
     def _lost(self) -> None:
         self._running.cancel(Stop.LEASE_LOST, "another worker owns the job")
         raise LeaseLost(f"job {self._running.job.id} ({self._running.job.name}): another worker owns it now")
-
-
-class _Done:
-    """What a call from a thread returns, which has waited already: nothing is left to be awaited."""
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from ()

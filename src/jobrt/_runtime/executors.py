@@ -281,13 +281,13 @@ class Executors:
             self._withdraw_cancelled()
 
     def _cancel_body(self, ref: JobRef, nursery: str) -> None:
-        """Cancel the body of a nursery that is being ended, if it still runs."""
-        attempt = self._find(ref)
-        if attempt is not None and attempt.scopes is not None and nursery in attempt.scopes.bodies:
-            attempt.scopes.bodies[nursery].cancel()
+        """Cancel the body of a nursery that is being ended, if it still runs.
 
-    def _find(self, ref: JobRef) -> Running | None:
-        return next((attempt for attempt in (*self._running, *self._parking) if attempt.ref == ref), None)
+        The notice may be older than the attempt's claim, if the attempt was parked meanwhile.
+        """
+        for attempt in (*self._running, *self._parking):
+            if attempt.has_held(ref) and attempt.scopes is not None and nursery in attempt.scopes.bodies:
+                attempt.scopes.bodies[nursery].cancel()
 
     def _cancel_all(self, stop: Stop, reason: str) -> None:
         for attempt in (*self._running, *self._parking):

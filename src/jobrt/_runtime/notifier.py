@@ -25,7 +25,8 @@ class Notifier:
     control: Sequence[Wakeup]
     backoff: Backoff
     emit: EventBus
-    disconnected: bool = True
+    disconnected: bool = False
+    """Whether a connection was lost or could not be made. Until the first attempt has ended, nobody knows."""
     _reported: bool = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -228,8 +228,10 @@ class Nursery:
     ) -> list[Handle[Any]]:
         """Store the children that are new, or run again, and return the handles of all.
 
-        Identities are decided before the hooks around enqueues see the new children.
+        Identities are decided before the hooks around enqueues see the new children. In a body that is being ended,
+        nothing is asked for: a run that goes on there would not know what its children are.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self._over:
             raise RuntimeError(f"{self._label}: its block has ended")
         asked = [self._asked_for(job, key) for job, key in zip(jobs, keys, strict=True)]

@@ -161,6 +161,8 @@ def resume(attempt: Running, job: Claimed, *, now: float) -> None:
     attempt.waits = None
     if attempt.began is None and attempt.job.started_at is not None:
         attempt.began = round(attempt.job.started_at.timestamp() * 1e6)  # the new claim has another start
+    if attempt.first_lease is None:
+        attempt.first_lease = attempt.job.lease
     attempt.job = job
 
 

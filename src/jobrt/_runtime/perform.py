@@ -60,16 +60,26 @@ async def perform(
         running = Running(claimed, definition, trio.CancelScope(), now, task)
         limit = time_limit(definition, claimed)
         running.scope.deadline = math.inf if limit is None else running.started + limit
-        services = Services(state, scratch.attempts, scratch.scopes, client, trio.Event(), background.later)
+        services = Services(
+            state,
+            scratch.attempts,
+            scratch.scopes,
+            client,
+            trio.Event(),
+            background.later,
+            streams=scratch.streams,
+        )
         runner = hooked(make_runners(threads=1, start=background.start)[definition.run_in], hooks)
+        ctx = Context(running, services)
         try:
             with running.scope:
-                return await runner(definition, job, Context(running, services))
+                return await runner(definition, job, ctx)
         except Described as error:
             problem = error.original or error
         except Exception as error:  # noqa: BLE001 - raised below, where no nursery wraps it in a group
             problem = error
         finally:
+            await ctx.write_last()
             nursery.cancel_scope.cancel()
     if problem is not None:
         raise problem

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import math
 import os
 import pickle
 import secrets
+import signal
 import socket
 import tempfile
+import time
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
 import attrs
@@ -20,13 +24,14 @@ import trio
 from jobrt._core.attempts import Stop
 from jobrt._core.interrupt import from_signal
 from jobrt._core.text import Described, in_one_line, message_of, type_name
-from jobrt._registry import JobDefinition
+from jobrt._registry import JobDefinition, JobWithOptions
 from jobrt._runtime.context import Context
+from jobrt._runtime.job_log import log_level
 from jobrt._runtime.remote import Place, Raised, Returned, WasStopped, run
-from jobrt.errors import InvalidJob
+from jobrt.errors import InvalidJob, ProcessDied
 
-_GRACE: Final = 1.0
-"""Seconds between telling a job to stop and killing its process; less than a worker's stop allows for a clean-up."""
+_SHUTDOWN: Final = 1.0
+"""Seconds that a job has to end after its worker began to stop, however long its grace is."""
 _LONGEST_PATH: Final = 100
 """Bytes of a socket's path; the limit of the system is 104 or 108."""
 _LONGEST_LINE: Final = 64 * 1024 * 1024
@@ -42,14 +47,39 @@ async def run_in_process(definition: JobDefinition, job: Any, ctx: Context) -> A
         raise InvalidJob(
             f'{definition.name}: RUN_IN = "process" needs trio-parallel: pip install "jobrt[process]"'
         ) from error
+    deadline = ctx.deadline
+    if deadline != math.inf:
+        deadline += time.monotonic() - trio.current_time()
     async with _listening(ctx) as link:
-        call = _Call(trio_parallel.run_sync, (run, definition.run, job, (ctx.job, link.place)), link)
+        args = run, definition.run, job, (ctx.job, link.place, deadline)
+        call = _Call(trio_parallel.run_sync, args, link)
         await call.run()
+    problem = call.problem
+    if isinstance(problem, trio_parallel.BrokenWorkerError):
+        raise ProcessDied(f"{definition.name}: its process {_end_of(problem)}") from problem
     return await _unpacked(call, definition)
+
+
+def _end_of(problem: BaseException) -> str:
+    """Return how a process ended, as its last words say that it died."""
+    code = getattr(problem.args[-1], "exitcode", None)
+    if code is None:
+        return "died"
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
 
 
 async def _unpacked(call: _Call, definition: JobDefinition) -> Any:
     """Return what the job returned, or raise what it raised."""
+    if isinstance(call.problem, Exception):  # the call itself raises nothing, so it could not be sent
+        raise InvalidJob(
+            f"{definition.name}: it could not be sent to a process: {in_one_line(call.problem)}; its class must be at "
+            f"the top of a module that can be imported"
+        ) from call.problem
     if call.problem is not None:
         raise call.problem
     match call.ended:
@@ -59,7 +89,19 @@ async def _unpacked(call: _Call, definition: JobDefinition) -> Any:
             raise Described(description, _unpickled(pickled))
         case _:  # it was stopped or killed, so this raises
             await trio.lowlevel.checkpoint_if_cancelled()
-            raise RuntimeError(f"{definition.name}: its process lost the connection to the worker")
+            raise ProcessDied(f"{definition.name}: its process lost the connection to the worker")
+
+
+def _unpickled_job(text: str) -> JobWithOptions[Any]:
+    """Return a job that its process wants to enqueue; its class may not be what the worker knows."""
+    try:
+        job: JobWithOptions[Any] = pickle.loads(base64.b64decode(text))  # noqa: S301 - from a process of the worker's
+    except Exception as error:
+        raise InvalidJob(
+            f"ctx.enqueue: the worker cannot read the job: {in_one_line(error)}; its class must be at the top of a "
+            f"module that the worker can import"
+        ) from error
+    return job
 
 
 def _unpickled(text: bytes | None) -> BaseException | None:
@@ -113,10 +155,22 @@ class _Call:
             trio.Cancelled
         ):  # not raised again: how the job ends counts, and `_unpacked` looks when it was stopped
             if not self.over.is_set():
-                with trio.move_on_after(_GRACE, shield=True):
-                    if await self.link.tell_cancelled():
-                        await self.over.wait()
+                with trio.move_on_after(self.link.ctx.stop_within, shield=True) as grace:
+                    await self._stop_softly(grace)
                 self.killing.cancel()
+
+    async def _stop_softly(self, grace: trio.CancelScope) -> None:
+        """Tell the job to stop and wait until it has ended; if the worker begins to stop, for a second more."""
+        if not await self.link.tell_cancelled():
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._shorten, grace)
+            await self.over.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _shorten(self, grace: trio.CancelScope) -> None:
+        await self.link.ctx.shutting_down.wait()
+        grace.deadline = min(grace.deadline, trio.current_time() + _SHUTDOWN)
 
 
 # ------------------------------------------------------------------ listening
@@ -137,7 +191,7 @@ async def _listening(ctx: Context) -> AsyncGenerator[_Link]:
             address = place.getsockname()
         place.listen(8)
         with place:
-            yield _Link(ctx, trio.SocketListener(place), Place(address, secrets.token_hex(16)))
+            yield _Link(ctx, trio.SocketListener(place), Place(address, secrets.token_hex(16), log_level()))
 
 
 @attrs.define(eq=False)
@@ -149,17 +203,18 @@ class _Link:
     place: Place
     _stream: trio.SocketStream | None = None
     _sending: trio.Lock = attrs.Factory(trio.Lock)
+    _steps: dict[str, ExitStack] = attrs.Factory(dict)
 
     async def serve(self) -> None:
         """Answer until cancelled. What a job sends can harm its own connection only."""
         async with trio.open_nursery() as nursery:
             while True:
-                nursery.start_soon(self._serve_safely, await self.listener.accept())
+                nursery.start_soon(self._serve_safely, await self.listener.accept(), nursery)
 
-    async def _serve_safely(self, stream: trio.SocketStream) -> None:
+    async def _serve_safely(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
         async with stream:
             try:
-                await self._serve(stream)
+                await self._serve(stream, nursery)
             except trio.BrokenResourceError:
                 pass  # the process ended
             except Exception as error:  # noqa: BLE001 - the job then finds its connection closed
@@ -167,8 +222,11 @@ class _Link:
                 _logger.warning(
                     "%s %d: its process sent what is no message: %s", job.name, job.id, in_one_line(error)
                 )
+            finally:
+                for name in tuple(self._steps):
+                    self._fail_step(name)
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
         lines = _Lines(stream)
         token = await lines.next()
         if token is None or not secrets.compare_digest(token, self.place.token.encode()):
@@ -176,19 +234,66 @@ class _Link:
         self._stream = stream
         if self.ctx.cancelled is not None:
             await self.tell_cancelled()
+        nursery.start_soon(self._tell_shutting_down)
         while (line := await lines.next()) is not None:
-            message = json.loads(line)
-            if "progress" in message:
-                self.ctx.progress(*message["progress"])
-            elif "checkpoint" in message:
-                await self._send(await self._saved(message["checkpoint"]))
+            await self._take(json.loads(line))
 
-    async def _saved(self, text: str) -> dict[str, Any]:
+    async def _take(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"progress": [done, total, note]}:
+                self.ctx.progress(done, total, note)
+            case {"step_failed": name}:
+                self._fail_step(name)
+            case {"log": values}:
+                self.ctx.stream.log_told(values)
+            case {"number": number}:
+                await self._send({**await self._answer(message), "number": number})
+            case _:
+                raise ValueError(f"unknown: {message}")
+
+    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
-            await self.ctx.store_checkpoint(text)
+            return {"answer": await self._do(message)}
         except Exception as error:  # noqa: BLE001 - the job raises it
             return {"error": [type_name(error), message_of(error)]}
-        return {"saved": None}
+
+    async def _do(self, message: dict[str, Any]) -> Any:
+        ctx = self.ctx
+        match message:
+            case {"checkpoint": [text, forget]}:
+                await ctx.store_checkpoint(text, forget=forget)
+            case {"emit": [text, key]}:
+                await ctx.store_emitted(text, key)
+            case {"enqueue": pickled}:
+                handle = await ctx.enqueue(_unpickled_job(pickled))
+                return [handle.id, handle.duplicate]
+            case {"step": name}:
+                step = await ctx.find_step(name)
+                if not step.todo:
+                    return [step.value]
+                self._steps[name] = ExitStack()
+                self._steps[name].enter_context(ctx.step_scope(name))
+            case {"step_done": [name, text]}:
+                self._steps.pop(name).close()
+                await ctx.store_step(name, text)
+            case _:
+                raise ValueError(f"unknown: {message}")
+        return None
+
+    def _fail_step(self, name: str) -> None:
+        """Leave the scope of a step that failed; see `Context.around_steps`."""
+        scope = self._steps.pop(name, None)
+        if scope is not None:
+            error = RuntimeError(f"step {name!r} failed in its process")
+            try:
+                scope.__exit__(RuntimeError, error, None)
+            except Exception:
+                _logger.exception("%s: the scope of step %r failed", self.ctx.job.name, name)
+
+    async def _tell_shutting_down(self) -> None:
+        await self.ctx.shutting_down.wait()
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._send({"shutting_down": True})
 
     async def tell_cancelled(self) -> bool:
         """Tell the job that it is to stop; return whether it was there to hear that."""

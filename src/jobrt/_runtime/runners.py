@@ -9,8 +9,10 @@ import attrs
 import trio
 
 from jobrt._registry import JobDefinition
+from jobrt._runtime.asyncio_context import AsyncioContext
 from jobrt._runtime.context import Context
 from jobrt._runtime.process_jobs import run_in_process
+from jobrt._runtime.thread_context import ThreadContext
 
 
 def _in_trio(definition: JobDefinition, job: Any, ctx: Context) -> Awaitable[Any]:
@@ -22,10 +24,10 @@ async def _in_thread(
     definition: JobDefinition, job: Any, ctx: Context, *, limiter: trio.CapacityLimiter
 ) -> Any:
     """Run in a thread; it stops where it calls ``ctx`` or `trio.from_thread.check_cancelled`."""
-    return await trio.to_thread.run_sync(_noting, definition.run, job, ctx, limiter=limiter)
+    return await trio.to_thread.run_sync(_noting, definition.run, job, ThreadContext(ctx), limiter=limiter)
 
 
-def _noting(run: Callable[..., Any], job: Any, ctx: Context) -> Any:
+def _noting(run: Callable[..., Any], job: Any, ctx: ThreadContext) -> Any:
     """Run a job, and tell meanwhile in which thread: the watchdog shows its stack."""
     ctx.note_thread(threading.get_ident())
     try:
@@ -46,7 +48,7 @@ class _InAsyncio:
             from jobrt._runtime.asyncio_loop import AsyncioLoop  # noqa: PLC0415 - it changes asyncio's policy
 
             self._loop = AsyncioLoop(self.start)
-        return await self._loop.run(definition.run, job, ctx)
+        return await self._loop.run(definition.run, job, AsyncioContext(ctx))
 
 
 def make_runners(

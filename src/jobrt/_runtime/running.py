@@ -90,11 +90,18 @@ class Running:
     """What it waits for, while it is parked or being suspended."""
     scopes: FamilyScopes | None = None
     """Its open nurseries, if it has any."""
+    first_lease: int | None = None
+    """Lease with which it began, if it has gone on under another one since."""
 
     @property
     def ref(self) -> JobRef:
         """The claim, for fenced writes. Most attempts need none."""
         return JobRef(self.job.id, self.job.lease)
+
+    def has_held(self, ref: JobRef) -> bool:
+        """Whether this attempt runs under a claim, or did before it was parked. Leases grow."""
+        first = self.job.lease if self.first_lease is None else self.first_lease
+        return self.job.id == ref.id and first <= ref.lease <= self.job.lease
 
     @property
     def cancelled(self) -> bool:

@@ -62,5 +62,7 @@ def _queue_info(queue: QueueActors, watchdog: Watchdog) -> QueueInfo:
         cluster_limit=settings.cluster_limit,
         key=settings.key,
         per_key=settings.per_key,
+        rate=settings.rate,
+        per_key_rate=settings.per_key_rate,
         cancelling={attempt.job.id: mark.phase for attempt, mark in marks if attempt.stop is Stop.OPERATOR},
     )

@@ -13,6 +13,7 @@ import trio
 from jobrt._core.arguments import checked_duration, checked_moment, checked_name
 from jobrt._core.attempts import Stop
 from jobrt._core.job import Wait
+from jobrt._core.scopes import AncestorEnded
 from jobrt._payload.payload import decode_value
 from jobrt._runtime.running import FamilyScopes, Running
 from jobrt.errors import InvalidJob, LeaseLost
@@ -61,6 +62,7 @@ class DurableWaits:
         """Wait without a slot, until the wait is over or somebody has changed what it is for."""
         slots = self.running.slots
         assert slots is not None  # noqa: S101 - each attempt of a worker has them
+        wait = wait._replace(bodies=tuple(self.scopes.bodies))
         await slots.park(self.running, wait, patience=self.running.definition.park if suspends else math.inf)
 
     # ------------------------------------------------------------------ messages
@@ -117,9 +119,12 @@ class DurableWaits:
         return checked_name(f"{self.label}: {what}: name", name, error=InvalidJob)
 
     async def lease(self, call: Any) -> Any:
-        """Await a call of the storage; if the lease is lost, cancel the attempt."""
+        """Await a call of the storage; if the lease is lost, or an ancestor is being ended, cancel the attempt."""
         try:
             return await call
+        except AncestorEnded:
+            self.running.cancel(Stop.PARENT, "its parent was ended")
+            raise
         except LeaseLost:
             self.running.cancel(Stop.LEASE_LOST, "another worker owns the job")
             raise

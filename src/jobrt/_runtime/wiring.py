@@ -265,6 +265,8 @@ class _Wiring:
                 client=environment.client,
                 shutting_down=environment.shutting_down,
                 later=self.background.later,
+                grace=self.plan.grace,
+                streams=environment.storage.streams,
             ),
             emit=environment.emit,
             observe=self.notices.observe,

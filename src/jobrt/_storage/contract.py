@@ -26,6 +26,7 @@ from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.job_store import JobStore
 from jobrt._storage.scope_store import ScopeStore
 from jobrt._storage.sql_files import SchemaStatus
+from jobrt._storage.stream_store import StreamStore
 from jobrt._storage.values import (
     CancelRequest,
     Changes,
@@ -305,7 +306,7 @@ class HealthStore(Protocol):
         ...
 
     async def queue_load(self, queue: str, *, key: str | None, limit: int) -> QueueLoad:
-        """Return the running jobs of a queue and at most `limit` of its due jobs, by name and by `key`.
+        """Return the running jobs of a queue, at most `limit` of its due jobs, by name and by `key`, and their tokens.
 
         `key` is that of `Queue`; without one all keys are equal.
         """
@@ -319,9 +320,12 @@ class WakeSource(Protocol):
         self,
         deliver: Callable[[Wake], None],
         *,
+        news: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Deliver hints until cancelled; call ``task_status.started()`` once it listens.
+
+        ``stream`` hints are delivered only if `news` is true.
 
         Raises:
             StorageUnavailable: the connection is lost; call again, and act as if every hint had been delivered.
@@ -345,6 +349,7 @@ class Storage:
     scopes: ScopeStore
     queues: QueueStore
     crons: CronStore
+    streams: StreamStore
     health: HealthStore
     wakes: WakeSource
     private: bool = False

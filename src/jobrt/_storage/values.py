@@ -107,11 +107,13 @@ class Wake:
     """A hint that there may be something to do; hints may be lost, duplicated or late.
 
     ``"jobs"``: the queue has a new job (``None``: any may have one); ``"control"``: cancel requests or
-    queue settings changed; ``"finished"``: an awaited job is final.
+    queue settings changed; ``"finished"``: an awaited job is final; ``"stream"``: `jobs` that are followed have news
+    (``None``: any may have some).
     """
 
-    kind: Literal["jobs", "control", "finished"]
+    kind: Literal["jobs", "control", "finished", "stream"]
     queue: str | None = None
+    jobs: frozenset[int] | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,6 +1,6 @@
 """Lines of a worker's supervision tree."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import attrs
@@ -32,6 +32,31 @@ class TreeLine:
     def unhealthy(self) -> bool:
         """Whether the child needs attention."""
         return self.state not in _HEALTHY or bool(self.error) or "stuck" in self.load
+
+
+@attrs.frozen
+class Branch:
+    """Line of a tree and what is below it."""
+
+    line: TreeLine
+    branches: "list[Branch]" = attrs.Factory(list)
+
+    @property
+    def unhealthy(self) -> bool:
+        """Whether the child, or one below it, needs attention."""
+        return self.line.unhealthy or any(branch.unhealthy for branch in self.branches)
+
+
+def tree_of(lines: Iterable[TreeLine]) -> list[Branch]:
+    """Return lines, in which parents stand before their children, as a tree."""
+    roots = list[Branch]()
+    path = [roots]
+    for line in lines:
+        branch = Branch(line)
+        del path[line.depth :]
+        path[-1].append(branch)
+        path.append(branch.branches)
+    return roots
 
 
 def worker_condition(row: WorkerRow) -> str:

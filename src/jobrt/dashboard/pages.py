@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
+import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -19,11 +20,11 @@ from jobrt._core.states import FINAL, HELD, UNSTARTED, State
 from jobrt._views.families import family_lines
 from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_queues, watchdog_notices
-from jobrt._views.trees import tree_lines, worker_condition
+from jobrt._views.trees import tree_lines, tree_of, worker_condition
 from jobrt._views.words import jobs_in_words, notice_in_words, wait_in_words
 from jobrt.dashboard.actions import DONE
 from jobrt.dashboard.chart_page import overview_chart
-from jobrt.dashboard.render import Site, root_of
+from jobrt.dashboard.render import Site, is_live, root_of
 from jobrt.dashboard.selection import Selection, parse_number, parse_selection
 from jobrt.errors import InvalidFilter
 
@@ -31,6 +32,7 @@ _FAMILY_LIMIT: Final = 200
 """Members of a family on the page of a job."""
 _RUNNING_LIMIT: Final = 15
 _PAGE_SIZE: Final = 50
+_NUMBER_SECONDS: Final = 0.1
 _SEARCHED: Final = 5_000
 """Jobs that one request searches for a text: some ten milliseconds."""
 _ORDERS: Final = {"newest": "-id", "oldest": "id"}
@@ -92,6 +94,7 @@ async def job_list(site: Site, request: Request) -> Response:
         order=order,
         first=urlencode(kept) if after is not None else None,
         following=None if following is None else urlencode([*kept, ("after", following)]),
+        number=await _number(site, request, selection, listed=None if following or after else len(shown)),
         text=text,
         after=following,
         searched=_SEARCHED,
@@ -110,6 +113,15 @@ async def _listed(
     )
     shown = found[:_PAGE_SIZE]
     return shown, shown[-1].id if len(found) > _PAGE_SIZE else None
+
+
+async def _number(site: Site, request: Request, selection: Selection, *, listed: int | None) -> int | None:
+    """Return how many jobs match, if that is known or quickly counted; our script does not show it again."""
+    if listed is not None or selection.where is None or "text" in selection.rest or is_live(request):
+        return listed
+    with trio.move_on_after(_NUMBER_SECONDS):
+        return await site.jobs.count(selection.where, limit=COUNT_LIMIT)
+    return None
 
 
 def _done(rest: Mapping[str, str]) -> str | None:
@@ -156,6 +168,7 @@ async def workers(site: Site, request: Request) -> Response:
             "row": row,
             "condition": worker_condition(row),
             "lines": list(tree_lines(row, now)),
+            "tree": tree_of(tree_lines(row, now)),
             "notices": [notice_in_words(notice) for notice in row.info.notices],
         }
         for row in await site.jobs.workers()

@@ -121,9 +121,8 @@ class Site:
             root=root_of(request),
             place=self.place,
             read_only=self.read_only,
-            now=datetime.now(UTC),
             here=path_of(request),
-            **values,
+            **{"now": datetime.now(UTC), **values},
         )
         return HTMLResponse(html, status)
 

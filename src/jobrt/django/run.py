@@ -17,7 +17,7 @@ from tenacity import retry_never
 from jobrt._core.job import used_up
 from jobrt._core.results import Snooze
 from jobrt._registry import Job
-from jobrt._runtime.context import Context
+from jobrt._runtime.thread_context import ThreadContext
 from jobrt.django.results import change, error_of, find_task, in_django, result_of
 
 NAME: Final = "django.task"
@@ -38,7 +38,7 @@ class _RunTask(Job, abstract=True):
     args: list[Any]
     kwargs: dict[str, Any]
 
-    def run(self, ctx: Context) -> Any:
+    def run(self, ctx: ThreadContext) -> Any:
         """Call the task and return what it returns. A task that is not there yet waits, for a day at most."""
         try:
             find_task(self.task)
@@ -76,7 +76,7 @@ def _connections_closed() -> Generator[None]:
         close_old_connections()
 
 
-def _call(ctx: Context) -> Any:
+def _call(ctx: ThreadContext) -> Any:
     backend, record = ctx.state, ctx.job
     result = result_of(record, alias=backend.alias)
     task, sender = result.task, type(backend)

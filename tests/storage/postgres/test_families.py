@@ -14,6 +14,7 @@ from jobrt._core.job import Claimed
 from jobrt._core.states import End, State, Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
+from jobrt.errors import StorageError
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE
 
@@ -103,3 +104,19 @@ async def test_who_cancels_a_parent_and_its_child_does_not_lose_the_childs_end(
     await until_undone(admin)
     ended = {one.id: one.state for one in await storage.jobs.query(where.everything())}
     assert ended == {parent.id: State.CANCELLED, child.id: State.COMPLETED}
+
+
+@pytest.mark.parametrize("result", [None, "1"], ids=["clean", "mixed"])
+async def test_outcomes_release_parents_without_the_trigger_for_each_row(
+    result: str | None, storage: Storage, admin: psycopg.Connection[Any]
+) -> None:
+    """It costs ten times as much as the rest of an outcome. Whoever ends jobs otherwise needs it."""
+    (parent, _), (first, second, third) = await family(storage, (0, 1), (2,))
+    admin.execute(
+        "create or replace function jobrt.settle() returns trigger language plpgsql as"
+        " $$ begin raise exception 'for each row'; end $$"
+    )
+    assert await storage.attempts.finish([end(first, result=result), end(second)]) == ()
+    assert [job.id for job in (await storage.attempts.exchange((), ask("a"))).jobs] == [parent.id]
+    with pytest.raises(StorageError, match="for each row"):
+        await storage.jobs.delete(where.id(parent.id) | where.id(third.id))

@@ -114,8 +114,22 @@ def test_a_hand_back_asks_for_a_full_claim() -> None:
     assert not watermark.needs_full(100.5)
     watermarks.request_full("q")
     assert watermark.needs_full(100.5)
+    assert watermark.requested_in(100.5) == 0
+    assert watermark.take_request()
     watermark.learn(ASK, reply(job(1), job(2)), full=True, all_priorities=False, now=100.5)
     assert not watermark.needs_full(101.0)
+    assert watermark.requested_in(101.0) is None
+
+
+def test_a_request_is_kept_until_a_full_claim_begins() -> None:
+    """The worker learns when to look again, since the wake-up comes once; a later request is for another claim."""
+    watermark = learned(reply(job(1), job(2), cost=TOO_SLOW, found=((1, 0),)))
+    watermark.full_requested = True
+    assert watermark.requested_in(101.0) == pytest.approx(3.0)
+    assert watermark.take_request()
+    watermark.full_requested = True  # while the claim is under way
+    watermark.learn(ASK, reply(job(1), job(2), cost=TOO_SLOW), full=True, all_priorities=False, now=104.0)
+    assert watermark.requested_in(104.0) == pytest.approx(4.0)
 
 
 def test_a_short_claim_is_made_again_in_full_unless_that_is_too_slow() -> None:

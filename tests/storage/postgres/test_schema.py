@@ -48,7 +48,14 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
     heard = trio.Event()
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url, schema=name) as storage, trio.open_nursery() as nursery:
-            assert await storage.schema.migrate() == ("0001_jobs", "0002_versions", "0004_limits")
+            assert await storage.schema.migrate() == (
+                "0001_jobs",
+                "0002_versions",
+                "0003_scopes",
+                "0004_limits",
+                "0005_stream",
+                "0006_fan_in",
+            )
             await storage.schema.check()
             await nursery.start(storage.wakes.listen, lambda wake: heard.set())
             ids = await add(storage, job(), job(), job(queue="limited"))
@@ -113,7 +120,14 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(migrate)
-    assert sorted(name for names in done for name in names) == ["0001_jobs", "0002_versions", "0004_limits"]
+    assert sorted(name for names in done for name in names) == [
+        "0001_jobs",
+        "0002_versions",
+        "0003_scopes",
+        "0004_limits",
+        "0005_stream",
+        "0006_fan_in",
+    ]
 
 
 async def test_migrating_where_the_schema_is_there_already(
@@ -123,7 +137,14 @@ async def test_migrating_where_the_schema_is_there_already(
     admin.execute("create schema jobrt")
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url) as storage:
-            assert await storage.schema.migrate() == ("0001_jobs", "0002_versions", "0004_limits")
+            assert await storage.schema.migrate() == (
+                "0001_jobs",
+                "0002_versions",
+                "0003_scopes",
+                "0004_limits",
+                "0005_stream",
+                "0006_fan_in",
+            )
 
 
 @pytest.fixture
@@ -212,7 +233,10 @@ async def test_a_migration_gives_way_to_long_transactions(
     assert (await storage.schema.status()).applied == (
         "0001_jobs",
         "0002_versions",
+        "0003_scopes",
         "0004_limits",
+        "0005_stream",
+        "0006_fan_in",
         "9998_more",
     )
     assert re.search(r"'jobrt' is used by a transaction of \w+, process \d+, open for \d s", lines[0])
@@ -255,7 +279,14 @@ async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postg
 
     async def check(name: str) -> None:
         async with open_postgres(postgres_url, schema=name) as storage:
-            assert await storage.schema.migrate() == ("0001_jobs", "0002_versions", "0004_limits")
+            assert await storage.schema.migrate() == (
+                "0001_jobs",
+                "0002_versions",
+                "0003_scopes",
+                "0004_limits",
+                "0005_stream",
+                "0006_fan_in",
+            )
             ((id, _),) = await storage.jobs.insert([job()])
             assert await claim(storage) == [id]
             assert await storage.jobs.delete(where.everything()) == 1

@@ -75,6 +75,7 @@ class PostgresAttempts:
         now = self._waker.watermarks.clock()
         watermark = self._waker.watermarks.of(demand)
         full = all_priorities or watermark.needs_full(now)
+        requested = full and watermark.take_request()
         if full:
             watermark.forget(now)
         ended, values = ended_values(outcomes)
@@ -83,11 +84,22 @@ class PostgresAttempts:
         )
         values |= claim_values(demand, self._beats.since(demand.worker))
         values |= watermark.start(full=full, all_priorities=all_priorities)
-        rows = await session.run(statement, **values)
+        try:
+            rows = await session.run(statement, **values)
+        except BaseException:
+            watermark.full_requested = watermark.full_requested or requested
+            raise
         reply = read_reply(rows, demand, ended=len(outcomes), watermarks=self._waker.watermarks)
         watermark.learn(demand, reply, full=full, all_priorities=all_priorities, now=now)
         short = len(reply.jobs) < demand.limit and not reply.cut
-        return reply, short and not all_priorities and watermark.repeat(reply, full=full)
+        repeat = short and not all_priorities and watermark.repeat(reply, full=full)
+        if (
+            short and (left := watermark.requested_in(now)) is not None
+        ):  # the wake-up that asked for it comes only once
+            reply = attrs.evolve(
+                reply, next_due=left if reply.next_due is None else min(left, reply.next_due)
+            )
+        return reply, repeat
 
     async def _exchange_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         """Exchange under limits for the whole cluster."""
@@ -240,4 +252,4 @@ async def _stored(session: Session, saves: Sequence[Save], *, skip: str) -> set[
         steps=texts([save.step for save in saves]),
         results=texts([save.value for save in saves]),
     )
-    return {number for (number,) in rows}
+    return {row[0] for row in rows}

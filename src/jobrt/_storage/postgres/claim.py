@@ -92,6 +92,15 @@ class Watermark:
             return True
         return age >= self.cost * _FULL_SHARE and (self.full_requested or age >= _FULL_EVERY)
 
+    def take_request(self) -> bool:
+        """Return whether a full claim was requested. One begins now: later requests are for the next."""
+        requested, self.full_requested = self.full_requested, False
+        return requested
+
+    def requested_in(self, now: float) -> float | None:
+        """Return the seconds until a full claim that was requested may be made, or None."""
+        return max(0.0, self.full_at + self.cost * _FULL_SHARE - now) if self.full_requested else None
+
     def repeat(self, reply: Reply, *, full: bool) -> bool:
         """Return whether to repeat a claim that returned too few jobs, in full and for all priorities."""
         if full:
@@ -118,7 +127,7 @@ class Watermark:
     def learn(self, demand: Demand, reply: Reply, *, full: bool, all_priorities: bool, now: float) -> None:
         """Update the starting points from a reply; `all_priorities`: whether the claim searched all of them."""
         if full:
-            self.full_at, self.full_requested, self.cost = now, False, reply.cost
+            self.full_at, self.cost = now, reply.cost
         if reply.found:
             self._from_beginning = None
         if full and reply.cost <= _SLOW:  # the next claim is full too, and needs only the priorities

@@ -1,5 +1,6 @@
 """Health of a PostgreSQL database: whether it can be written, and who holds locks on its tables."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -7,6 +8,8 @@ import attrs
 import psycopg
 
 from jobrt._core.health import QueueLoad, Vitals
+from jobrt._core.keys import labelled
+from jobrt._core.rates import FREE, Bucket
 from jobrt._storage.postgres.database import Database
 from jobrt._storage.postgres.encode import texts
 from jobrt._storage.postgres.schema import narrow_encoding
@@ -71,4 +74,23 @@ async def _queue_load(session: Session, queue: str, *, key: str | None, limit: i
     field = {"root": root, "path": texts(path.split(".")) if path else None}
     running = await session.fetch("health/running", queue=queue, **field)
     due = await session.fetch("health/due", queue=queue, limit=str(limit), **field)
-    return QueueLoad(*({(name, job_key): count for name, job_key, count in rows} for rows in (running, due)))
+    counts = [{(name, job_key): count for name, job_key, count in rows} for rows in (running, due)]
+    return QueueLoad(counts[0], counts[1], await _buckets(session, queue, key=key, due=counts[1]))
+
+
+async def _buckets(
+    session: Session, queue: str, *, key: str | None, due: Iterable[tuple[str, str]]
+) -> dict[str | None, Bucket]:
+    """Return the tokens of a queue and of the keys of due jobs; a hold of the queue is that of its bucket."""
+    values: dict[str, str | None] = {"": None}
+    if key is not None:
+        values |= {labelled(key, value): value for _, value in due}
+    found: dict[str | None, Bucket] = {}
+    for name, at, parts, unit, until in await session.fetch(
+        "health/buckets", queue=queue, keys=texts(values)
+    ):
+        if name is None:
+            found[None] = attrs.evolve(found.get(None, FREE), held_until=until)
+        else:
+            found[values[name]] = Bucket(at, parts, unit, until)
+    return found

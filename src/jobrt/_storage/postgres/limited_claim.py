@@ -14,6 +14,7 @@ from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
 from jobrt._core.rates import Rate
 from jobrt._storage.contract import Exchange
+from jobrt._storage.postgres.encode import numbers, texts
 from jobrt._storage.postgres.finish import ended_values, refused_of
 from jobrt._storage.postgres.keys import find_missing, search_is_due
 from jobrt._storage.postgres.names import Schema, Statement
@@ -34,9 +35,8 @@ async def limited_exchange(
         unready = look.place is not None
     ended, values = ended_values(outcomes)
     statement = _statement(session.schema, ended)
-    rows = await session.run(
-        statement, **values, ask=_ask(session.schema, demand, look, unready=unready, since=since)
-    )
+    values |= _ask(session.schema, demand, look, unready=unready, since=since)
+    rows = await session.run(statement, **values)
     count, _, about, _, _, _, _, written, _, _, woken, *_ = rows[0]
     refused: tuple[JobRef, ...] = ()
     if count != len(outcomes):
@@ -63,8 +63,10 @@ def _moment(micros: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
 
-def _ask(schema: Schema, demand: Demand, look: Look, *, unready: bool, since: int | None) -> str:
-    """Return the argument of the function, see the migration."""
+def _ask(
+    schema: Schema, demand: Demand, look: Look, *, unready: bool, since: int | None
+) -> dict[str, str | None]:
+    """Return the arguments of the function, see the migration."""
     capped = [
         (member, number)
         for number, (name, _) in enumerate(demand.capped, start=1)
@@ -78,27 +80,29 @@ def _ask(schema: Schema, demand: Demand, look: Look, *, unready: bool, since: in
         "since": since,
         "limit": 0 if unready else demand.limit,
         "starting": demand.starting,
-        "names": demand.names,
         "fits": json.loads(demand.fits),
-        "cap_names": [name for name, _ in capped],
-        "cap_numbers": [number for _, number in capped],
-        "caps": [cap for _, cap in demand.capped],
         "cluster_limit": demand.cluster_limit,
         "low": low,
         "high": high,
         "per_key": demand.per_key,
-        "rate": _rate(demand.rate),
-        "key_rate": _rate(demand.per_key_rate),
         "ahead": demand.tokens_ahead,
         "fair": demand.fair,
         "many": look.many,
         "turn": look.turn,
     }
-    return json.dumps(ask)
+    return {
+        "ask": json.dumps(ask),
+        "names": texts(demand.names),
+        "cap_names": texts([name for name, _ in capped]),
+        "cap_numbers": numbers([number for _, number in capped]),
+        "caps": numbers([cap for _, cap in demand.capped]),
+        "rate": _rate(demand.rate),
+        "key_rate": _rate(demand.per_key_rate),
+    }
 
 
-def _rate(rate: Rate | None) -> list[int] | None:
-    return None if rate is None else [rate.gain, rate.unit, rate.burst]
+def _rate(rate: Rate | None) -> str | None:
+    return None if rate is None else numbers([rate.gain, rate.unit, rate.burst])
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from jobrt._storage.postgres.names import Schema
 from jobrt._storage.postgres.queues import PostgresQueues
 from jobrt._storage.postgres.schema import PostgresSchema
 from jobrt._storage.postgres.scopes import PostgresScopes
+from jobrt._storage.postgres.streams import PostgresStreams
 from jobrt._storage.postgres.waker import Waker
 from jobrt._storage.postgres.wakes import PostgresWakes
 from jobrt._storage.postgres.workers import PostgresWorkers
@@ -55,6 +56,7 @@ async def open_postgres(
                     scopes=PostgresScopes(database, waker),
                     queues=PostgresQueues(database, waker),
                     crons=PostgresCrons(database, waker),
+                    streams=PostgresStreams(database, waker),
                     health=PostgresHealth(database),
                     wakes=PostgresWakes(database, url, waker.watermarks),
                 )

@@ -6,15 +6,17 @@ session's time zone, and some years fit no datetime in some zones.
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, Claimed, JobRecord
 from jobrt._core.states import End
+from jobrt._core.stream import StoredEntry, StreamPage
 from jobrt._records import Waiting
 
 _ATTEMPTS_KEPT: Final = 100
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -107,6 +109,25 @@ def _attempt(values: Sequence[Any]) -> AttemptRecord:
 
 def _parsed(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def stream_page(row: Row) -> StreamPage:
+    """Return the job and its entries in the row of streams/read.sql."""
+    state, attempt, progress, last, text = row
+    entries = () if text is None else tuple(map(_stored_entry, json.loads(text)))
+    return StreamPage(state, attempt, progress, last, entries)
+
+
+def _stored_entry(values: Sequence[Any]) -> StoredEntry:
+    number, at, *rest = values
+    return StoredEntry(number, _moment(at), *rest)
+
+
+def _moment(microseconds: int) -> datetime:
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return stored.EARLIEST if microseconds < 0 else stored.LATEST
 
 
 def job_record(row: Row) -> JobRecord:

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeVar
 import attrs
 
 from jobrt._core.job import JobRef
-from jobrt._core.scopes import Answer, Child, Member, NurseryRow, NurseryState, Tended
+from jobrt._core.scopes import AncestorEnded, Answer, Child, Member, NurseryRow, NurseryState, Tended
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import boolean, booleans, instant, numbers, seconds, texts
@@ -181,7 +181,7 @@ async def _enqueue(
     flags = await _held(session, ref)
     ((over,),) = await session.fetch("scopes/ancestors_over", id=str(ref.id), flags=str(flags))
     if over:
-        raise LeaseLost(f"an ancestor of job {ref.id} is being ended: it gets no more children")
+        raise AncestorEnded(f"an ancestor of job {ref.id} is being ended: it gets no more children")
     row = await _row(session, ref, name)
     if row.state is not NurseryState.OPEN:
         raise JobStateError(f"nursery {name!r} of job {ref.id} is {row.state}: it gets no more children")
@@ -220,12 +220,13 @@ async def _tend(session: Session, *, limit: int) -> tuple[int, bool, list[str], 
     """Do what is due; return how many rows were changed, whether workers are to be told, and queues with due jobs."""
     ((left, ending),) = await session.fetch("scopes/next_due")
     most = str(limit)
-    changed, told, queues = 0, False, list[str]()
+    changed, told, locked, queues = 0, False, False, list[str]()
     if ending:
         members = await session.fetch("scopes/tend_members", limit=most)
         if members:
             rows = await session.fetch("scopes/tend_end", ids=numbers(child for (child,) in members))
             changed, told = len(rows), any(held for (held,) in rows)
+            locked = len(rows) < len(members)
             ending = changed > 0
         else:
             ending = False
@@ -239,7 +240,10 @@ async def _tend(session: Session, *, limit: int) -> tuple[int, bool, list[str], 
             ((seen, held),) = await session.fetch("scopes/tend_expire", ids=ids, late=which)
             changed += seen
             told = told or held > 0
-        told = told or any(alive for (alive,) in nurseries)
+        told = told or any(ends for ends, _ in nurseries)
+        queues = [*queues, *(queue for _, queue in nurseries if queue is not None)]
         ending = True  # look again
         ((left, _),) = await session.fetch("scopes/next_due")
+    if locked:
+        left = 0.0
     return changed, told, queues, left, ending

@@ -1,5 +1,6 @@
 """Outcomes that park or suspend a job."""
 
+import json
 from collections.abc import Sequence
 
 from jobrt._core.job import JobRef, Outcome, Wait
@@ -44,6 +45,7 @@ async def _write(session: Session, outcomes: Sequence[Outcome]) -> list[tuple[in
         parks=booleans([wait.parked for wait in waits]),
         kinds=texts([wait.kind for wait in waits]),
         names=texts([wait.name for wait in waits]),
+        bodies=texts([json.dumps(wait.bodies) for wait in waits]),
         numbers=numbers([wait.number for wait in waits]),
         began=numbers([outcome.began for outcome in outcomes]),
     )

@@ -44,6 +44,7 @@ class PostgresWakes:
         self,
         deliver: Callable[[Wake], None],
         *,
+        news: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         channel = self._database.channel
@@ -58,13 +59,13 @@ class PostgresWakes:
             while True:
                 with storage_errors(conn):
                     async for notification in conn.notifies(timeout=_PING_EVERY):
-                        self._deliver(notification.payload, deliver)
+                        self._deliver(notification.payload, deliver, news=news)
                 await _ping(conn, channel)
         finally:
             conn.abort()
             await trio.lowlevel.checkpoint_if_cancelled()
 
-    def _deliver(self, payload: str, deliver: Callable[[Wake], None]) -> None:
+    def _deliver(self, payload: str, deliver: Callable[[Wake], None], *, news: bool) -> None:
         """Deliver the wake for a payload; an unknown payload is from a newer jobrt and is ignored."""
         if payload.startswith("j:"):
             queue = payload[2:]
@@ -74,6 +75,14 @@ class PostgresWakes:
             deliver(Wake("control"))
         elif payload == "f":
             deliver(Wake("finished"))
+        elif news and payload.startswith("s:"):
+            deliver(stream_wake(payload))
+
+
+def stream_wake(payload: str) -> Wake:
+    """Return the wake for news about a job; about any, if the payload cannot be read."""
+    number = payload[2:]
+    return Wake("stream", jobs=frozenset([int(number)]) if number.isdecimal() else None)
 
 
 async def _begin(conn: TrioConnection[Any], channel: str) -> None:

@@ -149,6 +149,8 @@ def _save(tx: Transaction, save: Save, *, forget: bool = False) -> bool:
     if forget:
         tx.run(SQL["scopes/forget_answers"], {"id": save.id})
         tx.run(SQL["scopes/forget_steps"], {"id": save.id})
+    if save.progress is not None:
+        tx.news.append(save.id)
     return True
 
 

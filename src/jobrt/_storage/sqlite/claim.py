@@ -75,9 +75,10 @@ def lease_rows(
 
 def _take(tx: Transaction, rows: Sequence[_Row], *, lease: int, worker: str, started_at: int | None) -> None:
     """Lease the rows to the worker."""
-    ids = dumps([row[_ID] for row in rows])
-    new = {"lease": lease, "worker": worker, "started_at": started_at, "ids": ids}
+    ids = [row[_ID] for row in rows]
+    new = {"lease": lease, "worker": worker, "started_at": started_at, "ids": dumps(ids)}
     tx.run(SQL["attempts/exchange_take"], new)
+    tx.news += ids
 
 
 def next_due(tx: Transaction, queue: str) -> float | None:

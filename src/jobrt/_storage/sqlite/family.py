@@ -79,10 +79,19 @@ def _follow(tx: Transaction, parent: int, *, nursery: str, children: Sequence[in
     alive = tx.value(SQL["scopes/nursery_alive"], place)
     if not alive:
         tx.run(SQL["scopes/nursery_over"], place | {"failed": failed})
-    elif failed and tx.run(SQL["scopes/nursery_failed"], place):
-        tx.control = True
+    elif failed:
+        tx.run(SQL["scopes/nursery_failed"], place)
+    if failed:
+        wake_body(tx, parent, nursery)
     awake = {"id": parent, "name": None if alive else nursery, "children": dumps(children)}
     tx.queues.update(queue for (queue,) in tx.rows(SQL["scopes/wake"], awake))
+
+
+def wake_body(tx: Transaction, parent: int, nursery: str) -> None:
+    """Let a job learn that a nursery is being ended, in whose body it may run, or wait."""
+    place = {"id": parent, "name": nursery}
+    tx.queues.update(queue for (queue,) in tx.rows(SQL["scopes/wake_body"], place))
+    tx.control = True
 
 
 def decide_closing(tx: Transaction, ids: Sequence[int]) -> None:

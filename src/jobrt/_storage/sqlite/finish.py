@@ -132,6 +132,7 @@ def _write(tx: Transaction, endings: Sequence[_Ending]) -> None:
     for ending in endings:
         if ending.state not in FINAL:
             _go_on(tx, ending)
+    tx.news += [ending.outcome.id for ending in endings]
 
 
 def _go_on(tx: Transaction, ending: _Ending) -> None:
@@ -165,10 +166,8 @@ def _job_values(tx: Transaction, ending: _Ending) -> tuple[Any, ...]:
 
 def suspend(tx: Transaction, outcome: Outcome, wait: Wait, *, held: _Held) -> None:
     """Park or suspend a job. A request to cancel takes effect now, unless it is parked: then its worker gets it."""
-    over, until = tx.row(SQL["scopes/wait_over"], {"id": outcome.id, "now": tx.now, **_place(wait)}) or (
-        1,
-        None,
-    )
+    place = {"id": outcome.id, "now": tx.now, "bodies": dumps(wait.bodies), **_place(wait)}
+    over, until = tx.row(SQL["scopes/wait_over"], place) or (1, None)
     code = AVAILABLE if over else SUSPENDED
     ends = held.cancel_reason is not None and not wait.parked
     if ends:
@@ -257,6 +256,7 @@ def record_attempts(tx: Transaction, records: Sequence[tuple[Any, ...]]) -> None
 def show_started(tx: Transaction, starts: Sequence[Start]) -> None:
     """Make claimed jobs executing; see `AttemptStore.show_started`."""
     tx.run(SQL["attempts/show_started"], {"starts": dumps(list(starts)), "now": tx.now})
+    tx.news += [start.id for start in starts]
 
 
 def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]) -> int:

@@ -6,6 +6,7 @@ import re
 import shutil
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,12 @@ import attrs
 import trio
 
 from jobrt._core.health import QueueLoad, Vitals
+from jobrt._core.keys import labelled
 from jobrt._core.limits import limit_key
+from jobrt._core.rates import FREE, Bucket
 from jobrt._storage.sqlite.connection import MEMORY, Busy, connect, pauses, translated
 from jobrt._storage.sqlite.database import Database
+from jobrt._storage.sqlite.rows import dumps
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import StorageUnavailable
 
@@ -106,10 +110,29 @@ def _vitals(path: str) -> Vitals:
 
 def _queue_load(tx: Transaction, queue: str, *, key: str | None, limit: int) -> QueueLoad:
     values = {"queue": queue, "now": tx.now, "limit": limit, "payloads": key not in {None, "name"}}
+    due = _counted(tx.array(SQL["health/due"], values), key)
     return QueueLoad(
         running=_counted([row[1:4] for row in tx.array(SQL["attempts/exchange_running"], (queue,))], key),
-        due=_counted(tx.array(SQL["health/due"], values), key),
+        due=due,
+        buckets=_buckets(tx, queue, key=key, due=due),
     )
+
+
+def _buckets(
+    tx: Transaction, queue: str, *, key: str | None, due: Iterable[tuple[str, str]]
+) -> dict[str | None, Bucket]:
+    """Return the tokens of a queue and of the keys of due jobs; a hold of the queue is that of its bucket."""
+    values: dict[str, str | None] = {"": None}
+    if key is not None:
+        values |= {labelled(key, value): value for _, value in due}
+    rows = tx.array(SQL["attempts/limited_buckets"], {"queue": queue, "keys": dumps(list(values))})
+    found = {
+        values[name]: Bucket(at - tx.now, parts, unit, until - tx.now)
+        for name, at, parts, unit, until in rows
+    }
+    if (held := tx.value(SQL["attempts/exchange_held"], {"queue": queue, "now": tx.now})) is not None:
+        found[None] = attrs.evolve(found.get(None, FREE), held_until=held - tx.now)
+    return found
 
 
 def _counted(rows: list[list[str | None]], key: str | None) -> Counter[tuple[str, str]]:

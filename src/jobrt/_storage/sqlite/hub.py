@@ -11,6 +11,7 @@ from jobrt._storage.sqlite.sockets import Sockets, word_for
 from jobrt._storage.sqlite.transaction import Transaction
 
 _OTHERS: Final = (Wake("jobs"), Wake("control"), Wake("finished"))
+_ANY_NEWS: Final = Wake("stream")
 
 
 @attrs.define(eq=False)
@@ -20,16 +21,21 @@ class Hub:
     sockets: Sockets | None = None
     """Sockets of all listeners of the file; None for a database in memory."""
     _listeners: list[Callable[[Wake], None]] = attrs.field(factory=list["Callable[[Wake], None]"])
+    _followers: list[Callable[[Wake], None]] = attrs.field(factory=list["Callable[[Wake], None]"])
+    """Those of the listeners that get ``stream`` wakes."""
     _awaited: set[int] = attrs.field(factory=set[int])
 
     @contextmanager
-    def listening(self, deliver: Callable[[Wake], None]) -> Generator[None]:
-        """Deliver wakes while the block runs."""
-        self._listeners.append(deliver)
+    def listening(self, deliver: Callable[[Wake], None], *, news: bool = False) -> Generator[None]:
+        """Deliver wakes while the block runs; ``stream`` wakes only if `news` is true."""
+        registries = [self._listeners, self._followers] if news else [self._listeners]
+        for registry in registries:
+            registry.append(deliver)
         try:
             yield
         finally:
-            self._listeners.remove(deliver)
+            for registry in registries:
+                registry.remove(deliver)
 
     @property
     def awaits(self) -> bool:
@@ -53,6 +59,8 @@ class Hub:
         if self._awaited and not self._awaited.isdisjoint(tx.ended):
             self._awaited.difference_update(tx.ended)
             self._deliver(Wake("finished"))
+        if self._followers and (tx.news or tx.ended):
+            self._tell_followers(Wake("stream", jobs=frozenset([*tx.news, *tx.ended])))
         if (word := word_for(tx)) is not None:
             self.tell(word)
 
@@ -65,7 +73,12 @@ class Hub:
         """Notify listeners that another connection has written; what it wrote is unknown."""
         for wake in _OTHERS:
             self._deliver(wake)
+        self._tell_followers(_ANY_NEWS)
 
     def _deliver(self, wake: Wake) -> None:
         for deliver in tuple(self._listeners):
+            deliver(wake)
+
+    def _tell_followers(self, wake: Wake) -> None:
+        for deliver in tuple(self._followers):
             deliver(wake)

@@ -18,6 +18,7 @@ from jobrt._storage.sqlite.queues import SqliteQueues
 from jobrt._storage.sqlite.rows import micros
 from jobrt._storage.sqlite.schema import SqliteSchema, check
 from jobrt._storage.sqlite.scopes import SqliteScopes
+from jobrt._storage.sqlite.streams import SqliteStreams
 from jobrt._storage.sqlite.wakes import SqliteWakes
 from jobrt._storage.sqlite.workers import SqliteWorkers
 
@@ -54,6 +55,7 @@ async def open_sqlite(
             scopes=SqliteScopes(database),
             queues=SqliteQueues(database),
             crons=SqliteCrons(database),
+            streams=SqliteStreams(database),
             health=SqliteHealth(database),
             wakes=SqliteWakes(database),
             private=database.inline,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from jobrt._core.job import JobRef
-from jobrt._core.scopes import Answer, Child, Member, NurseryRow, NurseryState, Tended
+from jobrt._core.scopes import AncestorEnded, Answer, Child, Member, NurseryRow, NurseryState, Tended
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.family import HAS_NURSERY, startable
@@ -106,7 +106,7 @@ def _seal(tx: Transaction, *, ref: JobRef, name: str, end: str | None, reason: s
 def _enqueue(tx: Transaction, *, ref: JobRef, name: str, children: Sequence[Child]) -> tuple[Inserted, ...]:
     _held(tx, ref)
     if not startable(tx, [ref.id], started=frozenset([ref.id])):
-        raise LeaseLost(f"an ancestor of job {ref.id} is being ended: it gets no more children")
+        raise AncestorEnded(f"an ancestor of job {ref.id} is being ended: it gets no more children")
     row = _row(tx, ref, name)
     if row.state is not NurseryState.OPEN:
         raise JobStateError(f"nursery {name!r} of job {ref.id} is {row.state}: it gets no more children")

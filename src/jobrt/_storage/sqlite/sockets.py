@@ -24,8 +24,13 @@ WORK: Final = b"w"
 """There are jobs to run, or news for workers."""
 ENDED: Final = b"e"
 """Jobs have ended."""
+NEWS: Final = b"n"
+"""Jobs have news for those who follow them, and nothing else concerns others."""
 SOON: Final = b"s"
 """A caller's transaction has new jobs. When it commits is not known, so look often for a while."""
+
+_FOLLOWS: Final = ".n"
+"""End of the name of a socket that gets `NEWS`."""
 
 _LONGEST: Final = 100
 """Bytes of a socket's path that every system takes; Linux takes 107, macOS 103."""
@@ -37,7 +42,9 @@ def word_for(tx: Transaction) -> bytes | None:
     """Return what to tell other processes after the commit of a transaction; None if nothing concerns them."""
     if tx.queues or tx.control:
         return WORK
-    return ENDED if tx.ended else None
+    if tx.ended:
+        return ENDED
+    return NEWS if tx.news else None
 
 
 @attrs.frozen
@@ -76,15 +83,17 @@ class Sockets:
         except OSError:  # nobody has listened yet, or this user may not tell them
             return
         others = [name for name in names if word == SOON or name not in self.own]
+        if word == NEWS:
+            others = [name for name in others if name.endswith(_FOLLOWS)]
         if others:
             with suppress(OSError), _reachable(self.folder) as folder, _new_socket() as sender:
                 for name in others:
                     _send(sender, f"{folder}/{name}", word)
 
     @contextmanager
-    def listening(self) -> Generator[Ear | None]:
-        """Make a socket for the block; None if that cannot be done here."""
-        ear = self._made() if _SUPPORTED else None
+    def listening(self, *, news: bool = False) -> Generator[Ear | None]:
+        """Make a socket for the block, which gets `NEWS` if `news` is true; None if that cannot be done here."""
+        ear = self._made(_FOLLOWS if news else "") if _SUPPORTED else None
         if ear is None:
             yield None
             return
@@ -100,17 +109,17 @@ class Sockets:
             with suppress(OSError):  # others listen
                 Path(self.folder).rmdir()
 
-    def _made(self) -> Ear | None:
+    def _made(self, suffix: str) -> Ear | None:
         for _ in range(3):  # the last listener may remove the folder at the same moment
             try:
-                return self._bound()
+                return self._bound(suffix)
             except FileNotFoundError:
                 continue
             except OSError:
                 break
         return None
 
-    def _bound(self) -> Ear:
+    def _bound(self, suffix: str) -> Ear:
         """Make a socket to which only those can send who may write the file.
 
         Raises:
@@ -119,7 +128,7 @@ class Sockets:
         """
         file = Path(self.file).stat()
         _make_folder(self.folder, file)
-        name = f"{os.getpid()}.{secrets.token_hex(4)}"
+        name = f"{os.getpid()}.{secrets.token_hex(4)}{suffix}"
         with _reachable(self.folder) as folder:
             made = _new_socket()
             try:
@@ -175,7 +184,7 @@ def _reachable(folder: str) -> Generator[str]:
         OSError: there is none.
 
     """
-    if len(os.fsencode(folder)) + len("/4294967296.12345678") <= _LONGEST:
+    if len(os.fsencode(folder)) + len("/4294967296.12345678.n") <= _LONGEST:
         yield folder
         return
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jobrt._core.scopes import Tended
 from jobrt._core.states import End
-from jobrt._storage.sqlite.family import PARENT_ENDED, end_jobs, settle
+from jobrt._storage.sqlite.family import PARENT_ENDED, end_jobs, settle, wake_body
 from jobrt._storage.sqlite.finish import record_attempts
 from jobrt._storage.sqlite.rows import dumps
 from jobrt._storage.sqlite.states import CLOSING, FINAL_CODES
@@ -40,8 +40,8 @@ def _wake_late(tx: Transaction, limit: int) -> int:
 def _end_late_nurseries(tx: Transaction, limit: int) -> int:
     late = tx.array(SQL["scopes/tend_nurseries"], {"now": tx.now, "limit": limit})
     for job_id, name, alive in late:
-        tx.run(SQL["scopes/nursery_late"], {"id": job_id, "name": name, "alive": alive})
-        tx.control = tx.control or bool(alive)
+        if tx.value(SQL["scopes/nursery_late"], {"id": job_id, "name": name, "alive": alive}):
+            wake_body(tx, job_id, name)
     return len(late)
 
 

@@ -49,6 +49,7 @@ class Transaction:
         control: whether workers must be woken for cancel requests or queue settings.
         ended: ids of jobs that are now final or gone.
         own_cancels: ids of jobs that have cancelled themselves, so that their parents do not take it for a failure.
+        news: ids of other jobs that have news for those who follow them.
 
     """
 
@@ -58,6 +59,7 @@ class Transaction:
     control: bool = False
     ended: list[int] = attrs.field(factory=list[int])
     own_cancels: set[int] = attrs.field(factory=set[int])
+    news: list[int] = attrs.field(factory=list[int])
     _cursor: sqlite3.Cursor = attrs.field(init=False, default=attrs.Factory(_cursor, takes_self=True))
 
     def run(self, sql: str, parameters: Parameters = ()) -> int:

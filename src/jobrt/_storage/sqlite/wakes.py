@@ -39,17 +39,18 @@ class SqliteWakes:
         self,
         deliver: Callable[[Wake], None],
         *,
+        news: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         hub = self._database.hub
-        with hub.listening(deliver):
+        with hub.listening(deliver, news=news):
             started = False
             while (sockets := hub.sockets) is not None:  # again, when the socket is of no use any more
-                with sockets.listening() as ear:
+                with sockets.listening(news=news) as ear:
                     if not started:
                         task_status.started()
                     started = True
-                    await _Watch(self._database, sockets, ear).run()
+                    await _Watch(self._database, sockets, ear, news).run()
             task_status.started()  # in memory: no other process can write to it
             await trio.sleep_forever()
 
@@ -61,6 +62,8 @@ class _Watch:
     database: Database
     sockets: Sockets
     ear: Ear | None
+    news: bool
+    """Every commit concerns the listener, since it follows jobs."""
     hurry_until: float = -math.inf
     looked_at: float = -math.inf
     undecided: bool = False
@@ -93,6 +96,6 @@ class _Watch:
             if word == SOON:
                 self.hurry_until = trio.current_time() + _HURRY
                 scope.deadline = self.next_look
-            elif self.database.hub.awaits:
+            elif self.news or self.database.hub.awaits:
                 break
         await trio.sleep_until(self.looked_at + _GAP)

@@ -136,6 +136,7 @@ def _rescue(tx: Transaction, *, limit: int) -> tuple[Rescued, ...]:
     settle(tx, [job.id for job in rescued if job.state != State.RETRYABLE])
     _free_parked(tx, limit)
     tx.queues.update(job.queue for job in rescued if job.state == State.RETRYABLE)
+    tx.news += [job.id for job in rescued]
     tx.run(SQL["workers/rescue_clean"], (tx.now,))
     return tuple(rescued)
 

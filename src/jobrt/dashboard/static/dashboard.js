@@ -25,6 +25,21 @@
       || (part.contains(active) && active.matches("input:not([type=checkbox]), select, textarea"));
   };
 
+  // A bar moves from the value that it had to the new one until the next refresh, so it does not jump.
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const glide = (bar, from) => {
+    const to = bar.value;
+    if (from === undefined || from >= to || still.matches) return;
+    const began = performance.now();
+    const step = (now) => {
+      const part = Math.min((now - began) / INTERVAL, 1);
+      bar.value = from + (to - from) * part;
+      if (part < 1 && bar.isConnected) requestAnimationFrame(step);
+    };
+    bar.value = from;
+    requestAnimationFrame(step);
+  };
+
   const replace = (old, fresh) => {
     const checked = new Set([...old.querySelectorAll("input[type=checkbox]:checked")].map((box) => box.value));
     const unfolded = new Map([...old.querySelectorAll("details[id]")].map((details) => [details.id, details.open]));
@@ -37,7 +52,9 @@
     for (const details of fresh.querySelectorAll("details[id]")) {
       if (unfolded.has(details.id)) details.open = unfolded.get(details.id);
     }
+    const reached = new Map([...old.querySelectorAll("progress[data-job]")].map((bar) => [bar.dataset.job, bar.value]));
     old.replaceWith(fresh);
+    for (const bar of fresh.querySelectorAll("progress[data-job]")) glide(bar, reached.get(bar.dataset.job));
     [...fresh.querySelectorAll(".scroll, pre")].forEach((box, index) => { box.scrollLeft = scrolled[index] ?? 0; });
     if (key) fresh.querySelector(key)?.focus({ preventScroll: true });
     enhance();

@@ -2,3 +2,4 @@
 grant usage on schema {schema} to {role};
 grant select on all tables in schema {schema} to {role};
 alter default privileges in schema {schema} grant select on tables to {role};
+grant execute on function {schema}.follow(bigint) to {role};

@@ -20,6 +20,7 @@ create table {schema}.nursery (
     primary key (job_id, name)
 );
 create index nursery_ending on {schema}.nursery (job_id) where ending;
+create index nursery_untold on {schema}.nursery (job_id) where not sealed and state in ('failed', 'too_slow');
 create index nursery_deadline on {schema}.nursery (deadline) where deadline is not null and state = 'open';
 
 -- kind: 'c' = a child; 'd' = a unique job from elsewhere that a nursery asked for; 'o' = enqueued by the job, but
@@ -159,6 +160,15 @@ begin
     elsif m.failed then
         update {schema}.nursery s set ending = true, state = 'failed'
          where s.job_id = m.job_id and s.name = m.nursery;
+    end if;
+    if m.failed then  -- the parent may run in the body, or wait there
+        update {schema}.job j set state = 'available'
+         where j.id = m.job_id and j.state = 'suspended'
+           and exists (select from {schema}.waiting w
+                        where w.job_id = m.job_id and not (w.kind = 'children' and w.name = m.nursery));
+        if found then
+            perform pg_notify({channel}, 'j:' || p.queue);
+        end if;
         perform pg_notify({channel}, 'c');
     end if;
     update {schema}.job j set state = 'available'

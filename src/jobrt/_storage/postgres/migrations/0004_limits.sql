@@ -130,17 +130,38 @@ begin
 end
 $$;
 
+-- The next keys of waiting jobs of one priority, one index probe each.
+create function {schema}.keys_between(of_queue text, level bigint, low text, high text, most bigint)
+returns text[] language sql stable as $$
+with recursive found (key, number) as (
+    select (select j.limit_key from {schema}.job j
+             where j.queue = of_queue and j.state < 'executing' and j.limit_key is not null and j.priority = level
+               and j.limit_key > low and j.limit_key < high
+             order by j.limit_key limit 1), 1
+     where most > 0
+    union all
+    select (select j.limit_key from {schema}.job j
+             where j.queue = of_queue and j.state < 'executing' and j.limit_key is not null and j.priority = level
+               and j.limit_key > f.key and j.limit_key < high
+             order by j.limit_key limit 1), f.number + 1
+      from found f where f.key is not null and f.number < most
+)
+select coalesce(array_agg(f.key order by f.number), '{}') from found f where f.key is not null
+$$;
+
 -- A claim under limits for the whole cluster (design/limits.md). It is a function, because each of its statements must
 -- see what others have committed before this one had the turn: those of a volatile function do.
 --
--- Keys of the argument: turn_name, queue, worker, since (`_storage/beats.py`), limit, starting, names, cap_names and
--- cap_numbers (names with a cap, and which of the caps: those of one job class share it), caps, fits (`Demand.fits`),
--- cluster_limit, low and high (the range of keys), per_key, rate and key_rate (see bucket_parts), ahead, fair, many and
--- turn (what `_core/looks.py` remembers).
+-- Arguments: names without a cap; names with a cap, which of the caps each has (those of one job class share it), and
+-- the caps; rates (see bucket_parts); in `ask` turn_name, queue, worker, since (`_storage/beats.py`), limit, starting,
+-- fits (`Demand.fits`), cluster_limit, low and high (the range of keys), per_key, ahead, fair, many and turn (what
+-- `_core/looks.py` remembers). Each statement costs some ten microseconds, so there are few.
 --
 -- The first row is about the call; the others are jobs.
-create function {schema}.claim_limited(ask jsonb, ended bigint)
-returns table (about text, job {schema}.job) language plpgsql
+create function {schema}.claim_limited(
+    ask jsonb, names text[], cap_names text[], cap_numbers bigint[], all_caps bigint[], rate bigint[], key_rate bigint[],
+    ended bigint
+) returns table (about text, job {schema}.job) language plpgsql
 -- In a session of others: plans by index only, whatever the statistics say.
 set plan_cache_mode = 'force_generic_plan' set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
 set enable_hashjoin = off set enable_mergejoin = off set jit = off
@@ -157,18 +178,12 @@ declare
     fair constant boolean := (ask->>'fair')::boolean;
     asked constant bigint := (ask->>'limit')::bigint;
     starting constant bigint := (ask->>'starting')::bigint;
-    rate constant bigint[] := case when ask->'rate' <> 'null' then
-        array(select value::bigint from jsonb_array_elements_text(ask->'rate')) end;
-    key_rate constant bigint[] := case when ask->'key_rate' <> 'null' then
-        array(select value::bigint from jsonb_array_elements_text(ask->'key_rate')) end;
     ahead constant bigint := (ask->>'ahead')::bigint;
-    names constant text[] := array(select jsonb_array_elements_text(ask->'names'));
-    cap_names constant text[] := array(select jsonb_array_elements_text(ask->'cap_names'));
-    cap_numbers constant bigint[] := array(select jsonb_array_elements_text(ask->'cap_numbers')::bigint);
-    all_caps constant bigint[] := array(select jsonb_array_elements_text(ask->'caps')::bigint);
+    capped constant boolean := cardinality(cap_names) > 0;
     caps bigint[] := all_caps;
     fits constant jsonb := ask->'fits';
-    open_names text[];
+    open_names text[] := names;
+    is_known boolean;
     many boolean := (ask->>'many')::boolean;
     last_key text := ask->>'turn';
     now timestamptz;
@@ -185,8 +200,6 @@ declare
     stored_key text;
     due timestamptz;
     keys text[];
-    found_key text;
-    after text;
     jobs bigint;
     seen bigint;
     walked bigint;
@@ -199,18 +212,22 @@ declare
     cut boolean := false;
     its_lease bigint;
     start_times timestamptz[];
+    starts jsonb;
 begin
     perform pg_advisory_xact_lock(hashtextextended(ask->>'turn_name', 1));
     now := clock_timestamp();
-    select q.paused, q.held_until, q.turn, q.key into is_paused, held, stored_turn, stored_key
-      from {schema}.queue q where q.name = of_queue;
+    select q.paused, q.held_until, q.turn, q.key,
+           ask->'since' = 'null' or exists (
+               select from {schema}.worker w
+                where w.id = ask->>'worker' and w.expires_at > now
+                  and coalesce({schema}.as_json(w.info)->'beat', '0') >= ask->'since')
+      into is_paused, held, stored_turn, stored_key, is_known
+      from (select) one left join {schema}.queue q on q.name = of_queue;
     if held > now and held <= now + interval '1 hour' then
         wait := extract(epoch from held - now) * 1000000;
     end if;
-    if is_paused or wait is not null or ended < 0 or low is not null and stored_key is null or ask->'since' <> 'null' and not exists (
-        select from {schema}.worker w
-         where w.id = ask->>'worker' and w.expires_at > now
-           and coalesce({schema}.as_json(w.info)->'beat', '0') >= ask->'since') then
+    if is_paused or wait is not null or ended < 0 or low is not null and stored_key is null
+       or not is_known then
         room := 0;
     end if;
     if fair then
@@ -229,14 +246,14 @@ begin
         room := least(room, starting);
     end if;
     if low is not null and room > 0 then
-        select exists (select from {schema}.bucket b where b.queue = of_queue and b.key >= low and b.key < high)
-          into buckets;
-        if ask->'per_key' <> 'null' then
-            select coalesce(jsonb_object_agg(r.limit_key, r.number), '{}') into running
-              from (select j.limit_key, count(*) as number from {schema}.job j
-                     where j.queue = of_queue and j.state = 'executing' and j.limit_key is not null
-                     group by j.limit_key) r;
-        end if;
+        select exists (select from {schema}.bucket b where b.queue = of_queue and b.key >= low and b.key < high),
+               case when ask->'per_key' <> 'null' then (
+                   select jsonb_object_agg(r.limit_key, r.number)
+                     from (select j.limit_key, count(*) as number from {schema}.job j
+                            where j.queue = of_queue and j.state = 'executing' and j.limit_key is not null
+                            group by j.limit_key) r) end
+          into buckets, running;
+        running := coalesce(running, '{}');
     end if;
 
     while room > 0 loop
@@ -244,9 +261,11 @@ begin
          where j.queue = of_queue and j.state in ('scheduled', 'available', 'retryable') and j.priority < level
          order by j.priority desc limit 1;
         exit when not found;
-        open_names := names || array(
-            select u.name from unnest(cap_names, cap_numbers) u(name, cap) where caps[u.cap] > 0);
-        exit when cardinality(open_names) = 0;
+        if capped then
+            open_names := names || array(
+                select u.name from unnest(cap_names, cap_numbers) u(name, cap) where caps[u.cap] > 0);
+            exit when cardinality(open_names) = 0;
+        end if;
 
         if low is null then
             -- One scan for the names without a cap, and one for each name with a cap.
@@ -287,16 +306,20 @@ begin
                      limit seen
                 ),
                 lane as materialized (
-                    select k.key, f.free, f.wait
+                    select jsonb_object_agg(k.key, f.free) as free, min(f.wait) as wait
                       from (select distinct w.limit_key as key from walk w
-                             where w.limit_key >= low and w.limit_key < high) k
+                             where w.limit_key >= low and w.limit_key < high
+                               and (buckets or key_rate is not null)) k
                      cross join lateral {schema}.key_room(
                            of_queue, k.key, per_key - coalesce((running->>k.key)::bigint, 0),
                            coalesce((taken->>k.key)::bigint, 0), buckets, key_rate, ahead, now) f
                 ),
                 of_key as (
-                    select w.*, row_number() over (partition by w.limit_key order by w.schedule_at, w.id) as nth, l.free
-                      from walk w join lane l on l.key = w.limit_key
+                    select w.*, row_number() over (partition by w.limit_key order by w.schedule_at, w.id) as nth,
+                           coalesce((l.free->>w.limit_key)::bigint,
+                                    per_key - coalesce((running->>w.limit_key)::bigint, 0)) as free
+                      from walk w cross join lane l
+                     where w.limit_key >= low and w.limit_key < high
                 ),
                 of_cap as (
                     select k.*, c.cap, row_number() over (partition by c.cap order by k.schedule_at, k.id) as nth_of_cap
@@ -309,7 +332,7 @@ begin
                      order by n.schedule_at, n.id
                      limit room
                 )
-                select (select count(*) from walk), (select min(l.wait) from lane l),
+                select (select count(*) from walk), (select l.wait from lane l),
                        coalesce(array_agg(p.id), '{}'), coalesce(array_agg(p.limit_key), '{}')
                   into walked, new_wait, new_ids, new_keys from picked p;
                 wait := least(wait, new_wait);
@@ -321,7 +344,9 @@ begin
                            k.key, coalesce((taken->>k.key)::bigint, 0) + k.number), '{}')
                   into running, taken
                   from (select n.key, count(*) as number from unnest(new_keys) n(key) group by n.key) k;
-                caps := {schema}.caps_left(all_caps, cap_names, cap_numbers, ids);
+                if capped then
+                    caps := {schema}.caps_left(all_caps, cap_names, cap_numbers, ids);
+                end if;
                 if walked < seen then
                     many := walked > few;
                     walked := -1;  -- all have been seen
@@ -332,32 +357,14 @@ begin
 
             if room > 0 and walked is distinct from -1 then
                 -- From key to key, by one index probe each; in turns, after the last key that had its turn.
-                keys := '{}';
-                after := case when in_turns then greatest(last_key, low) else low end;
-                loop
-                    select j.limit_key into found_key from {schema}.job j
-                     where j.queue = of_queue and j.state < 'executing' and j.limit_key is not null
-                       and j.priority = level
-                       and j.limit_key > after and j.limit_key < high
-                     order by j.limit_key limit 1;
-                    exit when not found;
-                    keys := array_append(keys, found_key);
-                    after := found_key;
-                    exit when cardinality(keys) >= case when in_turns then most else few end;
-                end loop;
-                if in_turns and cardinality(keys) < most and last_key > low then
-                    after := low;
-                    loop
-                        select j.limit_key into found_key from {schema}.job j
-                         where j.queue = of_queue and j.state < 'executing' and j.limit_key is not null
-                           and j.priority = level
-                           and j.limit_key > after and j.limit_key <= last_key
-                         order by j.limit_key limit 1;
-                        exit when not found;
-                        keys := array_append(keys, found_key);
-                        after := found_key;
-                        exit when cardinality(keys) >= most;
-                    end loop;
+                if in_turns then
+                    keys := {schema}.keys_between(of_queue, level, greatest(last_key, low), high, most);
+                    if cardinality(keys) < most and last_key > low then
+                        keys := keys || {schema}.keys_between(
+                            of_queue, level, low, last_key || chr(1), most - cardinality(keys));
+                    end if;
+                else
+                    keys := {schema}.keys_between(of_queue, level, low, high, few);
                 end if;
                 if not in_turns and cardinality(keys) >= few then
                     many := true;
@@ -426,7 +433,7 @@ begin
                   from (select n.key, count(*) as number from unnest(new_keys) n(key) group by n.key) k;
             end if;
         end if;
-        if cardinality(cap_names) > 0 then
+        if capped then
             caps := {schema}.caps_left(all_caps, cap_names, cap_numbers, ids);
             if low is not null and 0 = any(caps) and exists (
                 select from unnest(cap_names, cap_numbers) u(name, cap)
@@ -443,10 +450,11 @@ begin
 
     if cardinality(ids) > 0 then
         -- One that another transaction has changed since is passed over. Large jobs end the claim before its limit.
-        select coalesce(array_agg(s.id) filter (where s.total <= 16777216 or s.total = s.size), '{}'),
+        select coalesce(array_agg(s.id order by s.priority desc, s.schedule_at, s.id)
+                        filter (where s.total <= 16777216 or s.total = s.size), '{}'),
                coalesce(bool_or(s.total > 16777216 and s.total <> s.size), false)
           into new_ids, cut
-          from (select p.id, p.size, sum(p.size) over (
+          from (select p.id, p.priority, p.schedule_at, p.size, sum(p.size) over (
                            order by p.priority desc, p.schedule_at, p.id rows unbounded preceding) as total
                   from (select j.id, j.priority, j.schedule_at,
                                octet_length(j.args)::bigint + coalesce(octet_length(j.metadata), 0)
@@ -465,8 +473,7 @@ begin
         its_lease := ((extract(epoch from clock_timestamp()) * 1000)::bigint << 20)
                  | (nextval('{literal}.lease') & 1048575);
         if rate is null and key_rate is null then
-            ids := array(select j.id from {schema}.job j where j.id = any(new_ids)
-                          order by j.priority desc, j.schedule_at, j.id limit starting);
+            ids := new_ids[:starting];
             start_times := array_fill(now, array[cardinality(ids)]);
         else
             -- Each starts when its token is there, in the order in which they were chosen.
@@ -482,6 +489,8 @@ begin
                       left join {schema}.bucket b
                              on key_rate is not null and b.queue = of_queue and b.key = j.limit_key
                      where j.id = any(new_ids)) o;
+            select jsonb_object_agg(s.id, (extract(epoch from s.at) * 1000000)::bigint) into starts
+              from unnest(ids, start_times) s(id, at);
         end if;
         return query
             with claimed as (
@@ -519,9 +528,7 @@ begin
         'at', (extract(epoch from now) * 1000000)::bigint, 'cut', cut, 'many', many, 'turn', last_key,
         'undeclared', low is not null and stored_key is null,
         'started', least(starting, cardinality(new_ids)),
-        'starts', case when rate is not null or key_rate is not null then (
-            select jsonb_object_agg(s.id, (extract(epoch from s.at) * 1000000)::bigint)
-              from unnest(ids, start_times) s(id, at)) end,
+        'starts', starts,
         'next_due', least(extract(epoch from due - now), wait / 1000000))::text, null::{schema}.job;
 end
 $$;

@@ -19,6 +19,7 @@ CREATE TABLE jobrt_nursery (
     PRIMARY KEY (job_id, name)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX jobrt_nursery_ending ON jobrt_nursery (job_id) WHERE ending = 1;
+CREATE INDEX jobrt_nursery_untold ON jobrt_nursery (job_id) WHERE sealed = 0 AND state IN ('failed', 'too_slow');
 CREATE INDEX jobrt_nursery_deadline ON jobrt_nursery (deadline) WHERE deadline IS NOT NULL AND state = 'open';
 
 -- kind: 'c' = a child; 'd' = a unique job from elsewhere that a nursery asked for; 'o' = enqueued by the job, but

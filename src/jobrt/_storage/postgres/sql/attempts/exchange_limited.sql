@@ -4,7 +4,9 @@ with {ended},
 answer as materialized (
     select a.about, (a.job).*
       from (select count(*) as number from ended) e
-     cross join lateral {schema}.claim_limited(:ask::jsonb, e.number) a
+     cross join lateral {schema}.claim_limited(
+           :ask::jsonb, :names::text[], :cap_names::text[], :cap_numbers::bigint[], :caps::bigint[], :rate::bigint[],
+           :key_rate::bigint[], e.number) a
 ),
 claimed as (
     select a.* from answer a where a.about is null

@@ -2,7 +2,10 @@
 -- effect now, unless the job is parked: then its worker gets it. A job that is parked already does not use another attempt.
 with given as (
     select o.*, a.until,
-           case o.kind
+           exists (
+               select from {schema}.nursery n
+                where n.job_id = o.id and n.name in (select json_array_elements_text(o.bodies::json)) and n.state <> 'open'
+           ) or case o.kind
                when 'children' then not exists (
                    select from {schema}.member m where m.job_id = o.id and m.nursery = o.name and m.alive)
                when 'child' then not exists (
@@ -13,7 +16,8 @@ with given as (
                else true
            end as over
       from unnest(:ids::bigint[], :leases::bigint[], :parks::boolean[], :kinds::text[], :names::text[],
-                  :numbers::bigint[], :began::bigint[]) o(id, lease, parks, kind, name, number, began)
+                  :numbers::bigint[], :began::bigint[], :bodies::text[])
+           o(id, lease, parks, kind, name, number, began, bodies)
       left join {schema}.answer a
         on a.job_id = o.id and a.kind = o.kind and a.name = o.name and a.number = o.number
 ),

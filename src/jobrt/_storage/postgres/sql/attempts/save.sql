@@ -32,4 +32,5 @@ finished as (
     select h.id, h.step, h.result from held h where h.step is not null order by h.id, h.step, h.number
         on conflict do nothing
 )
-select h.number from held h
+select h.number, case when h.flags & 1024 <> 0 and h.progress is not null then pg_notify({channel}, 's:' || h.id) end
+  from held h

@@ -1,6 +1,7 @@
--- The body of a nursery has ended. With an end, its living members are ended, if it is open.
+-- The body of a nursery has ended. With an end, its living members are ended, if it is open. A cancellation may come
+-- from a body that goes on.
 update {schema}.nursery n
-   set sealed = n.sealed or :ended::text is null,
+   set sealed = n.sealed or :ended::text is null or (n.state <> 'open' and :ended::text = 'aborted'),
        state = case when n.state = 'open' then coalesce(:ended, 'open') else n.state end,
        reason = case when n.state = 'open' and :ended::text is not null then :reason else n.reason end,
        ending = n.ending or (n.state = 'open' and :ended::text is not null and exists (

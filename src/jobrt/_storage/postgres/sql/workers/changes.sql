@@ -16,11 +16,14 @@ select exists (select from {schema}.worker w where w.id = :worker and w.expires_
                        offset 0) p
                  where w.worker = :worker) c),
        (select json_agg(json_build_array(p.id, p.lease, n.name))::text
-          from {schema}.nursery n
+          from (select e.job_id, e.name from {schema}.nursery e where e.ending
+                union
+                select u.job_id, u.name from {schema}.nursery u
+                 where not u.sealed and u.state in ('failed', 'too_slow')) n
          cross join lateral (
                select j.id, j.lease from {schema}.job j
-                where j.id = n.job_id and j.worker = :worker and j.state = 'executing'
-               offset 0) p
-         where n.ending),
+                where j.id = n.job_id and j.worker = :worker and j.lease > 0
+                  and j.state in ('executing', 'available', 'suspended')
+               offset 0) p),
        (select json_agg(json_build_array(q.name, q.paused, q.concurrency) order by q.name)::text
           from {schema}.queue q)

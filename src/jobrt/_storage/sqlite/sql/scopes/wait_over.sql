@@ -1,5 +1,8 @@
 -- Whether a wait is over, and when it ends at the latest.
-SELECT CASE :kind
+SELECT EXISTS (
+    SELECT 1 FROM jobrt_nursery
+    WHERE job_id = :id AND name IN (SELECT value FROM json_each(:bodies)) AND state <> 'open')
+OR CASE :kind
     WHEN 'children' THEN NOT EXISTS (
         SELECT 1 FROM jobrt_member WHERE job_id = :id AND nursery = :name AND alive = 1)
     WHEN 'child' THEN NOT EXISTS (

@@ -1,0 +1,1 @@
+select {schema}.follow(:id::bigint)

@@ -1,0 +1,1 @@
+SELECT lease, batch, last, bytes FROM jobrt_stream WHERE job_id = ?;
