@@ -135,7 +135,7 @@ class PageRunner:
             await self.stop_background()
 
     async def stop_background(self) -> None:
-        """Stop the commands in the background, as Ctrl-C does, and wait until they have ended."""
+        """Stop the commands in the background, as Ctrl-C twice does, and wait until they have ended."""
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._end)
 
@@ -207,6 +207,7 @@ class PageRunner:
     def _end(self) -> None:
         for process in self.background:
             process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)  # ends the grace period of a worker's jobs
         while self.background:
             process = self.background.pop()
             try:
