@@ -30,7 +30,6 @@ from jobrt.errors import CronNotFound, InvalidFilter, JobNotFound, JobStateError
 DONE: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again", "delete": "deleted"}
 """Result of each action on jobs, in words."""
 _DID: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again:", "delete": "deleted"}
-_RUNNING: Final = where.state(*HELD)
 _ALL: Final = frozenset(State)
 _CHANGED: Final = {"cancel": _ALL - FINAL, "rerun": FINAL, "delete": _ALL}
 """States of the jobs that an action changes; it leaves the others alone."""
@@ -47,30 +46,32 @@ async def confirm(site: Site, request: Request) -> Response:
         raise HTTPException(403, "the dashboard is read-only")
     selection = parse_selection(request.query_params.multi_items(), also=("action",), ids=True)
     selected, action = _selected(selection), _action(selection)
-    changed, unchanged = _split(selection, selected, _CHANGED[action])
-    count = await site.jobs.count(changed, limit=COUNT_LIMIT)
+    given = frozenset(map(State, selection.filters.get("state", ()))) or _ALL
+    changed = _CHANGED[action] & given
+    count, running, unchanged = [
+        await _count(site.jobs, selected, states) for states in (changed, changed & HELD, given - changed)
+    ]
     return site.page(
         request,
         "confirm.html",
         action=action,
         selection=selection,
         count=count,
-        running=await site.jobs.count(changed & _RUNNING, limit=COUNT_LIMIT) if count else 0,
-        unchanged=await site.jobs.count(unchanged, limit=COUNT_LIMIT),
-        first=await site.jobs.query(changed, order_by="id", limit=_PREVIEW_LIMIT, details=False)
-        if count
-        else (),
+        running=running,
+        unchanged=unchanged,
+        first=await site.jobs.query(
+            _in(selected, changed), order_by="id", limit=_PREVIEW_LIMIT, details=False
+        ),
     )
 
 
-def _split(selection: Selection, selected: Where, states: frozenset[State]) -> tuple[Where, Where]:
-    """Return the selected jobs in these states, and the others.
+async def _count(jobs: Client, selected: Where, states: frozenset[State]) -> int:
+    """Count the selected jobs in these states, without a query if there are none of them to look for."""
+    return await jobs.count(_in(selected, states), limit=COUNT_LIMIT) if states else 0
 
-    States that the selection excludes are left out: a filter that matches nothing would be looked for in all jobs.
-    """
-    given = set(map(State, selection.filters.get("state", ()))) or set(State)
-    inside, outside = sorted(given & states), sorted(given - states)
-    return selected & where.state(*inside), selected & where.state(*outside)
+
+def _in(selected: Where, states: frozenset[State]) -> Where:
+    return selected if states == _ALL else selected & where.state(*sorted(states))
 
 
 def _action(selection: Selection) -> str:
