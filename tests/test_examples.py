@@ -30,6 +30,7 @@ OUTPUT = {
     "payments.py": "payments after the failure: []\nreceipt for user 1\npayments: [(1, 1999)]\nbooked at attempt 2",
     "process_job.py": "after the stop: available with a checkpoint: True\nprimes: 9592 in attempt 1\n"
     "cancelled: that takes too long; its last number is kept: True",
+    "progress_in_the_browser.py": "4 {'month': 'June', 'total': 3000}\n5 done\nthe stream has ended",
     "publication.py": "'poem' is out\nday 1: what about 'novel'?\nthe novel waits for a decision\n"
     "the novel was refused: too long",
     "resize_images.py": "6 done",

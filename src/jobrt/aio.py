@@ -6,7 +6,7 @@ It is the client of Trio programs over another storage: the same checks, and the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Final, Self, Unpack, cast, overload
 
@@ -15,10 +15,13 @@ import trio
 
 from jobrt import _client
 from jobrt._client import Handle
+from jobrt._client.asyncio_following import AsyncioFollowing
 from jobrt._client.asyncio_waiting import AsyncioWaiting
+from jobrt._client.following import Following
 from jobrt._client.waiting import Waiting, closed
 from jobrt._core.arguments import checked_flag, checked_text
 from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
+from jobrt._core.updates import Update
 from jobrt._core.where import Where
 from jobrt._records import JobRecord
 from jobrt._registry import (
@@ -60,16 +63,22 @@ class _Open:
     loop: asyncio.AbstractEventLoop
     jobs: AsyncioJobs
     waiting: AsyncioWaiting
+    following: AsyncioFollowing
     client: _client.Client
 
     @classmethod
     def of(cls, jobs: AsyncioJobs, registry: Registry) -> _Open:
         """Put a storage and the methods of the Trio client together."""
-        waiting = AsyncioWaiting(jobs)
+        waiting, following = AsyncioWaiting(jobs), AsyncioFollowing(jobs)
         client = _client.Client(
-            cast("Storage", _Jobs(jobs)), registry, (), EventBus(), cast("Waiting", waiting)
+            cast("Storage", _Jobs(jobs)),
+            registry,
+            (),
+            EventBus(),
+            cast("Waiting", waiting),
+            following=cast("Following", following),
         )
-        return cls(asyncio.get_running_loop(), jobs, waiting, client)
+        return cls(asyncio.get_running_loop(), jobs, waiting, following, client)
 
 
 class Client:
@@ -133,6 +142,7 @@ class Client:
             return
         opened.client.close()
         await opened.waiting.ended()
+        await opened.following.ended()
         await opened.jobs.close()
 
     # ------------------------------------------------------------------ enqueue
@@ -222,6 +232,13 @@ class Client:
         On PostgreSQL the end of the job wakes the task. A SQLite file is looked at, ten times a second at least.
         """
         await self._opened().wait(job_id)
+
+    def follow(self, job_id: int, *, after: int = 0) -> AsyncIterator[Update]:
+        """Return an iterator over what happens to a job; see `Handle.follow`, which works here, too.
+
+        On PostgreSQL and on SQLite, other processes wake it.
+        """
+        return self._opened().follow(job_id, after=after)
 
     # ------------------------------------------------------------------ manage
 

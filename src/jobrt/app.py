@@ -136,6 +136,10 @@ class App(Declared):
         """Let workers delete no finished jobs, for tests that look at them later; ``jobs.prune()`` does."""
         self._prunes = False
 
+    def use_state(self, state: Any) -> None:
+        """Use this state instead of that of `App(state=...)`, for tests."""
+        self._state = state
+
     def at(self, url: str) -> App:
         """Return an app with the same jobs, queues, state, cron entries and retention on another database.
 

@@ -1,8 +1,9 @@
 """Benchmark of the dashboard's pages in a large table: ``python tests/bench/pages.py``.
 
-It fills a SQLite file and a PostgreSQL database as ``scale.py`` does, requests each page in this process, and prints
-the first time, the median and the slowest of the others in milliseconds of real time. The charts count more with each
-request; the last lines say how many requests of our script, and how many seconds, it takes until all is counted.
+It fills a SQLite file and a PostgreSQL database as ``scale.py`` does, and requests each page in this process. It prints
+milliseconds of real time: the first, the median and the slowest of the others; and the median of the processor time of
+this process, which has no PostgreSQL in it. The charts count more with each request. The last lines say how many
+requests of our script, and how many seconds, it takes until all is counted.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ PAGES = (
     "/jobs?state=completed",
     "/jobs?state=discarded",
     "/jobs?state=completed&name=job3",
+    "/jobs?text=nowhere",
     "/jobs/confirm?action=rerun&state=completed",
     "/jobs/1",
     "/charts?period=hour",
@@ -71,8 +73,8 @@ async def database(engine: str, options: argparse.Namespace) -> AsyncIterator[st
             clusters.destroy()
 
 
-async def request(pages: Any, target: str, *, live: bool = False) -> tuple[float, str]:
-    """Request a page and return the milliseconds and the text."""
+async def request(pages: Any, target: str, *, live: bool = False) -> tuple[float, str, float]:
+    """Request a page; return the milliseconds, the text, and the milliseconds of processor time in this process."""
     path, _, query = target.partition("?")
     headers = [(b"host", b"localhost")] + [(b"x-jobrt-live", b"1")] * live
     scope = {
@@ -101,11 +103,12 @@ async def request(pages: Any, target: str, *, live: bool = False) -> tuple[float
         text += message.get("body", b"")
         status = message.get("status", status)
 
-    start = time.perf_counter()
+    start, before = time.perf_counter(), time.process_time()
     await pages(scope, receive, send)
     if status != 200:
         raise RuntimeError(f"{target}: {status} {text[-500:].decode()}")
-    return (time.perf_counter() - start) * 1000, text.decode()
+    took, busy = time.perf_counter() - start, time.process_time() - before
+    return took * 1000, text.decode(), busy * 1000
 
 
 def numbered(ctx: jobrt.Context, n: int) -> None:
@@ -122,15 +125,18 @@ async def measure(engine: str, options: argparse.Namespace) -> dict[str, str]:
         async with app.open_client() as jobs:
             pages = jobrt.dashboard.asgi(app, jobs)
             for target in PAGES:
-                times = [(await request(pages, target))[0] for _ in range(REQUESTS)]
-                first, *others = times
-                found[target] = f"{first:.0f}, {statistics.median(others):.0f} ({max(others):.0f})"
+                first, *others = [await request(pages, target) for _ in range(REQUESTS)]
+                times = [took for took, _, _ in others]
+                busy = statistics.median(cpu for _, _, cpu in others)
+                found[target] = (
+                    f"{first[0]:.0f}, {statistics.median(times):.0f} ({max(times):.0f}), {busy:.0f}"
+                )
             for period in ("hour", "day", "week"):
                 start = time.perf_counter()
                 asked = 0
                 slowest = 0.0
                 while True:
-                    took, text = await request(pages, f"/charts?period={period}", live=True)
+                    took, text, _ = await request(pages, f"/charts?period={period}", live=True)
                     asked, slowest = asked + 1, max(slowest, took)
                     if "data-soon" not in text:
                         break
@@ -155,7 +161,7 @@ def main() -> None:
         f" SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
     )
     tables = {name: trio.run(measure, name, options) for name in engines}
-    print("| ms: first, median (slowest) | " + " | ".join(engines) + " |")
+    print("| ms: first, median (slowest), CPU | " + " | ".join(engines) + " |")
     print("| --- |" + " --- |" * len(engines))
     for what in next(iter(tables.values())):
         print(f"| `{what}` | " + " | ".join(table[what] for table in tables.values()) + " |")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from jobrt._core import where
-from jobrt._core.job import NewJob
+from jobrt._core.job import NewJob, Wait
+from jobrt._core.scopes import Child
 from jobrt._core.states import ALL, Transition
-from tests.conformance.build import add, claim, end, job
+from tests.conformance.build import add, claim, complete, end, job, ref, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,6 +128,13 @@ async def populate(engine: Engine) -> None:
                 event = events[(n // 9 + at) % 5]
                 if event is not None:
                     await storage.attempts.finish([end(one, event, delay=3.0 * STEP)])
+    slept = await start(storage, job("it's", queue="scoped"))
+    await storage.scopes.sleep(ref(slept), "night", seconds=3600)
+    await storage.attempts.finish([end(slept, Transition.SUSPEND, wait=Wait("sleep", "night"))])
+    parent = await start(storage, job("a%", queue="scoped"))
+    await storage.scopes.open(ref(parent), "children", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(ref(parent), "children", [Child("only", job("Send", queue="scoped"))])
+    await complete(storage, parent)  # it is closing until its child has ended
 
 
 def filters(population: Sequence[JobRecord]) -> st.SearchStrategy[Where]:

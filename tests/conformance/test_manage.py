@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import timedelta
 from typing import Any
@@ -471,3 +472,14 @@ async def test_settings_are_seen_by_all_and_survive_restarts(engine: Engine, sha
     async with engine.open() as again:
         assert [one.paused for one in await again.queues.all()] == [True]
         assert await claim(again) == ()
+
+
+async def test_each_state_is_found(storage: Storage) -> None:
+    """By itself, with others, and negated."""
+    ids = await one_of_each(storage)
+    for state, job_id in ids.items():
+        found = [one.id for one in await storage.jobs.query(where.state(state))]
+        assert found == [job_id], state
+        assert await storage.jobs.count(~where.state(state)) == len(ids) - 1, state
+    for one, other in itertools.combinations(ids, 2):
+        assert await storage.jobs.count(where.state(one, other)) == 2, (one, other)

@@ -363,7 +363,7 @@ async def test_perform_has_a_span(autojump_clock: MockClock) -> None:
     recording = Recording()
     app = jobrt.App("sqlite:///:memory:", jobs=[Echo])
     recording.instrument(app)
-    assert await perform(Echo(), app=app) == ids(recording.span("process default"))
+    assert await perform(Echo(), app=app) == ids(recording.span("process mail"))
 
 
 async def test_without_an_sdk_nothing_is_added(autojump_clock: MockClock) -> None:

@@ -16,10 +16,14 @@ import trio
 
 import jobrt
 from jobrt import State
+from jobrt._core.job import Wait
+from jobrt._core.scopes import Child
+from jobrt._core.states import Transition
 from jobrt._storage.open import open_storage
 from jobrt._storage.postgres import schema as postgres_schema
 from jobrt._storage.postgres.grants import grants_sql
 from jobrt._storage.sqlite import schema as sqlite_schema
+from tests.conformance.build import claim, end, job, ref, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +133,35 @@ def test_statements_of_0_1_0_work_on_postgres(postgres_url: str) -> None:
                 conn.execute(f"prepare checked_{checked} as {statement}".encode())
                 checked += 1
     assert checked > 40
+
+
+async def test_a_parent_learns_of_a_child_that_an_old_worker_has_ended(database_url: str) -> None:
+    """Workers of 0.1.0 know no families; the next look of a new one wakes the parent."""
+    async with open_storage(database_url) as storage:
+        await storage.schema.migrate()
+        parent = await start(storage, job("parent"))
+        await storage.scopes.open(ref(parent), "n", on_failure="cancel", seconds=None)
+        await storage.scopes.enqueue(ref(parent), "n", [Child("a", job())])
+        await storage.attempts.finish([end(parent, Transition.SUSPEND, wait=Wait("children", "n"))])
+        (child,) = await claim(storage)
+        _complete_as_0_1_0(database_url, child.id)
+        await storage.scopes.tend()
+        assert [one.id for one in await claim(storage, "parent")] == [parent.id]
+
+
+def _complete_as_0_1_0(url: str, job_id: int) -> None:
+    if url.startswith("postgres"):
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute(
+                "update jobrt.job set state = 'completed', lease = -lease, finished_at = now() where id = %s",
+                (job_id,),
+            )
+    else:
+        with closing(_connect(url)) as conn:
+            conn.execute(
+                "update jobrt_job set state = 4, lease = -lease, finished_at = unixepoch() * 1000000 where id = ?",
+                (job_id,),
+            )
 
 
 def _migrate(url: str) -> None:

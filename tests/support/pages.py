@@ -5,6 +5,7 @@ A page is a story. Its blocks run in order, in one folder, as a reader would run
 * A Python block that begins with ``# name.py`` is saved to that file.
 * Another Python block is executed. All of a page share their names. ``await`` may stand at the top level.
 * Each ``$`` line of a console block is a command. What follows it is the expected output, where ``…`` is any text.
+  An error of jobrt is the whole output, and then the status is 1.
   A command that ends with ``&`` stays in the background until the page ends. ``export`` sets a variable for the page.
 * A comment that begins with ``<!-- run`` is Python too, which readers do not see. It can use ``page`` (the runner),
   ``nursery``, and ``stack``, an `AsyncExitStack` that is closed at the end.
@@ -134,7 +135,7 @@ class PageRunner:
             await self.stop_background()
 
     async def stop_background(self) -> None:
-        """Stop the commands in the background, as Ctrl-C does, and wait until they have ended."""
+        """Stop the commands in the background, as Ctrl-C twice does, and wait until they have ended."""
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._end)
 
@@ -168,15 +169,14 @@ class PageRunner:
             line = f"exec {command.line.removesuffix('&')}"
             process = subprocess.Popen(line, start_new_session=True, **options)  # noqa: ASYNC220 - outlives this call
             self.background.append(process)
-            first = command.output.partition("\n")[0].strip("… ")
+            first = max(command.output.partition("\n")[0].split("…"), key=len).strip()
             if first:
                 await trio.to_thread.run_sync(self._await_line, process, first)
             return
         status, output = await trio.to_thread.run_sync(self._finish, command.line, options)
         where = f"{self.page.name}:{number}: $ {command.line}"
-        fails = command.output.endswith("[status 1]")
-        expected = command.output.removesuffix("[status 1]").strip()
-        assert status == (1 if fails else 0), f"{where}\n{output}"
+        expected = command.output
+        assert status == expected.startswith("jobrt: "), f"{where}\n{output}"  # 1, if it ends with an error
         if expected:
             assert matches(expected, output), f"{where}\nexpected:\n{expected}\nfound:\n{output}"
 
@@ -207,6 +207,7 @@ class PageRunner:
     def _end(self) -> None:
         for process in self.background:
             process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)  # ends the grace period of a worker's jobs
         while self.background:
             process = self.background.pop()
             try:

@@ -30,7 +30,7 @@ class NurseryRow(NamedTuple):
 
     ``sealed``: its body has ended in some run, so that later ones can only ask for its members. ``retried``: an attempt
     has failed since, so that members that did not complete run again when they are asked for. ``alive``: whether any
-    member is not final. ``members``: their number.
+    member is not final. ``members``: whether there are any.
     """
 
     state: NurseryState
@@ -38,7 +38,7 @@ class NurseryRow(NamedTuple):
     sealed: bool
     retried: bool
     alive: bool
-    members: int
+    members: bool
 
 
 class Member(NamedTuple):

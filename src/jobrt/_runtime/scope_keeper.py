@@ -8,8 +8,9 @@ from jobrt._runtime.outage import Backoff
 from jobrt._storage.contract import ScopeStore
 from jobrt.errors import StorageUnavailable
 
-_INTERVAL = 60.0
-"""Seconds between two looks without a wake-up: another worker may have died that knew of a due time."""
+_INTERVAL = 15.0
+"""Seconds between two looks without a wake-up: another worker may have died that knew of a due time, or is of a version
+that knows no scopes."""
 
 _PAUSE = 0.05
 """Seconds until the next look, if something due was locked by others."""

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from jobrt._core.arguments import shown
 from jobrt._core.database_url import Address, parse_url
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.stream import StreamPage
 from jobrt._core.where import Where
-from jobrt._storage.contract import Inserted, Storage
+from jobrt._storage.contract import Inserted, Storage, Wake
 from jobrt.errors import InvalidSetting, StorageError
 
 DEFAULT_URL = "sqlite:///jobrt.db"
@@ -166,8 +167,14 @@ class AsyncioJobs(Protocol):
         """Return each job's state (None: no such job), and request a wake for when the others become final."""
         ...
 
-    async def listen(self, wake: Callable[[], None]) -> None:
+    async def read_stream(self, job_id: int, after: int, *, wake: bool = False) -> StreamPage | None:
+        """Return a job and its entries behind a number; see `StreamStore.read`."""
+        ...
+
+    async def listen(self, wake: Callable[[], None], news: Callable[[Wake], None] | None = None) -> None:
         """Call `wake` once it listens, and when an awaited job may be final; return at once if the engine cannot.
+
+        `news` is called with ``stream`` wakes.
 
         Raises:
             StorageUnavailable: the connection is lost; call again.

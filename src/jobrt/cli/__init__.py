@@ -3,7 +3,7 @@
 ::
 
     __init__   the command group, and how errors are printed
-    worker · demo · jobs · queues · crons · workers · doctor · admin · bench · dashboard      the commands, by topic
+    worker · demo · jobs · follow · queues · crons · workers · doctor · admin · bench · dashboard     commands, by topic
     processes  several worker processes under one parent      startup    waiting for the database, startup reports
     signals    signals to stop, heard by a thread             guard      kills a worker that cannot end itself
     ending     the end of the process, in time                log        logging of the `worker` command
@@ -29,6 +29,7 @@ from jobrt.cli import (
     demo,
     doctor,
     ending,
+    follow,
     health,
     jobs,
     queues,
@@ -91,7 +92,8 @@ def cli(context: click.Context, app: str | None, url: str | None) -> None:
     context.obj = Setting.from_options(app, url)
 
 
-for _module in (worker, demo, jobs, queues, crons, workers, top, doctor, health, admin, bench, dashboard):
+_MODULES = (worker, demo, jobs, follow, queues, crons, workers, top, doctor, health, admin, bench, dashboard)
+for _module in _MODULES:
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

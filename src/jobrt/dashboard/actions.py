@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from jobrt._client import Client
 from jobrt._core import where
 from jobrt._core.cron import CronEntry
-from jobrt._core.states import FINAL, HELD
+from jobrt._core.states import FINAL, HELD, State
 from jobrt._core.where import Where
 from jobrt._registry import UpdateKeywords, tick_job
 from jobrt._views.filters import parse_time
@@ -30,10 +30,9 @@ from jobrt.errors import CronNotFound, InvalidFilter, JobNotFound, JobStateError
 DONE: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again", "delete": "deleted"}
 """Result of each action on jobs, in words."""
 _DID: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run again:", "delete": "deleted"}
-_FINAL: Final = where.state(*FINAL)
-_RUNNING: Final = where.state(*HELD)
-_CHANGED: Final[Mapping[str, Where]] = {"cancel": ~_FINAL, "rerun": _FINAL, "delete": where.everything()}
-"""Jobs that an action changes; it leaves the others alone."""
+_ALL: Final = frozenset(State)
+_CHANGED: Final = {"cancel": _ALL - FINAL, "rerun": FINAL, "delete": _ALL}
+"""States of the jobs that an action changes; it leaves the others alone."""
 _FORM_LIMIT: Final = 200_000
 """Bytes of a form: enough for a thousand ids, or for a long payload as a filter."""
 _FORM_SECONDS: Final = 10.0
@@ -47,20 +46,32 @@ async def confirm(site: Site, request: Request) -> Response:
         raise HTTPException(403, "the dashboard is read-only")
     selection = parse_selection(request.query_params.multi_items(), also=("action",), ids=True)
     selected, action = _selected(selection), _action(selection)
-    changed = selected & _CHANGED[action]
-    count = await site.jobs.count(changed, limit=COUNT_LIMIT)
+    given = frozenset(map(State, selection.filters.get("state", ()))) or _ALL
+    changed = _CHANGED[action] & given
+    count, running, unchanged = [
+        await _count(site.jobs, selected, states) for states in (changed, changed & HELD, given - changed)
+    ]
     return site.page(
         request,
         "confirm.html",
         action=action,
         selection=selection,
         count=count,
-        running=await site.jobs.count(changed & _RUNNING, limit=COUNT_LIMIT) if count else 0,
-        unchanged=await site.jobs.count(selected & ~_CHANGED[action], limit=COUNT_LIMIT),
-        first=await site.jobs.query(changed, order_by="id", limit=_PREVIEW_LIMIT, details=False)
-        if count
-        else (),
+        running=running,
+        unchanged=unchanged,
+        first=await site.jobs.query(
+            _in(selected, changed), order_by="id", limit=_PREVIEW_LIMIT, details=False
+        ),
     )
+
+
+async def _count(jobs: Client, selected: Where, states: frozenset[State]) -> int:
+    """Count the selected jobs in these states, without a query if there are none of them to look for."""
+    return await jobs.count(_in(selected, states), limit=COUNT_LIMIT) if states else 0
+
+
+def _in(selected: Where, states: frozenset[State]) -> Where:
+    return selected if states == _ALL else selected & where.state(*sorted(states))
 
 
 def _action(selection: Selection) -> str:

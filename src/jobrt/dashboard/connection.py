@@ -1,5 +1,6 @@
 """One client connection of the dashboard's server: HTTP/1.1 by Hypercorn, with limits."""
 
+import math
 from typing import Any, Final
 
 import h11
@@ -13,6 +14,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+_READ_BYTES: Final = 65536
 _SEND_SECONDS: Final = 30.0
 """Seconds in which a client must take what is sent at once. A page is small; a client that reads nothing is gone."""
 
@@ -62,6 +64,22 @@ class Connection(TCPServer):
             pass  # the client has gone
         finally:
             await self._close()
+
+    async def _read_data(self) -> None:
+        """Pass on what the client sends. It must not be silent in the middle of a request, but may be in a response."""
+        while True:
+            protocol: Any = self.protocol  # Hypercorn's type is the wrapper that changes to HTTP/2
+            answering = protocol.connection.their_state in {h11.DONE, h11.MUST_CLOSE}
+            limit = math.inf if answering else self.config.read_timeout or math.inf
+            try:
+                with trio.fail_after(limit):
+                    data = await self.stream.receive_some(_READ_BYTES)
+            except (trio.ClosedResourceError, trio.BrokenResourceError, trio.TooSlowError):
+                break
+            await self.protocol.handle(RawData(bytes(data)))
+            if not data:
+                break
+        await self.protocol.handle(Closed())
 
     async def protocol_send(self, event: Event) -> None:
         """Send; close the connection if the client does not read. Hypercorn would wait for it even in a shutdown."""

@@ -22,6 +22,7 @@ from jobrt.app import App
 from jobrt.dashboard import api, pages
 from jobrt.dashboard.actions import change_cron, change_jobs, change_queue, confirm, edit_job
 from jobrt.dashboard.chart_page import charts
+from jobrt.dashboard.follow import follow
 from jobrt.dashboard.guard import Guard
 from jobrt.dashboard.render import Site, is_live, path_of, static_file
 from jobrt.errors import (
@@ -91,6 +92,7 @@ def asgi(
             Route("/jobs/change", change(change_jobs), methods=["POST"]),
             Route("/jobs/edit", change(edit_job), methods=["POST"]),
             Route("/jobs/{id:digits}", view(pages.job)),
+            Route("/jobs/{id:digits}/follow", view(follow)),
             Route("/queues/change", change(change_queue), methods=["POST"]),
             Route("/charts", view(charts)),
             Route("/workers", view(pages.workers)),

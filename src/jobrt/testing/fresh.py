@@ -1,7 +1,7 @@
 """Apps on in-memory databases, and functions that run their jobs."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,9 @@ from jobrt._registry import FunctionJob, Job, definition_of
 from jobrt._runtime.perform import perform as perform_job
 from jobrt.app import App
 from jobrt.events import Event, JobEnded
+
+_LEASE = 7 * 86400.0
+"""Seconds. Nobody looks at the heartbeats of `perform`, and in a week of virtual time there would be many."""
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 """Default start time of a test's database clock. It is fixed, so that tests do not depend on the date."""
@@ -75,24 +78,36 @@ async def drain(app: App, queue: str | None = None) -> Counter[str]:
     return counts
 
 
-async def perform(job: Job, *, state: Any = None, app: App | None = None) -> Any:
+async def perform(
+    job: Job,
+    *,
+    state: Any = None,
+    app: App | None = None,
+    messages: Mapping[str, Sequence[Any]] | None = None,
+) -> Any:
     """Run a job value with a real ``ctx``; return the return value of its `run`, which may be a `Snooze`.
 
-    It enqueues jobs into an in-memory database of its own.
+    It enqueues jobs into an in-memory database of its own. While it waits, a worker runs its children and other due
+    jobs of the app. Under a `trio.testing.MockClock` with ``autojump_threshold=0``, sleeps and limits take no time. The
+    job is never suspended: `drain` is for tests of what it does when it runs again.
 
     Args:
         job: the value to run.
         state: the value of ``ctx.state``.
         app: the app whose jobs the job may enqueue, and whose hooks are around both; by default an app with this job
             alone.
+        messages: what `ctx.receive` gets, by name: ``messages={"approval": [Decision(yes=True)]}``.
 
     Raises:
+        RuntimeError: it waits for a message that is not in `messages`, without a limit.
         Exception: the exception that `run` raised.
         trio.TooSlowError: the job's TIMEOUT expired.
 
     """
     async with open_app([type(job)] if app is None else app) as (own, client):
         definition = definition_of(type(job))
+        own.use_state(state)
+        own.lease = _LEASE
         async with own.open_storage() as storage:
             return await perform_job(
                 definition,
@@ -101,4 +116,6 @@ async def perform(job: Job, *, state: Any = None, app: App | None = None) -> Any
                 state=state,
                 client=client,
                 hooks=own.attempt_hooks,
+                messages=messages,
+                work=own.run_worker,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
@@ -147,6 +147,35 @@ async def test_a_reader_reads(storage: Storage, granted: Grant, postgres_url: st
             (own.queues.set("q", paused=True), "worker"),
         ]:
             await _is_refused(call, kind)
+
+
+async def test_who_may_follow_a_job(storage: Storage, granted: Grant) -> None:
+    """Readers and workers, who are woken although a reader may change no job; enqueuers may not."""
+    (id,) = await add(storage, job())
+    for kind in ("reader", "worker"):
+        async with open_postgres(granted(kind)) as own, trio.open_nursery() as nursery:
+            told = trio.Event()
+
+            async def listen(
+                task_status: trio.TaskStatus[None], own: Storage = own, told: trio.Event = told
+            ) -> None:
+                await own.wakes.listen(
+                    lambda wake: told.set() if wake.kind == "stream" else None,
+                    news=True,
+                    task_status=task_status,
+                )
+
+            with trio.fail_after(PATIENCE):
+                await nursery.start(listen)
+                page = await own.streams.read(id, 0, wake=True)
+                assert page is not None
+                await storage.jobs.update(where.id(id), {"delay": timedelta(hours=1)})
+                await told.wait()
+                await storage.jobs.update(where.id(id), {"delay": timedelta()})
+            nursery.cancel_scope.cancel()
+    async with open_postgres(granted("enqueuer")) as own:
+        for wake in (True, False):
+            await _is_refused(own.streams.read(id, 0, wake=wake), "reader")
 
 
 async def test_a_worker_works(granted: Grant) -> None:

@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 import psycopg
 
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.stream import StreamPage
 from jobrt._core.where import Where
-from jobrt._storage.contract import Inserted
+from jobrt._storage.contract import Inserted, Wake
 from jobrt._storage.postgres.asyncio_pool import AsyncioPool
 from jobrt._storage.postgres.callers import asyncio_connection, insert_with, insert_with_async
 from jobrt._storage.postgres.changes import (
@@ -33,6 +34,8 @@ from jobrt._storage.postgres.query import by_id, listing
 from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.steps import Steps, drive
+from jobrt._storage.postgres.streams import follow_steps, page_of, read_run
+from jobrt._storage.postgres.wakes import stream_wake
 from jobrt._trio_psycopg.errors import translate
 from jobrt.errors import StorageUnavailable
 
@@ -115,19 +118,29 @@ class AsyncioPostgres:
             )
         )
 
-    async def listen(self, wake: Callable[[], None]) -> None:
+    async def read_stream(self, job_id: int, after: int, *, wake: bool = False) -> StreamPage | None:
+        if wake and self._channel is not None:
+            await self._transact(partial(follow_steps, self._schema, job_id, channel=self._channel))
+        return page_of(await self._read(read_run(self._schema, job_id, after)))
+
+    async def listen(self, wake: Callable[[], None], news: Callable[[Wake], None] | None = None) -> None:
         if self._channel is None:
             return
         conn = await self._pool.open_connection()
         try:
-            await self._listen(conn, self._channel, wake)
+            await self._listen(conn, self._channel, wake=wake, news=news)
         except psycopg.Error as error:
             raise translate(error, self._pool.place, lost=conn.closed) from error
         finally:
             await conn.close()
 
     async def _listen(
-        self, conn: psycopg.AsyncConnection[Any], channel: str, wake: Callable[[], None]
+        self,
+        conn: psycopg.AsyncConnection[Any],
+        channel: str,
+        *,
+        wake: Callable[[], None],
+        news: Callable[[Wake], None] | None,
     ) -> None:
         quoted = channel.replace('"', '""')
         await conn.execute(f'listen "{quoted}"'.encode())
@@ -136,6 +149,8 @@ class AsyncioPostgres:
             async for notification in conn.notifies(timeout=_PING_EVERY):
                 if notification.payload == "f":
                     wake()
+                elif news is not None and notification.payload.startswith("s:"):
+                    news(stream_wake(notification.payload))
             cursor = await conn.execute("select count(*) from pg_listening_channels()")
             if await cursor.fetchone() != (1,):
                 raise StorageUnavailable(f"{self._pool.place}: this connection no longer listens")

@@ -38,6 +38,9 @@ _BY_ID: Final = {
 }
 
 
+_SCOPED: Final = frozenset({State.SUSPENDED, State.CLOSING})
+
+
 @attrs.define
 class Condition:
     """The text of a condition on the job row ``c``, and its parameters."""
@@ -117,7 +120,11 @@ def _states(states: Sequence[State]) -> str:
     stored = wanted - {State.SCHEDULED} if split else wanted
     held, stored = stored & HELD, stored - HELD
     parts = []
-    if live := stored - FINAL:
+    if scoped := stored & _SCOPED:
+        # Always true of these jobs. They have no index of their own, and few jobs have a row there.
+        waiting = "c.id in (select w.job_id from {schema}.waiting w)"
+        parts.append(f"c.state in ({_literals(scoped)}) and {waiting}")
+    if live := stored - FINAL - _SCOPED:
         parts.append(f"c.state in ({_literals(live)})")
     if held:
         parts.append("c.state = 'executing'" if held == HELD else _HELD[held.pop()])

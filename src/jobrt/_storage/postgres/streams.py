@@ -6,10 +6,12 @@ from functools import partial
 import attrs
 
 from jobrt._core.stream import BYTES_KEPT, ENTRIES_KEPT, Append, StreamPage
+from jobrt._storage.postgres.changes import notify_steps
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import LARGEST_ID, numbers, texts
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.rows import Row, stream_page
+from jobrt._storage.postgres.steps import Steps
 from jobrt._storage.postgres.waker import Waker
 from jobrt._storage.together import Together
 
@@ -82,3 +84,9 @@ def page_of(rows: Sequence[Row]) -> StreamPage | None:
 def read_run(schema: Schema, job_id: int, after: int) -> Run:
     """Return the statement that reads a job and its entries."""
     return Run(schema.statement("streams/read"), {"id": str(job_id), "after": cursor(after)})
+
+
+def follow_steps(schema: Schema, job_id: int, *, channel: str | None) -> Steps[None]:
+    """Return the steps that request wakes about a job."""
+    ((skipped,),) = yield Run(schema.statement("streams/read_wake"), {"id": str(job_id)})
+    yield from notify_steps(schema, [] if skipped is None else [f"j:{skipped}"], channel=channel)

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.stream import StreamPage
 from jobrt._core.where import Where
-from jobrt._storage.contract import Inserted
+from jobrt._storage.contract import Inserted, Wake
 from jobrt._storage.sqlite.blocking import BlockingSqlite
 from jobrt._storage.sqlite.callers import insert_with_asyncio
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
@@ -19,6 +20,8 @@ from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.messages import send
 from jobrt._storage.sqlite.query import count, get, query, states
 from jobrt._storage.sqlite.rows import micros
+from jobrt._storage.sqlite.sockets import Sockets
+from jobrt._storage.sqlite.streams import read
 from jobrt._storage.sqlite.transaction import Transaction
 
 T = TypeVar("T")
@@ -87,8 +90,20 @@ class AsyncioSqlite:
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
         return await self._read(partial(states, ids=ids))
 
-    async def listen(self, wake: Callable[[], None]) -> None:
-        """Return: the file is looked at."""
+    async def read_stream(self, job_id: int, after: int, *, wake: bool = False) -> StreamPage | None:  # noqa: ARG002 - nothing is asked for here
+        return await self._read(partial(read, job_id=job_id, after=after))
+
+    async def listen(self, wake: Callable[[], None], news: Callable[[Wake], None] | None = None) -> None:
+        """Get words of other processes, for those who follow jobs; else return, since the file is looked at."""
+        if news is None:
+            return
+        loop = asyncio.get_running_loop()
+        with Sockets.of(self._blocking.path).listening(news=True) as ear:
+            wake()
+            if ear is None:
+                return
+            while await loop.sock_recv(ear.socket, 1):
+                news(Wake("stream"))
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         """Run work in a transaction, which is rolled back if the caller does not wait for it any more."""

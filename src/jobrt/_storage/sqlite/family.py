@@ -62,6 +62,7 @@ def _end_members(tx: Transaction, ids: Sequence[int]) -> None:
     found = tx.array(SQL["scopes/ended_members"], given | {"own": dumps(sorted(tx.own_cancels))})
     if not found:
         return
+    tx.run(SQL["scopes/settled"], given)
     failed = {child for child, _, _, failure in found if failure}
     tx.run(SQL["scopes/end_members"], given | {"failed": dumps(sorted(failed))})
     nurseries: dict[tuple[int, str], list[int]] = {}

@@ -83,7 +83,7 @@ def _row(tx: Transaction, ref: JobRef, name: str) -> NurseryRow:
     if row is None:
         raise LeaseLost(f"job {ref.id} has no nursery {name!r} any more")
     state, reason, sealed, retried, alive, members = row
-    return NurseryRow(NurseryState(state), reason, bool(sealed), bool(retried), bool(alive), members)
+    return NurseryRow(NurseryState(state), reason, bool(sealed), bool(retried), bool(alive), bool(members))
 
 
 def _open(tx: Transaction, *, ref: JobRef, name: str, cancels: bool, seconds: float | None) -> NurseryRow:

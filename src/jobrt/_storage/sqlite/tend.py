@@ -14,11 +14,13 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 def tend(tx: Transaction, *, limit: int) -> Tended:
     """Do what is due, for at most `limit` jobs of each kind; see `ScopeStore.tend`."""
-    changed, more = 0, False
+    unsettled = tx.array(SQL["scopes/unsettled"], {"limit": limit})
+    settle(tx, unsettled)
+    changed, more = len(unsettled), len(unsettled) == limit
     if tx.value(SQL["scopes/any_ending"]):
         ids = tx.array(SQL["scopes/tend_members"], {"limit": limit})
         told, cancelled = end_jobs(tx, ids, reason=PARENT_ENDED)
-        changed, more = told + cancelled, cancelled > 0
+        changed, more = changed + told + cancelled, more or cancelled > 0
     due = tx.value(SQL["scopes/next_due"])
     if due is not None and due <= tx.now:
         late = _wake_late(tx, limit) + _end_late_nurseries(tx, limit) + _end_late_jobs(tx, limit)

@@ -1,0 +1,344 @@
+"""Nurseries, messages, sleeps and deadlines in a storage (`ScopeStore`)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobrt._core import where
+from jobrt._core.job import Claimed, JobRef, Wait
+from jobrt._core.scopes import Answer, Child, NurseryRow, NurseryState
+from jobrt._core.states import End, State, Transition
+from jobrt.errors import JobNotFound, JobStateError, LeaseLost
+from tests.conformance.build import add, claim, complete, end, job, look, ref, start
+
+if TYPE_CHECKING:
+    from jobrt._storage.contract import Storage
+    from tests.conformance.harness import Engine
+
+EVERYTHING = where.everything()
+
+
+async def _parent(storage: Storage, *, on_failure: Any = "cancel", seconds: float | None = None) -> Claimed:
+    """Start a job with an open nursery."""
+    parent = await start(storage, job("parent"))
+    row = await storage.scopes.open(ref(parent), "n", on_failure=on_failure, seconds=seconds)
+    assert row == NurseryRow(
+        NurseryState.OPEN, reason="", sealed=False, retried=False, alive=False, members=False
+    )
+    return parent
+
+
+async def _children(storage: Storage, parent: Claimed, *identities: str, **options: Any) -> list[int]:
+    """Add children, and return their ids."""
+    wanted = [Child(identity, job(**options)) for identity in identities]
+    return [one.id for one in await storage.scopes.enqueue(ref(parent), "n", wanted)]
+
+
+async def _tend(storage: Storage) -> None:
+    while (await storage.scopes.tend()).more:
+        pass
+
+
+# ------------------------------------------------------------------ nurseries
+
+
+async def test_a_child_is_added_once(storage: Storage) -> None:
+    """Equal identities are one child, whatever the job; members come in order."""
+    parent = await _parent(storage)
+    first = await _children(storage, parent, "a", "b")
+    again = await storage.scopes.enqueue(ref(parent), "n", [Child("a", job("other")), Child("c", job())])
+    assert again[0].id == first[0]
+    members = await storage.scopes.members(ref(parent), "n")
+    assert [(one.identity, one.id) for one in members] == [
+        ("a", first[0]),
+        ("b", first[1]),
+        ("c", again[1].id),
+    ]
+    later = await storage.scopes.members(ref(parent), "n", after=members[0].number, limit=1)
+    assert later == members[1:2]
+    assert await storage.jobs.count(where.name("other")) == 0
+
+
+async def test_a_suspended_parent_is_due_when_its_children_are_over(storage: Storage) -> None:
+    """With the end of the last one, at its old place, with the same attempt."""
+    parent = await _parent(storage)
+    await _children(storage, parent, "a", "b")
+    row = await storage.scopes.seal(ref(parent), "n")
+    assert (row.alive, row.sealed) == (True, True)
+    await storage.attempts.finish([end(parent, Transition.SUSPEND, wait=Wait("children", "n"))])
+    assert (await look(storage, parent.id)).state is State.SUSPENDED
+    a, b = await claim(storage)
+    await complete(storage, a)
+    assert (await look(storage, parent.id)).state is State.SUSPENDED
+    await complete(storage, b)
+    (again,) = await claim(storage, "parent")
+    assert (again.id, again.attempt) == (parent.id, parent.attempt)
+    row = await storage.scopes.open(ref(again), "n", on_failure="cancel", seconds=None)
+    assert (row.sealed, row.alive, bool(row.members)) == (True, False, True)
+
+
+async def test_a_wait_that_is_over_already_ends_at_once(storage: Storage) -> None:
+    """The children have ended between the look and the write: no wake-up is lost."""
+    parent = await _parent(storage)
+    await _children(storage, parent, "a")
+    await complete(storage, *await claim(storage))
+    await storage.attempts.finish([end(parent, Transition.SUSPEND, wait=Wait("children", "n"))])
+    assert [one.id for one in await claim(storage, "parent")] == [parent.id]
+
+
+async def test_a_failure_cancels_the_siblings(storage: Storage) -> None:
+    """In the commit that records it; a failure of theirs is not another one."""
+    parent = await _parent(storage)
+    ids = await _children(storage, parent, "a", "b", "c")
+    a, b = await claim(storage, limit=2)
+    await storage.attempts.finish([end(a, Transition.DISCARD, message="bad")])
+    assert await claim(storage) == ()
+    await _tend(storage)
+    assert (await look(storage, ids[2])).state is State.CANCELLED
+    asked = (await storage.workers.changes("w1")).cancels
+    assert [one.ref for one in asked] == [ref(b)]
+    await storage.attempts.finish([end(b, Transition.CANCEL, message="asked")])
+    row = await storage.scopes.seal(ref(parent), "n")
+    assert (row.state, row.alive) == (NurseryState.FAILED, False)
+    assert await storage.scopes.failures(ref(parent), "n") == (ids[0],)
+
+
+async def test_failures_may_be_left_alone(storage: Storage) -> None:
+    """With ``continue`` the others go on."""
+    parent = await _parent(storage, on_failure="continue")
+    await _children(storage, parent, "a", "b")
+    (a,) = await claim(storage, limit=1)
+    await storage.attempts.finish([end(a, Transition.DISCARD, message="bad")])
+    await complete(storage, *await claim(storage))
+    row = await storage.scopes.seal(ref(parent), "n")
+    assert (row.state, row.alive) == (NurseryState.OPEN, False)
+
+
+async def test_a_parent_is_closing_until_its_descendants_are_over(storage: Storage) -> None:
+    """Whatever its outcome was; its children are cancelled."""
+    parent = await _parent(storage)
+    ids = await _children(storage, parent, "a", "b")
+    (a,) = await claim(storage, limit=1)
+    await complete(storage, parent, result="7")
+    assert (await look(storage, parent.id)).state is State.CLOSING
+    await _tend(storage)
+    assert (await look(storage, ids[1])).state is State.CANCELLED
+    await complete(storage, a)
+    record = await look(storage, parent.id)
+    assert (record.state, record.result) == (State.COMPLETED, 7)
+
+
+async def test_one_cancel_reaches_the_subtree(storage: Storage) -> None:
+    """After it no descendant starts; the root is final when all are."""
+    parent = await _parent(storage)
+    await _children(storage, parent, "a", "b")
+    child, _ = await claim(storage)
+    await storage.scopes.open(ref(child), "m", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(ref(child), "m", [Child("x", job("grandchild"))])
+    await storage.jobs.cancel(where.id(parent.id), "enough")
+    await storage.attempts.finish([end(parent, Transition.CANCEL, message="enough")])
+    assert await claim(storage, "grandchild", "send") == ()
+    await _tend(storage)
+    with pytest.raises((LeaseLost, JobStateError)):
+        await storage.scopes.enqueue(ref(child), "m", [Child("y", job("grandchild"))])
+    for one in [one for one in await storage.jobs.query(EVERYTHING) if one.state is State.EXECUTING]:
+        assert one.cancel_reason
+    running = (await storage.workers.changes("w1")).cancels
+    await storage.attempts.finish([end(one.ref, Transition.CANCEL, message="asked") for one in running])
+    await _tend(storage)
+    states = {one.state for one in await storage.jobs.query(EVERYTHING)}
+    assert states == {State.CANCELLED}
+
+
+async def test_nothing_is_added_without_the_lease(storage: Storage) -> None:
+    """Every call of an attempt that has lost its job is refused, and changes nothing."""
+    parent = await _parent(storage)
+    stale = JobRef(parent.id, parent.lease + 1)
+    scopes = storage.scopes
+    for call in (
+        lambda: scopes.open(stale, "m", on_failure="cancel", seconds=None),
+        lambda: scopes.enqueue(stale, "n", [Child("a", job())]),
+        lambda: scopes.seal(stale, "n"),
+        lambda: scopes.receive(stale, "x", 0, within=None),
+        lambda: scopes.sleep(stale, "x", seconds=1),
+    ):
+        with pytest.raises(LeaseLost):
+            await call()
+    assert await storage.jobs.count(EVERYTHING) == 1
+
+
+async def test_a_sealed_nursery_takes_reruns_only_when_it_is_open(storage: Storage) -> None:
+    """A failed attempt opens it again; a member that did not complete runs again with a fresh count."""
+    parent = await _parent(storage)
+    ids = await _children(storage, parent, "a", max_attempts=1)
+    (a,) = await claim(storage)
+    await storage.attempts.finish([end(a, Transition.DISCARD, message="bad")])
+    await storage.scopes.seal(ref(parent), "n")
+    await storage.attempts.finish([end(parent, Transition.RETRY, message="bad")])
+    (again,) = await claim(storage, "parent")
+    row = await storage.scopes.open(ref(again), "n", on_failure="cancel", seconds=None)
+    assert (row.state, row.sealed, row.retried) == (NurseryState.OPEN, False, True)
+    rerun = await storage.scopes.enqueue(ref(again), "n", [Child("a", None, ids[0])])
+    assert [one.id for one in rerun] == ids
+    record = await look(storage, ids[0])
+    assert (record.state, record.finished_at) == (State.AVAILABLE, None)
+
+
+async def test_a_nursery_has_a_deadline(engine: Engine) -> None:
+    """When it passes, the members are ended and the nursery is too slow."""
+    storage = engine.storage
+    parent = await _parent(storage, seconds=60)
+    ids = await _children(storage, parent, "a")
+    tended = await storage.scopes.tend()
+    assert tended.next_due == pytest.approx(60, abs=30)
+    await engine.advance(61)
+    await _tend(storage)
+    assert (await look(storage, ids[0])).state is State.CANCELLED
+    assert (await storage.scopes.seal(ref(parent), "n")).state is NurseryState.TOO_SLOW
+
+
+# ------------------------------------------------------------------ messages and sleeps
+
+
+async def test_a_message_is_received_once(storage: Storage) -> None:
+    """In the order of sending; the same number gets the same answer again."""
+    waiting = await start(storage)
+    assert await storage.scopes.receive(ref(waiting), "x", 0, within=None) == Answer("")
+    assert await storage.scopes.send(waiting.id, "x", '"one"', key="k")
+    assert not await storage.scopes.send(waiting.id, "x", '"two"', key="k")
+    assert await storage.scopes.send(waiting.id, "x", '"three"')
+    for number, value in ((0, '"one"'), (0, '"one"'), (1, '"three"')):
+        assert await storage.scopes.receive(ref(waiting), "x", number, within=None) == Answer(
+            "message", value
+        )
+    assert await storage.scopes.receive(ref(waiting), "x", 2, within=None) == Answer("")
+
+
+async def test_a_message_wakes_who_is_suspended_for_it(storage: Storage) -> None:
+    """One of another name does not."""
+    waiting = await start(storage)
+    await storage.scopes.receive(ref(waiting), "x", 0, within=None)
+    await storage.attempts.finish([end(waiting, Transition.SUSPEND, wait=Wait("message", "x"))])
+    await storage.scopes.send(waiting.id, "y", "1")
+    assert (await look(storage, waiting.id)).state is State.SUSPENDED
+    await storage.scopes.send(waiting.id, "x", "1")
+    assert [one.id for one in await claim(storage)] == [waiting.id]
+
+
+async def test_who_can_be_sent_to(storage: Storage) -> None:
+    """Waiting and running jobs; not those that have ended, or do not exist."""
+    (scheduled,) = await add(storage, job(delay=timedelta(minutes=1)))
+    assert await storage.scopes.send(scheduled, "x", "1")
+    done = await start(storage)
+    await complete(storage, done)
+    with pytest.raises(JobStateError, match=f"job {done.id}"):
+        await storage.scopes.send(done.id, "x", "1")
+    with pytest.raises(JobNotFound):
+        await storage.scopes.send(10**9, "x", "1")
+
+
+async def test_a_limit_of_a_wait_is_decided_once(engine: Engine) -> None:
+    """Later calls do not move it, and what was too slow stays so, whatever comes later."""
+    storage = engine.storage
+    waiting = await start(storage)
+    assert await storage.scopes.receive(ref(waiting), "x", 0, within=60) == Answer("")
+    await storage.attempts.finish([end(waiting, Transition.SUSPEND, wait=Wait("message", "x"))])
+    await engine.advance(61)
+    await _tend(storage)
+    (again,) = await claim(storage)
+    assert await storage.scopes.receive(ref(again), "x", 0, within=3600) == Answer("too_slow")
+    await storage.scopes.send(waiting.id, "x", "1")
+    assert await storage.scopes.receive(ref(again), "x", 0, within=60) == Answer("too_slow")
+    assert await storage.scopes.receive(ref(again), "x", 1, within=60) == Answer("message", "1")
+
+
+async def test_a_sleep_is_decided_once(engine: Engine) -> None:
+    """Its end stays; the suspended job is due then."""
+    storage = engine.storage
+    sleeper = await start(storage)
+    assert await storage.scopes.sleep(ref(sleeper), "nap", seconds=60) == pytest.approx(60, abs=1)
+    await storage.attempts.finish([end(sleeper, Transition.SUSPEND, wait=Wait("sleep", "nap"))])
+    assert await claim(storage) == ()
+    await engine.advance(61)
+    await _tend(storage)
+    (again,) = await claim(storage)
+    assert await storage.scopes.sleep(ref(again), "nap", seconds=600) <= 0
+
+
+async def test_a_checkpoint_may_forget_the_past(storage: Storage) -> None:
+    """Answers and steps of before are dropped with it, so that counts begin anew."""
+    actor = await start(storage)
+    await storage.attempts.save_step(ref(actor), "step", "1")
+    await storage.scopes.send(actor.id, "x", "1")
+    assert await storage.scopes.receive(ref(actor), "x", 0, within=None) == Answer("message", "1")
+    await storage.attempts.save(ref(actor), saved='"state"', forget=True)
+    assert await storage.attempts.steps(ref(actor)) == {}
+    assert await storage.scopes.receive(ref(actor), "x", 0, within=None) == Answer("")
+    assert (await look(storage, actor.id)).saved == "state"
+
+
+# ------------------------------------------------------------------ deadlines
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_a_job_has_a_deadline(engine: Engine, started: bool) -> None:
+    """It ends as discarded; a running one is told."""
+    storage = engine.storage
+    (id,) = await add(storage, job(deadline=timedelta(seconds=60)))
+    claimed = await claim(storage) if started else ()
+    await engine.advance(61)
+    await _tend(storage)
+    if started:
+        (request,) = (await storage.workers.changes("w1")).cancels
+        assert (request.ref, request.stop) == (ref(claimed[0]), "timeout")
+        await storage.attempts.finish([end(claimed[0], Transition.RETRY, message="stopped")])
+    record = await look(storage, id)
+    assert record.state is State.DISCARDED
+    assert len(record.attempts) == 1
+
+
+async def test_a_job_expires_only_before_its_start(engine: Engine) -> None:
+    """One that has started goes on; one that has not is discarded, and is not claimed before."""
+    storage = engine.storage
+    ids = await add(storage, *(job(expires=timedelta(seconds=60)) for _ in range(2)))
+    (running,) = await claim(storage, limit=1)
+    await engine.advance(61)
+    assert await claim(storage) == ()
+    await _tend(storage)
+    assert (await look(storage, ids[0])).state is State.EXECUTING
+    record = await look(storage, ids[1])
+    assert (record.state, [one.end for one in record.attempts]) == (State.DISCARDED, [End.EXPIRED])
+    await storage.attempts.finish([end(running, Transition.RETRY, message="no")])
+    assert [one.id for one in await claim(storage)] == [running.id]
+
+
+async def test_a_parked_job_is_its_workers_own(storage: Storage) -> None:
+    """It counts as running nowhere; when its wait is over, only its worker may claim it; a rescue frees it."""
+    waiting = await start(storage)
+    await storage.scopes.receive(ref(waiting), "x", 0, within=None)
+    await storage.attempts.finish([end(waiting, Transition.SUSPEND, wait=Wait("message", "x", parked=True))])
+    assert all(one.executing == 0 for one in await storage.queues.all())
+    await storage.scopes.send(waiting.id, "x", "1")
+    assert await claim(storage, worker="w2") == ()
+    (again,) = await claim(storage)
+    assert again.id == waiting.id
+    await storage.attempts.finish([end(again, Transition.SUSPEND, wait=Wait("message", "y", parked=True))])
+    await storage.workers.rescue()  # nobody has registered the worker, so it counts as dead
+    await storage.scopes.send(waiting.id, "y", "1")
+    assert [one.id for one in await claim(storage, worker="w2")] == [waiting.id]
+
+
+async def test_a_late_outcome_of_a_parent_is_refused(storage: Storage) -> None:
+    """A rescued parent keeps its children; the old attempt cannot add any."""
+    parent = await _parent(storage)
+    ids = await _children(storage, parent, "a")
+    await storage.workers.rescue()
+    with pytest.raises(LeaseLost):
+        await storage.scopes.enqueue(ref(parent), "n", [Child("b", job())])
+    (again,) = await claim(storage, "parent")
+    row = await storage.scopes.open(ref(again), "n", on_failure="cancel", seconds=None)
+    assert (row.state, row.alive, row.sealed) == (NurseryState.OPEN, True, False)
+    assert [one.id for one in await storage.scopes.members(ref(again), "n")] == ids
