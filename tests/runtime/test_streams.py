@@ -224,6 +224,9 @@ class Ends(jobrt.Job):
             await trio.sleep_forever()
         finally:
             ctx.log.info("clean-up")
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.001)  # so that the next line is not written at once
+            ctx.log.info("last")
 
 
 @pytest.mark.parametrize("how", ["raises", "times out", "is cancelled", "is stopped"])
@@ -239,7 +242,7 @@ async def test_the_last_lines_are_kept(how: str, autojump_clock: MockClock) -> N
             await worker.stop(grace=0)
             assert (await jobs.get(handle.id)).state is State.AVAILABLE
             await jobs.cancel(handle.id)
-        assert await said(jobs, handle.id) == ["begin", "clean-up"]
+        assert await said(jobs, handle.id) == ["begin", "clean-up", "last"]
         nursery.cancel_scope.cancel()
 
 
@@ -378,7 +381,7 @@ async def test_lines_outlast_an_outage(autojump_clock: MockClock, caplog: pytest
             assert await said(jobs, lost.id) == []
             await worker.stop()
     assert (
-        f"job {lost.id}: 2 of its last log lines are lost: StorageUnavailable: append is refused"
+        f"job {lost.id}: 3 of its last log lines are lost: StorageUnavailable: append is refused"
         in caplog.text
     )
 
