@@ -259,7 +259,7 @@ class Client:
 
         Raises:
             JobNotFound: there is no job with this id.
-            JobStateError: the job with this id is not final.
+            JobStateError: the job with this id is not final, or its parent or its nursery is over.
 
         """
         return await self._opened().rerun(job)

@@ -156,6 +156,37 @@ async def test_cancelling_a_parent_cancels_its_family(site: Site) -> None:
     assert ("slow", jobrt.Stop.PARENT) in scene.log
 
 
+class Ends(jobrt.Job):
+    """Parent that ends its nursery when told to, and then waits for another message."""
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        async with ctx.open_nursery(on_failure="continue") as nursery:
+            await nursery.enqueue(Bad())
+            await ctx.receive("end")
+            await nursery.cancel("enough")
+        ctx.state.append("block ended")
+        await ctx.receive("go")
+
+
+async def test_a_child_runs_again_only_while_its_nursery_is_open(site: Site) -> None:
+    """An operator's rerun would otherwise start it in a scope that is over."""
+    async with site(Ends, Bad) as scene, working(scene.app):
+        with trio.fail_after(LIMIT):
+            parent = await scene.jobs.enqueue(Ends())
+            await _until_state(scene, State.DISCARDED, 1)
+            child = (await scene.jobs.tree(parent.id))[1].id
+            assert await scene.jobs.rerun(child) == 1
+            await scene.jobs.wait(child)
+            await parent.send("end")
+            await _until(scene, "block ended")
+            with pytest.raises(jobrt.JobStateError, match="the nursery that it belongs to, is over"):
+                await scene.jobs.rerun(child)
+            await parent.send("go")
+            await parent.result()
+            with pytest.raises(jobrt.JobStateError, match="run the parent again"):
+                await scene.jobs.rerun(child)
+
+
 class Gated(jobrt.Job):
     """Parent whose children wait for a message, so that a test decides when they end."""
 

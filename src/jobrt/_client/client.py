@@ -301,7 +301,7 @@ class Client(Operating):
 
         Raises:
             JobNotFound: there is no job with this id.
-            JobStateError: the job with this id is not final.
+            JobStateError: the job with this id is not final, or its parent or its nursery is over.
 
         """
         count = await self._storage.jobs.rerun(target("rerun", job))

@@ -88,7 +88,12 @@ def check_cancelled(job: JobRecord) -> None:
 
 def not_rerun(job: JobRecord) -> JobStateError:
     """Return the error for a job that was not run again."""
-    return JobStateError(f"{_label(job)}: only a job that has ended can be run again")
+    why = (
+        "its parent, or the nursery that it belongs to, is over: run the parent again"
+        if job.state in FINAL
+        else "only a job that has ended can be run again"
+    )
+    return JobStateError(f"{_label(job)}: {why}")
 
 
 def not_updated(job: JobRecord) -> JobStateError:

@@ -15,10 +15,11 @@ from jobrt._storage.sqlite.states import IS_FINAL, IS_HELD, IS_WAITING, RESCHEDU
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
 
-_NOT_UNDER_FINAL: Final = """(extra & 8 = 0 OR EXISTS (
+_SCOPE_GOES_ON: Final = """(extra & 8 = 0 OR EXISTS (
     SELECT 1 FROM jobrt_member AS m JOIN jobrt_job AS p ON p.id = m.job_id
-    WHERE m.child_id = jobrt_job.id AND m.kind = 'c' AND p.state NOT BETWEEN 4 AND 6))"""
-"""A child runs again only while its parent is not final."""
+    JOIN jobrt_nursery AS n ON n.job_id = m.job_id AND n.name = m.nursery
+    WHERE m.child_id = jobrt_job.id AND m.kind = 'c' AND p.state NOT BETWEEN 4 AND 6 AND n.state = 'open'))"""
+"""A child runs again only while its parent is not final, and its nursery is not over."""
 _NO_LIVING_FAMILY: Final = """(extra & 16 = 0 OR NOT EXISTS (
     SELECT 1 FROM jobrt_member AS m WHERE m.job_id = jobrt_job.id AND m.alive = 1))"""
 
@@ -37,7 +38,7 @@ def cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> 
 
 def rerun(tx: Transaction, where: Where, *, limit: int | None) -> int:
     """Make final jobs available; see `JobStore.rerun`."""
-    chosen = _chosen(tx, where, f"{IS_FINAL} AND {_NOT_UNDER_FINAL}", limit=limit)
+    chosen = _chosen(tx, where, f"{IS_FINAL} AND {_SCOPE_GOES_ON}", limit=limit)
     ids = dumps(chosen)
     if tx.value(SQL["scopes/any"]):
         reopen(tx, chosen)

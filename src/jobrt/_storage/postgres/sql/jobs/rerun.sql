@@ -7,7 +7,8 @@ with picked as (
      where c.state in ('completed', 'cancelled', 'discarded') and ({where})
        and (c.flags & 8 = 0 or exists (
             select from {schema}.member m join {schema}.job q on q.id = m.job_id
-             where m.child_id = c.id and m.kind = 'c' and q.finished_at is null))
+              join {schema}.nursery n on n.job_id = m.job_id and n.name = m.nursery
+             where m.child_id = c.id and m.kind = 'c' and q.finished_at is null and n.state = 'open'))
      order by c.id limit :limit::bigint
        for update
 ),
