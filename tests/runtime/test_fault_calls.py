@@ -40,6 +40,7 @@ CALLS = [
     "save",
     "save_step",
     "steps",
+    "tend",
     "transaction",
 ]
 """All calls but `unregister`, which is not made after a lost reply to `resign`: the lease expires instead."""
@@ -63,6 +64,18 @@ class Careful(Stubborn):
                 step.value = 1
         await ctx.checkpoint({"at": 2})
         await trio.sleep(2.5)
+        return step.value
+
+
+class Again(Stubborn):
+    """Job whose second attempt finds a step of the first."""
+
+    async def run(self, ctx: jobrt.Context) -> Any:
+        async with ctx.step("one") as step:
+            if step.todo:
+                step.value = 1
+        if not any(one.end is End.FAILED for one in ctx.job.attempts):
+            raise OSError("not yet")
         return step.value
 
 
@@ -129,7 +142,7 @@ async def _make_table(storage: Any) -> None:
 
 async def _run(real: Any, decide: First) -> list[Event]:
     """Run the jobs to their end while some calls have faults, check the guarantees, and return the events."""
-    jobs = [Careful, Exact, Parent, Child, Tick]
+    jobs = [Careful, Again, Exact, Parent, Child, Tick]
     keep = {"completed": jobrt.Keep(age=0, only=[Tick])}
     app = AppOn(FaultyStorage(real, decide), jobs=jobs, queues={"default": 4}, lease=LEASE, keep=keep)
     app.cron("* * * * * *", Tick())
@@ -137,7 +150,7 @@ async def _run(real: Any, decide: First) -> list[Event]:
     app.events.subscribers = (events.append,)
     await _make_table(real)
     async with AppOn(real, jobs=jobs).open_client() as client, trio.open_nursery() as nursery:
-        handles = await client.enqueue_many([Careful(), Exact(), Parent()])
+        handles = await client.enqueue_many([Careful(), Again(), Exact(), Parent()])
         worker = await nursery.start(app.run_worker)
         records = [await one.wait() for one in handles]
         while not await client.count(where.name("Tick")) or decide.calls["beat"] < 3:
@@ -145,8 +158,8 @@ async def _run(real: Any, decide: First) -> list[Event]:
         await worker.stop()
         rows = await client.count(where.state("executing"))
         count = await _count(real)
-    assert [(one.state, one.result) for one in records] == [(State.COMPLETED, 1)] * 3
-    assert [Counter(a.end for a in one.attempts)[End.FINISHED] for one in records] == [1] * 3
+    assert [(one.state, one.result) for one in records] == [(State.COMPLETED, 1)] * 4
+    assert [Counter(a.end for a in one.attempts)[End.FINISHED] for one in records] == [1] * 4
     assert rows == 0
     assert count == 1
     return events

@@ -31,6 +31,7 @@ EVERYTHING = frozenset(
         "release_unknown",
         "now",
         "resign",
+        "tend",
         "unregister",
     }
 )

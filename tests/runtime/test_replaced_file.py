@@ -29,8 +29,9 @@ class Quick(jobrt.Job):
 
 
 def _remove(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.unlink()
+    for path in folder.iterdir():
+        if path.is_file():  # the sockets of the worker are in a folder
+            path.unlink()
 
 
 async def test_a_worker_registers_in_the_new_file(tmp_path: Path) -> None:

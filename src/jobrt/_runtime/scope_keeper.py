@@ -8,7 +8,7 @@ from jobrt._runtime.outage import Backoff
 from jobrt._storage.contract import ScopeStore
 from jobrt.errors import StorageUnavailable
 
-_INTERVAL = 15.0
+LOOK_INTERVAL = 15.0
 """Seconds between two looks without a wake-up: another worker may have died that knew of a due time, or is of a version
 that knows no scopes."""
 
@@ -26,6 +26,7 @@ class ScopeKeeper:
     scopes: ScopeStore
     wake: Wakeup
     backoff: Backoff
+    interval: float = LOOK_INTERVAL
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tend scopes until cancelled."""
@@ -45,4 +46,4 @@ class ScopeKeeper:
         self.backoff.reset()
         if tended.more:
             return 0.0
-        return _INTERVAL if tended.next_due is None else min(max(tended.next_due, _PAUSE), _INTERVAL)
+        return self.interval if tended.next_due is None else min(max(tended.next_due, _PAUSE), self.interval)

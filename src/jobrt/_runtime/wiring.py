@@ -52,7 +52,7 @@ from jobrt._runtime.pace import Pace, is_virtual
 from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
-from jobrt._runtime.scope_keeper import ScopeKeeper
+from jobrt._runtime.scope_keeper import LOOK_INTERVAL, ScopeKeeper
 from jobrt._runtime.starts import ShownQueue, Starts
 from jobrt._runtime.tally import Tally
 from jobrt._runtime.watchdog import Watchdog, Watched
@@ -325,7 +325,10 @@ class _Wiring:
 
     def _scope_keeper(self) -> ScopeKeeper:
         return ScopeKeeper(
-            scopes=self.environment.storage.scopes, wake=self.scopes_wake, backoff=self._backoff()
+            scopes=self.environment.storage.scopes,
+            wake=self.scopes_wake,
+            backoff=self._backoff(),
+            interval=self.pace.at_least(LOOK_INTERVAL),
         )
 
     def _maintenance(self) -> Maintenance:

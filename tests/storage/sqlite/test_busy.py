@@ -13,7 +13,7 @@ import trio
 from jobrt._core.job import Outcome
 from jobrt._core.states import State
 from jobrt._core.unique import Replace, UniqueKey
-from jobrt._storage.sqlite import connection, database, held, open_blocking, open_sqlite
+from jobrt._storage.sqlite import connection, held, open_blocking, open_sqlite, threads
 from jobrt._storage.sqlite.database import open_database
 from jobrt.errors import StorageError, StorageUnavailable
 from tests.conformance.build import ask, claim, job, look, ref, start
@@ -43,7 +43,8 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
         event.set()  # the pause after the first one is asked for when the first try was in vain
         yield from pauses
 
-    monkeypatch.setattr(database, "pauses", signalled)
+    for module in (database, threads):
+        monkeypatch.setattr(module, "pauses", signalled)
     return event
 
 
@@ -79,7 +80,7 @@ async def test_waiting_can_be_cancelled(path: Path, refused: trio.Event) -> None
 
 async def test_patience_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time limit a transient error is raised, which names the file and the time."""
-    monkeypatch.setattr(database, "PATIENCE", 0.0)
+    monkeypatch.setattr(threads, "PATIENCE", 0.0)
     with trio.fail_after(PATIENCE):
         async with open_sqlite(path) as storage:
             with locked(path), pytest.raises(StorageUnavailable, match=r"jobs\.db.*locked.*seconds"):

@@ -139,7 +139,7 @@ def test_what_may_pass_by_itself(code: int, transient: bool) -> None:
     """Extended codes are treated as the plain ones; only transient errors are `StorageUnavailable`."""
     error = sqlite3.OperationalError("some words of SQLite's")
     error.sqlite_errorcode = code
-    assert isinstance(refusal(error, "jobs.db"), StorageUnavailable) is transient
+    assert isinstance(refusal(error, "jobs.db", file="jobs.db"), StorageUnavailable) is transient
 
 
 async def test_a_fork_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
