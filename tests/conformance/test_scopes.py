@@ -9,7 +9,7 @@ import pytest
 
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef, Wait
-from jobrt._core.scopes import Answer, Child, NurseryRow, NurseryState
+from jobrt._core.scopes import AncestorEnded, Answer, AskedToStop, Child, NurseryRow, NurseryState
 from jobrt._core.states import End, State, Transition
 from jobrt.errors import JobNotFound, JobStateError, LeaseLost
 from tests.conformance.build import add, claim, complete, end, job, look, ref, start
@@ -132,18 +132,21 @@ async def test_a_parent_is_closing_until_its_descendants_are_over(storage: Stora
 
 
 async def test_one_cancel_reaches_the_subtree(storage: Storage) -> None:
-    """After it no descendant starts; the root is final when all are."""
+    """After it no descendant is claimed or enqueued, before the root has ended too; the root is final when all are."""
     parent = await _parent(storage)
     await _children(storage, parent, "a", "b")
     child, _ = await claim(storage)
     await storage.scopes.open(ref(child), "m", on_failure="cancel", seconds=None)
     await storage.scopes.enqueue(ref(child), "m", [Child("x", job("grandchild"))])
     await storage.jobs.cancel(where.id(parent.id), "enough")
-    await storage.attempts.finish([end(parent, Transition.CANCEL, message="enough")])
     assert await claim(storage, "grandchild", "send") == ()
-    await _tend(storage)
-    with pytest.raises((LeaseLost, JobStateError)):
+    with pytest.raises(AskedToStop):
+        await storage.scopes.enqueue(ref(parent), "n", [Child("c", job())])
+    with pytest.raises(AncestorEnded):
         await storage.scopes.enqueue(ref(child), "m", [Child("y", job("grandchild"))])
+    await _tend(storage)
+    await storage.attempts.finish([end(parent, Transition.CANCEL, message="enough")])
+    await _tend(storage)
     for one in [one for one in await storage.jobs.query(EVERYTHING) if one.state is State.EXECUTING]:
         assert one.cancel_reason
     running = (await storage.workers.changes("w1")).cancels

@@ -23,6 +23,7 @@ from jobrt._runtime.fetcher import Fetcher
 from jobrt._runtime.ledger import Ledger
 from jobrt._runtime.messages import Batch
 from jobrt._runtime.name_limits import QueueNames
+from jobrt._runtime.outbox import Outbox
 from jobrt.events import ActorRestarted
 
 JOBS = 300
@@ -110,13 +111,13 @@ class _Bug(Exception):
 
 
 @pytest.mark.parametrize("number", range(1, 6))
-@pytest.mark.parametrize("handler", ["_accept", "_message"])
+@pytest.mark.parametrize(("part", "handler"), [(Executors, "_accept"), (Outbox, "_message")])
 async def test_a_bug_in_the_executors_loses_no_job(
-    handler: str, number: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    part: type, handler: str, number: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """After their restart, a message that was received and not stored is missing. So its jobs are reconciled."""
     calls = 0
-    real: Any = getattr(Executors, handler)
+    real: Any = getattr(part, handler)
 
     def faulty(self: Any, *args: Any) -> Any:
         nonlocal calls
@@ -125,7 +126,7 @@ async def test_a_bug_in_the_executors_loses_no_job(
             raise _Bug
         return real(self, *args)
 
-    monkeypatch.setattr(Executors, handler, faulty)
+    monkeypatch.setattr(part, handler, faulty)
     ran: list[int] = []
     queues = {"default": jobrt.Queue(5, poll_interval=600)}
     async with (

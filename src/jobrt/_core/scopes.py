@@ -11,6 +11,10 @@ class AncestorEnded(LeaseLost):
     """A job was to get children while one of its ancestors is being ended."""
 
 
+class AskedToStop(AncestorEnded):
+    """A job was to get children while it is asked to stop itself."""
+
+
 class NurseryState(StrEnum):
     """State of a nursery. All but ``open`` mean that its members are being ended, or have been."""
 

@@ -13,7 +13,7 @@ import trio
 from jobrt._core.arguments import checked_duration, checked_moment, checked_name
 from jobrt._core.attempts import Stop
 from jobrt._core.job import Wait
-from jobrt._core.scopes import AncestorEnded
+from jobrt._core.scopes import AncestorEnded, AskedToStop
 from jobrt._payload.payload import decode_value
 from jobrt._runtime.running import FamilyScopes, Running
 from jobrt.errors import InvalidJob, LeaseLost
@@ -122,6 +122,8 @@ class DurableWaits:
         """Await a call of the storage; if the lease is lost, or an ancestor is being ended, cancel the attempt."""
         try:
             return await call
+        except AskedToStop:
+            await trio.sleep_forever()  # the request is on its way, and cancels the attempt
         except AncestorEnded:
             self.running.cancel(Stop.PARENT, "its parent was ended")
             raise

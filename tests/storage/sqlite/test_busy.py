@@ -13,7 +13,7 @@ import trio
 from jobrt._core.job import Outcome
 from jobrt._core.states import State
 from jobrt._core.unique import Replace, UniqueKey
-from jobrt._storage.sqlite import connection, held, open_blocking, open_sqlite, threads
+from jobrt._storage.sqlite import connection, database, held, open_blocking, open_sqlite, threads
 from jobrt._storage.sqlite.database import open_database
 from jobrt.errors import StorageError, StorageUnavailable
 from tests.conformance.build import ask, claim, job, look, ref, start

@@ -9,7 +9,16 @@ from typing import Final, Literal, TypeVar
 import attrs
 
 from jobrt._core.job import JobRef
-from jobrt._core.scopes import AncestorEnded, Answer, Child, Member, NurseryRow, NurseryState, Tended
+from jobrt._core.scopes import (
+    AncestorEnded,
+    Answer,
+    AskedToStop,
+    Child,
+    Member,
+    NurseryRow,
+    NurseryState,
+    Tended,
+)
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import boolean, booleans, instant, numbers, seconds, texts
@@ -179,9 +188,11 @@ async def _enqueue(
 ) -> tuple[tuple[Inserted, ...], list[str]]:
     """Add children; return the result for each, and the queues of those that run again."""
     flags = await _held(session, ref)
-    ((over,),) = await session.fetch("scopes/ancestors_over", id=str(ref.id), flags=str(flags))
+    ((over, asked),) = await session.fetch("scopes/ancestors_over", id=str(ref.id), flags=str(flags))
     if over:
         raise AncestorEnded(f"an ancestor of job {ref.id} is being ended: it gets no more children")
+    if asked:
+        raise AskedToStop(f"job {ref.id} is asked to stop: it gets no more children")
     row = await _row(session, ref, name)
     if row.state is not NurseryState.OPEN:
         raise JobStateError(f"nursery {name!r} of job {ref.id} is {row.state}: it gets no more children")

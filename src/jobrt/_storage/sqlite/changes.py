@@ -30,6 +30,8 @@ def cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> 
     ids = _chosen(tx, where, f"({free}) OR ({IS_HELD} AND cancel_reason IS NULL)", limit=limit)
     new = {"ids": dumps(ids), "reason": clipped(reason), "now": tx.now}
     requested = tx.run(SQL["jobs/cancel_running"], new)
+    if requested and tx.value(SQL["scopes/any"]):  # from now on none of their descendants is claimed
+        tx.run(SQL["scopes/end_nurseries"], {"ids": new["ids"]})
     cancelled = tx.rows(SQL["jobs/cancel_waiting"], new)
     closing = settle(tx, [job_id for (job_id,) in cancelled])
     tx.control = tx.control or requested > 0

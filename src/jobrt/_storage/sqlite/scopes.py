@@ -8,7 +8,16 @@ from typing import Any, Literal
 import attrs
 
 from jobrt._core.job import JobRef
-from jobrt._core.scopes import AncestorEnded, Answer, Child, Member, NurseryRow, NurseryState, Tended
+from jobrt._core.scopes import (
+    AncestorEnded,
+    Answer,
+    AskedToStop,
+    Child,
+    Member,
+    NurseryRow,
+    NurseryState,
+    Tended,
+)
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.family import HAS_NURSERY, startable
@@ -107,6 +116,8 @@ def _enqueue(tx: Transaction, *, ref: JobRef, name: str, children: Sequence[Chil
     _held(tx, ref)
     if not startable(tx, [ref.id], started=frozenset([ref.id])):
         raise AncestorEnded(f"an ancestor of job {ref.id} is being ended: it gets no more children")
+    if tx.value(SQL["scopes/asked"], (ref.id,)):
+        raise AskedToStop(f"job {ref.id} is asked to stop: it gets no more children")
     row = _row(tx, ref, name)
     if row.state is not NurseryState.OPEN:
         raise JobStateError(f"nursery {name!r} of job {ref.id} is {row.state}: it gets no more children")

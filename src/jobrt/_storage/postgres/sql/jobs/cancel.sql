@@ -1,5 +1,6 @@
 -- Waiting jobs end immediately. For running ones a request is stored, and their workers are notified. Rows are locked
--- in the order of ids, and their state is read after that: a job that is claimed meanwhile gets a request.
+-- in the order of ids, and their state is read after that: a job that is claimed meanwhile gets a request. From now on
+-- none of its descendants is claimed.
 with picked as (
     select c.id from {schema}.job c
      where c.state in ('scheduled', 'available', 'retryable', 'executing', 'suspended')
@@ -14,6 +15,13 @@ changed as (
            finished_at = case when not {held} then statement_timestamp() end,
            cancel_reason = :reason
      where j.id = any(array(select p.id from picked p))
-    returning j.state
+    returning j.id, j.state, j.flags
+),
+ended as (
+    update {schema}.nursery n
+       set ending = true, state = case when n.state = 'open' then 'cancelled' else n.state end
+     where n.job_id in (select h.id from changed h where h.state <> 'cancelled' and h.flags & 16 <> 0)
+       and exists (select from {schema}.member m
+                    where m.job_id = n.job_id and m.nursery = n.name and m.alive)
 )
 select count(*) filter (where h.state = 'cancelled'), count(*) filter (where h.state <> 'cancelled') from changed h

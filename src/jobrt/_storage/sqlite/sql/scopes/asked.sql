@@ -1,0 +1,1 @@
+SELECT cancel_reason IS NOT NULL FROM jobrt_job WHERE id = ?;
