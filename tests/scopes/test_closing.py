@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import tenacity
 import trio
 
 import jobrt
@@ -59,3 +60,32 @@ async def test_a_parent_waits_for_a_child_that_is_closing(site: Site) -> None:
             await top.wait()
         family = await scene.jobs.tree(top.id)
     assert [job.state for job in family] == [State.COMPLETED, State.CANCELLED, State.COMPLETED]
+
+
+class Declines(jobrt.Job):
+    """Child that cancels itself."""
+
+    async def run(self, ctx: jobrt.Context) -> jobrt.Cancel:
+        ctx.state.append("declined")
+        return jobrt.Cancel("not needed")
+
+
+class Retries(jobrt.Job):
+    """Parent that does not stay in memory, and whose first attempt fails."""
+
+    PARK = 0
+    BACKOFF = tenacity.wait_none()
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        async with ctx.open_nursery() as nursery:
+            await nursery.enqueue(Declines())
+        if ctx.job.attempt == 1:
+            raise LookupError("once")
+
+
+async def test_a_retry_runs_a_child_again_only_once(site: Site) -> None:
+    """The second attempt is suspended until the child has ended once more, and then runs from the top."""
+    async with site(Retries, Declines) as scene, working(scene.app):
+        with trio.fail_after(LIMIT):
+            await (await scene.jobs.enqueue(Retries())).result()
+    assert scene.log.count("declined") == 2
