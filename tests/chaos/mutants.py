@@ -30,7 +30,7 @@ from jobrt._runtime.name_limits import NameLimits
 from jobrt._storage.postgres import names as postgres_names
 from jobrt._storage.postgres.attempts import PostgresAttempts
 from jobrt._storage.postgres.workers import PostgresWorkers
-from jobrt._storage.sqlite import claim, finish
+from jobrt._storage.sqlite import claim, family, finish
 from jobrt._storage.sqlite.attempts import SqliteAttempts
 from jobrt._storage.sqlite.transaction import SQL
 from jobrt._storage.sqlite.workers import SqliteWorkers
@@ -266,6 +266,21 @@ def parent_does_not_wait() -> None:
     swap("attempts/finish_without_children", (guard[0], ""), sqlite=False)
 
 
+# ---------------------------------------------------------------------- families
+
+
+@mutant
+def children_end_unseen() -> None:
+    """Wake no parent when its last child ends (SQLite)."""
+    swap("scopes/wake", ("WHERE id = :id", "WHERE false AND id = :id"), sqlite=True)
+
+
+@mutant
+def parent_does_not_close() -> None:
+    """Make a job final although its children live (SQLite)."""
+    replace(family, "close", lambda *_args: frozenset())
+
+
 # ---------------------------------------------------------------------- the program
 
 
@@ -304,8 +319,13 @@ def try_chaos(name: str, engine: str, *, seconds: float, seed: int) -> Trial:
 
 def try_simulation(name: str, *, seeds: int) -> Trial:
     """Run the simulation with a mutant, up to the first violation."""
-    output, took = _run(name, ["tests.simulation", "--seeds", str(seeds), "--stop-early"])
-    return Trial("simulation" if " failed: " in output else "", took)
+    total = 0.0
+    for cast in ([], ["--families"]):
+        output, took = _run(name, ["tests.simulation", "--seeds", str(seeds), "--stop-early", *cast])
+        total += took
+        if " failed: " in output:
+            return Trial(" ".join(["simulation", *cast]), total)
+    return Trial("", total)
 
 
 def _run(name: str, arguments: list[str]) -> tuple[str, float]:

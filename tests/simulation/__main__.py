@@ -16,14 +16,19 @@ _CPU_LIMIT = 60.0
 """CPU seconds after which a run counts as a busy loop in which virtual time does not pass; a seed takes 0.45."""
 
 
-def main() -> int:
-    """Run the simulations and return the exit status."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--families", action="store_true", help="most jobs have children, or wait")
     parser.add_argument("--quiet", action="store_true", help="do not show tracebacks")
     parser.add_argument("--stop-early", action="store_true", help="stop at the first seed that fails")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the simulations and return the exit status."""
+    options = _options()
     apply_from_environment()
     logging.basicConfig(level=logging.CRITICAL)  # what jobs and workers report is expected here
     began = time.monotonic()
@@ -33,7 +38,7 @@ def main() -> int:
     for seed in range(options.first, options.first + options.seeds):
         signal.setitimer(signal.ITIMER_PROF, _CPU_LIMIT)
         try:
-            summary = simulate(seed)
+            summary = simulate(seed, families=options.families)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -19,11 +20,15 @@ import trio
 import trio._core._run as scheduler
 from trio.testing import MockClock
 
+import jobrt
 from jobrt import State, where
+from jobrt._core.states import FINAL
 from jobrt._runtime import watchdog, worker
 from jobrt._storage.sqlite import open_sqlite
+from tests.simulation.families import FAMILIES, ROOTS, BriefTree, SuspendedTree, Tree
+from tests.simulation.family_rules import FamilyRules
 from tests.simulation.faulty import AppOn, Chance, FaultyStorage
-from tests.simulation.jobs import JOBS
+from tests.simulation.jobs import JOBS, Simulated
 from tests.simulation.world import LEASE, QUEUES, Place, World
 
 if TYPE_CHECKING:
@@ -61,9 +66,17 @@ class Cluster:
     client: Any
     steps: bool
     """Whether the database's clock steps in this run."""
+    roots: list[type[Simulated]]
+    """Classes of the jobs that clients enqueue."""
     count: int = 0
+    sent: int = 0
     over: bool = False
     apps: list[AppOn] = attrs.Factory(list)
+
+    @property
+    def ends(self) -> frozenset[State]:
+        """The states in which all jobs must end."""
+        return FINAL if self.world.families is not None else FINAL - {State.DISCARDED}
 
     def app(self) -> AppOn:
         """Return the app of the next worker, with a storage of its own."""
@@ -76,7 +89,15 @@ class Cluster:
             watch=world.called,
         )
         state = Place(world, f"worker {self.count}")
-        app = AppOn(storage, jobs=JOBS, queues=QUEUES, lease=LEASE, grace=10.0, state=state, name=state.name)
+        app = AppOn(
+            storage,
+            jobs=[*JOBS, *FAMILIES],
+            queues=QUEUES,
+            lease=LEASE,
+            grace=10.0,
+            state=state,
+            name=state.name,
+        )
         self.apps.append(app)
         return app
 
@@ -140,13 +161,18 @@ class Cluster:
         while not self.over:
             await trio.sleep(chance.expovariate(0.5))
             job_id = chance.randint(1, max(self.world.expected, default=1))
-            match chance.choice(["enqueue", "enqueue", "cancel", "rerun", "pause", "resume", "step"]):
+            actions = ["enqueue", "enqueue", "cancel", "rerun", "pause", "resume", "step"]
+            if self.world.families is not None:
+                actions += ["send", "send", "send"]
+            match chance.choice(actions):
                 case "enqueue":
                     await self.enqueue(chance.randint(1, 5))
                 case "cancel":
                     await client.cancel(where.id_in([job_id]), "no longer needed")
                 case "rerun":
-                    await client.rerun(where.id_in([job_id]) & where.state("cancelled"))
+                    await client.rerun(where.id_in([job_id]) & where.state("cancelled", "discarded"))
+                case "send":
+                    await self.send(job_id)
                 case "step" if self.steps:
                     self.world.step(chance.choice([-40, -3, -0.5, 0.5, 3, 40]))
                 case "pause":
@@ -157,16 +183,54 @@ class Cluster:
     async def enqueue(self, count: int) -> None:
         """Enqueue random jobs, or several of one class, so that its limit matters."""
         chance = self.world.chance
-        classes = chance.choice([JOBS, [chance.choice(JOBS)]])
+        classes = chance.choice([self.roots, [chance.choice(self.roots)]])
         for _ in range(count):
             job = chance.choice(classes)
             handle = await self.client.enqueue(
-                job(chance.choice("ab")),
+                self.luck(job(chance.choice("ab"))),
                 queue=chance.choice(list(QUEUES)),
                 priority=chance.choice([0, 0, 1]),
                 schedule_in=timedelta(seconds=chance.choice([0, 0, 2])),
             )
             self.world.expected.add(handle.id)
+
+    def luck(self, job: Simulated) -> Any:
+        """Draw the plan of a tree, and perhaps a deadline."""
+        chance = self.world.chance
+        if isinstance(job, Tree):
+            job = attrs.evolve(job, depth=chance.choice([0, 1, 1, 2]), plan=chance.randrange(1000))
+        if self.world.families is not None and chance.random() < 0.15:
+            return job.with_options(**{chance.choice(["deadline_in", "expires_in"]): chance.choice([3, 15])})
+        return job
+
+    async def send(self, job_id: int) -> None:
+        """Send a message to some job, perhaps twice with a key."""
+        self.sent += 1
+        key = self.world.chance.choice([None, f"sent {self.sent}"])
+        for _ in range(1 if key is None else 2):
+            with suppress(jobrt.JobNotFound, jobrt.JobStateError):
+                if await self.client.send(job_id, "news", -self.sent, key=key):
+                    self.world.families.sent[job_id, f"{-self.sent}"] += 1
+
+    async def end_subtrees(self) -> None:
+        """Cancel trees on a healthy worker; a second later nobody in them is alive."""
+        chance = self.world.chance
+        roots = [await self.enqueue_tree() for _ in range(3)]
+        for root in roots:
+            await trio.sleep(chance.choice([0, 0.1, 2, 7]))
+            await self.client.cancel(where.id_in([root]), "no longer needed")
+            await trio.sleep(1)
+            alive = [job for job in await self.client.tree(root) if job.state not in FINAL]
+            if alive:
+                self.world.violation(f"a second after the cancellation of {root} there are {alive}")
+
+    async def enqueue_tree(self) -> int:
+        """Enqueue a tree, and return its id."""
+        chance = self.world.chance
+        tree = chance.choice([Tree, SuspendedTree, BriefTree])("a", depth=2, plan=chance.randrange(1000))
+        handle = await self.client.enqueue(tree, queue=chance.choice(["default", "other", "narrow"]))
+        self.world.expected.add(handle.id)
+        return int(handle.id)
 
     async def settle(self) -> None:
         """Let a healthy worker finish all jobs, and check the database."""
@@ -177,11 +241,13 @@ class Cluster:
         await self.nursery.start(app.run_worker)
         with trio.move_on_after(2000):
             while (
-                await self.client.count(where.state("completed", "cancelled")) < await self.client.count()
+                await self.client.count(where.state(*self.ends)) < await self.client.count()
                 or len(await self.client.workers())
                 > 1  # after the clock stepped back, dead workers stay for some time
             ):
                 await trio.sleep(1)
+        if self.world.families is not None:
+            await self.end_subtrees()
         await app.worker.stop()
         await self._check()
         self.nursery.cancel_scope.cancel()
@@ -194,11 +260,15 @@ class Cluster:
             row[0] for row in self.real.jobs._database._writer.execute("select id from written")
         )
         for record in records.values():
-            assert record.state in {State.COMPLETED, State.CANCELLED}, f"not finished: {record}"
+            assert record.state in self.ends, (
+                f"not finished: {attrs.evolve(record, attempts=record.attempts[-3:])}"
+            )
             if record.state is State.COMPLETED:
                 assert record.result == "ok", record
             once = int(record.name == "Exact" and record.state is State.COMPLETED)
             assert written[record.id] == once, f"written {written[record.id]} times: {record}"
+        if self.world.families is not None:
+            self.world.families.check_messages()
         assert await self.client.workers() == []
         assert not self.world.claims
         assert not self.world.runs_under_way
@@ -217,7 +287,7 @@ async def _bounded(nursery: trio.Nursery, app: AppOn, began: float) -> None:
                 return
 
 
-async def _simulate(seed: int) -> Summary:
+async def _simulate(seed: int, families: bool) -> Summary:
     world = World(random.Random(seed))
     began = trio.current_time()
     trio.lowlevel.spawn_system_task(_end_a_hang)
@@ -230,25 +300,35 @@ async def _simulate(seed: int) -> Summary:
     ends: Counter[str] = Counter()
     async with open_sqlite(":memory:", clock=clock) as real:
         real.jobs._database._writer.execute("create table written (id)")
-        try:
+        with ExitStack() as stack:
+            stack.callback(_raise_violations, world)
+            if families:
+                world.families = FamilyRules(world, real.jobs._database._writer)
+                stack.enter_context(world.families.watching())
             with world.scope:
                 await _run_cluster(world, real)
                 ends.update([f"{job.name} {job.state}" for job in await real.jobs.query(where.state(*State))])
-        finally:
-            if world.violations:
-                raise AssertionError("; ".join(world.violations[:3]))
     digest = hashlib.sha256("\n".join(world.log).encode()).hexdigest()[:16]
     return Summary(
         seed, world.calls, sum(ends.values()), world.runs, world.crashes, tuple(sorted(ends.items())), digest
     )
 
 
+def _raise_violations(world: World) -> None:
+    if world.violations:
+        raise AssertionError("; ".join(world.violations[:3]))
+
+
 async def _run_cluster(world: World, real: Storage) -> None:
     """Run the cluster with faults, then without."""
-    async with AppOn(real, jobs=JOBS, queues=QUEUES).open_client() as client, trio.open_nursery() as nursery:
+    async with (
+        AppOn(real, jobs=[*JOBS, *FAMILIES], queues=QUEUES).open_client() as client,
+        trio.open_nursery() as nursery,
+    ):
         faults = Chance(world.chance, rate=world.chance.choice([0.0, 0.05, 0.2]))
         steps = world.chance.choice([False, True])
-        cluster = Cluster(world, real, faults, nursery, client, steps=steps)
+        roots = JOBS if world.families is None else [*ROOTS, *ROOTS, *JOBS]
+        cluster = Cluster(world, real, faults, nursery, client, steps=steps, roots=roots)
         await cluster.enqueue(10)
         nursery.start_soon(cluster.watch)
         async with trio.open_nursery() as disturbed:
@@ -266,8 +346,10 @@ async def _end_a_hang() -> None:
     raise RuntimeError("the simulation did not end")
 
 
-def simulate(seed: int) -> Summary:
+def simulate(seed: int, *, families: bool = False) -> Summary:
     """Run a simulation; the same seed gives the same run.
+
+    With ``families``, most jobs have children, or wait for messages or times.
 
     Raises:
         AssertionError: a guarantee was violated; it may be in a group.
@@ -283,7 +365,7 @@ def simulate(seed: int) -> Summary:
         mock.patch.object(watchdog, "_in_thread", _sleep_forever),  # the thread uses real time
     ):
         try:
-            return trio.run(_simulate, seed, clock=MockClock(autojump_threshold=0))
+            return trio.run(_simulate, seed, families, clock=MockClock(autojump_threshold=0))
         finally:
             scheduler._r.setstate(state)
 

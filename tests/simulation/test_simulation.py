@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation.simulate import simulate
 
-SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "50")))
+SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "50")) * 3 // 5)
 
 
 @pytest.mark.slow

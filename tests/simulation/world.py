@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import jobrt
+    from tests.simulation.family_rules import FamilyRules
 
 __all__ = ["LEASE", "QUEUES", "Place", "World"]
 
@@ -49,6 +50,9 @@ class World:
     chance: random.Random
     runs_under_way: dict[tuple[int, int], tuple[Any, ...]] = attrs.Factory(dict)
     """Attempts that use a slot, with the limits that they count for."""
+    attempts: dict[tuple[int, int], tuple[jobrt.JobRecord, str]] = attrs.Factory(dict)
+    """Job and worker of each attempt that runs or is parked."""
+    families: FamilyRules | None = None
     leases: dict[int, int] = attrs.Factory(dict)
     """The last lease of each job."""
     claims: dict[int, tuple[int, str, str]] = attrs.Factory(dict)
@@ -100,6 +104,8 @@ class World:
         """Check a call of the real storage before the next call is made."""
         self.calls += 1
         self.note(f"{name} {args!r} {result!r}" if name in {"exchange", "finish", "rescue"} else name)
+        if self.families is not None:
+            self.families.called(name, args, result)
         match name:
             case "exchange":
                 self._ended(args[0], result.refused)
@@ -133,6 +139,8 @@ class World:
                 if outcome.hold is not None:
                     place, until = self.places[outcome.id], trio.current_time() + outcome.hold
                     self.pauses[place] = max(until, self.pauses.get(place, until))
+            if self.families is not None and ref not in self.landed:
+                self.families.ended(outcome)
             self.landed.add(ref)
 
     def _claimed(self, jobs: Any, demand: Any, *, at: int) -> None:
@@ -190,31 +198,57 @@ class World:
         job, lease = ctx.job, ctx._running.job.lease
         self.runs += 1
         self.note(f"run {job.id} {job.name} in {who}")
+        if self.families is not None:
+            self.families.begins(job.id)
         self._begin(job, (job.id, lease), who)
         try:
             yield
         finally:
-            self.end((job.id, lease))
+            self.end((job.id, ctx._running.job.lease))
 
     def _begin(self, job: jobrt.JobRecord, ref: tuple[int, int], who: str) -> None:
-        limits = {(who, job.queue): CONCURRENCY}
+        limits = self._limits(job, who)
+        if trio.current_time() > self.leases_unreliable_until:
+            limits[job.id] = 1
+        self.attempts[ref] = job, who
+        self._count(ref, {**limits, job.id: limits.get(job.id, math.inf)})
+
+    def _limits(self, job: jobrt.JobRecord, who: str) -> dict[Any, float]:
+        """Return the limits that an attempt counts for while it has a slot."""
+        limits: dict[Any, float] = {(who, job.queue): CONCURRENCY}
         if job.name == "Limited":
             limits[who, job.name] = NAME_LIMIT
         if trio.current_time() > self.leases_unreliable_until:
-            limits[job.id] = 1
             if job.queue == "narrow":
                 limits["all", "narrow"] = CLUSTER_LIMIT
             if job.queue == "keyed":
                 limits["key", job.args["who"]] = 1
-        counted = tuple({*limits, job.id})
-        self.runs_under_way[ref] = counted
-        self.running.update(counted)
+        return limits
+
+    def _count(self, ref: tuple[int, int], limits: dict[Any, float]) -> None:
+        job, who = self.attempts[ref]
+        self.runs_under_way[ref] = (*self.runs_under_way.get(ref, ()), *limits)
+        self.running.update(limits.keys())
         for key, limit in limits.items():
             if self.running[key] > limit:
                 self.violation(f"{who} runs {job.name} {job.id}: {self.running[key]} of {key}, limit {limit}")
 
+    def parked(self, ref: tuple[int, int]) -> None:
+        """Release the slot of an attempt that stays in memory: it counts in no limit, but its job must not run."""
+        if counted := self.runs_under_way.get(ref):
+            self.running.subtract(key for key in counted if key != ref[0])
+            self.runs_under_way[ref] = (ref[0],)
+
+    def goes_on(self, before: tuple[int, int], ref: tuple[int, int]) -> None:
+        """Count an attempt again that goes on, under another lease."""
+        if before in self.runs_under_way:
+            self.runs_under_way[ref] = self.runs_under_way.pop(before)
+            self.attempts[ref] = self.attempts.pop(before)
+            self._count(ref, self._limits(*self.attempts[ref]))
+
     def end(self, ref: tuple[int, int]) -> None:
         """Release the slot of an attempt."""
+        self.attempts.pop(ref, None)
         self.running.subtract(self.runs_under_way.pop(ref, ()))
 
 

@@ -39,6 +39,7 @@ def close_as(tx: Transaction, decided: dict[int, int]) -> None:
     """Make jobs closing until their children are over; `decided` has the number of the state that follows."""
     ids = dumps(list(decided))
     tx.run(SQL["scopes/close"], {"ids": ids})
+    tx.run(SQL["scopes/settled"], {"ids": ids})  # their nurseries are told when their children are over
     tx.run(SQL["scopes/end_nurseries"], {"ids": ids})
     for job_id, state in decided.items():
         wait = {"id": job_id, "number": 0, "now": tx.now, "until": None, "worker": None}
