@@ -334,6 +334,19 @@ async def test_a_parked_job_is_its_workers_own(storage: Storage) -> None:
     assert [one.id for one in await claim(storage, worker="w2")] == [waiting.id]
 
 
+async def test_a_parked_job_whose_claim_got_lost_stays_with_its_worker(storage: Storage) -> None:
+    """Its coroutine is in that worker, which does not know of the claim."""
+    waiting = await start(storage)
+    await storage.scopes.receive(ref(waiting), "x", 0, within=None)
+    await storage.attempts.finish([end(waiting, Transition.SUSPEND, wait=Wait("message", "x", parked=True))])
+    await storage.scopes.send(waiting.id, "x", "1")
+    assert len(await claim(storage)) == 1
+    assert await storage.attempts.release_unknown("w1", "default", []) == 1
+    assert await claim(storage, worker="w2") == ()
+    (again,) = await claim(storage)
+    assert (again.id, again.attempt) == (waiting.id, waiting.attempt)
+
+
 async def test_a_late_outcome_of_a_parent_is_refused(storage: Storage) -> None:
     """A rescued parent keeps its children; the old attempt cannot add any."""
     parent = await _parent(storage)

@@ -264,7 +264,14 @@ def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence
     leased = tx.array(SQL["attempts/release_unknown"], {"worker": worker, "queue": queue})
     known_refs = set(known)
     lost = [JobRef(*ref) for ref in leased if JobRef(*ref) not in known_refs]
-    if lost:
-        _end_all(tx, [Outcome(*ref, Transition.GIVE_BACK, end=None, spent=False) for ref in lost])
-        tx.run(SQL["attempts/release_unknown_forget"], (dumps([ref.id for ref in lost]),))
+    if not lost:
+        return 0
+    # A job that this worker has parked stays its own: its coroutine is there.
+    given = {"ids": dumps([ref.id for ref in lost]), "worker": worker, "now": tx.now, "available": AVAILABLE}
+    parked = frozenset(job_id for (job_id,) in tx.rows(SQL["scopes/park_again"], given))
+    others = [ref for ref in lost if ref.id not in parked]
+    _end_all(tx, [Outcome(*ref, Transition.GIVE_BACK, end=None, spent=False) for ref in others])
+    tx.run(SQL["attempts/release_unknown_forget"], (dumps([ref.id for ref in others]),))
+    if parked:
+        tx.queues.add(queue)
     return len(lost)
