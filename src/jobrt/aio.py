@@ -76,7 +76,9 @@ class _Open:
             (),
             EventBus(),
             cast("Waiting", waiting),
-            following=cast("Following", following),
+            None,
+            (),
+            cast("Following", following),
         )
         return cls(asyncio.get_running_loop(), jobs, waiting, following, client)
 

@@ -56,12 +56,22 @@ def test_any_history_is_sound(state: State, history: list[Transition]) -> None:
         state = after
 
 
-@pytest.mark.parametrize(
-    "event", [Transition.COMPLETE, Transition.RETRY, Transition.SNOOZE, Transition.DISCARD]
-)
-def test_only_a_running_attempt_can_end(event: Transition) -> None:
-    """The events by which an attempt ends are possible from executing alone."""
+@pytest.mark.parametrize("event", [Transition.SNOOZE, Transition.SUSPEND])
+def test_only_a_running_attempt_can_go_on_later(event: Transition) -> None:
+    """It is executing."""
     assert [state for state, one in TRANSITIONS if one is event] == [State.EXECUTING]
+
+
+@pytest.mark.parametrize("event", [Transition.COMPLETE, Transition.RETRY])
+def test_only_a_running_attempt_can_end(event: Transition) -> None:
+    """At once, or when its children are over."""
+    assert [state for state, one in TRANSITIONS if one is event] == [State.EXECUTING, State.CLOSING]
+
+
+def test_every_job_can_miss_its_deadline() -> None:
+    """One that is claimed starts first, and is told."""
+    discarded = {state for state, event in TRANSITIONS if event is Transition.DISCARD}
+    assert discarded == INCOMPLETE - {State.CLAIMED}
 
 
 def test_what_has_not_started_can_only_start_or_go_back() -> None:
@@ -88,8 +98,8 @@ def test_every_state_can_be_reached_and_left() -> None:
 
 
 def test_the_groups_are_all_there_is() -> None:
-    """Waiting, held, final: each state in one of them."""
-    assert UNSTARTED | HELD == INCOMPLETE
+    """Waiting, held, between attempts, final: each state in one of them."""
+    assert UNSTARTED | HELD | {State.SUSPENDED, State.CLOSING} == INCOMPLETE
     assert not UNSTARTED & HELD
     assert INCOMPLETE | FINAL == ALL == set(State) - {State.UNKNOWN}
     assert not INCOMPLETE & FINAL

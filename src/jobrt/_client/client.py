@@ -365,4 +365,4 @@ class Client(Operating):
 
 def enqueuer_of(client: Client) -> Enqueuer:
     """Return what stores jobs for a client."""
-    return client._enqueuer  # noqa: SLF001 - for the runtime, not for users
+    return client._enqueuer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - for the runtime, not for users

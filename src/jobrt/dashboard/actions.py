@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 import trio
@@ -18,7 +18,7 @@ from jobrt._core import where
 from jobrt._core.cron import CronEntry
 from jobrt._core.states import FINAL, HELD, State
 from jobrt._core.where import Where
-from jobrt._registry import UpdateKeywords, tick_job
+from jobrt._registry import tick_job
 from jobrt._views.filters import parse_time
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.status import apply_to_each
@@ -142,7 +142,7 @@ async def edit_job(site: Site, request: Request) -> Response:
     """Change when a waiting job is due, or its priority, and redirect to its page."""
     form = dict(await _form(request))
     job = parse_number("id", form.get("id", ""))
-    changes: UpdateKeywords = {}
+    changes: dict[str, Any] = {}
     if form.get("priority"):
         changes["priority"] = _parse_priority(form["priority"])
     if due := form.get("due", "").strip():

@@ -51,7 +51,8 @@ def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) ->
     `since` is that of `Beats`.
     """
     claimant = {"queue": demand.queue, "worker": demand.worker, "since": since, "now": tx.now}
-    known, paused, held_until, turn, key, buckets = tx.row(SQL["attempts/limited_queue"], claimant) or ()
+    found: Sequence[Any] = tx.row(SQL["attempts/limited_queue"], claimant) or [None] * 6
+    known, paused, held_until, turn, key, buckets = found
     if paused or not known or demand.empty:
         return Choice((), look)
     if demand.key is not None and (look.path != demand.key or key in {None, demand.key}):
