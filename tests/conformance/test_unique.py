@@ -13,11 +13,12 @@ import pytest
 import trio
 
 from jobrt._core import where
-from jobrt._core.job import NewJob
+from jobrt._core.job import NewJob, Wait
+from jobrt._core.scopes import Child
 from jobrt._core.states import ALL, FINAL, HELD, UNSTARTED, State, Transition
 from jobrt._core.unique import Replace, Unique, unique_key
 from jobrt._storage.contract import Inserted, Storage
-from tests.conformance.build import add, claim, complete, end, job, look, start, states
+from tests.conformance.build import add, claim, complete, end, job, look, ref, start, states
 from tests.conformance.harness import PATIENCE, Caller, Engine
 
 MINUTE = timedelta(minutes=1)
@@ -138,6 +139,15 @@ async def _at(storage: Storage, new: NewJob, state: State) -> int:
     if state is State.AVAILABLE:
         return (await add(storage, new))[0]
     claimed = await start(storage, new, ahead=state is State.CLAIMED)
+    if state is State.SUSPENDED:
+        await storage.scopes.sleep(ref(claimed), "night", seconds=3600)
+        await storage.attempts.finish([end(claimed, Transition.SUSPEND, wait=Wait("sleep", "night"))])
+        return claimed.id
+    if state is State.CLOSING:
+        await storage.scopes.open(ref(claimed), "n", on_failure="cancel", seconds=None)
+        await storage.scopes.enqueue(ref(claimed), "n", [Child("a", job("child"))])
+        await complete(storage, claimed)
+        return claimed.id
     events = {
         State.RETRYABLE: Transition.RETRY,
         State.COMPLETED: Transition.COMPLETE,

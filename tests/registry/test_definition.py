@@ -103,6 +103,7 @@ def test_constants_are_in_the_definition() -> None:
         "retry": None,
         "unique": None,
         "run_in": "trio",
+        "park": 10.0,
         "job_class": SendEmail,
         "run": SendEmail.run,
     }

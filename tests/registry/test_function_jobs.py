@@ -100,6 +100,7 @@ def test_options_are_the_constants() -> None:
         retry=retry,
         unique=unique,
         run_in="thread",
+        park=3,
         aliases=["older"],
         version=2,
         removed=("gone",),
@@ -121,6 +122,7 @@ def test_options_are_the_constants() -> None:
         "retry": retry,
         "unique": unique,
         "run_in": "thread",
+        "park": 3.0,
         "versions": attrs.evolve(
             definition.versions, aliases=("older",), version=2, removed=frozenset({"gone"})
         ),

@@ -1,12 +1,9 @@
 """The `follow` command."""
 
-import json
-
 import click
 
-from jobrt._core.escape import printable_json
-from jobrt._core.updates import Update
 from jobrt._views.updates import update_in_words
+from jobrt.cli.output import print_json_line, print_lines
 from jobrt.cli.selection import ID, Number
 from jobrt.cli.setting import Setting, in_trio
 
@@ -31,11 +28,10 @@ async def follow(setting: Setting, job_id: int, after: int, as_json: bool) -> No
     """
     async with setting.app().open_client() as jobs:
         async for update in jobs.follow(job_id, after=after):
-            click.echo(_json_line(update) if as_json else update_in_words(update))
-
-
-def _json_line(update: Update) -> str:
-    return printable_json(json.dumps(update.as_dict(), ensure_ascii=False))
+            if as_json:
+                print_json_line(update.as_dict())
+            else:
+                print_lines(update_in_words(update).split("\n"))
 
 
 COMMANDS = (follow,)

@@ -119,6 +119,11 @@ def print_json(value: Any) -> None:
     click.echo(printable_json(text))
 
 
+def print_json_line(value: Any) -> None:
+    """Print a JSON value as one line."""
+    click.echo(printable_json(json.dumps(value, ensure_ascii=False)))
+
+
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
     """Print a table on a terminal, or tab-separated lines with a header in a pipe."""
     rows = [[_text(cell) for cell in row] for row in rows]

@@ -50,3 +50,6 @@ async def results(jobs: jobrt.Client) -> None:
     assert_type(await (await jobs.enqueue(Crunch(1))).result(), int)
     assert_type(await (await jobs.enqueue(Read())).result(), int)
     assert_type(await (await jobs.enqueue(Fetch())).result(), int)
+
+
+app = jobrt.App("sqlite:///:memory:", jobs=[Crunch, Read, Fetch])
