@@ -144,6 +144,9 @@ VALID: dict[str, Any] = {
     "done": 1,
     "function": None,
     "fields": "priority",
+    "seconds": 1,
+    "when": NOW,
+    "type": str,
 }
 IDS = {"cancel", "rerun", "update", "delete", "id", "id_in"}
 

@@ -259,11 +259,11 @@ class Context:
             RuntimeError: a second sleep of that name, not the task that runs `run`, or a transaction is open.
 
         """
-        await self._waiting.sleep(name, seconds=seconds)
+        await self._waiting.sleep(name, seconds)
 
     async def sleep_until(self, when: datetime, *, name: str | None = None) -> None:
         """Sleep durably until an aware datetime by the database's clock; see `sleep`."""
-        await self._waiting.sleep(name, at=when)
+        await self._waiting.sleep_until(name, when)
 
     @property
     def _waiting(self) -> DurableWaits:

@@ -84,9 +84,20 @@ class DurableWaits:
 
     # ------------------------------------------------------------------ sleeps
 
-    async def sleep(self, name: str | None, *, seconds: object = None, at: object = None) -> None:
+    async def sleep(self, name: str | None, seconds: object) -> None:
         """Sleep durably; see `Context.sleep`."""
-        what = "ctx.sleep" if at is None else "ctx.sleep_until"
+        key = self._begin_sleep("ctx.sleep", name)
+        duration = _seconds(f"{self.label}: ctx.sleep: seconds", seconds, zero=True)
+        await self._sleep(key, seconds=duration)
+
+    async def sleep_until(self, name: str | None, when: object) -> None:
+        """Sleep durably; see `Context.sleep_until`."""
+        key = self._begin_sleep("ctx.sleep_until", name)
+        label = f"{self.label}: ctx.sleep_until: when"
+        await self._sleep(key, at=checked_moment(label, when, error=InvalidJob))
+
+    def _begin_sleep(self, what: str, name: str | None) -> str:
+        """Check that the job may sleep, and return the key of the sleep."""
         self.check(what)
         if name is not None:
             self.check_name(what, name)
@@ -97,12 +108,11 @@ class DurableWaits:
             )
             raise RuntimeError(f"{self.label}: {known}: give each sleep a name of its own")
         self._sleeps.add(key)
-        duration = None if at is not None else _seconds(f"{self.label}: {what}: seconds", seconds, zero=True)
-        when: datetime | None = (
-            None if at is None else checked_moment(f"{self.label}: {what}: when", at, error=InvalidJob)
-        )
+        return key
+
+    async def _sleep(self, key: str, *, seconds: float | None = None, at: datetime | None = None) -> None:
         while True:
-            left = await self.lease(self.store.sleep(self.running.ref, key, seconds=duration, at=when))
+            left = await self.lease(self.store.sleep(self.running.ref, key, seconds=seconds, at=at))
             if left <= 0:
                 return
             await self.park(Wait("sleep", key))
