@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     Losing = Callable[[Storage, Claimed], Awaitable[object]]
 
+NO_OUTCOMES = {"fall_due", "claim", "start", "postpone", "rerun", "wake", "close"}
+"""What happens to a job otherwise than by an outcome."""
+
 
 async def _rescued(storage: Storage, claimed: Claimed) -> None:
     assert len(await storage.workers.rescue()) == 1  # the worker never registered, so it is gone
@@ -95,10 +98,7 @@ def answers(request: pytest.FixtureRequest, lost: JobRef) -> tuple[tuple[JobRef,
     return ((lost,), ()) if ended else ((lost,),)
 
 
-@pytest.mark.parametrize(
-    "event",
-    [one for one in Transition if one.value not in {"fall_due", "claim", "start", "postpone", "rerun"}],
-)
+@pytest.mark.parametrize("event", [one for one in Transition if one.value not in NO_OUTCOMES])
 async def test_a_stale_outcome_is_refused(
     engine: Engine, lost: JobRef, answers: tuple[tuple[JobRef, ...], ...], event: Transition
 ) -> None:
