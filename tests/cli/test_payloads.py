@@ -39,7 +39,7 @@ def test_doctor_names_jobs_that_cannot_be_decoded(stored: Path, jobrt_command: C
     assert "2 jobs of hello cannot be decoded, such as job 1" in result.out
     assert "they are discarded when they are due" in result.out
     assert "such as job 3 (hello.cc: is not a field of the class)" in result.out
-    assert "upgrade this one" in result.out
+    assert "add fields that were removed to REMOVED" in result.out
     assert "such as job 4 (hello.name: expected str, got int 7)" in result.out
     assert "such as job 5" not in result.out
 
