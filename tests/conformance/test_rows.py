@@ -17,7 +17,7 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.limits import CLAIM_BYTES, Demand
 from jobrt._core.rates import Rate
 from jobrt._core.states import End, State, Transition
-from jobrt._runtime.context import record_of
+from jobrt._runtime.services import record_of
 from tests.conformance.build import add, ask, claim, end, job
 from tests.conformance.drive import drive, wait
 from tests.conformance.hostile import columns_of, rows

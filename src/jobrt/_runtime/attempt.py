@@ -22,9 +22,10 @@ from jobrt._core.text import clipped, in_one_line
 from jobrt._core.undecodable import undecodable
 from jobrt._registry import JobDefinition, UndecodablePayload, encode_result
 from jobrt._runtime.after import checked_after
-from jobrt._runtime.context import Context, Services, record_of, time_limit
+from jobrt._runtime.context import Context
 from jobrt._runtime.hooks import NotBegun
 from jobrt._runtime.running import Running
+from jobrt._runtime.services import Services, record_of, time_limit
 from jobrt.errors import InvalidJob, InvalidResult, LeaseLost
 from jobrt.events import Event, EventBus, JobNotBegun, JobStarted
 

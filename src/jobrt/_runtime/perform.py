@@ -16,11 +16,12 @@ from jobrt._core.text import Described
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._registry import JobDefinition
 from jobrt._runtime.background import Background
-from jobrt._runtime.context import Context, Services, time_limit
+from jobrt._runtime.context import Context
 from jobrt._runtime.hooks import AttemptHook, hooked
 from jobrt._runtime.parking import ends, pause, resume, shielded
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.running import Running
+from jobrt._runtime.services import Services, time_limit
 from jobrt._storage.contract import Storage, Wake
 
 _WORKER: Final = "perform"

@@ -19,7 +19,6 @@ Nothing here needs Trio. Messages are JSON, one a line::
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import logging
 import math
@@ -49,6 +48,7 @@ from jobrt._registry import Enqueueable, EnqueueKeywords, JobWithOptions, Regist
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
 from jobrt._runtime.context import Step
 from jobrt._runtime.job_log import JobLogger, job_fields, told
+from jobrt._runtime.job_process import end_with_the_worker, pickled_error
 from jobrt._runtime.outside_trio import OutsideTrio
 from jobrt._runtime.working_directory import WorkingDirectory
 from jobrt.blocking import Enqueued
@@ -109,7 +109,7 @@ def run(
     """
     record, place, deadline = context
     os.environ.pop("JOBRT_URL", None)
-    _end_with_the_worker()
+    end_with_the_worker()
     directory, link = WorkingDirectory(), Link(place)
     try:
         value = function(job, ProcessContext(record, link, deadline))
@@ -120,33 +120,10 @@ def run(
     except Stopped:
         return WasStopped()
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's alone
-        return Raised(describe(only_leaf(error)), _pickled(only_leaf(error)))
+        return Raised(describe(only_leaf(error)), pickled_error(only_leaf(error)))
     finally:
         link.close()
         directory.restore()
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    """Return an exception for the worker, where RETRY sees it; None if it could not be read there."""
-    try:
-        text = pickle.dumps(error)
-        pickle.loads(text)  # noqa: S301 - made in the line above
-    except BaseException:  # noqa: BLE001 - its class has its own ideas of pickling
-        return None
-    return text
-
-
-@functools.cache
-def _end_with_the_worker() -> None:
-    """Have this process end when the worker's does, so that no job runs on in a process that nobody owns."""
-    worker = multiprocessing.parent_process()
-    if worker is not None:
-        threading.Thread(target=_end_after, args=(worker.sentinel,), name="jobrt: end", daemon=True).start()
-
-
-def _end_after(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
 
 
 # ------------------------------------------------------------------ what it has

@@ -32,7 +32,6 @@ from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.background import Background
 from jobrt._runtime.channels import Channel, Wakeup
 from jobrt._runtime.completer import Completer
-from jobrt._runtime.context import Services
 from jobrt._runtime.control import Control, QueueControl
 from jobrt._runtime.cron import RELOAD_INTERVAL, CronActor
 from jobrt._runtime.executors import Executors, ExecutorsChannels
@@ -53,6 +52,7 @@ from jobrt._runtime.plan import WorkerPlan
 from jobrt._runtime.runners import make_runners
 from jobrt._runtime.scheduler import Scheduler
 from jobrt._runtime.scope_keeper import LOOK_INTERVAL, ScopeKeeper
+from jobrt._runtime.services import Services
 from jobrt._runtime.starts import ShownQueue, Starts
 from jobrt._runtime.tally import Tally
 from jobrt._runtime.watchdog import Watchdog, Watched
