@@ -23,7 +23,7 @@ def test_a_flow_survives_sigkill_anywhere(database_url: str, flow: str, moments:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=55 if EVERY != "1" else 600,
+        timeout=200 if EVERY != "1" else 900,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
