@@ -23,7 +23,7 @@ __all__ = ["Stored", "install", "read"]
 
 _COLUMNS = (
     "seq, at, job, before, after, lease_before, lease, attempt_before, attempt, max_attempts, worker, alive,"
-    " cancel, queue, name, priority, due, args, context"
+    " cancel, queue, name, priority, due, args, context, tx"
 )
 
 _SQLITE = """
@@ -31,7 +31,7 @@ create table chaos_audit (
     seq integer primary key autoincrement, at real, job integer, before integer, after integer,
     started_before integer, started integer, lease_before integer, lease integer, attempt_before integer,
     attempt integer, max_attempts integer, worker text, alive integer, cancel integer, queue text, name text,
-    priority integer, due real, args text, context text
+    priority integer, due real, args text, context text, tx integer
 );
 create table chaos_completed (job integer, lease integer, primary key (job, lease));
 create table chaos_written (
@@ -67,7 +67,7 @@ create table chaos_audit (
     seq bigserial primary key, at double precision, job bigint, before text, after text, started_before boolean,
     started boolean, lease_before bigint, lease bigint, attempt_before integer, attempt integer, max_attempts integer,
     worker text, alive boolean, cancel boolean, queue text, name text, priority integer, due double precision,
-    args text, context text
+    args text, context text, tx bigint default txid_current()
 );
 create table chaos_completed (job bigint, lease bigint, primary key (job, lease));
 create table chaos_written (

@@ -107,6 +107,8 @@ class Change:
     due: float = 0.0
     args: str | None = None
     context: str | None = None
+    tx: int | None = None
+    """The transaction, in PostgreSQL. A statement that ends jobs and claims others may show the claims first."""
 
     @property
     def ref(self) -> tuple[int, int]:

@@ -157,7 +157,7 @@ def transactions(history: History, _limits: Limits) -> Iterator[str]:
 def limits(history: History, limits: Limits) -> Iterator[str]:
     """Check limits of the cluster and of keys by the claims, and those of a worker by its bodies."""
     held: dict[int, tuple[str, str | None]] = {}
-    for change in history.changes:
+    for change in _ends_first(history.changes):
         if change.after in _HELD and change.before not in _HELD:
             queue = change.queue or ""
             key = json.loads(change.args or "{}").get(limits.keys[queue]) if queue in limits.keys else None
@@ -171,6 +171,20 @@ def limits(history: History, limits: Limits) -> Iterator[str]:
         elif change.after not in _HELD:
             held.pop(change.job, None)
     yield from _limits_of_workers(history, limits)
+
+
+def _ends_first(changes: Sequence[Change]) -> list[Change]:
+    """Return changes in order, but those by which a transaction ends attempts before its claims."""
+    first: dict[int, int] = {}
+    for change in changes:
+        if change.tx is not None:
+            first.setdefault(change.tx, change.seq)
+
+    def place(change: Change) -> tuple[int, int]:
+        ends = change.after not in _HELD and change.tx is not None
+        return (first[change.tx] - 1 if ends and change.tx is not None else change.seq), change.seq
+
+    return sorted(changes, key=place)
 
 
 def _limits_of_workers(history: History, limits: Limits) -> Iterator[str]:

@@ -289,7 +289,10 @@ class Postgres(Engine):
     async def restore(self) -> None:
         steps = ["begin", "set local session_replication_role = replica"]
         for table in await self.tables():
-            steps += [f"delete from {table}", f"insert into {table} overriding system value table saved.{_name(table)}"]
+            steps += [
+                f"delete from {table}",
+                f"insert into {table} overriding system value table saved.{_name(table)}",
+            ]
         for (sequence,) in await self._sequences():
             steps.append(
                 f"select setval('{self.schema}.{sequence}', last_value, is_called) from saved.{sequence}"
