@@ -17,6 +17,7 @@ A page is a story. Its blocks run in order, in one folder, as a reader would run
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import multiprocessing
 import os
@@ -144,6 +145,9 @@ class PageRunner:
             path = self.folder / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
+            if path.suffix == ".py":  # another test may have imported one of this name
+                sys.modules.pop(path.stem, None)
+                importlib.invalidate_caches()
         elif block.language in {"python", _HIDDEN}:
             await self._execute(block)
         elif block.language == "console":
