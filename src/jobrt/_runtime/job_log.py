@@ -39,7 +39,7 @@ class JobLogger(logging.Logger):
         self, fields: Mapping[str, Any], level: int, *, store: Callable[[logging.LogRecord], None]
     ) -> None:
         super().__init__(f"{PARENT}.{fields['name_of_job']}", level)
-        self.parent = logging.getLogger(PARENT)
+        self.parent: logging.Logger | None = logging.getLogger(PARENT)
         self._fields = fields
         self._store = _Store(store)
 

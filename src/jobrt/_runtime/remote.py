@@ -146,7 +146,7 @@ class ProcessContext(OutsideTrio):
 
     def __init__(self, job: JobRecord, link: Link, deadline: float = math.inf) -> None:
         self._job = job
-        self.saved = job.saved
+        self.saved: Any = job.saved
         self.deadline = deadline
         self._link = link
         self._log: JobLogger | None = None
@@ -303,7 +303,7 @@ class Link:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self.log_level = place.log_level
+        self.log_level: int = place.log_level
         self._socket: socket.socket | None = None
         self._received = b""
         self._cancelled: tuple[Stop, str] | None = None
