@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -329,7 +329,12 @@ class Careful(jobrt.Job):
 
 async def _with_fault(decide: Nth) -> tuple[jobrt.JobRecord, list[jobrt.Update]]:
     """Run the job with a fault in one call about its stream; a follower has the same fault."""
-    async with open_sqlite(":memory:") as real:
+    began = trio.current_time()
+
+    def clock() -> datetime:
+        return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=trio.current_time() - began)
+
+    async with open_sqlite(":memory:", clock=clock) as real:
         app = AppOn(FaultyStorage(real, decide), jobs=[Careful])
         async with AppOn(real, jobs=[Careful]).open_client() as jobs, trio.open_nursery() as nursery:
             worker = await nursery.start(app.run_worker)
