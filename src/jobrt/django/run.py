@@ -30,7 +30,7 @@ _log: Final = logging.getLogger("jobrt.django")
 
 
 class _RunTask(Job, abstract=True):
-    """Run of a task: its path, and what it is called with."""
+    """A task that is run: its path, and what it is called with."""
 
     RUN_IN = "thread"
 
