@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pytest
+import trio
 
+import jobrt
+import jobrt.blocking
 from tests.cli.conftest import jobrt_command, shop, start
 from tests.dashboard.test_command import address_of
 from tests.support.chromium import open_browser
@@ -224,6 +227,66 @@ def test_a_progress_bar_moves(viewer: Viewer, jobrt_command: Command, shop: Path
         database.execute("UPDATE jobrt_detail SET progress = ?", ['{"done": 8, "total": 9}'])
     page.locator("progress[value='8']").wait_for()
     assert page.evaluate("[...seen].filter((value) => value > 1 && value < 8).length") > 1
+    assert viewer.errors == []
+
+
+def talking(shop: Path, go_on: threading.Semaphore) -> jobrt.App:
+    """Return an app with a job that says something each time when it may go on."""
+    app = jobrt.App(f"sqlite:///{shop}/shop.db", migrate=True)
+
+    @app.job(max_attempts=1)
+    async def talk(ctx: jobrt.Context) -> None:
+        ctx.log.info("attempt %d begins", ctx.job.attempt)
+        for number in (1, 2):
+            await trio.to_thread.run_sync(go_on.acquire)
+            await ctx.emit({"<b>": number})
+            ctx.progress(number, 2, f"part {number}")
+        await trio.to_thread.run_sync(go_on.acquire)
+        ctx.log.warning("done")
+
+    return app
+
+
+def watch(page: Page, app: jobrt.App, go_on: threading.Semaphore) -> None:
+    """Run the job to its end, and see what it says while it runs."""
+    running = threading.Thread(target=trio.run, args=[app.drain])
+    running.start()
+    try:
+        page.locator("#log li").filter(has_text="attempt 1 begins").wait_for()
+        go_on.release()
+        page.locator("#log li").filter(has_text='{"<b>":1}').wait_for()
+        page.locator("#progress .note", has_text="part 1").wait_for()
+        go_on.release()
+        page.locator("#progress .note", has_text="part 2").wait_for()
+    finally:
+        go_on.release(9)
+        running.join()
+
+
+def test_the_log_of_a_job_moves(viewer: Viewer, shop: Path) -> None:
+    """Lines, values and progress appear as the job gives them, and its end; a job that runs again goes on."""
+    go_on = threading.Semaphore(0)
+    app = talking(shop, go_on)
+
+    async def run_again() -> None:
+        async with app.open_client() as jobs:
+            await jobs.rerun(1)
+        await app.drain()
+
+    with jobrt.blocking.Client(app.url) as jobs:
+        jobs.enqueue(app.registry.get("talk").decode({}))
+    page, lines = viewer.page, viewer.page.locator("#log li")
+    page.goto(f"{viewer.url}/jobs/1")
+    page.evaluate("window.notLoadedAgain = true")
+    watch(page, app, go_on)
+    lines.nth(3).filter(has_text="warning done").wait_for()
+    page.locator("h1 .state.completed").wait_for()
+    trio.run(run_again)
+    lines.nth(7).filter(has_text="done").wait_for()
+    assert page.evaluate("window.notLoadedAgain") is True
+    shown = lines.all_inner_texts()
+    page.reload()
+    assert lines.all_inner_texts() == shown
     assert viewer.errors == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import h11
@@ -74,6 +75,39 @@ async def test_going_on_behind_a_break(sqlite_url: str) -> None:
         assert [event["id"] for event in events(again.text)] == ["2", "2"]
         assert (await board.get(f"/jobs/{handle.id}/follow", Last_Event_ID="2")).status == 204
         assert (await board.get(f"/jobs/{handle.id}/follow?after=2")).status == 200
+
+
+async def test_the_log_on_the_page(database_url: str) -> None:
+    """It has the newest entries, and where the script goes on. A refresh by the script does not send them again."""
+    app = jobrt.App(database_url, migrate=True)
+
+    @app.job(max_attempts=1)
+    async def talk(ctx: jobrt.Context) -> None:
+        for number in range(1201):
+            ctx.log.info("line %d", number)
+        await ctx.emit({"<b>": 1}, key="markup")
+        try:
+            ctx.job.args["nothing"]
+        except KeyError:
+            ctx.log.exception("it failed")
+
+    async with serve(app) as board:
+        handle = await board.jobs.enqueue(value(app, "talk"))
+        silent = (await board.get(f"/jobs/{handle.id}")).text
+        await app.drain()
+        text = (await board.get(f"/jobs/{handle.id}")).text
+        refresh = (await board.get(f"/jobs/{handle.id}", X_Jobrt_Live="1")).text
+    assert f'data-follow="/jobs/{handle.id}/follow" data-after="0" hidden>' in silent
+    assert 'data-after="1203">' in text
+    found = re.findall(r'<li class="(\w+) ?(\w*)"><time>[\d :-]*</time> <b>(\w*)</b> <span>(.*)</span>', text)
+    assert len(found) == 200
+    assert found[0] == ("log", "info", "info", "line 1003")
+    assert found[-2:] == [
+        ("emit", "", "markup", "{&#34;&lt;b&gt;&#34;:1}"),
+        ("log", "error", "error", "it failed"),
+    ]
+    assert "KeyError: &#39;nothing&#39;" in text
+    assert 'id="log"' not in refresh
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from jobrt._core import where as filters
 from jobrt._core.job import JobRecord
 from jobrt._core.search import needle
 from jobrt._core.stats import Ended
+from jobrt._core.stream import Seen, updates
+from jobrt._core.updates import ProgressChange, StateChange, Update
 from jobrt._core.where import Where
 
 
@@ -16,6 +18,14 @@ async def ended(
     """Return what ended in a range of time: `ObservedJobs.ended`."""
     jobs = client._storage.jobs  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - part of the client
     return await jobs.ended(since, until, step=step, limit=limit, deleted=deleted)
+
+
+async def entries(client: Client, job_id: int) -> list[Update]:
+    """Return the entries of a job's stream that are kept, in order, and where some are missing."""
+    streams = client._storage.streams  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - part of the client
+    page = await streams.read(job_id, 0)
+    found = [] if page is None else updates(Seen(0), page)[1]
+    return [update for update in found if not isinstance(update, StateChange | ProgressChange)]
 
 
 async def search(

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from jobrt._client import Client
-from jobrt._client.observing import search
+from jobrt._client.observing import entries, search
 from jobrt._core import where
 from jobrt._core.job import JobRecord
 from jobrt._core.queues import QueueStatus
@@ -35,6 +35,8 @@ _PAGE_SIZE: Final = 50
 _NUMBER_SECONDS: Final = 0.1
 _SEARCHED: Final = 5_000
 """Jobs that one request searches for a text: some ten milliseconds."""
+_LINES: Final = 200
+"""Newest entries of a job's stream on its page. Our script adds what comes later."""
 _ORDERS: Final = {"newest": "-id", "oldest": "id"}
 
 
@@ -143,6 +145,7 @@ async def job(site: Site, request: Request) -> Response:
     found = await site.jobs.workers() if running else []
     now = await site.jobs.now()
     family = await site.jobs.tree(number, limit=_FAMILY_LIMIT)
+    lines = [] if is_live(request) else await entries(site.jobs, number)
     return site.page(
         request,
         "job.html",
@@ -157,6 +160,7 @@ async def job(site: Site, request: Request) -> Response:
         running=running,
         phase=cancel_phase(record, cancel_phases(found)),
         notices=list(watchdog_notices(record, found)),
+        lines=lines[-_LINES:],
     )
 
 

@@ -49,6 +49,11 @@ def _brief(value: Any) -> str:
     return text if len(text) <= _PAYLOAD_WIDTH else f"{text[: _PAYLOAD_WIDTH - 1]}…"
 
 
+def _compact(value: Any) -> str:
+    """Return JSON as our script writes it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def _pretty(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
@@ -59,6 +64,7 @@ _FILTERS: Final[dict[str, Any]] = {
     "attempt": attempt_in_words,
     "brief": _brief,
     "clock": _clock,
+    "compact": _compact,
     "seconds": in_seconds,
     "due": due_in_words,
     "in_words": jobs_in_words,

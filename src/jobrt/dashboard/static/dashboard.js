@@ -10,6 +10,7 @@
   const latest = new Map(); // the last version of each part that the server sent
   let timer = 0;
   let request = null;
+  let hurried = false; // something has happened that only a refresh shows
   let pressed = false; // a mouse button or a key is down: its target must still be there when it is released
 
   const showBanner = (text) => {
@@ -25,14 +26,17 @@
       || (part.contains(active) && active.matches("input:not([type=checkbox]), select, textarea"));
   };
 
-  // A bar moves from the value that it had to the new one until the next refresh, so it does not jump.
+  // A bar moves from the value that it had to the new one until the next is expected, so it does not jump.
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-  const glide = (bar, from) => {
-    const to = bar.value;
-    if (from === undefined || from >= to || still.matches) return;
+  const gliding = new WeakMap();
+  const glide = (bar, from, to, milliseconds) => {
     const began = performance.now();
+    gliding.set(bar, began);
+    bar.value = to;
+    if (from === undefined || from >= to || still.matches) return;
     const step = (now) => {
-      const part = Math.min((now - began) / INTERVAL, 1);
+      if (gliding.get(bar) !== began) return;
+      const part = Math.min(Math.max(now - began, 0) / milliseconds, 1);
       bar.value = from + (to - from) * part;
       if (part < 1 && bar.isConnected) requestAnimationFrame(step);
     };
@@ -54,7 +58,7 @@
     }
     const reached = new Map([...old.querySelectorAll("progress[data-job]")].map((bar) => [bar.dataset.job, bar.value]));
     old.replaceWith(fresh);
-    for (const bar of fresh.querySelectorAll("progress[data-job]")) glide(bar, reached.get(bar.dataset.job));
+    for (const bar of fresh.querySelectorAll("progress[data-job]")) glide(bar, reached.get(bar.dataset.job), bar.value, INTERVAL);
     [...fresh.querySelectorAll(".scroll, pre")].forEach((box, index) => { box.scrollLeft = scrolled[index] ?? 0; });
     if (key) fresh.querySelector(key)?.focus({ preventScroll: true });
     enhance();
@@ -69,10 +73,12 @@
       latest.set(fresh.id, fresh.outerHTML);
       replace(old, document.adoptNode(fresh));
     }
+    follow();
   };
 
   const refresh = async () => {
     const began = performance.now();
+    hurried = false;
     request = new AbortController();
     try {
       const response = await fetch(location.href, {
@@ -88,17 +94,86 @@
       return;
     }
     const soon = document.querySelector("[data-soon]"); // it is counted in steps, and more of it can be shown
-    schedule(soon ? SOON : Math.max(INTERVAL, 10 * (performance.now() - began)));
+    schedule(soon || hurried ? SOON : Math.max(INTERVAL, 10 * (performance.now() - began)));
   };
 
   const stop = () => {
     clearTimeout(timer);
     request?.abort();
+    source?.close();
+    source = null;
   };
+
+  const isPaused = () => document.hidden || pause.getAttribute("aria-pressed") === "true";
 
   const schedule = (wait) => {
     clearTimeout(timer);
-    if (!document.hidden && pause.getAttribute("aria-pressed") !== "true") timer = setTimeout(refresh, wait);
+    if (!isPaused()) timer = setTimeout(refresh, wait);
+  };
+
+  const hurry = () => {
+    if (!hurried) schedule(SOON);
+    hurried = true;
+  };
+
+  // The log of a job: each entry is added when it comes. A job that has ended says nothing until another attempt.
+  const KEPT = 1000; // lines
+  const FINAL = ["completed", "cancelled", "discarded"];
+  const log = document.getElementById("log");
+  const list = log?.querySelector("ol");
+  let source = null;
+  let cursor = log?.dataset.after;
+  const lastAttempt = () => document.getElementById("job")?.dataset.final; // undefined: the job has not ended
+  let over = lastAttempt(); // all that a job has said until the end of this attempt is shown
+
+  const addLine = (kind, level, entry, about, text, traceback) => {
+    const line = log.querySelector("template").content.firstElementChild.cloneNode(true);
+    const fill = (part, words) => { line.querySelector(part).textContent = words; };
+    line.className = `${kind} ${level}`;
+    fill("time", entry.at ? entry.at.slice(0, 19).replace("T", " ") : "");
+    fill("b", about);
+    fill("span", text);
+    if (traceback) fill("pre", traceback);
+    else line.querySelector("pre").remove();
+    const atEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 4;
+    list.append(line);
+    while (list.children.length > KEPT) list.firstElementChild.remove();
+    log.hidden = false;
+    if (atEnd) list.scrollTop = list.scrollHeight;
+    cursor = entry.cursor;
+  };
+
+  const told = {
+    log: (entry) => addLine("log", entry.level, entry, entry.level, entry.message, entry.traceback),
+    emit: (entry) => addLine("emit", "", entry, entry.key ?? "", JSON.stringify(entry.value)),
+    gap: (entry) => addLine("gap", "", entry, "", `${entry.missing} earlier entries are not kept any more`),
+    progress: ({ progress }) => {
+      const shown = document.getElementById("progress");
+      const bar = shown?.querySelector("progress");
+      if (!bar || bar.max !== progress.total) { hurry(); return; }
+      glide(bar, bar.value, progress.done, SOON);
+      shown.querySelector(".num").textContent = `${progress.done} of ${progress.total}`;
+      shown.querySelector(".note").textContent = progress.note;
+    },
+    state: (entry) => {
+      if (FINAL.includes(entry.state)) {
+        over = String(entry.attempt);
+        source.close();
+        source = null;
+      }
+      if (entry.state !== document.querySelector("h1 .state").textContent) hurry();
+    },
+  };
+
+  const follow = () => {
+    if (!log || isPaused() || source || (over !== undefined && over === lastAttempt())) return;
+    source = new EventSource(`${log.dataset.follow}?after=${cursor}`);
+    for (const [kind, tell] of Object.entries(told)) {
+      source.addEventListener(kind, (event) => tell(JSON.parse(event.data)));
+    }
+    source.onerror = () => { // the browser tries again by itself after a break, but not after an error
+      if (source?.readyState === EventSource.CLOSED) source = null;
+    };
   };
 
   const enhance = () => {
@@ -140,5 +215,7 @@
   });
   addEventListener("pagehide", stop);
   addEventListener("pageshow", (event) => { if (event.persisted) schedule(0); });
+  if (list) list.scrollTop = list.scrollHeight;
+  follow();
   schedule(INTERVAL);
 })();
