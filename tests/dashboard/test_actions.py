@@ -89,6 +89,39 @@ async def test_an_action_applies_to_all_matching_jobs(database_url: str) -> None
     assert deleted.headers["location"].endswith("count=61")
 
 
+async def test_an_action_applies_to_all_jobs_that_a_search_finds(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The preview names how far it has searched. Exactly the jobs that it has found are changed."""
+    monkeypatch.setattr("jobrt.dashboard.actions.SEARCHED", 3)
+    app = shop(database_url)
+    async with serve(app) as board:
+        names = ("eve", "ada", "eve", "eve")
+        await board.jobs.enqueue_many([value(app, "hello", name=name) for name in names])
+        preview = html.unescape((await board.get("/jobs/confirm?action=cancel&text=EVE&queue=default")).text)
+        older = html.unescape((await board.get("/jobs/confirm?action=cancel&text=eve&after=2")).text)
+        nothing = await board.get("/jobs/confirm?action=cancel&text=nobody")
+        await board.jobs.enqueue(value(app, "hello", name="eve"))
+        fields = re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', preview)
+        form = {key: [each for name, each in fields if name == key] for key, _ in fields}
+        await board.jobs.cancel(4)
+        done = await board.post("/jobs/change", action="cancel", reason="spam", **form)
+        states = [await board.state(number) for number in (1, 2, 3, 4, 5)]
+        empty = await board.post("/jobs/change", action="cancel", text="eve")
+        both = await board.get("/jobs/confirm?action=cancel&text=eve&id=1")
+        log = (await board.get("/actions")).text
+    assert "Cancel 2 jobs?" in preview
+    assert "3 jobs were searched. Jobs below 2 may have this text, too; they will not change." in preview
+    assert form == {"queue": ["default"], "text": ["EVE"], "id": ["4", "3"]}
+    assert "Cancel 1 job?" in older
+    assert "may have this text" not in older
+    assert "No job matches." in nothing.text
+    assert states == ["available", "available", "cancelled", "cancelled", "available"]
+    assert done.headers["location"] == "/jobs?queue=default&text=EVE&done=cancel&count=1"
+    assert (empty.status, both.status) == (400, 400)
+    assert "cancelled 1 job with text=EVE, queue=default" in log
+
+
 async def test_refused_jobs_are_named(database_url: str) -> None:
     """Other jobs are changed. Each refusal is a line with its reason."""
     async with serve(shop(database_url)) as board:

@@ -406,8 +406,8 @@ async def test_the_script_gets_only_the_live_parts(sqlite_url: str) -> None:
 
 
 async def test_a_text_is_searched_in_steps(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page says how far it has searched, and a link goes on. Filters apply; actions on all matching do not."""
-    monkeypatch.setattr("jobrt.dashboard.pages._SEARCHED", 2)
+    """The page says how far it has searched, and a link goes on. Filters apply."""
+    monkeypatch.setattr("jobrt.dashboard.pages.SEARCHED", 2)
     app = shop(database_url)
     async with serve(app) as board:
         await board.jobs.enqueue_many(
@@ -421,7 +421,13 @@ async def test_a_text_is_searched_in_steps(database_url: str, monkeypatch: pytes
         long = await board.get("/jobs?text=" + "x" * 201)
     assert "None of these 2 jobs has this text." in first
     assert "Searched down to job 3." in first
-    assert "Cancel all" not in first
+    assert "All with this text among the newest 2:" in first
+    assert "All with this text among the 2 jobs below 3:" in second
+    assert re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', second) == [
+        ("queue", "default"),
+        ("text", "ADA"),
+        ("after", "3"),
+    ]
     assert link == "/jobs?queue=default&text=ADA&after=3"
     assert rows(second) == ["1"]
     assert rows(found) == ["4"]

@@ -5,7 +5,7 @@ from datetime import datetime
 from jobrt._client.client import Client
 from jobrt._core import where as filters
 from jobrt._core.job import JobRecord
-from jobrt._core.search import needle
+from jobrt._core.search import Search, needle
 from jobrt._core.stats import Ended
 from jobrt._core.stream import Seen, updates
 from jobrt._core.updates import ProgressChange, StateChange, Update
@@ -39,8 +39,16 @@ async def search(
         InvalidFilter: no job can have this text.
 
     """
+    found = await search_ids(client, where, text, scan=scan, limit=limit, after=after)
+    if not found.ids:
+        return [], found.after
+    return await client.query(filters.id_in(found.ids), order_by="-id", details=False), found.after
+
+
+async def search_ids(
+    client: Client, where: Where | None, text: str, *, scan: int, limit: int, after: int | None = None
+) -> Search:
+    """Return the ids of the jobs that `search` finds."""
     jobs = client._storage.jobs  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - part of the client
     matching = filters.everything() if where is None else where
-    found = await jobs.search(matching, needle(text), scan=scan, limit=limit, after=after)
-    records = await jobs.query(filters.id_in(found.ids), order_by="-id", details=False) if found.ids else ()
-    return list(records), found.after
+    return await jobs.search(matching, needle(text), scan=scan, limit=limit, after=after)

@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
+import attrs
 import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from jobrt._client import Client
+from jobrt._client.observing import search_ids
 from jobrt._core import where
 from jobrt._core.cron import CronEntry
 from jobrt._core.states import FINAL, HELD, State
@@ -33,8 +35,10 @@ _DID: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run ag
 _ALL: Final = frozenset(State)
 _CHANGED: Final = {"cancel": _ALL - FINAL, "rerun": FINAL, "delete": _ALL}
 """States of the jobs that an action changes; it leaves the others alone."""
+SEARCHED: Final = 5_000
+"""Jobs that one request searches for a text: some ten milliseconds."""
 _FORM_LIMIT: Final = 200_000
-"""Bytes of a form: enough for a thousand ids, or for a long payload as a filter."""
+"""Bytes of a form: enough for the ids of a search, or for a long payload as a filter."""
 _FORM_SECONDS: Final = 10.0
 _PREVIEW_LIMIT: Final = 5
 _IDS_SHOWN: Final = 10
@@ -44,8 +48,13 @@ async def confirm(site: Site, request: Request) -> Response:
     """Show how many jobs an action would change and the first of them, and ask for confirmation."""
     if site.read_only:
         raise HTTPException(403, "the dashboard is read-only")
-    selection = parse_selection(request.query_params.multi_items(), also=("action",), ids=True)
-    selected, action = _selected(selection), _action(selection)
+    pairs = request.query_params.multi_items()
+    selection, older = parse_selection(pairs, also=("action", "text", "after"), ids=True), None
+    action = _action(selection)
+    searched = "text" in selection.rest
+    if searched:
+        selection, older = await _searched(site.jobs, selection)
+    selected = where.id_in(()) if searched and not selection.ids else _selected(selection)
     given = frozenset(map(State, selection.filters.get("state", ()))) or _ALL
     changed = _CHANGED[action] & given
     count, running, unchanged = [
@@ -59,10 +68,26 @@ async def confirm(site: Site, request: Request) -> Response:
         count=count,
         running=running,
         unchanged=unchanged,
+        text=selection.rest.get("text", ""),
+        older=older,
+        searched=SEARCHED,
         first=await site.jobs.query(
             _in(selected, changed), order_by="id", limit=_PREVIEW_LIMIT, details=False
         ),
     )
+
+
+async def _searched(jobs: Client, selection: Selection) -> tuple[Selection, int | None]:
+    """Return a selection with the ids of those jobs that have its text, and the id behind which others may have it.
+
+    The form of the confirmation has these ids, so it changes the jobs that were counted and no others.
+    """
+    if selection.ids:
+        raise InvalidFilter("select jobs by id or by a text, not both")
+    after = parse_number("after", selection.rest["after"]) if "after" in selection.rest else None
+    text = selection.rest["text"]
+    found = await search_ids(jobs, selection.where, text, scan=SEARCHED, limit=SEARCHED, after=after)
+    return attrs.evolve(selection, ids=found.ids), found.after
 
 
 async def _count(jobs: Client, selected: Where, states: frozenset[State]) -> int:
@@ -86,6 +111,13 @@ def _unknown_action(action: str | None, known: Iterable[str]) -> InvalidFilter:
 
 
 def _selected(selection: Selection) -> Where:
+    if "text" in selection.rest:
+        if not selection.ids:
+            raise InvalidFilter(
+                "no jobs are selected: give the ids of those that a search for the text has found"
+            )
+        found = where.id_in(selection.ids)
+        return found if selection.where is None else found & selection.where
     if selection.ids and selection.where is not None:
         raise InvalidFilter("select jobs by id or by filters, not both")
     if selection.ids:
@@ -108,7 +140,7 @@ async def _apply(jobs: Client, job: int | Where, *, action: str, reason: str) ->
 
 async def change_jobs(site: Site, request: Request) -> Response:
     """Cancel, rerun or delete jobs, and redirect to a page that shows the result."""
-    selection = parse_selection(await _form(request), also=("action", "reason", "page"), ids=True)
+    selection = parse_selection(await _form(request), also=("action", "reason", "page", "text"), ids=True)
     action, selected = _action(selection), _selected(selection)
     reason, root = selection.rest.get("reason", ""), root_of(request)
     apply, note = partial(_apply, action=action, reason=reason), partial(site.audit.note, request, why=reason)
@@ -116,9 +148,10 @@ async def change_jobs(site: Site, request: Request) -> Response:
         await apply(site.jobs, selection.ids[0])
         note(f"{_DID[action]} job {selection.ids[0]}", jobs=selection.ids)
         return RedirectResponse(f"{root}/jobs/{selection.ids[0]}", 303)
-    if not selection.ids:
+    found = [(key, value) for key, value in selection.rest.items() if key == "text"]
+    if found or not selection.ids:
         count = await apply(site.jobs, selected)
-        filters = ", ".join(f"{key}={value}" for key, value in selection.pairs)
+        filters = ", ".join(f"{key}={value}" for key, value in found + selection.pairs)
         note(f"{_DID[action]} {jobs_in_words(count)} with {filters}")
     else:
         count, refused = await apply_to_each(site.jobs, selection.ids, apply)
@@ -128,7 +161,7 @@ async def change_jobs(site: Site, request: Request) -> Response:
             status = 404 if isinstance(refused[0], JobNotFound) else 409
             shown = {"action": action, "done": DONE[action], "count": count, "refused": refused}
             return site.page(request, "refused.html", status=status, **shown)
-    query = urlencode([*selection.pairs, ("done", action), ("count", count)])
+    query = urlencode([*selection.pairs, *found, ("done", action), ("count", count)])
     return RedirectResponse(f"{root}/jobs?{query}", 303)
 
 

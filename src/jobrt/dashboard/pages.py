@@ -22,7 +22,7 @@ from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_queues, watchdog_notices
 from jobrt._views.trees import tree_lines, tree_of, worker_condition
 from jobrt._views.words import jobs_in_words, notice_in_words, wait_in_words
-from jobrt.dashboard.actions import DONE
+from jobrt.dashboard.actions import DONE, SEARCHED
 from jobrt.dashboard.chart_page import overview_chart
 from jobrt.dashboard.render import Site, is_live, root_of
 from jobrt.dashboard.selection import Selection, parse_number, parse_selection
@@ -33,8 +33,6 @@ _FAMILY_LIMIT: Final = 200
 _RUNNING_LIMIT: Final = 15
 _PAGE_SIZE: Final = 50
 _NUMBER_SECONDS: Final = 0.1
-_SEARCHED: Final = 5_000
-"""Jobs that one request searches for a text: some ten milliseconds."""
 _LINES: Final = 200
 """Newest entries of a job's stream on its page. Our script adds what comes later."""
 _ORDERS: Final = {"newest": "-id", "oldest": "id"}
@@ -94,12 +92,13 @@ async def job_list(site: Site, request: Request) -> Response:
         jobs=shown,
         selection=selection,
         order=order,
+        start=after,
         first=urlencode(kept) if after is not None else None,
         following=None if following is None else urlencode([*kept, ("after", following)]),
         number=await _number(site, request, selection, listed=None if following or after else len(shown)),
         text=text,
         after=following,
-        searched=_SEARCHED,
+        searched=SEARCHED,
         done=_done(selection.rest),
     )
 
@@ -109,7 +108,7 @@ async def _listed(
 ) -> tuple[list[JobRecord], int | None]:
     """Return a page of jobs, and the id behind which there may be more."""
     if text := selection.rest.get("text"):
-        return await search(site.jobs, selection.where, text, scan=_SEARCHED, limit=_PAGE_SIZE, after=after)
+        return await search(site.jobs, selection.where, text, scan=SEARCHED, limit=_PAGE_SIZE, after=after)
     found = await site.jobs.query(
         selection.where, order_by=_ORDERS[order], limit=_PAGE_SIZE + 1, after=after, details=False
     )
