@@ -123,7 +123,6 @@ class Outcome(NamedTuple):
     written by `AttemptStore.show_started`. ``exception`` is what the attempt raised, for subscribers of events. No
     storage writes it. ``unfit`` is the shape of a class that is too old for the payload: claims for classes of this
     shape leave the job alone.
-    written by `AttemptStore.show_started`.
     ``hold`` is the time in seconds for which no job with the same key starts, or none of the queue (`Throttle`).
     """
 

@@ -22,6 +22,8 @@ _RECORDS_PAGE: Final = 10
 # The columns of attempts/exchange_page.sql that are used by position. `_FLAGS` is `extra` in the table.
 _ID, _NAME, _ARGS, _DUE, _FLAGS, _STARTED = 0, 1, 6, 11, 12, 13
 _HAS_HISTORY, _MAY_NOT_START = 1, 8 | 64
+_NOT_KEPT: Final = False
+"""`Claimed.kept` of most jobs; by position, which is quicker than by name."""
 _ENDED: Final = 1000
 """Jobs under a scope that is being ended, after which a claim stops: it ends those that it meets."""
 
@@ -239,7 +241,8 @@ def _claimed(
             None,
             (),
             None,
-            version=version,
+            _NOT_KEPT,
+            version,
         )
         jobs.append(claimed if tags is not None else claimed._replace(defect=stored.BAD_TAGS))
     return jobs

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain, compress, cycle
 from typing import Any, Final
 
 from jobrt._core.job import NewJob
@@ -16,7 +17,7 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 # Rows per statement. SQLite allows 32,766 parameters; more than a hundred rows bring no further gain.
 _ROWS: Final = 128
 
-_HEAD, _, _ROW = SQL["jobs/insert"].partition("VALUES")
+_HEAD: Final = SQL["jobs/insert"].partition("VALUES")[0]
 
 _ALL: Final = -1
 """No limit, in SQLite's ``LIMIT``."""
@@ -60,14 +61,23 @@ def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
     paths = key_paths(tx)
     for start in range(0, len(jobs), _ROWS):
         part = jobs[start : start + _ROWS]
-        values = [value for job in part for value in _values(job, tx.now, paths)]
-        last = tx.insert(f"{_HEAD}VALUES{','.join([_ROW] * len(part))}", values)
+        last = tx.insert(*_statement([_values(job, tx.now, paths) for job in part]))
         done += map(Inserted, range(last - len(part) + 1, last + 1))
         for job_id, job in enumerate(part, last - len(part) + 1):
             if job.deadline is not None or job.expires is not None or job.parent is not None:
                 _store_side_rows(tx, job_id, job)
     tx.queues.update({job.queue for job in jobs})
     return done
+
+
+def _statement(rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
+    """Return the insert of some rows, and its parameters.
+
+    A column without any value is written as NULL: sqlite3 looks for an adapter of each parameter that is None.
+    """
+    given = [column.count(None) < len(rows) for column in zip(*rows, strict=True)]
+    row = f"({','.join('?' if value else 'NULL' for value in given)})"
+    return f"{_HEAD}VALUES{','.join([row] * len(rows))}", [*compress(chain.from_iterable(rows), cycle(given))]
 
 
 _LIMITED: Final = 64

@@ -85,7 +85,7 @@ CREATE INDEX jobrt_deadline_expires ON jobrt_deadline (expires_at) WHERE expires
 
 -- Members that have ended, until their nurseries know. A worker of the version before ends jobs without telling them.
 CREATE TABLE jobrt_unsettled (job_id INTEGER PRIMARY KEY) STRICT;
-CREATE TRIGGER jobrt_job_unsettled AFTER UPDATE OF state ON jobrt_job
+CREATE TRIGGER jobrt_job_unsettled AFTER UPDATE OF finished_at ON jobrt_job
 WHEN old.extra & 8 AND new.state BETWEEN 4 AND 6 AND old.state NOT BETWEEN 4 AND 6
 BEGIN
     INSERT OR IGNORE INTO jobrt_unsettled VALUES (new.id);
