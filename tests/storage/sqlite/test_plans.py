@@ -76,6 +76,9 @@ SEARCHES = {
     "jobs/delete_roll_up": "SEARCH attempt USING INDEX",
     "jobs/ended": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>? AND",
     "jobs/stats": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
+    "scopes/ended_members": "SEARCH m USING INDEX jobrt_member_child (child_id=?)",
+    "scopes/end_members": "SEARCH jobrt_member USING INDEX jobrt_member_child (child_id=?)",
+    "scopes/under_ending": "SEARCH m USING INDEX jobrt_member_child (child_id=?)",
 }
 
 
@@ -98,6 +101,13 @@ IN_ORDER = (
 def test_nothing_is_sorted(tx: Transaction, name: str) -> None:
     """The index has the order already, so the first rows come without reading the others."""
     assert "ORDER BY" not in plan(tx, SQL[name])
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SQL if not name.startswith("shared/")))
+def test_no_statement_reads_all_members(tx: Transaction, name: str) -> None:
+    """An end, a claim and the retention meet the members of some jobs only, however many families there are."""
+    steps = plan(tx, SQL[name]).splitlines()
+    assert [line for line in steps if re.match(r"SCAN (jobrt_member|m|member)\b|.* AUTOMATIC ", line)] == []
 
 
 @pytest.mark.parametrize("name", sorted(name for name in SQL if not name.startswith("shared/")))

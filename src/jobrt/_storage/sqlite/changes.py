@@ -18,7 +18,8 @@ from jobrt.errors import InvalidFilter
 _SCOPE_GOES_ON: Final = """(extra & 8 = 0 OR EXISTS (
     SELECT 1 FROM jobrt_member AS m JOIN jobrt_job AS p ON p.id = m.job_id
     JOIN jobrt_nursery AS n ON n.job_id = m.job_id AND n.name = m.nursery
-    WHERE m.child_id = jobrt_job.id AND m.kind = 'c' AND p.state NOT BETWEEN 4 AND 6 AND n.state = 'open'))"""
+    WHERE m.child_id = jobrt_job.id AND m.kind <> 'd' AND m.kind = 'c'
+        AND p.state NOT BETWEEN 4 AND 6 AND n.state = 'open'))"""
 """A child runs again only while its parent is not final, and its nursery is not over."""
 _NO_LIVING_FAMILY: Final = """(extra & 16 = 0 OR NOT EXISTS (
     SELECT 1 FROM jobrt_member AS m WHERE m.job_id = jobrt_job.id AND m.alive = 1))"""
