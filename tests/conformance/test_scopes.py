@@ -37,6 +37,12 @@ async def _children(storage: Storage, parent: Claimed, *identities: str, **optio
     return [one.id for one in await storage.scopes.enqueue(ref(parent), "n", wanted)]
 
 
+async def _claimed_children(storage: Storage, parent: Claimed, *identities: str) -> tuple[Claimed, ...]:
+    """Add children and claim them."""
+    await _children(storage, parent, *identities)
+    return await claim(storage)
+
+
 async def _tend(storage: Storage) -> None:
     while (await storage.scopes.tend()).more:
         pass
@@ -78,6 +84,31 @@ async def test_a_suspended_parent_is_due_when_its_children_are_over(storage: Sto
     assert (again.id, again.attempt) == (parent.id, parent.attempt)
     row = await storage.scopes.open(ref(again), "n", on_failure="cancel", seconds=None)
     assert (row.sealed, row.alive, bool(row.members)) == (True, False, True)
+
+
+async def test_children_of_many_parents_end_in_one_batch(storage: Storage) -> None:
+    """Each parent learns of its own, whatever the ends of the others are, and so do their parents."""
+    parents = [await _parent(storage) for _ in range(4)]
+    children = [one for each in parents for one in await _claimed_children(storage, each, "a", "b")]
+    await storage.scopes.open(ref(children[6]), "n", on_failure="cancel", seconds=None)
+    grandchildren = await _claimed_children(storage, children[6], "a", "b")
+    await complete(storage, children[6])  # it is closing
+    waits = [end(one, Transition.SUSPEND, wait=Wait("children", "n")) for one in parents[:2]]
+    one_child = Wait("child", str(children[4].id))
+    waits += [end(parents[2], Transition.SUSPEND, wait=one_child)]
+    await storage.attempts.finish([*waits, end(parents[3], Transition.SUSPEND, wait=Wait("children", "n"))])
+    batch = [end(one) for one in (*children[:3], children[4], children[7], grandchildren[0])]
+    failed = end(grandchildren[1], Transition.DISCARD, message="bad")
+    assert await storage.attempts.finish([*batch, failed]) == ()
+    assert [(await look(storage, one.id)).state for one in parents] == [
+        State.AVAILABLE,
+        State.SUSPENDED,  # its second child runs
+        State.AVAILABLE,
+        State.AVAILABLE,
+    ]
+    assert (await look(storage, children[6].id)).state is State.COMPLETED
+    await complete(storage, children[3], children[5])
+    assert {one.id for one in await claim(storage, "parent")} == {one.id for one in parents}
 
 
 async def test_a_wait_that_is_over_already_ends_at_once(storage: Storage) -> None:

@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from jobrt._core import where
-from jobrt._core.job import Claimed
+from jobrt._core.job import Claimed, JobRef, Wait
+from jobrt._core.scopes import Child
 from jobrt._core.states import End, State, Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
@@ -120,3 +121,25 @@ async def test_outcomes_release_parents_without_the_trigger_for_each_row(
     assert [job.id for job in (await storage.attempts.exchange((), ask("a"))).jobs] == [parent.id]
     with pytest.raises(StorageError, match="for each row"):
         await storage.jobs.delete(where.id(parent.id) | where.id(third.id))
+
+
+async def test_ends_that_older_workers_write_are_noted(
+    storage: Storage, admin: psycopg.Connection[Any]
+) -> None:
+    """Their statements do not hand on the ids of their batch."""
+    await storage.workers.register("w1", lease=1000, info=WorkerInfo())
+    await add(storage, job("parent"))
+    (parent,) = (await storage.attempts.exchange((), ask("parent"))).jobs
+    place = JobRef(parent.id, parent.lease)
+    await storage.scopes.open(place, "n", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(place, "n", [Child("a", job("a"))])
+    (child,) = (await storage.attempts.exchange((), ask("a"))).jobs
+    waits = end(parent, event=Transition.SUSPEND, end=End.FINISHED, wait=Wait("children", "n"), spent=False)
+    assert await storage.attempts.finish([waits]) == ()
+    admin.execute(
+        "update jobrt.job set state = 'completed', lease = -lease, finished_at = now() where id = %s",
+        [child.id],
+    )
+    record = await storage.jobs.get(parent.id)
+    assert record is not None
+    assert record.state is State.AVAILABLE

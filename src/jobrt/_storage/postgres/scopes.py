@@ -236,7 +236,7 @@ async def _tend(session: Session, *, limit: int) -> tuple[int, bool, list[str], 
         members = await session.fetch("scopes/tend_members", limit=most)
         if members:
             rows = await session.fetch("scopes/tend_end", ids=numbers(child for (child,) in members))
-            changed, told = len(rows), any(held for (held,) in rows)
+            changed, told = len(rows), any(held for held, _ in rows)
             locked = len(rows) < len(members)
             ending = changed > 0
         else:

@@ -35,7 +35,7 @@ ended as (
     returning j.id, case when j.finished_at is null then j.schedule_at end as due_at, j.queue,
               o.lease, j.attempt + o.unspent as number, o.ending, j.started_at, j.worker,
               o.error_type, o.message, o.traceback, o.result, j.records,
-              case when j.flags & 4 <> 0 and coalesce(current_setting('jobrt.ended', true), '') = ''
+              case when j.flags & 12 <> 0 and coalesce(current_setting('jobrt.ended', true), '') = ''
                    then set_config('jobrt.ended', :ids::text, true) end as batch_ids
 ),
 recorded as (

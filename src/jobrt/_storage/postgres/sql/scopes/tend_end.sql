@@ -1,4 +1,5 @@
--- End members: those that wait are cancelled, those that a worker holds are told.
+-- End members: those that wait are cancelled, those that a worker holds are told. The trigger `settle_ended` gets their
+-- ids, and notes the ends of all in one go.
 with picked as (
     select c.id, c.lease, c.state, m.job_id as parent
       from {schema}.job c
@@ -16,4 +17,6 @@ update {schema}.job j
        cancel_reason = coalesce(j.cancel_reason, format('its parent %s was ended', p.parent))
   from (select k.id, k.parent, k.state = 'executing' or coalesce(k.lease > 0, false) as held from picked k) p
  where j.id = p.id
-returning p.held
+returning p.held,
+          case when not p.held and coalesce(current_setting('jobrt.ended', true), '') = ''
+               then set_config('jobrt.ended', :ids::text, true) end as batch_ids
