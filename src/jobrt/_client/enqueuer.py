@@ -77,15 +77,23 @@ class Enqueuer:
     async def children(
         self,
         jobs: Sequence[JobWithOptions[Any]],
+        rows: Sequence[NewJob],
         store: Callable[[Sequence[NewJob]], Awaitable[Handles]],
         *,
         priority: int,
         place: datetime,
     ) -> list[Handle[Any]]:
-        """Store children of a nursery, inside the hooks; see `child_job` for priority and place."""
+        """Store children of a nursery, inside the hooks; see `child_job` for priority and place.
+
+        `rows` are those of the jobs. What a hook has put in place of a job gets another one.
+        """
+        known = {id(job): row for job, row in zip(jobs, rows, strict=True)}
 
         async def insert(given: Sequence[JobWithOptions[Any]]) -> Handles:
-            new = [child_job(self.registry, job, priority=priority, place=place) for job in given]
+            new = [
+                child_job(job, known.get(id(job)) or self.row(job), priority=priority, place=place)
+                for job in given
+            ]
             await self._check_queues(new)
             handles = await store(new)
             if self.emit.subscribers:

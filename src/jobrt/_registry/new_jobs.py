@@ -48,21 +48,17 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
     return _new(definition, definition.encode(value), options, limit=registry.payload_limit)
 
 
-def child_job(registry: Registry, job: JobWithOptions[Any], *, priority: int, place: datetime) -> NewJob:
-    """Return the row for a child of a job with this priority and place, which it has unless told otherwise.
+def child_job(job: JobWithOptions[Any], row: NewJob, *, priority: int, place: datetime) -> NewJob:
+    """Return the row for a child, of a parent with this priority and place, which it has unless told otherwise.
 
-    Raises:
-        InvalidJob: a field or an option is invalid; the message names it.
-        UnknownJob: the registry does not have the job class.
-
+    `row` is its row as a job of its own.
     """
-    new = new_job(registry, job)
     definition, _, options = take_apart(job)
     if options.priority is UNSET and definition.priority == 0:
-        new = new._replace(priority=priority)
-    if new.schedule_at is None and new.delay is None:
-        new = new._replace(schedule_at=place)
-    return new
+        row = row._replace(priority=priority)
+    if row.schedule_at is None and row.delay is None:
+        row = row._replace(schedule_at=place)
+    return row
 
 
 def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:

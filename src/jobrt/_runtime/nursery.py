@@ -59,6 +59,7 @@ class _Asked:
     """Child that a run asks for: a member that is stored, perhaps to run again, or a new one."""
 
     job: JobWithOptions[Any]
+    row: NewJob
     identity: str
     member: Member | None
     again: bool = attrs.field(kw_only=True)
@@ -235,7 +236,7 @@ class Nursery:
         if self._over:
             raise RuntimeError(f"{self._label}: its block has ended")
         asked = [self._asked_for(job, key) for job, key in zip(jobs, keys, strict=True)]
-        fresh = [one.job for one in asked if one.member is None]
+        fresh = [one for one in asked if one.member is None]
         stored: Sequence[Handle[Any]] = ()
         if fresh or any(one.again for one in asked):
             stored = await self._store_children(asked, fresh)
@@ -248,7 +249,7 @@ class Nursery:
         return handles
 
     async def _store_children(
-        self, asked: Sequence[_Asked], fresh: Sequence[JobWithOptions[Any]]
+        self, asked: Sequence[_Asked], fresh: Sequence[_Asked]
     ) -> Sequence[Handle[Any]]:
         """Store new children, inside the hooks, and run others again; return the handles of the new ones."""
         parent = self._running.job
@@ -268,14 +269,18 @@ class Nursery:
         if not fresh:
             return await store([])
         return await enqueuer_of(self._client).children(
-            fresh, store, priority=parent.priority, place=parent.schedule_at
+            [one.job for one in fresh],
+            [one.row for one in fresh],
+            store,
+            priority=parent.priority,
+            place=parent.schedule_at,
         )
 
     def _asked_for(self, job: JobWithOptions[Any], key: str | None) -> _Asked:
         row = enqueuer_of(self._client).row(job)
         identity = self._roll.identity(row, self._checked_key(key))
         member = self._roll.find(identity, row)
-        return _Asked(job, identity, member, again=member is not None and self._runs_again(member))
+        return _Asked(job, row, identity, member, again=member is not None and self._runs_again(member))
 
     def _handle(self, ident: int, duplicate: bool) -> ChildHandle[Any]:  # noqa: FBT001 - as in `Handle`
         return ChildHandle(ident, duplicate, client=self._client, nursery=self)

@@ -10,7 +10,7 @@ from jobrt._core.states import FINAL, End
 from jobrt._core.where import Where
 from jobrt._storage.sqlite.claim import attempts_of
 from jobrt._storage.sqlite.filters import Condition, condition
-from jobrt._storage.sqlite.rows import attempt_record, dumps, record, with_scope
+from jobrt._storage.sqlite.rows import attempt_record, dumps, record
 from jobrt._storage.sqlite.states import COMPLETED, shown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
@@ -137,8 +137,8 @@ def _chunk(tx: Transaction, ids: Sequence[int], *, details: bool) -> Iterator[Jo
         if job_id in kept:
             found = kept[job_id] or tx.row(SQL["jobs/query_detail"], (job_id,)) or found
         clean = _with_clean(row, texts, attempts.get(job_id, [])) if details else ()
-        found_job = record(row, now=tx.now, texts=texts, details=found, attempts=clean, whole=details)
-        yield with_scope(found_job, scopes.get(job_id))
+        scope = scopes.get(job_id)
+        yield record(row, now=tx.now, texts=texts, details=found, attempts=clean, scope=scope, whole=details)
 
 
 def _texts(tx: Transaction, row: Sequence[Any], *, whole: bool) -> Sequence[Any]:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-import attrs
-
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.limits import LARGE_TEXTS, SHOWN_CHARACTERS
@@ -83,9 +81,12 @@ def record(
     texts: Sequence[Any],
     details: Sequence[Any] = (None, None, None),
     attempts: Iterable[AttemptRecord] = (),
+    scope: Sequence[Any] | None = None,
     whole: bool = True,
 ) -> JobRecord:
     """Return a job from a row of jobs/query.sql, its texts, its (result, progress, saved) texts and its attempts.
+
+    `scope` is what scopes/of_jobs.sql says of it.
 
     Unless the texts are ``whole``, a payload that is large is shown by its beginning.
     """
@@ -105,6 +106,7 @@ def record(
     ) = row
     queue, name, worker, cancel_reason, context, tag_text, args, metadata = texts
     result, progress, saved = details
+    parent, waiting, deadline_at, expires_at = scope or _NO_SCOPE
     return JobRecord(
         id=job_id,
         name=name,
@@ -128,16 +130,6 @@ def record(
         cancel_reason=cancel_reason,
         attempts=tuple(attempts),
         version=stored.version_of(version),
-    )
-
-
-def with_scope(job: JobRecord, row: Sequence[Any] | None) -> JobRecord:
-    """Add what scopes/of_jobs.sql says of a job."""
-    if row is None or row == _NO_SCOPE:
-        return job
-    parent, waiting, deadline_at, expires_at = row
-    return attrs.evolve(
-        job,
         parent=parent,
         waiting=None if waiting is None else _waiting(*waiting),
         deadline_at=_moment(deadline_at),
@@ -145,7 +137,7 @@ def with_scope(job: JobRecord, row: Sequence[Any] | None) -> JobRecord:
     )
 
 
-_NO_SCOPE: Final = [None] * 4
+_NO_SCOPE: Final = (None, None, None, None)
 
 
 def _waiting(kind: str, name: str, since: int, *rest: Any) -> Waiting:
