@@ -319,3 +319,16 @@ def test_the_overview_of_queues_counts_no_further_than_asked(plans: Any) -> None
     )
     assert "job" not in plan.whole_reads
     assert plan.pages < 5_000
+
+
+def test_the_overview_of_queues_counts_a_part_in_order(conn: psycopg.Connection[Any], plans: Any) -> None:
+    """A count that stops at ten thousand of 100,000 jobs does not read and sort them all."""
+    whole = plans(
+        lambda storage: storage.queues.all(limit=10_000)
+    )  # without what the first statement has set
+    conn.execute(SCHEMA.statement("queues/all_in_order").text)
+    counted = SCHEMA.statement("queues/all", waiting="queues/all_waiting_limited")
+    plan = explain(conn, counted, hot=False, limit="10000")
+    reads = [node["Actual Rows"] for node in plan.nodes if node.get("Index Name") == "job_waiting"]
+    assert max(reads) <= 10_000
+    assert len(whole) == 3

@@ -128,6 +128,15 @@ class Database:
         """Run a single statement as `bulk` does, and return its rows."""
         return await self.bulk(lambda session: session.run(statement, **values))
 
+    async def look(self, statement: Statement, /, **values: str | None) -> list[Row]:
+        """Run a single statement that only reads, as `bulk_run` does, but without the calls around a transaction."""
+
+        async def run() -> list[Row]:
+            async with self.plain.call(BULK_SECONDS) as conn:
+                return await Session(conn, self.schema).run(statement, **values)
+
+        return await retried(run)
+
     async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
         """Run one statement as a worker's call, as `retried`."""
         return await retried(partial(self._fetch_from, self.hot, name, values))

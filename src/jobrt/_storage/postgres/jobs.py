@@ -124,10 +124,10 @@ class PostgresJobs:
     ) -> tuple[JobRecord, ...]:
         schema = self._database.schema
         look = listing(schema, where, order_by=order_by, limit=limit, after=after, details=details)
-        return tuple(map(job_record, await self._run(look)))
+        return tuple(map(job_record, await self._look(look)))
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:
-        ((number,),) = await self._run(count(self._database.schema, where, limit=limit))
+        ((number,),) = await self._look(count(self._database.schema, where, limit=limit))
         return int(number)
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
@@ -150,8 +150,11 @@ class PostgresJobs:
         self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None
     ) -> Search:
         look = searching(self._database.schema, where, needle, scan=scan, limit=limit, after=after)
-        ((ids, number, last),) = await self._run(look)
+        ((ids, number, last),) = await self._look(look)
         return seen(tuple(ids), number, last, limit=limit, scan=scan)
+
+    async def _look(self, run: Run) -> list[Row]:
+        return await self._database.look(run.statement, **run.values)
 
     # ------------------------------------------------------------------ change
 

@@ -40,6 +40,8 @@ class PostgresQueues:
 
 
 async def _all(session: Session, *, limit: int | None) -> tuple[QueueStatus, ...]:
+    if limit is not None:
+        await session.fetch("queues/all_in_order")
     served = [WorkerInfo.from_json(info).queues for (info,) in await session.fetch("queues/all_workers")]
     if limit is None:
         rows = await session.run(session.schema.statement("queues/all", waiting="queues/all_waiting"))
