@@ -6,7 +6,7 @@ It is the client of Trio programs over another storage: the same checks, and the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, Unpack, cast, overload
 
@@ -18,6 +18,7 @@ from jobrt._client import Handle
 from jobrt._client.asyncio_following import AsyncioFollowing
 from jobrt._client.asyncio_waiting import AsyncioWaiting
 from jobrt._client.following import Following
+from jobrt._client.hooks import EnqueueHook
 from jobrt._client.waiting import Waiting, closed
 from jobrt._core.arguments import checked_flag, checked_text
 from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
@@ -67,7 +68,7 @@ class _Open:
     client: _client.Client
 
     @classmethod
-    def of(cls, jobs: AsyncioJobs, registry: Registry) -> _Open:
+    def of(cls, jobs: AsyncioJobs, registry: Registry, hooks: Sequence[EnqueueHook]) -> _Open:
         """Put a storage and the methods of the Trio client together."""
         waiting, following = AsyncioWaiting(jobs), AsyncioFollowing(jobs)
         client = _client.Client(
@@ -77,7 +78,7 @@ class _Open:
             EventBus(),
             cast("Waiting", waiting),
             None,
-            (),
+            hooks,
             cast("Following", following),
         )
         return cls(asyncio.get_running_loop(), jobs, waiting, following, client)
@@ -120,6 +121,7 @@ class Client:
         self._registry = registry_of("Client: jobs", jobs, payload_limit=limit)
         self._open: _Open | None = None
         self._closed = False
+        self._hooks: list[EnqueueHook] = []
 
     async def __aenter__(self) -> Self:
         self._closed = False
@@ -315,7 +317,7 @@ class Client:
             if self._closed:
                 raise closed()
             jobs = open_asyncio(self._url, schema=self._schema, listen=self._listen)
-            self._open = _Open.of(jobs, self._registry)
+            self._open = _Open.of(jobs, self._registry, self._hooks)
         elif self._open.loop is not loop:
             raise WrongEventLoop(
                 "this jobrt.aio.Client was opened in another event loop: create one in each loop"

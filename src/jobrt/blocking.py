@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, ove
 import attrs
 from tenacity import Retrying, retry_if_exception_type, wait_exponential
 
+from jobrt._client.hooks import BlockingHook
 from jobrt._core.arguments import checked_flag, checked_id, checked_limit, checked_text, checked_wait
 from jobrt._core.job import NewJob, result_of
 from jobrt._core.limits import PAYLOAD_LIMIT, checked_payload_limit
@@ -36,16 +37,19 @@ from jobrt._registry import (
     EnqueueKeywords,
     FunctionJob,
     Job,
+    JobWithOptions,
     JsonT,
     Registry,
     ResultT,
     UpdateKeywords,
     Verdict,
     changed_job,
+    listed,
     message_text,
     new_job,
     new_jobs,
     registry_of,
+    with_options,
 )
 from jobrt._storage.open import BlockingJobs, open_blocking, shared_url
 from jobrt.errors import StorageError, StorageUnavailable
@@ -149,6 +153,7 @@ class Client:
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._blocks = 0
         self._closed = False
+        self._hook: BlockingHook | None = None
 
     def __enter__(self) -> Self:
         with self._lock:
@@ -200,6 +205,8 @@ class Client:
             StorageError: the database refused the insert.
 
         """
+        if self._hook is not None:
+            return enqueue_within(self._hook, self, [with_options(job, **options)], conn=conn)[0]
         return self._insert([new_job(self._registry, job, **options)], conn)[0]
 
     @overload
@@ -212,6 +219,8 @@ class Client:
     ) -> list[Handle[ResultT]]: ...
     def enqueue_many(self, jobs: Iterable[Enqueueable[Any]], *, conn: object = None) -> list[Handle[Any]]:
         """Insert any number of jobs in one transaction and return their handles in input order."""
+        if self._hook is not None:
+            return enqueue_within(self._hook, self, [with_options(job) for job in listed(jobs)], conn=conn)
         return self._insert(new_jobs(self._registry, jobs), conn)
 
     # ------------------------------------------------------------------ query
@@ -373,6 +382,18 @@ class Client:
                 # At the end of the process at the latest.
                 self._finalizer = weakref.finalize(self, self._storage.close)
             return self._storage
+
+
+def enqueue_within(
+    hook: BlockingHook, client: Client, jobs: Sequence[JobWithOptions[Any]], *, conn: object
+) -> list[Handle[Any]]:
+    """Enqueue jobs with a client, within a hook."""
+
+    def insert(given: Sequence[JobWithOptions[Any]]) -> list[Handle[Any]]:
+        new = new_jobs(client._registry, given)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - part of the client
+        return client._insert(new, conn)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+    return list(hook(jobs, insert))
 
 
 async def enqueue_async(

@@ -34,6 +34,7 @@ from jobrt.blocking import Client
 from jobrt.django import Backend
 from tests.django import tasks
 from tests.django.conftest import Configure
+from tests.otel.recording import Recording
 from tests.parity.jobs import Echo
 
 
@@ -225,6 +226,23 @@ def test_hooks_are_around_tasks(configure: Configure) -> None:
     assert seen == [tasks.add.module_path]
     with override_settings(TASKS={"default": {**settings.TASKS["default"], "QUEUES": ["default", "more"]}}):
         assert set(jobrt.django.app.queues) == {"default", "more"}
+
+
+def test_a_task_is_in_the_trace_of_its_request(configure: Configure) -> None:
+    """An instrumented application makes a span for each task that is enqueued, in whatever thread, and run."""
+    configure()
+    recording = Recording()
+    recording.instrument(jobrt.django.app)
+    with recording.tracers.get_tracer("site").start_as_current_span("request"):
+        tasks.add.enqueue(1)
+    run_worker()
+    request, send = recording.span("request"), recording.span("send default")
+    process = recording.span("process default")
+    assert [span.parent and span.parent.span_id for span in (send, process)] == [
+        request.context.span_id,
+        send.context.span_id,
+    ]
+    assert sum(recording.points("messaging.client.sent.messages").values()) == 1
 
 
 def test_from_asyncio(configure: Configure) -> None:

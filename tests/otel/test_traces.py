@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -146,7 +147,7 @@ async def test_an_attempt_is_a_child_of_its_enqueue(job: type[jobrt.Job], autoju
 
 @pytest.mark.parametrize("library", ["asyncio", "threads"])
 async def test_programs_without_trio_hand_their_span_on(library: str, sqlite_url: str) -> None:
-    """Their clients have no hooks: they put what OpenTelemetry injects into the metadata, as for any message."""
+    """Without instrumentation they put what OpenTelemetry injects into the metadata, as for any message."""
     recording = Recording()
     tracer = recording.tracers.get_tracer("program")
 
@@ -176,6 +177,66 @@ async def test_programs_without_trio_hand_their_span_on(library: str, sqlite_url
     assert process.parent is not None
     assert [process.parent.trace_id % 10**9, process.parent.span_id % 10**9] == ids(request)
     assert ids(process)[0] == ids(request)[0]
+
+
+async def enqueue_by(library: str, url: str, recording: Recording) -> None:
+    """Enqueue one job, two jobs, and one that is refused, with an instrumented client of a program without Trio."""
+    tracer = recording.tracers.get_tracer("program")
+
+    def in_a_thread() -> None:
+        jobs = Client(url, payload_limit=1000)
+        jobrt.otel.instrument(jobs, recording.tracers, recording.meters)
+        with jobs, tracer.start_as_current_span("request"):
+            assert jobs.enqueue(Echo(), metadata={"mine": 1}).id == 1
+            assert [handle.id for handle in jobs.enqueue_many([Echo(), Fail()])] == [2, 3]
+            assert jobs.enqueue_many([]) == []
+            with pytest.raises(jobrt.InvalidJob):
+                jobs.enqueue(Fail(), metadata={"a": "x" * 2000})
+
+    async def on_asyncio() -> None:
+        jobs = jobrt.aio.Client(url, payload_limit=1000)
+        jobrt.otel.instrument(jobs, recording.tracers, recording.meters)
+        with tracer.start_as_current_span("request"):
+            async with jobs:
+                assert (await jobs.enqueue(Echo(), metadata={"mine": 1})).id == 1
+                assert [handle.id for handle in await jobs.enqueue_many([Echo(), Fail()])] == [2, 3]
+                assert await jobs.enqueue_many([]) == []
+                with pytest.raises(jobrt.InvalidJob):
+                    await jobs.enqueue(Fail(), metadata={"a": "x" * 2000})
+
+    with trio.fail_after(30):
+        if library == "asyncio":
+            await in_asyncio(on_asyncio)
+        else:
+            await trio.to_thread.run_sync(in_a_thread)
+
+
+@pytest.mark.parametrize("library", ["asyncio", "threads"])
+async def test_clients_without_trio_have_producer_spans(library: str, database_url: str) -> None:
+    """They are as those of an app: one for each enqueue, parents of the attempts, counted by the meters."""
+    recording = Recording()
+    app = jobrt.App(database_url, jobs=[Echo, Fail])
+    await app.migrate()
+    await enqueue_by(library, database_url, recording)
+    recording.instrument(app)
+    with trio.fail_after(30):
+        await app.drain()
+        async with app.open_client() as jobs:
+            metadata = [(await jobs.get(number)).metadata for number in (1, 2)]
+    request, one, many = recording.span("request"), recording.span("send mail"), recording.span("send")
+    assert [span.parent and span.parent.span_id for span in (one, many)] == [request.context.span_id] * 2
+    assert one.kind is trace.SpanKind.PRODUCER
+    assert attributes(one)["messaging.message.id"] == "1"
+    assert attributes(many)["messaging.batch.message_count"] == 2
+    assert attributes(many)["jobrt.job.ids"] == (2, 3)
+    assert [span.parent and span.parent.span_id for span in recording.spans("process mail")] == [
+        one.context.span_id,
+        many.context.span_id,
+    ]
+    assert [sorted(each) for each in metadata] == [["mine", "traceparent"], ["traceparent"]]
+    refused = recording.span("send default")
+    assert attributes(refused)["error.type"] == "InvalidJob"
+    assert sum(recording.points("messaging.client.sent.messages").values()) == 3
 
 
 async def test_a_job_without_a_trace_begins_one(autojump_clock: MockClock) -> None:
@@ -375,12 +436,28 @@ async def test_without_an_sdk_nothing_is_added(autojump_clock: MockClock) -> Non
         assert (await jobs.get(handle.id)).metadata == {}
 
 
-def test_an_app_is_instrumented_once() -> None:
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        (lambda: jobrt.App("sqlite:///:memory:"), "app is instrumented already: call it once for an app"),
+        (lambda: Client("sqlite:///x.db"), "client is instrumented already: call it once for a client"),
+        (lambda: jobrt.aio.Client("sqlite:///x.db"), "client is instrumented already"),
+    ],
+)
+def test_nothing_is_instrumented_twice(made: Callable[[], Any], what: str) -> None:
     """A second call would double every span."""
-    app = jobrt.App("sqlite:///:memory:")
-    jobrt.otel.instrument(app)
-    with pytest.raises(jobrt.InvalidSetting, match="is instrumented already: call it once"):
-        jobrt.otel.instrument(app)
+    one = made()
+    jobrt.otel.instrument(one)
+    with pytest.raises(jobrt.InvalidSetting, match=what):
+        jobrt.otel.instrument(one)
+
+
+def test_what_cannot_be_instrumented() -> None:
+    """One line says what can."""
+    with pytest.raises(
+        jobrt.InvalidSetting, match=r"otel\.instrument: app is 'shop': use an App, or a client"
+    ):
+        jobrt.otel.instrument("shop")  # type: ignore[arg-type]
 
 
 @pytest.mark.process

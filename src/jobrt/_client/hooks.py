@@ -17,6 +17,9 @@ Insert: TypeAlias = Callable[[Jobs], Awaitable[Handles]]
 EnqueueHook: TypeAlias = Callable[[Jobs, Callable[[Sequence[Any]], Awaitable[Handles]]], Awaitable[Handles]]
 """Async function ``hook(jobs, enqueue)``: it awaits ``enqueue(jobs)`` once, and returns what that returns."""
 
+BlockingHook: TypeAlias = Callable[[Jobs, Callable[[Jobs], Sequence[Any]]], Sequence[Any]]
+"""The same as a plain function, around enqueues of programs without an event loop. `jobrt.otel` has the only one."""
+
 
 def checked_enqueue_hook(hook: EnqueueHook) -> EnqueueHook:
     """Return a hook; raise `InvalidSetting` if it is no async function with two parameters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobrt._client.hooks import EnqueueHook, checked_enqueue_hook
+from jobrt._client.hooks import BlockingHook, EnqueueHook, checked_enqueue_hook
 from jobrt._core.arguments import refused
 from jobrt._runtime.hooks import AttemptHook, checked_attempt_hook
 from jobrt.errors import InvalidSetting
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 class Hookable:
     """Base class of `App`: its hooks around attempts and enqueues."""
+
+    _blocking_hook: BlockingHook | None = None
+    """Hook around what threads enqueue for this app: Django's backend does."""
 
     def __init__(
         self, around_attempt: Iterable[AttemptHook] = (), around_enqueue: Iterable[EnqueueHook] = ()

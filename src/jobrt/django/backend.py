@@ -10,9 +10,11 @@ from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist  # pyrig
 from django.tasks.signals import task_enqueued  # pyright: ignore[reportMissingImports] # Django 6
 from django.utils import timezone
 
+from jobrt._client.hooks import BlockingHook
 from jobrt._records import JobRecord
-from jobrt._registry import EnqueueKeywords
+from jobrt._registry import EnqueueKeywords, with_options
 from jobrt.app import App
+from jobrt.blocking import enqueue_within
 from jobrt.django.results import change, find_task, in_django, result_of
 from jobrt.django.run import NAME, RunAgain, RunOnce
 from jobrt.django.settings import Options, invalid
@@ -138,11 +140,20 @@ class Backend(BaseTaskBackend):  # type: ignore[misc]  # pyright: ignore[reportU
         if self._options.max_attempts is not None:
             options["max_attempts"] = self._options.max_attempts
         job = (RunAgain if self.retries else RunOnce)(task.module_path, result.args, result.kwargs)
-        handle = client.enqueue(job, conn=conn, **options)
+        hook = self._hook()
+        if hook is None:
+            handle = client.enqueue(job, conn=conn, **options)
+        else:
+            (handle,) = enqueue_within(hook, client, [with_options(job, **options)], conn=conn)
         # The time of the database, by which results are looked up, once the job can be seen.
         in_transaction = conn is not None and conn.in_atomic_block
         now = timezone.now() if in_transaction else client.get(handle.id).created_at
         change(result, id=str(handle.id), enqueued_at=in_django(now))
+
+    def _hook(self) -> BlockingHook | None:
+        """Return what the application has around enqueues, if anybody has asked for it."""
+        made = _apps.get(self.alias)
+        return None if made is None else made[1]._blocking_hook  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - part of it
 
     def _check_place(self, task: Any) -> None:
         """Raise ``InvalidTask`` if a worker would not find the task by its path."""

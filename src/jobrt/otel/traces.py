@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
@@ -44,10 +44,14 @@ _IDS: Final = 128
 
 @attrs.define(eq=False)
 class Producer:
-    """Hook around enqueues: a span for each, and its ``traceparent`` in the metadata of its jobs."""
+    """Hook around enqueues: a span for each, and its ``traceparent`` in the metadata of its jobs.
+
+    ``clock`` is that of the event loop or of the thread, in seconds.
+    """
 
     tracer: trace.Tracer
     metrics: Metrics
+    clock: Callable[[], float]
 
     async def __call__(
         self,
@@ -57,22 +61,48 @@ class Producer:
         """Enqueue within a span."""
         if not jobs:
             return await enqueue(jobs)
+        with self._sending(jobs) as span:
+            handles = await enqueue(_carrying(jobs))
+            _describe(span, handles)
+        return handles
+
+    def blocking(
+        self, jobs: Sequence[JobWithOptions[Any]], enqueue: Callable[[Sequence[Any]], Sequence[_Stored]]
+    ) -> Sequence[_Stored]:
+        """Do the same in a thread."""
+        if not jobs:
+            return enqueue(jobs)
+        with self._sending(jobs) as span:
+            handles = enqueue(_carrying(jobs))
+            _describe(span, handles)
+        return handles
+
+    @contextmanager
+    def _sending(self, jobs: Sequence[JobWithOptions[Any]]) -> Generator[trace.Span]:
+        """Make the span current, and count what was sent."""
         queue, name = in_common(jobs)
         attributes = operation_attributes("send", queue, name)
-        began = trio.current_time()
+        began = self.clock()
         with _span(
             self.tracer, span_name("send", queue), trace.SpanKind.PRODUCER, attributes=attributes
         ) as span:
             if len(jobs) > 1:
                 span.set_attribute(BATCH, len(jobs))
             try:
-                handles = await enqueue(_carrying(jobs))
+                yield span
             except Exception as error:
                 set_error(span, error)
                 raise
-            _describe(span, handles)
-        self.metrics.note_sent(Counter((job.queue, job.name) for job in jobs), trio.current_time() - began)
-        return handles
+        self.metrics.note_sent(Counter((job.queue, job.name) for job in jobs), self.clock() - began)
+
+
+class _Stored(Protocol):
+    """Handle of any client."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def duplicate(self) -> bool: ...
 
 
 def _carrying(jobs: Sequence[JobWithOptions[Any]]) -> Sequence[JobWithOptions[Any]]:
@@ -87,7 +117,7 @@ def _carrying(jobs: Sequence[JobWithOptions[Any]]) -> Sequence[JobWithOptions[An
     ]
 
 
-def _describe(span: trace.Span, handles: Sequence[Handle[Any]]) -> None:
+def _describe(span: trace.Span, handles: Sequence[_Stored]) -> None:
     if not span.is_recording():
         return
     if len(handles) == 1:
