@@ -115,6 +115,17 @@ async def test_a_later_tick_fires(storage: Storage) -> None:
     assert len(set(ids)) == 3
 
 
+async def test_a_tick_from_before_a_restore_does_not_fire(storage: Storage) -> None:
+    """A caller that has read a later tick than the database knows reads again: a tick in between is due once more."""
+    await _put(storage)
+    assert await storage.crons.fire("nightly", TICK + 2 * HOUR, job(), last=TICK + HOUR) is None
+    await storage.crons.fire("nightly", TICK, job())
+    assert await storage.crons.fire("nightly", TICK + 2 * HOUR, job(), last=TICK + HOUR) is None
+    assert [one.last_tick for one in await storage.crons.all()] == [TICK]
+    assert await storage.crons.fire("nightly", TICK + HOUR, job(), last=TICK) is not None
+    assert await storage.crons.fire("nightly", TICK + 2 * HOUR, job(), last=TICK) is not None
+
+
 async def test_a_tick_is_an_instant(storage: Storage) -> None:
     """The same moment in another zone is the same tick; microseconds count."""
     await _put(storage)

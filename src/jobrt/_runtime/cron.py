@@ -100,9 +100,10 @@ class CronActor:
             job = None if orphaned(entry, self._names) else self.make_job(entry)
             if job is None:
                 return self.reload
-            due = ticks_due(entry, last=row.last_tick, now=now)
-            for tick in due:
-                await self._fire(entry, tick, job)
+            last = row.last_tick
+            for tick in ticks_due(entry, last=last, now=now):
+                await self._fire(entry, job, tick=tick, last=last)
+                last = tick
             upcoming = next_tick(entry, now)
         except StorageUnavailable:
             raise
@@ -112,8 +113,10 @@ class CronActor:
         self._failed.pop(row.name, None)
         return self.reload if upcoming is None else max(0.001, (upcoming - now).total_seconds())
 
-    async def _fire(self, entry: CronEntry, tick: datetime, job: JobWithOptions[Any]) -> None:
-        insert = partial(self._insert, entry.name, tick)
+    async def _fire(
+        self, entry: CronEntry, job: JobWithOptions[Any], *, tick: datetime, last: datetime | None
+    ) -> None:
+        insert = partial(self._insert, entry.name, tick=tick, last=last)
         jobs = [job.with_options(context=f"cron {entry.name} {tick.isoformat()}")]
         try:
             await around_enqueue(self.hooks, jobs, insert)
@@ -122,10 +125,12 @@ class CronActor:
         except Exception as error:
             raise HookFailed(f"a hook around enqueues failed: {in_one_line(error)}") from error
 
-    async def _insert(self, name: str, tick: datetime, jobs: Jobs) -> list[Handle[Any]]:
+    async def _insert(
+        self, name: str, jobs: Jobs, *, tick: datetime, last: datetime | None
+    ) -> list[Handle[Any]]:
         """Insert the job of a tick, unless another worker already has: its handle is then a duplicate, with id 0."""
         (job,) = jobs
-        job_id = await self.crons.fire(name, tick, new_job(self.registry, job))
+        job_id = await self.crons.fire(name, tick, new_job(self.registry, job), last=last)
         if job_id is None:
             return [Handle(0, duplicate=True)]
         self.emit(CronFired(name, tick.isoformat(), job_id))

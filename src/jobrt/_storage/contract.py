@@ -278,8 +278,13 @@ class CronStore(Protocol):
         """Remove an entry; False if there is none."""
         ...
 
-    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
+    async def fire(
+        self, name: str, tick: datetime, job: NewJob | None, *, last: datetime | None = None
+    ) -> int | None:
         """Enqueue one tick's job and return its id; None if that tick or a later one has been fired.
+
+        `last` is the last fired tick that the caller has read. If the database knows only an older one, it was set
+        back meanwhile: then None too, because ticks in between may be due again.
 
         If `job` is None, the tick is only marked as passed, and None is returned. The database guarantees one job per
         tick in the whole cluster.

@@ -47,10 +47,13 @@ class PostgresCrons:
     async def delete(self, name: str) -> bool:
         return bool(await self._database.fetch("crons/delete", name=name))
 
-    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
+    async def fire(
+        self, name: str, tick: datetime, job: NewJob | None, *, last: datetime | None = None
+    ) -> int | None:
+        known = None if last is None else instant(last)
         with self._waker.insert() as wake:
             async with self._database.session() as session, session.conn.transaction():
-                fired = await session.fetch("crons/fire", name=name, tick=instant(tick))
+                fired = await session.fetch("crons/fire", name=name, tick=instant(tick), last=known)
                 if not fired or job is None:
                     return None
                 (inserted,) = await drive(

@@ -36,8 +36,11 @@ class SqliteCrons:
     async def delete(self, name: str) -> bool:
         return await self._database.write(partial(_delete, name=name))
 
-    async def fire(self, name: str, tick: datetime, job: NewJob | None) -> int | None:
-        return await self._database.write(partial(_fire, name=name, tick=tick, job=job))
+    async def fire(
+        self, name: str, tick: datetime, job: NewJob | None, *, last: datetime | None = None
+    ) -> int | None:
+        known = None if last is None else micros(last)
+        return await self._database.write(partial(_fire, name=name, tick=micros(tick), job=job, last=known))
 
 
 def _put(tx: Transaction, row: CronRow) -> CronRow:
@@ -77,7 +80,7 @@ def _delete(tx: Transaction, name: str) -> bool:
     return tx.run(SQL["crons/delete"], (name,)) > 0
 
 
-def _fire(tx: Transaction, name: str, *, tick: datetime, job: NewJob | None) -> int | None:
-    if not tx.run(SQL["crons/fire"], {"name": name, "tick": micros(tick)}) or job is None:
+def _fire(tx: Transaction, name: str, *, tick: int, job: NewJob | None, last: int | None) -> int | None:
+    if not tx.run(SQL["crons/fire"], {"name": name, "tick": tick, "last": last}) or job is None:
         return None
     return insert(tx, [job])[0].id
