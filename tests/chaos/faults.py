@@ -14,9 +14,9 @@ import attrs
 import psycopg
 import trio
 
-from tests.chaos.history import Fault
+from tests.chaos.history import Fault, Restore
 from tests.chaos.jobs import LEASE
-from tests.chaos.restore import RESTORE_ERRORS, save, set_back
+from tests.chaos.restore import RESTORE_ERRORS, all_have_beaten, next_lease, save, set_back
 from tests.chaos.standby import promote
 from tests.chaos.workers import Journal, Worker
 
@@ -63,7 +63,7 @@ class Monkey:
     proxies: list[TcpProxy] = attrs.Factory(list)
     standby: Cluster | None = None
     disk: Disk | None = None
-    restored: list[float] = attrs.Factory(list)
+    restored: list[Restore] = attrs.Factory(list)
     restore_at: float = attrs.Factory(time.monotonic)
     """When the next restore may begin: after one, less can be checked for some time."""
     injected: Counter[str] = attrs.Factory(Counter)
@@ -208,19 +208,22 @@ class Monkey:
     # ------------------------------------------------------------------ files
 
     async def restore(self) -> None:
-        """Save the database, and set it back to that state some seconds later, under the workers."""
+        """Save the database, and set it back to that state under the workers, when these can notice it."""
         self.restore_at = time.monotonic() + RESTORE_EVERY
         copy = self.journal.folder / f"saved{self.injected['restore']}"
         try:
             async with self.load.calm:
                 await trio.to_thread.run_sync(partial(save, self.url, copy, self.cluster))
                 accepted = tuple(self.load.accepted)
+            saved_at = time.time()
             await trio.sleep(self.chance.uniform(1.0, 4.0))
+            while not await trio.to_thread.run_sync(all_have_beaten, self.url, saved_at):
+                await trio.sleep(0.05)
             async with self.load.calm:
                 with self._of_database("restore"):
                     await trio.to_thread.run_sync(partial(set_back, self.url, copy, self.cluster))
                 self.load.accepted[:] = accepted
-                self.restored.append(time.monotonic())
+                self.restored.append(Restore(time.monotonic(), next_lease(self.cluster)))
                 self.journal.note("restored")
         except RESTORE_ERRORS as error:  # another fault was quicker: nothing was changed
             self.journal.note(f"not restored: {error}")

@@ -26,7 +26,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Change", "Fault", "History", "Line", "Row", "check_bodies", "parse"]
+__all__ = ["Change", "Fault", "History", "Line", "Restore", "Row", "check_bodies", "parse"]
 
 SLACK: float = 0.2
 """Seconds that a body may run on after another one of its job began."""
@@ -64,6 +64,18 @@ class Fault:
     pid: int
     at: float
     end: float = 0.0
+
+
+@attrs.frozen
+class Restore:
+    """A moment when the database was set back to an older state.
+
+    ``lease`` is higher than all leases before it, and no higher than those after it: they contain the time. A claim may
+    be committed just before, and its body begin just after, so the begin of a body does not tell what is forgotten.
+    """
+
+    at: float
+    lease: int
 
 
 @attrs.frozen
@@ -128,10 +140,14 @@ class History:
     """Jobs for which a cancellation was requested."""
     written: Sequence[int] = ()
     faults: Sequence[Fault] = ()
-    restored: Sequence[float] = ()
-    """When the database was set back to an older state."""
+    restored: Sequence[Restore] = ()
     finished: bool = True
     """Whether the run has ended: only then must all jobs be final."""
+
+    @property
+    def forgotten(self) -> int:
+        """Lease below which the database may have forgotten a claim."""
+        return max((restore.lease for restore in self.restored), default=0)
 
     def bodies(self) -> dict[int, dict[int, list[Line]]]:
         """Return the lines by job and lease, in order."""
@@ -170,14 +186,14 @@ def check_bodies(history: History) -> dict[str, list[str]]:
     found["lost"] += [
         f"job {job} ran, but is not in the database"
         for job, of_job in bodies.items()
-        if job not in rows and not _forgotten(of_job, history.restored)
+        if job not in rows and max(of_job) >= history.forgotten
     ]
     for job, row in rows.items():
         of_job = bodies.get(job, {})
         if row.state not in FINAL:
             found["stuck"].append(f"job {job} ({row.name}) is {row.state}")
         found["lost"] += _lost(job, row, bodies=of_job, history=history)
-        found["doubled"] += _doubled(job, row, of_job, restored=history.restored)
+        found["doubled"] += _doubled(job, row, of_job, forgotten=history.forgotten)
         if row.state == "completed" and row.result != [job, row.lease]:
             found["results"].append(f"job {job}, completed under {row.lease}, has the result {row.result}")
     return found
@@ -190,11 +206,6 @@ def _explained(row: Row, error: str) -> bool:
     return error in EXPECTED_ERRORS
 
 
-def _forgotten(bodies: Mapping[int, Sequence[Line]], restored: Sequence[float]) -> bool:
-    """Return whether all bodies of a job began before the database was set back."""
-    return all(lines[0].at < max(restored, default=0.0) for lines in bodies.values())
-
-
 def _lost(job: int, row: Row, *, bodies: Mapping[int, Sequence[Line]], history: History) -> list[str]:
     if row.state == "cancelled" and job not in history.cancelled:
         return [f"job {job} is cancelled, which nobody has asked for"]
@@ -205,26 +216,22 @@ def _lost(job: int, row: Row, *, bodies: Mapping[int, Sequence[Line]], history: 
     return [f"job {job} is completed under lease {row.lease}, but no body under that lease reached its end"]
 
 
-def _doubled(
-    job: int, row: Row, bodies: Mapping[int, Sequence[Line]], *, restored: Sequence[float]
-) -> list[str]:
+def _doubled(job: int, row: Row, bodies: Mapping[int, Sequence[Line]], *, forgotten: int) -> list[str]:
     violations = []
     for lease, lines in sorted(bodies.items()):
-        if lines[0].at < max(restored, default=0.0) and lease not in row.ends:
-            continue  # the database may have forgotten it
         if sum(line.what == "begin" for line in lines) > 1:
             violations.append(f"job {job} began twice under lease {lease}")
         if lease == row.lease and row.state in FINAL:
             continue
         end = row.ends.get(lease)
-        if end is None:
+        if end is None and lease >= forgotten:
             violations.append(f"job {job} ran under lease {lease}, which the database does not know")
         elif end == "finished" and not any(line.what == "waits" for line in lines):
             violations.append(f"job {job} is finished under lease {lease} and also under {row.lease}")
     return violations
 
 
-def _overlapping(job: int, bodies: Mapping[int, Sequence[Line]], *, restored: Sequence[float]) -> list[str]:
+def _overlapping(job: int, bodies: Mapping[int, Sequence[Line]], *, restored: Sequence[Restore]) -> list[str]:
     violations = []
     for one, other in itertools.permutations(bodies.values(), 2):
         if not other[0].at > one[0].at:
@@ -235,7 +242,7 @@ def _overlapping(job: int, bodies: Mapping[int, Sequence[Line]], *, restored: Se
             for line in one
             if begin < line.at <= end
             and line.what != "cancelled"
-            and not any(at <= line.at < at + NOTICED for at in restored)
+            and not any(restore.at <= line.at < restore.at + NOTICED for restore in restored)
         ]
         if len(still) > PASSES and still[-1] - still[0] > SLACK:
             violations.append(

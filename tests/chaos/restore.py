@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
+
+import psycopg
 
 from tests.support.postgres import PostgresError
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import Cluster
 
-__all__ = ["RESTORE_ERRORS", "save", "set_back"]
+__all__ = ["RESTORE_ERRORS", "all_have_beaten", "next_lease", "save", "set_back"]
 
 RESTORE_ERRORS = (sqlite3.OperationalError, PostgresError)
 
@@ -37,6 +40,35 @@ def set_back(url: str, copy: Path, cluster: Cluster | None) -> None:
     else:
         options = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"]
         _run(cluster, ["pg_restore", *options, f"--dbname={url}", str(copy)])
+
+
+def next_lease(cluster: Cluster | None) -> int:
+    """Return a lease that is higher than all that were given so far, and at most two milliseconds ahead of the clock.
+
+    Leases of SQLite are microseconds, those of PostgreSQL rounded milliseconds and 20 bits of a sequence.
+    """
+    if cluster is None:
+        return time.time_ns() // 1_000 + 1
+    return (time.time_ns() // 1_000_000 + 2) << 20
+
+
+def all_have_beaten(url: str, since: float) -> bool:
+    """Return whether each living worker has sent a heartbeat since a time, by the wall clock.
+
+    A copy that is made and restored between two heartbeats is not noticed, as `design/leases.md` says.
+    """
+    if url.startswith("sqlite"):
+        with closing(_open(url)) as conn:
+            found = conn.execute(
+                "select min(beat_at) from jobrt_worker where expires_at > ?", [time.time() * 1e6]
+            ).fetchone()
+            return found[0] is None or found[0] > since * 1e6
+    try:
+        with psycopg.connect(url, connect_timeout=5) as postgres:
+            waiting = "select from jobrt.worker where expires_at > clock_timestamp() and beat_at <= to_timestamp(%s)"
+            return postgres.execute(waiting, [since]).fetchone() is None
+    except psycopg.Error as error:
+        raise PostgresError(str(error)) from error
 
 
 def _open(url: str) -> sqlite3.Connection:

@@ -169,6 +169,13 @@ async def _networks(stack: AsyncExitStack, url: str, number: int) -> tuple[list[
     return proxies, [parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}").geturl() for proxy in proxies]
 
 
+async def _declared(client: jobrt.Client) -> None:
+    """Wait until a worker has added the cron entry. After a restore to before that it would be missing for a while."""
+    with trio.fail_after(60):
+        while not await client.crons():
+            await trio.sleep(0.05)
+
+
 async def run_chaos(
     url: str,
     folder: Path,
@@ -198,6 +205,7 @@ async def run_chaos(
         try:
             for worker in processes:
                 worker.start()
+            await _declared(client)
             await chaos.disturb(client, seconds, stop_early=stop_early)
             if not (stop_early and await chaos._violated()):
                 await chaos.settle(client)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from tests.chaos.history import PASSES, SLACK, History, Line, Row, check_bodies, parse
+from tests.chaos.history import PASSES, SLACK, History, Line, Restore, Row, check_bodies, parse
 
 COMPLETED = Row("completed", 1, result=[7, 1])
 
@@ -25,7 +25,8 @@ def silent(lease: int, begin: float) -> list[Line]:
 
 def judge(lines: list[Line], row: Row | None, **facts: object) -> set[str]:
     """Return the kinds of violations of a run of job 7."""
-    history = History(rows={} if row is None else {7: row}, lines=lines, accepted=[7], **facts)  # type: ignore[arg-type]
+    facts = {"accepted": [7], **facts}
+    history = History(rows={} if row is None else {7: row}, lines=lines, **facts)  # type: ignore[arg-type]
     return {kind for kind, found in check_bodies(history).items() if found}
 
 
@@ -64,16 +65,32 @@ def test_a_body_in_a_shield_may_run_on() -> None:
 
 def test_a_restored_database_may_have_forgotten_a_body() -> None:
     """It knows neither the lease nor, if the job was new, the job."""
-    history = History(rows={7: crashed(landed=2)}, lines=[*body(1, 0, 1), *body(2, 5, 6)], restored=[4.0])
-    assert not any(check_bodies(history).values())
-    assert not any(check_bodies(attrs.evolve(history, rows={}, lines=body(1, 0, 1))).values())
+    row, restored = crashed(landed=2), [Restore(4.0, lease=2)]
+    assert judge([*body(1, 0, 1), *body(2, 5, 6)], row, restored=restored) == set()
+    forgotten = History(rows={}, lines=body(1, 0, 1), restored=restored)
+    assert not any(check_bodies(forgotten).values())
+
+
+def test_a_body_may_begin_just_after_the_restore_that_forgot_its_claim() -> None:
+    """The worker has not noticed the restore yet. The lease tells that the claim was earlier."""
+    lines = [*body(1, 4.01, 4.02, what="cancelled"), *body(2, 5, 6)]
+    assert judge(lines, crashed(landed=2), restored=[Restore(4.0, lease=2)]) == set()
+
+
+def test_a_restore_forgets_no_later_claim() -> None:
+    """A body under a lease from after the restore must be known, and none may begin twice under one lease."""
+    restored = [Restore(4.0, lease=2)]
+    assert judge([*body(2, 5, 6), *body(3, 7, 8)], crashed(landed=3), restored=restored) == {"doubled"}
+    assert judge(body(2, 5, 6), None, restored=restored, accepted=[]) == {"lost"}
+    twice = [*body(1, 0, 1), *body(1, 2, 3), *body(2, 5, 6)]
+    assert judge(twice, crashed(landed=2), restored=restored) == {"doubled"}
 
 
 def test_a_worker_has_a_lease_to_notice_a_restore() -> None:
     """Until then another body of the job may run, and no longer."""
-    row = crashed(1, landed=2)
-    assert judge([*body(1, 0, 6), *body(2, 5, 8, pid=2)], row, restored=[4.0]) == set()
-    assert judge([*body(1, 0, 14), *body(2, 5, 15, pid=2)], row, restored=[4.0]) == {"overlapping"}
+    row, restored = crashed(1, landed=2), [Restore(4.0, lease=2)]
+    assert judge([*body(1, 0, 6), *body(2, 5, 8, pid=2)], row, restored=restored) == set()
+    assert judge([*body(1, 0, 14), *body(2, 5, 15, pid=2)], row, restored=restored) == {"overlapping"}
 
 
 def test_what_a_run_has_not_finished_is_not_judged() -> None:
