@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,41 +31,25 @@ WITH_POSTGRES = [page for page in RUNNABLE if POSTGRES in page.read_text(encodin
 WITHOUT = [page for page in RUNNABLE if page not in WITH_POSTGRES]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working directory, from which modules can be imported; they are forgotten after the test."""
-    before = set(sys.modules)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("JOBRT_URL", "JOBRT_APP"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None)
-        if file is not None and Path(file).is_relative_to(tmp_path):
-            del sys.modules[name]
-
-
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITHOUT, ids=lambda page: page.stem)
-async def test_a_page_runs(page: Path, folder: Path) -> None:
+async def test_a_page_runs(page: Path, tmp_path: Path) -> None:
     """Run from top to bottom, everything works and prints what the page shows."""
     parallel = pytest.importorskip("trio_parallel")
     with trio.fail_after(220):
         # Processes of earlier tests import from other folders.
         async with parallel.cache_scope():
-            await PageRunner(page, folder).run()
+            await PageRunner(page, tmp_path).run()
 
 
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_POSTGRES, ids=lambda page: page.stem)
-async def test_a_page_runs_with_postgres(page: Path, folder: Path, postgres_url: str) -> None:
+async def test_a_page_runs_with_postgres(page: Path, tmp_path: Path, postgres_url: str) -> None:
     """The same, for pages that use a PostgreSQL database."""
     with trio.fail_after(220):
-        await PageRunner(page, folder, replace={POSTGRES: postgres_url}).run()
+        await PageRunner(page, tmp_path, replace={POSTGRES: postgres_url}).run()
 
 
 def test_commands_are_in_console_blocks() -> None:

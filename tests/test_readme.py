@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -33,16 +32,12 @@ ENDS = {
 
 @pytest.mark.process
 @pytest.mark.slow
-async def test_it_runs_from_top_to_bottom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
-) -> None:
+async def test_it_runs_from_top_to_bottom(tmp_path: Path, postgres_url: str) -> None:
     """The program and the commands work as they stand, on SQLite and then on PostgreSQL."""
-    for name in ("JOBRT_URL", "JOBRT_APP"):  # the page sets them; they are restored afterwards
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+    runner = PageRunner(ROOT / "README.md", tmp_path, replace={POSTGRES: postgres_url})
     with trio.fail_after(220):
-        await PageRunner(ROOT / "README.md", tmp_path, replace={POSTGRES: postgres_url}).run()
-    assert os.environ["JOBRT_URL"] == postgres_url
+        await runner.run()
+    assert runner.variables["JOBRT_URL"] == postgres_url
 
 
 def lines_of_returns() -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -16,6 +15,7 @@ import trio
 
 import jobrt
 from jobrt.cli import main
+from tests.support.process_state import own_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,26 +99,12 @@ def jobrt_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
-        with own_logging():
+        with own_state():
             status = main(list(arguments))
         out, err = capsys.readouterr()
         return Result(status, out, err)
 
     return run
-
-
-@contextmanager
-def own_logging() -> Iterator[None]:
-    """Hide the handlers of pytest, and undo what the command sets up: its handler writes to this test's stderr."""
-    root, logger = logging.getLogger(), logging.getLogger("jobrt")
-    before = root.handlers[:], root.level, logger.level
-    root.handlers[:] = []
-    try:
-        yield
-    finally:
-        root.handlers[:] = before[0]
-        root.setLevel(before[1])
-        logger.setLevel(before[2])
 
 
 @pytest.fixture

@@ -26,18 +26,25 @@ import shlex
 import signal
 import subprocess
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
+
+from tests.support.process_state import own_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Block", "Command", "PageRunner", "blocks", "commands", "python_blocks"]
 
 _BLOCK: Final = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.DOTALL | re.MULTILINE)
 _FILE: Final = re.compile(r"# ([\w./-]+\.(?:py|toml|yml|yaml|ini|service))\n")
 _SECONDS: Final = 60
+_OF_A_PAGE: Final = ("JOBRT_URL", "JOBRT_APP")
+"""Variables that a page sets itself, if it uses them."""
 _HIDDEN: Final = "hidden"
 _JOBRT: Final = re.compile(r"python -m jobrt ([^|&;<>$]*)")
 _FORKS: Final = multiprocessing.get_context("forkserver")
@@ -122,18 +129,23 @@ class PageRunner:
         self.background: list[subprocess.Popen[str]] = []
 
     async def run(self) -> None:
-        """Run the page; an error names its line."""
+        """Run the page in its folder, from which it can import; an error names its line. Nothing outlives the page."""
         text = self.page.read_text(encoding="utf-8")
         for stands, value in self.replaced.items():
             text = text.replace(stands, value)
-        try:
-            async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-                self.names |= {"page": self, "nursery": nursery, "stack": stack}
-                for block in blocks(text):
-                    await self._run(block)
-                nursery.cancel_scope.cancel()
-        finally:
-            await self.stop_background()
+        with own_state(), _modules_of(self.folder):
+            os.chdir(self.folder)
+            for variables in (os.environ, self.variables):
+                for name in _OF_A_PAGE:
+                    variables.pop(name, None)
+            try:
+                async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+                    self.names |= {"page": self, "nursery": nursery, "stack": stack}
+                    for block in blocks(text):
+                        await self._run(block)
+                    nursery.cancel_scope.cancel()
+            finally:
+                await self.stop_background()
 
     async def stop_background(self) -> None:
         """Stop the commands in the background, as Ctrl-C twice does, and wait until they have ended."""
@@ -165,7 +177,7 @@ class PageRunner:
         if command.line.startswith("export "):
             name, _, value = command.line.removeprefix("export ").partition("=")
             self.variables[name] = value.strip("'\"")
-            os.environ[name] = self.variables[name]  # the fixture restores it
+            os.environ[name] = self.variables[name]
             return
         options: dict[str, Any] = {"cwd": self.folder, "env": self.variables, "text": True, "shell": True}
         options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "executable": "/bin/bash"}
@@ -219,6 +231,21 @@ class PageRunner:
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+
+
+@contextmanager
+def _modules_of(folder: Path) -> Iterator[None]:
+    """Let modules be imported from the folder, and forget them at the end."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).is_relative_to(folder):
+                del sys.modules[name]
 
 
 def _run_jobrt(arguments: list[str], folder: Path, variables: dict[str, str], output: Path) -> None:
