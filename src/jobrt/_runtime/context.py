@@ -182,6 +182,9 @@ class Context:
 
         Later runs of the job get the same messages in the same order. While it waits, the job holds no slot.
 
+        A deadline of Trio around this call is lost when the worker stops: the job then waits on without it. Use
+        `within`, which is stored.
+
         Args:
             name: name of the message.
             type: what the message is decoded as: any type that a field of a job may have.
