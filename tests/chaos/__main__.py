@@ -37,6 +37,7 @@ def run_on(engine: str, options: argparse.Namespace, folder: Path) -> Run:
         seed=options.seed,
         workers=options.workers,
         stop_early=options.stop_early,
+        families=options.families,
     )
     with small_disk(DISK[engine]) as disk:
         if disk.refused:
@@ -83,6 +84,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--workers", type=int, default=3, help="worker processes")
     parser.add_argument("--engine", choices=["postgres", "sqlite", "both"], default="both")
+    parser.add_argument("--families", action="store_true", help="also run jobs with nurseries")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     parser.add_argument("--stop-early", action="store_true", help="stop at the first violation")
     parser.add_argument("--show", type=int, default=10, help="number of violations of each kind to print")

@@ -38,6 +38,10 @@ NOTICED = 4.0
 take its jobs for those of a dead worker."""
 SHIELDED = frozenset({"Stubborn"})
 """Jobs that may run on after the end of their lease and after a cancel request."""
+FAMILY = frozenset({"Nest", "Leaf"})
+"""Jobs that others cancel or discard, checked by `tests.chaos.families`."""
+WAITING = frozenset({"Nest"})
+"""Jobs that wait without a slot: such an attempt leaves no record, and goes on under another lease."""
 FINAL = frozenset({"completed", "cancelled", "discarded"})
 EXPECTED_ERRORS = frozenset({"OSError", "StorageUnavailable", "LeaseLost", "StorageError", "JobrtError"})
 
@@ -138,6 +142,8 @@ class History:
     accepted: Iterable[int] = ()
     cancelled: frozenset[int] = frozenset()
     """Jobs for which a cancellation was requested."""
+    sent: Mapping[int, Iterable[int]] = attrs.Factory(dict)
+    """The messages that were sent to jobs."""
     written: Sequence[int] = ()
     faults: Sequence[Fault] = ()
     restored: Sequence[Restore] = ()
@@ -193,7 +199,8 @@ def check_bodies(history: History) -> dict[str, list[str]]:
         if row.state not in FINAL:
             found["stuck"].append(f"job {job} ({row.name}) is {row.state}")
         found["lost"] += _lost(job, row, bodies=of_job, history=history)
-        found["doubled"] += _doubled(job, row, of_job, forgotten=history.forgotten)
+        if row.name not in WAITING:
+            found["doubled"] += _doubled(job, row, of_job, forgotten=history.forgotten)
         if row.state == "completed" and row.result != [job, row.lease]:
             found["results"].append(f"job {job}, completed under {row.lease}, has the result {row.result}")
     return found
@@ -203,10 +210,12 @@ def _explained(row: Row, error: str) -> bool:
     """Return whether faults explain an error. A statement of a job's own may fail in any way, but for its outcome."""
     if row.name == "Exact":
         return error not in {"ForeignKeyViolation", "IntegrityError"}
-    return error in EXPECTED_ERRORS
+    return error in EXPECTED_ERRORS or (row.name == "Leaf" and error == "Discard")
 
 
 def _lost(job: int, row: Row, *, bodies: Mapping[int, Sequence[Line]], history: History) -> list[str]:
+    if row.state in {"cancelled", "discarded"} and row.name in FAMILY:
+        return []
     if row.state == "cancelled" and job not in history.cancelled:
         return [f"job {job} is cancelled, which nobody has asked for"]
     if row.state == "discarded" and row.max_attempts is None:

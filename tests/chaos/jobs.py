@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -25,7 +26,7 @@ TICK = 0.05
 STUBBORN = 1.2
 NAME_LIMIT = 2
 CLUSTER_LIMIT = 2
-CONCURRENCY = {"default": 5, "ordered": 1, "cluster": 3, "keyed": 3}
+CONCURRENCY = {"default": 5, "ordered": 1, "cluster": 3, "keyed": 3, "family": 2}
 _LOG = os.environ.get("JOBRT_CHAOS_LOG")
 _FILE = os.open(_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if _LOG else -1
 
@@ -189,7 +190,77 @@ class Parent(Logged):
         return [Work(0.2 * number).with_options(unique=key) for number, key in enumerate(keys)]
 
 
-JOBS = [Work, Stubborn, Fragile, Named, Ordered, Clustered, Keyed, Single, Tick, Exact, Parent]
+class Leaf(Logged):
+    """Child of a `Nest`."""
+
+    QUEUE = "family"
+
+    root: int = 0
+    """The parent."""
+    number: int = 0
+    bad: bool = False
+
+    async def finish(self, ctx: jobrt.Context, body: Body) -> Any:
+        """Complete, or fail for good."""
+        if self.bad:
+            body.write("fail", "Discard")
+            return jobrt.Discard("fails as asked")
+        return await super().finish(ctx, body)
+
+
+class Nest(Logged):
+    """Job with a nursery, messages and a sleep. Parents and children share one queue, which has two slots."""
+
+    QUEUE = "family"
+    PARK = 0.5
+
+    root: int = 0
+    number: int = 0
+    leaves: int = 3
+    bad: bool = False
+    """Whether a leaf fails for good."""
+    late: bool = False
+    """Whether the first attempt fails behind the nursery."""
+    depth: int = 0
+
+    async def finish(self, ctx: jobrt.Context, body: Body) -> Any:
+        """Wait for the children, for two messages, and for a time; log what was received."""
+        received: list[Any] = []
+        try:
+            async with ctx.open_nursery() as nursery:
+                await nursery.enqueue_many(self._children(ctx.job.id))
+                body.write("parks")
+        except* jobrt.JobUnsuccessful:
+            received.append("a child failed")
+        self._go_on(ctx, body)
+        if self.late and ctx.job.attempt == 1:
+            raise OSError("fails as asked")
+        for _ in range(0 if self.root else 2):
+            body.write("parks")
+            with suppress(trio.TooSlowError):
+                received.append(await ctx.receive("news", int, within=4.0))
+            self._go_on(ctx, body)
+        body.write("parks")
+        await ctx.sleep(0.2)
+        self._go_on(ctx, body)
+        body.write("end", received)
+        return body.result
+
+    def _children(self, parent: int) -> list[Any]:
+        leaves = [
+            Leaf(0.1 * number, root=parent, number=number, bad=self.bad and not number)
+            for number in range(self.leaves)
+        ]
+        inner = Nest(0.0, root=parent, number=self.leaves, depth=self.depth - 1)
+        return [*leaves, inner] if self.depth else leaves
+
+    def _go_on(self, ctx: jobrt.Context, body: Body) -> None:
+        """Log that the body goes on, under the lease of another claim if it was parked."""
+        body.lease = ctx._running.job.lease  # it is not public
+        body.write("begin")
+
+
+JOBS = [Work, Stubborn, Fragile, Named, Ordered, Clustered, Keyed, Single, Tick, Exact, Parent, Leaf, Nest]
 
 
 def make_app(url: str | None = None, *, migrate: bool | None = None) -> jobrt.App:
@@ -199,6 +270,7 @@ def make_app(url: str | None = None, *, migrate: bool | None = None) -> jobrt.Ap
         "ordered": CONCURRENCY["ordered"],
         "cluster": jobrt.Queue(concurrency=CONCURRENCY["cluster"], cluster_limit=CLUSTER_LIMIT),
         "keyed": jobrt.Queue(concurrency=CONCURRENCY["keyed"], key="args.who", per_key=1),
+        "family": jobrt.Queue(concurrency=CONCURRENCY["family"], cluster_limit=CLUSTER_LIMIT),
     }
     made = jobrt.App(url, jobs=JOBS, queues=queues, lease=LEASE, grace=0.5, migrate=migrate)
     made.every(1.0, Tick(), name="tick", missed="all")

@@ -18,6 +18,7 @@ from tests.chaos.jobs import (
     Fragile,
     Keyed,
     Named,
+    Nest,
     Ordered,
     Parent,
     Single,
@@ -29,7 +30,9 @@ __all__ = ["UNFINISHED", "Load"]
 
 BACKLOG = 110
 """Number of unfinished jobs above which no more are enqueued, because killed workers can be slower."""
-UNFINISHED = where.state("scheduled", "available", "retryable", "claimed", "executing")
+UNFINISHED = where.state(
+    "scheduled", "available", "retryable", "claimed", "executing", "suspended", "closing"
+)
 
 
 @attrs.define(eq=False)
@@ -38,11 +41,16 @@ class Load:
 
     chance: random.Random
     inside: tuple[float, ...]
+    families: bool = False
+    """Whether there are jobs with nurseries."""
     accepted: list[int] = attrs.Factory(list)
     cancelled: set[int] = attrs.Factory(set)
     calm: trio.Lock = attrs.Factory(trio.Lock)
     """Held while jobs are enqueued, and while the database is saved or restored."""
+    sent: dict[int, set[int]] = attrs.Factory(dict)
+    """The messages that were sent to each job, perhaps with a lost reply."""
     _candidates: list[int] = attrs.Factory(list)
+    _nests: list[int] = attrs.Factory(list)
 
     async def give(self, client: jobrt.Client) -> None:
         """Enqueue jobs, unless many are unfinished, and cancel one."""
@@ -56,6 +64,38 @@ class Load:
         with suppress(jobrt.StorageUnavailable):
             if self.chance.random() < 0.7:
                 await self._cancel(client)
+        if self.families:
+            with suppress(jobrt.StorageUnavailable):
+                await self._enqueue_family(client)
+            with suppress(jobrt.StorageUnavailable):
+                await self._send(client)
+
+    async def _enqueue_family(self, client: jobrt.Client) -> None:
+        chance = self.chance
+        if await client.count(UNFINISHED & where.queue("family")) > BACKLOG // 4:
+            return
+        nests = [
+            Nest(
+                leaves=chance.randrange(5),
+                bad=chance.random() < 0.2,
+                late=chance.random() < 0.3,
+                depth=chance.choice([0, 0, 1, 2]),
+            )
+            for _ in range(chance.randint(1, 3))
+        ]
+        handles = await client.enqueue_many(nests)
+        self.accepted += [handle.id for handle in handles]
+        self._nests = [handle.id for handle in handles] + self._nests[:20]
+        self._candidates.insert(0, handles[0].id)
+
+    async def _send(self, client: jobrt.Client) -> None:
+        """Send some messages; one whose reply is lost may have arrived, and is sent again with its key."""
+        for job_id in self._nests[:6]:
+            for value in (1, 2):
+                if self.chance.random() < 0.5:
+                    self.sent.setdefault(job_id, set()).add(value)
+                    with suppress(jobrt.JobNotFound, jobrt.JobStateError):
+                        await client.send(job_id, "news", value, key=str(value))
 
     async def _cancel(self, client: jobrt.Client) -> None:
         """Cancel the long job that has started last, or any other."""

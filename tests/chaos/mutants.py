@@ -307,6 +307,7 @@ def try_chaos(name: str, engine: str, *, seconds: float, seed: int) -> Trial:
         "--seed",
         str(seed),
         "--stop-early",
+        "--families",
         "--show",
         "2",
     ]

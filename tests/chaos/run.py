@@ -44,7 +44,10 @@ SETTLE_SECONDS = 20.0
 LOOK_EVERY = 5.0
 """Seconds between two looks at the history of a run that ends with the first violation."""
 LIMITS = Limits(
-    queues=CONCURRENCY, cluster={"cluster": CLUSTER_LIMIT}, keys={"keyed": "who"}, names={"Named": NAME_LIMIT}
+    queues=CONCURRENCY,
+    cluster={"cluster": CLUSTER_LIMIT, "family": CLUSTER_LIMIT},
+    keys={"keyed": "who"},
+    names={"Named": NAME_LIMIT},
 )
 
 
@@ -92,6 +95,7 @@ class _Chaos:
             changes=stored.changes,
             accepted=tuple(self.load.accepted),
             cancelled=frozenset(self.load.cancelled),
+            sent=self.load.sent,
             written=stored.written,
             faults=tuple(self.journal.faults),
             restored=tuple(self.monkey.restored),
@@ -117,6 +121,7 @@ class _Chaos:
             rescued=sum(change.lease is None and change.before == "executing" for change in history.changes),
             cancelled=sum(row.state == "cancelled" for row in history.rows.values()),
             ticks=sum(row.name == "Tick" for row in history.rows.values()),
+            families=sum(row.name == "Nest" for row in history.rows.values()),
         )
         return found, counts
 
@@ -186,6 +191,7 @@ async def run_chaos(
     cluster: Cluster | None = None,
     disk: Disk | None = None,
     stop_early: bool = False,
+    families: bool = False,
 ) -> Run:
     """Run workers on a database, inject faults for some time, and return the result."""
     chance, journal = random.Random(seed), Journal(folder)
@@ -198,7 +204,7 @@ async def run_chaos(
         client = await stack.enter_async_context(make_app(own, migrate=True).open_client())
         await trio.to_thread.run_sync(partial(audit.install, own))
         processes = [Worker(journal, number, through) for number, through in enumerate(urls)]
-        load = Load(chance, inside=(0.0, 0.1) if cluster is None else (0.0, 0.3, 4.0))
+        load = Load(chance, (0.0, 0.1) if cluster is None else (0.0, 0.3, 4.0), families=families)
         monkey = Monkey(own, chance, journal, load, processes, cluster, proxies, standby, disk)
         chaos = _Chaos(own, journal, monkey, load)
         finished = False

@@ -150,4 +150,59 @@ def test_a_broken_rule_is_found(rule: str, story: Story, facts: dict[str, Any]) 
 
 def test_every_rule_is_tested() -> None:
     """There is an example for each rule."""
-    assert {rule for rule, _, _ in BROKEN} == set(RULES)
+    assert {rule for rule, _, _ in BROKEN} | {"families", "messages"} == set(RULES)
+
+
+def nest() -> Story:
+    """Return the changes of a running job with a child."""
+    story = Story().new(1, name="Nest", args="{}").to(1, "executing")
+    return story.new(2, name="Leaf", args='{"root": 1, "number": 0}')
+
+
+def test_a_whole_family_is_correct() -> None:
+    """A parent waits, and is closing while its children end; in SQLite it is final for a moment."""
+    story = nest().to(1, "suspended").to(2, "executing").to(2, "completed")
+    for state in ("available", "executing", "completed", "closing", "completed"):
+        story.to(1, state)
+    assert story.broken() == set()
+    ended = (
+        nest().to(1, "executing").to(1, "completed").to(1, "closing").to(2, "cancelled").to(1, "completed")
+    )
+    assert ended.broken() == set()
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        pytest.param(nest().to(1, "completed"), id="a child outlives its parent"),
+        pytest.param(nest().to(2, "executing").to(1, "completed"), id="a running child outlives its parent"),
+        pytest.param(
+            nest().to(2, "cancelled").to(1, "completed").to(2, "available").to(2, "executing"),
+            id="a child is claimed in a scope that is over",
+        ),
+        pytest.param(
+            nest().new(3, name="Leaf", args='{"root": 1, "number": 0}'), id="a child is enqueued twice"
+        ),
+        pytest.param(
+            nest()
+            .to(2, "executing")
+            .to(2, "completed")
+            .to(2, "available")
+            .to(2, "executing")
+            .to(2, "completed"),
+            id="a child is completed twice",
+        ),
+        pytest.param(nest().to(2, "cancelled").to(1, "cancelled"), id="a parent is cancelled by nobody"),
+    ],
+)
+def test_a_family_is_broken(story: Story) -> None:
+    """Each violation of families is found."""
+    assert story.broken() == {"families"}
+
+
+def test_messages_are_received_once() -> None:
+    """A value that is received twice, or that nobody has sent, is found."""
+    facts: dict[str, Any] = {"rows": {}, "sent": {1: {1, 2}}}
+    for received, broken in (([1, 2], set()), ([2, 2], {"messages"}), ([3], {"messages"})):
+        lines = [Line("end", 1, "Nest", 7, 1, 0.0, ["a child failed", *received])]
+        assert nest().broken(lines=lines, **facts) == broken
