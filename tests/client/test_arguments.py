@@ -275,13 +275,16 @@ async def test_clients_check_their_arguments(app: jobrt.App) -> None:
             of = jobs if case.owner == "Client" else app
             await jobs.delete(where.everything())
             job = await jobs.enqueue(Echo(1))
-            before = await stored(jobs)
+            refused = []
             for bad in BAD:
                 error = await failure(partial(case.call, of, **arguments(case, bad, job.id)))
                 judge(case, bad, error)
-                after = await stored(jobs)
-                assert error is None or after == before, f"{case}: {bad!r} was refused and changed something"
-                before = after
+                refused += [] if error is None else [bad]
+            before = await stored(jobs)
+            for bad in refused:  # once more, because reading after each call takes most of the time
+                if await failure(partial(case.call, of, **arguments(case, bad, job.id))) is None:
+                    before = await stored(jobs)  # it depends on what is stored
+            assert await stored(jobs) == before, f"{case}: a value was refused and changed something"
 
 
 async def failure(call: Callable[[], object]) -> Exception | None:
@@ -385,22 +388,31 @@ CONTEXT = list(cases("Context", jobrt.Context, skipped=OF_THE_RUNTIME))
 async def test_contexts_check_their_arguments() -> None:
     """A job learns of its mistake in the line that made it."""
     app = jobrt.App("sqlite:///:memory:", jobs=JOBS)
-    asked: list[tuple[Case, Any]] = []
 
     @app.job(name="asks")
-    async def asks(ctx: jobrt.Context) -> None:
-        (case, bad) = asked[-1]
-        result = case.call(ctx, **arguments(case, bad))
-        if isinstance(result, Awaitable):
-            await result
-        elif hasattr(result, "__aenter__"):
-            async with result:
-                pass
+    async def asks(ctx: jobrt.Context, case_number: int, first: int) -> int:
+        """Try values from the first on; return the number of the next one, which needs a job of its own."""
+        case = CONTEXT[case_number]
+        for number, bad in enumerate(BAD[first:], first):
+            error = await failure(partial(asked, ctx, case, bad))
+            if isinstance(error, RuntimeError | errors.LeaseLost) and number > first:
+                return number  # the cause may be an earlier call
+            understood = isinstance(error, RuntimeError) and "there is no worker" in str(error)
+            judge(case, bad, None if understood else error)
+        return len(BAD)
 
     async with app.open_client():
-        for case in CONTEXT:
-            for bad in BAD:
-                asked.append((case, bad))
-                error = await failure(partial(app.perform, "asks", {}))
-                understood = isinstance(error, RuntimeError) and "there is no worker" in str(error)
-                judge(case, bad, None if understood else error)
+        for case_number in range(len(CONTEXT)):
+            first = 0
+            while first < len(BAD):
+                first = await app.perform("asks", {"case_number": case_number, "first": first})
+
+
+async def asked(ctx: jobrt.Context, case: Case, bad: object) -> None:
+    """Call a method of the context with a bad value."""
+    result = case.call(ctx, **arguments(case, bad))
+    if isinstance(result, Awaitable):
+        await result
+    elif hasattr(result, "__aenter__"):
+        async with result:
+            pass
