@@ -153,8 +153,11 @@ def bench(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session, *runner: str, env: dict[str, str] | None = None) -> None:
-    """Run pytest in two processes, with the same Hypothesis examples each time, and list the slowest tests."""
-    workers = ("-n2", "--dist=worksteal")
+    """Run pytest in three processes, with the same Hypothesis examples each time, and list the slowest tests.
+
+    They are for two cores: for a third of its time, a test waits for the disk, for a server or for a process.
+    """
+    workers = ("-n3", "--dist=worksteal")
     session.run(*runner, *workers, "--hypothesis-profile=ci", "--durations=10", *session.posargs, env=env)
 
 
