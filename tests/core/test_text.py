@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobrt._core.arguments import shown
@@ -31,6 +31,9 @@ from jobrt._core.text import (
 from tests.core.test_attempts import claimed
 from tests.core.test_retry import record
 from tests.support.hostile import hostile
+
+# For tests whose examples take long to make.
+few = settings(max_examples=settings().max_examples // 3)
 
 
 def _sound(text: str) -> bool:
@@ -151,6 +154,7 @@ _DEEDS = st.one_of(
 )
 
 
+@few
 @given(exceptions())
 def test_any_exception_can_be_described(held: Held) -> None:
     """Nothing is raised, and all of it is storable, of limited length, and says something."""
@@ -166,6 +170,7 @@ def test_any_exception_can_be_described(held: Held) -> None:
     assert _sound(shown(error))
 
 
+@few
 @given(exceptions(), st.sampled_from(Stop) | st.none(), hostile())
 def test_any_exception_ends_an_attempt(held: Held, stop: Stop | None, reason: str) -> None:
     """Every text of its record can be stored, and also if the storage refuses with such an error."""

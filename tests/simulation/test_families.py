@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.simulate import simulate
 
-SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "50")) // 5)
+SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "35")) // 5)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation.simulate import simulate
 
-SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "50")) * 3 // 5)
+SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "35")) * 3 // 5)
 
 
 @pytest.mark.slow
@@ -23,15 +23,11 @@ def test_guarantees_hold_under_random_faults(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_seed_replays_exactly() -> None:
-    """The same seed gives the same calls at the same times, so that a failure can be reproduced."""
-    assert simulate(4) == simulate(4)
-
-
-@pytest.mark.slow
 @pytest.mark.process
-def test_a_seed_replays_in_another_process() -> None:
-    """A run depends neither on addresses nor on hashes, so that a failure in CI can be reproduced elsewhere."""
+def test_a_seed_replays_exactly() -> None:
+    """The same seed gives the same calls at the same times, in another process too, which has other hashes."""
+    here = simulate(4)
+    assert simulate(4) == here
     code = "from tests.simulation.simulate import simulate; print(simulate(4).digest)"
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), *sys.path])
@@ -44,4 +40,4 @@ def test_a_seed_replays_in_another_process() -> None:
         timeout=120,
         check=False,
     )
-    assert done.stdout.strip() == simulate(4).digest, done.stderr
+    assert done.stdout.strip() == here.digest, done.stderr
