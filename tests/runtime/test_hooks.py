@@ -288,6 +288,18 @@ async def test_a_verdict_stands_for_the_job(autojump_clock: MockClock) -> None:
     assert (record.state, record.attempts[-1].message) == (State.DISCARDED, "not any more")
 
 
+@pytest.mark.parametrize("verdict", [jobrt.Snooze(60), jobrt.Throttle(60), jobrt.After([])], ids=repr)
+async def test_every_verdict_that_delays_uses_no_attempt(verdict: Any, autojump_clock: MockClock) -> None:
+    """Whatever a job may return to run later, a hook may return for it."""
+
+    async def later(ctx: jobrt.Context, run: Run) -> Any:
+        return await run() if ctx.job.attempts else verdict
+
+    async with open_app([InTrio], around_attempt=[later]) as (app, jobs), working(app):
+        record = await (await jobs.enqueue(InTrio(), max_attempts=1)).wait()
+    assert [attempt.end for attempt in record.attempts] == [End.SNOOZED, End.FINISHED]
+
+
 async def test_a_job_runs_once(autojump_clock: MockClock) -> None:
     """A second call of `run` is a failure of the attempt, which names the hook."""
 

@@ -14,7 +14,7 @@
 
 from jobrt._payload.payload import encode_result
 from jobrt._registry.definition import Job, JobDefinition, definition_of
-from jobrt._registry.enqueueable import Enqueueable, JsonT, ResultT, Verdict
+from jobrt._registry.enqueueable import VERDICTS, Enqueueable, JsonT, ResultT, Verdict
 from jobrt._registry.function_jobs import (
     FunctionCall,
     FunctionJob,
@@ -40,6 +40,7 @@ from jobrt._registry.versions import fits_of
 from jobrt.errors import UndecodablePayload
 
 __all__ = [
+    "VERDICTS",
     "EnqueueKeywords",
     "Enqueueable",
     "FunctionCall",

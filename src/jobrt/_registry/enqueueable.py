@@ -19,12 +19,14 @@ the first, which excludes verdicts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, get_args
 
 from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 
 Verdict: TypeAlias = After | Cancel | Discard | Snooze | Throttle
 """Value that `run` returns instead of a result, if the job is not completed."""
+VERDICTS: Final[tuple[type[Any], ...]] = get_args(Verdict)
+"""The types of all verdicts."""
 
 ResultT = TypeVar("ResultT")
 """Return type of `run` without verdicts."""

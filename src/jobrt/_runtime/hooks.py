@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import trio
 
 from jobrt._core.hooks import checked_hook, hook_name
 from jobrt._core.interrupt import from_signal
-from jobrt._core.results import After, Cancel, Discard, Snooze
 from jobrt._core.text import Described, in_one_line
-from jobrt._registry import JobDefinition
+from jobrt._registry import VERDICTS, JobDefinition
 from jobrt._runtime.context import Context
 from jobrt.errors import HookFailed
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 AttemptHook: TypeAlias = "Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]"
 """Async function ``hook(ctx, run)``: it awaits ``run()`` at most once, and returns what the attempt returns."""
-
-_VERDICTS: Final = (After, Cancel, Discard, Snooze)
-"""What a hook may return instead of running the job: a decision about it, which cannot be a mistake."""
 
 
 class NotBegun(HookFailed):
@@ -81,7 +77,8 @@ class _Nested:
             if self.blamed is None or _is_no_failure(error):
                 raise
             raise self.blamed from self.blamed.__cause__
-        if not self.began and not isinstance(returned, _VERDICTS) and self.blamed is not None:
+        if not self.began and not isinstance(returned, VERDICTS) and self.blamed is not None:
+            # A verdict is a decision about the job, and cannot be a mistake.
             raise self.blamed from self.blamed.__cause__
         return returned
 

@@ -40,11 +40,18 @@ from jobrt import errors
 from jobrt._core.arguments import checked_flag
 from jobrt._core.attempts import Stop, only_leaf
 from jobrt._core.job import JobRecord, Progress
-from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 from jobrt._core.stream import checked_emit
 from jobrt._core.text import Description, clipped, describe, in_one_line
 from jobrt._payload.payload import encode_result
-from jobrt._registry import Enqueueable, EnqueueKeywords, JobWithOptions, Registry, new_job, with_options
+from jobrt._registry import (
+    VERDICTS,
+    Enqueueable,
+    EnqueueKeywords,
+    JobWithOptions,
+    Registry,
+    new_job,
+    with_options,
+)
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
 from jobrt._runtime.context import Step
 from jobrt._runtime.job_log import JobLogger, job_fields, told
@@ -62,7 +69,6 @@ _HAS: Final = (
 _LAST_WRITE: Final = 1.0
 """Seconds for storing what a cancelled job has done."""
 _GONE: Final = "the connection to the worker broke"
-_VERDICTS: Final = (After, Cancel, Discard, Snooze, Throttle)
 _ERRORS: Final[Mapping[str, type[Exception]]] = {
     name: vars(errors)[name]
     for name in errors.__all__
@@ -114,9 +120,7 @@ def run(
     try:
         value = function(job, ProcessContext(record, link, deadline))
         link.flush()
-        return (
-            Returned(verdict=value) if isinstance(value, _VERDICTS) else Returned(text=encode_result(value))
-        )
+        return Returned(verdict=value) if isinstance(value, VERDICTS) else Returned(text=encode_result(value))
     except Stopped:
         return WasStopped()
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's alone
