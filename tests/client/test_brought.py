@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -177,6 +177,8 @@ async def test_autocommit_keeps_a_batch_together(postgres_url: str) -> None:
 def odd_connections() -> dict[str, Any]:
     """Return what is no connection of a kind that is known, by what the error calls it."""
     engine = sqlalchemy.create_engine("sqlite://")
+    with closing(sqlite3.connect(":memory:")) as conn:
+        cursor = conn.cursor()
     return {
         "object": object(),
         "str": "postgresql://localhost/jobs",
@@ -184,7 +186,7 @@ def odd_connections() -> dict[str, Any]:
         "type": Session,
         "sqlalchemy.ext.asyncio.session.AsyncSession": AsyncSession(),
         "sqlalchemy.ext.asyncio.engine.AsyncConnection": create_async_engine("sqlite+aiosqlite://").connect(),
-        "sqlite3.Cursor": sqlite3.connect(":memory:").cursor(),
+        "sqlite3.Cursor": cursor,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -56,12 +56,17 @@ def postgres_copy(postgres_server: Server, migrated: str) -> Iterator[str]:
 
 
 @pytest.fixture(params=ENGINES)
-def unopened(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+def unopened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """An engine whose `storage` is not open yet."""
-    if request.param == "memory":
-        return Memory(Clock())
-    if request.param == "sqlite":
-        return Sqlite(Clock(), tmp_path / "jobs.db")
+    if request.param in {"memory", "sqlite"}:
+        engine = Memory(Clock()) if request.param == "memory" else Sqlite(Clock(), tmp_path / "jobs.db")
+        with closing(engine.saved):
+            yield engine
+    else:
+        yield _on_postgres(request)
+
+
+def _on_postgres(request: pytest.FixtureRequest) -> Engine:
     url = request.getfixturevalue("postgres_copy")
     if request.param == "postgres":
         return Postgres(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -137,5 +138,6 @@ def test_placeholders_of_psycopg_become_those_of_sqlite(parts: list[str]) -> Non
 def test_sqlites_own_statements_stay_as_they_are(sql: str) -> None:
     """Percent signs in quotes, comments and sums are none of our business."""
     assert native(sql) == sql
-    assert sqlite3.connect(":memory:").execute(sql, ("x",)).fetchall() is not None
+    with closing(sqlite3.connect(":memory:")) as conn:
+        assert conn.execute(sql, ("x",)).fetchall() is not None
     assert re.search("%", sql)
