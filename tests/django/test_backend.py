@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +35,7 @@ from tests.django import tasks
 from tests.django.conftest import Configure
 from tests.otel.recording import Recording
 from tests.parity.jobs import Echo
+from tests.support.in_asyncio import run_asyncio
 
 
 def run_worker() -> None:
@@ -249,14 +249,19 @@ def test_from_asyncio(configure: Configure) -> None:
     """`aenqueue` and `aget_result` do the same in a thread."""
     configure()
 
-    async def main() -> Any:
-        return await tasks.add.aenqueue(1, 2)
+    ids: list[str] = []
 
-    result = asyncio.run(main())
+    async def enqueue() -> None:
+        ids.append((await tasks.add.aenqueue(1, 2)).id)
+
+    async def look() -> None:
+        assert (await tasks.add.aget_result(ids[0])).return_value == 3
+        with pytest.raises(TaskResultDoesNotExist):
+            await tasks.add.aget_result("123456")
+
+    run_asyncio(enqueue)
     run_worker()
-    assert asyncio.run(tasks.add.aget_result(result.id)).return_value == 3
-    with pytest.raises(TaskResultDoesNotExist):
-        asyncio.run(tasks.add.aget_result("123456"))
+    run_asyncio(look)
 
 
 @pytest.mark.parametrize("url_too", [False, True])
