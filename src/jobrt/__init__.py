@@ -35,7 +35,7 @@ from jobrt._core.queues import Queue
 from jobrt._core.rates import Rate
 from jobrt._core.results import After, Cancel, Discard, Snooze, Throttle
 from jobrt._core.unique import Replace, Unique
-from jobrt._core.updates import Emitted, Gap, LogLine, ProgressChange, StateChange, Update
+from jobrt._core.updates import Emitted, Gap, LogLine, OperatorAction, ProgressChange, StateChange, Update
 from jobrt._records import AttemptRecord, End, JobRecord, Progress, State, Waiting
 from jobrt._registry import FunctionCall, FunctionJob, Job, JobWithOptions
 from jobrt._runtime.asyncio_context import AsyncioContext
@@ -121,6 +121,7 @@ __all__ = [
     "LogLine",
     "Nursery",
     "NurseryChanged",
+    "OperatorAction",
     "ProcessContext",
     "ProcessDied",
     "Progress",

@@ -186,6 +186,40 @@ async def test_many_jobs_append_at_once(storage: Storage) -> None:
         assert await numbered(storage, attempt.id) == [(1, str(attempt.id)), (2, f'"{attempt.id}"')]
 
 
+async def test_actions_of_operators_need_no_lease(storage: Storage) -> None:
+    """They stand between what attempts say, in jobs that never ran too; the batches of an attempt go on."""
+    running, (waiting,) = ref(await start(storage)), await add(storage, job())
+    assert await storage.streams.append(batch(running, 1, *emitted(1)))
+    await storage.streams.note([waiting, running.id, running.id, 999], "{}")
+    assert not (await read(storage, waiting)).last > 1
+    assert await storage.streams.append(batch(running, 1, *emitted(1)))  # its reply was lost
+    assert await storage.streams.append(batch(running, 2, *emitted(2)))
+    page = await read(storage, running.id)
+    assert [(entry.number, entry.attempt, entry.kind, entry.value) for entry in page.entries] == [
+        (1, 1, "emit", "1"),
+        (2, 1, "action", "{}"),
+        (3, 1, "emit", "2"),
+    ]
+    (noted,) = (await read(storage, waiting)).entries
+    assert (noted.number, noted.attempt, noted.kind) == (1, 0, "action")
+    (claimed,) = await claim(storage)
+    assert claimed.id == waiting
+    assert await storage.streams.append(batch(ref(claimed), 1, *emitted(3)))
+    assert [number for number, _ in await numbered(storage, waiting)] == [1, 2]
+
+
+async def test_actions_are_trimmed_with_the_others(storage: Storage) -> None:
+    """The newest entries stay, whatever they are."""
+    attempt = ref(await start(storage))
+    await storage.streams.note([attempt.id], '"' + "x" * 100 + '"')
+    assert await storage.streams.append(batch(attempt, 1, *emitted(*range(ENTRIES_KEPT))))
+    await storage.streams.note([attempt.id], "{}")
+    found = await numbered(storage, attempt.id)
+    assert (len(found), found[0][0], found[-1]) == (ENTRIES_KEPT, 3, (ENTRIES_KEPT + 2, "{}"))
+    await storage.streams.note([attempt.id], "x" * (BYTES_KEPT - 1))
+    assert len(await numbered(storage, attempt.id)) == 1
+
+
 async def test_a_page_has_the_job(storage: Storage) -> None:
     """Its state as it is shown, its attempts and its progress."""
     (waiting,) = await add(storage, job())
@@ -269,6 +303,14 @@ async def test_followers_are_woken(engine: Engine) -> None:
         await told(ear, first.id)
         await storage.attempts.finish([end(again)])
         await told(ear, first.id)
+
+
+async def test_followers_are_woken_by_an_action(engine: Engine) -> None:
+    """In another process, too."""
+    (waiting,) = await add(engine.storage, job())
+    async with engine.open() as other, following(other, waiting) as ear:
+        await engine.storage.streams.note([waiting], "{}")
+        await told(ear, waiting)
 
 
 async def test_followers_are_woken_when_a_job_goes(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+import attrs
 import pytest
 
 from jobrt._core.stream import (
@@ -14,13 +15,14 @@ from jobrt._core.stream import (
     Seen,
     StoredEntry,
     StreamPage,
+    action_value,
     check_cursor_of,
     checked_cursor,
     checked_emit,
     log_value,
     updates,
 )
-from jobrt._core.updates import Emitted, Gap, LogLine, ProgressChange, StateChange, Update
+from jobrt._core.updates import Emitted, Gap, LogLine, OperatorAction, ProgressChange, StateChange, Update
 from jobrt._records import Progress, State
 from jobrt.errors import InvalidFilter, InvalidJob
 
@@ -106,6 +108,20 @@ def test_log_lines() -> None:
     ]
 
 
+def test_actions_of_operators() -> None:
+    """They have who, what and why, without what would act on a terminal. What is no action is shown as a value."""
+    text = action_value("ada", "cancelled job 7", "no\x1b[1m")
+    stored = StoredEntry(1, AT, 0, "action", None, text)
+    _, found = updates(Seen(0), page(stored, entry(2, {"who": 1}, kind="action")))
+    action, odd = found[1:]
+    assert isinstance(action, OperatorAction)
+    assert (action.who, action.what, action.why) == ("ada", "cancelled job 7", r"no\x1b[1m")
+    assert len(action_value("ada", "cancelled job 7", "x" * 10 * MESSAGE_LIMIT)) < MESSAGE_LIMIT + 100
+    assert odd == Emitted(2, AT, 1, {"who": 1})
+    assert attrs.evolve(action, why="").words == "ada cancelled job 7"
+    assert attrs.evolve(action, why="spam").words == "ada cancelled job 7: spam"
+
+
 def test_whatever_stands_in_a_row_is_shown() -> None:
     """No value, state, key or progress of a row can raise."""
     odd = StoredEntry(1, AT, 1, "log", "\udcff", "[1")
@@ -120,6 +136,7 @@ def test_updates_as_json() -> None:
         ProgressChange(2, Progress(1.5, None, "n")),
         LogLine(3, AT, 1, "info", "m"),
         Emitted(4, AT, 1, {"a": [1]}, "k"),
+        OperatorAction(5, AT, 0, "ada", "cancelled job 7", "spam"),
         Gap(9, 5),
     ]
     assert [json.loads(json.dumps(one.as_dict())) for one in given] == [
@@ -141,6 +158,15 @@ def test_updates_as_json() -> None:
             "attempt": 1,
             "value": {"a": [1]},
             "key": "k",
+        },
+        {
+            "kind": "action",
+            "cursor": 5,
+            "at": "2030-01-02T03:04:05+00:00",
+            "attempt": 0,
+            "who": "ada",
+            "what": "cancelled job 7",
+            "why": "spam",
         },
         {"kind": "gap", "cursor": 9, "missing": 5},
     ]

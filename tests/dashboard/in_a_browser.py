@@ -159,7 +159,21 @@ def test_the_pages_are_accessible(viewer: Viewer, jobrt_command: Command) -> Non
     assert jobrt_command("enqueue", "fail").status == 0
     assert jobrt_command("worker", "--drain", "--quiet").status == 0
     assert jobrt_command("enqueue", "hello", "name=ada", "--in", "1h").status == 0
-    paths = ("/", "/jobs", "/jobs/1", "/jobs/2", "/charts?by=job", "/workers", "/cron", "/actions")
+    assert jobrt_command("enqueue", "hello", "name=bob").status == 0
+    viewer.page.goto(f"{viewer.url}/jobs/3")
+    viewer.page.get_by_role("button", name="Cancel").click()
+    viewer.page.get_by_text("cancelled job 3").first.wait_for()
+    paths = (
+        "/",
+        "/jobs?text=ada",
+        "/jobs/1",
+        "/jobs/2",
+        "/jobs/3",
+        "/charts?by=job",
+        "/workers",
+        "/cron",
+        "/actions",
+    )
     looks = [
         ("light", 1280, {}),
         ("dark", 390, {"runOnly": ["color-contrast", "scrollable-region-focusable"]}),
@@ -197,7 +211,7 @@ def test_a_keyboard_is_enough(viewer: Viewer, jobrt_command: Command) -> None:
     page.keyboard.press("Tab")
     page.keyboard.type("7")
     page.keyboard.press("Enter")
-    page.get_by_text("changed job 1: priority 7").wait_for()
+    page.get_by_text("changed job 1: priority 7").first.wait_for()
     page.locator("#cancel").focus()
     assert jobrt_command("update", "1", "--priority", "8").status == 0
     page.get_by_text("8", exact=True).wait_for()

@@ -335,7 +335,7 @@ async def test_a_cron_entry_of_another_application_does_not_run(sqlite_url: str)
 
 
 async def test_actions_are_logged_and_shown(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Who, what and why are a line in the log, on the page of actions, and on the page of the job."""
+    """Who, what and why are a line in the log, and on the page of actions."""
     caplog.set_level("INFO", "jobrt.dashboard")
     ada = {"authorization": "Basic " + base64.b64encode(b"ada:secret").decode()}
     async with serve(shop(database_url), password="secret") as board:
@@ -358,3 +358,56 @@ async def test_actions_are_logged_and_shown(database_url: str, caplog: pytest.Lo
         f"cancelled job {one}",
     ]
     assert "<b>" not in page
+
+
+async def test_actions_stay_with_their_jobs(database_url: str) -> None:
+    """Another dashboard shows them, and whoever follows a job gets them, of actions on a filter too."""
+    app = shop(database_url)
+    async with serve(app) as board:
+        ids = await scheduled(board, 3)
+        ended, one, two = ids
+        await board.jobs.cancel(ended)
+        await board.post("/jobs/edit", id=one, priority="3", reason="ur <b>")
+        await board.post("/jobs/change", id=ids, action="cancel", reason="by id")
+        await board.post("/jobs/change", name="hello", action="rerun", reason="all")
+        await board.post("/jobs/change", id=one, action="delete")
+    async with serve(app) as other:
+        page = html.unescape((await other.get(f"/jobs/{two}")).text)
+        empty = (await other.get("/actions")).text
+        await other.jobs.cancel(jobrt.where.everything())
+        found = {
+            job: [(update.who, update.what, update.why) async for update in other.jobs.follow(job)
+                  if isinstance(update, jobrt.OperatorAction)]
+            for job in (ended, two)
+        }  # fmt: skip
+    assert f"127.0.0.1 cancelled 2 of the jobs {ended}, {one}, {two}: by id" in page
+    assert '<li class="action "><time>' in page
+    assert "Nobody has changed anything" in empty
+    assert found == {
+        ended: [("127.0.0.1", "set to run again: 3 jobs with name=hello", "all")],
+        two: [
+            ("127.0.0.1", f"cancelled 2 of the jobs {ended}, {one}, {two}", "by id"),
+            ("127.0.0.1", "set to run again: 3 jobs with name=hello", "all"),
+        ],
+    }
+
+
+async def test_an_action_that_cannot_be_noted_is_done(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has it, and why its jobs do not."""
+    caplog.set_level("INFO", "jobrt.dashboard")
+
+    async def refuse(*_: object) -> None:
+        raise jobrt.StorageError("no permission")
+
+    async with serve(shop(sqlite_url)) as board:
+        (job,) = await scheduled(board)
+        monkeypatch.setattr(type(board.jobs._storage.streams), "note", refuse)
+        done = await board.post("/jobs/change", id=job, action="cancel", page="job")
+        assert await board.state(job) == "cancelled"
+    assert done.status == 303
+    assert [record.getMessage() for record in caplog.records] == [
+        f"127.0.0.1 cancelled job {job}",
+        "the action is not stored with its jobs: no permission",
+    ]

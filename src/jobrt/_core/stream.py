@@ -1,14 +1,16 @@
 """The stream of a job: what is appended, what is read, and which updates a reader makes of it."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from jobrt._core.arguments import is_int, refused, shown
+from jobrt._core.escape import printable
 from jobrt._core.states import FINAL
 from jobrt._core.stored import json_value, progress_of, shown_text, state_of
 from jobrt._core.text import clipped, why_no_key
-from jobrt._core.updates import Emitted, Gap, LogLine, ProgressChange, StateChange, Update
+from jobrt._core.updates import Emitted, Gap, LogLine, OperatorAction, ProgressChange, StateChange, Update
 from jobrt.errors import InvalidFilter, InvalidJob
 
 ENTRIES_KEPT: Final = 1000
@@ -22,7 +24,7 @@ MESSAGE_LIMIT: Final = 8_000
 _KEY_LIMIT: Final = 200
 """Characters of the key of an emitted value."""
 
-Kind: TypeAlias = Literal["log", "emit"]
+Kind: TypeAlias = Literal["log", "emit", "action"]
 
 
 class Entry(NamedTuple):
@@ -124,6 +126,12 @@ def log_value(level: str, message: str, traceback: str | None) -> dict[str, Any]
     return value if traceback is None else value | {"traceback": clipped(traceback, MESSAGE_LIMIT)}
 
 
+def action_value(who: str, what: str, why: str) -> str:
+    """Return an action of an operator as it is stored."""
+    texts = {"who": who, "what": what, "why": why}
+    return json.dumps({name: clipped(printable(text), MESSAGE_LIMIT) for name, text in texts.items()})
+
+
 # ------------------------------------------------------------------ reading
 
 
@@ -166,5 +174,9 @@ def _entry(entry: StoredEntry) -> Update:
         if isinstance(level, str) and isinstance(message, str):
             lines = traceback if isinstance(traceback, str) else None
             return LogLine(entry.number, entry.at, entry.attempt, level, message, lines)
+    if entry.kind == "action" and isinstance(value, dict):
+        texts = [text for name in ("who", "what", "why") if isinstance(text := value.get(name), str)]
+        if len(texts) == 3:  # noqa: PLR2004 - all of them
+            return OperatorAction(entry.number, entry.at, entry.attempt, *texts)
     key = None if entry.key is None else shown_text(entry.key)
     return Emitted(entry.number, entry.at, entry.attempt, value, key)

@@ -13,7 +13,7 @@ class Update:
     """Something that happened to a job. Base class of all updates.
 
     ``cursor`` is the number of the newest entry so far. Pass it as ``after`` to go on behind this update. ``kind`` is a
-    short name: ``state``, ``progress``, ``log``, ``emit`` or ``gap``.
+    short name: ``state``, ``progress``, ``log``, ``emit``, ``action`` or ``gap``.
     """
 
     kind: ClassVar[str] = "update"
@@ -85,6 +85,33 @@ class Emitted(Update):
     attempt: int
     value: Any
     key: str | None = None
+
+
+@attrs.frozen
+class OperatorAction(Update):
+    """What an operator has done with the job, in the dashboard.
+
+    Args:
+        cursor: its number in the job's stream.
+        at: when it was stored, by the database's clock.
+        attempt: number of attempts that the job had used.
+        who: name or address of the operator.
+        what: what was done, such as ``cancelled job 7``.
+        why: the reason that was given, or ``""``.
+
+    """
+
+    kind: ClassVar[str] = "action"
+    at: datetime
+    attempt: int
+    who: str
+    what: str
+    why: str
+
+    @property
+    def words(self) -> str:
+        """The action in one line."""
+        return f"{self.who} {self.what}: {self.why}" if self.why else f"{self.who} {self.what}"
 
 
 @attrs.frozen

@@ -1,5 +1,6 @@
 """The role of a storage for streams: what running jobs log and emit, and those who follow them."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from jobrt._core.stream import Append, StreamPage
@@ -15,6 +16,14 @@ class StreamStore(Protocol):
         ASCII. An entry is left out if its key is in the stream already, or was. Of a batch that was appended before,
         nothing is stored. Then entries are deleted, the oldest first, until there are `ENTRIES_KEPT` at most, with
         `BYTES_KEPT` at most. Those who follow the job get a ``stream`` wake.
+        """
+        ...
+
+    async def note(self, ids: Sequence[int], value: str) -> None:
+        """Add an entry of the kind ``action`` to the stream of each of these jobs that there is.
+
+        It needs no lease: it tells what somebody has done with the job. It is numbered and trimmed, and followers are
+        woken, as by `append`.
         """
         ...
 

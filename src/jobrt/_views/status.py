@@ -89,12 +89,12 @@ def watchdog_notices(job: JobRecord, workers: Sequence[WorkerRow]) -> Iterator[s
 
 async def apply_to_each(
     jobs: Client, ids: Iterable[int], operation: Callable[[Client, int], Awaitable[int]]
-) -> tuple[int, list[JobrtError]]:
-    """Apply an operation to each job id; return how many jobs it changed, and the error of each refused job."""
-    count, refused = 0, list[JobrtError]()
+) -> tuple[int, dict[int, JobrtError]]:
+    """Apply an operation to each job id; return how many jobs it changed, and the errors of refused jobs by id."""
+    count, refused = 0, dict[int, JobrtError]()
     for job_id in dict.fromkeys(ids):
         try:
             count += await operation(jobs, job_id)
         except (JobNotFound, JobStateError) as error:
-            refused.append(error)
+            refused[job_id] = error
     return count, refused

@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 
 from jobrt._core.escape import printable_lines
-from jobrt._core.updates import Emitted, Gap, LogLine, ProgressChange, StateChange, Update
+from jobrt._core.updates import Emitted, Gap, LogLine, OperatorAction, ProgressChange, StateChange, Update
 
 
 def update_in_words(update: Update) -> str:
@@ -21,6 +21,8 @@ def update_in_words(update: Update) -> str:
         case Emitted(at=at, value=value, key=key):
             name = "" if key is None else f"{key} = "
             words = f"{_time(at)} {name}{json.dumps(value, ensure_ascii=False)}"
+        case OperatorAction(at=at):
+            words = f"{_time(at)} {update.words}"
         case Gap(missing=missing):
             words = f"({missing} earlier entries are not kept any more)"
         case _:

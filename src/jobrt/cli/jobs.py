@@ -352,7 +352,7 @@ def _bulk(
         if bool(ids) == (where is not None):
             msg = f"select the jobs to {verb}: pass ids or selection options, not both"
             raise click.UsageError(msg)
-        refused: list[JobrtError] = []
+        refused: dict[int, JobrtError] = {}
         async with setting.app().open_client() as jobs:
             if where is None:
                 count, refused = await apply_to_each(jobs, ids, partial(operation, **options))
@@ -360,7 +360,7 @@ def _bulk(
                 return 0
             else:
                 count = await operation(jobs, where, **options)
-        for error in refused:
+        for error in refused.values():
             warn(str(error))
         if count or not refused:
             say(jobs_in_words(count))

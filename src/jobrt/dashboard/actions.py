@@ -146,23 +146,36 @@ async def change_jobs(site: Site, request: Request) -> Response:
     apply, note = partial(_apply, action=action, reason=reason), partial(site.audit.note, request, why=reason)
     if selection.rest.get("page") == "job" and len(selection.ids) == 1 and action != "delete":
         await apply(site.jobs, selection.ids[0])
-        note(f"{_DID[action]} job {selection.ids[0]}", jobs=selection.ids)
+        await note(f"{_DID[action]} job {selection.ids[0]}", jobs=selection.ids)
         return RedirectResponse(f"{root}/jobs/{selection.ids[0]}", 303)
     found = [(key, value) for key, value in selection.rest.items() if key == "text"]
     if found or not selection.ids:
+        changed = [] if action == "delete" else await _some(site.jobs, _in(selected, _CHANGED[action]))
         count = await apply(site.jobs, selected)
         filters = ", ".join(f"{key}={value}" for key, value in found + selection.pairs)
-        note(f"{_DID[action]} {jobs_in_words(count)} with {filters}")
+        await note(f"{_DID[action]} {jobs_in_words(count)} with {filters}", jobs=changed)
     else:
         count, refused = await apply_to_each(site.jobs, selection.ids, apply)
+        changed = [job for job in dict.fromkeys(selection.ids) if job not in refused]
         if count:
-            note(f"{_DID[action]} {count} of the jobs {_ids(selection.ids)}", jobs=selection.ids)
+            of = (
+                f"job {changed[0]}"
+                if len(selection.ids) == 1
+                else f"{count} of the jobs {_ids(selection.ids)}"
+            )
+            await note(f"{_DID[action]} {of}", jobs=() if action == "delete" else changed)
         if refused:
-            status = 404 if isinstance(refused[0], JobNotFound) else 409
-            shown = {"action": action, "done": DONE[action], "count": count, "refused": refused}
+            errors = list(refused.values())
+            status = 404 if isinstance(errors[0], JobNotFound) else 409
+            shown = {"action": action, "done": DONE[action], "count": count, "refused": errors}
             return site.page(request, "refused.html", status=status, **shown)
     query = urlencode([*selection.pairs, *found, ("done", action), ("count", count)])
     return RedirectResponse(f"{root}/jobs?{query}", 303)
+
+
+async def _some(jobs: Client, selected: Where) -> list[int]:
+    """Return the ids of the newest jobs of a selection: those in whose streams an action on it is noted."""
+    return [job.id for job in await jobs.query(selected, order_by="-id", limit=SEARCHED, details=False)]
 
 
 def _ids(ids: Sequence[int]) -> str:
@@ -188,7 +201,7 @@ async def edit_job(site: Site, request: Request) -> Response:
         raise InvalidFilter("nothing to change: give a priority or a time")
     await site.jobs.update(job, **changes)
     words = [f"{name} {form[name]}" for name in ("priority", "due") if form.get(name)]
-    site.audit.note(
+    await site.audit.note(
         request, f"changed job {job}: {', '.join(words)}", why=form.get("reason", ""), jobs=(job,)
     )
     return RedirectResponse(f"{root_of(request)}/jobs/{job}", 303)
@@ -217,7 +230,7 @@ async def change_queue(site: Site, request: Request) -> Response:
     what = f"{form['action']}d queue {queue}"
     if form["action"] == "scale":
         what += f" to {form.get('concurrency') or 'the setting of the application'}"
-    site.audit.note(request, what, why=form.get("reason", ""))
+    await site.audit.note(request, what, why=form.get("reason", ""))
     return RedirectResponse(f"{root_of(request)}/#queues", 303)
 
 
@@ -232,13 +245,13 @@ async def change_cron(site: Site, request: Request) -> Response:
             await site.jobs.resume_cron(name)
         case "run":
             job = await _run_cron(site, name)
-            site.audit.note(
+            await site.audit.note(
                 request, f"ran cron entry {name} as job {job}", why=form.get("reason", ""), jobs=(job,)
             )
             return RedirectResponse(f"{root_of(request)}/jobs/{job}", 303)
         case other:
             raise _unknown_action(other, ("pause", "resume", "run"))
-    site.audit.note(request, f"{form['action']}d cron entry {name}", why=form.get("reason", ""))
+    await site.audit.note(request, f"{form['action']}d cron entry {name}", why=form.get("reason", ""))
     return RedirectResponse(f"{root_of(request)}/cron", 303)
 
 

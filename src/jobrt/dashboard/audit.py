@@ -1,7 +1,7 @@
 """What operators did: who, what, when and why.
 
-Each action is a line of the log `jobrt.dashboard`, which is where to keep it. The newest are also kept in memory, for
-the pages of this dashboard.
+Each action is a line of the log `jobrt.dashboard`, and an entry in the stream of each job that it is about. The newest
+are also kept in memory, for the page of actions.
 """
 
 import base64
@@ -14,7 +14,10 @@ from typing import Final
 import attrs
 from starlette.requests import Request
 
+from jobrt._client import Client
+from jobrt._client.observing import note_action
 from jobrt._core.escape import printable
+from jobrt.errors import StorageError
 
 _KEPT: Final = 1000
 _log = logging.getLogger("jobrt.dashboard")
@@ -22,7 +25,7 @@ _log = logging.getLogger("jobrt.dashboard")
 
 @attrs.frozen
 class Action:
-    """An action of an operator; ``jobs`` are those that were selected by id."""
+    """An action of an operator; ``jobs`` are those in whose streams it stands."""
 
     at: datetime
     who: str
@@ -35,22 +38,23 @@ class Action:
 class Audit:
     """The newest actions since this dashboard started."""
 
+    _client: Client
     _actions: deque[Action] = attrs.field(factory=lambda: deque[Action](maxlen=_KEPT), init=False)
 
-    def note(self, request: Request, what: str, *, why: str = "", jobs: Sequence[int] = ()) -> None:
-        """Log an action that was carried out, and keep it."""
+    async def note(self, request: Request, what: str, *, why: str = "", jobs: Sequence[int] = ()) -> None:
+        """Log an action that was carried out, and keep it; a database that does not store it undoes nothing."""
         action = Action(datetime.now(UTC), operator(request), what, why, tuple(jobs))
         self._actions.append(action)
         because = f": {why}" if why else ""
         _log.info("%s", printable(f"{action.who} {what}{because}"))
+        try:
+            await note_action(self._client, jobs, who=action.who, what=what, why=why)
+        except StorageError as error:
+            _log.warning("the action is not stored with its jobs: %s", printable(str(error)))
 
     def newest(self) -> list[Action]:
         """Return the actions, newest first."""
         return list(reversed(self._actions))
-
-    def of_job(self, job: int) -> list[Action]:
-        """Return the actions for which this job was selected by its id, newest first."""
-        return [action for action in self.newest() if job in action.jobs]
 
 
 def operator(request: Request) -> str:

@@ -17,6 +17,7 @@ from jobrt._core import where
 from jobrt._core.job import JobRecord
 from jobrt._core.queues import QueueStatus
 from jobrt._core.states import FINAL, HELD, UNSTARTED, State
+from jobrt._core.updates import OperatorAction
 from jobrt._views.families import family_lines
 from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_queues, watchdog_notices
@@ -144,7 +145,7 @@ async def job(site: Site, request: Request) -> Response:
     found = await site.jobs.workers() if running else []
     now = await site.jobs.now()
     family = await site.jobs.tree(number, limit=_FAMILY_LIMIT)
-    lines = [] if is_live(request) else await entries(site.jobs, number)
+    lines = await entries(site.jobs, number)
     return site.page(
         request,
         "job.html",
@@ -155,7 +156,7 @@ async def job(site: Site, request: Request) -> Response:
         more_family=len(family) == _FAMILY_LIMIT,
         final=record.state in FINAL,
         waiting=record.state in UNSTARTED,
-        actions=site.audit.of_job(number),
+        actions=[entry for entry in reversed(lines) if isinstance(entry, OperatorAction)],
         running=running,
         phase=cancel_phase(record, cancel_phases(found)),
         notices=list(watchdog_notices(record, found)),

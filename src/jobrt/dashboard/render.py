@@ -109,7 +109,9 @@ class Site:
     app: App
     jobs: Client
     read_only: bool = False
-    audit: Audit = attrs.field(init=False, factory=Audit)
+    audit: Audit = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Audit(self.jobs), takes_self=True)
+    )
     history: History = attrs.field(
         init=False, default=attrs.Factory(lambda self: History(self.jobs), takes_self=True)
     )

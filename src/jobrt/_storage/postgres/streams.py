@@ -46,6 +46,12 @@ class PostgresStreams:
             rows = await session.run(statement, **_values(appends))
         return {row[0] for row in rows}
 
+    async def note(self, ids: Sequence[int], value: str) -> None:
+        values = {"ids": numbers(ids), "value": value}
+        kept = {"entries_kept": str(ENTRIES_KEPT), "bytes_kept": str(BYTES_KEPT)}
+        rows = await self._database.fetch("streams/note", **values, **kept)
+        self._waker.due_again({queue for (queue,) in rows})
+
     async def read(self, job_id: int, after: int, *, wake: bool = False) -> StreamPage | None:
         if wake and self._database.listening:
             ((skipped,),) = await self._database.fetch("streams/read_wake", id=str(job_id))

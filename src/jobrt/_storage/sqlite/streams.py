@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import attrs
 
@@ -33,6 +34,9 @@ class SqliteStreams:
     async def _append_one(self, append: Append) -> bool:
         return await self._database.write(partial(_append, append=append))
 
+    async def note(self, ids: Sequence[int], value: str) -> None:
+        await self._database.write(partial(_note, ids=ids, value=value))
+
     async def read(self, job_id: int, after: int, *, wake: bool = False) -> StreamPage | None:  # noqa: ARG002 - wakes are free here
         return await self._database.read(partial(read, job_id=job_id, after=after))
 
@@ -45,26 +49,54 @@ def _append(tx: Transaction, append: Append) -> bool:
     lease, batch, last, size = tx.row(SQL["streams/append_head"], (append.id,)) or (None, 0, 0, 0)
     if lease == append.lease and batch >= append.batch:
         return True
+    head = _Head(append.id, append.lease, append.batch, last, size)
     if lease is None:  # keys and entries refer to this row
-        _set_head(tx, append, last=0, size=0)
-    last += append.dropped
-    rows: list[tuple[object, ...]] = []
-    for entry in append.entries:
-        if _is_new(tx, append.id, entry):
-            last += 1
-            rows.append((last, size, tx.now - round(entry.age * 1e6), entry.kind, entry.key, entry.value))
-            size += len(entry.value)
-    _set_head(tx, append, last=last, size=size)
-    tx.run(SQL["streams/append_entries"], {"id": append.id, "attempt": attempt, "entries": dumps(rows)})
-    kept = {"entries_kept": ENTRIES_KEPT, "bytes_kept": BYTES_KEPT}
-    tx.run(SQL["streams/append_trim"], {"id": append.id, "last": last, "bytes": size, **kept})
-    tx.news.append(append.id)
+        _set_head(tx, head)
+    _add(tx, head._replace(last=last + append.dropped), append.entries, attempt=attempt)
     return True
 
 
-def _set_head(tx: Transaction, append: Append, *, last: int, size: int) -> None:
-    head = {"id": append.id, "lease": append.lease, "batch": append.batch, "last": last, "bytes": size}
-    tx.run(SQL["streams/append_to_head"], head)
+def _note(tx: Transaction, ids: Sequence[int], value: str) -> None:
+    """Append an action to the streams of the jobs that there are."""
+    for job_id in dict.fromkeys(ids):
+        attempt = tx.value(SQL["streams/note_attempt"], (job_id,))
+        if attempt is None:
+            continue
+        found = tx.row(SQL["streams/append_head"], (job_id,))
+        head = _Head(job_id, *(found or (0, 0, 0, 0)))
+        if found is None:
+            _set_head(tx, head)
+        _add(tx, head, (Entry("action", value),), attempt=attempt)
+
+
+class _Head(NamedTuple):
+    """Row of a stream: the lease and number of its last batch, the number of its last entry, the bytes so far."""
+
+    id: int
+    lease: int
+    batch: int
+    last: int
+    bytes: int
+
+
+def _add(tx: Transaction, head: _Head, entries: Sequence[Entry], *, attempt: int) -> None:
+    """Add entries to a stream, and trim it."""
+    last, size = head.last, head.bytes
+    rows: list[tuple[object, ...]] = []
+    for entry in entries:
+        if _is_new(tx, head.id, entry):
+            last += 1
+            rows.append((last, size, tx.now - round(entry.age * 1e6), entry.kind, entry.key, entry.value))
+            size += len(entry.value)
+    _set_head(tx, head._replace(last=last, bytes=size))
+    tx.run(SQL["streams/append_entries"], {"id": head.id, "attempt": attempt, "entries": dumps(rows)})
+    kept = {"entries_kept": ENTRIES_KEPT, "bytes_kept": BYTES_KEPT}
+    tx.run(SQL["streams/append_trim"], {"id": head.id, "last": last, "bytes": size, **kept})
+    tx.news.append(head.id)
+
+
+def _set_head(tx: Transaction, head: _Head) -> None:
+    tx.run(SQL["streams/append_to_head"], head._asdict())
 
 
 def _is_new(tx: Transaction, job_id: int, entry: Entry) -> bool:

@@ -121,6 +121,7 @@
   const FINAL = ["completed", "cancelled", "discarded"];
   const log = document.getElementById("log");
   const list = log?.querySelector("ol");
+  const box = list?.parentElement; // it scrolls
   let source = null;
   let cursor = log?.dataset.after;
   const lastAttempt = () => document.getElementById("job")?.dataset.final; // undefined: the job has not ended
@@ -135,17 +136,21 @@
     fill("span", text);
     if (traceback) fill("pre", traceback);
     else line.querySelector("pre").remove();
-    const atEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 4;
+    const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
     list.append(line);
     while (list.children.length > KEPT) list.firstElementChild.remove();
     log.hidden = false;
-    if (atEnd) list.scrollTop = list.scrollHeight;
+    if (atEnd) box.scrollTop = box.scrollHeight;
     cursor = entry.cursor;
   };
 
   const told = {
     log: (entry) => addLine("log", entry.level, entry, entry.level, entry.message, entry.traceback),
     emit: (entry) => addLine("emit", "", entry, entry.key ?? "", JSON.stringify(entry.value)),
+    action: (entry) => {
+      addLine("action", "", entry, "action", `${entry.who} ${entry.what}${entry.why && `: ${entry.why}`}`);
+      hurry();
+    },
     gap: (entry) => addLine("gap", "", entry, "", `${entry.missing} earlier entries are not kept any more`),
     progress: ({ progress }) => {
       const shown = document.getElementById("progress");
@@ -215,7 +220,7 @@
   });
   addEventListener("pagehide", stop);
   addEventListener("pageshow", (event) => { if (event.persisted) schedule(0); });
-  if (list) list.scrollTop = list.scrollHeight;
+  if (box) box.scrollTop = box.scrollHeight;
   follow();
   schedule(INTERVAL);
 })();

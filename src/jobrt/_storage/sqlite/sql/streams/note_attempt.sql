@@ -1,0 +1,1 @@
+SELECT attempt FROM jobrt_job WHERE id = ?;
