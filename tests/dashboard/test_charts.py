@@ -172,7 +172,7 @@ def test_times_are_written_shortly(seconds: float | None, text: str) -> None:
 
 
 def test_a_plot_has_a_round_scale_and_gaps() -> None:
-    """The highest column fits, few failures are seen, and a line has gaps where nothing ended."""
+    """The highest column fits, few failures are seen, and a line has gaps where nothing ended, lone dashes between."""
     fast, slow = (0, 4) + (0,) * 10, (0,) * 6 + (4,) + (0,) * 5
     slots = [
         NOTHING._replace(completed=900_000, failed=1, histogram=fast),
@@ -185,3 +185,4 @@ def test_a_plot_has_a_round_scale_and_gaps() -> None:
     assert [bar.height for bar in failures.bars] == [50.0]
     assert run.scale == ["10 s", "1 s", "100 ms", "10 ms", "1 ms"]
     assert [line.path.count("M") for line in run.lines] == [2, 2]
+    assert [line.path.count("h8") for line in run.lines] == [2, 2]

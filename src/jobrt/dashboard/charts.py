@@ -177,15 +177,19 @@ def _times(slots: Sequence[Numbers], title: str, histogram: Callable[[Numbers], 
 
 
 def _path(times: Sequence[float | None], *, low: int, high: int) -> str:
-    """Return the path through the middles of the slots, with gaps where nothing is known."""
+    """Return the path through the middles of the slots, with gaps where nothing is known; a dash for a lone slot."""
     steps: list[str] = []
     for index, seconds in enumerate(times):
         if seconds is None:
             continue
         place = (math.log10(seconds) - low) / (high - low)
         x, y = (index + 0.5) * WIDTH, round(HEIGHT * (1 - place), 2)
-        goes_on = index > 0 and times[index - 1] is not None
-        steps.append(f"L{x:g} {y:g}" if goes_on else f"M{x:g} {y:g}h.1")
+        if index > 0 and times[index - 1] is not None:
+            steps.append(f"L{x:g} {y:g}")
+        elif index + 1 < len(times) and times[index + 1] is not None:
+            steps.append(f"M{x:g} {y:g}")
+        else:
+            steps.append(f"M{x - WIDTH * 0.4:g} {y:g}h{WIDTH * 0.8:g}")
     return "".join(steps)
 
 
