@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from datetime import UTC, datetime
 from itertools import count
 
@@ -252,6 +254,26 @@ def test_batches_that_were_not_sent_are_given_back() -> None:
     assert [each.id for each in ledger.drop_unsent()] == [1, 2]
     assert not ledger.unsent
     assert ledger.compare(Holding(0, ())) == []
+
+
+class _Payload(str):  # noqa: SLOT000 - without slots it can be referred to weakly
+    """Text whose end of life can be seen."""
+
+
+def test_no_payload_is_kept_after_the_outcome() -> None:
+    """A batch is kept for executors that restart. Once all of its jobs are over, nothing needs their payloads."""
+    ledger = Ledger(Queue(3))
+    payloads = [_Payload("{}") for _ in range(3)]
+    kept = [weakref.ref(payload) for payload in payloads]
+    for number, payload in enumerate(payloads):
+        claim(ledger, job(number, lease=number)._replace(args=payload))
+    ledger.unsent.clear()
+    del payload
+    payloads.clear()
+    ledger.take_back(batch(0, job(0, lease=0), job(1, lease=1)), attempts=2)
+    ledger.settle(0)
+    gc.collect()
+    assert [ref() is not None for ref in kept] == [False, False, True]
 
 
 @given(st.data())

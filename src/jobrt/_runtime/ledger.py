@@ -286,6 +286,12 @@ class Ledger:
                 ids.discard(job.id)
                 if not ids:
                     del self._open[job.lease]
+                    self._forget_closed()
+
+    def _forget_closed(self) -> None:
+        """Forget the oldest batches without an open job: their payloads may be large."""
+        while self._recent and not any(job.lease in self._open for job in self._recent[0].jobs):
+            self._recent.popleft()
 
     def apply(self, settings: Settings) -> None:
         """Apply the settings of an operator."""
