@@ -89,3 +89,35 @@ async def test_a_retry_runs_a_child_again_only_once(site: Site) -> None:
         with trio.fail_after(LIMIT):
             await (await scene.jobs.enqueue(Retries())).result()
     assert scene.log.count("declined") == 2
+
+
+class Refuses(jobrt.Job):
+    """Child that discards itself."""
+
+    async def run(self, ctx: jobrt.Context) -> jobrt.Discard:
+        ctx.state.append("refused")
+        return jobrt.Discard("no")
+
+
+class Insists(jobrt.Job):
+    """Parent that waits in the body of its nursery, not in memory, and fails once."""
+
+    PARK = 0
+    BACKOFF = staticmethod(lambda _record: 0.0)
+
+    async def run(self, ctx: jobrt.Context) -> str:
+        async with ctx.open_nursery(on_failure="continue") as nursery:
+            child = await nursery.enqueue(Refuses())
+            await child.wait()
+            await ctx.sleep(0.001)
+            if ctx.job.attempt == 1:
+                raise LookupError("fails as asked")
+        return "done"
+
+
+async def test_a_child_runs_again_once_in_an_attempt(site: Site) -> None:
+    """However often the attempt is suspended in the body: else it would wait for the child again and again."""
+    async with site(Insists, Refuses) as scene, working(scene.app):
+        with trio.fail_after(LIMIT):
+            assert await (await scene.jobs.enqueue(Insists())).result() == "done"
+    assert scene.log == ["refused", "refused"]

@@ -46,7 +46,11 @@ class NurseryRow(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A child as its nursery knows it. ``own`` is false for a duplicate from outside, which is no child."""
+    """A child as its nursery knows it.
+
+    ``own`` is false for a duplicate from outside, which is no child. ``current``: this attempt of the parent has
+    enqueued it, or run it again.
+    """
 
     number: int
     identity: str
@@ -54,6 +58,7 @@ class Member(NamedTuple):
     name: str
     state: str
     own: bool = True
+    current: bool = False
 
 
 class Child(NamedTuple):

@@ -286,9 +286,13 @@ class Nursery:
         return ChildHandle(ident, duplicate, client=self._client, nursery=self)
 
     def _runs_again(self, member: Member) -> bool:
-        """Return whether a member has to run again: an attempt of the parent has failed, and it did not complete."""
+        """Return whether a member has to run again: an attempt of the parent has failed, and it did not complete.
+
+        In one attempt that happens once, however often the attempt is suspended.
+        """
         unsuccessful = member.state in {State.CANCELLED, State.DISCARDED}
-        return self._row.retried and self._row.state is NurseryState.OPEN and member.own and unsuccessful
+        wanted = member.own and unsuccessful and not member.current
+        return self._row.retried and self._row.state is NurseryState.OPEN and wanted
 
     def _checked_key(self, key: object) -> str | None:
         if key is None:

@@ -56,6 +56,7 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
                 "0005_stream",
                 "0006_fan_in",
                 "0007_ends_of_members",
+                "0008_attempts_of_members",
             )
             await storage.schema.check()
             await nursery.start(storage.wakes.listen, lambda wake: heard.set())
@@ -129,6 +130,7 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
         "0005_stream",
         "0006_fan_in",
         "0007_ends_of_members",
+        "0008_attempts_of_members",
     ]
 
 
@@ -147,6 +149,7 @@ async def test_migrating_where_the_schema_is_there_already(
                 "0005_stream",
                 "0006_fan_in",
                 "0007_ends_of_members",
+                "0008_attempts_of_members",
             )
 
 
@@ -241,6 +244,7 @@ async def test_a_migration_gives_way_to_long_transactions(
         "0005_stream",
         "0006_fan_in",
         "0007_ends_of_members",
+        "0008_attempts_of_members",
         "9998_more",
     )
     assert re.search(r"'jobrt' is used by a transaction of \w+, process \d+, open for \d s", lines[0])
@@ -291,6 +295,7 @@ async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postg
                 "0005_stream",
                 "0006_fan_in",
                 "0007_ends_of_members",
+                "0008_attempts_of_members",
             )
             ((id, _),) = await storage.jobs.insert([job()])
             assert await claim(storage) == [id]

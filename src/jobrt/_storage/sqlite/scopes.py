@@ -48,8 +48,8 @@ class SqliteScopes:
         place = {"id": ref.id, "name": name, "after": after, "limit": limit}
         rows = await self._database.read(lambda tx: tx.array(SQL["scopes/members"], place))
         return tuple(
-            Member(number, identity, child, job, STATES[state].value, bool(own))
-            for number, identity, child, job, state, own in rows
+            Member(number, identity, child, job, STATES[state].value, bool(own), bool(current))
+            for number, identity, child, job, state, own, current in rows
         )
 
     async def enqueue(self, ref: JobRef, name: str, children: Sequence[Child]) -> tuple[Inserted, ...]:
@@ -98,6 +98,8 @@ def _row(tx: Transaction, ref: JobRef, name: str) -> NurseryRow:
 def _open(tx: Transaction, *, ref: JobRef, name: str, cancels: bool, seconds: float | None) -> NurseryRow:
     if not _held(tx, ref) & HAS_NURSERY:
         tx.run(SQL["scopes/flag"], {"id": ref.id, "flag": HAS_NURSERY})
+    elif tx.value(SQL["scopes/opens_again"], {"id": ref.id, "name": name}):
+        tx.run(SQL["scopes/reset_members"], {"id": ref.id, "name": name})
     deadline = None if seconds is None else later(tx.now, seconds)
     tx.run(SQL["scopes/open"], {"id": ref.id, "name": name, "cancels": cancels, "deadline": deadline})
     tx.control = tx.control or seconds is not None  # workers learn the new due time
