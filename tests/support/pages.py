@@ -36,7 +36,7 @@ import trio
 from tests.support.process_state import own_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = ["Block", "Command", "PageRunner", "blocks", "commands", "python_blocks"]
 
@@ -234,7 +234,7 @@ class PageRunner:
 
 
 @contextmanager
-def _modules_of(folder: Path) -> Iterator[None]:
+def _modules_of(folder: Path) -> Generator[None]:
     """Let modules be imported from the folder, and forget them at the end."""
     before = set(sys.modules)
     sys.path.insert(0, str(folder))

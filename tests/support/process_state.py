@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = ["ProcessState", "own_state"]
 
@@ -81,7 +81,7 @@ class ProcessState:
 
 
 @contextmanager
-def own_state() -> Iterator[None]:
+def own_state() -> Generator[None]:
     """Undo at the end what the body changes. Within it there is no handler of pytest, as in a program."""
     before = ProcessState.now()
     hidden = [logger.handlers[:] for logger in _LOGGERS]
