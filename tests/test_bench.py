@@ -30,7 +30,7 @@ TINY = ("--repeat=1", "--jobs=200", "--pulses=5", "--seconds=0.2", "--idle=0.1")
 def run(script: str, *arguments: str) -> str:
     """Run a benchmark and return its tables."""
     command = [sys.executable, str(BENCH / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=220)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -83,7 +83,7 @@ def test_a_signal_ends_it(
         assert process.poll() is None
     assert left_behind(database_url) != []
     process.send_signal(number)
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=150)
     assert (process.returncode, out) == (128 + number, "")
     assert err.splitlines()[-1] == "interrupted; all data of the measurement is removed"
     assert left_behind(database_url) == []
@@ -110,7 +110,7 @@ def test_an_error_ends_it(database_url: str, start: Callable[..., subprocess.Pop
     while process.stderr.readline() != f"measuring: {part}\n":
         assert process.poll() is None
     rename_job_table(database_url)
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=150)
     assert (process.returncode, out) == (1, "")
     assert "migrate" in err.splitlines()[-1]
     assert "Traceback" not in err

@@ -38,7 +38,7 @@ def up(parent: subprocess.Popen[str]) -> psutil.Process:
 
 def ended(parent: subprocess.Popen[str], status: int) -> list[str]:
     """Wait for the end of a process and return the rest of its standard error."""
-    _, err = parent.communicate(timeout=50)
+    _, err = parent.communicate(timeout=150)
     assert parent.returncode == status, err
     assert "Traceback" not in err
     return err.splitlines()

@@ -249,7 +249,7 @@ def test_processes_whose_parent_was_killed_stop(
     worker.kill()
     until(worker.stderr, "is stopping; running jobs: 1")
     (shop / "go").touch()
-    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert psutil.wait_procs(processes, timeout=150)[1] == []
     assert states(jobrt_command) == ["completed"]
 
 
@@ -263,7 +263,7 @@ def test_a_parent_kills_processes_that_do_not_end(
     for _ in range(count):
         deliver(worker, signal.SIGTERM)
     lines = ended_badly(worker, 1)
-    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert psutil.wait_procs(processes, timeout=150)[1] == []
     if count < 3:
         assert any(re.search(r"worker process \d+ did not end in time and is killed", line) for line in lines)
         assert states(jobrt_command) == ["retryable"]
@@ -314,6 +314,6 @@ def family(worker: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def ended_badly(worker: subprocess.Popen[str], status: int) -> list[str]:
     """Wait for the end of a process and return the lines of its standard error that it wrote itself."""
-    _, err = worker.communicate(timeout=100)
+    _, err = worker.communicate(timeout=150)
     assert worker.returncode == status, err
     return [line for line in err.splitlines() if not line.startswith("    ")]

@@ -174,7 +174,7 @@ def down(
 def test_a_worker_gives_up_after_the_wait(down: Cluster, start: Start, processes: int) -> None:
     """The first line has the address, the reason and the time limit. The last line says that the worker gave up."""
     worker = start("worker", "--wait", "0.3", "--processes", str(processes))
-    out, err = worker.communicate(timeout=50)
+    out, err = worker.communicate(timeout=150)
     first, last = err.splitlines()
     address = f"PostgreSQL jobs at 127.0.0.1:{down.port} as postgres: Connection refused"
     assert f"the database cannot be used: cannot connect to {address}; retrying for 0.3 s" in first
@@ -187,7 +187,7 @@ def test_a_worker_gives_up_after_the_wait(down: Cluster, start: Start, processes
 def test_without_a_wait_it_fails_immediately(down: Cluster, start: Start, processes: int) -> None:
     """With ``--wait 0`` there is only one line."""
     worker = start("worker", "--wait", "0", "--processes", str(processes))
-    _, err = worker.communicate(timeout=50)
+    _, err = worker.communicate(timeout=150)
     assert err.count("\n") == 1
     assert err.rstrip().endswith("Connection refused")
     assert worker.returncode == 1
@@ -200,7 +200,7 @@ def test_sigterm_ends_the_wait_at_once(down: Cluster, start: Start, processes: i
     worker = start("worker", "--wait", "3600", "--processes", str(processes))
     until(worker.stderr, "retrying for 3600 s")
     worker.send_signal(signal.SIGTERM)
-    _, err = worker.communicate(timeout=50)
+    _, err = worker.communicate(timeout=150)
     assert (worker.returncode, err) == (0, "")
 
 

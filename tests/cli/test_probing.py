@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Start = Callable[..., subprocess.Popen[str]]
     Command = Callable[..., Result]
 
-PATIENCE = 30
+PATIENCE = 120
 
 
 def port_of(worker: subprocess.Popen[str]) -> int:

@@ -86,7 +86,7 @@ def test_waiting_for_an_unserved_job_warns(
     waiting = start("enqueue", "hello", "name=you", "--wait")
     assert "job 1 waits until a worker does" in until(waiting.stderr, "no worker serves queue 'default'")
     jobrt_command("worker", "--drain", "--quiet")
-    assert waiting.communicate(timeout=30)[0] == '"hello you"\n'
+    assert waiting.communicate(timeout=150)[0] == '"hello you"\n'
     assert waiting.returncode == 0
 
 
@@ -177,7 +177,7 @@ def test_a_killed_demo_continues_and_reports_every_file_once(
     until(first.stderr, "files: ")
     first.kill()
     again = start("--url", f"sqlite:///{shop}/demo.db", "demo", str(files))
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=150)
     assert again.returncode == 0, err
     assert "302 files, 0 failed" in out
     checked = subprocess.run(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Start = Callable[..., subprocess.Popen[str]]
 
-PATIENCE = 30
+PATIENCE = 120
 
 
 class Manager:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-PATIENCE = 30
+PATIENCE = 120
 
 
 def view(name: str, **values: Any) -> QueueView:
