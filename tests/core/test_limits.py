@@ -131,6 +131,8 @@ def test_a_key_has_room_until_its_limit() -> None:
     assert room.full_keys == ["y"]
     assert [room.take("a", key) for key in ("y", "x", "x", "z")] == [False, True, False, True]
     assert sorted(room.full_keys) == ["x", "y"]
+    room.allow("x", 0)
+    assert room.busy_keys == ["y"], "x is held back by more than what runs"
 
 
 NAMES = st.sampled_from("abcd")

@@ -55,6 +55,8 @@ class Demand:
     free_slots: int | None = None
     fits: str = "{}"
     aliases: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    ahead: int = 0
+    """How many of the jobs may be claimed for slots that are taken, if this worker alone has them."""
 
     def members(self, name: str) -> tuple[str, ...]:
         """Return a capped name and its aliases."""
@@ -99,6 +101,7 @@ def demand(
     free: Mapping[str, int],
     fits: str = "{}",
     aliases: Mapping[str, str] | None = None,
+    ahead: int = 0,
 ) -> Demand:
     """Return the demand of a worker that has room for `room` jobs.
 
@@ -111,6 +114,7 @@ def demand(
         free: for each name with a MAX_CONCURRENCY, how many more may be claimed (below one: none).
         fits: which payloads the worker can read; see `Demand`.
         aliases: for each alias of a name with a MAX_CONCURRENCY, that name.
+        ahead: number of jobs that may be claimed for slots that are taken; see `Demand`.
 
     """
     capped = tuple((name, min(count, room)) for name, count in free.items() if count > 0)
@@ -128,6 +132,7 @@ def demand(
         fair=settings.fair,
         fits=fits,
         aliases=aliases or {},
+        ahead=ahead,
     )
 
 
@@ -177,6 +182,12 @@ class Room:
         """The keys of which no more jobs may be taken, as far as is known."""
         full = [key for key, number in self._running.items() if number >= self._per_key]
         return [*full, *(key for key, tokens in self._tokens.items() if self.taken[key] >= tokens)]
+
+    @property
+    def busy_keys(self) -> list[str]:
+        """The keys of which as many jobs run as may, and that nothing else holds back."""
+        busy = (key for key, number in self._running.items() if number >= self._per_key)
+        return [key for key in busy if self.taken[key] < self._tokens.get(key, math.inf)]
 
     def take(self, name: str, key: str = "") -> bool:
         """Take a due job if there is room for it; return whether it was taken."""

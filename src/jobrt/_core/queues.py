@@ -94,6 +94,13 @@ class Queue:
         return self.cluster_limit is not None or self.key is not None or self.rate is not None
 
     @property
+    def has_chains(self) -> bool:
+        """Whether a worker claims jobs ahead for the slots of a limit that it has alone (``design/limits.md``)."""
+        by_queue = self.cluster_limit is not None and self.key is None
+        by_key = self.per_key is not None and self.cluster_limit is None and not self.fair
+        return (by_queue or by_key) and not self.rated
+
+    @property
     def rated(self) -> bool:
         """Whether starts take tokens. Then no job is claimed ahead."""
         return self.rate is not None or self.per_key_rate is not None

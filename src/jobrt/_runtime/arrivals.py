@@ -15,6 +15,8 @@ WAIT_LIMIT = 0.05
 """Seconds that jobs may wait for a slot. Then they go back, unless the slots have been turning fast meanwhile."""
 _TURNING = 4
 """Multiple of the attempts that have ended meanwhile: if no more jobs wait, the slots are turning fast."""
+STANDSTILL = 0.02
+"""Seconds by which a timer may be late. If it is later, the event loop stood still, and waiting says nothing."""
 _KEPT = 64
 """Claims to remember before those of which no job waits are forgotten."""
 
@@ -43,7 +45,9 @@ class Arrivals:
         if not inbox or len(self._claims) > _KEPT:
             self._keep({job.lease for job in inbox})
         for lease in {job.lease for job in batch.jobs}:
-            self._claims[lease] = _Arrival(batch.at, batch.received, batch.received, finished)
+            self._claims[lease] = _Arrival(
+                batch.at, batch.received, max(batch.received, batch.sent), finished
+            )
 
     def began(self, job: Claimed, now: float) -> int | None:
         """Return when a job begins that begins `now`, by the storage's clock; None if that was with the claim."""

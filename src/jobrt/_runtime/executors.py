@@ -12,7 +12,7 @@ import trio
 from jobrt._core.attempts import Stop, interrupted, unstarted
 from jobrt._core.interrupt import from_signal
 from jobrt._core.job import Claimed, JobRef, Outcome
-from jobrt._runtime.arrivals import Arrivals
+from jobrt._runtime.arrivals import STANDSTILL, Arrivals
 from jobrt._runtime.attempt import AttemptRunner
 from jobrt._runtime.messages import (
     Abandon,
@@ -37,8 +37,6 @@ from jobrt.events import Event, JobCancelPhase
 
 _CHECKPOINT_EVERY = 32
 """Attempts that a task runs between two checkpoints of its own; a quick job may contain none."""
-_STANDSTILL = 0.02
-"""Seconds by which a timer may be late. If it is later, the event loop stood still, and waiting says nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -202,7 +200,7 @@ class Executors:
             await trio.sleep_until(due)
             now = trio.current_time()
             if self._inbox and self._judgement_due() <= now:
-                self._judge(now, standstill=now - due > _STANDSTILL)
+                self._judge(now, standstill=now - due > STANDSTILL)
 
     def _judgement_due(self) -> float:
         """Return when the oldest jobs have waited for long: those at the front, or of low priority at the end."""

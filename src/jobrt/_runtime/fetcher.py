@@ -5,23 +5,21 @@ that nothing may be claimed now.
 """
 
 import math
-from bisect import insort
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from operator import attrgetter
 from typing import assert_never
 
 import attrs
 import trio
 
 from jobrt._core.attempts import unstarted
+from jobrt._core.job import Claimed
 from jobrt._core.limits import Demand, demand
+from jobrt._runtime.arrivals import STANDSTILL
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.ledger import LARGEST_CLAIM, Ledger
 from jobrt._runtime.messages import (
-    Batch,
     CancelClaims,
     FetcherOrder,
     Holding,
@@ -39,6 +37,7 @@ from jobrt._runtime.name_limits import QueueNames
 from jobrt._runtime.outage import Backoff
 from jobrt._runtime.outcomes import Outcomes, Settler
 from jobrt._runtime.pace import Pace
+from jobrt._runtime.unsent import send_all, send_some
 from jobrt._storage.contract import AttemptStore, Exchange
 from jobrt._supervision.decisions import describe
 from jobrt.errors import StorageUnavailable
@@ -85,6 +84,8 @@ class Fetcher:
     ended: trio.Event = attrs.Factory(trio.Event)
     _large: Wakeup = attrs.Factory(Wakeup)
     _paced: Wakeup = attrs.Factory(Wakeup)
+    _released: Wakeup = attrs.Factory(Wakeup)
+    _chained: Wakeup = attrs.Factory(Wakeup)
     _claims: dict[trio.CancelScope, Demand] = attrs.Factory(dict)
     _closed: bool = False
     _look: bool = False
@@ -104,6 +105,9 @@ class Fetcher:
             nursery.start_soon(self._claim_ahead)
             if self.ledger.settings.rated:
                 nursery.start_soon(self._send_paced)
+            if self.ledger.chains is not None:
+                nursery.start_soon(self._send_released)
+                nursery.start_soon(self._return_late)
             task_status.started()
             async with trio.open_nursery() as inner:
                 inner.start_soon(self._receive_returns)
@@ -149,6 +153,24 @@ class Fetcher:
             self.ledger.release(trio.current_time())
             await self._send_unsent()
 
+    async def _send_released(self) -> None:
+        """Send the jobs whose slots have become free while the channel had no room."""
+        while True:
+            await self._released.wait()
+            await self._send_unsent()
+
+    async def _return_late(self) -> None:
+        """Return jobs that have waited for a slot of a limit for too long."""
+        chains = self.ledger.chains
+        while chains is not None:
+            while not chains.waiting:
+                await self._chained.wait()
+            due = chains.due()
+            await trio.sleep_until(due)
+            now = trio.current_time()
+            late, stuck = chains.late(now, standstill=now - due > STANDSTILL)
+            self._return(late, slow=not stuck)
+
     async def _close(self) -> None:
         """Take back jobs that have not started, and close the channel to the executors."""
         if self._closed:
@@ -178,7 +200,7 @@ class Fetcher:
             self.ledger.cycles += 1
             self._look = False
             await self._withdraw(keep=0)
-            if self.ledger.paced:
+            if self.ledger.paced or self.ledger.chained:
                 self._return_unsent()
             self._answer(number, idle=was_idle)
             return False
@@ -237,6 +259,7 @@ class Fetcher:
             free=self.limits.limits.free(),
             fits=self.fits,
             aliases=self.limits.limits.aliases,
+            ahead=self.ledger.room_ahead(trio.current_time()),
         )
 
     def _room(self, now: float) -> int:
@@ -308,9 +331,14 @@ class Fetcher:
             left_out = self.limits.note_claim(wanted, exchange.jobs)
             self.limits.take(exchange.jobs)
             more = left_out or exchange.cut
-            self.ledger.accept(wanted, exchange.jobs, left_out=more, now=trio.current_time(), at=exchange.at)
+            now = trio.current_time()
+            self.ledger.accept(
+                wanted, exchange.jobs, left_out=more, now=now, at=exchange.at, keys=exchange.keys
+            )
             if self.ledger.paced:
                 self._paced.ring()
+            if self.ledger.chained:
+                self._chained.ring()
         except BaseException:
             self.ledger.unresolved += 1  # no actor knows of these jobs, so the next claim releases them
             raise
@@ -322,19 +350,17 @@ class Fetcher:
 
     async def _send_unsent(self) -> None:
         """Send claimed batches to the executors; after a restart, send those whose sending was cancelled."""
-        unsent = self.ledger.unsent
-        while unsent:
-            batch = unsent.popleft()
-            try:
-                self.channels.work.send_nowait(batch)
-            except trio.WouldBlock:
-                await _send_or_put_back(batch, self.channels.work, unsent)
+        await send_all(self.ledger.unsent, self.channels.work)
 
     def _return_unsent(self) -> None:
         """Return claimed jobs that were not sent to the executors."""
-        jobs = self.ledger.drop_unsent()
+        self._return(self.ledger.drop_unsent())
+
+    def _return(self, jobs: Sequence[Claimed], *, slow: bool = False) -> None:
+        """Return claimed jobs that have not started; `slow`: they would begin late, but others end."""
         if jobs:
-            self._take_back(Returned(tuple(Report(unstarted(job), job, 0.0) for job in jobs), attempts=0))
+            reports = tuple(Report(unstarted(job), job, 0.0) for job in jobs)
+            self._take_back(Returned(reports, attempts=0), slow=slow)
 
     async def _withdraw(self, *, keep: int) -> None:
         """Ask the executors to return the jobs that have not started, except for the first `keep`."""
@@ -347,26 +373,33 @@ class Fetcher:
                 case Returned():
                     self._take_back(message)
                 case Holding():
-                    self.limits.reset(self.ledger.compare(message))
+                    self.limits.reset(self.ledger.compare(message, now=trio.current_time()))
+                    self._released.ring()
                     self.channels.wake.ring()
                 case _:
                     assert_never(message)
 
-    def _take_back(self, message: Returned) -> None:
+    def _take_back(self, message: Returned, *, slow: bool = False) -> None:
         """Pass outcomes on to the writers, and wake the claiming task if there is room for more jobs."""
         reports = (*message.reports, *message.parked) if message.parked else message.reports
         batch = OutcomeBatch(self.name, next(self._numbers), reports) if reports else None
-        self.ledger.take_back(batch, attempts=message.attempts, unheld=len(message.parked))
+        now = trio.current_time()
+        held_back = self.ledger.chained or self.ledger.paced
+        if held_back and any(report.outcome.hold is not None for report in message.reports):
+            self._return_unsent()  # nothing that has not started may start now
+        self.ledger.take_back(batch, attempts=message.attempts, unheld=len(message.parked), now=now)
         if unstarted := len(message.reports) + len(message.written) - message.attempts:
-            self.ledger.set_back(unstarted, trio.current_time())
+            self.ledger.set_back(0 if slow else unstarted, now)
         if message.written:
             self.settler.note(message.written)
-            self.ledger.take_written(message.written)
+            self.ledger.take_written(message.written, now=now)
         limited = False
         if self.limits:
             limited = self.limits.give(report.job for report in (*message.reports, *message.written))
         if batch is not None:
             self.outcomes.put(batch)
+        if self.ledger.unsent and not self._closed and not send_some(self.ledger.unsent, self.channels.work):
+            self._released.ring()
         if self.ledger.more and (limited or self.ledger.wants_refill(trio.current_time())):
             self.channels.wake.ring()
         self._fetch_again()
@@ -409,15 +442,3 @@ class Fetcher:
         """Fetch again for open questions when the last open job is settled: it may have left a due job."""
         if self._questions and self.ledger.idle:
             self.channels.wake.ring()
-
-
-async def _send_or_put_back(
-    batch: Batch, channel: trio.MemorySendChannel[Work], unsent: deque[Batch]
-) -> None:
-    """Send a batch once the channel has room, which it lacks while the executors are down."""
-    try:
-        await channel.send(batch)
-    except BaseException:
-        # Sorted in: both claiming tasks may be cancelled here, and the one with the later batch may be woken first.
-        insort(unsent, batch, key=attrgetter("number"))
-        raise

@@ -6,15 +6,17 @@ No clock, no Trio, no I/O: times are arguments.
 import math
 from bisect import insort
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from operator import itemgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 
 import attrs
 
 from jobrt._core.job import Claimed, JobRef
 from jobrt._core.limits import Demand
 from jobrt._core.queues import Queue
+from jobrt._runtime.chains import Chains, Link
 from jobrt._runtime.messages import Batch, Holding, OutcomeBatch, Report, Settings
 
 LARGEST_CLAIM = 1000
@@ -37,7 +39,7 @@ _CAUTION = 4
 _LOOK_EVERY = 0.04
 """Seconds between two looks for urgent jobs while others wait in the inbox."""
 _BATCHES_ON_THE_WAY = 8
-"""More than the batches that can be between fetcher and executors: the channel's four, and one for each claim."""
+"""More than the sent batches that can be between fetcher and executors: the channel's four, and one for each claim."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -85,19 +87,25 @@ class Ledger:
     unsent: deque[Batch] = attrs.Factory(deque[Batch])
     paced: list[tuple[float, int, Claimed, str]] = attrs.Factory(list[tuple[float, int, Claimed, str]])
     """Claimed jobs whose tokens are not there yet: when by Trio's clock and by the storage's, the job, the worker."""
+    chains: Chains | None = attrs.field(init=False)
+    """The slots of limits that this worker has alone, and the jobs that were claimed ahead for them."""
     _open: dict[int, set[int]] = attrs.Factory(dict[int, set[int]])
     _returned: dict[int, OutcomeBatch] = attrs.Factory(dict)
-    _recent: deque[Batch] = attrs.Factory(lambda: deque[Batch](maxlen=_BATCHES_ON_THE_WAY))
+    _recent: deque[Batch] = attrs.Factory(deque[Batch])
     _last_batch: int = 0
     _rate: float = 0.0
     _measured_at: float = 0.0
     _measured: int = 0
     _cautious_until: int = 0
     _ahead_limit: int = 1
+    _most_at_once: int = 1
+    """The most jobs that had a slot since the last sample, and before that: those of a limit may be few."""
+    _slots: int = 1
     _looked_at: float = -math.inf
 
     def __attrs_post_init__(self) -> None:
         self.concurrency = self._ahead_limit = self.settings.concurrency
+        self.chains = Chains.of(self.settings) if self.settings.has_chains else None
 
     def note_failure(self, error: str, now: float) -> None:
         """Note that a claim has failed; a claim that succeeds sets `claim_failure` to None."""
@@ -127,8 +135,13 @@ class Ledger:
         if elapsed >= _SAMPLE_SECONDS or finished >= max(_SAMPLE_ATTEMPTS, self.concurrency):
             self._rate = finished / max(elapsed, 0.001)
             self._measured_at, self._measured = now, self.finished
+            if self.chains is not None:
+                self._slots, self._most_at_once = self._most_at_once, max(self.sent, 1)
         ahead = int(self._rate * _AHEAD_SECONDS)
-        if ahead < self.concurrency or self.finished < self._cautious_until:
+        if (
+            ahead < (self.concurrency if self.chains is None else self._slots)
+            or self.finished < self._cautious_until
+        ):
             return 0
         return min(ahead, self._ahead_limit)
 
@@ -138,12 +151,31 @@ class Ledger:
             self._measure_anew(now)
         return self.concurrency + self.prefetch(now) - self.held - self.claiming
 
+    @property
+    def chained(self) -> int:
+        """The number of jobs that wait for a slot of a limit."""
+        return 0 if self.chains is None else self.chains.waiting
+
+    @property
+    def sent(self) -> int:
+        """The number of jobs that were sent to the executors, or are about to be, and have not come back."""
+        return self.held - self.chained
+
+    def room_ahead(self, now: float) -> int:
+        """Return how many jobs may be claimed for slots of limits that are taken."""
+        return 0 if self.chains is None else max(self.prefetch(now) - self.chains.waiting, 0)
+
+    @property
+    def _shown_limit(self) -> int:
+        limit = self.settings.cluster_limit
+        return self.concurrency if limit is None else min(self.concurrency, limit)
+
     def look_at(self) -> float:
         """Return when to look for urgent jobs although there is no room: those in the inbox should not go first.
 
         Never, if no job waits in the inbox. Then the next free slot is reason enough for a claim.
         """
-        return self._looked_at + _LOOK_EVERY if self.held > self.concurrency else math.inf
+        return self._looked_at + _LOOK_EVERY if self.sent > self.concurrency else math.inf
 
     def note_look(self, now: float) -> None:
         """Note that a claim looks for urgent jobs."""
@@ -151,6 +183,8 @@ class Ledger:
 
     def wants_refill(self, now: float) -> bool:
         """Return whether two thirds of the prefetched jobs are gone and the database may have more."""
+        if self.chains is not None and not self.chains.low:
+            return False
         return self.more and self.held - self.concurrency <= self.prefetch(now) // 3
 
     def wants_second_claim(self, now: float) -> bool:
@@ -165,49 +199,75 @@ class Ledger:
 
         The outcomes `taken` along are written with it, so the jobs that they end are no longer shown.
         """
-        idle = self.concurrency - self.held - (self.claiming - wanted.limit)
+        idle = self.concurrency - self.sent - (self.claiming - wanted.limit)
         if idle <= 0:
             return 0
         ended = sum(report.ref in self.shown for batch in taken for report in batch.reports)
-        return max(min(idle, self.concurrency - len(self.shown) - self.starting + ended), 0)
+        return max(min(idle, self._shown_limit - len(self.shown) - self.starting + ended), 0)
 
     def room_to_show(self) -> int:
         """Return how many more claims may be shown as executing.
 
         None while a reply is lost, which may have shown some.
         """
-        return 0 if self.unresolved else max(self.concurrency - len(self.shown) - self.starting, 0)
+        return 0 if self.unresolved else max(self._shown_limit - len(self.shown) - self.starting, 0)
 
     # ------------------------------------------------------------------ life of a claimed job
 
     def accept(
-        self, demand: Demand, jobs: tuple[Claimed, ...], *, left_out: bool, now: float, at: int = 0
+        self,
+        demand: Demand,
+        jobs: tuple[Claimed, ...],
+        *,
+        left_out: bool,
+        now: float,
+        at: int = 0,
+        keys: Mapping[int, str] | None = None,
     ) -> None:
-        """Accept the jobs of a claim as a batch to send."""
+        """Accept the jobs of a claim: make a batch of those that may start. `keys` is that of `Exchange`."""
         had_nothing_to_do = not (self.more or self.held)
         self.more = len(jobs) >= demand.limit or demand.clustered or left_out
         self.cycles += 1
+        if self.chains is not None:
+            self.chains.exhausted = len(jobs) < min(demand.limit, demand.ahead)
         if not jobs:
             return
-        if len(jobs) >= demand.limit:
+        chained = self.chained
+        if self.chains is None:
+            self._hand_on(demand.worker, self._hold_back(demand, jobs, now=now, at=at), at=at, received=now)
+        else:
+            links = [Link(job, demand.worker, at, now) for job in jobs]
+            self._start(self.chains.add(links, keys=keys or {}, now=now), now=now)
+        if len(jobs) >= demand.limit or 0 < demand.ahead <= self.chained - chained:
             self._ahead_limit = min(_AHEAD_GROWTH * self._ahead_limit, _AHEAD_LIMIT)
         if (
             had_nothing_to_do
         ):  # the idle time says nothing about the rate, and the rate before it nothing of these
             self._measure_anew(now)
-        self._hand_on(demand.worker, self._hold_back(demand, jobs, now=now, at=at), at=at, received=now)
         self.held += len(jobs)
+        self._most_at_once = max(self._most_at_once, self.sent)
         self.claimed += len(jobs)
         self.shown.update((job.id, job.lease) for job in jobs if job.started_at is not None)
         for lease in {job.lease for job in jobs}:
             self._open[lease] = {job.id for job in jobs if job.lease == lease}
 
-    def _hand_on(self, worker: str, jobs: tuple[Claimed, ...], *, at: int, received: float) -> None:
-        if jobs:
-            self._last_batch += 1
-            batch = Batch(self._last_batch, worker, jobs, at, received)
-            self._recent.append(batch)
-            self.unsent.append(batch)
+    def _hand_on(
+        self, worker: str, jobs: tuple[Claimed, ...], *, at: int, received: float, sent: float = 0.0
+    ) -> None:
+        if not jobs:
+            return
+        self._last_batch += 1
+        batch = Batch(self._last_batch, worker, jobs, at, received, sent)
+        self._recent.append(batch)
+        self.unsent.append(batch)
+        while len(self._recent) > len(self.unsent) + _BATCHES_ON_THE_WAY:
+            self._recent.popleft()
+
+    def _start(self, links: Iterable[Link], *, now: float) -> None:
+        """Make batches of jobs that have a slot now, one for each claim."""
+        for (worker, at, received), group in groupby(links, key=attrgetter("worker", "at", "received")):
+            jobs = tuple(link.job for link in group)
+            self._hand_on(worker, jobs, at=at, received=received, sent=now)
 
     def _hold_back(
         self, demand: Demand, jobs: tuple[Claimed, ...], *, now: float, at: int
@@ -235,10 +295,12 @@ class Ledger:
             self._hand_on(worker, (job,), at=at, received=received)
 
     def drop_unsent(self) -> list[Claimed]:
-        """Drop the batches that were not sent, and the jobs that wait for their tokens; return their jobs."""
+        """Drop the batches that were not sent, and the jobs that wait for tokens or slots; return their jobs."""
         jobs = [job for batch in self.unsent for job in batch.jobs]
         jobs += [job for _, _, job, _ in self.paced]
         self.paced.clear()
+        if self.chains is not None:
+            jobs += self.chains.drop()
         for batch in self.unsent:
             self._recent.remove(batch)
         self.unsent.clear()
@@ -253,21 +315,30 @@ class Ledger:
         self._measure_anew(now)
         self._cautious_until = self.finished + _CAUTION * unstarted
 
-    def take_back(self, batch: OutcomeBatch | None, *, attempts: int, unheld: int = 0) -> None:
+    def take_back(
+        self, batch: OutcomeBatch | None, *, attempts: int, unheld: int = 0, now: float = 0.0
+    ) -> None:
         """Note outcomes that the executors returned; `attempts` of them belong to ended attempts.
 
         `unheld` of them belong to parked attempts, whose jobs were returned before.
         """
+        if batch is not None:
+            self._free_slots([report.job for report in batch.reports], now=now)
         self.finished += attempts
         if batch is not None:
             self.held -= len(batch.reports) - unheld
             self.unsettled += len(batch.reports)
             self._returned[batch.number] = batch
 
-    def take_written(self, reports: Sequence[Report]) -> None:
+    def take_written(self, reports: Sequence[Report], *, now: float = 0.0) -> None:
         """Note outcomes that were written by the jobs' own transactions."""
         self.held -= len(reports)
+        self._free_slots([report.job for report in reports], now=now)
         self._close([report.job for report in reports])
+
+    def _free_slots(self, jobs: Sequence[Claimed | JobRef], *, now: float) -> None:
+        if self.chains is not None:
+            self._start(self.chains.end(jobs), now=now)
 
     def settle(self, number: int, lost: Sequence[JobRef] = ()) -> None:
         """Note that a batch was written or refused; the jobs of lost outcomes must be reconciled."""
@@ -303,7 +374,7 @@ class Ledger:
         """Return every open claim."""
         return [JobRef(job_id, lease) for lease, ids in self._open.items() for job_id in ids]
 
-    def compare(self, holding: Holding) -> list[Claimed]:
+    def compare(self, holding: Holding, *, now: float = 0.0) -> list[Claimed]:
         """Return the jobs that restarted executors hold or will receive.
 
         Open jobs that were lost between fetcher and executors are dropped and must be reconciled.
@@ -311,9 +382,12 @@ class Ledger:
         late = [job for batch in self._recent if batch.number > holding.last_batch for job in batch.jobs]
         returned = [report.job for batch in self._returned.values() for report in batch.reports]
         paced = [job for _, _, job, _ in self.paced]
+        if self.chains is not None:
+            paced += self.chains.jobs
         found = {(job.lease, job.id) for jobs in (holding.jobs, late, returned, paced) for job in jobs}
         lost = [ref for ref in self.known() if (ref.lease, ref.id) not in found]
         self.held -= len(lost)
         self.unresolved += bool(lost)
+        self._free_slots(lost, now=now)
         self._close(lost)
         return [*holding.jobs, *late, *paced]

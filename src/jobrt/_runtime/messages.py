@@ -44,6 +44,7 @@ class Batch:
     """Jobs of one claim by the worker id ``worker``; batches are numbered consecutively.
 
     ``at`` is the time of the claim in microseconds by the storage's clock, ``received`` that of its reply by Trio's.
+    ``sent`` is when they were sent, if they had to wait for it.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Batch:
     jobs: tuple[Claimed, ...]
     at: int = 0
     received: float = 0.0
+    sent: float = 0.0
 
 
 @attrs.frozen

@@ -30,7 +30,7 @@ class Exchange:
     ``next_due`` is the number of seconds until the queue's first waiting job that is not yet due; ``None`` if there is
     none, or if the claim was full and did not check. ``cut``: whether the size of the jobs ended the claim, so that
     more may be due. ``held_back``: no job was claimed, but some are due that wait for a token, and the claim at
-    ``next_due`` goes on with them.
+    ``next_due`` goes on with them. ``keys`` has the keys of the jobs by id, if the number of each is limited.
     """
 
     refused: tuple[JobRef, ...]
@@ -39,6 +39,7 @@ class Exchange:
     at: int = 0
     cut: bool = False
     held_back: bool = False
+    keys: Mapping[int, str] = attrs.field(factory=dict[int, str])
 
 
 @attrs.frozen

@@ -88,8 +88,9 @@ def plan(many: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
         ({"key": "args.t", "per_key_rate": Rate(1000, burst=1000)}, 400),
         ({"key": "args.t", "per_key": 2, "fair": True}, 9_000),
         ({"key": "args.t", "per_key": 2, "cluster_limit": 2}, 40),
+        ({"cluster_limit": 2, "ahead": 10, "worker": "w1"}, 300),
     ],
-    ids=["cluster", "rate", "key", "key rate", "fair", "full"],
+    ids=["cluster", "rate", "key", "key rate", "fair", "full", "ahead"],
 )
 def test_a_limited_claim_reads_little(plan: Callable[..., Plan], demand: dict[str, Any], pages: int) -> None:
     """Neither the 60 thousand jobs of a full key are read, nor those of the future.

@@ -54,6 +54,8 @@ _RECORDS = "USING COVERING INDEX sqlite_autoindex_jobrt_attempt_1"
 SEARCHES = {
     "attempts/exchange_page": f"SEARCH jobrt_job USING INDEX jobrt_job_waiting {_RANGE}",
     "attempts/exchange_priority": "SEARCH jobrt_job USING COVERING INDEX jobrt_job_waiting (queue=? AND priority<?)",
+    "attempts/limited_chain": "SEARCH jobrt_job USING INDEX jobrt_job_keyed "
+    "(queue=? AND priority=? AND limit_key=? AND schedule_at<?)",
     "attempts/exchange_take": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
     "attempts/finish_clean": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
     "attempts/finish_landed": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",

@@ -1,7 +1,7 @@
 """Claims under limits for the whole cluster: of a queue, of keys, by rates, in turns (``design/limits.md``)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -47,7 +47,8 @@ async def limited_exchange(
     look = attrs.evolve(look, many=reply["many"], turn=reply["turn"])
     if reply["undeclared"]:  # the row of the queue was deleted: the next claim stores its key again
         look, unready = Look(), True
-    exchange = Exchange(refused, jobs, due, reply["at"], reply["cut"] or unready, reply["held_back"])
+    keys = {int(job_id): key for job_id, key in (reply["keys"] or {}).items()}
+    exchange = Exchange(refused, jobs, due, reply["at"], reply["cut"] or unready, reply["held_back"], keys)
     return exchange, json.loads(woken or "[]"), look
 
 
@@ -55,8 +56,14 @@ def _jobs(rows: Sequence[Any], demand: Demand, reply: dict[str, Any]) -> tuple[C
     jobs = claimed_jobs(rows, queue=demand.queue, starting=reply["started"], now=_moment(reply["at"]))
     starts: dict[str, int] | None = reply["starts"]
     if starts is None:
-        return jobs
+        return jobs if reply["begun"] is None else _begun(jobs, frozenset(reply["begun"]), at=reply["at"])
     return tuple(job._replace(started_at=_moment(starts[str(job.id)])) for job in jobs)
+
+
+def _begun(jobs: Sequence[Claimed], begun: Collection[int], *, at: int) -> tuple[Claimed, ...]:
+    """Return the jobs of which these begin at once."""
+    now = _moment(at)
+    return tuple(job._replace(started_at=now if job.id in begun else None) for job in jobs)
 
 
 def _moment(micros: int) -> datetime:
@@ -86,6 +93,7 @@ def _ask(
         "high": high,
         "per_key": demand.per_key,
         "ahead": demand.tokens_ahead,
+        "claim_ahead": demand.ahead,
         "fair": demand.fair,
         "many": look.many,
         "turn": look.turn,

@@ -128,6 +128,8 @@ def _exchange_limited(
     refused = finish(tx, outcomes) if outcomes else ()
     choice = choose(tx, demand, look, since=since)
     rows = chosen_rows(tx, choice.ids) if choice.ids else ()
+    if choice.at_once is not None and choice.at_once < demand.starting:
+        demand = attrs.evolve(demand, free_slots=choice.at_once)
     jobs, cut = lease_rows(tx, demand, rows, cut=False, starts=choice.starts)
     waits = [] if choice.wait is None else [choice.wait / 1e6]
     if (
@@ -138,7 +140,7 @@ def _exchange_limited(
     ):
         waits.append(due)
     due_in, cut = min(waits, default=None), cut or choice.unready
-    return Exchange(refused, jobs, due_in, tx.now, cut, choice.held_back), choice.look
+    return Exchange(refused, jobs, due_in, tx.now, cut, choice.held_back, choice.keys), choice.look
 
 
 def _save(tx: Transaction, save: Save, *, forget: bool = False) -> bool:

@@ -4,7 +4,7 @@ The transaction holds the write lock, so what runs can be counted, and nobody el
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
@@ -34,7 +34,8 @@ class Choice:
     ``starts`` are the times of their starts, if they wait for tokens.
     ``wait`` is the number of microseconds after which a rate or a hold lets more jobs start, or None.
     ``unready``: keys are still missing, so the next claim should come at once.
-    ``held_back`` is that of `Exchange`.
+    Only the first ``at_once`` (None: all) have slots; the others are claimed ahead.
+    ``held_back`` and ``keys`` are those of `Exchange`.
     """
 
     ids: Sequence[int]
@@ -43,6 +44,8 @@ class Choice:
     wait: int | None = None
     unready: bool = False
     held_back: bool = False
+    at_once: int | None = None
+    keys: Mapping[int, str] = attrs.field(factory=dict[int, str])
 
 
 def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) -> Choice:
@@ -67,10 +70,13 @@ def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) ->
         look = attrs.evolve(look, turn=turn or "")
     chooser = _Chooser(tx, demand, look, buckets=bool(buckets))
     chooser.run()
-    ids = [row[_ID] for row in chooser.chosen]
+    chosen = [*chooser.chosen, *chooser.chained]
+    ids = [row[_ID] for row in chosen]
     held_back = not ids and chooser.wait is not None and chooser.has_due()
     starts = chooser.starts if demand.rated else None
-    return Choice(ids, chooser.look, starts, chooser.wait, held_back=held_back)
+    at_once = len(chooser.chosen) if chooser.slots is None else min(len(ids), chooser.slots)
+    keys = {} if demand.per_key is None else {row[_ID]: row[_KEY] for row in chosen}
+    return Choice(ids, chooser.look, starts, chooser.wait, held_back=held_back, at_once=at_once, keys=keys)
 
 
 def chosen_rows(tx: Transaction, ids: Sequence[int]) -> list[list[Any]]:
@@ -90,8 +96,14 @@ class _Chooser:
     wait: int | None = None
     starts: dict[int, int] = attrs.Factory(dict[int, int])
     chosen: list[_Row] = attrs.Factory(list[Any])
+    chained: list[_Row] = attrs.Factory(list[Any])
+    """Jobs that wait for a slot of their key."""
+    slots: int | None = None
+    """Slots of the queue that are free."""
     ids: set[int] = attrs.Factory(set[int])
     room: Room = attrs.field(init=False)
+    _shared: frozenset[str] = frozenset()
+    """Keys of which other workers run jobs."""
     _filled: dict[str, Bucket] = attrs.Factory(dict[str, Bucket])
 
     def run(self) -> None:
@@ -99,8 +111,10 @@ class _Chooser:
         demand = self.demand
         self.room = Room(demand, self._running_keys())
         if demand.cluster_limit is not None:
-            running = self.tx.value(SQL["attempts/limited_running"], {"queue": demand.queue})
-            self.room.limit(demand.cluster_limit - running)
+            values = {"queue": demand.queue, "worker": demand.worker}
+            running, others = self.tx.row(SQL["attempts/limited_running"], values) or (0, 0)
+            self.slots = max(demand.cluster_limit - running, 0)
+            self.room.limit(self.slots + (0 if others else demand.ahead))
         if demand.rated:
             self.room.limit(demand.starting)
         if demand.rate is not None:
@@ -113,6 +127,7 @@ class _Chooser:
                 self._in_turns(priority)
             else:
                 self._by_keys(priority)
+                self._chain(priority)
         if demand.rate is not None:
             self._pay(_WHOLE_QUEUE, len(self.chosen), demand.rate)
         if demand.per_key_rate is not None:
@@ -131,8 +146,10 @@ class _Chooser:
     def _running_keys(self) -> dict[str, int]:
         if self.demand.per_key is None:
             return {}
-        text = self.tx.value(SQL["attempts/limited_running_keys"], (self.demand.queue,))
-        return dict(json.loads(text))
+        values = {"queue": self.demand.queue, "worker": self.demand.worker}
+        running, shared = json.loads(self.tx.value(SQL["attempts/limited_running_keys"], values))
+        self._shared = frozenset(shared)
+        return dict(running)
 
     def _priorities(self) -> Iterator[int]:
         """Yield the priorities that have waiting jobs, the highest first, while there is room."""
@@ -250,6 +267,25 @@ class _Chooser:
             self._take([row for _, _, row in sorted(ranked, key=itemgetter(0, 1))])
         else:
             self._take(sorted((row for _, rows in lanes for row in rows), key=itemgetter(_DUE, _ID)))
+
+    def _chain(self, priority: int) -> None:
+        """Take jobs of keys that are full by jobs of this worker alone: they wait for a slot of their key there."""
+        number = min(self.room.left, self.demand.ahead - len(self.chained))
+        if number < 1:
+            return
+        own = [key for key in self.room.busy_keys if key not in self._shared][:FEW_KEYS]
+        self._allow(set(own))
+        if not (keys := [key for key in own if key in self.room.busy_keys]):
+            return
+        jobs = -(-number // len(keys)) + (self.demand.per_key or 0)  # the first of them have just been taken
+        values = self._values(priority) | {"names": dumps(self.demand.names)}
+        lanes = self.tx.array(SQL["attempts/limited_chain"], values | {"keys": dumps(keys), "jobs": jobs})
+        rows = [row for lane in lanes for row in lane if row[_ID] not in self.ids]
+        barred = self._barred(rows)
+        rows = sorted((row for row in rows if row[_ID] not in barred), key=itemgetter(_DUE, _ID))[:number]
+        self.ids.update(row[_ID] for row in rows)
+        self.chained += rows
+        self.room.limit(self.room.left - len(rows))
 
     # ------------------------------------------------------------------ taking
 

@@ -180,8 +180,8 @@ $$;
 --
 -- Arguments: names without a cap; names with a cap, which of the caps each has (those of one job class share it), and
 -- the caps; rates (see bucket_parts); in `ask` turn_name, queue, worker, since (`_storage/beats.py`), limit, starting,
--- fits (`Demand.fits`), cluster_limit, low and high (the range of keys), per_key, ahead, fair, many and turn (what
--- `_core/looks.py` remembers). Each statement costs some ten microseconds, so there are few.
+-- fits (`Demand.fits`), cluster_limit, low and high (the range of keys), per_key, ahead, claim_ahead, fair, many and turn
+-- (what `_core/looks.py` remembers). Each statement costs some ten microseconds, so there are few.
 --
 -- The first row is about the call; the others are jobs.
 create function {schema}.claim_limited(
@@ -203,7 +203,7 @@ declare
     per_key constant bigint := coalesce((ask->>'per_key')::bigint, 1000000000);
     fair constant boolean := (ask->>'fair')::boolean;
     asked constant bigint := (ask->>'limit')::bigint;
-    starting constant bigint := (ask->>'starting')::bigint;
+    starting bigint := (ask->>'starting')::bigint;
     ahead constant bigint := (ask->>'ahead')::bigint;
     capped constant boolean := cardinality(cap_names) > 0;
     caps bigint[] := all_caps;
@@ -218,6 +218,12 @@ declare
     level bigint := 1::bigint << 40;
     running jsonb := '{}';
     taken jsonb := '{}';
+    -- Jobs for slots that are taken, if this worker alone has them (design/limits.md, "Claimed ahead").
+    ahead_left bigint := coalesce((ask->>'claim_ahead')::bigint, 0);
+    shared jsonb := '{}';
+    at_once bigint;
+    others bigint;
+    chained bigint[] := '{}';
     buckets boolean;
     wait numeric;
     is_paused boolean;
@@ -240,6 +246,8 @@ declare
     its_lease bigint;
     start_times timestamptz[];
     starts jsonb;
+    begun jsonb;
+    keys_of jsonb;
 begin
     perform pg_advisory_xact_lock(hashtextextended(ask->>'turn_name', 1));
     now := clock_timestamp();
@@ -261,8 +269,11 @@ begin
         last_key := coalesce(stored_turn, '');
     end if;
     if ask->'cluster_limit' <> 'null' and room > 0 then
-        room := least(room, (ask->>'cluster_limit')::bigint - (
-            select count(*) from {schema}.job j where j.queue = of_queue and j.state = 'executing'));
+        select (ask->>'cluster_limit')::bigint - count(*), count(*) filter (where j.worker is distinct from of_worker)
+          into at_once, others
+          from {schema}.job j where j.queue = of_queue and j.state = 'executing';
+        at_once := greatest(at_once, 0);
+        room := least(room, at_once + case when others = 0 then ahead_left else 0 end);
     end if;
     if rate is not null and room > 0 then
         select {schema}.bucket_parts(b.parts, b.at, b.unit, now, rate) into tokens
@@ -274,13 +285,18 @@ begin
     end if;
     if low is not null and room > 0 then
         select exists (select from {schema}.bucket b where b.queue = of_queue and b.key >= low and b.key < high),
-               case when ask->'per_key' <> 'null' then (
-                   select jsonb_object_agg(r.limit_key, r.number)
-                     from (select j.limit_key, count(*) as number from {schema}.job j
-                            where j.queue = of_queue and j.state = 'executing' and j.limit_key is not null
-                            group by j.limit_key) r) end
-          into buckets, running;
+               r.numbers, r.shared
+          into buckets, running, shared
+          from (select jsonb_object_agg(r.limit_key, r.number) as numbers,
+                       jsonb_object_agg(r.limit_key, true) filter (where r.others > 0) as shared
+                  from (select j.limit_key, count(*) as number,
+                               count(*) filter (where j.worker is distinct from of_worker) as others
+                          from {schema}.job j
+                         where j.queue = of_queue and j.state = 'executing' and j.limit_key is not null
+                           and ask->'per_key' <> 'null'
+                         group by j.limit_key) r) r;
         running := coalesce(running, '{}');
+        shared := coalesce(shared, '{}');
     end if;
 
     while room > 0 loop
@@ -459,6 +475,35 @@ begin
                   into running, taken
                   from (select n.key, count(*) as number from unnest(new_keys) n(key) group by n.key) k;
             end if;
+
+            if least(ahead_left, room) > 0 then
+                -- More jobs of keys that are full by jobs of this worker alone: they wait there for a slot of their key.
+                with lane as materialized (
+                    select r.key from (
+                        select n.key from jsonb_each(running) n(key, number)
+                         where n.number::bigint >= per_key and not shared ? n.key limit few) r
+                     cross join lateral {schema}.key_room(of_queue, r.key, 1, 0, buckets, null, 0, now) f
+                     where f.free > 0
+                )
+                select coalesce(array_agg(p.id), '{}') into new_ids
+                  from (select h.id from lane l
+                         cross join lateral (
+                               select j.id, j.schedule_at from {schema}.job j
+                                where j.queue = of_queue and j.state < 'executing' and j.limit_key is not null
+                                  and j.priority = level and j.limit_key = l.key
+                                  and j.schedule_at <= now and j.name = any(names)
+                                  and {schema}.fits(j.name, j.version, j.unfit, fits) and j.id <> all(ids)
+                                  and (j.lease is null or j.lease < 0 or j.worker = of_worker)
+                                  and (j.flags & 72 = 0 or {schema}.may_start(j.id, j.flags, j.started_at is not null))
+                                order by j.schedule_at, j.id
+                                limit 1 + least(ahead_left, room) / (select count(*) from lane)) h
+                         order by h.schedule_at, h.id
+                         limit least(ahead_left, room)) p;
+                chained := chained || new_ids;
+                ids := ids || new_ids;
+                room := room - cardinality(new_ids);
+                ahead_left := ahead_left - cardinality(new_ids);
+            end if;
         end if;
         if capped then
             caps := {schema}.caps_left(all_caps, cap_names, cap_numbers, ids);
@@ -500,7 +545,21 @@ begin
         its_lease := ((extract(epoch from clock_timestamp()) * 1000)::bigint << 20)
                  | (nextval('{literal}.lease') & 1048575);
         if rate is null and key_rate is null then
-            ids := new_ids[:starting];
+            if at_once is not null then
+                starting := least(starting, at_once);
+            end if;
+            if cardinality(chained) = 0 then
+                ids := new_ids[:starting];
+            else
+                ids := array(select n.id from unnest(new_ids) with ordinality n(id, place)
+                              where n.id <> all(chained) order by n.place limit starting);
+            end if;
+            if ask->'claim_ahead' <> '0' then
+                begun := to_jsonb(ids);
+                if ask->'per_key' <> 'null' then
+                    select jsonb_object_agg(j.id, j.limit_key) into keys_of from {schema}.job j where j.id = any(new_ids);
+                end if;
+            end if;
             start_times := array_fill(now, array[cardinality(ids)]);
         else
             -- Each starts when its token is there, in the order in which they were chosen.
@@ -559,7 +618,7 @@ begin
         'undeclared', low is not null and stored_key is null,
         'started', least(starting, cardinality(new_ids)),
         'held_back', held_back,
-        'starts', starts,
+        'starts', starts, 'begun', begun, 'keys', keys_of,
         'next_due', least(extract(epoch from due - now), wait / 1000000))::text, null::{schema}.job;
 end
 $$;
