@@ -40,10 +40,11 @@ def _per(value: timedelta | float) -> float:
     return seconds
 
 
-AHEAD: Final = 50_000
+AHEAD: Final = 100_000
 """Microseconds for which a claim may take tokens in advance. Each of its jobs starts when its token is there.
 
-Without that a worker would have to claim each job at the time of its token, and a commit takes longer than that.
+Without that a worker would have to claim each job at the time of its token, and a commit takes longer than that. The
+next claim comes when half of this time is left. It has the other half before a token is lost (with a burst of one).
 """
 
 
@@ -123,9 +124,9 @@ class Bucket:
         """Return the microseconds until the start for which the `number`-th token from now on is taken."""
         return max(-(-(number * self.unit - self.parts) // rate.gain), 0)
 
-    def wait(self, rate: Rate, *, tokens: int = 1) -> int:
-        """Return the microseconds until there are so many tokens."""
-        missing = tokens * self.unit - self.parts
+    def wait(self, rate: Rate, *, tokens: int = 1, ahead: int = 0) -> int:
+        """Return the microseconds until there are so many tokens, or will be within `ahead` microseconds."""
+        missing = tokens * self.unit - self.parts - ahead * rate.gain
         hold = self.held_until - self.at if is_held(self.held_until, self.at) else 0
         return max(-(-missing // rate.gain), hold)
 

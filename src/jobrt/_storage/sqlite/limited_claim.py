@@ -342,7 +342,7 @@ class _Chooser:
                 tokens = bucket.tokens(rate, ahead=self.demand.tokens_ahead)
                 self.room.allow(key, tokens)
                 if not tokens:
-                    self._wait(bucket.wait(rate))
+                    self._wait(bucket.wait(rate, ahead=self.demand.tokens_ahead // 2))
             elif is_held(bucket.held_until, self.tx.now):
                 self.room.allow(key, 0)
                 self._wait(bucket.held_until - self.tx.now)
@@ -364,8 +364,9 @@ class _Chooser:
         if tokens:
             values = {"queue": self.demand.queue, "key": key, "full_at": bucket.full_at(rate)}
             self.tx.run(SQL["attempts/limited_bucket_put"], values | attrs.asdict(bucket))
-        if not bucket.tokens(rate):
-            self._wait(bucket.wait(rate))
+        ahead = self.demand.tokens_ahead
+        if not bucket.tokens(rate, ahead=ahead):  # else something other holds the jobs back
+            self._wait(bucket.wait(rate, ahead=ahead // 2))
 
     def _wait(self, micros: int) -> None:
         self.wait = micros if self.wait is None else min(self.wait, micros)

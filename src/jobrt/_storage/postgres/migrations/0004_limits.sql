@@ -54,7 +54,7 @@ returns numeric language sql immutable parallel safe as $$
 select case when parts is null then rate[3]::numeric * rate[2] else
     least(greatest(case when unit = rate[2] then parts::numeric
                         else floor(parts::numeric * rate[2] / greatest(unit, 1)) end,
-                   (-50000 * rate[1] - rate[2])::numeric)
+                   (-100000 * rate[1] - rate[2])::numeric)
               + greatest(extract(epoch from now) - extract(epoch from at), 0) * 1000000 * rate[1],
           rate[3]::numeric * rate[2]) end
 $$;
@@ -124,7 +124,7 @@ begin
         parts := coalesce(parts, rate[3]::numeric * rate[2]) - taken * rate[2];
         free := least(free, floor((parts + ahead * rate[1]) / rate[2]));
         if free < 1 then
-            wait := {schema}.bucket_wait(parts, rate);
+            wait := {schema}.bucket_wait(parts + ahead / 2 * rate[1], rate);
         end if;
     end if;
 end
@@ -602,7 +602,8 @@ begin
     end if;
     if rate is not null and tokens is not null
        and floor((tokens + ahead * rate[1]) / rate[2]) <= cardinality(new_ids) then
-        wait := least(wait, {schema}.bucket_wait(tokens - cardinality(new_ids) * rate[2], rate));
+        wait := least(wait, {schema}.bucket_wait(
+            tokens - cardinality(new_ids) * rate[2] + ahead / 2 * rate[1], rate));
     end if;
     if wait is not null and coalesce(held <= now or held > now + interval '1 hour', true) and cardinality(new_ids) = 0 then
         held_back := {schema}.has_due(of_queue, names || cap_names, fits, of_worker, now);
