@@ -24,6 +24,7 @@ import jobrt
 from jobrt import State, where
 from jobrt._core.states import FINAL
 from jobrt._runtime import watchdog, worker
+from jobrt._runtime.ledger import Ledger
 from jobrt._storage.sqlite import open_sqlite
 from tests.simulation.families import FAMILIES, ROOTS, BriefTree, SuspendedTree, Tree
 from tests.simulation.family_rules import FamilyRules
@@ -363,11 +364,17 @@ def simulate(seed: int, *, families: bool = False) -> Summary:
         mock.patch.object(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         mock.patch.object(worker, "_new_worker_id", lambda name: f"{name}.{next(ids)}"),
         mock.patch.object(watchdog, "_in_thread", _sleep_forever),  # the thread uses real time
+        mock.patch.object(Ledger, "room_ahead", _room_ahead if seed % 2 else Ledger.room_ahead),
     ):
         try:
             return trio.run(_simulate, seed, families, clock=MockClock(autojump_threshold=0))
         finally:
             scheduler._r.setstate(state)
+
+
+def _room_ahead(ledger: Ledger, _now: float) -> int:
+    """Claim ahead for the slots of limits, however slow the jobs are."""
+    return 0 if ledger.chains is None else max(4 - ledger.chains.waiting, 0)
 
 
 async def _sleep_forever(_watch: Any) -> None:
