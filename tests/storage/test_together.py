@@ -214,3 +214,18 @@ async def _called(store: Store, ones: list[tuple[float, float | None, str]]) -> 
                 if cut is not None:
                     nursery.start_soon(cancel, item, after + cut)
     return callers.ends
+
+
+async def test_callers_that_come_again_are_written_together(store: Store, autojump_clock: MockClock) -> None:
+    """Ten jobs, one after the other in each of ten tasks, need as many transactions as one task."""
+
+    async def task(first: int) -> None:
+        for number in range(6):
+            await together(first + number)
+            await trio.lowlevel.checkpoint()  # a job ends, and another begins
+
+    together = Together(store.many, store.one)
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(task, 10 * number)
+    assert [len(batch) for batch in store.batches] == [10] * 6

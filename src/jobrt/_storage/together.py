@@ -23,6 +23,12 @@ ResultT = TypeVar("ResultT")
 _MOST: Final = 200
 """Items that one transaction writes at most."""
 
+_PASSES: Final = 3
+"""Passes of Trio's scheduler in which others may join a write; each takes some ten microseconds.
+
+So many may be between the end of a write and the next one of the same caller: a job ends, and another begins.
+"""
+
 
 @attrs.define(eq=False)
 class _Call(Generic[ItemT, ResultT]):
@@ -105,9 +111,9 @@ class Together(Generic[ItemT, ResultT]):
             await self._park(call)
         else:
             self._led = call.leads = True
-            await trio.lowlevel.cancel_shielded_checkpoint()  # so that those who call now join in
         if call.leads:
             try:
+                await self._let_join()
                 await self._write(call)
             finally:
                 self._hand_on()
@@ -125,6 +131,14 @@ class Together(Generic[ItemT, ResultT]):
 
         call.parked, call.cancelled = True, False
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _let_join(self) -> None:
+        """Wait until those who call now have done so: the callers of the last write, above all, may come again.
+
+        Else the first of them would write alone, and all others after it.
+        """
+        for _ in range(_PASSES):
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _hand_on(self) -> None:
         self._led = bool(self._waiting)
