@@ -66,7 +66,7 @@ class Shape:
     """A queue, its jobs, and the share of the rate of no-ops that it must reach.
 
     ``keys`` is the number of tenants. ``part`` is the number of jobs to run as a part of --jobs, and ``waiting`` the
-    number that waits at first, if that is another.
+    number that still waits then.
     """
 
     name: str
@@ -92,7 +92,9 @@ SHAPES = (
 
 async def run_some(app: jobrt.App, shape: Shape, number: int) -> float:
     """Return how many jobs of a shape run per second while others wait."""
-    waiting = number if shape.waiting is None else shape.waiting
+    waiting = number if shape.waiting is None else number + shape.waiting
+    if shape.queue.key is not None:
+        await _declare(app)
     async with app.open_client() as jobs:
         for first in range(0, waiting, BATCH):
             numbers = range(first, min(first + BATCH, waiting))
@@ -104,12 +106,20 @@ async def run_some(app: jobrt.App, shape: Shape, number: int) -> float:
         async with trio.open_nursery() as nursery:
             await nursery.start(app.run_worker)
             done = 0
-            while done < min(number, waiting) and time.perf_counter() < began + SECONDS:
+            while done < number and time.perf_counter() < began + SECONDS:
                 await trio.sleep(0.02)
                 done = await jobs.count(completed)
             taken = time.perf_counter() - began
             nursery.cancel_scope.cancel()
     return done / taken
+
+
+async def _declare(app: jobrt.App) -> None:
+    """Run a worker, which stores the key of its queue, so that jobs are enqueued with theirs."""
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(app.run_worker)
+        await worker.wait_idle()
+        await worker.stop()
 
 
 def measure(databases: Databases, shapes: Sequence[Shape], jobs: int) -> Figures:

@@ -174,3 +174,35 @@ async def test_racing_claims_never_exceed_a_limit(engine: Engine, limits: dict[s
                 for n in range(6):
                     nursery.start_soon(work, other if n % 2 else engine.storage, f"w{n}")
     assert sorted(done) == ids
+
+
+async def test_claims_do_not_wait_for_a_search_in_a_long_queue(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that finds its setting in force claims at once, and looks for jobs without a key meanwhile."""
+    for module in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"jobrt._storage.{module}.keys._PAGES", 1)
+        monkeypatch.setattr(f"jobrt._storage.{module}.keys._PAGE", 10)
+    await claim(engine.storage, **PER_TENANT)
+    await add(engine.storage, *(job(args={"tenant": n}) for n in range(30)))
+    async with engine.open() as other:
+        exchange = await other.attempts.exchange((), ask(worker="w2", limit=9, **PER_TENANT))
+        assert len(exchange.jobs) == 9
+        assert not exchange.cut
+
+
+async def test_a_worker_that_changes_the_setting_finds_all_jobs_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would take the jobs of some keys for all."""
+    for module in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"jobrt._storage.{module}.keys._PAGES", 1)
+        monkeypatch.setattr(f"jobrt._storage.{module}.keys._PAGE", 10)
+    await add(engine.storage, *(job(args={"tenant": n}) for n in range(30)))
+    exchange = await engine.storage.attempts.exchange((), ask(limit=9, **PER_TENANT))
+    assert exchange.cut, "the next claim goes on at once"
+    assert exchange.jobs == ()
+    with trio.fail_after(PATIENCE):
+        while not (jobs := await claim(engine.storage, limit=9, **PER_TENANT)):
+            await trio.lowlevel.checkpoint()
+    assert len(jobs) == 9

@@ -12,6 +12,9 @@ _KEY_AGAIN: Final = (1, 5, 25, 125, 600)
 A transaction that enqueues may be older than the key of the queue, and commit later. A program may write rows itself.
 """
 
+PAGE_AGAIN: Final = 0.1
+"""Seconds between two pages of such a search, of some milliseconds each, while claims go on."""
+
 FEW_KEYS: Final = 64
 """Keys up to which a claim looks at each, so that jobs are claimed in their exact order."""
 
@@ -29,9 +32,10 @@ AGAIN: Final = 0.1
 class Look:
     """Memory about one queue.
 
-    ``path`` is the key's setting that was stored. ``place`` is where the search for jobs without a key goes on, or
-    None if it is over until ``search_at``. ``many``: there are more keys than `FEW_KEYS`. ``turn`` is the last key
-    that was looked at.
+    ``path`` is the key's setting that was stored. ``place`` is where the search for jobs without a key goes on at
+    ``search_at``, or None if a new one begins then. ``blocks``: nothing is claimed until it is over, because this
+    worker has changed the setting. ``many``: there are more keys than `FEW_KEYS`. ``turn`` is the last key that was
+    looked at.
     """
 
     path: str | None = None
@@ -40,8 +44,13 @@ class Look:
     searches: int = 0
     many: bool = False
     turn: str = ""
+    blocks: bool = False
+
+    def goes_on(self, now: float, *, place: Any) -> Look:
+        """Return the memory after a page of a search that is not over: claims go on, and the next page comes later."""
+        return attrs.evolve(self, place=place, search_at=now + PAGE_AGAIN)
 
     def found_all(self, now: float) -> Look:
         """Return the memory after a search that has come to its end."""
         pause = _KEY_AGAIN[min(self.searches, len(_KEY_AGAIN) - 1)]
-        return attrs.evolve(self, place=None, search_at=now + pause, searches=self.searches + 1)
+        return attrs.evolve(self, place=None, search_at=now + pause, searches=self.searches + 1, blocks=False)

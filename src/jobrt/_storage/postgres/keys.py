@@ -76,13 +76,14 @@ def make_keys(schema: Schema, ids: Sequence[int]) -> Steps[None]:
 async def find_missing(session: Session, queue: str, *, path: str, look: Look) -> Look:
     """Store the setting of a queue's key, and the key of each job that has none, or one of another setting.
 
-    A long search goes on with the next call: then the memory has a ``place``. Each page is a transaction of its own.
+    A long search goes on with the next call: then the memory has a ``place``. A page of it is read in each call, or
+    many if claims must wait for it. Each page is a transaction of its own.
     """
     now = time.monotonic()
     low, high = key_range(path)
     if look.path != path:
-        await session.fetch("keys/declare", queue=queue, key=path)
-        look = Look(path, place=_BEFORE_ALL)
+        changed = await session.fetch("keys/declare", queue=queue, key=path)
+        look = Look(path, place=_BEFORE_ALL, blocks=bool(changed))
         running = await session.fetch("keys/of_executing", queue=queue, low=low, high=high)
         await _store(session, path, running)
     elif look.place is None:
@@ -102,13 +103,15 @@ async def find_missing(session: Session, queue: str, *, path: str, look: Look) -
         await _store(session, path, [(row[2], *row[4:]) for row in rows if row[3]])
         if len(rows) < _PAGE:
             return look.found_all(now)
-        look = attrs.evolve(look, place=tuple(rows[-1][:3]))
+        look = look.goes_on(now, place=tuple(rows[-1][:3]))
+        if not look.blocks:
+            return look
     return look
 
 
 def search_is_due(look: Look, path: str) -> bool:
     """Return whether to call `find_missing` before the next claim."""
-    return look.path != path or look.place is not None or time.monotonic() >= look.search_at
+    return look.path != path or look.blocks or time.monotonic() >= look.search_at
 
 
 async def _store(session: Session, path: str, rows: Sequence[Sequence[Any]]) -> None:

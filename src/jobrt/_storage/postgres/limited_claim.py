@@ -32,7 +32,7 @@ async def limited_exchange(
     unready = False
     if demand.key is not None and search_is_due(look, demand.key):
         look = await find_missing(session, demand.queue, path=demand.key, look=look)
-        unready = look.place is not None
+        unready = look.place is not None and look.blocks
     ended, values = ended_values(outcomes)
     statement = _statement(session.schema, ended)
     values |= _ask(session.schema, demand, look, unready=unready, since=since)

@@ -40,23 +40,26 @@ def make_keys(tx: Transaction, ids: Sequence[int]) -> None:
 def find_missing(tx: Transaction, queue: str, *, path: str, look: Look) -> Look:
     """Store the setting of a queue's key, and the key of each job that has none, or one of another setting.
 
-    A long search goes on with the next call: then the memory has a ``place``.
+    A long search goes on with the next calls: then the memory has a ``place``. A page of it is read in each call, or
+    many if claims must wait for it.
     """
     now = tx.now / 1e6
     if look.path != path:
-        tx.run(SQL["keys/declare"], {"queue": queue, "key": path})
-        look = Look(path, place=(LARGEST, SMALLEST, 0))
+        changed = tx.run(SQL["keys/declare"], {"queue": queue, "key": path})
+        look = Look(path, place=(LARGEST, SMALLEST, 0), blocks=changed > 0)
         low, high = key_range(path)
         running = tx.array(SQL["keys/of_executing"], {"queue": queue, "low": low, "high": high})
         _store(tx, path, [(row[0], *row[2:]) for row in running])
+    elif now < look.search_at and not look.blocks:
+        return look
     elif look.place is None:
-        if now < look.search_at:
-            return look
         look = attrs.evolve(look, place=(LARGEST, SMALLEST, 0))
     for _ in range(_PAGES):
         place = _next_page(tx, queue, path=path, place=look.place)
         if place is None:
             return look.found_all(now)
+        if not look.blocks and place[1] != SMALLEST:
+            return look.goes_on(now, place=place)
         look = attrs.evolve(look, place=place)
     return look
 

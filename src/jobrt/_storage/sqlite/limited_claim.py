@@ -62,7 +62,7 @@ def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) ->
         if key is None:  # nobody has stored it yet, or the row was deleted since
             look = Look()
         look = find_missing(tx, demand.queue, path=demand.key, look=look)
-        if look.place is not None:
+        if look.place is not None and look.blocks:
             return Choice((), look, unready=True)
     if held_until:
         return Choice((), look, wait=held_until - tx.now)
