@@ -107,6 +107,18 @@ def test_shapes_benchmark(postgres_server: Server, tmp_path: Path) -> None:
     assert said.count("| retry once / noop") == 2
 
 
+@pytest.mark.process
+def test_families_benchmark(tmp_path: Path) -> None:
+    """The benchmark of families measures its parts on SQLite; a figure that was not measured is not judged."""
+    file = tmp_path / "figures.json"
+    arguments = ("--engine=sqlite", "--repeat=1", "--scale=0.004", "--only=noop,family,tree,subtree")
+    said = run("families.py", *arguments, f"--json={file}")
+    ((figures,),) = json.loads(file.read_text(encoding="utf-8"))["rounds"].values()
+    assert figures["family"] > 0
+    assert figures["fenced"] == 0
+    assert "| wake by the last child, p50 in ms" in said
+
+
 def test_ratio_of_rounds() -> None:
     """A ratio is the median of the rounds' ratios, against the peer and setting with the best median."""
     measured = {
