@@ -250,3 +250,19 @@ async def test_values_that_a_caller_converts_are_not_ours(
                 mine.commit()
             assert (again.id, again.duplicate) == (made.id, True)
             assert (await look(storage, made.id)).priority == 7
+
+
+async def test_the_time_of_a_transaction_is_that_of_its_lock(path: Path) -> None:
+    """Transactions have their times in the order of their locks: rates would count a time twice else."""
+    opened: list[database.Database] = []
+    locked_then: list[bool] = []
+
+    def micros() -> int:
+        locked_then.append(bool(opened) and opened[0]._writer.in_transaction)
+        return len(locked_then)
+
+    async with open_database(str(path), micros) as found:
+        opened.append(found)
+        locked_then.clear()
+        await found.write(lambda tx: tx.now)
+    assert locked_then == [True]

@@ -140,7 +140,7 @@ class Database:
         self.refuse_nested()
         await self._writing.acquire(urgent=urgent)
         try:
-            call = partial(self._transact, self._writer, work, now=self.micros())
+            call = partial(self._transact, self._writer, work)
             result, tx, version = await self._call(call)
             self._notice(version)
             self.hub.committed(tx)
@@ -334,12 +334,13 @@ class Database:
     # ------------------------------------------------------------------ run in a thread, for files
 
     def _transact(
-        self, connection: sqlite3.Connection, work: Callable[[Transaction], T], *, now: int
+        self, connection: sqlite3.Connection, work: Callable[[Transaction], T]
     ) -> tuple[T, Transaction, int]:
         self._check_process()
         with self._explained(), rolled_back(connection):
             connection.execute("BEGIN IMMEDIATE")
-            tx = Transaction(connection, now)
+            # Not before: of two that have waited for the lock, the later one must not have the earlier time.
+            tx = Transaction(connection, self.micros())
             version: int = tx.value("PRAGMA data_version")
             result = work(tx)
             self._check_file()
