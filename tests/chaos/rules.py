@@ -161,19 +161,23 @@ def transactions(history: History, _limits: Limits) -> Iterator[str]:
 
 
 def limits(history: History, limits: Limits) -> Iterator[str]:
-    """Check limits of the cluster and of keys by the claims, and those of a worker by its bodies."""
-    held: dict[int, tuple[str, str | None]] = {}
+    """Check limits of the cluster and of keys by the claims, and those of a worker by its bodies.
+
+    A worker that has all slots of a limit may claim more jobs for them ahead.
+    """
+    held: dict[int, tuple[str, str | None, str]] = {}
     for change in _ends_first(history.changes):
         if change.after in _HELD and change.before not in _HELD:
             queue = change.queue or ""
             key = json.loads(change.args or "{}").get(limits.keys[queue]) if queue in limits.keys else None
-            held[change.job] = queue, key
-            number = sum(of == queue for of, _ in held.values())
-            if number > limits.cluster.get(queue, number):
+            held[change.job] = queue, key, change.worker or f"of job {change.job}"
+            workers = [worker for of, _, worker in held.values() if of == queue]
+            number = len(workers)
+            if number > limits.cluster.get(queue, number) and len(set(workers)) > 1:
                 yield f"job {change.job}: {number} jobs of the queue {queue} at once, of {limits.cluster[queue]}"
-            of_key = sum(other == (queue, key) for other in held.values())
-            if key is not None and of_key > 1:
-                yield f"job {change.job}: {of_key} jobs of the queue {queue} with the key {key} at once"
+            of_key = [worker for *place, worker in held.values() if place == [queue, key]]
+            if key is not None and len(of_key) > 1 and len(set(of_key)) > 1:
+                yield f"job {change.job}: {len(of_key)} jobs of the queue {queue} with the key {key} at once"
         elif change.after not in _HELD:
             held.pop(change.job, None)
     yield from _limits_of_workers(history, limits)

@@ -153,6 +153,14 @@ def test_every_rule_is_tested() -> None:
     assert {rule for rule, _, _ in BROKEN} | {"families", "messages"} == set(RULES)
 
 
+def test_one_worker_may_claim_ahead_for_a_limit() -> None:
+    """It runs one after the other; another worker gets none of them meanwhile."""
+    story = Story().new(1, queue="few").new(2, queue="few").new(3, queue="few")
+    story.to(1, "executing", worker="a").to(2, "executing", worker="a")
+    assert story.broken() == set()
+    assert story.to(3, "executing", worker="b").broken() == {"limits"}
+
+
 def nest() -> Story:
     """Return the changes of a running job with a child."""
     story = Story().new(1, name="Nest", args="{}").to(1, "executing")
