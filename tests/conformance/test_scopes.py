@@ -187,6 +187,17 @@ async def test_one_cancel_reaches_the_subtree(storage: Storage) -> None:
     assert states == {State.CANCELLED}
 
 
+async def test_a_suspended_parent_is_cancelled_with_its_children(storage: Storage) -> None:
+    """It is closing at once, whoever else is cancelled with it, and final when they are."""
+    parent = await _parent(storage)
+    ids = await _children(storage, parent, "a", "b")
+    await storage.attempts.finish([end(parent, Transition.SUSPEND, wait=Wait("children", "n"))])
+    assert await storage.jobs.cancel(where.id_in([parent.id]), "enough") == (0, 1)
+    assert (await look(storage, parent.id)).state is State.CLOSING
+    await _tend(storage)
+    assert {(await look(storage, job_id)).state for job_id in [parent.id, *ids]} == {State.CANCELLED}
+
+
 async def test_nothing_is_added_without_the_lease(storage: Storage) -> None:
     """Every call of an attempt that has lost its job is refused, and changes nothing."""
     parent = await _parent(storage)

@@ -1,6 +1,6 @@
 -- Waiting jobs end immediately. For running ones a request is stored, and their workers are notified. Rows are locked
 -- in the order of ids, and their state is read after that: a job that is claimed meanwhile gets a request. From now on
--- none of its descendants is claimed.
+-- none of its descendants is claimed: the nurseries of a job that is closing now were ended by the trigger.
 with picked as (
     select c.id from {schema}.job c
      where c.state in ('scheduled', 'available', 'retryable', 'executing', 'suspended')
@@ -20,7 +20,7 @@ changed as (
 ended as (
     update {schema}.nursery n
        set ending = true, state = case when n.state = 'open' then 'cancelled' else n.state end
-     where n.job_id in (select h.id from changed h where h.state <> 'cancelled' and h.flags & 16 <> 0)
+     where n.job_id in (select h.id from changed h where h.state not in ('cancelled', 'closing') and h.flags & 16 <> 0)
        and exists (select from {schema}.member m
                     where m.job_id = n.job_id and m.nursery = n.name and m.alive)
 )
