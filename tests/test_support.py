@@ -1,5 +1,7 @@
-"""The databases that tests are given are what they claim to be; else many a test would prove nothing."""
+"""What tests are given is what it claims to be, and what they leave behind is found; else many would prove nothing."""
 
+import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.support.postgres import Cluster, Server
+from tests.support.process_state import ProcessState, own_state
 from tests.support.shared import Clusters, sweep
 
 
@@ -63,3 +66,41 @@ async def test_async_tests_run_under_trio(autojump_clock: MockClock) -> None:
     """A coroutine is run by Trio, with the clock that it asks for: an hour passes at once."""
     await trio.sleep(3600)
     assert trio.current_time() == autojump_clock.current_time()
+
+
+def test_a_test_must_leave_the_process_as_it_was(pytester: pytest.Pytester) -> None:
+    """One that does not has an error that names the change. It is undone, so that no other test sees it."""
+    pytester.makepyfile("""
+        import logging
+        import os
+
+        import pytest
+        from tests.support.fixtures import unchanged_process
+
+        @pytest.mark.parametrize("turn", [1, 2])
+        def test_leaves_much(turn):
+            assert "JOBRT_LEFT" not in os.environ
+            assert logging.getLogger("jobrt").level == logging.NOTSET
+            os.environ["JOBRT_LEFT"] = "x"
+            os.chdir("/")
+            logging.getLogger("jobrt").setLevel(logging.INFO)
+    """)
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2, errors=2)
+    result.stdout.fnmatch_lines(["*environment*JOBRT_LEFT*folder*levels*"])
+
+
+def test_what_runs_with_its_own_state_leaves_nothing() -> None:
+    """It may set up logging as a program does, without the handlers of pytest, and change the environment."""
+    before = ProcessState.now()
+    with own_state():
+        logging.basicConfig(level=logging.DEBUG, format="%(message)s")
+        logging.getLogger("jobrt").setLevel(logging.INFO)
+        os.environ["JOBRT_LEFT"] = "x"
+        sys.path.append("nowhere")
+        os.chdir("/")
+        assert len(logging.getLogger().handlers) == 1
+        assert set(before.difference(ProcessState.now())) == {
+            *("environment", "folder", "handlers", "levels", "path")
+        }
+    assert before.difference(ProcessState.now()) == {}

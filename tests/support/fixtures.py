@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.pgbouncer import find_pgbouncer, open_pgbouncer, through
 from tests.support.postgres import Cluster, Server
+from tests.support.process_state import ProcessState
 from tests.support.shared import Clusters, sweep
 
 _CLUSTERS: Final = pytest.StashKey[Clusters]()
@@ -62,6 +63,16 @@ def busy_machine() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jobrt._runtime.watchdog._BLOCKED_AFTER", 600.0)
         yield
+
+
+@pytest.fixture(autouse=True)
+def unchanged_process() -> Iterator[None]:
+    """Fail a test that leaves the process in another state: others would depend on it in some orders."""
+    before = ProcessState.now()
+    yield
+    if changed := before.difference(ProcessState.now()):
+        before.restore()
+        pytest.fail(f"the test leaves this changed: {changed}")
 
 
 @pytest.fixture(scope="session")
