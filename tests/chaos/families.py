@@ -20,13 +20,15 @@ def families(history: History, _limits: Any) -> Iterator[str]:
     """Check each change of a parent or a child.
 
     A child is enqueued and claimed only while its parent is not over, and a parent is over only when its children are.
-    Each child is enqueued once, and completes once, however often its parent runs.
+    Each child is enqueued once, and completes once, however often its parent runs. A transaction counts as a whole.
     """
     state: dict[int, str] = {}
     children: defaultdict[int, set[int]] = defaultdict(set)
     places: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
     completed: Counter[int] = Counter()
-    for change in _settled(history):
+    changes = _settled(history)
+    committed = {(change.tx, change.job): change.after for change in changes if change.tx is not None}
+    for change in changes:
         state[change.job] = change.after
         root, number = _place(change)
         if root:
@@ -39,7 +41,8 @@ def families(history: History, _limits: Any) -> Iterator[str]:
             yield f"job {change.job} is cancelled, which nobody has asked for"
         if change.after in FINAL and change.before != change.after:
             completed[change.job] += change.after == "completed"
-            alive = sorted(child for child in children[change.job] if state[child] not in FINAL)
+            now = {child: committed.get((change.tx, child), state[child]) for child in children[change.job]}
+            alive = sorted(child for child, its in now.items() if its not in FINAL)
             if alive:
                 yield f"job {change.job} is {change.after}, but its children {alive} are not over"
     for (root, number), jobs in places.items():
