@@ -62,7 +62,14 @@ def test_stale_sessions(state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [None, OSError(), psycopg.OperationalError("why"), psycopg.errors.FeatureNotSupported()]
+    "error",
+    [
+        None,
+        OSError(),
+        psycopg.OperationalError("why"),
+        psycopg.errors.FeatureNotSupported(),
+        psycopg.errors.DatatypeMismatch(),
+    ],
 )
 def test_other_errors_are_not_about_the_session(error: BaseException | None) -> None:
     """Nor is every unsupported feature."""
@@ -77,6 +84,23 @@ async def test_a_changed_result_makes_a_session_stale(conn: TrioConnection[Any])
         await conn.execute("alter table t alter column x type bigint")
         with pytest.raises(StorageUnavailable) as caught, storage_errors(conn):
             await conn.prepared.run(b"select x from t", [])
+    assert is_stale(caught.value.__cause__)
+    assert conn.stale
+
+
+async def test_a_changed_column_makes_the_plans_of_functions_stale(conn: TrioConnection[Any]) -> None:
+    """A function of the session has planned with the type that a column had before."""
+    with trio.fail_after(30):
+        await conn.execute("create table t (x text)")
+        await conn.execute("insert into t values ('a')")
+        await conn.execute(
+            "create function f() returns void language plpgsql as"
+            " 'declare r record; begin for r in select x from t loop perform length(r.x); end loop; end'"
+        )
+        await conn.prepared.run(b"select f()", [])
+        await conn.execute("alter table t alter column x type varchar")
+        with pytest.raises(StorageUnavailable) as caught, storage_errors(conn):
+            await conn.prepared.run(b"select f()", [])
     assert is_stale(caught.value.__cause__)
     assert conn.stale
 

@@ -5,7 +5,7 @@
     sqlstate                                   becomes             reason
     08xxx 53xxx 57xxx 58xxx                    StorageUnavailable  connection, resources, operator, system
     40001 40003 40P01 55P03 25006 25P03 25P04  StorageUnavailable  conflict, lock, read-only server, timeout
-    26000 42P05, 0A000 of a cached plan        StorageUnavailable  the session is stale, see `is_stale`
+    26000 42P05, 0A000 42804 of a cached plan  StorageUnavailable  the session is stale, see `is_stale`
     42P01 42703 42704 42883 3F000              SchemaMissing       no such table, column, type or schema
     any other                                  StorageError        the same call would fail again
     none, connection lost or not made          StorageUnavailable  unless `_REFUSED` matches the text
@@ -30,6 +30,7 @@ _SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883", "3F000"})
 _UNPREPARED = frozenset({"26000", "42P05"})
 _INTERNAL = "XX000"
 _UNSUPPORTED = "0A000"
+_MISMATCH = "42804"
 
 _REFUSED = re.compile(
     r"password authentication failed"
@@ -90,15 +91,19 @@ def is_stale(error: BaseException | None) -> bool:
 
     * Its prepared statement is gone, or another has its name: somebody ran DISCARD, or a pooler shares sessions.
     * A table was altered, so that the statement returns other types: "cached plan must not change result type".
+    * A column got another type, so that it does not fit the plans of a function: "type of parameter 4 (character
+      varying) does not match that when preparing the plan (text)".
     * An object was dropped and made again, as by a restore: "cache lookup failed for type 12345". This is an internal
       error, and so are its relatives. As no statement of jobrt should cause any, all of them count.
     """
     if not isinstance(error, psycopg.Error):
         return False
+    # Unlike the message, the name of the function that reports it is not translated.
+    reporter = error.diag.source_function or ""
     if error.sqlstate == _UNSUPPORTED:
-        return (
-            error.diag.source_function == "RevalidateCachedQuery"
-        )  # unlike the message, it is not translated
+        return reporter == "RevalidateCachedQuery"
+    if error.sqlstate == _MISMATCH:
+        return reporter.startswith(("plpgsql_param_", "ExecEvalParam"))
     return error.sqlstate in _UNPREPARED or error.sqlstate == _INTERNAL
 
 
