@@ -199,8 +199,9 @@ def check_bodies(history: History) -> dict[str, list[str]]:
         if row.state not in FINAL:
             found["stuck"].append(f"job {job} ({row.name}) is {row.state}")
         found["lost"] += _lost(job, row, bodies=of_job, history=history)
-        if row.name not in WAITING:
-            found["doubled"] += _doubled(job, row, of_job, forgotten=history.forgotten)
+        # By the names of the lines: after a restore, the row may be another job's.
+        attempts = {lease: lines for lease, lines in of_job.items() if lines[0].name not in WAITING}
+        found["doubled"] += _doubled(job, row, attempts, forgotten=history.forgotten)
         if row.state == "completed" and row.result != [job, row.lease]:
             found["results"].append(f"job {job}, completed under {row.lease}, has the result {row.result}")
     return found

@@ -90,6 +90,8 @@ def transitions(history: History, _limits: Limits) -> Iterator[str]:
         what = f"job {change.job} ({change.name}): {change.before} to {change.after}"
         if change.name in WAITING or (change.name in FAMILY and change.before in FINAL):
             continue  # `tests.chaos.families` checks it; a child may be run again by its parent
+        if change.before == change.after == "cancelled" and change.lease is None:
+            continue  # SQLite clears the lease in a second step when a worker that does not know a job releases it
         if (change.before, change.after) not in _ALLOWED:
             yield f"{what} is not in the table of transitions"
         elif change.before is None:
