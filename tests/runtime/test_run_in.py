@@ -107,6 +107,29 @@ AGAIN: dict[str, type[Again]] = {
 }
 
 
+class Halves(jobrt.Job):
+    """Job that ends a moment after its progress."""
+
+    RUN_IN = "asyncio"
+
+    turns: int
+
+    async def run(self, ctx: jobrt.AsyncioContext) -> None:
+        ctx.progress(1, 2)
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+
+
+async def test_progress_is_written_before_the_outcome() -> None:
+    """Also if the attempt ends while its progress is being written."""
+    with trio.fail_after(60):
+        async with open_app(jobs=[Halves]) as (app, jobs), working(app):
+            for turns in range(40):
+                handle = await jobs.enqueue(Halves(turns % 8))
+                await handle.wait()
+                assert (await jobs.get(handle.id)).progress == jobrt.Progress(1, 2), turns
+
+
 @pytest.mark.parametrize("place", PLACES)
 async def test_the_calls_are_the_same_everywhere(place: str) -> None:
     """A second attempt finds step and checkpoint of the first; each has enqueued a child, and has told its progress."""

@@ -62,6 +62,8 @@ class Context:
     _progress_at: float = float("-inf")
     _progress: Progress | None = None
     _progress_due: bool = False
+    _progress_written: trio.Event | None = None
+    """Set when the write that is under way has ended."""
     _steps: dict[str, str] | None = None
     _waits: DurableWaits | None = None
     _around_step: Callable[[str], AbstractContextManager[Any]] = nullcontext
@@ -270,18 +272,24 @@ class Context:
         self._services.later(wait, self.flush_progress)
 
     async def flush_progress(self) -> None:
-        """Write the newest progress now, if it has not been written."""
+        """Write the newest progress now, if it has not been written, and wait for a write that is under way."""
+        while self._progress_written is not None:
+            await self._progress_written.wait()
         if not self._progress_due or self._progress is None:
             return
         self._progress_due = False
         self._progress_at = trio.current_time()
         text = json.dumps(attrs.asdict(self._progress))
+        self._progress_written = written = trio.Event()
         try:
             await self._services.attempts.save(self._running.ref, progress=text)
         except StorageError:
             pass  # progress is only for people; the next value replaces it
         except Exception:  # a bug, which is not to fail a job that did its work
             _logger.exception("job %d: its progress could not be written", self._running.job.id)
+        finally:
+            self._progress_written = None
+            written.set()
 
     # ------------------------------------------------------------------ what the job says
 
@@ -325,14 +333,14 @@ class Context:
 
     @property
     def unwritten(self) -> bool:
-        """Whether there is something for `write_last`."""
-        return self._progress_due or self._stream is not None
+        """Whether there may be something for `write_last`."""
+        return self._progress is not None or self._stream is not None
 
     async def write_last(self) -> None:
         """Write, after the attempt, what it said before; its outcome waits for that, two seconds at most."""
         if self._stream is not None:
             await self._stream.write_last()
-        if self._progress_due:
+        if self._progress is not None:
             # Shielded: the attempt has ended, so a cancellation must not replace its outcome.
             with trio.move_on_after(_LAST_PROGRESS, shield=True):
                 await self.flush_progress()

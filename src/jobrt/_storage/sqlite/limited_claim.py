@@ -113,8 +113,8 @@ class _Chooser:
         if demand.cluster_limit is not None:
             values = {"queue": demand.queue, "worker": demand.worker}
             running, others = self.tx.row(SQL["attempts/limited_running"], values) or (0, 0)
-            self.slots = max(demand.cluster_limit - running, 0)
-            self.room.limit(self.slots + (0 if others else demand.ahead))
+            self.slots = slots = max(demand.cluster_limit - running, 0)
+            self.room.limit(slots + (0 if others else demand.ahead))
         if demand.rated:
             self.room.limit(demand.starting)
         if demand.rate is not None:
