@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DISK = {"sqlite": 16, "postgres": 600}
-"""Megabytes of the disk of the database; with PostgreSQL a server and its standby."""
+"""Megabytes of the disk of the database for a short run; with PostgreSQL a server and its standby."""
+GROWTH = 0.15
+"""Megabytes for each second: the jobs, their changes, and the copies for restores."""
 
 
 def run_on(engine: str, options: argparse.Namespace, folder: Path) -> Run:
@@ -39,7 +41,7 @@ def run_on(engine: str, options: argparse.Namespace, folder: Path) -> Run:
         stop_early=options.stop_early,
         families=options.families,
     )
-    with small_disk(DISK[engine]) as disk:
+    with small_disk(DISK[engine] + round(GROWTH * options.seconds)) as disk:
         if disk.refused:
             print(f"{engine}: the disk is not filled: {disk.refused}", flush=True)
         full = None if disk.refused else disk

@@ -198,6 +198,26 @@ async def test_a_suspended_parent_is_cancelled_with_its_children(storage: Storag
     assert {(await look(storage, job_id)).state for job_id in [parent.id, *ids]} == {State.CANCELLED}
 
 
+@pytest.mark.parametrize("children", [(), ("a", "b")], ids=["alone", "with children"])
+async def test_a_parent_that_a_dead_worker_has_parked_is_cancelled(
+    storage: Storage, children: tuple[str, ...]
+) -> None:
+    """It is asked to stop while it is parked, and its worker dies. Another parked job waits on without that worker."""
+    other, parent = await start(storage), await _parent(storage)
+    ids = await _children(storage, parent, *children)
+    for waiting in (other, parent):
+        await storage.scopes.receive(ref(waiting), "x", 0, within=None)
+        wait = Wait("message", "x", parked=True)
+        await storage.attempts.finish([end(waiting, Transition.SUSPEND, wait=wait)])
+    await storage.jobs.cancel(where.id_in([parent.id]), "enough")
+    await storage.workers.rescue()  # nobody has registered the worker, so it counts as dead
+    assert (await look(storage, parent.id)).state is (State.CLOSING if children else State.CANCELLED)
+    await _tend(storage)
+    assert {(await look(storage, job_id)).state for job_id in [parent.id, *ids]} == {State.CANCELLED}
+    await storage.scopes.send(other.id, "x", "1")
+    assert [one.id for one in await claim(storage, worker="w2")] == [other.id]
+
+
 async def test_nothing_is_added_without_the_lease(storage: Storage) -> None:
     """Every call of an attempt that has lost its job is refused, and changes nothing."""
     parent = await _parent(storage)

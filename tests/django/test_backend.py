@@ -328,8 +328,9 @@ def test_a_task_that_is_not_there_yet_waits(
     assert (failed.status, failed.errors[0].exception_class) == (TaskResultStatus.FAILED, LookupError)
 
 
-def test_times_without_time_zones(configure: Configure) -> None:
+def test_times_without_time_zones(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without USE_TZ, Django's times are naive and local, in and out."""
+    monkeypatch.setenv("TZ", "UTC")  # Django changes it with its setting; it is restored after the test
     configure()
     with override_settings(USE_TZ=False, TIME_ZONE="Asia/Kathmandu"):
         soon = datetime.now() + timedelta(hours=1)  # noqa: DTZ005 - as Django has it

@@ -92,7 +92,7 @@ def is_stale(error: BaseException | None) -> bool:
     * Its prepared statement is gone, or another has its name: somebody ran DISCARD, or a pooler shares sessions.
     * A table was altered, so that the statement returns other types: "cached plan must not change result type".
     * A column got another type, so that it does not fit the plans of a function: "type of parameter 4 (character
-      varying) does not match that when preparing the plan (text)".
+      varying) does not match that when preparing the plan (text)", "attribute 3 has wrong type".
     * An object was dropped and made again, as by a restore: "cache lookup failed for type 12345". This is an internal
       error, and so are its relatives. As no statement of jobrt should cause any, all of them count.
     """
@@ -103,7 +103,7 @@ def is_stale(error: BaseException | None) -> bool:
     if error.sqlstate == _UNSUPPORTED:
         return reporter == "RevalidateCachedQuery"
     if error.sqlstate == _MISMATCH:
-        return reporter.startswith(("plpgsql_param_", "ExecEvalParam"))
+        return reporter.startswith(("plpgsql_param_", "ExecEvalParam", "CheckVar"))
     return error.sqlstate in _UNPREPARED or error.sqlstate == _INTERNAL
 
 

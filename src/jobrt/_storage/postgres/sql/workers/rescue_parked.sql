@@ -1,4 +1,5 @@
--- Jobs that a dead worker has parked wait on without it. One that is asked to stop ends.
+-- Jobs that a dead worker has parked wait on without it. One that is asked to stop ends. If it has a nursery, the trigger
+-- changes what it waits for, and PostgreSQL refuses a second change of that row.
 with gone as (
     select w.job_id from {schema}.waiting w
      where w.worker is not null
@@ -16,6 +17,11 @@ freed as (
     returning j.queue, j.state
 ),
 noted as (
-    update {schema}.waiting w set worker = null where w.job_id in (select g.job_id from gone g)
+    update {schema}.waiting w set worker = null
+     where w.job_id in (select g.job_id from gone g)
+       and not exists (
+            select from {schema}.job j
+             where j.id = w.job_id and j.flags & 16 <> 0 and j.cancel_reason is not null and j.lease > 0
+               and j.state in ('suspended', 'available'))
 )
 select (select count(*) from gone), array(select distinct f.queue from freed f where f.state = 'available')
