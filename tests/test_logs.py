@@ -37,6 +37,11 @@ MESSAGES: list[tuple[e.Event, int, str]] = [
     (e.OutcomeRefused(1, "send", 9, End.FINISHED), logging.WARNING, "was refused: the lease was lost"),
     (e.JobRescued(1, "send", "mail", "w1", State.RETRYABLE), logging.WARNING, "worker w1 is dead"),
     (
+        e.JobSetAside(1, "rescue", "value too long"),
+        logging.WARNING,
+        "job 1: the database refuses to rescue it (value too long); it is left aside for a minute",
+    ),
+    (
         e.JobNotBegun(1, "send", "shop.timed", "failed"),
         logging.ERROR,
         "hook shop.timed failed; send 1 is given back, no attempt is used",

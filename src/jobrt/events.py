@@ -22,6 +22,7 @@ Event                  Emitted when                                             
 `OutcomeRefused`       an outcome was refused, because another worker owns the job           WARNING
 `OutcomeLost`          an outcome cannot be written; the worker releases the job             ERROR
 `JobRescued`           a job of a dead worker became due again, or final                     WARNING
+`JobSetAside`          the database refuses to change a job in the background; once a minute WARNING
 `JobStuck`             a job blocks the event loop, ignores its cancellation, or takes far   WARNING
                        longer than usual
 `JobCancelPhase`       a running job was cancelled, is still cleaning up, or is stuck        INFO
@@ -77,6 +78,7 @@ __all__ = [
     "JobEnqueued",
     "JobNotBegun",
     "JobRescued",
+    "JobSetAside",
     "JobStarted",
     "JobStuck",
     "JobsClaimed",
@@ -180,6 +182,19 @@ class JobRescued(Event):
     queue: str
     worker: str
     state: State
+
+
+@attrs.frozen
+class JobSetAside(Event):
+    """Job that the database refuses to change in the background. The others are done; it is tried again in a minute.
+
+    ``doing`` is what could not be done: ``"rescue"`` (its worker is dead), ``"tend"`` (its wait, deadline or parent is
+    over), ``"prune"``, ``"start"`` (to show that it runs), or ``"release"`` (a claim whose reply was lost).
+    """
+
+    id: int
+    doing: str
+    error: str
 
 
 @attrs.frozen

@@ -35,6 +35,10 @@ _MESSAGES: dict[type[e.Event], tuple[int, str]] = {
         "hook {0.hook} {0.problem}; {0.name} {0.id} is given back, no attempt is used",
     ),
     e.JobRescued: (logging.WARNING, "{0.name} {0.id}: worker {0.worker} is dead; the job is {0.state}"),
+    e.JobSetAside: (
+        logging.WARNING,
+        "job {0.id}: the database refuses to {0.doing} it ({0.error}); it is left aside for a minute",
+    ),
     e.JobStarted: (logging.DEBUG, "{0.name} {0.id}: attempt {0.attempt} started"),
     e.JobStuck: (logging.WARNING, "{0.name} {0.id} is stuck ({0.why}, {0.seconds:.0f} s)"),
     e.JobsClaimed: (logging.DEBUG, "queue {0.queue}: claimed {0.count} of {0.asked}"),

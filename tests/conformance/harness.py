@@ -87,7 +87,12 @@ class Engine(ABC):
 
     @abstractmethod
     async def refuse(self, operation: str, condition: str) -> None:
-        """Make the database refuse to `insert` or `update` rows of the job table for which `condition` holds."""
+        """Make the database refuse to insert, update or delete rows of the job table for which `condition` holds."""
+
+    async def allow(self, operation: str) -> None:
+        """Undo `refuse`."""
+        of_table = f" on {await self.job_table()}" if isinstance(self, Postgres) else ""
+        await self.execute(f"drop trigger refuse_{operation}{of_table}")
 
     @abstractmethod
     async def save(self) -> None:
@@ -315,11 +320,11 @@ class Postgres(Engine):
 
     async def refuse(self, operation: str, condition: str) -> None:
         await self.execute(
-            "create function public.refuse() returns trigger language plpgsql as"
+            "create or replace function public.refuse() returns trigger language plpgsql as"
             " $$ begin raise exception 'refused by the test'; end $$"
         )
         await self.execute(
-            f"create trigger refuse before {operation} on {await self.job_table()}"
+            f"create trigger refuse_{operation} before {operation} on {await self.job_table()}"
             f" for each row when ({condition}) execute function public.refuse()"
         )
 

@@ -107,6 +107,8 @@ class FaultyStorage:
 
     def __getattr__(self, role: str) -> Any:
         """Return a role of the real storage with faults added to its methods."""
+        if role == "aside":
+            return self.real.aside
         if role not in ROLES:
             raise AttributeError(role)
         return RoleProxy(role, getattr(self.real, role), self._with_faults)

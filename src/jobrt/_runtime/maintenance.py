@@ -1,4 +1,4 @@
-"""Actor that rescues the jobs of dead workers and prunes finished jobs."""
+"""Actor that rescues the jobs of dead workers, prunes finished jobs, and reports what the database refuses."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,9 +8,10 @@ import trio
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import State
 from jobrt._runtime.outage import Backoff
+from jobrt._storage.apart import Aside
 from jobrt._storage.contract import JobStore, WorkerStore
 from jobrt.errors import StorageUnavailable
-from jobrt.events import EventBus, JobRescued, JobsPruned
+from jobrt.events import EventBus, JobRescued, JobSetAside, JobsPruned
 
 _BATCH = 1000
 _PRUNE_INTERVAL = 60.0
@@ -28,6 +29,7 @@ class Maintenance:
     workers: WorkerStore
     jobs: JobStore
     worker: Callable[[], str]
+    aside: Aside
     interval: float
     rules: Sequence[PruneRule]
     backoff: Backoff
@@ -47,6 +49,8 @@ class Maintenance:
             else:
                 self.backoff.reset()
                 await trio.sleep(self.interval)
+            finally:
+                self._report()
 
     async def _round(self) -> None:
         began = trio.current_time()
@@ -72,6 +76,11 @@ class Maintenance:
         if count:
             self.emit(JobsPruned(count))
         return count
+
+    def _report(self) -> None:
+        """Report the jobs that were set aside, whichever actor has met them."""
+        for job in self.aside.take():
+            self.emit(JobSetAside(job.id, job.doing, job.error))
 
     async def resign(self) -> None:
         """Give up leadership, so that another worker can lead immediately."""

@@ -336,6 +336,7 @@ class _Wiring:
             workers=self.environment.storage.workers,
             jobs=self.environment.storage.jobs,
             worker=lambda: self.identity.id,
+            aside=self.environment.storage.aside,
             interval=self.pace.at_least(min(5.0, self.plan.lease / 6)),
             rules=self.plan.rules,
             backoff=self._backoff(),

@@ -8,6 +8,9 @@ happened. The exception is a commit whose reply was lost: then repeating the cal
 A *claim* gives a job to a worker under a *lease*, a number that is never given out twice, even if older data are
 restored. Every write about an attempt names the job and the lease; one that does not match is refused, changes nothing,
 and is reported.
+
+Calls that work on many jobs in the background (`rescue`, `tend`, `prune`, `release_unknown`, `show_started`) do not
+fail because of one of them: it is set aside (``Storage.aside``), and the others are done.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +26,7 @@ from jobrt._core.job import JobRef, NewJob, Outcome, Start
 from jobrt._core.limits import Demand
 from jobrt._core.queues import QueueStatus
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.apart import Aside
 from jobrt._storage.job_store import JobStore
 from jobrt._storage.scope_store import ScopeStore
 from jobrt._storage.sql_files import SchemaStatus
@@ -219,8 +223,8 @@ class WorkerStore(Protocol):
         """End, as ``crashed``, the attempts of workers that are dead or gone; at most `limit`.
 
         The attempt counts. The job is ``retryable`` and due immediately, its priority and due time kept;
-        ``discarded`` if its attempts are used up; ``cancelled`` if an operator had requested that. Jobs are
-        independent: one that cannot be handled does not block the rest. Dead workers are then removed.
+        ``discarded`` if its attempts are used up; ``cancelled`` if an operator had requested that. Jobs that a dead
+        worker has parked wait on without it. Dead workers are then removed. One that cannot be handled is set aside.
         """
         ...
 
@@ -344,6 +348,7 @@ class Storage:
     """An open database, divided into roles. Give each caller only the role that it uses.
 
     ``private``: it is in memory, so no other process can use it, and every change wakes at once who listens.
+    ``aside``: the jobs that calls for many jobs at once have left out, because the database refuses to change them.
     """
 
     engine: Literal["sqlite", "postgres"]
@@ -357,4 +362,5 @@ class Storage:
     streams: StreamStore
     health: HealthStore
     wakes: WakeSource
+    aside: Aside
     private: bool = False

@@ -73,6 +73,7 @@ async def test_two_leaders_do_no_harm(
                 workers=engine.workers,
                 jobs=engine.jobs,
                 worker=leads,
+                aside=engine.aside,
                 interval=0.001,
                 rules=(),
                 backoff=Backoff(Outage(EventBus())),

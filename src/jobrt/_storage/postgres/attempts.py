@@ -12,6 +12,7 @@ import trio
 from jobrt._core.job import Claimed, JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
+from jobrt._storage.apart import Aside
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
@@ -37,6 +38,7 @@ class PostgresAttempts:
     _database: Database
     _waker: Waker
     _beats: Beats
+    _aside: Aside
     _looks: dict[str, Look] = attrs.field(factory=dict[str, Look], init=False)
     """What claims of limited queues remember."""
     _together: Together[Save, bool] = attrs.field(init=False)
@@ -137,25 +139,35 @@ class PostgresAttempts:
         return refused
 
     async def show_started(self, starts: Sequence[Start]) -> None:
-        starts = sorted(starts)
-        await self._database.fetch(
-            "attempts/show_started",
-            ids=numbers(start.id for start in starts),
-            leases=numbers(start.lease for start in starts),
-            began=numbers(start.began for start in starts),
-        )
+        async def show(ids: Sequence[int]) -> None:
+            shown = [start for start in sorted(starts) if start.id in frozenset(ids)]
+            await self._database.fetch(
+                "attempts/show_started",
+                ids=numbers(start.id for start in shown),
+                leases=numbers(start.lease for start in shown),
+                began=numbers(start.began for start in shown),
+            )
+
+        await self._aside.apart("start", sorted({start.id for start in starts}), show)
 
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
         rows = await self._database.fetch(
-            "attempts/release_unknown",
+            "attempts/release_unknown_find",
             worker=worker,
             queue=queue,
             ids=numbers(ref.id for ref in known),
             leases=numbers(ref.lease for ref in known),
         )
-        if rows:
+        leases: dict[int, int] = dict(rows)
+
+        async def release(ids: Sequence[int]) -> int:
+            refs = {"ids": numbers(ids), "leases": numbers(leases[job_id] for job_id in ids)}
+            return len(await self._database.fetch("attempts/release_unknown", worker=worker, **refs))
+
+        released = sum(await self._aside.apart("release", list(leases), release))
+        if released:
             self._waker.due_again([queue])
-        return len(rows)
+        return released
 
     # ------------------------------------------------------------------ running jobs
 

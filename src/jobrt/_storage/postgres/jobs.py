@@ -15,6 +15,7 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.search import Needle, Search, seen
 from jobrt._core.stats import Bucket, Ended
 from jobrt._core.where import Where
+from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.callers import (
     TRIO_KINDS,
@@ -44,6 +45,7 @@ class PostgresJobs:
 
     _database: Database
     _waker: Waker
+    _aside: Aside
 
     # ------------------------------------------------------------------ enqueue
 
@@ -185,7 +187,7 @@ class PostgresJobs:
         return await self._database.bulk(lambda session: drive(session, steps()))
 
     async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
-        return await self._database.bulk(partial(prune, rules=rules, limit=limit))
+        return await prune(self._database.bulk, self._aside, rules=rules, limit=limit)
 
     async def _run(self, run: Run) -> list[Row]:
         return await self._database.bulk_run(run.statement, **run.values)

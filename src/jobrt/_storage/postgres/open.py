@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from jobrt._storage.apart import Aside
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Storage
 from jobrt._storage.postgres.attempts import PostgresAttempts
@@ -41,7 +42,7 @@ async def open_postgres(
 
     """
     async with open_database(url, schema=Schema(schema), listening=listen, pool_size=pool_size) as database:
-        waker, beats = Waker(database), Beats()
+        waker, beats, aside = Waker(database), Beats(), Aside()
         raised: BaseException | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(waker.run)
@@ -50,15 +51,16 @@ async def open_postgres(
                 yield Storage(
                     engine="postgres",
                     schema=PostgresSchema(database),
-                    jobs=PostgresJobs(database, waker),
-                    attempts=PostgresAttempts(database, waker, beats),
-                    workers=PostgresWorkers(database, waker, beats),
-                    scopes=PostgresScopes(database, waker),
+                    jobs=PostgresJobs(database, waker, aside),
+                    attempts=PostgresAttempts(database, waker, beats, aside),
+                    workers=PostgresWorkers(database, waker, beats, aside),
+                    scopes=PostgresScopes(database, waker, aside),
                     queues=PostgresQueues(database, waker),
                     crons=PostgresCrons(database, waker),
                     streams=PostgresStreams(database, waker),
                     health=PostgresHealth(database),
                     wakes=PostgresWakes(database, url, waker.watermarks),
+                    aside=aside,
                 )
             except BaseException as error:  # noqa: BLE001 - raised again below: a nursery would wrap it in a group
                 raised = error

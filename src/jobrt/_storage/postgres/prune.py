@@ -1,14 +1,16 @@
 """Deletion of jobs, by a filter or by the retention rules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from jobrt._core.keep import PruneRule
 from jobrt._core.where import Where
+from jobrt._storage.apart import Aside, of_a_row
 from jobrt._storage.postgres.encode import interval, numbers, texts
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.names import Run, Schema
-from jobrt._storage.postgres.session import Session
+from jobrt._storage.postgres.session import Session, Transact
 from jobrt._storage.postgres.stats import FAILED_ATTEMPTS
 from jobrt._storage.postgres.steps import Steps, drive
 
@@ -31,24 +33,74 @@ def delete(schema: Schema, where: Where, *, limit: int | None) -> Steps[int]:
     return done
 
 
-async def prune(session: Session, *, rules: Sequence[PruneRule], limit: int) -> int:
-    """Delete the jobs that the rules no longer keep, at most `limit`, and full buckets; return the number of jobs."""
+async def prune(transact: Transact, aside: Aside, *, rules: Sequence[PruneRule], limit: int) -> int:
+    """Delete the jobs that the rules no longer keep, at most `limit`, and full buckets; return the number of jobs.
+
+    All in one transaction; if that fails, in one for each rule, and apart.
+    """
+
+    async def together(session: Session) -> int:
+        async def change(ids: Sequence[int]) -> list[int]:
+            return [await _remove_final(session, ids)]
+
+        number = await _prune(session.lend, change, aside, rules=rules, limit=limit)
+        await _tidy(session, number)
+        return number
+
+    async def change_apart(ids: Sequence[int]) -> list[int]:
+        async def remove(part: Sequence[int]) -> int:
+            return await transact(partial(_remove_final, ids=part))
+
+        return await aside.apart("prune", ids, remove)
+
+    try:
+        return await transact(together)
+    except Exception as error:
+        if not of_a_row(error):
+            raise
+    number = await _prune(transact, change_apart, aside, rules=rules, limit=limit)
+    await transact(partial(_tidy, pruned=number))
+    return number
+
+
+async def _prune(
+    look: Transact,
+    change: Callable[[Sequence[int]], Awaitable[list[int]]],
+    aside: Aside,
+    *,
+    rules: Sequence[PruneRule],
+    limit: int,
+) -> int:
     done = 0
     for rule in rules:
         if done >= limit:
             break
-        values = {**_covered(rule), "limit": str(limit - done)}
-        ids = [row[0] for row in await session.fetch("jobs/prune_find", **values)]
+        values = {**_covered(rule), "limit": str(limit - done), "but": numbers(aside.but("prune"))}
+        ids = await look(partial(_find_final, values=values))
         if ids:
-            # Locked jobs are left for the next time. Waiting for them, with jobs of other rules locked, could deadlock.
-            chosen = {"ids": numbers(ids)}
-            where = "c.id = any(:ids::bigint[])"
-            steps = _remove(session.schema, where, values=chosen, limit=len(ids), locked="skip locked")
-            done += len(await drive(session, steps))
-    if done:
+            done += sum(await change(ids))
+    return done
+
+
+async def _find_final(session: Session, values: Mapping[str, str | None]) -> list[int]:
+    return [job_id for (job_id,) in await session.fetch("jobs/prune_find", **values)]
+
+
+async def _remove_final(session: Session, ids: Sequence[int]) -> int:
+    """Delete final jobs; return how many. Waiting for locked ones could deadlock: they are left for the next time."""
+    chosen = {"ids": numbers(ids)}
+    where = "c.id = any(:ids::bigint[])"
+    return len(
+        await drive(
+            session, _remove(session.schema, where, values=chosen, limit=len(ids), locked="skip locked")
+        )
+    )
+
+
+async def _tidy(session: Session, pruned: int) -> None:
+    if pruned:
         await session.fetch("jobs/prune_fold")
     await session.fetch("attempts/limited_clean")
-    return done
 
 
 def _covered(rule: PruneRule) -> dict[str, str | None]:

@@ -19,13 +19,15 @@ from jobrt._core.scopes import (
     NurseryState,
     Tended,
 )
+from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.database import Database, retried
-from jobrt._storage.postgres.encode import boolean, booleans, instant, numbers, seconds, texts
+from jobrt._storage.postgres.encode import boolean, instant, numbers, seconds, texts
 from jobrt._storage.postgres.insert import insert_steps
 from jobrt._storage.postgres.messages import send_steps
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.steps import drive
+from jobrt._storage.postgres.tend import tend
 from jobrt._storage.postgres.waker import Waker
 from jobrt.errors import JobStateError, LeaseLost
 
@@ -41,6 +43,7 @@ class PostgresScopes:
 
     _database: Database
     _waker: Waker
+    _aside: Aside
 
     # ------------------------------------------------------------------ nurseries
 
@@ -146,11 +149,11 @@ class PostgresScopes:
     # ------------------------------------------------------------------ what is due
 
     async def tend(self, *, limit: int = 1000) -> Tended:
-        changed, told, queues, left, ending = await self._transaction(partial(_tend, limit=limit))
+        tended, queues, told = await tend(self._transaction, self._aside, limit=limit)
         self._waker.due_again(queues)
         if told:
             self._waker.control()
-        return Tended(changed, changed > 0 and (ending or changed >= limit), left)
+        return tended
 
     # ------------------------------------------------------------------ small parts
 
@@ -225,36 +228,3 @@ async def _run_again(session: Session, nursery: dict[str, str], ids: Sequence[in
     rows = await session.fetch("scopes/rerun", children=numbers(ids))
     await session.fetch("scopes/rejoin", **nursery, children=numbers(id for id, _ in rows))
     return sorted({queue for _, queue in rows})
-
-
-async def _tend(session: Session, *, limit: int) -> tuple[int, bool, list[str], float | None, bool]:
-    """Do what is due; return how many rows were changed, whether workers are to be told, and queues with due jobs."""
-    ((left, ending),) = await session.fetch("scopes/next_due")
-    most = str(limit)
-    changed, told, locked, queues = 0, False, False, list[str]()
-    if ending:
-        members = await session.fetch("scopes/tend_members", limit=most)
-        if members:
-            rows = await session.fetch("scopes/tend_end", ids=numbers(child for (child,) in members))
-            changed, told = len(rows), any(held for held, _ in rows)
-            locked = len(rows) < len(members)
-            ending = changed > 0
-        else:
-            ending = False
-    if left is not None and left <= 0:
-        ((waits, queues),) = await session.fetch("scopes/tend_waits", limit=most)
-        nurseries = await session.fetch("scopes/tend_nurseries", limit=most)
-        late = await session.fetch("scopes/tend_late", limit=most)
-        changed += waits + len(nurseries)
-        if late:
-            ids, which = numbers(id for id, _ in late), booleans([passed for _, passed in late])
-            ((seen, held),) = await session.fetch("scopes/tend_expire", ids=ids, late=which)
-            changed += seen
-            told = told or held > 0
-        told = told or any(ends for ends, _ in nurseries)
-        queues = [*queues, *(queue for _, queue in nurseries if queue is not None)]
-        ending = True  # look again
-        ((left, _),) = await session.fetch("scopes/next_due")
-    if locked:
-        left = 0.0
-    return changed, told, queues, left, ending

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
 import psycopg
@@ -20,7 +20,19 @@ from jobrt._trio_psycopg.errors import one_line
 from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from jobrt._trio_psycopg.prepared import PreparedStatements
+
+T = TypeVar("T")
+
+
+class Transact(Protocol):
+    """A way to run work in a session, mostly in a transaction of its own."""
+
+    async def __call__(self, work: Callable[[Session], Awaitable[T]], /) -> T:
+        """Run work and return its result."""
+        ...
 
 
 def _plain_adapters() -> AdaptersMap:
@@ -69,6 +81,10 @@ class Session:
     schema: Schema
     prepare: bool | None = attrs.field(default=None, kw_only=True)
     """Whether to prepare statements; None leaves it to the connection."""
+
+    async def lend(self, work: Callable[[Session], Awaitable[T]], /) -> T:
+        """Run work in this session, where others may have a transaction of their own; see `Transact`."""
+        return await work(self)
 
     async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
         """Run the statement of a file and return its rows."""

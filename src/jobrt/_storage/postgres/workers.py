@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import UTC
 from functools import partial
 from typing import Final
@@ -13,16 +14,15 @@ from jobrt._core import stored
 from jobrt._core.job import JobRef
 from jobrt._core.states import State
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.apart import Aside
 from jobrt._storage.beats import Beats, info_with
 from jobrt._storage.contract import CancelRequest, Changes, NurseryEnding, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import numbers
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
-from jobrt.errors import StorageError, StorageUnavailable
 
 _CRASHED: Final = "the worker died, or was cut off from the database for longer than its lease"
-_REFUSED_LIMIT: Final = 10_000
 
 _READ_PART: Final = 0.1
 """Part of the lease that a heartbeat may wait for its updates."""
@@ -35,8 +35,7 @@ class PostgresWorkers:
     _database: Database
     _waker: Waker
     _beats: Beats
-    _refused: set[int] = attrs.field(init=False, factory=set)
-    """Jobs whose rescue the database refused: they are retried last, so that they do not block the others."""
+    _aside: Aside
     _last: dict[str, Changes] = attrs.field(init=False, factory=dict[str, Changes])
     """Updates of each worker's last heartbeat."""
 
@@ -86,35 +85,34 @@ class PostgresWorkers:
         rescued: list[Rescued] = []
         while len(rescued) < limit:
             room = limit - len(rescued)
-            refused = numbers(self._refused)
-            rows = await self._database.fetch("workers/rescue_find", but=refused, limit=str(room))
-            ids = [row[0] for row in rows]
-            rescued += await self._end(ids)
-            if len(ids) < room:
+            but = self._aside.but("rescue")
+            rows = await self._database.fetch("workers/rescue_find", but=numbers(but), limit=str(room))
+            ids = [job_id for (job_id,) in rows]
+            for ended in await self._aside.apart("rescue", ids, self._end):
+                rescued += ended
+            if len(ids) < room or not (
+                set(ids) & {job.id for job in rescued} or self._aside.but("rescue") != but
+            ):
                 break
-        if not rescued:
-            self._refused.clear()  # the cause may have been fixed
-        ((_, queues),) = await self._database.fetch("workers/rescue_parked", limit=str(limit))
+        queues = await self._free_parked(limit)
         await self._database.fetch("workers/rescue_clean")
-        self._waker.due_again({job.queue for job in rescued if job.state == State.RETRYABLE} | set(queues))
+        self._waker.due_again({job.queue for job in rescued if job.state == State.RETRYABLE} | queues)
         return tuple(rescued)
 
-    async def _end(self, ids: list[int]) -> list[Rescued]:
-        """End a batch; if the database refuses it, end each half separately, down to the job that is the cause."""
-        if not ids:
-            return []
-        try:
-            rows = await self._database.fetch("workers/rescue_end", ids=numbers(ids), message=_CRASHED)
-        except StorageUnavailable:
-            raise
-        except StorageError:
-            if len(ids) > 1:
-                half = len(ids) // 2
-                return [*await self._end(ids[:half]), *await self._end(ids[half:])]
-            if len(self._refused) < _REFUSED_LIMIT:
-                self._refused.update(ids)
-            return []
+    async def _end(self, ids: Sequence[int]) -> list[Rescued]:
+        rows = await self._database.fetch("workers/rescue_end", ids=numbers(ids), message=_CRASHED)
         return [Rescued(*row) for row in rows]
+
+    async def _free_parked(self, limit: int) -> set[str]:
+        """Let the jobs that dead workers have parked wait on without them; return the queues of those that are due."""
+        but = numbers(self._aside.but("rescue"))
+        rows = await self._database.fetch("workers/rescue_parked_find", but=but, limit=str(limit))
+        freed = await self._aside.apart("rescue", [job_id for (job_id,) in rows], self._free)
+        return {queue for queues in freed for queue in queues}
+
+    async def _free(self, ids: Sequence[int]) -> list[str]:
+        ((queues,),) = await self._database.fetch("workers/rescue_parked", ids=numbers(ids))
+        return list(queues)
 
     async def lead(self, role: str, worker: str, *, seconds: float) -> int | None:
         rows = await self._database.fetch_for_lease(

@@ -11,6 +11,7 @@ import attrs
 from jobrt._core.job import JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
+from jobrt._storage.apart import Aside
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.sqlite.async_connection import AsyncConnection
@@ -32,6 +33,7 @@ class SqliteAttempts:
 
     _database: Database
     _beats: Beats
+    _aside: Aside
     _pages: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
     """Jobs that a claim looks at in one go, for queues in which jobs are so large that the last claim was cut."""
     _looks: dict[str, Look] = attrs.field(factory=dict[str, Look], init=False)
@@ -69,10 +71,13 @@ class SqliteAttempts:
         return await self._database.write(partial(finish, outcomes=outcomes))
 
     async def show_started(self, starts: Sequence[Start]) -> None:
-        await self._database.write(partial(show_started, starts=starts))
+        self._aside.put(await self._database.write(partial(show_started, starts=starts)))
 
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
-        return await self._database.write(partial(release_unknown, worker=worker, queue=queue, known=known))
+        call = partial(release_unknown, worker=worker, queue=queue, known=known)
+        released, refused = await self._database.write(call)
+        self._aside.put(refused)
+        return released
 
     async def save(
         self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False

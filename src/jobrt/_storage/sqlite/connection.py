@@ -67,6 +67,15 @@ def refusal(error: sqlite3.Error, place: str, *, file: str) -> StorageError:
     return StorageError(f"{place}: {error}")
 
 
+def of_a_row(error: Exception) -> bool:
+    """Return whether a single row may be the cause of an error, and not the file, its tables or its disk."""
+    if not isinstance(error, sqlite3.Error):
+        return True
+    found = refusal(error, "", file="")
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return code not in _PERMANENT and not isinstance(found, StorageUnavailable | SchemaError)
+
+
 def remedy_for(place: str) -> str:
     """Return the remedy for a file that is not migrated. Its path is absolute: a relative one may name another file."""
     return migrate_remedy(f"sqlite:///{place if place == MEMORY else Path(place).absolute()}")

@@ -1,6 +1,8 @@
 """Outcomes of attempts: the new state of their jobs, and the attempt records."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -8,9 +10,11 @@ import attrs
 from jobrt._core.job import JobRef, Outcome, Start, Wait
 from jobrt._core.states import FINAL, End, State, Transition, transition
 from jobrt._core.text import storable
+from jobrt._storage.apart import Refused
 from jobrt._storage.sqlite.dependencies import wait_for_children
 from jobrt._storage.sqlite.family import HAS_NURSERY, close_as, has_living_children, reopen, settle
 from jobrt._storage.sqlite.rows import FAR, dumps, later
+from jobrt._storage.sqlite.savepoints import Apart
 from jobrt._storage.sqlite.states import AVAILABLE, CODES, SUSPENDED
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
@@ -253,19 +257,34 @@ def record_attempts(tx: Transaction, records: Sequence[tuple[Any, ...]]) -> None
         tx.run(SQL["attempts/record_trim"], {"ids": dumps([record[0] for record in records])})
 
 
-def show_started(tx: Transaction, starts: Sequence[Start]) -> None:
-    """Make claimed jobs executing; see `AttemptStore.show_started`."""
+def show_started(tx: Transaction, starts: Sequence[Start]) -> list[Refused]:
+    """Make claimed jobs executing, and return those that are refused; see `AttemptStore.show_started`."""
+    apart = Apart(tx, "start")
+    apart(starts, partial(_show_started, tx), job=attrgetter("id"))
+    return apart.refused
+
+
+def _show_started(tx: Transaction, starts: Sequence[Start]) -> None:
     tx.run(SQL["attempts/show_started"], {"starts": dumps(list(starts)), "now": tx.now})
     tx.news += [start.id for start in starts]
 
 
-def release_unknown(tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]) -> int:
-    """Give back jobs leased to a worker that does not know of them; see `AttemptStore.release_unknown`."""
+def release_unknown(
+    tx: Transaction, worker: str, *, queue: str, known: Sequence[JobRef]
+) -> tuple[int, list[Refused]]:
+    """Give back jobs leased to a worker that does not know of them, and return how many, and those that are refused.
+
+    See `AttemptStore.release_unknown`.
+    """
     leased = tx.array(SQL["attempts/release_unknown"], {"worker": worker, "queue": queue})
     known_refs = set(known)
     lost = [JobRef(*ref) for ref in leased if JobRef(*ref) not in known_refs]
-    if not lost:
-        return 0
+    apart = Apart(tx, "release")
+    released = apart(lost, partial(_release, tx, worker=worker, queue=queue), job=attrgetter("id"))
+    return sum(released), apart.refused
+
+
+def _release(tx: Transaction, lost: Sequence[JobRef], *, worker: str, queue: str) -> int:
     # A job that this worker has parked stays its own: its coroutine is there.
     given = {"ids": dumps([ref.id for ref in lost]), "worker": worker, "now": tx.now, "available": AVAILABLE}
     parked = frozenset(job_id for (job_id,) in tx.rows(SQL["scopes/park_again"], given))

@@ -14,6 +14,7 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.search import Needle, Search
 from jobrt._core.stats import Bucket, Ended
 from jobrt._core.where import Where
+from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.async_connection import AsyncConnection
 from jobrt._storage.sqlite.callers import explained, insert_joined, insert_with, join
@@ -22,7 +23,7 @@ from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.prune import prune
 from jobrt._storage.sqlite.query import count, get, query, search, states, unfinished
-from jobrt._storage.sqlite.rows import micros
+from jobrt._storage.sqlite.rows import dumps, micros
 from jobrt._storage.sqlite.sockets import SOON
 from jobrt._storage.sqlite.stats import ended, stats
 
@@ -32,6 +33,7 @@ class SqliteJobs:
     """Implementation of `JobStore`."""
 
     _database: Database
+    _aside: Aside
 
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is None:
@@ -84,7 +86,10 @@ class SqliteJobs:
         return await self._database.write(partial(delete, where=where, limit=limit))
 
     async def prune(self, rules: Sequence[PruneRule], *, limit: int = 10_000) -> int:
-        return await self._database.write(partial(prune, rules=rules, limit=limit))
+        call = partial(prune, rules=rules, limit=limit, but=dumps(self._aside.but("prune")))
+        pruned, refused = await self._database.write(call)
+        self._aside.put(refused)
+        return pruned
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
         # First: a job that ended between the query and this call would wake no waiter.

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from os import PathLike, fspath
 
+from jobrt._storage.apart import Aside
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Storage
 from jobrt._storage.sqlite.attempts import SqliteAttempts
@@ -44,20 +45,21 @@ async def open_sqlite(
         schema = SqliteSchema(database)
         if migrate:
             await schema.migrate()
-        beats = Beats()
+        beats, aside = Beats(), Aside()
         database.approve = partial(check, place=database.path)
         yield Storage(
             engine="sqlite",
             schema=schema,
-            jobs=SqliteJobs(database),
-            attempts=SqliteAttempts(database, beats),
-            workers=SqliteWorkers(database, beats),
-            scopes=SqliteScopes(database),
+            jobs=SqliteJobs(database, aside),
+            attempts=SqliteAttempts(database, beats, aside),
+            workers=SqliteWorkers(database, beats, aside),
+            scopes=SqliteScopes(database, aside),
             queues=SqliteQueues(database),
             crons=SqliteCrons(database),
             streams=SqliteStreams(database),
             health=SqliteHealth(database),
             wakes=SqliteWakes(database),
+            aside=aside,
             private=database.inline,
         )
 

@@ -1,28 +1,36 @@
 """Deletion of jobs, by a filter or by the retention rules."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from jobrt._core.keep import PruneRule
 from jobrt._json import is_unicode
+from jobrt._storage.apart import Refused
 from jobrt._storage.sqlite.family import settle
 from jobrt._storage.sqlite.rows import LARGEST, dumps, span
+from jobrt._storage.sqlite.savepoints import Apart
 from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.stats import fold, roll_up
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 
-def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int) -> int:
-    """Delete the jobs that the rules no longer keep, at most `limit`, and full buckets; return the number of jobs."""
+def prune(tx: Transaction, rules: Sequence[PruneRule], *, limit: int, but: str) -> tuple[int, list[Refused]]:
+    """Delete the jobs that the rules no longer keep, at most `limit`, but for the ids in `but`, and full buckets.
+
+    Returns the number of jobs, and those that are refused.
+    """
+    apart = Apart(tx, "prune")
     gone: set[int] = set()
     for rule in rules:
         for name in _names(tx, rule):
-            gone.update(remove(tx, _old(tx, rule, name, limit=limit - len(gone))))
+            ids = _old(tx, rule, name, limit=limit - len(gone), but=but)
+            gone.update(*apart(ids, partial(remove, tx), job=int))
             if len(gone) >= limit:
-                return len(gone)
+                return len(gone), apart.refused
     tx.run(SQL["attempts/limited_bucket_clean"], {"now": tx.now})
     fold(tx)
-    return len(gone)
+    return len(gone), apart.refused
 
 
 def remove(tx: Transaction, ids: Sequence[int]) -> Sequence[int]:
@@ -45,7 +53,7 @@ def _names(tx: Transaction, rule: PruneRule) -> list[str]:
     ]  # the driver takes no others: such jobs are deleted by id
 
 
-def _old(tx: Transaction, rule: PruneRule, name: str, *, limit: int) -> list[int]:
+def _old(tx: Transaction, rule: PruneRule, name: str, *, limit: int, but: str) -> list[int]:
     """Return jobs of one name that the rule removes, the oldest first."""
     covered: dict[str, Any] = {
         "state": CODES[rule.state],
@@ -60,6 +68,6 @@ def _old(tx: Transaction, rule: PruneRule, name: str, *, limit: int) -> list[int
             return []
         last_kept = row
     before = LARGEST if rule.age is None else tx.now - span(rule.age)
-    place = {"before": before, "kept_at": last_kept[0], "kept_id": last_kept[1], "limit": limit}
+    place = {"before": before, "kept_at": last_kept[0], "kept_id": last_kept[1], "limit": limit, "but": but}
     found: list[int] = tx.array(SQL["jobs/prune_old"], covered | place)
     return found

@@ -18,6 +18,7 @@ from jobrt._core.scopes import (
     NurseryState,
     Tended,
 )
+from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.family import HAS_NURSERY, startable
@@ -35,6 +36,7 @@ class SqliteScopes:
     """Implementation of `ScopeStore`."""
 
     _database: Database
+    _aside: Aside
 
     async def open(
         self, ref: JobRef, name: str, *, on_failure: Literal["cancel", "continue"], seconds: float | None
@@ -76,7 +78,10 @@ class SqliteScopes:
         return await self._database.write(partial(send, job_id=job_id, name=name, value=value, key=key))
 
     async def tend(self, *, limit: int = 1000) -> Tended:
-        return await self._database.write(partial(tend, limit=limit))
+        call = partial(tend, limit=limit, but=dumps(self._aside.but("tend")))
+        tended, refused = await self._database.write(call)
+        self._aside.put(refused)
+        return tended
 
 
 def _held(tx: Transaction, ref: JobRef) -> int:

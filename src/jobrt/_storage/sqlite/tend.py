@@ -1,48 +1,56 @@
 """What is due for scopes: members to end, waits and deadlines whose time has come."""
 
-import itertools
+from collections.abc import Sequence
+from functools import partial
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from jobrt._core.scopes import Tended
 from jobrt._core.states import End
+from jobrt._storage.apart import Refused
 from jobrt._storage.sqlite.family import PARENT_ENDED, end_jobs, settle, wake_body
 from jobrt._storage.sqlite.finish import record_attempts
 from jobrt._storage.sqlite.rows import dumps
+from jobrt._storage.sqlite.savepoints import Apart
 from jobrt._storage.sqlite.states import CLOSING, FINAL_CODES
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 
-def tend(tx: Transaction, *, limit: int) -> Tended:
-    """Do what is due, for at most `limit` jobs of each kind; see `ScopeStore.tend`."""
-    unsettled = tx.array(SQL["scopes/unsettled"], {"limit": limit})
-    settle(tx, unsettled)
+def tend(tx: Transaction, *, limit: int, but: str) -> tuple[Tended, list[Refused]]:
+    """Do what is due, for at most `limit` jobs of each kind, but for the ids in `but`; see `ScopeStore.tend`."""
+    apart = Apart(tx, "tend")
+    found = {"now": tx.now, "limit": limit, "but": but}
+    unsettled: list[int] = tx.array(SQL["scopes/unsettled"], {"limit": limit, "but": but})
+    apart(unsettled, partial(settle, tx), job=int)
     changed, more = len(unsettled), len(unsettled) == limit
     if tx.value(SQL["scopes/any_ending"]):
-        ids = tx.array(SQL["scopes/tend_members"], {"limit": limit})
-        told, cancelled = end_jobs(tx, ids, reason=PARENT_ENDED)
-        changed, more = changed + told + cancelled, more or cancelled > 0
-    due = tx.value(SQL["scopes/next_due"])
+        members: list[int] = tx.array(SQL["scopes/tend_members"], {"limit": limit, "but": but})
+        for told, cancelled in apart(members, partial(end_jobs, tx, reason=PARENT_ENDED), job=int):
+            changed, more = changed + told + cancelled, more or cancelled > 0
+    due = tx.value(SQL["scopes/next_due"], {"but": but})
     if due is not None and due <= tx.now:
-        late = _wake_late(tx, limit) + _end_late_nurseries(tx, limit) + _end_late_jobs(tx, limit)
-        changed, more = changed + late, more or late > 0
-        due = tx.value(SQL["scopes/next_due"])
-    return Tended(changed, more, None if due is None else (due - tx.now) / 1e6)
+        waits: list[int] = tx.array(SQL["scopes/tend_waits"], found)
+        apart(waits, partial(_wake_late, tx), job=int)
+        nurseries: list[tuple[int, str, int]] = tx.array(SQL["scopes/tend_nurseries"], found)
+        apart(nurseries, partial(_end_late_nurseries, tx), job=itemgetter(0))
+        jobs = [_Late(*row) for row in tx.array(SQL["scopes/tend_late"], found)]
+        apart(jobs, partial(_end_late_jobs, tx), job=attrgetter("id"))
+        late = len(waits) + len(nurseries) + len(jobs)
+        changed, more = changed + late, more or late > len(apart.refused)
+        due = tx.value(SQL["scopes/next_due"], {"but": but})
+    return Tended(changed, more, None if due is None else (due - tx.now) / 1e6), apart.refused
 
 
-def _wake_late(tx: Transaction, limit: int) -> int:
-    ids = tx.array(SQL["scopes/tend_waits"], {"now": tx.now, "limit": limit})
+def _wake_late(tx: Transaction, ids: Sequence[int]) -> None:
     given = {"ids": dumps(ids)}
     tx.queues.update(queue for (queue,) in tx.rows(SQL["scopes/wake_late"], given))
     tx.run(SQL["scopes/waits_late"], given)
-    return len(ids)
 
 
-def _end_late_nurseries(tx: Transaction, limit: int) -> int:
-    late = tx.array(SQL["scopes/tend_nurseries"], {"now": tx.now, "limit": limit})
+def _end_late_nurseries(tx: Transaction, late: Sequence[tuple[int, str, int]]) -> None:
     for job_id, name, alive in late:
         if tx.value(SQL["scopes/nursery_late"], {"id": job_id, "name": name, "alive": alive}):
             wake_body(tx, job_id, name)
-    return len(late)
 
 
 class _Late(NamedTuple):
@@ -58,10 +66,8 @@ class _Late(NamedTuple):
     has_deadline: int
 
 
-def _end_late_jobs(tx: Transaction, limit: int) -> int:
-    found = tx.array(SQL["scopes/tend_late"], {"now": tx.now, "limit": limit})
-    settle(tx, [job.id for job in itertools.starmap(_Late, found) if _end_late_job(tx, job)])
-    return len(found)
+def _end_late_jobs(tx: Transaction, late: Sequence[_Late]) -> None:
+    settle(tx, [job.id for job in late if _end_late_job(tx, job)])
 
 
 def _end_late_job(tx: Transaction, job: _Late) -> bool:

@@ -1,9 +1,8 @@
 """Workers in SQLite: heartbeats, leadership, and the rescue of jobs whose worker died."""
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from functools import partial
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import attrs
@@ -13,12 +12,14 @@ from jobrt._core.attempts import state_after_crash
 from jobrt._core.job import JobRef
 from jobrt._core.states import End, State
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.apart import Aside, Refused
 from jobrt._storage.beats import Beat, Beats, info_with
 from jobrt._storage.contract import CancelRequest, Changes, NurseryEnding, QueueSettings, Rescued, WorkerRow
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.family import end_jobs, settle
 from jobrt._storage.sqlite.finish import record_attempts
 from jobrt._storage.sqlite.rows import dumps, later, moment
+from jobrt._storage.sqlite.savepoints import Apart
 from jobrt._storage.sqlite.states import CODES
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
@@ -31,6 +32,7 @@ class SqliteWorkers:
 
     _database: Database
     _beats: Beats
+    _aside: Aside
 
     async def register(self, worker: str, *, lease: float, info: WorkerInfo) -> None:
         await self._database.write(partial(_register, worker=worker, lease=lease, info=info))
@@ -57,7 +59,9 @@ class SqliteWorkers:
         return await self._database.read(all_workers)
 
     async def rescue(self, *, limit: int = 1000) -> tuple[Rescued, ...]:
-        rescued = await self._database.write(partial(_rescue, limit=limit))
+        call = partial(_rescue, limit=limit, but=dumps(self._aside.but("rescue")))
+        rescued, refused = await self._database.write(call)
+        self._aside.put(refused)
         await self._database.shorten_log()  # here, because one worker calls this every few seconds
         return rescued
 
@@ -125,27 +129,25 @@ def _lead(tx: Transaction, role: str, *, worker: str, seconds: float) -> int | N
 # ---------------------------------------------------------------------- rescue
 
 
-def _rescue(tx: Transaction, *, limit: int) -> tuple[Rescued, ...]:
+def _rescue(tx: Transaction, *, limit: int, but: str) -> tuple[tuple[Rescued, ...], list[Refused]]:
+    apart = Apart(tx, "rescue")
     rescued: list[Rescued] = []
-    for orphan in _orphans(tx):
+    for page in _orphans(tx, but):
         if len(rescued) == limit:
             break
-        # A job that the database refuses to change (a damaged row, or a foreign trigger) is skipped.
-        with suppress(sqlite3.IntegrityError, sqlite3.DataError):
-            rescued.append(_end(tx, orphan))
-    settle(tx, [job.id for job in rescued if job.state != State.RETRYABLE])
-    _free_parked(tx, limit)
+        chosen = page[: limit - len(rescued)]
+        for ended in apart(chosen, partial(_end_all, tx), job=attrgetter("id")):
+            rescued += ended
+    parked = tx.array(SQL["scopes/rescue_parked"], {"now": tx.now, "limit": limit, "but": but})
+    apart(parked, partial(_free_parked, tx), job=itemgetter(0))
     tx.queues.update(job.queue for job in rescued if job.state == State.RETRYABLE)
     tx.news += [job.id for job in rescued]
     tx.run(SQL["workers/rescue_clean"], (tx.now,))
-    return tuple(rescued)
+    return tuple(rescued), apart.refused
 
 
-def _free_parked(tx: Transaction, limit: int) -> None:
+def _free_parked(tx: Transaction, found: Sequence[tuple[int, bool, int]]) -> None:
     """Let the jobs that a dead worker has parked wait on without it; one that is asked to stop ends."""
-    found = tx.array(SQL["scopes/rescue_parked"], {"now": tx.now, "limit": limit})
-    if not found:
-        return
     given = {"ids": dumps([job_id for job_id, *_ in found])}
     freed = tx.rows(SQL["scopes/free_parked"], given)
     tx.run(SQL["scopes/unpark"], given)
@@ -174,34 +176,33 @@ class _Orphan:
         return state_after_crash(self.attempt, self.max_attempts, cancel_asked=self.cancel_reason is not None)
 
 
-def _orphans(tx: Transaction) -> Iterator[_Orphan]:
-    after = 0
-    while page := tx.array(SQL["workers/rescue_find"], {"now": tx.now, "after": after, "limit": _PAGE}):
-        yield from (_Orphan(*row) for row in page)
-        after = page[-1][0]
+def _orphans(tx: Transaction, but: str) -> Iterator[list[_Orphan]]:
+    place = {"now": tx.now, "after": 0, "limit": _PAGE, "but": but}
+    while page := tx.array(SQL["workers/rescue_find"], place):
+        yield [_Orphan(*row) for row in page]
+        place["after"] = page[-1][0]
+
+
+def _end_all(tx: Transaction, orphans: Sequence[_Orphan]) -> list[Rescued]:
+    rescued = [_end(tx, orphan) for orphan in orphans]
+    settle(tx, [job.id for job in rescued if job.state != State.RETRYABLE])
+    return rescued
 
 
 def _end(tx: Transaction, orphan: _Orphan) -> Rescued:
-    """End one job's attempt, completely or not at all."""
-    tx.run("SAVEPOINT jobrt_rescue")
-    try:
-        new = {
-            "id": orphan.id,
-            "lease": orphan.lease,
-            "state": CODES[orphan.state],
-            "finished_at": None if orphan.state is State.RETRYABLE else tx.now,
-            "schedule_at": min(orphan.schedule_at, tx.now),
-        }
-        tx.run(SQL["workers/rescue_end"], new)
-        # A damaged row, without a start, worker or lease, is rescued too.
-        started = tx.now if orphan.started_at is None else orphan.started_at
-        worker = stored.shown_text(orphan.worker or "")
-        record = (orphan.attempt, End.CRASHED.value, started, tx.now, worker)
-        message = f"worker {worker} died, or was away for longer than its lease"
-        record_attempts(tx, [(orphan.id, orphan.lease or 0, *record, None, message, None)])
-    except sqlite3.Error:
-        tx.run("ROLLBACK TO jobrt_rescue")
-        raise
-    finally:
-        tx.run("RELEASE jobrt_rescue")
+    """End one job's attempt."""
+    new = {
+        "id": orphan.id,
+        "lease": orphan.lease,
+        "state": CODES[orphan.state],
+        "finished_at": None if orphan.state is State.RETRYABLE else tx.now,
+        "schedule_at": min(orphan.schedule_at, tx.now),
+    }
+    tx.run(SQL["workers/rescue_end"], new)
+    # A damaged row, without a start, worker or lease, is rescued too.
+    started = tx.now if orphan.started_at is None else orphan.started_at
+    worker = stored.shown_text(orphan.worker or "")
+    record = (orphan.attempt, End.CRASHED.value, started, tx.now, worker)
+    message = f"worker {worker} died, or was away for longer than its lease"
+    record_attempts(tx, [(orphan.id, orphan.lease or 0, *record, None, message, None)])
     return Rescued(orphan.id, orphan.name, orphan.queue, orphan.worker or "", orphan.state)

@@ -1,11 +1,9 @@
--- Release jobs that a claim with a lost reply has leased to a worker that does not know of them, as if never claimed.
--- One that this worker has parked stays its own: its coroutine is there.
+-- Release jobs that are leased to a worker that does not know of them, as if never claimed. One that this worker has parked stays its own: its coroutine is there.
 with picked as (
     select j.id, exists (select from {schema}.waiting w where w.job_id = j.id and w.worker = :worker) as parked
-      from {schema}.job j
-     where j.queue = :queue and j.worker = :worker and j.state = 'executing'
-       and not exists (select from unnest(:ids::bigint[], :leases::bigint[]) k(id, lease)
-                        where k.id = j.id and k.lease = j.lease)
+      from unnest(:ids::bigint[], :leases::bigint[]) k(id, lease)
+      join {schema}.job j on j.id = k.id
+     where j.worker = :worker and j.state = 'executing' and j.lease is not distinct from k.lease
      order by j.id
        for update of j
 )

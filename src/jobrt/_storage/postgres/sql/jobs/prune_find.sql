@@ -29,6 +29,7 @@ select f.id
           and (j.finished_at, j.id) < (stay.finished_at, stay.id)
           and (j.flags & 8 = 0
                or not exists (select from {schema}.member m where m.child_id = j.id and m.kind = 'c'))
+          and j.id <> all(:but::bigint[])
         order by j.finished_at, j.id
         limit :limit::bigint) f
  where k.name = any(:only::text[]) is not false and k.name <> all(:except::text[])

@@ -3,7 +3,10 @@ with picked as (
     select j.id, j.attempt, j.worker, j.lease, j.started_at, o.late,
            j.state = 'executing' or coalesce(j.lease > 0, false) as held,
            j.finished_at is null and j.state <> 'closing' and (o.late or j.started_at is null) as ends
-      from unnest(:ids::bigint[], :late::boolean[]) o(id, late)
+      from (select d.job_id as id, coalesce(d.deadline_at <= statement_timestamp(), false) as late
+              from {schema}.deadline d
+             where d.job_id = any(:ids::bigint[])
+               and (d.deadline_at <= statement_timestamp() or d.expires_at <= statement_timestamp())) o
       join {schema}.job j on j.id = o.id
      order by j.id desc
        for update of j skip locked

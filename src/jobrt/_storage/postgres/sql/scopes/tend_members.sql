@@ -4,4 +4,5 @@ select m.child_id
   join {schema}.member m on m.job_id = n.job_id and m.nursery = n.name and m.alive
   join {schema}.job j on j.id = m.child_id
  where n.ending and j.finished_at is null and j.state <> 'closing' and j.flags & 32 = 0
+   and m.child_id <> all(:but::bigint[])
  limit :limit::bigint

@@ -3,8 +3,7 @@
 with picked as (
     select n.job_id, n.name
       from {schema}.nursery n join {schema}.job j on j.id = n.job_id
-     where n.deadline <= statement_timestamp() and n.state = 'open'
-     limit :limit::bigint
+     where n.job_id = any(:ids::bigint[]) and n.deadline <= statement_timestamp() and n.state = 'open'
        for no key update of j skip locked
 ),
 late as (

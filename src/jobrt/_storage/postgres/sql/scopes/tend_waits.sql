@@ -1,8 +1,8 @@
 -- Waits whose time is over. Rows of jobs that wait no longer are left from an earlier wait.
 with due as (
     select w.job_id from {schema}.waiting w
-     where w.until <= statement_timestamp()
-     order by w.until limit :limit::bigint
+     where w.job_id = any(:ids::bigint[]) and w.until <= statement_timestamp()
+     order by w.until
        for update skip locked
 ),
 woken as (

@@ -2,9 +2,8 @@
 -- changes what it waits for, and PostgreSQL refuses a second change of that row.
 with gone as (
     select w.job_id from {schema}.waiting w
-     where w.worker is not null
+     where w.job_id = any(:ids::bigint[]) and w.worker is not null
        and not exists (select from {schema}.worker k where k.id = w.worker and k.expires_at > statement_timestamp())
-     limit :limit::bigint
        for update skip locked
 ),
 freed as (
@@ -24,4 +23,4 @@ noted as (
              where j.id = w.job_id and j.flags & 16 <> 0 and j.cancel_reason is not null and j.lease > 0
                and j.state in ('suspended', 'available'))
 )
-select (select count(*) from gone), array(select distinct f.queue from freed f where f.state = 'available')
+select array(select distinct f.queue from freed f where f.state = 'available')

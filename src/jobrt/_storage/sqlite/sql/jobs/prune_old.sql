@@ -7,5 +7,6 @@ SELECT json_group_array(id) FROM (
         AND (:queue IS NULL OR queue = :queue) AND queue NOT IN (SELECT value FROM json_each(:except_queues))
         AND (extra & 8 = 0 OR NOT EXISTS (
             SELECT 1 FROM jobrt_member AS m WHERE m.child_id = jobrt_job.id AND m.kind <> 'd' AND m.kind = 'c'))
+        AND id NOT IN (SELECT value FROM json_each(:but))
     ORDER BY finished_at, id LIMIT :limit
 );

@@ -5,6 +5,8 @@ SELECT json_group_array(json_array(d.job_id, ifnull(d.deadline_at <= :now, 0), j
     d.deadline_at IS NOT NULL))
 FROM (
     SELECT * FROM jobrt_deadline WHERE deadline_at IS NOT NULL AND deadline_at <= :now
+        AND job_id NOT IN (SELECT value FROM json_each(:but))
     UNION SELECT * FROM jobrt_deadline WHERE expires_at IS NOT NULL AND expires_at <= :now
+        AND job_id NOT IN (SELECT value FROM json_each(:but))
     LIMIT :limit
 ) AS d JOIN jobrt_job AS j ON j.id = d.job_id;

@@ -4,7 +4,7 @@ SELECT json_group_array(json_array(
 ))
 FROM (
     SELECT * FROM jobrt_job INDEXED BY jobrt_job_executing
-    WHERE state = 3 AND id > :after
+    WHERE state = 3 AND id > :after AND id NOT IN (SELECT value FROM json_each(:but))
         AND (worker IS NULL OR worker NOT IN (SELECT id FROM jobrt_worker WHERE expires_at > :now))
     ORDER BY id LIMIT :limit
 );
