@@ -126,6 +126,18 @@ def test_every_public_name_is_documented(module: str) -> None:
     assert {name.removeprefix("errors.") for name in names} - documented() <= SAME
 
 
+@pytest.mark.parametrize("name", ["Context", "ThreadContext", "ProcessContext", "AsyncioContext"])
+def test_a_context_shows_what_its_reference_describes(name: str) -> None:
+    """A context has no public methods for the runtime alone, which users would see in completions."""
+    text = (GUIDE / "reference" / "jobs.md").read_text(encoding="utf-8")
+    found = re.search(rf"autoclass:: {name}\(\)\n +:members: ((?:[\w, ]|\n {{13}})+)", text)
+    assert found is not None
+    described = set(re.findall(r"\w+", found[1]))
+    shown = {member for member in dir(getattr(jobrt, name)) if not member.startswith("_")}
+    refused = set() if name == "Context" else {"open_nursery", "receive", "sleep", "sleep_until"}
+    assert shown == described | refused
+
+
 def filters() -> set[str]:
     """Return the functions of `jobrt.where`."""
     return {

@@ -64,9 +64,10 @@ ANYTHING = {
     ("App", "state"),
     ("Unique", "key"),
     ("checkpoint", "value"),
+    ("around_steps", "scope"),
     ("transaction", "result"),
 }
-"""Parameters of any type. A value that is not JSON is refused where it is stored."""
+"""Parameters of any type, and any function. A value that is not JSON is refused where it is stored."""
 OF_STORAGE = {"url", "schema", "conn"}
 """Parameters about the database itself: errors are `StorageError`."""
 
@@ -377,12 +378,7 @@ async def test_workers_refuse_queues_that_are_none(app: jobrt.App) -> None:
 # ---------------------------------------------------------------------------------------------------- contexts
 
 
-OF_THE_RUNTIME = {
-    *("around_steps", "find_step", "flush_progress", "note_progress", "note_thread", "schedule_progress"),
-    *("step_scope", "store_checkpoint", "store_emitted", "store_step", "write_last"),
-}
-"""Methods that the runtime calls with values that it has checked."""
-CONTEXT = list(cases("Context", jobrt.Context, skipped=OF_THE_RUNTIME))
+CONTEXT = list(cases("Context", jobrt.Context))
 
 
 async def test_contexts_check_their_arguments() -> None:

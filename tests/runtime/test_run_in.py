@@ -15,6 +15,7 @@ from tests.runtime.test_worker import working
 
 import jobrt
 from jobrt import End, State, Stop, where
+from jobrt._runtime.process_jobs import time_to_stop
 from jobrt.testing import open_app
 
 PLACES = ["trio", "asyncio", "thread", pytest.param("process", marks=[pytest.mark.process, pytest.mark.slow])]
@@ -496,11 +497,11 @@ async def test_the_time_to_stop_is_the_grace_unless_the_worker_stops_or_the_leas
         async def run(self, ctx: jobrt.Context) -> None:
             for stop in (*Stop, None):
                 ctx._running.stop = stop
-                found[stop] = ctx.stop_within
+                found[stop] = time_to_stop(ctx)
             ctx._running.scope.deadline = -math.inf
-            found[Stop.TIMEOUT] = ctx.stop_within
+            found[Stop.TIMEOUT] = time_to_stop(ctx)
             ctx.shutting_down.set()
-            found[Stop.SHUTDOWN] = ctx.stop_within
+            found[Stop.SHUTDOWN] = time_to_stop(ctx)
 
     with trio.fail_after(60):
         async with open_app(jobs=[Asking], grace=77) as (app, jobs), trio.open_nursery() as nursery:

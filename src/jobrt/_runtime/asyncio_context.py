@@ -16,8 +16,9 @@ from jobrt._core.attempts import Stop
 from jobrt._core.job import JobRecord
 from jobrt._registry import Enqueueable, EnqueueKeywords
 from jobrt._runtime.checked import json_text
-from jobrt._runtime.context import Context, Step
+from jobrt._runtime.context import Context, saves_of
 from jobrt._runtime.outside_trio import OutsideTrio
+from jobrt._runtime.saves import Step
 
 if TYPE_CHECKING:
     from jobrt._client import Client, Handle
@@ -107,14 +108,15 @@ class AsyncioContext(OutsideTrio):
     @asynccontextmanager
     async def step(self, name: str) -> AsyncGenerator[Step]:
         """Run a named step once over all attempts: ``async with ctx.step("x") as step``; see `Context.step`."""
-        step = await _in_trio(partial(self._ctx.find_step, name))
+        saves = saves_of(self._ctx)
+        step = await _in_trio(partial(saves.find_step, name))
         if not step.todo:
             yield step
             return
-        with self._ctx.step_scope(name):
+        with saves.around_step(name):
             yield step
         text = json_text(step.value, f"{self.job.name}: step {name!r}")
-        await _in_trio(partial(self._ctx.store_step, name, text))
+        await _in_trio(partial(saves.store_step, name, text))
 
     def transaction(self, *, result: Any = None) -> AbstractAsyncContextManager[Any]:
         """Open a database transaction, in Trio code of the job alone; see `Context.transaction`."""

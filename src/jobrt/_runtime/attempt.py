@@ -80,15 +80,14 @@ class AttemptRunner:
             returned = await self.runners[definition.run_in](definition, value, ctx)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a job must not end the worker
             # Not in a variable: this function is in the error's traceback, and the outcome has the error.
-            return await _with_last(ctx, self._raised(running, error, ctx=ctx))
+            return await _with_last(running, self._raised(running, error, ctx=ctx))
         except (trio.Cancelled, BaseExceptionGroup):
-            if ctx.unwritten:
-                await ctx.write_last()
+            await running.write_last()
             raise
         outcome = self._returned(running, returned)
         if isinstance(returned, After):
             outcome = await self._waiting(running, outcome)
-        return await _with_last(ctx, outcome) if ctx.unwritten else outcome
+        return outcome if running.unwritten is None else await _with_last(running, outcome)
 
     def stopped(self, running: Running, problem: BaseException | None) -> Outcome:
         """Return the outcome of an attempt whose scope was cancelled; `problem` is what it then raised, if anything."""
@@ -193,10 +192,9 @@ class AttemptRunner:
         return decide(job, ended, retry=answer.retry, delay=delay.wait.total_seconds())
 
 
-async def _with_last(ctx: Context, outcome: Outcome) -> Outcome:
+async def _with_last(running: Running, outcome: Outcome) -> Outcome:
     """Write what an attempt has said last, and return its outcome."""
-    if ctx.unwritten:
-        await ctx.write_last()
+    await running.write_last()
     return outcome
 
 

@@ -96,7 +96,7 @@ async def perform(
         except Exception as error:  # noqa: BLE001 - raised below, where no nursery wraps it in a group
             problem = error
         finally:
-            await ctx.write_last()
+            await running.write_last()
             nursery.cancel_scope.cancel()
     if problem is not None:
         raise problem

@@ -25,13 +25,13 @@ from jobrt._core.attempts import Stop
 from jobrt._core.interrupt import from_signal
 from jobrt._core.text import Described, in_one_line, message_of, type_name
 from jobrt._registry import JobDefinition, JobWithOptions
-from jobrt._runtime.context import Context
+from jobrt._runtime.context import Context, running_of, saves_of
 from jobrt._runtime.job_log import log_level
 from jobrt._runtime.remote import Place, Raised, Returned, WasStopped, run
 from jobrt.errors import InvalidJob, ProcessDied
 
 _SHUTDOWN: Final = 1.0
-"""Seconds that a job has to end after its worker began to stop, however long its grace is."""
+"""Seconds that a job has to end when its worker stops, however long its grace is."""
 _LONGEST_PATH: Final = 100
 """Bytes of a socket's path; the limit of the system is 104 or 108."""
 _LONGEST_LINE: Final = 64 * 1024 * 1024
@@ -155,7 +155,7 @@ class _Call:
             trio.Cancelled
         ):  # not raised again: how the job ends counts, and `_unpacked` looks when it was stopped
             if not self.over.is_set():
-                with trio.move_on_after(self.link.ctx.stop_within, shield=True) as grace:
+                with trio.move_on_after(time_to_stop(self.link.ctx), shield=True) as grace:
                     await self._stop_softly(grace)
                 self.killing.cancel()
 
@@ -171,6 +171,19 @@ class _Call:
     async def _shorten(self, grace: trio.CancelScope) -> None:
         await self.link.ctx.shutting_down.wait()
         grace.deadline = min(grace.deadline, trio.current_time() + _SHUTDOWN)
+
+
+def time_to_stop(ctx: Context) -> float:
+    """Return the seconds that a job still has to end, now that it is cancelled.
+
+    A stopping worker has given it time before, and after a lost lease another worker may run the job.
+    """
+    running = running_of(ctx)
+    timed_out = (
+        running.stop is None and running.scope.cancel_called
+    )  # else a scope around the worker is cancelled
+    has_time = timed_out or running.stop in {Stop.OPERATOR, Stop.PARENT}
+    return saves_of(ctx).services.grace if has_time and not ctx.shutting_down.is_set() else _SHUTDOWN
 
 
 # ------------------------------------------------------------------ listening
@@ -245,7 +258,7 @@ class _Link:
             case {"step_failed": name}:
                 self._fail_step(name)
             case {"log": values}:
-                self.ctx.stream.log_told(values)
+                saves_of(self.ctx).stream.log_told(values)
             case {"number": number}:
                 await self._send({**await self._answer(message), "number": number})
             case _:
@@ -258,24 +271,24 @@ class _Link:
             return {"error": [type_name(error), message_of(error)]}
 
     async def _do(self, message: dict[str, Any]) -> Any:
-        ctx = self.ctx
+        saves = saves_of(self.ctx)
         match message:
             case {"checkpoint": [text, forget]}:
-                await ctx.store_checkpoint(text, forget=forget)
+                await saves.checkpoint(text, forget=forget)
             case {"emit": [text, key]}:
-                await ctx.store_emitted(text, key)
+                await saves.emit(text, key)
             case {"enqueue": pickled}:
-                handle = await ctx.enqueue(_unpickled_job(pickled))
+                handle = await self.ctx.enqueue(_unpickled_job(pickled))
                 return [handle.id, handle.duplicate]
             case {"step": name}:
-                step = await ctx.find_step(name)
+                step = await saves.find_step(name)
                 if not step.todo:
                     return [step.value]
                 self._steps[name] = ExitStack()
-                self._steps[name].enter_context(ctx.step_scope(name))
+                self._steps[name].enter_context(saves.around_step(name))
             case {"step_done": [name, text]}:
                 self._steps.pop(name).close()
-                await ctx.store_step(name, text)
+                await saves.store_step(name, text)
             case _:
                 raise ValueError(f"unknown: {message}")
         return None

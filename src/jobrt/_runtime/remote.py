@@ -53,10 +53,10 @@ from jobrt._registry import (
     with_options,
 )
 from jobrt._runtime.checked import checked_progress, checked_step, checkpoint_text, json_text
-from jobrt._runtime.context import Step
 from jobrt._runtime.job_log import JobLogger, job_fields, told
 from jobrt._runtime.job_process import end_with_the_worker, pickled_error
 from jobrt._runtime.outside_trio import OutsideTrio
+from jobrt._runtime.saves import Step
 from jobrt._runtime.working_directory import WorkingDirectory
 from jobrt.blocking import Enqueued
 

@@ -10,8 +10,9 @@ import trio
 
 from jobrt._registry import JobDefinition
 from jobrt._runtime.asyncio_context import AsyncioContext
-from jobrt._runtime.context import Context
+from jobrt._runtime.context import Context, running_of
 from jobrt._runtime.process_jobs import run_in_process
+from jobrt._runtime.running import Running
 from jobrt._runtime.thread_context import ThreadContext
 
 
@@ -24,16 +25,17 @@ async def _in_thread(
     definition: JobDefinition, job: Any, ctx: Context, *, limiter: trio.CapacityLimiter
 ) -> Any:
     """Run in a thread; it stops where it calls ``ctx`` or `trio.from_thread.check_cancelled`."""
-    return await trio.to_thread.run_sync(_noting, definition.run, job, ThreadContext(ctx), limiter=limiter)
+    run = functools.partial(definition.run, job, ThreadContext(ctx))
+    return await trio.to_thread.run_sync(_noting, running_of(ctx), run, limiter=limiter)
 
 
-def _noting(run: Callable[..., Any], job: Any, ctx: ThreadContext) -> Any:
-    """Run a job, and tell meanwhile in which thread: the watchdog shows its stack."""
-    ctx.note_thread(threading.get_ident())
+def _noting(running: Running, run: Callable[[], Any]) -> Any:
+    """Run a job, and note meanwhile its thread: the watchdog shows the stack."""
+    running.thread = threading.get_ident()
     try:
-        return run(job, ctx)
+        return run()
     finally:
-        ctx.note_thread(None)
+        running.thread = None
 
 
 @attrs.define(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import attrs
@@ -90,6 +90,8 @@ class Running:
     """What it waits for, while it is parked or being suspended."""
     scopes: FamilyScopes | None = None
     """Its open nurseries, if it has any."""
+    unwritten: Callable[[], Awaitable[None]] | None = None
+    """Writes what the attempt has said and may not have written; None if it has said nothing."""
     first_lease: int | None = None
     """Lease with which it began, if it has gone on under another one since."""
 
@@ -102,6 +104,15 @@ class Running:
         """Whether this attempt runs under a claim, or did before it was parked. Leases grow."""
         first = self.job.lease if self.first_lease is None else self.first_lease
         return self.job.id == ref.id and first <= ref.lease <= self.job.lease
+
+    async def write_last(self) -> None:
+        """Write, after the attempt and before its outcome, what it has said; that takes two seconds at most."""
+        unwritten, self.unwritten = (
+            self.unwritten,
+            None,
+        )  # else this and `Saves` would keep each other in memory
+        if unwritten is not None:
+            await unwritten()
 
     @property
     def cancelled(self) -> bool:

@@ -17,8 +17,9 @@ from jobrt._core.attempts import Stop
 from jobrt._core.job import JobRecord
 from jobrt._registry import Enqueueable, EnqueueKeywords
 from jobrt._runtime.checked import checked_progress, json_text
-from jobrt._runtime.context import Context, Step
+from jobrt._runtime.context import Context, saves_of
 from jobrt._runtime.outside_trio import OutsideTrio
+from jobrt._runtime.saves import Step
 from jobrt.blocking import Enqueued
 
 if TYPE_CHECKING:
@@ -94,13 +95,14 @@ class ThreadContext(OutsideTrio):
             InvalidJob: `done` or `total` is no finite number, or `note` no string.
 
         """
-        due = self._ctx.note_progress(checked_progress(self.job.name, done, total=total, note=note))
+        saves = saves_of(self._ctx)
+        due = saves.note_progress(checked_progress(self.job.name, done, total=total, note=note))
         if trio.lowlevel.in_trio_run():
             if due:
-                self._ctx.schedule_progress()
+                saves.schedule_progress()
             return
         if due:
-            trio.from_thread.run_sync(self._ctx.schedule_progress)
+            trio.from_thread.run_sync(saves.schedule_progress)
         trio.from_thread.check_cancelled()
 
     def checkpoint(self, value: Any, *, forget: bool = False) -> None:
@@ -165,14 +167,15 @@ class ThreadContext(OutsideTrio):
 
     @contextmanager
     def _step(self, name: str) -> Generator[Step]:
-        step = self._ask(partial(self._ctx.find_step, name))
+        saves = saves_of(self._ctx)
+        step = self._ask(partial(saves.find_step, name))
         if not step.todo:
             yield step
             return
-        with self._ctx.step_scope(name):
+        with saves.around_step(name):
             yield step
         text = json_text(step.value, f"{self.job.name}: step {name!r}")
-        self._keep(partial(self._ctx.store_step, name, text))
+        self._keep(partial(saves.store_step, name, text))
 
     def transaction(self, *, result: Any = None) -> AbstractAsyncContextManager[Any]:
         """Open a database transaction, in Trio code of the job alone; see `Context.transaction`."""
@@ -182,10 +185,6 @@ class ThreadContext(OutsideTrio):
                 f"trio.from_thread.run"
             )
         return self._ctx.transaction(result=result)
-
-    def note_thread(self, ident: int | None) -> None:
-        """Note the thread in which the job runs, for the watchdog."""
-        self._ctx.note_thread(ident)
 
     def _ask(self, function: Callable[[], Awaitable[T]]) -> T:
         """Call a function of Trio, unless the attempt is cancelled."""
