@@ -28,6 +28,7 @@ from tests.support.shared import Clusters
 
 import jobrt
 import jobrt.dashboard
+import jobrt.probes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,8 +48,11 @@ PAGES = (
     "/charts?period=week",
     "/workers",
     "/cron",
+    "/actions",
     "/api/jobs",
+    "/api/queues",
     "/api/doctor",
+    "/metrics",
 )
 
 
@@ -122,16 +126,19 @@ async def measure(engine: str, options: argparse.Namespace) -> dict[str, str]:
         app = jobrt.App(url, queues={"q0": 1, "q1": 1, "q2": 1})
         for name in NAMES:
             app.job(name=name)(numbered)
-        async with app.open_client() as jobs:
-            pages = jobrt.dashboard.asgi(app, jobs)
+        idle = jobrt.App(url, queues={"idle": 1})  # its worker has the metrics, and claims none of the jobs
+        async with app.open_client() as jobs, trio.open_nursery() as nursery:
+            await nursery.start(idle.run_worker)
+            pages, probes = jobrt.dashboard.asgi(app, jobs), jobrt.probes.asgi(idle)
             for target in PAGES:
-                first, *others = [await request(pages, target) for _ in range(REQUESTS)]
+                served = probes if target == "/metrics" else pages
+                first, *others = [await request(served, target) for _ in range(REQUESTS)]
                 times = [took for took, _, _ in others]
                 busy = statistics.median(cpu for _, _, cpu in others)
                 found[target] = (
                     f"{first[0]:.0f}, {statistics.median(times):.0f} ({max(times):.0f}), {busy:.0f}"
                 )
-            for period in ("hour", "day", "week"):
+            for period in () if options.skip_counting else ("hour", "day", "week"):
                 start = time.perf_counter()
                 asked = 0
                 slowest = 0.0
@@ -142,19 +149,26 @@ async def measure(engine: str, options: argparse.Namespace) -> dict[str, str]:
                         break
                 seconds = time.perf_counter() - start
                 found[f"{period} counted"] = f"{asked} requests, {seconds:.1f} s, at most {slowest:.0f}"
+            nursery.cancel_scope.cancel()
     return found
 
 
 def main() -> None:
     """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--finished", type=int, default=900_000, help="number of finished jobs")
-    parser.add_argument("--scheduled", type=int, default=100_000, help="number of scheduled jobs")
+    parser.add_argument(
+        "--jobs", type=int, default=1_000_000, help="number of jobs; a tenth of them is scheduled"
+    )
+    parser.add_argument(
+        "--skip-counting", action="store_true", help="do not wait until the charts are counted"
+    )
     parser.add_argument(
         "--engine", choices=["sqlite", "postgres"], action="append", help="measure only this engine"
     )
     parser.add_argument("--folder", type=Path, help="folder for the SQLite file")
     options = parser.parse_args()
+    options.scheduled = options.jobs // 10
+    options.finished = options.jobs - options.scheduled
     engines = options.engine or ["sqlite", "postgres"]
     print(
         f"{options.finished:,} finished and {options.scheduled:,} scheduled jobs; Python {platform.python_version()},"

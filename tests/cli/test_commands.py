@@ -128,6 +128,29 @@ def test_queues_can_be_paused_resumed_and_scaled(jobrt_command: Command) -> None
     assert jobrt_command("queues", "scale", "mail", "0").status == 1
 
 
+def test_actions_say_who_did_what_and_why(jobrt_command: Command) -> None:
+    """The database keeps what the commands have changed, the newest first."""
+    jobrt_command("cron")
+    assert jobrt_command("actions").out == "at\twho\twhat\twhy\n"
+    jobrt_command("queues", "pause", "mail", "--reason", "relay down")
+    jobrt_command("queues", "scale", "mail", "3")
+    jobrt_command("cron", "pause", "nightly", "--reason", "moving")
+    jobrt_command("cron", "set", "nightly", "--every", "90s")
+    found = json.loads(jobrt_command("actions", "--json").out)
+    assert [(one["subject"], one["name"], one["what"], one["why"]) for one in found] == [
+        ("cron", "nightly", "changed cron entry nightly: interval 0:01:30", ""),
+        ("cron", "nightly", "paused cron entry nightly", "moving"),
+        ("queue", "mail", "scaled queue mail to 3", ""),
+        ("queue", "mail", "paused queue mail", "relay down"),
+    ]
+    assert all("@" in one["who"] for one in found)
+    _header, line = jobrt_command("actions", "--queue", "mail", "--limit", "1").out.splitlines()
+    assert "\tscaled queue mail to 3\t" in line
+    both = jobrt_command("actions", "--queue", "mail", "--cron", "nightly")
+    refused = "jobrt: use --queue or --cron, not both (see jobrt actions --help)\n"
+    assert (both.status, both.err) == (2, refused)
+
+
 def test_changing_an_unknown_queue_warns(jobrt_command: Command) -> None:
     """The queue may be used later, or it may be a misspelling: the command warns and succeeds."""
     assert jobrt_command("queues", "pause", "mail").err == ""

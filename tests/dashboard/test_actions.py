@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import re
 
 import pytest
@@ -373,7 +374,7 @@ async def test_actions_stay_with_their_jobs(database_url: str) -> None:
         await board.post("/jobs/change", id=one, action="delete")
     async with serve(app) as other:
         page = html.unescape((await other.get(f"/jobs/{two}")).text)
-        empty = (await other.get("/actions")).text
+        listed = html.unescape((await other.get("/actions")).text)
         await other.jobs.cancel(jobrt.where.everything())
         found = {
             job: [(update.who, update.what, update.why) async for update in other.jobs.follow(job)
@@ -382,7 +383,8 @@ async def test_actions_stay_with_their_jobs(database_url: str) -> None:
         }  # fmt: skip
     assert f"127.0.0.1 cancelled 2 of the jobs {ended}, {one}, {two}: by id" in page
     assert '<li class="action "><time>' in page
-    assert "Nobody has changed anything" in empty
+    assert f">deleted job {one}<" in listed
+    assert f'<a href="/jobs/{one}">changed job {one}: priority 3</a>' in listed
     assert found == {
         ended: [("127.0.0.1", "set to run again: 3 jobs with name=hello", "all")],
         two: [
@@ -390,6 +392,45 @@ async def test_actions_stay_with_their_jobs(database_url: str) -> None:
             ("127.0.0.1", "set to run again: 3 jobs with name=hello", "all"),
         ],
     }
+
+
+async def test_queues_and_cron_entries_show_who_changed_them(database_url: str) -> None:
+    """On the overview, the page of cron entries, a page of their own and for programs, in another dashboard too."""
+    app = shop(database_url)
+    app.cron("0 3 * * *", value(app, "hello"), name="nightly")
+    async with serve(app) as board:
+        await app.declare_crons()
+        nobody = await board.get("/actions")
+        await board.post("/queues/change", queue="mail", action="pause", reason="relay <b> down")
+        await board.post("/cron/change", name="nightly", action="pause", reason="moving")
+        await board.post("/cron/change", name="nightly", action="run")
+        await board.jobs.scale("other", 3, by="deploy", reason="sale")
+    async with serve(app) as board:
+        overview, crons, of_queue, of_cron = [
+            html.unescape((await board.get(path)).text)
+            for path in ("/", "/cron", "/actions?queue=mail", "/actions?cron=nightly")
+        ]
+        found = json.loads((await board.get("/api/actions?limit=3")).text)
+        of_other = json.loads((await board.get("/api/actions?queue=other")).text)
+        wrong = [
+            await board.get(path)
+            for path in ("/actions?name=x", "/actions?queue=a&cron=b", "/api/actions?limit=0")
+        ]
+    assert "No action is kept." in nobody.text
+    assert re.search(r">127\.0\.0\.1, [^<]+ ago</a> <span[^>]*>relay <b> down<", overview)
+    assert re.search(r">deploy, [^<]+ ago</a> <span[^>]*>sale<", overview)
+    assert re.search(r">127\.0\.0\.1, [^<]+ ago</a>", crons)
+    assert (of_queue.count("paused queue mail"), of_cron.count("cron entry nightly</th>")) == (1, 1)
+    assert re.search(r'<th scope="row">ran cron entry nightly as job \d+</th>', of_cron)
+    assert [(one["subject"], one["name"]) for one in found] == [
+        ("queue", "other"),
+        ("cron", "nightly"),
+        ("cron", "nightly"),
+    ]
+    assert [(one["who"], one["what"], one["why"]) for one in of_other] == [
+        ("deploy", "scaled queue other to 3", "sale")
+    ]
+    assert [answer.status for answer in wrong] == [400, 400, 400]
 
 
 async def test_an_action_that_cannot_be_noted_is_done(
@@ -409,5 +450,5 @@ async def test_an_action_that_cannot_be_noted_is_done(
     assert done.status == 303
     assert [record.getMessage() for record in caplog.records] == [
         f"127.0.0.1 cancelled job {job}",
-        "the action is not stored with its jobs: no permission",
+        "the action is not stored: no permission",
     ]

@@ -8,11 +8,14 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import promql_parser
 import pytest
 import trio
 import yaml
@@ -76,6 +79,40 @@ async def test_they_use_metrics_that_there_are(autojump_clock: MockClock) -> Non
     used = {name for text in expressions() for name in re.findall(r"\bjobrt_\w+", text)}
     assert used <= known
     assert len(used) > 15
+
+
+async def test_their_expressions_are_valid(autojump_clock: MockClock) -> None:
+    """A parser of PromQL accepts each, types and functions included. Labels are those that the metrics have."""
+    labels = defaultdict[str, set[str]](set)
+    for family in await families():
+        for name, known, _ in family.samples:
+            labels[name] |= known.keys() | {"instance", "job"}  # Prometheus adds these two
+    checked = 0
+    for text in expressions():
+        tree = promql_parser.parse(text.replace("$instance", ".*"))
+        selectors, grouped = list[promql_parser.VectorSelector](), set[str]()
+        promql_parser.walk(tree, partial(_collect, selectors=selectors, grouped=grouped))
+        ours = [selector for selector in selectors if selector.name in labels]  # those that have samples here
+        for selector in ours:
+            assert {matcher.name for matcher in selector.matchers.matchers} <= labels[str(selector.name)], (
+                text
+            )
+        if len(ours) == len(selectors):
+            assert grouped <= set().union(*(labels[str(selector.name)] for selector in ours)), text
+            checked += len(ours)
+    assert checked > 15
+
+
+def _collect(
+    node: promql_parser.Expr, *, selectors: list[promql_parser.VectorSelector], grouped: set[str]
+) -> None:
+    """Note the selectors and the labels of groups in a part of an expression."""
+    if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+        grouped.update(node.modifier.labels)
+    if isinstance(node, promql_parser.MatrixSelector):
+        selectors.append(node.vector_selector)
+    if isinstance(node, promql_parser.VectorSelector):
+        selectors.append(node)
 
 
 def test_alerts_say_what_to_do() -> None:

@@ -11,7 +11,19 @@ if TYPE_CHECKING:
 
 __all__ = ["ROLES", "Replaced", "RoleProxy", "call_name"]
 
-ROLES = ("schema", "jobs", "attempts", "scopes", "workers", "queues", "crons", "streams", "health", "wakes")
+ROLES = (
+    "schema",
+    "jobs",
+    "attempts",
+    "scopes",
+    "workers",
+    "queues",
+    "crons",
+    "streams",
+    "actions",
+    "health",
+    "wakes",
+)
 
 _EVERYDAY = frozenset({"all", "delete", "enqueue", "fire", "members", "open", "put", "set", "sleep"})
 """Methods that more than one role has, or that say nothing without it."""

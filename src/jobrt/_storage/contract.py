@@ -26,6 +26,7 @@ from jobrt._core.job import JobRef, NewJob, Outcome, Start
 from jobrt._core.limits import Demand
 from jobrt._core.queues import QueueStatus
 from jobrt._core.worker_info import WorkerInfo
+from jobrt._storage.action_store import ActionStore
 from jobrt._storage.apart import Aside
 from jobrt._storage.job_store import JobStore
 from jobrt._storage.scope_store import ScopeStore
@@ -360,6 +361,7 @@ class Storage:
     queues: QueueStore
     crons: CronStore
     streams: StreamStore
+    actions: ActionStore
     health: HealthStore
     wakes: WakeSource
     aside: Aside

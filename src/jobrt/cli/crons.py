@@ -9,7 +9,7 @@ import click
 from jobrt._client import Client
 from jobrt._storage.contract import CronRow
 from jobrt._views.status import view_cron
-from jobrt.cli.output import JSON_OPTION, print_json, print_rows, say
+from jobrt.cli.output import JSON_OPTION, REASON_OPTION, print_json, print_rows, say
 from jobrt.cli.selection import parse_duration
 from jobrt.cli.setting import Setting, in_trio
 
@@ -44,17 +44,16 @@ async def _show(setting: Setting, as_json: bool) -> None:
         print_rows(_COLUMNS, [_row(row, now=now) for row in rows], empty="no cron entries")
 
 
-def _add_command(
-    verb: str, change: Callable[[Client, str], Awaitable[object]], *, done: str, note: str = ""
-) -> None:
+def _add_command(verb: str, change: Callable[..., Awaitable[object]], *, done: str, note: str = "") -> None:
     """Add a command that changes the cron entry NAME."""
 
     @cron.command(verb, help=f"{verb.capitalize()} the cron entry NAME.{note}")
     @click.argument("name")
+    @REASON_OPTION
     @in_trio
-    async def command(setting: Setting, name: str) -> None:
+    async def command(setting: Setting, name: str, reason: str) -> None:
         async with setting.app().open_client() as jobs:
-            await change(jobs, name)
+            await change(jobs, name, reason=reason)
         say(f"cron entry {name} is {done}")
 
 
@@ -75,6 +74,7 @@ _add_command(
 )
 @click.option("--timezone", metavar="ZONE", help="Time zone of the schedule.")
 @click.option("--missed", type=click.Choice(["skip", "once", "all"]), help="What to do about missed ticks.")
+@REASON_OPTION
 @in_trio
 async def change(
     setting: Setting,
@@ -84,13 +84,16 @@ async def change(
     every: timedelta | None,
     timezone: str | None,
     missed: Literal["skip", "once", "all"] | None,
+    reason: str,
 ) -> None:
     """Change the cron entry NAME. The change lasts until its declaration in the code changes."""
     if all(value is None for value in (schedule, every, timezone, missed)):
         msg = "nothing to change: use --schedule, --every, --timezone or --missed"
         raise click.UsageError(msg)
     async with setting.app().open_client() as jobs:
-        await jobs.update_cron(name, expression=schedule, interval=every, timezone=timezone, missed=missed)
+        await jobs.update_cron(
+            name, expression=schedule, interval=every, timezone=timezone, missed=missed, reason=reason
+        )
     say(f"cron entry {name} is changed")
 
 

@@ -34,6 +34,7 @@ _LINE_LIMIT = 1000
 _QUOTE_LIMIT = 100
 _ARGS_WIDTH = 60
 _JOB_COLUMNS = ("id", "name", "queue", "state", "priority", "attempt", "due", "args")
+REASON_OPTION = click.option("--reason", default="", help="Why, for those who look at the actions.")
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -1,4 +1,4 @@
-"""The `queues` and `stats` commands."""
+"""The `queues`, `actions` and `stats` commands."""
 
 import math
 import re
@@ -10,7 +10,7 @@ import click
 from jobrt._client import Client, JobTotals
 from jobrt._views.status import QueueView, view_queues
 from jobrt._views.words import age
-from jobrt.cli.output import JSON_OPTION, print_json, print_rows, say, warn
+from jobrt.cli.output import JSON_OPTION, REASON_OPTION, print_json, print_rows, say, warn
 from jobrt.cli.setting import Setting, in_trio
 
 COLUMNS = (
@@ -57,7 +57,7 @@ async def _show(setting: Setting, as_json: bool) -> None:
 
 
 async def _change(
-    setting: Setting, queue: str, change: Callable[[Client, str], Awaitable[object]], *, done: str
+    setting: Setting, queue: str, change: Callable[[Client], Awaitable[object]], *, done: str
 ) -> None:
     """Change a queue; warn if it is unknown, which may be a misspelling or a queue that is used later."""
     app = setting.app()
@@ -66,31 +66,39 @@ async def _change(
         known.update(name for row in await jobs.workers() for name in row.info.queues)
         if queue not in known:
             warn(f"warning: no job, worker or application uses queue {queue!r} yet")
-        await change(jobs, queue)
+        await change(jobs)
     say(f"queue {queue} is {done}")
 
 
 @queues.command()
 @click.argument("queue")
+@REASON_OPTION
 @in_trio
-async def pause(setting: Setting, queue: str) -> None:
+async def pause(setting: Setting, queue: str, reason: str) -> None:
     """Pause QUEUE on all workers until it is resumed."""
-    await _change(setting, queue, Client.pause, done="paused on all workers; running jobs continue")
+    await _change(
+        setting,
+        queue,
+        lambda jobs: jobs.pause(queue, reason=reason),
+        done="paused on all workers; running jobs continue",
+    )
 
 
 @queues.command()
 @click.argument("queue")
+@REASON_OPTION
 @in_trio
-async def resume(setting: Setting, queue: str) -> None:
+async def resume(setting: Setting, queue: str, reason: str) -> None:
     """Resume QUEUE on all workers."""
-    await _change(setting, queue, Client.resume, done="resumed")
+    await _change(setting, queue, lambda jobs: jobs.resume(queue, reason=reason), done="resumed")
 
 
 @queues.command()
 @click.argument("queue")
 @click.argument("concurrency")
+@REASON_OPTION
 @in_trio
-async def scale(setting: Setting, queue: str, concurrency: str) -> None:
+async def scale(setting: Setting, queue: str, concurrency: str, reason: str) -> None:
     """Set how many jobs of QUEUE each worker runs at once.
 
     CONCURRENCY is a number, or "default" for the application's setting.
@@ -100,8 +108,35 @@ async def scale(setting: Setting, queue: str, concurrency: str) -> None:
         raise click.BadParameter(msg)
     number = None if concurrency == "default" else int(concurrency)
     await _change(
-        setting, queue, lambda jobs, name: jobs.scale(name, number), done=f"scaled to {concurrency}"
+        setting, queue, lambda jobs: jobs.scale(queue, number, reason=reason), done=f"scaled to {concurrency}"
     )
+
+
+@click.command(short_help="Show what operators did: who, what, when and why.")
+@click.option("--queue", metavar="QUEUE", help="Show what was about this queue.")
+@click.option("--cron", metavar="NAME", help="Show what was about this cron entry.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most so many."
+)
+@JSON_OPTION
+@in_trio
+async def actions(
+    setting: Setting, queue: str | None, cron: str | None, *, limit: int, as_json: bool
+) -> None:
+    """Show what operators did with queues, cron entries and jobs, the newest first.
+
+    Actions on jobs are those of the dashboard. The database keeps the newest 10,000 actions.
+    """
+    if queue is not None and cron is not None:
+        msg = "use --queue or --cron, not both"
+        raise click.UsageError(msg)
+    async with setting.app().open_client() as jobs:
+        found = await jobs.actions(limit=limit, queue=queue, cron=cron)
+    if as_json:
+        print_json(found)
+    else:
+        rows = [(action.at, action.who, action.what, action.why) for action in found]
+        print_rows(("at", "who", "what", "why"), rows, empty="no action is kept")
 
 
 @click.command(short_help="Show statistics by hour, day, month and in total.")
@@ -136,4 +171,4 @@ def _seconds(value: float | None) -> str:
     return "over 17 min" if math.isinf(value) else f"{value:.3g} s"
 
 
-COMMANDS = (queues, stats)
+COMMANDS = (queues, actions, stats)

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from jobrt._client import Client
-from jobrt._client.observing import search_ids
+from jobrt._client.observing import count_each, search_ids
 from jobrt._core import where
 from jobrt._core.cron import CronEntry
 from jobrt._core.states import FINAL, HELD, State
@@ -25,6 +25,7 @@ from jobrt._views.filters import parse_time
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.status import apply_to_each
 from jobrt._views.words import jobs_in_words
+from jobrt.dashboard.audit import log_action, note, operator
 from jobrt.dashboard.render import Site, root_of
 from jobrt.dashboard.selection import Selection, parse_number, parse_selection
 from jobrt.errors import CronNotFound, InvalidFilter, JobNotFound, JobStateError
@@ -57,9 +58,8 @@ async def confirm(site: Site, request: Request) -> Response:
     selected = where.id_in(()) if searched and not selection.ids else _selected(selection)
     given = frozenset(map(State, selection.filters.get("state", ()))) or _ALL
     changed = _CHANGED[action] & given
-    count, running, unchanged = [
-        await _count(site.jobs, selected, states) for states in (changed, changed & HELD, given - changed)
-    ]
+    parts = [_in(selected, states) for states in (changed, changed & HELD, given - changed)]
+    count, running, unchanged = await count_each(site.jobs, parts, limit=COUNT_LIMIT)
     return site.page(
         request,
         "confirm.html",
@@ -88,11 +88,6 @@ async def _searched(jobs: Client, selection: Selection) -> tuple[Selection, int 
     text = selection.rest["text"]
     found = await search_ids(jobs, selection.where, text, scan=SEARCHED, limit=SEARCHED, after=after)
     return attrs.evolve(selection, ids=found.ids), found.after
-
-
-async def _count(jobs: Client, selected: Where, states: frozenset[State]) -> int:
-    """Count the selected jobs in these states, without a query if there are none of them to look for."""
-    return await jobs.count(_in(selected, states), limit=COUNT_LIMIT) if states else 0
 
 
 def _in(selected: Where, states: frozenset[State]) -> Where:
@@ -143,17 +138,20 @@ async def change_jobs(site: Site, request: Request) -> Response:
     selection = parse_selection(await _form(request), also=("action", "reason", "page", "text"), ids=True)
     action, selected = _action(selection), _selected(selection)
     reason, root = selection.rest.get("reason", ""), root_of(request)
-    apply, note = partial(_apply, action=action, reason=reason), partial(site.audit.note, request, why=reason)
+    apply, noted = (
+        partial(_apply, action=action, reason=reason),
+        partial(note, site.jobs, request, why=reason),
+    )
     if selection.rest.get("page") == "job" and len(selection.ids) == 1 and action != "delete":
         await apply(site.jobs, selection.ids[0])
-        await note(f"{_DID[action]} job {selection.ids[0]}", jobs=selection.ids)
+        await noted(f"{_DID[action]} job {selection.ids[0]}", jobs=selection.ids)
         return RedirectResponse(f"{root}/jobs/{selection.ids[0]}", 303)
     found = [(key, value) for key, value in selection.rest.items() if key == "text"]
     if found or not selection.ids:
         changed = [] if action == "delete" else await _some(site.jobs, _in(selected, _CHANGED[action]))
         count = await apply(site.jobs, selected)
         filters = ", ".join(f"{key}={value}" for key, value in found + selection.pairs)
-        await note(f"{_DID[action]} {jobs_in_words(count)} with {filters}", jobs=changed)
+        await noted(f"{_DID[action]} {jobs_in_words(count)} with {filters}", jobs=changed)
     else:
         count, refused = await apply_to_each(site.jobs, selection.ids, apply)
         changed = [job for job in dict.fromkeys(selection.ids) if job not in refused]
@@ -163,7 +161,7 @@ async def change_jobs(site: Site, request: Request) -> Response:
                 if len(selection.ids) == 1
                 else f"{count} of the jobs {_ids(selection.ids)}"
             )
-            await note(f"{_DID[action]} {of}", jobs=() if action == "delete" else changed)
+            await noted(f"{_DID[action]} {of}", jobs=() if action == "delete" else changed)
         if refused:
             errors = list(refused.values())
             status = 404 if isinstance(errors[0], JobNotFound) else 409
@@ -201,8 +199,8 @@ async def edit_job(site: Site, request: Request) -> Response:
         raise InvalidFilter("nothing to change: give a priority or a time")
     await site.jobs.update(job, **changes)
     words = [f"{name} {form[name]}" for name in ("priority", "due") if form.get(name)]
-    await site.audit.note(
-        request, f"changed job {job}: {', '.join(words)}", why=form.get("reason", ""), jobs=(job,)
+    await note(
+        site.jobs, request, f"changed job {job}: {', '.join(words)}", why=form.get("reason", ""), jobs=(job,)
     )
     return RedirectResponse(f"{root_of(request)}/jobs/{job}", 303)
 
@@ -216,42 +214,45 @@ def _parse_priority(text: str) -> int:
 async def change_queue(site: Site, request: Request) -> Response:
     """Pause, resume or scale a queue."""
     form = dict(await _form(request))
-    queue = form.get("queue", "")
+    queue, why = form.get("queue", ""), form.get("reason", "")
+    by = operator(request)
     match form.get("action"):
         case "pause":
-            await site.jobs.pause(queue)
+            await site.jobs.pause(queue, reason=why, by=by)
         case "resume":
-            await site.jobs.resume(queue)
+            await site.jobs.resume(queue, reason=why, by=by)
         case "scale":
             slots = form.get("concurrency", "")
-            await site.jobs.scale(queue, parse_number("concurrency", slots) if slots else None)
+            number = parse_number("concurrency", slots) if slots else None
+            await site.jobs.scale(queue, number, reason=why, by=by)
         case other:
             raise _unknown_action(other, ("pause", "resume", "scale"))
     what = f"{form['action']}d queue {queue}"
     if form["action"] == "scale":
         what += f" to {form.get('concurrency') or 'the setting of the application'}"
-    await site.audit.note(request, what, why=form.get("reason", ""))
+    log_action(request, what, why=why)
     return RedirectResponse(f"{root_of(request)}/#queues", 303)
 
 
 async def change_cron(site: Site, request: Request) -> Response:
     """Pause or resume a cron entry, or run its job now; raise `CronNotFound` for an unknown entry."""
     form = dict(await _form(request))
-    name = form.get("name", "")
+    name, why = form.get("name", ""), form.get("reason", "")
+    by = operator(request)
     match form.get("action"):
         case "pause":
-            await site.jobs.pause_cron(name)
+            await site.jobs.pause_cron(name, reason=why, by=by)
         case "resume":
-            await site.jobs.resume_cron(name)
+            await site.jobs.resume_cron(name, reason=why, by=by)
         case "run":
             job = await _run_cron(site, name)
-            await site.audit.note(
-                request, f"ran cron entry {name} as job {job}", why=form.get("reason", ""), jobs=(job,)
+            await note(
+                site.jobs, request, f"ran cron entry {name} as job {job}", why=why, jobs=(job,), cron=name
             )
             return RedirectResponse(f"{root_of(request)}/jobs/{job}", 303)
         case other:
             raise _unknown_action(other, ("pause", "resume", "run"))
-    await site.audit.note(request, f"{form['action']}d cron entry {name}", why=form.get("reason", ""))
+    log_action(request, f"{form['action']}d cron entry {name}", why=why)
     return RedirectResponse(f"{root_of(request)}/cron", 303)
 
 

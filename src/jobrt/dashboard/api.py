@@ -6,6 +6,7 @@
 ``/api/queues``     ``queues --json``
 ``/api/workers``    ``workers --json``
 ``/api/cron``       ``cron --json``
+``/api/actions``    ``actions --json``: ``queue`` or ``cron``, ``limit``
 ``/api/stats``      ``stats --json``; ``since`` limits it
 ``/api/doctor``     ``doctor --json`` without the checks that write
 ==================  =============================================================================================
@@ -26,7 +27,7 @@ from jobrt._views.as_json import jsonable
 from jobrt._views.filters import parse_time
 from jobrt._views.findings import examine, take_snapshot
 from jobrt.dashboard.render import Site
-from jobrt.dashboard.selection import parse_number, parse_selection
+from jobrt.dashboard.selection import parse_about, parse_number, parse_selection
 from jobrt.errors import InvalidFilter
 
 ROOT: Final = "/api"
@@ -45,6 +46,7 @@ def routes(view: Callable[[Endpoint], Any]) -> list[BaseRoute]:
         Route(f"{ROOT}/queues", view(_queues)),
         Route(f"{ROOT}/workers", view(_workers)),
         Route(f"{ROOT}/cron", view(_crons)),
+        Route(f"{ROOT}/actions", view(_actions)),
         Route(f"{ROOT}/stats", view(_stats)),
         Route(f"{ROOT}/doctor", view(_doctor)),
     ]
@@ -99,6 +101,13 @@ async def _workers(site: Site, request: Request) -> Response:
 async def _crons(site: Site, request: Request) -> Response:
     _parameters(request, ())
     return as_json(await site.jobs.crons())
+
+
+async def _actions(site: Site, request: Request) -> Response:
+    given = request.query_params.multi_items()
+    limit = _limit({key: value for key, value in given if key == "limit" and value})
+    about = parse_about([(key, value) for key, value in given if key != "limit"])
+    return as_json(await site.jobs.actions(limit=limit, **about))
 
 
 async def _stats(site: Site, request: Request) -> Response:

@@ -1,17 +1,13 @@
 """What operators did: who, what, when and why.
 
-Each action is a line of the log `jobrt.dashboard`, and an entry in the stream of each job that it is about. The newest
-are also kept in memory, for the page of actions.
+Each action is a line of the log `jobrt.dashboard`. The database keeps the newest of them. Those about a job are in its
+stream, too.
 """
 
 import base64
 import logging
-from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Final
 
-import attrs
 from starlette.requests import Request
 
 from jobrt._client import Client
@@ -19,42 +15,33 @@ from jobrt._client.observing import note_action
 from jobrt._core.escape import printable
 from jobrt.errors import StorageError
 
-_KEPT: Final = 1000
 _log = logging.getLogger("jobrt.dashboard")
 
 
-@attrs.frozen
-class Action:
-    """An action of an operator; ``jobs`` are those in whose streams it stands."""
-
-    at: datetime
-    who: str
-    what: str
-    why: str
-    jobs: tuple[int, ...] = ()
+def log_action(request: Request, what: str, *, why: str = "") -> None:
+    """Log an action that was carried out."""
+    because = f": {why}" if why else ""
+    _log.info("%s", printable(f"{operator(request)} {what}{because}"))
 
 
-@attrs.define(eq=False)
-class Audit:
-    """The newest actions since this dashboard started."""
+async def note(
+    client: Client,
+    request: Request,
+    what: str,
+    *,
+    why: str = "",
+    jobs: Sequence[int] = (),
+    cron: str | None = None,
+) -> None:
+    """Log an action on jobs, or one on a cron entry that concerns them, and store it.
 
-    _client: Client
-    _actions: deque[Action] = attrs.field(factory=lambda: deque[Action](maxlen=_KEPT), init=False)
-
-    async def note(self, request: Request, what: str, *, why: str = "", jobs: Sequence[int] = ()) -> None:
-        """Log an action that was carried out, and keep it; a database that does not store it undoes nothing."""
-        action = Action(datetime.now(UTC), operator(request), what, why, tuple(jobs))
-        self._actions.append(action)
-        because = f": {why}" if why else ""
-        _log.info("%s", printable(f"{action.who} {what}{because}"))
-        try:
-            await note_action(self._client, jobs, who=action.who, what=what, why=why)
-        except StorageError as error:
-            _log.warning("the action is not stored with its jobs: %s", printable(str(error)))
-
-    def newest(self) -> list[Action]:
-        """Return the actions, newest first."""
-        return list(reversed(self._actions))
+    It was carried out; a database that does not store it undoes nothing.
+    """
+    log_action(request, what, why=why)
+    try:
+        await note_action(client, jobs, who=operator(request), what=what, why=why, cron=cron)
+    except StorageError as error:
+        _log.warning("the action is not stored: %s", printable(str(error)))
 
 
 def operator(request: Request) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
@@ -12,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from jobrt._client import Client
-from jobrt._client.observing import entries, search
+from jobrt._client.observing import actions_on, count_each, entries, finished, search
 from jobrt._core import where
+from jobrt._core.actions import Action
 from jobrt._core.job import JobRecord
 from jobrt._core.queues import QueueStatus
 from jobrt._core.states import FINAL, HELD, UNSTARTED, State
@@ -25,37 +27,53 @@ from jobrt._views.trees import tree_lines, tree_of, worker_condition
 from jobrt._views.words import jobs_in_words, notice_in_words, wait_in_words
 from jobrt.dashboard.actions import DONE, SEARCHED
 from jobrt.dashboard.chart_page import overview_chart
+from jobrt.dashboard.reads import Read, at_once
 from jobrt.dashboard.render import Site, is_live, root_of
-from jobrt.dashboard.selection import Selection, parse_number, parse_selection
+from jobrt.dashboard.selection import Selection, parse_about, parse_number, parse_selection
 from jobrt.errors import InvalidFilter
 
 _FAMILY_LIMIT: Final = 200
 """Members of a family on the page of a job."""
 _RUNNING_LIMIT: Final = 15
+_COUNTED: Final = (State.SUSPENDED, State.CLOSING, State.COMPLETED, State.CANCELLED, State.DISCARDED)
+"""States whose jobs the overview counts. The queues have the numbers of the others."""
 _PAGE_SIZE: Final = 50
 _NUMBER_SECONDS: Final = 0.1
 _LINES: Final = 200
 """Newest entries of a job's stream on its page. Our script adds what comes later."""
+_ACTIONS: Final = 200
+"""Newest actions on their page."""
 _ORDERS: Final = {"newest": "-id", "oldest": "id"}
 
 
 async def overview(site: Site, request: Request) -> Response:
     """Return the overview page: problems, jobs by state, queues and running jobs."""
-    snapshot = await take_snapshot(site.jobs)
-    running = await site.jobs.query(where.state("executing"), order_by="schedule_at", limit=_RUNNING_LIMIT)
+    state = Read(partial(take_snapshot, site.jobs))
+    jobs = Read(partial(_running_and_counts, site.jobs))
+    chart = Read(partial(overview_chart, site, request))
+    await at_once(state, jobs, chart)
+    snapshot, (running, counts) = state.value, jobs.value
+    changed = any(queue.paused or queue.concurrency is not None for queue in snapshot.queues)
     phases = cancel_phases(snapshot.workers)
     return site.page(
         request,
         "overview.html",
         findings=list(examine(snapshot, names=site.app.registry.names)),
-        totals=await _totals(site.jobs, snapshot.queues),
+        totals=_totals(snapshot.queues, counts),
         queues=view_queues(snapshot.queues, snapshot.workers),
+        done=_newest(await actions_on(site.jobs, "queue")) if changed else {},
         running=[(record, cancel_phase(record, phases)) for record in running],
-        **await overview_chart(site, request),
+        **chart.value,
     )
 
 
-async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tuple[int, bool]]:
+async def _running_and_counts(jobs: Client) -> tuple[list[JobRecord], Sequence[int]]:
+    """Return the jobs that have been running the longest, and how many jobs the states of `_COUNTED` have."""
+    running = await jobs.query(where.state("executing"), order_by="schedule_at", limit=_RUNNING_LIMIT)
+    return running, await count_each(jobs, [where.state(state) for state in _COUNTED], limit=COUNT_LIMIT)
+
+
+def _totals(queues: Sequence[QueueStatus], counts: Sequence[int]) -> dict[str, tuple[int, bool]]:
     """Return the number of jobs in each state, and whether there are more than were counted."""
     more = any(queue.more for queue in queues)
     totals = {
@@ -65,8 +83,7 @@ async def _totals(jobs: Client, queues: Sequence[QueueStatus]) -> dict[str, tupl
         "executing": (sum(queue.executing for queue in queues), False),
         "retryable": (sum(queue.retryable for queue in queues), more),
     }
-    for state in (State.SUSPENDED, State.CLOSING, State.COMPLETED, State.CANCELLED, State.DISCARDED):
-        count = await jobs.count(where.state(state), limit=COUNT_LIMIT)
+    for state, count in zip(_COUNTED, counts, strict=True):
         totals[state.value] = (count, count == COUNT_LIMIT)
     return totals
 
@@ -110,9 +127,14 @@ async def _listed(
     """Return a page of jobs, and the id behind which there may be more."""
     if text := selection.rest.get("text"):
         return await search(site.jobs, selection.where, text, scan=SEARCHED, limit=_PAGE_SIZE, after=after)
-    found = await site.jobs.query(
-        selection.where, order_by=_ORDERS[order], limit=_PAGE_SIZE + 1, after=after, details=False
-    )
+    limit, final = _PAGE_SIZE + 1, [State(state) for state in selection.filters.get("state", ())]
+    if final and FINAL.issuperset(final):
+        newest = order == "newest"
+        found = await finished(site.jobs, selection.where, final, limit=limit, after=after, newest=newest)
+    else:
+        found = await site.jobs.query(
+            selection.where, order_by=_ORDERS[order], limit=limit, after=after, details=False
+        )
     shown = found[:_PAGE_SIZE]
     return shown, shown[-1].id if len(found) > _PAGE_SIZE else None
 
@@ -181,16 +203,26 @@ async def workers(site: Site, request: Request) -> Response:
 
 
 async def crons(site: Site, request: Request) -> Response:
-    """Return the cron page.
+    """Return the cron page, with the newest action on each entry.
 
     It also names entries that the code declares and no worker has stored yet. The page does not store them.
     """
     now = datetime.now(UTC)
     entries = [view_cron(row, now) for row in await site.jobs.crons()]
     declared = sorted(set(site.app.crons) - {entry.name for entry in entries})
-    return site.page(request, "cron.html", crons=entries, declared=declared)
+    done = _newest(await actions_on(site.jobs, "cron"))
+    return site.page(request, "cron.html", crons=entries, declared=declared, done=done)
+
+
+def _newest(actions: Sequence[Action]) -> Mapping[str, Action]:
+    """Return the newest action on each name; the actions are the newest first."""
+    return {action.name: action for action in reversed(actions)}
 
 
 async def actions(site: Site, request: Request) -> Response:
-    """Return the page of what operators did with this dashboard."""
-    return site.page(request, "actions.html", actions=site.audit.newest())
+    """Return the page of what operators did, of all or of a queue or a cron entry."""
+    about = parse_about(request.query_params.multi_items())
+    found = await site.jobs.actions(limit=_ACTIONS, **about)
+    return site.page(
+        request, "actions.html", actions=found, about=next(iter(about.items()), None), limit=_ACTIONS
+    )

@@ -18,7 +18,6 @@ from jobrt._core.states import State
 from jobrt._views.findings import COUNT_LIMIT
 from jobrt._views.words import age, attempt_in_words, due_in_words, jobs_in_words, since, wait_in_words
 from jobrt.app import App
-from jobrt.dashboard.audit import Audit
 from jobrt.dashboard.charts import in_seconds
 from jobrt.dashboard.history import History
 
@@ -109,9 +108,6 @@ class Site:
     app: App
     jobs: Client
     read_only: bool = False
-    audit: Audit = attrs.field(
-        init=False, default=attrs.Factory(lambda self: Audit(self.jobs), takes_self=True)
-    )
     history: History = attrs.field(
         init=False, default=attrs.Factory(lambda self: History(self.jobs), takes_self=True)
     )

@@ -12,6 +12,7 @@ from jobrt.errors import InvalidFilter
 
 _LARGEST: Final = 2**63 - 1
 _DIGITS: Final = len(str(_LARGEST))
+_ABOUT: Final = ("queue", "cron")
 _SHOWN: Final = 40
 """Characters of a wrong value that an error quotes."""
 
@@ -59,6 +60,20 @@ def parse_selection(
     job_ids = tuple(parse_number("id", text) for text in found.get("id", ()))
     rest = {key: found[key][0] for key in also if key in found}
     return Selection(filters, job_ids, rest, build_filter(filters, zone=UTC))
+
+
+def parse_about(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the queue or the cron entry whose actions are asked for, as the argument of `Client.actions`.
+
+    Raises:
+        InvalidFilter: there are other parameters.
+
+    """
+    given = {key: value for key, value in pairs if value}
+    for key in given:
+        if key not in _ABOUT:
+            raise InvalidFilter(f"unknown parameter {key!r}: use {' or '.join(_ABOUT)}")
+    return given
 
 
 def parse_number(name: str, text: str) -> int:

@@ -57,6 +57,7 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
                 "0006_fan_in",
                 "0007_ends_of_members",
                 "0008_attempts_of_members",
+                "0009_actions",
             )
             await storage.schema.check()
             await nursery.start(storage.wakes.listen, lambda wake: heard.set())
@@ -131,6 +132,7 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
         "0006_fan_in",
         "0007_ends_of_members",
         "0008_attempts_of_members",
+        "0009_actions",
     ]
 
 
@@ -150,6 +152,7 @@ async def test_migrating_where_the_schema_is_there_already(
                 "0006_fan_in",
                 "0007_ends_of_members",
                 "0008_attempts_of_members",
+                "0009_actions",
             )
 
 
@@ -245,6 +248,7 @@ async def test_a_migration_gives_way_to_long_transactions(
         "0006_fan_in",
         "0007_ends_of_members",
         "0008_attempts_of_members",
+        "0009_actions",
         "9998_more",
     )
     assert re.search(r"'jobrt' is used by a transaction of \w+, process \d+, open for \d s", lines[0])
@@ -296,6 +300,7 @@ async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postg
                 "0006_fan_in",
                 "0007_ends_of_members",
                 "0008_attempts_of_members",
+                "0009_actions",
             )
             ((id, _),) = await storage.jobs.insert([job()])
             assert await claim(storage) == [id]

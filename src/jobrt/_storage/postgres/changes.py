@@ -7,7 +7,7 @@ from typing import Any, Final
 from jobrt._core.text import clipped
 from jobrt._core.where import Where
 from jobrt._storage.postgres.encode import instant, interval, limit_text, numbers, texts
-from jobrt._storage.postgres.filters import condition
+from jobrt._storage.postgres.filters import condition, conditions
 from jobrt._storage.postgres.keys import changed
 from jobrt._storage.postgres.names import CONTROL, Run, Schema
 from jobrt._storage.postgres.steps import Steps
@@ -17,6 +17,16 @@ from jobrt.errors import InvalidFilter
 def count(schema: Schema, where: Where, *, limit: int | None) -> Run:
     """Return the statement that counts jobs; its row has the number."""
     return _run(schema, "jobs/count", where, limit=limit_text(limit))
+
+
+def count_each(schema: Schema, wheres: Sequence[Where], *, limit: int) -> Run:
+    """Return the statement that counts the jobs of several filters; its row has the array of the numbers."""
+    texts, values = conditions(wheres)
+    counts = ", ".join(
+        f"(select count(*) from (select from {{schema}}.job c where {text} limit :limit::bigint) found)"  # noqa: S608 - filters are parameters
+        for text in texts
+    )
+    return Run(schema.statement("jobs/count_each", counts=counts), {**values, "limit": str(limit)})
 
 
 def cancel(schema: Schema, where: Where, *, reason: str, limit: int | None) -> Run:

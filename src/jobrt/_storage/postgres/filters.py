@@ -67,6 +67,12 @@ def condition(where: Where) -> Condition:
     return found
 
 
+def conditions(wheres: Iterable[Where]) -> tuple[list[str], dict[str, str | None]]:
+    """Return the SQL for several filters of one statement, and the parameters of all."""
+    found = Condition()
+    return [_text(where, found) for where in wheres], found.values
+
+
 def _text(where: Where, into: Condition) -> str:
     match where:
         case Everything():

@@ -8,12 +8,12 @@ from jobrt._storage.postgres.names import Schema
 KINDS: Final = ("enqueuer", "reader", "worker")
 
 _READS: Final = frozenset({
-    "jobs/query", "jobs/count", "jobs/ended", "jobs/search", "jobs/stats", "jobs/stats_finished", "jobs/stats_first",
-    "jobs/await_final_states",
+    "jobs/query", "jobs/count", "jobs/count_each", "jobs/ended", "jobs/finished", "jobs/search", "jobs/stats",
+    "jobs/stats_finished", "jobs/stats_first", "jobs/await_final_states",
     "attempts/steps", "queues/all", "queues/all_in_order", "queues/all_waiting", "queues/all_waiting_limited",
     "queues/all_workers", "crons/all", "workers/all", "workers/changes",
     "health/buckets", "health/due", "health/running", "health/holders",
-    "streams/read", "streams/read_wake",
+    "streams/read", "streams/read_wake", "actions/newest",
 })  # fmt: skip
 _CHANGES_EQUAL: Final = "jobs/insert_unique_replace"
 

@@ -1,6 +1,6 @@
 """Jobs in PostgreSQL: enqueue, read, change and delete."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,7 @@ import trio
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
 from jobrt._core.search import Needle, Search, seen
+from jobrt._core.states import State
 from jobrt._core.stats import Bucket, Ended
 from jobrt._core.where import Where
 from jobrt._storage.apart import Aside
@@ -24,14 +25,14 @@ from jobrt._storage.postgres.callers import (
     insert_with_async,
     on_asyncio,
 )
-from jobrt._storage.postgres.changes import cancel, count, rerun, update
+from jobrt._storage.postgres.changes import cancel, count, count_each, rerun, update
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import numbers
 from jobrt._storage.postgres.insert import insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.keys import changed
 from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.prune import delete, prune
-from jobrt._storage.postgres.query import by_id, listing, searching
+from jobrt._storage.postgres.query import by_id, finished, listing, searching
 from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.stats import ended, stats
 from jobrt._storage.postgres.steps import drive
@@ -147,6 +148,22 @@ class PostgresJobs:
     ) -> Ended:
         count = partial(ended, since=since, until=until, step=step, limit=limit, deleted=deleted)
         return await self._database.bulk(count)
+
+    async def count_each(self, wheres: Sequence[Where], *, limit: int) -> tuple[int, ...]:
+        ((numbers,),) = await self._look(count_each(self._database.schema, wheres, limit=limit))
+        return tuple(numbers)
+
+    async def finished(
+        self,
+        where: Where,
+        states: Collection[State],
+        *,
+        limit: int,
+        after: int | None = None,
+        newest: bool = True,
+    ) -> tuple[int, ...]:
+        look = finished(self._database.schema, where, states, limit=limit, after=after, newest=newest)
+        return tuple(id for (id,) in await self._look(look))
 
     async def search(
         self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None

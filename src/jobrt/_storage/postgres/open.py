@@ -8,6 +8,7 @@ import trio
 from jobrt._storage.apart import Aside
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Storage
+from jobrt._storage.postgres.actions import PostgresActions
 from jobrt._storage.postgres.attempts import PostgresAttempts
 from jobrt._storage.postgres.crons import PostgresCrons
 from jobrt._storage.postgres.database import open_database
@@ -58,6 +59,7 @@ async def open_postgres(
                     queues=PostgresQueues(database, waker),
                     crons=PostgresCrons(database, waker),
                     streams=PostgresStreams(database, waker),
+                    actions=PostgresActions(database),
                     health=PostgresHealth(database),
                     wakes=PostgresWakes(database, url, waker.watermarks),
                     aside=aside,

@@ -1,6 +1,6 @@
 """Jobs in SQLite: enqueue, read, change and delete."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
@@ -12,6 +12,7 @@ import trio
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
 from jobrt._core.search import Needle, Search
+from jobrt._core.states import State
 from jobrt._core.stats import Bucket, Ended
 from jobrt._core.where import Where
 from jobrt._storage.apart import Aside
@@ -22,7 +23,7 @@ from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.prune import prune
-from jobrt._storage.sqlite.query import count, get, query, search, states, unfinished
+from jobrt._storage.sqlite.query import count, count_each, finished, get, query, search, states, unfinished
 from jobrt._storage.sqlite.rows import dumps, micros
 from jobrt._storage.sqlite.sockets import SOON
 from jobrt._storage.sqlite.stats import ended, stats
@@ -106,6 +107,21 @@ class SqliteJobs:
     ) -> Ended:
         count = partial(ended, since=micros(since), until=micros(until), step=step * 1_000_000)
         return await self._database.read(partial(count, limit=limit, deleted=deleted))
+
+    async def count_each(self, wheres: Sequence[Where], *, limit: int) -> tuple[int, ...]:
+        return await self._database.read(partial(count_each, wheres=wheres, limit=limit))
+
+    async def finished(
+        self,
+        where: Where,
+        states: Collection[State],
+        *,
+        limit: int,
+        after: int | None = None,
+        newest: bool = True,
+    ) -> tuple[int, ...]:
+        look = partial(finished, where=where, states=states, limit=limit, after=after, newest=newest)
+        return await self._database.read(look)
 
     async def search(
         self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None

@@ -10,6 +10,7 @@ from os import PathLike, fspath
 from jobrt._storage.apart import Aside
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Storage
+from jobrt._storage.sqlite.actions import SqliteActions
 from jobrt._storage.sqlite.attempts import SqliteAttempts
 from jobrt._storage.sqlite.crons import SqliteCrons
 from jobrt._storage.sqlite.database import open_database
@@ -57,6 +58,7 @@ async def open_sqlite(
             queues=SqliteQueues(database),
             crons=SqliteCrons(database),
             streams=SqliteStreams(database),
+            actions=SqliteActions(database),
             health=SqliteHealth(database),
             wakes=SqliteWakes(database),
             aside=aside,

@@ -1,17 +1,19 @@
 """Queries for jobs: one by its id, or those that match a filter, in order."""
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.limits import LARGE_TEXTS
 from jobrt._core.search import PAYLOAD, Needle, Search, seen
-from jobrt._core.states import FINAL, End
+from jobrt._core.states import FINAL, End, State
 from jobrt._core.where import Where
 from jobrt._storage.sqlite.claim import attempts_of
 from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.rows import attempt_record, dumps, record
-from jobrt._storage.sqlite.states import COMPLETED, shown
+from jobrt._storage.sqlite.states import CODES, COMPLETED, shown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
 
@@ -67,6 +69,26 @@ def _sorts_many(tx: Transaction, wanted: Condition, *, order: str) -> bool:
     return bool(tx.value(counted, wanted.values) >= _FEW)
 
 
+def finished(
+    tx: Transaction, *, where: Where, states: Collection[State], limit: int, after: int | None, newest: bool
+) -> tuple[int, ...]:
+    """Return the ids of final jobs that match, by when they ended.
+
+    The index of final jobs has those of each state and name in this order. By their ids they would be read behind all
+    newer jobs in other states.
+    """
+    wanted = condition(where, tx.now)
+    less, way = ("<", "DESC") if newest else (">", "ASC")
+    if after is not None:
+        behind = f"(finished_at, id) {less} ((SELECT a.finished_at FROM jobrt_job AS a WHERE a.id = ?), ?)"  # noqa: S608 - an operator
+        wanted = Condition(f"({wanted.sql}) AND {behind}", (*wanted.values, after, after))
+    sql = SQL["jobs/finished"].replace("{where}", wanted.sql).replace("{way}", way)
+    codes = dumps([CODES[state] for state in states])
+    lists = tx.array(sql, (codes, *wanted.values, limit))
+    ends = heapq.merge(*lists, reverse=newest)
+    return tuple(job_id for _, job_id in islice(ends, limit))
+
+
 def search(
     tx: Transaction, *, where: Where, needle: Needle, scan: int, limit: int, after: int | None
 ) -> Search:
@@ -101,6 +123,11 @@ def count(tx: Transaction, where: Where, *, limit: int | None) -> int:
     sql = f"SELECT count(*) FROM (SELECT 1 FROM jobrt_job WHERE {wanted.sql} LIMIT ?)"  # noqa: S608 - all values are parameters
     found: int = tx.value(sql, (*wanted.values, -1 if limit is None else limit))
     return found
+
+
+def count_each(tx: Transaction, wheres: Sequence[Where], *, limit: int) -> tuple[int, ...]:
+    """Return how many jobs match each of these filters, at most `limit` of each."""
+    return tuple(count(tx, where, limit=limit) for where in wheres)
 
 
 def states(tx: Transaction, ids: Sequence[int]) -> dict[int, str | None]:
