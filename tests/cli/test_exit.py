@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -273,6 +274,47 @@ def test_a_parent_kills_processes_that_do_not_end(
             line for line in lines if re.search("exiting (at the third signal|although functions)", line)
         ]
         assert len(exits) == 1, lines
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["a thread is left", "none is left"])
+@pytest.mark.parametrize(
+    "error", ["", "SystemExit(3)", "BaseException('odd')"], ids=["returns", "exits", "raises"]
+)
+def test_python_is_not_taken_apart_beside_threads(tmp_path: Path, *, left: bool, error: str) -> None:
+    """A daemon thread that runs meanwhile can crash the process. Exit functions and buffers are not forgotten."""
+    program = tmp_path / "program.py"
+    program.write_text(ENDING.format(left=left, raises=f"raise {error}" if error else ""), encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=150, check=False
+    )
+    assert ("taken apart" in result.stdout) is not left
+    assert "exit function" in result.stdout
+    assert (result.returncode, "odd" in result.stderr) == {
+        "": (0, False),
+        "SystemExit(3)": (3, False),
+        "BaseException('odd')": (1, True),
+    }[error]
+
+
+ENDING = """
+import atexit, os, threading, time
+from jobrt.cli.ending import run
+
+class Last:
+    def __del__(self, write=os.write):
+        write(1, b"taken apart\\n")
+
+last = Last()
+atexit.register(print, "exit function")
+
+def main():
+    if {left}:
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    {raises}
+    return 0
+
+run(main)
+"""
 
 
 def test_several_processes_need_posix(jobrt_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import math
 import os
 import sys
 import threading
@@ -56,27 +57,43 @@ def run(main: Callable[[], int]) -> NoReturn:
     """Run a command as this process, and end the process with the status that it returns.
 
     If jobs have run, the process does not wait for the threads that they have left.
+
+    Python takes itself apart only if no other thread is left. A daemon thread that runs meanwhile, or that wakes up,
+    can crash the process: it ends with SIGSEGV or SIGABRT instead of its status.
     """
     _process.own = True
-    _process.status = status = main()
+    try:
+        status = main()
+    except BaseException as error:
+        if not _other_threads():
+            raise
+        if isinstance(error, SystemExit) and isinstance(error.code, int):
+            status = error.code
+        else:
+            sys.excepthook(*sys.exc_info())
+            status = 1
+    _process.status = status
     if _process.exit_by is not None:
-        _end_in_time(status, exit_by=_process.exit_by)
-    sys.exit(status)
-
-
-def _end_in_time(status: int, *, exit_by: float) -> NoReturn:
-    """Wait a moment for threads that were left, do what Python does at an exit, and exit.
-
-    Python itself would wait for those threads. It would also take itself apart while the threads that watch this
-    process run.
-    """
-    if left := _wait_for_threads(min(exit_by, time.monotonic() + _THREADS_SECONDS)):
-        _log_within(_LOG_SECONDS, f"exiting although threads are still running: {', '.join(left)}")
+        _wait_in_time(_process.exit_by)
+    elif _other_threads():
+        _wait_for_threads(math.inf)  # as Python does
+    else:
+        sys.exit(status)
     # They flush logs and exporters.
     atexit._run_exitfuncs()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no public way
     _flush()
     with _process.exiting:
         os._exit(status)
+
+
+def _other_threads() -> bool:
+    return threading.active_count() > 1
+
+
+def _wait_in_time(exit_by: float) -> None:
+    """Wait a moment for threads that jobs have left. Python itself would wait for them for ever."""
+    if left := _wait_for_threads(min(exit_by, time.monotonic() + _THREADS_SECONDS)):
+        _log_within(_LOG_SECONDS, f"exiting although threads are still running: {', '.join(left)}")
 
 
 def _wait_for_threads(deadline: float) -> Sequence[str]:
