@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from jobrt._core.health import QueueLoad, Vitals
 from jobrt._core.queues import Queue, QueueStatus
 from jobrt._core.rates import Bucket
+from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import WorkerRow
 from jobrt._views.findings import Finding, Snapshot, examine
 from jobrt._views.limits import blocking_limits, limits_of
+from jobrt._views.trees import worker_condition
 from jobrt._views.words import size
 from tests.support.worker_info import worker_info
 
@@ -95,6 +98,13 @@ def test_problems_of_the_database(known: dict[str, Any], expected: str) -> None:
     """Each problem is one finding."""
     assert expected in wrong(find(worker(), **known))
     assert wrong(find(worker(), **known)).count("\n") == 0
+
+
+def test_a_worker_with_a_damaged_row() -> None:
+    """It is named with what cannot be read."""
+    row = attrs.evolve(worker(), info=WorkerInfo(unreadable=("pid", "queue mail")))
+    assert "worker w1: of what it tells, pid, queue mail cannot be read" in wrong(find(row))
+    assert worker_condition(row).endswith(", cannot be read: pid, queue mail")
 
 
 def test_clocks_of_workers() -> None:

@@ -46,6 +46,25 @@ async def test_workers_are_listed_by_id(storage: Storage) -> None:
     assert [one.id for one in await storage.workers.all()] == ["a", "b", "c.10", "c.2"]
 
 
+async def test_a_damaged_description_is_read_as_far_as_possible(engine: Engine) -> None:
+    """The row says what could not be read, and those of the others are not concerned."""
+    storage = engine.storage
+    table = await engine.table("id", "info", "beat_at")
+    for id in ("a", "b", "c", "d"):
+        await storage.workers.register(id, lease=LEASE, info=INFO)
+    for id, info in {
+        "a": '{"host": "h", "pid": "x"}',
+        "b": "[",
+        "c": '{"pid": 7, "queues": {"mail": 3}}',
+    }.items():
+        await engine.execute(f"update {table} set info = '{info}' where id = '{id}'")
+    a, b, c, d = (row.info for row in await storage.workers.all())
+    assert a == WorkerInfo(host="h", unreadable=("pid",))
+    assert b == WorkerInfo(unreadable=("everything",))
+    assert (c.pid, list(c.queues), c.unreadable) == (7, ["mail"], ("queue mail",))
+    assert d == INFO
+
+
 async def test_a_beat_renews(engine: Engine) -> None:
     """A heartbeat keeps a worker alive and updates its info; its start time does not change."""
     storage = engine.storage

@@ -1,6 +1,7 @@
 """What a worker stores about itself comes back the same, and rows of other versions do no harm."""
 
 import json
+from typing import Any
 
 import pytest
 import trio
@@ -47,23 +48,30 @@ def test_unknown_keys_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "read", "unreadable"),
     [
-        "",
-        "3",
-        "null",
-        '"host"',
-        '["host"]',
-        '{"pid": "x"}',
-        '{"pid": 1e999}',
-        '{"queues": [1]}',
-        '{"queues": {"q": {"stuck": 3}}}',
-        '{"notices": [{}]}',
-        '{"tree": {"name": "a"}}',
-        '{"tree": {"name": "a", "strategy": "x", "state": "unknown", "children": []}}',
-        "[" * 100_000,
+        ("", {}, "everything"),
+        ("3", {}, "everything"),
+        ("null", {}, "everything"),
+        ('["host"]', {}, "everything"),
+        ("[" * 100_000, {}, "everything"),
+        ('{"host": "h", "pid": "x"}', {"host": "h"}, "pid"),
+        ('{"pid": 1e999, "clock": 5, "host": "h"}', {"host": "h"}, "pid, clock"),
+        ('{"queues": [1]}', {}, "queues"),
+        (
+            '{"queues": {"q": {"stuck": 3}, "p": {"running": 3}}}',
+            {"queues": {"q": QueueInfo(), "p": QueueInfo(running=3)}},
+            "queue q",
+        ),
+        ('{"notices": [{}], "leader": true}', {"leader": True}, "notices"),
+        ('{"tree": {"name": "a"}, "version": "2"}', {"version": "2"}, "tree"),
+        ('{"tree": {"name": "a", "strategy": "x", "state": "unknown", "children": []}}', {}, "tree"),
     ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
-def test_malformed_rows_give_the_defaults(text: str) -> None:
-    """No stored text makes reading fail."""
-    assert WorkerInfo.from_json(text) == WorkerInfo()
+def test_what_can_be_read_is_read(text: str, read: dict[str, Any], unreadable: str) -> None:
+    """No stored text makes reading fail. What cannot be read is named, and the rest is there."""
+    info = WorkerInfo.from_json(text)
+    assert ", ".join(info.unreadable) == unreadable
+    assert info == WorkerInfo(**read, unreadable=info.unreadable)
+    assert info.to_dict()["unreadable"] == info.unreadable

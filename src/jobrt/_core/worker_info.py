@@ -74,7 +74,8 @@ class WorkerInfo:
     ``disconnected`` is true if no wake-ups arrive. ``outage`` is the error if the database is unavailable.
     ``pending_outcomes``, ``landed`` and ``refused`` are numbers of outcomes: to be written, written, and refused
     because the lease was lost. ``clock`` is the time by the clock of the worker's machine. ``limits`` has the
-    MAX_CONCURRENCY of each job that has one.
+    MAX_CONCURRENCY of each job that has one. ``unreadable`` names the parts of a stored description that could not be
+    read.
     """
 
     host: str = ""
@@ -95,10 +96,13 @@ class WorkerInfo:
     clock: datetime | None = None
     limits: Mapping[str, int] = attrs.Factory(dict)
     tree: SupervisorStatistics | None = None
+    unreadable: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as JSON values."""
         data = attrs.asdict(attrs.evolve(self, tree=None), value_serializer=_serialized)
+        if not self.unreadable:
+            del data["unreadable"]
         data["notices"] = [
             {key: value for key, value in notice.items() if value is not None} for notice in data["notices"]
         ]
@@ -108,12 +112,17 @@ class WorkerInfo:
     def from_json(cls, text: str) -> WorkerInfo:
         """Return a stored description, perhaps of another version of jobrt: unknown keys are ignored.
 
-        For malformed JSON the defaults are returned, so that one bad row does not hide the other workers.
+        What cannot be read has its default, and is named in ``unreadable``. So a bad row is shown as far as possible.
         """
         try:
-            return typing.cast("WorkerInfo", _read(cls, json.loads(text)))
+            stored = json.loads(text)
         except _MALFORMED:
-            return cls()
+            stored = None
+        if not isinstance(stored, dict):
+            return cls(unreadable=("everything",))
+        unreadable: list[str] = []
+        info = _read_each(cls, stored, unreadable)
+        return attrs.evolve(info, unreadable=tuple(unreadable))
 
 
 def _serialized(_self: object, _field: object, value: Any) -> Any:
@@ -123,6 +132,35 @@ def _serialized(_self: object, _field: object, value: Any) -> Any:
 
 
 _types_of = cache(typing.get_type_hints)
+
+
+def _read_each(cls: type[WorkerInfo], stored: Mapping[str, Any], unreadable: list[str]) -> WorkerInfo:
+    """Return a description, each field and each queue read by itself; the names of the others are added."""
+    fields: dict[str, Any] = {}
+    for name, kind in _types_of(cls).items():
+        if name == "queues":
+            fields[name] = _read_queues(stored.get(name, {}), unreadable)
+        elif name in stored:
+            try:
+                fields[name] = _read(kind, stored[name])
+            except _MALFORMED:
+                unreadable.append(name)
+    return cls(**fields)
+
+
+def _read_queues(stored: Any, unreadable: list[str]) -> dict[str, QueueInfo]:
+    """Return the queues, also those of which only the name can be read: the worker serves them."""
+    if not isinstance(stored, dict):
+        unreadable.append("queues")
+        return {}
+    queues: dict[str, QueueInfo] = {}
+    for name, value in typing.cast("dict[str, Any]", stored).items():
+        try:
+            queues[name] = _read(QueueInfo, value)
+        except _MALFORMED:
+            queues[name] = QueueInfo()
+            unreadable.append(f"queue {name}")
+    return queues
 
 
 def _read(kind: Any, value: Any) -> Any:

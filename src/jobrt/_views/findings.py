@@ -180,6 +180,11 @@ def examine_worker(row: WorkerRow, now: datetime) -> Iterator[Finding]:
     if not row.alive:
         yield _wrong(f"{worker} is dead: its jobs run again when another worker is running")
         return
+    if info.unreadable:
+        parts = ", ".join(info.unreadable)
+        yield _wrong(
+            f"{worker}: of what it tells, {parts} cannot be read: its version differs, or its row is damaged"
+        )
     if info.outage:
         yield _wrong(f"{worker} cannot reach the database: {info.outage}")
     if now - row.beat_at > _LATE * (row.expires_at - row.beat_at):

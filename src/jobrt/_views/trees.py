@@ -63,7 +63,7 @@ def worker_condition(row: WorkerRow) -> str:
     """Return ``alive``, or the problems of a worker."""
     info = row.info
     state = "alive" if row.alive else "dead, its jobs await rescue"
-    if row.alive and _is_starting(row):
+    if row.alive and _is_starting(row) and not info.unreadable:
         return "alive, just started"
     if row.alive and info.stopping:
         state = "stopping"
@@ -71,6 +71,8 @@ def worker_condition(row: WorkerRow) -> str:
         state += f", database unavailable: {info.outage}"
     if info.disconnected:
         state += ", notifier disconnected, polling instead"
+    if info.unreadable:
+        state += f", cannot be read: {', '.join(info.unreadable)}"
     return state
 
 
