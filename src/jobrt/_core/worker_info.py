@@ -134,7 +134,7 @@ def _serialized(_self: object, _field: object, value: Any) -> Any:
 _types_of = cache(typing.get_type_hints)
 
 
-def _read_each(cls: type[WorkerInfo], stored: Mapping[str, Any], unreadable: list[str]) -> WorkerInfo:
+def _read_each(cls: Any, stored: Mapping[str, Any], unreadable: list[str]) -> WorkerInfo:
     """Return a description, each field and each queue read by itself; the names of the others are added."""
     fields: dict[str, Any] = {}
     for name, kind in _types_of(cls).items():
@@ -145,7 +145,7 @@ def _read_each(cls: type[WorkerInfo], stored: Mapping[str, Any], unreadable: lis
                 fields[name] = _read(kind, stored[name])
             except _MALFORMED:
                 unreadable.append(name)
-    return cls(**fields)
+    return typing.cast("WorkerInfo", cls(**fields))
 
 
 def _read_queues(stored: Any, unreadable: list[str]) -> dict[str, QueueInfo]:
