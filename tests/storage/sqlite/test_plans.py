@@ -42,7 +42,8 @@ def tx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transaction]:
 
 
 def plan(tx: Transaction, sql: str) -> str:
-    """Return SQLite's query plan, a line per step; parameters have no values yet."""
+    """Return SQLite's query plan, a line per step; parameters have no values yet, and no filter is set."""
+    sql = sql.replace("{where}", "1").replace("{way}", "DESC")
     named = dict.fromkeys(re.findall(r":(\w+)", sql))
     parameters = named or [None] * sql.count("?")
     return "\n".join(row[3] for row in tx.rows(f"EXPLAIN QUERY PLAN {sql}", parameters))

@@ -1,14 +1,11 @@
 -- Due jobs of one queue and priority, in order, after a position. Queue and priority are fixed, and due time and id
 -- are a range of the index, so that future jobs are not scanned. The index contains the name, so that jobs that
--- this worker does not know are skipped without reading their rows. One JSON text: see transaction.py. JSON has no
--- infinity, so an infinite timeout becomes a finite one of 30 billion years. Payloads that the worker's classes are
--- too old for are passed by; nearly all rows have neither a version nor an unfit shape.
-SELECT json_group_array(json_array(
-    id, name, priority, attempt, max_attempts, max(min(timeout, 1e18), -1e18), {small_texts}, created_at, schedule_at,
-    extra, started_at, version
-))
+-- this worker does not know are skipped without reading their rows. One JSON text: see transaction.py. Payloads that
+-- the worker's classes are too old for are passed by; nearly all rows have neither a version nor an unfit shape. The
+-- columns are named because SQLite would read all those of the row for a star.
+SELECT json_group_array({claim_row})
 FROM (
-    SELECT * FROM jobrt_job INDEXED BY jobrt_job_waiting
+    SELECT {claim_columns} FROM jobrt_job INDEXED BY jobrt_job_waiting
     WHERE queue = :queue AND state < 3 AND priority = :priority
         AND schedule_at <= :now AND (schedule_at, id) > (:after_at, :after_id)
         AND name IN (SELECT value FROM json_each(:names)) AND {fits}
