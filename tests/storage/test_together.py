@@ -229,3 +229,68 @@ async def test_callers_that_come_again_are_written_together(store: Store, autoju
         for number in range(10):
             nursery.start_soon(task, 10 * number)
     assert [len(batch) for batch in store.batches] == [10] * 6
+
+
+async def test_those_who_call_before_the_turn_comes_join(store: Store, autojump_clock: MockClock) -> None:
+    """A batch is put together when the turn has come: by then others may have called."""
+    callers, turn = Callers(store), trio.Lock()
+    callers.together.turn = lambda: turn
+    async with trio.open_nursery() as nursery:
+        await turn.acquire()
+        for item in range(3):
+            nursery.start_soon(callers.call, item, float(item))
+        await trio.sleep(3)
+        turn.release()
+    assert store.batches == [(0, 1, 2)]
+    assert not turn.locked()
+
+
+async def test_cancelled_before_its_turn(store: Store, autojump_clock: MockClock) -> None:
+    """Who waits for the turn can be cancelled, and then the next one waits for it."""
+    callers, turn = Callers(store), trio.Lock()
+    callers.together.turn = lambda: turn
+    async with trio.open_nursery() as nursery:
+        await turn.acquire()
+        nursery.start_soon(callers.call, 0)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(callers.call, 1)
+        await wait_all_tasks_blocked()
+        callers.scopes[0].cancel()
+        await wait_all_tasks_blocked()
+        turn.release()
+    assert callers.ends == {0: "cancelled", 1: "stored 1"}
+    assert store.batches == [(1,)]
+
+
+class Refused(StorageUnavailable):
+    """Raised when nothing was tried."""
+
+
+async def test_an_error_that_passes_is_told_to_one(autojump_clock: MockClock) -> None:
+    """If nothing was tried, the one that leads decides when to try again, and the next one tries at once."""
+
+    async def many(items: Sequence[int]) -> list[str | None]:
+        tries.append(tuple(items))
+        await trio.sleep(1)
+        if len(tries) == 1:
+            raise Refused("locked")
+        return ["stored" for _ in items]
+
+    async def call(item: int) -> None:
+        try:
+            ends[item] = await together(item)
+        except Refused as error:
+            ends[item] = str(error)
+
+    async def one(_item: int) -> str:
+        raise AssertionError
+
+    tries: list[tuple[int, ...]] = []
+    ends: dict[int, str] = {}
+    together = Together(many, one, passing=(Refused,))
+    async with trio.open_nursery() as nursery:
+        for item in range(3):
+            nursery.start_soon(call, item)
+    (first, *others), again = tries
+    assert again == tuple(others)
+    assert ends == {first: "locked"} | dict.fromkeys(others, "stored")

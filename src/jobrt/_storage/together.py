@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, Generic, TypeVar
 
 import attrs
@@ -83,12 +84,17 @@ class Together(Generic[ItemT, ResultT]):
     left out, and each item of a transaction that failed. So one that cannot be stored fails alone, and one that has to
     wait delays nobody. Only if the storage is unavailable, all fail at once.
 
+    ``turn`` is held while a batch is put together and written: those who call while its turn has not come join it.
+    Errors of the kind `passing` mean that nothing was tried: the one that leads raises it, and the others go on.
+
     A caller that is cancelled gets its result if its item is being written, as if it had come alone. If the one that
     leads is cancelled, nothing of its batch was stored, and the next one begins anew.
     """
 
     many: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | None]]]
     one: Callable[[ItemT], Awaitable[ResultT]]
+    turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    passing: tuple[type[Exception], ...] = ()
     _waiting: list[_Call[ItemT, ResultT]] = attrs.field(factory=list["_Call[ItemT, ResultT]"], init=False)
     _led: bool = attrs.field(default=False, init=False)
 
@@ -113,9 +119,12 @@ class Together(Generic[ItemT, ResultT]):
             self._led = call.leads = True
         if call.leads:
             try:
-                await self._let_join()
-                await self._write(call)
+                async with self.turn():
+                    await self._let_join()
+                    await self._write(call)
             finally:
+                if call in self._waiting:  # cancelled before its turn
+                    self._waiting.remove(call)
                 self._hand_on()
 
     async def _park(self, call: _Call[ItemT, ResultT]) -> None:
@@ -153,6 +162,9 @@ class Together(Generic[ItemT, ResultT]):
             call.taken = True
         try:
             results = await self.many([call.item for call in batch])
+        except self.passing:
+            self._put_back([call for call in batch if call is not own])
+            raise
         except StorageUnavailable as error:
             for call in batch:
                 call.end(error=error if call is own else _copy(error))

@@ -20,7 +20,6 @@ from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown, show_started
 from jobrt._storage.sqlite.limited_claim import choose, chosen_rows
 from jobrt._storage.sqlite.transaction import SQL, Transaction
-from jobrt._storage.together import Together
 from jobrt.errors import LeaseLost
 
 _SMALLEST_PAGE: Final = 16
@@ -38,10 +37,6 @@ class SqliteAttempts:
     """Jobs that a claim looks at in one go, for queues in which jobs are so large that the last claim was cut."""
     _looks: dict[str, Look] = attrs.field(factory=dict[str, Look], init=False)
     """What claims of limited queues remember."""
-    _together: Together[Save, bool] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "_together", Together(self._save_all, self._save_one))
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         registered = self._database.registered
@@ -53,7 +48,7 @@ class SqliteAttempts:
         page = self._pages.get(demand.queue, PAGE)
         since = self._beats.since(demand.worker)
         call = partial(_exchange, outcomes=outcomes, demand=demand, page=page, since=since)
-        exchange = await self._database.write(call)
+        exchange = await self._database.write(call, shared=True)
         if exchange.cut:
             self._pages[demand.queue] = min(max(2 * len(exchange.jobs), _SMALLEST_PAGE), PAGE)
         elif page < PAGE:
@@ -64,14 +59,15 @@ class SqliteAttempts:
         look = self._looks.get(demand.queue, Look())
         since = self._beats.since(demand.worker)
         call = partial(_exchange_limited, outcomes=outcomes, demand=demand, look=look, since=since)
-        exchange, self._looks[demand.queue] = await self._database.write(call)
+        exchange, self._looks[demand.queue] = await self._database.write(call, shared=True)
         return exchange
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
-        return await self._database.write(partial(finish, outcomes=outcomes))
+        return await self._database.write(partial(finish, outcomes=outcomes), shared=True)
 
     async def show_started(self, starts: Sequence[Start]) -> None:
-        self._aside.put(await self._database.write(partial(show_started, starts=starts)))
+        call = partial(show_started, starts=starts)
+        self._aside.put(await self._database.write(call, shared=True))
 
     async def release_unknown(self, worker: str, queue: str, known: Sequence[JobRef]) -> int:
         call = partial(release_unknown, worker=worker, queue=queue, known=known)
@@ -83,26 +79,14 @@ class SqliteAttempts:
         self, ref: JobRef, *, progress: str | None = None, saved: str | None = None, forget: bool = False
     ) -> bool:
         save = Save(*ref, progress=progress, saved=saved)
-        if not forget:
-            return await self._saves(save)
-        self._database.refuse_nested()
-        return await self._database.write(partial(_save, save=save, forget=True))
+        return await self._database.write(partial(_save, save=save, forget=forget), shared=True)
 
     async def steps(self, ref: JobRef) -> Mapping[str, str]:
         return await self._database.read(partial(_steps, ref=ref))
 
     async def save_step(self, ref: JobRef, name: str, value: str) -> bool:
-        return await self._saves(Save(*ref, step=name, value=value))
-
-    async def _saves(self, save: Save) -> bool:
-        self._database.refuse_nested()  # whoever writes for this task would wait for its transaction
-        return await self._together(save)
-
-    async def _save_all(self, saves: Sequence[Save]) -> list[bool]:
-        return await self._database.write(lambda tx: [_save(tx, save) for save in saves])
-
-    async def _save_one(self, save: Save) -> bool:
-        return await self._database.write(partial(_save, save=save))
+        save = Save(*ref, step=name, value=value)
+        return await self._database.write(partial(_save, save=save), shared=True)
 
     @asynccontextmanager
     async def transaction(self, ref: JobRef, outcome: Outcome) -> AsyncGenerator[AsyncConnection]:

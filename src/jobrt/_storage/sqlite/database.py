@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
 import trio
@@ -39,12 +39,15 @@ from jobrt._storage.sqlite.file_watch import FileWatch, unusable
 from jobrt._storage.sqlite.held import Held, Patience, reset, time_limit, too_long, undo, version_of
 from jobrt._storage.sqlite.hub import Hub
 from jobrt._storage.sqlite.sockets import Sockets
-from jobrt._storage.sqlite.threads import retried, run, stop_with_caller
+from jobrt._storage.sqlite.threads import open_file, retried, run, stop_with_caller
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt._storage.sqlite.turns import GAP, Pacing, TurnLock
+from jobrt._storage.together import Together
 from jobrt.errors import StorageError, StorageUnavailable
 
 T = TypeVar("T")
+
+Work: TypeAlias = "Callable[[Transaction], Any]"
 
 
 @asynccontextmanager
@@ -65,25 +68,13 @@ async def open_database(path: str, micros: Callable[[], int]) -> AsyncGenerator[
     # A separate limiter: jobs that run in threads may use up Trio's default one. The third thread shortens the log.
     threads = trio.CapacityLimiter(3)
     file = str(Path(path).absolute())  # noqa: ASYNC240 - touches no file
-    writer, reader, watch = await retried(partial(run, partial(_open_file, file), threads))
+    writer, reader, watch = await retried(partial(run, partial(open_file, file), threads))
     database = Database(path, micros, threads=threads, writer=writer, reader=reader, watch=watch)
     try:
         yield database
     finally:
         with trio.CancelScope(shield=True):
             await run(database.close, threads)
-
-
-def _open_file(file: str) -> tuple[sqlite3.Connection, sqlite3.Connection, FileWatch]:
-    """Open a file to write and to read."""
-    writer = connect(file)
-    try:
-        reader = connect(file, read_only=True)
-    except BaseException:
-        writer.close()
-        raise
-    stop_with_caller(reader)
-    return writer, reader, FileWatch.of(file)
 
 
 @attrs.define(eq=False)
@@ -98,6 +89,7 @@ class Database:
     _reader: sqlite3.Connection = attrs.field(kw_only=True, alias="reader")
     _watch: FileWatch | None = attrs.field(kw_only=True, alias="watch")
     _writing: TurnLock = attrs.field(factory=TurnLock, init=False)
+    _shared: Together[Work, tuple[Any]] = attrs.field(init=False)
     _reading: TurnLock = attrs.field(factory=TurnLock, init=False)
     _holding: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     """Order of the held transactions of this process."""
@@ -115,6 +107,7 @@ class Database:
     def __attrs_post_init__(self) -> None:
         if self.inline:
             self._reading = self._writing
+        self._shared = Together(self._write_all, self._write, turn=self._writing.turn, passing=(Busy,))
         self.hub.sockets = None if self.inline else Sockets.of(self._file)
         self._seen = self._version()
 
@@ -123,30 +116,39 @@ class Database:
         """Return whether calls run in the event loop."""
         return self._threads is None
 
-    async def write(self, work: Callable[[Transaction], T], *, urgent: bool = False) -> T:
+    async def write(
+        self, work: Callable[[Transaction], T], *, urgent: bool = False, shared: bool = False
+    ) -> T:
         """Run `work` in a transaction that holds the write lock from the start.
+
+        Args:
+            work: what to do. It is done again if the transaction fails for another reason.
+            urgent: it goes before others.
+            shared: those who wait for the lock share a transaction. So none of them should take long.
 
         Raises:
             StorageUnavailable: the lock was not available in time, or the disk is full; nothing was done.
 
         """
+        self.refuse_nested()
+        write = self._shared if shared and not self.inline else partial(self._write, urgent=urgent)
         try:
-            result: T = await retried(partial(self._write, work, urgent=urgent))
+            (result,) = await retried(partial(write, work))
         except DatabaseReplaced as error:
             raise await self._follow(error) from error
+        return cast("T", result)
+
+    async def _write(self, work: Work, *, urgent: bool = False) -> tuple[Any]:
+        async with self._writing.turn(urgent=urgent):
+            (result,) = await self._write_all([work])
         return result
 
-    async def _write(self, work: Callable[[Transaction], T], *, urgent: bool) -> T:
-        self.refuse_nested()
-        await self._writing.acquire(urgent=urgent)
-        try:
-            call = partial(self._transact, self._writer, work)
-            result, tx, version = await self._call(call)
-            self._notice(version)
+    async def _write_all(self, works: Sequence[Work]) -> list[tuple[Any]]:
+        done, version = await self._call(partial(self._transact, self._writer, works))
+        self._notice(version)
+        for tx, _ in done:
             self.hub.committed(tx)
-        finally:
-            self._writing.release()
-        return result
+        return [(result,) for _, result in done]
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on a snapshot; it cannot write."""
@@ -299,7 +301,7 @@ class Database:
                 " delete them, and start again"
             )
         try:
-            writer, reader, new = _open_file(self._file)
+            writer, reader, new = open_file(self._file)
         except StorageError as error:
             raise unusable(error) from error
         try:
@@ -334,18 +336,20 @@ class Database:
     # ------------------------------------------------------------------ run in a thread, for files
 
     def _transact(
-        self, connection: sqlite3.Connection, work: Callable[[Transaction], T]
-    ) -> tuple[T, Transaction, int]:
+        self, connection: sqlite3.Connection, works: Sequence[Work]
+    ) -> tuple[list[tuple[Transaction, Any]], int]:
         self._check_process()
+        done: list[tuple[Transaction, Any]] = []
         with self._explained(), rolled_back(connection):
             connection.execute("BEGIN IMMEDIATE")
-            # Not before: of two that have waited for the lock, the later one must not have the earlier time.
-            tx = Transaction(connection, self.micros())
-            version: int = tx.value("PRAGMA data_version")
-            result = work(tx)
+            version = version_of(connection)
+            for work in works:
+                # Not before: of two that have waited for the lock, the later one must not have the earlier time.
+                tx = Transaction(connection, self.micros())
+                done.append((tx, work(tx)))
             self._check_file()
             connection.execute("COMMIT")
-        return result, tx, version
+        return done, version
 
     def _transact_read(self, work: Callable[[Transaction], T], *, now: int) -> T:
         self._check_process()
@@ -411,8 +415,7 @@ class Database:
     def _version(self) -> int:
         """Return a number that changes when another connection commits, but not when the writer does."""
         with translated(self.path):
-            (version,) = self._writer.execute("PRAGMA data_version").fetchone()
-        return int(version)
+            return version_of(self._writer)
 
     def _notice(self, version: int) -> None:
         if version != self._seen:

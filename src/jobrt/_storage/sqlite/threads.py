@@ -6,7 +6,8 @@ from typing import Final, TypeVar
 
 import trio
 
-from jobrt._storage.sqlite.connection import PATIENCE, Busy, pauses
+from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses
+from jobrt._storage.sqlite.file_watch import FileWatch
 from jobrt.errors import StorageUnavailable
 
 T = TypeVar("T")
@@ -32,6 +33,18 @@ async def retried(call: Callable[[], Awaitable[T]]) -> T:
                 raise StorageUnavailable(f"{error} for more than {PATIENCE:.0f} seconds") from error
         await trio.sleep(pause)
     raise AssertionError  # pragma: no cover - pauses never end
+
+
+def open_file(file: str) -> tuple[sqlite3.Connection, sqlite3.Connection, FileWatch]:
+    """Open a file to write and to read; statements of the second end with their caller."""
+    writer = connect(file)
+    try:
+        reader = connect(file, read_only=True)
+    except BaseException:
+        writer.close()
+        raise
+    stop_with_caller(reader)
+    return writer, reader, FileWatch.of(file)
 
 
 def stop_with_caller(connection: sqlite3.Connection) -> None:

@@ -8,6 +8,8 @@ Without the pauses, a process with many of them would keep all others from writi
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import attrs
@@ -48,6 +50,15 @@ class TurnLock:
             if lot:
                 (self.owner,) = lot.unpark()
                 return
+
+    @asynccontextmanager
+    async def turn(self, *, urgent: bool = False) -> AsyncGenerator[None]:
+        """Have the turn while the block runs."""
+        await self.acquire(urgent=urgent)
+        try:
+            yield
+        finally:
+            self.release()
 
     def locked(self) -> bool:
         """Return whether somebody has the turn."""
