@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import math
 import weakref
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from jobrt._core.job import Claimed, JobRef, Outcome
 from jobrt._core.limits import Demand
 from jobrt._core.queues import Queue
-from jobrt._runtime.ledger import LARGEST_CLAIM, UNSETTLED_LIMIT, Ledger
+from jobrt._core.rates import Rate
+from jobrt._runtime.ledger import LARGEST_CLAIM, UNSETTLED_LIMIT, Ledger, micros_of
 from jobrt._runtime.messages import Holding, OutcomeBatch, Report, Settings
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -312,3 +314,36 @@ def test_claims_in_turn_always_leave_a_reason_to_look_again(clustered: bool) -> 
     wanted = Demand("worker", "mail", 10, ("Work",), cluster_limit=1 if clustered else None)
     ledger.accept(wanted, (), left_out=False, now=0.0)
     assert ledger.more is clustered
+
+
+@pytest.mark.parametrize(
+    ("claimed", "starting", "more"), [(2, 2, True), (1, 2, False), (0, 0, True), (0, 2, False)]
+)
+def test_without_a_token_a_free_slot_is_no_reason_to_look(claimed: int, starting: int, more: bool) -> None:
+    """The claim has told when the next token is there. If only slots were missing, the next free one is a reason."""
+    ledger = Ledger(Queue(10, rate=Rate(1000)))
+    wanted = attrs.evolve(rated(10), free_slots=starting)
+    ledger.accept(wanted, tuple(map(job, range(claimed))), left_out=False, now=0.0)
+    assert ledger.more is more
+
+
+def rated(limit: int) -> Demand:
+    """Return the demand of a claim under a rate."""
+    return attrs.evolve(demand(limit), rate=Rate(1000))
+
+
+def test_while_tokens_are_taken_ahead_no_slot_costs_a_claim() -> None:
+    """The next claim comes when the jobs that wait for their tokens last for 50 ms, and brings many."""
+    ledger = Ledger(Queue(100, rate=Rate(1000)))
+    jobs = tuple(
+        job(number)._replace(started_at=NOW + timedelta(milliseconds=number)) for number in range(100)
+    )
+    ledger.accept(rated(100), jobs, left_out=False, now=0.0, at=micros_of(NOW))
+    assert ledger.more
+    wanted: list[bool] = []
+    for number in range(100):
+        ledger.release(number / 1000)
+        ledger.take_back(batch(number, job(number)), attempts=1)
+        wanted.append(ledger.wants_refill(number / 1000))
+    assert wanted.index(True) == pytest.approx(49, abs=1)
+    assert all(wanted[50:])

@@ -10,7 +10,7 @@ import attrs
 
 from jobrt._core.arguments import checked_count
 from jobrt._core.queues import Queue
-from jobrt._core.rates import AHEAD, Rate
+from jobrt._core.rates import AHEAD, SPARE, Rate
 from jobrt._core.where import canonical
 from jobrt._json import read_json
 from jobrt.errors import InvalidJob
@@ -78,12 +78,23 @@ class Demand:
         return self.rate is not None or self.per_key_rate is not None
 
     @property
+    def only_rated(self) -> bool:
+        """Whether nothing but a rate of the queue limits it over all workers."""
+        limits = (self.cluster_limit, self.per_key, self.per_key_rate)
+        return self.rate is not None and limits == (None, None, None)
+
+    @property
     def tokens_ahead(self) -> int:
         """Return for how many microseconds tokens may be taken in advance.
 
         Not with two rates: a start that waits for a token of one would come too soon after another for the other.
         """
         return AHEAD if (self.rate is None) != (self.per_key_rate is None) else 0
+
+    @property
+    def tokens_spare(self) -> int:
+        """Return for how many microseconds tokens are still taken when the next claim is to come."""
+        return SPARE if self.tokens_ahead else 0
 
     @property
     def clustered(self) -> bool:

@@ -223,9 +223,9 @@ class Fetcher:
         exchange: Exchange | None = None
         try:
             with self._claiming(wanted) as scope:
-                exchange = await self._exchange(wanted)
-                if exchange is not None:
-                    self._accept(wanted, exchange)
+                if (done := await self._exchange(wanted)) is not None:
+                    exchange, asked = done
+                    self._accept(asked, exchange)
         except Exception as error:
             self.ledger.note_failure(describe(error), trio.current_time())
             if not isinstance(error, StorageUnavailable):
@@ -287,8 +287,11 @@ class Fetcher:
                 self.limits.release(wanted)
                 self._fetch_ended.unpark_all()
 
-    async def _exchange(self, wanted: Demand) -> Exchange | None:
-        """Claim, and write the waiting outcomes with it; return None if the storage has refused both together."""
+    async def _exchange(self, wanted: Demand) -> tuple[Exchange, Demand] | None:
+        """Claim, and write the waiting outcomes with it; return None if the storage has refused both together.
+
+        The demand that is returned says how many of the jobs could begin at once.
+        """
         if self.ledger.unresolved:
             await self._reconcile(wanted.worker)
         if wanted.limit == LARGEST_CLAIM and not wanted.clustered:
@@ -315,7 +318,7 @@ class Fetcher:
         finally:
             self.ledger.starting -= wanted.starting
         self.settler.settle(batches, exchange.refused)
-        return exchange
+        return exchange, wanted
 
     async def _reconcile(self, worker: str) -> None:
         """Let the storage release the jobs that are leased to this worker but unknown to it."""

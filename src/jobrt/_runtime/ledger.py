@@ -38,6 +38,8 @@ _CAUTION = 4
 """Attempts that must end, for each job that was claimed ahead in vain, until jobs are claimed ahead again."""
 _LOOK_EVERY = 0.04
 """Seconds between two looks for urgent jobs while others wait in the inbox."""
+_PACED_SECONDS = 0.05
+"""Seconds for which claimed jobs wait for their tokens when the next claim comes; with a token less, it comes late."""
 _BATCHES_ON_THE_WAY = 8
 """More than the sent batches that can be between fetcher and executors: the channel's four, and one for each claim."""
 
@@ -182,8 +184,13 @@ class Ledger:
         self._looked_at = now
 
     def wants_refill(self, now: float) -> bool:
-        """Return whether two thirds of the prefetched jobs are gone and the database may have more."""
+        """Return whether two thirds of the prefetched jobs are gone and the database may have more.
+
+        If tokens have been taken for some time ahead, each slot that comes free would cost a claim for one more.
+        """
         if self.chains is not None and not self.chains.low:
+            return False
+        if self.paced and self.paced[-1][0] - now > _PACED_SECONDS:
             return False
         return self.more and self.held - self.concurrency <= self.prefetch(now) // 3
 
@@ -226,7 +233,10 @@ class Ledger:
     ) -> None:
         """Accept the jobs of a claim: make a batch of those that may start. `keys` is that of `Exchange`."""
         had_nothing_to_do = not (self.more or self.held)
-        self.more = len(jobs) >= demand.limit or demand.clustered or left_out
+        if demand.only_rated:  # a claim that finds no token tells when to look again
+            self.more = len(jobs) >= demand.starting or left_out
+        else:
+            self.more = len(jobs) >= demand.limit or demand.clustered or left_out
         self.cycles += 1
         if self.chains is not None:
             self.chains.exhausted = len(jobs) < min(demand.limit, demand.ahead)

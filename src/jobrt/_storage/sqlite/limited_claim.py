@@ -4,6 +4,7 @@ The transaction holds the write lock, so what runs can be counted, and nobody el
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
@@ -105,6 +106,8 @@ class _Chooser:
     _shared: frozenset[str] = frozenset()
     """Keys of which other workers run jobs."""
     _filled: dict[str, Bucket] = attrs.Factory(dict[str, Bucket])
+    _going_on: Counter[str] = attrs.Factory(Counter[str])
+    """Of each key, and in all, the chosen jobs whose attempts were parked."""
 
     def run(self) -> None:
         """Choose, and take the tokens."""
@@ -301,12 +304,22 @@ class _Chooser:
 
     def _take(self, rows: Sequence[_Row]) -> None:
         barred = self._barred(rows)
+        parked = self._parked(rows) if self.demand.rated else frozenset[int]()
         for row in rows:
             if row[_ID] not in barred and row[_ID] not in self.ids and self.room.take(row[_NAME], row[_KEY]):
                 self.ids.add(row[_ID])
                 self.chosen.append(row)
-                if self.demand.rated:
+                if row[_ID] in parked:
+                    self._going_on.update({_WHOLE_QUEUE, row[_KEY]})  # equal without keys
+                    self.starts[row[_ID]] = self.tx.now
+                elif self.demand.rated:
                     self.starts[row[_ID]] = self.tx.now + self._delay(row[_KEY])
+
+    def _parked(self, rows: Sequence[_Row]) -> frozenset[int]:
+        """Return the jobs whose attempts are parked: they go on, and have taken their tokens."""
+        return frozenset(
+            self.tx.array(SQL["attempts/limited_parked"], {"ids": dumps([row[_ID] for row in rows])})
+        )
 
     def _barred(self, rows: Sequence[_Row]) -> frozenset[int]:
         """Return the jobs that may not start: members of families that are being ended, and jobs that have expired."""
@@ -322,10 +335,11 @@ class _Chooser:
     def _delay(self, key: str) -> int:
         """Return the microseconds until the tokens are there for the job that was just taken."""
         rate, key_rate = self.demand.rate, self.demand.per_key_rate
-        delay = 0 if rate is None else self._filled[_WHOLE_QUEUE].start(rate, len(self.chosen))
+        number = len(self.chosen) - self._going_on[_WHOLE_QUEUE]
+        delay = 0 if rate is None else self._filled[_WHOLE_QUEUE].start(rate, number)
         if key_rate is None:
             return delay
-        return max(delay, self._filled[key].start(key_rate, self.room.taken[key]))
+        return max(delay, self._filled[key].start(key_rate, self.room.taken[key] - self._going_on[key]))
 
     def _allow(self, keys: set[str]) -> None:
         """Let the room know of the tokens of these keys."""
@@ -342,7 +356,7 @@ class _Chooser:
                 tokens = bucket.tokens(rate, ahead=self.demand.tokens_ahead)
                 self.room.allow(key, tokens)
                 if not tokens:
-                    self._wait(bucket.wait(rate, ahead=self.demand.tokens_ahead // 2))
+                    self._wait(bucket.wait(rate, ahead=self.demand.tokens_spare))
             elif is_held(bucket.held_until, self.tx.now):
                 self.room.allow(key, 0)
                 self._wait(bucket.held_until - self.tx.now)
@@ -359,14 +373,20 @@ class _Chooser:
                     bucket.filled(rate, self.tx.now) if bucket else new_bucket(rate, self.tx.now)
                 )
 
-    def _pay(self, key: str, tokens: int, rate: Rate) -> None:
+    def _pay(self, key: str, number: int, rate: Rate) -> None:
+        """Take the tokens of so many jobs; those that go on have taken theirs."""
+        going_on = self._going_on[key]
+        tokens = number - going_on
         bucket = self._filled[key].take(tokens)
         if tokens:
             values = {"queue": self.demand.queue, "key": key, "full_at": bucket.full_at(rate)}
             self.tx.run(SQL["attempts/limited_bucket_put"], values | attrs.asdict(bucket))
-        ahead = self.demand.tokens_ahead
-        if not bucket.tokens(rate, ahead=ahead):  # else something other holds the jobs back
-            self._wait(bucket.wait(rate, ahead=ahead // 2))
+        if not bucket.tokens(
+            rate, ahead=self.demand.tokens_ahead
+        ):  # else something other holds the jobs back
+            self._wait(bucket.wait(rate, ahead=self.demand.tokens_spare))
+        elif going_on:  # the room was counted with their tokens
+            self._wait(0)
 
     def _wait(self, micros: int) -> None:
         self.wait = micros if self.wait is None else min(self.wait, micros)
