@@ -1,10 +1,10 @@
 """Benchmark of maintenance, counting and listing in a large table: ``python tests/bench/scale.py``.
 
 It fills a SQLite file and a PostgreSQL database with SQL: ``--finished`` finished jobs, ``--scheduled`` scheduled jobs,
-a thousand due jobs, and a thousand jobs of a dead worker. Then it calls the methods of the storage that workers, the
-command line and the dashboard call often. It prints the median and the slowest of the calls in milliseconds of real
-time; on a busy machine these are upper bounds. There are seven names and three queues, and finish times within ten
-days.
+``--waiting`` due jobs of a thousand tenants, and a thousand jobs of a dead worker. Then it calls the methods of the
+storage that workers, clients, the command line and the dashboard call often. It prints the median and the slowest of
+the calls in milliseconds of real time; on a busy machine these are upper bounds. There are seven names and three
+queues, and finish times within ten days.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import psycopg
 import trio
 
@@ -32,8 +33,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.support.shared import Clusters
 
 from jobrt._core import where
+from jobrt._core.job import NewJob
 from jobrt._core.keep import PruneRule
 from jobrt._core.limits import Demand
+from jobrt._core.rates import Rate
 from jobrt._core.states import State
 from jobrt._storage.postgres import migration_sql, open_postgres
 from jobrt._storage.sqlite import open_sqlite
@@ -50,21 +53,23 @@ CALLS = 5
 SQLITE_FILL = """
 WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :count)
 INSERT INTO jobrt_job (state, queue, name, priority, attempt, max_attempts, schedule_at, created_at, lease, worker,
-                       started_at, finished_at, args)
+                       started_at, finished_at, limit_key, args)
 SELECT :state, 'q' || (n % 3), 'job' || (n % 7), n % 3, :attempt, 5, :at + n * :step, :past + n * :step, :lease * n,
        :worker, CASE WHEN :state > 2 THEN :past + n * :step END, CASE WHEN :state > 3 THEN :past + n * :step + 5000 END,
-       '{"n": ' || n || '}' FROM n
+       CASE WHEN :state = 1 THEN 'args.tenant=' || (n % 1000) END, '{"n": ' || n || ', "tenant": ' || (n % 1000) || '}'
+FROM n
 """
 POSTGRES_FILL = """
 insert into jobrt.job (state, queue, name, priority, attempt, max_attempts, schedule_at, created_at, lease, worker,
-                       started_at, finished_at, args)
+                       started_at, finished_at, limit_key, args)
 select %(state)s::jobrt.job_state, 'q' || n %% 3, 'job' || n %% 7, n %% 3, %(attempt)s, 5,
        now() + make_interval(secs => %(at)s + n * %(step)s),
        now() - interval '10 days' + make_interval(secs => n * %(step)s),
        %(lease)s * n, %(worker)s,
        case when %(over)s or %(runs)s then now() - interval '10 days' + make_interval(secs => n * %(step)s) end,
        case when %(over)s then now() - interval '10 days' + make_interval(secs => n * %(step)s + 0.005) end,
-       '{"n": ' || n || '}'
+       case when %(state)s = 'available' then 'args.tenant=' || n %% 1000 end,
+       '{"n": ' || n || ', "tenant": ' || n %% 1000 || '}'
   from generate_series(1, %(count)s) n
 """
 
@@ -74,7 +79,7 @@ def kinds(options: argparse.Namespace) -> list[tuple[str, int]]:
     return [
         ("completed", options.finished),
         ("scheduled", options.scheduled),
-        ("available", 1000),
+        ("available", options.waiting),
         ("executing", 1000),
     ]
 
@@ -151,12 +156,21 @@ def calls(storage: Storage) -> dict[str, Callable[[], Awaitable[Any]]]:
     """Return the calls to measure."""
     demand = Demand("worker", "q1", limit=100, names=NAMES)
     nothing = Demand("worker", "q1", limit=100, names=("none",))
+    keyed = attrs.evolve(demand, key="args.tenant")
+    one, many = NewJob("job1", "{}", queue="q1"), [NewJob("job1", "{}", queue="q1")] * 1000
+    claim = partial(partial, claim_all, storage)
     aged = [PruneRule(state=state, age=timedelta(days=9)) for state in (State.COMPLETED, State.DISCARDED)]
     counted = [PruneRule(state=State.COMPLETED, keep_at_least=1000)]
     listed = partial(storage.jobs.query, limit=50, details=False)
     return {
-        "claim 100": partial(storage.attempts.exchange, [], demand),
+        "claim 100": claim(demand),
         "claim, nothing for us": partial(storage.attempts.exchange, [], nothing),
+        "claim 100, cluster_limit": claim(attrs.evolve(demand, cluster_limit=100_000)),
+        "claim 100, rate": claim(attrs.evolve(demand, rate=Rate(1000, burst=1000))),
+        "claim 100 of keys, per_key": claim(attrs.evolve(keyed, per_key=2)),
+        "claim 100 of keys, fair": claim(attrs.evolve(keyed, fair=True)),
+        "enqueue one": partial(storage.jobs.insert, [one]),
+        "enqueue 1000": partial(storage.jobs.insert, many),
         "rescue 100": partial(storage.workers.rescue, limit=100),
         "prune 1000 by age": partial(storage.jobs.prune, aged, limit=1000),
         "prune 1000 by number": partial(storage.jobs.prune, counted, limit=1000),
@@ -174,6 +188,12 @@ def calls(storage: Storage) -> dict[str, Callable[[], Awaitable[Any]]]:
             storage.jobs.count, where.state("completed"), limit=10_000
         ),
     }
+
+
+async def claim_all(storage: Storage, demand: Demand) -> None:
+    """Claim as many as are asked for; the first claim by a new key looks for jobs that have none."""
+    while not (await storage.attempts.exchange([], demand)).jobs:
+        pass
 
 
 async def measure(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
@@ -204,14 +224,18 @@ def main() -> None:
     parser.add_argument("--finished", type=int, default=1_000_000, help="number of finished jobs")
     parser.add_argument("--scheduled", type=int, default=1_000_000, help="number of scheduled jobs")
     parser.add_argument(
+        "--waiting", type=int, default=10_000, help="number of due jobs, ten thousand or more"
+    )
+    parser.add_argument(
         "--engine", choices=["sqlite", "postgres"], action="append", help="measure only this engine"
     )
     parser.add_argument("--folder", type=Path, help="folder for the SQLite file")
     options = parser.parse_args()
     engines = options.engine or ["sqlite", "postgres"]
     print(
-        f"{options.finished:,} finished and {options.scheduled:,} scheduled jobs; Python {platform.python_version()},"
-        f" SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
+        f"{options.finished:,} finished, {options.scheduled:,} scheduled and {options.waiting:,} due jobs;"
+        f" Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores,"
+        f" load {os.getloadavg()[0]:.1f}\n"
     )
     tables = {name: trio.run(measure, name, options) for name in engines}
     print("| ms: median (slowest) | " + " | ".join(engines) + " |")

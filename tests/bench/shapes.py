@@ -1,8 +1,9 @@
 """Benchmark of jobs that are not no-ops, as shares of the rate of no-ops: ``python tests/bench/shapes.py``.
 
-One process is client and worker, with default settings. Each figure has a database of its own. A job counts when its
-end is committed. A share is between figures of the same round, so a busy machine affects both. PostgreSQL is a new
-server with durable commits, or that of --conninfo. `design/benchmarks.md` explains the figures.
+One process is client and worker, with default settings. The last part runs no-ops with ``worker --processes 1`` and
+with 2. Each figure has a database of its own. A job counts when its end is committed. A share is between figures of
+the same round, so a busy machine affects both. PostgreSQL is a new server with durable commits, or that of --conninfo.
+`design/benchmarks.md` explains the figures.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import gc
 import json
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,7 @@ from tests.bench.measuring.targets import OURS, Target, judge, report
 from tests.bench.postgres import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from tests.bench.measuring.databases import Databases
     from tests.bench.measuring.parts import Figures
@@ -103,6 +105,10 @@ class FanIn(jobrt.Job):
 
 
 JOBS = (Noop, FailsOnce, OneStep, OneCheckpoint, FanIn)
+
+alone = jobrt.App(jobs=JOBS)
+"""What the worker processes of the last part run."""
+
 UNIQUE = jobrt.Unique()
 
 
@@ -209,9 +215,56 @@ def measure(databases: Databases, shapes: Sequence[Shape], jobs: int) -> Figures
     return figures
 
 
+# ---------------------------------------------------------------------- processes
+
+
+@contextmanager
+def working(url: str, processes: int) -> Generator[None]:
+    """Run a worker of so many processes."""
+    command = [sys.executable, "-m", "jobrt", "--app", "tests.bench.shapes:alone", "--url", url, "worker"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [*command, f"--processes={processes}"], cwd=root, stderr=subprocess.DEVNULL
+    ) as worker:
+        try:
+            yield
+        finally:
+            worker.terminate()
+
+
+def by_processes(databases: Databases, jobs: int) -> Figures:
+    """Return the rates of no-ops in one and in two processes, and their ratio."""
+    figures: Figures = {}
+    for processes in (1, 2):
+        with databases.fresh() as database:
+            app = jobrt.App(database.url, jobs=JOBS, migrate=True)
+            trio.run(enqueue, app, Noop, jobs)
+            with working(database.url, processes):
+                figures[f"processes={processes} /s"] = rate = trio.run(_completed, app, jobs)
+        say(f"--processes {processes}: {rate:,.0f} /s")
+    figures["two processes / one"] = figures["processes=2 /s"] / figures["processes=1 /s"]
+    return figures
+
+
+async def _completed(app: jobrt.App, number: int) -> float:
+    """Return how many jobs end per second, from the first that is seen to the last."""
+    began, first, done = 0.0, 0, 0
+    async with app.open_client() as jobs:
+        while done < number:
+            await trio.sleep(0.01)
+            done = await jobs.count(jobrt.where.state("completed"))
+            if done and not first:
+                began, first = time.perf_counter(), done
+    return (number - first) / (time.perf_counter() - began)
+
+
 def show(engine: str, rounds: Sequence[Figures], shapes: Sequence[Shape]) -> None:
     """Print the rates of an engine, and the shares that must be reached."""
-    rates = [(name, str(spread)) for name, spread in spreads(rounds).items() if name.endswith("/s")]
+    rates = [
+        (name, str(spread))
+        for name, spread in spreads(rounds).items()
+        if name.endswith("/s") or name.startswith("two")
+    ]
     shares = tuple(
         Target(f"{shape.name} / {shape.of}", shape.name, least=shape.least, rival=None)
         for shape in shapes
@@ -229,7 +282,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3, help="number of rounds; figures are medians")
     parser.add_argument("--jobs", type=int, default=40_000, help="no-op jobs; of other shapes it is a part")
     parser.add_argument(
-        "--only", default="", help="names of some shapes, with commas; no-op and bulk are always measured"
+        "--only",
+        default="",
+        help="names of some shapes, or processes, with commas; no-op and bulk are always measured",
     )
     parser.add_argument("--engine", choices=("sqlite", "postgres"), action="append", help="default: both")
     parser.add_argument("--conninfo", help="URL of another PostgreSQL server")
@@ -253,7 +308,10 @@ def main() -> None:
         for number in range(options.repeat):
             for engine, databases in engines.items():
                 say(f"round {number + 1} of {options.repeat}, {engine}, load {os.getloadavg()[0]:.1f}")
-                rounds.setdefault(engine, []).append(measure(databases, shapes, options.jobs))
+                figures = measure(databases, shapes, options.jobs)
+                if not wanted or "processes" in wanted:
+                    figures |= by_processes(databases, 5 * options.jobs)
+                rounds.setdefault(engine, []).append(figures)
     for engine, measured in rounds.items():
         show(engine, measured, shapes)
     if options.json:
