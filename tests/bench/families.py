@@ -92,9 +92,11 @@ class Parent(jobrt.Job):
         async with ctx.open_nursery() as nursery:
             for first in range(0, self.children, BATCH):
                 last = min(first + BATCH, self.children)
-                await nursery.enqueue_many(
-                    Noop(number).with_options(queue=self.where) for number in range(first, last)
-                )
+                jobs = map(Noop, range(first, last))
+                if self.where == "default":
+                    await nursery.enqueue_many(jobs)
+                else:
+                    await nursery.enqueue_many(job.with_options(queue=self.where) for job in jobs)
 
 
 class Tree(jobrt.Job):

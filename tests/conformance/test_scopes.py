@@ -68,6 +68,35 @@ async def test_a_child_is_added_once(storage: Storage) -> None:
     assert await storage.jobs.count(where.name("other")) == 0
 
 
+async def test_fresh_children_are_not_looked_up(storage: Storage) -> None:
+    """If a child that is said to be fresh is stored all the same, the call fails, and adds none."""
+    parent = await _parent(storage)
+    fresh = [Child("a", job()), Child("b", job(priority=2))]
+    ids = [one.id for one in await storage.scopes.enqueue(ref(parent), "n", fresh, fresh=True)]
+    with pytest.raises(Exception, match="(?i)unique"):
+        await storage.scopes.enqueue(
+            ref(parent), "n", [Child("c", job()), Child("b", job("other"))], fresh=True
+        )
+    members = await storage.scopes.members(ref(parent), "n")
+    assert [(one.identity, one.id) for one in members] == [("a", ids[0]), ("b", ids[1])]
+    assert await storage.jobs.count(where.name("other")) == 0
+    assert {child.id for child in await claim(storage)} == set(ids)
+
+
+async def test_records_come_in_the_order_of_the_ids(storage: Storage) -> None:
+    """Records are whole, and in the order that was asked for; a job that does not exist is left out."""
+    first, second = await start(storage, job("first")), await start(storage, job("second"))
+    await storage.attempts.finish([end(first, result="[1]")])
+    found = await storage.jobs.records([second.id, 987_654, first.id])
+    assert found[0] == await storage.jobs.get(second.id)
+    assert [record.name for record in found] == ["second", "first"]
+    assert found[-1] is found[1]
+    assert found[1].result == [1]
+    assert found[:1] == (found[0],)
+    assert found[1].attempts
+    assert list(await storage.jobs.records([])) == []
+
+
 async def test_a_suspended_parent_is_due_when_its_children_are_over(storage: Storage) -> None:
     """With the end of the last one, at its old place, with the same attempt."""
     parent = await _parent(storage)

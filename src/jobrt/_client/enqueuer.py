@@ -82,29 +82,32 @@ class Enqueuer:
         *,
         priority: int,
         place: datetime,
-    ) -> list[Handle[Any]]:
-        """Store children of a nursery, inside the hooks; see `child_job` for priority and place.
+    ) -> Handles:
+        """Store children of a nursery, inside the hooks.
 
-        `rows` are those of the jobs. What a hook has put in place of a job gets another one.
+        `rows` are those of the jobs: `child`. What a hook has put in place of a job gets another one.
         """
-        known = {id(job): row for job, row in zip(jobs, rows, strict=True)}
 
-        async def insert(given: Sequence[JobWithOptions[Any]]) -> Handles:
-            new = [
-                child_job(job, known.get(id(job)) or self.row(job), priority=priority, place=place)
-                for job in given
-            ]
+        async def insert_rows(new: Sequence[NewJob]) -> Handles:
             await self._check_queues(new)
             handles = await store(new)
             if self.emit.subscribers:
                 announce(self.emit, new, handles)
             return handles
 
+        async def insert(given: Sequence[JobWithOptions[Any]]) -> Handles:
+            known = {id(job): row for job, row in zip(jobs, rows, strict=True)}
+            return await insert_rows(
+                [known.get(id(job)) or self.child(job, priority=priority, place=place) for job in given]
+            )
+
+        if not self.hooks:
+            return await insert_rows(rows)
         return await around_enqueue(self.hooks, jobs, insert)
 
-    def row(self, job: Enqueueable[Any]) -> NewJob:
-        """Return the row of a job, as it is before hooks."""
-        return new_job(self.registry, job)
+    def child(self, job: Enqueueable[Any], *, priority: int, place: datetime) -> NewJob:
+        """Return the row of a child, as it is before hooks; see `child_job`."""
+        return child_job(self.registry, job, priority=priority, place=place)
 
     async def _hooked(
         self, jobs: Sequence[JobWithOptions[Any]], conn: object, parent: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable
 
 import attrs
@@ -33,7 +33,7 @@ class Roll:
     _unclaimed: dict[str, deque[Member]] = attrs.Factory(dict)
     _claimed: set[str] = attrs.Factory(set[str])
     _keys: dict[str, tuple[str, str]] = attrs.Factory(dict)
-    _equal: Counter[str] = attrs.Factory(Counter)
+    _equal: dict[str, int] = attrs.Factory(dict[str, int])
 
     def add(self, members: Iterable[Member]) -> None:
         """Add stored members, in their order."""
@@ -50,8 +50,8 @@ class Roll:
         """
         if key is None:
             content = f"{job.name}:{hashlib.sha256(job.args.encode()).hexdigest()[:32]}"
-            number = self._equal[content]
-            self._equal[content] += 1
+            number = self._equal.get(content, 0)
+            self._equal[content] = number + 1
             return f"{content}:{number}"
         known = self._keys.setdefault(key, (job.name, job.args))
         if known != (job.name, job.args):

@@ -39,26 +39,37 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
 
     """
     definition, value, options = take_apart(job)
-    if definition.name not in registry and len(registry):
-        raise UnknownJob(
-            f"{definition.name!r} is not a job of this app: add it to App(jobs=…), so that a worker can run it"
-        )
+    _check_known(registry, definition)
     if given:
         options = options.replaced_by(enqueue_options(definition.name, given))
     return _new(definition, definition.encode(value), options, limit=registry.payload_limit)
 
 
-def child_job(job: JobWithOptions[Any], row: NewJob, *, priority: int, place: datetime) -> NewJob:
+def child_job(registry: Registry, job: Enqueueable[Any], *, priority: int, place: datetime) -> NewJob:
     """Return the row for a child, of a parent with this priority and place, which it has unless told otherwise.
 
-    `row` is its row as a job of its own.
+    Raises:
+        InvalidJob, UnknownJob: as `new_job`.
+
     """
-    definition, _, options = take_apart(job)
+    definition, value, options = take_apart(job)
+    _check_known(registry, definition)
+    args, limit = definition.encode(value), registry.payload_limit
+    if _usual(definition, options):
+        check_payload(definition.name, args, limit=limit)
+        first = definition.priority or priority
+        return NewJob(definition.name, args, definition.queue, first, definition.max_attempts, place)
+    row = _new(definition, args, options, limit=limit)
     if options.priority is UNSET and definition.priority == 0:
         row = row._replace(priority=priority)
-    if row.schedule_at is None and row.delay is None:
-        row = row._replace(schedule_at=place)
-    return row
+    return row if row.schedule_at is not None or row.delay is not None else row._replace(schedule_at=place)
+
+
+def _check_known(registry: Registry, definition: JobDefinition) -> None:
+    if definition.name not in registry and len(registry):
+        raise UnknownJob(
+            f"{definition.name!r} is not a job of this app: add it to App(jobs=…), so that a worker can run it"
+        )
 
 
 def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:
@@ -141,10 +152,7 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
 
 def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit: int) -> NewJob:
     check_payload(definition.name, args, options.metadata_text, options.context or "", limit=limit)
-    version = definition.stored_version
-    if (
-        options is NO_OPTIONS and definition.unique is None and version is None
-    ):  # the usual case, three times as fast
+    if _usual(definition, options):  # three times as fast
         return NewJob(definition.name, args, definition.queue, definition.priority, definition.max_attempts)
     queue = definition.queue if options.queue is UNSET else options.queue
     return NewJob(
@@ -162,8 +170,12 @@ def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit
         unique=_unique(definition, args, queue=queue, options=options),
         deadline=options.deadline,
         expires=options.expires,
-        version=version,
+        version=definition.stored_version,
     )
+
+
+def _usual(definition: JobDefinition, options: EnqueueOptions) -> bool:
+    return options is NO_OPTIONS and definition.unique is None and definition.stored_version is None
 
 
 def _unique(definition: JobDefinition, args: str, *, queue: str, options: EnqueueOptions) -> UniqueKey | None:

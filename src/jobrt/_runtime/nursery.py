@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Unpack, cast, overload
 
 import attrs
 import trio
 
 from jobrt._client import Handle, enqueuer_of
-from jobrt._core import where
 from jobrt._core.arguments import checked_duration, checked_key, refused
 from jobrt._core.family import Roll
 from jobrt._core.job import JobRecord, NewJob, Wait, result_of
@@ -28,6 +27,7 @@ from jobrt._registry import (
 )
 from jobrt._runtime.parking import ends, shielded
 from jobrt._runtime.waits import DurableWaits
+from jobrt._storage.contract import Inserted, Records
 from jobrt.errors import InvalidJob, JobUnsuccessful
 
 if TYPE_CHECKING:
@@ -54,15 +54,14 @@ class ChildHandle(Handle[ResultT]):
         return await super().wait()
 
 
-@attrs.frozen
-class _Asked:
+class _Asked(NamedTuple):
     """Child that a run asks for: a member that is stored, perhaps to run again, or a new one."""
 
     job: JobWithOptions[Any]
     row: NewJob
     identity: str
     member: Member | None
-    again: bool = attrs.field(kw_only=True)
+    again: bool
 
     def child(self, new: NewJob | None) -> Child:
         """Return what is to be stored."""
@@ -80,8 +79,10 @@ class Nursery:
     _roll: Roll
     _body: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _asked: list[int] = attrs.Factory(list)
-    _children: tuple[JobRecord, ...] | None = None
+    _children: Sequence[JobRecord] | None = None
     _over: bool = False
+    _certain: bool = True
+    """Each call that stores children has returned, so this run knows all identities that are stored."""
 
     # ------------------------------------------------------------------ for users
 
@@ -239,7 +240,8 @@ class Nursery:
         fresh = [one for one in asked if one.member is None]
         stored: Sequence[Handle[Any]] = ()
         if fresh or any(one.again for one in asked):
-            stored = await self._store_children(asked, fresh)
+            keyed = any(key is not None for key in keys)
+            stored = await self._store_children(asked, fresh, keyed=keyed)
         new = iter(stored)
         handles = [
             next(new) if one.member is None else self._handle(one.member.id, not one.member.own)
@@ -249,9 +251,12 @@ class Nursery:
         return handles
 
     async def _store_children(
-        self, asked: Sequence[_Asked], fresh: Sequence[_Asked]
+        self, asked: Sequence[_Asked], fresh: Sequence[_Asked], *, keyed: bool
     ) -> Sequence[Handle[Any]]:
-        """Store new children, inside the hooks, and run others again; return the handles of the new ones."""
+        """Store new children, inside the hooks, and run others again; return the handles of the new ones.
+
+        With keys they are looked up: a run may use a key twice, for the same child.
+        """
         parent = self._running.job
 
         async def store(new: Sequence[NewJob]) -> Sequence[Handle[Any]]:
@@ -259,7 +264,7 @@ class Nursery:
             wanted = [
                 one.child(None if one.member else next(rows)) for one in asked if one.again or not one.member
             ]
-            inserted = await self._waits.lease(self._store.enqueue(self._running.ref, self.name, wanted))
+            inserted = await self._insert(wanted, fresh=self._certain and not keyed)
             return [
                 self._handle(row.id, row.duplicate)
                 for child, row in zip(wanted, inserted, strict=True)
@@ -276,8 +281,18 @@ class Nursery:
             place=parent.schedule_at,
         )
 
+    async def _insert(self, children: Sequence[Child], *, fresh: bool) -> tuple[Inserted, ...]:
+        try:
+            call = self._store.enqueue(self._running.ref, self.name, children, fresh=fresh)
+            inserted: tuple[Inserted, ...] = await self._waits.lease(call)
+        except BaseException:
+            self._certain = False
+            raise
+        return inserted
+
     def _asked_for(self, job: JobWithOptions[Any], key: str | None) -> _Asked:
-        row = enqueuer_of(self._client).row(job)
+        parent = self._running.job
+        row = enqueuer_of(self._client).child(job, priority=parent.priority, place=parent.schedule_at)
         identity = self._roll.identity(row, self._checked_key(key))
         member = self._roll.find(identity, row)
         return _Asked(job, row, identity, member, again=member is not None and self._runs_again(member))
@@ -299,12 +314,10 @@ class Nursery:
             return None
         return checked_key(f"{self._label}: key", key, error=InvalidJob)
 
-    async def _records(self, ids: Sequence[int]) -> tuple[JobRecord, ...]:
-        records: dict[int, JobRecord] = {}
-        for start in range(0, len(ids), _CHUNK):
-            chunk = await self._client.query(where.id_in(ids[start : start + _CHUNK]), limit=None)
-            records |= {record.id: record for record in chunk}
-        return tuple(records[ident] for ident in ids if ident in records)
+    async def _records(self, ids: Sequence[int]) -> Records:
+        chunks = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
+        jobs = enqueuer_of(self._client).storage.jobs
+        return Records.joined([await jobs.records(chunk) for chunk in chunks])
 
     async def _failures(self) -> list[Exception]:
         """Return the errors of the children that failed, the first hundred."""

@@ -10,7 +10,7 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.stats import Bucket
 from jobrt._core.where import Where
 from jobrt._storage.observed import ObservedJobs
-from jobrt._storage.values import Inserted
+from jobrt._storage.values import Inserted, Records
 
 
 class JobStore(ObservedJobs, Protocol):
@@ -56,6 +56,10 @@ class JobStore(ObservedJobs, Protocol):
         the job with that id. ``details=False`` leaves out attempts, results, progress and checkpoints, and of large
         payloads all but the beginning. `jobrt._core.stored` says how unreadable values are shown.
         """
+        ...
+
+    async def records(self, ids: Sequence[int]) -> Records:
+        """Return the records of jobs with all details, in the order of the ids; jobs that do not exist are left out."""
         ...
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:

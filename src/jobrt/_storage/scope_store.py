@@ -31,11 +31,15 @@ class ScopeStore(Protocol):
         """Return members in the order in which they were added, after the one with the number `after`."""
         ...
 
-    async def enqueue(self, ref: JobRef, name: str, children: Sequence[Child]) -> tuple[Inserted, ...]:
+    async def enqueue(
+        self, ref: JobRef, name: str, children: Sequence[Child], *, fresh: bool = False
+    ) -> tuple[Inserted, ...]:
         """Add children to a nursery, in one transaction, and return the result for each.
 
         A child whose identity is stored already is not added. One that is unique and has a duplicate outside of the
         nursery is noted, but is no member. A rerun makes a final member available, with a fresh count of attempts.
+        With `fresh` the caller knows that no identity is stored. They are not looked up; if one is stored all the
+        same, the call fails, and nothing is added.
 
         Raises:
             LeaseLost: also if an ancestor is over, or being ended. Nothing is added.

@@ -1,12 +1,14 @@
 """Values that a storage takes and returns; `contract.py` says what they mean."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import attrs
 
-from jobrt._core.job import Claimed, JobRef
+from jobrt._core.job import Claimed, JobRecord, JobRef
 from jobrt._core.worker_info import WorkerInfo
 from jobrt.errors import StorageUnavailable
 
@@ -20,6 +22,39 @@ class Inserted(NamedTuple):
 
     id: int
     duplicate: bool = False
+
+
+@attrs.define
+class Records(Sequence[JobRecord]):
+    """Records of jobs, each of which is made when it is first asked for: a parent may not look at its children."""
+
+    rows: list[Any]
+    make: Callable[[Any], JobRecord]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Records]) -> Records:
+        """Return the records of several parts, of one storage, in one sequence."""
+        make = parts[0].make if parts else _no_record
+        return cls([row for part in parts for row in part.rows], make)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> JobRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[JobRecord, ...]: ...
+    def __getitem__(self, index: int | slice) -> JobRecord | tuple[JobRecord, ...]:
+        if isinstance(index, slice):
+            return tuple(self[number] for number in range(*index.indices(len(self))))
+        found = self.rows[index]
+        if not isinstance(found, JobRecord):
+            found = self.rows[index] = self.make(found)
+        return found
+
+
+def _no_record(row: Any) -> JobRecord:
+    raise LookupError(row)
 
 
 @attrs.frozen

@@ -15,9 +15,9 @@ from jobrt._core.keep import PruneRule
 from jobrt._core.search import Needle, Search, seen
 from jobrt._core.states import State
 from jobrt._core.stats import Bucket, Ended
-from jobrt._core.where import Where
+from jobrt._core.where import Where, id_in
 from jobrt._storage.apart import Aside
-from jobrt._storage.contract import Inserted
+from jobrt._storage.contract import Inserted, Records
 from jobrt._storage.postgres.callers import (
     TRIO_KINDS,
     blocking_connection,
@@ -128,6 +128,11 @@ class PostgresJobs:
         schema = self._database.schema
         look = listing(schema, where, order_by=order_by, limit=limit, after=after, details=details)
         return tuple(map(job_record, await self._look(look)))
+
+    async def records(self, ids: Sequence[int]) -> Records:
+        look = listing(self._database.schema, id_in(ids), order_by="id", limit=None, after=None, details=True)
+        rows = {row[0]: row for row in await self._look(look)}
+        return Records([rows[job_id] for job_id in ids if job_id in rows], job_record)
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:
         ((number,),) = await self._look(count(self._database.schema, where, limit=limit))

@@ -76,10 +76,12 @@ class PostgresScopes:
         )
         return tuple(Member(*row) for row in rows)
 
-    async def enqueue(self, ref: JobRef, name: str, children: Sequence[Child]) -> tuple[Inserted, ...]:
+    async def enqueue(
+        self, ref: JobRef, name: str, children: Sequence[Child], *, fresh: bool = False
+    ) -> tuple[Inserted, ...]:
         with self._waker.insert() as wake:
             inserted, queues = await self._transaction(
-                partial(_enqueue, ref=ref, name=name, children=children, wake=wake)
+                partial(_enqueue, ref=ref, name=name, children=children, fresh=fresh, wake=wake)
             )
         self._waker.watermarks.request_full()  # the place of the parent lies below the watermark
         self._waker.due_again(queues)
@@ -187,7 +189,13 @@ async def _row(session: Session, ref: JobRef, name: str) -> NurseryRow:
 
 
 async def _enqueue(
-    session: Session, *, ref: JobRef, name: str, children: Sequence[Child], wake: Callable[[str], str | None]
+    session: Session,
+    *,
+    ref: JobRef,
+    name: str,
+    children: Sequence[Child],
+    fresh: bool,
+    wake: Callable[[str], str | None],
 ) -> tuple[tuple[Inserted, ...], list[str]]:
     """Add children; return the result for each, and the queues of those that run again."""
     flags = await _held(session, ref)
@@ -200,10 +208,11 @@ async def _enqueue(
     if row.state is not NurseryState.OPEN:
         raise JobStateError(f"nursery {name!r} of job {ref.id} is {row.state}: it gets no more children")
     nursery = {"id": str(ref.id), "name": name}
-    found = await session.fetch(
-        "scopes/known", **nursery, identities=texts([child.identity for child in children])
-    )
-    known = {identity: Inserted(id, duplicate) for identity, id, duplicate in found}
+    known: dict[str, Inserted] = {}
+    if not fresh:
+        identities = texts([child.identity for child in children])
+        found = await session.fetch("scopes/known", **nursery, identities=identities)
+        known = {identity: Inserted(id, duplicate) for identity, id, duplicate in found}
     queues = await _run_again(
         session, nursery, [child.rerun for child in children if child.rerun is not None]
     )

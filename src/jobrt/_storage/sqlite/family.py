@@ -8,6 +8,7 @@ from jobrt._storage.sqlite.rows import dumps
 from jobrt._storage.sqlite.states import FINAL_CODES, RETRYABLE
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
+HAS_PARENT: Final = 8
 HAS_NURSERY: Final = 16
 
 

@@ -18,6 +18,7 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 _ROWS: Final = 128
 
 _HEAD: Final = SQL["jobs/insert"].partition("VALUES")[0]
+_HEAD_FLAGGED: Final = _HEAD.replace("limit_key)", "limit_key, extra)")
 
 _ALL: Final = -1
 """No limit, in SQLite's ``LIMIT``."""
@@ -32,27 +33,27 @@ _REPLACED: Final = {
 }
 
 
-def insert(tx: Transaction, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
-    """Insert jobs in the given order and return the result for each.
+def insert(tx: Transaction, jobs: Sequence[NewJob], *, flags: int = 0) -> tuple[Inserted, ...]:
+    """Insert jobs with these flags in the given order, and return the result for each.
 
     The transaction must hold the write lock: uniqueness and consecutive ids depend on it.
     """
     if not any(job.unique for job in jobs):
-        return tuple(_insert_all(tx, jobs))
+        return tuple(_insert_all(tx, jobs, flags))
     batch = Batch.of(_stored(tx, jobs), now=moment(tx.now))
     for job in jobs:
         batch.add(job)
     for id, job, fields in batch.replaced:
         _replace(tx, id, job=job, fields=fields)
     make_keys(tx, [id for id, _, _ in batch.replaced])
-    made = _insert_all(tx, batch.new)
+    made = _insert_all(tx, batch.new, flags)
     return tuple(
         Inserted(made[place.new].id if place.id is None else place.id, duplicate=place.duplicate)
         for place in batch.places
     )
 
 
-def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
+def _insert_all(tx: Transaction, jobs: Sequence[NewJob], flags: int) -> list[Inserted]:
     """Insert jobs that cannot be duplicates.
 
     AUTOINCREMENT gives consecutive ids within a transaction, so the last id determines the others.
@@ -61,7 +62,7 @@ def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
     paths = key_paths(tx)
     for start in range(0, len(jobs), _ROWS):
         part = jobs[start : start + _ROWS]
-        last = tx.insert(*_statement([_values(job, tx.now, paths) for job in part]))
+        last = tx.insert(*_statement([_values(job, tx.now, paths) for job in part], flags))
         done += map(Inserted, range(last - len(part) + 1, last + 1))
         for job_id, job in enumerate(part, last - len(part) + 1):
             if job.deadline is not None or job.expires is not None or job.parent is not None:
@@ -70,14 +71,15 @@ def _insert_all(tx: Transaction, jobs: Sequence[NewJob]) -> list[Inserted]:
     return done
 
 
-def _statement(rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
+def _statement(rows: Sequence[tuple[Any, ...]], flags: int) -> tuple[str, list[Any]]:
     """Return the insert of some rows, and its parameters.
 
     A column without any value is written as NULL: sqlite3 looks for an adapter of each parameter that is None.
     """
     given = [column.count(None) < len(rows) for column in zip(*rows, strict=True)]
-    row = f"({','.join('?' if value else 'NULL' for value in given)})"
-    return f"{_HEAD}VALUES{','.join([row] * len(rows))}", [*compress(chain.from_iterable(rows), cycle(given))]
+    row = ",".join("?" if value else "NULL" for value in given)
+    head, row = (_HEAD_FLAGGED, f"({row},{flags})") if flags else (_HEAD, f"({row})")
+    return f"{head}VALUES{','.join([row] * len(rows))}", [*compress(chain.from_iterable(rows), cycle(given))]
 
 
 _LIMITED: Final = 64

@@ -16,14 +16,25 @@ from jobrt._core.states import State
 from jobrt._core.stats import Bucket, Ended
 from jobrt._core.where import Where
 from jobrt._storage.apart import Aside
-from jobrt._storage.contract import Inserted
+from jobrt._storage.contract import Inserted, Records
 from jobrt._storage.sqlite.async_connection import AsyncConnection
 from jobrt._storage.sqlite.callers import explained, insert_joined, insert_with, join
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.prune import prune
-from jobrt._storage.sqlite.query import count, count_each, finished, get, query, search, states, unfinished
+from jobrt._storage.sqlite.query import (
+    count,
+    count_each,
+    finished,
+    get,
+    made,
+    query,
+    rows_of,
+    search,
+    states,
+    unfinished,
+)
 from jobrt._storage.sqlite.rows import dumps, micros
 from jobrt._storage.sqlite.sockets import SOON
 from jobrt._storage.sqlite.stats import ended, stats
@@ -70,6 +81,9 @@ class SqliteJobs:
     ) -> tuple[JobRecord, ...]:
         look = partial(query, where=where, order_by=order_by, limit=limit, after=after, details=details)
         return await self._database.read(look)
+
+    async def records(self, ids: Sequence[int]) -> Records:
+        return Records(await self._database.read(partial(rows_of, ids=ids)), made)
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:
         return await self._database.read(partial(count, where=where, limit=limit))

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.limits import LARGE_TEXTS
@@ -146,14 +146,35 @@ def unfinished(states: dict[int, str | None]) -> list[int]:
 
 def _records(tx: Transaction, ids: Sequence[int], *, details: bool) -> tuple[JobRecord, ...]:
     """Return jobs in the order of `ids`, a chunk at a time: SQLite cannot build JSON of more than a gigabyte."""
-    return tuple(
-        found
-        for start in range(0, len(ids), _CHUNK)
-        for found in _chunk(tx, ids[start : start + _CHUNK], details=details)
-    )
+    return tuple(map(made, rows_of(tx, ids, details=details)))
 
 
-def _chunk(tx: Transaction, ids: Sequence[int], *, details: bool) -> Iterator[JobRecord]:
+class _Found(NamedTuple):
+    """What is stored of a job: all that its record needs."""
+
+    now: int
+    row: Sequence[Any]
+    texts: Sequence[Any]
+    details: Sequence[Any]
+    attempts: Sequence[tuple[int, AttemptRecord]]
+    scope: Sequence[Any] | None
+    whole: bool
+
+
+def rows_of(tx: Transaction, ids: Sequence[int], *, details: bool = True) -> list[_Found]:
+    """Return what is stored of jobs in the order of `ids`, for `made`; a chunk at a time, see `_records`."""
+    chunks = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
+    return [found for chunk in chunks for found in _chunk(tx, chunk, details=details)]
+
+
+def made(found: _Found) -> JobRecord:
+    """Return the record of a job."""
+    now, row, texts, details, attempts, scope, whole = found
+    clean = _with_clean(row, texts, attempts) if whole else ()
+    return record(row, now=now, texts=texts, details=details, attempts=clean, scope=scope, whole=whole)
+
+
+def _chunk(tx: Transaction, ids: Sequence[int], *, details: bool) -> Iterator[_Found]:
     kept = dict(tx.array(SQL["jobs/query_details"], (dumps(ids),))) if details else {}
     attempts = attempts_of(tx, ids) if details else {}
     rows = {row[0]: row for row in tx.array(SQL["jobs/query"], (dumps(ids),))}
@@ -163,9 +184,7 @@ def _chunk(tx: Transaction, ids: Sequence[int], *, details: bool) -> Iterator[Jo
         found: Sequence[Any] = (None, None, None)
         if job_id in kept:
             found = kept[job_id] or tx.row(SQL["jobs/query_detail"], (job_id,)) or found
-        clean = _with_clean(row, texts, attempts.get(job_id, [])) if details else ()
-        scope = scopes.get(job_id)
-        yield record(row, now=tx.now, texts=texts, details=found, attempts=clean, scope=scope, whole=details)
+        yield _Found(tx.now, row, texts, found, attempts.get(job_id, ()), scopes.get(job_id), details)
 
 
 def _texts(tx: Transaction, row: Sequence[Any], *, whole: bool) -> Sequence[Any]:

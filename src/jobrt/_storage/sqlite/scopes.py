@@ -21,7 +21,7 @@ from jobrt._core.scopes import (
 from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.database import Database
-from jobrt._storage.sqlite.family import HAS_NURSERY, startable
+from jobrt._storage.sqlite.family import HAS_NURSERY, HAS_PARENT, startable
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.messages import send
 from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
@@ -54,8 +54,11 @@ class SqliteScopes:
             for number, identity, child, job, state, own, current in rows
         )
 
-    async def enqueue(self, ref: JobRef, name: str, children: Sequence[Child]) -> tuple[Inserted, ...]:
-        return await self._database.write(partial(_enqueue, ref=ref, name=name, children=children))
+    async def enqueue(
+        self, ref: JobRef, name: str, children: Sequence[Child], *, fresh: bool = False
+    ) -> tuple[Inserted, ...]:
+        call = partial(_enqueue, ref=ref, name=name, children=children, fresh=fresh)
+        return await self._database.write(call)
 
     async def seal(
         self, ref: JobRef, name: str, *, end: Literal["cancelled", "aborted"] | None = None, reason: str = ""
@@ -119,7 +122,9 @@ def _seal(tx: Transaction, *, ref: JobRef, name: str, end: str | None, reason: s
     return row
 
 
-def _enqueue(tx: Transaction, *, ref: JobRef, name: str, children: Sequence[Child]) -> tuple[Inserted, ...]:
+def _enqueue(
+    tx: Transaction, *, ref: JobRef, name: str, children: Sequence[Child], fresh: bool
+) -> tuple[Inserted, ...]:
     _held(tx, ref)
     if not startable(tx, [ref.id], started=frozenset([ref.id])):
         raise AncestorEnded(f"an ancestor of job {ref.id} is being ended: it gets no more children")
@@ -129,15 +134,15 @@ def _enqueue(tx: Transaction, *, ref: JobRef, name: str, children: Sequence[Chil
     if row.state is not NurseryState.OPEN:
         raise JobStateError(f"nursery {name!r} of job {ref.id} is {row.state}: it gets no more children")
     nursery = {"id": ref.id, "name": name}
-    identities = dumps([child.identity for child in children])
-    found = tx.array(SQL["scopes/known"], nursery | {"identities": identities})
-    known = {identity: Inserted(child, duplicate=bool(duplicate)) for identity, child, duplicate in found}
+    known: dict[str, Inserted] = {}
+    if not fresh:
+        identities = dumps([child.identity for child in children])
+        found = tx.array(SQL["scopes/known"], nursery | {"identities": identities})
+        known = {identity: Inserted(child, duplicate=bool(duplicate)) for identity, child, duplicate in found}
     _run_again(tx, [child.rerun for child in children if child.rerun is not None])
     new = [child for child in children if child.job is not None and child.identity not in known]
-    inserted = insert(tx, [child.job for child in new if child.job is not None])
+    inserted = insert(tx, [child.job for child in new if child.job is not None], flags=HAS_PARENT)
     if new:
-        own = [row.id for row in inserted if not row.duplicate]
-        tx.run(SQL["scopes/flag_children"], {"ids": dumps(own)})
         rows = [
             (row.id, "d" if row.duplicate else "c", child.identity)
             for row, child in zip(inserted, new, strict=True)

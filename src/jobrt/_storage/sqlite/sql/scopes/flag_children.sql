@@ -1,1 +1,0 @@
-UPDATE jobrt_job SET extra = extra | 8 WHERE id IN (SELECT value FROM json_each(:ids));
