@@ -73,7 +73,7 @@ async def test_fresh_children_are_not_looked_up(storage: Storage) -> None:
     parent = await _parent(storage)
     fresh = [Child("a", job()), Child("b", job(priority=2))]
     ids = [one.id for one in await storage.scopes.enqueue(ref(parent), "n", fresh, fresh=True)]
-    with pytest.raises(Exception, match="(?i)unique"):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         await storage.scopes.enqueue(
             ref(parent), "n", [Child("c", job()), Child("b", job("other"))], fresh=True
         )

@@ -137,6 +137,27 @@ async def test_a_job_makes_a_mistake(mistake: str) -> None:
     assert "\n" not in str(error)
 
 
+class Names(jobrt.Job):
+    """Job that names a nursery and a sleep again, after their times were refused."""
+
+    async def run(self, ctx: jobrt.Context) -> list[Any]:
+        with pytest.raises(jobrt.InvalidJob):
+            async with ctx.open_nursery("a", deadline=math.nan):
+                pass
+        with pytest.raises(jobrt.InvalidJob):
+            await ctx.sleep(math.nan, name="s")
+        async with ctx.open_nursery("a") as nursery:
+            await nursery.enqueue(Leaf(3))
+        await ctx.sleep(0, name="s")
+        return [child.result for child in nursery.children]
+
+
+async def test_a_name_is_not_taken_by_a_call_that_was_refused() -> None:
+    """The job may call again with a time that is valid."""
+    app = jobrt.App("sqlite:///:memory:", jobs=[Names, Leaf])
+    assert await perform(Names(), app=app) == [3]
+
+
 @pytest.mark.parametrize("option", ["deadline_in", "expires_in"])
 @pytest.mark.parametrize("seconds", [-1, math.inf, math.nan, "soon"])
 async def test_a_deadline_is_a_duration(option: str, seconds: Any) -> None:

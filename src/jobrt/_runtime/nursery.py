@@ -264,7 +264,8 @@ class Nursery:
             wanted = [
                 one.child(None if one.member else next(rows)) for one in asked if one.again or not one.member
             ]
-            inserted = await self._insert(wanted, fresh=self._certain and not keyed)
+            known = keyed or any(child.rerun is not None for child in wanted)
+            inserted = await self._insert(wanted, fresh=self._certain and not known)
             return [
                 self._handle(row.id, row.duplicate)
                 for child, row in zip(wanted, inserted, strict=True)
@@ -341,11 +342,11 @@ async def open_nursery(
     deadline: object,
 ) -> AsyncGenerator[Nursery]:
     """Implement `Context.open_nursery`."""
-    _check(waits, name, on_failure)
     label = f"{waits.label}: ctx.open_nursery: deadline"
     seconds = (
         None if deadline is None else checked_duration(label, deadline, error=InvalidJob).total_seconds()
     )
+    _check(waits, name, on_failure)
     row = await _open(waits, name, on_failure=on_failure, seconds=seconds)
     nursery = Nursery(name, waits, client, row, await _roll(waits, name, row))
     error: Exception | None = None

@@ -86,15 +86,15 @@ class DurableWaits:
 
     async def sleep(self, name: str | None, seconds: object) -> None:
         """Sleep durably; see `Context.sleep`."""
-        key = self._begin_sleep("ctx.sleep", name)
         duration = _seconds(f"{self.label}: ctx.sleep: seconds", seconds, zero=True)
+        key = self._begin_sleep("ctx.sleep", name)
         await self._sleep(key, seconds=duration)
 
     async def sleep_until(self, name: str | None, when: object) -> None:
         """Sleep durably; see `Context.sleep_until`."""
+        moment = checked_moment(f"{self.label}: ctx.sleep_until: when", when, error=InvalidJob)
         key = self._begin_sleep("ctx.sleep_until", name)
-        label = f"{self.label}: ctx.sleep_until: when"
-        await self._sleep(key, at=checked_moment(label, when, error=InvalidJob))
+        await self._sleep(key, at=moment)
 
     def _begin_sleep(self, what: str, name: str | None) -> str:
         """Check that the job may sleep, and return the key of the sleep."""

@@ -27,7 +27,7 @@ from jobrt._storage.postgres.changes import (
 from jobrt._storage.postgres.database import retried
 from jobrt._storage.postgres.insert import insert_steps, one_statement
 from jobrt._storage.postgres.keys import KnownKeys
-from jobrt._storage.postgres.messages import told_send_steps
+from jobrt._storage.postgres.messages import send_steps
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
 from jobrt._storage.postgres.query import by_id, listing
@@ -113,9 +113,7 @@ class AsyncioPostgres:
 
     async def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
         return await self._transact(
-            partial(
-                told_send_steps, self._schema, job_id, name=name, value=value, key=key, channel=self._channel
-            )
+            partial(send_steps, self._schema, job_id, name=name, value=value, key=key)
         )
 
     async def read_stream(self, job_id: int, after: int, *, wake: bool = False) -> StreamPage | None:

@@ -19,7 +19,7 @@ from jobrt._storage.postgres.changes import cancel_steps, count, make_due_steps,
 from jobrt._storage.postgres.database import TRIES, lost_a_race
 from jobrt._storage.postgres.insert import insert_steps
 from jobrt._storage.postgres.keys import KnownKeys
-from jobrt._storage.postgres.messages import told_send_steps
+from jobrt._storage.postgres.messages import send_steps
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
 from jobrt._storage.postgres.query import by_id, listing
@@ -101,11 +101,7 @@ class BlockingPostgres:
         return self._transact(partial(delete, self._schema, where, limit=limit))
 
     def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
-        return self._transact(
-            partial(
-                told_send_steps, self._schema, job_id, name=name, value=value, key=key, channel=self._channel
-            )
-        )
+        return self._transact(partial(send_steps, self._schema, job_id, name=name, value=value, key=key))
 
     def _make_due(self, run: Run) -> int:
         return self._transact(partial(make_due_steps, self._schema, run, channel=self._channel))

@@ -24,7 +24,9 @@ from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import boolean, instant, numbers, seconds, texts
 from jobrt._storage.postgres.insert import insert_steps
-from jobrt._storage.postgres.messages import send_steps
+from jobrt._storage.postgres.messages import sending, sent
+from jobrt._storage.postgres.names import Run
+from jobrt._storage.postgres.rows import Row
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.tend import tend
@@ -90,15 +92,13 @@ class PostgresScopes:
     async def seal(
         self, ref: JobRef, name: str, *, end: Literal["cancelled", "aborted"] | None = None, reason: str = ""
     ) -> NurseryRow:
-        async def work(session: Session) -> NurseryRow:
-            await _held(session, ref)
-            await session.fetch("scopes/seal", id=str(ref.id), name=name, ended=end, reason=reason)
-            return await _row(session, ref, name)
-
-        row = await self._transaction(work)
-        if end is not None and row.alive:
-            self._waker.control()
-        return row
+        rows = await self._database.fetch(
+            "scopes/seal", id=str(ref.id), lease=str(ref.lease), name=name, ended=end, reason=reason
+        )
+        if not rows:
+            raise _lost(ref)
+        state, *others = rows[0]
+        return NurseryRow(NurseryState(state), *others)
 
     async def failures(self, ref: JobRef, name: str, *, limit: int = 100) -> tuple[int, ...]:
         rows = await self._database.fetch("scopes/failures", id=str(ref.id), name=name, limit=str(limit))
@@ -107,22 +107,18 @@ class PostgresScopes:
     # ------------------------------------------------------------------ messages and sleeps
 
     async def receive(self, ref: JobRef, name: str, number: int, *, within: float | None) -> Answer:
-        async def work(session: Session) -> Answer:
-            await _held(session, ref)
-            wait = {"id": str(ref.id), "kind": "message", "name": name, "number": str(number)}
-            limit = None if within is None else str(seconds(within))
-            ((ended, value, left),) = await session.fetch("scopes/answer", **wait, at=None, seconds=limit)
-            if ended is not None:
-                return Answer(ended, value)
-            taken = await session.fetch("scopes/take", id=str(ref.id), name=name, number=str(number))
-            if taken:
-                return Answer("message", taken[0][0])
-            if left is not None and left <= 0:
-                await session.fetch("scopes/end_answer", **wait, ended="too_slow")
-                return Answer("too_slow")
-            return Answer("")
-
-        return await self._transaction(work)
+        limit = None if within is None else str(seconds(within))
+        rows = await self._database.fetch(
+            "scopes/receive",
+            id=str(ref.id),
+            lease=str(ref.lease),
+            name=name,
+            number=str(number),
+            seconds=limit,
+        )
+        if not rows:
+            raise _lost(ref)
+        return Answer(*rows[0])
 
     async def sleep(
         self, ref: JobRef, name: str, *, seconds: float | None = None, at: datetime | None = None
@@ -141,11 +137,11 @@ class PostgresScopes:
         return await self._transaction(work)
 
     async def send(self, job_id: int, name: str, value: str, *, key: str | None = None) -> bool:
-        async def work(session: Session) -> tuple[bool, list[str]]:
-            return await drive(session, send_steps(session.schema, job_id, name=name, value=value, key=key))
-
-        new, queues = await self._transaction(work)
-        self._waker.due_again(queues)
+        message = sending(self._database.schema, job_id, name=name, value=value, key=key)
+        rows = await retried(partial(self._run, message))
+        new, queue = sent(job_id, rows)
+        if queue is not None:
+            self._waker.watermarks.request_full(queue)
         return new
 
     # ------------------------------------------------------------------ what is due
@@ -158,6 +154,10 @@ class PostgresScopes:
         return tended
 
     # ------------------------------------------------------------------ small parts
+
+    async def _run(self, step: Run) -> list[Row]:
+        async with self._database.session() as session:
+            return await session.run(step.statement, **step.values)
 
     async def _transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
         async def run() -> T:
@@ -176,8 +176,12 @@ async def _held(session: Session, ref: JobRef) -> int:
     """Lock the row of a running job and return its flags; raise `LeaseLost` if the attempt does not hold it."""
     rows = await session.fetch("scopes/held", id=str(ref.id), lease=str(ref.lease))
     if not rows:
-        raise LeaseLost(f"job {ref.id} is no longer leased as {ref.lease}")
+        raise _lost(ref)
     return int(rows[0][0])
+
+
+def _lost(ref: JobRef) -> LeaseLost:
+    return LeaseLost(f"job {ref.id} is no longer leased as {ref.lease}")
 
 
 async def _row(session: Session, ref: JobRef, name: str) -> NurseryRow:

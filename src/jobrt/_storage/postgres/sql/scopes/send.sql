@@ -1,3 +1,3 @@
-insert into {schema}.message (job_id, name, key, value) values (:id::bigint, :name, :key, :value)
-    on conflict (job_id, name, key) where key is not null do nothing
-returning id
+-- Send a message, and wake the job, if it waits for one.
+select s.found_state, s.is_final, s.is_new, s.its_queue
+  from {schema}.send_message(:id::bigint, :name, :key, :value) s
