@@ -227,6 +227,46 @@ async def test_a_suspended_parent_is_cancelled_with_its_children(storage: Storag
     assert {(await look(storage, job_id)).state for job_id in [parent.id, *ids]} == {State.CANCELLED}
 
 
+async def _runs_again(storage: Storage, parent: Claimed) -> bool:
+    """Open the nursery, and return whether its only member has to run again; if so, let it, and let it fail."""
+    await storage.scopes.open(ref(parent), "n", on_failure="continue", seconds=None)
+    (member,) = await storage.scopes.members(ref(parent), "n")
+    if not member.current:
+        await storage.scopes.enqueue(ref(parent), "n", [Child(member.identity, None, member.id)])
+        await _fail(storage, await claim(storage))
+        (member,) = await storage.scopes.members(ref(parent), "n")
+        assert member.current
+        return True
+    return False
+
+
+async def _fail(storage: Storage, jobs: tuple[Claimed, ...]) -> None:
+    await storage.attempts.finish(
+        [end(failed, Transition.DISCARD, end=End.FAILED, message="no") for failed in jobs]
+    )
+
+
+async def test_a_crash_runs_no_child_again(storage: Storage) -> None:
+    """A failed attempt of the parent, or an operator's rerun, runs a child again that failed; a crash does not."""
+    parent = await start(storage, job("parent", max_attempts=4))
+    await storage.scopes.open(ref(parent), "n", on_failure="continue", seconds=None)
+    await _fail(storage, await _claimed_children(storage, parent, "a"))
+    await storage.attempts.finish([end(parent, Transition.RETRY, end=End.FAILED, message="no", delay=0)])
+    (parent,) = await claim(storage, "parent")
+    assert await _runs_again(storage, parent)
+    await storage.workers.rescue()  # nobody has registered the worker, so it counts as dead
+    (parent,) = await claim(storage, "parent")
+    assert not await _runs_again(storage, parent)
+    await storage.attempts.finish([end(parent, Transition.RETRY, end=End.FAILED, message="no", delay=0)])
+    (parent,) = await claim(storage, "parent")
+    assert await _runs_again(storage, parent)
+    await storage.workers.rescue()  # it was the last attempt
+    assert (await look(storage, parent.id)).state is State.DISCARDED
+    await storage.jobs.rerun(where.id_in([parent.id]))
+    (parent,) = await claim(storage, "parent")
+    assert await _runs_again(storage, parent)
+
+
 @pytest.mark.parametrize("children", [(), ("a", "b")], ids=["alone", "with children"])
 async def test_a_parent_that_a_dead_worker_has_parked_is_cancelled(
     storage: Storage, children: tuple[str, ...]

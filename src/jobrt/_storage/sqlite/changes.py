@@ -46,6 +46,7 @@ def rerun(tx: Transaction, where: Where, *, limit: int | None) -> int:
     if tx.value(SQL["scopes/any"]):
         reopen(tx, chosen)
         tx.run(SQL["scopes/rejoin"], {"ids": ids})
+        tx.run(SQL["scopes/ask_again"], {"ids": ids})
     tx.run(SQL["scopes/unlimit"], {"ids": ids})
     tx.run(SQL["jobs/rerun_remember"], (ids,))
     tx.run(SQL["jobs/rerun_forget"], (ids,))

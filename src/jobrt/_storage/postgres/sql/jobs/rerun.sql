@@ -25,8 +25,17 @@ reopened as (
       from picked p where n.job_id = p.id
 ),
 rejoined as (
-    update {schema}.member m set alive = true, failed = false
+    update {schema}.member m
+       set alive = true, failed = false,
+           attempt = case when m.job_id = any(array(select q.id from picked q)) then 0 else m.attempt end
       from picked p where m.child_id = p.id and m.kind = 'c'
+),
+-- The next attempt runs members again that did not complete. One statement changes a row once: see `rejoined`.
+asked_again as (
+    update {schema}.member m set attempt = 0
+      from picked p
+     where m.job_id = p.id and m.attempt > 0
+       and not (m.kind = 'c' and m.child_id = any(array(select q.id from picked q)))
 ),
 unlimited as (
     delete from {schema}.deadline d using picked p
