@@ -69,6 +69,9 @@ class Load:
                 await self._enqueue_family(client)
             with suppress(jobrt.StorageUnavailable):
                 await self._send(client)
+            with suppress(jobrt.StorageUnavailable):
+                if self.chance.random() < 0.3:
+                    await self._cancel_family(client)
 
     async def _enqueue_family(self, client: jobrt.Client) -> None:
         chance = self.chance
@@ -96,6 +99,21 @@ class Load:
                     self.sent.setdefault(job_id, set()).add(value)
                     with suppress(jobrt.JobNotFound, jobrt.JobStateError):
                         await client.send(job_id, "news", value, key=str(value))
+
+    async def _cancel_family(self, client: jobrt.Client) -> None:
+        """Cancel a parent that waits for children: it must not be over before they are."""
+        waiting = await client.query(where.name("Nest") & where.state("suspended"), limit=20)
+        parents = [
+            job.id
+            for job in waiting
+            if not job.args.get("root")
+            and job.id not in self.cancelled
+            and job.waiting is not None
+            and job.waiting.kind == "children"
+        ]
+        if parents:
+            self.cancelled.add(parents[0])  # also if the reply is lost
+            await client.cancel(where.id_in(parents[:1]), "no longer needed")
 
     async def _cancel(self, client: jobrt.Client) -> None:
         """Cancel the long job that has started last, or any other."""

@@ -227,6 +227,21 @@ async def test_a_suspended_parent_is_cancelled_with_its_children(storage: Storag
     assert {(await look(storage, job_id)).state for job_id in [parent.id, *ids]} == {State.CANCELLED}
 
 
+async def test_a_cancellation_changes_one_job_before_it_returns(storage: Storage) -> None:
+    """However many descendants a job has: from then on none is claimed, and they end in batches."""
+    parent = await _parent(storage)
+    await _children(storage, parent, *map(str, range(70)))
+    await storage.attempts.finish([end(parent, Transition.SUSPEND, wait=Wait("children", "n"))])
+    assert await storage.jobs.cancel(where.id_in([parent.id]), "enough") == (0, 1)
+    assert await storage.jobs.count(where.state("available")) == 70
+    assert (await look(storage, parent.id)).state is State.CLOSING
+    assert await storage.scopes.tend(limit=30) == (30, True, None)
+    assert await storage.jobs.count(where.state("available")) == 40
+    assert await claim(storage) == ()
+    await _tend(storage)
+    assert await storage.jobs.count(where.state("cancelled")) == 71
+
+
 async def _runs_again(storage: Storage, parent: Claimed) -> bool:
     """Open the nursery, and return whether its only member has to run again; if so, let it, and let it fail."""
     await storage.scopes.open(ref(parent), "n", on_failure="continue", seconds=None)
