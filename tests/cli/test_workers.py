@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 import trio
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.console import Console
 import jobrt
 from jobrt._core.limits import Demand
 from jobrt._storage.contract import WorkerRow
+from jobrt._views.trees import headline
 from jobrt.cli.workers import draw_trees
 from tests.support.worker_info import worker_info
 
@@ -50,6 +52,18 @@ async def _leave_workers(url: str) -> None:
 def left(shop: Path) -> None:
     """Two workers in the database of the shop."""
     trio.run(_leave_workers, f"sqlite:///{shop}/shop.db")
+
+
+def test_a_worker_that_has_only_registered_shows_no_heartbeat() -> None:
+    """Its row is as old as the worker, so the age of a heartbeat would be its uptime once more."""
+    now = datetime.now(UTC)
+    began = now - timedelta(seconds=3.6)
+    row = WorkerRow(
+        id="w1", started_at=began, beat_at=began, expires_at=now, alive=True, info=worker_info(leader=True)
+    )
+    assert headline(row, now) == "w1  alive, just started, up 3.6 s, no heartbeat yet, leader"
+    row = attrs.evolve(row, beat_at=now - timedelta(seconds=2))
+    assert headline(row, now) == "w1  alive, up 3.6 s, last heartbeat 2.0 s ago, leader"
 
 
 def test_workers_shows_each_tree(jobrt_command: Command, left: None) -> None:

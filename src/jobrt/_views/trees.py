@@ -83,9 +83,14 @@ def _is_starting(row: WorkerRow) -> bool:
 
 def headline(row: WorkerRow, now: datetime) -> str:
     """Return a worker's id, condition, uptime and last heartbeat."""
-    up, heartbeat = since(row.started_at, now), since(row.beat_at, now)
     leader = ", leader" if row.info.leader else ""
-    return f"{row.id}  {worker_condition(row)}, up {up}, last heartbeat {heartbeat} ago{leader}"
+    return f"{row.id}  {worker_condition(row)}, {times(row, now)}{leader}"
+
+
+def times(row: WorkerRow, now: datetime) -> str:
+    """Return how long a worker is up, and when its last heartbeat was. To register is not one."""
+    heartbeat = "no heartbeat yet" if _is_starting(row) else f"last heartbeat {since(row.beat_at, now)} ago"
+    return f"up {since(row.started_at, now)}, {heartbeat}"
 
 
 def tree_lines(row: WorkerRow, now: datetime) -> Iterator[TreeLine]:
