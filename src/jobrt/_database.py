@@ -12,7 +12,7 @@ import trio
 from jobrt._core.database_url import parse_url
 from jobrt._storage.contract import Storage
 from jobrt._storage.open import open_storage
-from jobrt.errors import WrongEventLoop
+from jobrt._storage.trio_only import refuse_asyncio
 
 
 @attrs.define(eq=False)
@@ -66,11 +66,7 @@ class Database:
             WrongEventLoop: this is not Trio.
 
         """
-        if not trio.lowlevel.in_trio_task():
-            raise WrongEventLoop(
-                "clients and workers of a jobrt.App need Trio, which does not run here: use trio.run, or"
-                " jobrt.aio.Client in asyncio"
-            )
+        refuse_asyncio()
         opened = self._shared.open if self.engine == "sqlite" else self._open
         async with opened() as storage:
             yield storage

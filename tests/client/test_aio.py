@@ -337,7 +337,7 @@ async def test_blocking_connections_work_too(database_url: str) -> None:
                 plain.commit()
             assert [record.args for record in await jobs.query()] == [{"what": "committed"}]
             kinds = "AsyncConnection.*AsyncSession"
-            with pytest.raises(jobrt.StorageError, match=rf"^conn is a object: pass a .*{kinds}"):
+            with pytest.raises(jobrt.StorageError, match=rf"^conn is of type object: pass a .*{kinds}"):
                 await jobs.enqueue(Say("x"), conn=object())
 
     await in_asyncio(program)
@@ -351,14 +351,14 @@ async def test_a_connection_of_the_other_library_is_refused(postgres_url: str) -
         async def program() -> None:
             async with aio.Client(postgres_url) as client:
                 with pytest.raises(
-                    jobrt.StorageError, match=r"^conn is a .*TrioConnection: pass a psycopg\.Async"
+                    jobrt.StorageError, match=r"^conn is of type .*TrioConnection: pass a psycopg\.Async"
                 ):
                     await client.enqueue(Say("x"), conn=of_trio)
 
         await in_asyncio(program)
         of_asyncio = psycopg.AsyncConnection(of_trio.pgconn)
         with pytest.raises(
-            jobrt.StorageError, match=r"^conn is a psycopg\.AsyncConnection: pass the connection of"
+            jobrt.StorageError, match=r"^conn is of type psycopg\.AsyncConnection: pass the connection of"
         ):
             await jobs.enqueue(Say("x"), conn=of_asyncio)
 
@@ -415,6 +415,61 @@ def test_an_app_is_refused_in_asyncio(sqlite_url: str) -> None:
     for call in (client, app.run_worker, app.migrate):
         with pytest.raises(jobrt.WrongEventLoop, match=r"need Trio.*jobrt\.aio\.Client"):
             run_asyncio(call)
+
+
+CALLS: dict[str, Callable[[jobrt.Client], Awaitable[Any]]] = {
+    "count": lambda jobs: jobs.count(),
+    "enqueue": lambda jobs: jobs.enqueue(Say("x")),
+    "get": lambda jobs: jobs.get(1),
+    "pause": lambda jobs: jobs.pause("default"),
+    "query": lambda jobs: jobs.query(),
+    "transaction": lambda jobs: jobs.transaction().__aenter__(),
+    "wait": lambda jobs: jobs.wait(1),
+}
+
+
+async def refusals(jobs: jobrt.Client) -> dict[str, str]:
+    """Return what each call raises in asyncio."""
+    found = {}
+    for name, call in CALLS.items():
+        with pytest.raises(jobrt.WrongEventLoop) as raised:
+            await call(jobs)
+        found[name] = str(raised.value)
+    return found
+
+
+async def test_an_open_client_of_an_app_is_refused_in_asyncio(database_url: str) -> None:
+    """Its calls refuse themselves: asyncio would throw an error about a bad yield into them."""
+    app = jobrt.App(database_url, jobs=[Say], migrate=True)
+    async with app.open_client() as jobs:
+
+        async def program() -> None:
+            found = await refusals(jobs)
+            assert all("need Trio" in message for message in found.values())
+
+        await in_asyncio(program)
+        assert await jobs.count() == 0
+
+
+class Mistaken(jobrt.Job):
+    """Job on asyncio that awaits a client of Trio."""
+
+    RUN_IN = "asyncio"
+
+    async def run(self, ctx: jobrt.Context) -> dict[str, str]:
+        return await refusals(ctx.client)
+
+
+async def test_a_client_of_trio_is_refused_in_a_job_on_asyncio(database_url: str) -> None:
+    """The error says how to await it there."""
+    app = jobrt.App(database_url, jobs=[Say, Mistaken], migrate=True)
+    with trio.fail_after(50):
+        async with app.open_client() as jobs:
+            mistaken = await jobs.enqueue(Mistaken())
+            await app.drain()
+            found: Any = await mistaken.result()
+    assert set(found) == set(CALLS)
+    assert all("trio_asyncio.trio_as_aio(FUNCTION)" in message for message in found.values())
 
 
 async def test_it_belongs_to_one_loop(database_url: str) -> None:

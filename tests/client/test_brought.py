@@ -198,7 +198,7 @@ async def test_another_kind_is_refused(name: str, database_url: str) -> None:
         r"pass a (sqlite3|psycopg)\.Connection.*, an SQLAlchemy Connection or Session .*Django's connection$"
     )
     with Client(database_url) as jobs:
-        with pytest.raises(jobrt.StorageError, match=rf"^conn is a {name}: {kinds}"):
+        with pytest.raises(jobrt.StorageError, match=rf"^conn is of type {name}: {kinds}"):
             jobs.enqueue(Echo("x"), conn=odd_connections()[name])
         assert jobs.count() == 0
 
@@ -209,5 +209,5 @@ async def test_the_other_engine_is_refused(database_url: str, postgres_url: str,
     other = postgres_url if database_url.startswith("sqlite") else f"sqlite:///{tmp_path}/other.db"
     with Client(database_url) as jobs, of_sqlalchemy(other) as brought:
         inside = r"sqlalchemy\.engine\.base\.Connection over a (psycopg|sqlite3)\.Connection"
-        with pytest.raises(jobrt.StorageError, match=rf"conn is a {inside}: pass a"):
+        with pytest.raises(jobrt.StorageError, match=rf"conn is of type {inside}: pass a"):
             jobs.enqueue(Echo("x"), conn=brought.conn)

@@ -8,6 +8,7 @@ import trio
 
 from jobrt._core.states import FINAL
 from jobrt._storage.contract import Storage, Wake
+from jobrt._storage.trio_only import refuse_asyncio
 from jobrt.errors import JobNotFound, StorageError, StorageUnavailable
 
 _FINAL = frozenset(state.value for state in FINAL)
@@ -50,6 +51,7 @@ class Waiting:
         """
         if self._closed:
             raise closed()
+        refuse_asyncio()
         event = trio.Event()
         self.waiters[job_id].append(event)
         if not self._watching:

@@ -55,7 +55,7 @@ def _is_asyncio_session(conn: Any) -> bool:
 def unknown_connection(conn: object, driver: object, *, use: str) -> StorageError:
     """Return the error for a connection of another kind; `driver` is the one inside, and `use` names the kinds."""
     inside = "" if driver is conn else f" over a {_kind(driver)}"
-    return StorageError(f"conn is a {_kind(conn)}{inside}: pass {use}")
+    return StorageError(f"conn is of type {_kind(conn)}{inside}: pass {use}")
 
 
 def _kind(value: object) -> str:

@@ -110,7 +110,7 @@ async def test_in_the_callers_transaction(
             blocking.insert([job(priority=1 << 40)], conn=conn)
         assert not isinstance(caught.value, StorageUnavailable)
         conn.rollback()
-        with pytest.raises(StorageError, match=r"conn is a object: pass a psycopg\.Connection"):
+        with pytest.raises(StorageError, match=r"conn is of type object: pass a psycopg\.Connection"):
             blocking.insert([job()], conn=object())
     assert await storage.jobs.count(where.everything()) == 0
 

@@ -75,7 +75,7 @@ def test_a_connection_without_a_transaction(storage: BlockingSqlite, path: Path)
 
 def test_other_connections_are_refused(storage: BlockingSqlite) -> None:
     """The error names the given type; for a file without jobrt's tables it says what to run."""
-    with pytest.raises(StorageError, match=r"conn is a object: pass a sqlite3\.Connection"):
+    with pytest.raises(StorageError, match=r"conn is of type object: pass a sqlite3\.Connection"):
         storage.insert([job()], conn=object())
     with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(SchemaError, match="migrate"):
         storage.insert([job()], conn=connection)

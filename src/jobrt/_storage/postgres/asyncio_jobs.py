@@ -24,7 +24,7 @@ from jobrt._storage.postgres.changes import (
     rerun,
     update,
 )
-from jobrt._storage.postgres.database import retried
+from jobrt._storage.postgres.database import repeated
 from jobrt._storage.postgres.insert import insert_steps, one_statement
 from jobrt._storage.postgres.keys import KnownKeys
 from jobrt._storage.postgres.messages import send_steps
@@ -66,7 +66,7 @@ class AsyncioPostgres:
     async def insert(self, jobs: Sequence[NewJob], *, conn: object = None) -> tuple[Inserted, ...]:
         if conn is not None:
             return await self._insert_with(conn, jobs)
-        return await retried(partial(self._insert, jobs))
+        return await repeated(partial(self._insert, jobs))
 
     async def _insert(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         steps = insert_steps(self._schema, jobs, wake=self._wake, keys=self._keys)
@@ -161,7 +161,7 @@ class AsyncioPostgres:
 
     async def _read(self, run: Run) -> list[Row]:
         """Run a statement that only reads."""
-        return await retried(partial(self._try_read, run))
+        return await repeated(partial(self._try_read, run))
 
     async def _try_read(self, run: Run) -> list[Row]:
         async with self._pool.lend() as conn:
@@ -170,7 +170,7 @@ class AsyncioPostgres:
     async def _transact(self, steps: Callable[[], Steps[T]]) -> T:
         """Run steps in a transaction."""
         attempt: Callable[[], Awaitable[T]] = partial(self._try, steps)
-        return await retried(attempt)
+        return await repeated(attempt)
 
     async def _try(self, steps: Callable[[], Steps[T]]) -> T:
         async with self._pool.lend() as conn, conn.transaction():

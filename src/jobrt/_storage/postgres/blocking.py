@@ -182,7 +182,7 @@ async def insert_async(
 
     """
     if not isinstance(conn, psycopg.AsyncConnection):
-        raise StorageError(f"conn is a {type(conn).__qualname__}: pass a psycopg.AsyncConnection")
+        raise StorageError(f"conn is of type {type(conn).__qualname__}: pass a psycopg.AsyncConnection")
     names = Schema(schema)
     try:
         async with conn.transaction():

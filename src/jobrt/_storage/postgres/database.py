@@ -27,6 +27,7 @@ import trio
 from jobrt._storage.postgres.names import Schema, Statement
 from jobrt._storage.postgres.rows import Row
 from jobrt._storage.postgres.session import PreparedSession, Session
+from jobrt._storage.trio_only import refuse_asyncio
 from jobrt._trio_psycopg.errors import is_stale
 from jobrt._trio_psycopg.pool import Call, Pool
 from jobrt.errors import StorageError
@@ -150,7 +151,13 @@ class Database:
             return await session.run(self.schema.statement(name), **values)
 
 
-async def retried(call: Callable[[], Awaitable[T]]) -> T:
+def retried(call: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+    """Call as `repeated` does, in Trio alone."""
+    refuse_asyncio()
+    return repeated(call)  # not awaited here: another coroutine would cost 0.1 µs
+
+
+async def repeated(call: Callable[[], Awaitable[T]]) -> T:
     """Call, and repeat the call if it had no effect and another try can succeed.
 
     It is repeated up to three times if the database rolled it back to end a deadlock, and once if the session did not

@@ -37,6 +37,7 @@ from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.stats import ended, stats
 from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.waker import Waker
+from jobrt._storage.trio_only import refuse_asyncio
 from jobrt._trio_psycopg.errors import translate
 
 
@@ -93,6 +94,7 @@ class PostgresJobs:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Any]:
+        refuse_asyncio()
         in_block = False  # errors of the caller's block are raised unchanged
         async with self._database.plain.acquire() as conn:
             try:

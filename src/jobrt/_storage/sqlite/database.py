@@ -43,6 +43,7 @@ from jobrt._storage.sqlite.threads import open_file, retried, run, stop_with_cal
 from jobrt._storage.sqlite.transaction import Transaction
 from jobrt._storage.sqlite.turns import GAP, Pacing, TurnLock
 from jobrt._storage.together import Together
+from jobrt._storage.trio_only import refuse_asyncio
 from jobrt.errors import StorageError, StorageUnavailable
 
 T = TypeVar("T")
@@ -185,6 +186,7 @@ class Database:
             StorageError: the block took too long, or ended the transaction itself.
 
         """
+        refuse_asyncio()
         self.refuse_nested()
         async with self._holding:
             raw = self._writer if self.inline else await self._connect_held()

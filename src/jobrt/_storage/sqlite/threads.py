@@ -8,6 +8,7 @@ import trio
 
 from jobrt._storage.sqlite.connection import PATIENCE, Busy, connect, pauses
 from jobrt._storage.sqlite.file_watch import FileWatch
+from jobrt._storage.trio_only import refuse_asyncio
 from jobrt.errors import StorageUnavailable
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ async def run(call: Callable[[], T], threads: trio.CapacityLimiter | None) -> T:
 
 async def retried(call: Callable[[], Awaitable[T]]) -> T:
     """Await `call`, and repeat it while the database is locked. Waiting can be cancelled."""
+    refuse_asyncio()
     deadline = trio.current_time() + PATIENCE
     for pause in pauses():
         try:
