@@ -9,6 +9,7 @@ requests of our script, and how many seconds, it takes until all is counted.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import platform
 import sqlite3
@@ -52,7 +53,6 @@ PAGES = (
     "/api/jobs",
     "/api/queues",
     "/api/doctor",
-    "/metrics",
 )
 
 
@@ -119,6 +119,26 @@ def numbered(ctx: jobrt.Context, n: int) -> None:
     """Job with the payload of the filled tables."""
 
 
+def in_words(requests: list[tuple[float, str, float]]) -> str:
+    """Return the first time, the median and the slowest of the others, and the processor time, in milliseconds."""
+    first, *others = requests
+    times = [took for took, _, _ in others]
+    busy = statistics.median(cpu for _, _, cpu in others)
+    return f"{first[0]:.0f}, {statistics.median(times):.0f} ({max(times):.0f}), {busy:.0f}"
+
+
+async def scrape(url: str) -> str:
+    """Request the metrics of a worker that claims none of the jobs. They are counted once in some seconds."""
+    logging.getLogger("jobrt").setLevel(logging.ERROR)  # it rescues the jobs of the dead worker
+    app = jobrt.App(url, queues={"idle": 1})
+    async with trio.open_nursery() as nursery:
+        worker = await nursery.start(app.run_worker)
+        assert worker is not None
+        found = in_words([await request(jobrt.probes.asgi(app), "/metrics") for _ in range(REQUESTS)])
+        await worker.stop()
+    return found
+
+
 async def measure(engine: str, options: argparse.Namespace) -> dict[str, str]:
     """Return the times of each page in words."""
     found: dict[str, str] = {}
@@ -126,18 +146,10 @@ async def measure(engine: str, options: argparse.Namespace) -> dict[str, str]:
         app = jobrt.App(url, queues={"q0": 1, "q1": 1, "q2": 1})
         for name in NAMES:
             app.job(name=name)(numbered)
-        idle = jobrt.App(url, queues={"idle": 1})  # its worker has the metrics, and claims none of the jobs
-        async with app.open_client() as jobs, trio.open_nursery() as nursery:
-            await nursery.start(idle.run_worker)
-            pages, probes = jobrt.dashboard.asgi(app, jobs), jobrt.probes.asgi(idle)
+        async with app.open_client() as jobs:
+            pages = jobrt.dashboard.asgi(app, jobs)
             for target in PAGES:
-                served = probes if target == "/metrics" else pages
-                first, *others = [await request(served, target) for _ in range(REQUESTS)]
-                times = [took for took, _, _ in others]
-                busy = statistics.median(cpu for _, _, cpu in others)
-                found[target] = (
-                    f"{first[0]:.0f}, {statistics.median(times):.0f} ({max(times):.0f}), {busy:.0f}"
-                )
+                found[target] = in_words([await request(pages, target) for _ in range(REQUESTS)])
             for period in () if options.skip_counting else ("hour", "day", "week"):
                 start = time.perf_counter()
                 asked = 0
@@ -149,7 +161,7 @@ async def measure(engine: str, options: argparse.Namespace) -> dict[str, str]:
                         break
                 seconds = time.perf_counter() - start
                 found[f"{period} counted"] = f"{asked} requests, {seconds:.1f} s, at most {slowest:.0f}"
-            nursery.cancel_scope.cancel()
+        found["/metrics"] = await scrape(url)
     return found
 
 

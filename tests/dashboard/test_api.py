@@ -30,7 +30,8 @@ async def test_it_sends_what_the_commands_print(database_url: str) -> None:
         jobs = board.jobs
         assert await fetched(board, "/api/jobs") == jsonable(await jobs.query())
         assert await fetched(board, "/api/jobs/1") == jsonable(await jobs.get(1))
-        assert await fetched(board, "/api/queues") == jsonable(await jobs.queues())
+        assert await fetched(board, "/api/queues?exact=1") == jsonable(await jobs.queues())
+        assert await fetched(board, "/api/queues") == jsonable(await jobs.queues(limit=10_000))
         assert await fetched(board, "/api/workers") == jsonable(await jobs.workers())
         assert await fetched(board, "/api/cron") == jsonable(await jobs.crons())
         assert await fetched(board, "/api/stats") == jsonable(await jobs.totals())
@@ -60,7 +61,7 @@ async def test_jobs_are_selected_as_on_the_command_line(database_url: str) -> No
         ("/api/jobs?colour=red", 400, "unknown filter 'colour'"),
         ("/api/jobs?limit=1001", 400, "use at most 1000, and after=ID for the next jobs"),
         ("/api/jobs?order_by=colour", 400, "order_by is 'colour'"),
-        ("/api/queues?limit=3", 400, "unknown parameter 'limit': leave it out"),
+        ("/api/queues?limit=3", 400, "unknown parameter 'limit': use exact"),
         ("/api/stats?since=soon", 400, "'soon' is not a duration"),
         ("/api/nothing", 404, "there is no such page"),
     ],

@@ -3,7 +3,7 @@
 ==================  =============================================================================================
 ``/api/jobs``       ``jobs --json``: the filters of the command, ``limit``, ``after``, ``order_by``; ``count=1``
 ``/api/jobs/ID``    ``show ID --json``
-``/api/queues``     ``queues --json``
+``/api/queues``     ``queues --json``; counts stop at 10,000 unless there is ``exact``; ``more`` says that they did
 ``/api/workers``    ``workers --json``
 ``/api/cron``       ``cron --json``
 ``/api/actions``    ``actions --json``: ``queue`` or ``cron``, ``limit``
@@ -25,7 +25,7 @@ from starlette.routing import BaseRoute, Route
 
 from jobrt._views.as_json import jsonable
 from jobrt._views.filters import parse_time
-from jobrt._views.findings import examine, take_snapshot
+from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt.dashboard.render import Site
 from jobrt.dashboard.selection import parse_about, parse_number, parse_selection
 from jobrt.errors import InvalidFilter
@@ -89,8 +89,8 @@ async def _job(site: Site, request: Request) -> Response:
 
 
 async def _queues(site: Site, request: Request) -> Response:
-    _parameters(request, ())
-    return as_json(await site.jobs.queues())
+    exact = "exact" in _parameters(request, ("exact",))
+    return as_json(await site.jobs.queues(limit=None if exact else COUNT_LIMIT))
 
 
 async def _workers(site: Site, request: Request) -> Response:
