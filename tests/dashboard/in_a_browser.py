@@ -160,6 +160,8 @@ def test_the_pages_are_accessible(viewer: Viewer, jobrt_command: Command) -> Non
     assert jobrt_command("worker", "--drain", "--quiet").status == 0
     assert jobrt_command("enqueue", "hello", "name=ada", "--in", "1h").status == 0
     assert jobrt_command("enqueue", "hello", "name=bob").status == 0
+    assert jobrt_command("queues", "pause", "mail", "--reason", "the relay is moved").status == 0
+    assert jobrt_command("cron", "pause", "nightly", "--reason", "holidays").status == 0
     viewer.page.goto(f"{viewer.url}/jobs/3")
     viewer.page.get_by_role("button", name="Cancel").click()
     viewer.page.get_by_text("cancelled job 3").first.wait_for()

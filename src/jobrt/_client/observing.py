@@ -9,7 +9,7 @@ from jobrt._core import where as filters
 from jobrt._core.actions import Action, Subject, new_action
 from jobrt._core.job import JobRecord
 from jobrt._core.search import Search, needle
-from jobrt._core.states import State
+from jobrt._core.states import FINAL, State
 from jobrt._core.stats import Ended
 from jobrt._core.stream import Seen, action_value, updates
 from jobrt._core.updates import ProgressChange, StateChange, Update
@@ -62,6 +62,19 @@ async def note_action(
     await storage.actions.record(new_action(subject, name, who=who, what=what, why=why))
     for start in range(0, len(ids), _NOTED):
         await storage.streams.note(ids[start : start + _NOTED], value)
+
+
+async def newest(
+    client: Client, where: Where | None, states: Collection[State], *, limit: int, after: int | None = None
+) -> list[JobRecord]:
+    """Return the newest jobs that match, which are in some of these states, without details.
+
+    If all states are final ones, those that ended last are the newest. By their ids, all newer jobs in other states
+    would be read first.
+    """
+    if states and FINAL.issuperset(states):
+        return await finished(client, where, states, limit=limit, after=after)
+    return await client.query(where, order_by="-id", limit=limit, after=after, details=False)
 
 
 async def finished(

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from jobrt._client import Client
-from jobrt._client.observing import count_each, search_ids
+from jobrt._client.observing import count_each, newest, search_ids
 from jobrt._core import where
 from jobrt._core.cron import CronEntry
-from jobrt._core.states import FINAL, HELD, State
+from jobrt._core.states import FINAL, HELD, UNSTARTED, State
 from jobrt._core.where import Where
 from jobrt._registry import tick_job
 from jobrt._views.filters import parse_time
@@ -36,6 +36,8 @@ _DID: Final[Mapping[str, str]] = {"cancel": "cancelled", "rerun": "set to run ag
 _ALL: Final = frozenset(State)
 _CHANGED: Final = {"cancel": _ALL - FINAL, "rerun": FINAL, "delete": _ALL}
 """States of the jobs that an action changes; it leaves the others alone."""
+_INDEXED: Final = (UNSTARTED, HELD, _ALL - UNSTARTED - HELD - FINAL, FINAL)
+"""All states, by the index that finds their jobs."""
 SEARCHED: Final = 5_000
 """Jobs that one request searches for a text: some ten milliseconds."""
 _FORM_LIMIT: Final = 200_000
@@ -46,7 +48,7 @@ _IDS_SHOWN: Final = 10
 
 
 async def confirm(site: Site, request: Request) -> Response:
-    """Show how many jobs an action would change and the first of them, and ask for confirmation."""
+    """Show how many jobs an action would change and the newest of them, and ask for confirmation."""
     if site.read_only:
         raise HTTPException(403, "the dashboard is read-only")
     pairs = request.query_params.multi_items()
@@ -58,8 +60,7 @@ async def confirm(site: Site, request: Request) -> Response:
     selected = where.id_in(()) if searched and not selection.ids else _selected(selection)
     given = frozenset(map(State, selection.filters.get("state", ()))) or _ALL
     changed = _CHANGED[action] & given
-    parts = [_in(selected, states) for states in (changed, changed & HELD, given - changed)]
-    count, running, unchanged = await count_each(site.jobs, parts, limit=COUNT_LIMIT)
+    count, running, unchanged = await _counts(site.jobs, selected, changed, changed & HELD, given - changed)
     return site.page(
         request,
         "confirm.html",
@@ -71,9 +72,7 @@ async def confirm(site: Site, request: Request) -> Response:
         text=selection.rest.get("text", ""),
         older=older,
         searched=SEARCHED,
-        first=await site.jobs.query(
-            _in(selected, changed), order_by="id", limit=_PREVIEW_LIMIT, details=False
-        ),
+        first=await newest(site.jobs, _in(selected, changed), changed, limit=_PREVIEW_LIMIT),
     )
 
 
@@ -88,6 +87,17 @@ async def _searched(jobs: Client, selection: Selection) -> tuple[Selection, int 
     text = selection.rest["text"]
     found = await search_ids(jobs, selection.where, text, scan=SEARCHED, limit=SEARCHED, after=after)
     return attrs.evolve(selection, ids=found.ids), found.after
+
+
+async def _counts(jobs: Client, selected: Where, *sets: frozenset[State]) -> list[int]:
+    """Count the selected jobs in each of these sets of states.
+
+    Waiting, running and final jobs are in different indexes. A filter on states of several is none for any of them.
+    """
+    split = [[states & part for part in _INDEXED if states & part] for states in sets]
+    parts = [_in(selected, states) for those in split for states in those]
+    numbers = iter(await count_each(jobs, parts, limit=COUNT_LIMIT))
+    return [min(sum(next(numbers) for _ in those), COUNT_LIMIT) for those in split]
 
 
 def _in(selected: Where, states: frozenset[State]) -> Where:
