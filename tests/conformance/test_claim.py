@@ -138,11 +138,11 @@ async def test_many_unknown_jobs_ahead_do_not_hide_a_known_one(storage: Storage)
 async def test_future_jobs_are_not_claimed(engine: Engine) -> None:
     """A job is claimed when it is due, not before."""
     storage = engine.storage
-    (id,) = await add(storage, job(delay=timedelta(seconds=60), priority=9))
+    (id,) = await add(storage, job(delay=HOUR, priority=9))
     assert await claim(storage) == ()
-    await engine.advance(59)
+    await engine.advance(3000)
     assert await claim(storage) == ()
-    await engine.advance(2)
+    await engine.advance(601)
     assert [one.id for one in await claim(storage)] == [id]
 
 

@@ -128,10 +128,10 @@ async def test_registering_twice(storage: Storage) -> None:
 async def test_changes_do_not_renew(engine: Engine) -> None:
     """`changes` does not renew the lease."""
     storage = engine.storage
-    await storage.workers.register("w1", lease=LEASE, info=WorkerInfo())
-    await engine.advance(LEASE - 1)
+    await storage.workers.register("w1", lease=1000, info=WorkerInfo())
+    await engine.advance(500)
     assert (await storage.workers.changes("w1")).known
-    await engine.advance(2)
+    await engine.advance(501)
     assert not (await storage.workers.changes("w1")).known
 
 
@@ -193,15 +193,15 @@ async def test_roles_are_independent(storage: Storage) -> None:
 async def test_a_leader_that_does_not_renew_is_replaced(engine: Engine) -> None:
     """After its time another takes the role, with a higher term, and the first one's renewal returns None."""
     storage = engine.storage
-    first = await storage.workers.lead("cron", "w1", seconds=10)
-    await engine.advance(9)
-    assert await storage.workers.lead("cron", "w2", seconds=10) is None
-    await engine.advance(2)
-    second = await storage.workers.lead("cron", "w2", seconds=10)
+    first = await storage.workers.lead("cron", "w1", seconds=1000)
+    await engine.advance(500)
+    assert await storage.workers.lead("cron", "w2", seconds=1000) is None
+    await engine.advance(501)
+    second = await storage.workers.lead("cron", "w2", seconds=1000)
     assert first is not None
     assert second is not None
     assert second > first
-    assert await storage.workers.lead("cron", "w1", seconds=10) is None
+    assert await storage.workers.lead("cron", "w1", seconds=1000) is None
 
 
 async def test_renewing_lengthens(engine: Engine) -> None:
