@@ -157,11 +157,23 @@ def _complete_as_0_1_0(url: str, job_id: int) -> None:
                 (job_id,),
             )
     else:
+        statements = json.loads((RELEASE / "sqlite.json").read_text(encoding="utf-8"))
+        (clean,) = (
+            text for text in statements if text.startswith("UPDATE jobrt_job SET state = 4, lease = -lease")
+        )
         with closing(_connect(url)) as conn:
-            conn.execute(
-                "update jobrt_job set state = 4, lease = -lease, finished_at = unixepoch() * 1000000 where id = ?",
-                (job_id,),
-            )
+            (lease,) = conn.execute("SELECT lease FROM jobrt_job WHERE id = ?", (job_id,)).fetchone()
+            conn.execute(clean, {"now": lease, "refs": json.dumps({job_id: lease})})
+
+
+def test_every_end_of_0_1_0_fires_the_trigger_of_members() -> None:
+    """On SQLite it watches two columns, of which each statement that ends jobs changed one."""
+    statements = json.loads((RELEASE / "sqlite.json").read_text(encoding="utf-8"))
+    ends = [
+        text for text in statements if re.match(r"UPDATE jobrt_job SET.* finished_at = ", text, re.DOTALL)
+    ]
+    assert len(ends) >= 4
+    assert [text for text in ends if not re.search(r"\b(cancel_reason|schedule_at) = ", text)] == []
 
 
 def _migrate(url: str) -> None:

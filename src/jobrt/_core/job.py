@@ -5,7 +5,7 @@ budget of an attempt is 25 µs. A named tuple from a database row takes 0.3 µs,
 """
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jobrt._core.states import Transition
 from jobrt._core.unique import UniqueKey
@@ -142,6 +142,33 @@ class Outcome(NamedTuple):
     hold: float | None = None
     exception: BaseException | None = None
     unfit: int | None = None
+
+
+_new: Final = tuple.__new__
+_COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
+
+
+def completed(id: int, lease: int, began: int | None) -> Outcome:
+    """Return the outcome of an attempt that ended cleanly, in less than half the time of the constructor."""
+    values = (
+        id,
+        lease,
+        _COMPLETE,
+        _FINISHED,
+        0.0,
+        True,
+        None,
+        None,
+        None,
+        None,
+        (),
+        began,
+        None,
+        None,
+        None,
+        None,
+    )
+    return _new(Outcome, values)
 
 
 class Start(NamedTuple):

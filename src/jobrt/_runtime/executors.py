@@ -4,7 +4,7 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import NoReturn, assert_never
+from typing import Final, NoReturn, assert_never
 
 import attrs
 import trio
@@ -37,6 +37,8 @@ from jobrt.events import Event, JobCancelPhase
 
 _CHECKPOINT_EVERY = 32
 """Attempts that a task runs between two checkpoints of its own; a quick job may contain none."""
+_new: Final = tuple.__new__
+"""Makes a named tuple of all of its values in a quarter of the time of its constructor."""
 
 
 @attrs.frozen(kw_only=True)
@@ -403,7 +405,7 @@ class Executors:
         else:
             if attempt.began is not None and outcome.began is None:
                 outcome = outcome._replace(began=attempt.began)
-            self._outbox.reports.append(Report(outcome, job, seconds))
+            self._outbox.reports.append(_new(Report, (outcome, job, seconds)))
             if outcome.hold is not None:  # nothing that has not started may start now
                 self._take(Withdraw(0))
         if not self._inbox:

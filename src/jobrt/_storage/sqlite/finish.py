@@ -43,10 +43,7 @@ def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
     starts: dict[int, dict[int, int | None]] = {}
     for job_id, outcome in outcomes.items():
         starts.setdefault(outcome.lease, {})[job_id] = outcome.began
-    written = sum(
-        tx.run(SQL["attempts/finish_clean"], {"now": tx.now, "lease": lease, "starts": dumps(jobs)})
-        for lease, jobs in starts.items()
-    )
+    written = sum(_write_clean(tx, lease, jobs) for lease, jobs in starts.items())
     landed: Iterable[int] = outcomes
     if written < len(outcomes):
         refs = dumps({job_id: outcome.lease for job_id, outcome in outcomes.items()})
@@ -58,6 +55,15 @@ def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
         tx.run(SQL["attempts/finish_result"], {"results": dumps(results)})
     settle(tx, list(landed))
     return [JobRef(ended.id, ended.lease) for ended in outcomes.values() if ended.id not in landed]
+
+
+def _write_clean(tx: Transaction, lease: int, starts: Mapping[int, int | None]) -> int:
+    """Complete jobs of one claim, and return how many."""
+    values = {"now": tx.now, "lease": lease, "starts": dumps(starts)}
+    written = tx.run(SQL["attempts/finish_clean"], values)
+    if written < len(starts):
+        written += tx.run(SQL["attempts/finish_clean_rest"], values)
+    return written
 
 
 @attrs.frozen
