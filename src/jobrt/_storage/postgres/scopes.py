@@ -24,6 +24,7 @@ from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import boolean, instant, numbers, seconds, texts
 from jobrt._storage.postgres.insert import insert_steps
+from jobrt._storage.postgres.keys import KnownKeys
 from jobrt._storage.postgres.messages import sending, sent
 from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.rows import Row
@@ -82,9 +83,8 @@ class PostgresScopes:
         self, ref: JobRef, name: str, children: Sequence[Child], *, fresh: bool = False
     ) -> tuple[Inserted, ...]:
         with self._waker.insert() as wake:
-            inserted, queues = await self._transaction(
-                partial(_enqueue, ref=ref, name=name, children=children, fresh=fresh, wake=wake)
-            )
+            call = partial(_enqueue, ref=ref, name=name, children=children, fresh=fresh)
+            inserted, queues = await self._transaction(partial(call, wake=wake, keys=self._waker.keys))
         self._waker.watermarks.request_full()  # the place of the parent lies below the watermark
         self._waker.due_again(queues)
         return inserted
@@ -200,6 +200,7 @@ async def _enqueue(
     children: Sequence[Child],
     fresh: bool,
     wake: Callable[[str], str | None],
+    keys: KnownKeys,
 ) -> tuple[tuple[Inserted, ...], list[str]]:
     """Add children; return the result for each, and the queues of those that run again."""
     flags = await _held(session, ref)
@@ -223,7 +224,8 @@ async def _enqueue(
     new = [child for child in children if child.job is not None and child.identity not in known]
     jobs = [child.job for child in new if child.job is not None]
     if jobs:
-        inserted = await drive(session, insert_steps(session.schema, jobs, wake=wake, flags=HAS_PARENT))
+        steps = insert_steps(session.schema, jobs, wake=wake, keys=keys, flags=HAS_PARENT)
+        inserted = await drive(session, steps)
         await session.fetch(
             "scopes/join",
             **nursery,
