@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from jobrt._core.rates import Rate
 from jobrt._core.states import State
 from jobrt._storage.postgres import migration_sql, open_postgres
 from jobrt._storage.sqlite import open_sqlite
+from jobrt.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 NAMES = tuple(f"job{number}" for number in range(7))
 TEN_DAYS = 864_000
 CALLS = 5
+TOO_LONG = 10_000
+"""Milliseconds after which a call is not repeated."""
 
 SQLITE_FILL = """
 WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :count)
@@ -206,8 +209,11 @@ async def measure(name: str, options: argparse.Namespace) -> dict[str, list[floa
         for what, call in calls(storage).items():
             for _ in range(CALLS):
                 start = time.perf_counter()
-                await call()
+                with suppress(StorageUnavailable):  # a claim on PostgreSQL is given up after 20 s
+                    await call()
                 found.setdefault(what, []).append((time.perf_counter() - start) * 1000)
+                if found[what][-1] > TOO_LONG:
+                    break
         for what, since in (
             ("statistics of an hour", timedelta(hours=1)),
             ("statistics of all time", timedelta(days=999)),

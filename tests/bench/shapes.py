@@ -247,15 +247,14 @@ def by_processes(databases: Databases, jobs: int) -> Figures:
 
 
 async def _completed(app: jobrt.App, number: int) -> float:
-    """Return how many jobs end per second, from the first that is seen to the last."""
-    began, first, done = 0.0, 0, 0
+    """Return how many jobs end per second, from the start of the first."""
     async with app.open_client() as jobs:
-        while done < number:
+        while await jobs.count(jobrt.where.state("completed")) < number:
             await trio.sleep(0.01)
-            done = await jobs.count(jobrt.where.state("completed"))
-            if done and not first:
-                began, first = time.perf_counter(), done
-    return (number - first) / (time.perf_counter() - began)
+        ended = time.time()
+        (first,) = await jobs.query(order_by="id", limit=1)
+    assert first.started_at is not None
+    return number / (ended - first.started_at.timestamp())
 
 
 def show(engine: str, rounds: Sequence[Figures], shapes: Sequence[Shape]) -> None:

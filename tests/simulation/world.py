@@ -63,6 +63,8 @@ class World:
     """Time before which nothing starts, by queue, or by queue and key, because a job asked for it."""
     places: dict[int, Any] = attrs.Factory(dict)
     """For each claimed job the queue, or queue and key, for which its pauses and tokens count."""
+    parked_in: dict[int, tuple[int, str]] = attrs.Factory(dict)
+    """Lease and worker of each parked attempt."""
     landed: set[tuple[int, int]] = attrs.Factory(set)
     expected: set[int] = attrs.Factory(set)
     running: Counter[Any] = attrs.Factory(Counter)
@@ -134,6 +136,8 @@ class World:
                 continue
             if ref not in self.landed and self.claims.get(outcome.id, (0,))[0] != outcome.lease:
                 self.violation(f"{outcome} was stored, but the claim is {self.claims.get(outcome.id)}")
+            if outcome.wait is not None:
+                self._waits(outcome)
             if ref not in self.landed:
                 self.claims.pop(outcome.id, None)
                 if outcome.hold is not None:
@@ -142,6 +146,14 @@ class World:
             if self.families is not None and ref not in self.landed:
                 self.families.ended(outcome)
             self.landed.add(ref)
+
+    def _waits(self, outcome: Any) -> None:
+        """Note where an attempt is parked: it goes on there, without a token."""
+        ref = outcome.id, outcome.lease
+        if outcome.wait.parked and ref not in self.landed and outcome.id in self.claims:
+            self.parked_in[outcome.id] = outcome.lease, self.claims[outcome.id][1]
+        elif not outcome.wait.parked and self.parked_in.get(outcome.id, (0,))[0] == outcome.lease:
+            del self.parked_in[outcome.id]
 
     def _claimed(self, jobs: Any, demand: Any, *, at: int) -> None:
         for job in jobs:
@@ -164,7 +176,8 @@ class World:
         if start < self.pauses.get(place, 0) - _ROUNDING:
             self.violation(f"{job.name} {job.id} starts at {start}, but {place} is paused")
         rate = demand.rate or demand.per_key_rate
-        if rate is None:
+        _, parked_by = self.parked_in.pop(job.id, (0, None))
+        if rate is None or parked_by == demand.worker:
             return
         starts = self.starts.setdefault(place, [])
         starts.append(start)
