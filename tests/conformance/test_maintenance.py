@@ -87,7 +87,10 @@ async def _all_end(storage: Storage, people: Population) -> None:
 async def test_every_combination_is_maintained(engine: Engine, order: tuple[str, ...]) -> None:
     """Every combination of holder, wait, family and end, all at once: nothing fails, and nothing due is left."""
     storage = engine.storage
-    people = await populate(storage, list(cases(all_of_them=engine.name == "memory")))
+    wanted = list(cases(all_of_them=engine.name == "memory"))
+    if engine.name != "memory":  # half of them in each order: files and servers take their time
+        wanted = wanted[len(order) % 2 :: 2]
+    people = await populate(storage, wanted)
     assert storage.aside.take() == ()
     await engine.advance(PASSED)
     await storage.attempts.show_started([Start(*ref(one), 0) for one in people.held.values()])
@@ -117,7 +120,7 @@ async def test_a_job_that_cannot_be_changed_is_set_aside(engine: Engine, retry: 
     """The database refuses to change every third job: the others are maintained, and it is told of those only."""
     storage = engine.storage
     storage.aside.retry = retry
-    wanted = list(cases(all_of_them=False))[::5]
+    wanted = list(cases(all_of_them=False))[::7]
     people = await populate(storage, wanted, bad=range(0, len(wanted), 3))
     await engine.advance(PASSED)
     for operation in ("update", "delete"):

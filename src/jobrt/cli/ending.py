@@ -70,7 +70,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         if isinstance(error, SystemExit) and isinstance(error.code, int):
             status = error.code
         else:
-            sys.excepthook(*sys.exc_info())
+            sys.excepthook(type(error), error, error.__traceback__)
             status = 1
     _process.status = status
     if _process.exit_by is not None:
