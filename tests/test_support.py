@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from trio.testing import MockClock
 
 from tests.support.postgres import Cluster, Server
 from tests.support.process_state import ProcessState, own_state
+from tests.support.reused import ReusedDatabase
 from tests.support.shared import Clusters, sweep
 
 
@@ -104,3 +106,35 @@ def test_what_runs_with_its_own_state_leaves_nothing() -> None:
             *("environment", "folder", "handlers", "levels", "path")
         }
     assert before.difference(ProcessState.now()) == {}
+
+
+def test_a_reused_database_is_as_new(postgres_server: Server) -> None:
+    """Rows and numbers are reset; after any other change, the next test gets another database."""
+    name = f"jobrt_test_{uuid4().hex}"
+    url = postgres_server.create_database(name)
+    postgres_server.execute("create table kept (id serial, n int)", url=url)
+    postgres_server.execute("create table empty (id serial, n int)", url=url)
+    postgres_server.execute("insert into kept (n) values (7)", url=url)
+    reused = ReusedDatabase(postgres_server, name)
+    try:
+        for change, same in {
+            "insert into empty (n) select 1 from generate_series(1, 3)": True,
+            "insert into empty (n) select 1 from generate_series(1, 20000)": True,
+            "update kept set n = 8": False,
+            "alter table empty alter n set not null": False,
+            "create function odd() returns int language sql return 1": False,
+            "alter database {name} set jit = off": False,
+        }.items():
+            url, before = reused.lend(), reused.name
+            postgres_server.execute(change.format(name=before), url=url)
+            reused.take_back()
+            assert (reused.lend(), reused.name == before) == (postgres_server.url(str(reused.name)), same), (
+                change
+            )
+            inserted = "insert into empty (n) values (1) returning id"
+            assert postgres_server.execute(inserted, url=reused.lend()) == [(1,)]
+            assert postgres_server.execute("select * from kept", url=reused.lend()) == [(1, 7)]
+            reused.take_back()
+    finally:
+        reused.drop()
+        postgres_server.drop_database(name)

@@ -12,6 +12,7 @@ import trio
 
 from tests.conformance.harness import PATIENCE, Clock, Engine, Memory, Pooled, Postgres, Sqlite
 from tests.support.pgbouncer import through
+from tests.support.reused import ReusedDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -27,7 +28,7 @@ if "JOBRT_TEST_PGBOUNCER" in os.environ:  # also through a pooler, for work on p
 
 @pytest.fixture(scope="session")
 def migrated(postgres_server: Server) -> Iterator[str]:
-    """The name of a migrated database: copying it is faster than migrating one for every test."""
+    """The name of a migrated database, to be copied."""
     name = f"jobrt_test_{uuid4().hex}"
     try:
         url = postgres_server.create_database(name)
@@ -45,14 +46,19 @@ def migrated(postgres_server: Server) -> Iterator[str]:
         postgres_server.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def reused(postgres_server: Server, migrated: str) -> Iterator[ReusedDatabase]:
+    """A copy of that database."""
+    database = ReusedDatabase(postgres_server, migrated)
+    yield database
+    database.drop()
+
+
 @pytest.fixture
-def postgres_copy(postgres_server: Server, migrated: str) -> Iterator[str]:
-    """The URL of a migrated PostgreSQL database for this test alone."""
-    name = f"jobrt_test_{uuid4().hex}"
-    try:
-        yield postgres_server.create_database(name, template=migrated)
-    finally:
-        postgres_server.drop_database(name)
+def postgres_copy(reused: ReusedDatabase) -> Iterator[str]:
+    """The URL of a migrated PostgreSQL database, which is as new, and for this test alone."""
+    yield reused.lend()
+    reused.take_back()
 
 
 @pytest.fixture(params=ENGINES)
