@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -20,7 +21,7 @@ from jobrt._runtime.context import Context
 from jobrt._runtime.hooks import AttemptHook, hooked
 from jobrt._runtime.parking import ends, pause, resume, shielded
 from jobrt._runtime.runners import make_runners
-from jobrt._runtime.running import Running
+from jobrt._runtime.running import Running, Slots
 from jobrt._runtime.services import Services, time_limit
 from jobrt._storage.contract import Storage, Wake
 
@@ -69,38 +70,52 @@ async def perform(
     claimed = await _claim(definition, args, scratch)
     await _send(client, claimed.id, messages or {})
     background = Background()
-    problem: BaseException | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(background.run)
-        task, now = trio.lowlevel.current_task(), trio.current_time()
-        slots = _Slot(scratch, client, nursery, work)
-        running = Running(claimed, definition, trio.CancelScope(), now, task, slots=slots)
-        limit = time_limit(definition, claimed)
-        running.scope.deadline = math.inf if limit is None else running.started + limit
-        services = Services(
-            state,
-            scratch.attempts,
-            scratch.scopes,
-            client,
-            trio.Event(),
-            background.later,
-            streams=scratch.streams,
-        )
+        running = _running(definition, claimed, slots=_Slot(scratch, client, nursery, work))
+        ctx = Context(running, _services(scratch, background, state=state, client=client))
         runner = hooked(make_runners(threads=1, start=background.start)[definition.run_in], hooks)
-        ctx = Context(running, services)
-        try:
-            with running.scope:
-                return await runner(definition, job, ctx)
-        except Described as error:
-            problem = error.original or error
-        except Exception as error:  # noqa: BLE001 - raised below, where no nursery wraps it in a group
-            problem = error
-        finally:
-            await running.write_last()
-            nursery.cancel_scope.cancel()
+        returned, problem = await _ended(running, partial(runner, definition, job, ctx))
+        nursery.cancel_scope.cancel()
     if problem is not None:
         raise problem
-    raise trio.TooSlowError(f"{definition.name} did not end within its TIMEOUT")
+    return returned
+
+
+def _running(definition: JobDefinition, claimed: Claimed, *, slots: Slots) -> Running:
+    """Return an attempt of this task that starts now, with its deadline."""
+    task, now = trio.lowlevel.current_task(), trio.current_time()
+    limit = time_limit(definition, claimed)
+    scope = trio.CancelScope(deadline=math.inf if limit is None else now + limit)
+    return Running(claimed, definition, scope, now, task, slots=slots)
+
+
+def _services(scratch: Storage, background: Background, *, state: Any, client: Any) -> Services:
+    return Services(
+        state,
+        scratch.attempts,
+        scratch.scopes,
+        client,
+        trio.Event(),
+        background.later,
+        streams=scratch.streams,
+    )
+
+
+async def _ended(
+    running: Running, run: Callable[[], Awaitable[Any]]
+) -> tuple[Any, None] | tuple[None, BaseException]:
+    """Run an attempt; return what it returned, or its error: the caller raises that where no nursery wraps it."""
+    try:
+        with running.scope:
+            return await run(), None
+    except Described as error:
+        return None, error.original or error
+    except Exception as error:  # noqa: BLE001 - see above
+        return None, error
+    finally:
+        await running.write_last()
+    return None, trio.TooSlowError(f"{running.definition.name} did not end within its TIMEOUT")
 
 
 async def _claim(definition: JobDefinition, args: str, scratch: Storage) -> Claimed:

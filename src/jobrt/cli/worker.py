@@ -111,23 +111,27 @@ async def worker(
                 app, queues=served, grace=grace, wait=wait, drain=drain, reporter=reporter, viewers=viewers
             )
             return 0
-        if drain:
-            msg = "--drain cannot be combined with --processes"
-            raise click.UsageError(msg)
-        if not _ON_POSIX:
-            msg = f"--processes {processes} needs POSIX: on Windows, start the worker command several times"
-            raise click.UsageError(msg)
-        arguments = ["worker", f"--grace={grace}"]
+        _check_processes(processes, drain=drain)
+        arguments = ["worker", f"--grace={grace}"] + [f"--queue={name}" for name in queues]
         arguments += [] if log_format is None else [f"--log-format={log_format}"]
         # The parent has waited for the database. A process that is restarted later waits without a limit.
-        arguments.append("--wait=inf")
-        arguments += [f"--queue={name}" for name in queues] + ["--verbose"] * verbose + ["--quiet"] * quiet
+        arguments += ["--wait=inf"] + ["--verbose"] * verbose + ["--quiet"] * quiet
         with setting.handed_over() as given:
             arguments = [*given, *arguments]
             viewers = Viewers.of_process(http)
             return await serve_processes(
                 app, processes, arguments=arguments, grace=grace, wait=wait, viewers=viewers
             )
+
+
+def _check_processes(processes: int, *, drain: bool) -> None:
+    """Refuse several processes where they cannot be."""
+    if drain:
+        raise click.UsageError("--drain cannot be combined with --processes")
+    if not _ON_POSIX:
+        raise click.UsageError(
+            f"--processes {processes} needs POSIX: on Windows, start the worker command several times"
+        )
 
 
 def prepare_process(*, verbose: bool, quiet: bool, log_format: str | None) -> None:

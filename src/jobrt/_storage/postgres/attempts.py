@@ -139,8 +139,11 @@ class PostgresAttempts:
         return refused
 
     async def show_started(self, starts: Sequence[Start]) -> None:
+        starts = sorted(starts)
+
         async def show(ids: Sequence[int]) -> None:
-            shown = [start for start in sorted(starts) if start.id in frozenset(ids)]
+            part = frozenset(ids)
+            shown = [start for start in starts if start.id in part]
             await self._database.fetch(
                 "attempts/show_started",
                 ids=numbers(start.id for start in shown),

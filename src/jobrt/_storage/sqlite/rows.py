@@ -90,20 +90,7 @@ def record(
 
     Unless the texts are ``whole``, a payload that is large is shown by its beginning.
     """
-    (
-        job_id,
-        code,
-        priority,
-        attempt,
-        max_attempts,
-        due,
-        created,
-        _lease,
-        started,
-        finished,
-        version,
-        _texts,
-    ) = row
+    (job_id, code, priority, attempt, limit, due, created, _lease, started, finished, version, _texts) = row
     queue, name, worker, cancel_reason, context, tag_text, args, metadata = texts
     result, progress, saved = details
     parent, waiting, deadline_at, expires_at = scope or _NO_SCOPE
@@ -114,7 +101,7 @@ def record(
         state=shown(code, due, started, now=now),
         priority=priority,
         attempt=attempt,
-        max_attempts=max_attempts,
+        max_attempts=limit,
         args=_object(args, whole=whole),
         metadata=_object(metadata, whole=whole),
         tags=stored.shown_tags(tags_of(tag_text)),
