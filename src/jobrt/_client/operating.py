@@ -24,7 +24,7 @@ from jobrt._core.cron import CronEntry, Missed, edit
 from jobrt._core.escape import printable
 from jobrt._core.queues import QueueStatus
 from jobrt._core.stats import Bucket
-from jobrt._core.text import is_storable
+from jobrt._core.text import is_storable, text_from
 from jobrt._storage.contract import CronRow, Storage, WorkerRow
 from jobrt.errors import CronNotFound, InvalidFilter, StorageError
 
@@ -137,12 +137,14 @@ class Operating:
 
     async def pause_cron(self, name: str, *, reason: str = "", by: str | None = None) -> None:
         """Pause a cron entry until it is resumed; raise `CronNotFound` if there is no such entry."""
+        name = checked_text("pause_cron: name", name)
         action = _action("cron", name, f"paused cron entry {name}", by=by, reason=reason)
         await self._edit_cron(name, paused=True)
         await self._keep(action)
 
     async def resume_cron(self, name: str, *, reason: str = "", by: str | None = None) -> None:
         """Resume a cron entry from now on; raise `CronNotFound` if there is no such entry."""
+        name = checked_text("resume_cron: name", name)
         action = _action("cron", name, f"resumed cron entry {name}", by=by, reason=reason)
         await self._edit_cron(name, paused=False)
         await self._keep(action)
@@ -178,11 +180,12 @@ class Operating:
             InvalidSetting: a field is invalid; the message names it. Nothing was changed.
 
         """
+        name = checked_text("update_cron: name", name)
         given: dict[str, Any] = {"timezone": timezone, "missed": missed, "args": args}
         given = {key: value for key, value in given.items() if value is not None}
         if expression is not None or interval is not None:
             given |= {"expression": expression, "interval": interval}
-        fields = ", ".join(f"{key} {value}" for key, value in given.items() if value is not None)
+        fields = ", ".join(f"{key} {_text(value)}" for key, value in given.items() if value is not None)
         action = _action("cron", name, f"changed cron entry {name}: {fields}", by=by, reason=reason)
         await self._edit_cron(name, **given)
         await self._keep(action)
@@ -192,14 +195,13 @@ class Operating:
 
         A worker whose code declares the entry adds it again when it starts.
         """
-        checked_text("delete_cron: name", name)
+        name = checked_text("delete_cron: name", name)
         action = _action("cron", name, f"deleted cron entry {name}", by=by, reason=reason)
         if not is_storable(name) or not await self._storage.crons.delete(name):
             raise _no_cron(name)
         await self._keep(action)
 
     async def _edit_cron(self, name: str, **changes: Any) -> None:
-        checked_text("name", name)
         row = next((row for row in await self._storage.crons.all() if row.name == name), None)
         if row is None:
             raise _no_cron(name)
@@ -226,6 +228,10 @@ def _action(subject: Subject, name: str, what: str, *, by: str | None, reason: s
     """Return the action to keep, before it is carried out."""
     who = this_process() if by is None else checked_text("by", by)
     return new_action(subject, name, who=who, what=what, why=checked_text("reason", reason))
+
+
+def _text(value: object) -> str:
+    return text_from(lambda: str(value), f"a {type(value).__name__} whose str() failed")
 
 
 def _no_cron(name: str) -> CronNotFound:
