@@ -56,6 +56,27 @@ class NewJob(NamedTuple):
     version: int | None = None
 
 
+_new: Final = tuple.__new__
+"""Makes a named tuple of all of its values, in less than half the time of its constructor."""
+
+
+def plain_job(
+    name: str,
+    args: str,
+    *,
+    queue: str,
+    priority: int,
+    max_attempts: int | None,
+    schedule_at: datetime | None = None,
+) -> NewJob:
+    """Return a job without other options."""
+    return _new(NewJob, (name, args, queue, priority, max_attempts, schedule_at) + _NO_OPTIONS)  # noqa: RUF005 - faster
+
+
+_NO_OPTIONS: Final = (None, None, (), "{}", None, None, None, None, None, None)
+"""The last values of a job without options, from `delay` on."""
+
+
 class JobRef(NamedTuple):
     """Identity of an attempt: job and lease. Every write about an attempt is fenced by it."""
 
@@ -144,12 +165,11 @@ class Outcome(NamedTuple):
     unfit: int | None = None
 
 
-_new: Final = tuple.__new__
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
 
 
 def completed(id: int, lease: int, began: int | None) -> Outcome:
-    """Return the outcome of an attempt that ended cleanly, in less than half the time of the constructor."""
+    """Return the outcome of an attempt that ended cleanly."""
     values = (
         id,
         lease,

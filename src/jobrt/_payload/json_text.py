@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from json import encoder
 from typing import Any, Final
 
-from jobrt._json import TOO_DEEP, is_too_deep, is_unicode
+from jobrt._json import DEPTH_LIMIT, TOO_DEEP, is_too_deep, is_unicode
 from jobrt._payload.codecs import CodecError, short_repr
 
 
@@ -24,7 +24,7 @@ def write_json(value: Any) -> str:
         raise
     if "\\u0000" in text or not (text.isascii() or is_unicode(text)):
         _check_storable(value)  # only the value tells a NUL from the six characters \u0000
-    if is_too_deep(text):
+    if len(text) > DEPTH_LIMIT and is_too_deep(text):
         raise CodecError(TOO_DEEP)
     return text
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Unpack
 
 from jobrt._core.arguments import refused
-from jobrt._core.job import NewJob
+from jobrt._core.job import NewJob, plain_job
 from jobrt._core.limits import check_payload
 from jobrt._core.unique import Unique, UniqueKey, unique_key
 from jobrt._payload.payload import encode_json
@@ -56,9 +56,7 @@ def child_job(registry: Registry, job: Enqueueable[Any], *, priority: int, place
     _check_known(registry, definition)
     args, limit = definition.encode(value), registry.payload_limit
     if _usual(definition, options):
-        check_payload(definition.name, args, limit=limit)
-        first = definition.priority or priority
-        return NewJob(definition.name, args, definition.queue, first, definition.max_attempts, place)
+        return _usual_job(definition, args, limit=limit, priority=priority, place=place)
     row = _new(definition, args, options, limit=limit)
     if options.priority is UNSET and definition.priority == 0:
         row = row._replace(priority=priority)
@@ -151,9 +149,9 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
 
 
 def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit: int) -> NewJob:
-    check_payload(definition.name, args, options.metadata_text, options.context or "", limit=limit)
     if _usual(definition, options):  # three times as fast
-        return NewJob(definition.name, args, definition.queue, definition.priority, definition.max_attempts)
+        return _usual_job(definition, args, limit=limit)
+    check_payload(definition.name, args, options.metadata_text, options.context or "", limit=limit)
     queue = definition.queue if options.queue is UNSET else options.queue
     return NewJob(
         name=definition.name,
@@ -171,6 +169,22 @@ def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit
         deadline=options.deadline,
         expires=options.expires,
         version=definition.stored_version,
+    )
+
+
+def _usual_job(
+    definition: JobDefinition, args: str, *, limit: int, priority: int = 0, place: datetime | None = None
+) -> NewJob:
+    """Return the row of a job without options; a child has the priority and place of its parent."""
+    if 4 * len(args) > limit:  # as `check_payload` begins: once for each job
+        check_payload(definition.name, args, limit=limit)
+    return plain_job(
+        definition.name,
+        args,
+        queue=definition.queue,
+        priority=definition.priority or priority,
+        max_attempts=definition.max_attempts,
+        schedule_at=place,
     )
 
 
