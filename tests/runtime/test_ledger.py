@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrt._core.job import Claimed, JobRef, Outcome
-from jobrt._core.limits import Demand
+from jobrt._core.limits import LARGE_TEXTS, Demand
 from jobrt._core.queues import Queue
 from jobrt._core.rates import Rate
+from jobrt._runtime.held_texts import HELD_CHARACTERS, HeldTexts
 from jobrt._runtime.ledger import LARGEST_CLAIM, UNSETTLED_LIMIT, Ledger, micros_of
 from jobrt._runtime.messages import Holding, OutcomeBatch, Report, Settings
 
@@ -347,3 +348,50 @@ def test_while_tokens_are_taken_ahead_no_slot_costs_a_claim() -> None:
         wanted.append(ledger.wants_refill(number / 1000))
     assert wanted.index(True) == pytest.approx(49, abs=1)
     assert all(wanted[50:])
+
+
+def large(job_id: int, characters: int) -> Claimed:
+    """Return a claimed job with a payload of this size."""
+    return job(job_id)._replace(args="x" * characters)
+
+
+def test_large_payloads_bound_how_many_jobs_are_held() -> None:
+    """However many slots are free: no claim, ahead or for a look either, until a job has come back."""
+    half = large(1, HELD_CHARACTERS // 2 + 1)
+    other = half._replace(id=2)
+    ledger = Ledger(Queue(1000))
+    claim(ledger, half)
+    assert ledger.room(0.0) == 999
+    claim(ledger, other)
+    assert ledger.room(0.0) == ledger.room_ahead(0.0) == 0
+    assert ledger.look_at() == math.inf
+    ledger.more = True
+    ledger.take_back(batch(0, half), attempts=1)
+    assert ledger.room(0.0) == 999
+    assert ledger.wants_refill(0.0)
+
+
+def test_a_payload_is_counted_until_its_job_has_come_back_in_whatever_way() -> None:
+    """It has ended, is parked, has written its outcome itself, or was lost between fetcher and executors."""
+    jobs = [large(number, HELD_CHARACTERS) for number in range(1, 5)]
+    ledger = Ledger(Queue(1000))
+    claim(ledger, *jobs, job(5))
+    ledger.take_back(batch(0, jobs[0]), attempts=1)
+    ledger.take_back(batch(1, jobs[1]), attempts=0)
+    ledger.take_written([Report(Outcome(3, 1), jobs[2], 0.0)])
+    assert ledger.texts.full
+    ledger.compare(Holding(1, (job(5),)))
+    assert not ledger.texts.full
+    assert ledger.texts.total == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3 * LARGE_TEXTS), st.booleans())))
+def test_small_texts_are_not_counted(sizes: list[tuple[int, bool]]) -> None:
+    """Unless there are others of the job, which may be large; what was counted is taken away again."""
+    jobs = [large(number, size)._replace(kept=kept) for number, (size, kept) in enumerate(sizes)]
+    texts = HeldTexts()
+    texts.add(jobs)
+    counted = [size for size, kept in sizes if kept or size + 2 > LARGE_TEXTS]
+    assert texts.total == sum(counted) + 2 * len(counted)
+    texts.remove([*jobs, *jobs])
+    assert texts.total == 0

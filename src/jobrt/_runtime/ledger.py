@@ -17,6 +17,7 @@ from jobrt._core.job import Claimed, JobRef
 from jobrt._core.limits import Demand
 from jobrt._core.queues import Queue
 from jobrt._runtime.chains import Chains, Link
+from jobrt._runtime.held_texts import HeldTexts
 from jobrt._runtime.messages import Batch, Holding, OutcomeBatch, Report, Settings
 
 LARGEST_CLAIM = 1000
@@ -91,6 +92,7 @@ class Ledger:
     """Claimed jobs whose tokens are not there yet: when by Trio's clock and by the storage's, the job, the worker."""
     chains: Chains | None = attrs.field(init=False)
     """The slots of limits that this worker has alone, and the jobs that were claimed ahead for them."""
+    texts: HeldTexts = attrs.Factory(HeldTexts)
     _open: dict[int, set[int]] = attrs.Factory(dict[int, set[int]])
     _returned: dict[int, OutcomeBatch] = attrs.Factory(dict)
     _recent: deque[Batch] = attrs.Factory(deque[Batch])
@@ -151,6 +153,8 @@ class Ledger:
         """Return how many more jobs may be claimed now."""
         if not (self.held or self.more):  # nothing is known of the jobs that come after an idle time
             self._measure_anew(now)
+        if self.texts.full:
+            return 0
         return self.concurrency + self.prefetch(now) - self.held - self.claiming
 
     @property
@@ -165,7 +169,9 @@ class Ledger:
 
     def room_ahead(self, now: float) -> int:
         """Return how many jobs may be claimed for slots of limits that are taken."""
-        return 0 if self.chains is None else max(self.prefetch(now) - self.chains.waiting, 0)
+        if self.chains is None or self.texts.full:
+            return 0
+        return max(self.prefetch(now) - self.chains.waiting, 0)
 
     @property
     def _shown_limit(self) -> int:
@@ -177,7 +183,8 @@ class Ledger:
 
         Never, if no job waits in the inbox. Then the next free slot is reason enough for a claim.
         """
-        return self._looked_at + _LOOK_EVERY if self.sent > self.concurrency else math.inf
+        waits = self.sent > self.concurrency and not self.texts.full
+        return self._looked_at + _LOOK_EVERY if waits else math.inf
 
     def note_look(self, now: float) -> None:
         """Note that a claim looks for urgent jobs."""
@@ -255,6 +262,7 @@ class Ledger:
         ):  # the idle time says nothing about the rate, and the rate before it nothing of these
             self._measure_anew(now)
         self.held += len(jobs)
+        self.texts.add(jobs)
         self._most_at_once = max(self._most_at_once, self.sent)
         self.claimed += len(jobs)
         self.shown.update((job.id, job.lease) for job in jobs if job.started_at is not None)
@@ -347,6 +355,7 @@ class Ledger:
         self._close([report.job for report in reports])
 
     def _free_slots(self, jobs: Sequence[Claimed | JobRef], *, now: float) -> None:
+        self.texts.remove(jobs)
         if self.chains is not None:
             self._start(self.chains.end(jobs), now=now)
 
