@@ -181,6 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     options.scheduled = options.jobs // 10
     options.finished = options.jobs - options.scheduled
+    options.waiting = 0
     engines = options.engine or ["sqlite", "postgres"]
     print(
         f"{options.finished:,} finished and {options.scheduled:,} scheduled jobs; Python {platform.python_version()},"
