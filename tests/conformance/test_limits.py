@@ -13,7 +13,7 @@ from jobrt._core import where
 from jobrt._core.states import Transition
 from jobrt._storage.contract import Storage
 from tests.conformance.build import add, ask, claim, complete, end, job, start
-from tests.conformance.harness import PATIENCE, Engine
+from tests.conformance.harness import PATIENCE, Engine, Postgres
 
 PER_TENANT = {"key": "args.tenant", "per_key": 2}
 
@@ -176,13 +176,22 @@ async def test_racing_claims_never_exceed_a_limit(engine: Engine, limits: dict[s
     assert sorted(done) == ids
 
 
-async def test_claims_do_not_wait_for_a_search_in_a_long_queue(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that finds its setting in force claims at once, and looks for jobs without a key meanwhile."""
+async def pass_time(engine: Engine, seconds: float) -> None:
+    """Let time pass for the memory of a client. On PostgreSQL that is real time, and the rows must not be moved."""
+    await (trio.sleep if isinstance(engine, Postgres) else engine.advance)(seconds)
+
+
+@pytest.fixture
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches for jobs without a key look at ten jobs in one go."""
     for module in ("sqlite", "postgres"):
-        monkeypatch.setattr(f"jobrt._storage.{module}.keys._PAGES", 1)
+        monkeypatch.setattr(f"jobrt._storage.{module}.keys._FIRST", 10)
         monkeypatch.setattr(f"jobrt._storage.{module}.keys._PAGE", 10)
+
+
+@pytest.mark.usefixtures("short_pages")
+async def test_claims_do_not_wait_for_a_search_in_a_long_queue(engine: Engine) -> None:
+    """A worker that finds its setting in force claims at once, and looks for jobs without a key meanwhile."""
     await claim(engine.storage, **PER_TENANT)
     await add(engine.storage, *(job(args={"tenant": n}) for n in range(30)))
     async with engine.open() as other:
@@ -191,18 +200,33 @@ async def test_claims_do_not_wait_for_a_search_in_a_long_queue(
         assert not exchange.cut
 
 
-async def test_a_worker_that_changes_the_setting_finds_all_jobs_first(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise it would take the jobs of some keys for all."""
-    for module in ("sqlite", "postgres"):
-        monkeypatch.setattr(f"jobrt._storage.{module}.keys._PAGES", 1)
-        monkeypatch.setattr(f"jobrt._storage.{module}.keys._PAGE", 10)
-    await add(engine.storage, *(job(args={"tenant": n}) for n in range(30)))
-    exchange = await engine.storage.attempts.exchange((), ask(limit=9, **PER_TENANT))
-    assert exchange.cut, "the next claim goes on at once"
-    assert exchange.jobs == ()
+@pytest.mark.usefixtures("short_pages")
+async def test_a_worker_that_changes_the_setting_claims_while_it_looks_for_all_jobs(engine: Engine) -> None:
+    """Jobs get their keys in the order of claims, and are claimed when they have them. It says when to go on."""
+    ids = await add(engine.storage, *(job(args={"tenant": n}) for n in range(30)))
+    found: list[int] = []
     with trio.fail_after(PATIENCE):
-        while not (jobs := await claim(engine.storage, limit=9, **PER_TENANT)):
-            await trio.lowlevel.checkpoint()
-    assert len(jobs) == 9
+        while len(found) < len(ids):
+            exchange = await engine.storage.attempts.exchange((), ask(limit=50, **PER_TENANT))
+            found += [claimed.id for claimed in exchange.jobs]
+            assert found == ids[: len(found)]
+            if len(found) < len(ids):
+                assert found or exchange.held_back
+                assert exchange.next_due is not None
+                assert not exchange.cut
+                await pass_time(engine, exchange.next_due)
+
+
+@pytest.mark.usefixtures("short_pages")
+async def test_a_search_goes_on_where_nothing_may_be_claimed(engine: Engine) -> None:
+    """The jobs of a full key are before those of the others: no wake-up comes, and a drain must not end."""
+    await add(
+        engine.storage, *(job(args={"tenant": "big"}) for _ in range(25)), job(args={"tenant": "small"})
+    )
+    assert len(await claim(engine.storage, limit=50, **PER_TENANT)) == 2
+    with trio.fail_after(PATIENCE):
+        while not (exchange := await engine.storage.attempts.exchange((), ask(limit=50, **PER_TENANT))).jobs:
+            assert exchange.held_back
+            assert exchange.next_due is not None
+            await pass_time(engine, exchange.next_due)
+    assert [json.loads(claimed.args) for claimed in exchange.jobs] == [{"tenant": "small"}]

@@ -15,6 +15,9 @@ A transaction that enqueues may be older than the key of the queue, and commit l
 PAGE_AGAIN: Final = 0.1
 """Seconds between two pages of such a search, of some milliseconds each, while claims go on."""
 
+HURRY_AGAIN: Final = 0.05
+"""The same for the worker that has changed the setting, while most jobs have no key yet."""
+
 FEW_KEYS: Final = 64
 """Keys up to which a claim looks at each, so that jobs are claimed in their exact order."""
 
@@ -33,9 +36,8 @@ class Look:
     """Memory about one queue.
 
     ``path`` is the key's setting that was stored. ``place`` is where the search for jobs without a key goes on at
-    ``search_at``, or None if a new one begins then. ``blocks``: nothing is claimed until it is over, because this
-    worker has changed the setting. ``many``: there are more keys than `FEW_KEYS`. ``turn`` is the last key that was
-    looked at.
+    ``search_at``, or None if a new one begins then. ``hurries``: this worker has changed the setting, so most jobs have
+    no key yet. ``many``: there are more keys than `FEW_KEYS`. ``turn`` is the last key that was looked at.
     """
 
     path: str | None = None
@@ -44,13 +46,21 @@ class Look:
     searches: int = 0
     many: bool = False
     turn: str = ""
-    blocks: bool = False
+    hurries: bool = False
 
     def goes_on(self, now: float, *, place: Any) -> Look:
         """Return the memory after a page of a search that is not over: claims go on, and the next page comes later."""
-        return attrs.evolve(self, place=place, search_at=now + PAGE_AGAIN)
+        pause = HURRY_AGAIN if self.hurries else PAGE_AGAIN
+        return attrs.evolve(self, place=place, search_at=now + pause)
 
     def found_all(self, now: float) -> Look:
         """Return the memory after a search that has come to its end."""
         pause = _KEY_AGAIN[min(self.searches, len(_KEY_AGAIN) - 1)]
-        return attrs.evolve(self, place=None, search_at=now + pause, searches=self.searches + 1, blocks=False)
+        return attrs.evolve(
+            self, place=None, search_at=now + pause, searches=self.searches + 1, hurries=False
+        )
+
+    @property
+    def claim_in(self) -> float | None:
+        """Return the seconds after which the next claim is to read a page, although no job is due. None: no claim."""
+        return HURRY_AGAIN if self.hurries else None

@@ -20,9 +20,9 @@ _FRESH: Final = 0.5
 Less than the pause before a worker's second search for jobs without the key of a new setting.
 """
 
-_PAGE: Final = 1000
-_PAGES: Final = 20
-"""Pages of one call."""
+_PAGE: Final = 500
+_FIRST: Final = 2000
+"""Jobs that the call looks at which changes the setting: so short queues get all their keys at once."""
 
 _BEFORE_ALL: Final = (1 << 40, "-infinity", 0)
 
@@ -76,19 +76,20 @@ def make_keys(schema: Schema, ids: Sequence[int]) -> Steps[None]:
 async def find_missing(session: Session, queue: str, *, path: str, look: Look) -> Look:
     """Store the setting of a queue's key, and the key of each job that has none, or one of another setting.
 
-    A long search goes on with the next call: then the memory has a ``place``. A page of it is read in each call, or
-    many if claims must wait for it. Each page is a transaction of its own.
+    A long search goes on with the next calls, a page in each: then the memory has a ``place``. Each page is a
+    transaction of its own.
     """
-    now = time.monotonic()
+    now, most, looked = time.monotonic(), _PAGE, 0
     low, high = key_range(path)
     if look.path != path:
         changed = await session.fetch("keys/declare", queue=queue, key=path)
-        look = Look(path, place=_BEFORE_ALL, blocks=bool(changed))
+        look = Look(path, place=_BEFORE_ALL, hurries=bool(changed))
+        most = _FIRST if changed else _PAGE
         running = await session.fetch("keys/of_executing", queue=queue, low=low, high=high)
         await _store(session, path, running)
     elif look.place is None:
         look = attrs.evolve(look, place=_BEFORE_ALL)
-    for _ in range(_PAGES):
+    while looked < most:
         priority, at, after_id = look.place
         rows = await session.fetch(
             "keys/page",
@@ -103,15 +104,14 @@ async def find_missing(session: Session, queue: str, *, path: str, look: Look) -
         await _store(session, path, [(row[2], *row[4:]) for row in rows if row[3]])
         if len(rows) < _PAGE:
             return look.found_all(now)
-        look = look.goes_on(now, place=tuple(rows[-1][:3]))
-        if not look.blocks:
-            return look
+        look = look.goes_on(time.monotonic(), place=tuple(rows[-1][:3]))
+        looked += len(rows)
     return look
 
 
 def search_is_due(look: Look, path: str) -> bool:
     """Return whether to call `find_missing` before the next claim."""
-    return look.path != path or look.blocks or time.monotonic() >= look.search_at
+    return look.path != path or time.monotonic() >= look.search_at
 
 
 async def _store(session: Session, path: str, rows: Sequence[Sequence[Any]]) -> None:

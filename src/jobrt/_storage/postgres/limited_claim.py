@@ -29,13 +29,11 @@ async def limited_exchange(
 
     `since` is that of `Beats`. Returns the reply, the queues that have due jobs again, and what to remember.
     """
-    unready = False
     if demand.key is not None and search_is_due(look, demand.key):
         look = await find_missing(session, demand.queue, path=demand.key, look=look)
-        unready = look.place is not None and look.blocks
     ended, values = ended_values(outcomes)
     statement = _statement(session.schema, ended)
-    values |= _ask(session.schema, demand, look, unready=unready, since=since)
+    values |= _ask(session.schema, demand, look, since=since)
     rows = await session.run(statement, **values)
     count, _, about, _, _, _, _, written, _, _, woken, *_ = rows[0]
     refused: tuple[JobRef, ...] = ()
@@ -43,12 +41,15 @@ async def limited_exchange(
         refused = await refused_of(session, outcomes, landed=set(map(tuple, json.loads(written or "[]"))))
     reply: dict[str, Any] = json.loads(about)
     jobs = _jobs(rows[1:], demand, reply)
-    due = None if reply["next_due"] is None else float(reply["next_due"])
+    waits = [look.claim_in, None if reply["next_due"] is None else float(reply["next_due"])]
+    due = min((wait for wait in waits if wait is not None), default=None)
     look = attrs.evolve(look, many=reply["many"], turn=reply["turn"])
-    if reply["undeclared"]:  # the row of the queue was deleted: the next claim stores its key again
-        look, unready = Look(), True
+    held_back = reply["held_back"] or (look.hurries and not jobs)
+    undeclared: bool = reply["undeclared"]
+    if undeclared:  # the row of the queue was deleted: the next claim stores its key again
+        look = Look()
     keys = {int(job_id): key for job_id, key in (reply["keys"] or {}).items()}
-    exchange = Exchange(refused, jobs, due, reply["at"], reply["cut"] or unready, reply["held_back"], keys)
+    exchange = Exchange(refused, jobs, due, reply["at"], reply["cut"] or undeclared, held_back, keys)
     return exchange, json.loads(woken or "[]"), look
 
 
@@ -70,9 +71,7 @@ def _moment(micros: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
 
-def _ask(
-    schema: Schema, demand: Demand, look: Look, *, unready: bool, since: int | None
-) -> dict[str, str | None]:
+def _ask(schema: Schema, demand: Demand, look: Look, *, since: int | None) -> dict[str, str | None]:
     """Return the arguments of the function, see the migration."""
     capped = [
         (member, number)
@@ -85,7 +84,7 @@ def _ask(
         "queue": demand.queue,
         "worker": demand.worker,
         "since": since,
-        "limit": 0 if unready else demand.limit,
+        "limit": demand.limit,
         "starting": demand.starting,
         "fits": json.loads(demand.fits),
         "cluster_limit": demand.cluster_limit,

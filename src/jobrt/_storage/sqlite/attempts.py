@@ -128,8 +128,9 @@ def _exchange_limited(
         and (due := next_due(tx, demand.queue)) is not None
     ):
         waits.append(due)
-    due_in, cut = min(waits, default=None), cut or choice.unready
-    return Exchange(refused, jobs, due_in, tx.now, cut, choice.held_back, choice.keys), choice.look
+    return Exchange(
+        refused, jobs, min(waits, default=None), tx.now, cut, choice.held_back, choice.keys
+    ), choice.look
 
 
 def _save(tx: Transaction, save: Save, *, forget: bool = False) -> bool:

@@ -12,10 +12,13 @@ from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _PAGE: Final = 500
-"""Jobs to look at in one go: their texts are in one JSON text."""
+"""Jobs to look at in one go: their texts are in one JSON text. A call holds the write lock meanwhile."""
 
-_PAGES: Final = 40
-"""Pages of one call, which holds the write lock."""
+_FIRST: Final = 2000
+"""Jobs that the call looks at which changes the setting: so short queues get all their keys at once."""
+
+_PRIORITIES: Final = 40
+"""Priorities that one call looks at."""
 
 
 def key_paths(tx: Transaction) -> dict[str, str]:
@@ -40,39 +43,40 @@ def make_keys(tx: Transaction, ids: Sequence[int]) -> None:
 def find_missing(tx: Transaction, queue: str, *, path: str, look: Look) -> Look:
     """Store the setting of a queue's key, and the key of each job that has none, or one of another setting.
 
-    A long search goes on with the next calls: then the memory has a ``place``. A page of it is read in each call, or
-    many if claims must wait for it.
+    A long search goes on with the next calls, a page in each: then the memory has a ``place``.
     """
-    now = tx.now / 1e6
+    now, most = tx.now / 1e6, _PAGE
     if look.path != path:
         changed = tx.run(SQL["keys/declare"], {"queue": queue, "key": path})
-        look = Look(path, place=(LARGEST, SMALLEST, 0), blocks=changed > 0)
+        look = Look(path, place=(LARGEST, SMALLEST, 0), hurries=changed > 0)
+        most = _FIRST if changed else _PAGE
         low, high = key_range(path)
         running = tx.array(SQL["keys/of_executing"], {"queue": queue, "low": low, "high": high})
         _store(tx, path, [(row[0], *row[2:]) for row in running])
-    elif now < look.search_at and not look.blocks:
+    elif now < look.search_at:
         return look
     elif look.place is None:
         look = attrs.evolve(look, place=(LARGEST, SMALLEST, 0))
-    for _ in range(_PAGES):
-        place = _next_page(tx, queue, path=path, place=look.place)
+    place, looked = look.place, 0
+    for _ in range(_PRIORITIES):
+        place, number = _next_page(tx, queue, path=path, place=place)
         if place is None:
             return look.found_all(now)
-        if not look.blocks and place[1] != SMALLEST:
-            return look.goes_on(now, place=place)
-        look = attrs.evolve(look, place=place)
-    return look
+        looked += number
+        if looked >= most:
+            break
+    return look.goes_on(now, place=place)
 
 
 def _next_page(
     tx: Transaction, queue: str, *, path: str, place: tuple[int, int, int]
-) -> tuple[int, int, int] | None:
-    """Store missing keys of the jobs after a place in the order of claims; return the next place."""
+) -> tuple[tuple[int, int, int] | None, int]:
+    """Store missing keys of the jobs after a place in the order of claims; return the next place and their number."""
     priority, after_at, after_id = place
     if (after_at, after_id) == (SMALLEST, 0):
         found = tx.value(SQL["attempts/exchange_priority"], {"queue": queue, "below": priority})
         if found is None:
-            return None
+            return None, 0
         priority = found
     low, high = key_range(path)
     values = {
@@ -85,8 +89,8 @@ def _next_page(
     rows: list[list[Any]] = tx.array(SQL["keys/page"], {**values, "low": low, "high": high})
     _store(tx, path, [(row[0], *row[2:]) for row in rows if len(row) > 2])  # noqa: PLR2004 - the others are right
     if len(rows) < _PAGE:
-        return priority, SMALLEST, 0
-    return priority, rows[-1][1], rows[-1][0]
+        return (priority, SMALLEST, 0), len(rows)
+    return (priority, rows[-1][1], rows[-1][0]), len(rows)
 
 
 def _store(tx: Transaction, path: str, rows: Sequence[Sequence[Any]]) -> None:

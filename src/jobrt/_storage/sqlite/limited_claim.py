@@ -34,7 +34,6 @@ class Choice:
 
     ``starts`` are the times of their starts, if they wait for tokens.
     ``wait`` is the number of microseconds after which a rate or a hold lets more jobs start, or None.
-    ``unready``: keys are still missing, so the next claim should come at once.
     Only the first ``at_once`` (None: all) have slots; the others are claimed ahead.
     ``held_back`` and ``keys`` are those of `Exchange`.
     """
@@ -43,7 +42,6 @@ class Choice:
     look: Look
     starts: dict[int, int] | None = None
     wait: int | None = None
-    unready: bool = False
     held_back: bool = False
     at_once: int | None = None
     keys: Mapping[int, str] = attrs.field(factory=dict[int, str])
@@ -63,8 +61,6 @@ def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) ->
         if key is None:  # nobody has stored it yet, or the row was deleted since
             look = Look()
         look = find_missing(tx, demand.queue, path=demand.key, look=look)
-        if look.place is not None and look.blocks:
-            return Choice((), look, unready=True)
     if held_until:
         return Choice((), look, wait=held_until - tx.now)
     if demand.fair:
@@ -73,6 +69,8 @@ def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) ->
     chooser.run()
     chosen = [*chooser.chosen, *chooser.chained]
     ids = [row[_ID] for row in chosen]
+    if look.claim_in is not None:
+        chooser.wait_for(int(look.claim_in * 1e6))
     held_back = not ids and chooser.wait is not None and chooser.has_due()
     starts = chooser.starts if demand.rated else None
     at_once = len(chooser.chosen) if chooser.slots is None else min(len(ids), chooser.slots)
@@ -225,7 +223,7 @@ class _Chooser:
         elif lanes:
             self._turn(lanes[-1][0])
         if len(lanes) >= MANY_KEYS and self.room.left:
-            self._wait(int(AGAIN * 1e6))
+            self.wait_for(int(AGAIN * 1e6))
 
     def _lanes(self, priority: int, *, jobs: int) -> list[tuple[str, list[_Row]]]:
         """Return the keys in the order of their turns, with their first due jobs; `MANY_KEYS` of them at most."""
@@ -356,10 +354,10 @@ class _Chooser:
                 tokens = bucket.tokens(rate, ahead=self.demand.tokens_ahead)
                 self.room.allow(key, tokens)
                 if not tokens:
-                    self._wait(bucket.wait(rate, ahead=self.demand.tokens_spare))
+                    self.wait_for(bucket.wait(rate, ahead=self.demand.tokens_spare))
             elif is_held(bucket.held_until, self.tx.now):
                 self.room.allow(key, 0)
-                self._wait(bucket.held_until - self.tx.now)
+                self.wait_for(bucket.held_until - self.tx.now)
 
     def _load(self, keys: Sequence[str], rate: Rate | None) -> None:
         values = {"queue": self.demand.queue, "keys": dumps(keys)}
@@ -384,9 +382,10 @@ class _Chooser:
         if not bucket.tokens(
             rate, ahead=self.demand.tokens_ahead
         ):  # else something other holds the jobs back
-            self._wait(bucket.wait(rate, ahead=self.demand.tokens_spare))
+            self.wait_for(bucket.wait(rate, ahead=self.demand.tokens_spare))
         elif going_on:  # the room was counted with their tokens
-            self._wait(0)
+            self.wait_for(0)
 
-    def _wait(self, micros: int) -> None:
+    def wait_for(self, micros: int) -> None:
+        """Claim again after so many microseconds at the latest."""
         self.wait = micros if self.wait is None else min(self.wait, micros)
