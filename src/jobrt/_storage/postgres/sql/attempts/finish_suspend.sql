@@ -7,7 +7,7 @@ with given as (
                 where n.job_id = o.id and n.name in (select json_array_elements_text(o.bodies::json)) and n.state <> 'open'
            ) or case o.kind
                when 'children' then not exists (
-                   select from {schema}.member m where m.job_id = o.id and m.nursery = o.name and m.alive)
+                   select from {schema}.living l where l.job_id = o.id and l.nursery = o.name)
                when 'child' then not exists (
                    select from {schema}.job c where c.id = o.name::bigint and c.finished_at is null)
                when 'message' then coalesce(a.until <= statement_timestamp(), false) or exists (

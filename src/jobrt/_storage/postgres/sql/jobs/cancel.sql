@@ -21,7 +21,6 @@ ended as (
     update {schema}.nursery n
        set ending = true, state = case when n.state = 'open' then 'cancelled' else n.state end
      where n.job_id in (select h.id from changed h where h.state not in ('cancelled', 'closing') and h.flags & 16 <> 0)
-       and exists (select from {schema}.member m
-                    where m.job_id = n.job_id and m.nursery = n.name and m.alive)
+       and exists (select from {schema}.living l where l.job_id = n.job_id and l.nursery = n.name)
 )
 select count(*) filter (where h.state = 'cancelled'), count(*) filter (where h.state <> 'cancelled') from changed h

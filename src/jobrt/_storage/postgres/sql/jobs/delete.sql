@@ -3,7 +3,7 @@
 with picked as (
     select c.id from {schema}.job c
      where ({where})
-       and (c.flags & 16 = 0 or not exists (select from {schema}.member m where m.job_id = c.id and m.alive))
+       and (c.flags & 16 = 0 or not exists (select from {schema}.living l where l.job_id = c.id))
      order by c.id limit :limit::bigint
        for update {locked}
 ),

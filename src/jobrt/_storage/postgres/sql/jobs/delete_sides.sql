@@ -4,6 +4,7 @@ with attempts as (delete from {schema}.attempt a where a.job_id = any(:ids::bigi
      nurseries as (delete from {schema}.nursery n where n.job_id = any(:ids::bigint[])),
      members as (delete from {schema}.member m where m.job_id = any(:ids::bigint[])),
      parents as (delete from {schema}.member m where m.child_id = any(:ids::bigint[]) and m.kind <> 'd'),
+     living as (delete from {schema}.living l where l.child_id = any(:ids::bigint[])),
      waits as (delete from {schema}.waiting w where w.job_id = any(:ids::bigint[])),
      answers as (delete from {schema}.answer a where a.job_id = any(:ids::bigint[])),
      messages as (delete from {schema}.message m where m.job_id = any(:ids::bigint[])),

@@ -26,9 +26,15 @@ reopened as (
 ),
 rejoined as (
     update {schema}.member m
-       set alive = true, failed = false,
+       set failed = false,
            attempt = case when m.job_id = any(array(select q.id from picked q)) then 0 else m.attempt end
       from picked p where m.child_id = p.id and m.kind = 'c'
+    returning m.child_id, m.job_id, m.nursery
+),
+revived as (
+    insert into {schema}.living (child_id, job_id, nursery)
+    select m.child_id, m.job_id, m.nursery from rejoined m
+        on conflict (child_id) do nothing
 ),
 -- The next attempt runs members again that did not complete. One statement changes a row once: see `rejoined`.
 asked_again as (

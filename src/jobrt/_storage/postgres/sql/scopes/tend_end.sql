@@ -1,10 +1,10 @@
 -- End members: those that wait are cancelled, those that a worker holds are told. The trigger `settle_ended` gets their
 -- ids, and notes the ends of all in one go.
 with picked as (
-    select c.id, c.lease, c.state, m.job_id as parent
+    select c.id, c.lease, c.state, l.job_id as parent
       from {schema}.job c
-      join {schema}.member m on m.child_id = c.id and m.kind = 'c' and m.alive
-      join {schema}.nursery n on n.job_id = m.job_id and n.name = m.nursery and n.ending
+      join {schema}.living l on l.child_id = c.id
+      join {schema}.nursery n on n.job_id = l.job_id and n.name = l.nursery and n.ending
      where c.id = any(:ids::bigint[]) and c.finished_at is null and c.state <> 'closing' and c.flags & 32 = 0
      order by c.id desc
        for update of c skip locked

@@ -12,7 +12,7 @@ late as (
            ending = alive.found, deadline = null
       from picked p
      cross join lateral (select exists (
-           select from {schema}.member m where m.job_id = p.job_id and m.nursery = p.name and m.alive)) alive(found)
+           select from {schema}.living l where l.job_id = p.job_id and l.nursery = p.name)) alive(found)
      where n.job_id = p.job_id and n.name = p.name and n.state = 'open' and n.deadline <= statement_timestamp()
     returning n.job_id, n.name, n.state = 'too_slow' as told
 ),
