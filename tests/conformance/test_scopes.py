@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
 from jobrt._core import where
@@ -81,6 +82,43 @@ async def test_fresh_children_are_not_looked_up(storage: Storage) -> None:
     assert [(one.identity, one.id) for one in members] == [("a", ids[0]), ("b", ids[1])]
     assert await storage.jobs.count(where.name("other")) == 0
     assert {child.id for child in await claim(storage)} == set(ids)
+
+
+async def test_fresh_children_that_are_alike_are_stored_as_others(storage: Storage) -> None:
+    """With the same options, and in the same order; a nursery that has ended refuses both."""
+    parent = await _parent(storage)
+    place = parent.schedule_at - timedelta(seconds=5)
+    options: list[dict[str, Any]] = [
+        {},
+        {"priority": 2, "max_attempts": None, "schedule_at": place, "version": 3, "context": '{"a": "\\\\"}'},
+        {"schedule_at": place + timedelta(days=1), "max_attempts": 7},
+    ]
+    stored: list[tuple[list[Any], list[Any]]] = []
+    for fresh in (False, True):
+        children = [
+            Child(f"{fresh} {number} {text}", job("alike", args=text, **more))
+            for number, more in enumerate(options)
+            for text in ('"{,}\\\t\n', "é", "null")
+        ]
+        calls = [children[start : start + 3] for start in (0, 3, 6)] if fresh else [children]
+        inserted = [
+            one for part in calls for one in await storage.scopes.enqueue(ref(parent), "n", part, fresh=fresh)
+        ]
+        found = await storage.jobs.records([one.id for one in inserted])
+        jobs = [attrs.evolve(one, id=0, created_at=place, schedule_at=place, parent=None) for one in found]
+        assert [one.parent for one in found] == [parent.id] * 9
+        claims = [one.args for one in await claim(storage, "alike", fits='{"alike": [3, null]}')]
+        stored.append((jobs, claims))
+    assert stored[0] == stored[1]
+    members = await storage.scopes.members(ref(parent), "n")
+    assert [one.identity.split()[:2] for one in members] == [
+        [str(fresh), str(number)] for fresh in (False, True) for number in range(3) for _ in range(3)
+    ]
+    await storage.scopes.seal(ref(parent), "n", end="cancelled")
+    for fresh in (False, True):
+        with pytest.raises(JobStateError, match="is cancelled: it gets no more children"):
+            await storage.scopes.enqueue(ref(parent), "n", [Child("late", job())], fresh=fresh)
+    assert await storage.jobs.count(EVERYTHING) == 19
 
 
 async def test_records_come_in_the_order_of_the_ids(storage: Storage) -> None:
@@ -200,10 +238,13 @@ async def test_one_cancel_reaches_the_subtree(storage: Storage) -> None:
     await storage.scopes.enqueue(ref(child), "m", [Child("x", job("grandchild"))])
     await storage.jobs.cancel(where.id(parent.id), "enough")
     assert await claim(storage, "grandchild", "send") == ()
-    with pytest.raises(AskedToStop):
-        await storage.scopes.enqueue(ref(parent), "n", [Child("c", job())])
-    with pytest.raises(AncestorEnded):
-        await storage.scopes.enqueue(ref(child), "m", [Child("y", job("grandchild"))])
+    number = await storage.jobs.count(EVERYTHING)
+    for fresh in (False, True):
+        with pytest.raises(AskedToStop):
+            await storage.scopes.enqueue(ref(parent), "n", [Child("c", job())], fresh=fresh)
+        with pytest.raises(AncestorEnded):
+            await storage.scopes.enqueue(ref(child), "m", [Child("y", job("grandchild"))], fresh=fresh)
+    assert await storage.jobs.count(EVERYTHING) == number
     await _tend(storage)
     await storage.attempts.finish([end(parent, Transition.CANCEL, message="enough")])
     await _tend(storage)
@@ -310,6 +351,7 @@ async def test_nothing_is_added_without_the_lease(storage: Storage) -> None:
     for call in (
         lambda: scopes.open(stale, "m", on_failure="cancel", seconds=None),
         lambda: scopes.enqueue(stale, "n", [Child("a", job())]),
+        lambda: scopes.enqueue(stale, "n", [Child("a", job())], fresh=True),
         lambda: scopes.seal(stale, "n"),
         lambda: scopes.receive(stale, "x", 0, within=None),
         lambda: scopes.sleep(stale, "x", seconds=1),

@@ -93,3 +93,30 @@ async def test_a_deadline_ends_the_body(site: Site) -> None:
             assert [await handle.result() for handle in handles] == ["too slow"] * len(parents)
         children = await scene.jobs.query(where.name("Fails"), limit=None)
     assert {child.state for child in children} <= {State.CANCELLED}
+
+
+class Late(jobrt.Job):
+    """Job whose body asks for another child after one has failed, and before it is told of that."""
+
+    MAX_ATTEMPTS = 1
+
+    async def run(self, ctx: jobrt.Context) -> str:
+        try:
+            async with ctx.open_nursery() as nursery:
+                nursery._waits.scopes.bodies["children"] = trio.CancelScope()  # the body is not told
+                child = await nursery.enqueue(Fails())
+                ctx.state.append("fail")
+                while (await ctx.client.get(child.id)).state is not State.DISCARDED:
+                    await trio.sleep(0.005)
+                await nursery.enqueue(Fails())
+        except* jobrt.JobFailed as group:
+            ended = f"{len(group.exceptions)} failed"
+        return ended
+
+
+async def test_a_child_that_comes_too_late_ends_the_body(site: Site) -> None:
+    """The block raises what its children raise, and nothing that depends on which came first."""
+    async with site(Late, Fails) as scene, working(scene.app):
+        with trio.fail_after(LIMIT):
+            assert await (await scene.jobs.enqueue(Late())).result() == "1 failed"
+        assert await scene.jobs.count(where.name("Fails")) == 1

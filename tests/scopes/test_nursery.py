@@ -93,9 +93,8 @@ class Mixed(jobrt.Job):
         failed: list[str] = []
         try:
             async with ctx.open_nursery(on_failure=self.on_failure) as nursery:  # type: ignore[arg-type]
-                await nursery.enqueue(Bad())
                 late = 3600 if self.on_failure == "cancel" else 0
-                await nursery.enqueue(Leaf(1).with_options(schedule_in=late))
+                await nursery.enqueue_many([Bad(), Leaf(1).with_options(schedule_in=late)])
         except* jobrt.JobFailed as group:
             failed += [error.record.name for error in group.exceptions if isinstance(error, jobrt.JobFailed)]
         return failed or [child.state for child in nursery.children]

@@ -28,7 +28,7 @@ from jobrt._registry import (
 from jobrt._runtime.parking import ends, shielded
 from jobrt._runtime.waits import DurableWaits
 from jobrt._storage.contract import Inserted, Records
-from jobrt.errors import InvalidJob, JobUnsuccessful
+from jobrt.errors import InvalidJob, JobStateError, JobUnsuccessful
 
 if TYPE_CHECKING:
     from jobrt._client import Client
@@ -112,7 +112,8 @@ class Nursery:
         Raises:
             InvalidJob: a value is invalid, or the key was used for another job. Nothing was stored.
             NurseryChanged: an earlier run has ended the block without such a child.
-            JobStateError: the nursery was cancelled, or has failed.
+            JobStateError: the nursery was cancelled, or has failed. Usually the body is cancelled instead, as it is
+                when it does something else; a shielded part of it gets this error.
             LeaseLost: another worker owns the job, or an ancestor is over.
 
         """
@@ -286,6 +287,10 @@ class Nursery:
         try:
             call = self._store.enqueue(self._running.ref, self.name, children, fresh=fresh)
             inserted: tuple[Inserted, ...] = await self._waits.lease(call)
+        except JobStateError:  # it was ended a moment ago, and this worker has not heard of it yet
+            self._body.cancel()
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise
         except BaseException:
             self._certain = False
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -143,3 +144,27 @@ async def test_ends_that_older_workers_write_are_noted(
     record = await storage.jobs.get(parent.id)
     assert record is not None
     assert record.state is State.AVAILABLE
+
+
+async def test_children_end_while_others_are_stored(
+    storage: Storage, another: Callable[..., Any], admin: psycopg.Connection[Any], postgres_url: str
+) -> None:
+    """New children are written before their parent's row is locked: ends of the others wait for the commit only."""
+    await storage.workers.register("w1", lease=1000, info=WorkerInfo())
+    await add(storage, job("a"))
+    (parent,) = (await storage.attempts.exchange((), ask("a"))).jobs
+    ref = JobRef(parent.id, parent.lease)
+    await storage.scopes.open(ref, "n", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(ref, "n", [Child("first", job("child"))], fresh=True)
+    (first,) = (await storage.attempts.exchange((), ask("child"))).jobs
+    async with another() as other:
+        with psycopg.connect(postgres_url) as gate, trio.fail_after(PATIENCE):
+            gate.execute("lock table jobrt.member in share mode")
+            async with trio.open_nursery() as nursery:
+                new = [Child(str(number), job("child")) for number in range(3)]
+                nursery.start_soon(partial(other.scopes.enqueue, ref, "n", new, fresh=True))
+                await until_waiting(admin, 1)
+                assert await storage.attempts.finish([end(first)]) == ()
+                gate.rollback()
+    row = await storage.scopes.seal(ref, "n")
+    assert row.alive

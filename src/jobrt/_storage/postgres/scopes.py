@@ -9,21 +9,13 @@ from typing import Final, Literal, TypeVar
 import attrs
 
 from jobrt._core.job import JobRef
-from jobrt._core.scopes import (
-    AncestorEnded,
-    Answer,
-    AskedToStop,
-    Child,
-    Member,
-    NurseryRow,
-    NurseryState,
-    Tended,
-)
+from jobrt._core.scopes import Answer, Child, Member, NurseryRow, NurseryState, Tended
 from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Inserted
+from jobrt._storage.postgres.children import Alike, alike, enqueue_alike, refusal
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import boolean, instant, numbers, seconds, texts
-from jobrt._storage.postgres.insert import insert_steps
+from jobrt._storage.postgres.insert import Wake, insert_steps
 from jobrt._storage.postgres.keys import KnownKeys
 from jobrt._storage.postgres.messages import sending, sent
 from jobrt._storage.postgres.names import Run
@@ -32,12 +24,11 @@ from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.tend import tend
 from jobrt._storage.postgres.waker import Waker
-from jobrt.errors import JobStateError, LeaseLost
+from jobrt.errors import LeaseLost
 
 T = TypeVar("T")
 
 HAS_PARENT: Final = 8
-_HAS_NURSERY: Final = 16
 
 
 @attrs.frozen
@@ -53,20 +44,15 @@ class PostgresScopes:
     async def open(
         self, ref: JobRef, name: str, *, on_failure: Literal["cancel", "continue"], seconds: float | None
     ) -> NurseryRow:
-        async def work(session: Session) -> NurseryRow:
-            flags = await _held(session, ref)
-            if not flags & _HAS_NURSERY:
-                await session.fetch("scopes/flag", id=str(ref.id), flag=str(_HAS_NURSERY))
-            await session.fetch(
-                "scopes/open",
-                id=str(ref.id),
-                name=name,
-                cancels=boolean(on_failure == "cancel"),
-                seconds=None if seconds is None else str(seconds),
-            )
-            return await _row(session, ref, name)
-
-        row = await self._transaction(work)
+        rows = await self._database.fetch(
+            "scopes/open",
+            id=str(ref.id),
+            lease=str(ref.lease),
+            name=name,
+            cancels=boolean(on_failure == "cancel"),
+            seconds=None if seconds is None else str(seconds),
+        )
+        row = _nursery(rows, ref)
         if seconds is not None:
             self._waker.control()  # workers learn the new due time
         return row
@@ -83,8 +69,7 @@ class PostgresScopes:
         self, ref: JobRef, name: str, children: Sequence[Child], *, fresh: bool = False
     ) -> tuple[Inserted, ...]:
         with self._waker.insert() as wake:
-            call = partial(_enqueue, ref=ref, name=name, children=children, fresh=fresh)
-            inserted, queues = await self._transaction(partial(call, wake=wake, keys=self._waker.keys))
+            inserted, queues = await self._add(ref, name, children, fresh=fresh, wake=wake)
         self._waker.watermarks.request_full()  # the place of the parent lies below the watermark
         self._waker.due_again(queues)
         return inserted
@@ -95,10 +80,7 @@ class PostgresScopes:
         rows = await self._database.fetch(
             "scopes/seal", id=str(ref.id), lease=str(ref.lease), name=name, ended=end, reason=reason
         )
-        if not rows:
-            raise _lost(ref)
-        state, *others = rows[0]
-        return NurseryRow(NurseryState(state), *others)
+        return _nursery(rows, ref)
 
     async def failures(self, ref: JobRef, name: str, *, limit: int = 100) -> tuple[int, ...]:
         rows = await self._database.fetch("scopes/failures", id=str(ref.id), name=name, limit=str(limit))
@@ -155,6 +137,28 @@ class PostgresScopes:
 
     # ------------------------------------------------------------------ small parts
 
+    async def _add(
+        self, ref: JobRef, name: str, children: Sequence[Child], *, fresh: bool, wake: Wake
+    ) -> tuple[tuple[Inserted, ...], list[str]]:
+        """Add children: by one call if they are new, and alike, and have no keys."""
+        keys = self._waker.keys
+        new = alike(children) if fresh else None
+        if new is not None:
+            inserted = await retried(partial(self._enqueue_alike, ref, name, new, wake=wake))
+            if inserted is not None:
+                return inserted, []
+        call = partial(_enqueue, ref=ref, name=name, children=children, fresh=fresh)
+        return await self._transaction(partial(call, wake=wake, keys=keys))
+
+    async def _enqueue_alike(
+        self, ref: JobRef, name: str, new: Alike, *, wake: Wake
+    ) -> tuple[Inserted, ...] | None:
+        async with self._database.session() as session:
+            await drive(session, self._waker.keys.read(session.schema))
+            if new.first.queue in self._waker.keys.paths:
+                return None
+            return await enqueue_alike(session, ref, name, new=new, wake=wake)
+
     async def _run(self, step: Run) -> list[Row]:
         async with self._database.session() as session:
             return await session.run(step.statement, **step.values)
@@ -184,6 +188,13 @@ def _lost(ref: JobRef) -> LeaseLost:
     return LeaseLost(f"job {ref.id} is no longer leased as {ref.lease}")
 
 
+def _nursery(rows: Sequence[Row], ref: JobRef) -> NurseryRow:
+    if not rows:
+        raise _lost(ref)
+    state, *others = rows[0]
+    return NurseryRow(NurseryState(state), *others)
+
+
 async def _row(session: Session, ref: JobRef, name: str) -> NurseryRow:
     rows = await session.fetch("scopes/row", id=str(ref.id), name=name)
     if not rows:
@@ -199,19 +210,19 @@ async def _enqueue(
     name: str,
     children: Sequence[Child],
     fresh: bool,
-    wake: Callable[[str], str | None],
+    wake: Wake,
     keys: KnownKeys,
 ) -> tuple[tuple[Inserted, ...], list[str]]:
     """Add children; return the result for each, and the queues of those that run again."""
     flags = await _held(session, ref)
     ((over, asked),) = await session.fetch("scopes/ancestors_over", id=str(ref.id), flags=str(flags))
     if over:
-        raise AncestorEnded(f"an ancestor of job {ref.id} is being ended: it gets no more children")
+        raise refusal("ancestor", ref, name)
     if asked:
-        raise AskedToStop(f"job {ref.id} is asked to stop: it gets no more children")
+        raise refusal("asked", ref, name)
     row = await _row(session, ref, name)
     if row.state is not NurseryState.OPEN:
-        raise JobStateError(f"nursery {name!r} of job {ref.id} is {row.state}: it gets no more children")
+        raise refusal(row.state, ref, name)
     nursery = {"id": str(ref.id), "name": name}
     known: dict[str, Inserted] = {}
     if not fresh:
