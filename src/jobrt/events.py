@@ -188,8 +188,9 @@ class JobRescued(Event):
 class JobSetAside(Event):
     """Job that the database refuses to change in the background. The others are done; it is tried again in a minute.
 
-    ``doing`` is what could not be done: ``"rescue"`` (its worker is dead), ``"tend"`` (its wait, deadline or parent is
-    over), ``"prune"``, ``"start"`` (to show that it runs), or ``"release"`` (a claim whose reply was lost).
+    ``doing`` is what could not be done: ``"claim"`` (to start it), ``"rescue"`` (its worker is dead), ``"tend"`` (its
+    wait, deadline or parent is over), ``"prune"``, ``"start"`` (to show that it runs), or ``"release"`` (a claim whose
+    reply was lost).
     """
 
     id: int

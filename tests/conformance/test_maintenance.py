@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import ANY
 
 import pytest
@@ -12,7 +12,8 @@ from jobrt._core.job import Start
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import FINAL, State, Transition
 from jobrt._storage.apart import Refused
-from tests.conformance.build import add, claim, end, job, ref
+from jobrt.errors import StorageError
+from tests.conformance.build import add, ask, claim, end, job, ref
 from tests.conformance.population import LIVING, PASSED, Case, Population, cases, populate
 
 if TYPE_CHECKING:
@@ -183,3 +184,48 @@ async def test_a_start_that_cannot_be_shown_is_set_aside(engine: Engine) -> None
     assert [(one.id, one.doing) for one in storage.aside.take()] == [(claimed[0].id, "start")]
     states = [record.state for record in await storage.jobs.query(EVERYTHING, order_by="id")]
     assert states == [State.CLAIMED, *[State.EXECUTING] * 4]
+
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "of names": {"capped": (("bad", 9), ("send", 9))},
+    "of the cluster": {"cluster_limit": 50},
+    "of keys": {"key": "args.tenant", "per_key": 9},
+}
+
+
+@pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
+@pytest.mark.parametrize("retry", [0.0, 60.0], ids=["tried at once", "tried later"])
+async def test_a_job_that_cannot_be_claimed_is_set_aside(
+    engine: Engine, limits: dict[str, Any], retry: float
+) -> None:
+    """The others are claimed, whatever limits there are."""
+    storage = engine.storage
+    storage.aside.retry = retry
+    demand = ask(*(() if "capped" in limits else ("bad", "send")), limit=5, **limits)
+    (first,) = await add(storage, job("bad", priority=2))
+    ids = await add(storage, *(job() for _ in range(3)))
+    (second,) = await add(storage, job("bad"))
+    await engine.refuse("update", "old.name = 'bad'")
+    exchange = await storage.attempts.exchange((), demand)
+    assert [one.id for one in exchange.jobs] == ids
+    assert exchange.cut or "key" in limits, "more jobs may be due"
+    refused = storage.aside.take()
+    assert refused == (Refused(first, "claim", ANY), Refused(second, "claim", ANY))
+    assert "refused by the test" in refused[0].error
+    # Jobs without a key are not met before the next search for such jobs.
+    tried = [] if retry or "key" in limits else [first, second]
+    (last,) = await add(storage, job())
+    assert [one.id for one in (await storage.attempts.exchange((), demand)).jobs] == [last]
+    assert [one.id for one in storage.aside.take()] == tried
+    await engine.allow("update")
+    assert [one.id for one in (await storage.attempts.exchange((), demand)).jobs] == tried
+
+
+async def test_a_claim_that_fails_for_another_reason_is_not_repeated(engine: Engine) -> None:
+    """If no job is the cause, the error is raised, and none is set aside."""
+    await add(engine.storage, job())
+    await engine.execute(f"alter table {await engine.job_table()} rename to gone")
+    with pytest.raises(StorageError):
+        await claim(engine.storage)
+    assert engine.storage.aside.take() == ()

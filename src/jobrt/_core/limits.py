@@ -57,6 +57,8 @@ class Demand:
     aliases: Mapping[str, str] = attrs.field(factory=dict[str, str])
     ahead: int = 0
     """How many of the jobs may be claimed for slots that are taken, if this worker alone has them."""
+    without: frozenset[int] = frozenset()
+    """Jobs that are not to be claimed now: the database refuses to change them."""
 
     def members(self, name: str) -> tuple[str, ...]:
         """Return a capped name and its aliases."""

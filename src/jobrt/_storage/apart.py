@@ -12,7 +12,7 @@ from jobrt.errors import SchemaError, StorageUnavailable
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
-Doing: TypeAlias = Literal["rescue", "tend", "prune", "release", "start"]
+Doing: TypeAlias = Literal["claim", "rescue", "tend", "prune", "release", "start"]
 
 RETRY: Final = 60.0
 """Seconds after which a job that was set aside is tried again: the cause may have been removed."""

@@ -12,7 +12,7 @@ import trio
 from jobrt._core.job import Claimed, JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
-from jobrt._storage.apart import Aside
+from jobrt._storage.apart import Aside, of_a_row
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
@@ -20,6 +20,7 @@ from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
 from jobrt._storage.postgres.encode import microseconds, numbers, texts
 from jobrt._storage.postgres.finish import ended_values, needs_statements, refused_of, write
 from jobrt._storage.postgres.limited_claim import limited_exchange
+from jobrt._storage.postgres.refused import find_refused, without_jobs
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.waker import Waker
 from jobrt._storage.together import Together
@@ -51,12 +52,20 @@ class PostgresAttempts:
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         if demand.empty:
             return Exchange(await self.finish(outcomes), ())
-        if demand.clustered:
-            return await self._exchange_limited(outcomes, demand)
         if needs_statements(outcomes):
             refused = await self.finish(outcomes)
             return attrs.evolve(await self.exchange((), demand), refused=refused)
-        return await retried(partial(self._exchange, outcomes, demand))
+        call = partial(self._exchange_limited if demand.clustered else self._exchange, outcomes, demand)
+        without = self._aside.but("claim")
+        try:
+            return await (without_jobs(self._database, without, call) if without else retried(call))
+        except Exception as error:
+            if outcomes or not of_a_row(error):  # with outcomes, one of them may be the cause
+                raise
+            if not (found := await find_refused(self._database, self._aside, demand)):
+                raise
+        exchange = await without_jobs(self._database, [*without, *found], call)
+        return attrs.evolve(exchange, cut=True)  # there may be more to claim
 
     async def _exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         async with self._database.session(seconds=_CLAIM_SECONDS) as session:
@@ -105,16 +114,15 @@ class PostgresAttempts:
 
     async def _exchange_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         """Exchange under limits for the whole cluster."""
-        if needs_statements(outcomes):
-            refused = await self.finish(outcomes)
-            return attrs.evolve(await self._exchange_limited((), demand), refused=refused)
-        return await retried(partial(self._try_limited, outcomes, demand))
-
-    async def _try_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         look = self._looks.get(demand.queue, Look())
         async with self._database.session(seconds=_CLAIM_SECONDS) as session:
             exchange, woken, look = await limited_exchange(
-                session, outcomes, demand, look=look, since=self._beats.since(demand.worker)
+                session,
+                outcomes,
+                demand,
+                look=look,
+                since=self._beats.since(demand.worker),
+                aside=self._aside,
             )
         if self._looks.get(demand.queue, Look()).path != look.path:
             self._waker.keys.forget()

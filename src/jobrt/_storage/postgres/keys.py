@@ -9,6 +9,7 @@ import attrs
 from jobrt._core.job import NewJob
 from jobrt._core.keys import key_range, stored_key
 from jobrt._core.looks import Look
+from jobrt._storage.apart import Aside
 from jobrt._storage.postgres.encode import numbers, texts
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.session import Session
@@ -73,11 +74,11 @@ def make_keys(schema: Schema, ids: Sequence[int]) -> Steps[None]:
         yield _put(schema, keys)
 
 
-async def find_missing(session: Session, queue: str, *, path: str, look: Look) -> Look:
+async def find_missing(session: Session, queue: str, *, path: str, look: Look, aside: Aside) -> Look:
     """Store the setting of a queue's key, and the key of each job that has none, or one of another setting.
 
     A long search goes on with the next calls, a page in each: then the memory has a ``place``. Each page is a
-    transaction of its own.
+    transaction of its own. Jobs that the database refuses to change are set aside.
     """
     now, most, looked = time.monotonic(), _PAGE, 0
     low, high = key_range(path)
@@ -86,7 +87,7 @@ async def find_missing(session: Session, queue: str, *, path: str, look: Look) -
         look = Look(path, place=_BEFORE_ALL, hurries=bool(changed))
         most = _FIRST if changed else _PAGE
         running = await session.fetch("keys/of_executing", queue=queue, low=low, high=high)
-        await _store(session, path, running)
+        await _store(session, path, running, aside=aside)
     elif look.place is None:
         look = attrs.evolve(look, place=_BEFORE_ALL)
     while looked < most:
@@ -101,7 +102,7 @@ async def find_missing(session: Session, queue: str, *, path: str, look: Look) -
             high=high,
             limit=str(_PAGE),
         )
-        await _store(session, path, [(row[2], *row[4:]) for row in rows if row[3]])
+        await _store(session, path, [(row[2], *row[4:]) for row in rows if row[3]], aside=aside)
         if len(rows) < _PAGE:
             return look.found_all(now)
         look = look.goes_on(time.monotonic(), place=tuple(rows[-1][:3]))
@@ -114,10 +115,14 @@ def search_is_due(look: Look, path: str) -> bool:
     return look.path != path or time.monotonic() >= look.search_at
 
 
-async def _store(session: Session, path: str, rows: Sequence[Sequence[Any]]) -> None:
-    if rows:
-        put = _put(session.schema, [(row[0], _key(path, row[1:])) for row in rows])
+async def _store(session: Session, path: str, rows: Sequence[Sequence[Any]], *, aside: Aside) -> None:
+    keys = {int(row[0]): _key(path, row[1:]) for row in rows}
+
+    async def store(ids: Sequence[int]) -> None:
+        put = _put(session.schema, [(job_id, keys[job_id]) for job_id in ids])
         await session.run(put.statement, **put.values)
+
+    await aside.apart("claim", list(keys), store)
 
 
 def _put(schema: Schema, keys: Sequence[tuple[int, str | None]]) -> Run:

@@ -13,6 +13,7 @@ from jobrt._core.keys import key_range
 from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
 from jobrt._core.rates import Rate
+from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Exchange
 from jobrt._storage.postgres.encode import numbers, texts
 from jobrt._storage.postgres.finish import ended_values, refused_of
@@ -23,14 +24,20 @@ from jobrt._storage.postgres.session import Session
 
 
 async def limited_exchange(
-    session: Session, outcomes: Sequence[Outcome], demand: Demand, *, look: Look, since: int | None
+    session: Session,
+    outcomes: Sequence[Outcome],
+    demand: Demand,
+    *,
+    look: Look,
+    since: int | None,
+    aside: Aside,
 ) -> tuple[Exchange, Sequence[str], Look]:
     """Write outcomes and claim as the limits allow.
 
     `since` is that of `Beats`. Returns the reply, the queues that have due jobs again, and what to remember.
     """
     if demand.key is not None and search_is_due(look, demand.key):
-        look = await find_missing(session, demand.queue, path=demand.key, look=look)
+        look = await find_missing(session, demand.queue, path=demand.key, look=look, aside=aside)
     ended, values = ended_values(outcomes)
     statement = _statement(session.schema, ended)
     values |= _ask(session.schema, demand, look, since=since)

@@ -11,7 +11,7 @@ import attrs
 from jobrt._core.job import JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
-from jobrt._storage.apart import Aside
+from jobrt._storage.apart import Aside, Refused, of_a_row
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
 from jobrt._storage.sqlite.async_connection import AsyncConnection
@@ -19,6 +19,7 @@ from jobrt._storage.sqlite.claim import PAGE, claim, lease_rows, next_due
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown, show_started
 from jobrt._storage.sqlite.limited_claim import choose, chosen_rows
+from jobrt._storage.sqlite.savepoints import Apart
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import LeaseLost
 
@@ -43,24 +44,39 @@ class SqliteAttempts:
         if registered is not None and demand.worker not in registered:
             # Others would take its jobs for those of a dead worker.
             demand = attrs.evolve(demand, limit=0)
-        if demand.clustered:
-            return await self._exchange_limited(outcomes, demand)
-        page = self._pages.get(demand.queue, PAGE)
+        if without := self._aside.but("claim"):
+            demand = attrs.evolve(demand, without=frozenset(without))
+        try:
+            exchange, _ = await self._exchange(outcomes, demand)
+        except Exception as error:
+            if outcomes or not of_a_row(error):  # with outcomes, one of them may be the cause
+                raise
+            exchange, refused = await self._exchange((), demand, apart=True)
+            self._aside.put(refused)
+            exchange = attrs.evolve(exchange, cut=True)  # there may be more to claim
+        return exchange
+
+    async def _exchange(
+        self, outcomes: Sequence[Outcome], demand: Demand, *, apart: bool = False
+    ) -> tuple[Exchange, Sequence[Refused]]:
+        """Exchange, `apart` without the jobs that the database refuses to change, which are returned."""
         since = self._beats.since(demand.worker)
-        call = partial(_exchange, outcomes=outcomes, demand=demand, page=page, since=since)
-        exchange = await self._database.write(call, shared=True)
+        if demand.clustered:
+            look = self._looks.get(demand.queue, Look())
+            limited = partial(
+                _exchange_limited, outcomes=outcomes, demand=demand, look=look, since=since, apart=apart
+            )
+            exchange, refused, look = await self._database.write(limited, shared=True)
+            self._looks[demand.queue] = look
+            return exchange, refused
+        page = self._pages.get(demand.queue, PAGE)
+        call = partial(_exchange, outcomes=outcomes, demand=demand, page=page, since=since, apart=apart)
+        exchange, refused = await self._database.write(call, shared=True)
         if exchange.cut:
             self._pages[demand.queue] = min(max(2 * len(exchange.jobs), _SMALLEST_PAGE), PAGE)
         elif page < PAGE:
             self._pages.pop(demand.queue, None)
-        return exchange
-
-    async def _exchange_limited(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
-        look = self._looks.get(demand.queue, Look())
-        since = self._beats.since(demand.worker)
-        call = partial(_exchange_limited, outcomes=outcomes, demand=demand, look=look, since=since)
-        exchange, self._looks[demand.queue] = await self._database.write(call, shared=True)
-        return exchange
+        return exchange, refused
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         return await self._database.write(partial(finish, outcomes=outcomes), shared=True)
@@ -103,23 +119,32 @@ class SqliteAttempts:
 
 
 def _exchange(
-    tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, page: int, since: int | None
-) -> Exchange:
+    tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, page: int, since: int | None, apart: bool
+) -> tuple[Exchange, Sequence[Refused]]:
     refused = finish(tx, outcomes) if outcomes else ()
-    jobs, cut = claim(tx, demand, page=page, since=since)
+    parts = Apart(tx, "claim") if apart else None
+    jobs, cut = claim(tx, demand, page=page, since=since, apart=parts)
     short = not demand.empty and not cut and len(jobs) < demand.limit
-    return Exchange(refused, jobs, next_due(tx, demand.queue) if short else None, tx.now, cut)
+    exchange = Exchange(refused, jobs, next_due(tx, demand.queue) if short else None, tx.now, cut)
+    return exchange, () if parts is None else parts.refused
 
 
 def _exchange_limited(
-    tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, look: Look, since: int | None
-) -> tuple[Exchange, Look]:
+    tx: Transaction,
+    *,
+    outcomes: Sequence[Outcome],
+    demand: Demand,
+    look: Look,
+    since: int | None,
+    apart: bool,
+) -> tuple[Exchange, Sequence[Refused], Look]:
     refused = finish(tx, outcomes) if outcomes else ()
-    choice = choose(tx, demand, look, since=since)
+    parts = Apart(tx, "claim") if apart else None
+    choice = choose(tx, demand, look, since=since, apart=parts)
     rows = chosen_rows(tx, choice.ids) if choice.ids else ()
     if choice.at_once is not None and choice.at_once < demand.starting:
         demand = attrs.evolve(demand, free_slots=choice.at_once)
-    jobs, cut = lease_rows(tx, demand, rows, cut=False, starts=choice.starts)
+    jobs, cut = lease_rows(tx, demand, rows, cut=False, starts=choice.starts, apart=parts)
     waits = [] if choice.wait is None else [choice.wait / 1e6]
     if (
         not demand.empty
@@ -128,9 +153,8 @@ def _exchange_limited(
         and (due := next_due(tx, demand.queue)) is not None
     ):
         waits.append(due)
-    return Exchange(
-        refused, jobs, min(waits, default=None), tx.now, cut, choice.held_back, choice.keys
-    ), choice.look
+    exchange = Exchange(refused, jobs, min(waits, default=None), tx.now, cut, choice.held_back, choice.keys)
+    return exchange, () if parts is None else parts.refused, choice.look
 
 
 def _save(tx: Transaction, save: Save, *, forget: bool = False) -> bool:

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from jobrt._core import stored
@@ -10,6 +12,7 @@ from jobrt._core.job import AttemptRecord, Claimed
 from jobrt._core.limits import CLAIM_BYTES, LARGE_TEXTS, Demand, Room
 from jobrt._storage.sqlite.family import startable
 from jobrt._storage.sqlite.rows import FAR, LARGEST, SMALLEST, attempt_record, dumps, moment, tags_of
+from jobrt._storage.sqlite.savepoints import Apart
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _Row: TypeAlias = "Sequence[Any]"
@@ -34,18 +37,19 @@ _ENDED: Final = 1000
 
 
 def claim(
-    tx: Transaction, demand: Demand, *, page: int = PAGE, since: int | None = None
+    tx: Transaction, demand: Demand, *, page: int = PAGE, since: int | None = None, apart: Apart | None = None
 ) -> tuple[tuple[Claimed, ...], bool]:
     """Lease due jobs to a worker, in order of priority, due time, id; return them and whether size ended the claim.
 
     The transaction must hold the write lock, so that the jobs found are still waiting when they are leased. `page` is
     the number of jobs to look at in one go: SQLite reads a large text to tell its size. `since` is that of `Beats`.
+    With `apart`, jobs that the database refuses to change are left out.
     """
     claimant = {"queue": demand.queue, "worker": demand.worker, "since": since, "now": tx.now}
     if demand.empty or not tx.value(SQL["attempts/exchange_open"], claimant):
         return (), False
     rows, cut = _found(tx, demand, largest_page=page)
-    return lease_rows(tx, demand, rows, cut=cut)
+    return lease_rows(tx, demand, rows, cut=cut, apart=apart)
 
 
 def lease_rows(
@@ -55,10 +59,11 @@ def lease_rows(
     *,
     cut: bool,
     starts: Mapping[int, int] | None = None,
+    apart: Apart | None = None,
 ) -> tuple[tuple[Claimed, ...], bool]:
     """Lease the jobs of these rows, as far as their size allows; return them and whether size has left out some.
 
-    `starts` are the times of their starts by id, if these wait for tokens.
+    `starts` are the times of their starts by id, if these wait for tokens. `apart` is that of `claim`.
     """
     if not rows:
         return (), False
@@ -74,20 +79,25 @@ def lease_rows(
         parts = [([row], starts[row[_ID]]) for row in rows]
     jobs: list[Claimed] = []
     for part, started_at in parts:
-        if part:
-            _take(tx, part, lease=lease, worker=demand.worker, started_at=started_at)
-            jobs += _claimed(tx, part, lease=lease, queue=demand.queue, started_at=started_at)
+        if not part:
+            continue
+        take = partial(_take, tx, lease=lease, worker=demand.worker, started_at=started_at)
+        for taken in [take(part)] if apart is None else apart(part, take, job=itemgetter(_ID)):
+            jobs += _claimed(tx, taken, lease=lease, queue=demand.queue, started_at=started_at)
     leased = {job.id for job in jobs} if heavy else ()
     run_before = [row[_ID] for row in special if row[_FLAGS] & _HAS_HISTORY and row[_ID] in leased]
     return tuple(_with_history(tx, jobs, ids=run_before) if run_before else jobs), cut
 
 
-def _take(tx: Transaction, rows: Sequence[_Row], *, lease: int, worker: str, started_at: int | None) -> None:
-    """Lease the rows to the worker."""
+def _take(
+    tx: Transaction, rows: Sequence[_Row], *, lease: int, worker: str, started_at: int | None
+) -> Sequence[_Row]:
+    """Lease the rows to the worker, and return them."""
     ids = [row[_ID] for row in rows]
     new = {"lease": lease, "worker": worker, "started_at": started_at, "ids": dumps(ids)}
     tx.run(SQL["attempts/exchange_take"], new)
     tx.news += ids
+    return rows
 
 
 def next_due(tx: Transaction, queue: str) -> float | None:
@@ -115,6 +125,8 @@ def _found(tx: Transaction, demand: Demand, *, largest_page: int) -> tuple[list[
         for page in _pages(tx, demand, priority=priority, room=room, largest=largest_page):
             allowed = _allowed(tx, page)
             ended += len(page) - len(allowed)
+            if demand.without:
+                allowed = [row for row in allowed if row[_ID] not in demand.without]
             admitted = _admitted(allowed, room=room)
             rows += admitted
             if ended >= _ENDED:

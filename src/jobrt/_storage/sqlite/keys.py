@@ -1,6 +1,8 @@
 """Keys of limited queues: stored with jobs when they are enqueued or changed, and found where they are missing."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 import attrs
@@ -9,6 +11,7 @@ from jobrt._core.job import NewJob
 from jobrt._core.keys import key_range, stored_key
 from jobrt._core.looks import Look
 from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps
+from jobrt._storage.sqlite.savepoints import Apart
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _PAGE: Final = 500
@@ -35,15 +38,16 @@ def key_of(job: NewJob, paths: Mapping[str, str]) -> str | None:
 def make_keys(tx: Transaction, ids: Sequence[int]) -> None:
     """Store the keys of jobs whose queue or payload has changed."""
     found = tx.array(SQL["keys/of_jobs"], (dumps(list(ids)),)) if ids else ()
-    keys = {row[0]: None if row[1] is None else _key(tx, row[1], row[0], texts=row[2:]) for row in found}
+    keys = [(row[0], None if row[1] is None else _key(tx, row[1], row[0], texts=row[2:])) for row in found]
     if keys:
-        tx.run(SQL["keys/put"], {"keys": dumps(keys)})
+        _put(tx, keys)
 
 
-def find_missing(tx: Transaction, queue: str, *, path: str, look: Look) -> Look:
+def find_missing(tx: Transaction, queue: str, *, path: str, look: Look, apart: Apart | None = None) -> Look:
     """Store the setting of a queue's key, and the key of each job that has none, or one of another setting.
 
-    A long search goes on with the next calls, a page in each: then the memory has a ``place``.
+    A long search goes on with the next calls, a page in each: then the memory has a ``place``. With `apart`, jobs are
+    left out that the database refuses to change.
     """
     now, most = tx.now / 1e6, _PAGE
     if look.path != path:
@@ -52,14 +56,14 @@ def find_missing(tx: Transaction, queue: str, *, path: str, look: Look) -> Look:
         most = _FIRST if changed else _PAGE
         low, high = key_range(path)
         running = tx.array(SQL["keys/of_executing"], {"queue": queue, "low": low, "high": high})
-        _store(tx, path, [(row[0], *row[2:]) for row in running])
+        _store(tx, path, [(row[0], *row[2:]) for row in running], apart=apart)
     elif now < look.search_at:
         return look
     elif look.place is None:
         look = attrs.evolve(look, place=(LARGEST, SMALLEST, 0))
     place, looked = look.place, 0
     for _ in range(_PRIORITIES):
-        place, number = _next_page(tx, queue, path=path, place=place)
+        place, number = _next_page(tx, queue, path=path, place=place, apart=apart)
         if place is None:
             return look.found_all(now)
         looked += number
@@ -69,7 +73,7 @@ def find_missing(tx: Transaction, queue: str, *, path: str, look: Look) -> Look:
 
 
 def _next_page(
-    tx: Transaction, queue: str, *, path: str, place: tuple[int, int, int]
+    tx: Transaction, queue: str, *, path: str, place: tuple[int, int, int], apart: Apart | None
 ) -> tuple[tuple[int, int, int] | None, int]:
     """Store missing keys of the jobs after a place in the order of claims; return the next place and their number."""
     priority, after_at, after_id = place
@@ -87,16 +91,24 @@ def _next_page(
         "limit": _PAGE,
     }
     rows: list[list[Any]] = tx.array(SQL["keys/page"], {**values, "low": low, "high": high})
-    _store(tx, path, [(row[0], *row[2:]) for row in rows if len(row) > 2])  # noqa: PLR2004 - the others are right
+    missing = [(row[0], *row[2:]) for row in rows if len(row) > 2]  # noqa: PLR2004 - the others are right
+    _store(tx, path, missing, apart=apart)
     if len(rows) < _PAGE:
         return (priority, SMALLEST, 0), len(rows)
     return (priority, rows[-1][1], rows[-1][0]), len(rows)
 
 
-def _store(tx: Transaction, path: str, rows: Sequence[Sequence[Any]]) -> None:
-    keys = {row[0]: _key(tx, path, row[0], texts=row[1:]) for row in rows}
-    if keys:
-        tx.run(SQL["keys/put"], {"keys": dumps(keys)})
+def _store(tx: Transaction, path: str, rows: Sequence[Sequence[Any]], *, apart: Apart | None) -> None:
+    keys = [(row[0], _key(tx, path, row[0], texts=row[1:])) for row in rows]
+    put = partial(_put, tx)
+    if apart is not None:
+        apart(keys, put, job=itemgetter(0))
+    elif keys:
+        put(keys)
+
+
+def _put(tx: Transaction, keys: Sequence[tuple[int, str | None]]) -> None:
+    tx.run(SQL["keys/put"], {"keys": dumps(dict(keys))})
 
 
 def _key(tx: Transaction, path: str, job_id: int, *, texts: Sequence[Any]) -> str:

@@ -18,6 +18,7 @@ from jobrt._core.rates import Bucket, Rate, is_held, new_bucket
 from jobrt._storage.sqlite.family import startable
 from jobrt._storage.sqlite.keys import find_missing
 from jobrt._storage.sqlite.rows import LARGEST, SMALLEST, dumps
+from jobrt._storage.sqlite.savepoints import Apart
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _Row: TypeAlias = "Sequence[Any]"
@@ -47,10 +48,12 @@ class Choice:
     keys: Mapping[int, str] = attrs.field(factory=dict[int, str])
 
 
-def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) -> Choice:
+def choose(
+    tx: Transaction, demand: Demand, look: Look, *, since: int | None, apart: Apart | None = None
+) -> Choice:
     """Choose due jobs as the limits allow, in order of priority, due time and id, or in turns of keys.
 
-    `since` is that of `Beats`.
+    `since` is that of `Beats`. With `apart`, jobs are left out whose keys the database refuses to store.
     """
     claimant = {"queue": demand.queue, "worker": demand.worker, "since": since, "now": tx.now}
     found: Sequence[Any] = tx.row(SQL["attempts/limited_queue"], claimant) or [None] * 6
@@ -60,7 +63,7 @@ def choose(tx: Transaction, demand: Demand, look: Look, *, since: int | None) ->
     if demand.key is not None and (look.path != demand.key or key in {None, demand.key}):
         if key is None:  # nobody has stored it yet, or the row was deleted since
             look = Look()
-        look = find_missing(tx, demand.queue, path=demand.key, look=look)
+        look = find_missing(tx, demand.queue, path=demand.key, look=look, apart=apart)
     if held_until:
         return Choice((), look, wait=held_until - tx.now)
     if demand.fair:
@@ -320,13 +323,16 @@ class _Chooser:
         )
 
     def _barred(self, rows: Sequence[_Row]) -> frozenset[int]:
-        """Return the jobs that may not start: members of families that are being ended, and jobs that have expired."""
+        """Return the jobs that may not start: members of families that are being ended, and jobs that have expired.
+
+        So may those that were set aside.
+        """
         special = self.tx.array(SQL["attempts/limited_special"], {"ids": dumps([row[_ID] for row in rows])})
         ids = [job_id for job_id, _ in special]
         if not ids:
-            return frozenset()
+            return self.demand.without
         started = frozenset(job_id for job_id, started in special if started)
-        return frozenset(ids) - startable(self.tx, ids, started=started)
+        return self.demand.without.union(ids) - startable(self.tx, ids, started=started)
 
     # ------------------------------------------------------------------ tokens
 
