@@ -12,6 +12,7 @@ import argparse
 import logging
 import os
 import platform
+import random
 import sqlite3
 import statistics
 import sys
@@ -20,6 +21,7 @@ import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import trio
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 REQUESTS = 11
+SLOWEST = 5
+STATES = [state.value for state in jobrt.State if state is not jobrt.State.UNKNOWN]
 PAGES = (
     "/",
     "/jobs",
@@ -42,7 +46,16 @@ PAGES = (
     "/jobs?state=discarded",
     "/jobs?state=completed&name=job3",
     "/jobs?text=nowhere",
+    "/jobs?state=completed&text=nowhere",
+    "/jobs?tag=rare",
+    "/jobs?args=n%3D-1",
+    "/jobs?queue=nowhere",
+    "/jobs?worker=nobody&before=5d",
+    "/jobs?state=completed&queue=nowhere",
+    "/jobs?state=scheduled&order=oldest",
+    "/jobs?state=available&order=oldest",
     "/jobs/confirm?action=rerun&state=completed",
+    "/jobs/confirm?action=delete&tag=rare",
     "/jobs/1",
     "/charts?period=hour",
     "/charts?period=day",
@@ -127,6 +140,52 @@ def in_words(requests: list[tuple[float, str, float]]) -> str:
     return f"{first[0]:.0f}, {statistics.median(times):.0f} ({max(times):.0f}), {busy:.0f}"
 
 
+async def at_random(pages: Any, options: argparse.Namespace) -> dict[str, str]:
+    """Request lists and previews with drawn combinations of filters; return the slowest, by their medians."""
+    draw = random.Random(options.seed)
+    medians: dict[str, float] = {}
+    for _ in range(options.random):
+        target = drawn(draw)
+        medians[target] = statistics.median([(await request(pages, target))[0] for _ in range(3)])
+    if not medians:
+        return {}
+    overview = statistics.median([(await request(pages, "/"))[0] for _ in range(REQUESTS)])
+    slowest = sorted(medians, key=lambda target: medians[target], reverse=True)[:SLOWEST]
+    typical = statistics.median(medians.values())
+    summary = f"median {typical:.0f}, {typical / overview:.2f} of the overview"
+    found = {f"{options.random} drawn": f"{summary}; slowest:"}
+    for number, target in enumerate(slowest):
+        share = medians[target] / overview
+        found[f"drawn {number}"] = f"{medians[target]:.0f}, {share:.2f} of the overview: `{target}`"
+    return found
+
+
+def drawn(draw: random.Random) -> str:
+    """Return the address of a list, or of a preview, with filters of several kinds."""
+    values = {
+        "state": [*STATES],
+        "queue": ["q0", "q1", "nowhere"],
+        "name": [*NAMES[:2], "nothing"],
+        "tag": ["rare"],
+        "worker": ["dead", "nobody"],
+        "args": ["n=77", "n=-1", 'text="x"'],
+        "meta": ["n=1"],
+        "parent": ["1"],
+        "since": ["1h", "3d", "9d"],
+        "before": ["1h", "3d", "9d"],
+        "text": ["nowhere", "job3"],
+    }
+    pairs = []
+    for key in draw.sample(sorted(values), draw.randint(1, 4)):
+        several = draw.randint(1, 3) if key == "state" else 1
+        pairs += [(key, value) for value in draw.sample(values[key], several)]
+    if draw.random() < 0.3:
+        return f"/jobs/confirm?{urlencode([*pairs, ('action', draw.choice(['cancel', 'rerun', 'delete']))])}"
+    if not any(key == "text" for key, _ in pairs):
+        pairs.append(("order", draw.choice(["newest", "oldest"])))
+    return f"/jobs?{urlencode(pairs)}"
+
+
 async def scrape(url: str) -> str:
     """Request the metrics of a worker that claims none of the jobs. They are counted once in some seconds."""
     logging.getLogger("jobrt").setLevel(logging.ERROR)  # it rescues the jobs of the dead worker
@@ -150,6 +209,7 @@ async def measure(engine: str, options: argparse.Namespace) -> dict[str, str]:
             pages = jobrt.dashboard.asgi(app, jobs)
             for target in PAGES:
                 found[target] = in_words([await request(pages, target) for _ in range(REQUESTS)])
+            found |= await at_random(pages, options)
             for period in () if options.skip_counting else ("hour", "day", "week"):
                 start = time.perf_counter()
                 asked = 0
@@ -177,6 +237,14 @@ def main() -> None:
     parser.add_argument(
         "--engine", choices=["sqlite", "postgres"], action="append", help="measure only this engine"
     )
+    parser.add_argument(
+        "--random",
+        type=int,
+        default=0,
+        metavar="N",
+        help="request lists under N combinations of filters, too",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="start of the random numbers")
     parser.add_argument("--folder", type=Path, help="folder for the SQLite file")
     options = parser.parse_args()
     options.scheduled = options.jobs // 10

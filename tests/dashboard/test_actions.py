@@ -112,7 +112,7 @@ async def test_an_action_applies_to_all_jobs_that_a_search_finds(
         both = await board.get("/jobs/confirm?action=cancel&text=eve&id=1")
         log = (await board.get("/actions")).text
     assert "Cancel 2 jobs?" in preview
-    assert "3 jobs were searched. Jobs below 2 may have this text, too; they will not change." in preview
+    assert "3 jobs were searched. Jobs after job 2 may have this text, too; they will not change." in preview
     assert form == {"queue": ["default"], "text": ["EVE"], "id": ["4", "3"]}
     assert "Cancel 1 job?" in older
     assert "may have this text" not in older

@@ -419,10 +419,11 @@ async def test_a_text_is_searched_in_steps(database_url: str, monkeypatch: pytes
         found = (await board.get("/jobs?text=joe")).text
         refused = await board.get("/jobs?text=ada&order=oldest")
         long = await board.get("/jobs?text=" + "x" * 201)
-    assert "None of these 2 jobs has this text." in first
-    assert "Searched down to job 3." in first
+    assert "None of the 2 jobs looked at has this text. Others may." in first
+    assert "Looked at 2 jobs, the last of which is job 3." in first
+    assert "Look at older jobs" in first
     assert "All with this text among the newest 2:" in first
-    assert "All with this text among the 2 jobs below 3:" in second
+    assert "All with this text among the 2 jobs after job 3:" in second
     assert re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', second) == [
         ("queue", "default"),
         ("text", "ADA"),

@@ -1,24 +1,32 @@
 """Questions of an observer, such as the dashboard, beyond those of `Client`. Their cost is bounded."""
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobrt._client.client import Client
 from jobrt._core import where as filters
 from jobrt._core.actions import Action, Subject, new_action
 from jobrt._core.job import JobRecord
-from jobrt._core.search import Search, needle
-from jobrt._core.states import FINAL, State
+from jobrt._core.search import needle
 from jobrt._core.stats import Ended
 from jobrt._core.stream import Seen, action_value, updates
 from jobrt._core.updates import ProgressChange, StateChange, Update
+from jobrt._core.walks import Look, Place, Walk, walk_of
 from jobrt._core.where import Where
+from jobrt.errors import InvalidFilter
 
 _ACTIONS: Final = 1_000
 """Actions of which the last one on each queue or entry is found: a millisecond or two."""
 _NOTED: Final = 500
 """Streams that one transaction adds to: some twenty milliseconds on SQLite, where it is the only one that writes."""
+
+_FIRST: Final = 5
+"""Jobs that a list looks at first, for each that it shows."""
+_ROUNDS: Final = 4
+"""Times that a list looks further. On a walk by time it passes by fewer jobs than it reads of the index."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 async def count_each(client: Client, wheres: Sequence[Where], *, limit: int) -> tuple[int, ...]:
@@ -64,57 +72,57 @@ async def note_action(
         await storage.streams.note(ids[start : start + _NOTED], value)
 
 
-async def newest(
-    client: Client, where: Where | None, states: Collection[State], *, limit: int, after: int | None = None
-) -> list[JobRecord]:
-    """Return the newest jobs that match, which are in some of these states, without details.
-
-    If all states are final ones, those that ended last are the newest. By their ids, all newer jobs in other states
-    would be read first.
-    """
-    if states and FINAL.issuperset(states):
-        return await finished(client, where, states, limit=limit, after=after)
-    return await client.query(where, order_by="-id", limit=limit, after=after, details=False)
-
-
-async def finished(
+async def look(
     client: Client,
     where: Where | None,
-    states: Collection[State],
     *,
     limit: int,
-    after: int | None = None,
+    scan: int,
     newest: bool = True,
-) -> list[JobRecord]:
-    """Return the jobs that match and are in some of these final states, by when they ended, without details."""
-    jobs = client._storage.jobs  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - part of the client
-    matching = filters.everything() if where is None else where
-    ids = await jobs.finished(matching, states, limit=limit, after=after, newest=newest)
-    order = "-finished_at" if newest else "finished_at"
-    return await client.query(filters.id_in(ids), order_by=order, details=False) if ids else []
+    after: Place | None = None,
+    text: str = "",
+) -> Look:
+    """Return the first jobs that match, and have a text, in the order that an index has (`jobrt._core.walks`).
 
-
-async def search(
-    client: Client, where: Where | None, text: str, *, scan: int, limit: int, after: int | None = None
-) -> tuple[list[JobRecord], int | None]:
-    """Return the newest jobs that match and have a text, without details, and the id behind which to go on.
-
-    At most `scan` jobs are looked at; `ObservedJobs.search`.
+    About `scan` jobs are looked at, from the place `after` on, and at most `limit` are returned.
 
     Raises:
-        InvalidFilter: no job can have this text.
+        InvalidFilter: no job can have this text, or be at this place.
 
     """
-    found = await search_ids(client, where, text, scan=scan, limit=limit, after=after)
-    if not found.ids:
-        return [], found.after
-    return await client.query(filters.id_in(found.ids), order_by="-id", details=False), found.after
-
-
-async def search_ids(
-    client: Client, where: Where | None, text: str, *, scan: int, limit: int, after: int | None = None
-) -> Search:
-    """Return the ids of the jobs that `search` finds."""
     jobs = client._storage.jobs  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - part of the client
     matching = filters.everything() if where is None else where
-    return await jobs.search(matching, needle(text), scan=scan, limit=limit, after=after)
+    walk, wanted = walk_of(matching, newest=newest), needle(text) if text else None
+    if after is not None and walk.timed and after.at is None:
+        after = await _place(client, walk, after.id)
+    found = Look((), after, 0)
+    # At first a few: in most lists, most jobs match.
+    size = limit + 1 if walk.covers and not text else min(scan, _FIRST * limit)
+    for _ in range(_ROUNDS):
+        left = limit - len(found.ids)
+        more = await jobs.look(matching, walk, scan=size, limit=left, after=found.after, needle=wanted)
+        found = Look(found.ids + more.ids, more.after, found.looked_at + more.looked_at)
+        size = scan - found.looked_at
+        if found.after is None or len(found.ids) >= limit or size <= 0:
+            break
+    return found
+
+
+async def _place(client: Client, walk: Walk, job_id: int) -> Place:
+    """Return the place of a job on a walk by time."""
+    for record in await client.query(filters.id(job_id), details=False):
+        moment = record.finished_at if walk.by == "ends" else record.schedule_at
+        if moment is not None:
+            return Place(job_id, (moment - _EPOCH) // _MICROSECOND)
+    raise InvalidFilter(
+        f"after is {job_id}: this job is not in the list any more, so begin with its first page"
+    )
+
+
+async def looked_up(client: Client, ids: Sequence[int]) -> list[JobRecord]:
+    """Return the records of jobs in the order of the ids, without details; jobs that do not exist are left out."""
+    if not ids:
+        return []
+    records = await client.query(filters.id_in(ids), order_by="id", limit=None, details=False)
+    by_id = {record.id: record for record in records}
+    return [by_id[job_id] for job_id in ids if job_id in by_id]

@@ -28,14 +28,6 @@ class Needle:
     escaped: tuple[str, str]
 
 
-@attrs.frozen
-class Search:
-    """Ids of jobs that were found, newest first; the search can go on behind the job ``after`` if that is not None."""
-
-    ids: tuple[int, ...]
-    after: int | None
-
-
 def needle(text: str) -> Needle:
     """Return what to search for; raise `InvalidFilter` for a text that no job can have."""
     if not text or len(text) > LONGEST:
@@ -44,10 +36,3 @@ def needle(text: str) -> Needle:
         raise InvalidFilter("text has characters that no job has: search for printable ones")
     forms = (json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1])
     return Needle(text.translate(_LOWER), (forms[0].translate(_LOWER), forms[1].translate(_LOWER)))
-
-
-def seen(ids: tuple[int, ...], looked_at: int, last: int | None, *, limit: int, scan: int) -> Search:
-    """Return the result of a search that looked at so many jobs, the oldest of which is `last`."""
-    if len(ids) >= limit:
-        return Search(ids, ids[-1])
-    return Search(ids, last if looked_at >= scan else None)

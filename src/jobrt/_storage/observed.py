@@ -1,12 +1,12 @@
 """The part of `JobStore` for people who watch: questions with a bounded cost, whatever the number of jobs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from jobrt._core.search import Needle, Search
-from jobrt._core.states import State
+from jobrt._core.search import Needle
 from jobrt._core.stats import Ended
+from jobrt._core.walks import Look, Place, Walk
 from jobrt._core.where import Where
 
 
@@ -28,27 +28,19 @@ class ObservedJobs(Protocol):
         """
         ...
 
-    async def finished(
+    async def look(
         self,
         where: Where,
-        states: Collection[State],
+        walk: Walk,
         *,
+        scan: int,
         limit: int,
-        after: int | None = None,
-        newest: bool = True,
-    ) -> tuple[int, ...]:
-        """Return the ids of the jobs that match and are in some of these final states, by when they ended.
+        after: Place | None = None,
+        needle: Needle | None = None,
+    ) -> Look:
+        """Return the first jobs of a walk that match a filter, and have a text, behind a place.
 
-        Ids break ties in the same direction. ``after`` continues after the job with that id. What is read for a filter
-        on states and names depends on the number of names alone.
-        """
-        ...
-
-    async def search(
-        self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None
-    ) -> Search:
-        """Return the newest jobs that match and have a text in their name, payload or errors.
-
-        At most `scan` jobs that match are looked at, from the one `after` on, and at most `limit` are returned.
+        About `scan` jobs are looked at, and at most `limit` are returned. `walk` is that of the filter
+        (`jobrt._core.walks`). A place of a walk by time has the time.
         """
         ...

@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from jobrt._client import Client
-from jobrt._client.observing import count_each, newest, search_ids
+from jobrt._client.observing import count_each, look, looked_up
 from jobrt._core import where
 from jobrt._core.cron import CronEntry
 from jobrt._core.states import FINAL, HELD, UNSTARTED, State
+from jobrt._core.walks import Place, parse_place, walk_of
 from jobrt._core.where import Where
 from jobrt._registry import tick_job
 from jobrt._views.filters import parse_time
@@ -39,7 +40,9 @@ _CHANGED: Final = {"cancel": _ALL - FINAL, "rerun": FINAL, "delete": _ALL}
 _INDEXED: Final = (UNSTARTED, HELD, _ALL - UNSTARTED - HELD - FINAL, FINAL)
 """All states, by the index that finds their jobs."""
 SEARCHED: Final = 5_000
-"""Jobs that one request searches for a text: some ten milliseconds."""
+"""Jobs that one request looks at, for a filter or a text: some ten milliseconds."""
+PREVIEWED: Final = 2_500
+"""Jobs that a preview looks at, for a filter: waiting, running, suspended and final ones so many each."""
 _FORM_LIMIT: Final = 200_000
 """Bytes of a form: enough for the ids of a search, or for a long payload as a filter."""
 _FORM_SECONDS: Final = 10.0
@@ -60,44 +63,79 @@ async def confirm(site: Site, request: Request) -> Response:
     selected = where.id_in(()) if searched and not selection.ids else _selected(selection)
     given = frozenset(map(State, selection.filters.get("state", ()))) or _ALL
     changed = _CHANGED[action] & given
-    count, running, unchanged = await _counts(site.jobs, selected, changed, changed & HELD, given - changed)
+    matching = await _matching(site.jobs, selected, changed)
+    others = await _matching(site.jobs, selected, given - changed)
+    held = [one for one in matching if one.states <= HELD]
+    newest = sorted((job_id for one in matching for job_id in one.newest), reverse=True)
     return site.page(
         request,
         "confirm.html",
         action=action,
         selection=selection,
-        count=count,
-        running=running,
-        unchanged=unchanged,
+        count=_sum(matching),
+        running=_sum(held),
+        unchanged=_sum(others),
+        partly=any(one.more for one in matching),
         text=selection.rest.get("text", ""),
         older=older,
         searched=SEARCHED,
-        first=await newest(site.jobs, _in(selected, changed), changed, limit=_PREVIEW_LIMIT),
+        previewed=PREVIEWED,
+        first=await looked_up(site.jobs, newest[:_PREVIEW_LIMIT]),
     )
 
 
-async def _searched(jobs: Client, selection: Selection) -> tuple[Selection, int | None]:
-    """Return a selection with the ids of those jobs that have its text, and the id behind which others may have it.
+async def _searched(jobs: Client, selection: Selection) -> tuple[Selection, Place | None]:
+    """Return a selection with the ids of those jobs that have its text, and the place behind which others may have it.
 
     The form of the confirmation has these ids, so it changes the jobs that were counted and no others.
     """
     if selection.ids:
         raise InvalidFilter("select jobs by id or by a text, not both")
-    after = parse_number("after", selection.rest["after"]) if "after" in selection.rest else None
+    after = parse_place("after", selection.rest["after"]) if "after" in selection.rest else None
     text = selection.rest["text"]
-    found = await search_ids(jobs, selection.where, text, scan=SEARCHED, limit=SEARCHED, after=after)
+    found = await look(jobs, selection.where, limit=SEARCHED, scan=SEARCHED, after=after, text=text)
     return attrs.evolve(selection, ids=found.ids), found.after
 
 
-async def _counts(jobs: Client, selected: Where, *sets: frozenset[State]) -> list[int]:
-    """Count the selected jobs in each of these sets of states.
+@attrs.frozen
+class _Matching:
+    """Jobs that match and are in some states: how many, whether there may be more, and ids of the newest."""
 
-    Waiting, running and final jobs are in different indexes. A filter on states of several is none for any of them.
+    states: frozenset[State]
+    number: int
+    more: bool
+    newest: Sequence[int]
+
+
+async def _matching(jobs: Client, selected: Where, states: frozenset[State]) -> list[_Matching]:
+    """Return the selected jobs in these states, apart for each index that has them.
+
+    Those that an index counts are counted up to the limit. Of the others as many are looked at as a list looks at.
     """
-    split = [[states & part for part in _INDEXED if states & part] for states in sets]
-    parts = [_in(selected, states) for those in split for states in those]
-    numbers = iter(await count_each(jobs, parts, limit=COUNT_LIMIT))
-    return [min(sum(next(numbers) for _ in those), COUNT_LIMIT) for those in split]
+    split = [states & part for part in _INDEXED if states & part]
+    wheres = [selected & where.state(*sorted(part)) for part in split]
+    walks = [walk_of(each, newest=True) for each in wheres]
+    counted = [walk.covers for walk in walks]
+    limits = [_PREVIEW_LIMIT if each else COUNT_LIMIT for each in counted]
+    looks = [
+        await look(jobs, each, limit=limit, scan=SEARCHED + 1 if walk.by == "given" else PREVIEWED)
+        for each, limit, walk in zip(wheres, limits, walks, strict=True)
+    ]
+    whole = [each for each, known in zip(wheres, counted, strict=True) if known]
+    numbers = iter(await count_each(jobs, whole, limit=COUNT_LIMIT) if whole else ())
+    return [
+        _Matching(
+            part,
+            next(numbers) if known else len(found.ids),
+            more=not known and found.after is not None,
+            newest=found.ids[:_PREVIEW_LIMIT],
+        )
+        for part, known, found in zip(split, counted, looks, strict=True)
+    ]
+
+
+def _sum(matching: Iterable[_Matching]) -> int:
+    return min(sum(one.number for one in matching), COUNT_LIMIT)
 
 
 def _in(selected: Where, states: frozenset[State]) -> Where:

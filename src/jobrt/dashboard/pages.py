@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from jobrt._client import Client
-from jobrt._client.observing import actions_on, count_each, entries, finished, search
+from jobrt._client.observing import actions_on, count_each, entries, look, looked_up
 from jobrt._core import where
 from jobrt._core.actions import Action
 from jobrt._core.job import JobRecord
 from jobrt._core.queues import QueueStatus
 from jobrt._core.states import FINAL, HELD, UNSTARTED, State
 from jobrt._core.updates import OperatorAction
+from jobrt._core.walks import parse_place, walk_of
 from jobrt._views.families import family_lines
 from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
 from jobrt._views.status import cancel_phase, cancel_phases, view_cron, view_queues, watchdog_notices
@@ -43,7 +44,7 @@ _LINES: Final = 200
 """Newest entries of a job's stream on its page. Our script adds what comes later."""
 _ACTIONS: Final = 200
 """Newest actions on their page."""
-_ORDERS: Final = {"newest": "-id", "oldest": "id"}
+_ORDERS: Final = ("newest", "oldest")
 
 
 async def overview(site: Site, request: Request) -> Response:
@@ -98,11 +99,22 @@ async def job_list(site: Site, request: Request) -> Response:
     order = selection.rest.get("order", "newest")
     if order not in _ORDERS:
         raise InvalidFilter(f"order is {order!r}: use newest or oldest")
-    after = parse_number("after", selection.rest["after"]) if "after" in selection.rest else None
+    after = parse_place("after", selection.rest["after"]) if "after" in selection.rest else None
     text = selection.rest.get("text", "")
     if text and order != "newest":
         raise InvalidFilter("a search for text finds the newest jobs first: use order=newest")
-    shown, following = await _listed(site, selection, order=order, after=after)
+    found = await look(
+        site.jobs,
+        selection.where,
+        limit=_PAGE_SIZE,
+        scan=SEARCHED,
+        newest=order == "newest",
+        after=after,
+        text=text,
+    )
+    shown = await looked_up(site.jobs, found.ids)
+    partly = found.after is not None and len(found.ids) < _PAGE_SIZE
+    listed = None if found.after or after else len(found.ids)
     kept = selection.pairs + [("text", text)] * bool(text) + [("order", order)] * (order != "newest")
     return site.page(
         request,
@@ -112,40 +124,31 @@ async def job_list(site: Site, request: Request) -> Response:
         order=order,
         start=after,
         first=urlencode(kept) if after is not None else None,
-        following=None if following is None else urlencode([*kept, ("after", following)]),
-        number=await _number(site, request, selection, listed=None if following or after else len(shown)),
+        following=None if found.after is None else urlencode([*kept, ("after", str(found.after))]),
+        number=await _number(site, request, selection, listed=listed, partly=partly),
         text=text,
-        after=following,
+        after=found.after,
+        partly=partly,
+        looked_at=found.looked_at,
         searched=SEARCHED,
         done=_done(selection.rest),
     )
 
 
-async def _listed(
-    site: Site, selection: Selection, *, order: str, after: int | None
-) -> tuple[list[JobRecord], int | None]:
-    """Return a page of jobs, and the id behind which there may be more."""
-    if text := selection.rest.get("text"):
-        return await search(site.jobs, selection.where, text, scan=SEARCHED, limit=_PAGE_SIZE, after=after)
-    limit, final = _PAGE_SIZE + 1, [State(state) for state in selection.filters.get("state", ())]
-    if final and FINAL.issuperset(final):
-        newest = order == "newest"
-        found = await finished(site.jobs, selection.where, final, limit=limit, after=after, newest=newest)
-    else:
-        found = await site.jobs.query(
-            selection.where, order_by=_ORDERS[order], limit=limit, after=after, details=False
-        )
-    shown = found[:_PAGE_SIZE]
-    return shown, shown[-1].id if len(found) > _PAGE_SIZE else None
-
-
-async def _number(site: Site, request: Request, selection: Selection, *, listed: int | None) -> int | None:
+async def _number(
+    site: Site, request: Request, selection: Selection, *, listed: int | None, partly: bool
+) -> int | None:
     """Return how many jobs match, if that is known or quickly counted; our script does not show it again."""
     if listed is not None or selection.where is None or "text" in selection.rest or is_live(request):
         return listed
-    with trio.move_on_after(_NUMBER_SECONDS):
-        return await site.jobs.count(selection.where, limit=COUNT_LIMIT)
-    return None
+    if walk_of(selection.where, newest=True).covers:
+        with trio.move_on_after(_NUMBER_SECONDS):
+            return await site.jobs.count(selection.where, limit=COUNT_LIMIT)
+        return None
+    if partly:  # then looking at as many jobs again finds no more
+        return None
+    found = await look(site.jobs, selection.where, limit=COUNT_LIMIT, scan=SEARCHED)
+    return len(found.ids) if found.after is None else None
 
 
 def _done(rest: Mapping[str, str]) -> str | None:

@@ -15,6 +15,7 @@ from jobrt._core import where
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import End, State, Transition
+from jobrt._core.walks import walk_of
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.postgres import migration_sql, open_postgres
 from jobrt._storage.postgres.database import _PLAN
@@ -332,3 +333,29 @@ def test_the_overview_of_queues_counts_a_part_in_order(conn: psycopg.Connection[
     reads = [node["Actual Rows"] for node in plan.nodes if node.get("Index Name") == "job_waiting"]
     assert max(reads) <= 10_000
     assert len(whole) == 3
+
+
+@pytest.mark.parametrize("newest", [True, False])
+@pytest.mark.parametrize(
+    "filter",
+    [
+        where.tagged_any(["rare"]),
+        where.args("n", -1),
+        where.worker("nobody") & where.created_before(timedelta(days=-1)),
+        where.state("completed") & where.queue("nothing"),
+        where.state("scheduled"),
+        where.state("available") & where.tagged_any(["rare"]),
+        where.state("executing") & where.queue("nothing"),
+        where.state("suspended"),
+        where.parent(7),
+    ],
+    ids=str,
+)
+def test_a_look_reads_what_it_looks_at(plans: Any, filter: where.Where, *, newest: bool) -> None:
+    """A thousand jobs, and a probe of the index for each name or priority, whatever the filter."""
+    walk = walk_of(filter, newest=newest)
+    found = plans(lambda storage: storage.jobs.look(filter, walk, scan=1000, limit=50))
+    for plan in found:
+        assert "job" not in plan.whole_reads
+        assert plan.removed <= 2_000
+    assert sum(plan.pages for plan in found) < 8_000

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from jobrt._core import where
 from jobrt._core.job import NewJob
+from jobrt._core.walks import walk_of
 from jobrt._storage.sqlite import open_blocking, query
 from jobrt._storage.sqlite.filters import condition
 from jobrt._storage.sqlite.insert import insert
+from jobrt._storage.sqlite.look import look
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ def tx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transaction]:
 
 def plan(tx: Transaction, sql: str) -> str:
     """Return SQLite's query plan, a line per step; parameters have no values yet, and no filter is set."""
-    sql = sql.replace("{where}", "1").replace("{way}", "DESC")
+    sql = sql.replace("{where}", "1").replace("{way}", "DESC").replace("{behind}", "")
     named = dict.fromkeys(re.findall(r":(\w+)", sql))
     parameters = named or [None] * sql.count("?")
     return "\n".join(row[3] for row in tx.rows(f"EXPLAIN QUERY PLAN {sql}", parameters))
@@ -78,6 +81,13 @@ SEARCHES = {
     "attempts/release_parents_waiting": "SEARCH jobrt_dependency USING PRIMARY KEY (child_id=?)",
     "jobs/delete_roll_up": "SEARCH attempt USING INDEX",
     "jobs/ended": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>? AND",
+    "jobs/look_names": "SEARCH job USING COVERING INDEX jobrt_job_final (state=? AND name>?)",
+    "jobs/look_priorities": "SEARCH job USING COVERING INDEX jobrt_job_waiting (queue=? AND priority<?)",
+    "jobs/look_ends": "SEARCH jobrt_job USING COVERING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
+    "jobs/look_due": "SEARCH jobrt_job USING COVERING INDEX jobrt_job_waiting (queue=? AND priority=?)",
+    "jobs/look_held": "SCAN jobrt_job USING INDEX jobrt_job_executing",
+    "jobs/look_children": "SEARCH jobrt_member USING INDEX jobrt_member_number (job_id=?)",
+    "jobs/look_matching": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
     "jobs/stats": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
     "scopes/ended_members": "SEARCH m USING INDEX jobrt_member_child (child_id=?)",
     "scopes/end_members": "SEARCH jobrt_member USING INDEX jobrt_member_child (child_id=?)",
@@ -96,6 +106,10 @@ IN_ORDER = (
     "attempts/exchange_page",
     "attempts/exchange_priority",
     "jobs/insert_equal",
+    "jobs/look_due",
+    "jobs/look_ends",
+    "jobs/look_ids",
+    "jobs/look_suspended",
     "jobs/prune_kept",
 )
 
@@ -115,7 +129,9 @@ def test_no_statement_reads_all_members(tx: Transaction, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name in SQL if not name.startswith("shared/")))
 def test_no_statement_reads_the_whole_table(tx: Transaction, name: str) -> None:
-    """Whatever the filter, the millions of final jobs are not scanned."""
+    """Whatever the filter, the millions of final jobs are not scanned; `look_ids` reads as many as it is told."""
+    if name == "jobs/look_ids":
+        return
     steps = [
         line for line in plan(tx, SQL[name]).splitlines() if re.match(r"SCAN (jobrt_)?(job|attempt)\b", line)
     ]
@@ -141,3 +157,43 @@ def test_the_first_of_many_are_found_without_sorting_them_all(
     ids = query.select(tx, condition(where.state(found), tx.now), order="id DESC", limit=50)
     assert len(ids) == (0 if sorts else 50)
     assert any("TEMP B-TREE FOR ORDER BY" in one for one in said) == sorts
+
+
+@pytest.mark.parametrize("newest", [True, False])
+@pytest.mark.parametrize(
+    ("filter", "most"),
+    [
+        (where.tagged_any(["rare"]), 30_000),
+        (where.args("n", 7), 30_000),
+        (where.queue("nothing"), 30_000),
+        (where.worker("nobody") & where.created_before(timedelta(days=-1)), 30_000),
+        (where.state("completed") & where.queue("nothing"), 30_000),
+        (where.state("completed") & where.tagged_any(["rare"]), 30_000),
+        (where.state("available") & where.tagged_any(["rare"]), 30_000),
+        (where.state("available"), 30_000),
+        (where.state("discarded"), 1_000),
+        (where.state("completed") & where.name("nothing"), 1_000),
+        (where.state("executing"), 1_000),
+        (where.parent(7), 1_000),
+    ],
+    ids=str,
+)
+def test_a_look_takes_steps_for_what_it_looks_at(
+    tx: Transaction, filter: where.Where, most: int, *, newest: bool
+) -> None:
+    """Some hundred jobs out of ten thousand, whatever the filter; a count of them takes many times as many steps."""
+    counted = [0]
+
+    def count() -> int:
+        counted[0] += 1
+        return 0
+
+    tx.connection.set_progress_handler(count, 10)
+    try:
+        found = look(
+            tx, where=filter, walk=walk_of(filter, newest=newest), needle=None, scan=500, limit=50, after=None
+        )
+    finally:
+        tx.connection.set_progress_handler(None, 0)
+    assert found.looked_at <= 530
+    assert 10 * counted[0] < most

@@ -27,6 +27,7 @@ import trio
 from jobrt._storage.postgres.names import Schema, Statement
 from jobrt._storage.postgres.rows import Row
 from jobrt._storage.postgres.session import PreparedSession, Session
+from jobrt._storage.postgres.steps import Steps, drive
 from jobrt._storage.trio_only import refuse_asyncio
 from jobrt._trio_psycopg.errors import is_stale
 from jobrt._trio_psycopg.pool import Call, Pool
@@ -135,6 +136,15 @@ class Database:
         async def run() -> list[Row]:
             async with self.plain.call(BULK_SECONDS) as conn:
                 return await Session(conn, self.schema).run(statement, **values)
+
+        return await retried(run)
+
+    async def read(self, steps: Callable[[], Steps[T]]) -> T:
+        """Run steps that only read, each as `look` does, on one connection."""
+
+        async def run() -> T:
+            async with self.plain.call(BULK_SECONDS) as conn:
+                return await drive(Session(conn, self.schema), steps())
 
         return await retried(run)
 

@@ -1,6 +1,6 @@
 """Jobs in PostgreSQL: enqueue, read, change and delete."""
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -12,9 +12,9 @@ import trio
 
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
-from jobrt._core.search import Needle, Search, seen
-from jobrt._core.states import State
+from jobrt._core.search import Needle
 from jobrt._core.stats import Bucket, Ended
+from jobrt._core.walks import Look, Place, Walk
 from jobrt._core.where import Where, id_in
 from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Inserted, Records
@@ -30,9 +30,10 @@ from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import numbers
 from jobrt._storage.postgres.insert import insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.keys import changed
+from jobrt._storage.postgres.look import look_steps
 from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.prune import delete, prune
-from jobrt._storage.postgres.query import by_id, finished, listing, searching
+from jobrt._storage.postgres.query import by_id, listing
 from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.stats import ended, stats
 from jobrt._storage.postgres.steps import drive
@@ -160,24 +161,18 @@ class PostgresJobs:
         ((numbers,),) = await self._look(count_each(self._database.schema, wheres, limit=limit))
         return tuple(numbers)
 
-    async def finished(
+    async def look(
         self,
         where: Where,
-        states: Collection[State],
+        walk: Walk,
         *,
+        scan: int,
         limit: int,
-        after: int | None = None,
-        newest: bool = True,
-    ) -> tuple[int, ...]:
-        look = finished(self._database.schema, where, states, limit=limit, after=after, newest=newest)
-        return tuple(id for (id,) in await self._look(look))
-
-    async def search(
-        self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None
-    ) -> Search:
-        look = searching(self._database.schema, where, needle, scan=scan, limit=limit, after=after)
-        ((ids, number, last),) = await self._look(look)
-        return seen(tuple(ids), number, last, limit=limit, scan=scan)
+        after: Place | None = None,
+        needle: Needle | None = None,
+    ) -> Look:
+        steps = partial(look_steps, self._database.schema, where, walk)
+        return await self._database.read(partial(steps, needle=needle, scan=scan, limit=limit, after=after))
 
     async def _look(self, run: Run) -> list[Row]:
         return await self._database.look(run.statement, **run.values)

@@ -1,12 +1,9 @@
 """Queries for jobs: the statements, separate from the connection that runs them."""
 
-from collections.abc import Collection
 from typing import Final
 
-from jobrt._core.search import PAYLOAD, Needle
-from jobrt._core.states import State
 from jobrt._core.where import Where
-from jobrt._storage.postgres.encode import LARGEST_ID, limit_text, texts
+from jobrt._storage.postgres.encode import LARGEST_ID, limit_text
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt.errors import InvalidFilter
@@ -47,33 +44,6 @@ def listing(
         "jobs/query", where=f"{text} order by {order} limit :limit::bigint", details=_DETAILS[details]
     )
     return Run(statement, values)
-
-
-def finished(
-    schema: Schema, where: Where, states: Collection[State], *, limit: int, after: int | None, newest: bool
-) -> Run:
-    """Return the statement that finds final jobs by when they ended; its rows have their ids."""
-    wanted = condition(where)
-    values = {"states": texts(sorted(states)), "limit": str(limit)}
-    behind, less, way = "", "<" if newest else ">", "desc" if newest else "asc"
-    if after is not None:
-        ended = "(select a.finished_at from {schema}.job a where a.id = :after::bigint)"
-        behind, values["after"] = f" and (c.finished_at, c.id) {less} ({ended}, :after::bigint)", str(after)
-    statement = schema.statement("jobs/finished", where=wanted.text, behind=behind, way=way)
-    return Run(statement, {**wanted.values, **values})
-
-
-def searching(
-    schema: Schema, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None
-) -> Run:
-    """Return the statement that finds the newest jobs that match and have a text."""
-    wanted = condition(where)
-    values = {"scan": str(scan), "limit": str(limit), "payload": str(PAYLOAD), "plain": needle.plain}
-    values |= {"escaped": needle.escaped[0], "ascii": needle.escaped[1]}
-    text = wanted.text
-    if after is not None:
-        text, values["after"] = f"{text} and c.id < :after::bigint", str(after)
-    return Run(schema.statement("jobs/search", where=text), {**wanted.values, **values})
 
 
 def _behind(column: str, key: str, *, backward: bool) -> str:

@@ -1,6 +1,6 @@
 """Jobs in SQLite: enqueue, read, change and delete."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
@@ -11,9 +11,9 @@ import trio
 
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
-from jobrt._core.search import Needle, Search
-from jobrt._core.states import State
+from jobrt._core.search import Needle
 from jobrt._core.stats import Bucket, Ended
+from jobrt._core.walks import Look, Place, Walk
 from jobrt._core.where import Where
 from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Inserted, Records
@@ -22,19 +22,9 @@ from jobrt._storage.sqlite.callers import explained, insert_joined, insert_with,
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.insert import insert
+from jobrt._storage.sqlite.look import look
 from jobrt._storage.sqlite.prune import prune
-from jobrt._storage.sqlite.query import (
-    count,
-    count_each,
-    finished,
-    get,
-    made,
-    query,
-    rows_of,
-    search,
-    states,
-    unfinished,
-)
+from jobrt._storage.sqlite.query import count, count_each, get, made, query, rows_of, states, unfinished
 from jobrt._storage.sqlite.rows import dumps, micros
 from jobrt._storage.sqlite.sockets import SOON
 from jobrt._storage.sqlite.stats import ended, stats
@@ -125,20 +115,15 @@ class SqliteJobs:
     async def count_each(self, wheres: Sequence[Where], *, limit: int) -> tuple[int, ...]:
         return await self._database.read(partial(count_each, wheres=wheres, limit=limit))
 
-    async def finished(
+    async def look(
         self,
         where: Where,
-        states: Collection[State],
+        walk: Walk,
         *,
+        scan: int,
         limit: int,
-        after: int | None = None,
-        newest: bool = True,
-    ) -> tuple[int, ...]:
-        look = partial(finished, where=where, states=states, limit=limit, after=after, newest=newest)
-        return await self._database.read(look)
-
-    async def search(
-        self, where: Where, needle: Needle, *, scan: int, limit: int, after: int | None = None
-    ) -> Search:
-        look = partial(search, where=where, needle=needle, scan=scan, limit=limit, after=after)
-        return await self._database.read(look)
+        after: Place | None = None,
+        needle: Needle | None = None,
+    ) -> Look:
+        call = partial(look, where=where, walk=walk, needle=needle, scan=scan, limit=limit, after=after)
+        return await self._database.read(call)

@@ -1,19 +1,16 @@
 """Queries for jobs: one by its id, or those that match a filter, in order."""
 
-import heapq
-from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.limits import LARGE_TEXTS
-from jobrt._core.search import PAYLOAD, Needle, Search, seen
-from jobrt._core.states import FINAL, End, State
+from jobrt._core.states import FINAL, End
 from jobrt._core.where import Where
 from jobrt._storage.sqlite.claim import attempts_of
 from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.rows import attempt_record, dumps, record
-from jobrt._storage.sqlite.states import CODES, COMPLETED, shown
+from jobrt._storage.sqlite.states import COMPLETED, shown
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
 
@@ -67,40 +64,6 @@ def _sorts_many(tx: Transaction, wanted: Condition, *, order: str) -> bool:
         return False
     counted = f"SELECT count(*) FROM (SELECT 1 {chosen} LIMIT {_FEW})"  # noqa: S608 - as above
     return bool(tx.value(counted, wanted.values) >= _FEW)
-
-
-def finished(
-    tx: Transaction, *, where: Where, states: Collection[State], limit: int, after: int | None, newest: bool
-) -> tuple[int, ...]:
-    """Return the ids of final jobs that match, by when they ended.
-
-    The index of final jobs has those of each state and name in this order. By their ids they would be read behind all
-    newer jobs in other states.
-    """
-    wanted = condition(where, tx.now)
-    less, way = ("<", "DESC") if newest else (">", "ASC")
-    if after is not None:
-        behind = f"(finished_at, id) {less} ((SELECT a.finished_at FROM jobrt_job AS a WHERE a.id = ?), ?)"  # noqa: S608 - an operator
-        wanted = Condition(f"({wanted.sql}) AND {behind}", (*wanted.values, after, after))
-    sql = SQL["jobs/finished"].replace("{where}", wanted.sql).replace("{way}", way)
-    codes = dumps([CODES[state] for state in states])
-    lists = tx.array(sql, (codes, *wanted.values, limit))
-    ends = heapq.merge(*lists, reverse=newest)
-    return tuple(job_id for _, job_id in islice(ends, limit))
-
-
-def search(
-    tx: Transaction, *, where: Where, needle: Needle, scan: int, limit: int, after: int | None
-) -> Search:
-    """Return the newest jobs that match and have a text."""
-    wanted = condition(where, tx.now)
-    if after is not None:
-        wanted = Condition(f"({wanted.sql}) AND id < ?", (*wanted.values, after))
-    ids = select(tx, wanted, order="id DESC", limit=scan)
-    forms = {"plain": needle.plain, "escaped": needle.escaped[0], "ascii": needle.escaped[1]}
-    values = {"ids": dumps(ids), "payload": PAYLOAD, "limit": limit, **forms}
-    found = tuple(tx.array(SQL["jobs/search"], values))
-    return seen(found, len(ids), ids[-1] if ids else None, limit=limit, scan=scan)
 
 
 def _behind(column: str, *, down: bool, after: int) -> Condition:

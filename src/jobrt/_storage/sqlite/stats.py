@@ -24,7 +24,7 @@ def stats(tx: Transaction, *, since: int) -> tuple[Bucket, ...]:
     start = since - since % _HOUR
     found: dict[tuple[int, str, str], dict[str, Any]] = {}
     for hour, queue, name, kind, bucket, number, run_time in tx.array(
-        SQL["jobs/stats"], {"since": start, "first": _first_id(tx, start - _DISORDER)}
+        SQL["jobs/stats"], {"since": start, "first": first_id(tx, start - _DISORDER)}
     ):
         if kind not in _KINDS:  # of another version of jobrt
             continue
@@ -77,7 +77,7 @@ def _numbers(*, histogram: Sequence[int], waits: Sequence[int], **counts: Any) -
     return Numbers(histogram=tuple(histogram), waits=tuple(waits), **counts)
 
 
-def _first_id(tx: Transaction, start: int) -> int:
+def first_id(tx: Transaction, start: int) -> int:
     """Return the first id created since `start`, by binary search: ids grow with time, so no index on it is needed."""
     low, high = 0, (tx.value(SQL["jobs/stats_last"]) or 0) + 1
     while low < high:

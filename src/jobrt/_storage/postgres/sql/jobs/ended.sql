@@ -1,15 +1,6 @@
 -- What ended in a range of time, by slots of :step, and how many rows are final jobs and failed attempts.
 -- The index on state, name and time gives the range: see stats_finished.sql. Each part stops behind :limit.
-with recursive known (state, name) as (
-     (select j.state, j.name from {schema}.job j where j.finished_at is not null order by j.state, j.name limit 1)
-     union all
-     select n.state, n.name
-       from known k
-      cross join lateral (
-            select j.state, j.name from {schema}.job j
-             where j.finished_at is not null and (j.state, j.name) > (k.state, k.name)
-             order by j.state, j.name limit 1) n
-),
+with recursive known (state, name) as ({known_ends}),
 final as (
      select f.*
        from known k

@@ -1,15 +1,6 @@
 -- Final jobs that ended since a time, by skip scan over state and name. Only PostgreSQL 18 does a skip scan by itself
 -- for a condition on the time. `offset 0` keeps each step an index probe.
-(with recursive known (state, name) as (
-     (select j.state, j.name from {schema}.job j where j.finished_at is not null order by j.state, j.name limit 1)
-     union all
-     select n.state, n.name
-       from known k
-      cross join lateral (
-            select j.state, j.name from {schema}.job j
-             where j.finished_at is not null and (j.state, j.name) > (k.state, k.name)
-             order by j.state, j.name limit 1) n
- )
+(with recursive known (state, name) as ({known_ends})
  select f.*
    from known k
   cross join lateral (
