@@ -320,6 +320,18 @@ def test_unusable_databases_are_reported_in_one_line(jobrt_command: Command, sho
     assert "newer" in done.err
 
 
+def test_a_drain_tells_of_due_jobs_that_it_leaves(jobrt_command: Command, shop: Path) -> None:
+    """They may be for newer code, for instance."""
+    (shop / "newer.py").write_text(
+        'import jobrt\napp = jobrt.App(queues={"default": 1})\n@app.job\nasync def unheard_of(ctx): ...\n'
+    )
+    assert jobrt_command("--app", "newer:app", "enqueue", "unheard_of").status == 0
+    done = jobrt_command("worker", "--drain")
+    assert done.status == 0
+    assert "queue default: due jobs that this worker cannot run now: 1; `python -m jobrt doctor`" in done.err
+    assert jobrt_command("--app", "newer:app", "worker", "--drain").err.count("cannot run now") == 0
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

@@ -1,5 +1,6 @@
 """The `worker` command."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ import attrs
 import click
 import trio
 
+from jobrt._core import where
+from jobrt._core.escape import printable
 from jobrt._runtime.plan import choose_queues
 from jobrt._runtime.worker import Worker
 from jobrt.app import App
@@ -26,6 +29,9 @@ _CLEANUP_SECONDS = 3.9
 
 An orderly stop takes at most 3.5 (`jobrt._runtime.worker`). The process is gone after `jobrt.cli.guard.EXIT_SECONDS`.
 """
+_COUNTED = 10_000
+"""Due jobs that are left after a drain, up to which they are counted."""
+_logger = logging.getLogger("jobrt")
 _ON_POSIX = os.name == "posix"
 _ABANDON_SECONDS = 0.4
 """Seconds for giving back the jobs of attempts that do not end."""
@@ -168,12 +174,22 @@ async def serve(
                     if stop.count:  # a signal came during startup
                         stop.worker.begin_stop(grace=grace)
                     if drain:
-                        nursery.start_soon(_stop_when_idle, stop.worker, grace)
+                        nursery.start_soon(_stop_when_idle, stop.worker, app, queues, grace)
             hearing.cancel_scope.cancel()
 
 
-async def _stop_when_idle(worker: Worker, grace: float) -> None:
+async def _stop_when_idle(worker: Worker, app: App, queues: tuple[str, ...] | None, grace: float) -> None:
     await worker.wait_idle()
+    async with app.open_client() as jobs:
+        for queue in choose_queues(app.queues, queues):
+            due = where.queue(queue) & where.state("available")
+            if left := await jobs.count(due, limit=_COUNTED):
+                _logger.warning(
+                    "queue %s: due jobs that this worker cannot run now: %d%s; `python -m jobrt doctor` says why",
+                    printable(queue),
+                    left,
+                    " or more" if left == _COUNTED else "",
+                )
     await worker.stop(grace=grace)
 
 
