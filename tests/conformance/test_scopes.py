@@ -491,6 +491,43 @@ async def test_a_job_has_a_deadline(engine: Engine, started: bool) -> None:
     assert len(record.attempts) == 1
 
 
+async def _closing_for_a_retry(storage: Storage, **options: Any) -> tuple[Claimed, Claimed]:
+    """Return a parent whose attempt has failed, and its child, which a worker still runs."""
+    parent = await start(storage, job("parent", **options))
+    await storage.scopes.open(ref(parent), "n", on_failure="cancel", seconds=None)
+    (child,) = await _claimed_children(storage, parent, "a")
+    await storage.attempts.finish([end(parent, Transition.RETRY, message="bad", delay=0.0)])
+    assert (await look(storage, parent.id)).state is State.CLOSING
+    return parent, child
+
+
+async def test_a_closing_job_that_would_be_retried_can_be_cancelled(storage: Storage) -> None:
+    """It is cancelled when its children are over; others that are closing stay as they were decided."""
+    parent, child = await _closing_for_a_retry(storage)
+    assert await storage.jobs.cancel(where.id(parent.id), "enough") == (0, 1)
+    assert await storage.jobs.cancel(where.id(parent.id), "again") == (0, 0)
+    record = await look(storage, parent.id)
+    assert (record.state, record.cancel_reason) == (State.CLOSING, "enough")
+    assert await storage.attempts.finish([end(parent, Transition.RETRY, message="bad", delay=0.0)]) == ()
+    await _tend(storage)
+    await storage.attempts.finish([end(child, Transition.CANCEL, message="asked")])
+    record = await look(storage, parent.id)
+    assert (record.state, record.cancel_reason, len(record.attempts)) == (State.CANCELLED, "enough", 1)
+    assert await claim(storage, "parent") == ()
+
+
+async def test_a_deadline_passes_while_a_job_is_closing(engine: Engine) -> None:
+    """It is discarded when its children are over, and not retried."""
+    parent, child = await _closing_for_a_retry(engine.storage, deadline=timedelta(seconds=60))
+    await engine.advance(61)
+    await _tend(engine.storage)
+    assert (await look(engine.storage, parent.id)).state is State.CLOSING
+    await engine.storage.attempts.finish([end(child, Transition.CANCEL, message="asked")])
+    record = await look(engine.storage, parent.id)
+    assert record.state is State.DISCARDED
+    assert {one.end for one in record.attempts} == {End.FAILED, End.TIMED_OUT}
+
+
 async def test_a_job_expires_only_before_its_start(engine: Engine) -> None:
     """One that has started goes on; one that has not is discarded, and is not claimed before."""
     storage = engine.storage

@@ -70,8 +70,9 @@ class JobStore(ObservedJobs, Protocol):
         """Cancel waiting jobs, request it for running ones, and return both numbers.
 
         Final jobs, and running ones that already have a request, are unchanged. A parked job is running. A job with
-        living children becomes ``closing``, and counts as running too. ``cancel_reason`` becomes `reason`
-        immediately, storable and clipped (`jobrt._core.text`).
+        living children becomes ``closing``, and counts as running too. So does one that is closing on its way to a
+        retry: it is cancelled instead, when its children are over. Other closing jobs are unchanged.
+        ``cancel_reason`` becomes `reason` immediately, storable and clipped (`jobrt._core.text`).
         """
         ...
 

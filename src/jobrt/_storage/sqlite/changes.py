@@ -5,13 +5,13 @@ from typing import Any, Final
 
 from jobrt._core.text import clipped
 from jobrt._core.where import Where
-from jobrt._storage.sqlite.family import reopen, settle
+from jobrt._storage.sqlite.family import CLOSES_FOR_RETRY, decide_otherwise, reopen, settle
 from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.keys import make_keys
 from jobrt._storage.sqlite.prune import remove
 from jobrt._storage.sqlite.query import select
 from jobrt._storage.sqlite.rows import FAR, dumps, later, micros
-from jobrt._storage.sqlite.states import IS_FINAL, IS_HELD, IS_WAITING, RESCHEDULED, SUSPENDED
+from jobrt._storage.sqlite.states import CANCELLED, IS_FINAL, IS_HELD, IS_WAITING, RESCHEDULED, SUSPENDED
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import InvalidFilter
 
@@ -28,11 +28,14 @@ _NO_LIVING_FAMILY: Final = """(extra & 16 = 0 OR NOT EXISTS (
 def cancel(tx: Transaction, where: Where, *, reason: str, limit: int | None) -> tuple[int, int]:
     """Cancel waiting jobs and request it of running ones; see `JobStore.cancel`."""
     free = f"({IS_WAITING} OR state = {SUSPENDED}) AND NOT {IS_HELD}"
-    ids = _chosen(tx, where, f"({free}) OR ({IS_HELD} AND cancel_reason IS NULL)", limit=limit)
+    may = f"({free}) OR ({IS_HELD} AND cancel_reason IS NULL) OR {CLOSES_FOR_RETRY}"
+    ids = _chosen(tx, where, may, limit=limit)
     new = {"ids": dumps(ids), "reason": clipped(reason), "now": tx.now}
     requested = tx.run(SQL["jobs/cancel_running"], new)
     if requested and tx.value(SQL["scopes/any"]):  # from now on none of their descendants is claimed
         tx.run(SQL["scopes/end_nurseries"], {"ids": new["ids"]})
+    if decide_otherwise(tx, ids, CANCELLED):
+        requested += tx.run(SQL["jobs/cancel_closing"], new)
     cancelled = tx.rows(SQL["jobs/cancel_waiting"], new)
     closing = settle(tx, [job_id for (job_id,) in cancelled])
     tx.control = tx.control or requested > 0

@@ -11,6 +11,10 @@ from jobrt._storage.sqlite.transaction import SQL, Transaction
 HAS_PARENT: Final = 8
 HAS_NURSERY: Final = 16
 
+CLOSES_FOR_RETRY: Final = """(state = 8 AND EXISTS (
+    SELECT 1 FROM jobrt_waiting AS w WHERE w.job_id = jobrt_job.id AND w.kind = 'close' AND w.name = '2'))"""
+"""A job is closing, and will run again when its children are over."""
+
 
 def settle(tx: Transaction, ids: Sequence[int]) -> int:
     """Record that jobs have ended or are gone, for the jobs that wait for them.
@@ -94,6 +98,11 @@ def wake_body(tx: Transaction, parent: int, nursery: str) -> None:
     place = {"id": parent, "name": nursery}
     tx.queues.update(queue for (queue,) in tx.rows(SQL["scopes/wake_body"], place))
     tx.control = True
+
+
+def decide_otherwise(tx: Transaction, ids: Sequence[int], state: int) -> int:
+    """Let jobs that are closing on their way to a retry take another state instead; return how many."""
+    return tx.run(SQL["scopes/decide_other"], {"ids": dumps(ids), "state": str(state)})
 
 
 def decide_closing(tx: Transaction, ids: Sequence[int]) -> None:

@@ -10,9 +10,11 @@ from jobrt._core.states import State
 
 __all__ = [
     "AVAILABLE",
+    "CANCELLED",
     "CLOSING",
     "CODES",
     "COMPLETED",
+    "DISCARDED",
     "EXECUTING",
     "FINAL_CODES",
     "IS_EXECUTING",
@@ -20,6 +22,7 @@ __all__ = [
     "IS_HELD",
     "IS_WAITING",
     "RESCHEDULED",
+    "RETRYABLE",
     "SCHEDULED",
     "STATES",
     "SUSPENDED",
@@ -41,12 +44,14 @@ CODES: Final = {state: code for code, state in enumerate(STATES)} | {
     State.CLAIMED: STATES.index(State.EXECUTING)
 }
 """A job that a worker holds has one number; it is executing if there is a start."""
-SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, _, _LAST_FINAL, SUSPENDED, CLOSING = range(len(STATES))
-FINAL_CODES: Final = range(COMPLETED, _LAST_FINAL + 1)
+SCHEDULED, AVAILABLE, RETRYABLE, EXECUTING, COMPLETED, CANCELLED, DISCARDED, SUSPENDED, CLOSING = range(
+    len(STATES)
+)
+FINAL_CODES: Final = range(COMPLETED, DISCARDED + 1)
 
 IS_WAITING: Final = f"state < {EXECUTING}"
 IS_EXECUTING: Final = f"state = {EXECUTING}"
-IS_FINAL: Final = f"(state > {EXECUTING} AND state <= {_LAST_FINAL})"
+IS_FINAL: Final = f"(state > {EXECUTING} AND state <= {DISCARDED})"
 IS_HELD: Final = f"({IS_EXECUTING} OR (({IS_WAITING} OR state = {SUSPENDED}) AND ifnull(lease, 0) > 0))"
 """A worker runs the job, or has it parked."""
 

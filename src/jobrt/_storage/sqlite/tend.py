@@ -8,11 +8,11 @@ from typing import NamedTuple
 from jobrt._core.scopes import Tended
 from jobrt._core.states import End
 from jobrt._storage.apart import Refused
-from jobrt._storage.sqlite.family import PARENT_ENDED, end_jobs, settle, wake_body
+from jobrt._storage.sqlite.family import PARENT_ENDED, decide_otherwise, end_jobs, settle, wake_body
 from jobrt._storage.sqlite.finish import record_attempts
 from jobrt._storage.sqlite.rows import dumps
 from jobrt._storage.sqlite.savepoints import Apart
-from jobrt._storage.sqlite.states import CLOSING, FINAL_CODES
+from jobrt._storage.sqlite.states import CLOSING, DISCARDED, FINAL_CODES
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 
@@ -74,6 +74,9 @@ def _end_late_job(tx: Transaction, job: _Late) -> bool:
     """Discard a late job, or tell its worker; return whether it has ended here."""
     done = "scopes/no_deadline" if job.late or not job.has_deadline else "scopes/not_expiring"
     tx.run(SQL[done], (job.id,))
+    if job.state == CLOSING and job.late and decide_otherwise(tx, [job.id], DISCARDED):
+        tx.run(SQL["scopes/late_closing"], {"id": job.id})
+        _record_late(tx, job)
     over = job.state in FINAL_CODES or job.state == CLOSING
     if over or (not job.late and (job.held or job.started_at is not None)):
         return False
@@ -81,12 +84,16 @@ def _end_late_job(tx: Transaction, job: _Late) -> bool:
         tx.run(SQL["scopes/late_told"], {"id": job.id, "reason": "its deadline has passed"})
         tx.control = True
         return False
-    end, message = _LATE if job.late else _EXPIRED
     tx.run(SQL["scopes/late_discarded"], {"id": job.id, "now": tx.now})
+    _record_late(tx, job)
+    return True
+
+
+def _record_late(tx: Transaction, job: _Late) -> None:
+    end, message = _LATE if job.late else _EXPIRED
     started_at = tx.now if job.started_at is None else job.started_at
     values = (job.attempt, end.value, started_at, tx.now, job.worker or "", None, message, None)
     record_attempts(tx, [(job.id, 0, *values)])
-    return True
 
 
 _LATE = (End.TIMED_OUT, "its deadline has passed")

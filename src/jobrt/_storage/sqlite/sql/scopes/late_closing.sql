@@ -1,0 +1,1 @@
+UPDATE jobrt_job SET extra = extra | 1 WHERE id = :id;
