@@ -16,6 +16,8 @@ from jobrt._core.scopes import Child
 from jobrt._core.states import End, State, Transition
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
+from jobrt._storage.postgres import changes
+from jobrt._storage.postgres.names import Schema
 from jobrt.errors import StorageError
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE
@@ -168,3 +170,24 @@ async def test_children_end_while_others_are_stored(
                 gate.rollback()
     row = await storage.scopes.seal(ref, "n")
     assert row.alive
+
+
+async def test_a_cancellation_reads_no_members_of_others(
+    storage: Storage, admin: psycopg.Connection[Any], postgres_url: str
+) -> None:
+    """With fresh statistics, the planner would look for one of these members past all of another job."""
+    parents = await add(storage, job("a"), job("a"))
+    admin.execute("update jobrt.job set flags = 16, state = 'suspended'")
+    for place, parent in enumerate(parents):
+        admin.execute("insert into jobrt.nursery (job_id, name, cancels) values (%s, 'n', true)", (parent,))
+        admin.execute(
+            "insert into jobrt.living select n, %s, 'n' from generate_series(%s::bigint, %s) n",
+            (parent, place * 5000 + 100, place * 5000 + 5099),
+        )
+    admin.execute("analyze jobrt.living, jobrt.nursery")
+    read = "select sum(seq_tup_read + idx_tup_fetch) from pg_stat_xact_user_tables where relname = 'living'"
+    cancel = changes.cancel(Schema("jobrt"), where.id(parents[1]), reason="enough", limit=None)
+    with psycopg.connect(postgres_url, cursor_factory=psycopg.RawCursor) as conn:
+        (found,) = conn.execute(cancel.statement.text, cancel.statement.arguments(cancel.values)).fetchall()
+        assert tuple(found) == (0, 1)
+        assert conn.execute(read).fetchall()[0][0] < 50

@@ -62,6 +62,7 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
                 "0011_calls_of_scopes",
                 "0012_living_members",
                 "0013_calls_of_nurseries",
+                "0014_plans_of_scopes",
             )
             await storage.schema.check()
             await nursery.start(storage.wakes.listen, lambda wake: heard.set())
@@ -141,6 +142,7 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
         "0011_calls_of_scopes",
         "0012_living_members",
         "0013_calls_of_nurseries",
+        "0014_plans_of_scopes",
     ]
 
 
@@ -165,6 +167,7 @@ async def test_migrating_where_the_schema_is_there_already(
                 "0011_calls_of_scopes",
                 "0012_living_members",
                 "0013_calls_of_nurseries",
+                "0014_plans_of_scopes",
             )
 
 
@@ -265,6 +268,7 @@ async def test_a_migration_gives_way_to_long_transactions(
         "0011_calls_of_scopes",
         "0012_living_members",
         "0013_calls_of_nurseries",
+        "0014_plans_of_scopes",
         "9998_more",
     )
     assert re.search(r"'jobrt' is used by a transaction of \w+, process \d+, open for \d s", lines[0])
@@ -321,6 +325,7 @@ async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postg
                 "0011_calls_of_scopes",
                 "0012_living_members",
                 "0013_calls_of_nurseries",
+                "0014_plans_of_scopes",
             )
             ((id, _),) = await storage.jobs.insert([job()])
             assert await claim(storage) == [id]

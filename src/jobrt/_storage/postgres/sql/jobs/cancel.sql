@@ -2,6 +2,9 @@
 -- in the order of ids, and their state is read after that: a job that is claimed meanwhile gets a request. From now on
 -- none of its descendants is claimed: the nurseries of a job that is closing now were ended by the trigger. A job that is
 -- closing on its way to a retry will be cancelled instead.
+--
+-- The order of the living members is that of their index. Without it, the planner may read the table from its beginning
+-- for the first one, past all members of others.
 with picked as (
     select c.id from {schema}.job c
      where (c.state in ('scheduled', 'available', 'retryable', 'executing', 'suspended')
@@ -29,6 +32,7 @@ ended as (
     update {schema}.nursery n
        set ending = true, state = case when n.state = 'open' then 'cancelled' else n.state end
      where n.job_id in (select h.id from changed h where h.state not in ('cancelled', 'closing') and h.flags & 16 <> 0)
-       and exists (select from {schema}.living l where l.job_id = n.job_id and l.nursery = n.name)
+       and (select true from {schema}.living l where l.job_id = n.job_id and l.nursery = n.name
+             order by l.job_id, l.nursery, l.child_id limit 1)
 )
 select count(*) filter (where h.state = 'cancelled'), count(*) filter (where h.state <> 'cancelled') from changed h
