@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrt._core.health import QueueLoad, Vitals
+from jobrt._core.limits import HELD_CHARACTERS
 from jobrt._core.queues import Queue, QueueStatus
 from jobrt._core.rates import Bucket
 from jobrt._core.worker_info import WorkerInfo
@@ -174,6 +175,12 @@ def test_a_worker_that_beats_but_claims_nothing() -> None:
             0,
             "a pause (Throttle) holds the due jobs with the key args.c = 7: the next starts within 1 min 30 s",
         ),
+        (
+            {"running": 1, "large_texts": HELD_CHARACTERS},
+            QueueLoad({("a", ""): 1}, {("a", ""): 3}),
+            1,
+            "as many payloads as they may (50 million characters of large payloads each)",
+        ),
         ({}, QueueLoad({("a", ""): 2}, {("a", ""): 3}), 2, "all 2 slots are busy (concurrency)"),
         (
             {"limits": {"a": 1}},
@@ -182,7 +189,10 @@ def test_a_worker_that_beats_but_claims_nothing() -> None:
             "MAX_CONCURRENCY holds the due jobs named 'a': 1 run",
         ),
     ],
-    ids=["key", "missing key", "cluster limit", "rate", "pause", "key rate", "key pause", "slots", "name"],
+    ids=[
+        *("key", "missing key", "cluster limit", "rate", "pause", "key rate", "key pause", "large payloads"),
+        *("slots", "name"),
+    ],
 )
 def test_the_limit_that_holds_jobs_back_is_named(
     settings: dict[str, Any], load: QueueLoad, executing: int, reason: str

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrt._core.job import Claimed, JobRef, Outcome
-from jobrt._core.limits import LARGE_TEXTS, Demand
+from jobrt._core.limits import HELD_CHARACTERS, LARGE_TEXTS, Demand
 from jobrt._core.queues import Queue
 from jobrt._core.rates import Rate
-from jobrt._runtime.held_texts import HELD_CHARACTERS, HeldTexts
+from jobrt._runtime.held_texts import HeldTexts
 from jobrt._runtime.ledger import LARGEST_CLAIM, UNSETTLED_LIMIT, Ledger, micros_of
 from jobrt._runtime.messages import Holding, OutcomeBatch, Report, Settings
 

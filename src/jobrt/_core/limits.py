@@ -24,6 +24,13 @@ CLAIM_BYTES: Final = 16 << 20
 LARGE_TEXTS: Final = 8192
 """Bytes of a row's texts from which on they count, and are read by themselves (SQLite) or cut in listings."""
 
+HELD_CHARACTERS: Final = 48 << 20
+"""Characters of large texts with which a queue of a worker stops claiming, until jobs end, park or go back.
+
+The claim that passes it may bring as much as a claim may have. While a job runs, its payload is in memory twice: as
+text and as the job value.
+"""
+
 SHOWN_CHARACTERS: Final = 1000
 """Characters of a large payload that a listing has."""
 

@@ -27,7 +27,8 @@ class QueueInfo:
     started. ``finished`` is the number of attempts that have ended since the start of the worker. ``stuck`` has the ids
     of jobs that the watchdog reported. ``cancelling`` has the phase of each job's cancellation: ``"received"``,
     ``"cleaning"`` or ``"stuck"``. ``claim_error`` is the error of the last claim, if claims have failed for
-    ``claim_failing`` seconds. The others are settings of the queue.
+    ``claim_failing`` seconds. ``large_texts`` is the number of characters of large payloads that the worker holds: it
+    claims no more jobs while there are too many. The others are settings of the queue.
     """
 
     concurrency: int = 0
@@ -39,6 +40,7 @@ class QueueInfo:
     cancelling: Mapping[int, str] = attrs.Factory(dict)
     claim_error: str | None = None
     claim_failing: float = 0.0
+    large_texts: int = 0
     cluster_limit: int | None = None
     key: str | None = None
     per_key: int | None = None

@@ -4,19 +4,11 @@ No clock, no Trio, no I/O.
 """
 
 from collections.abc import Iterable
-from typing import Final
 
 import attrs
 
 from jobrt._core.job import Claimed, JobRef
-from jobrt._core.limits import LARGE_TEXTS
-
-HELD_CHARACTERS: Final = 48 << 20
-"""Characters of large texts with which a queue stops claiming, until jobs end, park or go back.
-
-The claim that passes it may bring as much as a claim may have. While a job runs, its payload is in memory twice: as
-text and as the job value.
-"""
+from jobrt._core.limits import HELD_CHARACTERS, LARGE_TEXTS
 
 
 @attrs.define(eq=False)

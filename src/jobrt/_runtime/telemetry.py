@@ -59,6 +59,7 @@ def _queue_info(queue: QueueActors, watchdog: Watchdog) -> QueueInfo:
         stuck=tuple(attempt.job.id for attempt, mark in marks if mark.reasons),
         claim_error=None if failure is None else failure.error,
         claim_failing=0.0 if failure is None else trio.current_time() - failure.since,
+        large_texts=ledger.texts.total,
         cluster_limit=settings.cluster_limit,
         key=settings.key,
         per_key=settings.per_key,

@@ -6,6 +6,7 @@ from typing import Final
 import attrs
 
 from jobrt._core.health import QueueLoad
+from jobrt._core.limits import HELD_CHARACTERS
 from jobrt._core.queues import QueueStatus
 from jobrt._core.rates import FREE, Bucket, Rate, is_held
 from jobrt._core.worker_info import QueueInfo
@@ -24,6 +25,7 @@ class QueueLimits:
     """Limits of a queue, as its live workers report them.
 
     ``slots`` and ``names`` (MAX_CONCURRENCY by job name) are sums over the workers that serve the queue.
+    ``large_texts``: each of them has no free slot, or holds as many large payloads as it may.
     """
 
     slots: int = 0
@@ -33,6 +35,7 @@ class QueueLimits:
     rate: Rate | None = None
     per_key_rate: Rate | None = None
     names: Mapping[str, int] = attrs.Factory(dict)
+    large_texts: bool = False
 
 
 def limits_of(queue: str, serving: Sequence[WorkerRow]) -> QueueLimits:
@@ -54,6 +57,8 @@ def limits_of(queue: str, serving: Sequence[WorkerRow]) -> QueueLimits:
         rate=first.rate,
         per_key_rate=first.per_key_rate,
         names=names,
+        large_texts=bool(infos)
+        and all(info.large_texts >= HELD_CHARACTERS or info.running >= info.concurrency for info in infos),
     )
 
 
@@ -68,6 +73,11 @@ def blocking_limits(status: QueueStatus, limits: QueueLimits, load: QueueLoad) -
         return [f"cluster_limit={limits.cluster_limit} is reached: {total} run in all workers"]
     if max(status.executing, total) >= limits.slots:
         return [f"all {count_in_words(limits.slots, 'slot')} are busy (concurrency)"]
+    if limits.large_texts:
+        most = f"{HELD_CHARACTERS // 1_000_000} million characters of large payloads"
+        return [
+            f"the workers hold as many payloads as they may ({most} each): more start when jobs have ended"
+        ]
     bucket = load.buckets.get(None, FREE)
     if is_held(bucket.held_until, 0):
         return [f"a job asked for a pause (Throttle): nothing starts for {age(bucket.held_until / 1e6)}"]
