@@ -128,6 +128,28 @@ async def test_jobs_are_managed(database_url: str) -> None:
     await in_asyncio(program)
 
 
+async def test_a_query_by_a_tag_is_complete(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On PostgreSQL it looks at a few jobs at a time. The Trio client and the blocking one have the same answer."""
+    for engine in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"jobrt._storage.{engine}.query.BATCH", 3)
+    rare = where.tagged_any(["rare"])
+    found: list[int] = []
+
+    async def ask() -> None:
+        async with aio.Client(database_url, jobs=[Say]) as client:
+            found.extend(record.id for record in await client.query(rare, limit=2))
+
+    async with jobrt.App(database_url, jobs=[Say], migrate=True).open_client() as jobs:
+        tagged = [Say("x").with_options(tags=("rare",) if n % 4 == 0 else ()) for n in range(10)]
+        ids = [handle.id for handle in await jobs.enqueue_many(tagged)]
+        wanted = [ids[8], ids[4]]
+        assert [record.id for record in await jobs.query(rare, limit=2)] == wanted
+        await in_asyncio(ask, "asyncio")
+        with jobrt.blocking.Client(database_url, jobs=[Say]) as client:
+            assert [record.id for record in client.query(rare, limit=2)] == wanted
+    assert found == wanted
+
+
 async def test_the_end_of_a_job_wakes_the_task(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On PostgreSQL nothing is polled: with pauses of an hour, the result still comes."""
     monkeypatch.setattr(asyncio_waiting, "_SHORTEST", 3600.0)

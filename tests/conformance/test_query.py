@@ -31,15 +31,20 @@ async def _found(storage: Storage, filter: Where) -> list[int]:
 
 
 @pytest.mark.slow
-async def test_any_filter_finds_what_matches_says(engine: Engine) -> None:
-    """For filters drawn at random over a varied population, SQL and Python agree on every job."""
+@pytest.mark.parametrize("batch", [5, 20_000])
+async def test_any_filter_finds_what_matches_says(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """For filters drawn at random over a varied population, SQL and Python agree on every job, also in batches."""
+    for name in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"jobrt._storage.{name}.query.BATCH", batch)
     storage = engine.storage
     await populate(engine)
     population = await storage.jobs.query(where.everything(), order_by="id")
     now = await storage.schema.now()
     assert {one.state for one in population} == set(State) - {State.UNKNOWN}
 
-    @settings(max_examples=EXAMPLES[engine.name], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES[engine.name] // 2, suppress_health_check=list(HealthCheck))
     @given(filters(population))
     def check(filter: Where) -> None:
         wanted = [one.id for one in population if matches(filter, one, now=now)]
@@ -320,6 +325,26 @@ async def test_pages_of_a_filter(storage: Storage) -> None:
     ids = await add(storage, *(job("send" if n % 2 else "other") for n in range(10)))
     page = await storage.jobs.query(where.name("send"), order_by="id", limit=2, after=ids[3])
     assert [one.id for one in page] == [ids[5], ids[7]]
+
+
+@pytest.mark.parametrize("order", ["id", "-id"])
+@pytest.mark.parametrize("limit", [0, 1, 3, 4, None])
+async def test_a_query_in_batches(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, order: str, limit: int | None
+) -> None:
+    """If no index knows the filter, a few jobs are looked at at a time. The answer is complete."""
+    for engine in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"jobrt._storage.{engine}.query.BATCH", 3)
+    ids = await add(storage, *(job("send" if n % 4 == 0 else "other") for n in range(13)))
+    for filter in (where.name("send"), where.name("send") & where.state("available")):
+        for skip in (0, 1):
+            wanted = [
+                job_id for job_id in ids[::4] if not skip or job_id != (ids[0] if order == "id" else ids[-1])
+            ]
+            wanted = wanted if order == "id" else wanted[::-1]
+            after = None if not skip else ids[0] if order == "id" else ids[-1]
+            found = await storage.jobs.query(filter, order_by=order, limit=limit, after=after, details=False)
+            assert [one.id for one in found] == wanted[:limit]
 
 
 async def test_an_order_that_is_none_is_refused(storage: Storage) -> None:

@@ -54,9 +54,35 @@ async def test_jobs_are_selected_as_on_the_command_line(database_url: str) -> No
     assert count == 4
 
 
+async def test_jobs_are_looked_at_page_by_page(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page says how many jobs it has looked at, and where to go on."""
+    monkeypatch.setattr("jobrt.dashboard.api.SEARCHED", 3)
+    app = shop(database_url)
+    async with serve(app) as board:
+        await board.jobs.enqueue(value(app, "hello", name="ada"), tags=("rare",))
+        await board.jobs.enqueue_many([value(app, "hello") for _ in range(4)])
+        first = await fetched(board, "/api/jobs?tag=rare&look=newest")
+        second = await fetched(board, f"/api/jobs?tag=rare&look=newest&after={first['after']}")
+        oldest = await fetched(board, "/api/jobs?look=oldest&limit=2")
+        text = await fetched(board, "/api/jobs?look=newest&text=ada&after=2")
+        (whole,) = await fetched(board, "/api/jobs?tag=rare")
+    assert first == {"jobs": [], "looked_at": 3, "after": "3"}
+    assert second == {"jobs": [whole], "looked_at": 2, "after": None}
+    assert ([job["id"] for job in oldest["jobs"]], oldest["after"]) == ([1, 2], "2")
+    assert text["jobs"] == [whole]
+
+
 @pytest.mark.parametrize(
     ("target", "status", "error"),
     [
+        ("/api/jobs?look=1", 400, "look is '1': use newest or oldest"),
+        (
+            "/api/jobs?look=newest&order_by=id",
+            400,
+            "look and order_by cannot be combined: leave one of them out",
+        ),
+        ("/api/jobs?look=newest&after=x", 400, "after is 'x': use a whole number above zero"),
+        ("/api/jobs?text=x", 400, "add look=newest"),
         ("/api/jobs/77", 404, "there is no job 77"),
         ("/api/jobs?colour=red", 400, "unknown filter 'colour'"),
         ("/api/jobs?limit=1001", 400, "use at most 1000, and after=ID for the next jobs"),

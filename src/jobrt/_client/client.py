@@ -202,6 +202,10 @@ class Client(Operating):
     ) -> list[JobRecord]:
         """Return the records of the jobs that match, by default the newest first.
 
+        The answer is complete. In a large table, a filter that few jobs match and that no index knows, such as a tag,
+        may take seconds: combine it with states, a name or a time. It is read in several statements, so jobs that
+        change meanwhile may be in it as they were before or after.
+
         Args:
             where: a filter of `jobrt.where`; None matches all jobs.
             order_by: ``id``, ``schedule_at``, ``created_at``, ``finished_at`` or ``priority``; a leading ``-``

@@ -119,10 +119,10 @@ async def _place(client: Client, walk: Walk, job_id: int) -> Place:
     )
 
 
-async def looked_up(client: Client, ids: Sequence[int]) -> list[JobRecord]:
-    """Return the records of jobs in the order of the ids, without details; jobs that do not exist are left out."""
+async def looked_up(client: Client, ids: Sequence[int], *, details: bool = False) -> list[JobRecord]:
+    """Return the records of jobs in the order of the ids; jobs that do not exist are left out."""
     if not ids:
         return []
-    records = await client.query(filters.id_in(ids), order_by="id", limit=None, details=False)
+    records = await client.query(filters.id_in(ids), order_by="id", limit=None, details=details)
     by_id = {record.id: record for record in records}
     return [by_id[job_id] for job_id in ids if job_id in by_id]

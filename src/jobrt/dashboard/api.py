@@ -1,7 +1,8 @@
 """``/api/…``: what the commands' ``--json`` prints, for programs. It reads and never writes.
 
 ==================  =============================================================================================
-``/api/jobs``       ``jobs --json``: the filters of the command, ``limit``, ``after``, ``order_by``; ``count=1``
+``/api/jobs``       ``jobs --json``: the filters of the command, ``limit``, ``after``, ``order_by``; ``count=1``;
+                    ``look=newest`` or ``oldest`` for a page as the dashboard shows it
 ``/api/jobs/ID``    ``show ID --json``
 ``/api/queues``     ``queues --json``; counts stop at 10,000 unless there is ``exact``; ``more`` says that they did
 ``/api/workers``    ``workers --json``
@@ -10,6 +11,10 @@
 ``/api/stats``      ``stats --json``; ``since`` limits it
 ``/api/doctor``     ``doctor --json`` without the checks that write
 ==================  =============================================================================================
+
+Lists are complete. A filter that few of millions of jobs match may take longer than the five seconds of a request. With
+``look``, a request looks at some thousand jobs and answers ``{"jobs": […], "looked_at": 5000, "after": "77"}``: the
+next one has ``after=77``, until ``after`` is null. It may have a ``text`` to search for.
 
 An error is ``{"error": "…"}`` with the status that its page would have.
 """
@@ -23,14 +28,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from jobrt._client.observing import look, looked_up
+from jobrt._core.walks import parse_place
 from jobrt._views.as_json import jsonable
 from jobrt._views.filters import parse_time
 from jobrt._views.findings import COUNT_LIMIT, examine, take_snapshot
+from jobrt.dashboard.actions import SEARCHED
 from jobrt.dashboard.render import Site
-from jobrt.dashboard.selection import parse_about, parse_number, parse_selection
+from jobrt.dashboard.selection import Selection, parse_about, parse_number, parse_selection
 from jobrt.errors import InvalidFilter
 
 ROOT: Final = "/api"
+LOOKS: Final = ("newest", "oldest")
+"""Directions in which a list looks at jobs."""
 _DEFAULT_LIMIT: Final = 50
 _LIMIT: Final = 1000
 """Jobs in one response. A whole job can have some hundred kilobytes."""
@@ -62,9 +72,13 @@ def as_json(value: Any, status: int = 200) -> Response:
 
 async def _jobs(site: Site, request: Request) -> Response:
     selection = parse_selection(
-        request.query_params.multi_items(), also=("limit", "after", "order_by", "count")
+        request.query_params.multi_items(), also=("limit", "after", "order_by", "count", "look", "text")
     )
     rest = selection.rest
+    if "look" in rest:
+        return await _look(site, selection)
+    if "text" in rest:
+        raise InvalidFilter("text is searched for some thousand jobs at a time: add look=newest")
     if "count" in rest:
         return as_json(await site.jobs.count(selection.where))
     found = await site.jobs.query(
@@ -74,6 +88,27 @@ async def _jobs(site: Site, request: Request) -> Response:
         after=parse_number("after", rest["after"]) if "after" in rest else None,
     )
     return as_json(found)
+
+
+async def _look(site: Site, selection: Selection) -> Response:
+    rest = selection.rest
+    for other in ("order_by", "count"):
+        if other in rest:
+            raise InvalidFilter(f"look and {other} cannot be combined: leave one of them out")
+    if rest["look"] not in LOOKS:
+        raise InvalidFilter(f"look is {rest['look']!r}: use {' or '.join(LOOKS)}")
+    found = await look(
+        site.jobs,
+        selection.where,
+        limit=_limit(rest),
+        scan=SEARCHED,
+        newest=rest["look"] == "newest",
+        after=parse_place("after", rest["after"]) if "after" in rest else None,
+        text=rest.get("text", ""),
+    )
+    jobs = await looked_up(site.jobs, found.ids, details=True)
+    after = None if found.after is None else str(found.after)
+    return as_json({"jobs": jobs, "looked_at": found.looked_at, "after": after})
 
 
 def _limit(rest: Mapping[str, str]) -> int:

@@ -129,8 +129,8 @@ def test_no_statement_reads_all_members(tx: Transaction, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name in SQL if not name.startswith("shared/")))
 def test_no_statement_reads_the_whole_table(tx: Transaction, name: str) -> None:
-    """Whatever the filter, the millions of final jobs are not scanned; `look_ids` reads as many as it is told."""
-    if name == "jobs/look_ids":
+    """Whatever the filter, the millions of final jobs are not scanned, but for as many as a statement is told."""
+    if name in {"jobs/look_ids", "jobs/query_edge"}:
         return
     steps = [
         line for line in plan(tx, SQL[name]).splitlines() if re.match(r"SCAN (jobrt_)?(job|attempt)\b", line)

@@ -12,6 +12,7 @@ import psycopg
 
 from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.stream import StreamPage
+from jobrt._core.walks import batches
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted, Wake
 from jobrt._storage.postgres.asyncio_pool import AsyncioPool
@@ -30,7 +31,7 @@ from jobrt._storage.postgres.keys import KnownKeys
 from jobrt._storage.postgres.messages import send_steps
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
-from jobrt._storage.postgres.query import by_id, listing
+from jobrt._storage.postgres.query import by_id, listing, query_steps
 from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.session import Session
 from jobrt._storage.postgres.steps import Steps, drive
@@ -87,8 +88,12 @@ class AsyncioPostgres:
     async def query(
         self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
     ) -> tuple[JobRecord, ...]:
-        look = listing(self._schema, where, order_by=order_by, limit=limit, after=after, details=details)
-        return tuple(map(job_record, await self._read(look)))
+        query: Any = {"order_by": order_by, "limit": limit, "after": after, "details": details}
+        if batches(where, order_by) is None:
+            rows = await self._read(listing(self._schema, where, **query))
+        else:
+            rows = await self._transact(partial(query_steps, self._schema, where, **query))
+        return tuple(map(job_record, rows))
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:
         ((number,),) = await self._read(count(self._schema, where, limit=limit))

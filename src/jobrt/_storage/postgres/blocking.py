@@ -11,6 +11,7 @@ import psycopg
 from psycopg import pq
 
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.walks import batches
 from jobrt._core.where import Where
 from jobrt._storage.blocking_pool import BlockingPool
 from jobrt._storage.contract import Inserted
@@ -22,7 +23,7 @@ from jobrt._storage.postgres.keys import KnownKeys
 from jobrt._storage.postgres.messages import send_steps
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
-from jobrt._storage.postgres.query import by_id, listing
+from jobrt._storage.postgres.query import by_id, listing, query_steps
 from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.session import BlockingSession, Session
 from jobrt._storage.postgres.steps import Steps, drive, drive_sync
@@ -79,8 +80,12 @@ class BlockingPostgres:
     def query(
         self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
     ) -> tuple[JobRecord, ...]:
-        look = listing(self._schema, where, order_by=order_by, limit=limit, after=after, details=details)
-        return tuple(map(job_record, self._run(look)))
+        query: Any = {"order_by": order_by, "limit": limit, "after": after, "details": details}
+        if batches(where, order_by) is None:
+            rows = self._run(listing(self._schema, where, **query))
+        else:
+            rows = self._transact(partial(query_steps, self._schema, where, **query))
+        return tuple(map(job_record, rows))
 
     def count(self, where: Where, *, limit: int | None = None) -> int:
         ((number,),) = self._run(count(self._schema, where, limit=limit))

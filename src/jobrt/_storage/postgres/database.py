@@ -7,7 +7,7 @@ There are three pools, because three kinds of work must not wait for each other 
 ``lease``  Heartbeats, leadership and worker registration: one connection, with the settings of ``hot``.
            However many queues claim, and however slow their claims are, a heartbeat does not wait for them.
 ``plain``  Calls of people and jobs: listings, bulk changes, `AttemptStore.transaction`. It has the user's settings,
-           but for those that change what a statement means.
+           but for those that change what a statement means, and for compiling.
 
 A session is *dedicated* if it serves this client alone. Behind a pooler in transaction mode (``listen=False``) it is
 shared with other clients: no settings, no prepared statements.
@@ -66,6 +66,9 @@ _MEANING: Final = {
     "standard_conforming_strings": "on",
     "array_nulls": "on",
 }
+
+# Compiling takes longer than most statements, also than those about thousands of jobs whose costs are estimated high.
+_NO_JIT: Final = {"jit": "off"}
 
 # Each call has a time limit of its own. These would end a worker's calls before it.
 _NO_LIMITS: Final = {
@@ -208,7 +211,7 @@ async def open_database(
     pool = partial(Pool, url, prepare_threshold=prepare)
     # A session that is not dedicated would pass the settings on to others.
     hot_settings = partial(_configure, settings=_PLAN | _MEANING | _NO_LIMITS if listening else {})
-    plain_settings = partial(_configure, settings=_MEANING if listening else {})
+    plain_settings = partial(_configure, settings=_MEANING | _NO_JIT if listening else {})
     async with (
         pool(max_size=pool_size, configure=hot_settings) as hot,
         pool(max_size=1, configure=hot_settings) as lease,

@@ -33,7 +33,7 @@ from jobrt._storage.postgres.keys import changed
 from jobrt._storage.postgres.look import look_steps
 from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.prune import delete, prune
-from jobrt._storage.postgres.query import by_id, listing
+from jobrt._storage.postgres.query import by_id, listing, query_steps
 from jobrt._storage.postgres.rows import Row, job_record
 from jobrt._storage.postgres.stats import ended, stats
 from jobrt._storage.postgres.steps import drive
@@ -128,9 +128,9 @@ class PostgresJobs:
         after: int | None = None,
         details: bool = True,
     ) -> tuple[JobRecord, ...]:
-        schema = self._database.schema
-        look = listing(schema, where, order_by=order_by, limit=limit, after=after, details=details)
-        return tuple(map(job_record, await self._look(look)))
+        steps = partial(query_steps, self._database.schema, where, order_by=order_by)
+        rows = await self._database.read(partial(steps, limit=limit, after=after, details=details))
+        return tuple(map(job_record, rows))
 
     async def records(self, ids: Sequence[int]) -> Records:
         look = listing(self._database.schema, id_in(ids), order_by="id", limit=None, after=None, details=True)

@@ -13,7 +13,7 @@ from jobrt._core.job import JobRecord, NewJob
 from jobrt._core.keep import PruneRule
 from jobrt._core.search import Needle
 from jobrt._core.stats import Bucket, Ended
-from jobrt._core.walks import Look, Place, Walk
+from jobrt._core.walks import Look, Place, Walk, batches
 from jobrt._core.where import Where
 from jobrt._storage.apart import Aside
 from jobrt._storage.contract import Inserted, Records
@@ -24,7 +24,17 @@ from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.insert import insert
 from jobrt._storage.sqlite.look import look
 from jobrt._storage.sqlite.prune import prune
-from jobrt._storage.sqlite.query import count, count_each, get, made, query, rows_of, states, unfinished
+from jobrt._storage.sqlite.query import (
+    batch,
+    count,
+    count_each,
+    get,
+    made,
+    query,
+    rows_of,
+    states,
+    unfinished,
+)
 from jobrt._storage.sqlite.rows import dumps, micros
 from jobrt._storage.sqlite.sockets import SOON
 from jobrt._storage.sqlite.stats import ended, stats
@@ -69,8 +79,18 @@ class SqliteJobs:
         after: int | None = None,
         details: bool = True,
     ) -> tuple[JobRecord, ...]:
-        look = partial(query, where=where, order_by=order_by, limit=limit, after=after, details=details)
-        return await self._database.read(look)
+        walk = batches(where, order_by)
+        if walk is None:
+            look = partial(query, where=where, order_by=order_by, limit=limit, after=after, details=details)
+            return await self._database.read(look)
+        found: list[JobRecord] = []
+        while True:  # other calls read in between
+            left = None if limit is None else limit - len(found)
+            step = partial(batch, where=where, walk=walk, limit=left, after=after, details=details)
+            page, after = await self._database.read(step)
+            found += page
+            if after is None or len(found) == limit:
+                return tuple(found)
 
     async def records(self, ids: Sequence[int]) -> Records:
         return Records(await self._database.read(partial(rows_of, ids=ids)), made)

@@ -6,7 +6,8 @@ from typing import Any, Final, NamedTuple
 from jobrt._core.job import AttemptRecord, JobRecord
 from jobrt._core.limits import LARGE_TEXTS
 from jobrt._core.states import FINAL, End
-from jobrt._core.where import Where
+from jobrt._core.walks import BATCH, Walk
+from jobrt._core.where import Where, state
 from jobrt._storage.sqlite.claim import attempts_of
 from jobrt._storage.sqlite.filters import Condition, condition
 from jobrt._storage.sqlite.rows import attempt_record, dumps, record
@@ -27,9 +28,20 @@ def get(tx: Transaction, job_id: int) -> JobRecord | None:
 
 
 def query(
-    tx: Transaction, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
+    tx: Transaction,
+    where: Where,
+    *,
+    order_by: str,
+    limit: int | None,
+    after: int | None,
+    details: bool,
+    until: int | None = None,
+    by_id: bool = False,
 ) -> tuple[JobRecord, ...]:
-    """Return the jobs that match, in order."""
+    """Return the jobs that match, in order.
+
+    In the order of ids, `until` is the last one that is looked at. `by_id` has all of them looked at in this order.
+    """
     column = order_by.removeprefix("-")
     if column not in _ORDERS or order_by not in {column, f"-{column}"}:
         raise InvalidFilter(f"order_by={order_by!r}: use {', '.join(_ORDERS)}, with a - first for descending")
@@ -38,15 +50,39 @@ def query(
     if after is not None:
         behind = _behind(column, down=down, after=after)
         wanted = Condition(f"({wanted.sql}) AND ({behind.sql})", wanted.values + behind.values)
+    if until is not None:
+        wanted = Condition(f"id {'>=' if down else '<='} ? AND ({wanted.sql})", (until, *wanted.values))
     direction = "DESC" if down else "ASC"
     order = f"{column} {direction} NULLS LAST, id {direction}" if column != "id" else f"id {direction}"
-    return _records(tx, select(tx, wanted, order=order, limit=limit), details=details)
+    return _records(tx, select(tx, wanted, order=order, limit=limit, by_id=by_id), details=details)
 
 
-def select(tx: Transaction, wanted: Condition, *, order: str = "id", limit: int | None = None) -> list[int]:
+def batch(
+    tx: Transaction, where: Where, walk: Walk, *, limit: int | None, after: int | None, details: bool
+) -> tuple[tuple[JobRecord, ...], int | None]:
+    """Return the jobs that match among the next ones by id, and the last id that was looked at; None if it was all."""
+    order = "-id" if walk.newest else "id"
+    few = walk.by != "id" and count(tx, state(*walk.states), limit=BATCH) < BATCH
+    edge = None if few else _edge(tx, after, newest=walk.newest)
+    place: dict[str, Any] = {"limit": limit, "after": after, "until": edge, "by_id": not few}
+    return query(tx, where, order_by=order, details=details, **place), edge
+
+
+def _edge(tx: Transaction, after: int | None, *, newest: bool) -> int | None:
+    """Return the last id of the next batch, or None if what is left is less than one."""
+    less, way = ("<", "DESC") if newest else (">", "ASC")
+    behind, values = ("", ()) if after is None else (f" AND id {less} ?", (after,))
+    sql = SQL["jobs/query_edge"].replace("{behind}", behind).replace("{way}", way)
+    found: int | None = tx.value(sql, (*values, BATCH - 1))
+    return found
+
+
+def select(
+    tx: Transaction, wanted: Condition, *, order: str = "id", limit: int | None = None, by_id: bool = False
+) -> list[int]:
     """Return the ids of the jobs for which a condition holds."""
     table = "jobrt_job"
-    if limit is not None and order.startswith("id") and _sorts_many(tx, wanted, order=order):
+    if by_id or (limit is not None and order.startswith("id") and _sorts_many(tx, wanted, order=order)):
         table = "jobrt_job NOT INDEXED"  # scan in the order of ids: many jobs match, so it ends soon
     chosen = f"SELECT id FROM {table} WHERE {wanted.sql} ORDER BY {order} LIMIT ?"  # noqa: S608 - all values are parameters
     sql = f"SELECT json_group_array(id) FROM ({chosen})"  # noqa: S608 - as above
