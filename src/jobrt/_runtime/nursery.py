@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Unpack, cast, overload
 
@@ -237,7 +237,8 @@ class Nursery:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._over:
             raise RuntimeError(f"{self._label}: its block has ended")
-        asked = [self._asked_for(job, key) for job, key in zip(jobs, keys, strict=True)]
+        rows = self._rows(jobs)
+        asked = [self._asked_for(job, row, key) for job, row, key in zip(jobs, rows, keys, strict=True)]
         fresh = [one for one in asked if one.member is None]
         stored: Sequence[Handle[Any]] = ()
         if fresh or any(one.again for one in asked):
@@ -296,10 +297,13 @@ class Nursery:
             raise
         return inserted
 
-    def _asked_for(self, job: JobWithOptions[Any], key: str | None) -> _Asked:
-        parent = self._running.job
-        row = enqueuer_of(self._client).child(job, priority=parent.priority, place=parent.schedule_at)
-        identity = self._roll.identity(row, self._checked_key(key))
+    def _rows(self, jobs: Sequence[JobWithOptions[Any]]) -> Iterator[NewJob]:
+        parent, enqueuer = self._running.job, enqueuer_of(self._client)
+        priority, place = parent.priority, parent.schedule_at
+        return (enqueuer.child(job, priority=priority, place=place) for job in jobs)
+
+    def _asked_for(self, job: JobWithOptions[Any], row: NewJob, key: str | None) -> _Asked:
+        identity = self._roll.identity(row, None if key is None else self._checked_key(key))
         member = self._roll.find(identity, row)
         return _Asked(job, row, identity, member, again=member is not None and self._runs_again(member))
 
@@ -315,9 +319,7 @@ class Nursery:
         wanted = member.own and unsuccessful and not member.current
         return self._row.retried and self._row.state is NurseryState.OPEN and wanted
 
-    def _checked_key(self, key: object) -> str | None:
-        if key is None:
-            return None
+    def _checked_key(self, key: object) -> str:
         return checked_key(f"{self._label}: key", key, error=InvalidJob)
 
     async def _records(self, ids: Sequence[int]) -> Records:

@@ -287,6 +287,8 @@ def _with_history(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int
 def attempts_of(tx: Transaction, ids: Sequence[int]) -> dict[int, list[tuple[int, AttemptRecord]]]:
     """Return the attempt records with their leases, oldest first, by job."""
     found: dict[int, list[tuple[int, AttemptRecord]]] = {}
+    if len(ids) > _RECORDS_PAGE:
+        ids = tx.array(SQL["attempts/with_records"], (dumps(ids),))
     for start in range(0, len(ids), _RECORDS_PAGE):
         page = dumps(ids[start : start + _RECORDS_PAGE])
         for job_id, *attempt, lease in tx.array(SQL["attempts/records"], (page,)):
