@@ -15,6 +15,7 @@ from jobrt._core import where
 from jobrt._core.job import JobRef, Outcome
 from jobrt._core.keep import PruneRule
 from jobrt._core.states import End, State, Transition
+from jobrt._core.sweeps import LOOK
 from jobrt._core.walks import walk_of
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.postgres import migration_sql, open_postgres
@@ -204,6 +205,14 @@ def test_an_empty_claim_reads_next_to_nothing(plans: Any) -> None:
     for plan in plans(lambda storage: storage.attempts.exchange((), ask(queue="nothing"))):
         assert plan.whole_reads == []
         assert plan.pages < 40
+
+
+def test_a_claim_looks_at_a_bounded_number_of_jobs_of_other_names(plans: Any) -> None:
+    """Not at the 67 thousand due ones that are before what it wants, or at the end of which there is nothing."""
+    for plan in plans(lambda storage: storage.attempts.exchange((), ask("unknown"))):
+        assert plan.whole_reads == []
+        assert plan.removed <= LOOK
+        assert plan.pages < 1.5 * LOOK  # an index entry and a row for each
 
 
 def test_a_claim_of_capped_names_locks_no_more_than_the_caps(plans: Any) -> None:

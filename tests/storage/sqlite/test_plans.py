@@ -56,7 +56,8 @@ _RANGE = "(queue=? AND priority=? AND schedule_at>? AND schedule_at<?)"
 _RECORDS = "USING COVERING INDEX sqlite_autoindex_jobrt_attempt_1"
 
 SEARCHES = {
-    "attempts/exchange_page": f"SEARCH jobrt_job USING INDEX jobrt_job_waiting {_RANGE}",
+    "attempts/exchange_page": f"SEARCH jobrt_job USING COVERING INDEX jobrt_job_waiting {_RANGE}",
+    "attempts/exchange_looked": f"SEARCH jobrt_job USING COVERING INDEX jobrt_job_waiting {_RANGE}",
     "attempts/exchange_priority": "SEARCH jobrt_job USING COVERING INDEX jobrt_job_waiting (queue=? AND priority<?)",
     "attempts/limited_chain": "SEARCH jobrt_job USING INDEX jobrt_job_keyed "
     "(queue=? AND priority=? AND limit_key=? AND schedule_at<?)",
@@ -103,6 +104,7 @@ def test_the_index_is_used(tx: Transaction, name: str, wanted: str) -> None:
 
 IN_ORDER = (
     "attempts/exchange_next_due",
+    "attempts/exchange_looked",
     "attempts/exchange_page",
     "attempts/exchange_priority",
     "jobs/insert_equal",

@@ -12,10 +12,12 @@ import trio
 from jobrt._core.job import Claimed, JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
+from jobrt._core.sweeps import Sweep, gave_back
 from jobrt._storage.apart import Aside, of_a_row
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
-from jobrt._storage.postgres.claim import Reply, claim_values, exchange_statement, read_reply
+from jobrt._storage.postgres import parts
+from jobrt._storage.postgres.claim import Reply, Watermark, claim_values, exchange_statement, read_reply
 from jobrt._storage.postgres.database import CALL_SECONDS, Database, retried
 from jobrt._storage.postgres.encode import microseconds, numbers, texts
 from jobrt._storage.postgres.finish import ended_values, needs_statements, refused_of, write
@@ -26,7 +28,7 @@ from jobrt._storage.postgres.waker import Waker
 from jobrt._storage.together import Together
 from jobrt._trio_psycopg.errors import is_stale, translate
 from jobrt._trio_psycopg.pool import call_deadline
-from jobrt.errors import LeaseLost
+from jobrt.errors import LeaseLost, StorageUnavailable
 
 _CLAIM_SECONDS: Final = 20.0
 """Seconds that a claim may take. A longer one has a bad plan or waits for a lock, so it is better to try again."""
@@ -68,24 +70,82 @@ class PostgresAttempts:
         return attrs.evolve(exchange, cut=True)  # there may be more to claim
 
     async def _exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
+        watermark, clock = self._waker.watermarks.of(demand), self._waker.watermarks.clock
+        began = clock()
+        try:
+            return await self._exchange_once(outcomes, demand, watermark)
+        except StorageUnavailable:
+            watermark.too_slow = watermark.too_slow or clock() - began >= _CLAIM_SECONDS
+            raise
+
+    async def _exchange_once(
+        self, outcomes: Sequence[Outcome], demand: Demand, watermark: Watermark
+    ) -> Exchange:
         async with self._database.session(seconds=_CLAIM_SECONDS) as session:
+            if watermark.too_slow:
+                await parts.begin(session, demand, watermark)
+            elif not watermark.probed:
+                await parts.probe(session, demand, watermark)
+            if watermark.sweep is not None:
+                return await self._exchange_in_parts(session, outcomes, demand)
             reply, incomplete = await self._claim(session, outcomes, demand, all_priorities=False)
             refused = await refused_of(session, outcomes, landed=reply.landed)
             jobs, last = reply.jobs, reply
             if incomplete:
                 last, _ = await self._claim(session, (), _remaining(demand, jobs), all_priorities=True)
                 jobs = tuple(sorted([*jobs, *last.jobs], key=_order))
+            watermark.too_slow = watermark.cost > parts.SLOW
         self._waker.due_again(reply.woken)
         next_due = None if last.cut else last.next_due
         return Exchange(refused, jobs, next_due, microseconds(last.now), last.cut)
 
+    async def _exchange_in_parts(
+        self, session: Session, outcomes: Sequence[Outcome], demand: Demand
+    ) -> Exchange:
+        """Exchange, and claim new and older jobs by themselves: these take turns."""
+        watermarks, since = self._waker.watermarks, self._beats.since(demand.worker)
+        watermark = watermarks.of(demand)
+        now, sweep, old = watermarks.clock(), watermark.sweep or Sweep(), None
+        if gave_back(outcomes):
+            sweep = sweep.again()
+        swept: Sweep | None = sweep
+        if sweep.old_first:
+            old, swept = await parts.claim_old(
+                session, demand, sweep, now=now, since=since, watermarks=watermarks
+            )
+        rest = demand if old is None else parts.rest_of(demand, old.jobs)
+        new, _ = await self._claim(session, outcomes, rest, all_priorities=False, in_parts=True)
+        refused = await refused_of(session, outcomes, landed=new.landed)
+        if not sweep.old_first:
+            rest = parts.rest_of(demand, new.jobs)
+            old, swept = await parts.claim_old(
+                session, rest, sweep, now=now, since=since, watermarks=watermarks
+            )
+        watermark.sweep = None if swept is None else swept.turned()
+        self._waker.due_again(new.woken)
+        jobs = new.jobs if old is None else tuple(sorted([*old.jobs, *new.jobs], key=_order))
+        waits = [new.next_due, None if swept is None else max(swept.next_at - now, 0.0)]
+        due = min((wait for wait in waits if wait is not None), default=None)
+        held_back = swept is not None and swept.hurries and not jobs
+        cut = new.cut or (old is not None and old.cut) or bool(new.found) or swept is None
+        return Exchange(refused, jobs, None if cut else due, microseconds(new.now), cut, held_back)
+
     async def _claim(
-        self, session: Session, outcomes: Sequence[Outcome], demand: Demand, *, all_priorities: bool
+        self,
+        session: Session,
+        outcomes: Sequence[Outcome],
+        demand: Demand,
+        *,
+        all_priorities: bool,
+        in_parts: bool = False,
     ) -> tuple[Reply, bool]:
-        """Run the statement; return its reply, and whether to claim the rest from `all_priorities` (see claim.py)."""
+        """Run the statement; return its reply, and whether to claim the rest from `all_priorities` (see claim.py).
+
+        `in_parts`: from the watermark only (see parts.py).
+        """
         now = self._waker.watermarks.clock()
         watermark = self._waker.watermarks.of(demand)
-        full = all_priorities or watermark.needs_full(now)
+        full = not in_parts and (all_priorities or watermark.needs_full(now))
         requested = full and watermark.take_request()
         if full:
             watermark.forget(now)
@@ -102,7 +162,7 @@ class PostgresAttempts:
             raise
         reply = read_reply(rows, demand, ended=len(outcomes), watermarks=self._waker.watermarks)
         watermark.learn(demand, reply, full=full, all_priorities=all_priorities, now=now)
-        short = len(reply.jobs) < demand.limit and not reply.cut
+        short = not in_parts and len(reply.jobs) < demand.limit and not reply.cut
         repeat = short and not all_priorities and watermark.repeat(reply, full=full)
         if (
             short and (left := watermark.requested_in(now)) is not None
@@ -134,7 +194,10 @@ class PostgresAttempts:
         if not outcomes:
             await trio.lowlevel.checkpoint()
             return ()
-        return await retried(partial(self._finish, outcomes))
+        refused = await retried(partial(self._finish, outcomes))
+        if gave_back(outcomes):
+            self._waker.watermarks.look_again()
+        return refused
 
     async def _finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
         async with self._database.session() as session:
@@ -177,6 +240,7 @@ class PostgresAttempts:
 
         released = sum(await self._aside.apart("release", list(leases), release))
         if released:
+            self._waker.watermarks.look_again()
             self._waker.due_again([queue])
         return released
 

@@ -26,6 +26,7 @@ import attrs
 
 from jobrt._core.job import Claimed
 from jobrt._core.limits import Demand
+from jobrt._core.sweeps import Sweep
 from jobrt._storage.postgres.encode import numbers, texts
 from jobrt._storage.postgres.names import Schema, Statement
 from jobrt._storage.postgres.rows import Row, claimed_jobs
@@ -83,6 +84,12 @@ class Watermark:
     cost: float = 0.0
     full_requested: bool = False
     known_since: float = -1e9
+    probed: bool = False
+    """Whether a bounded look has shown how many jobs of other names are before those of these."""
+    too_slow: bool = False
+    """Whether the last full claim took so long that the next ones are made in parts."""
+    sweep: Sweep | None = None
+    """Where bounded looks go on, if a full claim would look at too many jobs of other names (``parts.py``)."""
     _from_beginning: dict[str, str | None] | None = attrs.field(init=False, default=None)
 
     def needs_full(self, now: float) -> bool:
@@ -117,6 +124,12 @@ class Watermark:
             self._from_beginning = _parameters([dict.fromkeys(known, _BEFORE_ALL) for known in self.levels])
         return self._from_beginning
 
+    def start_recent(self, now: datetime, priorities: Sequence[int]) -> None:
+        """Start all scans just before now, in these priorities."""
+        recent = _recent(now)
+        self._from_beginning = None
+        self.levels = [dict.fromkeys(priorities, recent) for _ in self.levels]
+
     def forget(self, now: float) -> None:
         """Discard the known priorities from time to time: one without jobs costs every claim an index probe."""
         if now - self.known_since >= _FORGET_EVERY:
@@ -135,7 +148,7 @@ class Watermark:
                 self.levels[scan - 1][priority] = _BEFORE_ALL
             self._bound()
             return
-        recent = ((reply.now - _OVERLAP).isoformat(), 0)
+        recent = _recent(reply.now)
         for scan, (limit, jobs) in enumerate(_by_scan(demand, reply.jobs), start=1):
             known = self.levels[scan - 1]
             found = [priority for number, priority in reply.found if number == scan]
@@ -174,6 +187,10 @@ def _parameters(levels: Sequence[Mapping[int, Key]]) -> dict[str, str | None]:
         "gap_high": numbers([row[1] for row in gaps]),
         "gap_low": numbers([row[2] for row in gaps]),
     }
+
+
+def _recent(now: datetime) -> Key:
+    return (now - _OVERLAP).isoformat(), 0
 
 
 def _earlier(key: Key, other: Key) -> Key:
@@ -225,6 +242,12 @@ class Watermarks:
         if jobs >= _LARGE:
             self._per_job = min(self._per_job, seconds / jobs)
         return seconds - self._per_job * jobs
+
+    def look_again(self) -> None:
+        """Begin all bounded looks anew: jobs went back with their due times."""
+        for watermark in self._watermarks.values():
+            if watermark.sweep is not None:
+                watermark.sweep = watermark.sweep.again()
 
     def request_full(self, queue: str | None = None) -> None:
         """Make the next claim from a queue, or from any, a full one: jobs may lie below the watermarks."""
@@ -300,13 +323,25 @@ def exchange_statement(schema: Schema, *, ended: str, capped: bool, all_prioriti
         all_priorities: whether to search all priorities, or only the first unknown one.
 
     """
+    picked = "attempts/exchange_picked_several" if capped else "attempts/exchange_picked_one"
+    found = "attempts/exchange_found_all" if all_priorities else "attempts/exchange_found_first"
+    return _exchange(schema, ended=ended, found=found, picked=picked, recursive=all_priorities)
+
+
+def take_statement(schema: Schema) -> Statement:
+    """Return the statement that claims jobs that were found before, and writes no outcomes."""
+    found, picked = "attempts/exchange_found_none", "attempts/exchange_picked_ids"
+    return _exchange(schema, ended="attempts/finish_none", found=found, picked=picked, recursive=False)
+
+
+def _exchange(schema: Schema, *, ended: str, found: str, picked: str, recursive: bool) -> Statement:
     mixed = ended == "attempts/finish_mixed"
     return schema.statement(
         "attempts/exchange",
-        recursive="recursive" if all_priorities else "",
+        recursive="recursive" if recursive else "",
         ended=ended,
-        found="attempts/exchange_found_all" if all_priorities else "attempts/exchange_found_first",
-        picked="attempts/exchange_picked_several" if capped else "attempts/exchange_picked_one",
+        found=found,
+        picked=picked,
         next_due="attempts/exchange_next_due_with_ended" if mixed else "shared/next_due_of_queue",
         woken="attempts/exchange_woken" if mixed else "null",
         written_if_not_all="null::text"

@@ -4,13 +4,14 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from jobrt._core.job import JobRef, Outcome, Save, Start
 from jobrt._core.limits import Demand
 from jobrt._core.looks import Look
+from jobrt._core.sweeps import gave_back
 from jobrt._storage.apart import Aside, Refused, of_a_row
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Exchange
@@ -20,6 +21,7 @@ from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.finish import finish, release_unknown, show_started
 from jobrt._storage.sqlite.limited_claim import choose, chosen_rows
 from jobrt._storage.sqlite.savepoints import Apart
+from jobrt._storage.sqlite.scan import Passed
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 from jobrt.errors import LeaseLost
 
@@ -38,6 +40,8 @@ class SqliteAttempts:
     """Jobs that a claim looks at in one go, for queues in which jobs are so large that the last claim was cut."""
     _looks: dict[str, Look] = attrs.field(factory=dict[str, Look], init=False)
     """What claims of limited queues remember."""
+    _passed: dict[tuple[Any, ...], Passed] = attrs.field(factory=dict[tuple[Any, ...], Passed], init=False)
+    """What claims remember that could not look at all due jobs, by queue and names."""
 
     async def exchange(self, outcomes: Sequence[Outcome], demand: Demand) -> Exchange:
         registered = self._database.registered
@@ -70,8 +74,16 @@ class SqliteAttempts:
             self._looks[demand.queue] = look
             return exchange, refused
         page = self._pages.get(demand.queue, PAGE)
-        call = partial(_exchange, outcomes=outcomes, demand=demand, page=page, since=since, apart=apart)
-        exchange, refused = await self._database.write(call, shared=True)
+        asked = (demand.queue, demand.names, *(name for name, _ in demand.capped))
+        passed = self._passed.get(asked)
+        call = partial(
+            _exchange, outcomes=outcomes, demand=demand, page=page, since=since, passed=passed, apart=apart
+        )
+        exchange, refused, remembered = await self._database.write(call, shared=True)
+        if remembered is not None:
+            self._passed[asked] = remembered
+        elif passed is not None:
+            self._passed.pop(asked, None)
         if exchange.cut:
             self._pages[demand.queue] = min(max(2 * len(exchange.jobs), _SMALLEST_PAGE), PAGE)
         elif page < PAGE:
@@ -79,7 +91,14 @@ class SqliteAttempts:
         return exchange, refused
 
     async def finish(self, outcomes: Sequence[Outcome]) -> tuple[JobRef, ...]:
-        return await self._database.write(partial(finish, outcomes=outcomes), shared=True)
+        refused = await self._database.write(partial(finish, outcomes=outcomes), shared=True)
+        if self._passed and gave_back(outcomes):
+            self._look_again()
+        return refused
+
+    def _look_again(self) -> None:
+        for asked, passed in self._passed.items():
+            self._passed[asked] = passed.again()
 
     async def show_started(self, starts: Sequence[Start]) -> None:
         call = partial(show_started, starts=starts)
@@ -89,6 +108,8 @@ class SqliteAttempts:
         call = partial(release_unknown, worker=worker, queue=queue, known=known)
         released, refused = await self._database.write(call)
         self._aside.put(refused)
+        if released:
+            self._look_again()
         return released
 
     async def save(
@@ -119,14 +140,28 @@ class SqliteAttempts:
 
 
 def _exchange(
-    tx: Transaction, *, outcomes: Sequence[Outcome], demand: Demand, page: int, since: int | None, apart: bool
-) -> tuple[Exchange, Sequence[Refused]]:
+    tx: Transaction,
+    *,
+    outcomes: Sequence[Outcome],
+    demand: Demand,
+    page: int,
+    since: int | None,
+    passed: Passed | None,
+    apart: bool,
+) -> tuple[Exchange, Sequence[Refused], Passed | None]:
     refused = finish(tx, outcomes) if outcomes else ()
     parts = Apart(tx, "claim") if apart else None
-    jobs, cut = claim(tx, demand, page=page, since=since, apart=parts)
+    if passed is not None and gave_back(outcomes):
+        passed = passed.again()
+    jobs, cut, passed = claim(tx, demand, page=page, since=since, passed=passed, apart=parts)
     short = not demand.empty and not cut and len(jobs) < demand.limit
-    exchange = Exchange(refused, jobs, next_due(tx, demand.queue) if short else None, tx.now, cut)
-    return exchange, () if parts is None else parts.refused
+    due, held_back = next_due(tx, demand.queue) if short else None, False
+    if passed is not None and short:
+        wait = passed.waits(tx.now)
+        due = wait if due is None else min(due, wait)
+        held_back = passed.sweep.hurries and not jobs
+    exchange = Exchange(refused, jobs, due, tx.now, cut, held_back)
+    return exchange, () if parts is None else parts.refused, passed
 
 
 def _exchange_limited(
