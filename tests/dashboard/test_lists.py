@@ -30,6 +30,7 @@ PAGES = 40
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages that look at few jobs."""
     monkeypatch.setattr("jobrt.dashboard.pages.SEARCHED", SCAN)
+    monkeypatch.setattr("jobrt.dashboard.pages._NUMBER_SCAN", SCAN)
     monkeypatch.setattr("jobrt.dashboard.actions.SEARCHED", SCAN)
     monkeypatch.setattr("jobrt.dashboard.actions.PREVIEWED", PREVIEW)
 

@@ -23,6 +23,8 @@ _NOTED: Final = 500
 
 _FIRST: Final = 5
 """Jobs that a list looks at first, for each that it shows."""
+_MORE: Final = 4
+"""How many times as many it looks at next, and so on."""
 _ROUNDS: Final = 4
 """Times that a list looks further. On a walk by time it passes by fewer jobs than it reads of the index."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -102,7 +104,7 @@ async def look(
         left = limit - len(found.ids)
         more = await jobs.look(matching, walk, scan=size, limit=left, after=found.after, needle=wanted)
         found = Look(found.ids + more.ids, more.after, found.looked_at + more.looked_at)
-        size = scan - found.looked_at
+        size = min(scan - found.looked_at, _MORE * size)
         if found.after is None or len(found.ids) >= limit or size <= 0:
             break
     return found

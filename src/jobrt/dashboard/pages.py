@@ -40,6 +40,8 @@ _COUNTED: Final = (State.SUSPENDED, State.CLOSING, State.COMPLETED, State.CANCEL
 """States whose jobs the overview counts. The queues have the numbers of the others."""
 _PAGE_SIZE: Final = 50
 _NUMBER_SECONDS: Final = 0.1
+_NUMBER_SCAN: Final = 1_000
+"""Jobs that are looked at to say how many match."""
 _LINES: Final = 200
 """Newest entries of a job's stream on its page. Our script adds what comes later."""
 _ACTIONS: Final = 200
@@ -147,7 +149,7 @@ async def _number(
         return None
     if partly:  # then looking at as many jobs again finds no more
         return None
-    found = await look(site.jobs, selection.where, limit=COUNT_LIMIT, scan=SEARCHED)
+    found = await look(site.jobs, selection.where, limit=COUNT_LIMIT, scan=_NUMBER_SCAN)
     return len(found.ids) if found.after is None else None
 
 

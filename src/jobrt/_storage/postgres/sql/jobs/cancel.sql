@@ -1,7 +1,8 @@
 -- Waiting jobs end immediately. For running ones a request is stored, and their workers are notified. Rows are locked
 -- in the order of ids, and their state is read after that: a job that is claimed meanwhile gets a request. From now on
 -- none of its descendants is claimed: the nurseries of a job that is closing now were ended by the trigger. A job that is
--- closing on its way to a retry will be cancelled instead.
+-- closing on its way to a retry will be cancelled instead. Each job has a time of its own: the index of final jobs has no
+-- ids, so those of the same time would be sorted to list a few of them.
 --
 -- The order of the living members is that of their index. Without it, the planner may read the table from its beginning
 -- for the first one, past all members of others.
@@ -19,7 +20,7 @@ changed as (
     update {schema}.job j
        set state = case when j.state = 'closing' or {held} then j.state else 'cancelled' end,
            lease = case when j.state = 'closing' or {held} then j.lease end,
-           finished_at = case when not (j.state = 'closing' or {held}) then statement_timestamp() end,
+           finished_at = case when not (j.state = 'closing' or {held}) then clock_timestamp() end,
            cancel_reason = :reason
      where j.id = any(array(select p.id from picked p))
     returning j.id, j.state, j.flags
