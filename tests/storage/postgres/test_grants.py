@@ -17,6 +17,7 @@ from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef
 from jobrt._core.states import State
 from jobrt._core.unique import UniqueKey
+from jobrt._core.walks import Look, walk_of
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CronRow, Storage
 from jobrt._storage.postgres import KINDS, grants_sql, open_postgres
@@ -28,6 +29,17 @@ from tests.storage.postgres.conftest import PATIENCE
 from tests.support.postgres import Server
 
 Grant = Callable[[str], str]
+
+LOOKS = (
+    where.everything(),
+    where.state("available"),
+    where.state("completed"),
+    where.state("executing"),
+    where.state("suspended"),
+    where.parent(1),
+    where.created_after(datetime(2020, 1, 1, tzinfo=UTC)) & where.name("a"),
+)
+"""Filters for each way of a list."""
 
 UNIQUE = UniqueKey("0" * 32, None, frozenset(State), None)
 INFO = WorkerInfo()
@@ -86,6 +98,10 @@ async def test_an_enqueuer_enqueues(storage: Storage, granted: Grant) -> None:
     assert await storage.jobs.count(where.everything()) == 1 + 2 + 600 + 1 + 1 + 1 + 1 + 600 + 1
 
 
+async def _look(storage: Storage, filter: where.Where) -> Look:
+    return await storage.jobs.look(filter, walk_of(filter, newest=True), scan=9, limit=9)
+
+
 async def test_an_enqueuer_does_nothing_else(storage: Storage, granted: Grant) -> None:
     """It cannot read payloads, change jobs, claim them, or pretend to be a worker."""
     (id,) = await add(storage, job())
@@ -94,7 +110,9 @@ async def test_an_enqueuer_does_nothing_else(storage: Storage, granted: Grant) -
         for call, kind in [
             (own.jobs.get(id), "reader"),
             (own.jobs.query(where.everything()), "reader"),
+            (own.jobs.query(where.name("a")), "reader"),
             (own.jobs.count(where.name("a")), "reader"),
+            (_look(own, where.name("a")), "reader"),
             (own.queues.all(), "reader"),
             (own.workers.all(), "reader"),
             (own.crons.all(), "reader"),
@@ -134,6 +152,7 @@ async def test_a_reader_reads(storage: Storage, granted: Grant, postgres_url: st
         assert record.context == "why"
         assert await own.jobs.count(where.args("x", 1)) == 0
         assert len(await own.jobs.query(where.everything())) == 1
+        assert [(await _look(own, filter)).ids for filter in LOOKS] == [(id,), (id,), (), (), (), (), (id,)]
         assert len(await own.workers.all()) == 1
         assert len(await own.queues.all()) == 1
         assert len(await own.jobs.stats(since=datetime(2020, 1, 1, tzinfo=UTC))) == 1

@@ -8,8 +8,10 @@ from jobrt._storage.postgres.names import Schema
 KINDS: Final = ("enqueuer", "reader", "worker")
 
 _READS: Final = frozenset({
-    "jobs/query", "jobs/count", "jobs/count_each", "jobs/ended", "jobs/finished", "jobs/search", "jobs/stats",
+    "jobs/query", "jobs/query_edge", "jobs/count", "jobs/count_each", "jobs/ended", "jobs/stats",
     "jobs/stats_finished", "jobs/stats_first", "jobs/await_final_states",
+    "jobs/look_due", "jobs/look_ends", "jobs/look_ids", "jobs/look_matching", "jobs/look_names",
+    "jobs/look_priorities",
     "attempts/steps", "queues/all", "queues/all_in_order", "queues/all_waiting", "queues/all_waiting_limited",
     "queues/all_workers", "crons/all", "workers/all", "workers/changes",
     "health/buckets", "health/due", "health/running", "health/holders",

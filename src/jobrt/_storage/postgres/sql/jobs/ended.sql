@@ -1,5 +1,5 @@
 -- What ended in a range of time, by slots of :step, and how many rows are final jobs and failed attempts.
--- The index on state, name and time gives the range: see stats_finished.sql. Each part stops behind :limit.
+-- The index on state, name and time gives the range: see shared/known_ends.sql. Each part stops behind :limit.
 with recursive known (state, name) as ({known_ends}),
 final as (
      select f.*
