@@ -29,6 +29,7 @@ from jobrt._core.manage import (
 )
 from jobrt._core.stream import checked_cursor
 from jobrt._core.updates import Update
+from jobrt._core.walks import BATCH, walk_of
 from jobrt._core.where import Where
 from jobrt._records import JobRecord
 from jobrt._registry import (
@@ -345,15 +346,33 @@ class Client(Operating):
             JobStateError: the job with this id has living descendants.
 
         """
-        where, total = target("delete", job), 0
-        while True:
-            count = await self._storage.jobs.delete(where, limit=_BATCH)
-            total += count
-            if count < _BATCH:
-                break
+        where = target("delete", job)
+        total = await (
+            self._delete_all(where) if walk_of(where, newest=False).covers else self._delete_found(where)
+        )
         if isinstance(job, int) and not total:
             raise not_deleted(await self.get(job))
         return total
+
+    async def _delete_all(self, where: Where) -> int:
+        """Delete jobs that an index has all together."""
+        total = 0
+        while count := await self._storage.jobs.delete(where, limit=_BATCH):
+            total += count
+            if count < _BATCH:
+                break
+        return total
+
+    async def _delete_found(self, where: Where) -> int:
+        """Delete the jobs that match, on a walk along those that may. Each batch goes on behind the last one."""
+        walk, total, after = walk_of(where, newest=False), 0, None
+        while True:
+            found = await self._storage.jobs.look(where, walk, scan=BATCH, limit=_BATCH, after=after)
+            if found.ids:
+                total += await self._storage.jobs.delete(filters.id_in(found.ids) & where, limit=_BATCH)
+            after = found.after
+            if after is None:
+                return total
 
     async def prune(self) -> int:
         """Apply the app's retention rules now, and return how many jobs were deleted."""

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 from jobrt._core.arguments import shown
 from jobrt._core.database_url import Address, parse_url
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.search import Needle
 from jobrt._core.stream import StreamPage
+from jobrt._core.walks import Look, Place, Walk
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted, Storage, Wake
 from jobrt.errors import InvalidSetting, StorageError
@@ -137,6 +139,19 @@ class AsyncioJobs(Protocol):
         self, where: Where, *, order_by: str, limit: int | None, after: int | None, details: bool
     ) -> tuple[JobRecord, ...]:
         """Return the jobs that match, in order."""
+        ...
+
+    async def look(
+        self,
+        where: Where,
+        walk: Walk,
+        *,
+        scan: int,
+        limit: int,
+        after: Place | None = None,
+        needle: Needle | None = None,
+    ) -> Look:
+        """Return the first jobs of a walk that match; `ObservedJobs.look`."""
         ...
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:

@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 import psycopg
 
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.search import Needle
 from jobrt._core.stream import StreamPage
-from jobrt._core.walks import batches
+from jobrt._core.walks import Look, Place, Walk, batches
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted, Wake
 from jobrt._storage.postgres.asyncio_pool import AsyncioPool
@@ -28,6 +29,7 @@ from jobrt._storage.postgres.changes import (
 from jobrt._storage.postgres.database import repeated
 from jobrt._storage.postgres.insert import insert_steps, one_statement
 from jobrt._storage.postgres.keys import KnownKeys
+from jobrt._storage.postgres.look import look_steps
 from jobrt._storage.postgres.messages import send_steps
 from jobrt._storage.postgres.names import Run, Schema
 from jobrt._storage.postgres.prune import delete
@@ -94,6 +96,19 @@ class AsyncioPostgres:
         else:
             rows = await self._transact(partial(query_steps, self._schema, where, **query))
         return tuple(map(job_record, rows))
+
+    async def look(
+        self,
+        where: Where,
+        walk: Walk,
+        *,
+        scan: int,
+        limit: int,
+        after: Place | None = None,
+        needle: Needle | None = None,
+    ) -> Look:
+        steps = partial(look_steps, self._schema, where, walk, needle=needle)
+        return await self._transact(partial(steps, scan=scan, limit=limit, after=after))
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:
         ((number,),) = await self._read(count(self._schema, where, limit=limit))

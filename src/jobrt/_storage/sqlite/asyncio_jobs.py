@@ -10,13 +10,16 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from jobrt._core.job import JobRecord, NewJob
+from jobrt._core.search import Needle
 from jobrt._core.stream import StreamPage
+from jobrt._core.walks import Look, Place, Walk
 from jobrt._core.where import Where
 from jobrt._storage.contract import Inserted, Wake
 from jobrt._storage.sqlite.blocking import BlockingSqlite
 from jobrt._storage.sqlite.callers import insert_with_asyncio
 from jobrt._storage.sqlite.changes import cancel, delete, rerun, update
 from jobrt._storage.sqlite.insert import insert
+from jobrt._storage.sqlite.look import look
 from jobrt._storage.sqlite.messages import send
 from jobrt._storage.sqlite.query import count, get, query, states
 from jobrt._storage.sqlite.rows import micros
@@ -68,6 +71,19 @@ class AsyncioSqlite:
     ) -> tuple[JobRecord, ...]:
         look = partial(query, where=where, order_by=order_by, limit=limit, after=after, details=details)
         return await self._read(look)
+
+    async def look(
+        self,
+        where: Where,
+        walk: Walk,
+        *,
+        scan: int,
+        limit: int,
+        after: Place | None = None,
+        needle: Needle | None = None,
+    ) -> Look:
+        call = partial(look, where=where, walk=walk, needle=needle, scan=scan, limit=limit, after=after)
+        return await self._read(call)
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:
         return await self._read(partial(count, where=where, limit=limit))
