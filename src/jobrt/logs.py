@@ -8,7 +8,8 @@ control characters or forged lines. The record's ``fields`` have them as they ar
 import json
 import logging
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import attrs
 
@@ -84,13 +85,27 @@ def log(event: e.Event, *, message: str | None = None, suffix: str = "") -> None
     level, own = describe(event)
     if not logger.isEnabledFor(level):
         return
-    extra = {"event": type(event).__name__, "fields": attrs.asdict(event, filter=_is_plain)}
+    extra = {"event": type(event).__name__, "fields": _fields(event)}
     text = own + suffix if message is None else printable(message)
     record = logger.makeRecord(logger.name, level, __file__, 0, text, (), None, extra=extra)
     details = _details(event)
     if details:
         record.exc_text = _indented(details)  # every formatter appends it
     logger.handle(record)
+
+
+def _fields(event: e.Event) -> dict[str, Any]:
+    """Return what `attrs.asdict` does, which takes as long as the rest of an event of plain values."""
+    names = _field_names(cast("Any", type(event)))
+    fields = {name: getattr(event, name) for name in names}
+    if all(value is None or isinstance(value, (str, int, float)) for value in fields.values()):
+        return fields
+    return attrs.asdict(event, filter=_is_plain)
+
+
+@cache
+def _field_names(kind: type[e.Event]) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind) if _is_plain(field, None))
 
 
 def _is_plain(field: "attrs.Attribute[Any]", _value: Any) -> bool:

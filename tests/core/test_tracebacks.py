@@ -99,6 +99,35 @@ def test_an_error_that_was_never_raised_has_no_frames() -> None:
     assert text_of(ValueError("x")) == "ValueError: x\n"
 
 
+class Unreadable:
+    """An argument of an error whose text cannot be made."""
+
+    def __str__(self) -> str:
+        """Fail."""
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError(),
+        ValueError(""),
+        KeyError("a"),
+        OSError("a", "b"),
+        OSError(2, "a"),
+        ValueError(Unreadable()),
+    ],
+)
+def test_the_last_line_is_pythons(error: Exception) -> None:
+    """With and without a text, and where the text cannot be made."""
+
+    def fail() -> None:
+        raise error
+
+    found = caught(fail)
+    assert text_of(found) == "".join(traceback.format_exception(found))
+
+
 def test_pythons_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program may have fewer frames shown."""
     monkeypatch.setattr(sys, "tracebacklimit", 1, raising=False)

@@ -45,7 +45,9 @@ def version_of(value: int | None) -> int:
 
 def json_object(text: str | None) -> dict[str, Any]:
     """Return a stored payload or metadata."""
-    found = json_value("{}" if text is None else text)
+    if text is None or text == "{}":
+        return {}
+    found = json_value(text)
     return found if isinstance(found, dict) else {"undecodable": found}
 
 
@@ -85,6 +87,8 @@ def shown_tags(value: object) -> tuple[str, ...]:
 
 def progress_of(text: str | None) -> Progress | None:
     """Return stored progress; None if it cannot be read, as it is only shown to people."""
+    if text is None:
+        return None
     found = json_value(text)
     if not isinstance(found, dict):
         return None

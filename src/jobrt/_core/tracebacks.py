@@ -63,7 +63,7 @@ def traceback_text(error: BaseException, frames: TracebackType | None) -> str:
         places = [_place(frame) for frame in _walk(frames)]
         if places and len({*places}) == len(places):  # Python shortens recursions
             texts = [_frame_text(frame, place) for frame, place in zip(_walk(frames), places, strict=True)]
-            return "".join([_HEAD, *texts, *traceback.format_exception_only(error)])
+            return "".join([_HEAD, *texts, *_last_lines(error)])
     return "".join(traceback.format_exception(type(error), error, frames))
 
 
@@ -79,6 +79,15 @@ def _is_simple(error: BaseException) -> bool:
         and not isinstance(error, (BaseExceptionGroup, *_HINTED))
         and getattr(sys, "tracebacklimit", None) is None
     )
+
+
+def _last_lines(error: BaseException) -> list[str]:
+    """Return the lines of `traceback.format_exception_only`, which reads the whole exception before."""
+    plain = type(error).__module__ == "builtins" and all(type(value) is str for value in error.args)
+    if not plain or getattr(error, "__notes__", None) is not None:
+        return traceback.format_exception_only(error)
+    name, text = type(error).__qualname__, str(error)
+    return [f"{name}: {text}\n" if text else f"{name}\n"]
 
 
 _Place = tuple[CodeType, int, int]
