@@ -147,6 +147,9 @@ class UniqueKey:
         return self.replace.fields if self.replace is not None and state in self.replace.when else ()
 
 
+_USUAL: Final = ("name", "args")
+
+
 def unique_key(unique: Unique, *, name: str, queue: str, args: str, metadata: Mapping[str, Any]) -> UniqueKey:
     """Return the `UniqueKey` of a job with these values.
 
@@ -156,7 +159,9 @@ def unique_key(unique: Unique, *, name: str, queue: str, args: str, metadata: Ma
         InvalidJob: ``by`` names a field that the job does not have, or the key is not JSON.
 
     """
-    if unique.key is None:
+    if unique.key is None and unique.by == _USUAL and args.isascii() and args.isprintable():
+        text = f'[{_named("name", name)},["args",{args}]]'  # as below, for most jobs
+    elif unique.key is None:
         values = {"name": name, "queue": queue, "args": args, "metadata": metadata}
         text = f"[{','.join([_compared(path, values) for path in unique.by])}]"
     else:

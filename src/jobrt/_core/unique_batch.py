@@ -34,6 +34,12 @@ class Stored:
     """Seconds since it was created."""
 
 
+def repeats(jobs: Iterable[NewJob]) -> bool:
+    """Return whether two unique jobs may be duplicates of each other. If not, and none is stored, all are new."""
+    digests = [job.unique.digest for job in jobs if job.unique is not None]
+    return len({*digests}) < len(digests)
+
+
 @attrs.define
 class Batch:
     """Plan for a batch of jobs, built in input order; `now` is the database's time.

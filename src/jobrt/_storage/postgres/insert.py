@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from jobrt._core.job import NewJob
 from jobrt._core.states import State
-from jobrt._core.unique_batch import Batch, Stored
+from jobrt._core.unique_batch import Batch, Stored, repeats
 from jobrt._storage.contract import Inserted
 from jobrt._storage.postgres.encode import instant, numbers, seconds, texts
 from jobrt._storage.postgres.keys import KnownKeys, make_keys
@@ -89,7 +89,11 @@ def _insert_many(
         rows = yield Run(schema.statement("jobs/insert_ids"), {"number": str(len(jobs))})
         ids, now = rows[0]
         if not keyed and not flags and all(map(_is_plain, jobs)):
-            yield Copy(schema.statement("jobs/insert_copy_plain"), _plain_blocks(jobs, ids))
+            plain = schema.statement("jobs/insert_copy_plain", more_columns="")
+            yield Copy(plain, _plain_blocks(jobs, ids))
+        elif not keyed and not flags and all(map(_is_only_unique, jobs)):
+            unique = schema.statement("jobs/insert_copy_plain", more_columns=", digest")
+            yield Copy(unique, _unique_blocks(jobs, ids))
         else:  # all in one COPY: then all are due at the same time, and stay in order
             also = ", limit_key" if keyed else ""
             yield Copy(
@@ -149,6 +153,18 @@ def _is_plain(job: NewJob) -> bool:
     return job[_FIRST_OPTION:] == _NO_OPTIONS
 
 
+_UNIQUE: Final = NewJob._fields.index("unique")
+
+
+def _is_only_unique(job: NewJob) -> bool:
+    """Return whether a job has no options but its uniqueness, which it has."""
+    return job.unique is not None and job[_FIRST_OPTION:_UNIQUE] == _BEFORE and job[_UNIQUE + 1 :] == _BEHIND
+
+
+_BEFORE: Final = NewJob("", "")[_FIRST_OPTION:_UNIQUE]
+_BEHIND: Final = NewJob("", "")[_UNIQUE + 1 :]
+
+
 def _plain_fields(job: NewJob) -> dict[str, str | None]:
     """Return the parameters of a job without options."""
     return {
@@ -186,6 +202,19 @@ def _plain_blocks(jobs: Sequence[NewJob], ids: Sequence[int]) -> Iterable[str]:
         yield "".join(
             [
                 f"{id}{_middle(job.priority, job.max_attempts, job.queue, job.name)}{_cell(job.args)}\n"
+                for id, job in zip(ids[part], jobs[part], strict=True)
+            ]
+        )
+
+
+def _unique_blocks(jobs: Sequence[NewJob], ids: Sequence[int]) -> Iterable[str]:
+    """Format rows with a digest and no other options for COPY."""
+    for start in range(0, len(jobs), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        yield "".join(
+            [
+                f"{id}{_middle(job.priority, job.max_attempts, job.queue, job.name)}{_cell(job.args)}"
+                f"\t{'' if job.unique is None else job.unique.digest}\n"
                 for id, job in zip(ids[part], jobs[part], strict=True)
             ]
         )
@@ -258,6 +287,8 @@ def _insert_unique(
     digests = sorted({job.unique.digest for job in jobs if job.unique})
     now = yield from _lock(schema, digests)
     rows = yield Run(schema.statement("jobs/insert_unique_find"), {"digests": texts(digests)})
+    if not (rows or repeats(jobs)):
+        return (yield from _insert_many(schema, jobs, wake=wake, keys=keys, flags=flags))
     batch = Batch.of([Stored(*row) for row in rows], now=now)
     for job in jobs:
         batch.add(job)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jobrt._core.job import NewJob
 from jobrt._core.states import UNSTARTED, State
-from jobrt._core.unique_batch import Batch, Stored
+from jobrt._core.unique_batch import Batch, Stored, repeats
 from jobrt._storage.contract import Inserted
 from jobrt._storage.sqlite.keys import key_of, key_paths, make_keys
 from jobrt._storage.sqlite.rows import FAR, SMALLEST, dumps, later, micros, moment
@@ -40,7 +40,10 @@ def insert(tx: Transaction, jobs: Sequence[NewJob], *, flags: int = 0) -> tuple[
     """
     if not any(job.unique for job in jobs):
         return tuple(_insert_all(tx, jobs, flags))
-    batch = Batch.of(_stored(tx, jobs), now=moment(tx.now))
+    stored = _stored(tx, jobs)
+    if not (stored or repeats(jobs)):
+        return tuple(_insert_all(tx, jobs, flags))
+    batch = Batch.of(stored, now=moment(tx.now))
     for job in jobs:
         batch.add(job)
     for id, job, fields in batch.replaced:
@@ -134,7 +137,7 @@ def _due(job: NewJob, now: int) -> int:
 def _stored(tx: Transaction, jobs: Sequence[NewJob]) -> list[Stored]:
     """Return the stored jobs that may be duplicates of jobs."""
     rules = [job.unique for job in jobs if job.unique]
-    states = frozenset[State]().union(*(rule.states for rule in rules))
+    states = frozenset[State]().union(*{rule.states for rule in rules})
     digests = dumps(sorted({rule.digest for rule in rules}))
     parts = [(states, 1)]
     if any(rule.replace and "schedule_at" in rule.replace.fields for rule in rules):
