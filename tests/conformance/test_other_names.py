@@ -101,6 +101,18 @@ async def test_names_that_are_at_their_number_are_not_passed_by(engine: Engine) 
     assert sorted(got) == ["rare"] * 15 + ["send"] * 3
 
 
+async def test_a_claim_that_was_too_slow_is_made_in_parts(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others may come while a client claims. SQLite has the bound in each claim, PostgreSQL then."""
+    monkeypatch.setattr("jobrt._storage.postgres.parts.SLOW", -1.0)
+    assert (await engine.storage.attempts.exchange((), ask("send"))).jobs == ()
+    *_, own = await others_wait(engine, *[job("other")] * 35, job("send"))
+    found = await claim_until_found(engine)
+    assert [claimed.id for claimed in found[-1].jobs] == [own]
+    assert len(found) <= 5
+
+
 async def test_claims_are_as_before_when_the_others_are_gone(engine: Engine) -> None:
     """Then one claim looks at everything again, and the worker waits for a wake-up."""
     await others_wait(engine, *[job("other")] * 35)

@@ -54,7 +54,7 @@ async def begin(session: Session, demand: Demand, watermark: Watermark) -> None:
     """Claim in parts from now on."""
     rows = await session.fetch("attempts/look_levels", queue=demand.queue, priority=str(_BEGINNING[0]))
     watermark.start_recent(rows[0][0].replace(tzinfo=UTC), [row[1] for row in rows if row[1] is not None])
-    watermark.sweep = Sweep()
+    watermark.sweep, watermark.too_slow = Sweep(), False
 
 
 async def claim_old(
