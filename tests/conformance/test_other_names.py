@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from jobrt._core.job import NewJob
+from jobrt._core import where
+from jobrt._core.job import JobRef, NewJob
 from jobrt._core.states import Transition
 from jobrt._storage.contract import Exchange
 from tests.conformance.build import add, ask, end, job
@@ -85,6 +86,21 @@ async def test_a_job_that_went_back_is_found_again(engine: Engine) -> None:
     await engine.storage.attempts.finish([back])
     *_, last = await claim_until_found(engine)
     assert [claimed.id for claimed in last.jobs] == [own]
+
+
+async def test_outcomes_are_written_with_any_claim(engine: Engine) -> None:
+    """Whether it begins with new jobs or with older ones. Those of unknown claims are refused."""
+    await others_wait(engine, *[job("other")] * 25)
+    assert not (await engine.storage.attempts.exchange((), ask("send"))).jobs
+    for _ in range(4):
+        (own,) = await add(engine.storage, job("send"))
+        (claimed,) = (await engine.storage.attempts.exchange((), ask("send"))).jobs
+        assert claimed.id == own
+        assert (await engine.storage.attempts.exchange([end(claimed)], ask("send"))).refused == ()
+        (row,) = await engine.storage.jobs.query(where.id(own))
+        assert row.state == "completed"
+        unknown = JobRef(own, claimed.lease + 1)
+        assert (await engine.storage.attempts.exchange([end(unknown)], ask("send"))).refused == (unknown,)
 
 
 async def test_names_that_are_at_their_number_are_not_passed_by(engine: Engine) -> None:

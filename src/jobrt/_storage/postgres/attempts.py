@@ -109,14 +109,20 @@ class PostgresAttempts:
         if gave_back(outcomes):
             sweep = sweep.again()
         swept: Sweep | None = sweep
+        refused: tuple[JobRef, ...] = ()
         if sweep.old_first:
+            # Outcomes first: a deadlock repeats the call, and must not lose the jobs of a claim.
+            if outcomes:
+                refused, woken = await write(session, outcomes)
+                self._waker.due_again(woken)
+            outcomes = ()
             old, swept = await parts.claim_old(
                 session, demand, sweep, now=now, since=since, watermarks=watermarks
             )
         rest = demand if old is None else parts.rest_of(demand, old.jobs)
         new, _ = await self._claim(session, outcomes, rest, all_priorities=False, in_parts=True)
-        refused = await refused_of(session, outcomes, landed=new.landed)
         if not sweep.old_first:
+            refused = await refused_of(session, outcomes, landed=new.landed)
             rest = parts.rest_of(demand, new.jobs)
             old, swept = await parts.claim_old(
                 session, rest, sweep, now=now, since=since, watermarks=watermarks
