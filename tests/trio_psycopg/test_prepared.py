@@ -27,6 +27,15 @@ async def test_rows(conn: TrioConnection[Any]) -> None:
     assert await _prepared(conn) == 1
 
 
+async def test_bytes(conn: TrioConnection[Any]) -> None:
+    """Bytes are a value in the binary format of its type, beside texts and in the same prepared statement."""
+    statement = b"select $1::bigint, $2::text, $3::int"
+    minus_seven = (-7).to_bytes(8, "big", signed=True)
+    assert await conn.prepared.run(statement, [minus_seven, "a", "1"]) == [(-7, "a", 1)]
+    assert await conn.prepared.run(statement, ["-7", b"a", None]) == [(-7, "a", None)]
+    assert await _prepared(conn) == 1
+
+
 async def test_no_rows(conn: TrioConnection[Any]) -> None:
     """A statement without rows returns an empty list."""
     assert await conn.prepared.run(b"create temp table t (n int)", []) == []

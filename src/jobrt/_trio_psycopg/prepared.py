@@ -1,9 +1,9 @@
 """Prepared statements without a cursor, in half the time.
 
 `psycopg.AsyncCursor` creates about ten objects for each statement. Workers and clients run a few statements with
-text parameters and small results again and again. For these the objects cost more than sending the statement and
-reading the reply. This module uses only psycopg's protocol and adaptation, which are written in C:
-`generators.execute` and `Transformer`.
+text parameters (or bytes, in a binary format) and small results again and again. For these the objects cost more than
+sending the statement and reading the reply. This module uses only psycopg's protocol and adaptation, which are written
+in C: `generators.execute` and `Transformer`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ class PreparedStatements:
         self._numbers = count()
         self._adapt = Transformer(conn)
 
-    async def run(self, statement: bytes, values: Sequence[str | None]) -> list[tuple[Any, ...]]:
-        """Run a statement with text parameters ``$1``, ``$2`` …, and return its rows; prepare it at first use.
+    async def run(self, statement: bytes, values: Sequence[str | bytes | None]) -> list[tuple[Any, ...]]:
+        """Run a statement with parameters ``$1``, ``$2`` …, and return its rows; prepare it at first use.
+
+        Texts are sent in the text format. Bytes are sent as they are, as a value in the binary format of its type.
 
         Outside ``conn.transaction()`` it is a transaction by itself, whether ``autocommit`` is set or not.
 
@@ -46,9 +48,15 @@ class PreparedStatements:
             psycopg.Error: as with a cursor.
         """
         conn, adapt = self._conn, self._adapt
-        texts = adapt.dump_sequence(values, [PyFormat.TEXT] * len(values))
+        texts = adapt.dump_sequence(
+            [None if isinstance(value, bytes) else value for value in values], [PyFormat.TEXT] * len(values)
+        )
+        parameters = [
+            value if isinstance(value, bytes) else text for value, text in zip(values, texts, strict=True)
+        ]
+        formats = [pq.Format.BINARY if isinstance(value, bytes) else pq.Format.TEXT for value in values]
         async with conn.lock:
-            result = await conn.wait(self._execute(conn.pgconn, statement, texts))
+            result = await conn.wait(self._execute(conn.pgconn, statement, parameters, formats=formats))
         if not result.nfields:
             return []
         adapt.set_pgresult(result, format=pq.Format.BINARY)
@@ -56,7 +64,9 @@ class PreparedStatements:
         adapt.set_pgresult(None)  # frees the result, which may be large
         return rows
 
-    def _execute(self, pgconn: PGconn, statement: bytes, texts: Sequence[Buffer | None]) -> PQGen[PGresult]:
+    def _execute(
+        self, pgconn: PGconn, statement: bytes, parameters: Sequence[Buffer | None], *, formats: Sequence[int]
+    ) -> PQGen[PGresult]:
         name = self._names.get(statement)
         if name is None:
             # The name is never used again, because a cancelled prepare may have succeeded.
@@ -64,7 +74,7 @@ class PreparedStatements:
             pgconn.send_prepare(name, statement)
             self._check((yield from generators.execute(pgconn)))
             self._names[statement] = name
-        pgconn.send_query_prepared(name, texts, result_format=pq.Format.BINARY)
+        pgconn.send_query_prepared(name, parameters, formats, pq.Format.BINARY)
         return self._check((yield from generators.execute(pgconn)))
 
     def _check(self, results: list[PGresult]) -> PGresult:

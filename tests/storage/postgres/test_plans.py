@@ -20,9 +20,10 @@ from jobrt._core.walks import walk_of
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.postgres import migration_sql, open_postgres
 from jobrt._storage.postgres.database import _PLAN
+from jobrt._storage.postgres.encode import Bigints, Value
 from jobrt._storage.postgres.filters import condition
 from jobrt._storage.postgres.names import Schema, Statement
-from jobrt._storage.postgres.session import PreparedSession, Session
+from jobrt._storage.postgres.session import BigintsDumper, PreparedSession, Session
 from tests.storage.postgres.build import ask
 from tests.support.postgres import Server
 
@@ -124,11 +125,12 @@ class Plan:
         return int(self.nodes[0]["Shared Hit Blocks"] + self.nodes[0]["Shared Read Blocks"])
 
 
-def explain(conn: psycopg.Connection[Any], statement: Statement, *, hot: bool, **values: str | None) -> Plan:
+def explain(conn: psycopg.Connection[Any], statement: Statement, *, hot: bool, **values: Value) -> Plan:
     """Run a statement as the storage does, and return its plan."""
     for name, value in _PLAN.items() if hot else ():
         conn.execute(f"set local {name} = '{value}'".encode())
     with psycopg.RawCursor(conn) as cursor:
+        cursor.adapters.register_dumper(Bigints, BigintsDumper)
         cursor.execute(
             b"explain (analyze, buffers, timing off, format json) " + statement.text,
             statement.arguments(values),
@@ -151,7 +153,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Statement, dict[str, An
     def spy(kind: type[Session]) -> None:
         original = kind.run
 
-        async def run(self: Session, statement: Statement, /, **values: str | None) -> Any:
+        async def run(self: Session, statement: Statement, /, **values: Value) -> Any:
             ran.append((statement, values, kind is PreparedSession))
             return await original(self, statement, **values)
 

@@ -17,7 +17,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
@@ -29,7 +29,7 @@ from jobrt._core.limits import Demand
 from jobrt._core.sweeps import Sweep
 from jobrt._storage.postgres.encode import numbers, texts
 from jobrt._storage.postgres.names import Schema, Statement
-from jobrt._storage.postgres.rows import Row, claimed_jobs
+from jobrt._storage.postgres.rows import Row, claimed_jobs, moment
 
 _BEFORE_ALL: Final[tuple[str, int]] = ("-infinity", 0)
 _OUTSIDE: Final = 1 << 40
@@ -278,8 +278,8 @@ class Reply:
 
 def read_reply(rows: Sequence[Row], demand: Demand, *, ended: int, watermarks: Watermarks) -> Reply:
     """Return the reply in these rows; the statement also wrote `ended` outcomes, which took part of the time."""
-    landed, _, _, _, picked, _, cost, written, _, found, next_due, now, _, woken, *_ = rows[0]
-    now = now.replace(tzinfo=UTC)
+    landed, _, _, _, picked, _, written, at, _, cost, _, found, next_due, woken, *_ = rows[0]
+    now = moment(at)
     jobs = claimed_jobs(rows[1:], queue=demand.queue, starting=demand.starting, now=now)
     return Reply(
         landed=None if landed == ended else frozenset(map(tuple, json.loads(written or "[]"))),

@@ -42,7 +42,7 @@ async def limited_exchange(
     statement = _statement(session.schema, ended)
     values |= _ask(session.schema, demand, look, since=since)
     rows = await session.run(statement, **values)
-    count, _, about, _, _, _, _, written, _, _, woken, *_ = rows[0]
+    count, _, about, _, _, _, written, _, _, _, _, _, woken, *_ = rows[0]
     refused: tuple[JobRef, ...] = ()
     if count != len(outcomes):
         refused = await refused_of(session, outcomes, landed=set(map(tuple, json.loads(written or "[]"))))

@@ -14,6 +14,7 @@ from unicodedata import category
 
 import attrs
 
+from jobrt._storage.postgres.encode import Value
 from jobrt._storage.sql_files import load_statements
 from jobrt.errors import StorageError
 
@@ -38,7 +39,7 @@ class Statement:
     text: bytes
     parameters: tuple[str, ...]
 
-    def arguments(self, values: Mapping[str, str | None]) -> list[str | None]:
+    def arguments(self, values: Mapping[str, Value]) -> list[Value]:
         """Return the values in the statement's order."""
         return [values[name] for name in self.parameters]
 

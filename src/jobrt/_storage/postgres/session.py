@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import attrs
 import psycopg
 from psycopg import AsyncRawCursor, RawCursor, pq
-from psycopg.adapt import AdaptersMap
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.postgres import register_default_adapters, register_default_types
 from psycopg.rows import tuple_row
 from psycopg.types import TypesRegistry
 from psycopg.types.array import register_all_arrays
 
+from jobrt._storage.postgres.encode import Bigints, Value
 from jobrt._storage.postgres.grants import remedy
 from jobrt._storage.postgres.names import Copy, Run, Schema, Statement
 from jobrt._storage.postgres.rows import Row
@@ -35,6 +36,17 @@ class Transact(Protocol):
         ...
 
 
+class BigintsDumper(Dumper):
+    """Sends `Bigints` as they are."""
+
+    format = pq.Format.BINARY
+    oid = 1016
+
+    def dump(self, obj: Bigints) -> Bigints:
+        """Return the value in the binary format."""
+        return obj
+
+
 def _plain_adapters() -> AdaptersMap:
     """Return psycopg's own adapters, without those that a program has registered."""
     types = TypesRegistry()
@@ -42,6 +54,7 @@ def _plain_adapters() -> AdaptersMap:
     adapters = AdaptersMap(types=types)
     register_default_adapters(adapters)
     register_all_arrays(adapters)
+    adapters.register_dumper(Bigints, BigintsDumper)
     return adapters
 
 
@@ -86,11 +99,11 @@ class Session:
         """Run work in this session, where others may have a transaction of their own; see `Transact`."""
         return await work(self)
 
-    async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
+    async def fetch(self, name: str, /, **values: Value) -> list[Row]:
         """Run the statement of a file and return its rows."""
         return await self.run(self.schema.statement(name), **values)
 
-    async def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
+    async def run(self, statement: Statement, /, **values: Value) -> list[Row]:
         """Run a statement and return its rows."""
         cursor = self._cursor()
         try:
@@ -124,7 +137,7 @@ class PreparedSession(Session):
 
     prepared: PreparedStatements
 
-    async def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
+    async def run(self, statement: Statement, /, **values: Value) -> list[Row]:
         """Run a statement and return its rows."""
         try:
             return await self.prepared.run(statement.text, statement.arguments(values))
@@ -138,7 +151,7 @@ class BlockingSession:
 
     conn: psycopg.Connection[Any]
 
-    def run(self, statement: Statement, /, **values: str | None) -> list[Row]:
+    def run(self, statement: Statement, /, **values: Value) -> list[Row]:
         """Run a statement and return its rows."""
         try:
             cursor = self._cursor().execute(statement.text, statement.arguments(values))

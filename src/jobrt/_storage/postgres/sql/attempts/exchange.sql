@@ -26,17 +26,17 @@ claimed as (
            started_at = case when j.id = any(array(select p.id from picked p limit :starting::bigint))
                              then statement_timestamp() end
      where j.id = any({affordable}) and (select count(*) from ended) >= 0
-    returning j.*
+    returning {claimed_columns}
 )
 (
     select (select count(*) from ended), c.jobs, null::text, 0,
            case when c.jobs < :limit::bigint then (select count(*) from picked)::integer else 0 end, 0,
+           {written_if_not_all}, timestamptz_send(statement_timestamp()), null::bytea,
            extract(epoch from clock_timestamp() - statement_timestamp())::double precision,
-           {written_if_not_all},
            null::text,
            (select array_agg(f.scan || ':' || f.priority) from found f where f.priority is not null),
            case when c.jobs < :limit::bigint then extract(epoch from {next_due} - statement_timestamp()) end::text,
-           statement_timestamp() at time zone 'UTC', null, {woken}::text, null, null::smallint
+           {woken}::text, null::text, null::smallint
       from (select count(*) as jobs from claimed) c
 )
 union all

@@ -12,9 +12,8 @@ claimed as (
     select a.* from answer a where a.about is null
 )
 (
-    select (select count(*) from ended), null::bigint, a.about, 0, 0, 0, null::double precision,
-           {written_if_not_all}, null::text, null::text[], {woken}::text, null::timestamp, null::timestamp,
-           null::text, null::text, null::smallint
+    select (select count(*) from ended), null::bigint, a.about, 0, 0, 0, {written_if_not_all}, null::bytea, null::bytea,
+           null::double precision, null::text, null::text[], {woken}::text, null::text, null::text, null::smallint
       from answer a where a.about is not null
 )
 union all

@@ -8,8 +8,7 @@
 ended as (
     update {schema}.job j
        set state = 'completed', lease = -j.lease, attempt = j.attempt + (j.state <> 'executing')::integer, finished_at = statement_timestamp(), cancel_reason = null,
-           started_at = least(coalesce(timestamptz 'epoch' + o.began * interval '1 microsecond', j.started_at),
-                              statement_timestamp())
+           started_at = {began_at}
       from unnest(:ids::bigint[], :leases::bigint[], :began::bigint[]) o(id, lease, began)
      where j.id = o.id and j.lease = o.lease and o.lease > 0
     returning j.id, o.lease, null::timestamptz as due_at, j.queue,

@@ -19,9 +19,7 @@ ended as (
                               when o.delay is null then j.schedule_at
                               else statement_timestamp() + make_interval(secs => o.delay) end,
            finished_at = case when o.final or j.cancel_reason is not null then statement_timestamp() end,
-           started_at = case when not o.unstarted then
-                             least(coalesce(timestamptz 'epoch' + o.began * interval '1 microsecond', j.started_at),
-                                   statement_timestamp()) end,
+           started_at = case when not o.unstarted then {began_at} end,
            unfit = o.unfit,
            cancel_reason = case when o.state = 'cancelled' then coalesce(o.message, j.cancel_reason)
                                 when not o.final then j.cancel_reason end

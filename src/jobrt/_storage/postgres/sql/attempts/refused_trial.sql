@@ -8,6 +8,6 @@ with claimed as (
           where k.id = any(:ids::bigint[]) and k.state in ('scheduled', 'available', 'retryable')
           order by k.id
             for update skip locked))
-    returning j.*
+    returning {claimed_columns}
 )
 {claimed_rows}

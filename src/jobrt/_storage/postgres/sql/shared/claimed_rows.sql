@@ -1,7 +1,7 @@
--- The jobs of a claim, in order, with checkpoint, progress and attempt records if they have any.
-select c.id, c.lease, c.name, c.priority, c.attempt, c.max_attempts, c.timeout, c.args, c.metadata, c.tags,
-       c.context, greatest(least(c.created_at, {last_time}), {first_time}) at time zone 'UTC',
-       greatest(least(c.schedule_at, {last_time}), {first_time}) at time zone 'UTC',
+-- The jobs of a claim, in order. The last seven values are null for nearly all of them: options, checkpoint and progress,
+-- and attempt records. Times are in their binary form, which costs nothing here and shows infinite ones.
+select c.id, c.lease, c.name, c.priority, c.attempt, c.max_attempts, c.args,
+       timestamptz_send(c.created_at), timestamptz_send(c.schedule_at), c.timeout, c.metadata, c.tags, c.context,
        case when c.flags & 1 <> 0 then
            coalesce((select json_build_array(d.saved, d.progress)::text from {schema}.detail d where d.job_id = c.id),
                     '[null, null]') end,
