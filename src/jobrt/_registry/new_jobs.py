@@ -72,7 +72,16 @@ def _check_known(registry: Registry, definition: JobDefinition) -> None:
 
 def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:
     """Return the rows for several job values; see `new_job`."""
-    return [new_job(registry, job) for job in listed(jobs)]
+    rows: list[NewJob] = []
+    known: JobDefinition | None = None
+    limit = registry.payload_limit
+    for job in listed(jobs):  # mostly of one class
+        definition, value, options = take_apart(job)
+        if definition is not known:
+            _check_known(registry, definition)
+            known = definition
+        rows.append(_new(definition, definition.encode(value), options, limit=limit))
+    return rows
 
 
 def listed(jobs: Iterable[Enqueueable[Any]]) -> Iterable[Enqueueable[Any]]:

@@ -30,6 +30,9 @@ _BLOCK: Final = 1000
 """Rows of COPY formatted at a time: about 200 kB, so other tasks run every millisecond."""
 
 
+_new: Final = tuple.__new__
+"""Makes a named tuple of all of its fields, in half the time of its constructor."""
+
 Wake: TypeAlias = Callable[[str], "str | None"]
 """Function that returns the channel to notify now for a queue with a new due job, or None."""
 
@@ -50,7 +53,7 @@ def insert_steps(
     yield from known.read(schema)
     if not flags and one_statement(jobs):
         return (yield from _insert_one(schema, jobs[0], wake=wake, keys=known))
-    if any(job.unique for job in jobs):
+    if any([job.unique for job in jobs]):  # noqa: C419 - a list is quicker
         return (yield from _insert_unique(schema, jobs, wake=wake, keys=known, flags=flags))
     return (yield from _insert_many(schema, jobs, wake=wake, keys=known, flags=flags))
 
@@ -75,7 +78,9 @@ def _insert_one(schema: Schema, job: NewJob, *, wake: Wake, keys: KnownKeys) -> 
 def _insert_many(
     schema: Schema, jobs: Sequence[NewJob], *, wake: Wake, keys: KnownKeys, flags: int
 ) -> Steps[tuple[Inserted, ...]]:
-    keyed = not keys.paths.keys().isdisjoint([job.queue for job in jobs]) if keys.paths else False
+    queues = {job.queue for job in jobs}
+    keyed = bool(keys.paths) and not keys.paths.keys().isdisjoint(queues)
+    plain = all([job[_FIRST_OPTION:] == _NO_OPTIONS for job in jobs])  # noqa: C419 - a list is quicker
     if len(jobs) < _COPY_FROM:
         columns = [
             _fields(job) | {"limit_key": keys.of(job), "flags": str(_flags(job, flags))} for job in jobs
@@ -88,9 +93,9 @@ def _insert_many(
     else:
         rows = yield Run(schema.statement("jobs/insert_ids"), {"number": str(len(jobs))})
         ids, now = rows[0]
-        if not keyed and not flags and all(map(_is_plain, jobs)):
-            plain = schema.statement("jobs/insert_copy_plain", more_columns="")
-            yield Copy(plain, _plain_blocks(jobs, ids))
+        if plain and not keyed and not flags:
+            usual = schema.statement("jobs/insert_copy_plain", more_columns="")
+            yield Copy(usual, _plain_blocks(jobs, ids))
         elif not keyed and not flags and all(map(_is_only_unique, jobs)):
             unique = schema.statement("jobs/insert_copy_plain", more_columns=", digest")
             yield Copy(unique, _unique_blocks(jobs, ids))
@@ -100,9 +105,10 @@ def _insert_many(
                 schema.statement("jobs/insert_copy", more_columns=also),
                 _blocks(jobs, ids, now=now, keys=keys if keyed else None, flags=flags),
             )
-    yield from _store_side_rows(schema, jobs, ids)
-    yield from _notify(schema, {job.queue for job in jobs}, wake)
-    return tuple(map(Inserted, ids))
+    if not plain:
+        yield from _store_side_rows(schema, jobs, ids)
+    yield from _notify(schema, queues, wake)
+    return tuple([_new(Inserted, (id, False)) for id in ids])
 
 
 def _store_side_rows(
