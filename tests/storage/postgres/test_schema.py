@@ -63,6 +63,7 @@ async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None
                 "0012_living_members",
                 "0013_calls_of_nurseries",
                 "0014_plans_of_scopes",
+                "0015_room_for_versions",
             )
             await storage.schema.check()
             await nursery.start(storage.wakes.listen, lambda wake: heard.set())
@@ -143,6 +144,7 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
         "0012_living_members",
         "0013_calls_of_nurseries",
         "0014_plans_of_scopes",
+        "0015_room_for_versions",
     ]
 
 
@@ -168,6 +170,7 @@ async def test_migrating_where_the_schema_is_there_already(
                 "0012_living_members",
                 "0013_calls_of_nurseries",
                 "0014_plans_of_scopes",
+                "0015_room_for_versions",
             )
 
 
@@ -269,6 +272,7 @@ async def test_a_migration_gives_way_to_long_transactions(
         "0012_living_members",
         "0013_calls_of_nurseries",
         "0014_plans_of_scopes",
+        "0015_room_for_versions",
         "9998_more",
     )
     assert re.search(r"'jobrt' is used by a transaction of \w+, process \d+, open for \d s", lines[0])
@@ -326,6 +330,7 @@ async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postg
                 "0012_living_members",
                 "0013_calls_of_nurseries",
                 "0014_plans_of_scopes",
+                "0015_room_for_versions",
             )
             ((id, _),) = await storage.jobs.insert([job()])
             assert await claim(storage) == [id]
