@@ -74,13 +74,18 @@ def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJo
     """Return the rows for several job values; see `new_job`."""
     rows: list[NewJob] = []
     known: JobDefinition | None = None
+    usual = False
     limit = registry.payload_limit
     for job in listed(jobs):  # mostly of one class
         definition, value, options = take_apart(job)
         if definition is not known:
             _check_known(registry, definition)
-            known = definition
-        rows.append(_new(definition, definition.encode(value), options, limit=limit))
+            known, usual = definition, _usual(definition, NO_OPTIONS)
+        args = definition.encode(value)
+        if usual and options is NO_OPTIONS:
+            rows.append(_usual_job(definition, args, limit=limit))
+        else:
+            rows.append(_new(definition, args, options, limit=limit))
     return rows
 
 
