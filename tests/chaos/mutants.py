@@ -30,7 +30,7 @@ from jobrt._runtime.name_limits import NameLimits
 from jobrt._storage.postgres import names as postgres_names
 from jobrt._storage.postgres.attempts import PostgresAttempts
 from jobrt._storage.postgres.workers import PostgresWorkers
-from jobrt._storage.sqlite import claim, family, finish
+from jobrt._storage.sqlite import family, finish, scan
 from jobrt._storage.sqlite.attempts import SqliteAttempts
 from jobrt._storage.sqlite.transaction import SQL
 from jobrt._storage.sqlite.workers import SqliteWorkers
@@ -207,8 +207,8 @@ def name_limit_off_by_one() -> None:
 @mutant
 def priority_is_ignored() -> None:
     """Claim the jobs of the lowest priority first."""
-    priorities = claim._priorities
-    replace(claim, "_priorities", lambda tx, queue: reversed(list(priorities(tx, queue))))
+    priorities = scan._priorities
+    replace(scan, "_priorities", lambda tx, queue, below: reversed(list(priorities(tx, queue, below=below))))
     for statement in ("attempts/exchange_picked_one", "attempts/exchange_picked_several"):
         swap(statement, ("order by v.priority desc", "order by v.priority"), sqlite=False)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import psycopg
+import pytest
 import trio
 
 import jobrt
@@ -175,14 +176,15 @@ class Grandparent(jobrt.Job):
             await nursery.enqueue(Middle())
 
 
-async def test_nothing_survives_a_cancel_during_an_insert(url: str, site: Site) -> None:
+@pytest.mark.parametrize("at_commit", [False, True], ids=["before the locks", "with the locks"])
+async def test_nothing_survives_a_cancel_during_an_insert(url: str, site: Site, *, at_commit: bool) -> None:
     """A grandparent is cancelled while its grandchild is uncommitted, and siblings of both end. Nobody deadlocks."""
     async with site(Grandparent, Middle, Grandchild, Slow, slots=8) as scene, working(scene.app):
         root = await scene.jobs.enqueue(Grandparent())
         with trio.fail_after(LIMIT):
             await _until(scene, "slow 3")
             await _until(scene, "slow 4")
-            with held_insert(url) as insert:
+            with held_insert(url, at_commit=at_commit) as insert:
                 scene.log.append("insert")
                 await insert.begun()
                 async with trio.open_nursery() as nursery:
@@ -272,14 +274,17 @@ class HeldInsert:
 
 
 @contextmanager
-def held_insert(url: str) -> Generator[HeldInsert]:
-    """Hold the next insert of a grandchild: in PostgreSQL within its transaction, in SQLite before it."""
+def held_insert(url: str, *, at_commit: bool) -> Generator[HeldInsert]:
+    """Hold the next insert of a grandchild: in PostgreSQL within its transaction, in SQLite before it.
+
+    In PostgreSQL it is held when the row is written, or `at_commit`, when it has locked its parent.
+    """
+
+    async def nothing() -> None:
+        await trio.lowlevel.checkpoint()
+
     if url.startswith("sqlite"):
         with locked(Path(url.removeprefix("sqlite:///"))) as lock:
-
-            async def nothing() -> None:
-                await trio.lowlevel.checkpoint()
-
             yield HeldInsert(nothing, nothing, lock.release, lambda: 0)
         return
     with psycopg.connect(url, autocommit=True) as conn:
@@ -288,8 +293,9 @@ def held_insert(url: str) -> Generator[HeldInsert]:
                'begin perform pg_advisory_xact_lock(42); return null; end'"""
         )
         conn.execute(
-            "create trigger hold after insert on jobrt.job for each row when (new.name = 'Grandchild')"
-            " execute function hold()"
+            "create constraint trigger hold after insert on jobrt.job deferrable initially"
+            f" {'deferred' if at_commit else 'immediate'}"
+            " for each row when (new.name = 'Grandchild') execute function hold()"
         )
         conn.execute("select pg_advisory_lock(42)")
 
@@ -303,6 +309,11 @@ def held_insert(url: str) -> Generator[HeldInsert]:
             while conn.execute(blocked).fetchone() == (0,):
                 await trio.sleep(0.005)
 
+        async def cancelled() -> None:
+            asked = "select count(*) from jobrt.job where name = 'Grandparent' and cancel_reason is not null"
+            while conn.execute(asked).fetchone() == (0,):
+                await trio.sleep(0.005)
+
         def commit() -> None:
             conn.execute("select pg_advisory_unlock(42)")
 
@@ -313,7 +324,7 @@ def held_insert(url: str) -> Generator[HeldInsert]:
                 )
                 return int((found.fetchone() or (0,))[0])
 
-        yield HeldInsert(begun, others_wait, commit, deadlocks)
+        yield HeldInsert(begun, others_wait if at_commit else cancelled, commit, deadlocks)
 
 
 async def _bury(scene: Scene, worker: str) -> None:
