@@ -9,7 +9,6 @@ import trio
 from trio.testing import MockClock
 
 import jobrt
-from jobrt._client import unknown_queues
 from jobrt.testing import drain, open_app
 from tests.parity.jobs import Echo
 
@@ -71,7 +70,6 @@ async def test_a_queue_that_the_app_does_not_have_is_warned_about(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once for each queue. It is no error: another app may serve the queue."""
-    unknown_queues._accepted.clear()
     app = jobrt.App(sqlite_url, jobs=[Echo], queues={"mail": 2})
     async with app.open_client() as jobs:
         for queue in ("mail", "default", "reports", "reports", "elsewhere"):
@@ -89,7 +87,6 @@ async def test_a_queue_that_is_nearly_one_of_the_apps_is_refused(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The error has the nearest name, and nothing is enqueued. Workers of another app that serve it make it right."""
-    unknown_queues._accepted.clear()
     app = jobrt.App(sqlite_url, jobs=[Echo], queues={"mail": 2})
     other = jobrt.App(sqlite_url, jobs=[Echo], queues={"mial": 2})
     message = "this app has no queue 'mial', and no worker serves it: did you mean 'mail'?"
@@ -107,7 +104,6 @@ async def test_a_queue_that_is_nearly_one_of_the_apps_is_refused(
 
 async def test_an_app_without_queues_warns_of_none(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """It serves whatever queues its jobs have; a program that only enqueues does not know them."""
-    unknown_queues._accepted.clear()
     async with jobrt.App(sqlite_url, jobs=[Echo]).open_client() as jobs:
         await jobs.enqueue(Echo(), queue="mial")
     assert not caplog.records

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 
+from jobrt._client import unknown_queues
 from tests.support.pgbouncer import find_pgbouncer, open_pgbouncer, through
 from tests.support.postgres import Cluster, Server
 from tests.support.process_state import ProcessState
@@ -73,6 +74,12 @@ def unchanged_process() -> Iterator[None]:
     if changed := before.difference(ProcessState.now()):
         before.restore()
         pytest.fail(f"the test leaves this changed: {changed}")
+
+
+@pytest.fixture(autouse=True)
+def no_accepted_queues() -> None:
+    """Forget the unknown queues that a test before this one was told of: each is checked once per process."""
+    unknown_queues._accepted.clear()
 
 
 @pytest.fixture(scope="session")
