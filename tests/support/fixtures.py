@@ -79,7 +79,7 @@ def unchanged_process() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_accepted_queues() -> None:
     """Forget the unknown queues that a test before this one was told of: each is checked once per process."""
-    unknown_queues._accepted.clear()
+    unknown_queues._accepted.clear()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture(scope="session")
