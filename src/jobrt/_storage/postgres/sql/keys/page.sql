@@ -1,17 +1,6 @@
 -- Waiting jobs of one queue after a position in the order of claims; those whose key is of another setting, or missing,
 -- with what a key is made of. Goes from priority to priority, as claims do.
-with recursive level (priority) as (
-    select (select j.priority from {schema}.job j
-             where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
-               and j.priority <= :priority::bigint
-             order by j.priority desc limit 1)
-    union all
-    select (select j.priority from {schema}.job j
-             where j.queue = :queue and j.state in ('scheduled', 'available', 'retryable')
-               and j.priority < l.priority
-             order by j.priority desc limit 1)
-      from level l where l.priority is not null
-)
+with recursive {levels_from}
 select l.priority, c.schedule_at::text, c.id, c.missing, case when c.missing then c.name end,
        case when c.missing then c.args end, case when c.missing then c.metadata end
   from level l
