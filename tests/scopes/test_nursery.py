@@ -397,6 +397,47 @@ async def test_mistakes_get_one_clear_error(site: Site, body: Any, message: str)
     assert message in (record.attempts[-1].message or ""), record.attempts[-1]
 
 
+class Many(jobrt.Job):
+    """Parent of many leaves at once, and of what is no job if there is a mistake."""
+
+    MAX_ATTEMPTS = 1
+    count: int
+    mistake: bool = False
+
+    async def run(self, ctx: jobrt.Context) -> int:
+        jobs: list[Any] = [*map(Leaf, range(self.count)), *([7] if self.mistake else [])]
+        async with ctx.open_nursery() as nursery:
+            await nursery.enqueue_many(jobs)
+        return len(nursery.children)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1000, [1000]), (1101, [100, 1000, 1])])
+async def test_many_children_begin_soon(site: Site, count: int, sizes: list[int]) -> None:
+    """A thousand are one transaction. Of more, the first is small, so that workers begin while others are stored."""
+    stored: list[int] = []
+
+    async def hook(jobs: Any, enqueue: Any) -> Any:
+        stored.append(len(jobs))
+        return await enqueue(jobs)
+
+    async with site(Many, Leaf) as scene:
+        many = await scene.jobs.enqueue(Many(count))
+        scene.app.around_enqueue(hook)
+        async with working(scene.app):
+            with trio.fail_after(LIMIT):
+                assert await many.result() == count
+    assert stored == sizes
+
+
+async def test_what_is_no_job_keeps_the_others_out(site: Site) -> None:
+    """Nothing is stored, however many jobs are before it."""
+    async with site(Many, Leaf) as scene, working(scene.app):
+        with trio.fail_after(LIMIT):
+            record = await (await scene.jobs.enqueue(Many(1500, mistake=True))).wait()
+        assert "7 is not a job value" in (record.attempts[-1].message or "")
+        assert await scene.jobs.count(jobrt.where.name("Leaf")) == 0
+
+
 async def _until_state(scene: Scene, state: State, count: int) -> None:
     """Wait until so many jobs have a state."""
     while await scene.jobs.count(jobrt.where.state(state)) < count:

@@ -20,7 +20,6 @@ from jobrt._registry import (
     EnqueueKeywords,
     JobWithOptions,
     Registry,
-    child_job,
     listed,
     new_job,
     new_jobs,
@@ -76,7 +75,7 @@ class Enqueuer:
 
     async def children(
         self,
-        jobs: Sequence[JobWithOptions[Any]],
+        jobs: Sequence[Enqueueable[Any]],
         rows: Sequence[NewJob],
         store: Callable[[Sequence[NewJob]], Awaitable[Handles]],
         *,
@@ -85,7 +84,7 @@ class Enqueuer:
     ) -> Handles:
         """Store children of a nursery, inside the hooks.
 
-        `rows` are those of the jobs: `child`. What a hook has put in place of a job gets another one.
+        `rows` are those of the jobs: `child_rows`. What a hook has put in place of a job gets another one.
         """
 
         async def insert_rows(new: Sequence[NewJob]) -> Handles:
@@ -95,19 +94,24 @@ class Enqueuer:
                 announce(self.emit, new, handles)
             return handles
 
-        async def insert(given: Sequence[JobWithOptions[Any]]) -> Handles:
-            known = {id(job): row for job, row in zip(jobs, rows, strict=True)}
-            return await insert_rows(
-                [known.get(id(job)) or self.child(job, priority=priority, place=place) for job in given]
-            )
-
         if not self.hooks:
             return await insert_rows(rows)
-        return await around_enqueue(self.hooks, jobs, insert)
+        wrapped = [with_options(job) for job in jobs]
+        known = {id(job): row for job, row in zip(wrapped, rows, strict=True)}
 
-    def child(self, job: Enqueueable[Any], *, priority: int, place: datetime) -> NewJob:
-        """Return the row of a child, as it is before hooks; see `child_job`."""
-        return child_job(self.registry, job, priority=priority, place=place)
+        async def insert(given: Sequence[JobWithOptions[Any]]) -> Handles:
+            return await insert_rows(
+                [
+                    known.get(id(job)) or self.child_rows([job], priority=priority, place=place)[0]
+                    for job in given
+                ]
+            )
+
+        return await around_enqueue(self.hooks, wrapped, insert)
+
+    def child_rows(self, jobs: Iterable[Enqueueable[Any]], *, priority: int, place: datetime) -> list[NewJob]:
+        """Return the rows of children, as they are before hooks; see `new_jobs`."""
+        return new_jobs(self.registry, jobs, priority=priority, place=place)
 
     async def _hooked(
         self, jobs: Sequence[JobWithOptions[Any]], conn: object, parent: int | None = None

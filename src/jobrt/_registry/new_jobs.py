@@ -45,24 +45,6 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
     return _new(definition, definition.encode(value), options, limit=registry.payload_limit)
 
 
-def child_job(registry: Registry, job: Enqueueable[Any], *, priority: int, place: datetime) -> NewJob:
-    """Return the row for a child, of a parent with this priority and place, which it has unless told otherwise.
-
-    Raises:
-        InvalidJob, UnknownJob: as `new_job`.
-
-    """
-    definition, value, options = take_apart(job)
-    _check_known(registry, definition)
-    args, limit = definition.encode(value), registry.payload_limit
-    if _usual(definition, options):
-        return _usual_job(definition, args, limit=limit, priority=priority, place=place)
-    row = _new(definition, args, options, limit=limit)
-    if options.priority is UNSET and definition.priority == 0:
-        row = row._replace(priority=priority)
-    return row if row.schedule_at is not None or row.delay is not None else row._replace(schedule_at=place)
-
-
 def _check_known(registry: Registry, definition: JobDefinition) -> None:
     if definition.name not in registry and len(registry):
         raise UnknownJob(
@@ -70,8 +52,13 @@ def _check_known(registry: Registry, definition: JobDefinition) -> None:
         )
 
 
-def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJob]:
-    """Return the rows for several job values; see `new_job`."""
+def new_jobs(
+    registry: Registry, jobs: Iterable[Enqueueable[Any]], *, priority: int = 0, place: datetime | None = None
+) -> list[NewJob]:
+    """Return the rows for several job values; see `new_job`.
+
+    Children of a nursery have the priority and the place of their parent, unless told otherwise.
+    """
     rows: list[NewJob] = []
     known: JobDefinition | None = None
     usual = False
@@ -83,9 +70,14 @@ def new_jobs(registry: Registry, jobs: Iterable[Enqueueable[Any]]) -> list[NewJo
             known, usual = definition, _usual(definition, NO_OPTIONS)
         args = definition.encode(value)
         if usual and options is NO_OPTIONS:
-            rows.append(_usual_job(definition, args, limit=limit))
-        else:
-            rows.append(_new(definition, args, options, limit=limit))
+            rows.append(_usual_job(definition, args, limit=limit, priority=priority, place=place))
+            continue
+        row = _new(definition, args, options, limit=limit)
+        if priority and options.priority is UNSET and definition.priority == 0:
+            row = row._replace(priority=priority)
+        if place is not None and row.schedule_at is None and row.delay is None:
+            row = row._replace(schedule_at=place)
+        rows.append(row)
     return rows
 
 
@@ -94,6 +86,14 @@ def listed(jobs: Iterable[Enqueueable[Any]]) -> Iterable[Enqueueable[Any]]:
     if not isinstance(jobs, Iterable) or isinstance(jobs, str | bytes):
         raise refused("enqueue_many: jobs", jobs, use="a list of job values", error=InvalidJob)
     return jobs
+
+
+def job_list(jobs: Iterable[Enqueueable[Any]]) -> list[Enqueueable[Any]]:
+    """Return several jobs in a list; raise `InvalidJob` if they are no list, or one of them is no job."""
+    wanted = list(listed(jobs))
+    for job in {type(job): job for job in wanted}.values():
+        take_apart(job)
+    return wanted
 
 
 def with_options(job: Enqueueable[Any], **given: Unpack[EnqueueKeywords]) -> JobWithOptions[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Unpack, cast, overload
 
 import attrs
@@ -16,15 +17,7 @@ from jobrt._core.job import JobRecord, NewJob, Wait, result_of
 from jobrt._core.scopes import Child, Member, NurseryRow, NurseryState
 from jobrt._core.states import FINAL, State
 from jobrt._core.text import clipped, in_one_line
-from jobrt._registry import (
-    Enqueueable,
-    EnqueueKeywords,
-    JobWithOptions,
-    JsonT,
-    ResultT,
-    Verdict,
-    with_options,
-)
+from jobrt._registry import Enqueueable, EnqueueKeywords, JsonT, ResultT, Verdict, job_list, with_options
 from jobrt._runtime.parking import ends, shielded
 from jobrt._runtime.waits import DurableWaits
 from jobrt._storage.contract import Inserted, Records
@@ -36,6 +29,8 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import ScopeStore
 
 _CHUNK: Final = 1000
+_FIRST: Final = 100
+"""Children of the first transaction, if there are several: workers begin with these while others are stored."""
 _LISTED: Final = 10_000
 """Children that `Nursery.children` holds at most."""
 _FAILURES: Final = 100
@@ -57,7 +52,7 @@ class ChildHandle(Handle[ResultT]):
 class _Asked(NamedTuple):
     """Child that a run asks for: a member that is stored, perhaps to run again, or a new one."""
 
-    job: JobWithOptions[Any]
+    job: Enqueueable[Any]
     row: NewJob
     identity: str
     member: Member | None
@@ -120,12 +115,10 @@ class Nursery:
         return (await self._enqueue([with_options(job, **options)], [key]))[0]
 
     async def enqueue_many(self, jobs: Iterable[Enqueueable[Any]]) -> list[Handle[Any]]:
-        """Enqueue children, in transactions of a thousand, and return their handles; see `enqueue`."""
-        if not isinstance(jobs, Iterable) or isinstance(jobs, str | bytes):
-            raise refused("enqueue_many: jobs", jobs, use="a list of job values", error=InvalidJob)
-        wanted = [with_options(job) for job in jobs]
-        chunks = [wanted[start : start + _CHUNK] for start in range(0, len(wanted), _CHUNK)]
-        return [handle for chunk in chunks for handle in await self._enqueue(chunk, [None] * len(chunk))]
+        """Enqueue children, in transactions of at most a thousand, and return their handles; see `enqueue`."""
+        wanted = job_list(jobs)
+        edges = [0, *range(_FIRST if len(wanted) > _CHUNK else _CHUNK, len(wanted), _CHUNK), len(wanted)]
+        return [handle for chunk in pairwise(edges) for handle in await self._enqueue(wanted[slice(*chunk)])]
 
     @property
     def children(self) -> Sequence[JobRecord]:
@@ -227,7 +220,7 @@ class Nursery:
         return await self._store.seal(self._running.ref, self.name, end="aborted", reason=clipped(reason))
 
     async def _enqueue(
-        self, jobs: Sequence[JobWithOptions[Any]], keys: Sequence[str | None]
+        self, jobs: Sequence[Enqueueable[Any]], keys: Sequence[str | None] | None = None
     ) -> list[Handle[Any]]:
         """Store the children that are new, or run again, and return the handles of all.
 
@@ -237,7 +230,8 @@ class Nursery:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._over:
             raise RuntimeError(f"{self._label}: its block has ended")
-        rows = self._rows(jobs)
+        parent, keys = self._running.job, keys or [None] * len(jobs)
+        rows = enqueuer_of(self._client).child_rows(jobs, priority=parent.priority, place=parent.schedule_at)
         asked = [self._asked_for(job, row, key) for job, row, key in zip(jobs, rows, keys, strict=True)]
         fresh = [one for one in asked if one.member is None]
         stored: Sequence[Handle[Any]] = ()
@@ -297,12 +291,7 @@ class Nursery:
             raise
         return inserted
 
-    def _rows(self, jobs: Sequence[JobWithOptions[Any]]) -> Iterator[NewJob]:
-        parent, enqueuer = self._running.job, enqueuer_of(self._client)
-        priority, place = parent.priority, parent.schedule_at
-        return (enqueuer.child(job, priority=priority, place=place) for job in jobs)
-
-    def _asked_for(self, job: JobWithOptions[Any], row: NewJob, key: str | None) -> _Asked:
+    def _asked_for(self, job: Enqueueable[Any], row: NewJob, key: str | None) -> _Asked:
         identity = self._roll.identity(row, None if key is None else self._checked_key(key))
         member = self._roll.find(identity, row)
         return _Asked(job, row, identity, member, again=member is not None and self._runs_again(member))
