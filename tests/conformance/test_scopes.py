@@ -121,6 +121,38 @@ async def test_fresh_children_that_are_alike_are_stored_as_others(storage: Stora
     assert await storage.jobs.count(EVERYTHING) == 19
 
 
+async def test_a_record_is_the_same_however_it_is_read(storage: Storage) -> None:
+    """It is that of `get`, whether the job completed at once, has options, is large, has failed before, or runs."""
+    parent = await _parent(storage, on_failure="continue")
+    kinds: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "result": {},
+        "saved": {},
+        "large": {"args": ["x" * 9000]},
+        "options": {"tags": ("a", "b"), "metadata": {"m": 1}, "context": "c", "version": 2, "priority": -3},
+        "limits": {"deadline": timedelta(hours=1), "expires": timedelta(hours=1)},
+        "retried": {},
+        "failed": {"max_attempts": 1},
+        "running": {},
+    }
+    wanted = [Child(name, job(name, **more)) for name, more in kinds.items()]
+    ids = [one.id for one in await storage.scopes.enqueue(ref(parent), "n", wanted)]
+    claims = {one.name: one for one in await claim(storage, *kinds)}
+    await storage.attempts.save(ref(claims["saved"]), progress="0.5", saved="[2]")
+    retried = end(claims["retried"], Transition.RETRY, error_type="E", message="m", delay=0.0)
+    failed = end(claims["failed"], Transition.DISCARD, error_type="E", message="m")
+    await storage.attempts.finish([retried, failed])
+    again = (await claim(storage, "retried"))[0]
+    others = [
+        end(one) for name, one in claims.items() if name not in {"retried", "failed", "running", "result"}
+    ]
+    await storage.attempts.finish([*others, end(again), end(claims["result"], result='{"r": [1]}')])
+    found = await storage.jobs.records(ids)
+    assert [one.name for one in found] == [*kinds]
+    assert list(found) == [await storage.jobs.get(id) for id in ids]
+    assert {one.parent for one in found} == {parent.id}
+
+
 async def test_records_come_in_the_order_of_the_ids(storage: Storage) -> None:
     """Records are whole, and in the order that was asked for; a job that does not exist is left out."""
     first, second = await start(storage, job("first")), await start(storage, job("second"))

@@ -24,6 +24,7 @@ import attrs
 import psycopg
 import trio
 
+from jobrt._storage.postgres.encode import Value
 from jobrt._storage.postgres.names import Schema, Statement
 from jobrt._storage.postgres.rows import Row
 from jobrt._storage.postgres.session import PreparedSession, Session
@@ -151,7 +152,7 @@ class Database:
 
         return await retried(run)
 
-    async def fetch(self, name: str, /, **values: str | None) -> list[Row]:
+    async def fetch(self, name: str, /, **values: Value) -> list[Row]:
         """Run one statement as a worker's call, as `retried`."""
         return await retried(partial(self._fetch_from, self.hot, name, values))
 
@@ -159,7 +160,7 @@ class Database:
         """Run one statement as `fetch` does, from the `lease` pool."""
         return await retried(partial(self._fetch_from, self.lease, name, values))
 
-    async def _fetch_from(self, pool: Pool, name: str, values: Mapping[str, str | None]) -> list[Row]:
+    async def _fetch_from(self, pool: Pool, name: str, values: Mapping[str, Value]) -> list[Row]:
         async with SessionCall(pool, CALL_SECONDS, self.schema, self.listening) as session:
             return await session.run(self.schema.statement(name), **values)
 

@@ -27,14 +27,14 @@ from jobrt._storage.postgres.callers import (
 )
 from jobrt._storage.postgres.changes import cancel, count, count_each, rerun, update
 from jobrt._storage.postgres.database import Database, retried
-from jobrt._storage.postgres.encode import numbers
+from jobrt._storage.postgres.encode import bigints, numbers
 from jobrt._storage.postgres.insert import insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.keys import changed
 from jobrt._storage.postgres.look import look_steps
 from jobrt._storage.postgres.names import Run
 from jobrt._storage.postgres.prune import delete, prune
 from jobrt._storage.postgres.query import by_id, listing, query_steps
-from jobrt._storage.postgres.rows import Row, job_record
+from jobrt._storage.postgres.rows import Row, any_record, job_record
 from jobrt._storage.postgres.stats import ended, stats
 from jobrt._storage.postgres.steps import drive
 from jobrt._storage.postgres.waker import Waker
@@ -133,9 +133,13 @@ class PostgresJobs:
         return tuple(map(job_record, rows))
 
     async def records(self, ids: Sequence[int]) -> Records:
-        look = listing(self._database.schema, id_in(ids), order_by="id", limit=None, after=None, details=True)
-        rows = {row[0]: row for row in await self._look(look)}
-        return Records([rows[job_id] for job_id in ids if job_id in rows], job_record)
+        rows = {row[0]: row for row in await self._database.fetch("jobs/records", ids=bigints(ids))}
+        others = [job_id for job_id in ids if job_id not in rows]
+        if others:
+            where = id_in(others)
+            look = listing(self._database.schema, where, order_by="id", limit=None, after=None, details=True)
+            rows |= {row[0]: row for row in await self._look(look)}
+        return Records([rows[job_id] for job_id in ids if job_id in rows], any_record)
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:
         ((number,),) = await self._look(count(self._database.schema, where, limit=limit))

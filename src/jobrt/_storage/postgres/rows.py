@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from jobrt._core import stored
 from jobrt._core.job import AttemptRecord, Claimed, JobRecord
-from jobrt._core.states import End
+from jobrt._core.states import End, State
 from jobrt._core.stream import StoredEntry, StreamPage
 from jobrt._records import Waiting
 
@@ -26,6 +26,9 @@ Row: TypeAlias = tuple[Any, ...]
 _PLAIN: Final = 9
 _NO_OPTIONS: Final = (None,) * 7
 """The values of a claimed row from `_PLAIN` on, of a job without options that has not run before."""
+
+_SHORT: Final = 20
+"""Columns of jobs/records.sql."""
 
 _NEVER_RUN: Final = (None, None, (), None, False, None)
 """The last fields of the `Claimed` of such a job, from `saved` on."""
@@ -185,6 +188,32 @@ def job_record(row: Row) -> JobRecord:
         deadline_at=None if limits is None else _parsed_or_none(json.loads(limits)[0]),
         expires_at=None if limits is None else _parsed_or_none(json.loads(limits)[1]),
         version=stored.version_of(version),
+    )
+
+
+def any_record(row: Row) -> JobRecord:
+    """Return the job in a row of jobs/query.sql or jobs/records.sql."""
+    if len(row) != _SHORT:
+        return job_record(row)
+    id, name, queue, *numbers, args, metadata, tags, context = row[:10]
+    times = [None if time is None else moment(time) for time in row[10:14]]
+    worker, result, progress, saved, version, parent = row[14:]
+    first = (
+        id,
+        name,
+        queue,
+        State.COMPLETED.value,
+        *numbers,
+        args,
+        metadata,
+        tags,
+        context,
+        *times,
+        worker,
+        None,
+    )
+    return job_record(
+        (*first, result, progress, saved, None, True, False, False, version, parent, None, None)
     )
 
 
