@@ -10,6 +10,7 @@ import pytest
 
 from jobrt._core import where
 from jobrt._core.job import Claimed, JobRef, Wait
+from jobrt._core.rates import Rate
 from jobrt._core.scopes import AncestorEnded, Answer, AskedToStop, Child, NurseryRow, NurseryState
 from jobrt._core.states import End, State, Transition
 from jobrt.errors import JobNotFound, JobStateError, LeaseLost
@@ -589,6 +590,38 @@ async def test_a_parked_job_is_its_workers_own(storage: Storage) -> None:
     await storage.workers.rescue()  # nobody has registered the worker, so it counts as dead
     await storage.scopes.send(waiting.id, "y", "1")
     assert [one.id for one in await claim(storage, worker="w2")] == [waiting.id]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"cluster_limit": 9},
+        {"key": "args.tenant", "per_key": 9},
+        {"key": "args.tenant", "per_key": 9, "fair": True},
+        {"rate": Rate(9, per=1)},
+    ],
+    ids=["none", "cluster", "key", "turns", "rate"],
+)
+@pytest.mark.parametrize("woken", ["before", "after"])
+async def test_a_parked_job_that_is_asked_to_stop_is_not_claimed(
+    storage: Storage, limits: dict[str, Any], woken: str
+) -> None:
+    """Its worker ends it under the lease that it has. Under another one, the request would not reach its attempt."""
+    await claim(storage, **limits)  # stores the key's setting
+    await storage.jobs.insert([job(args={"tenant": "a"})])
+    (parked,) = await claim(storage, **limits)
+    await storage.scopes.receive(ref(parked), "x", 0, within=None)
+    await storage.attempts.finish([end(parked, Transition.SUSPEND, wait=Wait("message", "x", parked=True))])
+    if woken == "before":
+        await storage.scopes.send(parked.id, "x", "1")
+    assert await storage.jobs.cancel(where.id_in([parked.id]), "enough") == (0, 1)
+    if woken == "after":
+        await storage.scopes.send(parked.id, "x", "1")
+    assert await claim(storage, **limits) == ()
+    assert await storage.attempts.finish([end(parked, Transition.CANCEL, message="enough")]) == ()
+    record = await look(storage, parked.id)
+    assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
 
 
 async def test_a_parked_job_whose_claim_got_lost_stays_with_its_worker(storage: Storage) -> None:

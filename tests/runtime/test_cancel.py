@@ -178,6 +178,41 @@ async def test_a_claimed_job_that_nobody_has_begun_is_cancelled_without_being_ru
     assert record.state is State.CANCELLED
 
 
+@pytest.mark.parametrize("fault", [Fault.ANSWERED_LATE, Fault.REPLY_LOST])
+async def test_a_parked_job_whose_claim_is_under_way_is_cancelled(
+    fault: Fault, autojump_clock: MockClock
+) -> None:
+    """Its wait is over, and a claim has given it another lease. The request names that one, and finds the coroutine."""
+    saw: list[Any] = []
+    claims = Trouble(frozenset({"exchange"}), fault, 20.0)
+
+    class Parked(jobrt.Job):
+        async def run(self, ctx: jobrt.Context) -> None:
+            try:
+                await ctx.receive("word")
+            finally:
+                ctx.state.append(ctx.cancelled)
+
+    async with scene(claims, [Parked], state=saw) as here, trio.open_nursery() as nursery:
+        worker = await nursery.start(here.app.run_worker)
+        handle = await here.client.enqueue(Parked())
+        with trio.fail_after(600):
+            while (await here.client.get(handle.id)).state is not State.SUSPENDED:
+                await trio.sleep(0.1)
+            claims.on = True
+            await handle.send("word", "go")
+            while (await here.client.get(handle.id)).state is not State.EXECUTING:
+                await trio.sleep(0.1)
+            claims.on = False
+            await here.client.cancel(handle.id, "enough")
+            record = await handle.wait()
+            while not saw:
+                await trio.sleep(0.1)
+        await worker.stop()
+    assert (record.state, record.cancel_reason) == (State.CANCELLED, "enough")
+    assert saw == [(jobrt.Stop.OPERATOR, "enough")]
+
+
 async def test_a_job_deleted_while_it_runs_is_gone_and_the_worker_goes_on(autojump_clock: MockClock) -> None:
     """Its outcome is refused, and the worker continues."""
     async with scene(lambda _: None, [Sleep]) as here, trio.open_nursery() as nursery:

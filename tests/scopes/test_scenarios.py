@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from tests.scopes import program
 from tests.storage.sqlite.files import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
     from tests.scopes.conftest import Scene, Site
 
@@ -184,7 +184,7 @@ async def test_nothing_survives_a_cancel_during_an_insert(url: str, site: Site, 
         with trio.fail_after(LIMIT):
             await _until(scene, "slow 3")
             await _until(scene, "slow 4")
-            with held_insert(url, at_commit=at_commit) as insert:
+            async with held_insert(url, at_commit=at_commit) as insert:
                 scene.log.append("insert")
                 await insert.begun()
                 async with trio.open_nursery() as nursery:
@@ -273,8 +273,8 @@ class HeldInsert:
     deadlocks: Callable[[], int]
 
 
-@contextmanager
-def held_insert(url: str, *, at_commit: bool) -> Generator[HeldInsert]:
+@asynccontextmanager
+async def held_insert(url: str, *, at_commit: bool) -> AsyncGenerator[HeldInsert]:
     """Hold the next insert of a grandchild: in PostgreSQL within its transaction, in SQLite before it.
 
     In PostgreSQL it is held when the row is written, or `at_commit`, when it has locked its parent.
@@ -288,16 +288,18 @@ def held_insert(url: str, *, at_commit: bool) -> Generator[HeldInsert]:
             yield HeldInsert(nothing, nothing, lock.release, lambda: 0)
         return
     with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute(
-            """create function hold() returns trigger language plpgsql as
-               'begin perform pg_advisory_xact_lock(42); return null; end'"""
-        )
-        conn.execute(
-            "create constraint trigger hold after insert on jobrt.job deferrable initially"
-            f" {'deferred' if at_commit else 'immediate'}"
-            " for each row when (new.name = 'Grandchild') execute function hold()"
-        )
-        conn.execute("select pg_advisory_lock(42)")
+
+        def hold() -> None:
+            conn.execute(
+                """create function hold() returns trigger language plpgsql as
+                   'begin perform pg_advisory_xact_lock(42); return null; end'"""
+            )
+            conn.execute(
+                "create constraint trigger hold after insert on jobrt.job deferrable initially"
+                f" {'deferred' if at_commit else 'immediate'}"
+                " for each row when (new.name = 'Grandchild') execute function hold()"
+            )
+            conn.execute("select pg_advisory_lock(42)")
 
         async def begun() -> None:
             waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
@@ -324,6 +326,7 @@ def held_insert(url: str, *, at_commit: bool) -> Generator[HeldInsert]:
                 )
                 return int((found.fetchone() or (0,))[0])
 
+        await trio.to_thread.run_sync(hold)  # it waits for transactions that only this event loop can end
         yield HeldInsert(begun, others_wait if at_commit else cancelled, commit, deadlocks)
 
 

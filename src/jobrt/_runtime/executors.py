@@ -230,7 +230,8 @@ class Executors:
         """Return jobs that an operator has cancelled before their start; the storage ends them as cancelled."""
         for job in [job for job in self._inbox if JobRef(job.id, job.lease) in self._cancels]:
             self._inbox.remove(job)
-            self._return_unstarted(job)
+            if not self._parking.let_go_on(job):
+                self._return_unstarted(job)
 
     def _return_unstarted(self, job: Claimed) -> None:
         self._outbox.add(Report(unstarted(job), job, 0.0))
@@ -273,12 +274,12 @@ class Executors:
 
     def _cancel_requested(self) -> None:
         """Cancel the running jobs, and return the waiting ones, for which there is a cancel request."""
+        self._parking.follow_leases(self._cancels)
         for attempt in (*self._running, *self._parking):
             request = self._cancels.get(attempt.ref)
             if request is not None and attempt.cancel(Stop(request.stop), request.reason):
                 self.observe(JobCancelPhase(attempt.job.id, attempt.job.name, "received", request.reason))
-        if self._cancels:
-            self._withdraw_cancelled()
+        self._withdraw_cancelled()
 
     def _cancel_body(self, ref: JobRef, nursery: str) -> None:
         """Cancel the body of a nursery that is being ended, if it still runs.

@@ -7,7 +7,7 @@ claim, as any job does. Then its attempt goes on in the slot that a new one woul
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from jobrt._core.attempts import Stop, interrupted, suspended
-from jobrt._core.job import Claimed, Outcome, Wait
+from jobrt._core.job import Claimed, JobRef, Outcome, Wait
 from jobrt._core.states import Transition
 from jobrt._runtime.messages import Report
 from jobrt._runtime.running import FamilyScopes, Running, Waits
@@ -93,6 +93,17 @@ class Parking:
         with shielded(attempt):
             await waits.goes_on.wait()
 
+    def follow_leases(self, refs: Iterable[JobRef]) -> None:
+        """Give parked attempts the leases of newer claims of their jobs, which requests to cancel name.
+
+        The replies of these claims have not come, or the jobs wait for a slot. The outcomes are of those leases, too.
+        """
+        for ref in refs:
+            attempt = self.attempts.get(ref.id)
+            if attempt is not None and attempt.job.lease < ref.lease:
+                note_lease(attempt)
+                attempt.job = attempt.job._replace(lease=ref.lease)
+
     def let_go_on(self, job: Claimed) -> bool:
         """If a claimed job is parked here, let its attempt go on in the caller's slot; return whether it is."""
         attempt = self.attempts.get(job.id)
@@ -161,9 +172,14 @@ def resume(attempt: Running, job: Claimed, *, now: float) -> None:
     attempt.waits = None
     if attempt.began is None and attempt.job.started_at is not None:
         attempt.began = round(attempt.job.started_at.timestamp() * 1e6)  # the new claim has another start
+    note_lease(attempt)
+    attempt.job = job
+
+
+def note_lease(attempt: Running) -> None:
+    """Remember the lease with which an attempt began, before it gets another one."""
     if attempt.first_lease is None:
         attempt.first_lease = attempt.job.lease
-    attempt.job = job
 
 
 def outcome_of_waiting(attempt: Running, outcome: Outcome) -> Outcome:

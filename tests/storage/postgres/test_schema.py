@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -42,29 +43,17 @@ NAMES = [
 ]
 
 
+EVERY = tuple(sorted(path.stem for path in Path(schema.__file__).with_name("migrations").glob("*.sql")))
+"""The names of all migrations, in order."""
+
+
 @pytest.mark.parametrize("name", NAMES)
 async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None:
     """Any name that PostgreSQL allows works for storing jobs, for waking workers, and for every statement."""
     heard = trio.Event()
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url, schema=name) as storage, trio.open_nursery() as nursery:
-            assert await storage.schema.migrate() == (
-                "0001_jobs",
-                "0002_versions",
-                "0003_scopes",
-                "0004_limits",
-                "0005_stream",
-                "0006_fan_in",
-                "0007_ends_of_members",
-                "0008_attempts_of_members",
-                "0009_actions",
-                "0010_rates",
-                "0011_calls_of_scopes",
-                "0012_living_members",
-                "0013_calls_of_nurseries",
-                "0014_plans_of_scopes",
-                "0015_room_for_versions",
-            )
+            assert await storage.schema.migrate() == EVERY
             await storage.schema.check()
             await nursery.start(storage.wakes.listen, lambda wake: heard.set())
             ids = await add(storage, job(), job(), job(queue="limited"))
@@ -129,23 +118,7 @@ async def test_twenty_migrate_at_once(postgres_url: str) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(migrate)
-    assert sorted(name for names in done for name in names) == [
-        "0001_jobs",
-        "0002_versions",
-        "0003_scopes",
-        "0004_limits",
-        "0005_stream",
-        "0006_fan_in",
-        "0007_ends_of_members",
-        "0008_attempts_of_members",
-        "0009_actions",
-        "0010_rates",
-        "0011_calls_of_scopes",
-        "0012_living_members",
-        "0013_calls_of_nurseries",
-        "0014_plans_of_scopes",
-        "0015_room_for_versions",
-    ]
+    assert sorted(name for names in done for name in names) == list(EVERY)
 
 
 async def test_migrating_where_the_schema_is_there_already(
@@ -155,23 +128,7 @@ async def test_migrating_where_the_schema_is_there_already(
     admin.execute("create schema jobrt")
     with trio.fail_after(PATIENCE):
         async with open_postgres(postgres_url) as storage:
-            assert await storage.schema.migrate() == (
-                "0001_jobs",
-                "0002_versions",
-                "0003_scopes",
-                "0004_limits",
-                "0005_stream",
-                "0006_fan_in",
-                "0007_ends_of_members",
-                "0008_attempts_of_members",
-                "0009_actions",
-                "0010_rates",
-                "0011_calls_of_scopes",
-                "0012_living_members",
-                "0013_calls_of_nurseries",
-                "0014_plans_of_scopes",
-                "0015_room_for_versions",
-            )
+            assert await storage.schema.migrate() == EVERY
 
 
 @pytest.fixture
@@ -257,24 +214,7 @@ async def test_a_migration_gives_way_to_long_transactions(
             ids = await add(storage, job())
             assert await claim(storage) == ids
         let_go.set()
-    assert (await storage.schema.status()).applied == (
-        "0001_jobs",
-        "0002_versions",
-        "0003_scopes",
-        "0004_limits",
-        "0005_stream",
-        "0006_fan_in",
-        "0007_ends_of_members",
-        "0008_attempts_of_members",
-        "0009_actions",
-        "0010_rates",
-        "0011_calls_of_scopes",
-        "0012_living_members",
-        "0013_calls_of_nurseries",
-        "0014_plans_of_scopes",
-        "0015_room_for_versions",
-        "9998_more",
-    )
+    assert (await storage.schema.status()).applied == (*EVERY, "9998_more")
     assert re.search(r"'jobrt' is used by a transaction of \w+, process \d+, open for \d s", lines[0])
 
 
@@ -315,23 +255,7 @@ async def test_any_drawn_name_can_be_the_schemas_or_is_refused_in_one_line(postg
 
     async def check(name: str) -> None:
         async with open_postgres(postgres_url, schema=name) as storage:
-            assert await storage.schema.migrate() == (
-                "0001_jobs",
-                "0002_versions",
-                "0003_scopes",
-                "0004_limits",
-                "0005_stream",
-                "0006_fan_in",
-                "0007_ends_of_members",
-                "0008_attempts_of_members",
-                "0009_actions",
-                "0010_rates",
-                "0011_calls_of_scopes",
-                "0012_living_members",
-                "0013_calls_of_nurseries",
-                "0014_plans_of_scopes",
-                "0015_room_for_versions",
-            )
+            assert await storage.schema.migrate() == EVERY
             ((id, _),) = await storage.jobs.insert([job()])
             assert await claim(storage) == [id]
             assert await storage.jobs.delete(where.everything()) == 1

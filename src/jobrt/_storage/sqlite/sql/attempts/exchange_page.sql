@@ -13,6 +13,6 @@ FROM (
         LIMIT :look
     ) CROSS JOIN jobrt_job ON jobrt_job.id = due_id
     WHERE due_name IN (SELECT value FROM json_each(:names)) AND {fits}
-        AND (lease IS NULL OR lease < 0 OR worker = :worker)
+        AND {free}
     LIMIT :limit
 );

@@ -23,7 +23,7 @@ SELECT json_group_array(json_array(key, json(jobs))) FROM (
             WHERE queue = :queue AND state < 3 AND limit_key IS NOT NULL AND priority = :priority
                 AND limit_key = lane.key AND schedule_at <= :now
                 AND name IN (SELECT value FROM json_each(:names)) AND {fits}
-                AND (lease IS NULL OR lease < 0 OR worker = :worker)
+                AND {free}
             ORDER BY schedule_at, id LIMIT :jobs
         )
     ) ELSE '[]' END AS jobs

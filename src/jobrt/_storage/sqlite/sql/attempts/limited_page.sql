@@ -4,7 +4,7 @@ SELECT json_group_array(json_array(id, name, '', schedule_at)) FROM (
     WHERE queue = :queue AND state < 3 AND priority = :priority
         AND schedule_at <= :now AND (schedule_at, id) > (:after_at, :after_id)
         AND name IN (SELECT value FROM json_each(:names)) AND {fits}
-        AND (lease IS NULL OR lease < 0 OR worker = :worker)
+        AND {free}
     ORDER BY schedule_at, id
     LIMIT :limit
 );

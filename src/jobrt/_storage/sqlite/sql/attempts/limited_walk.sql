@@ -7,7 +7,7 @@ SELECT json_array(count(*), json_group_array(json_array(id, name, limit_key, sch
     SELECT id, name, limit_key, schedule_at FROM jobrt_job INDEXED BY jobrt_job_waiting
     WHERE queue = :queue AND state < 3 AND priority = :priority AND schedule_at <= :now
         AND name IN (SELECT value FROM json_each(:names)) AND {fits}
-        AND (lease IS NULL OR lease < 0 OR worker = :worker)
+        AND {free}
     ORDER BY schedule_at, id
     LIMIT :limit
 );
