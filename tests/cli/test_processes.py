@@ -108,16 +108,19 @@ def test_a_third_signal_ends_the_process_whatever_it_does(
 def test_a_job_that_swallows_cancellation_does_not_hold_the_process(
     shop: Path, start: Start, jobrt_command: Callable[..., Result]
 ) -> None:
-    """The job is named and becomes available, and the process exits."""
+    """The process exits, and names the job. Another one runs it again, at the latest when the lease expires."""
     jobrt_command("enqueue", "stubborn")
     worker = start("worker", "--grace", "0.1")
     until(worker.stdout, "begun")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 1
     assert re.search(
-        r"did not stop within 4 s of the signal; .*: stubborn 1$", worker.communicate()[1], re.MULTILINE
+        r"did not stop within 3.7 s of the signal; .*: stubborn 1$", worker.communicate()[1], re.MULTILINE
     )
-    assert states(jobrt_command) == ["available"]
+    again = start("worker", "--grace", "0.1")
+    until(again.stdout, "begun")
+    again.send_signal(signal.SIGTERM)
+    assert again.wait(30) == 1
 
 
 def test_a_killed_workers_job_runs_again_elsewhere(

@@ -64,9 +64,9 @@ async def _change(
     async with app.open_client() as jobs:
         known = {*app.queues, *(status.name for status in await jobs.queues())}
         known.update(name for row in await jobs.workers() for name in row.info.queues)
+        await change(jobs)  # it refuses bad names, in one line
         if queue not in known:
             warn(f"warning: no job, worker or application uses queue {queue!r} yet")
-        await change(jobs)
     say(f"queue {queue} is {done}")
 
 

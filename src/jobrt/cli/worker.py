@@ -24,7 +24,7 @@ from jobrt.cli.setting import Setting, in_trio
 from jobrt.cli.signals import StopSignals
 from jobrt.cli.startup import CHILD_OPTION, StartupReporter, report_startup, wait_for_database
 
-_CLEANUP_SECONDS = 3.9
+_CLEANUP_SECONDS = 3.6
 """Seconds after the grace period until attempts that do not end are reported and the process exits.
 
 An orderly stop takes at most 3.5 (`jobrt._runtime.worker`). The process is gone after `jobrt.cli.guard.EXIT_SECONDS`.
@@ -33,7 +33,7 @@ _COUNTED = 10_000
 """Due jobs that are left after a drain, up to which they are counted."""
 _logger = logging.getLogger("jobrt")
 _ON_POSIX = os.name == "posix"
-_ABANDON_SECONDS = 0.4
+_ABANDON_SECONDS = 0.7
 """Seconds for giving back the jobs of attempts that do not end."""
 
 
