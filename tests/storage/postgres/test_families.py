@@ -18,7 +18,7 @@ from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import Storage
 from jobrt._storage.postgres import changes
 from jobrt._storage.postgres.names import Schema
-from jobrt.errors import StorageError
+from jobrt.errors import LeaseLost, StorageError
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE
 
@@ -170,6 +170,30 @@ async def test_children_end_while_others_are_stored(
                 gate.rollback()
     row = await storage.scopes.seal(ref, "n")
     assert row.alive
+
+
+async def test_a_parent_that_goes_on_locks_nothing(storage: Storage, postgres_url: str) -> None:
+    """Its body has ended before its wait: to ask whether the members are over only reads, and needs no commit."""
+    await storage.workers.register("w1", lease=1000, info=WorkerInfo())
+    await add(storage, job("a"))
+    (parent,) = (await storage.attempts.exchange((), ask("a"))).jobs
+    ref = JobRef(parent.id, parent.lease)
+    await storage.scopes.open(ref, "n", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(ref, "n", [Child("first", job("child"))], fresh=True)
+    sealed = await storage.scopes.seal(ref, "n")
+    assert (sealed.sealed, sealed.alive, sealed.members) == (True, True, True)
+    (first,) = (await storage.attempts.exchange((), ask("child"))).jobs
+    with trio.fail_after(PATIENCE):
+        for alive in (True, False):
+            with psycopg.connect(postgres_url) as gate:
+                gate.execute("select from jobrt.job where id = %s for update", (parent.id,))
+                assert await storage.scopes.seal(ref, "n") == sealed._replace(alive=alive)
+                gate.rollback()
+            await storage.attempts.finish([end(first)])
+        with pytest.raises(LeaseLost):
+            await storage.scopes.seal(JobRef(parent.id, parent.lease + 1), "n")
+        cancelled = await storage.scopes.seal(ref, "n", end="cancelled", reason="r")
+    assert (cancelled.state, cancelled.reason, cancelled.sealed) == ("cancelled", "r", True)
 
 
 async def test_a_cancellation_reads_no_members_of_others(
