@@ -1,6 +1,6 @@
 -- Waiting jobs end immediately. For running ones a request is stored, and their workers are notified. Rows are locked
 -- in the order of ids, and their state is read after that: a job that is claimed meanwhile gets a request. From now on
--- none of its descendants is claimed: the nurseries of a job that is closing now were ended by the trigger. A job that is
+-- none of its descendants is claimed: the nurseries of a job that is closing now are ended by the trigger. A job that is
 -- closing on its way to a retry will be cancelled instead. Each job has a time of its own: the index of final jobs has no
 -- ids, so those of the same time would be sorted to list a few of them.
 --
@@ -23,7 +23,7 @@ changed as (
            finished_at = case when not (j.state = 'closing' or {held}) then clock_timestamp() end,
            cancel_reason = :reason
      where j.id = any(array(select p.id from picked p))
-    returning j.id, j.state, j.flags
+    returning j.id, case when {closes} then 'closing' else j.state::text end as state, j.flags
 ),
 decided as (
     update {schema}.waiting w set name = 'cancelled'

@@ -15,7 +15,8 @@ ended as (
                               then statement_timestamp() end,
            lease = null, records = least(j.records, 2147483646) + 1
      where j.id = any(array(select p.id from picked p))
-    returning j.id, j.name, j.queue, j.worker, j.state
+    returning j.id, j.name, j.queue, j.worker,
+              case when {closes} then 'closing' else j.state::text end as state
 ),
 recorded as (
     insert into {schema}.attempt (job_id, lease, number, "end", started_at, finished_at, worker, message)
@@ -24,4 +25,4 @@ recorded as (
       from picked p where p.id in (select e.id from ended e)
         on conflict (job_id, lease) do nothing
 )
-select e.id, e.name, e.queue, coalesce(e.worker, ''), e.state::text from ended e order by e.id
+select e.id, e.name, e.queue, coalesce(e.worker, ''), e.state from ended e order by e.id

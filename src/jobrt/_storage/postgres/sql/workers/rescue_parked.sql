@@ -1,5 +1,4 @@
--- Jobs that a dead worker has parked wait on without it. One that is asked to stop ends. If it has a nursery, the trigger
--- changes what it waits for, and PostgreSQL refuses a second change of that row.
+-- Jobs that a dead worker has parked wait on without it. One that is asked to stop ends.
 with gone as (
     select w.job_id from {schema}.waiting w
      where w.job_id = any(:ids::bigint[]) and w.worker is not null
@@ -18,9 +17,5 @@ freed as (
 noted as (
     update {schema}.waiting w set worker = null
      where w.job_id in (select g.job_id from gone g)
-       and not exists (
-            select from {schema}.job j
-             where j.id = w.job_id and j.flags & 16 <> 0 and j.cancel_reason is not null and j.lease > 0
-               and j.state in ('suspended', 'available'))
 )
 select array(select distinct f.queue from freed f where f.state = 'available')
