@@ -31,6 +31,11 @@ class Beats:
         """Start to count, after a registration."""
         self._sent[worker] = self._answered[worker] = 0
 
+    @property
+    def counted(self) -> bool:
+        """Return whether any worker is counted: this storage has registered it."""
+        return bool(self._sent)
+
     def next(self, worker: str) -> Beat:
         """Return the next heartbeat of a worker."""
         number = self._sent.get(worker, 0) + 1

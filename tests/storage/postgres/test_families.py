@@ -256,3 +256,23 @@ async def test_a_failure_in_a_batch_leaves_alone_a_job_that_has_to_close(
     assert states["parent"] is State.AVAILABLE
     alive = admin.execute("select child_id from jobrt.living where child_id = %s", [closes.id])
     assert alive.fetchall() == [(closes.id,)]
+
+
+async def test_a_large_batch_from_a_worker_is_waited_for_without_a_write_of_its_rows(
+    storage: Storage, admin: psycopg.Connection[Any]
+) -> None:
+    """They have the flag since their insert. To set it later took a third of a fan-in."""
+    await storage.workers.register("w1", lease=1000, info=WorkerInfo())
+    await add(storage, job("parent"))
+    (parent,) = (await storage.attempts.exchange((), ask("parent"))).jobs
+    ids = await add(storage, *(job("a") for _ in range(500)))
+    places = "select array_agg(ctid::text order by id) from jobrt.job where name = 'a'"
+    before = admin.execute(places).fetchall()
+    waits = end(parent, event=Transition.SNOOZE, end=End.SNOOZED, children=tuple(ids), spent=False)
+    assert await storage.attempts.finish([waits]) == ()
+    assert admin.execute(places).fetchall() == before
+    *most, last = (await storage.attempts.exchange((), ask("a"))).jobs
+    assert await storage.attempts.finish([end(child) for child in most]) == ()
+    assert (await storage.attempts.exchange((), ask("parent"))).jobs == ()
+    assert await storage.attempts.finish([end(last)]) == ()
+    assert [due.id for due in (await storage.attempts.exchange((), ask("parent"))).jobs] == [parent.id]

@@ -23,6 +23,9 @@ from jobrt.errors import StorageError
 _COPY_FROM: Final = 500
 """Number of jobs from which COPY, with one more round trip, is faster than one statement."""
 
+_MAY_BE_AWAITED: Final = 4
+"""Flag of a job whose end is looked for by a job that waits for it."""
+
 _LIMITED: Final = 64
 """Flag of a job that has a deadline or an expiry."""
 
@@ -56,6 +59,15 @@ def insert_steps(
     if any([job.unique for job in jobs]):  # noqa: C419 - a list is quicker
         return (yield from _insert_unique(schema, jobs, wake=wake, keys=known, flags=flags))
     return (yield from _insert_many(schema, jobs, wake=wake, keys=known, flags=flags))
+
+
+def flags_in_a_worker(jobs: Sequence[NewJob]) -> int:
+    """Return the flags of a batch that a worker's storage enqueues: a running job does so, and may wait for the batch.
+
+    To set the flag later is to write each row again. In a row of a job that nobody waits for it costs next to nothing:
+    a batch of ends looks once whether anybody waits.
+    """
+    return _MAY_BE_AWAITED if len(jobs) >= _COPY_FROM else 0
 
 
 def _has_side_rows(job: NewJob) -> bool:
@@ -93,9 +105,10 @@ def _insert_many(
     else:
         rows = yield Run(schema.statement("jobs/insert_ids"), {"number": str(len(jobs))})
         ids, now = rows[0]
-        if plain and not keyed and not flags:
-            usual = schema.statement("jobs/insert_copy_plain", more_columns="")
-            yield Copy(usual, _plain_blocks(jobs, ids))
+        if plain and not keyed:
+            more, end = (", flags", f"\t{flags}\n") if flags else ("", "\n")
+            usual = schema.statement("jobs/insert_copy_plain", more_columns=more)
+            yield Copy(usual, _plain_blocks(jobs, ids, end))
         elif not keyed and not flags and all(map(_is_only_unique, jobs)):
             unique = schema.statement("jobs/insert_copy_plain", more_columns=", digest")
             yield Copy(unique, _unique_blocks(jobs, ids))
@@ -201,13 +214,13 @@ def _fields(job: NewJob) -> dict[str, str | None]:
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
-def _plain_blocks(jobs: Sequence[NewJob], ids: Sequence[int]) -> Iterable[str]:
-    """Format rows without options for COPY. They differ mostly in id and args; the rest is cached."""
+def _plain_blocks(jobs: Sequence[NewJob], ids: Sequence[int], end: str) -> Iterable[str]:
+    """Format rows without options for COPY. They differ mostly in id and args; the rest is cached, or at the `end`."""
     for start in range(0, len(jobs), _BLOCK):
         part = slice(start, start + _BLOCK)
         yield "".join(
             [
-                f"{id}{_middle(job.priority, job.max_attempts, job.queue, job.name)}{_cell(job.args)}\n"
+                f"{id}{_middle(job.priority, job.max_attempts, job.queue, job.name)}{_cell(job.args)}{end}"
                 for id, job in zip(ids[part], jobs[part], strict=True)
             ]
         )

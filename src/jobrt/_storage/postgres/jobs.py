@@ -17,6 +17,7 @@ from jobrt._core.stats import Bucket, Ended
 from jobrt._core.walks import Look, Place, Walk
 from jobrt._core.where import Where, id_in
 from jobrt._storage.apart import Aside
+from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Inserted, Records
 from jobrt._storage.postgres.callers import (
     TRIO_KINDS,
@@ -28,7 +29,7 @@ from jobrt._storage.postgres.callers import (
 from jobrt._storage.postgres.changes import cancel, count, count_each, rerun, update
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import bigints, numbers
-from jobrt._storage.postgres.insert import insert_one, insert_steps, one_statement
+from jobrt._storage.postgres.insert import flags_in_a_worker, insert_one, insert_steps, one_statement
 from jobrt._storage.postgres.keys import changed
 from jobrt._storage.postgres.look import look_steps
 from jobrt._storage.postgres.names import Run
@@ -49,6 +50,7 @@ class PostgresJobs:
     _database: Database
     _waker: Waker
     _aside: Aside
+    _beats: Beats
 
     # ------------------------------------------------------------------ enqueue
 
@@ -78,7 +80,8 @@ class PostgresJobs:
 
     async def _insert(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:
         with self._waker.insert() as wake:
-            steps = insert_steps(self._database.schema, jobs, wake=wake, keys=self._waker.keys)
+            flags = flags_in_a_worker(jobs) if self._beats.counted else 0
+            steps = insert_steps(self._database.schema, jobs, wake=wake, keys=self._waker.keys, flags=flags)
             async with self._database.session() as session, session.conn.transaction():
                 return await drive(session, steps)
 

@@ -52,7 +52,7 @@ async def open_postgres(
                 yield Storage(
                     engine="postgres",
                     schema=PostgresSchema(database),
-                    jobs=PostgresJobs(database, waker, aside),
+                    jobs=PostgresJobs(database, waker, aside, beats),
                     attempts=PostgresAttempts(database, waker, beats, aside),
                     workers=PostgresWorkers(database, waker, beats, aside),
                     scopes=PostgresScopes(database, waker, aside),

@@ -1,5 +1,6 @@
--- Make a job wait for children: flag those that are not final, under their row locks (finish_lock_families.sql holds
--- them already), and record them. A child that ends meanwhile either sees the flag or is found to be final here.
+-- Make a job wait for children: record those that are not final, under their row locks (finish_lock_families.sql holds
+-- them already), and flag them. A child that ends meanwhile is found to be final here; else it has the flag. Most have it
+-- from their insert, see `flags_in_a_worker`: to write each row again took a third of a fan-in.
 --
 -- Returns the queues of children that could run: a concurrent claim has skipped them, as in
 -- jobs/await_final_flag.sql.
@@ -12,15 +13,18 @@ forgotten as (
     delete from {schema}.dependency d
      where d.parent in (select p.id from parent p) and d.child <> all(:children::bigint[])
 ),
+unfinished as (
+    select j.id, j.queue, j.state, j.schedule_at from {schema}.job j
+     where j.id = any(:children::bigint[]) and j.finished_at is null and exists (select from parent)
+),
 flagged as (
     update {schema}.job j set flags = (j.flags | 4)::smallint
-     where j.id = any(:children::bigint[]) and j.finished_at is null and exists (select from parent)
-    returning j.id, j.queue, j.state, j.schedule_at
+     where j.id = any(:children::bigint[]) and j.finished_at is null and j.flags & 4 = 0 and exists (select from parent)
 ),
 noted as (
     insert into {schema}.dependency (child, parent)
-    select f.id, p.id from flagged f cross join parent p
+    select u.id, p.id from unfinished u cross join parent p
         on conflict do nothing
 )
-select distinct f.queue from flagged f
- where f.state in ('scheduled', 'available', 'retryable') and f.schedule_at <= statement_timestamp()
+select distinct u.queue from unfinished u
+ where u.state in ('scheduled', 'available', 'retryable') and u.schedule_at <= statement_timestamp()
