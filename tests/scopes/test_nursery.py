@@ -139,8 +139,8 @@ async def test_cancelling_a_parent_cancels_its_family(site: Site) -> None:
     class Parent(jobrt.Job):
         async def run(self, ctx: jobrt.Context) -> None:
             async with ctx.open_nursery() as nursery:
-                await nursery.enqueue(Slow())
                 await nursery.enqueue(Leaf(1).with_options(schedule_in=3600))
+                await nursery.enqueue(Slow())  # last: the parent is cancelled when it has begun
 
     async with site(Parent, Slow, Leaf) as scene, working(scene.app):
         with trio.fail_after(LIMIT):
