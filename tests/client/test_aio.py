@@ -167,6 +167,27 @@ async def test_the_end_of_a_job_wakes_the_task(postgres_url: str, monkeypatch: p
     await beside_a_worker(postgres_url, program)
 
 
+async def test_a_job_that_refuses_changes_disturbs_no_other_wait(postgres_url: str) -> None:
+    """Nothing notes that somebody waits for it, so its end is found by polling."""
+
+    async def program(jobs: aio.Client) -> None:
+        refuses = await jobs.enqueue(Say("wait"), schedule_in=3600)
+        with psycopg.connect(postgres_url) as conn:
+            conn.execute("create function no() returns trigger language plpgsql as $$begin raise 'no'; end$$")
+            conn.execute(
+                "create trigger no before update on jobrt.job for each row"
+                f" when (old.id = {refuses.id}) execute function no()"
+            )
+        waiting = asyncio.create_task(refuses.wait())
+        assert await (await jobs.enqueue(Say("hello"))).result() == {"text": "hello"}
+        with psycopg.connect(postgres_url) as conn:
+            conn.execute("drop trigger no on jobrt.job")
+        await jobs.cancel(refuses.id, "enough")
+        assert (await waiting).state is jobrt.State.CANCELLED
+
+    await beside_a_worker(postgres_url, program)
+
+
 async def test_waiting_survives_a_restart_of_the_server(private_postgres: Cluster) -> None:
     """While the database is away, a task waits on, and gets the result when it is back."""
 

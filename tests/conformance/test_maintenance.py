@@ -186,6 +186,14 @@ async def test_a_start_that_cannot_be_shown_is_set_aside(engine: Engine) -> None
     assert states == [State.CLAIMED, *[State.EXECUTING] * 4]
 
 
+async def test_a_job_that_refuses_changes_is_awaited_like_others(engine: Engine) -> None:
+    """Nothing notes that somebody waits for it. Those who wait for others are not disturbed."""
+    storage = engine.storage
+    ids = await add(storage, job("bad"), *(job() for _ in range(4)))
+    await engine.refuse("update", "old.name = 'bad'")
+    assert await storage.jobs.await_final(ids) == dict.fromkeys(ids, "available")
+
+
 LIMITS: dict[str, dict[str, Any]] = {
     "none": {},
     "of names": {"capped": (("bad", 9), ("send", 9))},

@@ -68,17 +68,29 @@ class Aside:
 
         Returns the results of the transactions. The jobs that are the cause are set aside.
         """
-        if not ids:
+        return await apart(ids, work, lambda id, error: self.put([Refused(id, doing, str(error))]))
+
+
+async def apart(
+    ids: Sequence[int],
+    work: Callable[[Sequence[int]], Awaitable[ResultT]],
+    refuse: Callable[[int, Exception], object],
+) -> list[ResultT]:
+    """Work on jobs in one transaction; if it fails, on each half separately, down to the job that is the cause.
+
+    Returns the results of the transactions. `refuse` is called for each job that is the cause.
+    """
+    if not ids:
+        return []
+    try:
+        return [await work(ids)]
+    except Exception as error:
+        if not of_a_row(error):
+            raise
+        if len(ids) == 1:
+            refuse(ids[0], error)
             return []
-        try:
-            return [await work(ids)]
-        except Exception as error:
-            if not of_a_row(error):
-                raise
-            if len(ids) == 1:
-                self.put([Refused(ids[0], doing, str(error))])
-                return []
-        return [result for part in halves(ids) for result in await self.apart(doing, part, work)]
+    return [result for part in halves(ids) for result in await apart(part, work, refuse)]
 
 
 def of_a_row(error: Exception) -> bool:

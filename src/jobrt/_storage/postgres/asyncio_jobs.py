@@ -15,15 +15,18 @@ from jobrt._core.search import Needle
 from jobrt._core.stream import StreamPage
 from jobrt._core.walks import Look, Place, Walk, batches
 from jobrt._core.where import Where
+from jobrt._storage.apart import apart
 from jobrt._storage.contract import Inserted, Wake
 from jobrt._storage.postgres.asyncio_pool import AsyncioPool
 from jobrt._storage.postgres.callers import asyncio_connection, insert_with, insert_with_async
 from jobrt._storage.postgres.changes import (
-    await_final_steps,
     cancel_steps,
     count,
+    flag_steps,
+    found_by_polling,
     make_due_steps,
     rerun,
+    states_run,
     update,
 )
 from jobrt._storage.postgres.database import repeated
@@ -115,7 +118,12 @@ class AsyncioPostgres:
         return int(number)
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
-        return await self._transact(partial(await_final_steps, self._schema, ids, channel=self._channel))
+        async def flag(part: Sequence[int]) -> None:
+            await self._transact(partial(flag_steps, self._schema, part, channel=self._channel))
+
+        await apart(ids, flag, found_by_polling)
+        states: dict[int, str] = dict(await self._read(states_run(self._schema, ids)))
+        return {id: states.get(id) for id in ids}
 
     async def cancel(self, where: Where, reason: str) -> tuple[int, int]:
         return await self._transact(

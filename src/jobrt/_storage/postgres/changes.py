@@ -61,16 +61,19 @@ def make_due_steps(schema: Schema, run: Run, *, channel: str | None) -> Steps[in
     return number
 
 
-def await_final_steps(
-    schema: Schema, ids: Sequence[int], *, channel: str | None
-) -> Steps[dict[int, str | None]]:
-    """Return the steps of `JobStore.await_final`."""
-    known = numbers(ids)
-    skipped = yield Run(schema.statement("jobs/await_final_flag"), {"ids": known})
+def flag_steps(schema: Schema, ids: Sequence[int], *, channel: str | None) -> Steps[None]:
+    """Return the first half of `JobStore.await_final`: the jobs that are to tell their ends are flagged."""
+    skipped = yield Run(schema.statement("jobs/await_final_flag"), {"ids": numbers(ids)})
     yield from notify_steps(schema, [f"j:{queue}" for (queue,) in skipped], channel=channel)
-    rows = yield Run(schema.statement("jobs/await_final_states"), {"ids": known})
-    states = {row[0]: row[1] for row in rows}
-    return {id: states.get(id) for id in ids}
+
+
+def states_run(schema: Schema, ids: Sequence[int]) -> Run:
+    """Return the second half; it is another transaction, so that it sees the jobs that ended meanwhile."""
+    return Run(schema.statement("jobs/await_final_states"), {"ids": numbers(ids)})
+
+
+def found_by_polling(_id: int, _error: Exception) -> None:
+    """Leave a job without its flag, which the database has refused: who waits for it looks every few seconds."""
 
 
 def notify_steps(schema: Schema, payloads: Iterable[str], *, channel: str | None) -> Steps[None]:

@@ -16,7 +16,7 @@ from jobrt._core.search import Needle
 from jobrt._core.stats import Bucket, Ended
 from jobrt._core.walks import Look, Place, Walk
 from jobrt._core.where import Where, id_in
-from jobrt._storage.apart import Aside
+from jobrt._storage.apart import Aside, apart
 from jobrt._storage.beats import Beats
 from jobrt._storage.contract import Inserted, Records
 from jobrt._storage.postgres.callers import (
@@ -26,7 +26,7 @@ from jobrt._storage.postgres.callers import (
     insert_with_async,
     on_asyncio,
 )
-from jobrt._storage.postgres.changes import cancel, count, count_each, rerun, update
+from jobrt._storage.postgres.changes import cancel, count, count_each, found_by_polling, rerun, update
 from jobrt._storage.postgres.database import Database, retried
 from jobrt._storage.postgres.encode import bigints, numbers
 from jobrt._storage.postgres.insert import flags_in_a_worker, insert_one, insert_steps, one_statement
@@ -149,11 +149,14 @@ class PostgresJobs:
         return int(number)
 
     async def await_final(self, ids: Sequence[int]) -> Mapping[int, str | None]:
-        known = numbers(ids)
-        skipped = await self._database.fetch("jobs/await_final_flag", ids=known)
-        states: dict[int, str] = dict(await self._database.fetch("jobs/await_final_states", ids=known))
-        self._waker.due_again({queue for (queue,) in skipped})
+        skipped = await apart(ids, self._flag, found_by_polling)
+        rows = await self._database.fetch("jobs/await_final_states", ids=numbers(ids))
+        states: dict[int, str] = dict(rows)
+        self._waker.due_again({queue for part in skipped for (queue,) in part})
         return {id: states.get(id) for id in ids}
+
+    async def _flag(self, ids: Sequence[int]) -> list[Row]:
+        return await self._database.fetch("jobs/await_final_flag", ids=numbers(ids))
 
     async def stats(self, *, since: datetime) -> tuple[Bucket, ...]:
         return await self._database.bulk(partial(stats, since=since))
