@@ -297,6 +297,8 @@ def cancellation(history: History, _limits: Limits) -> Iterator[str]:
                 asked.setdefault(change.ref, change.at)
             elif change.after in _WAITING and change.name not in WAITING:
                 yield f"job {change.job} has a cancel request, but became {change.after}"
+        elif change.cancel and change.after in _HELD:
+            yield f"job {change.job} has a cancel request, but was claimed when it was {change.before}"
     for (job, lease), at in asked.items():
         ran_until = [line.at for line in bodies.get(job, {}).get(lease, []) if line.name not in SHIELDED][
             :-PASSES

@@ -132,6 +132,16 @@ BROKEN: list[tuple[str, Story, dict[str, Any]]] = [
         {"lines": ran(1, 5, 9.0)},
     ),
     ("cancellation", Story().new(1).to(1, "executing").to(1, "retryable", cancel=True), {}),
+    (
+        "cancellation",
+        Story()
+        .new(1)
+        .to(1, "executing")
+        .to(1, "suspended")
+        .to(1, "available", cancel=True)
+        .to(1, "executing", cancel=True),
+        {},
+    ),
     ("transactions", Story(), {"rows": {1: Row("completed", 1, name="Exact")}}),
     ("transactions", Story(), {"rows": {1: Row("cancelled", 1, name="Exact")}, "written": [1]}),
     (
