@@ -33,7 +33,7 @@ _TRANSIENT = [
     "57P03",  # cannot connect now: starting, recovering
     "58030",  # I/O error
 ]
-_PERMANENT = ["22012", "23505", "28P01", "3D000", "42501", "42601", "XX000"]
+_PERMANENT = ["22012", "23505", "28P01", "3D000", "42501", "42601", "XX000", "XX001"]
 _SCHEMA = ["42P01", "42703", "42883", "3F000"]
 
 
@@ -47,6 +47,15 @@ def test_sqlstates(sqlstate: str, expected: type[StorageError]) -> None:
     """Each sqlstate becomes the error of its class."""
     error = psycopg.errors.lookup(sqlstate)("why")
     assert type(translate(error, "here")) is expected
+
+
+@pytest.mark.parametrize("state", ["XX001", "XX002"])
+def test_damage_names_its_remedy(state: str) -> None:
+    """A page that cannot be read is of a table or of an index, which the server's message names."""
+    error = translate(psycopg.errors.lookup(state)('invalid page in block 3 of relation "base/1/2"'), "here")
+    assert str(error).endswith(
+        '"base/1/2"; the database is damaged: REINDEX what is an index, or restore a backup'
+    )
 
 
 def test_what_is_missing_may_come_back() -> None:

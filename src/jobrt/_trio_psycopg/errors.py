@@ -29,6 +29,7 @@ _SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883", "3F000"})
 
 _UNPREPARED = frozenset({"26000", "42P05"})
 _INTERNAL = "XX000"
+_DAMAGED = frozenset({"XX001", "XX002"})  # data, index
 _UNSUPPORTED = "0A000"
 _MISMATCH = "42804"
 
@@ -81,6 +82,10 @@ def translate(error: psycopg.Error, where: str, *, lost: bool = False) -> Storag
         return SchemaMissing(f"{message}; migrate this database")
     if _is_transient(error, lost=lost):
         return StorageUnavailable(message)
+    if error.sqlstate in _DAMAGED:
+        return StorageError(
+            f"{message}; the database is damaged: REINDEX what is an index, or restore a backup"
+        )
     return StorageError(message)
 
 
