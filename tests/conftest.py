@@ -1,8 +1,11 @@
 """Fixtures for all tests, and settings of Hypothesis."""
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import pytest
+from coverage import Coverage
 from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
@@ -15,3 +18,28 @@ settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("thorough", deadline=None, max_examples=2_000)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run the test, without measuring coverage if it is marked `unmeasured`."""
+    if item.get_closest_marker("unmeasured") is None:
+        return (yield)
+    with unmeasured():
+        return (yield)
+
+
+@contextmanager
+def unmeasured() -> Generator[None]:
+    """Measure no coverage meanwhile, neither here nor in processes that are started: that takes as long again."""
+    measuring = Coverage.current()
+    settings_of_processes = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    if measuring is not None:
+        measuring.stop()
+    try:
+        yield
+    finally:
+        if settings_of_processes is not None:
+            os.environ["COVERAGE_PROCESS_CONFIG"] = settings_of_processes
+        if measuring is not None:
+            measuring.start()

@@ -23,6 +23,8 @@ from tests.bench.peers import PEERS
 from tests.bench.peers.harness import Marks
 from tests.support.postgres import Server
 
+pytestmark = pytest.mark.unmeasured
+
 BENCH = Path(__file__).parent / "bench"
 TINY = ("--repeat=1", "--jobs=200", "--pulses=5", "--seconds=0.2", "--idle=0.1")
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unmeasured
+
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 OUTPUT = {
     "actor.py": "ada: 0\nbalances: 100 70\nno worker; the account is suspended\nada: 70\nclosed with 75",

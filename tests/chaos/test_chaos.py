@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import Cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.process]
+pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.unmeasured]
 
 SECONDS = float(os.environ.get("JOBRT_CHAOS", "20"))
 AFTERWARDS = 120.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.process]
+pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.unmeasured]
 
 EVERY = os.environ.get("JOBRT_FLOW_EVERY", "6")
 """Step between tested moments; ``1`` tests all of about fifty, before and after each storage call."""

@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos.mutants import MUTANTS, VARIABLE
 
-pytestmark = [pytest.mark.slow, pytest.mark.process]
+pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.unmeasured]
 
 
 def test_every_mutant_still_fits() -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from jobrt._storage.contract import Inserted
     from tests.conformance.harness import Engine
 
+pytestmark = pytest.mark.unmeasured
+
 WORKERS, QUEUES, NAMES = ("w1", "w2"), ("q1", "q2"), ("a", "b")
 EXAMPLES = {"memory": 50, "sqlite": 10, "postgres": 8}
 STEPS = 50

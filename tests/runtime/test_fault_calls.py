@@ -19,6 +19,8 @@ from jobrt import End, State, where
 from jobrt._storage.sqlite import open_sqlite
 from jobrt.events import ActorRestarted, Event
 
+pytestmark = pytest.mark.unmeasured
+
 CALLS = [
     "await_final",
     "beat",

@@ -18,6 +18,8 @@ from jobrt import End, State
 from jobrt._storage.sqlite import open_sqlite
 from jobrt.events import ActorRestarted, Event
 
+pytestmark = pytest.mark.unmeasured
+
 RAN: Counter[str] = Counter()
 
 

@@ -17,6 +17,8 @@ from jobrt import State
 from jobrt._storage.sqlite import open_sqlite
 from tests.simulation.faulty import AppOn, Fault, FaultyStorage, Nth
 
+pytestmark = pytest.mark.unmeasured
+
 RAN: Counter[str] = Counter()
 SPARE = frozenset({"register", "scopes.enqueue", "receive", "scopes.sleep"})
 """Calls that are not cancelled: the innermost scope is the worker's, or that of the body of a nursery."""

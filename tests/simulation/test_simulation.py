@@ -11,6 +11,8 @@ import pytest
 
 from tests.simulation.simulate import simulate
 
+pytestmark = pytest.mark.unmeasured
+
 SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "35")) * 3 // 5)
 
 

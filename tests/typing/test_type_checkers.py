@@ -19,7 +19,7 @@ PROGRAMS = sorted(HERE.glob("*/*.py"))
 
 Found = set[tuple[str, int]]
 
-pytestmark = [pytest.mark.slow, pytest.mark.process]
+pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.unmeasured]
 
 
 def run(*command: str, cwd: Path) -> str:
