@@ -14,7 +14,7 @@ from jobrt._core.rates import Rate
 from jobrt._core.scopes import AncestorEnded, Answer, AskedToStop, Child, NurseryRow, NurseryState
 from jobrt._core.states import End, State, Transition
 from jobrt.errors import JobNotFound, JobStateError, LeaseLost
-from tests.conformance.build import add, claim, complete, end, job, look, ref, start
+from tests.conformance.build import add, ask, claim, complete, end, job, look, ref, start
 
 if TYPE_CHECKING:
     from jobrt._storage.contract import Storage
@@ -635,6 +635,44 @@ async def test_a_parked_job_whose_claim_got_lost_stays_with_its_worker(storage: 
     assert await claim(storage, worker="w2") == ()
     (again,) = await claim(storage)
     assert (again.id, again.attempt) == (waiting.id, waiting.attempt)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK, Transition.COMPLETE, Transition.DISCARD],
+)
+async def test_a_lost_claim_of_a_job_that_was_parked_once_is_for_everybody(
+    storage: Storage, event: Transition
+) -> None:
+    """Its attempt has ended since, or it was rerun: nobody has its coroutine."""
+    waiting = await start(storage)
+    await storage.scopes.receive(ref(waiting), "x", 0, within=None)
+    await storage.attempts.finish([end(waiting, Transition.SUSPEND, wait=Wait("message", "x", parked=True))])
+    await storage.scopes.send(waiting.id, "x", "1")
+    (again,) = await claim(storage)
+    assert await storage.attempts.finish([end(again, event)]) == ()
+    await storage.jobs.rerun(where.id(again.id))
+    assert len(await claim(storage)) == 1
+    assert await storage.attempts.release_unknown("w1", "default", []) == 1
+    assert [one.id for one in await claim(storage, worker="w2")] == [again.id]
+
+
+@pytest.mark.parametrize("limits", [{}, {"cluster_limit": 9}], ids=["none", "cluster"])
+@pytest.mark.parametrize("event", [Transition.COMPLETE, Transition.CANCEL])
+async def test_a_child_that_has_to_close_is_not_over_whatever_is_claimed_with_its_end(
+    storage: Storage, event: Transition, limits: dict[str, Any]
+) -> None:
+    """Its parent is closing, too, and has no other child."""
+    parent = await _parent(storage)
+    await storage.scopes.enqueue(ref(parent), "n", [Child("a", job("parent"))])
+    (child,) = await claim(storage, "parent", **limits)
+    await storage.scopes.open(ref(child), "n", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(ref(child), "n", [Child("a", job("leaf"))])
+    await storage.attempts.finish([end(parent, Transition.CANCEL, message="enough")])
+    await storage.jobs.insert([job("parent", queue="default")])
+    exchange = await storage.attempts.exchange([end(child, event, message="x")], ask("parent", **limits))
+    assert len(exchange.jobs) == 1
+    assert [(await look(storage, job_id)).state for job_id in (parent.id, child.id)] == [State.CLOSING] * 2
 
 
 async def test_a_late_outcome_of_a_parent_is_refused(storage: Storage) -> None:

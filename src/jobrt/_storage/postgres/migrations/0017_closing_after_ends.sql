@@ -124,6 +124,22 @@ create trigger settle_final after update of finished_at on {schema}.job for each
           and (old.flags & 2 <> 0 or (new.lease = -old.lease) is not true))
     execute function {schema}.settle();
 
+-- See 0007. A job that has living children has not ended: `close_scope` makes it closing, but perhaps later. A claim under
+-- limits is a function, in the statement that writes the outcomes. Its update is a statement of its own, whose triggers
+-- come before those of the outcomes.
+create or replace function {schema}.settle_ended() returns trigger language plpgsql as $$
+declare
+    ended bigint[] := array(
+        select e.id from unnest(nullif(current_setting('jobrt.ended'), '')::bigint[]) e(id)
+         where not exists (select from {schema}.living l where l.job_id = e.id));
+begin
+    perform set_config('jobrt.ended', '', true);
+    perform {schema}.end_members(ended);
+    perform {schema}.settle_parents(ended);
+    return null;
+end
+$$;
+
 -- After all triggers for rows, and not after an update that one of them makes: the rest of the batch may have to be made
 -- closing first.
 drop trigger settle_ended on {schema}.job;
