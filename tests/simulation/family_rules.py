@@ -35,6 +35,7 @@ SELECT m.job_id, m.child_id FROM jobrt_member AS m JOIN jobrt_job AS c ON c.id =
 WHERE m.kind = 'c' AND m.alive <> (c.state NOT IN {FINAL})
 """
 _HELD = "SELECT id, lease FROM jobrt_job WHERE state = 3"
+_ASKED = "SELECT id, lease FROM jobrt_job WHERE state = 3 AND cancel_reason IS NOT NULL"
 _OVER = "SELECT job_id, name FROM jobrt_nursery WHERE state <> 'open'"
 _JOINED = "SELECT number, job_id, child_id FROM jobrt_member WHERE kind = 'c' AND number > ?"
 _ABOVE = """
@@ -68,7 +69,7 @@ class FamilyRules:
     def watching(self) -> Generator[None]:
         """Check every commit in a block, and tell the world who is parked."""
         transact, leave = Database._transact, Database._leave
-        add, resume = parking.Parking._add, parking.resume
+        add, resume, continue_under = parking.Parking._add, parking.resume, parking.continue_under
 
         def transacted(database: Any, *args: Any, **kwargs: Any) -> Any:
             result = transact(database, *args, **kwargs)
@@ -84,15 +85,20 @@ class FamilyRules:
             self.world.parked((attempt.job.id, attempt.job.lease))
 
         def resumed(attempt: Any, job: Any, *, now: float) -> None:
-            before = attempt.job.id, attempt.job.lease
             resume(attempt, job, now=now)
-            self.world.goes_on(before, (job.id, job.lease))
+            self.world.goes_on((job.id, job.lease))
+
+        def continued(attempt: Any, job: Any) -> None:
+            before = attempt.job.id, attempt.job.lease
+            continue_under(attempt, job)
+            self.world.has_another_lease(before, (job.id, job.lease))
 
         with (
             mock.patch.object(Database, "_transact", transacted),
             mock.patch.object(Database, "_leave", left),
             mock.patch.object(parking.Parking, "_add", parked),
             mock.patch.object(parking, "resume", resumed),
+            mock.patch.object(parking, "continue_under", continued),
         ):
             yield
 
@@ -112,6 +118,8 @@ class FamilyRules:
             self._check_above(child, ended, f"was enqueued by {parent}")
         for job_id, lease in held - self.held if ended else ():
             self._check_above(job_id, ended, f"was claimed under {lease}")
+        for job_id, lease in set(self.connection.execute(_ASKED)) - self.held:
+            self.world.violation(f"job {job_id} was claimed under {lease}, but it is asked to stop")
         self.over, self.held = over, held
 
     def _check_above(self, job_id: int, ended: set[tuple[int, str]], what: str) -> None:

@@ -65,6 +65,8 @@ class World:
     """For each claimed job the queue, or queue and key, for which its pauses and tokens count."""
     parked_in: dict[int, tuple[int, str]] = attrs.Factory(dict)
     """Lease and worker of each parked attempt."""
+    went_on: set[tuple[int, int]] = attrs.Factory(set)
+    """The claims with which parked attempts went on."""
     landed: set[tuple[int, int]] = attrs.Factory(set)
     expected: set[int] = attrs.Factory(set)
     running: Counter[Any] = attrs.Factory(Counter)
@@ -177,7 +179,10 @@ class World:
             self.violation(f"{job.name} {job.id} starts at {start}, but {place} is paused")
         rate = demand.rate or demand.per_key_rate
         _, parked_by = self.parked_in.pop(job.id, (0, None))
-        if rate is None or parked_by == demand.worker:
+        if parked_by == demand.worker:
+            self.went_on.add((job.id, job.lease))
+            return
+        if rate is None:
             return
         starts = self.starts.setdefault(place, [])
         starts.append(start)
@@ -201,6 +206,8 @@ class World:
         for job_id, lease in unknown:
             if (job_id, lease) in self.runs_under_way:
                 self.violation(f"job {job_id} was given back while it ran")
+            if (job_id, lease) in self.went_on:  # the attempt is still parked there
+                self.parked_in[job_id] = lease, worker
             del self.claims[job_id]
 
     # ------------------------------------------------------------------ what jobs do
@@ -252,11 +259,15 @@ class World:
             self.running.subtract(key for key in counted if key != ref[0])
             self.runs_under_way[ref] = (ref[0],)
 
-    def goes_on(self, before: tuple[int, int], ref: tuple[int, int]) -> None:
-        """Count an attempt again that goes on, under another lease."""
+    def has_another_lease(self, before: tuple[int, int], ref: tuple[int, int]) -> None:
+        """Note another lease of a parked attempt."""
         if before in self.runs_under_way:
             self.runs_under_way[ref] = self.runs_under_way.pop(before)
             self.attempts[ref] = self.attempts.pop(before)
+
+    def goes_on(self, ref: tuple[int, int]) -> None:
+        """Count an attempt again that goes on."""
+        if ref in self.runs_under_way:
             self._count(ref, self._limits(*self.attempts[ref]))
 
     def end(self, ref: tuple[int, int]) -> None:

@@ -101,8 +101,7 @@ class Parking:
         for ref in refs:
             attempt = self.attempts.get(ref.id)
             if attempt is not None and attempt.job.lease < ref.lease:
-                note_lease(attempt)
-                attempt.job = attempt.job._replace(lease=ref.lease)
+                continue_under(attempt, attempt.job._replace(lease=ref.lease))
 
     def let_go_on(self, job: Claimed) -> bool:
         """If a claimed job is parked here, let its attempt go on in the caller's slot; return whether it is."""
@@ -172,14 +171,14 @@ def resume(attempt: Running, job: Claimed, *, now: float) -> None:
     attempt.waits = None
     if attempt.began is None and attempt.job.started_at is not None:
         attempt.began = round(attempt.job.started_at.timestamp() * 1e6)  # the new claim has another start
-    note_lease(attempt)
-    attempt.job = job
+    continue_under(attempt, job)
 
 
-def note_lease(attempt: Running) -> None:
-    """Remember the lease with which an attempt began, before it gets another one."""
+def continue_under(attempt: Running, job: Claimed) -> None:
+    """Give an attempt another claim of its job, and remember the lease with which it began."""
     if attempt.first_lease is None:
         attempt.first_lease = attempt.job.lease
+    attempt.job = job
 
 
 def outcome_of_waiting(attempt: Running, outcome: Outcome) -> Outcome:

@@ -51,6 +51,7 @@ def rerun(tx: Transaction, where: Where, *, limit: int | None) -> int:
         tx.run(SQL["scopes/rejoin"], {"ids": ids})
         tx.run(SQL["scopes/ask_again"], {"ids": ids})
     tx.run(SQL["scopes/unlimit"], {"ids": ids})
+    tx.run(SQL["scopes/unpark"], {"ids": ids})
     tx.run(SQL["jobs/rerun_remember"], (ids,))
     tx.run(SQL["jobs/rerun_forget"], (ids,))
     queues = tx.rows(SQL["jobs/rerun"], {"ids": ids, "now": tx.now})

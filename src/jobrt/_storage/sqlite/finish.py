@@ -139,9 +139,11 @@ def _write(tx: Transaction, endings: Sequence[_Ending]) -> None:
     final = [ending.outcome.id for ending in endings if ending.state in FINAL]
     if final:
         settle(tx, final)
-    for ending in endings:
-        if ending.state not in FINAL:
-            _go_on(tx, ending)
+    again = [ending for ending in endings if ending.state not in FINAL]
+    if again:  # whoever claims one next has not parked it
+        tx.run(SQL["scopes/unpark"], {"ids": dumps([ending.outcome.id for ending in again])})
+    for ending in again:
+        _go_on(tx, ending)
     tx.news += [ending.outcome.id for ending in endings]
 
 

@@ -56,4 +56,9 @@ kept as (
     insert into {schema}.detail (job_id, result)
     select e.id, e.result from ended e where e.result is not null
         on conflict (job_id) do update set result = excluded.result
+),
+-- Whoever claims one of these next has not parked it.
+unparked as (
+    update {schema}.waiting w set worker = null
+     where w.job_id = any(array(select e.id from ended e where e.due_at is not null)) and w.worker is not null
 )

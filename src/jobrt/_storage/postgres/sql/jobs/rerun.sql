@@ -47,6 +47,10 @@ unlimited as (
     delete from {schema}.deadline d using picked p
      where d.job_id = p.id
 ),
+unparked as (
+    update {schema}.waiting w set worker = null
+      from picked p where w.job_id = p.id and w.worker is not null
+),
 cleared as (
     update {schema}.detail d set result = null
       from picked p where d.job_id = p.id and d.result is not null
