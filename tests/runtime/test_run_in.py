@@ -366,9 +366,10 @@ class CallingInThread(jobrt.Job):
     way: str
 
     def run(self, ctx: Any) -> Any:
-        ctx.progress(1)
-        while self.way != "kept" and not ctx.cancelled:
-            time.sleep(0.001)
+        if self.way != "kept":
+            ctx.progress(1)
+            while not ctx.cancelled:
+                time.sleep(0.001)
         match self.way:
             case "enqueue":
                 ctx.enqueue(Child(1))
@@ -379,6 +380,7 @@ class CallingInThread(jobrt.Job):
                 with ctx.step("kept") as step:
                     if not step.todo:
                         return step.value
+                    ctx.progress(1)  # the step has begun
                     while not ctx.cancelled:
                         time.sleep(0.001)
                     step.value = "done"
