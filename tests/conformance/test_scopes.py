@@ -637,6 +637,28 @@ async def test_a_parked_job_whose_claim_got_lost_stays_with_its_worker(storage: 
     assert (again.id, again.attempt) == (waiting.id, waiting.attempt)
 
 
+@pytest.mark.parametrize("limits", [{}, {"cluster_limit": 9}], ids=["none", "cluster"])
+async def test_a_parked_job_that_goes_back_unstarted_stays_with_its_worker(
+    storage: Storage, limits: dict[str, Any]
+) -> None:
+    """The worker has its coroutine. If it is asked to stop, it ends at once."""
+    waiting = await start(storage)
+    await storage.scopes.receive(ref(waiting), "x", 0, within=None)
+    await storage.attempts.finish([end(waiting, Transition.SUSPEND, wait=Wait("message", "x", parked=True))])
+    await storage.scopes.send(waiting.id, "x", "1")
+    for _ in range(2):
+        (again,) = await claim(storage, **limits)
+        assert (again.id, again.attempt) == (waiting.id, waiting.attempt)
+        back = end(again, Transition.GIVE_BACK, end=None)
+        exchange = await storage.attempts.exchange([back], ask(limit=0, worker="w2", **limits))
+        assert exchange.refused == ()
+        assert await claim(storage, worker="w2", **limits) == ()
+    (again,) = await claim(storage, **limits)
+    await storage.jobs.cancel(where.id(again.id), "enough")
+    assert await storage.attempts.finish([end(again, Transition.GIVE_BACK, end=None)]) == ()
+    assert (await look(storage, again.id)).state is State.CANCELLED
+
+
 @pytest.mark.parametrize(
     "event",
     [Transition.RETRY, Transition.SNOOZE, Transition.GIVE_BACK, Transition.COMPLETE, Transition.DISCARD],

@@ -99,12 +99,18 @@ def _end_all(tx: Transaction, outcomes: Sequence[Outcome]) -> list[JobRef]:
     others = [outcome for outcome in outcomes if first.setdefault(outcome.id, outcome) is not outcome]
     refs = dumps({outcome.id: outcome.lease for outcome in first.values()})
     held = {row[0]: _Held(*row[1:]) for row in tx.array(SQL["attempts/finish_owned"], {"refs": refs})}
+    back = [
+        id
+        for id, outcome in first.items()
+        if outcome.end is None and id in held and held[id].cancel_reason is None
+    ]
+    parked = _park_again(tx, back) if back else frozenset[int]()
     endings: list[_Ending] = []
     for id, outcome in first.items():
-        if id in held and outcome.wait is None:
-            endings.append(_ending(tx, outcome, held[id]))
-        elif id in held and outcome.wait is not None:
+        if id in held and outcome.wait is not None:
             suspend(tx, outcome, outcome.wait, held=held[id])
+        elif id in held and id not in parked:
+            endings.append(_ending(tx, outcome, held[id]))
     if endings:
         _write(tx, endings)
     missing = [outcome for id, outcome in first.items() if id not in held]
@@ -288,17 +294,20 @@ def release_unknown(
     known_refs = set(known)
     lost = [JobRef(*ref) for ref in leased if JobRef(*ref) not in known_refs]
     apart = Apart(tx, "release")
-    released = apart(lost, partial(_release, tx, worker=worker, queue=queue), job=attrgetter("id"))
+    released = apart(lost, partial(_release, tx), job=attrgetter("id"))
     return sum(released), apart.refused
 
 
-def _release(tx: Transaction, lost: Sequence[JobRef], *, worker: str, queue: str) -> int:
-    # A job that this worker has parked stays its own: its coroutine is there.
-    given = {"ids": dumps([ref.id for ref in lost]), "worker": worker, "now": tx.now, "available": AVAILABLE}
-    parked = frozenset(job_id for (job_id,) in tx.rows(SQL["scopes/park_again"], given))
+def _release(tx: Transaction, lost: Sequence[JobRef]) -> int:
+    parked = _park_again(tx, [ref.id for ref in lost])
     others = [ref for ref in lost if ref.id not in parked]
     _end_all(tx, [Outcome(*ref, Transition.GIVE_BACK, end=None, spent=False) for ref in others])
     tx.run(SQL["attempts/release_unknown_forget"], (dumps([ref.id for ref in others]),))
-    if parked:
-        tx.queues.add(queue)
     return len(lost)
+
+
+def _park_again(tx: Transaction, ids: Sequence[int]) -> frozenset[int]:
+    """Give back the claimed jobs that their worker has parked, which stay its own; return their ids."""
+    rows = tx.rows(SQL["scopes/park_again"], {"ids": dumps(ids), "now": tx.now, "available": AVAILABLE})
+    tx.queues.update(queue for _, queue in rows)
+    return frozenset(id for id, _ in rows)
