@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import aiosqlite
 import psycopg
@@ -170,18 +170,21 @@ async def test_the_end_of_a_job_wakes_the_task(postgres_url: str, monkeypatch: p
 async def test_a_job_that_refuses_changes_disturbs_no_other_wait(postgres_url: str) -> None:
     """Nothing notes that somebody waits for it, so its end is found by polling."""
 
+    def execute(*statements: LiteralString) -> None:
+        with psycopg.connect(postgres_url) as conn:
+            for statement in statements:
+                conn.execute(statement)
+
     async def program(jobs: aio.Client) -> None:
         refuses = await jobs.enqueue(Say("wait"), schedule_in=3600)
-        with psycopg.connect(postgres_url) as conn:
-            conn.execute("create function no() returns trigger language plpgsql as $$begin raise 'no'; end$$")
-            conn.execute(
-                "create trigger no before update on jobrt.job for each row"
-                f" when (old.id = {refuses.id}) execute function no()"
-            )
+        await asyncio.to_thread(
+            execute,
+            "create function no() returns trigger language plpgsql as $$begin raise 'no'; end$$",
+            "create trigger no before update on jobrt.job for each row when (old.id = 1) execute function no()",
+        )
         waiting = asyncio.create_task(refuses.wait())
         assert await (await jobs.enqueue(Say("hello"))).result() == {"text": "hello"}
-        with psycopg.connect(postgres_url) as conn:
-            conn.execute("drop trigger no on jobrt.job")
+        await asyncio.to_thread(execute, "drop trigger no on jobrt.job")
         await jobs.cancel(refuses.id, "enough")
         assert (await waiting).state is jobrt.State.CANCELLED
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from tests.support.postgres import Cluster, Server
 
 
+LOCK = "lock table jobrt.job in access exclusive mode"
+"""It waits for transactions that only the event loop can end, so it is executed in a thread."""
+
+
 async def test_pages_report_an_unavailable_database_and_recover(private_postgres: Cluster) -> None:
     """The status is 503. The page reloads itself, and the script gets one line. Actions change nothing."""
     app = shop(private_postgres.server.create_database("jobs"))
@@ -43,7 +47,7 @@ async def test_a_slow_query_times_out(postgres_url: str, monkeypatch: pytest.Mon
     app = shop(postgres_url)
     async with serve(app) as board:
         with psycopg.connect(postgres_url) as conn:
-            conn.execute("lock table jobrt.job in access exclusive mode")
+            await trio.to_thread.run_sync(conn.execute, LOCK)
             page = await board.get("/jobs?args=a%3Db")
             conn.rollback()
         monkeypatch.setattr("jobrt.dashboard.site._VIEW_SECONDS", IO_TIMEOUT)
@@ -74,7 +78,7 @@ async def test_a_disconnect_cancels_the_query(
     async with serve(app) as board:
         handle = await board.jobs.enqueue(value(app, "hello"))
         with psycopg.connect(postgres_url) as conn:
-            conn.execute("lock table jobrt.job in access exclusive mode")
+            await trio.to_thread.run_sync(conn.execute, LOCK)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(board.get, "/jobs")
                 await until(1)
