@@ -19,11 +19,13 @@ from jobrt._core.states import FINAL, End, State, Transition
 from jobrt._core.unique import Replace, Unique, unique_key
 from jobrt._core.worker_info import WorkerInfo
 from jobrt._storage.contract import CronRow, Storage
+from jobrt._storage.postgres import finish
 from jobrt._storage.postgres.database import retried
 from jobrt._trio_psycopg import TrioConnection
 from jobrt.errors import StorageError, StorageUnavailable
 from tests.storage.postgres.build import add, ask, claim, end, job
 from tests.storage.postgres.conftest import PATIENCE
+from tests.storage.postgres.test_families import until_waiting
 
 EVENTS = [
     Transition.COMPLETE,
@@ -148,6 +150,31 @@ async def test_everything_at_once_and_no_deadlock_is_seen(
         " (select from jobrt.job j where j.id = d.child and j.finished_at is null and j.flags & 4 <> 0)"
     ).fetchall()
     assert waiting_for_nobody == []
+
+
+async def test_a_child_that_ends_while_it_is_noted_is_not_waited_for(
+    storage: Storage, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was enqueued after the locks of the family were taken: so it may end until it is locked itself."""
+
+    async def lock_nothing(_session: object, _outcomes: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(finish, "lock_families", lock_nothing)
+    await add(storage, job("a"), job("b"))
+    (parent,) = (await storage.attempts.exchange((), ask("a"))).jobs
+    (child,) = (await storage.attempts.exchange((), ask("b"))).jobs
+    waits = end(parent, event=Transition.SNOOZE, end=End.SNOOZED, children=(child.id,), spent=False)
+    with psycopg.connect(admin.info.dsn) as gate, trio.fail_after(PATIENCE):
+        gate.execute(
+            "update jobrt.job set state = 'completed', finished_at = now(), lease = -lease where id = %s",
+            [child.id],
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(storage.attempts.finish, [waits])
+            await until_waiting(admin, 1)
+            gate.commit()
+    assert await claim(storage, "a") == [parent.id]
 
 
 async def test_a_call_that_loses_a_deadlock_is_made_again() -> None:
