@@ -15,7 +15,7 @@ EVERY = os.environ.get("JOBRT_FLOW_EVERY", "6")
 """Step between tested moments; ``1`` tests all of about fifty, before and after each storage call."""
 
 
-@pytest.mark.parametrize(("flow", "moments"), [("flow", 30), ("family", 30)])
+@pytest.mark.parametrize(("flow", "moments"), [("flow", 30), ("family", 18)])
 def test_a_flow_survives_sigkill_anywhere(database_url: str, flow: str, moments: int) -> None:
     """Each child is enqueued once, the parent knows how each has ended, and the result is correct."""
     done = subprocess.run(
