@@ -152,6 +152,7 @@ async def test_a_record_is_the_same_however_it_is_read(storage: Storage) -> None
     assert [one.name for one in found] == [*kinds]
     assert list(found) == [await storage.jobs.get(id) for id in ids]
     assert {one.parent for one in found} == {parent.id}
+    assert list(await storage.jobs.records(ids, parent=parent.id)) == list(found)
 
 
 async def test_records_come_in_the_order_of_the_ids(storage: Storage) -> None:

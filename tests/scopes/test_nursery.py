@@ -9,6 +9,7 @@ import trio
 
 import jobrt
 from jobrt import State
+from jobrt._client import enqueuer_of
 from tests.runtime.test_worker import working
 
 if TYPE_CHECKING:
@@ -427,6 +428,41 @@ async def test_many_children_begin_soon(site: Site, count: int, sizes: list[int]
             with trio.fail_after(LIMIT):
                 assert await many.result() == count
     assert stored == sizes
+
+
+class Reads(jobrt.Job):
+    """Parent that says which records it got, or why it got none."""
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        try:
+            async with ctx.open_nursery() as nursery:
+                await nursery.enqueue_many(map(Leaf, range(7)))
+        except jobrt.StorageError as error:
+            ctx.state.append((str(error), repr(error.__cause__)))
+        else:
+            ctx.state.append([child.result for child in nursery.children])
+
+
+async def test_records_are_read_in_parts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in order, and an error is that of the storage: neither a group, nor without its cause."""
+    monkeypatch.setattr("jobrt._runtime.nursery._CHUNK", 2)
+    async with site(Reads, Leaf) as scene, working(scene.app):
+        jobs = type(enqueuer_of(scene.jobs).storage.jobs)
+        read = jobs.records
+        asked: list[list[int]] = []
+
+        async def cut(self: Any, ids: Any, **more: Any) -> Any:
+            asked.append([*ids])
+            if len(asked) == 3:
+                raise jobrt.StorageUnavailable("gone") from OSError("cut")
+            return await read(self, ids, **more)
+
+        with trio.fail_after(LIMIT):
+            await (await scene.jobs.enqueue(Reads())).result()
+            monkeypatch.setattr(jobs, "records", cut)
+            await (await scene.jobs.enqueue(Reads())).result()
+    wholes = [entry for entry in scene.log if not isinstance(entry, str)]
+    assert wholes == [[0, 1, 2, 3, 4, 5, 6], ("gone", "OSError('cut')")]
 
 
 async def test_what_is_no_job_keeps_the_others_out(site: Site) -> None:

@@ -312,9 +312,26 @@ class Nursery:
         return checked_key(f"{self._label}: key", key, error=InvalidJob)
 
     async def _records(self, ids: Sequence[int]) -> Records:
-        chunks = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
-        jobs = enqueuer_of(self._client).storage.jobs
-        return Records.joined([await jobs.records(chunk) for chunk in chunks])
+        """Return the records of children. While one part is looked up, another one is on its way."""
+        jobs, parent = enqueuer_of(self._client).storage.jobs, self._running.job.id
+        if len(ids) <= _CHUNK:
+            return await jobs.records(ids, parent=parent)
+        parts: dict[int, Records] = {}
+        starts = iter(range(0, len(ids), _CHUNK))
+
+        async def read() -> None:
+            for start in starts:
+                parts[start] = await jobs.records(ids[start : start + _CHUNK], parent=parent)
+
+        try:
+            async with trio.open_nursery() as reading:
+                reading.start_soon(read)
+                reading.start_soon(read)
+        except BaseExceptionGroup as group:
+            await trio.lowlevel.checkpoint_if_cancelled()  # raises a single `Cancelled`
+            error = group.exceptions[0]
+            raise error from error.__cause__
+        return Records.joined([parts[start] for start in sorted(parts)])
 
     async def _failures(self) -> list[Exception]:
         """Return the errors of the children that failed, the first hundred."""

@@ -58,8 +58,11 @@ class JobStore(ObservedJobs, Protocol):
         """
         ...
 
-    async def records(self, ids: Sequence[int]) -> Records:
-        """Return the records of jobs with all details, in the order of the ids; jobs that do not exist are left out."""
+    async def records(self, ids: Sequence[int], *, parent: int | None = None) -> Records:
+        """Return the records of jobs with all details, in the order of the ids; jobs that do not exist are left out.
+
+        `parent` is the job that has enqueued them all, if the caller knows it: then it is not looked up for each.
+        """
         ...
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:

@@ -32,8 +32,8 @@ def alike(children: Sequence[Child]) -> Alike | None:
     first = jobs[0]
     if any(getattr(first, field) != getattr(_USUAL, field) for field in _FIXED):
         return None
-    others = first[:1] + first[2:]
-    if any([job[:1] + job[2:] != others for job in jobs]):  # noqa: C419 - a list is quicker
+    name, others = first.name, first[2:]
+    if any([job[2:] != others or job[0] != name for job in jobs]):  # noqa: C419 - a list is quicker
         return None
     return Alike(first, [job.args for job in jobs], [child.identity for child in children])
 

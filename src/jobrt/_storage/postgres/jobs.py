@@ -135,8 +135,10 @@ class PostgresJobs:
         rows = await self._database.read(partial(steps, limit=limit, after=after, details=details))
         return tuple(map(job_record, rows))
 
-    async def records(self, ids: Sequence[int]) -> Records:
-        rows = {row[0]: row for row in await self._database.fetch("jobs/records", ids=bigints(ids))}
+    async def records(self, ids: Sequence[int], *, parent: int | None = None) -> Records:
+        known = None if parent is None else str(parent)
+        found = await self._database.fetch("jobs/records", ids=bigints(ids), parent=known)
+        rows = {row[0]: row for row in found}
         others = [job_id for job_id in ids if job_id not in rows]
         if others:
             where = id_in(others)

@@ -92,7 +92,7 @@ class SqliteJobs:
             if after is None or len(found) == limit:
                 return tuple(found)
 
-    async def records(self, ids: Sequence[int]) -> Records:
+    async def records(self, ids: Sequence[int], *, parent: int | None = None) -> Records:  # noqa: ARG002 - its look-up costs little here
         return Records(await self._database.read(partial(rows_of, ids=ids)), made)
 
     async def count(self, where: Where, *, limit: int | None = None) -> int:

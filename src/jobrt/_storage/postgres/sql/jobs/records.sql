@@ -3,7 +3,8 @@
 select c.id, c.name, c.queue, c.priority, c.attempt, c.max_attempts, c.args, c.metadata, c.tags, c.context,
        timestamptz_send(c.created_at), timestamptz_send(c.schedule_at), timestamptz_send(c.started_at),
        timestamptz_send(c.finished_at), c.worker, d.result, d.progress, d.saved, c.version,
-       (select m.job_id from {schema}.member m where m.child_id = c.id and m.kind <> 'd' limit 1)
+       coalesce(:parent::bigint,
+                (select m.job_id from {schema}.member m where m.child_id = c.id and m.kind <> 'd' limit 1))
   from {schema}.job c
   left join {schema}.detail d on d.job_id = c.id
  where c.id = any(:ids::bigint[]) and c.state = 'completed' and c.lease < 0 and c.records = 0 and c.flags & 64 = 0
