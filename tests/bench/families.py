@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,10 +35,11 @@ from tests.bench.measuring.databases import PostgresDatabases, SqliteDatabases
 from tests.bench.measuring.rounds import say
 from tests.bench.measuring.tables import markdown, spreads
 from tests.bench.measuring.targets import OURS, Target, judge, report
+from tests.bench.measuring.workers import FIRST_FAMILY, working
 from tests.bench.postgres import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
+    from collections.abc import Awaitable, Generator, Sequence
 
     from tests.bench.measuring.databases import Databases
     from tests.bench.measuring.parts import Figures
@@ -170,17 +171,6 @@ waiting = jobrt.App(jobs=JOBS, state=Tally())
 # ---------------------------------------------------------------------- rates
 
 
-@asynccontextmanager
-async def working(app: jobrt.App) -> AsyncGenerator[jobrt.Client]:
-    """Run a worker of the app for the block, and yield a client; the worker is idle at first."""
-    async with app.open_client() as jobs, trio.open_nursery() as nursery:
-        await nursery.start(app.run_worker)
-        await trio.sleep(0.2)
-        gc.collect()
-        yield jobs
-        nursery.cancel_scope.cancel()
-
-
 async def noop(app: jobrt.App, tally: Tally, number: int) -> Figures:
     """Measure jobs that have nothing to do with each other, from the first body to the last."""
     async with app.open_client() as jobs:
@@ -195,8 +185,10 @@ async def noop(app: jobrt.App, tally: Tally, number: int) -> Figures:
 
 
 async def family(app: jobrt.App, tally: Tally, children: int) -> Figures:
-    """Measure a job with children, from its enqueue to its end."""
+    """Measure a job with children, from its enqueue to its end; the worker has run a family before."""
     async with working(app) as jobs:
+        await (await jobs.enqueue(Parent(FIRST_FAMILY))).result()
+        gc.collect()
         began, before = time.perf_counter(), tally.cpu()
         await (await jobs.enqueue(Parent(children))).result()
         taken, cpu = time.perf_counter() - began, tally.cpu() - before
