@@ -118,16 +118,25 @@ async def worker(
             )
             return 0
         _check_processes(processes, drain=drain)
-        arguments = ["worker", f"--grace={grace}"] + [f"--queue={name}" for name in queues]
-        arguments += [] if log_format is None else [f"--log-format={log_format}"]
-        # The parent has waited for the database. A process that is restarted later waits without a limit.
-        arguments += ["--wait=inf"] + ["--verbose"] * verbose + ["--quiet"] * quiet
+        arguments = _arguments(queues, grace=grace, log_format=log_format, verbose=verbose, quiet=quiet)
         with setting.handed_over() as given:
             arguments = [*given, *arguments]
             viewers = Viewers.of_process(http)
             return await serve_processes(
                 app, processes, arguments=arguments, grace=grace, wait=wait, viewers=viewers
             )
+
+
+def _arguments(
+    queues: Sequence[str], *, grace: float, log_format: str | None, verbose: bool, quiet: bool
+) -> list[str]:
+    """Return the command line of one of several processes.
+
+    Their parent has waited for the database. A process that is restarted later waits without a limit.
+    """
+    arguments = ["worker", f"--grace={grace}", *(f"--queue={name}" for name in queues), "--wait=inf"]
+    arguments += [] if log_format is None else [f"--log-format={log_format}"]
+    return arguments + ["--verbose"] * verbose + ["--quiet"] * quiet
 
 
 def _check_processes(processes: int, *, drain: bool) -> None:
