@@ -51,7 +51,7 @@ when (old.state, old.lease, old.attempt, old.schedule_at, old.priority, old.canc
     values ((julianday('now') - 2440587.5) * 86400, new.id, old.state, new.state, old.started_at is not null,
             new.started_at is not null, old.lease, new.lease, old.attempt, new.attempt, new.max_attempts, new.worker,
             exists (select 1 from jobrt_worker w where w.id = old.worker
-                     and w.expires_at > (julianday('now') - 2440587.5) * 86400e6 + 2000  -- its clock counts milliseconds
+                     and w.expires_at > (julianday('now') - 2440587.5) * 86400e6 + 2000  -- it counts in ms
                      and w.beat_at < (julianday('now') - 2440587.5) * 86400e6 - 500000),
             old.cancel_reason is not null or new.cancel_reason is not null, new.queue, new.name, new.priority,
             new.schedule_at / 1e6, new.args);
