@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 import trio
+from trio.lowlevel import current_task
 
 
 class ConnectionLock:
@@ -22,7 +23,7 @@ class ConnectionLock:
         self._interruptible: trio.CancelScope | None = None
 
     async def __aenter__(self) -> None:
-        task = trio.lowlevel.current_task()
+        task = current_task()
         if self._owner is None:
             self._owner = task
         elif self._owner is task:

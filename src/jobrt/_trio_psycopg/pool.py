@@ -29,7 +29,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import attrs
 import psycopg
@@ -55,6 +55,8 @@ _OVERDUE = -math.inf
 
 _WARM_SECONDS = 0.001
 """Time after a call during which a connection is not checked, to save the check between consecutive calls."""
+
+T = TypeVar("T")
 
 Configure: TypeAlias = Callable[[TrioConnection[Any]], Awaitable[None]]
 
@@ -134,28 +136,31 @@ async def open_connection(
 
 
 @attrs.define(eq=False)
-class Call:
+class Call(Generic[T]):
     """Context manager for a short call with a time limit, kept by `Pool.watch`, and with jobrt's errors.
+
+    The block gets what `_use` makes of the connection.
 
     It is a class, because generators took half of the time of such a call, and a cancel scope a tenth.
     """
 
     _pool: Pool
     _seconds: float
+    _use: Callable[[TrioConnection[Any]], T]
     _conn: TrioConnection[Any] = attrs.field(init=False)
 
-    async def begin(self) -> TrioConnection[Any]:
-        """Acquire a connection."""
-        conn = self._conn = await self._pool.check_out(self._seconds)
-        return conn
-
-    async def __aenter__(self) -> TrioConnection[Any]:
-        return await self.begin()
+    async def __aenter__(self) -> T:
+        pool, seconds = self._pool, self._seconds
+        conn = self._conn = pool.take_idle(seconds) or await pool.check_out(seconds)
+        return self._use(conn)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         conn, pool = self._conn, self._pool
+        if error is None:
+            pool.release(conn)
+            return
         try:
             if isinstance(error, psycopg.Error):
                 if pool.is_overdue(conn):
@@ -182,7 +187,8 @@ class PoolStatistics:
     """Opened connections that were closed because they had died, or were released with an unfinished operation."""
 
 
-@attrs.define(eq=False, on_setattr=[])  # validating each change of a counter would cost more than the change
+# Without NO_OP, each change of a counter would be validated, which takes longer than the change.
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class Pool:
     """Pool of up to ``max_size`` connections to ``conninfo``, opened at first need.
 
@@ -205,7 +211,7 @@ class Pool:
     _in_use: dict[TrioConnection[Any], float] = attrs.field(
         init=False, factory=dict[TrioConnection[Any], float]
     )
-    """Connections with the deadline of their call by Trio's clock, or `_OVERDUE`; infinity for `acquire`."""
+    """Connections with the deadline of their call by `monotonic`, or `_OVERDUE`; infinity for `acquire`."""
     _outdated: set[TrioConnection[Any]] = attrs.field(init=False, factory=set[TrioConnection[Any]])
     """Connections in use that are closed when they are released."""
     _slots_taken: int = attrs.field(init=False, default=0)
@@ -244,20 +250,22 @@ class Pool:
 
     async def check_out(self, seconds: float = math.inf) -> TrioConnection[Any]:
         """Acquire a connection for a call with a time limit; the caller must `release` it in any case."""
-        conn = self._take_idle() or await self._take()
-        self._in_use[conn] = trio.current_time() + seconds
+        conn = self.take_idle(seconds)
+        if conn is None:
+            conn = await self._take()
+            self._in_use[conn] = monotonic() + seconds
         return conn
 
-    def call(self, seconds: float) -> Call:
+    def call(self, seconds: float) -> Call[TrioConnection[Any]]:
         """Return a context manager for a call with a time limit, as `acquire` with `call_deadline`."""
-        return Call(self, seconds)
+        return Call(self, seconds, _as_it_is)
 
     async def watch(self) -> None:
         """Cancel overdue calls, in the server too, at most a second late; runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(_WATCH_EVERY)
-                now = trio.current_time()
+                now = monotonic()
                 for conn in [conn for conn, deadline in self._in_use.items() if _OVERDUE < deadline < now]:
                     self._in_use[conn] = _OVERDUE
                     nursery.start_soon(self._cancel_call, conn)
@@ -300,20 +308,22 @@ class Pool:
             dropped=self._dropped,
         )
 
-    def _take_idle(self) -> TrioConnection[Any] | None:
-        """Take a slot and an idle connection if there are both; no task waits while there is a free slot."""
+    def take_idle(self, seconds: float) -> TrioConnection[Any] | None:
+        """Do what `check_out` does if there are a free slot, for which then no task waits, and an idle connection."""
         if self._closed or self._slots_taken >= self.max_size:
             return None
-        conn = self._pop_alive()
+        now = monotonic()
+        conn = self._pop_alive(now)
         if conn is not None:
             self._slots_taken += 1
+            self._in_use[conn] = now + seconds
         return conn
 
     async def _take(self) -> TrioConnection[Any]:
         deadline = trio.current_time() + self.acquire_timeout
         await self._take_slot(deadline)
         try:
-            return self._pop_alive() or await self._open(deadline - trio.current_time())
+            return self._pop_alive(monotonic()) or await self._open(deadline - trio.current_time())
         except BaseException:
             self._free_slot()
             raise
@@ -342,14 +352,12 @@ class Pool:
         if self._closed:
             conn.abort()
         self._refuse_if_closed()
-        self._in_use[conn] = math.inf
         return conn
 
-    def _pop_alive(self) -> TrioConnection[Any] | None:
+    def _pop_alive(self, now: float) -> TrioConnection[Any] | None:
         while self._idle:
             conn, warm_until = self._idle.pop()  # the warmest, so that the others can stay idle
-            if monotonic() < warm_until or conn.check_alive():
-                self._in_use[conn] = math.inf
+            if now < warm_until or conn.check_alive():
                 return conn
             self._drop(conn)
         return None
@@ -390,6 +398,10 @@ class Pool:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StorageUnavailable(f"{self._where}: the connection pool is closed")
+
+
+def _as_it_is(conn: TrioConnection[Any]) -> TrioConnection[Any]:
+    return conn
 
 
 def place_of(conninfo: str) -> str:

@@ -12,17 +12,20 @@ from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg import generators, pq
+from psycopg import AsyncCursor, generators, pq
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
+from psycopg.types.string import BytesBinaryDumper, StrDumperUnknown
 
 if TYPE_CHECKING:
     import psycopg
     from psycopg.abc import Buffer, PQGen
-    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg.pq.abc import PGresult
 
 
 _SUCCESS: Final = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+_BINARY: Final = pq.Format.BINARY  # a member of an enum is looked up in 0.1 µs, which is as long as a call
+_BY_TYPE: Final = (PyFormat.AUTO,)
 
 
 class PreparedStatements:
@@ -35,7 +38,11 @@ class PreparedStatements:
         self._conn = conn
         self._names: dict[bytes, bytes] = {}
         self._numbers = count()
-        self._adapt = Transformer(conn)
+        # A cursor has adapters of its own: texts are sent as texts, and bytes as they are, whatever a program prefers.
+        context = AsyncCursor(conn)
+        context.adapters.register_dumper(str, StrDumperUnknown)
+        context.adapters.register_dumper(bytes, BytesBinaryDumper)
+        self._adapt = Transformer(context)
 
     async def run(self, statement: bytes, values: Sequence[str | bytes | None]) -> list[tuple[Any, ...]]:
         """Run a statement with parameters ``$1``, ``$2`` …, and return its rows; prepare it at first use.
@@ -48,25 +55,21 @@ class PreparedStatements:
             psycopg.Error: as with a cursor.
         """
         conn, adapt = self._conn, self._adapt
-        texts = adapt.dump_sequence(
-            [None if isinstance(value, bytes) else value for value in values], [PyFormat.TEXT] * len(values)
-        )
-        parameters = [
-            value if isinstance(value, bytes) else text for value, text in zip(values, texts, strict=True)
-        ]
-        formats = [pq.Format.BINARY if isinstance(value, bytes) else pq.Format.TEXT for value in values]
+        parameters = adapt.dump_sequence(values, _BY_TYPE * len(values))
+        query = self._execute(statement, parameters, adapt.formats)
         async with conn.lock:
-            result = await conn.wait(self._execute(conn.pgconn, statement, parameters, formats=formats))
+            result = await conn.wait(query)
         if not result.nfields:
             return []
-        adapt.set_pgresult(result, format=pq.Format.BINARY)
+        adapt.set_pgresult(result, format=_BINARY)
         rows = adapt.load_rows(0, result.ntuples, tuple)
         adapt.set_pgresult(None)  # frees the result, which may be large
         return rows
 
     def _execute(
-        self, pgconn: PGconn, statement: bytes, parameters: Sequence[Buffer | None], *, formats: Sequence[int]
+        self, statement: bytes, parameters: Sequence[Buffer | None], formats: Sequence[int] | None
     ) -> PQGen[PGresult]:
+        pgconn = self._conn.pgconn
         name = self._names.get(statement)
         if name is None:
             # The name is never used again, because a cancelled prepare may have succeeded.
@@ -74,7 +77,7 @@ class PreparedStatements:
             pgconn.send_prepare(name, statement)
             self._check((yield from generators.execute(pgconn)))
             self._names[statement] = name
-        pgconn.send_query_prepared(name, parameters, formats, pq.Format.BINARY)
+        pgconn.send_query_prepared(name, parameters, formats, _BINARY)
         return self._check((yield from generators.execute(pgconn)))
 
     def _check(self, results: list[PGresult]) -> PGresult:

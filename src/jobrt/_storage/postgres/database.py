@@ -80,22 +80,6 @@ _NO_LIMITS: Final = {
 
 
 @attrs.define(eq=False)
-class SessionCall(Call):
-    """Context manager for a session that is used for one call."""
-
-    _schema: Schema
-    _dedicated: bool
-
-    async def __aenter__(self) -> Session:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # wraps the connection
-        conn = await self.begin()
-        return (
-            PreparedSession(conn, self._schema, conn.prepared)
-            if self._dedicated
-            else Session(conn, self._schema)
-        )
-
-
-@attrs.define(eq=False)
 class Database:
     """The pools of one storage, and the names of its schema."""
 
@@ -116,10 +100,14 @@ class Database:
             for pool in (self.hot, self.lease, self.plain):
                 nursery.start_soon(pool.watch)
 
-    def session(self, *, seconds: float = CALL_SECONDS, for_lease: bool = False) -> SessionCall:
+    def session(self, *, seconds: float = CALL_SECONDS, for_lease: bool = False) -> Call[Session]:
         """Return a session for one of a worker's calls, from the `lease` pool if `for_lease`."""
-        pool = self.lease if for_lease else self.hot
-        return SessionCall(pool, seconds, self.schema, self.listening)
+        return Call(self.lease if for_lease else self.hot, seconds, self._session_on)
+
+    def _session_on(self, conn: TrioConnection[Any]) -> Session:
+        if self.listening:
+            return PreparedSession(conn, self.schema, conn.prepared)
+        return Session(conn, self.schema)
 
     async def bulk(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Run a listing or a bulk change in a transaction, from the `plain` pool, as `retried`."""
@@ -154,14 +142,14 @@ class Database:
 
     async def fetch(self, name: str, /, **values: Value) -> list[Row]:
         """Run one statement as a worker's call, as `retried`."""
-        return await retried(partial(self._fetch_from, self.hot, name, values))
+        return await retried(partial(self._fetch, name, values, for_lease=False))
 
     async def fetch_for_lease(self, name: str, /, **values: str | None) -> list[Row]:
         """Run one statement as `fetch` does, from the `lease` pool."""
-        return await retried(partial(self._fetch_from, self.lease, name, values))
+        return await retried(partial(self._fetch, name, values, for_lease=True))
 
-    async def _fetch_from(self, pool: Pool, name: str, values: Mapping[str, Value]) -> list[Row]:
-        async with SessionCall(pool, CALL_SECONDS, self.schema, self.listening) as session:
+    async def _fetch(self, name: str, values: Mapping[str, Value], *, for_lease: bool) -> list[Row]:
+        async with self.session(for_lease=for_lease) as session:
             return await session.run(self.schema.statement(name), **values)
 
 
