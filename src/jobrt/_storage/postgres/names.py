@@ -41,7 +41,7 @@ class Statement:
 
     def arguments(self, values: Mapping[str, Value]) -> list[Value]:
         """Return the values in the statement's order."""
-        return [values[name] for name in self.parameters]
+        return list(map(values.__getitem__, self.parameters))
 
 
 @attrs.frozen
@@ -105,7 +105,7 @@ class Schema:
 
     def statement(self, name: str, **parts: str) -> Statement:
         """Return the statement of a file; each of ``parts`` is a file or a text to insert for ``{part}``."""
-        return _statement(self, name, tuple(sorted(parts.items())))
+        return _statement(self, name, tuple(sorted(parts.items())) if parts else ())
 
 
 @lru_cache(maxsize=1024)
