@@ -25,7 +25,7 @@ from jobrt._registry import (
     new_jobs,
     with_options,
 )
-from jobrt._storage.contract import Storage
+from jobrt._storage.contract import Inserted, Storage
 from jobrt.events import EventBus
 
 _CHUNK: Final = 10_000
@@ -59,7 +59,9 @@ class Enqueuer:
         """Insert a job; see `Client.enqueue`."""
         if self.hooks:
             return (await self._hooked([with_options(job, **options)], conn))[0]
-        return (await self._insert([new_job(self.registry, job, **options)], conn))[0]
+        new = [new_job(self.registry, job, **options)]
+        (row,) = await self._insert(new, conn)
+        return self.handle(row.id, row.duplicate)
 
     async def many(self, jobs: Iterable[Enqueueable[Any]], conn: object) -> list[Handle[Any]]:
         """Insert jobs; see `Client.enqueue_many`."""
@@ -88,7 +90,8 @@ class Enqueuer:
         """
 
         async def insert_rows(new: Sequence[NewJob]) -> Handles:
-            await self._check_queues(new)
+            if self.queues is not None:
+                await check_queues(self.queues, new, workers=self.storage.workers)
             handles = await store(new)
             if self.emit.subscribers:
                 announce(self.emit, new, handles)
@@ -126,18 +129,16 @@ class Enqueuer:
             new = [job._replace(parent=parent) for job in new]
         handles: list[Handle[Any]] = []
         for start in range(0, len(new), _CHUNK):
-            handles += await self._insert(new[start : start + _CHUNK], conn)
+            inserted = await self._insert(new[start : start + _CHUNK], conn)
+            handles += [self.handle(row.id, row.duplicate) for row in inserted]
         if not new:
             await trio.lowlevel.checkpoint()
         return handles
 
-    async def _insert(self, new: Sequence[NewJob], conn: object) -> list[Handle[Any]]:
-        await self._check_queues(new)
+    async def _insert(self, new: Sequence[NewJob], conn: object) -> Sequence[Inserted]:
+        if self.queues is not None:
+            await check_queues(self.queues, new, workers=self.storage.workers)
         inserted = await self.storage.jobs.insert(new, conn=conn)
         if self.emit.subscribers and conn is None:
             announce(self.emit, new, inserted)
-        return [self.handle(row.id, row.duplicate) for row in inserted]
-
-    async def _check_queues(self, new: Sequence[NewJob]) -> None:
-        if self.queues is not None:
-            await check_queues(self.queues, new, workers=self.storage.workers)
+        return inserted

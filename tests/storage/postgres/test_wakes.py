@@ -18,7 +18,7 @@ from jobrt._storage.contract import Storage, Wake
 from jobrt._storage.postgres import open_postgres, wakes
 from jobrt._storage.postgres import waker as waker_module
 from jobrt._trio_psycopg import TrioConnection
-from jobrt.errors import StorageUnavailable
+from jobrt.errors import StorageError, StorageUnavailable
 from tests.storage.postgres.build import add, ask, end, job
 from tests.storage.postgres.conftest import PATIENCE
 from tests.support.tcp_proxy import TcpProxy, open_proxy
@@ -307,15 +307,17 @@ async def test_the_next_insert_tells_of_those_before(
     storage: Storage, ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A delayed hint needs no message of its own if another insert is due to notify its queue."""
-    ticks = iter(range(100))
-    monkeypatch.setattr(trio, "current_time", lambda: float(next(ticks)))
+    now = 0.0
+    monkeypatch.setattr(trio, "current_time", lambda: now)
     monkeypatch.setattr(waker_module, "_INTERVAL", 3.5)
     waker = storage.jobs._waker
     with waker.insert() as first:
         assert first("default") is not None
+    now = 1.0
     with waker.insert() as second:
         assert second("default") is None
     assert waker._pending == {"j:default"}
+    now = 4.0
     with waker.insert() as third:
         assert third("other") is not None
         assert third("default") is not None
@@ -330,6 +332,19 @@ async def test_an_insert_that_fails_tells_of_those_before(storage: Storage) -> N
         assert insert("default") is not None
         raise StorageUnavailable("the reply is lost")
     assert waker._pending == {"j:default"}
+
+
+async def test_a_single_insert_that_fails_tells_of_those_before(storage: Storage) -> None:
+    """It is stored without a batch, and its wakes follow the same rule, whatever ends it."""
+    waker = storage.jobs._waker
+    with pytest.raises(StorageError, match="out of range"):
+        await storage.jobs.insert([job(queue="refused", priority=1 << 40)])
+    assert waker._pending == {"j:refused"}
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await storage.jobs.insert([job(queue="cancelled")])
+    assert scope.cancelled_caught
+    assert "j:cancelled" in waker._pending
 
 
 async def test_a_call_that_takes_too_long_is_ended(

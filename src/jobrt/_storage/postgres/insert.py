@@ -74,16 +74,16 @@ def _has_side_rows(job: NewJob) -> bool:
     return job.deadline is not None or job.expires is not None or job.parent is not None
 
 
-def insert_one(schema: Schema, job: NewJob, *, wake: Wake, keys: KnownKeys) -> Run:
-    """Return the statement that stores a single job that is not unique; it returns the id."""
+def insert_one(schema: Schema, job: NewJob, *, channel: str | None, keys: KnownKeys) -> Run:
+    """Return the statement that stores a single job that is not unique; it notifies, and returns the id."""
     plain = _is_plain(job) and job.queue not in keys.paths
     values = _plain_fields(job) if plain else _fields(job) | {"limit_key": keys.of(job)}
-    values["channel"] = wake(job.queue)
+    values["channel"] = channel
     return Run(schema.statement("jobs/insert_one_plain" if plain else "jobs/insert_one"), values)
 
 
 def _insert_one(schema: Schema, job: NewJob, *, wake: Wake, keys: KnownKeys) -> Steps[tuple[Inserted, ...]]:
-    rows = yield insert_one(schema, job, wake=wake, keys=keys)
+    rows = yield insert_one(schema, job, channel=wake(job.queue), keys=keys)
     return (Inserted(rows[0][0]),)
 
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import attrs
 import psycopg
@@ -42,6 +43,8 @@ from jobrt._storage.postgres.waker import Waker
 from jobrt._storage.trio_only import refuse_asyncio
 from jobrt._trio_psycopg.errors import translate
 
+_schedule_at: Final = attrgetter("schedule_at")
+
 
 @attrs.frozen
 class PostgresJobs:
@@ -64,18 +67,28 @@ class PostgresJobs:
             inserted = await retried(partial(self._insert_one, jobs[0]))
         else:
             inserted = await retried(partial(self._insert, jobs))
-        if any(job.schedule_at for job in jobs):
+        if any(map(_schedule_at, jobs)):
             self._waker.watermarks.request_full()  # a due time in the past lies below the watermark
         return inserted
 
     async def _insert_one(self, job: NewJob) -> tuple[Inserted, ...]:
-        """Store one job without a transaction block. Most calls are of this kind, and wait for no other's lock."""
-        schema, keys = self._database.schema, self._waker.keys
-        with self._waker.insert() as wake:
-            async with self._database.session() as session:
+        """Store one job without a transaction block. Most calls are of this kind, and wait for no other's lock.
+
+        The wake is sent as by `InsertWake`. With its objects, the call took a tenth longer.
+        """
+        schema, waker, keys = self._database.schema, self._waker, self._waker.keys
+        async with self._database.session() as session:
+            if not keys.fresh:
                 await drive(session, keys.read(schema))
-                run = insert_one(schema, job, wake=wake, keys=keys)
+            channel = waker.channel_if_due(job.queue)
+            try:
+                run = insert_one(schema, job, channel=channel, keys=keys)
                 rows = await session.run(run.statement, **run.values)
+            except BaseException:
+                waker.later([job.queue])
+                raise
+            if channel is None:
+                waker.later([job.queue])
         return (Inserted(rows[0][0]),)
 
     async def _insert(self, jobs: Sequence[NewJob]) -> tuple[Inserted, ...]:

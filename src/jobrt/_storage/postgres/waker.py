@@ -8,7 +8,7 @@ together after it: with the next insert, or, if there is none, by a background t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Final, Self
 
@@ -76,9 +76,10 @@ class Waker:
         The caller's notification also covers the pending hints: their jobs were committed before.
         """
         payload = f"j:{queue}"
-        if not (self.database.listening and self._due(payload)):
+        now = trio.current_time()
+        if not self.database.listening or now - self._sent_at.get(payload, -math.inf) < _INTERVAL:
             return None
-        self._note(payload)
+        self._note(payload, now)
         self._pending.discard(payload)
         return self.database.channel
 
@@ -86,9 +87,11 @@ class Waker:
         """Return the channel for an insert in a caller's transaction, whose commit time is unknown here."""
         return self.database.channel
 
-    def later(self, queues: Iterable[str]) -> None:
+    def later(self, queues: Collection[str]) -> None:
         """Notify queues in the background that they have jobs."""
-        self._add(f"j:{queue}" for queue in queues)
+        if queues and self.database.listening:
+            self._pending.update([f"j:{queue}" for queue in queues])
+            self._wanted.set()
 
     def due_again(self, queues: Collection[str]) -> None:
         """Notify queues of due jobs that are not new; they may lie below this client's watermarks."""
@@ -98,26 +101,19 @@ class Waker:
 
     def control(self) -> None:
         """Notify workers in the background of cancel requests or settings."""
-        self._add([CONTROL])
-
-    def _add(self, payloads: Iterable[str]) -> None:
         if self.database.listening:
-            self._pending.update(payloads)
-            if self._pending:
-                self._wanted.set()
-
-    def _due(self, payload: str) -> bool:
-        return trio.current_time() - self._sent_at.get(payload, -math.inf) >= _INTERVAL
+            self._pending.add(CONTROL)
+            self._wanted.set()
 
     def _pause(self) -> float:
         """Return the seconds until a pending hint must be sent; an insert may send it earlier."""
         last = min((self._sent_at.get(payload, -math.inf) for payload in self._pending), default=-math.inf)
         return last + _INTERVAL + _SLACK - trio.current_time()
 
-    def _note(self, payload: str) -> None:
+    def _note(self, payload: str, now: float) -> None:
         if len(self._sent_at) > _QUEUES_REMEMBERED:
             self._sent_at.clear()
-        self._sent_at[payload] = trio.current_time()
+        self._sent_at[payload] = now
 
     async def run(self) -> None:
         """Send pending hints when they are due, until cancelled; then send the rest."""
@@ -137,8 +133,9 @@ class Waker:
         payloads, self._pending = sorted(self._pending), set()
         if not payloads:
             return
+        now = trio.current_time()
         for payload in payloads:
-            self._note(payload)
+            self._note(payload, now)
         # An error is ignored: workers also poll, and most likely their own connection is lost too.
         try:
             with suppress(StorageError):
