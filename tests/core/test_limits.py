@@ -124,6 +124,22 @@ def test_a_key_has_room_until_its_tokens_are_gone() -> None:
     assert room.taken == {"x": 2, "z": 1}
 
 
+def test_a_job_goes_on_without_a_token() -> None:
+    """It takes room, of its name and of its key, too; others begin only while there are tokens."""
+    room = _room(capped=(("c", 1),), key="args.k", per_key=2)
+    assert room.starts == 5
+    room.limit_starts(1)
+    room.limit_starts(3)
+    room.allow("x", 0)
+    assert room.starts == 1
+    assert [room.take("a", key) for key in ("x", "y", "z")] == [False, True, False]
+    assert room.starts == 0
+    assert [room.take("a", "x", begins=False) for _ in range(3)] == [True, True, False]
+    assert [room.take("c", key, begins=False) for key in ("y", "z")] == [True, False]
+    assert (room.left, room.started, room.taken) == (1, 1, {"y": 1})
+    assert [room.take("b", "z", begins=False) for _ in range(2)] == [True, False]
+
+
 def test_a_key_has_room_until_its_limit() -> None:
     """Those that run count, and those that were taken; a key that has none is full."""
     room = _room(running={"x": 1, "y": 2}, key="args.k", per_key=2)

@@ -13,13 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobrt._core.job import Claimed, JobRef, Outcome
+from jobrt._core.attempts import interrupted, suspended, unstarted
+from jobrt._core.job import Claimed, JobRef, Outcome, Wait
 from jobrt._core.limits import HELD_CHARACTERS, LARGE_TEXTS, Demand
+from jobrt._core.looks import AGAIN, MANY_PARKED
 from jobrt._core.queues import Queue
 from jobrt._core.rates import Rate
 from jobrt._runtime.held_texts import HeldTexts
 from jobrt._runtime.ledger import LARGEST_CLAIM, UNSETTLED_LIMIT, Ledger, micros_of
 from jobrt._runtime.messages import Holding, OutcomeBatch, Report, Settings
+from jobrt._runtime.parked_jobs import ParkedJobs
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -348,6 +351,42 @@ def test_while_tokens_are_taken_ahead_no_slot_costs_a_claim() -> None:
         wanted.append(ledger.wants_refill(number / 1000))
     assert wanted.index(True) == pytest.approx(49, abs=1)
     assert all(wanted[50:])
+
+
+def outcomes(*found: Outcome) -> OutcomeBatch:
+    """Return a batch with these outcomes."""
+    return OutcomeBatch("mail", 0, tuple(Report(outcome, job(outcome.id), 0.0) for outcome in found))
+
+
+def test_claims_under_a_rate_name_the_parked_jobs() -> None:
+    """From the report that an attempt is parked until it has ended, or its job is suspended."""
+    parked = [suspended(job(number), Wait("message", "x", parked=True)) for number in range(1, 6)]
+    ledger = Ledger(Queue(10, rate=Rate(1000)))
+    claim(ledger, *map(job, range(1, 6)))
+    ledger.take_back(outcomes(*parked), attempts=5)
+    claim(ledger, *map(job, range(1, 6)))
+    assert ledger.parked.named() == (1, 2, 3, 4, 5)
+    ledger.take_back(outcomes(unstarted(job(1)), Outcome(2, 1), interrupted(job(3), "stop")), attempts=2)
+    ledger.take_back(outcomes(suspended(job(4), Wait("message", "x"))), attempts=1)
+    ledger.take_written([Report(Outcome(5, 1), job(5), 0.0)])
+    assert ledger.parked.named() == (1,)
+    others = Ledger(Queue(10))
+    claim(others, job(1))
+    others.take_back(outcomes(parked[0]), attempts=1)
+    assert others.parked.named() == ()
+
+
+@pytest.mark.parametrize(("number", "due"), [(MANY_PARKED, None), (MANY_PARKED + 1, AGAIN)])
+def test_a_claim_names_so_many_parked_jobs_at_most(number: int, due: float | None) -> None:
+    """The next one, which comes soon, names the others first."""
+    jobs = ParkedJobs()
+    parked = [suspended(job(n), Wait("message", "x", parked=True)) for n in range(number)]
+    jobs.note(outcomes(*parked).reports)
+    named = jobs.named(), jobs.named()
+    assert set(named[0]) | set(named[1]) == set(range(number))
+    assert {len(ids) for ids in named} == {MANY_PARKED}
+    assert jobs.next_claim(None) == due
+    assert jobs.next_claim(0.01) == 0.01
 
 
 def large(job_id: int, characters: int) -> Claimed:

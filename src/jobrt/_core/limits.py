@@ -66,6 +66,8 @@ class Demand:
     """How many of the jobs may be claimed for slots that are taken, if this worker alone has them."""
     without: frozenset[int] = frozenset()
     """Jobs that are not to be claimed now: the database refuses to change them."""
+    parked: tuple[int, ...] = ()
+    """Jobs whose attempts are parked in the worker, if starts take tokens: they go on without one."""
 
     def members(self, name: str) -> tuple[str, ...]:
         """Return a capped name and its aliases."""
@@ -122,6 +124,7 @@ def demand(
     fits: str = "{}",
     aliases: Mapping[str, str] | None = None,
     ahead: int = 0,
+    parked: tuple[int, ...] = (),
 ) -> Demand:
     """Return the demand of a worker that has room for `room` jobs.
 
@@ -135,6 +138,7 @@ def demand(
         fits: which payloads the worker can read; see `Demand`.
         aliases: for each alias of a name with a MAX_CONCURRENCY, that name.
         ahead: number of jobs that may be claimed for slots that are taken; see `Demand`.
+        parked: jobs whose attempts are parked in the worker; see `Demand`.
 
     """
     capped = tuple((name, min(count, room)) for name, count in free.items() if count > 0)
@@ -153,6 +157,7 @@ def demand(
         fits=fits,
         aliases=aliases or {},
         ahead=ahead,
+        parked=parked,
     )
 
 
@@ -164,8 +169,11 @@ class Room:
 
     def __init__(self, demand: Demand, running: Mapping[str, int] | None = None) -> None:
         self.left = demand.limit
+        self.started = 0
+        """Jobs that were taken and begin. The others go on."""
         self.taken: Counter[str] = Counter()
-        """Jobs that were taken of each key, if keys are limited by a rate."""
+        """Those of each key."""
+        self._starts = math.inf
         self._names = demand.names
         self._caps = dict(demand.capped)
         self._aliases = demand.aliases
@@ -178,9 +186,18 @@ class Room:
         """Take no more than `most` jobs in all."""
         self.left = max(min(self.left, most), 0)
 
+    def limit_starts(self, most: int) -> None:
+        """Let no more than `most` jobs begin."""
+        self._starts = min(self._starts, most)
+
     def allow(self, key: str, tokens: int) -> None:
-        """Take no more than `tokens` jobs of a key, those included that were taken before."""
+        """Let no more than `tokens` jobs of a key begin, those included that were taken before."""
         self._tokens[key] = tokens
+
+    @property
+    def starts(self) -> int:
+        """How many more jobs may begin."""
+        return int(max(min(self.left, self._starts - self.started), 0))
 
     @property
     def chooses(self) -> bool:
@@ -209,16 +226,23 @@ class Room:
         busy = (key for key, number in self._running.items() if number >= self._per_key)
         return [key for key in busy if self.taken[key] < self._tokens.get(key, math.inf)]
 
-    def take(self, name: str, key: str = "") -> bool:
-        """Take a due job if there is room for it; return whether it was taken."""
+    def take(self, name: str, key: str = "", *, begins: bool = True) -> bool:
+        """Take a due job if there is room for it; return whether it was taken.
+
+        One that does not begin, but goes on, needs no token.
+        """
         name = self._aliases.get(name, name)
-        if self.left < 1 or self._caps.get(name, 1) < 1:
+        if self.left < 1 or self._caps.get(name, 1) < 1 or (begins and self.started >= self._starts):
             return False
         if self._keyed:
-            if self._running[key] >= self._per_key or self.taken[key] >= self._tokens.get(key, math.inf):
+            if self._running[key] >= self._per_key:
+                return False
+            if begins and self.taken[key] >= self._tokens.get(key, math.inf):
                 return False
             self._running[key] += 1
-            self.taken[key] += 1
+            if begins:
+                self.taken[key] += 1
+        self.started += begins
         if name in self._caps:
             self._caps[name] -= 1
         self.left -= 1

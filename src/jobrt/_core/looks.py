@@ -27,8 +27,11 @@ MANY_KEYS: Final = 1000
 WALK: Final = 200
 """Jobs in order that one claim looks at beyond twice the number that it may take, if there are many keys."""
 
+MANY_PARKED: Final = 1000
+"""Parked jobs that one claim under a rate looks at, at most."""
+
 AGAIN: Final = 0.1
-"""Seconds after which a claim goes on that has looked at as many keys as it may."""
+"""Seconds after which a claim goes on that has looked at as many keys, or parked jobs, as it may."""
 
 
 @attrs.frozen
@@ -37,7 +40,8 @@ class Look:
 
     ``path`` is the key's setting that was stored. ``place`` is where the search for jobs without a key goes on at
     ``search_at``, or None if a new one begins then. ``hurries``: this worker has changed the setting, so most jobs have
-    no key yet. ``many``: there are more keys than `FEW_KEYS`. ``turn`` is the last key that was looked at.
+    no key yet. ``many``: there are more keys than `FEW_KEYS`. ``turn`` is the last key that was looked at, and
+    ``served`` the last one of which a job was taken, in claims with parked jobs of this worker.
     """
 
     path: str | None = None
@@ -46,6 +50,7 @@ class Look:
     searches: int = 0
     many: bool = False
     turn: str = ""
+    served: str = ""
     hurries: bool = False
 
     def goes_on(self, now: float, *, place: Any) -> Look:

@@ -240,8 +240,8 @@ class Fetcher:
         if self.ledger.paused or self.channels.wake.closed.is_set() or self.claimant() != wanted.worker:
             self._return_unsent()  # the state has changed during the claim
         await self._send_unsent()
-        if exchange.next_due is not None:
-            self.settler.announce(self.name, exchange.next_due)
+        if (due := self.ledger.parked.next_claim(exchange.next_due)) is not None:
+            self.settler.announce(self.name, due)
         nothing_due = not (exchange.jobs or exchange.cut or exchange.held_back)
         self._answer(number, idle=was_idle and nothing_due)
         if not exchange.held_back:  # else the claim at `next_due` answers the questions
@@ -260,6 +260,7 @@ class Fetcher:
             fits=self.fits,
             aliases=self.limits.limits.aliases,
             ahead=self.ledger.room_ahead(trio.current_time()),
+            parked=self.ledger.parked.named(),
         )
 
     def _room(self, now: float) -> int:

@@ -19,6 +19,7 @@ from jobrt._core.queues import Queue
 from jobrt._runtime.chains import Chains, Link
 from jobrt._runtime.held_texts import HeldTexts
 from jobrt._runtime.messages import Batch, Holding, OutcomeBatch, Report, Settings
+from jobrt._runtime.parked_jobs import ParkedJobs
 
 LARGEST_CLAIM = 1000
 UNSETTLED_LIMIT = 10_000
@@ -93,6 +94,8 @@ class Ledger:
     chains: Chains | None = attrs.field(init=False)
     """The slots of limits that this worker has alone, and the jobs that were claimed ahead for them."""
     texts: HeldTexts = attrs.Factory(HeldTexts)
+    parked: ParkedJobs = attrs.Factory(ParkedJobs)
+    """Jobs that go on without a token; none, if starts take no tokens."""
     _open: dict[int, set[int]] = attrs.Factory(dict[int, set[int]])
     _returned: dict[int, OutcomeBatch] = attrs.Factory(dict)
     _recent: deque[Batch] = attrs.Factory(deque[Batch])
@@ -342,6 +345,8 @@ class Ledger:
         """
         if batch is not None:
             self._free_slots([report.job for report in batch.reports], now=now)
+            if self.settings.rated:
+                self.parked.note(batch.reports)
         self.finished += attempts
         if batch is not None:
             self.held -= len(batch.reports) - unheld
@@ -351,6 +356,7 @@ class Ledger:
     def take_written(self, reports: Sequence[Report], *, now: float = 0.0) -> None:
         """Note outcomes that were written by the jobs' own transactions."""
         self.held -= len(reports)
+        self.parked.forget(reports)
         self._free_slots([report.job for report in reports], now=now)
         self._close([report.job for report in reports])
 

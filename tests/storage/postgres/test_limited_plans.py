@@ -84,18 +84,20 @@ def plan(many: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
     [
         ({"cluster_limit": 5_000}, 300),
         ({"rate": Rate(1000, burst=1000)}, 300),
+        ({"rate": Rate(1000, burst=1000), "parked": tuple(range(100, 1100))}, 5_000),
         ({"key": "args.t", "per_key": 2}, 9_000),
         ({"key": "args.t", "per_key_rate": Rate(1000, burst=1000)}, 400),
         ({"key": "args.t", "per_key": 2, "fair": True}, 9_000),
         ({"key": "args.t", "per_key": 2, "cluster_limit": 2}, 40),
         ({"cluster_limit": 2, "ahead": 10, "worker": "w1"}, 300),
     ],
-    ids=["cluster", "rate", "key", "key rate", "fair", "full", "ahead"],
+    ids=["cluster", "rate", "parked", "key", "key rate", "fair", "full", "ahead"],
 )
 def test_a_limited_claim_reads_little(plan: Callable[..., Plan], demand: dict[str, Any], pages: int) -> None:
     """Neither the 60 thousand jobs of a full key are read, nor those of the future.
 
-    A thousand keys in turns are a thousand probes of the index, of four pages each, and their first jobs.
+    A thousand keys in turns are a thousand probes of the index, of four pages each, and their first jobs. So are a
+    thousand parked jobs.
     """
     found = plan(**demand)
     assert found.pages < pages

@@ -50,7 +50,7 @@ async def limited_exchange(
     jobs = _jobs(rows[1:], demand, reply)
     waits = [look.claim_in, None if reply["next_due"] is None else float(reply["next_due"])]
     due = min((wait for wait in waits if wait is not None), default=None)
-    look = attrs.evolve(look, many=reply["many"], turn=reply["turn"])
+    look = attrs.evolve(look, many=reply["many"], turn=reply["turn"], served=reply["served"])
     held_back = reply["held_back"] or (look.hurries and not jobs)
     undeclared: bool = reply["undeclared"]
     if undeclared:  # the row of the queue was deleted: the next claim stores its key again
@@ -103,6 +103,8 @@ def _ask(schema: Schema, demand: Demand, look: Look, *, since: int | None) -> di
         "fair": demand.fair,
         "many": look.many,
         "turn": look.turn,
+        "served": look.served,
+        "parked": demand.parked,
     }
     return {
         "ask": json.dumps(ask),

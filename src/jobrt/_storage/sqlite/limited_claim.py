@@ -4,7 +4,6 @@ The transaction holds the write lock, so what runs can be counted, and nobody el
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
@@ -22,9 +21,9 @@ from jobrt._storage.sqlite.savepoints import Apart
 from jobrt._storage.sqlite.transaction import SQL, Transaction
 
 _Row: TypeAlias = "Sequence[Any]"
-"""A candidate: id, name, key, due time."""
+"""A candidate: id, name, key, due time, whether its attempt is parked in this worker."""
 
-_ID, _NAME, _KEY, _DUE = range(4)
+_ID, _NAME, _KEY, _DUE, _PARKED, _PRIORITY = range(6)
 _WHOLE_QUEUE: Final = ""
 """Key of the bucket of a queue's own rate."""
 
@@ -64,17 +63,17 @@ def choose(
         if key is None:  # nobody has stored it yet, or the row was deleted since
             look = Look()
         look = find_missing(tx, demand.queue, path=demand.key, look=look, apart=apart)
-    if held_until:
+    if held_until and not demand.parked:
         return Choice((), look, wait=held_until - tx.now)
     if demand.fair:
         look = attrs.evolve(look, turn=turn or "")
     chooser = _Chooser(tx, demand, look, buckets=bool(buckets))
-    chooser.run()
+    chooser.run(held_until)
     chosen = [*chooser.chosen, *chooser.chained]
     ids = [row[_ID] for row in chosen]
     if look.claim_in is not None:
         chooser.wait_for(int(look.claim_in * 1e6))
-    held_back = not ids and chooser.wait is not None and chooser.has_due()
+    held_back = not (ids or held_until) and chooser.wait is not None and chooser.has_due()
     starts = chooser.starts if demand.rated else None
     at_once = len(chooser.chosen) if chooser.slots is None else min(len(ids), chooser.slots)
     keys = {} if demand.per_key is None else {row[_ID]: row[_KEY] for row in chosen}
@@ -107,11 +106,11 @@ class _Chooser:
     _shared: frozenset[str] = frozenset()
     """Keys of which other workers run jobs."""
     _filled: dict[str, Bucket] = attrs.Factory(dict[str, Bucket])
-    _going_on: Counter[str] = attrs.Factory(Counter[str])
-    """Of each key, and in all, the chosen jobs whose attempts were parked."""
+    _parked: list[_Row] = attrs.Factory(list[Any])
+    """Jobs whose attempts are parked in this worker, and may go on: they need no token."""
 
-    def run(self) -> None:
-        """Choose, and take the tokens."""
+    def run(self, held_until: int | None = None) -> None:
+        """Choose, and take the tokens. While the queue is held, jobs go on, and none begins."""
         demand = self.demand
         self.room = Room(demand, self._running_keys())
         if demand.cluster_limit is not None:
@@ -123,7 +122,12 @@ class _Chooser:
             self.room.limit(demand.starting)
         if demand.rate is not None:
             self._load([_WHOLE_QUEUE], demand.rate)
-            self.room.limit(self._filled[_WHOLE_QUEUE].tokens(demand.rate, ahead=demand.tokens_ahead))
+            self.room.limit_starts(self._filled[_WHOLE_QUEUE].tokens(demand.rate, ahead=demand.tokens_ahead))
+        if held_until:
+            self.room.limit_starts(0)
+            self.wait_for(held_until - self.tx.now)
+        if demand.parked and self.room.left:
+            self._find_parked()
         for priority in self._priorities():
             if demand.key is None:
                 self._in_order(priority)
@@ -132,8 +136,8 @@ class _Chooser:
             else:
                 self._by_keys(priority)
                 self._chain(priority)
-        if demand.rate is not None:
-            self._pay(_WHOLE_QUEUE, len(self.chosen), demand.rate)
+        if demand.rate is not None and not held_until:
+            self._pay(_WHOLE_QUEUE, self.room.started, demand.rate)
         if demand.per_key_rate is not None:
             for key, number in self.room.taken.items():
                 self._pay(key, number, demand.per_key_rate)
@@ -156,75 +160,119 @@ class _Chooser:
         return dict(running)
 
     def _priorities(self) -> Iterator[int]:
-        """Yield the priorities that have waiting jobs, the highest first, while there is room."""
+        """Yield the priorities that have waiting jobs, the highest first, while there is room.
+
+        If no job may begin, those of parked jobs.
+        """
         priority: int | None = LARGEST
         while self.room.left and self.room.names:
-            values = {"queue": self.demand.queue, "below": priority}
-            priority = self.tx.value(SQL["attempts/exchange_priority"], values)
+            if self.room.starts:
+                values = {"queue": self.demand.queue, "below": priority}
+                priority = self.tx.value(SQL["attempts/exchange_priority"], values)
+            else:
+                below = [row[_PRIORITY] for row in self._parked if row[_PRIORITY] < priority]
+                priority = max(below, default=None)
             if priority is None:
                 return
             yield priority
+
+    # ------------------------------------------------------------------ what goes on
+
+    def _find_parked(self) -> None:
+        values = self._values(0) | {"ids": dumps(self.demand.parked)}
+        rows = self.tx.array(SQL["attempts/limited_parked"], values)
+        if self.demand.key is None:
+            rows = [[*row[:_KEY], "", *row[_DUE:]] for row in rows]
+        else:
+            low, high = key_range(self.demand.key)
+            rows = [row for row in rows if low <= (row[_KEY] or "") < high]
+        self._parked = sorted(rows, key=itemgetter(_DUE, _ID))
+
+    def _parked_of(self, priority: int) -> list[_Row]:
+        return [row for row in self._parked if row[_PRIORITY] == priority]
+
+    def _with_parked(
+        self, lanes: Sequence[tuple[str, list[_Row]]], priority: int
+    ) -> Sequence[tuple[str, list[_Row]]]:
+        """Add the parked jobs to the lanes of their keys, which take turns after the last one that was served."""
+        if not (parked := self._parked_of(priority)):
+            return lanes
+        found = dict(lanes)
+        for row in parked:
+            found[row[_KEY]] = [*found.get(row[_KEY], []), row]
+        keys = sorted(found, key=lambda key: (key <= self.look.served, key))
+        return [(key, sorted(found[key], key=itemgetter(_DUE, _ID))) for key in keys]
 
     # ------------------------------------------------------------------ without keys
 
     def _in_order(self, priority: int) -> None:
         last = (SMALLEST, 0)
-        while self.room.left and (names := self.room.names):
-            size = self.room.left
+        parked = self._parked_of(priority)
+        while (size := self.room.starts) and (names := self.room.names):
             values = self._values(priority) | {"after_at": last[0], "after_id": last[1]}
             page = self.tx.array(
                 SQL["attempts/limited_page"], values | {"names": dumps(names), "limit": size}
             )
-            self._take(page)
+            last = (page[-1][_DUE], page[-1][_ID]) if len(page) == size else (LARGEST, 0)
+            before = [row for row in parked if (row[_DUE], row[_ID]) < last]
+            self._take(sorted([*page, *before], key=itemgetter(_DUE, _ID)) if before else page)
             if len(page) < size:
                 return
-            last = (page[-1][_DUE], page[-1][_ID])
+        self._take(parked)
 
     # ------------------------------------------------------------------ by keys
 
     def _by_keys(self, priority: int) -> None:
         """Take in order of due times: of all keys if they are few, else of the first jobs, else of some keys."""
+        parked = self._parked_of(priority)
+        if not self.room.starts:
+            self._take(parked)
+            return
         if not self.look.many:
-            jobs = min(self.room.left, self.demand.per_key or self.room.left)
+            jobs = min(self.room.starts, self.demand.per_key or self.room.starts)
             lanes = self._heads(priority, after="", keys=FEW_KEYS, jobs=jobs)
             if len(lanes) < FEW_KEYS:
-                self._take_of(lanes, in_turns=False)
+                self._take_of([*lanes, ("", parked)], in_turns=False)
                 return
             self.look = attrs.evolve(self.look, many=True)
         seen, limit = self._walk(priority)
         if seen < limit:
             self.look = attrs.evolve(self.look, many=seen > FEW_KEYS)
-        elif self.room.left:
+        elif self.room.starts:
             self._in_turns(priority)
 
     def _walk(self, priority: int) -> tuple[int, int]:
         """Take of the first due jobs; return how many were seen, and of how many."""
-        limit = 2 * self.room.left + WALK
+        limit = 2 * self.room.starts + WALK
         values = self._values(priority) | {"limit": limit, "full": dumps(self.room.full_keys)}
         low, high = key_range(self.demand.key or "")
         text = self.tx.value(SQL["attempts/limited_walk"], values | {"low": low, "high": high})
         seen, page = json.loads(text)
         self._allow({row[_KEY] for row in page})
-        self._take(page)
+        self._take_of([("", page), ("", self._parked_of(priority))], in_turns=False)
         return seen, limit
 
     def _in_turns(self, priority: int) -> None:
         """Take one job of each key in turn, beginning after the last key that had its turn."""
-        jobs, lanes = 1, self._lanes(priority, jobs=1)
-        most = min(self.room.left, self.demand.per_key or self.room.left)
+        starts = self.room.starts
+        jobs, lanes = 1, self._lanes(priority, jobs=1) if starts else []
+        most = min(starts, self.demand.per_key or starts)
         while (
             jobs < most
-            and sum(len(rows) for _, rows in lanes) < self.room.left
+            and sum(len(rows) for _, rows in lanes) < starts
             and any(len(rows) == jobs for _, rows in lanes)
         ):
             jobs = min(8 * jobs, most)
             lanes = self._lanes(priority, jobs=jobs)
         number = len(self.chosen)
-        self._take_of(lanes, in_turns=True)
-        if len(self.chosen) > number:
-            self._turn(self.chosen[-1][_KEY])
-        elif lanes:
+        self._take_of(self._with_parked(lanes, priority), in_turns=True)
+        taken = [row for row in self.chosen[number:] if len(row) <= _PRIORITY]  # by the turns of all workers
+        if taken:
+            self._turn(taken[-1][_KEY])
+        elif lanes and self.room.left:
             self._turn(lanes[-1][0])
+        if self._parked and len(self.chosen) > number:
+            self.look = attrs.evolve(self.look, served=self.chosen[-1][_KEY])
         if len(lanes) >= MANY_KEYS and self.room.left:
             self.wait_for(int(AGAIN * 1e6))
 
@@ -301,26 +349,25 @@ class _Chooser:
             "names": dumps(self.room.names),
             "fits": self.demand.fits,
             "worker": self.demand.worker,
+            "parked": dumps([row[_ID] for row in self._parked]),
         }
 
     def _take(self, rows: Sequence[_Row]) -> None:
         barred = self._barred(rows)
-        parked = self._parked(rows) if self.demand.rated else frozenset[int]()
         for row in rows:
-            if row[_ID] not in barred and row[_ID] not in self.ids and self.room.take(row[_NAME], row[_KEY]):
-                self.ids.add(row[_ID])
-                self.chosen.append(row)
-                if row[_ID] in parked:
-                    self._going_on.update({_WHOLE_QUEUE, row[_KEY]})  # equal without keys
-                    self.starts[row[_ID]] = self.tx.now
-                elif self.demand.rated:
-                    self.starts[row[_ID]] = self.tx.now + self._delay(row[_KEY])
-
-    def _parked(self, rows: Sequence[_Row]) -> frozenset[int]:
-        """Return the jobs whose attempts are parked: they go on, and have taken their tokens."""
-        return frozenset(
-            self.tx.array(SQL["attempts/limited_parked"], {"ids": dumps([row[_ID] for row in rows])})
-        )
+            begins = not (self.demand.rated and row[_PARKED])
+            if (
+                row[_ID] in barred
+                or row[_ID] in self.ids
+                or not self.room.take(row[_NAME], row[_KEY], begins=begins)
+            ):
+                continue
+            self.ids.add(row[_ID])
+            self.chosen.append(row)
+            if self.demand.rated:
+                self.starts[row[_ID]] = self.tx.now + (self._delay(row[_KEY]) if begins else 0)
+            if not begins and len(row) <= _PRIORITY:  # it took the place of one that begins
+                self.wait_for(0)
 
     def _barred(self, rows: Sequence[_Row]) -> frozenset[int]:
         """Return the jobs that may not start: members of families that are being ended, and jobs that have expired.
@@ -339,11 +386,10 @@ class _Chooser:
     def _delay(self, key: str) -> int:
         """Return the microseconds until the tokens are there for the job that was just taken."""
         rate, key_rate = self.demand.rate, self.demand.per_key_rate
-        number = len(self.chosen) - self._going_on[_WHOLE_QUEUE]
-        delay = 0 if rate is None else self._filled[_WHOLE_QUEUE].start(rate, number)
+        delay = 0 if rate is None else self._filled[_WHOLE_QUEUE].start(rate, self.room.started)
         if key_rate is None:
             return delay
-        return max(delay, self._filled[key].start(key_rate, self.room.taken[key] - self._going_on[key]))
+        return max(delay, self._filled[key].start(key_rate, self.room.taken[key]))
 
     def _allow(self, keys: set[str]) -> None:
         """Let the room know of the tokens of these keys."""
@@ -377,10 +423,8 @@ class _Chooser:
                     bucket.filled(rate, self.tx.now) if bucket else new_bucket(rate, self.tx.now)
                 )
 
-    def _pay(self, key: str, number: int, rate: Rate) -> None:
-        """Take the tokens of so many jobs; those that go on have taken theirs."""
-        going_on = self._going_on[key]
-        tokens = number - going_on
+    def _pay(self, key: str, tokens: int, rate: Rate) -> None:
+        """Take the tokens of so many jobs that begin."""
         bucket = self._filled[key].take(tokens)
         if tokens:
             values = {"queue": self.demand.queue, "key": key, "full_at": bucket.full_at(rate)}
@@ -389,8 +433,6 @@ class _Chooser:
             rate, ahead=self.demand.tokens_ahead
         ):  # else something other holds the jobs back
             self.wait_for(bucket.wait(rate, ahead=self.demand.tokens_spare))
-        elif going_on:  # the room was counted with their tokens
-            self.wait_for(0)
 
     def wait_for(self, micros: int) -> None:
         """Claim again after so many microseconds at the latest."""

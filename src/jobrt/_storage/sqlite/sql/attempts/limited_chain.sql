@@ -6,7 +6,7 @@ SELECT json_group_array(json(jobs)) FROM (
             WHERE queue = :queue AND state < 3 AND limit_key IS NOT NULL AND priority = :priority
                 AND limit_key = lane.value AND schedule_at <= :now
                 AND name IN (SELECT value FROM json_each(:names)) AND {fits}
-                AND {free}
+                AND {free_but_parked}
             ORDER BY schedule_at, id LIMIT :jobs
         )
     ) AS jobs
