@@ -45,6 +45,14 @@ WITH RECURSIVE above (id, nursery) AS (
 )
 SELECT id, nursery FROM above
 """
+_MAY_GO_ON = """
+SELECT id FROM jobrt_job
+WHERE state < 3 AND lease > 0 AND queue = :queue AND worker = :worker AND cancel_reason IS NULL AND schedule_at <= :at
+    AND NOT extra & 72
+    AND EXISTS (SELECT 1 FROM jobrt_worker WHERE id = :worker AND expires_at > :at)
+    AND NOT EXISTS (SELECT 1 FROM jobrt_queue WHERE name = :queue AND paused)
+"""
+"""Jobs that are due and parked in a worker: nothing holds them back but its slots."""
 _KEPT = "SELECT job_id, value FROM jobrt_message WHERE received = 0"
 
 
@@ -64,6 +72,8 @@ class FamilyRules:
     """The messages that were received, by job and number of the call."""
     asleep: dict[tuple[int, str], float] = attrs.Factory(dict)
     """When each durable sleep was first asked for."""
+    left: dict[tuple[str, str], set[int]] = attrs.Factory(dict)
+    """Of each worker and rated queue, the parked jobs that the last claim has left although they may go on."""
 
     @contextmanager
     def watching(self) -> Generator[None]:
@@ -135,6 +145,8 @@ class FamilyRules:
     def called(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         """Note what a call says about messages and sleeps."""
         match name:
+            case "exchange" if args[1].rated:
+                self._check_going_on(args[1], result)
             case "receive" if result.end == "message":
                 self._received((args[0].id, args[2]), result.value)
             case "scopes.enqueue":
@@ -146,6 +158,23 @@ class FamilyRules:
                 self.world.note(f"sleep of {args[0].id} since {begun}: {result} left")
             case _:
                 pass
+
+    def _check_going_on(self, demand: Any, result: Any) -> None:
+        """Check that a claim with free slots leaves no parked job, whatever tokens and pauses there are.
+
+        The demand may be older than the attempt's outcome that has parked it. The next one names the job.
+        """
+        if demand.empty or len(result.jobs) >= demand.starting:
+            return
+        values = {"queue": demand.queue, "worker": demand.worker, "at": result.at}
+        here = {job_id for job_id, _ in self.world.attempts}
+        left = {row[0] for row in self.connection.execute(_MAY_GO_ON, values)} & here
+        before = self.left.get((demand.worker, demand.queue), set())
+        for job_id in left & (before | set(demand.parked)):
+            self.world.violation(
+                f"job {job_id} is parked in {demand.worker}, and waits although it may go on"
+            )
+        self.left[demand.worker, demand.queue] = left
 
     def slept(self, job_id: int, name: str, seconds: float) -> None:
         """Check that a durable sleep took its time."""

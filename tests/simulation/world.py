@@ -171,15 +171,19 @@ class World:
             self.claims[job.id] = job.lease, demand.worker, demand.queue
 
     def _check_start(self, job: Any, demand: Any, *, at: int) -> None:
-        """Check that the job's queue or key is not paused, and that its rate allows the start."""
+        """Check that the job's queue or key is not paused, and that its rate allows the start.
+
+        Under a rate, a parked attempt goes on in spite of both.
+        """
         place, start = self.places[job.id], trio.current_time()
         if demand.rated:
             start += (micros_of(job.started_at) - at) / 1e6
-        if start < self.pauses.get(place, 0) - _ROUNDING:
-            self.violation(f"{job.name} {job.id} starts at {start}, but {place} is paused")
         rate = demand.rate or demand.per_key_rate
         _, parked_by = self.parked_in.pop(job.id, (0, None))
-        if parked_by == demand.worker:
+        goes_on = parked_by == demand.worker
+        if start < self.pauses.get(place, 0) - _ROUNDING and not (goes_on and demand.rated):
+            self.violation(f"{job.name} {job.id} starts at {start}, but {place} is paused")
+        if goes_on:
             self.went_on.add((job.id, job.lease))
             return
         if rate is None:
