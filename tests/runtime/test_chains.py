@@ -17,9 +17,12 @@ from trio.testing import MockClock
 
 import jobrt
 from jobrt import where
-from jobrt._core.job import Claimed
+from jobrt._core.job import Claimed, Outcome
+from jobrt._core.limits import Demand
 from jobrt._core.queues import Queue
 from jobrt._runtime.chains import WAIT_LIMIT, Chains, Link
+from jobrt._runtime.ledger import Ledger
+from jobrt._runtime.messages import OutcomeBatch, Report
 from jobrt.testing import open_app
 
 KEYED = Queue(10, key="args.who", per_key=2)
@@ -59,6 +62,10 @@ def test_no_key_has_more_jobs_than_slots_and_none_is_lost(seed: int) -> None:
             ended = plan.sample(sorted(running), plan.randint(1, len(running)))
             free = chains.end([running.pop(number) for number in ended])
             over.update(ended)
+        elif chains.jobs and plan.random() < 0.3:
+            ended = [held.id for held in chains.withdraw(plan.sample(chains.jobs, 1))]
+            assert chains.end([job(number) for number in ended]) == []
+            over.update(ended)
         else:
             unclaimed += sorted(back.id for back in chains.drop())
         running |= {link.job.id: link.job for link in free}
@@ -91,6 +98,22 @@ def test_a_claim_is_wanted_when_a_lane_is_low() -> None:
     assert wanted == [False, False, False, True]
     chains.end([job(9)])
     assert chains.low
+
+
+def test_a_parked_job_that_ends_while_its_claim_waits_for_a_slot_frees_none() -> None:
+    """It was claimed ahead, and its attempt was cancelled under that claim. The slot is another's."""
+    ledger = Ledger(KEYED)
+    keys = all_of("a", 1, 2, 3, 4)
+    asked = Demand("w", "mail", 4, ("Work",), key="args.who", per_key=2, ahead=2)
+    claimed = tuple(job(number, ahead=number > 2) for number in range(1, 5))
+    ledger.accept(asked, claimed, left_out=False, now=0.0, keys=keys)
+    assert (ledger.sent, ledger.chained, ledger.held) == (2, 2, 4)
+    ended = OutcomeBatch("mail", 1, (Report(Outcome(3, 1), job(3), 0.0),))
+    assert [back.id for back in ledger.withdraw(ended.reports)] == [3]
+    ledger.take_back(ended, attempts=0)
+    assert (ledger.sent, ledger.chained, ledger.held) == (2, 1, 3)
+    assert [one.id for one in ledger.drop_unsent()] == [1, 2, 4]
+    assert Ledger(Queue(4)).withdraw(ended.reports) == []
 
 
 def test_what_waits_for_too_long_goes_back() -> None:

@@ -113,6 +113,19 @@ class Chains:
             self.low = not all(self._is_full(key) for key in ended)
         return free
 
+    def withdraw(self, refs: Iterable[JobRef | Claimed]) -> list[Claimed]:
+        """Take those of these jobs out that wait for a slot, and return them: they have ended without one."""
+        ended = {(ref.id, ref.lease) for ref in refs}
+        found: list[Claimed] = []
+        for key, lane in list(self._lanes.items()):
+            found += [link.job for link in lane.waiting if (link.job.id, link.job.lease) in ended]
+            lane.waiting = [link for link in lane.waiting if (link.job.id, link.job.lease) not in ended]
+            if not lane.waiting:
+                del self._lanes[key]
+        for job in found:
+            del self._keys[job.id, job.lease]
+        return found
+
     def late(self, now: float, *, standstill: bool) -> tuple[list[Claimed], bool]:
         """Return the jobs that have waited for too long, and whether a lane stood still; they no longer wait here.
 

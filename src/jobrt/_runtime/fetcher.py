@@ -391,15 +391,17 @@ class Fetcher:
         held_back = self.ledger.chained or self.ledger.paced
         if held_back and any(report.outcome.hold is not None for report in message.reports):
             self._return_unsent()  # nothing that has not started may start now
-        self.ledger.take_back(batch, attempts=message.attempts, unheld=len(message.parked), now=now)
+        withdrawn = self.ledger.withdraw(message.parked)
+        parked = len(message.parked) - len(withdrawn)
+        self.ledger.take_back(batch, attempts=message.attempts, unheld=parked, now=now)
         if unstarted := len(message.reports) + len(message.written) - message.attempts:
             self.ledger.set_back(0 if slow else unstarted, now)
         if message.written:
             self.settler.note(message.written)
             self.ledger.take_written(message.written, now=now)
-        limited = False
-        if self.limits:
-            limited = self.limits.give(report.job for report in (*message.reports, *message.written))
+        if limited := bool(self.limits):
+            jobs = [report.job for report in (*message.reports, *message.written)]
+            limited = self.limits.give(jobs + withdrawn)
         if batch is not None:
             self.outcomes.put(batch)
         if self.ledger.unsent and not self._closed and not send_some(self.ledger.unsent, self.channels.work):

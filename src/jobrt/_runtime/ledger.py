@@ -353,6 +353,12 @@ class Ledger:
             self.unsettled += len(batch.reports)
             self._returned[batch.number] = batch
 
+    def withdraw(self, reports: Sequence[Report]) -> list[Claimed]:
+        """Return the claims that wait for a slot here, of parked attempts that have ended under these claims."""
+        if self.chains is None or not reports:
+            return []
+        return self.chains.withdraw([report.job for report in reports])
+
     def take_written(self, reports: Sequence[Report], *, now: float = 0.0) -> None:
         """Note outcomes that were written by the jobs' own transactions."""
         self.held -= len(reports)

@@ -249,7 +249,8 @@ class _Chooser:
         text = self.tx.value(SQL["attempts/limited_walk"], values | {"low": low, "high": high})
         seen, page = json.loads(text)
         self._allow({row[_KEY] for row in page})
-        self._take_of([("", page), ("", self._parked_of(priority))], in_turns=False)
+        parked = self._parked_of(priority)
+        self._take(sorted([*page, *parked], key=itemgetter(_DUE, _ID)) if parked else page)
         return seen, limit
 
     def _in_turns(self, priority: int) -> None:
