@@ -308,7 +308,7 @@ async def test_the_next_insert_tells_of_those_before(
 ) -> None:
     """A delayed hint needs no message of its own if another insert is due to notify its queue."""
     now = 0.0
-    monkeypatch.setattr(trio, "current_time", lambda: now)
+    monkeypatch.setattr(waker_module, "monotonic", lambda: now)
     monkeypatch.setattr(waker_module, "_INTERVAL", 3.5)
     waker = storage.jobs._waker
     with waker.insert() as first:

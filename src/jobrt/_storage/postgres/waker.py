@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from contextlib import suppress
+from time import monotonic
 from typing import Final, Self
 
 import attrs
@@ -76,7 +77,7 @@ class Waker:
         The caller's notification also covers the pending hints: their jobs were committed before.
         """
         payload = f"j:{queue}"
-        now = trio.current_time()
+        now = monotonic()
         if not self.database.listening or now - self._sent_at.get(payload, -math.inf) < _INTERVAL:
             return None
         self._note(payload, now)
@@ -90,7 +91,8 @@ class Waker:
     def later(self, queues: Collection[str]) -> None:
         """Notify queues in the background that they have jobs."""
         if queues and self.database.listening:
-            self._pending.update([f"j:{queue}" for queue in queues])
+            for queue in queues:
+                self._pending.add(f"j:{queue}")
             self._wanted.set()
 
     def due_again(self, queues: Collection[str]) -> None:
@@ -108,7 +110,7 @@ class Waker:
     def _pause(self) -> float:
         """Return the seconds until a pending hint must be sent; an insert may send it earlier."""
         last = min((self._sent_at.get(payload, -math.inf) for payload in self._pending), default=-math.inf)
-        return last + _INTERVAL + _SLACK - trio.current_time()
+        return last + _INTERVAL + _SLACK - monotonic()
 
     def _note(self, payload: str, now: float) -> None:
         if len(self._sent_at) > _QUEUES_REMEMBERED:
@@ -133,7 +135,7 @@ class Waker:
         payloads, self._pending = sorted(self._pending), set()
         if not payloads:
             return
-        now = trio.current_time()
+        now = monotonic()
         for payload in payloads:
             self._note(payload, now)
         # An error is ignored: workers also poll, and most likely their own connection is lost too.
