@@ -390,7 +390,7 @@ class Pool:
         conn.abort()
 
     def _free_slot(self) -> None:
-        if self._queue:
+        if self._slots_taken == self.max_size and self._queue:  # no task waits while there is a free slot
             self._queue.unpark(count=1)  # which then has the slot: no later task can take it first
         else:
             self._slots_taken -= 1

@@ -69,7 +69,7 @@ def _checked(_self: object, _field: object, name: str) -> None:
         )
 
 
-@attrs.frozen(cache_hash=True)  # each statement is found by its hash
+@attrs.frozen(cache_hash=True)  # statements with variants are found by its hash
 class Schema:
     """The PostgreSQL schema that holds the tables; any name without $$ and control characters.
 
@@ -105,15 +105,15 @@ class Schema:
 
     def statement(self, name: str, **parts: str) -> Statement:
         """Return the statement of a file; each of ``parts`` is a file or a text to insert for ``{part}``."""
-        return _statement(self, name, tuple(sorted(parts.items())) if parts else ())
+        return _statement(self.name, name, tuple(sorted(parts.items())) if parts else ())
 
 
 @lru_cache(maxsize=1024)
-def _statement(schema: Schema, name: str, parts: tuple[tuple[str, str], ...]) -> Statement:
+def _statement(schema: str, name: str, parts: tuple[tuple[str, str], ...]) -> Statement:
     text = _FILES[name]
     for part, value in parts:
         text = text.replace(f"{{{part}}}", _FILES.get(value, value))
     numbers: dict[str, int] = {}
     text = _PARAMETER.sub(lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}", text)
-    text = schema.fill(_SPACE.sub(" ", text))
+    text = Schema(schema).fill(_SPACE.sub(" ", text))
     return Statement(name, text.encode(), tuple(numbers))
