@@ -698,6 +698,20 @@ async def test_a_child_that_has_to_close_is_not_over_whatever_is_claimed_with_it
     assert [(await look(storage, job_id)).state for job_id in (parent.id, child.id)] == [State.CLOSING] * 2
 
 
+async def test_a_repeated_end_of_a_child_that_is_closing_does_not_end_it(storage: Storage) -> None:
+    """The reply to the first one was lost. Its own child lives, and so its parent waits."""
+    parent = await _parent(storage)
+    await storage.scopes.enqueue(ref(parent), "n", [Child("a", job("parent"))])
+    (child,) = await claim(storage, "parent")
+    await storage.scopes.open(ref(child), "n", on_failure="cancel", seconds=None)
+    await storage.scopes.enqueue(ref(child), "n", [Child("a", job("leaf"))])
+    for _ in range(2):
+        assert await storage.attempts.finish([end(child, result="1")]) == ()
+        assert (await look(storage, child.id)).state is State.CLOSING
+    await storage.attempts.finish([end(parent, Transition.SUSPEND, wait=Wait("children", "n", parked=True))])
+    assert (await look(storage, parent.id)).state is State.SUSPENDED
+
+
 async def test_a_late_outcome_of_a_parent_is_refused(storage: Storage) -> None:
     """A rescued parent keeps its children; the old attempt cannot add any."""
     parent = await _parent(storage)

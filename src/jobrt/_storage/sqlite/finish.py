@@ -45,15 +45,17 @@ def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
         starts.setdefault(outcome.lease, {})[job_id] = outcome.began
     written = sum(_write_clean(tx, lease, jobs) for lease, jobs in starts.items())
     landed: Iterable[int] = outcomes
+    over = list(outcomes)
     if written < len(outcomes):
         refs = dumps({job_id: outcome.lease for job_id, outcome in outcomes.items()})
         landed = set(tx.array(SQL["attempts/finish_landed"], {"refs": refs, "end": End.FINISHED}))
+        over = tx.array(SQL["attempts/finish_over"], {"ids": dumps(list(landed))})
     results = [
         (ended.id, ended.lease, ended.result) for ended in outcomes.values() if ended.result is not None
     ]
     if results:
         tx.run(SQL["attempts/finish_result"], {"results": dumps(results)})
-    settle(tx, list(landed))
+    settle(tx, over)
     return [JobRef(ended.id, ended.lease) for ended in outcomes.values() if ended.id not in landed]
 
 
