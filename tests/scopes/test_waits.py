@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import psycopg
 import pytest
 import trio
 
@@ -123,6 +126,57 @@ async def test_a_sleep_goes_on_after_a_restart(autojump_clock: MockClock) -> Non
         await trio.sleep(1000)
         async with working(app):
             assert await job.result() == pytest.approx(7200, abs=5)
+
+
+class Hears(jobrt.Job):
+    """Job that waits in memory, and ends in some way."""
+
+    PARK = 600
+    MAX_ATTEMPTS = 1
+
+    how: str
+
+    async def run(self, ctx: jobrt.Context) -> Any:
+        await ctx.receive("word")
+        match self.how:
+            case "result":
+                return 1
+            case "failure":
+                raise LookupError("heard")
+            case "transaction":
+                async with ctx.transaction(result=2):
+                    pass
+            case "snooze":
+                return jobrt.Snooze(3600)
+        return None
+
+
+async def test_no_job_that_is_over_is_kept_as_parked(site: Site, url: str) -> None:
+    """Heartbeats look at the parked jobs of their worker: those of its whole life would be too many."""
+    ends = ["nothing", "result", "failure", "transaction", "snooze", "cancel"]
+    async with site(Hears, slots=1) as scene, working(scene.app):
+        with trio.fail_after(LIMIT):
+            jobs = {how: await scene.jobs.enqueue(Hears(how)) for how in ends}
+            while await scene.jobs.count(jobrt.where.state("suspended")) < len(ends):
+                await trio.sleep(0.01)
+            assert _marks(url) == len(ends)
+            await scene.jobs.cancel(jobs.pop("cancel").id)
+            for job in jobs.values():
+                await job.send("word", "go")
+            while await scene.jobs.count(~jobrt.where.state("suspended", "available", "executing")) < len(
+                ends
+            ):
+                await trio.sleep(0.01)
+            assert _marks(url) == 0
+
+
+def _marks(url: str) -> int:
+    """Return how many jobs are marked as parked."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+            return int(file.execute("select count(worker) from jobrt_waiting").fetchone()[0])
+    with psycopg.connect(url) as conn:
+        return int(conn.execute("select count(worker) from jobrt.waiting").fetchall()[0][0])
 
 
 async def test_an_actor_forgets_what_it_has_saved(site: Site) -> None:

@@ -145,6 +145,7 @@ class Outcome(NamedTuple):
     storage writes it. ``unfit`` is the shape of a class that is too old for the payload: claims for classes of this
     shape leave the job alone.
     ``hold`` is the time in seconds for which no job with the same key starts, or none of the queue (`Throttle`).
+    ``was_parked``: the attempt has waited in its worker's memory. The storage knows it as parked until it is written.
     """
 
     id: int
@@ -163,6 +164,7 @@ class Outcome(NamedTuple):
     hold: float | None = None
     exception: BaseException | None = None
     unfit: int | None = None
+    was_parked: bool = False
 
 
 _COMPLETE, _FINISHED = Transition.COMPLETE, End.FINISHED
@@ -187,6 +189,7 @@ def completed(id: int, lease: int, began: int | None) -> Outcome:
         None,
         None,
         None,
+        False,
     )
     return _new(Outcome, values)
 

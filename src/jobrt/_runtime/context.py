@@ -289,7 +289,7 @@ class Context:
         """
         job = self._running.job
         text = None if result is None else encode_result(result)
-        outcome = Outcome(job.id, job.lease, result=text, began=self._running.began)
+        outcome = self._running.told_by(Outcome(job.id, job.lease, result=text))
         waits = self._saves.waits
         if waits.scopes.bodies:
             raise RuntimeError(f"{job.name}: ctx.transaction() in a nursery block: open it after the block")

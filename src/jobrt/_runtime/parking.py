@@ -123,7 +123,7 @@ class Parking:
         del self.attempts[job.id]
         back = self._returned.pop(job.id, None)
         if back is None and not attempt.abandoned and not attempt.completed:  # else it would be refused
-            report = Report(outcome._replace(began=attempt.began), job, trio.current_time() - attempt.started)
+            report = Report(attempt.told_by(outcome), job, trio.current_time() - attempt.started)
             self.outbox.append(report)
         self._floor.send()
         return back

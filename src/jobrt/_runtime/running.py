@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from jobrt._core.attempts import Stop
-from jobrt._core.job import Claimed, JobRef, Wait
+from jobrt._core.job import Claimed, JobRef, Outcome, Wait
 from jobrt._registry import JobDefinition
 
 
@@ -104,6 +104,11 @@ class Running:
         """Whether this attempt runs under a claim, or did before it was parked. Leases grow."""
         first = self.job.lease if self.first_lease is None else self.first_lease
         return self.job.id == ref.id and first <= ref.lease <= self.job.lease
+
+    def told_by(self, outcome: Outcome) -> Outcome:
+        """Return an outcome with what the attempt knows: when it began, and whether it was parked."""
+        began = self.began if outcome.began is None else outcome.began
+        return outcome._replace(began=began, was_parked=self.waits is not None or self.first_lease is not None)
 
     async def write_last(self) -> None:
         """Write, after the attempt and before its outcome, what it has said; that takes two seconds at most."""

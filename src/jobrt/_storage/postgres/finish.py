@@ -94,6 +94,7 @@ def ended_values(outcomes: Sequence[Outcome]) -> tuple[str, dict[str, Value]]:
         "tracebacks": texts([_said(outcome.traceback) for outcome in outcomes]),
         "results": texts([outcome.result for outcome in outcomes]),
         "unfit": numbers([outcome.unfit for outcome in outcomes]),
+        "parked": booleans([outcome.was_parked for outcome in outcomes]),
     }
 
 
@@ -108,6 +109,7 @@ def _is_clean(outcome: Outcome) -> bool:
         and outcome.end is _FINISHED
         and outcome.result is None
         and not outcome.children
+        and not outcome.was_parked
     )
 
 

@@ -55,6 +55,7 @@ def _complete(tx: Transaction, outcomes: Mapping[int, Outcome]) -> list[JobRef]:
     ]
     if results:
         tx.run(SQL["attempts/finish_result"], {"results": dumps(results)})
+    _unpark(tx, [job_id for job_id in over if outcomes[job_id].was_parked])
     settle(tx, over)
     return [JobRef(ended.id, ended.lease) for ended in outcomes.values() if ended.id not in landed]
 
@@ -148,11 +149,19 @@ def _write(tx: Transaction, endings: Sequence[_Ending]) -> None:
     if final:
         settle(tx, final)
     again = [ending for ending in endings if ending.state not in FINAL]
-    if again:  # whoever claims one next has not parked it
-        tx.run(SQL["scopes/unpark"], {"ids": dumps([ending.outcome.id for ending in again])})
+    _unpark(
+        tx,
+        [ending.outcome.id for ending in endings if ending.state not in FINAL or ending.outcome.was_parked],
+    )
     for ending in again:
         _go_on(tx, ending)
     tx.news += [ending.outcome.id for ending in endings]
+
+
+def _unpark(tx: Transaction, ids: Sequence[int]) -> None:
+    """Note that the attempts of jobs have ended: whoever claims one next has not parked it."""
+    if ids:
+        tx.run(SQL["scopes/unpark"], {"ids": dumps(ids)})
 
 
 def _go_on(tx: Transaction, ending: _Ending) -> None:

@@ -32,12 +32,12 @@ ended as (
               from unnest(:ids::bigint[], :leases::bigint[], :states::text[], :finals::boolean[],
                           :unspent::integer[], :waits::boolean[], :delays::double precision[], :endings::text[],
                           :error_types::text[], :messages::text[], :tracebacks::text[], :results::text[],
-                          :began::bigint[], :unstarted::boolean[], :unfit::bigint[])
+                          :began::bigint[], :unstarted::boolean[], :unfit::bigint[], :parked::boolean[])
                    o(id, lease, state, final, unspent, waits, delay, ending, error_type, message, traceback,
-                     result, began, unstarted, unfit)) o
+                     result, began, unstarted, unfit, was_parked)) o
      where j.id = o.id and j.lease = o.lease and o.lease > 0
     returning j.id, case when j.finished_at is null then j.schedule_at end as due_at, j.queue,
-              o.lease, j.lease > 0 as stays_parked, j.attempt + o.unspent as number, o.ending, j.started_at, j.worker,
+              o.lease, j.lease > 0 as stays_parked, o.was_parked, j.attempt + o.unspent as number, o.ending, j.started_at, j.worker,
               o.error_type, o.message, o.traceback, o.result, j.records,
               case when j.flags & 12 <> 0 and coalesce(current_setting('jobrt.ended', true), '') = ''
                    then set_config('jobrt.ended', :ids::text, true) end as batch_ids
@@ -63,9 +63,10 @@ kept as (
     select e.id, e.result from ended e where e.result is not null
         on conflict (job_id) do update set result = excluded.result
 ),
--- Whoever claims one of these next has not parked it.
+-- Whoever claims one of these next has not parked it. One that was parked, and is over, is not looked at any more.
 unparked as (
     update {schema}.waiting w set worker = null
-     where w.job_id = any(array(select e.id from ended e where e.due_at is not null and not e.stays_parked))
+     where w.job_id = any(array(select e.id from ended e
+                                 where e.due_at is not null and not e.stays_parked or e.was_parked))
        and w.worker is not null
 )
