@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -19,6 +20,7 @@ from trio.testing import MockClock
 import jobrt
 from jobrt import State, where
 from jobrt._runtime.arrivals import WAIT_LIMIT
+from jobrt._storage.sqlite.attempts import SqliteAttempts
 from jobrt.testing import open_app
 
 QUICKLY = settings(
@@ -71,6 +73,61 @@ async def working(slots: int, runs: list[Run]) -> AsyncIterator[jobrt.Client]:
         with trio.fail_after(600):
             await worker.wait_idle()
         await worker.stop()
+
+
+# ---------------------------------------------------------------------- slots of a limit
+
+
+class Ends(jobrt.Job):
+    """Job that ends when it may."""
+
+    name: str
+
+    async def run(self, ctx: jobrt.Context) -> None:
+        began, may_end = ctx.state[self.name]
+        began.set()
+        await may_end.wait()
+
+
+async def test_a_slot_that_comes_free_beside_a_claim_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim has looked before the outcome is written, by somebody else: there is another one after that."""
+    first, second, writing, looked = trio.Event(), trio.Event(), trio.Event(), trio.Event()
+    busy = trio.Event()
+    exchange, finish = SqliteAttempts.exchange, SqliteAttempts.finish
+
+    async def claim(self: Any, outcomes: Any, demand: Any) -> Any:
+        found = await exchange(self, outcomes, demand)
+        if first.is_set() and not busy.is_set():
+            busy.set()  # the first job ends during this claim, so the completer writes its outcome
+            await writing.wait()
+        elif busy.is_set():
+            looked.set()
+        return found
+
+    async def write(self: Any, outcomes: Any) -> Any:
+        writing.set()
+        await looked.wait()
+        return await finish(self, outcomes)
+
+    monkeypatch.setattr(SqliteAttempts, "exchange", claim)
+    monkeypatch.setattr(SqliteAttempts, "finish", write)
+    done = trio.Event()
+    done.set()
+    queue = jobrt.Queue(2, cluster_limit=1, poll_interval=3600)
+    state = {"first": (first, busy), "second": (second, done)}
+    app = jobrt.App(
+        f"sqlite:///{tmp_path}/jobs.db", jobs=[Ends], queues={"default": queue}, state=state, migrate=True
+    )
+    async with app.open_client() as jobs, trio.open_nursery() as nursery:
+        await nursery.start(app.run_worker)
+        with trio.fail_after(30):
+            await jobs.enqueue(Ends("first"))
+            await first.wait()
+            await jobs.enqueue(Ends("second"))
+            await second.wait()
+        nursery.cancel_scope.cancel()
 
 
 # ---------------------------------------------------------------------- what people see

@@ -404,7 +404,7 @@ class Executors:
         if attempt.completed:
             self._outbox.written.append(Report(Outcome(job.id, job.lease), job, seconds))
         else:
-            if attempt.began is not None:
+            if attempt.first_lease is not None or (attempt.began is not None and outcome.began is None):
                 outcome = attempt.told_by(outcome)
             self._outbox.reports.append(_new(Report, (outcome, job, seconds)))
             if outcome.hold is not None:  # nothing that has not started may start now

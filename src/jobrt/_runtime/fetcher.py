@@ -301,6 +301,7 @@ class Fetcher:
         own = [batch for batch in batches if batch.queue == self.name]
         wanted = attrs.evolve(wanted, free_slots=self.ledger.free_slots(wanted, own))
         self.ledger.starting += wanted.starting
+        self.ledger.note_writes_beside(wanted, own)
         reports = [report for batch in batches for report in batch.reports]
         try:
             exchange = await self.attempts.exchange([report.outcome for report in reports], wanted)
@@ -319,6 +320,7 @@ class Fetcher:
         finally:
             self.ledger.starting -= wanted.starting
         self.settler.settle(batches, exchange.refused)
+        self.ledger.beside = self.ledger.beside and len(exchange.jobs) < wanted.limit
         return exchange, wanted
 
     async def _reconcile(self, worker: str) -> None:
@@ -363,8 +365,7 @@ class Fetcher:
     def _return(self, jobs: Sequence[Claimed], *, slow: bool = False) -> None:
         """Return claimed jobs that have not started; `slow`: they would begin late, but others end."""
         if jobs:
-            reports = tuple(Report(unstarted(job), job, 0.0) for job in jobs)
-            self._take_back(Returned(reports, attempts=0), slow=slow)
+            self._take_back(Returned(tuple(Report(unstarted(job), job, 0.0) for job in jobs), 0), slow=slow)
 
     async def _withdraw(self, *, keep: int) -> None:
         """Ask the executors to return the jobs that have not started, except for the first `keep`."""
@@ -392,16 +393,15 @@ class Fetcher:
         if held_back and any(report.outcome.hold is not None for report in message.reports):
             self._return_unsent()  # nothing that has not started may start now
         withdrawn = self.ledger.withdraw(message.parked)
-        parked = len(message.parked) - len(withdrawn)
-        self.ledger.take_back(batch, attempts=message.attempts, unheld=parked, now=now)
+        unheld = len(message.parked) - len(withdrawn)
+        self.ledger.take_back(batch, attempts=message.attempts, unheld=unheld, now=now)
         if unstarted := len(message.reports) + len(message.written) - message.attempts:
             self.ledger.set_back(0 if slow else unstarted, now)
         if message.written:
             self.settler.note(message.written)
             self.ledger.take_written(message.written, now=now)
-        if limited := bool(self.limits):
-            jobs = [report.job for report in (*message.reports, *message.written)]
-            limited = self.limits.give(jobs + withdrawn)
+        ended = [report.job for report in (*message.reports, *message.written)] if self.limits else []
+        limited = bool(self.limits) and self.limits.give(ended + withdrawn)
         if batch is not None:
             self.outcomes.put(batch)
         if self.ledger.unsent and not self._closed and not send_some(self.ledger.unsent, self.channels.work):
@@ -414,9 +414,9 @@ class Fetcher:
 
     async def _receive_settled(self) -> None:
         async for message in self.channels.settled:
-            was_crowded = self.ledger.crowded
+            wanted = self.ledger.crowded or self.ledger.beside
             self.ledger.settle(message.number, message.lost)
-            if message.lost or was_crowded:
+            if message.lost or wanted:
                 self.channels.wake.ring()
             self._fetch_again()
 

@@ -94,6 +94,8 @@ class Ledger:
     chains: Chains | None = attrs.field(init=False)
     """The slots of limits that this worker has alone, and the jobs that were claimed ahead for them."""
     texts: HeldTexts = attrs.Factory(HeldTexts)
+    beside: bool = False
+    """Outcomes were written beside the last claim of a limited queue, which may have found their slots taken still."""
     parked: ParkedJobs = attrs.Factory(ParkedJobs)
     """Jobs that go on without a token; none, if starts take no tokens."""
     _open: dict[int, set[int]] = attrs.Factory(dict[int, set[int]])
@@ -210,6 +212,10 @@ class Ledger:
         Never while there are unresolved claims: they are reconciled only when no other claim is running.
         """
         return self.more and not self.unresolved and self.room(now) >= LARGEST_CLAIM
+
+    def note_writes_beside(self, wanted: Demand, own: Iterable[OutcomeBatch]) -> None:
+        """Note whether others write outcomes of a limited queue while a claim takes `own` along."""
+        self.beside = wanted.clustered and self.unsettled > sum(len(batch.reports) for batch in own)
 
     def free_slots(self, wanted: Demand, taken: Iterable[OutcomeBatch]) -> int:
         """Return how many jobs of a claim that is under way begin at once, and may be shown as executing.

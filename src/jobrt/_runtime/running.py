@@ -108,7 +108,9 @@ class Running:
     def told_by(self, outcome: Outcome) -> Outcome:
         """Return an outcome with what the attempt knows: when it began, and whether it was parked."""
         began = self.began if outcome.began is None else outcome.began
-        return outcome._replace(began=began, was_parked=self.waits is not None or self.first_lease is not None)
+        return outcome._replace(
+            began=began, was_parked=self.waits is not None or self.first_lease is not None
+        )
 
     async def write_last(self) -> None:
         """Write, after the attempt and before its outcome, what it has said; that takes two seconds at most."""
