@@ -119,11 +119,10 @@ async def worker(
             return 0
         _check_processes(processes, drain=drain)
         arguments = _arguments(queues, grace=grace, log_format=log_format, verbose=verbose, quiet=quiet)
+        viewers = Viewers.of_process(http)
         with setting.handed_over() as given:
-            arguments = [*given, *arguments]
-            viewers = Viewers.of_process(http)
             return await serve_processes(
-                app, processes, arguments=arguments, grace=grace, wait=wait, viewers=viewers
+                app, processes, arguments=[*given, *arguments], grace=grace, wait=wait, viewers=viewers
             )
 
 
