@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobrt._core.unique import Unique
-from jobrt._registry import JobWithOptions
+from jobrt._registry import JobWithOptions, new_job, new_jobs, registry_of
 from jobrt._registry.options import UNSET, EnqueueOptions
 from jobrt.errors import InvalidJob
 from tests.registry.making import make_job, make_value
@@ -74,6 +74,26 @@ def test_later_options_win() -> None:
     )
     assert second.with_options(schedule_at=NOW).options.delay is None
     assert second.with_options() == second
+
+
+@pytest.mark.parametrize("options", [{}, {"unique": None}, {"unique": Unique(key=1)}])
+@pytest.mark.parametrize(
+    "constants", [{}, {"UNIQUE": Unique(), "VERSION": 2}, {"PRIORITY": 1, "QUEUE": "slow"}]
+)
+def test_jobs_with_plain_options_get_the_same_rows(
+    constants: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Without other options than `unique` a row is made in a shorter way; with `context=None` in the long one."""
+    value = make_value(make_job(**constants))
+    registry = registry_of("jobs", [type(value)])
+    short, long = value.with_options(**options), value.with_options(**options, context=None)
+    assert short.options.plain
+    assert not long.options.plain
+    assert not long.with_options(**options).options.plain
+    assert new_job(registry, short) == new_job(registry, long)
+    for place in {"priority": 0, "place": None}, {"priority": 7, "place": NOW}:
+        (row,) = new_jobs(registry, [short], **place)
+        assert [row] == new_jobs(registry, [long], **place)
 
 
 @pytest.mark.parametrize(

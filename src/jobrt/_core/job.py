@@ -68,13 +68,16 @@ def plain_job(
     priority: int,
     max_attempts: int | None,
     schedule_at: datetime | None = None,
+    unique: UniqueKey | None = None,
+    version: int | None = None,
 ) -> NewJob:
     """Return a job without other options."""
-    return _new(NewJob, (name, args, queue, priority, max_attempts, schedule_at) + _NO_OPTIONS)  # noqa: RUF005 - faster
+    first = (name, args, queue, priority, max_attempts, schedule_at)
+    return _new(NewJob, first + _NO_OPTIONS + (unique, None, None, None, version))
 
 
-_NO_OPTIONS: Final = (None, None, (), "{}", None, None, None, None, None, None)
-"""The last values of a job without options, from `delay` on."""
+_NO_OPTIONS: Final = (None, None, (), "{}", None)
+"""The values of a job without options from `delay` to `context`."""
 
 
 class JobRef(NamedTuple):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -126,8 +126,7 @@ class Unique:
     on_conflict: Replace | None = attrs.field(default=None, kw_only=True, validator=_replace)
 
 
-@attrs.frozen
-class UniqueKey:
+class UniqueKey(NamedTuple):
     """`Unique` applied to one job: the values that the storage compares and locks on.
 
     ``digest`` is 32 hexadecimal digits (128 bits of SHA-256).
@@ -146,6 +145,9 @@ class UniqueKey:
         """Return the fields of a duplicate in this state that are replaced by the new job's values."""
         return self.replace.fields if self.replace is not None and state in self.replace.when else ()
 
+
+_new: Final = tuple.__new__
+"""Makes a named tuple of all of its values, in half the time of its constructor."""
 
 _USUAL: Final = ("name", "args")
 
@@ -172,7 +174,7 @@ def unique_key(unique: Unique, *, name: str, queue: str, args: str, metadata: Ma
                 f"Unique.key of {name}: {error}; use strings, numbers, booleans, lists and dicts"
             ) from error
     digest = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return UniqueKey(digest, unique.within, unique.states, unique.on_conflict)
+    return _new(UniqueKey, (digest, unique.within, unique.states, unique.on_conflict))
 
 
 _write: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode

@@ -79,11 +79,6 @@ class JobDefinition:
         """What is stored with new jobs as their version; None for the first one."""
         return None if self.versions.version == 1 else self.versions.version
 
-    @property
-    def usual(self) -> bool:
-        """Whether the row of a job without options has no more than name, payload, queue, priority and attempts."""
-        return self.unique is None and self.versions.version == 1
-
     def read(self, args: str | Mapping[str, Any], version: int | None) -> Any:
         """Return the job value of a stored payload; None is the first version.
 

@@ -19,7 +19,7 @@ from jobrt._registry.options import (
     JobWithOptions,
     enqueue_options,
 )
-from jobrt._registry.registry import NO_OPTIONS, Registry, take_apart
+from jobrt._registry.registry import Registry, take_apart
 from jobrt.errors import InvalidJob, UndecodablePayload, UnknownJob
 
 
@@ -43,8 +43,8 @@ def new_job(registry: Registry, job: Enqueueable[Any], **given: Unpack[EnqueueKe
     if given:
         options = options.replaced_by(enqueue_options(definition.name, given))
     args, limit = definition.encode(value), registry.payload_limit
-    if options is NO_OPTIONS and definition.usual:  # three times as fast
-        return _usual_job(definition, args, limit=limit)
+    if options.plain:
+        return _plain(definition, args, options, limit=limit)
     return _new(definition, args, options, limit=limit)
 
 
@@ -64,16 +64,15 @@ def new_jobs(
     """
     rows: list[NewJob] = []
     known: JobDefinition | None = None
-    usual = False
     limit = registry.payload_limit
     for job in listed(jobs):  # mostly of one class
         definition, value, options = take_apart(job)
         if definition is not known:
             _check_known(registry, definition)
-            known, usual = definition, definition.usual
+            known = definition
         args = definition.encode(value)
-        if usual and options is NO_OPTIONS:
-            rows.append(_usual_job(definition, args, limit=limit, priority=priority, place=place))
+        if options.plain:
+            rows.append(_plain(definition, args, options, limit=limit, priority=priority, place=place))
             continue
         row = _new(definition, args, options, limit=limit)
         if priority and options.priority is UNSET and definition.priority == 0:
@@ -168,6 +167,8 @@ def stored_options(job: Job | JobWithOptions[Any]) -> dict[str, Any]:
 def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit: int) -> NewJob:
     check_payload(definition.name, args, options.metadata_text, options.context or "", limit=limit)
     queue = definition.queue if options.queue is UNSET else options.queue
+    metadata = {} if options.metadata is UNSET else options.metadata
+    rule = definition.unique if options.unique is UNSET else options.unique
     return NewJob(
         name=definition.name,
         args=args,
@@ -180,19 +181,26 @@ def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit
         tags=() if options.tags is UNSET else options.tags,
         metadata=options.metadata_text,
         context=options.context,
-        unique=_unique(definition, args, queue=queue, options=options),
+        unique=None if rule is None else _unique(rule, definition, args, queue=queue, metadata=metadata),
         deadline=options.deadline,
         expires=options.expires,
         version=definition.stored_version,
     )
 
 
-def _usual_job(
-    definition: JobDefinition, args: str, *, limit: int, priority: int = 0, place: datetime | None = None
+def _plain(
+    definition: JobDefinition,
+    args: str,
+    options: EnqueueOptions,
+    *,
+    limit: int,
+    priority: int = 0,
+    place: datetime | None = None,
 ) -> NewJob:
-    """Return the row of a job without options; a child has the priority and place of its parent."""
+    """Return the row of a job with plain options; a child has the priority and place of its parent."""
     if 4 * len(args) > limit:  # as `check_payload` begins: once for each job
         check_payload(definition.name, args, limit=limit)
+    rule = definition.unique if options.unique is UNSET else options.unique
     return plain_job(
         definition.name,
         args,
@@ -200,14 +208,14 @@ def _usual_job(
         priority=definition.priority or priority,
         max_attempts=definition.max_attempts,
         schedule_at=place,
+        unique=None if rule is None else _unique(rule, definition, args, queue=definition.queue, metadata={}),
+        version=definition.stored_version,
     )
 
 
-def _unique(definition: JobDefinition, args: str, *, queue: str, options: EnqueueOptions) -> UniqueKey | None:
-    rule: Unique | None = definition.unique if options.unique is UNSET else options.unique
-    if rule is None:
-        return None
-    metadata = {} if options.metadata is UNSET else options.metadata
+def _unique(
+    rule: Unique, definition: JobDefinition, args: str, *, queue: str, metadata: Mapping[str, Any]
+) -> UniqueKey:
     return unique_key(rule, name=definition.first_name, queue=queue, args=args, metadata=metadata)
 
 

@@ -82,19 +82,21 @@ class EnqueueOptions:
     unique: Unique | _Unset | None = UNSET
     deadline: datetime | timedelta | None = None
     expires: datetime | timedelta | None = None
+    plain: bool = attrs.field(default=False, eq=False, repr=False)
+    """Whether no option but `unique` is set. The row of such a job is made in half the time."""
 
     def replaced_by(self, later: EnqueueOptions) -> EnqueueOptions:
         """Return these options with those that are set in `later` replaced."""
         given = {
             field.name: getattr(later, field.name)
             for field in attrs.fields(EnqueueOptions)
-            if getattr(later, field.name) != field.default
+            if field.eq and getattr(later, field.name) != field.default
         }
         if later.schedule_at is not None or later.delay is not None:  # each replaces the other
             given |= {"schedule_at": later.schedule_at, "delay": later.delay}
         if later.metadata is not UNSET:
             given["metadata_text"] = later.metadata_text
-        return attrs.evolve(self, **given) if given else self
+        return attrs.evolve(self, **given, plain=self.plain and later.plain) if given else self
 
 
 def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
@@ -112,7 +114,7 @@ def enqueue_options(label: str, given: EnqueueKeywords) -> EnqueueOptions:
     for name in ("deadline", "expires"):
         if given.get(f"{name}_at") is not None and given.get(f"{name}_in") is not None:
             raise InvalidJob(f"{label}: use {name}_at or {name}_in, not both")
-    return EnqueueOptions(**checked)
+    return EnqueueOptions(**checked, plain=checked.keys() <= {"unique"})
 
 
 def _checked(label: str, name: str, value: Any) -> dict[str, Any]:

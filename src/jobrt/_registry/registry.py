@@ -103,7 +103,7 @@ def _where(definition: JobDefinition) -> str:
     return f"{cls.__module__}.{cls.__qualname__.removesuffix('.job_class')}"
 
 
-NO_OPTIONS = EnqueueOptions()
+NO_OPTIONS = EnqueueOptions(plain=True)
 
 
 def take_apart(job: object) -> tuple[JobDefinition, Job, EnqueueOptions]:
