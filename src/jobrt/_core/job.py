@@ -72,12 +72,14 @@ def plain_job(
     version: int | None = None,
 ) -> NewJob:
     """Return a job without other options."""
-    first = (name, args, queue, priority, max_attempts, schedule_at)
-    return _new(NewJob, first + _NO_OPTIONS + (unique, None, None, None, version))
+    rest = _NO_OPTIONS
+    if unique is not None or version is not None:
+        rest = (None, None, (), "{}", None, unique, None, None, None, version)
+    return _new(NewJob, (name, args, queue, priority, max_attempts, schedule_at) + rest)  # noqa: RUF005 - faster
 
 
-_NO_OPTIONS: Final = (None, None, (), "{}", None)
-"""The values of a job without options from `delay` to `context`."""
+_NO_OPTIONS: Final[tuple[Any, ...]] = (None, None, (), "{}", None, None, None, None, None, None)
+"""The last values of a job without options, from `delay` on."""
 
 
 class JobRef(NamedTuple):
