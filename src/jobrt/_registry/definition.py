@@ -74,11 +74,6 @@ class JobDefinition:
         """The oldest name, by which jobs with different names are compared for uniqueness."""
         return self.versions.aliases[0] if self.versions.aliases else self.name
 
-    @property
-    def stored_version(self) -> int | None:
-        """What is stored with new jobs as their version; None for the first one."""
-        return None if self.versions.version == 1 else self.versions.version
-
     def read(self, args: str | Mapping[str, Any], version: int | None) -> Any:
         """Return the job value of a stored payload; None is the first version.
 

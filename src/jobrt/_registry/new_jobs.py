@@ -184,7 +184,7 @@ def _new(definition: JobDefinition, args: str, options: EnqueueOptions, *, limit
         unique=None if rule is None else _unique(rule, definition, args, queue=queue, metadata=metadata),
         deadline=options.deadline,
         expires=options.expires,
-        version=definition.stored_version,
+        version=definition.versions.stored,
     )
 
 
@@ -209,7 +209,7 @@ def _plain(
         max_attempts=definition.max_attempts,
         schedule_at=place,
         unique=None if rule is None else _unique(rule, definition, args, queue=definition.queue, metadata={}),
-        version=definition.stored_version,
+        version=definition.versions.stored,
     )
 
 
@@ -266,4 +266,4 @@ def _changed_args(registry: Registry, name: str | None, args: Any) -> dict[str, 
     if not isinstance(value, definition.job_class):
         name = definition.job_class.__name__
         raise refused("update: args", args, use=f"a {name} or a dict of its fields", error=InvalidJob)
-    return {"args": definition.encode(value), "version": definition.stored_version}
+    return {"args": definition.encode(value), "version": definition.versions.stored}

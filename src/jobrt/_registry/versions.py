@@ -35,10 +35,16 @@ class Versions:
     upgrade: Upgrade | None = None
     plain: bool = attrs.field(init=False, repr=False)
     """Whether every payload that a claim returns is decoded as it is stored."""
+    stored: int | None = attrs.field(init=False, repr=False)
+    """The version as it is stored with new jobs: None for the first one."""
 
     @plain.default  # pyright: ignore[reportAttributeAccessIssue, reportUntypedFunctionDecorator, reportUnknownMemberType]
     def _plain(self) -> bool:
         return self.version == 1 and not self.removed
+
+    @stored.default  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue, reportUntypedFunctionDecorator, reportUnknownMemberType]
+    def _stored(self) -> int | None:
+        return None if self.version == 1 else self.version
 
 
 def check_removed(owner: str, versions: Versions, payload: Payload) -> None:
