@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import attrs
 import trio
 
+from jobrt._core.pulse import next_pulse
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.identity import Identity
 from jobrt._runtime.messages import Cancels, ExecutorsOrder, FetcherOrder, Resize, Settings
@@ -70,7 +71,7 @@ class Control:
             task_status.started()
             self.wake.ring()
             while True:
-                with trio.move_on_after(self.interval) as scope:
+                with trio.move_on_at(next_pulse(trio.current_time(), self.interval)) as scope:
                     await self.wake.wait()
                 if scope.cancelled_caught and not self.busy():
                     continue

@@ -4,7 +4,6 @@ Its state is in a `Ledger`, which survives a restart and makes the decisions. A 
 that nothing may be claimed now.
 """
 
-import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -16,6 +15,7 @@ import trio
 from jobrt._core.attempts import unstarted
 from jobrt._core.job import Claimed
 from jobrt._core.limits import Demand, demand
+from jobrt._core.pulse import next_pulse
 from jobrt._runtime.arrivals import STANDSTILL
 from jobrt._runtime.channels import Wakeup
 from jobrt._runtime.ledger import LARGEST_CLAIM, Ledger
@@ -125,7 +125,7 @@ class Fetcher:
         self.channels.wake.ring()
         try:
             while True:
-                with trio.move_on_after(self._patience()):
+                with trio.move_on_at(self._next_look()):
                     await self.channels.wake.wait()
                     self._look = True
                 while await self._fetch():
@@ -133,10 +133,10 @@ class Fetcher:
         except trio.EndOfChannel:
             return
 
-    def _patience(self) -> float:
-        """Return the seconds until the next claim without a wake-up."""
-        until_look = self.ledger.look_at() - trio.current_time() if self._look else math.inf
-        return min(self.ledger.settings.poll_interval, max(until_look, 0.0))
+    def _next_look(self) -> float:
+        """Return the time of the next claim without a wake-up."""
+        poll = next_pulse(trio.current_time(), self.ledger.settings.poll_interval)
+        return min(poll, self.ledger.look_at()) if self._look else poll
 
     async def _claim_ahead(self) -> None:
         """Run a second claim at the same time as the first, as long as there is work for both."""

@@ -3,6 +3,7 @@
 import attrs
 import trio
 
+from jobrt._core.pulse import next_pulse
 from jobrt._core.queues import Queue
 
 _REST = 600.0
@@ -36,12 +37,12 @@ class Pace:
             self._stirred.set()
             self._stirred = trio.Event()
 
-    async def sleep(self, seconds: float, *, idle: bool) -> None:
-        """Sleep, and in virtual time as long as the worker is idle, before that."""
+    async def sleep(self, interval: float, *, idle: bool) -> None:
+        """Sleep until the next multiple of the interval, and in virtual time as long as the worker is idle, before."""
         if idle and self.virtual:
             with trio.move_on_after(_REST):
                 await self._stirred.wait()
-        await trio.sleep(seconds)
+        await trio.sleep_until(next_pulse(trio.current_time(), interval))
 
 
 def is_virtual(*, private: bool) -> bool:

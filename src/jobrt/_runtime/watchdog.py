@@ -32,6 +32,7 @@ from jobrt.logs import log
 
 _PACKAGE = str(Path(__file__).parents[1])
 _INTERVAL = 1.0
+_SILENT_AFTER = 1.1
 _BLOCKED_AFTER = 1.0
 _BLOCKED_BY_NO_JOB = "a thread or another process, not a job, blocks the event loop"
 _CLEANING_AFTER = 0.5
@@ -81,15 +82,14 @@ class Watchdog:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch until cancelled."""
         over = threading.Event()
-        loop = _LoopWatch(
-            self._running, self.observe, over, trio.lowlevel.current_trio_token(), threading.get_ident()
-        )
+        loop = _LoopWatch(self._running, self.observe, over)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_in_thread, loop.watch, name="loop watch")
             task_status.started()
             try:
                 while True:
                     await self.pace.sleep(_INTERVAL, idle=self._idle())
+                    loop.alive_at = time.monotonic()
                     self._check_attempts()
                     await self._check_queues()
             finally:
@@ -216,12 +216,16 @@ class _LoopWatch:
     running: Any
     emit: Callable[[Event], object]
     over: threading.Event
-    token: trio.lowlevel.TrioToken
-    loop_thread: int
+    alive_at: float = attrs.Factory(time.monotonic)
+    """When the loop last ran, as it says itself once a second. A question would wake it up once more."""
+    token: trio.lowlevel.TrioToken = attrs.Factory(trio.lowlevel.current_trio_token)
+    loop_thread: int = attrs.Factory(threading.get_ident)
 
     def watch(self) -> None:
-        """Probe the loop once a second until `over` is set."""
-        while not self.over.wait(_INTERVAL):
+        """Ask the loop whether it runs, whenever it has not said so for more than a second, until `over` is set."""
+        while not self.over.wait(max(self.alive_at + _SILENT_AFTER - time.monotonic(), 0.0)):
+            if time.monotonic() < self.alive_at + _SILENT_AFTER:
+                continue
             responded = threading.Event()
             try:
                 self.token.run_sync_soon(responded.set)
@@ -229,6 +233,7 @@ class _LoopWatch:
                 return
             if not responded.wait(_BLOCKED_AFTER):
                 self._report(responded)
+            self.alive_at = time.monotonic()
 
     def _report(self, responded: threading.Event) -> None:
         """Log immediately, which the blocked loop cannot do, and emit an event when the loop runs again."""

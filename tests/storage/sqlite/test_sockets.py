@@ -36,7 +36,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def never_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener with a socket looks only when it is told to."""
-    monkeypatch.setattr(wakes, "_WITH_SOCKET", 1e9)
+    monkeypatch.setattr(wakes, "_TOLD_POLL", 1e9)
+    monkeypatch.setattr(wakes, "_TOLD_IDLE_POLL", 1e9)
 
 
 @asynccontextmanager

@@ -7,20 +7,22 @@ from typing import Final
 import attrs
 import trio
 
+from jobrt._core.pulse import next_pulse
 from jobrt._storage.contract import Wake
 from jobrt._storage.sqlite.database import Database
 from jobrt._storage.sqlite.sockets import SOON, WORK, Ear, Sockets
 
 _POLL: Final = 0.02
 _IDLE_POLL: Final = 0.06
+"""Seconds between two looks for a foreign write without a socket. A look costs 5 µs, but waking up for it some 150 µs
+in an idle program; so polling takes 0.25 % of a core."""
+
+_TOLD_POLL: Final = 0.2
+_TOLD_IDLE_POLL: Final = 1.0
+"""The same with a socket. The listener is told, and may miss only what no jobrt has written."""
+
 _IDLE: Final = 2.0
-"""Seconds without a foreign write after which `_IDLE_POLL` replaces `_POLL`, the seconds between checks for one.
-
-A check costs 5 µs, but waking up for it costs some 150 µs in an idle program; so polling takes 0.25 % of a core.
-"""
-
-_WITH_SOCKET: Final = 10
-"""Multiple of those seconds for a listener with a socket, which is told. It may miss what no jobrt has written."""
+"""Seconds without a foreign write after which the listener is idle."""
 
 _HURRY: Final = 5.0
 """Seconds in which a caller's transaction with new jobs is expected to commit."""
@@ -84,8 +86,10 @@ class _Watch:
         now = trio.current_time()
         if self.undecided or now < self.hurry_until:
             return self.looked_at + _POLL
-        pause = _IDLE_POLL if now - self.database.noticed_at > _IDLE else _POLL
-        return self.looked_at + (pause if self.ear is None else pause * _WITH_SOCKET)
+        idle = now - self.database.noticed_at > _IDLE
+        if self.ear is None:
+            return self.looked_at + (_IDLE_POLL if idle else _POLL)
+        return next_pulse(now, _TOLD_IDLE_POLL) if idle else self.looked_at + _TOLD_POLL
 
     async def _told(self, ear: trio.socket.SocketType | None, scope: trio.CancelScope) -> None:
         """Wait for a word that is a reason to look now; without a socket for ever."""
