@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, cast, overload
 
 import attrs
 import trio
@@ -47,20 +47,6 @@ class ChildHandle(Handle[ResultT]):
         if self._nursery is not None and not self.duplicate:
             await self._nursery.wait_for(self.id)
         return await super().wait()
-
-
-class _Asked(NamedTuple):
-    """Child that a run asks for: a member that is stored, perhaps to run again, or a new one."""
-
-    job: Enqueueable[Any]
-    row: NewJob
-    identity: str
-    member: Member | None
-    again: bool
-
-    def child(self, new: NewJob | None) -> Child:
-        """Return what is to be stored."""
-        return Child(self.identity, new, None if self.member is None else self.member.id)
 
 
 @attrs.define(eq=False)
@@ -232,36 +218,50 @@ class Nursery:
             raise RuntimeError(f"{self._label}: its block has ended")
         parent, keys = self._running.job, keys or [None] * len(jobs)
         rows = enqueuer_of(self._client).child_rows(jobs, priority=parent.priority, place=parent.schedule_at)
-        asked = [self._asked_for(job, row, key) for job, row, key in zip(jobs, rows, keys, strict=True)]
-        fresh = [one for one in asked if one.member is None]
+        identities = [
+            self._roll.identity(row, None if key is None else self._checked_key(key))
+            for row, key in zip(rows, keys, strict=True)
+        ]
+        members = list(map(self._roll.find, identities, rows))
+        fresh = [place for place, member in enumerate(members) if member is None]
         stored: Sequence[Handle[Any]] = ()
-        if fresh or any(one.again for one in asked):
-            keyed = any(key is not None for key in keys)
-            stored = await self._store_children(asked, fresh, keyed=keyed)
+        if fresh or any(map(self._runs_again, members)):
+            stored = await self._store_children(
+                [(jobs[place], rows[place]) for place in fresh],
+                list(zip(identities, members, strict=True)),
+                keyed=any(key is not None for key in keys),
+            )
         new = iter(stored)
         handles = [
-            next(new) if one.member is None else self._handle(one.member.id, not one.member.own)
-            for one in asked
+            next(new) if member is None else self._handle(member.id, not member.own) for member in members
         ]
         self._asked += [handle.id for handle in handles if not handle.duplicate]
         return handles
 
     async def _store_children(
-        self, asked: Sequence[_Asked], fresh: Sequence[_Asked], *, keyed: bool
+        self,
+        fresh: Sequence[tuple[Enqueueable[Any], NewJob]],
+        asked: Sequence[tuple[str, Member | None]],
+        *,
+        keyed: bool,
     ) -> Sequence[Handle[Any]]:
         """Store new children, inside the hooks, and run others again; return the handles of the new ones.
 
-        With keys they are looked up: a run may use a key twice, for the same child.
+        `asked` are the identities of all children, with the members that are stored; `fresh` are the others. With keys
+        they are looked up: a run may use a key twice, for the same child.
         """
         parent = self._running.job
 
         async def store(new: Sequence[NewJob]) -> Sequence[Handle[Any]]:
-            rows = iter(new)
+            unstored = iter(new)
             wanted = [
-                one.child(None if one.member else next(rows)) for one in asked if one.again or not one.member
+                Child(identity, next(unstored)) if member is None else Child(identity, None, member.id)
+                for identity, member in asked
+                if member is None or self._runs_again(member)
             ]
-            known = keyed or any(child.rerun is not None for child in wanted)
-            inserted = await self._insert(wanted, fresh=self._certain and not known)
+            inserted = await self._insert(
+                wanted, fresh=self._certain and not keyed and len(wanted) == len(new)
+            )
             return [
                 self._handle(row.id, row.duplicate)
                 for child, row in zip(wanted, inserted, strict=True)
@@ -271,8 +271,8 @@ class Nursery:
         if not fresh:
             return await store([])
         return await enqueuer_of(self._client).children(
-            [one.job for one in fresh],
-            [one.row for one in fresh],
+            [job for job, _ in fresh],
+            [row for _, row in fresh],
             store,
             priority=parent.priority,
             place=parent.schedule_at,
@@ -291,19 +291,16 @@ class Nursery:
             raise
         return inserted
 
-    def _asked_for(self, job: Enqueueable[Any], row: NewJob, key: str | None) -> _Asked:
-        identity = self._roll.identity(row, None if key is None else self._checked_key(key))
-        member = self._roll.find(identity, row)
-        return _Asked(job, row, identity, member, again=member is not None and self._runs_again(member))
-
     def _handle(self, ident: int, duplicate: bool) -> ChildHandle[Any]:  # noqa: FBT001 - as in `Handle`
         return ChildHandle(ident, duplicate, client=self._client, nursery=self)
 
-    def _runs_again(self, member: Member) -> bool:
+    def _runs_again(self, member: Member | None) -> bool:
         """Return whether a member has to run again: an attempt of the parent has failed, and it did not complete.
 
         In one attempt that happens once, however often the attempt is suspended.
         """
+        if member is None:
+            return False
         unsuccessful = member.state in {State.CANCELLED, State.DISCARDED}
         wanted = member.own and unsuccessful and not member.current
         return self._row.retried and self._row.state is NurseryState.OPEN and wanted
@@ -414,8 +411,10 @@ async def _roll(waits: DurableWaits, name: str, row: NurseryRow) -> Roll:
     """Return the members that earlier runs have stored."""
     job = waits.running.job
     roll = Roll(f"nursery {name!r} of job {job.id} ({job.name})", row.sealed)
-    after = 0
+    members: list[Member] = []
+    after = ""
     while row.members and (page := await waits.store.members(waits.running.ref, name, after=after)):
-        roll.add(page)
-        after = page[-1].number
+        members += page
+        after = page[-1].identity
+    roll.add(sorted(members))
     return roll

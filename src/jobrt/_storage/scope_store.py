@@ -26,9 +26,9 @@ class ScopeStore(Protocol):
         ...
 
     async def members(
-        self, ref: JobRef, name: str, *, after: int = 0, limit: int = 1000
+        self, ref: JobRef, name: str, *, after: str = "", limit: int = 1000
     ) -> tuple[Member, ...]:
-        """Return members in the order in which they were added, after the one with the number `after`."""
+        """Return members in the order of their identities, after `after`. Their numbers tell which came first."""
         ...
 
     async def enqueue(

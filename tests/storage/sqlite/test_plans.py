@@ -87,7 +87,7 @@ SEARCHES = {
     "jobs/look_ends": "SEARCH jobrt_job USING COVERING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
     "jobs/look_due": "SEARCH jobrt_job USING COVERING INDEX jobrt_job_waiting (queue=? AND priority=?)",
     "jobs/look_held": "SCAN jobrt_job USING INDEX jobrt_job_executing",
-    "jobs/look_children": "SEARCH jobrt_member USING INDEX jobrt_member_number (job_id=?)",
+    "jobs/look_children": "SEARCH jobrt_member USING INDEX sqlite_autoindex_jobrt_member_1 (job_id=?)",
     "jobs/look_matching": "SEARCH jobrt_job USING INTEGER PRIMARY KEY (rowid=?)",
     "jobs/stats": "SEARCH jobrt_job USING INDEX jobrt_job_final (state=? AND name=? AND finished_at>?)",
     "scopes/ended_members": "SEARCH m USING INDEX jobrt_member_child (child_id=?)",

@@ -58,10 +58,10 @@ class PostgresScopes:
         return row
 
     async def members(
-        self, ref: JobRef, name: str, *, after: int = 0, limit: int = 1000
+        self, ref: JobRef, name: str, *, after: str = "", limit: int = 1000
     ) -> tuple[Member, ...]:
         rows = await self._database.fetch(
-            "scopes/members", id=str(ref.id), name=name, after=str(after), limit=str(limit)
+            "scopes/members", id=str(ref.id), name=name, after=after, limit=str(limit)
         )
         return tuple(Member(*row) for row in rows)
 

@@ -45,7 +45,7 @@ class SqliteScopes:
         return await self._database.write(call)
 
     async def members(
-        self, ref: JobRef, name: str, *, after: int = 0, limit: int = 1000
+        self, ref: JobRef, name: str, *, after: str = "", limit: int = 1000
     ) -> tuple[Member, ...]:
         place = {"id": ref.id, "name": name, "after": after, "limit": limit}
         rows = await self._database.read(lambda tx: tx.array(SQL["scopes/members"], place))

@@ -1,4 +1,4 @@
--- The last column: this attempt has enqueued the member, or run it again. Attempts that have crashed since count as this
+-- Members in the order of the primary key. The last column: this attempt has enqueued the member, or run it again. Attempts that have crashed since count as this
 -- one, if the records of all of them are kept.
 with own as (
     select j.attempt from {schema}.job j where j.id = :id::bigint
@@ -20,6 +20,6 @@ select m.number, m.identity, m.child_id, coalesce(j.name, ''), coalesce(j.state:
        m.attempt >= (select s.attempt from since s)
   from {schema}.member m
   left join {schema}.job j on j.id = m.child_id
- where m.job_id = :id::bigint and m.nursery = :name and m.number > :after::bigint
- order by m.number
+ where m.job_id = :id::bigint and m.nursery = :name and m.identity > :after
+ order by m.identity
  limit :limit::bigint
