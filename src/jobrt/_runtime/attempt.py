@@ -25,7 +25,7 @@ from jobrt._runtime.after import checked_after
 from jobrt._runtime.context import Context
 from jobrt._runtime.hooks import NotBegun
 from jobrt._runtime.running import Running
-from jobrt._runtime.services import Services, record_of, time_limit
+from jobrt._runtime.services import Services, time_limit
 from jobrt.errors import InvalidJob, InvalidResult, LeaseLost
 from jobrt.events import Event, EventBus, JobNotBegun, JobStarted
 
@@ -180,11 +180,7 @@ class AttemptRunner:
         error = TimeoutError(ended.message) if timed_out or ended.error is None else ended.error
         answer = should_retry(definition.retry, attempt=job.attempt, error=error)
         delay = delay_for(
-            definition.backoff,
-            attempt=job.attempt,
-            error=error,
-            record=record_of(job, running.began),
-            chance=self.chance,
+            definition.backoff, attempt=job.attempt, error=error, record=running.record, chance=self.chance
         )
         warnings = [text for text in (answer.warning, delay.warning) if text]
         if warnings:
@@ -200,7 +196,7 @@ async def _with_last(running: Running, outcome: Outcome) -> Outcome:
 
 def _began(running: Running) -> datetime:
     """Return when an attempt began, by the database's clock."""
-    return record_of(running.job, running.began).started_at or running.job.schedule_at
+    return running.record.started_at or running.job.schedule_at
 
 
 def _check_row(job: Claimed) -> None:

@@ -20,7 +20,7 @@ from jobrt._runtime.checked import checked_progress, checkpoint_text, json_text
 from jobrt._runtime.nursery import Nursery, open_nursery
 from jobrt._runtime.running import Running
 from jobrt._runtime.saves import Saves, Step
-from jobrt._runtime.services import Services, record_of
+from jobrt._runtime.services import Services
 from jobrt.errors import InvalidJob, LeaseLost
 
 ValueT = TypeVar("ValueT")
@@ -35,15 +35,12 @@ class Context:
 
     _running: Running
     _services: Services
-    _record: JobRecord | None = None
     _saves_made: Saves | None = None
 
     @property
     def job(self) -> JobRecord:
         """Return the job's stored record, errors of earlier attempts included."""
-        if self._record is None:
-            self._record = record_of(self._running.job, self._running.began)
-        return self._record
+        return self._running.record
 
     @property
     def state(self) -> Any:

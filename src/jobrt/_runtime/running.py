@@ -9,8 +9,9 @@ import attrs
 import trio
 
 from jobrt._core.attempts import Stop
-from jobrt._core.job import Claimed, JobRef, Outcome, Wait
+from jobrt._core.job import Claimed, JobRecord, JobRef, Outcome, Wait
 from jobrt._registry import JobDefinition
+from jobrt._runtime.services import record_of
 
 
 class Slots(Protocol):
@@ -94,6 +95,14 @@ class Running:
     """Writes what the attempt has said and may not have written; None if it has said nothing."""
     first_lease: int | None = None
     """Lease with which it began, if it has gone on under another one since."""
+    _record: JobRecord | None = attrs.field(default=None, init=False)
+
+    @property
+    def record(self) -> JobRecord:
+        """The public record of the job, as it was when it was first asked for."""
+        if self._record is None:
+            self._record = record_of(self.job, self.began)
+        return self._record
 
     @property
     def ref(self) -> JobRef:

@@ -192,10 +192,13 @@ def _with_history(tx: Transaction, jobs: Sequence[Claimed], *, ids: Sequence[int
     """Add checkpoint, progress and attempts to the jobs with these ids, which have run before."""
     attempts = attempts_of(tx, ids)
     again = frozenset(ids)
+    detailed = frozenset(tx.array(SQL["attempts/with_details"], (dumps(ids),)))
     complete: list[Claimed] = []
     for job in jobs:
         if job.id in again:
-            saved, progress = tx.row(SQL["attempts/exchange_details"], (job.id,)) or (None, None)
+            saved = progress = None
+            if job.id in detailed:
+                saved, progress = tx.row(SQL["attempts/exchange_details"], (job.id,)) or (None, None)
             records = tuple(record for _, record in attempts.get(job.id, ()))
             complete.append(job._replace(saved=saved, progress=progress, attempts=records, kept=True))
         else:

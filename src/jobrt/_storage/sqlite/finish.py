@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from jobrt._core.job import JobRef, Outcome, Start, Wait
 from jobrt._core.states import FINAL, End, State, Transition, transition
@@ -69,8 +67,7 @@ def _write_clean(tx: Transaction, lease: int, starts: Mapping[int, int | None]) 
     return written
 
 
-@attrs.frozen
-class _Held:
+class _Held(NamedTuple):
     """Stored values of a job whose attempt ends."""
 
     queue: str
@@ -83,8 +80,7 @@ class _Held:
     code: int
 
 
-@attrs.frozen
-class _Ending:
+class _Ending(NamedTuple):
     """An outcome that is more than a clean end, and what it makes of its job."""
 
     outcome: Outcome
