@@ -21,7 +21,7 @@ $$;
 -- A job that has ended, and has living children, will be closing at the end of the statement: it counts as unfinished.
 do $$
 declare
-    closes constant text := '(j.flags & 16 <> 0 and exists (select from {schema}.living o where o.job_id = j.id))';
+    closes constant text := '(j.flags & 16 <> 0 and exists (select from {literal}.living o where o.job_id = j.id))';
     its_text text;
 begin
     for its_text in
