@@ -724,6 +724,25 @@ async def test_a_child_that_has_to_close_is_not_over_whatever_is_claimed_with_it
     assert [(await look(storage, job_id)).state for job_id in (parent.id, child.id)] == [State.CLOSING] * 2
 
 
+@pytest.mark.parametrize("limits", [{}, {"cluster_limit": 9}], ids=["none", "cluster"])
+async def test_who_waits_for_a_job_that_has_to_close_goes_on_when_that_is_over(
+    storage: Storage, limits: dict[str, Any]
+) -> None:
+    """`After` waits for the children of that job too, whatever is claimed with its end."""
+    parent = await _parent(storage)
+    await _children(storage, parent, "a", name="leaf")
+    waits = await start(storage, job("waits"))
+    await storage.attempts.finish([end(waits, Transition.SNOOZE, children=(parent.id,))])
+    await storage.jobs.insert([job("parent")])
+    exchange = await storage.attempts.exchange([end(parent)], ask("parent", **limits))
+    assert len(exchange.jobs) == 1
+    assert (await look(storage, parent.id)).state is State.CLOSING
+    assert await claim(storage, "waits") == ()
+    await storage.scopes.tend()
+    assert (await look(storage, parent.id)).state is State.COMPLETED
+    assert [one.id for one in await claim(storage, "waits")] == [waits.id]
+
+
 async def test_a_repeated_end_of_a_child_that_is_closing_does_not_end_it(storage: Storage) -> None:
     """The reply to the first one was lost. Its own child lives, and so its parent waits."""
     parent = await _parent(storage)
