@@ -258,7 +258,7 @@ def test_processes_whose_parent_was_killed_stop(
 def test_a_parent_kills_processes_that_do_not_end(
     busy: Callable[..., subprocess.Popen[str]], jobrt_command: Command, count: int
 ) -> None:
-    """Its jobs become available at once, unless the third signal ends the parent, too."""
+    """Its jobs become available at once, unless the third signal ends the parent, too, or its own time is over."""
     worker = busy("keeps_the_lock", "--processes=2", *(["--grace=1000"] if count > 1 else []))
     _, *processes = family(worker)
     for _ in range(count):
@@ -267,7 +267,10 @@ def test_a_parent_kills_processes_that_do_not_end(
     assert psutil.wait_procs(processes, timeout=150)[1] == []
     if count < 3:
         assert any(re.search(r"worker process \d+ did not end in time and is killed", line) for line in lines)
-        assert states(jobrt_command) == ["retryable"]
+        if not any(
+            "because the shutdown is not complete" in line for line in lines
+        ):  # on a machine that is too busy
+            assert states(jobrt_command) == ["retryable"]
     else:
         # The third may come while the exit functions run, which the second had begun.
         exits = [

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 import jobrt
 import jobrt.blocking
 from jobrt._demo.jobs import CountFile
+from jobrt.cli.processes import Storages
+from jobrt.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,3 +247,29 @@ def test_the_report_of_the_demo_follows_no_link(shop: Path, jobrt_command: Calla
     assert other.read_text() == "precious"
     assert not (shop / "jobrt-demo.sha256").is_symlink()
     assert [path.name for path in shop.iterdir() if path.name.startswith(".jobrt-demo")] == []
+
+
+async def test_a_release_needs_no_time_to_open_the_storage(tmp_path: Path) -> None:
+    """It is held open during a stop. Before, or if that fails, a release opens one."""
+    app = jobrt.App(f"sqlite:///{tmp_path}/jobs.db", migrate=True)
+    storages = Storages(app)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(storages.hold)
+            while storages._held is None:
+                await trio.lowlevel.checkpoint()
+            async with storages.use() as one, storages.use() as other:
+                assert one is other is storages._held
+            nursery.cancel_scope.cancel()
+        async with storages.use() as one:
+            assert one is not storages._held
+            assert await one.workers.all() == ()
+
+
+async def test_a_storage_that_cannot_be_held_does_not_end_the_parent(tmp_path: Path) -> None:
+    """The release reports what is wrong."""
+    storages = Storages(jobrt.App(f"sqlite:///{tmp_path}/nowhere/jobs.db"))
+    await storages.hold()
+    with pytest.raises(StorageError, match="there is no folder"):
+        async with storages.use():
+            pass  # pragma: no cover - it is not opened

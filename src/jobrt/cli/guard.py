@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-EXIT_SECONDS = 4.5
+EXIT_SECONDS = 4.4
 """Seconds after the grace period after which a worker exits, whatever its jobs do."""
 _GUARD_SECONDS = 0.3
 """Seconds that a worker has beyond its time, until it is killed: together less than five."""

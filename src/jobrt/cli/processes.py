@@ -15,12 +15,14 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import attrs
 import trio
 
+from jobrt._storage.contract import Storage
 from jobrt._supervision.child import log_event
 from jobrt._supervision.decisions import ServiceState
 from jobrt._supervision.records import (
@@ -41,10 +43,10 @@ from jobrt.cli.systemd import ServiceManager
 from jobrt.errors import JobrtError
 from jobrt.probes.members import Member, MemberState
 
-_EXIT_SECONDS: Final = EXIT_SECONDS + 0.2
+_EXIT_SECONDS: Final = EXIT_SECONDS + 0.15
 """Seconds that a process may take to exit after the grace period, before it is killed: more than its own limit."""
-_PARENT_SECONDS: Final = EXIT_SECONDS + 0.4
-"""Seconds that the parent may take to exit after the grace period: less than five."""
+_PARENT_SECONDS: Final = EXIT_SECONDS + 0.5
+"""Seconds that the parent may take to exit after the grace period: less than five. The last are for releases."""
 _RELEASE_SECONDS: Final = 10.0
 """Time limit for releasing the jobs of a dead process."""
 _REPORT_SECONDS: Final = 1.0
@@ -71,10 +73,39 @@ _INTERRUPTED: Final = 130
 
 
 @attrs.define(eq=False)
+class Storages:
+    """The storage in which jobs of dead processes are released."""
+
+    app: App
+    _held: Storage | None = None
+
+    @asynccontextmanager
+    async def use(self) -> AsyncGenerator[Storage]:
+        """Yield the storage that is held open, or open one for the block."""
+        if self._held is not None:
+            yield self._held
+            return
+        async with self.app.open_storage() as storage:
+            yield storage
+
+    async def hold(self) -> None:
+        """Hold a storage open until cancelled. After a stop, a process that is killed leaves a third of a second."""
+        try:
+            async with self.app.open_storage() as storage:
+                self._held = storage
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._held = None
+        except JobrtError as error:  # a release opens one itself, and reports what is wrong
+            _logger.debug("no storage is open during the stop: %s", error)
+
+
+@attrs.define(eq=False)
 class WorkerProcess:
     """One worker process, which the supervisor restarts when it dies."""
 
-    app: App
+    storages: Storages
     command: Sequence[str]
     give_up: Callable[[ProcessFailedToStart], None]
     member: Member | None = None
@@ -168,7 +199,7 @@ class WorkerProcess:
         """Make a dead process's jobs due immediately. Its parent is the first to know that it died."""
         with trio.move_on_after(_RELEASE_SECONDS, shield=True):
             try:
-                async with self.app.open_storage() as storage:
+                async with self.storages.use() as storage:
                     for row in await storage.workers.all():
                         if row.info.pid == pid and row.info.host == socket.gethostname():
                             await storage.workers.unregister(row.id)
@@ -188,6 +219,7 @@ class Processes:
     """All worker processes and their supervisor."""
 
     supervisor: Supervisor
+    storages: Storages
     workers: list[WorkerProcess] = attrs.Factory(list)
     failure: ProcessFailedToStart | None = None
 
@@ -199,9 +231,9 @@ class Processes:
         supervisor = Supervisor(
             "processes", escalation="retry", retry_interval=_RESTART_PAUSE, in_turn=False, on_event=_log
         )
-        processes = cls(supervisor)
+        processes = cls(supervisor, Storages(app))
         for number, member in enumerate(members):
-            worker = WorkerProcess(app, command, processes.give_up, member)
+            worker = WorkerProcess(processes.storages, command, processes.give_up, member)
             processes.workers.append(worker)
             stop = functools.partial(worker.request_stop, 1)
             supervisor.add(worker.run, name=f"process {number}", shutdown=shutdown, stop=stop)
@@ -300,6 +332,7 @@ async def _handle_signals(
                 starting.cancel()
                 if manager is not None:
                     manager.send("STOPPING=1")
+                nursery.start_soon(processes.storages.hold)
                 processes.supervisor.stop()
             else:  # the second; at the third, the thread of `signals` kills the processes and exits
                 nursery.start_soon(processes.end_grace)
