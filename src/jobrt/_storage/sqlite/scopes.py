@@ -47,7 +47,8 @@ class SqliteScopes:
     async def members(
         self, ref: JobRef, name: str, *, after: str = "", limit: int = 1000
     ) -> tuple[Member, ...]:
-        place = {"id": ref.id, "name": name, "after": after, "limit": limit}
+        # As bytes: an identity that is no UTF-8 was read with surrogates, which are no text for SQLite.
+        place = {"id": ref.id, "name": name, "after": after.encode("utf-8", "surrogateescape"), "limit": limit}
         rows = await self._database.read(lambda tx: tx.array(SQL["scopes/members"], place))
         return tuple(
             Member(number, identity, child, job, STATES[state].value, bool(own), bool(current))

@@ -17,6 +17,6 @@ SELECT json_group_array(json_array(number, identity, child_id, name, code, kind 
     SELECT m.number, m.identity, m.child_id, m.kind, ifnull(j.name, '') AS name, ifnull(j.state, 5) AS code,
         m.attempt >= (SELECT attempt FROM since) AS current
     FROM jobrt_member AS m LEFT JOIN jobrt_job AS j ON j.id = m.child_id
-    WHERE m.job_id = :id AND m.nursery = :name AND m.identity > :after
+    WHERE m.job_id = :id AND m.nursery = :name AND m.identity > CAST(:after AS TEXT)
     ORDER BY m.identity LIMIT :limit
 );
