@@ -48,7 +48,8 @@ class SqliteScopes:
         self, ref: JobRef, name: str, *, after: str = "", limit: int = 1000
     ) -> tuple[Member, ...]:
         # As bytes: an identity that is no UTF-8 was read with surrogates, which are no text for SQLite.
-        place = {"id": ref.id, "name": name, "after": after.encode("utf-8", "surrogateescape"), "limit": limit}
+        read = after.encode("utf-8", "surrogateescape")
+        place = {"id": ref.id, "name": name, "after": read, "limit": limit}
         rows = await self._database.read(lambda tx: tx.array(SQL["scopes/members"], place))
         return tuple(
             Member(number, identity, child, job, STATES[state].value, bool(own), bool(current))
