@@ -7,8 +7,8 @@
     processes  several worker processes under one parent      startup    waiting for the database, startup reports
     signals    signals to stop, heard by a thread             guard      kills a worker that cannot end itself
     ending     the end of the process, in time                log        logging of the `worker` command
+    interrupts Ctrl-C during a command                        output     tables, lines, JSON, progress
     selection  options that select jobs                       setting    --app and --url
-    output     tables, lines, JSON, progress
 """
 
 import io

@@ -13,6 +13,7 @@ from jobrt._client import Client
 from jobrt._core.where import Where
 from jobrt._views import filters
 from jobrt._views.words import jobs_in_words
+from jobrt.cli.interrupts import interrupted_at_once
 from jobrt.cli.output import print_jobs, say
 
 T = TypeVar("T")
@@ -112,4 +113,5 @@ async def confirm(jobs: Client, where: Where, *, verb: str, yes: bool) -> bool:
     if not sys.stdin.isatty():
         msg = f"this would {verb} {jobs_in_words(count)}: add --yes to confirm"
         raise click.UsageError(msg)
-    return click.confirm(f"{verb} {jobs_in_words(count)}?", default=False)
+    with interrupted_at_once():
+        return click.confirm(f"{verb} {jobs_in_words(count)}?", default=False)

@@ -20,6 +20,7 @@ from jobrt._core.attempts import only_leaf
 from jobrt._core.database_url import migrate_remedy, parse_url
 from jobrt._storage.sql_files import Unmigrated
 from jobrt.app import App
+from jobrt.cli.interrupts import cancelled_by_interrupt, interrupted_at_once
 
 R = TypeVar("R")
 _HANDED_OVER = "JOBRT_URL_OF_PARENT"
@@ -101,7 +102,8 @@ def _load(address: str) -> App:
         raise click.UsageError(msg)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path needs a str
     try:
-        module = importlib.import_module(module_name)
+        with interrupted_at_once():
+            module = importlib.import_module(module_name)
     except Exception as error:
         if os.environ.get("JOBRT_DEBUG"):
             raise
@@ -120,13 +122,17 @@ def _load(address: str) -> App:
 
 
 def in_trio(function: Callable[..., Awaitable[R]]) -> Callable[..., R]:
-    """Turn an async function into a command that runs it in Trio, with the `Setting` as its first argument."""
+    """Turn an async function into a command that runs it in Trio, with the `Setting` as its first argument.
+
+    Ctrl-C cancels it.
+    """
 
     @click.pass_obj
     @functools.wraps(function)
     def run(setting: Setting, /, *args: Any, **kwargs: Any) -> R:
         try:
-            return trio.run(functools.partial(function, setting, *args, **kwargs))
+            command = functools.partial(function, setting, *args, **kwargs)
+            return trio.run(cancelled_by_interrupt, command)
         except Exception as raised:
             error = only_leaf(raised)
             if not isinstance(error, Unmigrated) or setting.address is None or setting.url is not None:
