@@ -46,10 +46,10 @@ async def test_a_page_runs(page: Path, tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_POSTGRES, ids=lambda page: page.stem)
-async def test_a_page_runs_with_postgres(page: Path, tmp_path: Path, postgres_url: str) -> None:
+async def test_a_page_runs_with_postgres(page: Path, tmp_path: Path, new_postgres_url: str) -> None:
     """The same, for pages that use a PostgreSQL database."""
     with trio.fail_after(220):
-        await PageRunner(page, tmp_path, replace={POSTGRES: postgres_url}).run()
+        await PageRunner(page, tmp_path, replace={POSTGRES: new_postgres_url}).run()
 
 
 def test_commands_are_in_console_blocks() -> None:

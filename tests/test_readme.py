@@ -32,12 +32,12 @@ ENDS = {
 
 @pytest.mark.process
 @pytest.mark.slow
-async def test_it_runs_from_top_to_bottom(tmp_path: Path, postgres_url: str) -> None:
+async def test_it_runs_from_top_to_bottom(tmp_path: Path, new_postgres_url: str) -> None:
     """The program and the commands work as they stand, on SQLite and then on PostgreSQL."""
-    runner = PageRunner(ROOT / "README.md", tmp_path, replace={POSTGRES: postgres_url})
+    runner = PageRunner(ROOT / "README.md", tmp_path, replace={POSTGRES: new_postgres_url})
     with trio.fail_after(220):
         await runner.run()
-    assert runner.variables["JOBRT_URL"] == postgres_url
+    assert runner.variables["JOBRT_URL"] == new_postgres_url
 
 
 def lines_of_returns() -> list[str]:

@@ -18,11 +18,16 @@ from tests.support.reused import ReusedDatabase
 from tests.support.shared import Clusters, sweep
 
 
-def test_postgres_url_is_an_empty_database(postgres_url: str, postgres_server: Server) -> None:
+def test_a_new_database_is_empty(new_postgres_url: str, postgres_server: Server) -> None:
     """It has no tables and speaks UTF-8."""
     tables = "select count(*) from pg_class where relnamespace = 'public'::regnamespace"
-    assert postgres_server.execute(tables, url=postgres_url) == [(0,)]
-    assert postgres_server.execute("show server_encoding", url=postgres_url) == [("UTF8",)]
+    assert postgres_server.execute(tables, url=new_postgres_url) == [(0,)]
+    assert postgres_server.execute("show server_encoding", url=new_postgres_url) == [("UTF8",)]
+
+
+def test_a_database_has_tables_without_rows(postgres_url: str, postgres_server: Server) -> None:
+    """Tests need not migrate it, and find no job of others."""
+    assert postgres_server.execute("select count(*) from jobrt.job", url=postgres_url) == [(0,)]
 
 
 def test_connection_strings_are_taken_too(postgres_url: str) -> None:
@@ -62,6 +67,11 @@ def test_servers_of_killed_runs_are_swept_away(tmp_path: Path, monkeypatch: pyte
 def test_a_database_for_each_engine(database_url: str) -> None:
     """Tests that ask for `database_url` run on SQLite and on PostgreSQL."""
     assert database_url.startswith(("sqlite:///", "postgresql://"))
+
+
+def test_a_new_database_for_each_engine(new_database_url: str) -> None:
+    """Tests that ask for `new_database_url` do, too."""
+    assert new_database_url.startswith(("sqlite:///", "postgresql://"))
 
 
 async def test_async_tests_run_under_trio(autojump_clock: MockClock) -> None:

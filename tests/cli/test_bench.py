@@ -44,13 +44,13 @@ def left_behind(url: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("short")
-def test_it_measures_and_leaves_nothing(database_url: str, jobrt_command: Command) -> None:
+def test_it_measures_and_leaves_nothing(new_database_url: str, jobrt_command: Command) -> None:
     """The JSON output contains the figures and the properties of the machine and the database."""
-    done = jobrt_command("--url", database_url, "bench", "--jobs", "300", "--json")
+    done = jobrt_command("--url", new_database_url, "bench", "--jobs", "300", "--json")
     assert done.status == 0, done.err
     figures = json.loads(done.out)
     about = figures.pop("about")
-    assert about["synchronous_commit" if database_url.startswith("postgres") else "synchronous"] in {
+    assert about["synchronous_commit" if new_database_url.startswith("postgres") else "synchronous"] in {
         "on",
         "FULL",
     }
@@ -58,7 +58,7 @@ def test_it_measures_and_leaves_nothing(database_url: str, jobrt_command: Comman
     assert len(figures) == 7
     assert all(figure > 0 for figure in figures.values())
     assert figures["start_p50_ms"] <= figures["start_p95_ms"] <= figures["start_p99_ms"]
-    assert left_behind(database_url) == []
+    assert left_behind(new_database_url) == []
 
 
 @pytest.mark.usefixtures("short")
@@ -74,19 +74,19 @@ def test_it_prints_lines(sqlite_url: str, jobrt_command: Command, monkeypatch: p
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it(
-    database_url: str, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
+    new_database_url: str, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:
     """After a signal, the data is removed and the exit status contains the signal."""
-    process = start("--url", database_url, "bench")
+    process = start("--url", new_database_url, "bench")
     assert process.stderr is not None
     while "one by one" not in process.stderr.readline():
         assert process.poll() is None
-    assert left_behind(database_url) != []
+    assert left_behind(new_database_url) != []
     process.send_signal(number)
     out, err = process.communicate(timeout=150)
     assert (process.returncode, out) == (128 + number, "")
     assert err.splitlines()[-1] == "interrupted; all data of the measurement is removed"
-    assert left_behind(database_url) == []
+    assert left_behind(new_database_url) == []
 
 
 def rename_job_table(url: str) -> None:
@@ -103,18 +103,20 @@ def rename_job_table(url: str) -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize("part", ["one by one", "in bulk", "run", "starts"])
-def test_an_error_ends_it(database_url: str, start: Callable[..., subprocess.Popen[str]], part: str) -> None:
+def test_an_error_ends_it(
+    new_database_url: str, start: Callable[..., subprocess.Popen[str]], part: str
+) -> None:
     """If a worker would wait for its database, `bench` fails with a line and removes its data."""
-    process = start("--url", database_url, "bench", "--jobs", "20000")
+    process = start("--url", new_database_url, "bench", "--jobs", "20000")
     assert process.stderr is not None
     while process.stderr.readline() != f"measuring: {part}\n":
         assert process.poll() is None
-    rename_job_table(database_url)
+    rename_job_table(new_database_url)
     out, err = process.communicate(timeout=150)
     assert (process.returncode, out) == (1, "")
     assert "migrate" in err.splitlines()[-1]
     assert "Traceback" not in err
-    assert left_behind(database_url) == []
+    assert left_behind(new_database_url) == []
 
 
 @pytest.mark.parametrize(

@@ -111,10 +111,10 @@ def test_migrations_of_sqlite_are_not_printed(jobrt_command: Command, shop: Path
 
 
 def test_migrations_of_postgresql(
-    jobrt_command: Command, shop: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    jobrt_command: Command, shop: Path, new_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Migrations can be checked, printed and applied. Afterwards the schema is up to date."""
-    monkeypatch.setenv("JOBRT_URL", postgres_url)
+    monkeypatch.setenv("JOBRT_URL", new_postgres_url)
     before = jobrt_command("migrate", "--check")
     assert (before.status, before.out.splitlines()[0].split()[1:]) == (1, ["pending"])
     assert "create table" in jobrt_command("migrate", "--sql").out

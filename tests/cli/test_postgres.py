@@ -88,9 +88,9 @@ def test_an_unknown_database_is_reported_in_one_line(postgres_url: str, refused:
         assert "gave up" not in line
 
 
-def test_an_unmigrated_schema_is_reported_in_one_line(postgres_url: str, refused: Refused) -> None:
+def test_an_unmigrated_schema_is_reported_in_one_line(new_postgres_url: str, refused: Refused) -> None:
     """The line contains the command that migrates the schema."""
-    for line in refused(postgres_url):
+    for line in refused(new_postgres_url):
         assert " migrate`" in line
 
 

@@ -5,60 +5,22 @@ from __future__ import annotations
 import os
 from contextlib import AsyncExitStack, closing
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 import trio
 
-from tests.conformance.harness import PATIENCE, Clock, Engine, Memory, Pooled, Postgres, Sqlite
+from tests.conformance.harness import Clock, Engine, Memory, Pooled, Postgres, Sqlite
 from tests.support.pgbouncer import through
-from tests.support.reused import ReusedDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
     from jobrt._storage.contract import Storage
-    from tests.support.postgres import Server
 
 ENGINES = ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 if "JOBRT_TEST_PGBOUNCER" in os.environ:  # also through a pooler, for work on pooler support
     ENGINES.append(pytest.param("pgbouncer", marks=pytest.mark.postgres))
-
-
-@pytest.fixture(scope="session")
-def migrated(postgres_server: Server) -> Iterator[str]:
-    """The name of a migrated database, to be copied."""
-    name = f"jobrt_test_{uuid4().hex}"
-    try:
-        url = postgres_server.create_database(name)
-
-        async def migrate() -> None:
-            from jobrt._storage.postgres import open_postgres
-
-            with trio.fail_after(PATIENCE):
-                async with open_postgres(url, listen=False) as storage:
-                    await storage.schema.migrate()
-
-        trio.run(migrate)
-        yield name
-    finally:
-        postgres_server.drop_database(name)
-
-
-@pytest.fixture(scope="session")
-def reused(postgres_server: Server, migrated: str) -> Iterator[ReusedDatabase]:
-    """A copy of that database."""
-    database = ReusedDatabase(postgres_server, migrated)
-    yield database
-    database.drop()
-
-
-@pytest.fixture
-def postgres_copy(reused: ReusedDatabase) -> Iterator[str]:
-    """The URL of a migrated PostgreSQL database, which is as new, and for this test alone."""
-    yield reused.lend()
-    reused.take_back()
 
 
 @pytest.fixture(params=ENGINES)
@@ -73,7 +35,7 @@ def unopened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]
 
 
 def _on_postgres(request: pytest.FixtureRequest) -> Engine:
-    url = request.getfixturevalue("postgres_copy")
+    url = request.getfixturevalue("postgres_url")
     if request.param == "postgres":
         return Postgres(url)
     if request.module.__name__.endswith("test_listen") or "wakes" in request.node.name:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -18,18 +19,22 @@ from contextlib import (
 )
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
 
 import attrs
 import psycopg
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Generator
 
     from jobrt._storage.contract import Storage
 
 __all__ = ["PATIENCE", "START", "Caller", "Clock", "Engine", "Memory", "Pooled", "Postgres", "Sqlite"]
+
+T = TypeVar("T")
+Execute = Callable[[str], list[tuple[Any, ...]]]
+"""Function that runs a statement and returns its rows."""
 
 START: Final = datetime(2031, 5, 14, 9, 26, 53, 589_793, tzinfo=UTC)
 PATIENCE: Final = 20
@@ -74,16 +79,28 @@ class Engine(ABC):
         """Let time pass."""
 
     @abstractmethod
+    async def session(self, work: Callable[[Execute], T]) -> T:
+        """Call `work` with a function that runs a statement directly on the database and returns its rows.
+
+        Each statement is committed. Connecting to PostgreSQL costs more than most statements, so one session has all
+        of a call's.
+        """
+
     async def execute(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement directly on the database, commit it, and return its rows."""
+        return await self.session(lambda execute: execute(statement))
 
     @abstractmethod
     def caller(self) -> AbstractAsyncContextManager[Caller]:
         """Open a connection as an application would; what is left open at the end is rolled back."""
 
     @abstractmethod
+    def tables_in(self, execute: Execute) -> dict[str, set[str]]:
+        """Return the columns of every table, by the table's name as SQL wants it."""
+
     async def tables(self) -> dict[str, set[str]]:
         """Return the columns of every table, by the table's name as SQL wants it."""
+        return await self.session(self.tables_in)
 
     @abstractmethod
     async def refuse(self, operation: str, condition: str) -> None:
@@ -113,10 +130,11 @@ class Engine(ABC):
 
     async def everything(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table: equal before and after when nothing was changed."""
-        return {
-            name: sorted(await self.execute(f"select * from {name}"), key=repr)
-            for name in await self.tables()
-        }
+        return await self.session(
+            lambda execute: {
+                name: sorted(execute(f"select * from {name}"), key=repr) for name in self.tables_in(execute)
+            }
+        )
 
 
 class _AnySqlite(Engine):
@@ -144,8 +162,8 @@ class _AnySqlite(Engine):
         await trio.lowlevel.checkpoint()
         self.clock.now += timedelta(seconds=seconds)
 
-    async def tables(self) -> dict[str, set[str]]:
-        rows = await self.execute(
+    def tables_in(self, execute: Execute) -> dict[str, set[str]]:
+        rows = execute(
             "select m.name, c.name from sqlite_master m, pragma_table_info(m.name) c"
             " where m.type = 'table' and m.name not like 'sqlite_%'"
         )
@@ -176,9 +194,10 @@ class Memory(_AnySqlite):
     def connection(self) -> Generator[sqlite3.Connection]:
         yield connection_of(self.storage)
 
-    async def execute(self, statement: str) -> list[tuple[Any, ...]]:
+    async def session(self, work: Callable[[Execute], T]) -> T:
         await trio.lowlevel.checkpoint()
-        return connection_of(self.storage).execute(statement).fetchall()
+        connection = connection_of(self.storage)
+        return work(lambda statement: connection.execute(statement).fetchall())
 
     @asynccontextmanager
     async def caller(self) -> AsyncGenerator[Caller]:
@@ -207,10 +226,10 @@ class Sqlite(_AnySqlite):
         with closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
             yield connection
 
-    async def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        def run() -> list[tuple[Any, ...]]:
+    async def session(self, work: Callable[[Execute], T]) -> T:
+        def run() -> T:
             with closing(sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)) as connection:
-                return connection.execute(statement).fetchall()
+                return work(lambda statement: connection.execute(statement).fetchall())
 
         return await trio.to_thread.run_sync(run)
 
@@ -248,7 +267,10 @@ class Postgres(Engine):
             yield storage
 
     async def advance(self, seconds: float) -> None:
-        rows = await self.execute(
+        await self.session(lambda execute: self._advance(execute, seconds))
+
+    def _advance(self, execute: Execute, seconds: float) -> None:
+        rows = execute(
             "select table_name, column_name from information_schema.columns"
             " join information_schema.tables using (table_schema, table_name)"
             f" where table_schema = '{self.schema}' and table_type = 'BASE TABLE'"
@@ -260,13 +282,17 @@ class Postgres(Engine):
         back = f"- make_interval(secs => {seconds!r})"
         for table, names in columns.items():
             sets = ", ".join(f'"{name}" = "{name}" {back}' for name in names)
-            await self.execute(f'update "{self.schema}"."{table}" set {sets}')
+            execute(f'update "{self.schema}"."{table}" set {sets}')
 
-    async def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        def run() -> list[tuple[Any, ...]]:
+    async def session(self, work: Callable[[Execute], T]) -> T:
+        def run() -> T:
             with psycopg.connect(self.url, autocommit=True, connect_timeout=PATIENCE) as connection:
-                cursor = connection.execute(cast("LiteralString", statement))
-                return cursor.fetchall() if cursor.description else []
+
+                def execute(statement: str) -> list[tuple[Any, ...]]:
+                    cursor = connection.execute(cast("LiteralString", statement))
+                    return cursor.fetchall() if cursor.description else []
+
+                return work(execute)
 
         return await trio.to_thread.run_sync(run)
 
@@ -283,32 +309,38 @@ class Postgres(Engine):
                 await connection.close()
 
     async def save(self) -> None:
-        await self.execute("create schema saved")
-        for table in await self.tables():
-            await self.execute(f"create table saved.{_name(table)} as table {table}")
-        for (sequence,) in await self._sequences():
-            await self.execute(
+        await self.session(self._save)
+
+    def _save(self, execute: Execute) -> None:
+        execute("create schema saved")
+        for table in self.tables_in(execute):
+            execute(f"create table saved.{_name(table)} as table {table}")
+        for (sequence,) in self._sequences(execute):
+            execute(
                 f"create table saved.{sequence} as select last_value, is_called from {self.schema}.{sequence}"
             )
 
     async def restore(self) -> None:
+        await self.session(self._restore)
+
+    def _restore(self, execute: Execute) -> None:
         steps = ["begin", "set local session_replication_role = replica"]
-        for table in await self.tables():
+        for table in self.tables_in(execute):
             steps += [
                 f"delete from {table}",
                 f"insert into {table} overriding system value table saved.{_name(table)}",
             ]
-        for (sequence,) in await self._sequences():
+        for (sequence,) in self._sequences(execute):
             steps.append(
                 f"select setval('{self.schema}.{sequence}', last_value, is_called) from saved.{sequence}"
             )
-        await self.execute("; ".join([*steps, "commit"]))
+        execute("; ".join([*steps, "commit"]))
 
-    async def _sequences(self) -> list[tuple[Any, ...]]:
-        return await self.execute(f"select sequencename from pg_sequences where schemaname = '{self.schema}'")
+    def _sequences(self, execute: Execute) -> list[tuple[Any, ...]]:
+        return execute(f"select sequencename from pg_sequences where schemaname = '{self.schema}'")
 
-    async def tables(self) -> dict[str, set[str]]:
-        rows = await self.execute(
+    def tables_in(self, execute: Execute) -> dict[str, set[str]]:
+        rows = execute(
             "select table_name, column_name from information_schema.columns"
             " join information_schema.tables using (table_schema, table_name)"
             f" where table_schema = '{self.schema}' and table_type = 'BASE TABLE'"

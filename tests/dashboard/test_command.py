@@ -100,10 +100,10 @@ def test_an_address_of_another_machine(jobrt_command: Command, monkeypatch: pyte
 
 
 def test_an_unusable_database(
-    jobrt_command: Command, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    jobrt_command: Command, new_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database without tables, or an unavailable one, is reported in one line with status 1."""
-    unmigrated = jobrt_command("--url", postgres_url, "dashboard", "--port", "0")
+    unmigrated = jobrt_command("--url", new_postgres_url, "dashboard", "--port", "0")
     away = jobrt_command("--url", "postgresql://postgres@127.0.0.1:1/jobs", "dashboard", "--port", "0")
     assert (unmigrated.status, away.status) == (1, 1)
     assert " migrate`" in unmigrated.err

@@ -43,6 +43,12 @@ class Send(jobrt.Job):
 
 
 @pytest.fixture
+def postgres_url(new_postgres_url: str) -> str:
+    """The URL of a database without jobrt's tables: the tests make those of earlier versions."""
+    return new_postgres_url
+
+
+@pytest.fixture
 def first_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Make migrations end with the first one; the value ends that."""
     for module in (postgres_schema, sqlite_schema):

@@ -12,15 +12,19 @@ from typing import Final
 from uuid import uuid4
 
 import pytest
+import trio
 
 from jobrt._client import unknown_queues
 from tests.support.pgbouncer import find_pgbouncer, open_pgbouncer, through
 from tests.support.postgres import Cluster, Server
 from tests.support.process_state import ProcessState
+from tests.support.reused import ReusedDatabase
 from tests.support.shared import Clusters, sweep
 
 _CLUSTERS: Final = pytest.StashKey[Clusters]()
-_NEED_POSTGRES: Final = frozenset({"postgres_server", "postgres_url", "private_postgres"})
+_NEED_POSTGRES: Final = frozenset({"postgres_server", "postgres_url", "new_postgres_url", "private_postgres"})
+_ENGINES: Final = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
+_SECONDS_TO_MIGRATE: Final = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,13 +94,41 @@ def postgres_server(pytestconfig: pytest.Config) -> Server:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: Server) -> Iterator[str]:
-    """The URL of an empty PostgreSQL database for this test."""
+def new_postgres_url(postgres_server: Server) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database for this test, without jobrt's tables. It takes half a second."""
     name = f"jobrt_test_{uuid4().hex}"
     try:
         yield postgres_server.create_database(name)
     finally:
         postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def reused_database(postgres_server: Server) -> Iterator[ReusedDatabase]:
+    """A database with jobrt's tables, which tests use one after the other."""
+    template = f"jobrt_test_{uuid4().hex}"
+    database = ReusedDatabase(postgres_server, template)
+    try:
+        trio.run(_migrate, postgres_server.create_database(template))
+        yield database
+    finally:
+        database.drop()
+        postgres_server.drop_database(template)
+
+
+async def _migrate(url: str) -> None:
+    from jobrt._storage.postgres import open_postgres
+
+    with trio.fail_after(_SECONDS_TO_MIGRATE):
+        async with open_postgres(url, listen=False) as storage:
+            await storage.schema.migrate()
+
+
+@pytest.fixture
+def postgres_url(reused_database: ReusedDatabase) -> Iterator[str]:
+    """The URL of a PostgreSQL database with jobrt's tables and no rows, for this test alone."""
+    yield reused_database.lend()
+    reused_database.take_back()
 
 
 @pytest.fixture
@@ -127,8 +159,16 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'jobs.db'}"
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=_ENGINES)
 def database_url(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database for this test, which runs once for each engine."""
+    """The URL of a database without jobs for this test, which runs once for each engine."""
     url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=_ENGINES)
+def new_database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database, without jobrt's tables, for this test, which runs once for each engine."""
+    name = "sqlite_url" if request.param == "sqlite" else "new_postgres_url"
+    url: str = request.getfixturevalue(name)
     return url

@@ -47,6 +47,12 @@ EVERY = tuple(sorted(path.stem for path in Path(schema.__file__).with_name("migr
 """The names of all migrations, in order."""
 
 
+@pytest.fixture
+def postgres_url(new_postgres_url: str) -> str:
+    """The URL of a database without jobrt's tables: the tests make them."""
+    return new_postgres_url
+
+
 @pytest.mark.parametrize("name", NAMES)
 async def test_any_name_can_be_the_schemas(postgres_url: str, name: str) -> None:
     """Any name that PostgreSQL allows works for storing jobs, for waking workers, and for every statement."""
