@@ -26,7 +26,7 @@ nox.options.reuse_venv = "yes"
 # `nox -s tests` skips Pythons that are not installed. A Python that is named, as in `tests-3.13`, must be installed.
 nox.options.error_on_missing_interpreters = any("tests-" in argument for argument in sys.argv[1:])
 # By default, only the Python that runs nox: each other one takes as long again. `nox -s tests` uses all.
-nox.options.sessions = ["lint", "typing", f"tests-{THIS_PYTHON}", "coverage", "docs", "build", "examples"]
+nox.options.sessions = ["lint", "typing", f"tests-{THIS_PYTHON}", "coverage", "docs", "build"]
 
 
 def group(*names: str) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """Run every program in `examples/`."""
+    """Run every program in `examples/` (not run by default: the tests run them)."""
     session.install(".[process,dashboard,otel,prometheus]", *group("examples"))
     for example in sorted(Path("examples").glob("*.py")):
         session.run("python", str(example))

@@ -22,11 +22,15 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run the test, without measuring coverage if it is marked `unmeasured`."""
-    if item.get_closest_marker("unmeasured") is None:
+    """Run the test, without measuring coverage if it is marked `unmeasured`, or if Hypothesis runs it."""
+    if item.get_closest_marker("unmeasured") is None and not _runs_many_examples(item):
         return (yield)
     with unmeasured():
         return (yield)
+
+
+def _runs_many_examples(item: pytest.Item) -> bool:
+    return getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ import trio
 import jobrt
 from tests.support.pages import PageRunner, blocks, commands
 
+pytestmark = pytest.mark.unmeasured
+
 GUIDE = Path(__file__).parents[1] / "design" / "guide"
 PAGES = sorted(path for path in GUIDE.rglob("*.md") if path.parent.name != "reference")
 POSTGRES = "postgresql://shop:secret@localhost/shop"

@@ -14,6 +14,8 @@ import jobrt
 from jobrt.testing import drain, open_app
 from tests.support.pages import PageRunner, blocks, commands
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 POSTGRES = "postgresql://shop:secret@localhost/shop"

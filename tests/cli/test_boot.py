@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Start = Callable[..., subprocess.Popen[str]]
     Command = Callable[..., Result]
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.unmeasured]
 
 GAVE_UP = "jobrt: gave up after 5 tries: worker process "
 

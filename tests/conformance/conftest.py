@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from jobrt._storage.contract import Storage
 
-ENGINES = ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+# The code for a database in memory is that for a file.
+ENGINES = [
+    pytest.param("memory", marks=pytest.mark.unmeasured),
+    "sqlite",
+    pytest.param("postgres", marks=pytest.mark.postgres),
+]
 if "JOBRT_TEST_PGBOUNCER" in os.environ:  # also through a pooler, for work on pooler support
     ENGINES.append(pytest.param("pgbouncer", marks=pytest.mark.postgres))
 

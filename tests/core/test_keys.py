@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,15 @@ def test_keys_of_a_setting_are_in_its_range_and_no_other(path: str, other: str, 
     assert low <= _key(path, value) < high
     if path != other:
         assert not low <= _key(other, value) < high
+
+
+@pytest.mark.parametrize("path", ["args.größe", "args." + "x" * 200])
+def test_a_field_that_is_long_or_not_ascii_is_shortened(path: str) -> None:
+    """To a digest, so that an index can hold the key."""
+    low, high = key_range(path)
+    assert low.startswith("#")
+    assert low.isascii()
+    assert len(high) < 40
 
 
 def test_the_name_can_be_the_key() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,18 +25,17 @@ from jobrt.errors import InternalError
 
 DIAGRAM = Path(__file__).parents[2] / "design" / "state-machine.md"
 
-states = st.sampled_from(sorted(ALL))
 events = st.sampled_from(Transition)
 
 
-@given(states, events)
-def test_the_table_says_all(state: State, event: Transition) -> None:
+def test_the_table_says_all() -> None:
     """A pair in the table leads where it says; any other is a bug, and the error names both halves."""
-    if (state, event) in TRANSITIONS:
-        assert transition(state, event) is TRANSITIONS[state, event]
-    else:
-        with pytest.raises(InternalError, match=f"{state.value} cannot {event.value}"):
-            transition(state, event)
+    for state, event in product(ALL, Transition):
+        if (state, event) in TRANSITIONS:
+            assert transition(state, event) is TRANSITIONS[state, event]
+        else:
+            with pytest.raises(InternalError, match=f"{state.value} cannot {event.value}"):
+                transition(state, event)
 
 
 @given(st.sampled_from(sorted(UNSTARTED)), st.lists(events, max_size=30))

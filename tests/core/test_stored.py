@@ -38,6 +38,13 @@ def test_any_text_can_be_shown(text: str) -> None:
     stored.shown_text(text).encode()
 
 
+def test_an_unknown_end_is_told_with_the_message() -> None:
+    """A newer version of jobrt may have stored it."""
+    record = stored.attempt_record(1, "eaten", None, None, "boom", None, started_at=None, finished_at=NOW)
+    assert record.end is End.UNKNOWN
+    assert record.message == "its end is 'eaten', which this version of jobrt does not know: boom"
+
+
 @given(texts)
 def test_any_end_can_be_shown(end: str) -> None:
     """An unknown end is shown as unknown, with the stored word in the message; missing values are made up."""

@@ -49,6 +49,12 @@ def test_any_text_becomes_storable_and_then_stays(text: str) -> None:
     assert (made == text) is is_storable(text) is (why_no_key(text) is None)
 
 
+@pytest.mark.parametrize(("text", "problem"), [("a\0b", "NUL"), ("x\udce9", "surrogates"), ("ä", "None")])
+def test_a_text_that_cannot_be_a_name_is_told_why(text: str, problem: str) -> None:
+    """The message goes on after the name."""
+    assert problem in str(why_no_key(text))
+
+
 @given(hostile(), st.integers(1, 100))
 def test_a_clipped_text_keeps_its_end(text: str, limit: int) -> None:
     """What was left out is said."""
@@ -152,6 +158,20 @@ _DEEDS = st.one_of(
     st.sampled_from([None, 5, b"x", "x\udce9"]).map(_returns),
     hostile().map(_returns),
 )
+
+
+def test_an_exception_that_cannot_be_formatted_has_its_frames() -> None:
+    """To format it, Python asks its class, and that fails."""
+
+    def fail() -> None:
+        raise type("Odd", (Exception,), {"__getattribute__": _raises(ValueError)})
+
+    try:
+        fail()
+    except Exception as error:  # noqa: BLE001 - the class is made here
+        trace = describe(error).traceback
+    assert "in fail" in trace
+    assert trace.endswith("Odd: formatting the exception failed\n")
 
 
 @few

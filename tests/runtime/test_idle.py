@@ -19,6 +19,8 @@ from trio.testing import MockClock
 import jobrt
 from jobrt import State, where
 
+pytestmark = pytest.mark.unmeasured
+
 HOUR = 3600
 HOURS = int(os.environ.get("JOBRT_SOAK_HOURS", "1"))
 """Virtual hours of the soak test: one by default, 24 for a whole day (some minutes of CPU)."""

@@ -15,6 +15,8 @@ import jobrt
 from jobrt import End, State, where
 from jobrt.events import ActorRestarted, JobEnded, NotifierDisconnected, StorageDown, StorageUp
 
+pytestmark = pytest.mark.unmeasured
+
 EVERYTHING = frozenset(
     {
         "exchange",

@@ -26,6 +26,8 @@ from jobrt._runtime.name_limits import QueueNames
 from jobrt._runtime.outbox import Outbox
 from jobrt.events import ActorRestarted
 
+pytestmark = pytest.mark.unmeasured
+
 JOBS = 300
 
 

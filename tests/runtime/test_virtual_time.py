@@ -13,6 +13,8 @@ from jobrt import State
 from jobrt._runtime.pace import Pace, is_virtual
 from jobrt.testing import open_app
 
+pytestmark = pytest.mark.unmeasured
+
 DAY = 86_400
 
 

@@ -13,7 +13,7 @@ from tests.simulation.simulate import simulate
 
 pytestmark = pytest.mark.unmeasured
 
-SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "35")) * 3 // 5)
+SEEDS = range(int(os.environ.get("JOBRT_SIMULATION_SEEDS", "20")) * 3 // 5)
 
 
 @pytest.mark.slow
