@@ -35,7 +35,10 @@ def _runs_many_examples(item: pytest.Item) -> bool:
 
 @contextmanager
 def unmeasured() -> Generator[None]:
-    """Measure no coverage meanwhile, neither here nor in processes that are started: that takes as long again."""
+    """Measure no coverage meanwhile, neither here nor in processes that are started: that takes half as long again.
+
+    Threads that Trio keeps for later stay unmeasured then. So tests that alternate with others should be measured.
+    """
     measuring = Coverage.current()
     settings_of_processes = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     if measuring is not None:

@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
     from jobrt._storage.contract import Storage
 
-# The code for a database in memory is that for a file.
-ENGINES = [
-    pytest.param("memory", marks=pytest.mark.unmeasured),
-    "sqlite",
-    pytest.param("postgres", marks=pytest.mark.postgres),
-]
+ENGINES = ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 if "JOBRT_TEST_PGBOUNCER" in os.environ:  # also through a pooler, for work on pooler support
     ENGINES.append(pytest.param("pgbouncer", marks=pytest.mark.postgres))
 
